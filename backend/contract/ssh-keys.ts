@@ -1,0 +1,50 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from './endpoint.ts';
+import { common, IdOf, Labels, Name, Reference } from './fields.ts';
+import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
+
+export const sshKey = resource({
+  noun: 'ssh_key',
+  plural: 'ssh-keys',
+  description: 'A public SSH key that VMs let in.',
+  immutable: {
+    project: Reference('project', { description: 'Default: the project of the token.' }),
+    public_key: Type.String({
+      minLength: 16,
+      maxLength: 16384,
+      pattern:
+        '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]+={0,3}( [^\\x00-\\x1f\\x7f]*)?$',
+      description: 'One line in the format of OpenSSH: type, base64, comment.',
+    }),
+  },
+  mutable: { name: Name(), labels: Labels },
+  readonly: {
+    id: IdOf('ssh_key'),
+    fingerprint: Type.String({ description: 'SHA-256 fingerprint as `ssh-keygen -l` prints it.' }),
+    ...common,
+  },
+  optional: ['project', 'labels'],
+});
+export type SshKey = ItemType<typeof sshKey>;
+export type SshKeyCreate = CreateType<typeof sshKey>;
+export type SshKeyUpdate = UpdateType<typeof sshKey>;
+
+const public_key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T alice@example';
+const example: SshKey = {
+  id: 'key-0123456789abcdef',
+  project: 'prj-0123456789abcdef',
+  name: 'alice',
+  public_key,
+  labels: {},
+  fingerprint: 'SHA256:L5qSUpcLxEQjYPyUUHXPSG1mW3b0ZpQe8i1Zk9hKQ2s',
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 9,
+};
+
+export const sshKeyEndpoints = crud(sshKey, {
+  read: 'viewer',
+  write: 'member',
+  scoped: true,
+  example: { create: { name: 'alice', public_key }, item: example, update: { labels: { team: 'web' } } },
+});

@@ -1,0 +1,231 @@
+import { Type } from '@sinclair/typebox';
+import { crud, type Endpoint, idParams, mutationHeaders } from './endpoint.ts';
+import {
+  common,
+  DeleteProtection,
+  Description,
+  Enum,
+  IdOf,
+  Ipv6,
+  Labels,
+  MacAddress,
+  Name,
+  Reference,
+  Size,
+  Timestamp,
+} from './fields.ts';
+import { operation, operationExample } from './operations.ts';
+import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
+
+/** What a VM is doing, as its owner sees it. Derived from the declaration, the placement and the host's report. */
+export const vmPhases = [
+  'pending',
+  'scheduled',
+  'preparing',
+  'starting',
+  'running',
+  'stopping',
+  'stopped',
+  'deleting',
+  'error',
+  'unknown',
+] as const;
+export type VmPhase = (typeof vmPhases)[number];
+
+const interfaceFields = {
+  network: Reference('network', { description: 'The network it is plugged into.' }),
+  mac: MacAddress({
+    description:
+      'MAC address, unicast and locally administered, unique in the cloud. Default: one that ucloud allocates.',
+  }),
+};
+const Interface = Type.Object(
+  {
+    ...interfaceFields,
+    address: Ipv6({
+      readOnly: true,
+      description: 'The IPv6 address: the /64 of the network with the modified EUI-64 of the MAC address.',
+    }),
+  },
+  { additionalProperties: false },
+);
+const InterfaceCreate = Type.Object(
+  { network: interfaceFields.network, mac: Type.Optional(interfaceFields.mac) },
+  { additionalProperties: false },
+);
+const interfaces = { minItems: 1, maxItems: 8, description: 'Network interfaces, in the order the guest sees them.' };
+
+export const vm = resource({
+  noun: 'vm',
+  plural: 'vms',
+  description: 'A virtual machine.',
+  immutable: {
+    project: Reference('project', { description: 'Default: the project of the token.' }),
+    image: Reference('image', { description: 'What its disk starts from.' }),
+    interfaces: Type.Array(Interface, interfaces),
+    user_data: Type.Optional(
+      Type.String({
+        maxLength: 32768,
+        'x-sensitive': true,
+        description:
+          'Given to the guest at its first boot: a script with `#!`, or cloud-config where the image has cloud-init.',
+      }),
+    ),
+  },
+  mutable: {
+    name: Name({ description: 'Name, unique in the project, and host name of the guest: an RFC 1123 label.' }),
+    description: Description,
+    labels: Labels,
+    cpus: Type.Integer({
+      minimum: 1,
+      maximum: 256,
+      default: 1,
+      description: 'Virtual processors. A change takes effect when the VM next starts.',
+    }),
+    memory: Size({ default: '512MiB', description: 'Main memory. A change takes effect when the VM next starts.' }),
+    disk_size: Size({
+      description:
+        'Size of the disk. Default: that of the image. Can only grow, which takes effect when the VM next starts.',
+    }),
+    ssh_keys: Type.Array(Reference('ssh_key'), {
+      maxItems: 64,
+      uniqueItems: true,
+      default: [],
+      description:
+        'Keys that the guest lets in, as it learns from the metadata server. A change never replaces the VM.',
+    }),
+    power_state: Enum(['running', 'stopped'], {
+      default: 'running',
+      description: 'Whether it should run. Stopping asks the guest to shut down and, if it does not, ends it.',
+    }),
+    delete_protection: DeleteProtection,
+  },
+  readonly: {
+    id: IdOf('vm'),
+    address: Ipv6({ description: 'IPv6 address of the first interface.' }),
+    status: Type.Object(
+      {
+        phase: Enum(vmPhases, { description: 'What it is doing.' }),
+        reason: Type.Optional(
+          Type.String({
+            description: 'Why it is in that phase, as a stable word: `no_host`, `image_not_available`, …',
+          }),
+        ),
+        message: Type.Optional(Type.String({ description: 'The same for people.' })),
+        host: Type.Optional(Reference('host', { description: 'Where it is placed.' })),
+        started_at: Type.Optional(Timestamp({ description: 'When it last started.' })),
+        ready: Type.Boolean({
+          description: 'ucloud-init in the guest has reported, since the last start, that it is done.',
+        }),
+        restart_required: Type.Boolean({ description: 'A change waits for the next start.' }),
+      },
+      { additionalProperties: false, 'x-volatile': true, description: 'Observed state.' },
+    ),
+    ...common,
+  },
+  optional: [
+    'project',
+    'description',
+    'labels',
+    'cpus',
+    'memory',
+    'disk_size',
+    'ssh_keys',
+    'power_state',
+    'delete_protection',
+    'user_data',
+  ],
+  create: { interfaces: Type.Array(InterfaceCreate, interfaces) },
+});
+export type Vm = ItemType<typeof vm>;
+export type VmCreate = CreateType<typeof vm>;
+export type VmUpdate = UpdateType<typeof vm>;
+
+const example: Vm = {
+  id: 'vm-0123456789abcdef',
+  project: 'prj-0123456789abcdef',
+  name: 'web-1',
+  description: '',
+  labels: { tier: 'web' },
+  image: 'img-0123456789abcdef',
+  cpus: 2,
+  memory: '2GiB',
+  disk_size: '20GiB',
+  interfaces: [
+    { network: 'net-0123456789abcdef', mac: '42:00:5e:10:00:01', address: '2001:db8:0:100:4000:5eff:fe10:1' },
+  ],
+  address: '2001:db8:0:100:4000:5eff:fe10:1',
+  ssh_keys: ['key-0123456789abcdef'],
+  power_state: 'running',
+  delete_protection: false,
+  status: {
+    phase: 'running',
+    host: 'host-0123456789abcdef',
+    started_at: '2026-01-01T00:00:05.000Z',
+    ready: true,
+    restart_required: false,
+  },
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 31,
+};
+
+export const vmEndpoints = {
+  ...crud(vm, {
+    read: 'viewer',
+    write: 'member',
+    scoped: true,
+    createErrors: ['address_taken', 'no_capacity'],
+    updateErrors: ['being_deleted', 'invalid_reference'],
+    deleteErrors: ['delete_protected'],
+    asyncDelete: true,
+    example: {
+      create: {
+        name: 'web-1',
+        image: example.image,
+        cpus: 2,
+        memory: '2GiB',
+        interfaces: [{ network: 'net-0123456789abcdef' }],
+        ssh_keys: example.ssh_keys,
+        labels: { tier: 'web' },
+      },
+      item: example,
+      update: { memory: '4GiB' },
+    },
+  }),
+  reboot: {
+    id: 'vm_reboot',
+    method: 'POST',
+    path: '/v1/vms/{id}/reboot',
+    tag: 'vms',
+    summary: 'Reboot a VM',
+    description: 'Stops the VM and starts it again, with every change that waits for a restart.',
+    access: 'member',
+    params: idParams('vm'),
+    headers: mutationHeaders,
+    body: Type.Object(
+      {
+        force: Type.Optional(
+          Type.Boolean({ default: false, description: 'Do not ask the guest to shut down: end it at once.' }),
+        ),
+      },
+      { additionalProperties: false, title: 'VmReboot' },
+    ),
+    bodyExample: { force: false },
+    success: {
+      status: 202,
+      description: 'Accepted: follow the operation.',
+      schema: operation.Item,
+      example: operationExample,
+    },
+    errors: [
+      'not_found',
+      'invalid_state',
+      'being_deleted',
+      'conflict',
+      'idempotency_key_reused',
+      'payload_too_large',
+      'unsupported_media_type',
+    ],
+  },
+} as const satisfies Record<string, Endpoint>;

@@ -1,0 +1,14 @@
+/**
+ * Names of network interfaces on a host. Linux allows 15 characters, so they are made from numbers, not from ids;
+ * host agent and metadata server find each other's interfaces by these rules alone.
+ */
+
+/** Bridge of a network, from its VNI (24 bits): `ub4711`. */
+export const bridgeName = (vni: number): string => `ub${vni}`;
+
+/** Tap of a VM's interface, from its MAC address, whose first byte is the same for nearly all: `ut005e100001`. */
+export const tapName = (mac: string): string => `ut${mac.replaceAll(':', '').slice(2)}`;
+
+/** Addresses that every bridge of every host has (anycast): the router's and the metadata server's. */
+export const gatewayAddress = 'fe80::1';
+export const metadataAddress = 'fe80::a9fe:a9fe';

@@ -1,0 +1,275 @@
+/**
+ * What lies in the database, by key prefix, and who alone may write it. Desired and observed state are different
+ * keys. Amounts are integers (bytes), times RFC 3339 UTC. API shapes (backend/contract) are made from these.
+ */
+import { type Static, type TProperties, Type } from '@sinclair/typebox';
+import { type Id, type Noun, Reference } from '../contract/fields.ts';
+import { operationStates } from '../contract/operations.ts';
+import { roles } from '../contract/tokens.ts';
+
+const kind = <P extends TProperties>(prefix: string, fields: P) =>
+  ({ prefix, schema: Type.Object(fields, { additionalProperties: false }) }) as const;
+const oneOf = <const V extends readonly string[]>(values: V) =>
+  Type.Unsafe<V[number]>({ type: 'string', enum: [...values] });
+const id = <N extends Noun>(noun: N) => Reference(noun);
+
+const time = Type.String();
+const bytes = Type.Integer({ minimum: 0 });
+const labels = Type.Record(Type.String(), Type.String());
+const declared = { created_at: time, updated_at: time };
+const scoped = { project: id('project'), name: Type.String(), labels };
+
+// ---- written by the API -------------------------------------------------------------------------------------------
+
+export const projects = kind('projects/', {
+  id: id('project'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+
+export const tokens = kind('tokens/', {
+  id: id('token'),
+  project: Type.Optional(id('project')),
+  name: Type.String(),
+  labels,
+  role: oneOf(roles),
+  /** SHA-256 of the secret, hex. The secret has 256 random bits, so it needs no slow hash. */
+  hash: Type.String(),
+  expires_at: Type.Optional(time),
+  ...declared,
+});
+
+export const sshKeys = kind('ssh-keys/', {
+  id: id('ssh_key'),
+  ...scoped,
+  public_key: Type.String(),
+  fingerprint: Type.String(),
+  ...declared,
+});
+
+export const images = kind('images/', {
+  id: id('image'),
+  ...scoped,
+  description: Type.String(),
+  source: Type.String(),
+  sha256: Type.Optional(Type.String()),
+  architecture: oneOf(['x86_64', 'aarch64']),
+  visibility: oneOf(['project', 'public']),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+
+export const prefixPools = kind('prefix-pools/', {
+  id: id('prefix_pool'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  cidr: Type.String(),
+  default_length: Type.Integer(),
+  ...declared,
+});
+
+export const prefixes = kind('prefixes/', {
+  id: id('prefix'),
+  ...scoped,
+  pool: id('prefix_pool'),
+  cidr: Type.String(),
+  length: Type.Integer(),
+  ...declared,
+});
+
+export const networks = kind('networks/', {
+  id: id('network'),
+  ...scoped,
+  prefix: id('prefix'),
+  cidr: Type.String(),
+  mtu: Type.Integer(),
+  dns_servers: Type.Array(Type.String()),
+  vni: Type.Integer(),
+  ...declared,
+});
+
+export const vms = kind('vms/', {
+  id: id('vm'),
+  ...scoped,
+  description: Type.String(),
+  image: id('image'),
+  interfaces: Type.Array(
+    Type.Object(
+      { network: id('network'), mac: Type.String(), address: Type.String() },
+      { additionalProperties: false },
+    ),
+  ),
+  user_data: Type.Optional(Type.String()),
+  cpus: Type.Integer(),
+  memory: bytes,
+  disk_size: bytes,
+  ssh_keys: Type.Array(id('ssh_key')),
+  power_state: oneOf(['running', 'stopped']),
+  delete_protection: Type.Boolean(),
+  /** Counts changes of the declaration. */
+  generation: Type.Integer(),
+  /** Set once by a deletion; the host then tears down, and the API's collector removes the record. */
+  deleted_at: Type.Optional(time),
+  ...declared,
+});
+
+export const hostPolicies = kind('host-policies/', {
+  labels,
+  draining: Type.Boolean(),
+  cpu_overcommit: Type.Number(),
+  memory_overcommit: Type.Number(),
+  updated_at: time,
+});
+
+/** `names/<project or _>/<noun>/<name>`: uniqueness of names. */
+export const names = kind('names/', { id: Type.String() });
+
+/** `uses/<id of the used>/<id of the user>`: what keeps an object from being deleted. */
+export const uses = kind('uses/', {});
+
+/** `macs/<mac>`, `addresses/<32 hex digits>`, `vnis/<number>`, `subnets/<cidr as 16 hex digits>`: who holds it. */
+const holder = { id: Type.String() };
+export const macs = kind('macs/', holder);
+export const addresses = kind('addresses/', holder);
+export const vnis = kind('vnis/', holder);
+export const subnets = kind('subnets/', holder);
+
+/** `prefix-maps/<pool>`: written with every allocation from the pool, so that two that overlap cannot both commit. */
+export const prefixMaps = kind('prefix-maps/', { count: Type.Integer() });
+
+/** `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. Removed after 24 hours. */
+export const idempotency = kind('idempotency/', {
+  request: Type.String(),
+  status: Type.Integer(),
+  answer: Type.String(),
+  at: time,
+});
+
+/** `audit/<id>`, time-ordered ids. Removed after 90 days. */
+export const auditRecords = kind('audit/', {
+  id: id('audit_record'),
+  at: time,
+  token: id('token'),
+  project: Type.Optional(id('project')),
+  operation: Type.String(),
+  target: Type.String(),
+  request_id: Type.String(),
+  source: Type.String(),
+});
+
+// ---- written by a host's agent -------------------------------------------------------------------------------------
+
+const resources = { cpus: Type.Number(), memory: bytes, disk: bytes };
+export const hosts = kind('hosts/', {
+  id: id('host'),
+  name: Type.String(),
+  hypervisor: oneOf(['qemu', 'simulated']),
+  accelerator: oneOf(['kvm', 'tcg', 'none']),
+  architecture: oneOf(['x86_64', 'aarch64']),
+  version: Type.String(),
+  capacity: Type.Object(resources, { additionalProperties: false }),
+  created_at: time,
+});
+
+/** `alive/<host>`, under the lease of the host's agent. */
+export const alive = kind('alive/', { at: time });
+
+/** `reports/<vm>`: what the host that holds the placement sees. */
+export const reports = kind('reports/', {
+  host: id('host'),
+  fence: Type.Integer(),
+  phase: oneOf(['preparing', 'starting', 'running', 'stopping', 'stopped', 'error', 'gone']),
+  /** Stable word, with `error` or while something holds it up. */
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  /** Generation of the declaration that the running guest was started with. */
+  generation: Type.Optional(Type.Integer()),
+  started_at: Type.Optional(time),
+  restart_required: Type.Boolean(),
+  at: time,
+});
+
+// ---- written by the metadata server (by the simulated hypervisor, which stands in for guest and metadata server) -----
+
+/** `guests/<vm>`: what the guest has said of itself. */
+export const guests = kind('guests/', { ready_at: time });
+
+// ---- written by the image scanner ----------------------------------------------------------------------------------
+
+export const imageReports = kind('image-reports/', {
+  phase: oneOf(['importing', 'available', 'error']),
+  message: Type.Optional(Type.String()),
+  sha256: Type.Optional(Type.String()),
+  /** Virtual size in bytes. */
+  size: Type.Optional(bytes),
+  at: time,
+});
+
+// ---- written by the scheduler --------------------------------------------------------------------------------------
+
+/** `schedules/<vm>`: where it runs, or why nowhere. */
+export const schedules = kind('schedules/', {
+  host: Type.Optional(id('host')),
+  /** Counts the placements of the VM; a host acts only for the newest. */
+  fence: Type.Integer(),
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  at: time,
+});
+
+/** `placements/<host>/<vm>`: the same by host, with what it takes. */
+export const placements = kind('placements/', { fence: Type.Integer(), ...resources, at: time });
+
+/** `leader/scheduler`, under the lease of the leader. */
+export const leaders = kind('leader/', { id: Type.String() });
+
+// ---- written by who carries them out (created by the API) ------------------------------------------------------------
+
+export const operations = kind('operations/', {
+  id: id('operation'),
+  project: id('project'),
+  kind: oneOf(['vm_reboot']),
+  target: Type.String(),
+  options: Type.Object({ force: Type.Optional(Type.Boolean()) }),
+  state: oneOf(operationStates),
+  progress: Type.Integer(),
+  error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
+  finished_at: Type.Optional(time),
+  ...declared,
+});
+
+// ---- appended by everyone --------------------------------------------------------------------------------------------
+
+/** `events/<id>`, time-ordered ids. Removed after 7 days. */
+export const events = kind('events/', {
+  id: id('event'),
+  project: Type.Optional(id('project')),
+  at: time,
+  target: Type.String(),
+  severity: oneOf(['info', 'warning', 'error']),
+  reason: Type.String(),
+  message: Type.String(),
+});
+
+export type ProjectRecord = Static<typeof projects.schema>;
+export type TokenRecord = Static<typeof tokens.schema>;
+export type SshKeyRecord = Static<typeof sshKeys.schema>;
+export type ImageRecord = Static<typeof images.schema>;
+export type PrefixPoolRecord = Static<typeof prefixPools.schema>;
+export type PrefixRecord = Static<typeof prefixes.schema>;
+export type NetworkRecord = Static<typeof networks.schema>;
+export type VmRecord = Static<typeof vms.schema>;
+export type HostRecord = Static<typeof hosts.schema>;
+export type HostPolicyRecord = Static<typeof hostPolicies.schema>;
+export type ReportRecord = Static<typeof reports.schema>;
+export type ImageReportRecord = Static<typeof imageReports.schema>;
+export type ScheduleRecord = Static<typeof schedules.schema>;
+export type PlacementRecord = Static<typeof placements.schema>;
+export type OperationRecord = Static<typeof operations.schema>;
+export type EventRecord = Static<typeof events.schema>;
+export type AuditRecordRecord = Static<typeof auditRecords.schema>;
+export type { Id };

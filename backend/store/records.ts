@@ -1,0 +1,24 @@
+/**
+ * How records of one kind lie in the database: under which prefix and of what form. The kinds themselves are
+ * declared in model/records.ts.
+ */
+import type { Static, TSchema } from '@sinclair/typebox';
+import type { Revision } from './store.ts';
+
+export interface RecordKind<S extends TSchema = TSchema> {
+  /** Ends with `/`: `vms/`. */
+  readonly prefix: string;
+  readonly schema: S;
+}
+
+/** A record with its place in the database. */
+export interface Stored<T> {
+  readonly key: string;
+  /** The key without the prefix of its kind. */
+  readonly id: string;
+  readonly value: T;
+  readonly revision: Revision;
+  readonly created: Revision;
+}
+
+export type RecordOf<K> = K extends RecordKind<infer S> ? Static<S> : never;
