@@ -1,0 +1,72 @@
+#!/bin/sh
+# Brings a fresh clone to where `npm run demo` or `npm test` can work: npm packages, and Debian packages where this
+# runs as root on Debian. Says what it does, does nothing twice.
+#
+#     sh scripts/setup.sh demo|test|npm
+set -eu
+cd "$(dirname "$0")/.."
+purpose=${1:-npm}
+
+say() { printf 'setup: %s\n' "$*"; }
+
+# --- npm packages: Node 24 among them, so that an older one on the machine is enough to start ------------------------
+lock=$(cksum < package-lock.json)
+if [ ! -x node_modules/.bin/node ] || [ "$(cat node_modules/.ucloud-lock 2>/dev/null || true)" != "$lock" ]; then
+  say "installing npm packages (about 30 s)"
+  log=$(mktemp)
+  if ! npm ci --no-audit --no-fund --loglevel=error > "$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    say "npm ci failed; its output is above" >&2
+    exit 1
+  fi
+  rm -f "$log"
+  printf '%s\n' "$lock" > node_modules/.ucloud-lock
+fi
+version=$(node_modules/.bin/node --version 2>/dev/null || echo none)
+case "$version" in
+  v2[4-9].*|v[3-9][0-9].*) ;;
+  *) say "node_modules/.bin/node is $version, but Node 24 or newer is needed: remove node_modules and try again" >&2; exit 1 ;;
+esac
+
+# --- Debian packages -----------------------------------------------------------------------------------------------
+# command that proves it, and the package that has it
+needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping
+  ssh:openssh-client setpriv:util-linux'
+needs_image='busybox:busybox dropbear:dropbear-bin cpio:cpio mkfs.ext4:e2fsprogs'
+needs_test='etcd:etcd-server openssl:openssl python3:python3 git:git'
+case "$purpose" in
+  demo) wanted="$needs_qemu $needs_image" ;;
+  test) wanted="$needs_qemu $needs_image $needs_test" ;;
+  *) wanted='' ;;
+esac
+missing=''
+for pair in $wanted; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/ $//')
+if [ -n "$missing" ]; then
+  if command -v apt-get > /dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    say "installing Debian packages: $missing"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing > /dev/null
+    say "Debian packages are in place"
+  else
+    say "missing on this machine: $missing"
+    if command -v apt-get > /dev/null 2>&1; then
+      say "  install them with: sudo apt-get install --no-install-recommends $missing"
+    else
+      say "  install the equivalents of these Debian packages with your system's package manager"
+    fi
+    say "  going on without; what needs them is skipped or simulated, and says so"
+  fi
+fi
+
+# --- Terraform -------------------------------------------------------------------------------------------------------
+if [ "$purpose" != npm ] && ! command -v terraform > /dev/null 2>&1; then
+  say "Terraform is missing. ucloud needs 1.11 or newer: https://developer.hashicorp.com/terraform/install"
+  say "  (unpack the one file of the zip into a folder of your PATH)"
+fi
+
+# --- generated code ----------------------------------------------------------------------------------------------------
+node_modules/.bin/node scripts/generate.ts --if-stale
