@@ -54,6 +54,6 @@ export const auditRecordEndpoints = {
       schema: ListOf(AuditRecordItem, 'AuditRecordList'),
       example: { items: [example], revision: 42 },
     },
-    errors: [],
+    errors: ['not_found'],
   },
 } as const satisfies Record<string, Endpoint>;

@@ -191,7 +191,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
         schema: ListOf(resource.Item, `${title}List`),
         example: { items: [options.example.item], revision: 42 },
       },
-      errors: [],
+      errors: options.scoped ? ['not_found'] : [],
     },
     get: {
       ...shared,

@@ -57,6 +57,6 @@ export const eventEndpoints = {
       schema: ListOf(EventItem, 'EventList'),
       example: { items: [example], revision: 42 },
     },
-    errors: [],
+    errors: ['not_found'],
   },
 } as const satisfies Record<string, Endpoint>;

@@ -47,17 +47,20 @@ export const Name = (options: SchemaOptions = {}) =>
     ...options,
   });
 
-export const Labels = Type.Record(
-  Type.String({ pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$' }),
-  Type.String({ pattern: '^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$', maxLength: 63 }),
-  {
-    default: {},
-    maxProperties: 64,
-    additionalProperties: false,
-    description:
-      'Key-value pairs to select objects by. At most 64; keys and values follow the syntax of Kubernetes labels.',
+// Written with `propertyNames`, not `patternProperties` as TypeBox would: generators of clients make a map from it.
+export const Labels = Type.Unsafe<Record<string, string>>({
+  type: 'object',
+  propertyNames: { pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$' },
+  additionalProperties: {
+    type: 'string',
+    pattern: '^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$',
+    maxLength: 63,
   },
-);
+  default: {},
+  maxProperties: 64,
+  description:
+    'Key-value pairs to select objects by. At most 64; keys and values follow the syntax of Kubernetes labels.',
+});
 
 export const Description = Type.String({ maxLength: 1024, default: '', description: 'Free text for people.' });
 

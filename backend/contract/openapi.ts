@@ -1,0 +1,287 @@
+/**
+ * The OpenAPI 3.1 document, made from the endpoints and the error table. `npm run generate` writes it to openapi.yaml.
+ *
+ * Every schema with a `title` becomes a component of that name and is referred to; all others stay in place.
+ */
+import { type TObject, type TSchema, Type } from '@sinclair/typebox';
+import { commonErrors, type Endpoint } from './endpoint.ts';
+import { type ErrorCode, errorCodes, errorTable } from './errors.ts';
+import { Enum } from './fields.ts';
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+type JsonObject = { [key: string]: Json };
+
+export const problemMediaType = 'application/problem+json';
+
+/** Where the text of an error is to be found: an identifier of the problem's type (RFC 9457 `type`). */
+export const problemType = (code: ErrorCode): string => `urn:ucloud:error:${code}`;
+
+export const Problem = Type.Object(
+  {
+    type: Type.String({ format: 'uri', description: 'Identifies the kind of problem: `urn:ucloud:error:<code>`.' }),
+    title: Type.String({ description: 'The kind of problem in a few words.' }),
+    status: Type.Integer({ minimum: 400, maximum: 599, description: 'HTTP status.' }),
+    detail: Type.String({ description: 'What is wrong with this very request.' }),
+    code: Enum(errorCodes, { description: 'The kind of problem as a stable word: what programs should look at.' }),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            pointer: Type.String({
+              description:
+                'JSON pointer (RFC 6901) into the body, or `#query/<name>`, `#path/<name>`, `#header/<name>`.',
+            }),
+            detail: Type.String({ description: 'The rule that the field breaks.' }),
+          },
+          { additionalProperties: false },
+        ),
+        { description: 'The fields at fault.' },
+      ),
+    ),
+    request_id: Type.String({ description: 'Id of the request, as in the header `Request-Id` and in the log.' }),
+  },
+  { additionalProperties: false, title: 'Problem', description: 'An error (RFC 9457, problem details).' },
+);
+
+const roleText = {
+  public: 'Needs no token.',
+  viewer: 'Needs a token of any role.',
+  member: 'Needs a token of role `member` or `operator`.',
+  operator: 'Needs a token of role `operator`.',
+} as const;
+
+const errorsWithField: readonly ErrorCode[] = ['invalid_input', 'invalid_reference', 'rule_violated', 'name_taken'];
+
+const problemExample = (code: ErrorCode): JsonObject => {
+  const { status, title, meaning } = errorTable[code];
+  return {
+    type: problemType(code),
+    title,
+    status,
+    detail: meaning,
+    code,
+    ...(errorsWithField.includes(code) ? { errors: [{ pointer: '/name', detail: 'the rule that it breaks' }] } : {}),
+    request_id: 'req-1',
+  };
+};
+
+const responseHeaders = {
+  'Request-Id': { description: 'Id of the request, as in the log.', schema: { type: 'string' } },
+  'UCloud-Revision': {
+    description: 'Revision of the database that the answer shows, for `UCloud-Min-Revision` of a later request.',
+    schema: { type: 'integer', minimum: 0 },
+  },
+  ETag: {
+    description: 'Version of the declaration, for `If-Match`.',
+    schema: { type: 'string' },
+  },
+  Location: { description: 'Path of the new object.', schema: { type: 'string' } },
+  'Idempotent-Replayed': {
+    description: '`true` when the answer is that of an earlier request with the same Idempotency-Key.',
+    schema: { type: 'string', const: 'true' },
+  },
+  'RateLimit-Limit': { description: 'Requests allowed in a period.', schema: { type: 'integer' } },
+  'RateLimit-Remaining': { description: 'Requests left in this period.', schema: { type: 'integer' } },
+  'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: { type: 'integer' } },
+  'Retry-After': { description: 'Seconds to wait before the next request.', schema: { type: 'integer' } },
+} satisfies JsonObject;
+type HeaderName = keyof typeof responseHeaders;
+
+const headerRefs = (...names: HeaderName[]): JsonObject =>
+  Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
+const everyResponse: HeaderName[] = ['Request-Id', 'RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset'];
+
+const minRevision: JsonObject = {
+  name: 'UCloud-Min-Revision',
+  in: 'header',
+  description: '`UCloud-Revision` of an earlier answer: the answer will be at least that new.',
+  schema: { type: 'integer', minimum: 0 },
+};
+
+/** Plain JSON of a TypeBox schema: drops its symbols and everything undefined. */
+const plain = (value: unknown): Json => JSON.parse(JSON.stringify(value)) as Json;
+
+/** Moves every titled schema to `components`, leaves a reference. */
+function hoist(schema: Json, components: JsonObject): Json {
+  if (Array.isArray(schema)) return schema.map((item) => hoist(item, components));
+  if (schema === null || typeof schema !== 'object') return schema;
+  const { title, ...rest } = schema;
+  const result: JsonObject = {};
+  for (const [key, value] of Object.entries(rest)) {
+    if (key === 'properties') {
+      const properties = Object.entries(value as JsonObject);
+      result[key] = Object.fromEntries(properties.map(([name, property]) => [name, hoist(property, components)]));
+    } else {
+      // `default`, `enum` and the like hold values, not schemas.
+      result[key] = key === 'default' || key === 'enum' || key === 'required' ? value : hoist(value, components);
+    }
+  }
+  if (typeof title !== 'string') return result;
+  components[title] = result;
+  return { $ref: `#/components/schemas/${title}` };
+}
+
+const sorted = (object: JsonObject): JsonObject =>
+  Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+const canonicalHeader = (name: string): string => name.replace(/(^|-)[a-z]/g, (letter) => letter.toUpperCase());
+
+function parameters(place: 'path' | 'query' | 'header', object: TObject | undefined): Json[] {
+  if (!object) return [];
+  return Object.entries(object.properties).map(([name, property]) => {
+    const { description, ...schema } = plain(property) as JsonObject;
+    return {
+      name: place === 'header' ? canonicalHeader(name) : name,
+      in: place,
+      ...(place === 'path' || object.required?.includes(name) ? { required: true } : {}),
+      description: description ?? 'Id of the object.',
+      schema,
+    };
+  });
+}
+
+/** The responses of an endpoint for its errors: one a status, with an example a code. */
+function errorResponses(endpoint: Endpoint, shared: JsonObject): JsonObject {
+  const byStatus = new Map<number, ErrorCode[]>();
+  for (const code of new Set([...commonErrors, ...endpoint.errors])) {
+    if (endpoint.access === 'public' && (code === 'unauthenticated' || code === 'forbidden')) continue;
+    const { status } = errorTable[code];
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
+  }
+  const responses: JsonObject = {};
+  for (const [status, codes] of [...byStatus].sort(([a], [b]) => a - b)) {
+    const [only] = codes;
+    if (codes.length === 1 && only) {
+      shared[only] = errorResponse([only]);
+      responses[String(status)] = { $ref: `#/components/responses/${only}` };
+    } else {
+      responses[String(status)] = errorResponse(codes);
+    }
+  }
+  return responses;
+}
+
+function errorResponse(codes: readonly ErrorCode[]): JsonObject {
+  return {
+    description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}.`).join(' '),
+    headers: headerRefs(...everyResponse, ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : [])),
+    content: {
+      [problemMediaType]: {
+        schema: { $ref: '#/components/schemas/Problem' },
+        examples: Object.fromEntries(codes.map((code) => [code, { $ref: `#/components/examples/${code}` }])),
+      },
+    },
+  };
+}
+
+function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject): JsonObject {
+  const { success } = endpoint;
+  const schema = (source: TSchema): Json => hoist(plain(source), schemas);
+  const isItem = endpoint.resource !== undefined && success.schema === endpoint.resource.Item;
+  const headers: HeaderName[] = [...everyResponse, 'UCloud-Revision'];
+  if (isItem) headers.push('ETag');
+  if (endpoint.method === 'POST') headers.push('Location', 'Idempotent-Replayed');
+  return {
+    operationId: endpoint.id,
+    tags: [endpoint.tag],
+    summary: endpoint.summary,
+    description: [endpoint.description, roleText[endpoint.access]].filter(Boolean).join('\n\n'),
+    'x-access': endpoint.access,
+    ...(endpoint.access === 'public' ? { security: [] } : {}),
+    parameters: [
+      ...parameters('path', endpoint.params),
+      ...parameters('query', endpoint.query),
+      ...parameters('header', endpoint.headers),
+      { $ref: '#/components/parameters/MinRevision' },
+    ],
+    ...(endpoint.body
+      ? {
+          requestBody: {
+            required: true,
+            content: {
+              'application/json': { schema: schema(endpoint.body), example: plain(endpoint.bodyExample ?? {}) },
+            },
+          },
+        }
+      : {}),
+    responses: {
+      [String(success.status)]: {
+        description: success.description,
+        headers: headerRefs(...headers),
+        ...(success.schema
+          ? {
+              content: {
+                'application/json': { schema: schema(success.schema), example: plain(success.example ?? null) },
+              },
+            }
+          : {}),
+      },
+      ...errorResponses(endpoint, shared),
+    },
+  };
+}
+
+function tagDescription(endpoint: Endpoint): string {
+  if (endpoint.resource) return endpoint.resource.description;
+  const items: unknown = endpoint.success.schema?.properties?.items?.items?.description;
+  if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag}: nothing describes it`);
+  return items;
+}
+
+const introduction = `\
+Virtual machines, IPv6 networks and prefixes, declared.
+
+**Tokens.** Every request carries \`Authorization: Bearer <token>\`. A token opens one project, an operator's the whole
+cloud. What a token may not know of answers 404.
+
+**Errors** are problem details (RFC 9457) with a stable \`code\` and a JSON pointer for each field at fault.
+
+**Retries.** A POST with an \`Idempotency-Key\` can be sent again for 24 hours: it is done once, and answered alike.
+
+**Versions.** \`ETag\` is the version of the declaration, for \`If-Match\`. \`revision\` also moves with the observed state:
+send it as \`after\` to wait for the next change. \`UCloud-Revision\` of an answer, sent as \`UCloud-Min-Revision\`, makes
+sure that a later answer, of whichever server, is not older.
+`;
+
+export function openApiDocument(endpoints: readonly Endpoint[], version: string): JsonObject {
+  const schemas: JsonObject = {};
+  const responses: JsonObject = {};
+  const paths: { [path: string]: JsonObject } = {};
+  const tags = new Map<string, string>();
+  for (const endpoint of endpoints) {
+    const item = paths[endpoint.path] ?? {};
+    item[endpoint.method.toLowerCase()] = operation(endpoint, schemas, responses);
+    paths[endpoint.path] = item;
+    if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, tagDescription(endpoint));
+  }
+  hoist(plain(Problem), schemas);
+  const used = new Set([...commonErrors, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'ucloud',
+      version,
+      summary: 'IPv6-first virtual machine management.',
+      description: introduction,
+      license: { name: 'Apache License 2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/', description: 'The server that this document comes from.' }],
+    security: [{ token: [] }],
+    tags: [...tags].map(([name, description]) => ({ name, description })),
+    paths,
+    components: {
+      securitySchemes: {
+        token: { type: 'http', scheme: 'bearer', description: 'A token of ucloud, shown once when it is made.' },
+      },
+      parameters: { MinRevision: minRevision },
+      headers: responseHeaders,
+      responses: sorted(responses),
+      examples: Object.fromEntries(
+        errorCodes
+          .filter((code) => used.has(code))
+          .map((code) => [code, { summary: errorTable[code].title, value: problemExample(code) }]),
+      ),
+      schemas: sorted(schemas),
+    },
+  };
+}
