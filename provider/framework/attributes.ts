@@ -1,0 +1,97 @@
+import type { Type, Value } from './values.ts';
+
+/** What every attribute may say. Exactly one of: required; optional; computed; optional and computed. */
+export interface AttributeOptions<T = unknown> {
+  /** For users, in Markdown: shown in the registry's documentation and in editors. */
+  description: string;
+  /** The configuration must set it. */
+  required?: boolean;
+  /** The configuration may set it. */
+  optional?: boolean;
+  /** The provider may give it a value where the configuration sets none. */
+  computed?: boolean;
+  /** Planned where the configuration sets none. The attribute then counts as optional and computed. */
+  default?: T;
+  /** Hidden in Terraform's output. It is still in the state file: for secrets prefer `writeOnly`. */
+  sensitive?: boolean;
+  /** Given in the configuration only, never kept in plan or state. Needs Terraform 1.11. Can not be computed. */
+  writeOnly?: boolean;
+  /** Changing it replaces the object. `'if-configured'`: only where the configuration sets a value. */
+  requiresReplace?: boolean | 'if-configured';
+  /**
+   * A computed value that any update may change (`updated_at`, `status`). It is planned as unknown when something else
+   * changes, and only then: otherwise every plan would show a difference. A computed attribute that is not volatile
+   * keeps its value in an update.
+   */
+  volatile?: boolean;
+  /**
+   * Whether two spellings mean the same (`2GiB` and `2048MiB`; an IPv6 address in any notation). The spelling that the
+   * state holds then stays, and there is nothing to plan. Applies to the attribute's whole value.
+   */
+  equal?(a: T, b: T): boolean;
+  /** What is wrong with a known, non-null value: a sentence for the user, or undefined. No I/O. */
+  validate?(value: T): string | undefined;
+  /** Tells users what to use instead; Terraform warns who sets the attribute. */
+  deprecated?: string;
+}
+
+/** An attribute with a plain type. */
+export interface PlainAttribute extends AttributeOptions {
+  readonly kind: 'plain';
+  readonly type: Type;
+}
+
+/** An attribute that holds objects with attributes of their own, each with its own rules. */
+export interface NestedAttribute extends AttributeOptions {
+  readonly kind: 'nested';
+  readonly nesting: 'single' | 'list' | 'set' | 'map';
+  readonly attributes: Attributes;
+}
+
+export type Attribute = PlainAttribute | NestedAttribute;
+
+/** Attributes by name: lower-case letters, digits and underscores, beginning with a letter. */
+export type Attributes = { readonly [name: string]: Attribute };
+
+function plain<T>(type: Type, options: AttributeOptions<T>): PlainAttribute {
+  return { ...(options as AttributeOptions), kind: 'plain', type };
+}
+
+function nested<T>(
+  nesting: NestedAttribute['nesting'],
+  attributes: Attributes,
+  options: AttributeOptions<T>,
+): NestedAttribute {
+  return { ...(options as AttributeOptions), kind: 'nested', nesting, attributes };
+}
+
+/**
+ * The attribute types. `attribute.list('string', { description, optional: true })`;
+ * `attribute.nestedList({ cidr: attribute.string({ … }) }, { description, required: true })`.
+ */
+export const attribute = {
+  string: (options: AttributeOptions<string>) => plain('string', options),
+  /** Whole or fractional; `bigint` or `Decimal` only when a `number` would not be exact. */
+  number: (options: AttributeOptions<number>) => plain('number', options),
+  bool: (options: AttributeOptions<boolean>) => plain('bool', options),
+  list: <T = readonly Value[]>(element: Type, options: AttributeOptions<T>) => plain(['list', element], options),
+  set: <T = readonly Value[]>(element: Type, options: AttributeOptions<T>) => plain(['set', element], options),
+  map: <T = { readonly [key: string]: Value }>(element: Type, options: AttributeOptions<T>) =>
+    plain(['map', element], options),
+  /** An object all of whose members must be given together; `single` is what users usually want. */
+  object: <T = { readonly [key: string]: Value }>(
+    members: Readonly<Record<string, Type>>,
+    options: AttributeOptions<T>,
+  ) => plain(['object', members], options),
+  /** A value of any type. */
+  dynamic: (options: AttributeOptions<Value>) => plain('dynamic', options),
+  /** One object with attributes: `disk = { size = "10GiB" }`. */
+  single: <T = { readonly [key: string]: Value }>(attributes: Attributes, options: AttributeOptions<T>) =>
+    nested('single', attributes, options),
+  nestedList: <T = readonly Value[]>(attributes: Attributes, options: AttributeOptions<T>) =>
+    nested('list', attributes, options),
+  nestedSet: <T = readonly Value[]>(attributes: Attributes, options: AttributeOptions<T>) =>
+    nested('set', attributes, options),
+  nestedMap: <T = { readonly [key: string]: Value }>(attributes: Attributes, options: AttributeOptions<T>) =>
+    nested('map', attributes, options),
+};

@@ -1,0 +1,59 @@
+/**
+ * Where in a configuration: attribute names, map keys and list indexes from the outside in, for example
+ * `['networks', 0, 'mac']` or `['labels', 'team']`. An element of a set has no address: end the path at the set.
+ */
+export type AttributePath = readonly (string | number)[];
+
+/** What Terraform shows a user. With a path it also shows the line of the configuration at fault. */
+export interface Diagnostic {
+  severity: 'error' | 'warning';
+  /** One line without a full stop: what is wrong. */
+  summary: string;
+  /** What it means and what to do. */
+  detail?: string;
+  path?: AttributePath;
+}
+
+/** Collects what a handler has to tell the user; warnings may come with success. */
+export interface Diagnostics {
+  error(summary: string, detail?: string, path?: AttributePath): void;
+  warning(summary: string, detail?: string, path?: AttributePath): void;
+  readonly hasErrors: boolean;
+}
+
+/** Throw it from any handler to fail with these diagnostics. Any other error becomes one diagnostic with its message. */
+export class DiagnosticError extends Error {
+  override readonly name = 'DiagnosticError';
+  readonly diagnostics: readonly Diagnostic[];
+  constructor(summary: string, detail?: string, path?: AttributePath);
+  constructor(diagnostics: readonly Diagnostic[]);
+  constructor(what: string | readonly Diagnostic[], detail?: string, path?: AttributePath) {
+    const list: readonly Diagnostic[] =
+      typeof what === 'string'
+        ? [{ severity: 'error', summary: what, ...(detail !== undefined && { detail }), ...(path && { path }) }]
+        : what;
+    super(list.map((d) => (d.detail ? `${d.summary}: ${d.detail}` : d.summary)).join('\n'));
+    this.diagnostics = list;
+  }
+}
+
+/** The collector behind `ctx.diagnostics`. */
+export class DiagnosticList implements Diagnostics {
+  readonly list: Diagnostic[] = [];
+
+  error(summary: string, detail?: string, path?: AttributePath): void {
+    this.add({ severity: 'error', summary, ...(detail !== undefined && { detail }), ...(path && { path }) });
+  }
+
+  warning(summary: string, detail?: string, path?: AttributePath): void {
+    this.add({ severity: 'warning', summary, ...(detail !== undefined && { detail }), ...(path && { path }) });
+  }
+
+  add(diagnostic: Diagnostic): void {
+    this.list.push(diagnostic);
+  }
+
+  get hasErrors(): boolean {
+    return this.list.some((d) => d.severity === 'error');
+  }
+}

@@ -1,0 +1,310 @@
+/**
+ * What a provider is made of: definitions that say what exists and handlers that do the work. The framework speaks the
+ * plugin protocol, checks configurations, makes plans, and keeps the rules that Terraform demands of a provider.
+ *
+ * Handlers fail by throwing: a `DiagnosticError` says exactly what the user should read, any other error becomes a
+ * diagnostic with its message. Nothing a handler throws ends the process.
+ */
+import type { Attributes } from './attributes.ts';
+import type { AttributePath, Diagnostics } from './diagnostics.ts';
+import type { Planned, Type, Value, Values } from './values.ts';
+
+/** Writes to Terraform's log (`TF_LOG`, `TF_LOG_PROVIDER`). Never log a secret: logs end up in bug reports. */
+export interface Logger {
+  trace(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  debug(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  error(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** What every handler gets. */
+export interface CallContext {
+  /** Aborts when the user presses Ctrl-C and, where a timeout applies, when it has passed. Pass it to every wait. */
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  readonly diagnostics: Diagnostics;
+}
+
+/** What a handler that talks to the API gets: the client that `configure` returned. */
+export interface ClientContext<Client> extends CallContext {
+  readonly client: Client;
+}
+
+/** Data that belongs to one object, kept in the state beside the attributes and not shown to users. No secrets. */
+export type PrivateState = { [key: string]: unknown };
+
+/** A thing, or a function that loads it: definitions behind `() => import(…)` cost nothing until they are used. */
+export type Lazy<T> = T | (() => Promise<T>);
+
+// --- Resources ------------------------------------------------------------------------------------------------------
+
+export interface ValidateContext<State> extends CallContext {
+  /** The configuration; may hold unknown values, on which no check can be made. */
+  readonly config: Planned<State>;
+}
+
+export interface PlanContext<State, Client> extends CallContext {
+  /** The configured client; undefined while the provider's own configuration is not known yet. */
+  readonly client: Client | undefined;
+  /** What is planned. A replacement is planned as an update first and then, with no prior state, as a create. */
+  readonly action: 'create' | 'update';
+  /** The object as it is; null when it is to be created (also as a replacement). */
+  readonly prior: State | null;
+  /** What the user wrote, write-only values included. Unset is null. */
+  readonly config: Planned<State>;
+  /**
+   * The plan so far: configuration, defaults, kept computed values, UNKNOWN for what apply decides. Change it in place:
+   * a computed attribute that the configuration leaves unset may be given a value or made UNKNOWN. Values that the user
+   * configured are not the provider's to change.
+   */
+  readonly planned: Planned<State>;
+  /** Whether the planned value at this path differs from the prior one (true for everything on create). */
+  changed(...path: AttributePath): boolean;
+  /** Demands that a change of this attribute replaces the object. */
+  requiresReplace(...path: AttributePath): void;
+  /** Kept from the last apply; what is put here reaches the create or update. */
+  readonly private: PrivateState;
+}
+
+export interface CreateContext<State, Client> extends ClientContext<Client> {
+  /** What was planned; UNKNOWN where the handler decides. */
+  readonly planned: Planned<State>;
+  /** What the user wrote; the only place where write-only values are. */
+  readonly config: Planned<State>;
+  /**
+   * Says that the object exists, with what is known of it (at least its id). Call it the moment the API has answered,
+   * before waiting for anything: whatever happens afterwards — a wait that fails, a timeout, Ctrl-C, a bug — the state
+   * holds what was saved. After a failure the object is tainted; after Ctrl-C it is not, and the next apply goes on.
+   * May be called again with more. What is left out keeps its planned value.
+   */
+  save(state: Partial<State>): void;
+  /** Milliseconds that this call may take in all (the `timeouts` attribute or the definition's default), or undefined. */
+  readonly timeout: number | undefined;
+  readonly private: PrivateState;
+}
+
+export interface ReadContext<State, Client> extends ClientContext<Client> {
+  /** What the state holds. After an import: only what `import` returned, all else null. */
+  readonly state: State;
+  readonly timeout: number | undefined;
+  readonly private: PrivateState;
+}
+
+export interface UpdateContext<State, Client> extends CreateContext<State, Client> {
+  readonly prior: State;
+  /** Whether the planned value at this path differs from the prior one. */
+  changed(...path: AttributePath): boolean;
+}
+
+export interface DeleteContext<State, Client> extends ClientContext<Client> {
+  readonly state: State;
+  readonly timeout: number | undefined;
+  readonly private: PrivateState;
+}
+
+export interface ImportContext<Client> extends ClientContext<Client> {
+  readonly private: PrivateState;
+}
+
+export interface PlanDestroyContext<State, Client> extends CallContext {
+  readonly client: Client | undefined;
+  readonly state: State;
+}
+
+/** An object of another type or provider that a `moved` block brings to this one. */
+export interface MoveSource {
+  /** `registry.terraform.io/hashicorp/null` */
+  readonly providerAddress: string;
+  /** `null_resource` */
+  readonly typeName: string;
+  readonly schemaVersion: number;
+  /** Its state as stored, parsed from JSON. */
+  readonly state: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * What identifies an object of this type for good, apart from its state (protocol 6.9, Terraform 1.12): users may import
+ * by it. `attributes` are strings, numbers, bools or lists of these.
+ */
+export interface IdentityDefinition<State> {
+  version?: number;
+  attributes: Readonly<Record<string, { type: Type; description: string; requiredForImport?: boolean }>>;
+  /** The identity of an object that has this state. */
+  of(state: State): Values;
+  /** The import id that stands for this identity; `import` is then called with it. */
+  importId(identity: Values): string;
+}
+
+/**
+ * A resource type. State is the type of an object's attributes when everything is known; optional attributes that are
+ * not set are null.
+ *
+ * In what create, read and update return, an attribute may be left out: it then keeps its planned value (create and
+ * update) or the value in the state (read). Write-only attributes and `timeouts` are the framework's and never returned.
+ */
+export interface ResourceDefinition<State extends object = Values, Client = unknown> {
+  /** For users, in Markdown. */
+  description: string;
+  /** Version of the schema; raise it when an attribute changes in a way that old states do not fit. Default 0. */
+  version?: number;
+  attributes: Attributes;
+  deprecated?: string;
+  /** Rules over several attributes. Those of a single one belong to the attribute. No I/O: runs several times a plan. */
+  validate?(ctx: ValidateContext<State>): void | Promise<void>;
+  /** Makes the plan exact: fills in what can be known, marks what an update will change. May ask the API. */
+  modifyPlan?(ctx: PlanContext<State, Client>): void | Promise<void>;
+  /** Called when a destroy is planned: to warn, or to refuse (delete protection). */
+  planDestroy?(ctx: PlanDestroyContext<State, Client>): void | Promise<void>;
+  create(ctx: CreateContext<State, Client>): Promise<Partial<State>>;
+  /** The object as it is now, or undefined when there is none: the next plan then creates it. */
+  read(ctx: ReadContext<State, Client>): Promise<Partial<State> | undefined>;
+  /** Left out when every attribute that can be configured requires replacement. */
+  update?(ctx: UpdateContext<State, Client>): Promise<Partial<State>>;
+  /** Returns when the object is gone. An object that does not exist is a success. */
+  delete(ctx: DeleteContext<State, Client>): Promise<void>;
+  /**
+   * Finds the object for what the user gave to `terraform import`: at least what `read` needs, or undefined when there is
+   * none. Left out: the text becomes the attribute `id`. `import: false` refuses.
+   */
+  import?: false | ((id: string, ctx: ImportContext<Client>) => Promise<Partial<State> | undefined>);
+  /** `upgrade[n]` makes a state of version n into one of version n + 1. States are as stored, parsed from JSON. */
+  upgrade?: Readonly<Record<number, (state: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
+  /** The state for an object of another type that was moved here, or undefined when that is not possible. */
+  moveFrom?(source: MoveSource, ctx: CallContext): Promise<Partial<State> | undefined>;
+  /**
+   * Default timeouts (`'20m'`, `'1h30m'`). Each one given here can be set by users in the attribute `timeouts`, which the
+   * framework adds to the schema. When one passes, `ctx.signal` aborts.
+   */
+  timeouts?: Readonly<Partial<Record<'create' | 'read' | 'update' | 'delete', string>>>;
+  identity?: IdentityDefinition<State>;
+}
+
+// --- Data sources, functions, ephemeral resources -------------------------------------------------------------------
+
+export interface DataContext<State, Client> extends ClientContext<Client> {
+  readonly config: State;
+  readonly timeout: number | undefined;
+}
+
+/** A data source type. What `read` leaves out keeps its configured value. Not found is an error here: throw it. */
+export interface DataSourceDefinition<State extends object = Values, Client = unknown> {
+  description: string;
+  attributes: Attributes;
+  deprecated?: string;
+  validate?(ctx: ValidateContext<State>): void | Promise<void>;
+  read(ctx: DataContext<State, Client>): Promise<Partial<State>>;
+  timeouts?: Readonly<{ read: string }>;
+}
+
+export interface FunctionParameter {
+  name: string;
+  type: Type;
+  description: string;
+  /** Without it Terraform refuses null before the function is called. */
+  allowNull?: boolean;
+  /** Without it Terraform answers unknown by itself when an argument is unknown. */
+  allowUnknown?: boolean;
+  /** What is wrong with a known, non-null argument. */
+  validate?(value: Value): string | undefined;
+}
+
+/** A function: pure, needs no configuration, called as `provider::ucloud::name(…)`. Throw `FunctionError` to refuse. */
+export interface FunctionDefinition<Arguments extends readonly unknown[] = readonly Value[]> {
+  /** One line. */
+  summary: string;
+  description: string;
+  parameters: readonly FunctionParameter[];
+  /** Takes any number of further arguments; they follow the others in `args`. */
+  variadic?: FunctionParameter;
+  returns: Type;
+  deprecated?: string;
+  run(args: Arguments, ctx: CallContext): Value | Promise<Value>;
+}
+
+/** Refuses a function call; with `argument` (from 0) Terraform points at that argument. */
+export class FunctionError extends Error {
+  override readonly name = 'FunctionError';
+  readonly argument: number | undefined;
+  constructor(message: string, argument?: number) {
+    super(message);
+    this.argument = argument;
+  }
+}
+
+export interface EphemeralOpened<State> {
+  result: Partial<State>;
+  /** When `renew` must be called, if the value is still in use then. */
+  renewAt?: Date;
+  /** Handed to `renew` and `close`: what these need, for instance the id of the token. */
+  private?: PrivateState;
+}
+
+/** An ephemeral resource type: a value that exists during one run and is kept in neither plan nor state. */
+export interface EphemeralDefinition<State extends object = Values, Client = unknown> {
+  description: string;
+  attributes: Attributes;
+  deprecated?: string;
+  validate?(ctx: ValidateContext<State>): void | Promise<void>;
+  open(ctx: ClientContext<Client> & { readonly config: State }): Promise<EphemeralOpened<State>>;
+  renew?(
+    ctx: ClientContext<Client> & { readonly private: PrivateState },
+  ): Promise<{ renewAt?: Date; private?: PrivateState }>;
+  close?(ctx: ClientContext<Client> & { readonly private: PrivateState }): Promise<void>;
+}
+
+// --- The provider ---------------------------------------------------------------------------------------------------
+
+export interface ConfigureContext<Config> extends CallContext {
+  /** The provider block. Values may be unknown while planning, when they come from a resource not created yet. */
+  readonly config: Planned<Config>;
+  /** Version of the calling Terraform, `1.11.4`. */
+  readonly terraformVersion: string;
+}
+
+export interface ProviderDefinition<Client = unknown, Config extends object = Values> {
+  /** Prefix of all type names, without the underscore: `ucloud`. */
+  name: string;
+  /** Full source address, for instance `ucloud.localhost/ucloud/ucloud`; used by the reattach mode. */
+  address: string;
+  version: string;
+  description: string;
+  /** The provider block's attributes. */
+  attributes: Attributes;
+  validate?(ctx: ValidateContext<Config>): void | Promise<void>;
+  /**
+   * Makes the client. Undefined says: something needed is unknown yet. Then plans are made without a client, reads keep
+   * the state as it is, and data sources that must be read now fail with a message that says why.
+   */
+  configure(ctx: ConfigureContext<Config>): Promise<Client | undefined>;
+  /** Resource types by name without the prefix: `{ vm: () => import('./vm.ts').then((m) => m.vm) }`. */
+  resources?: Readonly<Record<string, Lazy<ResourceDefinition<object, Client>>>>;
+  dataSources?: Readonly<Record<string, Lazy<DataSourceDefinition<object, Client>>>>;
+  functions?: Readonly<Record<string, Lazy<FunctionDefinition<never>>>>;
+  ephemeral?: Readonly<Record<string, Lazy<EphemeralDefinition<object, Client>>>>;
+}
+
+/** Type-checks a definition where it is written. */
+export function defineResource<State extends object, Client>(
+  definition: ResourceDefinition<State, Client>,
+): ResourceDefinition<State, Client> {
+  return definition;
+}
+
+export function defineDataSource<State extends object, Client>(
+  definition: DataSourceDefinition<State, Client>,
+): DataSourceDefinition<State, Client> {
+  return definition;
+}
+
+export function defineFunction<Arguments extends readonly unknown[]>(
+  definition: FunctionDefinition<Arguments>,
+): FunctionDefinition<Arguments> {
+  return definition;
+}
+
+export function defineEphemeral<State extends object, Client>(
+  definition: EphemeralDefinition<State, Client>,
+): EphemeralDefinition<State, Client> {
+  return definition;
+}

@@ -1,0 +1,100 @@
+/**
+ * How Terraform values look in TypeScript.
+ *
+ * | Terraform          | TypeScript                                                              |
+ * |--------------------|-------------------------------------------------------------------------|
+ * | null               | `null`                                                                  |
+ * | unknown            | `UNKNOWN` (a value that exists only after apply; seen while planning)   |
+ * | string, bool       | `string`, `boolean`                                                     |
+ * | number             | `number` when that is exact, `bigint` for larger integers, else `Decimal` |
+ * | list, tuple, set   | array (a set's order means nothing; the framework compares it as a set) |
+ * | map, object        | plain object                                                            |
+ * | dynamic            | `Dynamic`: a value together with its type                               |
+ */
+
+/** The marker of a value that will be known only after apply. */
+export const UNKNOWN: unique symbol = Symbol.for('terraform.unknown');
+export type Unknown = typeof UNKNOWN;
+
+/**
+ * A type of Terraform's type system in the spelling that Terraform itself uses in JSON, for example
+ * `['map', 'string']` or `['object', { name: 'string', ports: ['set', 'number'] }]`.
+ */
+export type Type =
+  | 'string'
+  | 'number'
+  | 'bool'
+  | 'dynamic'
+  | readonly ['list' | 'set' | 'map', Type]
+  | readonly ['tuple', readonly Type[]]
+  | readonly ['object', Readonly<Record<string, Type>>];
+
+/**
+ * A number that neither `number` nor `bigint` holds exactly, such as a fraction of forty digits.
+ * `text` is its decimal notation as Terraform gave it.
+ */
+export class Decimal {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+  toString(): string {
+    return this.text;
+  }
+}
+
+/** A value of an attribute whose type is `dynamic`: it carries the type that it has this time. */
+export class Dynamic {
+  readonly type: Type;
+  readonly value: Value;
+  constructor(type: Type, value: Value) {
+    this.type = type;
+    this.value = value;
+  }
+}
+
+/** Any value, also one that is or contains `UNKNOWN`. */
+export type Value =
+  | null
+  | Unknown
+  | boolean
+  | string
+  | number
+  | bigint
+  | Decimal
+  | Dynamic
+  | readonly Value[]
+  | { readonly [key: string]: Value };
+
+/** The attributes of an object by name: what a definition without a State type of its own works with. */
+export type Values = { [name: string]: Value };
+
+/**
+ * `T` while planning: each part may be unknown, and an attribute that is not set is `null`.
+ * `Planned<{ name: string; tags: string[] }>` = `{ name: string | Unknown | null; tags: (string | Unknown | null)[] | Unknown | null }`.
+ */
+export type Planned<T> = { [K in keyof T]: PlannedValue<T[K]> };
+export type PlannedValue<T> =
+  | Unknown
+  | null
+  | (T extends string | number | bigint | boolean | null | undefined | Unknown | Decimal | Dynamic
+      ? T
+      : T extends readonly (infer E)[]
+        ? readonly PlannedValue<E>[]
+        : T extends object
+          ? Planned<T>
+          : T);
+
+/** Whether a value is known itself; a list may be known and still hold an unknown element. */
+export function isKnown<T>(value: T | Unknown): value is T {
+  return value !== UNKNOWN;
+}
+
+/** Whether a value and everything in it is known. */
+export function isWhollyKnown(value: unknown): boolean {
+  if (value === UNKNOWN) return false;
+  if (Array.isArray(value)) return value.every(isWhollyKnown);
+  if (value instanceof Dynamic) return isWhollyKnown(value.value);
+  if (value !== null && typeof value === 'object') return Object.values(value).every(isWhollyKnown);
+  return true;
+}
