@@ -108,3 +108,11 @@ export class CompactedError extends Error {
     this.name = 'CompactedError';
   }
 }
+
+/** A write names a lease that has ended or never was. Nothing was written. */
+export class LeaseEndedError extends Error {
+  constructor(lease: LeaseId) {
+    super(`lease ${lease} has ended`);
+    this.name = 'LeaseEndedError';
+  }
+}
