@@ -279,7 +279,10 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
       examples: Object.fromEntries(
         errorCodes
           .filter((code) => used.has(code))
-          .map((code) => [code, { summary: errorTable[code].title, value: problemExample(code) }]),
+          .map((code) => {
+            const { title, user, retry } = errorTable[code];
+            return [code, { summary: title, description: user, 'x-retryable': retry, value: problemExample(code) }];
+          }),
       ),
       schemas: sorted(schemas),
     },

@@ -15,6 +15,7 @@ export const token = resource({
     project: Type.Optional(
       Reference('project', {
         description: 'The project it opens. Default: the project of the token that makes it. None for operators.',
+        'x-server-chosen': true,
       }),
     ),
     role: Enum(roles, {
