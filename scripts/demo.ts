@@ -1,0 +1,203 @@
+/**
+ * The whole of ucloud on one machine: builds the provider and a guest image, starts every component, and lets
+ * Terraform make two VMs. Proves them by ping and ssh, and shows that a second plan has nothing to do.
+ *
+ *     npm run demo                stays up; Ctrl-C removes everything
+ *     npm run demo -- --once      destroys, checks that nothing is left, ends
+ *     npm run demo -- --hypervisor simulated    no QEMU, no root: VMs only pretend
+ *     npm run demo -- --store etcd://[::1]:2379     on an etcd that runs already
+ */
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Cloud, cleanUp, setUpCloud, startCloud } from './demo/cloud.ts';
+import { footprint, leftBehind } from './demo/footprint.ts';
+import { eventually, exec, show, step } from './demo/steps.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    once: { type: 'boolean', default: false },
+    hypervisor: { type: 'string', default: 'auto' },
+    store: { type: 'string' },
+    data: { type: 'string', default: '.ucloud/demo' },
+  },
+});
+const data = resolve(options.data);
+const cache = resolve('.ucloud/cache');
+const began = performance.now();
+
+async function requireTerraform(): Promise<void> {
+  const answer = await exec('terraform', ['version', '-json'], {
+    env: { ...process.env, TF_CLI_CONFIG_FILE: '/dev/null' },
+  }).catch(() => undefined);
+  const version: string = answer ? JSON.parse(answer.stdout).terraform_version : '';
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (major > 1 || (major === 1 && minor >= 11)) return;
+  console.error(
+    `Terraform 1.11 or newer is needed, and ${version ? `this machine has ${version}` : 'there is none on the PATH'}.\n` +
+      'Get it from https://developer.hashicorp.com/terraform/install: it is one file in a zip; put it into a folder of your PATH.',
+  );
+  process.exit(1);
+}
+
+async function buildImage(): Promise<string> {
+  const output = join(cache, 'demo.qcow2');
+  await show(process.execPath, ['backend/guest/build-image.ts', '--output', output]);
+  return output;
+}
+
+interface Terraform {
+  run(...args: string[]): Promise<string>;
+  quiet(...args: string[]): Promise<string>;
+}
+
+function prepareTerraform(cloud: Cloud, token: string): Terraform {
+  const directory = join(data, 'quickstart');
+  mkdirSync(directory, { recursive: true });
+  for (const file of ['main.tf']) copyFileSync(join('provider/examples/quickstart', file), join(directory, file));
+  const config = join(data, 'terraform.rc');
+  writeFileSync(
+    config,
+    `provider_installation {\n  filesystem_mirror {\n    path    = ${JSON.stringify(resolve('dist/mirror'))}\n    include = ["ucloud.localhost/ucloud/ucloud"]\n  }\n  direct {\n    exclude = ["ucloud.localhost/ucloud/ucloud"]\n  }\n}\n`,
+  );
+  const env = {
+    ...process.env,
+    TF_CLI_CONFIG_FILE: config,
+    TF_IN_AUTOMATION: '1',
+    CHECKPOINT_DISABLE: '1',
+    UCLOUD_ENDPOINT: cloud.endpoint,
+    UCLOUD_TOKEN: token,
+    UCLOUD_NODE: process.execPath,
+    TF_VAR_public_key: readFileSync(join(data, 'ssh.pub'), 'utf8').trim(),
+  };
+  return {
+    run: (...args) => show('terraform', args, { cwd: directory, env }),
+    quiet: (...args) => show('terraform', args, { cwd: directory, env, quiet: true }),
+  };
+}
+
+const sshOptions = () => [
+  '-i',
+  join(data, 'ssh'),
+  '-o',
+  'StrictHostKeyChecking=no',
+  '-o',
+  `UserKnownHostsFile=${join(data, 'known_hosts')}`,
+  '-o',
+  'ConnectTimeout=5',
+  '-o',
+  'LogLevel=ERROR',
+  '-o',
+  'BatchMode=yes',
+];
+
+async function prove(addresses: Record<string, string>): Promise<void> {
+  for (const [name, address] of Object.entries(addresses)) {
+    await eventually(`ping ${name}`, 60_000, () => exec('ping', ['-6', '-c', '1', '-W', '2', address]));
+    console.log(`    ${name}  ${address}  answers ping`);
+  }
+  for (const [name, address] of Object.entries(addresses)) {
+    const hostName = await eventually(`ssh to ${name}`, 60_000, async () => {
+      const { stdout } = await exec('ssh', [...sshOptions(), `ucloud@${address}`, 'hostname']);
+      return stdout.trim();
+    });
+    if (hostName !== name) throw new Error(`the VM declared as ${name} calls itself ${hostName}`);
+    console.log(`    ${name}  lets ucloud@${address} in with the key; its host name is ${hostName}`);
+  }
+}
+
+async function checkNothingLeft(cloud: Cloud, before: readonly string[]): Promise<void> {
+  for (const noun of ['vm', 'network', 'prefix', 'ssh-key']) {
+    const { items } = (await cloud.ucloud(noun, 'list')) as { items: unknown[] };
+    if (items.length > 0) throw new Error(`${items.length} of ${noun} are left: ${JSON.stringify(items)}`);
+  }
+  await cloud.stop();
+  await cleanUp(data);
+  const left = leftBehind(before, await footprint());
+  if (left.length > 0) throw new Error(`left on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
+  console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
+}
+
+async function main(): Promise<void> {
+  await requireTerraform();
+  if (existsSync(data)) {
+    await step('removing what an earlier demo left', async () => {
+      const removed = await cleanUp(data);
+      if (removed !== '') console.log(`    ${removed.replaceAll('\n', '\n    ')}`);
+    });
+  }
+  const before = await footprint();
+  mkdirSync(cache, { recursive: true });
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+
+  const setUpDone = performance.now();
+  await step('building the Terraform provider', () => show(process.execPath, ['provider/build.ts'], { quiet: true }));
+  const image = await step('building a guest image from Debian packages', buildImage);
+  const cloud = await step('starting ucloud: API, scheduler, host, metadata server, image scanner', async () => {
+    const extra = ['--hypervisor', options.hypervisor, ...(options.store ? ['--store', options.store] : [])];
+    const started = await startCloud(data, extra);
+    console.log(`    ${started.endpoint}, hypervisor: ${started.hypervisor}`);
+    return started;
+  });
+  const real = cloud.hypervisor === 'qemu';
+  if (!real)
+    console.log(
+      '    QEMU is not used here: VMs are simulated, so ping and ssh are left out. `ucloud.log` in the data directory says why.',
+    );
+
+  let stopping = false;
+  const interrupted = new Promise<void>((resolved) => {
+    process.once('SIGINT', () => {
+      stopping = true;
+      resolved();
+    });
+  });
+  try {
+    const { token } = await step('as operator: a pool of prefixes, a public image, a token', () =>
+      setUpCloud(cloud, data, image),
+    );
+    await exec('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'demo', '-f', join(data, 'ssh')]);
+    const terraform = prepareTerraform(cloud, token);
+    await step('terraform init', () => terraform.quiet('init', '-no-color'));
+    await step('terraform apply', () => terraform.run('apply', '-auto-approve', '-no-color'));
+    const output = JSON.parse(await terraform.quiet('output', '-json', '-no-color')) as {
+      addresses: { value: Record<string, string> };
+    };
+    const addresses = output.addresses.value;
+    if (real) await step('proving the VMs', () => prove(addresses));
+    await step('terraform plan: nothing to do', () => terraform.quiet('plan', '-detailed-exitcode', '-no-color'));
+    console.log(
+      `\n${Object.keys(addresses).length} VMs are up, ${((performance.now() - setUpDone) / 1000).toFixed(0)} s after set-up:`,
+    );
+    for (const [name, address] of Object.entries(addresses)) console.log(`  ${name}  ${address}`);
+
+    if (options.once) {
+      await step('terraform destroy', () => terraform.run('destroy', '-auto-approve', '-no-color'));
+      await step('checking that nothing is left', () => checkNothingLeft(cloud, before));
+      console.log(`\nAll of it worked, in ${((performance.now() - began) / 1000).toFixed(0)} s.`);
+      return;
+    }
+    const [first = ''] = Object.values(addresses);
+    console.log(`
+Try next, in another terminal:
+  export UCLOUD_CREDENTIALS=${cloud.credentials}
+  npx ucloud vm list${real ? `\n  ssh -i ${join(options.data, 'ssh')} ucloud@${first}` : ''}
+  npx ucloud event list
+  cd ${join(options.data, 'quickstart')}     # change main.tf, then:
+  TF_CLI_CONFIG_FILE=../terraform.rc UCLOUD_NODE=${process.execPath} terraform apply
+API and documentation: ${cloud.endpoint}/docs      log: ${join(options.data, 'ucloud.log')}
+Ctrl-C removes the VMs and ends.`);
+    await interrupted;
+  } catch (error) {
+    if (!stopping) console.error(`\nThe demo failed. Log: ${join(data, 'ucloud.log')}`);
+    throw error;
+  } finally {
+    await cloud.stop();
+    if (!options.once) await cleanUp(data);
+  }
+}
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});
