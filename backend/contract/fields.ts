@@ -1,6 +1,11 @@
 /** The building blocks that resource schemas share. Each is written here once, with its rule and its words. */
 import { type SchemaOptions, type Static, type TSchema, Type } from '@sinclair/typebox';
 
+/**
+ * `x-rule` says in words what a `pattern` wants; it completes the sentence "must be …". People read it wherever a value
+ * is refused: in answers of the API and in Terraform's diagnostics.
+ */
+
 /** What an id starts with, by kind of object. */
 export const idPrefixes = {
   project: 'prj',
@@ -42,6 +47,7 @@ export const Name = (options: SchemaOptions = {}) =>
   Type.String({
     pattern: namePattern,
     maxLength: 63,
+    'x-rule': '1 to 63 lower-case letters, digits and inner hyphens',
     description:
       'Name, unique among objects of this kind in the project: 1 to 63 lower-case letters, digits and inner hyphens (an RFC 1123 label).',
     ...options,
@@ -50,11 +56,16 @@ export const Name = (options: SchemaOptions = {}) =>
 // Written with `propertyNames`, not `patternProperties` as TypeBox would: generators of clients make a map from it.
 export const Labels = Type.Unsafe<Record<string, string>>({
   type: 'object',
-  propertyNames: { pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$' },
+  propertyNames: {
+    pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$',
+    'x-rule':
+      '1 to 63 letters, digits and inner `-`, `_` or `.`, optionally after a DNS name and a slash (`example.net/team`)',
+  },
   additionalProperties: {
     type: 'string',
     pattern: '^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$',
     maxLength: 63,
+    'x-rule': 'at most 63 letters, digits and inner `-`, `_` or `.`',
   },
   default: {},
   maxProperties: 64,
@@ -66,7 +77,12 @@ export const Description = Type.String({ maxLength: 1024, default: '', descripti
 
 /** An amount of bytes with its unit, such as `512MiB` or `20GiB`. Answers use the largest unit that fits exactly. */
 export const Size = (options: SchemaOptions = {}) =>
-  Type.String({ format: 'size', pattern: '^[1-9][0-9]{0,8}(MiB|GiB|TiB)$', ...options });
+  Type.String({
+    format: 'size',
+    pattern: '^[1-9][0-9]{0,8}(MiB|GiB|TiB)$',
+    'x-rule': 'a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`',
+    ...options,
+  });
 
 export const Ipv6 = (options: SchemaOptions = {}) => Type.String({ format: 'ipv6', maxLength: 45, ...options });
 
@@ -75,7 +91,12 @@ export const Ipv6Prefix = (options: SchemaOptions = {}) =>
   Type.String({ format: 'ipv6-prefix', maxLength: 49, ...options });
 
 export const MacAddress = (options: SchemaOptions = {}) =>
-  Type.String({ format: 'mac', pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$', ...options });
+  Type.String({
+    format: 'mac',
+    pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$',
+    'x-rule': 'six octets in lower-case hex, such as `42:00:5e:10:00:01`',
+    ...options,
+  });
 
 export const Timestamp = (options: SchemaOptions = {}) => Type.String({ format: 'date-time', ...options });
 

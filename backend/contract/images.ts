@@ -15,6 +15,7 @@ export const image = resource({
     source: Type.String({
       maxLength: 2048,
       pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
+      'x-rule': 'an `https://` URL or `file:<name>`',
       description:
         "Where it comes from: an `https://` URL, or `file:<name>` for a file in the project's directory of files on the server. Raw or qcow2; found out by content.",
     }),
@@ -22,6 +23,7 @@ export const image = resource({
     sha256: Type.Optional(
       Type.String({
         pattern: '^[0-9a-f]{64}$',
+        'x-rule': '64 lower-case hex digits',
         description: 'SHA-256 of the source, in hex. Required for a URL; for a file it is computed when left out.',
         'x-server-chosen': true,
       }),

@@ -14,6 +14,7 @@ export const sshKey = resource({
       maxLength: 16384,
       pattern:
         '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]+={0,3}( [^\\x00-\\x1f\\x7f]*)?$',
+      'x-rule': 'one line in the format of OpenSSH: type, base64, comment',
       description: 'One line in the format of OpenSSH: type, base64, comment.',
     }),
   },
