@@ -1,36 +1,67 @@
 /**
- * Writes every generated file: `npm run generate`. With `--check` it writes nothing and exits 1 if a checked-in file
- * is not what it would write.
+ * Writes every generated file: `npm run generate`.
+ *
+ *     node scripts/generate.ts --check      writes nothing; exits 1 if a checked-in file is not what it would write
+ *     node scripts/generate.ts --if-stale   writes only what is not checked in and is missing or older than its sources
  *
  * A generator is a step: it returns files, each with its path from the root of the repository. Steps run in order and
  * may read what earlier ones wrote.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Step } from './generate/step.ts';
 
-const steps: readonly (() => Promise<Step>)[] = [
-  async () => (await import('./generate/openapi.ts')).openapi,
-  async () => (await import('./generate/error-reference.ts')).errorReference,
-  async () => (await import('./generate/api-reference.ts')).apiReference,
+interface Generator {
+  readonly load: () => Promise<Step>;
+  /** Files that it writes and that are not checked in. */
+  readonly outputs: readonly string[];
+  /** What they are made from, besides openapi.yaml and scripts/generate/. */
+  readonly sources?: readonly string[];
+}
+
+const generators: readonly Generator[] = [
+  { load: async () => (await import('./generate/openapi.ts')).openapi, outputs: [] },
+  { load: async () => (await import('./generate/error-reference.ts')).errorReference, outputs: [] },
+  { load: async () => (await import('./generate/api-reference.ts')).apiReference, outputs: [] },
+  {
+    load: async () => (await import('./generate/provider-client.ts')).providerClient,
+    outputs: ['provider/client/api.gen.ts'],
+  },
+  {
+    load: async () => (await import('./generate/provider-schema.ts')).providerSchema,
+    outputs: ['provider/resources/schema.gen.ts', 'provider/client/errors.gen.ts'],
+  },
 ];
 
 const root = join(import.meta.dirname, '..');
 const check = process.argv.includes('--check');
+const ifStale = process.argv.includes('--if-stale');
 const stale: string[] = [];
 
-for (const load of steps) {
-  const step = await load();
+const modified = async (path: string): Promise<number> =>
+  stat(join(root, path)).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => 0,
+  );
+async function isStale({ outputs, sources = [] }: Generator): Promise<boolean> {
+  if (outputs.length === 0) return false;
+  const own = (await readdir(join(root, 'scripts/generate'))).map((name) => `scripts/generate/${name}`);
+  const newest = Math.max(...(await Promise.all(['openapi.yaml', ...own, ...sources].map(modified))));
+  return Math.min(...(await Promise.all(outputs.map(modified)))) < newest;
+}
+
+for (const generator of generators) {
+  if (ifStale && !(await isStale(generator))) continue;
+  const step = await generator.load();
   for (const file of await step.generate()) {
     const path = join(root, file.path);
     const present = await readFile(path, 'utf8').catch(() => undefined);
-    if (present === file.content) continue;
-    if (!check) {
+    if (check) {
+      if (file.checkedIn && present !== file.content) stale.push(file.path);
+    } else if (present !== file.content || !file.checkedIn) {
       await mkdir(dirname(path), { recursive: true });
       await writeFile(path, file.content);
-      console.log(`${step.name}: wrote ${file.path}`);
-    } else if (file.checkedIn) {
-      stale.push(file.path);
+      if (present !== file.content) console.log(`${step.name}: wrote ${file.path}`);
     }
   }
 }

@@ -1,0 +1,57 @@
+/**
+ * What openapi.yaml says of a resource, in the short form that the provider carries (resources/schema.gen.ts):
+ * everything that attributes, plan rules, requests and documentation are derived from.
+ */
+export interface Field {
+  readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'map' | 'list' | 'object';
+  readonly description: string;
+  /** Whether creation takes it, and must have it. */
+  readonly create?: 'required' | 'optional';
+  /** It can be changed. */
+  readonly update?: true;
+  /** Every answer has it. */
+  readonly always?: true;
+  /** Chosen by the server where creation leaves it out, though not every answer has it yet. */
+  readonly serverChosen?: true;
+  readonly default?: unknown;
+  readonly immutable?: true;
+  readonly sensitive?: true;
+  readonly volatile?: true;
+  /** Noun of the object whose id it holds. */
+  readonly reference?: string;
+  readonly format?: string;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  /** The pattern in words, after "must be". */
+  readonly rule?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  /** Fewest and most elements of a list or a map. */
+  readonly minItems?: number;
+  readonly maxItems?: number;
+  readonly unique?: true;
+  /** What a list or a map holds. */
+  readonly items?: Field;
+  /** What the keys of a map are. */
+  readonly keys?: Field;
+  readonly fields?: Fields;
+}
+
+export type Fields = { readonly [name: string]: Field };
+
+export interface ResourceSchema {
+  /** `ssh_key` */
+  readonly noun: string;
+  /** `/v1/ssh-keys` */
+  readonly path: string;
+  readonly description: string;
+  readonly fields: Fields;
+  readonly creatable: boolean;
+  readonly updatable: boolean;
+  /** Deletion is accepted first and done later. */
+  readonly deletesLater: boolean;
+  /** The list can be asked for a name: there is a data source, and import by name. */
+  readonly findable: boolean;
+}

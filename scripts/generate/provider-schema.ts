@@ -1,0 +1,212 @@
+/** provider/resources/schema.gen.ts and provider/client/errors.gen.ts, from openapi.yaml and nothing else. */
+import { readFile } from 'node:fs/promises';
+import { parse } from 'yaml';
+import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
+import { generatedBy, type Step } from './step.ts';
+
+interface Schema {
+  readonly $ref?: string;
+  readonly type?: string;
+  readonly description?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly additionalProperties?: boolean | Schema;
+  readonly propertyNames?: Schema;
+  readonly required?: readonly string[];
+  readonly items?: Schema;
+  readonly default?: unknown;
+  readonly readOnly?: boolean;
+  readonly format?: string;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly minItems?: number;
+  readonly maxItems?: number;
+  readonly minProperties?: number;
+  readonly maxProperties?: number;
+  readonly uniqueItems?: boolean;
+  readonly [extension: `x-${string}`]: unknown;
+}
+
+interface Body {
+  readonly content?: Readonly<Record<string, { readonly schema?: Schema }>>;
+}
+interface Operation {
+  readonly operationId: string;
+  readonly parameters?: readonly { readonly name?: string; readonly in?: string }[];
+  readonly requestBody?: Body;
+  readonly responses: Readonly<Record<string, Body>>;
+}
+export interface Document {
+  readonly info: { readonly version: string };
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly components: {
+    readonly schemas: Readonly<Record<string, Schema>>;
+    readonly examples: Readonly<
+      Record<
+        string,
+        {
+          readonly summary: string;
+          readonly description: string;
+          readonly 'x-retryable': boolean;
+          readonly value: unknown;
+        }
+      >
+    >;
+  };
+}
+
+/** Drops what is undefined, so that the generated file holds only what is said. */
+const said = <T extends object>(object: T): T =>
+  Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
+const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
+
+function typeOf(schema: Schema, where: string): Field['type'] {
+  switch (schema.type) {
+    case 'string':
+    case 'integer':
+    case 'number':
+    case 'boolean':
+      return schema.type;
+    case 'array':
+      return 'list';
+    case 'object':
+      return schema.properties ? 'object' : 'map';
+    default:
+      throw new Error(`${where}: the provider knows no attribute for a schema of type ${schema.type}`);
+  }
+}
+
+/** How one value may look: nothing yet of who may set it. */
+function shape(schema: Schema, where: string): Field {
+  const type = typeOf(schema, where);
+  const values = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined;
+  const items = schema.items ?? (type === 'map' ? values : undefined);
+  return said<Field>({
+    type,
+    description: schema.description ?? '',
+    default: schema.default,
+    immutable: flag(schema['x-immutable']),
+    sensitive: flag(schema['x-sensitive']),
+    volatile: flag(schema['x-volatile']),
+    serverChosen: flag(schema['x-server-chosen']),
+    reference: schema['x-reference'] as string | undefined,
+    format: schema.format,
+    enum: schema.enum,
+    pattern: schema.pattern,
+    rule: schema['x-rule'] as string | undefined,
+    minimum: schema.minimum,
+    maximum: schema.maximum,
+    minLength: schema.minLength,
+    maxLength: schema.maxLength,
+    minItems: schema.minItems ?? schema.minProperties,
+    maxItems: schema.maxItems ?? schema.maxProperties,
+    unique: flag(schema.uniqueItems),
+    items: items && items.type !== 'object' ? shape(items, `${where}[]`) : undefined,
+    keys: schema.propertyNames ? shape({ type: 'string', ...schema.propertyNames }, `${where} keys`) : undefined,
+  });
+}
+
+/** The fields of an object: those of the answer, with what creation and update say of each. */
+function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | undefined, where: string): Fields {
+  const fields: Record<string, Field> = {};
+  for (const [name, schema] of Object.entries(item.properties ?? {})) {
+    if (schema['x-api-only'] === true) continue;
+    const path = `${where}.${name}`;
+    const creation = create?.properties?.[name];
+    const nested = schema.type === 'array' ? schema.items : schema;
+    const nestedCreation = creation?.type === 'array' ? creation.items : creation;
+    fields[name] = said<Field>({
+      ...shape(creation ?? schema, path),
+      immutable: flag(schema['x-immutable'] ?? creation?.['x-immutable']),
+      create: creation ? (create?.required?.includes(name) ? 'required' : 'optional') : undefined,
+      update: flag(update?.properties?.[name] !== undefined),
+      always: flag(item.required?.includes(name)),
+      fields: nested?.properties ? fieldsOf(nested, nestedCreation, undefined, path) : undefined,
+    });
+  }
+  return fields;
+}
+
+export function resourceSchemas(document: Document): ResourceSchema[] {
+  const component = (schema: Schema | undefined): Schema | undefined =>
+    schema?.$ref ? document.components.schemas[schema.$ref.replace('#/components/schemas/', '')] : schema;
+  const json = (body: Body | undefined): Schema | undefined => component(body?.content?.['application/json']?.schema);
+  const operations = new Map<string, { readonly path: string; readonly operation: Operation }>();
+  for (const [path, item] of Object.entries(document.paths)) {
+    for (const operation of Object.values(item)) operations.set(operation.operationId, { path, operation });
+  }
+  const schemas: ResourceSchema[] = [];
+  for (const [id, { operation: get }] of operations) {
+    const noun = id.match(/^(.+)_get$/)?.[1];
+    const list = noun && operations.get(`${noun}_list`);
+    if (!noun || !list) continue;
+    const item = json(get.responses['200']);
+    if (!item) throw new Error(`${id} answers with no JSON`);
+    const create = operations.get(`${noun}_create`)?.operation;
+    const update = operations.get(`${noun}_update`)?.operation;
+    const remove = operations.get(`${noun}_delete`)?.operation;
+    const findable = (list.operation.parameters ?? []).some(
+      ({ name, in: place }) => name === 'name' && place === 'query',
+    );
+    // What has no name and cannot be made is a record, not something to declare.
+    if (!create && !item.properties?.name) continue;
+    schemas.push({
+      noun,
+      path: list.path,
+      description: item.description ?? '',
+      creatable: create !== undefined,
+      updatable: update !== undefined,
+      deletesLater: remove?.responses['202'] !== undefined,
+      findable,
+      fields: fieldsOf(item, json(create?.requestBody), json(update?.requestBody), noun),
+    });
+  }
+  return schemas;
+}
+
+export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
+
+export const providerSchema: Step = {
+  name: 'provider schema',
+  async generate() {
+    const document = await readDocument();
+    const schemas = resourceSchemas(document);
+    const nouns = schemas.map(({ noun }) => `'${noun}'`).join(' | ');
+    const errors = Object.entries(document.components.examples).map(([code, { summary, description, ...rest }]) => [
+      code,
+      { title: summary, action: description, retryable: rest['x-retryable'] },
+    ]);
+    return [
+      {
+        path: 'provider/resources/schema.gen.ts',
+        content: `// ${generatedBy}
+import type { ResourceSchema } from '../derive/fields.ts';
+
+export const version = '${document.info.version}';
+export type Noun = ${nouns};
+export const schemas: Readonly<Record<Noun, ResourceSchema>> = ${JSON.stringify(
+          Object.fromEntries(schemas.map((schema) => [schema.noun, schema])),
+          undefined,
+          1,
+        )};
+`,
+        checkedIn: false,
+      },
+      {
+        path: 'provider/client/errors.gen.ts',
+        content: `// ${generatedBy}
+/** What the API says of its errors, by code. */
+export const errors: Readonly<Record<string, { readonly title: string; readonly action: string; readonly retryable: boolean }>> = ${JSON.stringify(
+          Object.fromEntries(errors),
+          undefined,
+          1,
+        )};
+`,
+        checkedIn: false,
+      },
+    ];
+  },
+};
