@@ -188,6 +188,8 @@ export const reports = kind('reports/', {
   message: Type.Optional(Type.String()),
   /** Generation of the declaration that the running guest was started with. */
   generation: Type.Optional(Type.Integer()),
+  /** What the running guest was started with. */
+  resources: Type.Optional(Type.Object(resources, { additionalProperties: false })),
   started_at: Type.Optional(time),
   restart_required: Type.Boolean(),
   at: time,
@@ -218,10 +220,22 @@ export const schedules = kind('schedules/', {
   fence: Type.Integer(),
   reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
+  /** Why nowhere: how many hosts each filter of placement refuses. */
+  refusals: Type.Optional(
+    Type.Array(
+      Type.Object(
+        { filter: Type.String(), hosts: Type.Integer(), message: Type.String() },
+        { additionalProperties: false },
+      ),
+    ),
+  ),
   at: time,
 });
 
-/** `placements/<host>/<vm>`: the same by host, with what it takes. */
+/**
+ * `placements/<host>/<vm>`: the same by host, with what the VM may take there. A host starts a VM with no more than
+ * this, whatever its declaration has become meanwhile.
+ */
 export const placements = kind('placements/', { fence: Type.Integer(), ...resources, at: time });
 
 /** `leader/scheduler`, under the lease of the leader. */

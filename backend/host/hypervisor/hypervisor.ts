@@ -56,6 +56,9 @@ export interface ObservedVm {
   readonly started_at?: string;
 }
 
+/** The guest shut itself down, or its process ended in any other way. */
+export type ExitCause = 'guest_shutdown' | 'crash';
+
 export interface Hypervisor {
   readonly kind: 'qemu' | 'simulated';
   readonly accelerator: 'kvm' | 'tcg' | 'none';
@@ -75,7 +78,12 @@ export interface Hypervisor {
   /** Makes bridges and router advertisements exactly those of these networks. Called when the set or a network changes. */
   setNetworks(networks: readonly NetworkSpec[]): Promise<void>;
   /** Calls back when a VM ended without having been asked to. Returns a function that ends this. */
-  onExit(listener: (vm: Id<'vm'>) => void): () => void;
+  onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
+  /**
+   * Only where no metadata server hears the guests (the simulated driver): calls back when a guest is ready, for
+   * adopted VMs too. The agent then records it in the metadata server's stead. Returns a function that ends this.
+   */
+  onReady?(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
   /** Removes everything that this driver has made on the machine, VMs included (`ucloud host clean`). Returns what it removed, for people. */
   clean(): Promise<readonly string[]>;
   /** Lets go of the machine. VMs go on running. */

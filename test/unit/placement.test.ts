@@ -1,0 +1,204 @@
+import fc from 'fast-check';
+import t from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import { HostPool, type PoolHost } from '../../backend/model/host-pool.ts';
+import {
+  type Candidate,
+  type Demand,
+  defaultPolicy,
+  explain,
+  fits,
+  refusedBy,
+  score,
+} from '../../backend/model/placement.ts';
+
+const gib = 2 ** 30;
+const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;
+const host = (n: number, change: Partial<PoolHost> = {}): PoolHost => ({
+  id: hostId(n),
+  architecture: 'x86_64',
+  alive: true,
+  capacity: { cpus: 4, memory: 16 * gib, disk: 100 * gib },
+  policy: { ...defaultPolicy, cpu_overcommit: 1 },
+  ...change,
+});
+const demand = (change: Partial<Demand> = {}): Demand => ({
+  cpus: 1,
+  memory: gib,
+  disk: 10 * gib,
+  architecture: 'x86_64',
+  ...change,
+});
+const poolOf = (...hosts: PoolHost[]) => {
+  const pool = new HostPool();
+  for (const each of hosts) pool.setHost(each);
+  return pool;
+};
+const draining = { policy: { ...defaultPolicy, draining: true } };
+
+t.test('when no host can take a VM, its owner reads why', async (t) => {
+  const small = (n: number) => host(n, { capacity: { cpus: 8, memory: 12 * gib, disk: 100 * gib } });
+  const table: [string, PoolHost[], Demand, string][] = [
+    ['no host at all', [], demand(), 'there is no host'],
+    ['all dead', [host(1, { alive: false }), host(2, { alive: false })], demand(), 'no host is alive'],
+    ['one and drained', [host(1, draining)], demand(), 'the only host is draining'],
+    ['all drained', [host(1, draining), host(2, draining), host(3, draining)], demand(), 'all 3 hosts are draining'],
+    ['another architecture', [host(1)], demand({ architecture: 'aarch64' }), 'no host has the architecture aarch64'],
+    [
+      'too little memory',
+      [small(1), small(2)],
+      demand({ memory: 64 * gib }),
+      'needs 64 GiB of memory, largest free host has 12 GiB',
+    ],
+    [
+      'too little of two things',
+      [small(1)],
+      demand({ cpus: 9, disk: 2048 * gib }),
+      'needs 9 cpus, largest free host has 8 cpus; needs 2 TiB of disk, largest free host has 100 GiB',
+    ],
+    [
+      'each somewhere, both nowhere',
+      [
+        host(1, { capacity: { cpus: 2, memory: 64 * gib, disk: 100 * gib } }),
+        host(2, { capacity: { cpus: 32, memory: 4 * gib, disk: 100 * gib } }),
+      ],
+      demand({ cpus: 16, memory: 32 * gib }),
+      'needs 16 cpus, 32 GiB of memory, 10 GiB of disk on one host; no host has all of it free',
+    ],
+    [
+      'different reasons on different hosts',
+      [host(1, draining), host(2, { alive: false }), host(3, { alive: false }), small(4), small(5)],
+      demand({ memory: 12.5 * gib }),
+      'needs 12.5 GiB of memory, largest free host has 12 GiB; 1 of 5 hosts is draining; 2 of 5 hosts are not alive',
+    ],
+  ];
+  for (const [name, hosts, wish, message] of table) {
+    const pool = poolOf(...hosts);
+    t.equal(pool.find(wish), undefined, `${name}: no host`);
+    t.equal(pool.explain(wish).message, message, name);
+  }
+});
+
+t.test('VMs are spread: the next one goes where most is free', async (t) => {
+  const pool = poolOf(host(1), host(2), host(3));
+  const taken: (string | undefined)[] = [];
+  for (let n = 0; n < 12; n++) {
+    const found = pool.find(demand());
+    taken.push(found);
+    if (found) pool.setPlacement(found, `vm-${n}`, demand());
+  }
+  for (const n of [1, 2, 3]) t.equal(taken.filter((id) => id === hostId(n)).length, 4);
+  t.equal(pool.find(demand()), undefined, 'and when all are full, none');
+  pool.setPlacement(hostId(2), 'vm-1', undefined);
+  t.equal(pool.find(demand()), hostId(2), 'until something goes');
+});
+
+t.test('it is told when a change of a host may help those who wait', async (t) => {
+  const pool = new HostPool();
+  t.equal(pool.setHost(host(1)), true, 'a new host');
+  t.equal(pool.setHost(host(1)), false, 'nothing new');
+  t.equal(pool.setHost(host(1, { alive: false })), false, 'it died');
+  t.equal(pool.setHost(host(1)), true, 'it lives again');
+  t.equal(pool.setHost(host(1, { policy: { ...defaultPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
+  t.equal(pool.setHost(host(1)), false, 'less');
+});
+
+// ---- against a model: a plain list, every host looked at for every VM -------------------------------------------------
+
+const resources = (max: number) =>
+  fc.record({
+    cpus: fc.integer({ min: 1, max }),
+    memory: fc.integer({ min: 1, max }),
+    disk: fc.integer({ min: 1, max }),
+  });
+const architecture = fc.constantFrom('x86_64' as const, 'aarch64' as const);
+const number = fc.integer({ min: 0, max: 11 });
+const change = fc.oneof(
+  fc.record({
+    do: fc.constant('host' as const),
+    host: fc.record({
+      id: number.map(hostId),
+      architecture,
+      alive: fc.boolean(),
+      capacity: resources(20),
+      policy: fc.record({
+        draining: fc.boolean(),
+        cpu_overcommit: fc.constantFrom(0.5, 1, 4),
+        memory_overcommit: fc.constantFrom(1, 1.5),
+      }),
+    }),
+  }),
+  fc.record({ do: fc.constant('remove' as const), id: number.map(hostId) }),
+  fc.record({
+    do: fc.constant('place' as const),
+    demand: fc.tuple(resources(8), architecture).map(([given, kind]) => ({ ...given, architecture: kind })),
+  }),
+  fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),
+);
+
+function best(hosts: readonly Candidate[], wish: Demand): Id<'host'> | undefined {
+  const able = hosts.filter((each) => refusedBy(each, wish) === undefined);
+  able.sort((a, b) => score(b) - score(a) || (a.id < b.id ? -1 : 1));
+  return able[0]?.id;
+}
+
+t.test('the pool finds what a look at every host finds, and never gives more than there is', async (t) => {
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 120 }), (changes) => {
+      const pool = new HostPool();
+      const placed: { vm: string; host: Id<'host'>; given: Demand }[] = [];
+      changes.forEach((step, n) => {
+        if (step.do === 'host') pool.setHost(step.host);
+        else if (step.do === 'remove') pool.removeHost(step.id);
+        else if (step.do === 'end') {
+          const [end] = placed.splice(step.pick % Math.max(1, placed.length), 1);
+          if (end) pool.setPlacement(end.host, end.vm, undefined);
+        } else {
+          const found = pool.find(step.demand);
+          if (found !== best(pool.hosts(), step.demand)) throw new Error(`found ${found}`);
+          if (found === undefined) {
+            const { refusals } = explain(pool.hosts(), step.demand);
+            if (refusals.reduce((sum, { hosts }) => sum + hosts, 0) !== pool.size)
+              throw new Error('a host without reason');
+            return;
+          }
+          const before = pool.get(found);
+          if (!before || refusedBy(before, step.demand)) throw new Error('a host that a filter refuses');
+          if (!fits(step.demand, before.free)) throw new Error('over capacity');
+          pool.setPlacement(found, `vm-${n}`, step.demand);
+          placed.push({ vm: `vm-${n}`, host: found, given: step.demand });
+        }
+      });
+      for (const each of pool.hosts()) {
+        const mine = placed.filter((placement) => placement.host === each.id);
+        for (const kind of ['cpus', 'memory', 'disk'] as const) {
+          const used = mine.reduce((sum, { given }) => sum + given[kind], 0);
+          if (each.total[kind] - used !== each.free[kind]) throw new Error(`the account of ${kind} is wrong`);
+        }
+      }
+    }),
+    { numRuns: 300 },
+  );
+  t.pass('for random histories');
+});
+
+t.test('the order in which hosts came does not matter', async (t) => {
+  const hosts = Array.from({ length: 9 }, (_, n) =>
+    host(n, { capacity: { cpus: 4 + (n % 3), memory: 16 * gib, disk: 100 * gib } }),
+  );
+  const fill = (order: readonly PoolHost[]) => {
+    const pool = poolOf(...order);
+    return Array.from({ length: 30 }, (_, n) => {
+      const found = pool.find(demand());
+      if (found) pool.setPlacement(found, `vm-${n}`, demand());
+      return found;
+    });
+  };
+  const expected = fill(hosts);
+  fc.assert(
+    fc.property(fc.shuffledSubarray(hosts, { minLength: hosts.length }), (order) => {
+      t.strictSame(fill(order), expected);
+    }),
+    { numRuns: 20 },
+  );
+});
