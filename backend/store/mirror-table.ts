@@ -1,0 +1,86 @@
+/** One kind of records in memory, in the order of their ids, with its indexes. Filled by mirror.ts alone. */
+import type { Stored } from './records.ts';
+import { SortedMap } from './sorted-map.ts';
+
+/** Records of one kind by something else than their id; kept up with every change. */
+export interface MirrorIndex<T> {
+  /** In the order of their ids, as they are now; only ids after `after`. */
+  list(indexKey: string, after?: string): Iterable<Stored<T>>;
+  /** The first of `list`. */
+  get(indexKey: string): Stored<T> | undefined;
+  size(indexKey: string): number;
+}
+
+/** Under which keys a record is found. Must be pure; the keys must not contain `\0`. */
+export type IndexKeys<T> = (record: Stored<T>) => string | readonly string[] | undefined;
+
+class Index<T> implements MirrorIndex<T> {
+  readonly #keysOf: IndexKeys<T>;
+  readonly #records = new SortedMap<Stored<T>>();
+
+  constructor(keysOf: IndexKeys<T>) {
+    this.#keysOf = keysOf;
+  }
+
+  #places(record: Stored<T>): string[] {
+    const keys = this.#keysOf(record) ?? [];
+    return (typeof keys === 'string' ? [keys] : keys).map((key) => `${key}\0${record.id}`);
+  }
+
+  replace(previous: Stored<T> | undefined, next: Stored<T> | undefined): void {
+    if (previous !== undefined) for (const place of this.#places(previous)) this.#records.delete(place);
+    if (next !== undefined) for (const place of this.#places(next)) this.#records.set(place, next);
+  }
+
+  list(indexKey: string, after = ''): Iterable<Stored<T>> {
+    return this.#records.values(`${indexKey}\0`, after === '' ? '' : `${indexKey}\0${after}`);
+  }
+
+  get(indexKey: string): Stored<T> | undefined {
+    const [first] = this.list(indexKey);
+    return first;
+  }
+
+  size(indexKey: string): number {
+    return this.#records.count(`${indexKey}\0`);
+  }
+}
+
+export class MirrorTable<T> {
+  readonly #byId = new Map<string, Stored<T>>();
+  readonly #sorted = new SortedMap<Stored<T>>();
+  readonly #indexes: Index<T>[] = [];
+
+  get(id: string): Stored<T> | undefined {
+    return this.#byId.get(id);
+  }
+
+  list(idPrefix: string, after: string): Iterable<Stored<T>> {
+    return this.#sorted.values(idPrefix, after);
+  }
+
+  size(idPrefix: string): number {
+    return this.#sorted.count(idPrefix);
+  }
+
+  /** Puts the record in its place, or takes it away; answers what was there. */
+  replace(id: string, next: Stored<T> | undefined): Stored<T> | undefined {
+    const previous = this.#byId.get(id);
+    if (next === undefined) {
+      this.#byId.delete(id);
+      this.#sorted.delete(id);
+    } else {
+      this.#byId.set(id, next);
+      this.#sorted.set(id, next);
+    }
+    for (const index of this.#indexes) index.replace(previous, next);
+    return previous;
+  }
+
+  index(keysOf: IndexKeys<T>): MirrorIndex<T> {
+    const index = new Index<T>(keysOf);
+    for (const record of this.#byId.values()) index.replace(undefined, record);
+    this.#indexes.push(index);
+    return index;
+  }
+}

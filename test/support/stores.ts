@@ -1,0 +1,24 @@
+/** Fresh stores for tests. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embedded.ts';
+
+/** A directory of the test's own, removed with it. */
+export function temporaryDirectory(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'ucloud-test-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/**
+ * An empty embedded store on a file, closed with the test. `session()` gives further handles, such as one for each
+ * component under test; closing one is how a component dies without a word.
+ */
+export async function withStore(t: Test): Promise<EmbeddedStore> {
+  const directory = temporaryDirectory(t);
+  const store = await openEmbeddedStore({ path: join(directory, 'store.db') });
+  t.teardown(() => store.close());
+  return store;
+}
