@@ -1,0 +1,112 @@
+/**
+ * Debian packages as material for an image: found with their libraries, downloaded by apt (which verifies them), kept
+ * in a directory, unpacked. Nothing is installed on this machine and no root is needed.
+ *
+ * Once everything is in the directory, no network is needed; without apt's package lists the set of the last run is
+ * used.
+ */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { type Static, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+
+const run = promisify(execFile);
+const buffered = { maxBuffer: 64 * 1024 * 1024 };
+
+const PackageFile = Type.Object({ name: Type.String(), sha256: Type.String() });
+/** A package file in the directory. */
+export type PackageFile = Static<typeof PackageFile>;
+
+/** `linux-image-cloud-amd64` is empty and depends on the package of the present version: that one. */
+const kernelPackage = /^linux-image-\d.*-cloud-amd64$/;
+const followed = (name: string): boolean => /^(lib|zlib)/.test(name) || kernelPackage.test(name);
+
+async function dependencies(packages: readonly string[]): Promise<string[]> {
+  const { stdout } = await run('apt-cache', ['depends', '--important', ...packages], buffered);
+  return [...stdout.matchAll(/^[ |]+(?:Pre)?Depends: ([^<\s]+)$/gm)].flatMap(([, name]) => name ?? []);
+}
+
+/** The packages and every library that they need, directly or through another library. */
+async function withLibraries(packages: readonly string[]): Promise<string[]> {
+  const all = new Set(packages);
+  let added: readonly string[] = packages;
+  while (added.length > 0) {
+    const found = (await dependencies(added)).filter((name) => followed(name) && !all.has(name));
+    added = [...new Set(found)];
+    for (const name of added) all.add(name);
+  }
+  return [...all].sort();
+}
+
+const sha256 = async (path: string): Promise<string> =>
+  createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+
+/** Thrown when packages cannot be had; the message says what to do. */
+export class PackagesUnavailable extends Error {}
+
+/**
+ * Brings the packages with their libraries into `directory`.
+ * @throws PackagesUnavailable when this is not a Debian system, or packages are missing and cannot be downloaded.
+ */
+export async function downloadPackages(packages: readonly string[], directory: string): Promise<PackageFile[]> {
+  await mkdir(directory, { recursive: true });
+  const manifest = join(directory, 'packages.json');
+  let wanted: PackageFile[];
+  try {
+    const names = await withLibraries(packages);
+    const { stdout } = await run('apt-get', ['download', '--print-uris', ...names], buffered);
+    wanted = [...stdout.matchAll(/^'[^']+' (\S+) \d+ SHA256:([0-9a-f]{64})$/gm)].flatMap(([, name, hash]) =>
+      name && hash ? [{ name, sha256: hash }] : [],
+    );
+    if (wanted.length < names.length) throw new Error(`apt-get knows ${wanted.length} of ${names.length} packages`);
+  } catch (err) {
+    const last: unknown = await readFile(manifest, 'utf8').then(JSON.parse, () => undefined);
+    if (!Value.Check(Type.Array(PackageFile), last)) {
+      throw new PackagesUnavailable(
+        'apt does not know the Debian packages that the image is made from. On Debian, run `apt-get update` once; elsewhere, use an image made on Debian.',
+        { cause: err },
+      );
+    }
+    wanted = last;
+  }
+  const here = new Set(await readdir(directory));
+  const missing: PackageFile[] = [];
+  for (const file of wanted) {
+    if (!here.has(file.name) || (await sha256(join(directory, file.name))) !== file.sha256) missing.push(file);
+  }
+  if (missing.length > 0) await fetchInto(directory, missing);
+  await writeFile(`${manifest}.new`, JSON.stringify(wanted, undefined, 1));
+  await rename(`${manifest}.new`, manifest);
+  return wanted;
+}
+
+async function fetchInto(directory: string, files: readonly PackageFile[]): Promise<void> {
+  const partial = await mkdtemp(join(directory, 'partial-'));
+  // busybox_1%3a1.35.0-4+deb12u1_amd64.deb is version 1:1.35.0-4+deb12u1 of busybox.
+  const exact = files.map(({ name }) => {
+    const [packageName, version] = name.split('_');
+    return `${packageName}=${decodeURIComponent(version ?? '')}`;
+  });
+  try {
+    await run('apt-get', ['-q', '-o', 'APT::Sandbox::User=root', 'download', ...exact], { cwd: partial, ...buffered });
+    for (const { name } of files) await rename(join(partial, name), join(directory, name));
+  } catch (err) {
+    throw new PackagesUnavailable(
+      `could not download ${files.length} Debian packages (${exact[0]}, …). Is the network there? Has \`apt-get update\` been run lately?`,
+      { cause: err },
+    );
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
+}
+
+/** Unpacks package files, all into one tree. */
+export async function unpackPackages(directory: string, files: readonly PackageFile[], into: string): Promise<void> {
+  await mkdir(into, { recursive: true });
+  for (const { name } of files) await run('dpkg-deb', ['-x', join(directory, name), into]);
+}
