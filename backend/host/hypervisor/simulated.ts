@@ -1,0 +1,202 @@
+/**
+ * A hypervisor that only pretends. The agent above it is the real one, so everything but the guests is: for trying
+ * ucloud without QEMU, for tests of providers and clients, and for scale (a VM costs one small file and some bytes).
+ *
+ * VMs are files, each replaced in one step: a VM runs if its file says so. So they outlive the process, as real ones
+ * do, and the next process finds them. Files are not synced to disk: like processes, simulated VMs end with the machine.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Id } from '../../contract/fields.ts';
+import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, Resources, VmSpec } from './hypervisor.ts';
+
+export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetworks';
+
+export interface SimulatedOptions {
+  readonly dataDir: string;
+  readonly capacity: Resources;
+  readonly architecture?: 'x86_64' | 'aarch64';
+  /** From the call of `start` until the guest executes. */
+  readonly bootMs?: number;
+  /** From then until the guest says that it is ready. */
+  readonly readyMs?: number;
+  /** How long a guest takes to shut down when asked to. */
+  readonly shutdownMs?: number;
+  /** Called before each step; what it throws, the step fails with. */
+  readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void;
+}
+
+export interface SimulatedHypervisor extends Hypervisor {
+  onReady(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
+  /** Ends a running VM without anybody having asked, as a fault would or as its guest can. */
+  exit(vm: Id<'vm'>, cause: ExitCause): void;
+  /** From now on the guest does not hear requests to shut down. */
+  hang(vm: Id<'vm'>): void;
+  networks(): readonly NetworkSpec[];
+  resourcesOf(vm: Id<'vm'>): Resources | undefined;
+}
+
+interface Running extends Resources {
+  readonly fence: number;
+  readonly generation: number;
+  readonly started_at: string;
+}
+interface SimulatedVm {
+  readonly id: Id<'vm'>;
+  readonly disk: number;
+  readonly running?: Running;
+}
+
+/** Finds the VMs that an earlier process left in the directory. */
+export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedHypervisor {
+  const {
+    capacity,
+    architecture = 'x86_64',
+    bootMs = 5,
+    readyMs = 50,
+    shutdownMs = 5,
+    fault = () => undefined,
+  } = options;
+  const directory = join(options.dataDir, 'simulated');
+  mkdirSync(directory, { recursive: true });
+  const fileOf = (id: string) => join(directory, `${id}.json`);
+
+  const vms = new Map<Id<'vm'>, SimulatedVm>();
+  const deaf = new Set<Id<'vm'>>();
+  const timers = new Map<Id<'vm'>, NodeJS.Timeout>();
+  const exitListeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
+  const readyListeners = new Set<(vm: Id<'vm'>, at: Date) => void>();
+  let networks: readonly NetworkSpec[] = [];
+
+  const write = (vm: SimulatedVm) => {
+    const path = fileOf(vm.id);
+    writeFileSync(`${path}.new`, JSON.stringify(vm));
+    renameSync(`${path}.new`, path);
+    vms.set(vm.id, vm);
+  };
+  const forgetTimer = (id: Id<'vm'>) => {
+    clearTimeout(timers.get(id));
+    timers.delete(id);
+  };
+  const becomeReady = (id: Id<'vm'>, afterMs: number) => {
+    forgetTimer(id);
+    const timer = setTimeout(() => {
+      timers.delete(id);
+      for (const listener of readyListeners) listener(id, new Date());
+    }, afterMs);
+    timers.set(id, timer.unref());
+  };
+  const end = (id: Id<'vm'>) => {
+    const vm = vms.get(id);
+    forgetTimer(id);
+    deaf.delete(id);
+    if (vm?.running) write({ id, disk: vm.disk });
+  };
+
+  for (const name of readdirSync(directory)) {
+    const path = join(directory, name);
+    if (!name.endsWith('.json')) rmSync(path, { force: true });
+    else {
+      const vm: SimulatedVm = JSON.parse(readFileSync(path, 'utf8'));
+      vms.set(vm.id, vm);
+    }
+  }
+
+  return {
+    kind: 'simulated',
+    accelerator: 'none',
+    architecture,
+    capacity: async () => capacity,
+    hasImage: async () => true,
+
+    list: async () =>
+      [...vms.values()].map(({ id, running }): ObservedVm => {
+        if (running === undefined) return { id, running: false };
+        const { fence, generation, started_at } = running;
+        return { id, running: true, fence, generation, started_at };
+      }),
+
+    prepare: async ({ id, disk_size }) => {
+      fault('prepare', id);
+      const vm = vms.get(id);
+      if (vm?.running || vm?.disk === disk_size) return;
+      if (vm && vm.disk > disk_size) throw new Error(`the disk of ${id} cannot shrink`);
+      write({ id, disk: disk_size });
+    },
+
+    start: async (spec: VmSpec, signal: AbortSignal) => {
+      const { id, fence, generation, cpus, memory } = spec;
+      fault('start', id);
+      if (vms.get(id)?.running) return;
+      await delay(bootMs, undefined, { signal });
+      const vm = vms.get(id);
+      if (vm === undefined) throw new Error(`${id} has no disk`);
+      const started_at = new Date().toISOString();
+      write({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk } });
+      becomeReady(id, readyMs);
+    },
+
+    stop: async (id, graceSeconds) => {
+      fault('stop', id);
+      if (!vms.get(id)?.running) return;
+      const grace = graceSeconds * 1000;
+      await delay(deaf.has(id) ? grace : Math.min(grace, shutdownMs));
+      end(id);
+    },
+
+    destroy: async (id) => {
+      fault('destroy', id);
+      forgetTimer(id);
+      deaf.delete(id);
+      rmSync(fileOf(id), { force: true });
+      vms.delete(id);
+    },
+
+    setNetworks: async (wanted) => {
+      fault('setNetworks');
+      networks = wanted;
+    },
+
+    onExit: (listener) => {
+      exitListeners.add(listener);
+      return () => exitListeners.delete(listener);
+    },
+
+    onReady: (listener) => {
+      readyListeners.add(listener);
+      // Guests that were booting when the last process ended have gone on meanwhile.
+      for (const { id, running } of vms.values())
+        if (running && !timers.has(id)) {
+          becomeReady(id, Math.max(0, Date.parse(running.started_at) + readyMs - Date.now()));
+        }
+      return () => readyListeners.delete(listener);
+    },
+
+    clean: async () => {
+      const removed = [...vms.keys()].map((id) => `VM ${id} (simulated)`);
+      for (const id of vms.keys()) forgetTimer(id);
+      vms.clear();
+      rmSync(directory, { recursive: true, force: true });
+      return removed;
+    },
+
+    close: async () => {
+      for (const id of timers.keys()) forgetTimer(id);
+      exitListeners.clear();
+      readyListeners.clear();
+    },
+
+    exit: (id, cause) => {
+      if (!vms.get(id)?.running) throw new Error(`${id} does not run`);
+      end(id);
+      for (const listener of exitListeners) listener(id, cause);
+    },
+    hang: (id) => deaf.add(id),
+    networks: () => networks,
+    resourcesOf: (id) => {
+      const running = vms.get(id)?.running;
+      return running && { cpus: running.cpus, memory: running.memory, disk: running.disk };
+    },
+  };
+}
