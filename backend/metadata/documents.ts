@@ -1,0 +1,61 @@
+/** What a guest is told about itself. Made of its own declaration only: nothing of the host or of other VMs. */
+import { gatewayAddress } from '../model/interface-names.ts';
+import { networks, sshKeys, type VmRecord } from '../model/records.ts';
+import type { Mirror } from '../store/mirror.ts';
+
+export interface NetworkInterfaceDocument {
+  /** Lower case with colons: how the guest finds the interface. */
+  readonly mac: string;
+  readonly network: { readonly id: string; readonly name: string };
+  readonly mtu: number;
+  readonly addresses: readonly { readonly address: string; readonly prefix_length: number }[];
+  /** Link-local address of the default router. */
+  readonly gateway: string;
+  readonly dns_servers: readonly string[];
+}
+
+export interface NetworkDocument {
+  readonly interfaces: readonly NetworkInterfaceDocument[];
+}
+
+export interface MetadataDocument extends NetworkDocument {
+  readonly id: string;
+  readonly name: string;
+  readonly host_name: string;
+  readonly project: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** One line each, as in authorized_keys. */
+  readonly ssh_keys: readonly string[];
+}
+
+/** Keys that were deleted since are left out. */
+export function sshKeysOf(vm: VmRecord, mirror: Mirror): string[] {
+  return vm.ssh_keys.map((id) => mirror.get(sshKeys, id)?.value.public_key).filter((key) => key !== undefined);
+}
+
+export function networkDocument(vm: VmRecord, mirror: Mirror): NetworkDocument {
+  const described = vm.interfaces.map(({ network: id, mac, address }) => {
+    const network = mirror.get(networks, id)?.value;
+    return (
+      network && {
+        mac,
+        network: { id, name: network.name },
+        mtu: network.mtu,
+        addresses: [{ address, prefix_length: 64 }],
+        gateway: gatewayAddress,
+        dns_servers: network.dns_servers,
+      }
+    );
+  });
+  return { interfaces: described.filter((each) => each !== undefined) };
+}
+
+export const metadataDocument = (vm: VmRecord, mirror: Mirror): MetadataDocument => ({
+  id: vm.id,
+  name: vm.name,
+  host_name: vm.name,
+  project: vm.project,
+  labels: vm.labels,
+  ssh_keys: sshKeysOf(vm, mirror),
+  ...networkDocument(vm, mirror),
+});

@@ -1,0 +1,145 @@
+/** The HTTP server of one network, bound to the metadata address on the network's bridge. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { UcloudError } from '../contract/errors.ts';
+import type { Logger } from '../model/component.ts';
+import { metadataAddress } from '../model/interface-names.ts';
+import type { Id } from '../model/records.ts';
+import type { Mirror } from '../store/mirror.ts';
+import type { Store } from '../store/store.ts';
+import type { Guest, Identify } from './identity.ts';
+import {
+  bodyLimit,
+  connectionsPerNetwork,
+  connectionsPerSource,
+  httpLimits,
+  idleTimeout,
+  RequestRate,
+} from './limits.ts';
+import { recordReady } from './ready.ts';
+import { readyPath, routes } from './routes.ts';
+
+export interface ListenerOptions {
+  readonly network: Id<'network'>;
+  readonly bridge: string;
+  readonly port: number;
+  readonly identify: Identify;
+  readonly mirror: Mirror;
+  readonly store: Store;
+  readonly logger: Logger;
+}
+
+/** Headers of proxies. A request that came through one was not sent by the guest itself, whatever its address says. */
+const proxyHeaders = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'];
+
+class BodyTooLarge extends Error {}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > bodyLimit) throw new BodyTooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function answer(response: ServerResponse, status: number, body = '', headers: Record<string, string> = {}): void {
+  const type = { 'content-type': 'text/plain; charset=utf-8' };
+  response.writeHead(status, {
+    ...type,
+    'cache-control': 'no-store',
+    'content-length': Buffer.byteLength(body),
+    ...headers,
+  });
+  response.end(body);
+}
+
+async function handle(options: ListenerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const proxied = proxyHeaders.find((name) => request.headers[name] !== undefined);
+  if (proxied !== undefined) return answer(response, 403, `Requests with the header ${proxied} are refused.\n`);
+  const guest = options.identify(options.network, request.socket.remoteAddress);
+  if (guest === undefined) return answer(response, 404, 'No VM of this network has your address.\n');
+
+  const path = (request.url ?? '').split('?')[0] ?? '';
+  if (path === readyPath) {
+    if (request.method !== 'POST') return answer(response, 405, 'Use POST.\n', { allow: 'POST' });
+    return handleReady(options, guest, request, response);
+  }
+  const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+  if (route === undefined) return answer(response, 404, `There is no such document. The documents are listed at /.\n`);
+  if (request.method !== 'GET' && request.method !== 'HEAD')
+    return answer(response, 405, 'Use GET.\n', { allow: 'GET, HEAD' });
+  const { type, body } = route(guest.vm.value, options.mirror);
+  answer(response, 200, body, { 'content-type': type });
+}
+
+async function handleReady(
+  { store, logger }: ListenerOptions,
+  guest: Guest,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const body = await readBody(request);
+  const recorded = await recordReady(store, guest, body);
+  if (!recorded) return answer(response, 409, 'The VM has just been placed anew. Ask again.\n');
+  logger.debug({ vm: guest.vm.id }, 'guest is ready');
+  answer(response, 204);
+}
+
+function fail({ logger, bridge }: ListenerOptions, err: unknown, request: IncomingMessage, response: ServerResponse) {
+  if (response.headersSent || request.socket.destroyed) {
+    request.socket.destroy();
+  } else if (err instanceof BodyTooLarge) {
+    response.once('finish', () => request.socket.destroy());
+    answer(response, 413, `At most ${bodyLimit} bytes.\n`, { connection: 'close' });
+  } else if (err instanceof UcloudError && err.code === 'store_unavailable') {
+    logger.warn({ err, bridge }, 'the store did not answer for a guest');
+    answer(response, 503, 'Try again.\n', { 'retry-after': '1' });
+  } else {
+    logger.error({ err, bridge, path: request.url }, 'a guest request failed');
+    answer(response, 500, 'Failed.\n');
+  }
+}
+
+/** Ends connections beyond what one source may have. */
+function limitConnections(server: Server): void {
+  const open = new Map<string, number>();
+  server.maxConnections = connectionsPerNetwork;
+  server.on('connection', (socket: Socket) => {
+    const source = socket.remoteAddress ?? '';
+    const count = (open.get(source) ?? 0) + 1;
+    open.set(source, count);
+    socket.once('close', () => {
+      const left = (open.get(source) ?? 1) - 1;
+      if (left === 0) open.delete(source);
+      else open.set(source, left);
+    });
+    socket.setTimeout(idleTimeout, () => socket.destroy());
+    if (count > connectionsPerSource) socket.destroy();
+  });
+}
+
+/** Resolves when it listens. Rejects while the bridge does not have the address yet. */
+export async function listen(options: ListenerOptions): Promise<Server> {
+  const rate = new RequestRate();
+  const server = createServer(httpLimits, (request, response) => {
+    const source = request.socket.remoteAddress ?? '';
+    if (!rate.take(source, performance.now())) {
+      answer(response, 429, 'Too many requests.\n', { 'retry-after': '1', connection: 'close' });
+      return;
+    }
+    handle(options, request, response).catch((err: unknown) => fail(options, err, request, response));
+  });
+  limitConnections(server);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host: `${metadataAddress}%${options.bridge}`, port: options.port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  server.on('error', (err) => options.logger.error({ err, bridge: options.bridge }, 'metadata listener failed'));
+  return server;
+}

@@ -1,0 +1,39 @@
+/**
+ * A guest says that it is ready. Believed only while this host holds the VM's placement: the commit is conditioned on
+ * it, so that the word of a guest that has been placed elsewhere in the meantime changes nothing.
+ */
+import { newTimeOrderedId } from '../model/ids.ts';
+import { events, guests, reports, vms } from '../model/records.ts';
+import { present, put, read, unchanged } from '../store/collection.ts';
+import type { Store } from '../store/store.ts';
+import type { Guest } from './identity.ts';
+
+/** What ucloud-init sends as the body: `user_data=failed`. */
+const userDataFailed = /^user_data=failed$/m;
+
+/**
+ * Writes it once for each start of the VM; further calls change nothing.
+ * @returns false if the placement has changed: the guest may ask again, if it still exists.
+ */
+export async function recordReady(store: Store, { vm, placement }: Guest, body: string): Promise<boolean> {
+  const [guest, report] = await Promise.all([read(store, guests, vm.id), read(store, reports, vm.id)]);
+  const started = report?.value.started_at;
+  if (guest && started !== undefined && Date.parse(guest.value.ready_at) >= Date.parse(started)) return true;
+
+  const now = new Date();
+  const at = now.toISOString();
+  const event = (severity: 'info' | 'warning', reason: string, message: string) => {
+    const id = newTimeOrderedId('event', now);
+    return put(events, id, { id, project: vm.value.project, at, target: vm.id, severity, reason, message });
+  };
+  const write = [
+    put(guests, vm.id, { ready_at: at }),
+    event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),
+  ];
+  if (userDataFailed.test(body)) {
+    const where = 'Its output is in /var/log/ucloud-init-user-data.log of the guest.';
+    write.push(event('warning', 'user_data_failed', `The user data ended with an error. ${where}`));
+  }
+  const done = await store.commit({ require: [unchanged(placement), present(vms, vm.id)], write });
+  return done.ok;
+}
