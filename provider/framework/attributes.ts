@@ -1,4 +1,4 @@
-import type { Type, Value } from './values.ts';
+import type { Type, Value } from '../protocol/values.ts';
 
 /** What every attribute may say. Exactly one of: required; optional; computed; optional and computed. */
 export interface AttributeOptions<T = unknown> {

@@ -1,5 +1,6 @@
 /** The public interface of the framework. */
+
+export * from '../protocol/values.ts';
 export * from './attributes.ts';
 export { type AttributePath, type Diagnostic, DiagnosticError, type Diagnostics } from './diagnostics.ts';
 export * from './types.ts';
-export * from './values.ts';

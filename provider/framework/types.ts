@@ -5,9 +5,10 @@
  * Handlers fail by throwing: a `DiagnosticError` says exactly what the user should read, any other error becomes a
  * diagnostic with its message. Nothing a handler throws ends the process.
  */
+
+import type { Planned, Type, Value, Values } from '../protocol/values.ts';
 import type { Attributes } from './attributes.ts';
 import type { AttributePath, Diagnostics } from './diagnostics.ts';
-import type { Planned, Type, Value, Values } from './values.ts';
 
 /** Writes to Terraform's log (`TF_LOG`, `TF_LOG_PROVIDER`). Never log a secret: logs end up in bug reports. */
 export interface Logger {

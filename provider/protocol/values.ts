@@ -25,7 +25,9 @@ export type Type =
   | 'number'
   | 'bool'
   | 'dynamic'
-  | readonly ['list' | 'set' | 'map', Type]
+  | readonly ['list', Type]
+  | readonly ['set', Type]
+  | readonly ['map', Type]
   | readonly ['tuple', readonly Type[]]
   | readonly ['object', Readonly<Record<string, Type>>];
 

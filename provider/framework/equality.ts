@@ -1,0 +1,122 @@
+/** When two values are the same: exactly, with sets in any order; and by what attributes say about their spelling. */
+import { equalNumbers } from '../protocol/number.ts';
+import { isList, isObject, typeOf } from '../protocol/types.ts';
+import { Decimal, Dynamic, isWhollyKnown, type Type, UNKNOWN, type Value } from '../protocol/values.ts';
+import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
+import { attributeType, isConfigurable } from './schema.ts';
+
+/** Whether two values of a type are identical. Unknown equals unknown: nothing about it has changed. */
+export function equalValues(type: Type, a: Value, b: Value): boolean {
+  if (a === b) return true;
+  if (a === null || b === null || a === UNKNOWN || b === UNKNOWN) return false;
+  if (type === 'dynamic') {
+    const [x, y] = [dynamic(a), dynamic(b)];
+    return JSON.stringify(x.type) === JSON.stringify(y.type) && equalValues(x.type, x.value, y.value);
+  }
+  if (type === 'number') return isNumber(a) && isNumber(b) && equalNumbers(a, b);
+  if (typeof type === 'string') return false;
+  if (type[0] === 'list') {
+    return isList(a) && isList(b) && a.length === b.length && a.every((e, i) => equalValues(type[1], e, b[i] ?? null));
+  }
+  if (type[0] === 'tuple') {
+    return isList(a) && isList(b) && type[1].every((element, i) => equalValues(element, a[i] ?? null, b[i] ?? null));
+  }
+  if (type[0] === 'set') {
+    return (
+      isList(a) &&
+      isList(b) &&
+      a.length === b.length &&
+      pairUp(a, b, (x, y) => equalValues(type[1], x, y)) !== undefined
+    );
+  }
+  if (!isObject(a) || !isObject(b)) return false;
+  if (type[0] === 'map') {
+    const keys = Object.keys(a);
+    return (
+      keys.length === Object.keys(b).length &&
+      keys.every((key) => Object.hasOwn(b, key) && equalValues(type[1], a[key] ?? null, b[key] ?? null))
+    );
+  }
+  return Object.entries(type[1]).every(([name, member]) => equalValues(member, a[name] ?? null, b[name] ?? null));
+}
+
+function dynamic(value: Value): Dynamic {
+  return value instanceof Dynamic ? value : new Dynamic(typeOf(value), value);
+}
+
+function isNumber(value: Value): value is number | bigint | Decimal {
+  return typeof value === 'number' || typeof value === 'bigint' || value instanceof Decimal;
+}
+
+/**
+ * For each element of `a` the index of an element of `b` that is the same, each used once; undefined when one has none.
+ * (Being the same is transitive, so taking the first match is enough.)
+ */
+export function pairUp(
+  a: readonly Value[],
+  b: readonly Value[],
+  same: (x: Value, y: Value) => boolean,
+): number[] | undefined {
+  const free = new Set(b.keys());
+  const pairs: number[] = [];
+  for (const x of a) {
+    let found: number | undefined;
+    for (const index of free) {
+      if (same(x, b[index] ?? null)) {
+        found = index;
+        break;
+      }
+    }
+    if (found === undefined) return undefined;
+    free.delete(found);
+    pairs.push(found);
+  }
+  return pairs;
+}
+
+/** Whether two known values of an attribute mean the same, by its own `equal` and those of the attributes in it. */
+export function sameMeaning(attr: Attribute, a: Value, b: Value): boolean {
+  if (a === null || b === null || a === UNKNOWN || b === UNKNOWN) return a === b;
+  if (equalValues(attributeType(attr), a, b)) return true;
+  if (isWhollyKnown(a) && isWhollyKnown(b) && attr.equal?.(a, b)) return true;
+  return attr.kind === 'nested' && sameNested(attr, a, b, (x, y) => sameObject(attr.attributes, x, y));
+}
+
+/** Compares the objects of two nested attributes: by position, by key, or in any order. */
+function sameNested(attr: NestedAttribute, a: Value, b: Value, same: (x: Value, y: Value) => boolean): boolean {
+  if (attr.nesting === 'single') return same(a, b);
+  if (attr.nesting === 'map') {
+    if (!isObject(a) || !isObject(b)) return a === b;
+    const keys = Object.keys(a);
+    return (
+      keys.length === Object.keys(b).length &&
+      keys.every((key) => Object.hasOwn(b, key) && same(a[key] ?? null, b[key] ?? null))
+    );
+  }
+  if (!isList(a) || !isList(b)) return a === b;
+  if (a.length !== b.length) return false;
+  if (attr.nesting === 'list') return a.every((element, index) => same(element, b[index] ?? null));
+  return pairUp(a, b, same) !== undefined;
+}
+
+export function sameObject(attributes: Attributes, a: Value, b: Value): boolean {
+  if (!isObject(a) || !isObject(b)) return a === b;
+  return Object.entries(attributes).every(([name, attr]) => sameMeaning(attr, a[name] ?? null, b[name] ?? null));
+}
+
+/**
+ * Whether an object in a configured set is the one that the state holds: all that is configured means the same. What the
+ * configuration leaves out is the provider's where it is computed, and null otherwise.
+ */
+export function matchesConfigured(attributes: Attributes, configured: Value, prior: Value): boolean {
+  if (!isObject(configured) || !isObject(prior)) return configured === prior;
+  return Object.entries(attributes).every(([name, attr]) => {
+    if (!isConfigurable(attr) || attr.writeOnly) return true;
+    const before = prior[name] ?? null;
+    const wanted = configured[name] ?? (attr.default as Value | undefined) ?? null;
+    if (wanted === null && attr.computed) return true;
+    if (sameMeaning(attr, wanted, before)) return true;
+    if (attr.kind === 'plain' || wanted === null || before === null) return false;
+    return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y));
+  });
+}

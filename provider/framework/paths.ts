@@ -1,0 +1,52 @@
+/** Attribute paths: finding the value at one, and writing one for Terraform. */
+import type { AttributePath as AttributePathMessage } from '../protocol/messages.ts';
+import { isObject } from '../protocol/types.ts';
+import { Dynamic, type Type, type Value } from '../protocol/values.ts';
+import type { Encodable } from '../protocol/wire.ts';
+import type { Attributes } from './attributes.ts';
+import type { AttributePath } from './diagnostics.ts';
+import { objectType } from './schema.ts';
+
+/** The value at a path; null where the path leads nowhere. */
+export function valueAt(value: Value, path: AttributePath): Value {
+  let current: Value = value;
+  for (const step of path) {
+    if (current instanceof Dynamic) current = current.value;
+    if (Array.isArray(current) && typeof step === 'number') current = (current as readonly Value[])[step] ?? null;
+    else if (isObject(current) && Object.hasOwn(current, step)) current = current[step] ?? null;
+    else return null;
+  }
+  return current;
+}
+
+/** A path as text, the way users write references: `networks[0].mac`, `labels["team"]`. */
+export function pathText(path: AttributePath): string {
+  return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
+}
+
+/**
+ * The path as Terraform's message. Whether a step is an attribute's name or a map's key follows from the type. It ends
+ * where the type has no such step: at a set, whose elements have no address, and at what does not exist.
+ */
+export function pathMessage(attributes: Attributes, path: AttributePath): Encodable<typeof AttributePathMessage> {
+  const steps: { attribute_name?: string; element_key_string?: string; element_key_int?: number }[] = [];
+  let type: Type | undefined = objectType(attributes);
+  for (const step of path) {
+    if (type === undefined || typeof type === 'string' || type[0] === 'set') break;
+    if (type[0] === 'object') {
+      const name = String(step);
+      if (!Object.hasOwn(type[1], name)) break;
+      steps.push({ attribute_name: name });
+      type = type[1][name];
+    } else if (type[0] === 'map') {
+      steps.push({ element_key_string: String(step) });
+      type = type[1];
+    } else {
+      const index = typeof step === 'number' ? step : Number(step);
+      if (!Number.isSafeInteger(index) || index < 0) break;
+      steps.push({ element_key_int: index });
+      type = type[0] === 'list' ? type[1] : type[1][index];
+    }
+  }
+  return { steps };
+}

@@ -1,0 +1,213 @@
+/**
+ * Plan rules. What Terraform demands of a planned value:
+ * - where the configuration sets a value, the plan holds that value, or the prior one if it means the same;
+ * - where it sets none, only a computed attribute may hold anything;
+ * - after apply, all that was known in the plan must be as planned.
+ *
+ * And what users demand: a plan without a change in the configuration shows nothing. So a computed value stays as it is
+ * in an update. Those that every update changes (`volatile`) become unknown, but only once something else has changed;
+ * otherwise each plan would find a difference, apply it, and find it again.
+ *
+ * The functions here are pure; the provider's own `modifyPlan` runs between them (see server/plan.ts).
+ */
+import { isList, isObject } from '../protocol/types.ts';
+import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
+import type { AttributePath } from './diagnostics.ts';
+import { equalValues, matchesConfigured, sameMeaning } from './equality.ts';
+import { attributeType, isComputed, objectType } from './schema.ts';
+
+/** The plan for an object: `prior` is null for one that does not exist yet. */
+export function planObject(attributes: Attributes, config: Values, prior: Values | null): Values {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]) => [
+      name,
+      planAttribute(attr, config[name] ?? null, prior === null ? null : (prior[name] ?? null), prior !== null),
+    ]),
+  );
+}
+
+function planAttribute(attr: Attribute, config: Value, prior: Value, exists: boolean): Value {
+  if (attr.writeOnly) return null;
+  if (config === null) {
+    if (attr.default !== undefined) return planValue(attr, attr.default as Value, prior);
+    if (attr.computed) return exists ? prior : UNKNOWN;
+    return null;
+  }
+  return planValue(attr, config, prior);
+}
+
+/** The plan for an attribute that has a wanted value: configured or default. */
+function planValue(attr: Attribute, wanted: Value, prior: Value): Value {
+  if (wanted === UNKNOWN || wanted === null) return wanted;
+  if (prior !== null && isWhollyKnown(wanted) && sameMeaning(attr, wanted, prior)) return prior;
+  if (attr.kind === 'plain') return wanted;
+  return planNested(attr, wanted, prior);
+}
+
+function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
+  const element = (value: Value, before: Value): Value =>
+    isObject(value) ? planObject(attr.attributes, value, isObject(before) ? before : null) : value;
+  if (attr.nesting === 'single') return element(wanted, prior);
+  if (attr.nesting === 'map') {
+    if (!isObject(wanted)) return wanted;
+    const before = isObject(prior) ? prior : {};
+    return Object.fromEntries(
+      Object.entries(wanted).map(([key, value]) => [
+        key,
+        element(value, Object.hasOwn(before, key) ? (before[key] ?? null) : null),
+      ]),
+    );
+  }
+  if (!isList(wanted)) return wanted;
+  const before = isList(prior) ? prior : [];
+  if (attr.nesting === 'list') return wanted.map((value, index) => element(value, before[index] ?? null));
+  // An element of a set has no name; it is known by what is configured in it.
+  const free = new Set(before);
+  return wanted.map((value) => {
+    const match = [...free].find((candidate) => matchesConfigured(attr.attributes, value, candidate));
+    if (match === undefined) return element(value, null);
+    free.delete(match);
+    return element(value, match);
+  });
+}
+
+/** Makes the volatile attributes unknown that neither the configuration nor `modifyPlan` has given another value. */
+export function markVolatile(attributes: Attributes, planned: Values, config: Values | null, prior: Values): Values {
+  return mapVolatile(attributes, planned, config, prior, (attr, value, before) =>
+    equalValues(attributeType(attr), value, before) ? UNKNOWN : value,
+  );
+}
+
+/** The opposite: volatile attributes that are unknown get their prior value back. */
+export function restoreVolatile(attributes: Attributes, planned: Values, config: Values | null, prior: Values): Values {
+  return mapVolatile(attributes, planned, config, prior, (_attr, value, before) =>
+    value === UNKNOWN ? before : value,
+  );
+}
+
+function mapVolatile(
+  attributes: Attributes,
+  planned: Values,
+  config: Values | null,
+  prior: Values,
+  change: (attr: Attribute, value: Value, before: Value) => Value,
+): Values {
+  const into = (attr: NestedAttribute, value: Value, configured: Value, before: Value): Value =>
+    isObject(value) && isObject(before)
+      ? mapVolatile(attr.attributes, value, isObject(configured) ? configured : null, before, change)
+      : value;
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]) => {
+      const value = planned[name] ?? null;
+      const before = prior[name] ?? null;
+      const configured = config?.[name] ?? null;
+      if (attr.volatile && configured === null && attr.default === undefined)
+        return [name, change(attr, value, before)];
+      if (attr.kind === 'plain' || value === null || value === UNKNOWN) return [name, value];
+      if (attr.nesting === 'single') return [name, into(attr, value, configured, before)];
+      if (attr.nesting === 'map' && isObject(value) && isObject(before)) {
+        const keyed = isObject(configured) ? configured : {};
+        return [
+          name,
+          Object.fromEntries(
+            Object.entries(value).map(([key, element]) => [
+              key,
+              into(attr, element, Object.hasOwn(keyed, key) ? (keyed[key] ?? null) : null, before[key] ?? null),
+            ]),
+          ),
+        ];
+      }
+      if (attr.nesting === 'list' && isList(value) && isList(before)) {
+        const listed = isList(configured) ? configured : [];
+        return [name, value.map((element, i) => into(attr, element, listed[i] ?? null, before[i] ?? null))];
+      }
+      // Elements of a set are told apart by their values, so that an unknown one in them would make each a new element.
+      return [name, value];
+    }),
+  );
+}
+
+/** The paths of attributes whose planned change replaces the object. */
+export function replacementPaths(
+  attributes: Attributes,
+  planned: Values,
+  config: Values | null,
+  prior: Values,
+  path: AttributePath = [],
+): AttributePath[] {
+  return Object.entries(attributes).flatMap(([name, attr]): AttributePath[] => {
+    const value = planned[name] ?? null;
+    const before = prior[name] ?? null;
+    const configured = config?.[name] ?? null;
+    const here = [...path, name];
+    if (equalValues(attributeType(attr), value, before)) return [];
+    if (attr.requiresReplace === true || (attr.requiresReplace === 'if-configured' && configured !== null))
+      return [here];
+    if (attr.kind === 'plain') return [];
+    const into = (v: Value, c: Value, b: Value, at: AttributePath): AttributePath[] =>
+      isObject(v) && isObject(b) ? replacementPaths(attr.attributes, v, isObject(c) ? c : null, b, at) : [];
+    if (attr.nesting === 'single') return into(value, configured, before, here);
+    // An element that comes or goes is the matter of the list or map; inside it, only elements that stay can change.
+    if (attr.nesting === 'map' && isObject(value) && isObject(before)) {
+      const keyed = isObject(configured) ? configured : {};
+      return Object.keys(value).flatMap((key) =>
+        Object.hasOwn(before, key)
+          ? into(value[key] ?? null, keyed[key] ?? null, before[key] ?? null, [...here, key])
+          : [],
+      );
+    }
+    if (attr.nesting === 'list' && isList(value) && isList(before)) {
+      const listed = isList(configured) ? configured : [];
+      return value.flatMap((element, i) => into(element, listed[i] ?? null, before[i] ?? null, [...here, i]));
+    }
+    return [];
+  });
+}
+
+/** Where a planned object contradicts the configuration: mistakes of a `modifyPlan`. */
+export function contradictions(
+  attributes: Attributes,
+  planned: Values,
+  config: Values,
+  prior: Values | null,
+  path: AttributePath = [],
+): AttributePath[] {
+  return Object.entries(attributes).flatMap(([name, attr]): AttributePath[] => {
+    const value = planned[name] ?? null;
+    const configured = config[name] ?? null;
+    const before = prior?.[name] ?? null;
+    const here = [...path, name];
+    const type = attributeType(attr);
+    if (attr.writeOnly) return value === null ? [] : [here];
+    if (configured === null) return isComputed(attr) || value === null ? [] : [here];
+    if (configured === UNKNOWN || equalValues(type, value, configured)) return [];
+    if (before !== null && equalValues(type, value, before)) return [];
+    if (attr.kind === 'plain') return [here];
+    const into = (v: Value, c: Value, b: Value, at: AttributePath): AttributePath[] => {
+      if (isObject(v) && isObject(c)) return contradictions(attr.attributes, v, c, isObject(b) ? b : null, at);
+      return v === c || c === UNKNOWN ? [] : [at];
+    };
+    if (attr.nesting === 'single') return into(value, configured, before, here);
+    if (attr.nesting === 'map') {
+      if (!isObject(value) || !isObject(configured)) return [here];
+      const keyed = isObject(before) ? before : {};
+      if (Object.keys(value).length !== Object.keys(configured).length) return [here];
+      return Object.keys(configured).flatMap((key) =>
+        Object.hasOwn(value, key)
+          ? into(value[key] ?? null, configured[key] ?? null, keyed[key] ?? null, [...here, key])
+          : [here],
+      );
+    }
+    if (!isList(value) || !isList(configured) || value.length !== configured.length) return [here];
+    // A set was planned in the order of the configuration; which element was which is not worth finding out here.
+    if (attr.nesting === 'set') return [];
+    const listed = isList(before) ? before : [];
+    return configured.flatMap((c, i) => into(value[i] ?? null, c, listed[i] ?? null, [...here, i]));
+  });
+}
+
+/** Whether two whole objects are identical. */
+export function equalObjects(attributes: Attributes, a: Values, b: Values): boolean {
+  return equalValues(objectType(attributes), a, b);
+}

@@ -1,0 +1,135 @@
+/**
+ * From attributes to what the protocol wants: the value type of an object and its schema message. Definitions are checked
+ * here, so that a mistake shows as a clear message the first time the schema is used and not as a refusal by Terraform.
+ */
+import { MARKDOWN, NESTING, type Schema, type SchemaAttribute, SchemaObject } from '../protocol/messages.ts';
+import { typeToJson } from '../protocol/types.ts';
+import type { Type } from '../protocol/values.ts';
+import { type Encodable, encode } from '../protocol/wire.ts';
+import { type Attribute, type Attributes, attribute } from './attributes.ts';
+import { parseDuration } from './duration.ts';
+
+export type ObjectType = readonly ['object', Readonly<Record<string, Type>>];
+
+/** What a schema is for: only managed resources have write-only attributes. */
+export type SchemaKind = 'resource' | 'data source' | 'ephemeral resource' | 'provider';
+
+export function attributeType(attr: Attribute): Type {
+  if (attr.kind === 'plain') return attr.type;
+  const object = objectType(attr.attributes);
+  return attr.nesting === 'single' ? object : [attr.nesting, object];
+}
+
+export function objectType(attributes: Attributes): ObjectType {
+  return ['object', Object.fromEntries(Object.entries(attributes).map(([name, attr]) => [name, attributeType(attr)]))];
+}
+
+/** A default makes an attribute optional and computed. */
+export function isOptional(attr: Attribute): boolean {
+  return attr.optional === true || attr.default !== undefined;
+}
+export function isComputed(attr: Attribute): boolean {
+  return attr.computed === true || attr.default !== undefined;
+}
+/** Whether a configuration may set the attribute. */
+export function isConfigurable(attr: Attribute): boolean {
+  return attr.required === true || isOptional(attr);
+}
+
+/** @throws Error naming the attribute that breaks a rule of Terraform or of the framework. */
+export function checkAttributes(kind: SchemaKind, attributes: Attributes, where: string, inSet = false): void {
+  for (const [name, attr] of Object.entries(attributes)) {
+    const refuse = (reason: string): never => {
+      throw new Error(`the attribute ${where}.${name} ${reason}`);
+    };
+    if (!/^[a-z][a-z0-9_]*$/.test(name)) refuse('must have a name of lower-case letters, digits and underscores');
+    if (attr.required && (isOptional(attr) || isComputed(attr))) {
+      refuse('is required and so can be neither optional nor computed nor have a default');
+    }
+    if (!attr.required && !isOptional(attr) && !isComputed(attr)) refuse('must be required, optional or computed');
+    if (attr.volatile && !isComputed(attr)) refuse('is volatile and so must be computed');
+    if (attr.writeOnly) {
+      if (kind !== 'resource') refuse(`can not be write-only in a ${kind}`);
+      if (isComputed(attr)) refuse('can not be write-only and computed');
+      if (inSet) refuse('can not be write-only inside a set');
+      if (attr.requiresReplace)
+        refuse('is write-only, so that its changes are not seen; require replacement elsewhere');
+    }
+    if (inSet && attr.requiresReplace) refuse('can not require replacement inside a set; let the set require it');
+    if (inSet && attr.kind === 'plain' && JSON.stringify(attr.type).includes('"dynamic"')) {
+      refuse('can not be dynamic inside a set');
+    }
+    if (attr.kind === 'nested')
+      checkAttributes(kind, attr.attributes, `${where}.${name}`, inSet || attr.nesting === 'set');
+  }
+}
+
+function attributeMessage(name: string, attr: Attribute): Encodable<typeof SchemaAttribute> {
+  return {
+    name,
+    ...(attr.kind === 'plain'
+      ? { type: typeToJson(attr.type) }
+      : {
+          nested_type: encode(SchemaObject, {
+            attributes: attributeMessages(attr.attributes),
+            nesting: NESTING[attr.nesting],
+          }),
+        }),
+    description: attr.description,
+    description_kind: MARKDOWN,
+    required: attr.required === true,
+    optional: isOptional(attr),
+    computed: isComputed(attr),
+    sensitive: attr.sensitive === true,
+    write_only: attr.writeOnly === true,
+    deprecated: attr.deprecated !== undefined,
+  };
+}
+
+function attributeMessages(attributes: Attributes): Encodable<typeof SchemaAttribute>[] {
+  return Object.entries(attributes).map(([name, attr]) => attributeMessage(name, attr));
+}
+
+export interface SchemaSource {
+  description: string;
+  attributes: Attributes;
+  version?: number;
+  deprecated?: string;
+}
+
+export function schemaMessage(source: SchemaSource): Encodable<typeof Schema> {
+  return {
+    version: source.version ?? 0,
+    block: {
+      version: source.version ?? 0,
+      attributes: attributeMessages(source.attributes),
+      description: source.description,
+      description_kind: MARKDOWN,
+      deprecated: source.deprecated !== undefined,
+    },
+  };
+}
+
+export type Timeouts = Readonly<Partial<Record<'create' | 'read' | 'update' | 'delete', string>>>;
+
+/** The attribute that lets users set how long each operation may take. */
+export function timeoutsAttribute(timeouts: Timeouts): Attribute {
+  const operations = Object.entries(timeouts).map(([operation, standard]) => {
+    if (parseDuration(standard) === undefined) throw new Error(`the timeout "${standard}" is not a duration`);
+    return [
+      operation,
+      attribute.string({
+        description: `How long to ${operation} may take, such as \`30s\`, \`20m\` or \`1h30m\`. Default: \`${standard}\`.`,
+        optional: true,
+        validate: (text) =>
+          parseDuration(text) === undefined
+            ? `"${text}" is not a duration: write a number and a unit, such as "30s", "20m" or "1h30m" (at most 596h).`
+            : undefined,
+      }),
+    ] as const;
+  });
+  return attribute.single(Object.fromEntries(operations), {
+    description: 'How long operations may take before Terraform gives up waiting.',
+    optional: true,
+  });
+}

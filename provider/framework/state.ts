@@ -1,0 +1,104 @@
+/** From what a handler returns to the state that Terraform keeps. */
+import { decodeValue, encodeValue } from '../protocol/msgpack.ts';
+import { isList, isObject } from '../protocol/types.ts';
+import { ValueError } from '../protocol/value-error.ts';
+import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import type { Attribute, Attributes } from './attributes.ts';
+import type { AttributePath, Diagnostics } from './diagnostics.ts';
+import { sameMeaning, sameObject } from './equality.ts';
+import { pathText } from './paths.ts';
+import { attributeType } from './schema.ts';
+
+/** An object of which nothing is set. */
+export function emptyObject(attributes: Attributes): Values {
+  return Object.fromEntries(Object.keys(attributes).map((name) => [name, null]));
+}
+
+/**
+ * Lays what a handler returned over what was there: the plan, or the state before. A value that means the same as the
+ * one there keeps that one's spelling. What does not fit its type is an error of the provider: it is reported, and the
+ * rest is kept, since losing a whole state would be worse.
+ */
+export function overlay(attributes: Attributes, base: Values, returned: object, diagnostics: Diagnostics): Values {
+  for (const name of Object.keys(returned)) {
+    if (Object.hasOwn(attributes, name)) continue;
+    diagnostics.error('Bug in the provider', `It returned an attribute "${name}", which the schema does not have.`);
+  }
+  const given = returned as Readonly<Record<string, Value | undefined>>;
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]) => {
+      const before = base[name] ?? null;
+      if (attr.writeOnly) return [name, null];
+      const value = given[name];
+      if (value === undefined) return [name, before];
+      try {
+        const type = attributeType(attr);
+        // The way through the encoding checks the types and brings each value into its one form.
+        return [name, keepSpelling(attr, before, decodeValue(type, encodeValue(type, value)))];
+      } catch (error) {
+        if (!(error instanceof ValueError)) throw error;
+        const path = [name, ...error.path];
+        diagnostics.error(
+          'Bug in the provider',
+          `It returned a wrong value for ${pathText(path)}: ${error.reason}.`,
+          path,
+        );
+        return [name, before];
+      }
+    }),
+  );
+}
+
+function keepSpelling(attr: Attribute, before: Value, value: Value): Value {
+  if (sameMeaning(attr, before, value)) return before;
+  if (attr.kind === 'plain' || value === null || value === UNKNOWN) return value;
+  const into = (old: Value, fresh: Value): Value => {
+    if (!isObject(fresh)) return fresh;
+    return Object.fromEntries(
+      Object.entries(attr.attributes).map(([name, inner]) => [
+        name,
+        inner.writeOnly ? null : keepSpelling(inner, isObject(old) ? (old[name] ?? null) : null, fresh[name] ?? null),
+      ]),
+    );
+  };
+  if (attr.nesting === 'single') return into(before, value);
+  if (isList(value)) {
+    const old = isList(before) ? before : [];
+    if (attr.nesting === 'list') return value.map((element, index) => into(old[index] ?? null, element));
+    return value.map((element) =>
+      into(old.find((candidate) => sameObject(attr.attributes, candidate, element)) ?? null, element),
+    );
+  }
+  if (!isObject(value)) return value;
+  const old = isObject(before) ? before : {};
+  return Object.fromEntries(
+    Object.entries(value).map(([key, element]) => [
+      key,
+      into(Object.hasOwn(old, key) ? (old[key] ?? null) : null, element),
+    ]),
+  );
+}
+
+/** The paths of values that are unknown. */
+export function unknownPaths(value: Value, path: AttributePath = []): AttributePath[] {
+  if (value === UNKNOWN) return [path];
+  if (isWhollyKnown(value)) return [];
+  if (isList(value)) return value.flatMap((element, index) => unknownPaths(element, [...path, index]));
+  if (isObject(value)) return Object.entries(value).flatMap(([key, member]) => unknownPaths(member, [...path, key]));
+  return [path];
+}
+
+/** The same value with null wherever something is unknown: a state must be wholly known. */
+export function withoutUnknown(value: Value): Value {
+  if (value === UNKNOWN) return null;
+  if (isWhollyKnown(value)) return value;
+  if (isList(value)) return value.map(withoutUnknown);
+  if (isObject(value)) {
+    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, withoutUnknown(member)]));
+  }
+  return null;
+}
+
+export function withoutUnknowns(values: Values): Values {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, withoutUnknown(value)]));
+}

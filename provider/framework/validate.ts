@@ -1,0 +1,67 @@
+/** Checks a configuration against its attributes. Rules over several attributes are the definition's own. */
+import { isList, isObject } from '../protocol/types.ts';
+import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import type { Attribute, Attributes } from './attributes.ts';
+import type { AttributePath, Diagnostics } from './diagnostics.ts';
+import { pathText } from './paths.ts';
+import { isConfigurable } from './schema.ts';
+
+export interface ValidateOptions {
+  /** Whether the calling Terraform knows write-only attributes (1.11 and later do). */
+  writeOnlyAllowed: boolean;
+}
+
+export function validateObject(
+  attributes: Attributes,
+  config: Values,
+  diagnostics: Diagnostics,
+  options: ValidateOptions,
+  path: AttributePath = [],
+): void {
+  for (const [name, attr] of Object.entries(attributes)) {
+    validateAttribute(attr, config[name] ?? null, diagnostics, options, [...path, name]);
+  }
+}
+
+function validateAttribute(
+  attr: Attribute,
+  value: Value,
+  diagnostics: Diagnostics,
+  options: ValidateOptions,
+  path: AttributePath,
+): void {
+  const name = pathText(path);
+  if (value === null) {
+    if (attr.required) diagnostics.error('Missing value', `The attribute "${name}" is required.`, path);
+    return;
+  }
+  if (!isConfigurable(attr)) {
+    diagnostics.error(
+      'Read-only attribute',
+      `The attribute "${name}" is decided by the provider. Remove it from the configuration.`,
+      path,
+    );
+    return;
+  }
+  if (attr.writeOnly && !options.writeOnlyAllowed) {
+    diagnostics.error(
+      'Write-only attribute not supported',
+      `The attribute "${name}" is write-only, which Terraform knows from version 1.11 on.`,
+      path,
+    );
+  }
+  if (attr.deprecated !== undefined) diagnostics.warning('Deprecated attribute', attr.deprecated, path);
+  if (value === UNKNOWN) return;
+  if (attr.validate && isWhollyKnown(value)) {
+    const wrong = attr.validate(value);
+    if (wrong !== undefined) diagnostics.error(`Invalid value for "${name}"`, wrong, path);
+  }
+  if (attr.kind === 'plain') return;
+  const element = (object: Value, at: AttributePath) => {
+    if (isObject(object)) validateObject(attr.attributes, object, diagnostics, options, at);
+    else if (object === null) diagnostics.error('Missing value', `An element of "${name}" is null.`, at);
+  };
+  if (attr.nesting === 'single') element(value, path);
+  else if (isList(value)) value.forEach((object, index) => void element(object, [...path, index]));
+  else if (isObject(value)) for (const [key, object] of Object.entries(value)) element(object, [...path, key]);
+}

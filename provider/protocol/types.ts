@@ -1,0 +1,64 @@
+/** Reading and writing types of Terraform's type system, and finding the type of a value. */
+
+import { ValueError } from './value-error.ts';
+import { Decimal, Dynamic, type Type, UNKNOWN, type Value } from './values.ts';
+
+const MAX_DEPTH = 100;
+
+/** The type as Terraform writes it into schemas and beside dynamic values: compact JSON. */
+export function typeToJson(type: Type): Uint8Array {
+  return Buffer.from(JSON.stringify(type));
+}
+
+/** @throws ValueError when the bytes are not a type. */
+export function typeFromJson(bytes: Uint8Array): Type {
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+  } catch {
+    throw new ValueError('a type is not valid JSON');
+  }
+  return checkType(json, 0);
+}
+
+export function checkType(json: unknown, depth = 0): Type {
+  if (depth > MAX_DEPTH) throw new ValueError('a type is nested too deeply');
+  if (json === 'string' || json === 'number' || json === 'bool' || json === 'dynamic') return json;
+  if (Array.isArray(json)) {
+    const [kind, inner] = json as unknown[];
+    if (kind === 'list' || kind === 'set' || kind === 'map') return [kind, checkType(inner, depth + 1)];
+    if (kind === 'tuple' && Array.isArray(inner)) return [kind, inner.map((element) => checkType(element, depth + 1))];
+    if (kind === 'object' && inner !== null && typeof inner === 'object' && !Array.isArray(inner)) {
+      const members = Object.entries(inner).map(([name, member]) => [name, checkType(member, depth + 1)] as const);
+      return [kind, Object.fromEntries(members)];
+    }
+  }
+  throw new ValueError('not a type');
+}
+
+/** The type of a value that says nothing of it: arrays are tuples and objects are objects. */
+export function typeOf(value: Value): Type {
+  if (value === null || value === UNKNOWN) return 'dynamic';
+  if (value instanceof Dynamic) return value.type;
+  if (typeof value === 'string') return 'string';
+  if (typeof value === 'boolean') return 'bool';
+  if (typeof value === 'number' || typeof value === 'bigint' || value instanceof Decimal) return 'number';
+  if (isList(value)) return ['tuple', value.map(typeOf)];
+  return ['object', Object.fromEntries(Object.entries(value).map(([name, member]) => [name, typeOf(member)]))];
+}
+
+/** Array.isArray does not narrow readonly arrays. */
+export function isList(value: Value): value is readonly Value[] {
+  return Array.isArray(value);
+}
+
+/** Whether a value is an object or a map: not null, no list, no number in disguise. */
+export function isObject(value: unknown): value is { readonly [key: string]: Value } {
+  return (
+    value !== null &&
+    typeof value === 'object' &&
+    !Array.isArray(value) &&
+    !(value instanceof Decimal) &&
+    !(value instanceof Dynamic)
+  );
+}
