@@ -1,0 +1,185 @@
+/**
+ * The API as the provider uses it. A request is sent again only where the API's error table says that this may help, or
+ * when the connection broke; every POST carries an Idempotency-Key, so that sending again never makes a thing twice.
+ * Being asked to slow down (429) is nobody's concern but this file's.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ApiError, isRetryable, type Problem } from './problem.ts';
+import { BatchReader } from './reader.ts';
+import { type Answer, type Request, Transport, type TransportOptions } from './transport.ts';
+import { Waiter } from './waiter.ts';
+
+export interface ClientOptions extends TransportOptions {
+  readonly token: string;
+  /** Project of what is created; else that of the token. */
+  readonly project?: string | undefined;
+  readonly userAgent?: string;
+}
+
+/** An object as the API answers it. */
+export interface Item {
+  readonly id: string;
+  readonly revision: number;
+  readonly [field: string]: unknown;
+}
+
+export interface List {
+  readonly items: readonly Item[];
+  readonly next_page_token?: string;
+  readonly revision: number;
+}
+
+export type Query = NonNullable<Request['query']>;
+
+interface Call {
+  readonly query?: Query;
+  readonly body?: unknown;
+  readonly signal?: AbortSignal | undefined;
+  /** How much longer than usual the answer may take, in milliseconds: for long polls. */
+  readonly wait?: number;
+}
+
+/** Longest wait for the first byte of an answer. */
+const patience = 30_000;
+/** Attempts at a request that fails otherwise than by 429: with the pauses below, about half a minute. */
+const attempts = 8;
+const longestPause = 8_000;
+
+/** Exponential, with full jitter: clients that failed together do not come back together. */
+const pause = (attempt: number): number => Math.random() * Math.min(longestPause, 250 * 2 ** attempt);
+
+export class Client {
+  readonly #transport: Transport;
+  readonly #options: ClientOptions;
+  readonly #reader: BatchReader;
+  readonly #waiter: Waiter;
+  /** Newest revision seen, so that no later read, of whichever server, is older. */
+  #revision = 0;
+  #project: Promise<string | undefined> | undefined;
+
+  constructor(options: ClientOptions) {
+    this.#transport = new Transport(options);
+    this.#options = options;
+    this.#reader = new BatchReader(this);
+    this.#waiter = new Waiter(this);
+  }
+
+  /** The project that new objects belong to: the provider's, else the token's; none for a token of an operator. */
+  project(signal?: AbortSignal): Promise<string | undefined> {
+    if (this.#options.project !== undefined) return Promise.resolve(this.#options.project);
+    this.#project ??= this.call('GET', '/v1/token', { signal }).then(
+      (token) => (token as { project?: string }).project,
+      (error) => {
+        this.#project = undefined;
+        throw error;
+      },
+    );
+    return this.#project;
+  }
+
+  async create(path: string, body: unknown, signal?: AbortSignal): Promise<Item> {
+    return (await this.call('POST', path, { body, signal })) as Item;
+  }
+
+  /** The object, or undefined when there is none. Reads that come together are one request. */
+  read(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
+    return this.#reader.read(path, id, signal);
+  }
+
+  async update(path: string, id: string, body: unknown, signal?: AbortSignal): Promise<Item> {
+    return (await this.call('PATCH', `${path}/${encodeURIComponent(id)}`, { body, signal })) as Item;
+  }
+
+  async delete(path: string, id: string, signal?: AbortSignal): Promise<void> {
+    await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal });
+  }
+
+  async list(path: string, query: Query, signal?: AbortSignal, wait = 0): Promise<List> {
+    return (await this.call('GET', path, { query, signal, wait })) as List;
+  }
+
+  /** Waits by long poll until `done` says so; it sees every state that the API shows, and undefined when it is gone. */
+  wait(
+    path: string,
+    from: Item,
+    done: (item: Item | undefined) => boolean,
+    signal: AbortSignal,
+  ): Promise<Item | undefined> {
+    return this.#waiter.wait(path, from, done, signal);
+  }
+
+  async close(): Promise<void> {
+    await this.#transport.close();
+  }
+
+  async call(method: Request['method'], path: string, { query, body, signal, wait = 0 }: Call = {}): Promise<unknown> {
+    const request: Request = {
+      method,
+      path,
+      patience: patience + wait,
+      headers: {
+        accept: 'application/json, application/problem+json',
+        authorization: `Bearer ${this.#options.token}`,
+        ...(this.#options.userAgent && { 'user-agent': this.#options.userAgent }),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
+        ...(this.#revision > 0 && { 'ucloud-min-revision': String(this.#revision) }),
+      },
+      ...(query && { query }),
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(signal && { signal }),
+    };
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return this.#accept(await this.#transport.send(request));
+      } catch (error) {
+        if (error instanceof RetryLater) {
+          await sleep(error.milliseconds, undefined, { signal });
+          attempt--;
+        } else if (isRetryable(error) && attempt + 1 < attempts) {
+          await sleep(pause(attempt), undefined, { signal });
+        } else {
+          throw error;
+        }
+      }
+    }
+  }
+
+  #accept({ status, headers, body }: Answer): unknown {
+    const revision = Number(headers['ucloud-revision']);
+    if (revision > this.#revision) this.#revision = revision;
+    if (status < 300) return body === '' ? undefined : JSON.parse(body);
+    if (status === 429) {
+      const seconds = Number(headers['retry-after']);
+      // Spread over a further second, so that waiting clients do not return as one.
+      throw new RetryLater((seconds > 0 ? seconds : 1) * 1000 + Math.random() * 1000);
+    }
+    throw new ApiError(status, problemOf(status, body));
+  }
+}
+
+class RetryLater extends Error {
+  readonly milliseconds: number;
+  constructor(milliseconds: number) {
+    super();
+    this.milliseconds = milliseconds;
+  }
+}
+
+/** The problem that an answer tells; proxies on the way may answer something else than problem+json. */
+function problemOf(status: number, body: string): Problem {
+  try {
+    const parsed = JSON.parse(body) as Partial<Problem>;
+    if (typeof parsed.code === 'string' && typeof parsed.title === 'string') {
+      return { ...parsed, code: parsed.code, title: parsed.title, detail: parsed.detail ?? parsed.title };
+    }
+  } catch {
+    // Not JSON: told below as it is.
+  }
+  return {
+    code: 'none',
+    title: `Unexpected answer, HTTP ${status}`,
+    detail: `This is not an answer of ucloud; is the endpoint right? It begins: ${body.slice(0, 200) || '(nothing)'}`,
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * Where the API is and who asks: the provider block, else the environment, else the credentials file that `ucloud up`
+ * writes. Each value is looked for on its own, with one exception: the file's token, project and CA belong to the
+ * file's endpoint, and are never sent to another.
+ */
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { DiagnosticError } from '../framework/index.ts';
+
+export interface Settings {
+  readonly endpoint?: string | undefined;
+  readonly token?: string | undefined;
+  readonly project?: string | undefined;
+  readonly ca_file?: string | undefined;
+}
+
+export interface Configuration extends Settings {
+  readonly endpoint: string;
+  readonly token: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export const credentialsPath = (env: Environment): string =>
+  env.UCLOUD_CREDENTIALS || join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+
+function readCredentials(path: string): Settings {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw new DiagnosticError('The credentials file cannot be read', `${path}: ${(error as Error).message}.`);
+  }
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (typeof parsed !== 'object' || parsed === null) throw new Error('it holds no JSON object');
+    const field = (name: keyof Settings) => {
+      const value = (parsed as Record<string, unknown>)[name];
+      if (value !== undefined && typeof value !== 'string') throw new Error(`\`${name}\` is not text`);
+      return value;
+    };
+    return { endpoint: field('endpoint'), token: field('token'), project: field('project'), ca_file: field('ca_file') };
+  } catch (error) {
+    // The message of JSON.parse may quote the text, which holds a token.
+    const reason = error instanceof SyntaxError ? 'it is not JSON' : (error as Error).message;
+    throw new DiagnosticError('The credentials file cannot be used', `${path}: ${reason}.`);
+  }
+}
+
+/** What is wrong with an endpoint, or undefined. */
+export function endpointProblem(endpoint: string): string | undefined {
+  let url: URL;
+  try {
+    url = new URL(endpoint);
+  } catch {
+    return `Must be a URL such as \`https://cloud.example.net\`, not "${endpoint}".`;
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    return `Must begin with \`https://\` or \`http://\`, not \`${url.protocol}\`.`;
+  }
+  if (url.username || url.password) return 'Must not carry a user name or password: the API takes a token.';
+  if (url.search || url.hash) return 'Must not carry a query or a fragment.';
+  return undefined;
+}
+
+/** Undefined counts as not given, and so does empty text in the environment. */
+export function resolve(block: Settings, env: Environment): Configuration {
+  const given = {
+    endpoint: block.endpoint ?? (env.UCLOUD_ENDPOINT || undefined),
+    token: block.token ?? (env.UCLOUD_TOKEN || undefined),
+    project: block.project ?? (env.UCLOUD_PROJECT || undefined),
+    ca_file: block.ca_file ?? (env.UCLOUD_CA_FILE || undefined),
+  };
+  const path = credentialsPath(env);
+  const file = given.endpoint && given.token ? {} : readCredentials(path);
+  const endpoint = given.endpoint ?? file.endpoint;
+  const same = endpoint !== undefined && file.endpoint !== undefined && sameOrigin(endpoint, file.endpoint);
+  const token = given.token ?? (same ? file.token : undefined);
+  if (endpoint === undefined) {
+    throw new DiagnosticError(
+      'No endpoint is configured',
+      `Set \`endpoint\` in the provider block, or UCLOUD_ENDPOINT, or let \`ucloud up\` write ${path}.`,
+      ['endpoint'],
+    );
+  }
+  const problem = endpointProblem(endpoint);
+  if (problem) throw new DiagnosticError('The endpoint is not usable', problem, ['endpoint']);
+  if (token === undefined) {
+    throw new DiagnosticError(
+      'No token is configured',
+      file.token !== undefined && file.endpoint !== undefined
+        ? `${path} has a token, but for ${file.endpoint}: it is not sent to ${endpoint}. Set UCLOUD_TOKEN.`
+        : `Set UCLOUD_TOKEN, or \`token\` in the provider block, or let \`ucloud up\` write ${path}.`,
+      ['token'],
+    );
+  }
+  return {
+    endpoint,
+    token,
+    // Another token may belong to another project.
+    project: given.project ?? (same && token === file.token ? file.project : undefined),
+    ca_file: given.ca_file ?? (same ? file.ca_file : undefined),
+  };
+}
+
+const sameOrigin = (a: string, b: string): boolean => {
+  try {
+    return new URL(a).origin === new URL(b).origin;
+  } catch {
+    return false;
+  }
+};

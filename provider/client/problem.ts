@@ -1,0 +1,87 @@
+/** What went wrong with a request, and how Terraform says it: at the attribute that the API's JSON pointer names. */
+import { type AttributePath, type Diagnostic, DiagnosticError } from '../framework/index.ts';
+import { errors } from './errors.gen.ts';
+
+/** RFC 9457, as openapi.yaml has it. */
+export interface Problem {
+  readonly title: string;
+  readonly detail: string;
+  readonly code: string;
+  readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
+  readonly request_id?: string;
+}
+
+/** The API refused or failed. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly status: number;
+  readonly problem: Problem;
+  constructor(status: number, problem: Problem) {
+    super(`${problem.title}: ${problem.detail}`);
+    this.status = status;
+    this.problem = problem;
+  }
+  get code(): string {
+    return this.problem.code;
+  }
+}
+
+/** The API could not be asked at all. */
+export class ConnectionError extends Error {
+  override readonly name = 'ConnectionError';
+}
+
+export const isNotFound = (error: unknown): boolean => error instanceof ApiError && error.code === 'not_found';
+
+export const isRetryable = (error: unknown): boolean =>
+  error instanceof ConnectionError ||
+  (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
+
+/** `/interfaces/0/network` is the attribute `interfaces[0].network`; undefined for what is no field of the body. */
+export function attributePath(pointer: string): AttributePath | undefined {
+  if (!pointer.startsWith('/')) return undefined;
+  return pointer
+    .slice(1)
+    .split('/')
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+    .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+}
+
+const sentence = (text: string): string => {
+  const start = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(start) ? start : `${start}.`;
+};
+
+/**
+ * The diagnostics of an error: one for each field at fault, at its attribute, or else one for the whole. `attributes`
+ * are those that exist; `what` begins the summary, for instance `VM "web" was not created`.
+ */
+export function diagnosticsOf(error: ApiError, what: string, attributes: ReadonlySet<string>): Diagnostic[] {
+  const { problem } = error;
+  const action = errors[problem.code]?.action;
+  const request = error.status >= 500 && problem.request_id ? `Request id: ${problem.request_id}.` : '';
+  const summary = `${what}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
+  const generic = problem.errors && problem.errors.length > 0 ? '' : action;
+  const fields = (problem.errors ?? []).map(({ pointer, detail }): Diagnostic => {
+    const path = attributePath(pointer);
+    const known = path !== undefined && attributes.has(String(path[0]));
+    return {
+      severity: 'error',
+      summary,
+      detail: known ? sentence(detail) : `${pointer}: ${sentence(detail)}`,
+      ...(known && { path }),
+    };
+  });
+  if (fields.length > 0) return fields;
+  return [
+    { severity: 'error', summary, detail: [sentence(problem.detail), generic, request].filter(Boolean).join('\n\n') },
+  ];
+}
+
+/** An error as what a handler throws; errors that are not the API's pass through. */
+export function explain(error: unknown, what: string, attributes: ReadonlySet<string>): unknown {
+  if (error instanceof ApiError) return new DiagnosticError(diagnosticsOf(error, what, attributes));
+  if (error instanceof ConnectionError)
+    return new DiagnosticError(`${what}: the API does not answer`, sentence(error.message));
+  return error;
+}

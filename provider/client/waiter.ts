@@ -1,0 +1,104 @@
+/**
+ * Waiting for objects to get where they should be, many in one request: the API lists by ids and, as a long poll,
+ * answers when something is newer than a revision.
+ *
+ * Those who wait join a group. A group asks for all its ids with the oldest revision that any of them has seen; the
+ * answer shows each as it is then, so no change is lost however late one joins. Whoever comes while a group's request
+ * is under way starts the next group, and groups that were answered merge into it. So the number of requests follows
+ * the number of changes, not that of objects.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client, Item } from './client.ts';
+
+interface Waiting {
+  readonly id: string;
+  revision: number;
+  /** Gave up while the request of its group was under way. */
+  left: boolean;
+  readonly done: (item: Item | undefined) => boolean;
+  readonly resolve: (item: Item | undefined) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** How long a group gathers before it asks, in milliseconds; changes within it are seen by one request. */
+const gathering = 50;
+const most = 100;
+/** Length of a long poll in seconds. Shorter than the idle timeouts of common proxies. */
+const poll = 30;
+
+export class Waiter {
+  readonly #client: Client;
+  readonly #gathering = new Map<string, Set<Waiting>>();
+
+  constructor(client: Client) {
+    this.#client = client;
+  }
+
+  wait(
+    path: string,
+    from: Item,
+    done: (item: Item | undefined) => boolean,
+    signal: AbortSignal,
+  ): Promise<Item | undefined> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      if (done(from)) return resolve(from);
+      const waiting: Waiting = {
+        id: from.id,
+        revision: from.revision,
+        left: false,
+        done,
+        resolve: settle(resolve),
+        reject: settle(reject),
+      };
+      const abort = () => {
+        this.#gathering.get(path)?.delete(waiting);
+        waiting.left = true;
+        waiting.reject(signal.reason);
+      };
+      function settle<A>(then: (value: A) => void) {
+        return (value: A) => {
+          signal.removeEventListener('abort', abort);
+          then(value);
+        };
+      }
+      signal.addEventListener('abort', abort, { once: true });
+      this.#join(path, waiting);
+    });
+  }
+
+  #join(path: string, waiting: Waiting): void {
+    let group = this.#gathering.get(path);
+    if (!group) {
+      group = new Set();
+      this.#gathering.set(path, group);
+      void this.#run(path, group);
+    }
+    group.add(waiting);
+    if (group.size >= most) this.#gathering.delete(path);
+  }
+
+  async #run(path: string, group: Set<Waiting>): Promise<void> {
+    await sleep(gathering);
+    if (this.#gathering.get(path) === group) this.#gathering.delete(path);
+    const members = [...group].filter((member) => !member.left);
+    if (members.length === 0) return;
+    try {
+      const ids = [...new Set(members.map(({ id }) => id))];
+      const after = Math.min(...members.map(({ revision }) => revision));
+      const query = { ids: ids.join(','), limit: ids.length, after, timeout: poll };
+      const list = await this.#client.list(path, query, undefined, poll * 1000);
+      const items = new Map(list.items.map((item) => [item.id, item]));
+      for (const member of members) {
+        if (member.left) continue;
+        const item = items.get(member.id);
+        member.revision = list.revision;
+        if (member.done(item)) member.resolve(item);
+        else if (item === undefined) member.reject(new Error(`${member.id} was deleted meanwhile`));
+        else this.#join(path, member);
+      }
+    } catch (error) {
+      for (const member of members) member.reject(error);
+    }
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The attributes of a resource or data source, derived from what openapi.yaml says of its fields:
+ *
+ *   creation must have it                              required
+ *   it has a default                                   optional, computed, planned with the default
+ *   creation may leave it out, every answer has it     optional, computed: the server chooses
+ *   creation may leave it out otherwise                optional
+ *   creation does not take it                          computed
+ *
+ * `x-immutable` demands replacement, `x-volatile` makes it volatile, `x-sensitive` sensitive; what is `x-api-only` never
+ * gets here. Formats compare by meaning; patterns, limits and enums are checked while planning.
+ */
+import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
+import type { Field, Fields, ResourceSchema } from './fields.ts';
+import { problemWith } from './rules.ts';
+import { formats, sameMeaning } from './semantics.ts';
+
+/** A list of distinct references is a set: their order means nothing. */
+export const isSet = (field: Field): boolean =>
+  field.type === 'list' && field.unique === true && field.items?.reference !== undefined;
+
+function typeOf(field: Field): Type {
+  switch (field.type) {
+    case 'string':
+      return 'string';
+    case 'boolean':
+      return 'bool';
+    case 'integer':
+    case 'number':
+      return 'number';
+    case 'map':
+      return ['map', field.items ? typeOf(field.items) : 'string'];
+    case 'list':
+      if (!field.items) throw new Error('a list of objects is a nested attribute');
+      return [isSet(field) ? 'set' : 'list', typeOf(field.items)];
+    case 'object':
+      throw new Error('an object is a nested attribute');
+  }
+}
+
+type Who = Pick<Attribute, 'required' | 'optional' | 'computed' | 'default'>;
+
+function who(field: Field): Who {
+  if (field.create === 'required') return { required: true };
+  if (field.create === undefined) return { computed: true };
+  if (field.default !== undefined) return { optional: true, computed: true, default: field.default };
+  return field.always || field.serverChosen ? { optional: true, computed: true } : { optional: true };
+}
+
+/** How two spellings of one value are told to be the same; undefined where only equal is equal. */
+function equality(field: Field): ((a: unknown, b: unknown) => boolean) | undefined {
+  const format = formats[field.format ?? ''];
+  if (format) return (a, b) => typeof a === 'string' && typeof b === 'string' && sameMeaning(format, a, b);
+  const element = field.type === 'list' && field.items && !isSet(field) ? equality(field.items) : undefined;
+  return (
+    element &&
+    ((a, b) =>
+      Array.isArray(a) &&
+      Array.isArray(b) &&
+      a.length === b.length &&
+      a.every((each, index) => element(each, b[index])))
+  );
+}
+
+function attributeOf(field: Field, part: Who): Attribute {
+  const equal = equality(field);
+  const configurable = part.computed !== true || part.optional === true;
+  const options = {
+    description: field.description,
+    ...part,
+    ...(configurable && { validate: (value: unknown) => problemWith(field, value) }),
+    ...(configurable && field.immutable && { requiresReplace: true }),
+    ...(field.sensitive && { sensitive: true }),
+    ...(field.volatile && { volatile: true }),
+    ...(equal && { equal }),
+  };
+  if (field.fields) {
+    const nested = attributesOf(field.fields, configurable ? who : () => ({ computed: true }));
+    return field.type === 'list'
+      ? attribute.nestedList(nested, options as never)
+      : attribute.single(nested, options as never);
+  }
+  return { ...options, kind: 'plain', type: typeOf(field) } as Attribute;
+}
+
+function attributesOf(fields: Fields, decide: (field: Field, name: string) => Who): Attributes {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, field]) => [name, attributeOf(field, decide(field, name))]),
+  );
+}
+
+/** Of a resource. Whether a part may be replaced alone is the whole's to say, so only outermost attributes demand it. */
+export function resourceAttributes(schema: ResourceSchema): Attributes {
+  return attributesOf(asTerraformSays(schema), who);
+}
+
+/** Of the data source that finds one object: by id or by name, in a project where that is wished. */
+export function dataSourceAttributes(schema: ResourceSchema): Attributes {
+  const given = new Set(['id', 'name', 'project']);
+  return attributesOf(asTerraformSays(schema, true), (_field, name) =>
+    given.has(name) ? { optional: true, computed: true } : { computed: true },
+  );
+}
+
+/** Some words of openapi.yaml are the API's; people who write Terraform have a provider block. */
+function asTerraformSays(schema: ResourceSchema, data = false): Fields {
+  const { project } = schema.fields;
+  if (!project) return schema.fields;
+  const description = data
+    ? 'Id of the project that it belongs to; give it to look for the name in this project only.'
+    : project.description.replace(
+        /^Default: the project of the token\./,
+        'Id of the project it belongs to. Default: `project` of the provider, else the project of its token.',
+      );
+  return { ...schema.fields, project: { ...project, description } };
+}
+
+/** A wholly known plan value as the API takes it: only what creation takes, formats in their one spelling. */
+export function requestValue(field: Field, value: unknown): unknown {
+  if (typeof value === 'string') return (field.format && formats[field.format]?.normal(value)) ?? value;
+  if (typeof value === 'bigint') return Number(value);
+  if (Array.isArray(value)) {
+    const { fields, items } = field;
+    if (fields) return value.map((element) => requestBody(fields, element as Readonly<Record<string, unknown>>));
+    return items ? value.map((element) => requestValue(items, element)) : value;
+  }
+  return value;
+}
+
+/** The body of a creation: what is planned, without what the server chooses. */
+export function requestBody(fields: Fields, planned: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const body: Record<string, unknown> = {};
+  for (const [name, field] of Object.entries(fields)) {
+    const value = planned[name];
+    if (field.create === undefined || value === null || value === undefined || value === UNKNOWN) continue;
+    body[name] = requestValue(field, value);
+  }
+  return body;
+}
+
+/**
+ * What an answer says, as state: nothing that the schema does not know, null for what is not there. A secret that is
+ * shown once is left out when the answer does not show it: it stays what it was.
+ */
+export function stateOf(fields: Fields, answer: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const state: Record<string, unknown> = {};
+  for (const [name, field] of Object.entries(fields)) {
+    const value = answer[name];
+    const shownOnce = field.sensitive && field.create === undefined;
+    if (value === undefined && shownOnce) continue;
+    state[name] = value === undefined || value === null ? null : stateValue(field, value);
+  }
+  return state;
+}
+
+function stateValue({ fields }: Field, value: unknown): unknown {
+  if (!fields) return value;
+  if (Array.isArray(value)) return value.map((each) => stateOf(fields, each as Readonly<Record<string, unknown>>));
+  return stateOf(fields, value as Readonly<Record<string, unknown>>);
+}

@@ -1,0 +1,55 @@
+/** The data source of a resource: finds one object by id or by name. */
+import type { Client } from '../client/client.ts';
+import { explain } from '../client/problem.ts';
+import {
+  type DataSourceDefinition,
+  DiagnosticError,
+  defineDataSource,
+  UNKNOWN,
+  type Values,
+} from '../framework/index.ts';
+import { dataSourceAttributes, stateOf } from './attributes.ts';
+import type { ResourceSchema } from './fields.ts';
+import { findByName } from './find.ts';
+import { aNoun, nounInSentence } from './words.ts';
+
+export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
+  const attributes = dataSourceAttributes(schema);
+  const names = new Set(Object.keys(attributes));
+  return defineDataSource<Values, Client>({
+    description: `${schema.description}\n\nFinds ${aNoun(schema.noun)} by its id or by its name.`,
+    attributes,
+    validate({ config, diagnostics }) {
+      const given = ['id', 'name'].filter((name) => config[name] !== null);
+      if (given.length === 0) diagnostics.error('Set `id` or `name`', 'One of them is needed to find it.');
+      if (given.length === 2 && config.id !== UNKNOWN && config.name !== UNKNOWN) {
+        diagnostics.error('Set `id` or `name`, not both', 'Each of them is enough to find it.', ['name']);
+      }
+    },
+    async read({ client, config, signal }) {
+      const { id, name, project } = config;
+      const by = typeof id === 'string' ? `the id ${id}` : `the name "${String(name)}"`;
+      try {
+        const item =
+          typeof id === 'string'
+            ? await client.read(schema.path, id, signal)
+            : await findByName(
+                client,
+                schema,
+                String(name),
+                typeof project === 'string' ? project : await client.project(signal),
+                signal,
+              );
+        if (item && (typeof project !== 'string' || item.project === project))
+          return stateOf(schema.fields, item) as Values;
+      } catch (error) {
+        throw explain(error, `${nounInSentence(schema.noun)} cannot be read`, names);
+      }
+      throw new DiagnosticError(
+        `There is no ${aNoun(schema.noun).replace(/^an? /, '')} with ${by}`,
+        `It does not exist${typeof project === 'string' ? ` in project ${project}` : ''}, or the token of the provider may not know of it.`,
+        [typeof id === 'string' ? 'id' : 'name'],
+      );
+    },
+  });
+}

@@ -1,0 +1,174 @@
+/**
+ * A resource made from its schema alone: create, read, update, delete and import are the same for all of them. What a
+ * resource has beyond that it gives as `extras`.
+ */
+import type { Client, Item } from '../client/client.ts';
+import { explain, isNotFound } from '../client/problem.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CreateContext,
+  DiagnosticError,
+  type Diagnostics,
+  defineResource,
+  type PlanContext,
+  type ResourceDefinition,
+  UNKNOWN,
+  type ValidateContext,
+  type Values,
+} from '../framework/index.ts';
+import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
+import type { ResourceSchema } from './fields.ts';
+import { findByName } from './find.ts';
+import { nounInSentence } from './words.ts';
+
+export interface Settling extends CallContext {
+  readonly client: Client;
+  readonly timeout: number | undefined;
+}
+
+export interface Extras {
+  /** Attributes of the provider's own, beside those of the API. They keep what is planned. */
+  readonly attributes?: Attributes;
+  validate?(ctx: ValidateContext<Values>): void;
+  modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
+  /** Waits until a new or changed object is what was asked for; returns it as it is then. */
+  settle?(item: Item, planned: Readonly<Record<string, unknown>>, ctx: Settling): Promise<Item>;
+  /** What a user should know of an object that was changed. */
+  remark?(item: Item, diagnostics: Diagnostics): void;
+  /** What an attribute of the provider's own is for an object that was imported. */
+  readonly imported?: Values;
+  readonly timeouts?: ResourceDefinition['timeouts'];
+}
+
+export function deriveResource(schema: ResourceSchema, extras: Extras = {}): ResourceDefinition<Values, Client> {
+  const { path, fields, noun } = schema;
+  const attributes = { ...resourceAttributes(schema), ...extras.attributes };
+  const names = new Set(Object.keys(attributes));
+  const updatable = Object.entries(fields).filter(([, field]) => field.update);
+  const called = (name: unknown) => `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
+  const state = (item: Item) => stateOf(fields, item) as Values;
+  const failing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw explain(error, what, names);
+    }
+  };
+
+  /** Waits if the resource wants so; what goes wrong then says what it was waiting for. */
+  const settled = async (item: Item, ctx: CreateContext<Values, Client>): Promise<Values> => {
+    const last = extras.settle ? await extras.settle(item, ctx.planned, ctx) : item;
+    return state(last);
+  };
+
+  return defineResource<Values, Client>({
+    description: schema.description,
+    attributes,
+    ...(extras.timeouts && { timeouts: extras.timeouts }),
+    ...(extras.validate && { validate: extras.validate }),
+
+    async modifyPlan(ctx) {
+      await planProject(schema, ctx);
+      await failing(`${called(ctx.planned.name)} cannot be planned`, async () => extras.modifyPlan?.(ctx));
+    },
+
+    async create(ctx) {
+      const what = `${called(ctx.planned.name)} was not created`;
+      const item = await failing(what, () => ctx.client.create(path, requestBody(fields, ctx.planned), ctx.signal));
+      ctx.save(state(item));
+      return settled(item, ctx);
+    },
+
+    async read(ctx) {
+      const { id } = ctx.state;
+      if (typeof id !== 'string') return undefined;
+      const what = `${called(ctx.state.name ?? id)} cannot be read`;
+      let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
+      if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
+      if (!item) return undefined;
+      const own: { [name: string]: Values[string] } = {};
+      for (const name of Object.keys(extras.attributes ?? {})) {
+        own[name] = ctx.state[name] ?? extras.imported?.[name] ?? null;
+      }
+      return { ...state(item), ...own };
+    },
+
+    async update(ctx) {
+      const id = String(ctx.prior.id);
+      const what = `${called(ctx.planned.name)} was not changed`;
+      const body: Record<string, unknown> = {};
+      for (const [name, field] of updatable) {
+        const value = ctx.planned[name];
+        if (ctx.changed(name) && value !== UNKNOWN) body[name] = value === null ? null : requestValue(field, value);
+      }
+      const item = await failing(what, async () =>
+        Object.keys(body).length > 0
+          ? ctx.client.update(path, id, body, ctx.signal)
+          : ctx.client.read(path, id, ctx.signal),
+      );
+      if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
+      ctx.save(state(item));
+      const result = await settled(item, ctx);
+      extras.remark?.({ ...item, ...result } as Item, ctx.diagnostics);
+      return result;
+    },
+
+    async delete(ctx) {
+      const id = String(ctx.state.id);
+      await failing(`${called(ctx.state.name)} was not deleted`, async () => {
+        try {
+          await ctx.client.delete(path, id, ctx.signal);
+        } catch (error) {
+          if (isNotFound(error)) return;
+          throw error;
+        }
+        if (!schema.deletesLater) return;
+        const item = await ctx.client.read(path, id, ctx.signal);
+        if (item) await ctx.client.wait(path, item, (now) => now === undefined, ctx.signal);
+      });
+    },
+
+    async import(text, ctx) {
+      const pattern = fields.id?.pattern;
+      if (pattern && new RegExp(pattern).test(text)) return { id: text };
+      return failing(`${called(text)} cannot be imported`, async () => {
+        const item = await findByName(ctx.client, schema, text, await ctx.client.project(ctx.signal), ctx.signal);
+        return item && { id: item.id };
+      });
+    },
+  });
+}
+
+/** The project that is planned where none is configured: the provider's or its token's. Settled for good at creation. */
+async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
+  const { project } = schema.fields;
+  if (!project?.create || !project.always || ctx.action !== 'create' || ctx.config.project !== null) return;
+  if (!ctx.client) return;
+  const planned = await ctx.client.project(ctx.signal);
+  if (planned === undefined) {
+    ctx.diagnostics.error(
+      'A project is needed',
+      'The token belongs to no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
+      ['project'],
+    );
+    return;
+  }
+  Object.assign(ctx.planned, { project: planned });
+}
+
+const isBeingDeleted = (item: Item): boolean => (item.status as { phase?: unknown } | undefined)?.phase === 'deleting';
+
+/** An object on its way out is as good as gone, but its name is free only when it is. */
+async function untilGone(ctx: Settling, path: string, item: Item): Promise<Item | undefined> {
+  const patience = AbortSignal.any([ctx.signal, AbortSignal.timeout(longestFarewell)]);
+  try {
+    return await ctx.client.wait(path, item, (now) => now === undefined, patience);
+  } catch (error) {
+    if (ctx.signal.aborted || !patience.aborted) throw error;
+    return item;
+  }
+}
+
+/** Longest wait of a refresh for a deletion under way, in milliseconds. */
+const longestFarewell = 60_000;

@@ -1,0 +1,104 @@
+/** What is wrong with a configured value, in words: the rules that openapi.yaml gives its field, checked in a plan. */
+import { UNKNOWN } from '../framework/index.ts';
+import type { Field } from './fields.ts';
+import { formats } from './semantics.ts';
+import { aNoun } from './words.ts';
+
+const shown = (field: Field, value: unknown): string => {
+  if (field.sensitive) return 'the value given';
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+};
+
+/** The range as "between 1 and 256", "at least 1" or "at most 256". */
+function range(least: number | undefined, most: number | undefined): string {
+  if (least !== undefined && most !== undefined) return `between ${least} and ${most}`;
+  return least !== undefined ? `at least ${least}` : `at most ${most}`;
+}
+
+const outside = (value: number, least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_INFINITY): boolean =>
+  value < least || value > most;
+
+function textProblem(field: Field, value: string): string | undefined {
+  const must = (rule: string) => `Must be ${rule}, not ${shown(field, value)}.`;
+  if (field.reference && field.pattern) {
+    const example = field.pattern.match(/^\^([a-z]+)-/)?.[1];
+    if (new RegExp(field.pattern).test(value)) return undefined;
+    const noun = field.reference;
+    return `Must be the id of ${aNoun(noun)} (\`${example}-…\`), such as \`ucloud_${noun}.example.id\`, not ${shown(field, value)}.`;
+  }
+  const format = field.format === undefined ? undefined : formats[field.format];
+  if (format) {
+    if (format.normal(value) === undefined)
+      return must(field.rule && field.format !== 'mac' ? field.rule : format.rule);
+    const flaw = format.flaw?.(value);
+    return flaw && `${shown(field, value)} ${flaw}.`;
+  }
+  if (field.enum && !field.enum.includes(value)) {
+    return must(`one of ${field.enum.map((choice) => JSON.stringify(choice)).join(', ')}`);
+  }
+  // JSON Schema counts characters, not UTF-16 units.
+  const length = [...value].length;
+  if (field.pattern && !new RegExp(field.pattern, 'u').test(value))
+    return must(field.rule ?? `text that matches ${field.pattern}`);
+  if (outside(length, field.minLength, field.maxLength)) {
+    return `Must have ${range(field.minLength, field.maxLength)} characters, not ${length}.`;
+  }
+  return undefined;
+}
+
+function numberProblem(field: Field, value: number): string | undefined {
+  if (field.type === 'integer' && !Number.isInteger(value)) return `Must be a whole number, not ${value}.`;
+  if (outside(value, field.minimum, field.maximum))
+    return `Must be ${range(field.minimum, field.maximum)}, not ${value}.`;
+  return undefined;
+}
+
+function listProblem(field: Field, value: readonly unknown[]): string | undefined {
+  if (outside(value.length, field.minItems, field.maxItems)) {
+    return `Must have ${range(field.minItems, field.maxItems)} elements, not ${value.length}.`;
+  }
+  const { items } = field;
+  if (!items) return undefined;
+  const seen = new Map<unknown, number>();
+  for (const [index, element] of value.entries()) {
+    if (element === UNKNOWN) continue;
+    if (element === null) return `Element ${index} is null.`;
+    const problem = problemWith(items, element);
+    if (problem) return `Element ${index}: ${problem}`;
+    const normal = (items.format && formats[items.format]?.normal(String(element))) ?? element;
+    const first = seen.get(normal);
+    if (field.unique && first !== undefined) return `Elements ${first} and ${index} are the same.`;
+    seen.set(normal, index);
+  }
+  return undefined;
+}
+
+function mapProblem(field: Field, value: Readonly<Record<string, unknown>>): string | undefined {
+  const entries = Object.entries(value);
+  if (outside(entries.length, field.minItems, field.maxItems)) {
+    return `Must have ${range(field.minItems, field.maxItems)} entries, not ${entries.length}.`;
+  }
+  for (const [key, element] of entries) {
+    const problem = field.keys && textProblem(field.keys, key);
+    if (problem) return `Key: ${problem}`;
+    if (element === UNKNOWN) continue;
+    if (element === null) return `The value of ${JSON.stringify(key)} is null.`;
+    const flaw = field.items && problemWith(field.items, element);
+    if (flaw) return `Value of ${JSON.stringify(key)}: ${flaw}`;
+  }
+  return undefined;
+}
+
+/** A sentence, or undefined when the value is right as far as is known. Unknown parts are not judged. */
+export function problemWith(field: Field, value: unknown): string | undefined {
+  if (typeof value === 'string') return textProblem(field, value);
+  if (typeof value === 'bigint') return numberProblem(field, Number(value));
+  if (typeof value === 'number') return numberProblem(field, value);
+  if (Array.isArray(value))
+    return field.fields ? listProblem({ ...field, items: undefined } as Field, value) : listProblem(field, value);
+  if (field.type === 'map' && typeof value === 'object' && value !== null) {
+    return mapProblem(field, value as Readonly<Record<string, unknown>>);
+  }
+  return undefined;
+}

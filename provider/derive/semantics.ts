@@ -1,0 +1,65 @@
+/**
+ * Formats whose values can be written in more than one way: which spellings mean the same, what is wrong with a value,
+ * and the one spelling that is sent to the API.
+ */
+import { formatPrefix, hostBits, normalAddress, parsePrefix } from '../net/ipv6.ts';
+import { normalMac, parseMac } from '../net/mac.ts';
+
+export interface Format {
+  /** The one spelling, or undefined when the text is no such value. */
+  normal(text: string): string | undefined;
+  /** What it has to be, after "must be". */
+  readonly rule: string;
+  /** What else is wrong with a value that has a normal spelling: a clause after the value. */
+  flaw?(text: string): string | undefined;
+}
+
+const units = { MiB: 1n, GiB: 1n << 10n, TiB: 1n << 20n } as const;
+
+/** In the largest unit that fits exactly, as the API answers. */
+function normalSize(text: string): string | undefined {
+  const match = text.match(/^([1-9]\d{0,8})(MiB|GiB|TiB)$/);
+  if (!match) return undefined;
+  const amount = BigInt(match[1] ?? '0') * units[match[2] as keyof typeof units];
+  const unit = amount % units.TiB === 0n ? 'TiB' : amount % units.GiB === 0n ? 'GiB' : 'MiB';
+  return `${amount / units[unit]}${unit}`;
+}
+
+export const formats: Readonly<Record<string, Format>> = {
+  size: { normal: normalSize, rule: 'a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`' },
+  ipv6: { normal: normalAddress, rule: 'an IPv6 address such as `2001:db8::1`' },
+  'ipv6-prefix': {
+    normal: (text) => {
+      const prefix = parsePrefix(text);
+      return prefix && formatPrefix(prefix);
+    },
+    rule: 'an IPv6 prefix such as `2001:db8::/32`',
+    flaw: (text) => {
+      const prefix = parsePrefix(text);
+      if (!prefix || hostBits(prefix) === 0n) return undefined;
+      const network = formatPrefix({ ...prefix, network: prefix.network - hostBits(prefix) });
+      return `has bits set after /${prefix.length}: the prefix is ${network}`;
+    },
+  },
+  mac: {
+    normal: normalMac,
+    rule: 'six octets in hex, such as `42:00:5e:10:00:01`',
+    flaw: (text) => {
+      const mac = parseMac(text);
+      if (mac === undefined || ((mac >> 40n) & 0b11n) === 0b10n) return undefined;
+      return 'is not unicast and locally administered: the second digit has to be 2, 6, a or e';
+    },
+  },
+  'date-time': {
+    normal: (text) => {
+      if (!/^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text)) return undefined;
+      const time = new Date(text);
+      return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
+    },
+    rule: 'a time with its zone as in RFC 3339, such as `2030-01-31T12:00:00Z`',
+  },
+};
+
+/** Whether two texts of a format mean the same. */
+export const sameMeaning = (format: Format, a: string, b: string): boolean =>
+  a === b || (format.normal(a) !== undefined && format.normal(a) === format.normal(b));

@@ -1,0 +1,13 @@
+/** Nouns of the API in sentences for people. */
+const special: Readonly<Record<string, string>> = { ssh_key: 'SSH key', vm: 'VM' };
+
+const words = (noun: string): string => special[noun] ?? noun.replaceAll('_', ' ');
+
+/** As a sentence begins: `SSH key`, `Prefix pool`. */
+export const nounInSentence = (noun: string): string => words(noun).charAt(0).toUpperCase() + words(noun).slice(1);
+
+/** With its article: `an SSH key`, `a prefix pool`. */
+export const aNoun = (noun: string): string => `${/^[aeio]|^SSH/.test(words(noun)) ? 'an' : 'a'} ${words(noun)}`;
+
+/** More than one: `SSH keys`, `prefixes`. */
+export const nouns = (noun: string): string => `${words(noun)}${/(s|x)$/.test(noun) ? 'es' : 's'}`;

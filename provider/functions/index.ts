@@ -1,0 +1,8 @@
+/** Functions: arithmetic of IPv6 that configurations need. They ask nobody, so they work before anything exists. */
+import type { FunctionDefinition, Lazy } from '../framework/index.ts';
+
+export const functions: Readonly<Record<string, Lazy<FunctionDefinition<never>>>> = {
+  eui64_address: () => import('./eui64-address.ts').then((module) => module.eui64AddressFunction),
+  reverse_name: () => import('./reverse-name.ts').then((module) => module.reverseNameFunction),
+  subnet: () => import('./subnet.ts').then((module) => module.subnetFunction),
+};

@@ -1,0 +1,70 @@
+/** The provider: where the API is, and all that can be declared. */
+import type { Client } from './client/client.ts';
+import { endpointProblem, resolve, type Settings } from './client/configuration.ts';
+import { dataSources } from './data-sources/index.ts';
+import { attribute, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
+import { functions } from './functions/index.ts';
+import { resources } from './resources/index.ts';
+import { version } from './resources/schema.gen.ts';
+
+interface Config {
+  endpoint: string | null;
+  token: string | null;
+  project: string | null;
+  ca_file: string | null;
+}
+
+export const provider: ProviderDefinition<Client, Config> = {
+  name: 'ucloud',
+  address: 'ucloud.localhost/ucloud/ucloud',
+  version,
+  description:
+    'Virtual machines, IPv6 networks and prefixes of a ucloud. Where an attribute is left out, the environment variable counts, then the credentials file that `ucloud up` writes (`~/.config/ucloud/credentials.json`, or UCLOUD_CREDENTIALS).',
+  attributes: {
+    endpoint: attribute.string({
+      optional: true,
+      description: 'URL of the API, such as `https://cloud.example.net`. Environment: UCLOUD_ENDPOINT.',
+      validate: endpointProblem,
+    }),
+    token: attribute.string({
+      optional: true,
+      sensitive: true,
+      description:
+        'Token to act with. Better given by the environment, UCLOUD_TOKEN, than written here. The token of the credentials file is sent to the endpoint of that file only.',
+    }),
+    project: attribute.string({
+      optional: true,
+      description:
+        'Id of the project that new objects belong to where they do not say. Default: that of the token. Environment: UCLOUD_PROJECT.',
+    }),
+    ca_file: attribute.string({
+      optional: true,
+      description:
+        'PEM file of the CAs that may vouch for the endpoint, instead of those that the machine trusts. Environment: UCLOUD_CA_FILE.',
+    }),
+  },
+  async configure({ config, terraformVersion }) {
+    const { endpoint, token, project, ca_file } = config;
+    if ([endpoint, token, project, ca_file].includes(UNKNOWN)) return undefined;
+    const known = (value: string | null | typeof UNKNOWN) => (typeof value === 'string' ? value : undefined);
+    const block: Settings = {
+      endpoint: known(endpoint),
+      token: known(token),
+      project: known(project),
+      ca_file: known(ca_file),
+    };
+    const configuration = resolve(block, process.env);
+    // The HTTP client takes longer to load than everything else, and only those need it who get here.
+    const { Client } = await import('./client/client.ts');
+    return new Client({
+      endpoint: configuration.endpoint,
+      token: configuration.token,
+      project: configuration.project,
+      caFile: configuration.ca_file,
+      userAgent: `terraform-provider-ucloud/${version} Terraform/${terraformVersion}`,
+    });
+  },
+  resources,
+  dataSources,
+  functions,
+};

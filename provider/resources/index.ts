@@ -1,0 +1,23 @@
+/** Every resource that the API lets one create, each derived from openapi.yaml; those with a file have more to say. */
+import type { Client } from '../client/client.ts';
+import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
+import { schemas } from './schema.gen.ts';
+
+type Definition = Lazy<ResourceDefinition<Values, Client>>;
+
+const special: Readonly<Record<string, Definition>> = {
+  image: () => import('./image.ts').then((module) => module.image),
+  network: () => import('./network.ts').then((module) => module.network),
+  prefix: () => import('./prefix.ts').then((module) => module.prefix),
+  token: () => import('./token.ts').then((module) => module.token),
+  vm: () => import('./vm.ts').then((module) => module.vm),
+};
+
+export const resources: Readonly<Record<string, Definition>> = Object.fromEntries(
+  Object.values(schemas)
+    .filter((schema) => schema.creatable)
+    .map((schema) => [
+      schema.noun,
+      special[schema.noun] ?? (async () => (await import('../derive/resource.ts')).deriveResource(schema)),
+    ]),
+);

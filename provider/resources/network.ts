@@ -1,0 +1,33 @@
+/** A network. Beyond what is derived: its cidr is checked against its prefix while planning. */
+import { deriveResource } from '../derive/resource.ts';
+import { contains, parsePrefix } from '../net/ipv6.ts';
+import { schemas } from './schema.gen.ts';
+
+export const network = deriveResource(schemas.network, {
+  validate({ config, diagnostics }) {
+    const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
+    if (cidr && cidr.length !== 64) {
+      diagnostics.error('A network has a /64', `\`cidr\` is a /${cidr.length}; SLAAC (RFC 4862) needs a /64.`, [
+        'cidr',
+      ]);
+    }
+  },
+  async modifyPlan({ action, client, config, diagnostics, signal }) {
+    if (action !== 'create' || !client || typeof config.prefix !== 'string') return;
+    const prefix = await client.read(schemas.prefix.path, config.prefix, signal);
+    if (!prefix) {
+      diagnostics.error(
+        `There is no prefix ${config.prefix}`,
+        'It does not exist, or the token of the provider may not know of it.',
+        ['prefix'],
+      );
+      return;
+    }
+    const outer = parsePrefix(String(prefix.cidr));
+    const text = typeof config.cidr === 'string' ? config.cidr : '';
+    const cidr = parsePrefix(text);
+    if (outer && cidr && !contains(outer, cidr)) {
+      diagnostics.error('The network is outside its prefix', `${text} is not inside ${String(prefix.cidr)}.`, ['cidr']);
+    }
+  },
+});

@@ -1,0 +1,129 @@
+/**
+ * A VM. Beyond what is derived: MAC addresses and IPv6 addresses are computed while planning, apply waits until the VM
+ * does what was asked, and what keeps it from that is told.
+ */
+
+import type { components } from '../client/api.gen.ts';
+import type { Client, Item } from '../client/client.ts';
+import { deriveResource, type Settling } from '../derive/resource.ts';
+import { waitFor } from '../derive/settle.ts';
+import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
+import { formatAddress, parsePrefix } from '../net/ipv6.ts';
+import { defaultMac, eui64Address, parseMac } from '../net/mac.ts';
+import { schemas } from './schema.gen.ts';
+
+type Vm = components['schemas']['Vm'];
+type Status = Vm['status'];
+
+const statusOf = (item: Item): Status => item.status as Status;
+const { path } = schemas.vm;
+
+/** Phases in which the VM waits for something outside of it, which `reason` and `message` tell. */
+function because({ phase, reason, message }: Status): string {
+  if (phase === 'pending') return message ? `It has no host yet: ${message}` : 'It has no host yet.';
+  return `It is ${phase}${message ? `: ${message}` : reason ? ` (${reason})` : ''}${message ? '' : '.'}`;
+}
+
+const choices = ['running', 'ready', 'none'];
+
+async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
+  if (ctx.action !== 'create') return;
+  const { name, project, interfaces } = ctx.planned;
+  if (!Array.isArray(interfaces)) return;
+  const planned = await Promise.all(
+    interfaces.map((each: Value, index) => planInterface(ctx, each, index, { name, project })),
+  );
+  const [first] = planned;
+  const address = isObject(first) ? (first.address ?? UNKNOWN) : UNKNOWN;
+  Object.assign(ctx.planned, { interfaces: planned, address });
+}
+
+const isObject = (value: unknown): value is { readonly [key: string]: Value } =>
+  typeof value === 'object' && value !== null;
+
+/** Fills in the MAC address where the user gave none, and the address that follows where the network is known. */
+async function planInterface(
+  ctx: PlanContext<Values, Client>,
+  plan: Value,
+  index: number,
+  vm: { readonly name: Value | undefined; readonly project: Value | undefined },
+): Promise<Value> {
+  if (!isObject(plan)) return plan;
+  const configured = Array.isArray(ctx.config.interfaces) ? ctx.config.interfaces[index] : undefined;
+  let { mac = null } = plan;
+  if (isObject(configured) && configured.mac === null) {
+    const known = typeof vm.project === 'string' && typeof vm.name === 'string';
+    mac = known ? defaultMac(String(vm.project), String(vm.name), index) : UNKNOWN;
+  }
+  return { ...plan, mac, address: await planAddress(ctx, plan.network, mac, index) };
+}
+
+async function planAddress(
+  ctx: PlanContext<Values, Client>,
+  network: Value | undefined,
+  mac: Value,
+  index: number,
+): Promise<Value> {
+  if (!ctx.client || typeof network !== 'string') return UNKNOWN;
+  const item = await ctx.client.read(schemas.network.path, network, ctx.signal);
+  if (!item) {
+    ctx.diagnostics.error(
+      `There is no network ${network}`,
+      'It does not exist, or the token of the provider may not know of it.',
+      ['interfaces', index, 'network'],
+    );
+    return UNKNOWN;
+  }
+  const cidr = parsePrefix(String(item.cidr));
+  const address = typeof mac === 'string' ? parseMac(mac) : undefined;
+  return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;
+}
+
+async function settle(item: Item, planned: Readonly<Record<string, unknown>>, ctx: Settling): Promise<Item> {
+  const wish = planned.wait_for;
+  if (wish === 'none') return item;
+  const stopped = item.power_state === 'stopped';
+  const goal = stopped ? 'stopped' : String(wish);
+  return waitFor(ctx, path, item, {
+    what: `VM "${String(item.name)}" is not ${goal}`,
+    reached: (now) => {
+      const status = statusOf(now);
+      if (stopped) return status.phase === 'stopped';
+      return status.phase === 'running' && (wish !== 'ready' || status.ready);
+    },
+    failed: (now) => (statusOf(now).phase === 'error' ? because(statusOf(now)) : undefined),
+    state: (now) => {
+      const status = statusOf(now);
+      return status.phase === 'running'
+        ? 'It is running, but ucloud-init has not reported from the guest.'
+        : because(status);
+    },
+  });
+}
+
+export const vm = deriveResource(schemas.vm, {
+  attributes: {
+    wait_for: attribute.string({
+      description:
+        'What apply waits for: `running`, the VM runs; `ready`, ucloud-init in the guest has reported that it is done; `none`, nothing. A VM with `power_state = "stopped"` is waited for until it has stopped.',
+      default: 'running',
+      optional: true,
+      computed: true,
+      validate: (value) =>
+        choices.includes(value)
+          ? undefined
+          : `Must be one of ${choices.map((choice) => `"${choice}"`).join(', ')}, not ${JSON.stringify(value)}.`,
+    }),
+  },
+  imported: { wait_for: 'running' },
+  timeouts: { create: '10m', update: '10m', delete: '10m' },
+  modifyPlan,
+  settle,
+  remark(item, diagnostics) {
+    if (!statusOf(item).restart_required) return;
+    diagnostics.warning(
+      `VM "${String(item.name)}" has to restart for the change`,
+      'What was changed takes effect when it next starts: stop and start it, or `ucloud vm reboot` it, when that suits.',
+    );
+  },
+});
