@@ -113,7 +113,7 @@ async function checkNothingLeft(cloud: Cloud, before: readonly string[]): Promis
   }
   await cloud.stop();
   await cleanUp(data);
-  const left = leftBehind(before, await footprint());
+  const left = leftBehind(before, await footprint(data));
   if (left.length > 0) throw new Error(`left on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
   console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
 }
@@ -126,7 +126,7 @@ async function main(): Promise<void> {
       if (removed !== '') console.log(`    ${removed.replaceAll('\n', '\n    ')}`);
     });
   }
-  const before = await footprint();
+  const before = await footprint(data);
   mkdirSync(cache, { recursive: true });
   mkdirSync(data, { recursive: true, mode: 0o700 });
 

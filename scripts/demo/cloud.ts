@@ -9,9 +9,13 @@ export interface Cloud {
   readonly credentials: string;
   readonly hypervisor: string;
   readonly project: string;
+  /** Of the operator. */
+  readonly token: string;
   /** Runs an operator command and gives its answer. */
   ucloud(...args: string[]): Promise<Record<string, unknown>>;
   stop(): Promise<void>;
+  /** kill -9, as a crash would. */
+  kill(): Promise<void>;
 }
 
 const command = resolve('backend/cli/ucloud');
@@ -24,10 +28,10 @@ export async function cleanUp(data: string): Promise<string> {
   return stdout.trim();
 }
 
-async function stopChild(child: ChildProcess): Promise<void> {
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolved) => child.once('exit', resolved));
-  child.kill('SIGTERM');
+  child.kill(signal);
   await gone;
 }
 
@@ -53,17 +57,20 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     if (!match) throw new Error('it does not answer yet');
     return { endpoint: match[1] ?? '', hypervisor: match[2] ?? '' };
   }).catch(async (error: unknown) => {
-    await stopChild(child);
+    await end(child, 'SIGTERM');
     throw error;
   });
-  const { project } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string };
-  const env = { ...process.env, UCLOUD_CREDENTIALS: credentials };
+  const { project, token } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string; token: string };
+  // The port is a new one at each start, the credentials are of the first.
+  const env = { ...process.env, UCLOUD_CREDENTIALS: credentials, UCLOUD_ENDPOINT: up.endpoint };
   return {
     ...up,
     credentials,
     project,
+    token,
     ucloud: async (...args) => JSON.parse((await exec(command, [...args, '--json'], { env })).stdout || 'null'),
-    stop: () => stopChild(child),
+    stop: () => end(child, 'SIGTERM'),
+    kill: () => end(child, 'SIGKILL'),
   };
 }
 

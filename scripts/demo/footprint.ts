@@ -3,16 +3,17 @@ import { exec } from './steps.ts';
 
 const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
 
-export async function footprint(): Promise<string[]> {
+/** Processes count when their command line names the data directory. */
+export async function footprint(data: string): Promise<string[]> {
   const [links, routes, processes] = await Promise.all([
     exec('ip', ['-br', 'link', 'show']).then(({ stdout }) =>
       lines(stdout).map((line) => `interface ${line.split(/[ @]/)[0]}`),
     ),
     exec('ip', ['-6', 'route', 'show']).then(({ stdout }) => lines(stdout).map((line) => `route ${line.trim()}`)),
-    exec('ps', ['-eo', 'comm']).then(({ stdout }) =>
+    exec('ps', ['-eo', 'args'], { maxBuffer: 16 * 1024 * 1024 }).then(({ stdout }) =>
       lines(stdout)
-        .filter((name) => /^(qemu-system|radvd)/.test(name))
-        .map((name) => `process ${name}`),
+        .filter((args) => /^\S*(qemu-system|radvd)/.test(args) && args.includes(data))
+        .map((args) => `process ${args.slice(0, 120)}`),
     ),
   ]);
   const tables = await exec('nft', ['list', 'tables']).then(
