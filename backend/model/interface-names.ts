@@ -9,6 +9,13 @@ export const bridgeName = (vni: number): string => `ub${vni}`;
 /** Tap of a VM's interface, from its MAC address, whose first byte is the same for nearly all: `ut005e100001`. */
 export const tapName = (mac: string): string => `ut${mac.replaceAll(':', '').slice(2)}`;
 
+/**
+ * MAC of a network's bridge, the same on every host: the guests' router keeps its address when a VM moves. Locally
+ * administered; its first byte differs from that of the MACs given to VMs, so no VM can be given it.
+ */
+export const gatewayMac = (vni: number): string =>
+  ['06', '00', '5e', ...[vni >> 16, vni >> 8, vni].map((byte) => (byte & 255).toString(16).padStart(2, '0'))].join(':');
+
 /** Addresses that every bridge of every host has (anycast): the router's and the metadata server's. */
 export const gatewayAddress = 'fe80::1';
 export const metadataAddress = 'fe80::a9fe:a9fe';

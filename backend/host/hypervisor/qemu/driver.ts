@@ -1,0 +1,389 @@
+/**
+ * Runs VMs with QEMU on this machine.
+ *
+ * A VM is in one of these states, told apart by what is on the machine alone:
+ *
+ *   absent     nothing
+ *   stopped    a directory, maybe a disk; no `boot` in its state
+ *   starting   `boot` is written: what should run. Taps, filters and process are made, in this order; the process is
+ *              there but stopped (QEMU's -S)
+ *   running    the process runs and `boot.started_at` says that the guest was let go
+ *   ended      `boot.started_at` is there, the process is not: it shut down or crashed
+ *
+ * `start` leads to running from any of them, `stop` to stopped, `destroy` to absent; each writes down what it is going
+ * to do before it does it, and looks at what is there before it makes anything, so it can be killed anywhere and called
+ * again. The agent calls them one at a time for a VM.
+ *
+ * A second process for a disk cannot be: a process is looked for by its command line in /proc before one is started,
+ * one agent at a time works on the data directory (lockInstance), and QEMU locks the disk.
+ */
+import { chmod, chown, rm, stat, statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+import { UcloudError } from '../../../contract/errors.ts';
+import type { Id } from '../../../contract/fields.ts';
+import type { Logger } from '../../../model/component.ts';
+import { bridgeName, gatewayMac, tapName } from '../../../model/interface-names.ts';
+import { HostNetwork } from '../../network/host-network.ts';
+import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
+import { type Run, run as runCommand } from '../../system/command.ts';
+import { removeIfEmpty } from '../../system/files.ts';
+import { defaultUidBase, instanceOf, lockInstance, runDirectory } from '../../system/instance.ts';
+import { findProcesses, type Process } from '../../system/processes.ts';
+import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, Resources, VmSpec } from '../hypervisor.ts';
+import { type Accelerator, qemuArguments, unprivileged } from './command-line.ts';
+import { Guest } from './guest.ts';
+import { kvmGroups, probeKvm } from './kvm-probe.ts';
+import { lastWords, launch } from './launch.ts';
+import { QmpError } from './qmp.ts';
+import { VmDirectories, type VmState } from './vm-directory.ts';
+
+export { checkQemu } from './check.ts';
+
+export interface QemuOptions {
+  /** Exists. Files below `vms/` and `network/`, and kvm-probe.*, are the driver's. */
+  readonly dataDir: string;
+  /** `<image id>.qcow2`, never changed once there. */
+  readonly imageStore: string;
+  readonly logger: Logger;
+  /** `auto`: KVM if a guest really runs under it, else emulation. Default: `auto`. */
+  readonly accelerator?: 'auto' | Accelerator;
+  /** First user id for VMs' processes; the driver uses up to 65536 from there. Default: by data directory. */
+  readonly uidBase?: number;
+  /** How programs are run. Tests stop the world between them. */
+  readonly run?: Run;
+}
+
+export interface QemuHypervisor extends Hypervisor {
+  /** Everything that this driver has made and that is on the machine now, a line each, for people. */
+  inventory(): Promise<readonly string[]>;
+}
+
+/** What the machine itself needs: memory that no VM gets. */
+const reservedMemory = (total: number): number => Math.max(512 * 1024 ** 2, Math.floor(total / 16));
+const maintenanceInterval = 10_000;
+/** For QEMU to start and to answer; a busy host under emulation takes seconds. */
+const startTimeout = 30_000;
+
+async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Accelerator> {
+  const wanted = options.accelerator ?? 'auto';
+  if (wanted === 'tcg') return 'tcg';
+  const { works, reason } = await probeKvm(options.dataDir, uid);
+  if (works) return 'kvm';
+  if (wanted === 'kvm') throw new Error(`guests do not run under KVM here: ${reason}`);
+  options.logger.warn({ reason }, 'guests do not run under KVM here, they are emulated (slow)');
+  return 'tcg';
+}
+
+/**
+ * Takes hold of the machine: adopts VMs that run. Rejects when another process works on the data directory, or the
+ * accelerator asked for does not work.
+ */
+export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHypervisor> {
+  const { dataDir } = options;
+  const instance = instanceOf(dataDir);
+  const unlock = await lockInstance(instance);
+  try {
+    const uidBase = options.uidBase ?? defaultUidBase(instance);
+    // Processes open it unprivileged, each for the taps of its own user. Debian's default, but not everywhere.
+    if (((await stat('/dev/net/tun')).mode & 0o666) !== 0o666) await chmod('/dev/net/tun', 0o666);
+    const accelerator = await chooseAccelerator(options, uidBase + 65535);
+    const run = options.run ?? runCommand;
+    const network = await HostNetwork.open({ directory: join(dataDir, 'network'), instance, run });
+    const directories = new VmDirectories(join(dataDir, 'vms'), instance, uidBase);
+    const driver = new Driver({ ...options, run, instance, accelerator, network, directories, unlock });
+    await driver.adopt();
+    return driver;
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly dataDir: string;
+  readonly imageStore: string;
+  readonly logger: Logger;
+  readonly run: Run;
+  readonly instance: string;
+  readonly accelerator: Accelerator;
+  readonly network: HostNetwork;
+  readonly directories: VmDirectories;
+  readonly unlock: () => Promise<void>;
+}
+
+class Driver implements QemuHypervisor {
+  readonly kind = 'qemu';
+  readonly architecture = 'x86_64';
+  readonly accelerator: Accelerator;
+  readonly #parts: Parts;
+  readonly #guests = new Map<Id<'vm'>, Guest>();
+  readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
+  readonly #timer: NodeJS.Timeout;
+  #maintenance: Promise<void> | undefined;
+  /** What is known to be wrong, so that it is logged when it begins and not every ten seconds. */
+  #known = new Set<string>();
+  #closed = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.accelerator = parts.accelerator;
+    this.#timer = setInterval(() => {
+      this.#maintenance ??= this.#maintain().finally(() => {
+        this.#maintenance = undefined;
+      });
+    }, maintenanceInterval);
+    this.#timer.unref();
+  }
+
+  /** Finds again what an earlier process of ours has left. */
+  async adopt(): Promise<void> {
+    const { network, directories, logger } = this.#parts;
+    const running = await this.#processes();
+    for (const vm of await directories.list()) {
+      const state = await directories.load(vm);
+      if (state?.boot) network.attach(vm, { uid: state.uid, interfaces: state.boot.interfaces });
+    }
+    await network.adopt();
+    for (const [vm, process] of running) {
+      const guest = this.#watch(vm, process);
+      try {
+        await guest.connect(2_000);
+      } catch (error) {
+        logger.warn({ err: error, vm }, 'a VM that runs does not answer on its monitor');
+      }
+    }
+  }
+
+  /** Live processes of ours. Ones that are about to become QEMU (setpriv) count. */
+  async #processes(): Promise<Map<Id<'vm'>, Process>> {
+    const { directories } = this.#parts;
+    const start = 'socket,id=qmp,path=';
+    const vmOf = (arg: string) => (arg.startsWith(start) ? directories.vmOfSocket(arg.slice(start.length)) : undefined);
+    const found = new Map<Id<'vm'>, Process>();
+    for (const process of await findProcesses((arg) => vmOf(arg) !== undefined)) {
+      const vm = process.args.map(vmOf).find((id) => id !== undefined);
+      // Anybody may run a program with these arguments; only ours have the VM's user.
+      const uid = vm === undefined ? undefined : (await directories.load(vm))?.uid;
+      if (vm !== undefined && (process.uid === 0 || process.uid === uid)) found.set(vm, process);
+    }
+    return found;
+  }
+
+  #watch(vm: Id<'vm'>, process: Process): Guest {
+    const known = this.#guests.get(vm);
+    if (known?.process.pid === process.pid && known.process.startTime === process.startTime) return known;
+    known?.release();
+    const { directories, logger } = this.#parts;
+    const guest = new Guest(process, directories.paths(vm), (err, message) => logger.warn({ err, vm }, message));
+    this.#guests.set(vm, guest);
+    void guest.ended.then((cause) => {
+      // One that is being stopped was taken from the map before.
+      if (this.#guests.get(vm) !== guest) return;
+      this.#guests.delete(vm);
+      for (const listener of this.#listeners) listener(vm, cause);
+    });
+    return guest;
+  }
+
+  async #maintain(): Promise<void> {
+    const { network, logger } = this.#parts;
+    const faults = new Map<string, unknown>();
+    try {
+      if (!network.isEmpty) for (const [link, fault] of await network.converge()) faults.set(link, new Error(fault));
+    } catch (error) {
+      faults.set('network', error);
+    }
+    for (const [vm, guest] of this.#guests) {
+      try {
+        await guest.maintain();
+      } catch (error) {
+        faults.set(vm, error);
+      }
+    }
+    for (const [subject, err] of faults) {
+      if (!this.#known.has(subject) && !this.#closed)
+        logger.warn({ err, subject }, 'something on this host is not as it should be');
+    }
+    this.#known = new Set(faults.keys());
+  }
+
+  async capacity(): Promise<Resources> {
+    const { dataDir, directories } = this.#parts;
+    const { bavail, bsize } = await statfs(dataDir);
+    let used = 0;
+    for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
+    const total = totalmem();
+    return { cpus: availableParallelism(), memory: total - reservedMemory(total), disk: bavail * bsize + used };
+  }
+
+  async list(): Promise<readonly ObservedVm[]> {
+    const { network, directories } = this.#parts;
+    const processes = await this.#processes();
+    const vms = new Set<Id<'vm'>>([
+      ...(await directories.list()),
+      ...processes.keys(),
+      ...(await network.attachedVms()),
+    ]);
+    return Promise.all(
+      [...vms].map(async (id): Promise<ObservedVm> => {
+        const boot = (await directories.load(id))?.boot;
+        if (!processes.has(id) || boot?.started_at === undefined) return { id, running: false };
+        const { fence, generation, started_at } = boot;
+        return { id, running: true, fence, generation, started_at };
+      }),
+    );
+  }
+
+  hasImage(image: Id<'image'>): Promise<boolean> {
+    return exists(imagePath(this.#parts.imageStore, image));
+  }
+
+  async prepare(spec: VmSpec, signal: AbortSignal): Promise<void> {
+    const { directories, imageStore, run } = this.#parts;
+    await directories.create(spec.id);
+    signal.throwIfAborted();
+    await prepareDisk(run, directories.paths(spec.id).disk, imagePath(imageStore, spec.image), spec.disk_size);
+  }
+
+  async start(spec: VmSpec, signal: AbortSignal): Promise<void> {
+    const { directories } = this.#parts;
+    let process = (await this.#processes()).get(spec.id);
+    let state = await directories.create(spec.id);
+    if (process && state.boot?.started_at !== undefined) {
+      this.#watch(spec.id, process);
+      return;
+    }
+    if (process && !state.boot) {
+      // Not ours to go on with: nothing says what it was started with.
+      await this.#end(spec.id, process, 0);
+      process = undefined;
+    }
+    for (const { mac, network } of spec.interfaces) {
+      if (mac === gatewayMac(network.vni)) throw new UcloudError('rule_violated', `${mac} is the router's address`);
+    }
+    // A process from before a crash waits for its guest to be let go; it has the hardware that its `boot` says.
+    const boot = process && state.boot ? state.boot : this.#bootOf(spec);
+    state = { uid: state.uid, boot };
+    if (!process) await directories.save(spec.id, state);
+    signal.throwIfAborted();
+    await this.#plugIn(spec.id, state);
+    signal.throwIfAborted();
+    process ??= await this.#launch(spec, state.uid);
+    const guest = this.#watch(spec.id, process);
+    try {
+      await guest.resume(spec.disk_size, startTimeout);
+    } catch (error) {
+      if (!(error instanceof QmpError)) throw error;
+      throw new Error(`VM ${spec.id} does not start: ${await lastWords(directories.paths(spec.id).log)}`, {
+        cause: error,
+      });
+    }
+    await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
+  }
+
+  #bootOf = ({ fence, generation, interfaces }: VmSpec) => ({ fence, generation, interfaces });
+
+  /** Filters, bridges, taps. */
+  async #plugIn(vm: Id<'vm'>, { uid, boot }: VmState): Promise<void> {
+    const { network } = this.#parts;
+    const interfaces = boot?.interfaces ?? [];
+    network.attach(vm, { uid, interfaces });
+    const faults = await network.converge();
+    for (const { mac, network: spec } of interfaces) {
+      const fault = faults.get(tapName(mac)) ?? faults.get(bridgeName(spec.vni));
+      if (fault !== undefined) throw new Error(fault);
+    }
+  }
+
+  async #launch(spec: VmSpec, uid: number): Promise<Process> {
+    const { directories, imageStore } = this.#parts;
+    const { disk, log, qmp, serial } = directories.paths(spec.id);
+    await directories.makeRunDirectory(spec.id, (path) => chown(path, uid, uid));
+    const groups = this.accelerator === 'kvm' ? await kvmGroups() : [];
+    const { id: vm, cpus, memory, interfaces } = spec;
+    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, qmp, serial });
+    const image = imagePath(imageStore, spec.image);
+    return launch({ command: unprivileged(uid, groups, args), disk, image, log });
+  }
+
+  /** Ends the process, without anybody being told. */
+  async #end(vm: Id<'vm'>, process: Process, graceSeconds: number): Promise<void> {
+    const guest = this.#watch(vm, process);
+    this.#guests.delete(vm);
+    try {
+      await guest.stop(graceSeconds);
+    } finally {
+      guest.release();
+    }
+  }
+
+  async stop(vm: Id<'vm'>, graceSeconds: number): Promise<void> {
+    const { network, directories } = this.#parts;
+    const process = (await this.#processes()).get(vm);
+    if (process) await this.#end(vm, process, graceSeconds);
+    this.#guests.get(vm)?.release();
+    this.#guests.delete(vm);
+    const state = await directories.load(vm);
+    network.detach(vm);
+    const faults = await network.converge();
+    for (const { mac } of state?.boot?.interfaces ?? []) {
+      const fault = faults.get(tapName(mac));
+      if (fault !== undefined) throw new Error(fault);
+    }
+    await directories.removeRunDirectory(vm);
+    if (state?.boot) await directories.save(vm, { uid: state.uid });
+  }
+
+  async destroy(vm: Id<'vm'>): Promise<void> {
+    await this.stop(vm, 0);
+    await this.#parts.directories.remove(vm);
+  }
+
+  async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
+    const { network } = this.#parts;
+    await network.declare(networks);
+    const faults = await network.converge();
+    if (faults.size > 0) throw new Error([...faults.values()].join('; '));
+  }
+
+  onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  async inventory(): Promise<readonly string[]> {
+    const { network, directories } = this.#parts;
+    return [
+      ...[...(await this.#processes())].map(([vm, { pid }]) => `process ${pid} (QEMU of ${vm})`),
+      ...(await network.inventory()),
+      ...(await directories.list()).map((vm) => `files of ${vm}`),
+    ];
+  }
+
+  async clean(): Promise<readonly string[]> {
+    const { network, dataDir, instance } = this.#parts;
+    clearInterval(this.#timer);
+    await this.#maintenance;
+    const removed = await this.inventory();
+    for (const { id } of await this.list()) await this.destroy(id);
+    await network.clean();
+    for (const path of [join(dataDir, 'vms'), join(dataDir, 'kvm-probe.json'), runDirectory(instance)]) {
+      await rm(path, { recursive: true, force: true });
+    }
+    await removeIfEmpty(dirname(runDirectory(instance)));
+    return removed;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    await this.#maintenance;
+    for (const guest of this.#guests.values()) guest.release();
+    this.#guests.clear();
+    await this.#parts.unlock();
+  }
+}

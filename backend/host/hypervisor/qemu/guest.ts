@@ -1,0 +1,170 @@
+/**
+ * A QEMU process that the agent watches and controls: started just now, or found again.
+ *
+ * The process is the truth, the connections are conveniences: its end is noticed when QMP closes, and by looking at
+ * /proc once a second where QMP cannot be had.
+ */
+import { open, truncate } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isMissing } from '../../system/files.ts';
+import { isAlive, type Process, signal, waitForEnd } from '../../system/processes.ts';
+import type { ExitCause } from '../hypervisor.ts';
+import { ConsoleLog } from './console-log.ts';
+import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
+import type { VmPaths } from './vm-directory.ts';
+
+/** QEMU's own messages; guests can provoke some. */
+const logLimit = 1024 ** 2;
+
+export class Guest {
+  readonly process: Process;
+  readonly #paths: VmPaths;
+  readonly #fault: (error: unknown, message: string) => void;
+  /** When the process has ended. */
+  readonly ended: Promise<ExitCause>;
+  #settle: (cause: ExitCause) => void = () => undefined;
+  #qmp: Qmp | undefined;
+  #console: ConsoleLog | undefined;
+  #cause: ExitCause = 'crash';
+  #stopping = false;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(process: Process, paths: VmPaths, fault: (error: unknown, message: string) => void) {
+    this.process = process;
+    this.#paths = paths;
+    this.#fault = fault;
+    this.ended = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+    this.#timer = setInterval(() => this.#look(), 1_000);
+    this.#timer.unref();
+  }
+
+  #look(): void {
+    isAlive(this.process).then(
+      (alive) => {
+        if (alive) return;
+        this.release();
+        this.#settle(this.#cause);
+      },
+      (error: unknown) => this.#fault(error, 'cannot look at the process'),
+    );
+  }
+
+  /** Connects to it unless connected. Rejects with QmpError when QEMU does not answer. */
+  async connect(milliseconds: number): Promise<Qmp> {
+    if (this.#qmp && !this.#qmp.closed) return this.#qmp;
+    const deadline = performance.now() + milliseconds;
+    for (;;) {
+      try {
+        const left = Math.max(1, Math.round(deadline - performance.now()));
+        const qmp = await Qmp.connect(this.#paths.qmp, left);
+        qmp.on('event', (event) => this.#note(event));
+        qmp.on('close', () => {
+          // The socket closes a moment before the process is gone.
+          waitForEnd(this.process, 2_000).then(
+            () => this.#look(),
+            (error: unknown) => this.#fault(error, 'cannot look at the process'),
+          );
+        });
+        this.#qmp = qmp;
+        break;
+      } catch (error) {
+        // Not there yet: QEMU makes its socket some 100 ms after its start.
+        if (!(await isAlive(this.process))) throw new QmpError('QEMU has ended', { cause: error });
+        if (performance.now() > deadline) throw error;
+        await delay(10);
+      }
+    }
+    if (!this.#console || this.#console.closed) {
+      this.#console = new ConsoleLog(this.#paths.serial, this.#paths.console, (error) =>
+        this.#fault(error, 'the console is not logged'),
+      );
+    }
+    return this.#qmp;
+  }
+
+  #note({ event, data }: QmpEvent): void {
+    if (event === 'SHUTDOWN') {
+      this.#cause = data?.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
+    }
+    // A process that is told to quit takes the disk away from a guest that still reads.
+    if (event === 'BLOCK_IO_ERROR' && !this.#stopping) {
+      this.#fault(
+        new Error(`${data?.operation} failed: ${data?.reason}`),
+        'the disk has an error and the VM is paused',
+      );
+    }
+  }
+
+  /** Lets the guest execute, with a disk of at least `size` bytes. */
+  async resume(size: number, milliseconds: number): Promise<void> {
+    const qmp = await this.connect(milliseconds);
+    if ((await qmp.status()) === 'running') return;
+    const nodes = (await qmp.execute('query-named-block-nodes', { flat: true })) as {
+      'node-name': string;
+      image: { 'virtual-size': number };
+    }[];
+    const present = nodes.find((node) => node['node-name'] === 'disk')?.image['virtual-size'];
+    if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
+    await qmp.execute('cont');
+    const status = await qmp.status();
+    if (status !== 'running') throw new QmpError(`the guest does not execute: ${status}`);
+  }
+
+  /** To be called now and then: repairs connections, bounds the log, lets a guest go on that a full disk had stopped. */
+  async maintain(): Promise<void> {
+    const qmp = await this.connect(2_000);
+    if ((await qmp.status()) === 'io-error') await qmp.execute('cont');
+    try {
+      const file = await open(this.#paths.log, 'r');
+      try {
+        if ((await file.stat()).size > logLimit) await truncate(this.#paths.log, 0);
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  /** Asks the guest to shut down, again every few seconds: one that is still booting does not hear it. */
+  async #powerDown(graceSeconds: number): Promise<boolean> {
+    const deadline = performance.now() + graceSeconds * 1_000;
+    while (performance.now() < deadline) {
+      try {
+        await (await this.connect(1_000)).execute('system_powerdown', {}, 1_000);
+      } catch (error) {
+        if (!(error instanceof QmpError)) throw error;
+        // It has just ended, or does not answer: time will tell which.
+      }
+      if (await waitForEnd(this.process, Math.min(5_000, Math.max(0, deadline - performance.now())))) return true;
+    }
+    return false;
+  }
+
+  /** Returns when the process has ended. */
+  async stop(graceSeconds: number): Promise<void> {
+    if (graceSeconds > 0 && (await this.#powerDown(graceSeconds))) return;
+    this.#stopping = true;
+    try {
+      // Not from the guest's view, but for the host's files an orderly end.
+      await (await this.connect(1_000)).execute('quit', {}, 2_000);
+    } catch (error) {
+      // It hangs, or its socket is gone: SIGKILL needs no consent.
+      if (!(error instanceof QmpError)) this.#fault(error, 'QEMU cannot be told to quit');
+    }
+    if (await waitForEnd(this.process, 2_000)) return;
+    await signal(this.process, 'SIGKILL');
+    if (!(await waitForEnd(this.process, 10_000))) {
+      throw new Error(`QEMU (process ${this.process.pid}) does not end after SIGKILL`);
+    }
+  }
+
+  /** Stops watching. The process goes on. */
+  release(): void {
+    clearInterval(this.#timer);
+    this.#qmp?.close();
+    this.#console?.close().catch((error: unknown) => this.#fault(error, 'the console is not logged'));
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Whether guests run under KVM here. That /dev/kvm exists does not say so: on some machines (nested virtualization cut
+ * short) guests abort or hang in their firmware. So a guest of one sector is booted, as VMs are: with their machine,
+ * firmware and privileges. It runs one instruction that ends QEMU with a known exit code. The answer is kept until the
+ * next boot of the host.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { environment } from '../../system/command.ts';
+import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
+import { type Accelerator, machine, sandbox, unprivileged } from './command-line.ts';
+
+export interface ProbeResult {
+  readonly works: boolean;
+  /** Why not, for people. */
+  readonly reason: string;
+}
+
+/** `mov al, 16; out 0xf4, al; hlt`: QEMU's isa-debug-exit ends the process with exit code (16 << 1) | 1. */
+export function bootSector(): Buffer {
+  const sector = Buffer.alloc(512);
+  sector.set([0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd]);
+  sector.writeUInt16LE(0xaa55, 510);
+  return sector;
+}
+const expectedExitCode = 33;
+
+/** The group that may use /dev/kvm. VMs under KVM are members of it. */
+export async function kvmGroups(): Promise<number[]> {
+  try {
+    const { gid, mode } = await stat('/dev/kvm');
+    return gid !== 0 && (mode & 0o060) === 0o060 ? [gid] : [];
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+/** Boots the guest under the accelerator. `directory` takes its disk while it runs. */
+export async function bootProbe(
+  accelerator: Accelerator,
+  directory: string,
+  uid: number,
+  milliseconds: number,
+): Promise<ProbeResult> {
+  const disk = join(directory, 'kvm-probe.raw');
+  await writeFile(disk, bootSector(), { mode: 0o600 });
+  const file = await open(disk, 'r');
+  try {
+    const [program = '', ...args] = unprivileged(uid, accelerator === 'kvm' ? await kvmGroups() : [], [
+      'qemu-system-x86_64',
+      ...machine(accelerator),
+      ...['-m', '32M', '-add-fd', 'fd=3,set=1'],
+      '-blockdev',
+      JSON.stringify({
+        driver: 'raw',
+        'node-name': 'disk',
+        'read-only': true,
+        file: { driver: 'file', filename: '/dev/fdset/1' },
+      }),
+      ...['-device', 'virtio-blk-pci,drive=disk', '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04'],
+      ...sandbox,
+    ]);
+    const child = spawn(program, args, {
+      cwd: '/',
+      env: environment,
+      stdio: ['ignore', 'ignore', 'pipe', file.fd],
+      timeout: milliseconds,
+      killSignal: 'SIGKILL',
+    });
+    let said = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      said = (said + text).slice(-1000);
+    });
+    const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+    if (code === expectedExitCode) return { works: true, reason: '' };
+    const how =
+      signal === 'SIGKILL' ? `the guest did not run within ${milliseconds} ms` : `QEMU ended (${code ?? signal})`;
+    return { works: false, reason: [how, said.trim()].filter(Boolean).join(': ') };
+  } finally {
+    await file.close();
+    await rm(disk, { force: true });
+  }
+}
+
+/** Probes KVM once a boot of the host; `directory` keeps the answer. */
+export async function probeKvm(directory: string, uid: number): Promise<ProbeResult> {
+  const cache = join(directory, 'kvm-probe.json');
+  const boot = (await readIfThere('/proc/sys/kernel/random/boot_id'))?.trim();
+  const kept = await readIfThere(cache);
+  const known = kept === undefined ? undefined : (JSON.parse(kept) as ProbeResult & { boot?: string });
+  if (known && known.boot === boot) return known;
+  const device = await stat('/dev/kvm').catch((error: unknown) => {
+    if (isMissing(error)) return undefined;
+    throw error;
+  });
+  const result = device
+    ? await bootProbe('kvm', directory, uid, 5_000)
+    : { works: false, reason: 'there is no /dev/kvm' };
+  await writeAtomically(cache, JSON.stringify({ boot, ...result }));
+  return result;
+}

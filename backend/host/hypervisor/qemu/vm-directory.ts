@@ -1,0 +1,143 @@
+/**
+ * What the host keeps of each VM, in `vms/<id>/`:
+ *
+ *   state.json    what was meant to run (`boot`), and its user id; written before anything is done about it
+ *   disk.qcow2    the VM's disk
+ *   console.log   what the guest wrote to its serial port, and console.log.1, what it wrote before
+ *   qemu.log      what QEMU complained about since it was started last
+ *
+ * A VM without `boot` is stopped: it has a disk and nothing else. A VM with `boot` is to run: its taps and filters
+ * belong there, and its process, if it has one, was started so. `started_at` says that the guest executes.
+ */
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Id } from '../../../contract/fields.ts';
+import { readIfThere, writeAtomically } from '../../system/files.ts';
+import { runDirectory } from '../../system/instance.ts';
+import { Mutex } from '../../system/mutex.ts';
+import type { InterfaceSpec } from '../hypervisor.ts';
+
+export interface Boot {
+  readonly fence: number;
+  readonly generation: number;
+  readonly interfaces: readonly InterfaceSpec[];
+  /** RFC 3339 UTC. */
+  readonly started_at?: string;
+}
+
+export interface VmState {
+  /** Of its process, and of no other VM's. */
+  readonly uid: number;
+  readonly boot?: Boot;
+}
+
+export interface VmPaths {
+  readonly directory: string;
+  readonly disk: string;
+  readonly console: string;
+  readonly log: string;
+  /** Belongs to the VM's user. */
+  readonly run: string;
+  readonly qmp: string;
+  readonly serial: string;
+}
+
+/** Ids become parts of paths and command lines. They come checked, and are checked here again. */
+const isId = (vm: string): vm is Id<'vm'> => /^vm-[0-9a-z]{16}$/.test(vm);
+function assertId(vm: string): void {
+  if (!isId(vm)) throw new Error(`not the id of a VM: ${JSON.stringify(vm)}`);
+}
+
+export class VmDirectories {
+  readonly #root: string;
+  readonly #run: string;
+  readonly #uidBase: number;
+  readonly #mutex = new Mutex();
+
+  constructor(root: string, instance: string, uidBase: number) {
+    this.#root = root;
+    this.#run = runDirectory(instance);
+    this.#uidBase = uidBase;
+  }
+
+  paths(vm: Id<'vm'>): VmPaths {
+    assertId(vm);
+    const directory = join(this.#root, vm);
+    const run = join(this.#run, vm);
+    return {
+      directory,
+      disk: join(directory, 'disk.qcow2'),
+      console: join(directory, 'console.log'),
+      log: join(directory, 'qemu.log'),
+      run,
+      qmp: join(run, 'qmp'),
+      serial: join(run, 'serial'),
+    };
+  }
+
+  /** The VM that a socket's path belongs to. */
+  vmOfSocket(path: string): Id<'vm'> | undefined {
+    const vm = path.startsWith(`${this.#run}/`) ? path.slice(this.#run.length + 1).split('/')[0] : undefined;
+    return vm !== undefined && isId(vm) ? vm : undefined;
+  }
+
+  /** Everything that has a directory, here or for its sockets. */
+  async list(): Promise<Id<'vm'>[]> {
+    const found = new Set<Id<'vm'>>();
+    for (const root of [this.#root, this.#run]) {
+      await mkdir(root, { recursive: true, mode: root === this.#run ? 0o755 : 0o700 });
+      for (const name of await readdir(root)) if (isId(name)) found.add(name);
+    }
+    return [...found];
+  }
+
+  async load(vm: Id<'vm'>): Promise<VmState | undefined> {
+    const text = await readIfThere(join(this.paths(vm).directory, 'state.json'));
+    return text === undefined ? undefined : (JSON.parse(text) as VmState);
+  }
+
+  save(vm: Id<'vm'>, state: VmState): Promise<void> {
+    return writeAtomically(join(this.paths(vm).directory, 'state.json'), JSON.stringify(state));
+  }
+
+  /** The VM's state, made with a free user id if there is none. */
+  create(vm: Id<'vm'>): Promise<VmState> {
+    return this.#mutex.run(async () => {
+      const present = await this.load(vm);
+      if (present) return present;
+      const taken = new Set<number>();
+      for (const other of await this.list()) taken.add((await this.load(other))?.uid ?? 0);
+      let uid = this.#uidBase;
+      while (taken.has(uid)) uid++;
+      const state = { uid };
+      await mkdir(this.paths(vm).directory, { recursive: true, mode: 0o700 });
+      await this.save(vm, state);
+      return state;
+    });
+  }
+
+  /** An empty directory for its sockets, open to its user alone. */
+  async makeRunDirectory(vm: Id<'vm'>, chown: (path: string) => Promise<void>): Promise<void> {
+    const { run } = this.paths(vm);
+    await rm(run, { recursive: true, force: true });
+    await mkdir(run, { recursive: true, mode: 0o700 });
+    await chown(run);
+    await chmod(this.#run, 0o755);
+  }
+
+  async removeRunDirectory(vm: Id<'vm'>): Promise<void> {
+    await rm(this.paths(vm).run, { recursive: true, force: true });
+  }
+
+  async remove(vm: Id<'vm'>): Promise<void> {
+    const { directory } = this.paths(vm);
+    await this.removeRunDirectory(vm);
+    // The state last: it keeps the user id from being given away while anything of the VM is left.
+    const state = join(directory, 'state.json');
+    for (const name of await readdir(directory).catch(() => [])) {
+      if (name !== 'state.json') await rm(join(directory, name), { recursive: true, force: true });
+    }
+    await rm(state, { force: true });
+    await rm(directory, { recursive: true, force: true });
+  }
+}

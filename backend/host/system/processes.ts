@@ -1,0 +1,90 @@
+/**
+ * Finding processes again. /proc is the one source of truth on what runs: a process is recognized by an argument that
+ * only we give (a path below our run directory), so one that was started just before a crash is found although nobody
+ * could write down its pid. A pid alone is never trusted: it is kept with the time its process was started.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { isMissing } from './files.ts';
+
+export interface Process {
+  readonly pid: number;
+  /** Clock ticks since boot (proc(5), field 22 of stat): tells processes with the same pid apart. */
+  readonly startTime: number;
+}
+
+const isGone = (error: unknown): boolean =>
+  isMissing(error) || (error instanceof Error && 'code' in error && error.code === 'ESRCH');
+
+async function read(pid: number, file: string): Promise<string | undefined> {
+  try {
+    return await readFile(`/proc/${pid}/${file}`, 'utf8');
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Undefined when there is none, or only its zombie: one that has ended but was not yet waited for. */
+async function startTimeOf(pid: number): Promise<number | undefined> {
+  const stat = await read(pid, 'stat');
+  // The second field is the name in parentheses and may itself hold blanks and parentheses.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  if (!fields || fields[0] === 'Z' || fields[0] === 'X') return undefined;
+  return Number(fields[19]);
+}
+
+export const isAlive = async (process: Process): Promise<boolean> =>
+  (await startTimeOf(process.pid)) === process.startTime;
+
+export async function identify(pid: number): Promise<Process | undefined> {
+  const startTime = await startTimeOf(pid);
+  return startTime === undefined ? undefined : { pid, startTime };
+}
+
+export interface FoundProcess extends Process {
+  readonly args: readonly string[];
+  readonly uid: number;
+}
+
+/** All live processes that have an argument for which `mark` holds. */
+export async function findProcesses(mark: (arg: string) => boolean): Promise<FoundProcess[]> {
+  const found: FoundProcess[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^[0-9]+$/.test(entry)) continue;
+    const pid = Number(entry);
+    const args = (await read(pid, 'cmdline'))?.split('\0').slice(0, -1);
+    if (!args?.some(mark)) continue;
+    const identity = await identify(pid);
+    const uid = /^Uid:\s+(\d+)/m.exec((await read(pid, 'status')) ?? '')?.[1];
+    if (identity && uid !== undefined) found.push({ ...identity, args, uid: Number(uid) });
+  }
+  return found;
+}
+
+/** Sends the signal unless the process has ended. */
+export async function signal(target: Process, name: NodeJS.Signals): Promise<void> {
+  if (!(await isAlive(target))) return;
+  try {
+    process.kill(target.pid, name);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}
+
+/** True when it has ended within the time. */
+export async function waitForEnd(target: Process, milliseconds: number): Promise<boolean> {
+  const deadline = performance.now() + milliseconds;
+  while (await isAlive(target)) {
+    if (performance.now() > deadline) return false;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return true;
+}
+
+/** SIGTERM, and SIGKILL for one that does not heed it in time. Returns when it has ended. */
+export async function end(target: Process, graceMilliseconds: number): Promise<void> {
+  await signal(target, 'SIGTERM');
+  if (await waitForEnd(target, graceMilliseconds)) return;
+  await signal(target, 'SIGKILL');
+  if (!(await waitForEnd(target, 10_000))) throw new Error(`process ${target.pid} does not end after SIGKILL`);
+}
