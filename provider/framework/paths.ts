@@ -19,6 +19,18 @@ export function valueAt(value: Value, path: AttributePath): Value {
   return current;
 }
 
+/** The type of what is at a path; undefined where the path leads nowhere. */
+export function typeAt(attributes: Attributes, path: AttributePath): Type | undefined {
+  let type: Type | undefined = objectType(attributes);
+  for (const step of path) {
+    if (type === undefined || typeof type === 'string') return undefined;
+    if (type[0] === 'object') type = Object.hasOwn(type[1], step) ? type[1][step] : undefined;
+    else if (type[0] === 'tuple') type = type[1][Number(step)];
+    else type = type[1];
+  }
+  return type;
+}
+
 /** A path as text, the way users write references: `networks[0].mac`, `labels["team"]`. */
 export function pathText(path: AttributePath): string {
   return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');

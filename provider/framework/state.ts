@@ -14,6 +14,17 @@ export function emptyObject(attributes: Attributes): Values {
   return Object.fromEntries(Object.keys(attributes).map((name) => [name, null]));
 }
 
+/** A copy that shares no list or object with the original, so that either may be changed. */
+export function copyValue(value: Value): Value {
+  if (isList(value)) return value.map(copyValue);
+  if (isObject(value)) return copyObject(value);
+  return value;
+}
+
+export function copyObject(values: Readonly<Values>): Values {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, copyValue(value)]));
+}
+
 /**
  * Lays what a handler returned over what was there: the plan, or the state before. A value that means the same as the
  * one there keeps that one's spelling. What does not fit its type is an error of the provider: it is reported, and the

@@ -1,0 +1,100 @@
+/** Runs a provider: as Terraform's child, or waiting for Terraforms that are told where it is. */
+import { COOKIE_NAME, COOKIE_VALUE, PLUGIN_PROTOCOL, servePlugin, serveReattached } from '../protocol/plugin.ts';
+import { createLogger, wantedLevel } from './logger.ts';
+import { providerMethods } from './server/methods.ts';
+import { type AnyProvider, Registry } from './server/registry.ts';
+import { Session } from './server/session.ts';
+import type { Logger, ProviderDefinition } from './types.ts';
+
+function methodsFor<Client, Config extends object>(provider: ProviderDefinition<Client, Config>, log: Logger) {
+  const registry = new Registry(provider as unknown as AnyProvider);
+  return () => providerMethods(new Session(registry, log));
+}
+
+/**
+ * The main function of a provider's executable.
+ *
+ * Started by Terraform, it serves until Terraform is done. Started by hand, it explains itself and fails. Started with
+ * `--debug`, it prints how to make Terraform use this very process, for instance under a debugger.
+ */
+export async function serve<Client, Config extends object>(
+  provider: ProviderDefinition<Client, Config>,
+): Promise<void> {
+  const { env } = process;
+  const log = createLogger(provider.name, wantedLevel(env), (line) => process.stderr.write(line));
+  const onError = (error: Error) => log.warn('connection failed', { error: error.message });
+  // A rejected promise that nobody awaits must not take the provider down in the middle of an apply.
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: String(error) }));
+  process.on('uncaughtException', (error) => log.error('uncaught exception', { error: error.stack ?? error.message }));
+
+  if (process.argv.includes('--debug')) {
+    const server = await serveReattached({ connect: methodsFor(provider, log), environment: env, onError });
+    process.stdout.write(
+      'The provider is waiting for Terraform. Set this in another shell and run terraform there (no init needed):\n\n' +
+        `export TF_REATTACH_PROVIDERS='${reattachJson(provider.address, server.socketPath)}'\n\nCtrl-C ends it.\n`,
+    );
+    await new Promise<void>((resolve) => {
+      process.once('SIGINT', () => resolve());
+      process.once('SIGTERM', () => resolve());
+    });
+    await server.close();
+    return;
+  }
+  if (env[COOKIE_NAME] !== COOKIE_VALUE) {
+    process.stderr.write(
+      `This is the Terraform provider ${provider.address} ${provider.version}, a plugin: Terraform starts it by itself.\n` +
+        'Use it in a configuration with required_providers, or run it with --debug to attach Terraform by hand.\n',
+    );
+    process.exitCode = 1;
+    return;
+  }
+  // Ctrl-C goes to the whole process group. Terraform tells the provider what to do by StopProvider.
+  process.on('SIGINT', () => log.info('interrupt left to Terraform'));
+  const server = await servePlugin({ connect: methodsFor(provider, log), environment: env, onError });
+  process.on('SIGTERM', () => server.close());
+  process.stdout.write(`${server.line}\n`);
+  await server.closed;
+  // Whatever a client library keeps open is of no use any more.
+  process.exit(0);
+}
+
+/** The value of `TF_REATTACH_PROVIDERS` for a provider that listens on a socket of this process. */
+function reattachJson(address: string, socketPath: string): string {
+  return JSON.stringify({
+    [address]: {
+      Protocol: 'grpc',
+      ProtocolVersion: PLUGIN_PROTOCOL,
+      Pid: process.pid,
+      Test: true,
+      Addr: { Network: 'unix', String: socketPath },
+    },
+  });
+}
+
+export interface Reattached {
+  /** Set this as `TF_REATTACH_PROVIDERS` for Terraform. */
+  readonly environmentValue: string;
+  readonly socketPath: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves a provider within this process, for acceptance tests: no child process, four times as fast, and the test can
+ * look at whatever the provider talks to. Log lines go to `log`, none by default.
+ */
+export async function reattach<Client, Config extends object>(
+  provider: ProviderDefinition<Client, Config>,
+  log: (line: string) => void = () => {},
+): Promise<Reattached> {
+  const logger = createLogger(provider.name, 'debug', log);
+  const server = await serveReattached({
+    connect: methodsFor(provider, logger),
+    environment: process.env,
+    onError: (error) => logger.warn('connection failed', { error: error.message }),
+  });
+  return {
+    environmentValue: reattachJson(provider.address, server.socketPath),
+    socketPath: server.socketPath,
+    close: () => server.close(),
+  };
+}
