@@ -15,7 +15,7 @@ interface Generator {
   readonly load: () => Promise<Step>;
   /** Files that it writes and that are not checked in. */
   readonly outputs: readonly string[];
-  /** What they are made from, besides openapi.yaml and scripts/generate/. */
+  /** Files, or directories of files, that they are made from, besides openapi.yaml and scripts/generate/. */
   readonly sources?: readonly string[];
 }
 
@@ -31,6 +31,11 @@ const generators: readonly Generator[] = [
     load: async () => (await import('./generate/provider-schema.ts')).providerSchema,
     outputs: ['provider/resources/schema.gen.ts', 'provider/client/errors.gen.ts'],
   },
+  {
+    load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
+    outputs: ['provider/constructs/bindings/index.ts'],
+    sources: ['provider', 'provider/derive', 'provider/resources', 'provider/framework'],
+  },
 ];
 
 const root = join(import.meta.dirname, '..');
@@ -38,15 +43,18 @@ const check = process.argv.includes('--check');
 const ifStale = process.argv.includes('--if-stale');
 const stale: string[] = [];
 
-const modified = async (path: string): Promise<number> =>
-  stat(join(root, path)).then(
-    ({ mtimeMs }) => mtimeMs,
-    () => 0,
-  );
+/** When a file, or the newest file of a directory, was last written; 0 when there is none. */
+async function modified(path: string): Promise<number> {
+  const own = await stat(join(root, path)).catch(() => undefined);
+  if (!own?.isDirectory()) return own?.mtimeMs ?? 0;
+  const entries = await readdir(join(root, path), { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => modified(`${path}/${entry.name}`));
+  return Math.max(0, ...(await Promise.all(files)));
+}
+
 async function isStale({ outputs, sources = [] }: Generator): Promise<boolean> {
   if (outputs.length === 0) return false;
-  const own = (await readdir(join(root, 'scripts/generate'))).map((name) => `scripts/generate/${name}`);
-  const newest = Math.max(...(await Promise.all(['openapi.yaml', ...own, ...sources].map(modified))));
+  const newest = Math.max(...(await Promise.all(['openapi.yaml', 'scripts/generate', ...sources].map(modified))));
   return Math.min(...(await Promise.all(outputs.map(modified)))) < newest;
 }
 
