@@ -1,0 +1,123 @@
+/**
+ * The header of a qcow2 file (docs/interop/qcow2.txt of QEMU), read as hostile input: a qcow2 can name other files,
+ * which `qemu-img` and QEMU then open and whose content ends up on the guest's disk. Only files that are complete in
+ * themselves are accepted, and of the optional features only those that do not refer to anything outside.
+ */
+export const qcow2Magic = 0x514649fb;
+
+export interface Qcow2Header {
+  /** Size in bytes of the disk that the file describes. */
+  readonly virtualSize: number;
+}
+
+export type Qcow2Result =
+  | { readonly ok: true; readonly header: Qcow2Header }
+  | { readonly ok: false; readonly problem: string };
+
+/** Bytes from the start of the file that hold everything examined: one cluster of the largest kind. */
+export const qcow2HeadSize = 2 * 1024 * 1024;
+
+/** Incompatible feature bits. */
+const known = {
+  dirty: 1n << 0n,
+  corrupt: 1n << 1n,
+  externalData: 1n << 2n,
+  compression: 1n << 3n,
+  extendedL2: 1n << 4n,
+};
+const accepted = known.compression | known.extendedL2;
+
+/** Types of header extensions. */
+const extension = {
+  end: 0,
+  backingFormat: 0xe2792aca,
+  featureNames: 0x6803f857,
+  bitmaps: 0x23852875,
+  encryption: 0x0537be77,
+  externalDataFile: 0x44415441,
+} as const;
+
+/** QEMU refuses larger active tables. */
+const largestL1Bytes = 32 * 1024 * 1024;
+/** What the rules below need of a header of version 3. */
+const leastHeader = 104;
+
+const no = (problem: string): Qcow2Result => ({ ok: false, problem });
+
+/**
+ * @param head the first `qcow2HeadSize` bytes of the file, or all of it
+ * @param fileSize bytes
+ */
+export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result {
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  if (head.length < leastHeader || fileSize < head.length) return no('The file is too short to be a qcow2 image.');
+  if (view.getUint32(0) !== qcow2Magic) return no('The file does not start as a qcow2 image does.');
+  const version = view.getUint32(4);
+  if (version !== 2 && version !== 3) return no(`It is qcow version ${version}; versions 2 and 3 are accepted.`);
+
+  if (view.getBigUint64(8) !== 0n || view.getUint32(16) !== 0)
+    return no('It refers to a backing file. Flatten it first: qemu-img convert -O qcow2 old.qcow2 new.qcow2');
+  if (view.getUint32(32) !== 0) return no('It is encrypted.');
+  if (view.getUint32(60) !== 0) return no('It contains snapshots. Delete them first: qemu-img snapshot -d');
+
+  const clusterBits = view.getUint32(20);
+  if (clusterBits < 9 || clusterBits > 21)
+    return no(`Its cluster size, 2 to the power of ${clusterBits}, is not valid.`);
+  const clusterSize = 2 ** clusterBits;
+
+  let extensions = 72;
+  if (version === 3) {
+    const features = view.getBigUint64(72);
+    if ((features & known.externalData) !== 0n) return no('It keeps its data in an external file. Flatten it first.');
+    if ((features & known.corrupt) !== 0n) return no('It is marked as corrupt.');
+    if ((features & known.dirty) !== 0n) return no('It was not closed cleanly. Repair it first: qemu-img check -r all');
+    const unknown = features & ~accepted;
+    if (unknown !== 0n) return no(`It needs features that are not known here (bits 0x${unknown.toString(16)}).`);
+    extensions = view.getUint32(100);
+    if (extensions < leastHeader || extensions % 8 !== 0 || extensions > clusterSize)
+      return no('The length of its header is not valid.');
+    const compression = extensions > leastHeader ? view.getUint8(leastHeader) : 0;
+    if (compression > 1) return no(`It is compressed with a method that is not known here (${compression}).`);
+  }
+  const problem = extensionProblem(view, extensions, Math.min(clusterSize, head.length));
+  if (problem !== undefined) return no(problem);
+  return readTables(view, fileSize, clusterSize);
+}
+
+function extensionProblem(view: DataView, start: number, end: number): string | undefined {
+  for (let at = start; at + 8 <= end; ) {
+    const type = view.getUint32(at);
+    const length = view.getUint32(at + 4);
+    if (type === extension.end) return undefined;
+    if (type === extension.backingFormat) return 'It names the format of a backing file.';
+    if (type === extension.externalDataFile) return 'It names an external data file.';
+    if (type === extension.encryption) return 'It is encrypted.';
+    at += 8 + Math.ceil(length / 8) * 8;
+    if (at > end) return 'A part of its header is longer than the header.';
+  }
+  return undefined;
+}
+
+function readTables(view: DataView, fileSize: number, clusterSize: number): Qcow2Result {
+  const size = view.getBigUint64(24);
+  if (size === 0n) return no('The disk that it describes is empty.');
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) return no('The disk that it describes is impossibly large.');
+  if (size % 512n !== 0n) return no('The size of the disk is not a multiple of 512 bytes.');
+  const virtualSize = Number(size);
+
+  // Entries of tables are 8 bytes; one table of the second level fills a cluster (with extended entries of 16 bytes it
+  // describes half as much, hence more of them are allowed than are needed).
+  const entries = view.getUint32(36);
+  const needed = Math.ceil(virtualSize / (clusterSize * (clusterSize / 8)));
+  if (entries * 8 > largestL1Bytes || entries < needed) return no('Its table of clusters has an impossible size.');
+  const tables = [
+    { offset: view.getBigUint64(40), bytes: BigInt(entries) * 8n },
+    { offset: view.getBigUint64(48), bytes: BigInt(view.getUint32(56)) * BigInt(clusterSize) },
+  ];
+  for (const { offset, bytes } of tables) {
+    const valid =
+      offset > 0n && offset % BigInt(clusterSize) === 0n && bytes > 0n && offset + bytes <= BigInt(fileSize);
+    if (!valid) return no('Its tables lie outside of the file: it is damaged or cut off.');
+  }
+  return { ok: true, header: { virtualSize } };
+}

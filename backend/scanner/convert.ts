@@ -1,0 +1,117 @@
+/**
+ * Turns a source that has been examined into a clean qcow2 that refers to nothing, with qemu-img. It parses hostile
+ * input in C, so it runs with nothing to lose: an uid of its own, no capabilities, no network, limits on processor
+ * time, memory, file size and files. The format is given, never guessed, and the target exists already, so the only
+ * files it needs are the two that it is given: as open descriptors, so that the directories need not let it in.
+ */
+import { spawn } from 'node:child_process';
+import { open } from 'node:fs/promises';
+import { ImageRejected } from './failures.ts';
+import { type ImportLimits, inWords } from './limits.ts';
+
+/** Nobody's: not in passwd(5), and not among the uids that guests run as. */
+const converterUid = 64_010;
+
+export interface Conversion {
+  /** Both in a directory of ours. */
+  readonly source: string;
+  readonly target: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes. */
+  readonly virtualSize: number;
+}
+
+interface Outcome {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stderr: string;
+}
+
+/** @param descriptors become 3, 4, … of the program */
+function execute(
+  command: readonly string[],
+  signal: AbortSignal,
+  descriptors: readonly number[] = [],
+): Promise<Outcome> {
+  const [program = '', ...args] = command;
+  const env = { PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`, LC_ALL: 'C' };
+  return new Promise((resolve, reject) => {
+    const stdio = ['ignore' as const, 'ignore' as const, 'pipe' as const, ...descriptors];
+    const child = spawn(program, args, { env, stdio, signal, killSignal: 'SIGKILL' });
+    let stderr = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr = (stderr + text).slice(-4096);
+    });
+    child.on('error', reject);
+    child.on('close', (code, ended) =>
+      signal.aborted ? reject(signal.reason) : resolve({ code, signal: ended, stderr }),
+    );
+  });
+}
+
+/** Each program replaces itself by the next, so that the process is qemu-img in the end and can be ended as one. */
+function confined(command: readonly string[], virtualSize: number, limits: ImportLimits): string[] {
+  // A fully used disk with its tables: 8 bytes for each cluster of 64 KiB, twice, and a little.
+  const fileSize = virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024;
+  const bounds = [
+    `--as=${limits.convertMemory}`,
+    `--cpu=${limits.convertCpuSeconds}`,
+    `--fsize=${fileSize}`,
+    '--nofile=64',
+    '--core=0',
+  ];
+  if (process.getuid?.() !== 0) return ['prlimit', ...bounds, ...command];
+  const privileges = [
+    `--reuid=${converterUid}`,
+    `--regid=${converterUid}`,
+    '--clear-groups',
+    '--no-new-privs',
+    '--inh-caps=-all',
+    '--bounding-set=-all',
+    // Dies with the scanner.
+    '--pdeathsig=KILL',
+  ];
+  return ['unshare', '--net', '--', 'prlimit', ...bounds, 'setpriv', ...privileges, ...command];
+}
+
+/** Our own file, made by us: failure is ours. */
+async function create(target: string, virtualSize: number, signal: AbortSignal): Promise<void> {
+  const options = 'compat=1.1,cluster_size=64k,lazy_refcounts=off';
+  const { code, stderr } = await execute(
+    ['qemu-img', 'create', '-q', '-f', 'qcow2', '-o', options, target, `${virtualSize}`],
+    signal,
+  );
+  if (code !== 0) throw new Error(`qemu-img create: ${stderr.trim()}`);
+}
+
+/** @throws ImageRejected if the source cannot be converted within the limits */
+export async function convert(conversion: Conversion, limits: ImportLimits, signal: AbortSignal): Promise<void> {
+  const { source, target, format, virtualSize } = conversion;
+  await create(target, virtualSize, signal);
+  const from = await open(source, 'r');
+  const to = await open(target, 'r+');
+  let outcome: Outcome;
+  try {
+    if (process.getuid?.() === 0) {
+      await from.chown(converterUid, converterUid);
+      await to.chown(converterUid, converterUid);
+    }
+    const files = ['/proc/self/fd/3', '/proc/self/fd/4'];
+    const command = ['qemu-img', 'convert', '-q', '-n', '-f', format, '-O', 'qcow2', ...files];
+    outcome = await execute(confined(command, virtualSize, limits), signal, [from.fd, to.fd]);
+  } finally {
+    await from.close();
+    await to.close();
+  }
+  if (outcome.code === 0) return;
+  if (outcome.signal === 'SIGKILL' || outcome.signal === 'SIGXCPU')
+    throw new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
+  if (/No space left/.test(outcome.stderr)) throw new Error(`qemu-img convert: ${outcome.stderr.trim()}`);
+  if (/File too large/.test(outcome.stderr))
+    throw new ImageRejected(`Its data takes more than the ${inWords(virtualSize)} of the disk that it describes.`);
+  const said = outcome.stderr
+    .replaceAll('/proc/self/fd/3', 'the image')
+    .replaceAll('/proc/self/fd/4', 'the copy')
+    .trim();
+  throw new ImageRejected(`It cannot be read as ${format}: ${said || `qemu-img ended by ${outcome.signal}`}`);
+}

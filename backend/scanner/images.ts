@@ -1,0 +1,286 @@
+/**
+ * The image scanner: makes files and URLs that users declare as images into clean disks that VMs can start from.
+ *
+ * States of an image: pending (no report) → importing → available, or error. Moved by the one scanner that leads; the
+ * others wait. Error is final, as the source of an image is: the user declares another. Invariants:
+ * - A file `<image id>.qcow2` in the image store is complete, was made by qemu-img from a source that was examined, and
+ *   refers to no other file. It appears by a rename, after it has reached the disk.
+ * - A report says `available` only after the file is there. Found without its file, the image is imported again.
+ * - What is on the way lies in a staging directory of the leader, which its successor removes.
+ *
+ * Why a deposed leader does no harm: its commits carry the condition that it leads; its staging directory is its own;
+ * and it puts a file in place only while its lease is sure to last.
+ *
+ * Level-triggered: a round compares declarations, reports and files. A crash at any point leaves a state that the next
+ * round completes.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { UcloudError } from '../contract/errors.ts';
+import type { Component, Logger } from '../model/component.ts';
+import { newTimeOrderedId } from '../model/ids.ts';
+import { events, type ImageRecord, type ImageReportRecord, imageReports, images, leaders } from '../model/records.ts';
+import { absent, present, put, remove } from '../store/collection.ts';
+import { type Mirror, openMirror } from '../store/mirror.ts';
+import type { Commit, Store } from '../store/store.ts';
+import { ImageRejected, SourceUnavailable } from './failures.ts';
+import { imageFile, importImage } from './import.ts';
+import { type Leadership, lead } from './leadership.ts';
+import { defaultLimits, type ImportLimits } from './limits.ts';
+
+export interface ImageScannerOptions {
+  readonly store: Store;
+  readonly logger: Logger;
+  /** `<filesDir>/<project id>/<name>` is what `file:<name>` means. */
+  readonly filesDir: string;
+  /** Where the images of this cloud's hosts are: `<imageStore>/<image id>.qcow2`. */
+  readonly imageStore: string;
+  /** Let URLs lead to addresses that are not on the public internet. Default: false. */
+  readonly allowPrivateAddresses?: boolean;
+  /**
+   * `simulated` examines and hashes sources all the same, but keeps nothing and needs no qemu-img: simulated hosts read
+   * no images. Default: `convert`.
+   */
+  readonly mode?: 'convert' | 'simulated';
+  readonly limits?: Partial<ImportLimits>;
+}
+
+const task = 'image-scanner';
+/** Seconds after which another scanner takes over from one that died. */
+const leaseTtl = 10;
+/** Milliseconds that putting a file in place may take. */
+const placing = 1000;
+/** Milliseconds between rounds when nothing happens: files can vanish without a word. */
+const roundEvery = 60_000;
+const storeRetry = 500;
+
+export async function startImageScanner(options: ImageScannerOptions): Promise<Component> {
+  const { store, logger } = options;
+  await mkdir(options.imageStore, { recursive: true });
+  const mirror = await openMirror(store, {
+    prefixes: [images.prefix, imageReports.prefix, `${leaders.prefix}${task}`],
+    kinds: [images, imageReports, leaders],
+    logger,
+  });
+  const closing = new AbortController();
+  const serve = async (): Promise<void> => {
+    while (!closing.signal.aborted) {
+      try {
+        const leadership = await lead(store, mirror, task, leaseTtl, closing.signal);
+        if (leadership) await new Scan(options, mirror, leadership, closing.signal).run();
+      } catch (err) {
+        if (closing.signal.aborted) return;
+        logger.error({ err }, 'the image scanner stumbled and begins anew');
+        await delay(storeRetry, undefined, { signal: closing.signal }).catch(() => {});
+      }
+    }
+  };
+  const serving = serve();
+  return {
+    close: async () => {
+      closing.abort();
+      await serving;
+      await mirror.close();
+    },
+  };
+}
+
+interface Retry {
+  readonly failures: number;
+  /** On the clock of performance.now(). */
+  readonly at: number;
+}
+
+/** The work of one term of leadership. */
+class Scan {
+  readonly #options: ImageScannerOptions;
+  readonly #mirror: Mirror;
+  readonly #leadership: Leadership;
+  readonly #stop: AbortSignal;
+  readonly #limits: ImportLimits;
+  readonly #keep: boolean;
+  readonly #staging: string;
+  readonly #running = new Map<string, { readonly cancel: AbortController; readonly done: Promise<void> }>();
+  readonly #retries = new Map<string, Retry>();
+  /** Ids of the images that the store has. */
+  #kept = new Set<string>();
+  #wake = (): void => {};
+
+  constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, closing: AbortSignal) {
+    this.#options = options;
+    this.#mirror = mirror;
+    this.#leadership = leadership;
+    this.#stop = AbortSignal.any([closing, leadership.lost]);
+    this.#limits = { ...defaultLimits, ...options.limits };
+    this.#keep = options.mode !== 'simulated';
+    this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
+  }
+
+  /** Ends when `closing` aborts or the leadership is lost, with everything that it had begun. */
+  async run(): Promise<void> {
+    const unsubscribe = this.#mirror.subscribe(() => this.#wake());
+    try {
+      await mkdir(this.#staging, { mode: 0o700 });
+      while (!this.#stop.aborted) {
+        const changed = new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        await this.#round();
+        await this.#pause(changed);
+      }
+    } finally {
+      unsubscribe();
+      for (const { cancel } of this.#running.values()) cancel.abort();
+      await Promise.all([...this.#running.values()].map(({ done }) => done));
+      await rm(this.#staging, { recursive: true, force: true });
+      // The store may be gone already; then the lease ends by itself.
+      await this.#leadership.resign().catch(() => {});
+    }
+  }
+
+  async #pause(changed: Promise<void>): Promise<void> {
+    const now = performance.now();
+    const next = Math.min(now + roundEvery, ...[...this.#retries.values()].map(({ at }) => at));
+    const timer = new AbortController();
+    const signal = AbortSignal.any([timer.signal, this.#stop]);
+    const time = delay(Math.max(next - now, 0), undefined, { signal }).catch(() => {});
+    await Promise.race([changed, time]);
+    timer.abort();
+  }
+
+  async #round(): Promise<void> {
+    await this.#lookAtFiles();
+    for (const [id, { cancel }] of this.#running) if (!this.#mirror.get(images, id)) cancel.abort();
+    for (const id of this.#retries.keys()) if (!this.#mirror.get(images, id)) this.#retries.delete(id);
+    for (const { id } of this.#mirror.list(imageReports)) {
+      if (this.#mirror.get(images, id) || this.#running.has(id)) continue;
+      await this.#commit(id, { require: [absent(images, id)], write: [remove(imageReports, id)] });
+    }
+    const now = performance.now();
+    for (const { id, value } of this.#mirror.list(images)) {
+      if (this.#running.size >= this.#limits.concurrency) return;
+      if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
+      const cancel = new AbortController();
+      const done = this.#import(value, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
+        this.#running.delete(id);
+        this.#wake();
+      });
+      this.#running.set(id, { cancel, done });
+    }
+  }
+
+  #isDone(id: string): boolean {
+    const phase = this.#mirror.get(imageReports, id)?.value.phase;
+    return phase === 'error' || (phase === 'available' && (!this.#keep || this.#kept.has(id)));
+  }
+
+  /** Removes what no image, or no living leader, has to do with. */
+  async #lookAtFiles(): Promise<void> {
+    const { imageStore, logger } = this.#options;
+    const kept = new Set<string>();
+    for (const name of await readdir(imageStore)) {
+      const id = /^(img-[0-9a-z]{16})\.qcow2$/.exec(name)?.[1];
+      if (id !== undefined && (this.#mirror.get(images, id) || this.#running.has(id))) {
+        kept.add(id);
+      } else if (id !== undefined) {
+        await rm(imageFile(imageStore, id), { force: true });
+        logger.info({ image: id }, 'image removed');
+      } else if (name.startsWith('.staging-') && join(imageStore, name) !== this.#staging) {
+        await rm(join(imageStore, name), { recursive: true, force: true });
+      }
+    }
+    this.#kept = kept;
+  }
+
+  /** Never rejects. */
+  async #import(image: ImageRecord, signal: AbortSignal): Promise<void> {
+    const { logger } = this.#options;
+    try {
+      await this.#report(image, { phase: 'importing' });
+      const { sha256, virtualSize } = await importImage(
+        image,
+        {
+          filesDir: this.#options.filesDir,
+          imageStore: this.#options.imageStore,
+          allowPrivateAddresses: this.#options.allowPrivateAddresses ?? false,
+          staging: this.#staging,
+          keep: this.#keep,
+          limits: this.#limits,
+        },
+        signal,
+        () => this.#leadership.lasts(placing),
+      );
+      this.#kept.add(image.id);
+      this.#retries.delete(image.id);
+      await this.#report(image, { phase: 'available', sha256, size: virtualSize });
+      logger.info({ image: image.id, sha256 }, 'image imported');
+    } catch (err) {
+      if (signal.aborted) return;
+      await this.#failed(image, err).catch((later: unknown) => {
+        if (!signal.aborted) logger.error({ err: later, image: image.id }, 'could not report about an image');
+      });
+    }
+  }
+
+  async #failed(image: ImageRecord, err: unknown): Promise<void> {
+    const { logger } = this.#options;
+    if (err instanceof ImageRejected) {
+      logger.info({ image: image.id, why: err.message }, 'image rejected');
+      return this.#report(image, { phase: 'error', message: err.message });
+    }
+    const ours = !(err instanceof SourceUnavailable);
+    if (ours) logger.error({ err, image: image.id }, 'an import failed');
+    const message = ours ? 'The import failed for a reason that only the log of the operator tells.' : err.message;
+    const failures = (this.#retries.get(image.id)?.failures ?? 0) + 1;
+    if (failures >= this.#limits.attempts) return this.#report(image, { phase: 'error', message });
+    const wait = this.#limits.retryAfter * 2 ** (failures - 1);
+    this.#retries.set(image.id, { failures, at: performance.now() + wait });
+    await this.#report(image, { phase: 'importing', message: `${message} It is tried again.` });
+  }
+
+  async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>): Promise<void> {
+    const now = new Date();
+    const at = now.toISOString();
+    const write = [put(imageReports, image.id, { ...report, at })];
+    if (report.phase !== 'importing') {
+      const failed = report.phase === 'error';
+      const id = newTimeOrderedId('event', now);
+      write.push(
+        put(events, id, {
+          id,
+          project: image.project,
+          at,
+          target: image.id,
+          severity: failed ? 'error' : 'info',
+          reason: failed ? 'import_failed' : 'imported',
+          message: report.message ?? 'VMs can now use the image.',
+        }),
+      );
+    }
+    await this.#commit(image.id, { require: [present(images, image.id)], write });
+  }
+
+  /** Writes the report of an image. Resolves when the mirror shows it, or when it has become pointless. */
+  async #commit(id: string, { require = [], write }: Commit): Promise<void> {
+    while (!this.#stop.aborted) {
+      try {
+        const result = await this.#options.store.commit({ require: [this.#leadership.condition, ...require], write });
+        if (!result.ok) return;
+        const after = result.revision - 1;
+        await this.#mirror.waitForChange({
+          of: [{ kind: imageReports, id }],
+          after,
+          timeoutMs: 5000,
+          signal: this.#stop,
+        });
+        return;
+      } catch (err) {
+        if (!(err instanceof UcloudError) || err.code !== 'store_unavailable') throw err;
+        this.#options.logger.warn({ err }, 'the store does not answer the image scanner, which tries again');
+        await delay(storeRetry, undefined, { signal: this.#stop }).catch(() => {});
+      }
+    }
+  }
+}
