@@ -128,7 +128,8 @@ export class Client {
       },
       ...(query && { query }),
       ...(body !== undefined && { body: JSON.stringify(body) }),
-      ...(signal && { signal }),
+      // A change that is interrupted may have been made all the same. It is quick, so its answer is worth waiting for.
+      ...(signal && method === 'GET' && { signal }),
     };
     for (let attempt = 0; ; attempt++) {
       try {

@@ -8,6 +8,7 @@ import {
   type Attributes,
   type CallContext,
   type CreateContext,
+  type DeleteContext,
   DiagnosticError,
   type Diagnostics,
   defineResource,
@@ -20,6 +21,7 @@ import {
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findByName } from './find.ts';
+import { duration, timedOut } from './settle.ts';
 import { nounInSentence } from './words.ts';
 
 export interface Settling extends CallContext {
@@ -56,7 +58,27 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     }
   };
 
-  /** Waits if the resource wants so; what goes wrong then says what it was waiting for. */
+  const waitUntilGone = async (ctx: DeleteContext<Values, Client>, id: string): Promise<void> => {
+    let last = await ctx.client.read(path, id, ctx.signal);
+    if (!last) return;
+    const gone = (now: Item | undefined): boolean => {
+      last = now;
+      return now === undefined;
+    };
+    try {
+      await ctx.client.wait(path, last, gone, ctx.signal);
+    } catch (error) {
+      if (!timedOut(ctx.signal)) throw error;
+      const within = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
+      const { message } = (last?.status ?? {}) as { message?: string };
+      ctx.diagnostics.error(
+        `${called(ctx.state.name)} is not gone${within}`,
+        `Its deletion was accepted and goes on${message ? `: ${message}` : '.'} To wait longer, set \`timeouts\`.`,
+      );
+    }
+  };
+
+  /** Waits if the resource wants so. */
   const settled = async (item: Item, ctx: CreateContext<Values, Client>): Promise<Values> => {
     const last = extras.settle ? await extras.settle(item, ctx.planned, ctx) : item;
     return state(last);
@@ -123,9 +145,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
           if (isNotFound(error)) return;
           throw error;
         }
-        if (!schema.deletesLater) return;
-        const item = await ctx.client.read(path, id, ctx.signal);
-        if (item) await ctx.client.wait(path, item, (now) => now === undefined, ctx.signal);
+        if (schema.deletesLater) await waitUntilGone(ctx, id);
       });
     },
 

@@ -13,6 +13,7 @@ export interface Goal {
   state(item: Item): string;
 }
 
+/** The object when it is there; when time is up, as it is then, with an error among the diagnostics. */
 export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goal): Promise<Item> {
   let last = item;
   const done = (now: Item | undefined): boolean => {
@@ -24,19 +25,21 @@ export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goa
     const end = await ctx.client.wait(path, item, done, ctx.signal);
     if (end === undefined) throw new DiagnosticError(goal.what, 'It was deleted while Terraform waited for it.');
   } catch (error) {
-    if (!ctx.signal.aborted) throw error;
-    const passed = ctx.signal.reason instanceof Error && ctx.signal.reason.name === 'TimeoutError';
-    const waited = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
-    throw new DiagnosticError(
-      `${goal.what}${passed ? waited : ''}`,
-      `${goal.state(last)}${passed ? '\n\nIt is kept. To wait longer, set `timeouts`.' : ' The wait was interrupted.'}`,
-    );
+    // Ctrl-C is the framework's to explain; so is everything that no wait is to blame for.
+    if (!timedOut(ctx.signal)) throw error;
+    const within = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
+    ctx.diagnostics.error(`${goal.what}${within}`, `${goal.state(last)}\n\nTo wait longer, set \`timeouts\`.`);
+    return last;
   }
   const failure = goal.failed(last);
   if (failure !== undefined && !goal.reached(last)) throw new DiagnosticError(goal.what, failure);
   return last;
 }
 
+/** Whether the time for the operation is over. */
+export const timedOut = (signal: AbortSignal): boolean =>
+  signal.aborted && signal.reason instanceof Error && signal.reason.name === 'TimedOut';
+
 /** `90 s`, `10 min`. */
-const duration = (milliseconds: number): string =>
+export const duration = (milliseconds: number): string =>
   milliseconds % 60_000 === 0 ? `${milliseconds / 60_000} min` : `${Math.round(milliseconds / 100) / 10} s`;
