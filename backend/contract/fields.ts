@@ -73,7 +73,13 @@ export const Labels = Type.Unsafe<Record<string, string>>({
     'Key-value pairs to select objects by. At most 64; keys and values follow the syntax of Kubernetes labels.',
 });
 
-export const Description = Type.String({ maxLength: 1024, default: '', description: 'Free text for people.' });
+export const Description = Type.String({
+  maxLength: 1024,
+  pattern: '^[^\\x00-\\x08\\x0b-\\x1f\\x7f]*$',
+  'x-rule': 'text without control characters other than tabs and line breaks',
+  default: '',
+  description: 'Free text for people, without control characters.',
+});
 
 /** An amount of bytes with its unit, such as `512MiB` or `20GiB`. Answers use the largest unit that fits exactly. */
 export const Size = (options: SchemaOptions = {}) =>

@@ -88,7 +88,8 @@ export function resource<
         ...strict,
         title: `${title}Update`,
         minProperties: 1,
-        description: 'Fields to change (RFC 7396 merge patch). `null` puts a field back to its default.',
+        description:
+          'Fields to change; the others stay. A value replaces the present one whole, lists and maps too. `null` puts a field back to its default.',
       }),
     ),
   };

@@ -88,7 +88,7 @@ export const vm = resource({
         'Size of the disk. Default: that of the image. Can only grow, which takes effect when the VM next starts.',
     }),
     ssh_keys: Type.Array(Reference('ssh_key'), {
-      maxItems: 64,
+      maxItems: 32,
       uniqueItems: true,
       default: [],
       description:

@@ -131,15 +131,21 @@ export const names = kind('names/', { id: Type.String() });
 /** `uses/<id of the used>/<id of the user>`: what keeps an object from being deleted. */
 export const uses = kind('uses/', {});
 
-/** `macs/<mac>`, `addresses/<32 hex digits>`, `vnis/<number>`, `subnets/<cidr as 16 hex digits>`: who holds it. */
+/** `macs/<the last five bytes of the MAC address, hex>`, `addresses/<32 hex digits>`, `vnis/<number>`, `subnets/<cidr as 16 hex digits>`: who holds it. */
 const holder = { id: Type.String() };
 export const macs = kind('macs/', holder);
 export const addresses = kind('addresses/', holder);
 export const vnis = kind('vnis/', holder);
 export const subnets = kind('subnets/', holder);
 
-/** `prefix-maps/<pool>`: written with every allocation from the pool, so that two that overlap cannot both commit. */
+/**
+ * `prefix-maps/<pool>`: written with every allocation from the pool, so that two that overlap cannot both commit.
+ * `prefix-maps/pools`: the same for the pools themselves.
+ */
 export const prefixMaps = kind('prefix-maps/', { count: Type.Integer() });
+
+/** `latest-operations/<id of the target>`: the operation opened last. A new one is opened on the condition that it has ended. */
+export const latestOperations = kind('latest-operations/', { id: id('operation') });
 
 /** `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. Removed after 24 hours. */
 export const idempotency = kind('idempotency/', {

@@ -1,0 +1,63 @@
+/** What every handler is given and what it gives back. */
+import type { Endpoint } from '../contract/endpoint.ts';
+import type { Id } from '../contract/fields.ts';
+import type { Role } from '../contract/tokens.ts';
+import type { Logger } from '../model/component.ts';
+import type { Revision, Store } from '../store/store.ts';
+import type { Changes } from './changes.ts';
+import type { Locks } from './locks.ts';
+import type { ApiMirror } from './mirror.ts';
+
+export interface ApiContext {
+  readonly store: Store;
+  readonly mirror: ApiMirror;
+  readonly changes: Changes;
+  readonly locks: Locks;
+  readonly logger: Logger;
+  /** Aborted when the API closes: whoever waits answers at once. */
+  readonly closing: AbortSignal;
+}
+
+/** Who asks. */
+export interface Caller {
+  readonly token: Id<'token'>;
+  readonly role: Role;
+  /** None for operators. */
+  readonly project?: Id<'project'>;
+  /** The bearer token itself; only to derive keys from. */
+  readonly secret: string;
+  /** Network address. */
+  readonly source: string;
+}
+
+/** A request that has passed authentication, authorisation by role, and validation against the contract. */
+export interface ApiRequest {
+  readonly id: string;
+  readonly endpoint: Endpoint;
+  readonly caller: Caller;
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: Readonly<Record<string, unknown>>;
+  /** Valid for `endpoint.body`, defaults filled in. */
+  readonly body: unknown;
+  readonly ifMatch?: string;
+  readonly idempotencyKey?: string;
+  /** The one time of this request: every record it writes carries it. */
+  readonly now: Date;
+  /** Aborted when the client has gone or the API closes. */
+  readonly gone: AbortSignal;
+}
+
+export interface ApiAnswer {
+  readonly status: number;
+  readonly body?: object;
+  /** Revision that the answer shows, for the header UCloud-Revision. */
+  readonly revision: Revision;
+  /** Revision of the declaration, for ETag. */
+  readonly version?: Revision;
+  readonly location?: string;
+  readonly replayed?: boolean;
+}
+
+export type Handler = (api: ApiContext, request: ApiRequest) => Promise<ApiAnswer>;
+/** By operation id. */
+export type Handlers = Readonly<Record<string, Handler>>;

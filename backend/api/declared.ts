@@ -1,0 +1,217 @@
+/** What creation, update and deletion of declared objects have in common: names, references, versions, protection. */
+import type { TSchema } from '@sinclair/typebox';
+import { UcloudError } from '../contract/errors.ts';
+import type { Id, Noun } from '../contract/fields.ts';
+import type { Resource } from '../contract/resource.ts';
+import * as records from '../model/records.ts';
+import { absent, noneBelow, put, present as recordPresent, remove, unchanged } from '../store/collection.ts';
+import type { Stored } from '../store/records.ts';
+import type { Write } from '../store/store.ts';
+import type { ApiAnswer, ApiContext, ApiRequest, Caller } from './context.ts';
+import type { Guard, Mutation } from './mutation.ts';
+import { type DeclaredRecord, isVisible, nounOfId, present, projectOf, refer, type Served } from './served.ts';
+import { fieldError, invalidInput } from './validation.ts';
+import { servedKinds } from './views.ts';
+
+/** The project of a new object. Throws `invalid_input` or `invalid_reference`. */
+export function projectOfCreation(api: ApiContext, caller: Caller, asked: Id<'project'> | undefined): Id<'project'> {
+  const project = asked ?? caller.project;
+  if (project === undefined) {
+    throw fieldError('invalid_input', '/project', 'is required with a token that belongs to no project');
+  }
+  const foreign = caller.role !== 'operator' && project !== caller.project;
+  if (foreign || !api.mirror.get(records.projects, project)) {
+    throw fieldError('invalid_reference', '/project', `names no project: ${project}`);
+  }
+  return project;
+}
+
+const nameKey = (project: Id<'project'> | undefined, noun: Noun, name: string): string =>
+  `${project ?? '_'}/${noun}/${name}`;
+
+/** Guards and writes that give an object its name. */
+export function takeName(
+  noun: Noun,
+  project: Id<'project'> | undefined,
+  name: string,
+  id: string,
+): { guards: Guard[]; writes: Write[] } {
+  const key = nameKey(project, noun, name);
+  const guard: Guard = {
+    condition: absent(records.names, key),
+    otherwise: ([entry]) => {
+      const holder: unknown = entry && JSON.parse(entry.value).id;
+      return fieldError('name_taken', '/name', `is taken by ${typeof holder === 'string' ? holder : 'another object'}`);
+    },
+  };
+  return { guards: [guard], writes: [put(records.names, key, { id })] };
+}
+
+export const releaseName = (noun: Noun, project: Id<'project'> | undefined, name: string): Write =>
+  remove(records.names, nameKey(project, noun, name));
+
+/** The project is still there when the object is made. */
+export const inProject = (project: Id<'project'>): Guard => ({ condition: recordPresent(records.projects, project) });
+
+/** What an object refers to is still there, and cannot go as long as the object is. */
+export function use<R extends DeclaredRecord>(
+  api: ApiContext,
+  served: Served<R>,
+  reference: { project: Id<'project'>; id: string; pointer: string; user: string },
+): { stored: Stored<R>; guards: Guard[]; writes: Write[] } {
+  const stored = refer(api, served, reference.project, reference.id, reference.pointer);
+  return {
+    stored,
+    guards: [{ condition: recordPresent(served.kind, stored.id) }],
+    writes: [put(records.uses, `${stored.id}/${reference.user}`, {})],
+  };
+}
+
+export const release = (used: string, user: string): Write => remove(records.uses, `${used}/${user}`);
+
+/** The answer to a creation, in the form that can be given again for the same Idempotency-Key. */
+export const created = (plural: string, id: string, item: object): Mutation['answer'] => ({
+  status: 201,
+  body: item,
+  location: `/v1/${plural}/${id}`,
+});
+
+/** If-Match (RFC 9110 section 13.1.1) against the version of the declaration. Throws `precondition_failed`. */
+export function checkIfMatch(ifMatch: string | undefined, version: number): void {
+  if (ifMatch === undefined || ifMatch.trim() === '*') return;
+  const tags = ifMatch.split(',').map((tag) => tag.trim());
+  if (tags.includes(`"${version}"`)) return;
+  throw new UcloudError('precondition_failed', `the present version is "${version}", not ${ifMatch}`, {
+    errors: [{ pointer: '#header/If-Match', detail: `must be "${version}"` }],
+  });
+}
+
+/** An object as it is after a change, from the mirror; as it was written if it has gone meanwhile. */
+export function answerWith<R extends DeclaredRecord>(
+  api: ApiContext,
+  served: Served<R>,
+  written: Stored<R>,
+  status: number,
+): ApiAnswer {
+  const stored = api.mirror.get(served.kind, written.id) ?? written;
+  return {
+    status,
+    body: present(api, served, stored),
+    revision: Math.max(api.mirror.revision, written.revision),
+    version: written.revision,
+  };
+}
+
+/** The values of an update, with the defaults of the contract in place of `null`. */
+export function readPatch<Update extends object>(
+  resource: Resource<unknown, unknown, unknown>,
+  patch: Update,
+): { [K in keyof Update]?: Exclude<Update[K], null> } {
+  const properties: Record<string, TSchema> = resource.Create.properties ?? {};
+  const entries = Object.entries(patch).map(([field, value]): [string, unknown] => {
+    if (value !== null) return [field, value];
+    const schema = properties[field];
+    if (schema?.default === undefined) {
+      throw invalidInput([{ pointer: `/${field}`, detail: 'cannot be null: it has no default' }]);
+    }
+    return [field, structuredClone(schema.default)];
+  });
+  // Each value is either the one that was validated or the default of the same field.
+  return Object.fromEntries(entries) as { [K in keyof Update]?: Exclude<Update[K], null> };
+}
+
+/** The change of a record to another version of itself, its name included. */
+export function replacement<R extends DeclaredRecord & { readonly updated_at: string }>(
+  api: ApiContext,
+  request: ApiRequest,
+  served: Served<R>,
+  stored: Stored<R>,
+  next: R,
+  more: { guards?: readonly Guard[]; writes?: readonly Write[] } = {},
+): Mutation | { readonly nothing: ApiAnswer } {
+  const { updated_at: _then, ...before } = stored.value;
+  const { updated_at: _now, ...after } = next;
+  if (JSON.stringify(before) === JSON.stringify(after)) return { nothing: answerWith(api, served, stored, 200) };
+  const project = projectOf(next);
+  const renamed = next.name !== undefined && next.name !== stored.value.name;
+  const name =
+    renamed && next.name !== undefined
+      ? takeName(served.noun, project, next.name, next.id)
+      : { guards: [], writes: [] };
+  const changed = Object.keys(request.body as object).join(', ');
+  return {
+    guards: [{ condition: unchanged(stored) }, ...name.guards, ...(more.guards ?? [])],
+    writes: [
+      put(served.kind, stored.id, next),
+      ...name.writes,
+      ...(renamed && stored.value.name !== undefined ? [releaseName(served.noun, project, stored.value.name)] : []),
+      ...(more.writes ?? []),
+    ],
+    target: stored.id,
+    project: served.scope === 'self' ? stored.value.id : project,
+    reason: 'updated',
+    message: `Changed: ${changed}.`,
+    answer: (revision) => answerWith(api, served, { ...stored, value: next, revision }, 200),
+  };
+}
+
+/** Says who uses an object, without naming what the caller may not know of. */
+export function inUse(api: ApiContext, caller: Caller, what: string, users: readonly string[]): UcloudError {
+  const names: string[] = [];
+  let hidden = 0;
+  for (const id of users) {
+    const noun = nounOfId(id);
+    const kind = noun && servedKinds.get(noun);
+    const stored = kind && api.mirror.get(kind.kind, id);
+    if (kind && stored && isVisible(kind, caller, stored.value)) {
+      names.push(`${kind.noun.replaceAll('_', ' ')} ${stored.value.name ?? ''} (${id})`);
+    } else {
+      hidden++;
+    }
+  }
+  if (hidden > 0) names.push(`${hidden} of other projects`);
+  return new UcloudError('in_use', `${what} is still used by ${names.join(', ')}`);
+}
+
+/** No object refers to this one. */
+export const unused = (api: ApiContext, caller: Caller, id: string): Guard => ({
+  condition: noneBelow(records.uses, `${id}/`),
+  otherwise: (found) =>
+    inUse(
+      api,
+      caller,
+      id,
+      found.map(({ key }) => key.slice(key.lastIndexOf('/') + 1)),
+    ),
+});
+
+export function checkProtection(record: { readonly delete_protection: boolean }, id: string): void {
+  if (record.delete_protection) {
+    throw new UcloudError('delete_protected', `${id} has delete_protection switched on`);
+  }
+}
+
+/** The removal of an object nothing refers to, and of its name. */
+export function removal<R extends DeclaredRecord>(
+  api: ApiContext,
+  request: ApiRequest,
+  served: Served<R>,
+  stored: Stored<R>,
+  more: { guards?: readonly Guard[]; writes?: readonly Write[] } = {},
+): Mutation {
+  const project = projectOf(stored.value);
+  const { name } = stored.value;
+  return {
+    guards: [{ condition: unchanged(stored) }, unused(api, request.caller, stored.id), ...(more.guards ?? [])],
+    writes: [
+      remove(served.kind, stored.id),
+      ...(name === undefined ? [] : [releaseName(served.noun, project, name)]),
+      ...(more.writes ?? []),
+    ],
+    target: stored.id,
+    project,
+    reason: 'deleted',
+    message: `Deleted${name === undefined ? '' : ` ${name}`}.`,
+    answer: (revision) => ({ status: 204, revision }),
+  };
+}

@@ -1,0 +1,65 @@
+/** Removes records that are kept for a time only. Each deletion names the version it means, so it may run anywhere. */
+import type { TSchema } from '@sinclair/typebox';
+import * as records from '../model/records.ts';
+import { parseRecord } from '../store/record-codec.ts';
+import type { RecordKind } from '../store/records.ts';
+import type { Entry, Store } from '../store/store.ts';
+
+const hours = 3600_000;
+const pageSize = 500;
+/** Deletions in one transaction. */
+const batchSize = 100;
+
+interface Rule {
+  readonly kind: RecordKind;
+  readonly keptMs: number;
+  /** Since when the record has been of no use but to look back; undefined while it is in use. */
+  readonly since: (entry: Entry) => string | undefined;
+  /** Ids begin with the time, so the first record that is young enough ends the search. */
+  readonly ordered: boolean;
+}
+
+const rule = <S extends TSchema>(
+  kind: RecordKind<S>,
+  keptMs: number,
+  ordered: boolean,
+  since: (value: S['static']) => string | undefined,
+): Rule => ({ kind, keptMs, ordered, since: (entry) => since(parseRecord(kind, entry).value) });
+
+const rules: readonly Rule[] = [
+  rule(records.idempotency, 24 * hours, false, ({ at }) => at),
+  rule(records.events, 7 * 24 * hours, true, ({ at }) => at),
+  rule(records.auditRecords, 90 * 24 * hours, true, ({ at }) => at),
+  rule(records.operations, 7 * 24 * hours, false, ({ finished_at }) => finished_at),
+];
+
+async function remove(store: Store, entries: readonly Entry[]): Promise<void> {
+  for (let start = 0; start < entries.length; start += batchSize) {
+    const batch = entries.slice(start, start + batchSize);
+    // If one has changed meanwhile none goes; the next round will see it as it is then.
+    await store.commit({
+      require: batch.map(({ key, revision }) => ({ key, revision })),
+      write: batch.map(({ key }) => ({ delete: key })),
+    });
+  }
+}
+
+async function apply(store: Store, { kind, keptMs, since, ordered }: Rule, now: Date, signal: AbortSignal) {
+  let after: string | undefined;
+  for (;;) {
+    if (signal.aborted) return;
+    const page = await store.list(kind.prefix, { limit: pageSize, ...(after === undefined ? {} : { after }) });
+    const old = page.entries.filter((entry) => {
+      const at = since(entry);
+      return at !== undefined && Date.parse(at) + keptMs <= now.getTime();
+    });
+    await remove(store, old);
+    after = page.entries.at(-1)?.key;
+    if (!page.more || after === undefined || (ordered && old.length < page.entries.length)) return;
+  }
+}
+
+/** One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90 days. */
+export async function expire(store: Store, now: Date, signal: AbortSignal): Promise<void> {
+  for (const one of rules) await apply(store, one, now, signal);
+}

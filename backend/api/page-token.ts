@@ -1,0 +1,13 @@
+/** Where the next page of a list begins: the last id of this one, in a form that invites nobody to make their own. */
+import { fieldError } from './validation.ts';
+
+export const encodePageToken = (last: string): string => Buffer.from(`1:${last}`).toString('base64url');
+
+/** Throws `invalid_input`. */
+export function decodePageToken(token: string): string {
+  const match = /^1:([a-z]{2,4}-[0-9a-z]{16})$/.exec(Buffer.from(token, 'base64url').toString('latin1'));
+  if (!match?.[1] || encodePageToken(match[1]) !== token) {
+    throw fieldError('invalid_input', '#query/page_token', 'must be the `next_page_token` of an earlier answer');
+  }
+  return match[1];
+}

@@ -1,0 +1,49 @@
+/** Who asks: the bearer token of every request to an operation, checked anew each time. */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { UcloudError } from '../../contract/errors.ts';
+import { roles } from '../../contract/tokens.ts';
+import * as records from '../../model/records.ts';
+import { read } from '../../store/collection.ts';
+import type { ApiContext, Caller } from '../context.ts';
+import { isSecret, parseSecret } from '../token-secret.ts';
+
+/** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
+const failuresPerMinute = 120;
+
+async function identify(api: ApiContext, request: FastifyRequest): Promise<Caller | undefined> {
+  const header = request.headers.authorization ?? '';
+  const text = /^bearer +(\S+)$/i.exec(header)?.[1];
+  const parsed = text === undefined ? undefined : parseSecret(text);
+  if (text === undefined || !parsed) return undefined;
+  // A token that another server made a moment ago may not have come here yet.
+  const stored = api.mirror.get(records.tokens, parsed.id) ?? (await read(api.store, records.tokens, parsed.id));
+  if (!stored || !isSecret(parsed.secret, stored.value.hash)) return undefined;
+  const { id, role, project, expires_at } = stored.value;
+  if (expires_at !== undefined && Date.parse(expires_at) <= Date.now()) return undefined;
+  return { token: id, role, ...(project === undefined ? {} : { project }), secret: text, source: request.ip };
+}
+
+/** Before the body is read: refuses who has no valid token (401, or 429 if too often), or too low a role (403). */
+export function authenticate(app: FastifyInstance, api: ApiContext): void {
+  const countFailure = app.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
+
+  app.decorateRequest('caller', null);
+  app.addHook('onRequest', async (request, reply) => {
+    const { endpoint } = request.routeOptions.config;
+    if (!endpoint || endpoint.access === 'public') return;
+    const caller = await identify(api, request);
+    if (!caller) {
+      const failures = await countFailure(request);
+      if (!failures.isAllowed && failures.isExceeded) {
+        reply.header('retry-after', failures.ttlInSeconds);
+        throw new UcloudError('rate_limited', 'too many requests without a valid token from this address');
+      }
+      reply.header('www-authenticate', 'Bearer');
+      throw new UcloudError('unauthenticated', 'the Authorization header must carry a valid token');
+    }
+    request.caller = caller;
+    if (roles.indexOf(caller.role) < roles.indexOf(endpoint.access)) {
+      throw new UcloudError('forbidden', `${endpoint.id} needs a token of role ${endpoint.access}, not ${caller.role}`);
+    }
+  });
+}

@@ -1,0 +1,13 @@
+import type * as records from '../../model/records.ts';
+import type { Handlers } from '../context.ts';
+import { type ListOptions, listHandler } from '../reading.ts';
+import { events } from '../views.ts';
+
+const byTarget: ListOptions<records.EventRecord> = {
+  plain: true,
+  extra: ({ target }) => (target === undefined ? undefined : (record) => record.target === target),
+  source: ({ mirror }, { target }, after) =>
+    typeof target === 'string' ? mirror.eventsByTarget.list(target, after) : undefined,
+};
+
+export const eventHandlers: Handlers = { event_list: listHandler(events, byTarget) };

@@ -1,0 +1,29 @@
+/** The handlers of all operations of the contract, by operation id. */
+import type { Handlers } from '../context.ts';
+import { auditRecordHandlers } from './audit-records.ts';
+import { eventHandlers } from './events.ts';
+import { hostHandlers } from './hosts.ts';
+import { imageHandlers } from './images.ts';
+import { networkHandlers } from './networks.ts';
+import { operationHandlers } from './operations.ts';
+import { prefixPoolHandlers } from './prefix-pools.ts';
+import { prefixHandlers } from './prefixes.ts';
+import { projectHandlers } from './projects.ts';
+import { sshKeyHandlers } from './ssh-keys.ts';
+import { tokenHandlers } from './tokens.ts';
+import { vmHandlers } from './vms.ts';
+
+export const handlers: Handlers = {
+  ...projectHandlers,
+  ...tokenHandlers,
+  ...sshKeyHandlers,
+  ...imageHandlers,
+  ...prefixPoolHandlers,
+  ...prefixHandlers,
+  ...networkHandlers,
+  ...vmHandlers,
+  ...hostHandlers,
+  ...operationHandlers,
+  ...eventHandlers,
+  ...auditRecordHandlers,
+};

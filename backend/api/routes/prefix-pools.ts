@@ -1,0 +1,117 @@
+import { type PrefixPoolCreate, type PrefixPoolUpdate, prefixPool } from '../../contract/prefix-pools.ts';
+import { newId } from '../../model/ids.ts';
+import {
+  formatPrefix,
+  isUnicastSpace,
+  overlaps,
+  type Prefix,
+  parsePrefix,
+  storedPrefix,
+} from '../../model/prefixes.ts';
+import * as records from '../../model/records.ts';
+import { absent, put, remove, unchanged } from '../../store/collection.ts';
+import type { ApiContext, Handlers } from '../context.ts';
+import { checkIfMatch, created, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { type Guard, mutate } from '../mutation.ts';
+import { getHandler, listHandler } from '../reading.ts';
+import { findToChange } from '../served.ts';
+import { fieldError } from '../validation.ts';
+import { prefixPools } from '../views.ts';
+
+type Body = PrefixPoolCreate & Required<Pick<PrefixPoolCreate, 'description' | 'labels' | 'default_length'>>;
+
+const shortest = 16;
+const longest = 60;
+/** Record that every new pool is written with, so that no two that overlap can both commit. */
+const allPools = 'pools';
+
+/** The space of a pool. Throws `invalid_input`, `rule_violated`. */
+function readSpace(cidr: string): Prefix {
+  const parsed = parsePrefix(cidr);
+  if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
+  const { value } = parsed;
+  if (value.length < shortest || value.length > longest) {
+    throw fieldError('rule_violated', '/cidr', `must have a length of ${shortest} to ${longest}`);
+  }
+  if (!isUnicastSpace(value)) {
+    throw fieldError('rule_violated', '/cidr', 'must be global unicast (2000::/3) or unique local (fc00::/7)');
+  }
+  return value;
+}
+
+function checkDefaultLength(space: Prefix, length: number): void {
+  if (length >= space.length) return;
+  throw fieldError('rule_violated', '/default_length', `must be at least the length of the pool, ${space.length}`);
+}
+
+function checkOverlap(api: ApiContext, space: Prefix): void {
+  for (const { value } of api.mirror.list(records.prefixPools)) {
+    if (overlaps(space, storedPrefix(value.cidr))) {
+      throw fieldError(
+        'address_taken',
+        '/cidr',
+        `overlaps ${value.cidr} of the prefix pool ${value.name} (${value.id})`,
+      );
+    }
+  }
+}
+
+export const prefixPoolHandlers: Handlers = {
+  prefix_pool_list: listHandler(prefixPools),
+  prefix_pool_get: getHandler(prefixPools),
+
+  async prefix_pool_create(api, request) {
+    const body = request.body as Body;
+    const space = readSpace(body.cidr);
+    checkDefaultLength(space, body.default_length);
+    const id = newId('prefix_pool');
+    const at = request.now.toISOString();
+    const record: records.PrefixPoolRecord = {
+      id,
+      ...body,
+      cidr: formatPrefix(space),
+      created_at: at,
+      updated_at: at,
+    };
+    return mutate(api, request, () => {
+      checkOverlap(api, space);
+      const map = api.mirror.get(records.prefixMaps, allPools);
+      const alone: Guard = { condition: map ? unchanged(map) : absent(records.prefixMaps, allPools) };
+      const name = takeName('prefix_pool', undefined, body.name, id);
+      return {
+        guards: [...name.guards, alone],
+        writes: [
+          put(records.prefixPools, id, record),
+          put(records.prefixMaps, id, { count: 0 }),
+          put(records.prefixMaps, allPools, { count: (map?.value.count ?? 0) + 1 }),
+          ...name.writes,
+        ],
+        target: id,
+        reason: 'created',
+        message: `Created ${body.name}.`,
+        answer: created('prefix-pools', id, prefixPools.show(api, record)),
+      };
+    });
+  },
+
+  async prefix_pool_update(api, request) {
+    const { id = '' } = request.params;
+    const patch = readPatch<PrefixPoolUpdate>(prefixPool, request.body as PrefixPoolUpdate);
+    return mutate(api, request, () => {
+      const stored = findToChange(api, prefixPools, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      checkDefaultLength(storedPrefix(next.cidr), next.default_length);
+      return replacement(api, request, prefixPools, stored, next);
+    });
+  },
+
+  async prefix_pool_delete(api, request) {
+    const { id = '' } = request.params;
+    return mutate(api, request, () => {
+      const stored = findToChange(api, prefixPools, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      return removal(api, request, prefixPools, stored, { writes: [remove(records.prefixMaps, id)] });
+    });
+  },
+};

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import { type SshKeyCreate, type SshKeyUpdate, sshKey } from '../../contract/ssh-keys.ts';
+import { newId } from '../../model/ids.ts';
+import * as records from '../../model/records.ts';
+import { put } from '../../store/collection.ts';
+import type { Handlers } from '../context.ts';
+import {
+  checkIfMatch,
+  created,
+  inProject,
+  projectOfCreation,
+  readPatch,
+  removal,
+  replacement,
+  takeName,
+} from '../declared.ts';
+import { mutate } from '../mutation.ts';
+import { getHandler, listHandler } from '../reading.ts';
+import { findToChange } from '../served.ts';
+import { fieldError } from '../validation.ts';
+import { sshKeys } from '../views.ts';
+
+type Body = SshKeyCreate & Required<Pick<SshKeyCreate, 'labels'>>;
+
+/** The fingerprint as OpenSSH prints it. Throws if the key is not what its first word says (RFC 4253 section 6.6). */
+function fingerprint(publicKey: string): string {
+  const [type = '', base64 = ''] = publicKey.split(' ');
+  const blob = Buffer.from(base64, 'base64');
+  const length = blob.length >= 4 ? blob.readUInt32BE(0) : 0;
+  if (blob.subarray(4, 4 + length).toString('latin1') !== type || blob.length <= 4 + length) {
+    throw fieldError('invalid_input', '/public_key', `is not a key of the type ${type}`);
+  }
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+}
+
+export const sshKeyHandlers: Handlers = {
+  ssh_key_list: listHandler(sshKeys),
+  ssh_key_get: getHandler(sshKeys),
+
+  async ssh_key_create(api, request) {
+    const { name, public_key, labels, project: asked } = request.body as Body;
+    const id = newId('ssh_key');
+    const at = request.now.toISOString();
+    const print = fingerprint(public_key);
+    return mutate(api, request, () => {
+      const project = projectOfCreation(api, request.caller, asked);
+      const record: records.SshKeyRecord = {
+        id,
+        project,
+        name,
+        labels,
+        public_key,
+        fingerprint: print,
+        created_at: at,
+        updated_at: at,
+      };
+      const taken = takeName('ssh_key', project, name, id);
+      return {
+        guards: [...taken.guards, inProject(project)],
+        writes: [put(records.sshKeys, id, record), ...taken.writes],
+        target: id,
+        project,
+        reason: 'created',
+        message: `Created ${name}.`,
+        answer: created('ssh-keys', id, sshKeys.show(api, record)),
+      };
+    });
+  },
+
+  async ssh_key_update(api, request) {
+    const { id = '' } = request.params;
+    const patch = readPatch<SshKeyUpdate>(sshKey, request.body as SshKeyUpdate);
+    return mutate(api, request, () => {
+      const stored = findToChange(api, sshKeys, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      return replacement(api, request, sshKeys, stored, next);
+    });
+  },
+
+  async ssh_key_delete(api, request) {
+    const { id = '' } = request.params;
+    return mutate(api, request, () => {
+      const stored = findToChange(api, sshKeys, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      return removal(api, request, sshKeys, stored);
+    });
+  },
+};

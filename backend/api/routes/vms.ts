@@ -1,0 +1,250 @@
+/**
+ * VMs are declared here; the scheduler places them, a host runs them. Deletion only marks the declaration: the host
+ * tears down first, and the collector (collector.ts) removes what is left.
+ */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type VmCreate, type VmUpdate, vm } from '../../contract/vms.ts';
+import {
+  addressKey,
+  defaultMac,
+  formatIpv6,
+  interfaceId,
+  isReservedInterfaceId,
+  macKey,
+  slaacAddress,
+} from '../../model/addresses.ts';
+import { newId } from '../../model/ids.ts';
+import { storedPrefix } from '../../model/prefixes.ts';
+import * as records from '../../model/records.ts';
+import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
+import { absent, put } from '../../store/collection.ts';
+import type { Stored } from '../../store/records.ts';
+import type { Write } from '../../store/store.ts';
+import type { ApiContext, Handlers } from '../context.ts';
+import {
+  answerWith,
+  checkIfMatch,
+  checkProtection,
+  created,
+  inProject,
+  projectOfCreation,
+  readPatch,
+  release,
+  replacement,
+  takeName,
+  use,
+} from '../declared.ts';
+import { type Guard, mutate } from '../mutation.ts';
+import { getHandler, listHandler } from '../reading.ts';
+import { findToChange } from '../served.ts';
+import { fieldError } from '../validation.ts';
+import { images, networks, sshKeys, vms } from '../views.ts';
+import { rebootHandler } from './vm-reboot.ts';
+
+type Body = VmCreate &
+  Required<
+    Pick<VmCreate, 'description' | 'labels' | 'cpus' | 'memory' | 'ssh_keys' | 'power_state' | 'delete_protection'>
+  >;
+
+/** Bytes of a size that validation has let through. */
+function bytes(size: string): number {
+  const parsed = parseSize(size);
+  if (parsed === undefined) throw new RangeError(`${size} is no size`);
+  return parsed;
+}
+
+/** Size of the disk that the image describes, once the scanner has found it out. */
+const imageSize = (api: ApiContext, image: string): number | undefined => {
+  const size = api.mirror.get(records.imageReports, image)?.value.size;
+  return size === undefined ? undefined : roundUpToMiB(size);
+};
+
+function diskSize(api: ApiContext, image: string, asked: string | undefined): number {
+  const least = imageSize(api, image);
+  if (asked === undefined) {
+    if (least !== undefined) return least;
+    throw fieldError(
+      'rule_violated',
+      '/disk_size',
+      'is required as long as the image is not imported and its size not known',
+    );
+  }
+  const size = bytes(asked);
+  if (least !== undefined && size < least) {
+    throw fieldError('rule_violated', '/disk_size', `must be at least that of the image, ${formatSize(least)}`);
+  }
+  return size;
+}
+
+type Interface = records.VmRecord['interfaces'][number];
+
+/** Counts, by interface, the default MAC addresses found taken. */
+type Probes = number[];
+
+interface Plugged {
+  readonly interfaces: Interface[];
+  readonly guards: Guard[];
+  readonly writes: Write[];
+}
+
+/** The interfaces with their addresses, and what makes them unique. */
+function plug(
+  api: ApiContext,
+  project: Id<'project'>,
+  id: Id<'vm'>,
+  body: Pick<Body, 'name' | 'interfaces'>,
+  probes: Probes,
+): Plugged {
+  const guards: Guard[] = [];
+  const writes = new Map<string, Write>();
+  const macs = new Set<string>();
+  const interfaces = body.interfaces.map((asked, index): Interface => {
+    const at = `/interfaces/${index}`;
+    const network = use(api, networks, { project, id: asked.network, pointer: `${at}/network`, user: id });
+    let probe = probes[index] ?? 0;
+    let mac = asked.mac ?? defaultMac(project, body.name, index, probe);
+    while (asked.mac === undefined && (macs.has(macKey(mac)) || isReservedInterfaceId(interfaceId(mac)))) {
+      probe += 1;
+      mac = defaultMac(project, body.name, index, probe);
+    }
+    if (macs.has(macKey(mac)))
+      throw fieldError('address_taken', `${at}/mac`, 'is that of another interface of this VM');
+    if (isReservedInterfaceId(interfaceId(mac))) {
+      throw fieldError('rule_violated', `${at}/mac`, 'gives an interface identifier that is reserved (RFC 5453)');
+    }
+    macs.add(macKey(mac));
+    const subnet = storedPrefix(network.stored.value.cidr);
+    const address = slaacAddress(subnet.address, mac);
+    const taken = () => {
+      if (asked.mac !== undefined) return fieldError('address_taken', `${at}/mac`, 'is taken by another VM');
+      probes[index] = probe + 1;
+      return undefined;
+    };
+    guards.push(
+      ...network.guards,
+      { condition: absent(records.macs, macKey(mac)), otherwise: taken },
+      { condition: absent(records.addresses, addressKey(address)), otherwise: taken },
+    );
+    for (const write of [
+      ...network.writes,
+      put(records.macs, macKey(mac), { id }),
+      put(records.addresses, addressKey(address), { id }),
+    ]) {
+      // Two interfaces in one network refer to it once.
+      if ('put' in write) writes.set(write.put, write);
+    }
+    return { network: asked.network, mac, address: formatIpv6(address) };
+  });
+  return { interfaces, guards, writes: [...writes.values()] };
+}
+
+/** References from a VM to SSH keys. */
+function useKeys(api: ApiContext, project: Id<'project'>, user: string, keys: readonly string[]) {
+  const uses = keys.map((id, index) => use(api, sshKeys, { project, id, pointer: `/ssh_keys/${index}`, user }));
+  return { guards: uses.flatMap((one) => one.guards), writes: uses.flatMap((one) => one.writes) };
+}
+
+function checkAlive(stored: Stored<records.VmRecord>): void {
+  if (stored.value.deleted_at === undefined) return;
+  throw new UcloudError('being_deleted', `${stored.id} is being deleted since ${stored.value.deleted_at}`);
+}
+
+export const vmHandlers: Handlers = {
+  vm_list: listHandler(vms),
+  vm_get: getHandler(vms),
+  vm_reboot: rebootHandler,
+
+  async vm_create(api, request) {
+    const { project: asked, ...body } = request.body as Body;
+    const id = newId('vm');
+    const at = request.now.toISOString();
+    const probes: Probes = [];
+    return mutate(api, request, () => {
+      const project = projectOfCreation(api, request.caller, asked);
+      const image = use(api, images, { project, id: body.image, pointer: '/image', user: id });
+      const keys = useKeys(api, project, id, body.ssh_keys);
+      const plugged = plug(api, project, id, body, probes);
+      const record: records.VmRecord = {
+        id,
+        project,
+        ...body,
+        interfaces: plugged.interfaces,
+        memory: bytes(body.memory),
+        disk_size: diskSize(api, body.image, body.disk_size),
+        generation: 1,
+        created_at: at,
+        updated_at: at,
+      };
+      const taken = takeName('vm', project, body.name, id);
+      return {
+        guards: [...taken.guards, inProject(project), ...image.guards, ...keys.guards, ...plugged.guards],
+        writes: [put(records.vms, id, record), ...taken.writes, ...image.writes, ...keys.writes, ...plugged.writes],
+        target: id,
+        project,
+        reason: 'created',
+        message: `Created ${body.name}.`,
+        answer: created('vms', id, vms.show(api, record)),
+      };
+    });
+  },
+
+  async vm_update(api, request) {
+    const { id = '' } = request.params;
+    const asked = request.body as VmUpdate;
+    return mutate(api, request, () => {
+      const stored = findToChange(api, vms, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      checkAlive(stored);
+      const before = stored.value;
+      const least = imageSize(api, before.image);
+      const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
+        ...asked,
+        ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
+      });
+      const size = disk_size === undefined ? before.disk_size : bytes(disk_size);
+      if (size < before.disk_size) {
+        throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
+      }
+      const next: records.VmRecord = {
+        ...before,
+        ...patch,
+        memory: memory === undefined ? before.memory : bytes(memory),
+        disk_size: size,
+      };
+      const unlike = JSON.stringify(next) !== JSON.stringify(before);
+      const keys = useKeys(api, before.project, id, next.ssh_keys);
+      const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
+      return replacement(
+        api,
+        request,
+        vms,
+        stored,
+        unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
+        { guards: keys.guards, writes: [...keys.writes, ...dropped.map((key) => release(key, id))] },
+      );
+    });
+  },
+
+  async vm_delete(api, request) {
+    const { id = '' } = request.params;
+    return mutate(api, request, () => {
+      const stored = findToChange(api, vms, request.caller, id);
+      checkIfMatch(request.ifMatch, stored.revision);
+      const { value } = stored;
+      if (value.deleted_at !== undefined) return { nothing: answerWith(api, vms, stored, 202) };
+      checkProtection(value, id);
+      const at = request.now.toISOString();
+      const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
+      return {
+        guards: [{ condition: { key: stored.key, revision: stored.revision } }],
+        writes: [put(records.vms, id, next)],
+        target: id,
+        project: value.project,
+        reason: 'deletion_requested',
+        message: `${value.name} is to be deleted.`,
+        answer: (revision) => answerWith(api, vms, { ...stored, value: next, revision }, 202),
+      };
+    });
+  },
+};

@@ -1,0 +1,70 @@
+/** The API component. Any number of them may run on one database. */
+import type { AddressInfo } from 'node:net';
+import { endpoints } from '../contract/index.ts';
+import type { Component, Logger } from '../model/component.ts';
+import type { Store } from '../store/store.ts';
+import { buildApp, type SentResponse } from './app.ts';
+import { Changes } from './changes.ts';
+import { startCollector } from './collector.ts';
+import type { ApiContext } from './context.ts';
+import { Locks } from './locks.ts';
+import { openApiMirror } from './mirror.ts';
+import { defaultRequestsPerMinute } from './plugins/limits.ts';
+import { handlers } from './routes/index.ts';
+
+export interface ApiOptions {
+  readonly store: Store;
+  /** `::` and port 0 mean any address and any free port. */
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly logger: Logger;
+  /** PEM. Without it the API speaks plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly rateLimit?: { readonly requestsPerMinute: number };
+  /** Sees every response as it leaves; for tests. */
+  readonly onResponse?: (response: SentResponse) => void;
+}
+
+export interface Api extends Component {
+  /** Where it listens: `http://[::1]:7780`. */
+  readonly url: string;
+}
+
+export async function startApi(options: ApiOptions): Promise<Api> {
+  const { store, listen, logger, tls, rateLimit, onResponse } = options;
+  const mirror = await openApiMirror(store, logger);
+  const changes = new Changes(mirror);
+  const closing = new AbortController();
+  const context: ApiContext = { store, mirror, changes, locks: new Locks(), logger, closing: closing.signal };
+  const collector = startCollector(context);
+  const stop = async () => {
+    await collector.close();
+    changes.close();
+    await mirror.close();
+  };
+  try {
+    const app = await buildApp(context, {
+      endpoints,
+      handlers,
+      requestsPerMinute: rateLimit?.requestsPerMinute ?? defaultRequestsPerMinute,
+      ...(tls ? { tls } : {}),
+      ...(onResponse ? { onResponse } : {}),
+    });
+    await app.listen(listen);
+    const { address, family, port } = app.server.address() as AddressInfo;
+    const url = `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+    logger.info({ url }, 'the API listens');
+    return {
+      url,
+      async close() {
+        // Who waits in a long poll is answered, then the server ends.
+        closing.abort();
+        await app.close();
+        await stop();
+      },
+    };
+  } catch (error) {
+    closing.abort();
+    await stop();
+    throw error;
+  }
+}

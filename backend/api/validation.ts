@@ -1,0 +1,162 @@
+/** Checks requests against the schemas of the contract and says what is wrong in words, field by field. */
+import { type TSchema, Type } from '@sinclair/typebox';
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { Endpoint } from '../contract/endpoint.ts';
+import { type FieldError, UcloudError } from '../contract/errors.ts';
+import { idPrefixes, type Noun } from '../contract/fields.ts';
+import { formats } from '../model/formats.ts';
+
+const mostErrors = 20;
+
+function newAjv(coerce: boolean): Ajv {
+  const ajv = new Ajv({
+    allErrors: true,
+    verbose: true,
+    useDefaults: true,
+    coerceTypes: coerce,
+    // The schemas carry extensions (`x-…`); the linter of openapi.yaml finds misspelt keywords.
+    strict: false,
+    formats: Object.fromEntries(
+      Object.entries(formats).map(([name, problem]) => [name, (text: string) => problem(text) === undefined]),
+    ),
+  });
+  return ajv;
+}
+/** Query, path and headers arrive as text; bodies have types of their own. */
+const textual = newAjv(true);
+const typed = newAjv(false);
+
+const isNoun = (word: unknown): word is Noun => typeof word === 'string' && Object.hasOwn(idPrefixes, word);
+
+const escapePointer = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1');
+
+function rule(error: ErrorObject): string {
+  const { keyword, params, parentSchema, data } = error;
+  switch (keyword) {
+    case 'required':
+      return 'is required';
+    case 'additionalProperties':
+      return 'is not a field of this object';
+    case 'enum':
+      return `must be one of ${(params.allowedValues as unknown[]).join(', ')}`;
+    case 'format':
+      return (typeof data === 'string' && formats[params.format]?.(data)) || `must be of the format ${params.format}`;
+    case 'pattern': {
+      const noun: unknown = parentSchema?.['x-reference'];
+      if (isNoun(noun)) {
+        return `must be the id of a ${noun.replaceAll('_', ' ')}, such as ${idPrefixes[noun]}-0123456789abcdef`;
+      }
+      const words: unknown = parentSchema?.['x-rule'];
+      return typeof words === 'string' ? `must be ${words}` : `must match ${params.pattern}`;
+    }
+    case 'propertyNames': {
+      const words = (error.schema as Readonly<Record<string, unknown>> | undefined)?.['x-rule'];
+      return typeof words === 'string' ? `is no valid key: it must be ${words}` : 'is no valid key';
+    }
+    case 'minProperties':
+      return 'must have at least one field';
+    case 'uniqueItems':
+      return `must not hold the same item twice (items ${params.j} and ${params.i})`;
+    default:
+      return error.message ?? 'is not valid';
+  }
+}
+
+function toFieldError(error: ErrorObject, base: string): FieldError {
+  const { keyword, params, instancePath } = error;
+  const name: unknown =
+    keyword === 'required'
+      ? params.missingProperty
+      : keyword === 'additionalProperties'
+        ? params.additionalProperty
+        : keyword === 'propertyNames'
+          ? params.propertyName
+          : undefined;
+  const path = typeof name === 'string' ? `${instancePath}/${escapePointer(name.slice(0, 100))}` : instancePath;
+  return { pointer: base === '' ? path : `${base}${path}`, detail: rule(error) };
+}
+
+/** Errors that only say that a value is not null either, or repeat what another says of the same field. */
+const isNoise = (error: ErrorObject): boolean =>
+  error.keyword === 'anyOf' ||
+  (error.keyword === 'type' && error.params.type === 'null') ||
+  (error.propertyName !== undefined && error.keyword !== 'propertyNames');
+
+/**
+ * Text that no field may hold: NUL, which ends strings in C, and halves of surrogate pairs, which UTF-8 cannot carry.
+ * Only called with values that are valid for a schema, so the depth is that of the schema.
+ */
+function findUnstorable(value: unknown, pointer: string): FieldError | undefined {
+  if (typeof value === 'string') {
+    return value.includes('\0') || !value.isWellFormed()
+      ? { pointer, detail: 'must not contain NUL or unpaired surrogates' }
+      : undefined;
+  }
+  if (value === null || typeof value !== 'object') return undefined;
+  for (const [key, item] of Object.entries(value)) {
+    const found = findUnstorable(item, `${pointer}/${escapePointer(key)}`);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+interface Part {
+  readonly base: string;
+  readonly validate: ValidateFunction;
+  readonly pick: (input: Input) => unknown;
+}
+
+export interface Input {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly headers: unknown;
+  readonly body: unknown;
+}
+
+/** Fills in defaults, turns text into numbers in the query. Throws `invalid_input` with every field at fault. */
+export function validator(endpoint: Endpoint): (input: Input) => void {
+  const parts: Part[] = [];
+  const add = (base: string, schema: TSchema | undefined, pick: Part['pick']) => {
+    if (schema) parts.push({ base, validate: (base === '' ? typed : textual).compile(schema), pick });
+  };
+  add('#path', endpoint.params, (input) => input.params);
+  add('#query', endpoint.query ?? noQuery, (input) => input.query);
+  add('#header', endpoint.headers, (input) => input.headers);
+  add('', endpoint.body, (input) => input.body);
+
+  return (input) => {
+    const errors = new Map<string, FieldError>();
+    const note = (error: FieldError) => {
+      if (!errors.has(error.pointer) && errors.size < mostErrors) errors.set(error.pointer, error);
+    };
+    for (const { base, validate, pick } of parts) {
+      const value = pick(input);
+      if (validate(value)) {
+        const unstorable = base === '#header' ? undefined : findUnstorable(value, base);
+        if (unstorable) note(unstorable);
+        continue;
+      }
+      for (const error of validate.errors ?? []) if (!isNoise(error)) note(toFieldError(error, base));
+    }
+    if (errors.size > 0) throw invalidInput([...errors.values()]);
+  };
+}
+
+const noQuery = Type.Object({}, { additionalProperties: false });
+
+export function invalidInput(errors: readonly FieldError[]): UcloudError {
+  return new UcloudError(
+    'invalid_input',
+    errors.map(({ pointer, detail }) => `${pointer || 'the body'} ${detail}`).join('; '),
+    {
+      errors,
+    },
+  );
+}
+
+/** For what a request breaks beyond its schema: one field and its rule. */
+export const fieldError = (
+  code: 'invalid_input' | 'invalid_reference' | 'rule_violated' | 'name_taken' | 'address_taken' | 'no_capacity',
+  pointer: string,
+  detail: string,
+): UcloudError => new UcloudError(code, `${pointer} ${detail}`, { errors: [{ pointer, detail }] });

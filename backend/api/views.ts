@@ -1,0 +1,195 @@
+/** How each kind of object looks from outside, and who sees it. */
+import type { TSchema } from '@sinclair/typebox';
+import type { Event } from '../contract/events.ts';
+import type { Noun } from '../contract/fields.ts';
+import type { Host } from '../contract/hosts.ts';
+import type { Image } from '../contract/images.ts';
+import type { Network } from '../contract/networks.ts';
+import type { Operation } from '../contract/operations.ts';
+import type { PrefixPool } from '../contract/prefix-pools.ts';
+import type { Prefix } from '../contract/prefixes.ts';
+import type { Project } from '../contract/projects.ts';
+import type { SshKey } from '../contract/ssh-keys.ts';
+import type { Token } from '../contract/tokens.ts';
+import type { Vm } from '../contract/vms.ts';
+import { gatewayAddress } from '../model/interface-names.ts';
+import * as records from '../model/records.ts';
+import { formatSize } from '../model/sizes.ts';
+import { type VmObservations, vmStatus } from '../model/vm-view.ts';
+import type { RecordKind } from '../store/records.ts';
+import type { ApiContext } from './context.ts';
+import type { DeclaredRecord, Served } from './served.ts';
+
+type Shown<Item> = Omit<Item, 'revision'>;
+
+interface View<R extends DeclaredRecord, Item> {
+  readonly noun: Noun;
+  readonly plural: string;
+  readonly kind: RecordKind<TSchema & { static: R }>;
+  readonly scope: Served<R>['scope'];
+  readonly isPublic?: (record: R) => boolean;
+  readonly labels?: Served<R>['labels'];
+  readonly show: (api: ApiContext, record: R) => Shown<Item>;
+}
+
+/** Checks that `show` gives all fields of the contract. */
+const view =
+  <Item>() =>
+  <R extends DeclaredRecord>(declaration: View<R, Item>): Served<R> =>
+    declaration;
+
+export const projects = view<Project>()<records.ProjectRecord>({
+  noun: 'project',
+  plural: 'projects',
+  kind: records.projects,
+  scope: 'self',
+  show: (_api, record) => record,
+});
+
+export const tokens = view<Token>()<records.TokenRecord>({
+  noun: 'token',
+  plural: 'tokens',
+  kind: records.tokens,
+  scope: 'project',
+  show: (_api, { hash: _hash, ...record }) => record,
+});
+
+export const sshKeys = view<SshKey>()<records.SshKeyRecord>({
+  noun: 'ssh_key',
+  plural: 'ssh-keys',
+  kind: records.sshKeys,
+  scope: 'project',
+  show: (_api, record) => record,
+});
+
+export const images = view<Image>()<records.ImageRecord>({
+  noun: 'image',
+  plural: 'images',
+  kind: records.images,
+  scope: 'project',
+  isPublic: (record) => record.visibility === 'public',
+  show(api, record) {
+    const report = api.mirror.get(records.imageReports, record.id)?.value;
+    const sha256 = record.sha256 ?? report?.sha256;
+    return {
+      ...record,
+      ...(sha256 === undefined ? {} : { sha256 }),
+      ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),
+      status: {
+        phase: report?.phase ?? 'pending',
+        ...(report?.message === undefined ? {} : { message: report.message }),
+      },
+    };
+  },
+});
+
+export const prefixPools = view<PrefixPool>()<records.PrefixPoolRecord>({
+  noun: 'prefix_pool',
+  plural: 'prefix-pools',
+  kind: records.prefixPools,
+  scope: 'cloud',
+  show: (_api, record) => record,
+});
+
+export const prefixes = view<Prefix>()<records.PrefixRecord>({
+  noun: 'prefix',
+  plural: 'prefixes',
+  kind: records.prefixes,
+  scope: 'project',
+  show: (_api, record) => record,
+});
+
+export const networks = view<Network>()<records.NetworkRecord>({
+  noun: 'network',
+  plural: 'networks',
+  kind: records.networks,
+  scope: 'project',
+  show: (_api, record) => ({ ...record, gateway: gatewayAddress }),
+});
+
+function observe({ mirror }: ApiContext, id: string): VmObservations {
+  const schedule = mirror.get(records.schedules, id)?.value;
+  const report = mirror.get(records.reports, id)?.value;
+  const readyAt = mirror.get(records.guests, id)?.value.ready_at;
+  return {
+    ...(schedule === undefined ? {} : { schedule }),
+    ...(report === undefined ? {} : { report }),
+    ...(readyAt === undefined ? {} : { readyAt }),
+    hostAlive: schedule?.host !== undefined && mirror.get(records.alive, schedule.host) !== undefined,
+  };
+}
+
+export const vms = view<Vm>()<records.VmRecord>({
+  noun: 'vm',
+  plural: 'vms',
+  kind: records.vms,
+  scope: 'project',
+  show(api, record) {
+    const { generation: _generation, deleted_at: _deleted, memory, disk_size, ...shown } = record;
+    return {
+      ...shown,
+      memory: formatSize(memory),
+      disk_size: formatSize(disk_size),
+      address: record.interfaces[0]?.address ?? '',
+      status: vmStatus(record, observe(api, record.id)),
+    };
+  },
+});
+
+/** What hosts are until the operator sets a policy; the defaults of the contract. */
+export const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = {
+  labels: {},
+  draining: false,
+  cpu_overcommit: 4,
+  memory_overcommit: 1,
+};
+
+export const hosts = view<Host>()<records.HostRecord>({
+  noun: 'host',
+  plural: 'hosts',
+  kind: records.hosts,
+  scope: 'operator',
+  labels: (api, record) => api.mirror.get(records.hostPolicies, record.id)?.value.labels ?? {},
+  show({ mirror }, record) {
+    const policy = mirror.get(records.hostPolicies, record.id)?.value;
+    const allocated = { cpus: 0, memory: 0, disk: 0 };
+    for (const { value } of mirror.list(records.placements, `${record.id}/`)) {
+      allocated.cpus += value.cpus;
+      allocated.memory += value.memory;
+      allocated.disk += value.disk;
+    }
+    return {
+      ...record,
+      ...defaultPolicy,
+      ...policy,
+      alive: mirror.get(records.alive, record.id) !== undefined,
+      allocated,
+      updated_at: policy?.updated_at ?? record.created_at,
+    };
+  },
+});
+
+export const operations = view<Operation>()<records.OperationRecord>({
+  noun: 'operation',
+  plural: 'operations',
+  kind: records.operations,
+  scope: 'project',
+  show: (_api, { options: _options, ...record }) => record,
+});
+
+export const events = view<Event & { revision: number }>()<records.EventRecord>({
+  noun: 'event',
+  plural: 'events',
+  kind: records.events,
+  scope: 'project',
+  show: (_api, record) => record,
+});
+
+/** What can be found by its id. */
+export const servedKinds: ReadonlyMap<Noun, Served<DeclaredRecord>> = new Map(
+  [projects, tokens, sshKeys, images, prefixPools, prefixes, networks, vms, hosts, operations].map((served) => [
+    served.noun,
+    // Only ever asked to show records of its own kind.
+    served as unknown as Served<DeclaredRecord>,
+  ]),
+);
