@@ -16,12 +16,12 @@
  * 50,000 revisions back, is compacted away.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { UcloudError } from '../contract/errors.ts';
 import { BatchQueue } from './batch-queue.ts';
 import { History, type RevisionChanges } from './embedded-history.ts';
-import { checkCommit, checkKey, checkPrefix, checkRevision } from './limits.ts';
+import { checkCommit, checkKey, checkLimit, checkPrefix, checkRevision, checkTtl } from './limits.ts';
 import {
   type Batch,
   type Commit,
@@ -318,8 +318,7 @@ class Session implements EmbeddedStore {
   async list(prefix: string, { limit, after, revision }: ListOptions = {}): Promise<Page> {
     checkPrefix(prefix);
     if (revision !== undefined) checkRevision(revision);
-    if (limit !== undefined && !(Number.isSafeInteger(limit) && limit >= 1))
-      throw new RangeError(`limit ${limit} is not an integer from 1 on`);
+    if (limit !== undefined) checkLimit(limit);
     return this.#read(() => this.#database.history.list(prefix, after, limit, revision));
   }
 
@@ -337,7 +336,8 @@ class Session implements EmbeddedStore {
     checkRevision(fromRevision);
     this.#check();
     const { history, watchers } = this.#database;
-    const watcher: Watcher = { prefix, queue: new BatchQueue(queueLimit), next: Math.max(1, fromRevision) };
+    // Revision 1 is the empty database.
+    const watcher: Watcher = { prefix, queue: new BatchQueue(queueLimit), next: Math.max(2, fromRevision) };
     const { queue } = watcher;
     const end = (): void => queue.end();
     signal?.addEventListener('abort', end, { once: true });
@@ -369,7 +369,7 @@ class Session implements EmbeddedStore {
   }
 
   async lease(ttl: number): Promise<Lease> {
-    if (!(ttl >= 1)) throw new RangeError(`ttl ${ttl} is not at least 1 second`);
+    checkTtl(ttl);
     this.#check();
     const database = this.#database;
     const id = randomBytes(8).toString('hex');
@@ -407,7 +407,8 @@ class Session implements EmbeddedStore {
  */
 export async function openEmbeddedStore({ path }: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   try {
-    if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    // Only the last directory: a mistyped path is to fail, not to be made.
+    if (path !== ':memory:' && !existsSync(dirname(path))) mkdirSync(dirname(path), { mode: 0o700 });
     return new Session(new Database(path), new Set(), true);
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);

@@ -33,6 +33,15 @@ export function checkRevision(revision: number): void {
     throw new RangeError(`revision ${revision} is not an integer from 0 on`);
 }
 
+export function checkLimit(limit: number): void {
+  if (!Number.isSafeInteger(limit) || limit < 1) throw new RangeError(`limit ${limit} is not an integer from 1 on`);
+}
+
+/** Of a lease, in seconds. */
+export function checkTtl(ttl: number): void {
+  if (!(ttl >= 1 && Number.isFinite(ttl))) throw new RangeError(`ttl ${ttl} is not a number of seconds from 1 on`);
+}
+
 /** The first string after all that start with `prefix`. Keys are printable ASCII, so the last character can be raised. */
 export function prefixEnd(prefix: string): string {
   if (prefix === '') return '\x7f';
@@ -42,7 +51,9 @@ export function prefixEnd(prefix: string): string {
 function checkCondition(condition: Condition): void {
   if ('prefix' in condition) checkPrefix(condition.prefix);
   else checkKey(condition.key);
-  if ('revision' in condition) checkRevision(condition.revision);
+  // Revision 0 would mean "absent" to etcd, and there is a condition for that.
+  if ('revision' in condition && !(Number.isSafeInteger(condition.revision) && condition.revision >= 1))
+    throw new RangeError(`condition on ${condition.key}: revision ${condition.revision} is not an integer from 1 on`);
 }
 
 function sizeOf(write: Write): number {
