@@ -64,7 +64,7 @@ const KEPT: { readonly [R in Rpc]?: (request: Request<R>, message: string) => Re
   PlanResourceChange: (request) => ({ planned_state: request.prior_state, planned_private: request.prior_private }),
   ApplyResourceChange: (request) => ({ new_state: request.prior_state, private: request.planned_private }),
   CallFunction: (_request, text) => ({ error: { text } }),
-  StopProvider: (_request, Error) => ({ Error }),
+  StopProvider: (_request, text) => ({ Error: text }),
 };
 
 type AnyMessage = Encodable<MessageType<Fields>>;
