@@ -2,4 +2,8 @@
 import { serve } from './framework/serve.ts';
 import { provider } from './provider.ts';
 
-await serve(provider);
+serve(provider).catch((error: unknown) => {
+  // Terraform shows the first line of standard output when it is no handshake.
+  console.log(`The ucloud provider did not start: ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(1);
+});
