@@ -45,11 +45,11 @@ export interface ImageScannerOptions {
    */
   readonly mode?: 'convert' | 'simulated';
   readonly limits?: Partial<ImportLimits>;
+  /** Seconds after which another scanner takes over from one that has died. Default: 5. */
+  readonly leaseTtl?: number;
 }
 
 const task = 'image-scanner';
-/** Seconds after which another scanner takes over from one that died. */
-const leaseTtl = 10;
 /** Milliseconds that putting a file in place may take. */
 const placing = 1000;
 /** Milliseconds between rounds when nothing happens: files can vanish without a word. */
@@ -68,7 +68,7 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
   const serve = async (): Promise<void> => {
     while (!closing.signal.aborted) {
       try {
-        const leadership = await lead(store, mirror, task, leaseTtl, closing.signal);
+        const leadership = await lead(store, mirror, task, options.leaseTtl ?? 5, closing.signal);
         if (leadership) await new Scan(options, mirror, leadership, closing.signal).run();
       } catch (err) {
         if (closing.signal.aborted) return;

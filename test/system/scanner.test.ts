@@ -1,0 +1,399 @@
+/** The image scanner, from declaration to clean disk: honest sources, hostile ones, and crashes. */
+import { execFileSync, fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { newId } from '../../backend/model/ids.ts';
+import {
+  events,
+  type Id,
+  type ImageRecord,
+  type ImageReportRecord,
+  imageReports,
+  images,
+} from '../../backend/model/records.ts';
+import { type ImageScannerOptions, startImageScanner } from '../../backend/scanner/images.ts';
+import { put, readAll, remove } from '../../backend/store/collection.ts';
+import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embedded.ts';
+import { openMirror } from '../../backend/store/mirror.ts';
+import type { Store } from '../../backend/store/store.ts';
+import { qcow2Image, rawDisk } from '../support/disk-images.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const project = newId('project');
+const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+const hasQemuImg = (() => {
+  try {
+    execFileSync('qemu-img', ['--version']);
+    return true;
+  } catch {
+    return false;
+  }
+})();
+const needsQemuImg = hasQemuImg ? {} : { skip: 'qemu-img is not installed (package qemu-utils)' };
+
+interface Place {
+  readonly store: EmbeddedStore;
+  readonly storePath: string;
+  /** The project's directory of files. */
+  readonly files: string;
+  readonly filesDir: string;
+  readonly imageStore: string;
+}
+
+async function place(t: Test): Promise<Place> {
+  const directory = temporaryDirectory(t);
+  const storePath = join(directory, 'store.db');
+  const store = await openEmbeddedStore({ path: storePath });
+  t.teardown(() => store.close());
+  const filesDir = join(directory, 'files');
+  const files = join(filesDir, project);
+  mkdirSync(files, { recursive: true });
+  return { store, storePath, files, filesDir, imageStore: join(directory, 'images') };
+}
+
+async function scan(t: Test, { store, filesDir, imageStore }: Place, options: Partial<ImageScannerOptions> = {}) {
+  const limits = { retryAfter: 20, ...options.limits };
+  const logger = silentLogger;
+  const scanner = await startImageScanner({ store, logger, filesDir, imageStore, ...options, limits });
+  t.teardown(() => scanner.close());
+  return scanner;
+}
+
+async function declare(store: Store, fields: Pick<ImageRecord, 'source'> & Partial<ImageRecord>): Promise<Id<'image'>> {
+  const now = new Date().toISOString();
+  const image: ImageRecord = {
+    id: newId('image'),
+    project,
+    name: 'image',
+    labels: {},
+    description: '',
+    architecture: 'x86_64',
+    visibility: 'project',
+    delete_protection: false,
+    created_at: now,
+    updated_at: now,
+    ...fields,
+  };
+  const { ok } = await store.commit({ write: [put(images, image.id, image)] });
+  if (!ok) throw new Error('not declared');
+  return image.id;
+}
+
+/** Waits until `done` says so. */
+async function report(
+  store: Store,
+  id: string,
+  done: (report: ImageReportRecord) => boolean,
+): Promise<ImageReportRecord> {
+  const mirror = await openMirror(store, { prefixes: [imageReports.prefix], kinds: [imageReports] });
+  try {
+    const signal = AbortSignal.timeout(20_000);
+    for (let after = mirror.revision; ; after = mirror.revision) {
+      const found = mirror.get(imageReports, id)?.value;
+      if (found && done(found)) return found;
+      const changed = await mirror.waitForChange({ of: [{ kind: imageReports, id }], after, signal });
+      if (!changed) throw new Error(`the report of ${id} stays ${JSON.stringify(found)}`);
+    }
+  } finally {
+    await mirror.close();
+  }
+}
+const final = (found: ImageReportRecord) => found.phase !== 'importing';
+
+const info = (path: string) =>
+  JSON.parse(execFileSync('qemu-img', ['info', '--output=json', path], { encoding: 'utf8' }));
+
+async function serve(t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '::1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://[::1]:${(server.address() as AddressInfo).port}`;
+}
+
+t.test('files and URLs become clean disks that VMs share', needsQemuImg, async (t) => {
+  const here = await place(t);
+  const disk = rawDisk(3 * 1024 * 1024);
+  writeFileSync(join(here.files, 'disk.raw'), disk);
+  execFileSync('qemu-img', [
+    'convert',
+    '-c',
+    '-O',
+    'qcow2',
+    '-f',
+    'raw',
+    join(here.files, 'disk.raw'),
+    join(here.files, 'disk.qcow2'),
+  ]);
+  const url = await serve(t, (request, response) => {
+    if (request.url === '/moved') response.writeHead(302, { location: '/disk' }).end();
+    else response.end(disk);
+  });
+  const { store, imageStore } = here;
+  const ids = [
+    await declare(store, { source: 'file:disk.raw' }),
+    await declare(store, { source: 'file:disk.qcow2' }),
+    await declare(store, { source: `${url}/moved`, sha256: sha256(disk) }),
+  ];
+  await scan(t, here, { allowPrivateAddresses: true });
+  for (const id of ids) {
+    const found = await report(store, id, final);
+    t.match(found, { phase: 'available', size: disk.length, sha256: /^[0-9a-f]{64}$/ }, 'reported');
+    const path = join(imageStore, `${id}.qcow2`);
+    t.match(info(path), { format: 'qcow2', 'virtual-size': disk.length });
+    t.notOk('backing-filename' in info(path));
+    t.equal(statSync(path).mode & 0o777, 0o444, 'nobody writes to it');
+    if (process.getuid?.() === 0) t.equal(statSync(path).uid, 0, 'and it is not the converter that owns it');
+    const copy = join(here.files, `${id}.raw`);
+    execFileSync('qemu-img', ['convert', '-O', 'raw', path, copy]);
+    t.ok(readFileSync(copy).equals(disk), 'with the content of the source');
+  }
+  t.same(readdirSync(imageStore).filter((name) => !name.endsWith('.qcow2')).length, 1, 'one staging directory');
+  const reasons = [];
+  for await (const event of readAll(store, events)) reasons.push(event.value.reason);
+  t.same(reasons, ['imported', 'imported', 'imported'], 'and their owner can read of it');
+
+  const [first = ''] = ids;
+  await store.commit({ write: [remove(images, first)] });
+  await t.resolves(
+    until(() => !existsSync(join(imageStore, `${first}.qcow2`))),
+    'the file goes when the image is deleted',
+  );
+  await until(async () => (await store.get(imageReports.prefix + first)) === undefined);
+});
+
+/** Level-triggered wait for what cannot be watched. */
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error('did not happen in 10 s');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+t.test('hostile and broken sources end in an error that says why, and leave nothing', needsQemuImg, async (t) => {
+  const here = await place(t);
+  const { store, files, imageStore } = here;
+  const write = (name: string, data: Buffer | string) => writeFileSync(join(files, name), data);
+  const secret = join(files, 'secret');
+  writeFileSync(secret, rawDisk());
+  const make = (...args: string[]) => execFileSync('qemu-img', args, { cwd: files, stdio: 'ignore' });
+  make('create', '-f', 'qcow2', '-b', secret, '-F', 'raw', 'backing.qcow2');
+  make('create', '-f', 'qcow2', '-o', `data_file=${join(files, 'data.raw')},data_file_raw=on`, 'data-file.qcow2', '1M');
+  make(
+    'create',
+    '-f',
+    'qcow2',
+    '-b',
+    'json:{"driver":"file","filename":"/etc/passwd"}',
+    '-F',
+    'raw',
+    '-u',
+    'json.qcow2',
+    '1M',
+  );
+  make('create', '-f', 'qcow2', 'bomb.qcow2', '500T');
+  make('create', '-f', 'vmdk', 'disk.vmdk', '1M');
+  write(
+    'text.vmdk',
+    '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "/etc/passwd" 0\n',
+  );
+  symlinkSync(secret, join(files, 'link.raw'));
+  symlinkSync('/etc', join(files, 'directory'));
+  execFileSync('mkfifo', [join(files, 'pipe')]);
+  write('large.raw', rawDisk());
+  truncateSync(join(files, 'large.raw'), 64 * 1024 * 1024);
+  // The header is in order; the table of the second level is not where one can be.
+  const broken = qcow2Image();
+  broken.writeBigUInt64BE((1n << 63n) | 0x10200n, 3 * 65536);
+  write('broken.qcow2', broken);
+  write('right.raw', rawDisk());
+  mkdirSync(join(here.filesDir, 'prj-other'));
+  const url = await serve(t, (request, response) => {
+    if (request.url === '/endless') {
+      const chunk = Buffer.alloc(1024 * 1024);
+      const more = () => {
+        while (response.write(chunk));
+      };
+      response.on('drain', more);
+      more();
+    } else if (request.url === '/loop') response.writeHead(301, { location: '/loop' }).end();
+    else if (request.url === '/to-file') response.writeHead(302, { location: 'file:///etc/passwd' }).end();
+    else response.writeHead(404).end('<html>');
+  });
+
+  const sources: [string, RegExp, string?][] = [
+    ['file:backing.qcow2', /backing file/],
+    ['file:data-file.qcow2', /external/],
+    ['file:json.qcow2', /backing file/],
+    ['file:bomb.qcow2', /disk of 500 TiB; the limit is 1 GiB/],
+    ['file:disk.vmdk', /VMDK image/],
+    ['file:text.vmdk', /VMDK descriptor/],
+    ['file:link.raw', /symbolic link/],
+    ['file:directory', /symbolic link/],
+    ['file:pipe', /not a regular file/],
+    ['file:large.raw', /larger than 32 MiB/],
+    ['file:broken.qcow2', /cannot be read as qcow2/],
+    ['file:absent', /no file absent/],
+    ['file:../prj-other/x', /not the name of a file/],
+    ['file:.', /not the name of a file/],
+    ['file:right.raw', /has the SHA-256/, '0'.repeat(64)],
+    [`${url}/endless`, /larger than 32 MiB/],
+    [`${url}/loop`, /redirects more than/],
+    [`${url}/to-file`, /not an http or https URL/],
+    [`${url}/absent`, /answers 404/],
+    ['http://user:secret@example.net/', /password/],
+  ];
+  const declared = [];
+  for (const [source, why, digest] of sources)
+    declared.push({
+      source,
+      why,
+      id: await declare(store, { source, ...(digest !== undefined && { sha256: digest }) }),
+    });
+  await scan(t, here, {
+    allowPrivateAddresses: true,
+    limits: { sourceSize: 32 * 1024 ** 2, virtualSize: 1024 ** 3, attempts: 1, concurrency: 4 },
+  });
+  for (const { source, why, id } of declared) {
+    const found = await report(store, id, final);
+    t.equal(found.phase, 'error', source);
+    t.match(found.message, why, source);
+  }
+  t.same(
+    readdirSync(imageStore).filter((name) => name.endsWith('.qcow2')),
+    [],
+    'no image was made',
+  );
+  const [staging = ''] = readdirSync(imageStore);
+  t.same(readdirSync(join(imageStore, staging)), [], 'nothing is left over');
+});
+
+t.test('a URL reaches the public internet only', async (t) => {
+  const here = await place(t);
+  let asked = 0;
+  const inside = await serve(t, (_request, response) => {
+    asked++;
+    response.end(rawDisk());
+  });
+  const port = new URL(inside).port;
+  await scan(t, here, { mode: 'simulated', limits: { attempts: 1 } });
+  for (const host of [
+    '[::1]',
+    'localhost',
+    '[::ffff:127.0.0.1]',
+    '127.1',
+    '0x7f000001',
+    '169.254.169.254',
+    '[fd00:ec2::254]',
+  ]) {
+    const id = await declare(here.store, { source: `http://${host}:${port}/` });
+    const found = await report(here.store, id, final);
+    t.match(found, { phase: 'error', message: /not on the public internet/ }, host);
+  }
+  t.equal(asked, 0, 'nothing was asked inside');
+});
+
+t.test('what may pass by itself is tried again', async (t) => {
+  const here = await place(t);
+  let asked = 0;
+  const url = await serve(t, (_request, response) => {
+    if (++asked < 3) response.writeHead(503).end();
+    else response.end(rawDisk());
+  });
+  await scan(t, here, { mode: 'simulated', allowPrivateAddresses: true });
+  const id = await declare(here.store, { source: url });
+  t.match(await report(here.store, id, final), { phase: 'available', sha256: sha256(rawDisk()), size: 1024 * 1024 });
+  t.equal(asked, 3);
+  t.same(
+    readdirSync(here.imageStore).filter((name) => name.endsWith('.qcow2')),
+    [],
+    'simulated hosts read no images',
+  );
+});
+
+t.test('one scanner works at a time; another takes over', async (t) => {
+  const here = await place(t);
+  let asked = 0;
+  const url = await serve(t, (_request, response) => {
+    asked++;
+    response.end(rawDisk());
+  });
+  const other = { ...here, store: here.store.session() as EmbeddedStore };
+  const first = await scan(t, here, { mode: 'simulated', allowPrivateAddresses: true });
+  await scan(t, other, { mode: 'simulated', allowPrivateAddresses: true });
+  const before = await declare(here.store, { source: url });
+  t.match(await report(here.store, before, final), { phase: 'available' });
+  t.equal(asked, 1, 'one of them asked');
+  await first.close();
+  const after = await declare(here.store, { source: url });
+  t.match(await report(here.store, after, final), { phase: 'available' });
+  t.equal(asked, 2, 'then the other');
+});
+
+t.test('killed in the middle of an import, it starts over and leaves nothing', needsQemuImg, async (t) => {
+  const here = await place(t);
+  const disk = rawDisk();
+  let complete = false;
+  let stalled = () => {};
+  const stall = new Promise<void>((resolve) => {
+    stalled = resolve;
+  });
+  const url = await serve(t, (_request, response) => {
+    if (complete) return response.end(disk);
+    response.write(disk.subarray(0, 65536), () => stalled());
+    return undefined;
+  });
+  const id = await declare(here.store, { source: url, sha256: sha256(disk) });
+  await here.store.close();
+
+  const script = new URL('../support/scanner-process.ts', import.meta.url).pathname;
+  const child = fork(script, [here.storePath, here.filesDir, here.imageStore]);
+  const exited = once(child, 'exit');
+  await stall;
+  const [staging = ''] = readdirSync(here.imageStore);
+  await until(() => existsSync(join(here.imageStore, staging, id, 'source')));
+  child.kill('SIGKILL');
+  await exited;
+  t.ok(lstatSync(join(here.imageStore, staging)).isDirectory(), 'half of it lies in staging');
+
+  complete = true;
+  const store = await openEmbeddedStore({ path: here.storePath });
+  t.teardown(() => store.close());
+  await scan(t, { ...here, store }, { allowPrivateAddresses: true });
+  t.match(await report(store, id, final), { phase: 'available', sha256: sha256(disk) });
+  t.equal(info(join(here.imageStore, `${id}.qcow2`))['virtual-size'], disk.length);
+  t.notOk(existsSync(join(here.imageStore, staging)), 'what the dead one had begun is gone');
+});
+
+t.test('an image whose file has vanished is imported again', needsQemuImg, async (t) => {
+  const here = await place(t);
+  writeFileSync(join(here.files, 'disk.raw'), rawDisk());
+  const id = await declare(here.store, { source: 'file:disk.raw' });
+  const first = await scan(t, here);
+  await report(here.store, id, final);
+  await first.close();
+  const path = join(here.imageStore, `${id}.qcow2`);
+  execFileSync('rm', [path]);
+  await scan(t, here);
+  await until(() => existsSync(path));
+  t.equal(info(path)['virtual-size'], 1024 * 1024);
+});
