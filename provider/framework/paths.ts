@@ -62,3 +62,11 @@ export function pathMessage(attributes: Attributes, path: AttributePath): Encoda
   }
   return { steps };
 }
+
+/**
+ * The part of a path for which Terraform finds the line in the configuration: an attribute, or an element of one. It
+ * does not look into objects, and for a longer path shows the first line of the block instead.
+ */
+export function locatable(path: AttributePath): AttributePath {
+  return path.slice(0, typeof path[1] === 'number' ? 2 : 1);
+}

@@ -93,6 +93,7 @@ export function terraformMissing(): string | undefined {
 export class TerraformDirectory {
   readonly path: string;
   private readonly options: TerraformOptions;
+  private readonly running = new Set<ChildProcess>();
 
   constructor(files: Readonly<Record<string, string>>, options: TerraformOptions = {}) {
     this.path = mkdtempSync(path.join(tmpdir(), 'ucloud-terraform-'));
@@ -116,7 +117,9 @@ export class TerraformDirectory {
     }
   }
 
+  /** Ends whatever Terraform of this directory still runs, and removes everything. */
   remove(): void {
+    for (const { pid } of this.running) if (pid !== undefined) process.kill(-pid, 'SIGKILL');
     rmSync(this.path, { recursive: true, force: true });
   }
 
@@ -142,6 +145,7 @@ export class TerraformDirectory {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    this.running.add(child);
     let stdout = '';
     let stderr = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -152,7 +156,10 @@ export class TerraformDirectory {
     });
     const result = new Promise<TerraformResult>((resolve, reject) => {
       child.on('error', reject);
-      child.on('close', (code) => resolve({ code, stdout, stderr }));
+      child.on('close', (code) => {
+        this.running.delete(child);
+        resolve({ code, stdout, stderr });
+      });
     });
     return { child, result };
   }

@@ -10,7 +10,7 @@ import type { Type, Value, Values } from '../../protocol/values.ts';
 import type { Decoded, Encodable } from '../../protocol/wire.ts';
 import type { Attributes } from '../attributes.ts';
 import { type Diagnostic, DiagnosticError, DiagnosticList } from '../diagnostics.ts';
-import { pathMessage } from '../paths.ts';
+import { locatable, pathMessage } from '../paths.ts';
 import type { PrivateState } from '../types.ts';
 import type { Session } from './session.ts';
 
@@ -27,7 +27,7 @@ export class Call {
 export type Handler<R extends Rpc> = (session: Session, request: Request<R>, call: Call) => Promise<Response<R>>;
 
 function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Encodable<typeof DiagnosticMessage> {
-  const attribute = diagnostic.path && pathMessage(attributes, diagnostic.path);
+  const attribute = diagnostic.path && pathMessage(attributes, locatable(diagnostic.path));
   return {
     severity: SEVERITY[diagnostic.severity],
     // Go refuses a message with text that is not valid Unicode, such as half a surrogate pair.
