@@ -33,16 +33,21 @@ export interface ListenerOptions {
 const proxyHeaders = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'];
 
 class BodyTooLarge extends Error {}
+class GuestGone extends Error {}
 
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > bodyLimit) throw new BodyTooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
+/** The connection stays, whatever comes: it is needed for the answer. */
+function readBody(request: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= bodyLimit) chunks.push(chunk);
+      else reject(new BodyTooLarge());
+    });
+    request.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    request.on('close', () => reject(new GuestGone()));
+  });
 }
 
 function answer(response: ServerResponse, status: number, body = '', headers: Record<string, string> = {}): void {
@@ -88,17 +93,17 @@ async function handleReady(
   answer(response, 204);
 }
 
-function fail({ logger, bridge }: ListenerOptions, err: unknown, request: IncomingMessage, response: ServerResponse) {
-  if (response.headersSent || request.socket.destroyed) {
-    request.socket.destroy();
+function fail({ logger, bridge }: ListenerOptions, err: unknown, path: string, response: ServerResponse): void {
+  if (err instanceof GuestGone || response.headersSent || response.destroyed) {
+    response.destroy();
   } else if (err instanceof BodyTooLarge) {
-    response.once('finish', () => request.socket.destroy());
+    // What else it sends is not read: with the answer the connection ends.
     answer(response, 413, `At most ${bodyLimit} bytes.\n`, { connection: 'close' });
   } else if (err instanceof UcloudError && err.code === 'store_unavailable') {
     logger.warn({ err, bridge }, 'the store did not answer for a guest');
     answer(response, 503, 'Try again.\n', { 'retry-after': '1' });
   } else {
-    logger.error({ err, bridge, path: request.url }, 'a guest request failed');
+    logger.error({ err, bridge, path }, 'a guest request failed');
     answer(response, 500, 'Failed.\n');
   }
 }
@@ -130,7 +135,7 @@ export async function listen(options: ListenerOptions): Promise<Server> {
       answer(response, 429, 'Too many requests.\n', { 'retry-after': '1', connection: 'close' });
       return;
     }
-    handle(options, request, response).catch((err: unknown) => fail(options, err, request, response));
+    handle(options, request, response).catch((err: unknown) => fail(options, err, request.url ?? '', response));
   });
   limitConnections(server);
   await new Promise<void>((resolve, reject) => {

@@ -1,0 +1,47 @@
+/** Misuses an HTTP server on port 80 of the address given and prints, as JSON, what it got away with. */
+import { once } from 'node:events';
+import { get } from 'node:http';
+import { createConnection, type Socket } from 'node:net';
+
+const [host = ''] = process.argv.slice(2);
+
+const connect = (): Socket => createConnection({ host, port: 80 }).on('error', () => {});
+
+/** Status of the answer to these bytes. */
+async function status(...bytes: readonly string[]): Promise<number> {
+  const socket = connect().setEncoding('latin1');
+  let answer = '';
+  socket.on('data', (text) => {
+    answer += text;
+  });
+  for (const part of bytes) socket.write(part);
+  await once(socket, 'close');
+  return Number(answer.split(' ')[1]);
+}
+
+/** How many of many connections stay open while they say nothing. */
+async function openConnections(): Promise<number> {
+  const sockets = Array.from({ length: 50 }, connect);
+  await Promise.all(sockets.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
+  // The server has said no to some by now, or says it in the answer to the next request.
+  await status('GET / HTTP/1.0\r\n\r\n').catch(() => 0);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const open = sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open').length;
+  for (const socket of sockets) socket.destroy();
+  return open;
+}
+
+const request = (): Promise<number> =>
+  new Promise((resolve) => {
+    get({ host, path: '/', agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode ?? 0);
+    }).on('error', () => resolve(0));
+  });
+
+const connections = await openConnections();
+const garbage = await status('\x16\x03\x01\0\xff garbage\r\n\r\n');
+const headers = await status('GET / HTTP/1.1\r\nHost: x\r\n', `X: ${'y'.repeat(20_000)}\r\n\r\n`);
+let limited = 0;
+for (let i = 0; i < 200; i++) if ((await request()) === 429) limited++;
+console.log(JSON.stringify({ connections, garbage, headers, limited }));
