@@ -1,0 +1,270 @@
+/**
+ * A cloud in one process for tests of scheduler and hosts: a store, a mirror to look into, and the part of the API
+ * that they depend on: declarations come in, and the records of deleted VMs go when nothing is placed any more.
+ */
+import type { Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import { newId } from '../../backend/model/ids.ts';
+import {
+  alive,
+  type EventRecord,
+  events,
+  guests,
+  type HostPolicyRecord,
+  type HostRecord,
+  hostPolicies,
+  hosts,
+  imageReports,
+  images,
+  leaders,
+  networks,
+  type OperationRecord,
+  operations,
+  placements,
+  reports,
+  schedules,
+  type VmRecord,
+  vms,
+} from '../../backend/model/records.ts';
+import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
+import type { EmbeddedStore } from '../../backend/store/embedded.ts';
+import { type Mirror, openMirror } from '../../backend/store/mirror.ts';
+import { silentLogger } from './silent-logger.ts';
+import { withStore } from './stores.ts';
+
+export const MiB = 2 ** 20;
+export const GiB = 2 ** 30;
+
+const project = newId('project');
+const now = () => new Date().toISOString();
+const declaredNow = () => ({ created_at: now(), updated_at: now() });
+
+export class Cluster {
+  readonly store: EmbeddedStore;
+  readonly mirror: Mirror;
+  readonly image = newId('image');
+  readonly network = newId('network');
+  #macs = 0;
+
+  constructor(store: EmbeddedStore, mirror: Mirror) {
+    this.store = store;
+    this.mirror = mirror;
+  }
+
+  async prepare(): Promise<void> {
+    const common = { project, labels: {}, ...declaredNow() };
+    const { image, network } = this;
+    await this.write(
+      put(images, image, {
+        ...common,
+        id: image,
+        name: 'demo',
+        description: '',
+        source: 'file:demo.qcow2',
+        architecture: 'x86_64',
+        visibility: 'project',
+        delete_protection: false,
+      }),
+      put(imageReports, image, { phase: 'available', size: 64 * MiB, at: now() }),
+      put(networks, network, {
+        ...common,
+        id: network,
+        name: 'net',
+        prefix: newId('prefix'),
+        cidr: '2001:db8::/64',
+        mtu: 1450,
+        dns_servers: [],
+        vni: 4711,
+      }),
+    );
+  }
+
+  async write(...write: ReturnType<typeof put>[]): Promise<void> {
+    await this.store.commit({ write });
+  }
+
+  newVm(change: Partial<VmRecord> = {}): VmRecord {
+    const id = newId('vm');
+    const mac = `02:00:00:00:${(this.#macs >> 8).toString(16).padStart(2, '0')}:${(this.#macs++ & 255).toString(16).padStart(2, '0')}`;
+    return {
+      id,
+      project,
+      name: id,
+      labels: {},
+      description: '',
+      image: this.image,
+      interfaces: [{ network: this.network, mac, address: '2001:db8::1' }],
+      cpus: 1,
+      memory: GiB,
+      disk_size: GiB,
+      ssh_keys: [],
+      power_state: 'running',
+      delete_protection: false,
+      generation: 1,
+      ...declaredNow(),
+      ...change,
+    };
+  }
+
+  async createVm(change: Partial<VmRecord> = {}): Promise<Id<'vm'>> {
+    const vm = this.newVm(change);
+    await this.write(put(vms, vm.id, vm));
+    return vm.id;
+  }
+
+  /** As the API changes a declaration: only if nobody else has meanwhile. */
+  async updateVm(id: Id<'vm'>, change: Partial<VmRecord>): Promise<void> {
+    await retryOnConflict(async () => {
+      const before = await read(this.store, vms, id);
+      if (before === undefined) throw new Error(`${id} is gone`);
+      const value = { ...before.value, ...change, generation: before.value.generation + 1, updated_at: now() };
+      const result = await this.store.commit({ require: [unchanged(before)], write: [put(vms, id, value)] });
+      return result.ok || conflict;
+    });
+  }
+
+  deleteVm(id: Id<'vm'>): Promise<void> {
+    return this.updateVm(id, { deleted_at: now() });
+  }
+
+  async rebootVm(id: Id<'vm'>, force = false): Promise<Id<'operation'>> {
+    const operation = newId('operation');
+    const record: OperationRecord = {
+      id: operation,
+      project,
+      kind: 'vm_reboot',
+      target: id,
+      options: { force },
+      state: 'pending',
+      progress: 0,
+      ...declaredNow(),
+    };
+    await this.write(put(operations, operation, record));
+    return operation;
+  }
+
+  /** What the API's collector does: removes deleted VMs that nothing is placed of. Returns how to stop it. */
+  collect(): () => void {
+    const look = async (id: string) => {
+      const vm = this.mirror.get(vms, id);
+      if (!vm?.value.deleted_at || this.mirror.get(schedules, id)) return;
+      await this.store.commit({ require: [unchanged(vm), absent(schedules, id)], write: [remove(vms, id)] });
+    };
+    for (const { id } of this.mirror.list(vms)) void look(id);
+    return this.mirror.subscribe(({ changes }) => {
+      for (const { kind, id } of changes) if (kind === vms || kind === schedules) void look(id);
+    });
+  }
+
+  /** A host that exists only as records. `lease`: what its sign of life hangs on. */
+  async addHost(change: Partial<HostRecord> & { policy?: Partial<HostPolicyRecord> } = {}): Promise<Id<'host'>> {
+    const { policy, ...fields } = change;
+    const id = fields.id ?? newId('host');
+    await this.write(
+      put(hosts, id, {
+        id,
+        name: id,
+        hypervisor: 'simulated',
+        accelerator: 'none',
+        architecture: 'x86_64',
+        version: '0',
+        capacity: { cpus: 4, memory: 16 * GiB, disk: 100 * GiB },
+        created_at: now(),
+        ...fields,
+      }),
+      put(alive, id, { at: now() }),
+    );
+    await this.setPolicy(id, policy);
+    return id;
+  }
+
+  setPolicy(host: Id<'host'>, policy: Partial<HostPolicyRecord> = {}): Promise<void> {
+    const record = {
+      labels: {},
+      draining: false,
+      cpu_overcommit: 1,
+      memory_overcommit: 1,
+      updated_at: now(),
+      ...policy,
+    };
+    return this.write(put(hostPolicies, host, record));
+  }
+
+  phase(id: Id<'vm'>): string | undefined {
+    return this.mirror.get(reports, id)?.value.phase;
+  }
+  report(id: Id<'vm'>) {
+    return this.mirror.get(reports, id)?.value;
+  }
+  schedule(id: Id<'vm'>) {
+    return this.mirror.get(schedules, id)?.value;
+  }
+  vm(id: Id<'vm'>) {
+    return this.mirror.get(vms, id)?.value;
+  }
+  operation(id: Id<'operation'>) {
+    return this.mirror.get(operations, id)?.value;
+  }
+  ready(id: Id<'vm'>): boolean {
+    const [said, started] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
+    return said !== undefined && started !== undefined && said >= started;
+  }
+  eventsOf(target: string): readonly EventRecord[] {
+    return [...this.mirror.list(events)].map(({ value }) => value).filter((event) => event.target === target);
+  }
+  reasonsOf(target: string): string[] {
+    return this.eventsOf(target).map(({ reason }) => reason);
+  }
+
+  /** Waits until the check holds; looks again after every change of the database, and now and then for what is not in it. */
+  async until(what: string, check: () => boolean, timeoutMs = 20_000): Promise<void> {
+    if (check()) return;
+    await new Promise<void>((resolve, reject) => {
+      const look = () => {
+        if (!check()) return;
+        stop();
+        resolve();
+      };
+      const stop = () => {
+        unsubscribe();
+        clearInterval(poll);
+        clearTimeout(deadline);
+      };
+      const unsubscribe = this.mirror.subscribe(look);
+      const poll = setInterval(look, 20);
+      const deadline = setTimeout(() => {
+        stop();
+        reject(new Error(`not within ${timeoutMs} ms: ${what}`));
+      }, timeoutMs);
+    });
+  }
+}
+
+export async function withCluster(t: Test): Promise<Cluster> {
+  const store = await withStore(t);
+  const mirror = await openMirror(store, {
+    prefixes: [''],
+    kinds: [
+      vms,
+      images,
+      imageReports,
+      networks,
+      operations,
+      hosts,
+      hostPolicies,
+      alive,
+      schedules,
+      placements,
+      reports,
+      guests,
+      events,
+      leaders,
+    ],
+    logger: silentLogger,
+  });
+  t.teardown(() => mirror.close());
+  const cluster = new Cluster(store, mirror);
+  await cluster.prepare();
+  await mirror.waitFor((await store.list('leader/')).revision);
+  return cluster;
+}

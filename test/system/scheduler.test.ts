@@ -1,0 +1,207 @@
+import t, { type Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import type { Component } from '../../backend/model/component.ts';
+import { newId } from '../../backend/model/ids.ts';
+import { alive, hosts, leaders, placements, reports, schedules, vms } from '../../backend/model/records.ts';
+import { startScheduler } from '../../backend/scheduler/start.ts';
+import { put, remove } from '../../backend/store/collection.ts';
+import type { Commit, Store } from '../../backend/store/store.ts';
+import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+
+async function scheduler(t: Test, store: Store, id = 'one'): Promise<Component> {
+  const component = await startScheduler({ store, logger: silentLogger, id, leaseSeconds: 1 });
+  t.teardown(() => component.close());
+  return component;
+}
+
+const placedOn = (cluster: Cluster, id: Id<'vm'>) => cluster.schedule(id)?.host;
+
+function checkAccounts(t: Test, cluster: Cluster): void {
+  for (const { id, value } of cluster.mirror.list(hosts)) {
+    const given = [...cluster.mirror.list(placements, `${id}/`)].map((each) => each.value);
+    t.ok(given.reduce((sum, { memory }) => sum + memory, 0) <= value.capacity.memory, 'no host gives more than it has');
+  }
+}
+
+async function reportGone(cluster: Cluster, id: Id<'vm'>): Promise<void> {
+  const schedule = cluster.schedule(id);
+  if (schedule?.host === undefined) throw new Error(`${id} is not placed`);
+  const { host, fence } = schedule;
+  const at = new Date().toISOString();
+  await cluster.write(put(reports, id, { host, fence, phase: 'gone', restart_required: false, at }));
+}
+
+t.test('a VM without a host says why, and is placed as soon as one joins', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  const vm = await cluster.createVm({ memory: 4 * GiB });
+  await cluster.until('a reason', () => cluster.schedule(vm)?.message === 'there is no host');
+  const host = await cluster.addHost({ capacity: { cpus: 1, memory: 2 * GiB, disk: 100 * GiB } });
+  await cluster.until('another reason', () => /largest free host has 2 GiB/.test(cluster.schedule(vm)?.message ?? ''));
+  t.match(cluster.schedule(vm), { reason: 'no_host', refusals: [{ filter: 'capacity', hosts: 1 }], fence: 0 });
+  await cluster.setPolicy(host, { memory_overcommit: 2 });
+  await cluster.until('it is placed', () => placedOn(cluster, vm) === host);
+  t.match(cluster.mirror.get(placements, `${host}/${vm}`)?.value, { fence: 1, cpus: 1, memory: 4 * GiB });
+  t.strictSame(cluster.reasonsOf(vm), ['no_host', 'no_host', 'scheduled'], 'one event for each reason');
+  t.notOk(cluster.schedule(vm)?.reason, 'the reason is gone');
+});
+
+t.test('drained and dead hosts get nothing new and keep what they have', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  const [drained, dead, good] = [await cluster.addHost(), await cluster.addHost(), await cluster.addHost()];
+  const before = await Promise.all([1, 2, 3].map(() => cluster.createVm()));
+  await cluster.until('one on each', () => before.every((vm) => placedOn(cluster, vm)));
+  const places = before.map((vm) => placedOn(cluster, vm));
+  await cluster.setPolicy(drained, { draining: true });
+  await cluster.write(remove(alive, dead) as never);
+  const after = await Promise.all([1, 2, 3].map(() => cluster.createVm()));
+  await cluster.until('all on the one left', () => after.every((vm) => placedOn(cluster, vm) === good));
+  const last = await cluster.createVm();
+  await cluster.until('then none', () => cluster.schedule(last)?.reason === 'no_host');
+  t.match(
+    cluster.schedule(last)?.message,
+    /needs 1 cpu, largest free host has 0 cpus; 1 of 3 hosts is draining; 1 of 3 hosts is not alive/,
+  );
+  t.strictSame(
+    before.map((vm) => placedOn(cluster, vm)),
+    places,
+    'nothing has moved',
+  );
+});
+
+t.test('a deleted VM gives its room to who waits, but only when its host has torn it down', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  await cluster.addHost({ capacity: { cpus: 1, memory: 16 * GiB, disk: 100 * GiB } });
+  const first = await cluster.createVm({ power_state: 'stopped' });
+  await cluster.until('also a stopped VM is placed', () => placedOn(cluster, first) !== undefined);
+  const second = await cluster.createVm();
+  const third = await cluster.createVm();
+  await cluster.until('both wait', () => [second, third].every((vm) => cluster.schedule(vm)?.reason === 'no_host'));
+  await cluster.deleteVm(third);
+  await cluster.until('nothing to tear down', () => cluster.schedule(third) === undefined);
+  await cluster.deleteVm(first);
+  const { host = newId('host') } = cluster.schedule(first) ?? {};
+  const at = new Date().toISOString();
+  await cluster.write(put(reports, first, { host, fence: 0, phase: 'gone', restart_required: false, at }));
+  t.ok(cluster.schedule(first), 'a report with an old fence does not count');
+  await reportGone(cluster, first);
+  await cluster.until('the next has its place', () => placedOn(cluster, second) !== undefined);
+  t.notOk(cluster.schedule(first));
+  t.equal(cluster.mirror.size(placements), 1);
+});
+
+t.test('a host that the operator has removed does not keep a deleted VM from going', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  const host = await cluster.addHost();
+  const vm = await cluster.createVm();
+  await cluster.until('placed', () => placedOn(cluster, vm) === host);
+  await cluster.write(remove(alive, host) as never, remove(hosts, host) as never);
+  await cluster.deleteVm(vm);
+  await cluster.until('released', () => cluster.schedule(vm) === undefined);
+  t.equal(cluster.mirror.size(placements), 0);
+});
+
+t.test('more is granted to a VM if its host has it, and less is taken back once it runs with less', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  const host = await cluster.addHost();
+  const vm = await cluster.createVm({ memory: 4 * GiB });
+  const granted = () => cluster.mirror.get(placements, `${host}/${vm}`)?.value.memory;
+  await cluster.until('placed', () => granted() === 4 * GiB);
+  const resources = { cpus: 1, memory: 4 * GiB, disk: GiB };
+  const at = new Date().toISOString();
+  const running = { host, fence: 1, phase: 'running' as const, restart_required: false, at, resources };
+  await cluster.write(put(reports, vm, running));
+  await cluster.updateVm(vm, { memory: 32 * GiB });
+  await cluster.until('too much', () => cluster.schedule(vm)?.reason === 'resize_waits');
+  t.equal(granted(), 4 * GiB);
+  await cluster.setPolicy(host, { memory_overcommit: 2 });
+  await cluster.until('granted', () => granted() === 32 * GiB && cluster.schedule(vm)?.reason === undefined);
+  t.equal(cluster.schedule(vm)?.fence, 1, 'it is the same placement');
+  await cluster.updateVm(vm, { memory: GiB });
+  await cluster.until('back to what it still runs with', () => granted() === 4 * GiB);
+  await cluster.write(put(reports, vm, { ...running, resources: { ...resources, memory: GiB } }));
+  await cluster.until('and after its restart, all of it', () => granted() === GiB);
+});
+
+t.test('of two schedulers one leads, and the other takes over', async (t) => {
+  const cluster = await withCluster(t);
+  const leader = () => cluster.mirror.get(leaders, 'scheduler')?.value.id;
+  const [hostA, hostB] = [await cluster.addHost(), await cluster.addHost()];
+  const [one, two] = [cluster.store.session(), cluster.store.session()];
+  await scheduler(t, one, 'one');
+  await cluster.until('one leads', () => leader() === 'one');
+  const second = await scheduler(t, two, 'two');
+  const before = await cluster.createVm();
+  await cluster.until('placed', () => placedOn(cluster, before) !== undefined);
+  t.equal(leader(), 'one');
+  // The first dies: its lease is renewed no more.
+  await one.close();
+  await cluster.until('two leads', () => leader() === 'two');
+  const vms = await Promise.all(Array.from({ length: 7 }, () => cluster.createVm()));
+  await cluster.until('all placed', () => vms.every((vm) => placedOn(cluster, vm)));
+  t.equal(cluster.mirror.size(placements, `${hostA}/`), 4);
+  t.equal(cluster.mirror.size(placements, `${hostB}/`), 4, 'the new leader knows what the old one has given away');
+  await second.close();
+  await cluster.until('it steps down at once when stopped', () => leader() === undefined);
+});
+
+t.test('a deposed leader cannot write, even if it does not know yet', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await cluster.addHost({ capacity: { cpus: 1, memory: 16 * GiB, disk: 100 * GiB } });
+  // The first leader's commits are held up on their way, as by a network that stalls.
+  const held: (() => void)[] = [];
+  const results: boolean[] = [];
+  let hold = false;
+  const slow: Store = {
+    ...bound(cluster.store.session()),
+    commit: async (commit: Commit) => {
+      if (!hold) return cluster.store.commit(commit);
+      await new Promise<void>((resolve) => held.push(resolve));
+      const result = await cluster.store.commit(commit);
+      results.push(result.ok);
+      return result;
+    },
+  };
+  await scheduler(t, slow, 'slow');
+  await cluster.until('it leads', () => cluster.mirror.get(leaders, 'scheduler')?.value.id === 'slow');
+  hold = true;
+  const vm = await cluster.createVm();
+  await cluster.until('its decision is under way', () => held.length > 0);
+  await cluster.write(remove(leaders, 'scheduler') as never);
+  await scheduler(t, cluster.store.session(), 'fast');
+  await cluster.until('another has placed it', () => placedOn(cluster, vm) === host);
+  const seen = cluster.mirror.get(schedules, vm)?.revision;
+  hold = false;
+  for (const release of held) release();
+  await cluster.until('the late commit has come', () => results.length > 0);
+  t.strictSame(results, [false], 'and was refused');
+  t.equal(cluster.mirror.get(schedules, vm)?.revision, seen);
+  checkAccounts(t, cluster);
+});
+
+/** The methods of an object as functions, so that some can be replaced. */
+const bound = (store: Store): Store => ({
+  get: store.get.bind(store),
+  list: store.list.bind(store),
+  commit: store.commit.bind(store),
+  watch: store.watch.bind(store),
+  lease: store.lease.bind(store),
+  compact: store.compact.bind(store),
+  close: store.close.bind(store),
+});
+
+t.test('two hundred VMs at once fill the hosts evenly and never beyond what they have', async (t) => {
+  const cluster = await withCluster(t);
+  for (let n = 0; n < 10; n++) await cluster.addHost({ capacity: { cpus: 100, memory: 16 * GiB, disk: 100 * GiB } });
+  await scheduler(t, cluster.store);
+  const ids = await Promise.all(Array.from({ length: 200 }, () => cluster.createVm()));
+  const waiting = () => ids.filter((vm) => cluster.schedule(vm)?.reason === 'no_host');
+  await cluster.until('160 fit', () => cluster.mirror.size(placements) === 160 && waiting().length === 40);
+  checkAccounts(t, cluster);
+  t.equal(cluster.mirror.size(vms), 200);
+});
