@@ -47,6 +47,13 @@ export function attributePath(pointer: string): AttributePath | undefined {
     .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
 }
 
+/** As Terraform writes it: `interfaces[0].network`. */
+const nameOf = (path: AttributePath): string =>
+  path.reduce<string>(
+    (text, part) => (typeof part === 'number' ? `${text}[${part}]` : text ? `${text}.${part}` : part),
+    '',
+  );
+
 const sentence = (text: string): string => {
   const start = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(start) ? start : `${start}.`;
@@ -62,13 +69,14 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
   const request = error.status >= 500 && problem.request_id ? `Request id: ${problem.request_id}.` : '';
   const summary = `${what}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
   const generic = problem.errors && problem.errors.length > 0 ? '' : action;
+  // A field's detail is a clause that follows its name: "must be …", "is required".
   const fields = (problem.errors ?? []).map(({ pointer, detail }): Diagnostic => {
     const path = attributePath(pointer);
     const known = path !== undefined && attributes.has(String(path[0]));
     return {
       severity: 'error',
       summary,
-      detail: known ? sentence(detail) : `${pointer}: ${sentence(detail)}`,
+      detail: `${known ? `\`${nameOf(path)}\`` : pointer} ${/[.!?]$/.test(detail) ? detail : `${detail}.`}`,
       ...(known && { path }),
     };
   });

@@ -1,0 +1,3 @@
+data "ucloud_network" "this" {
+  name = "example"
+}

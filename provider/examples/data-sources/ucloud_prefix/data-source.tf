@@ -1,0 +1,3 @@
+data "ucloud_prefix" "this" {
+  name = "example"
+}

@@ -1,0 +1,3 @@
+data "ucloud_project" "this" {
+  name = "example"
+}

@@ -1,0 +1,3 @@
+data "ucloud_ssh_key" "this" {
+  name = "example"
+}

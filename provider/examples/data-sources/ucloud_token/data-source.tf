@@ -1,0 +1,3 @@
+data "ucloud_token" "this" {
+  name = "example"
+}

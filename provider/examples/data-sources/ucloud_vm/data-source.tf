@@ -1,0 +1,3 @@
+data "ucloud_vm" "this" {
+  name = "example"
+}

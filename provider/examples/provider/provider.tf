@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.11"
+  required_providers {
+    ucloud = {
+      # The host name of your cloud; `ucloud.localhost` stands for a provider that was built here.
+      source = "ucloud.localhost/ucloud/ucloud"
+    }
+  }
+}
+
+# Endpoint and token come from the environment (UCLOUD_ENDPOINT, UCLOUD_TOKEN) or from the credentials file that
+# `ucloud up` writes, so that neither needs to be here.
+provider "ucloud" {}

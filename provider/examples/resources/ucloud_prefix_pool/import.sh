@@ -1,0 +1,2 @@
+# By id, or by name:
+terraform import ucloud_prefix_pool.main main-2

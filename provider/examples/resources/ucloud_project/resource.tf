@@ -1,0 +1,6 @@
+# Needs a token of an operator.
+resource "ucloud_project" "acme" {
+  name              = "acme"
+  description       = "ACME Ltd."
+  delete_protection = false
+}

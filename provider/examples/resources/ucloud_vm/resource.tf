@@ -1,0 +1,44 @@
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+
+resource "ucloud_ssh_key" "alice" {
+  name       = "alice"
+  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T alice@example"
+}
+
+resource "ucloud_prefix" "site" {
+  name   = "site-a"
+  length = 60
+}
+
+resource "ucloud_network" "web" {
+  name   = "web"
+  prefix = ucloud_prefix.site.id
+}
+
+resource "ucloud_vm" "web" {
+  name       = "web-1"
+  image      = data.ucloud_image.demo.id
+  cpus       = 2
+  memory     = "2GiB"
+  disk_size  = "20GiB"
+  interfaces = [{ network = ucloud_network.web.id }]
+  ssh_keys   = [ucloud_ssh_key.alice.id]
+  labels     = { tier = "web" }
+  wait_for   = "ready"
+
+  user_data = <<-EOT
+    #!/bin/sh
+    echo "welcome to $(hostname)" > /etc/motd
+  EOT
+
+  timeouts = {
+    create = "5m"
+  }
+}
+
+# Known before the VM exists, so DNS can be declared with it.
+output "reverse_name" {
+  value = provider::ucloud::reverse_name(ucloud_vm.web.address)
+}
