@@ -38,7 +38,10 @@ export interface SentResponse {
 export interface AppOptions {
   readonly endpoints: readonly Endpoint[];
   readonly handlers: Handlers;
+  /** Of one token. */
   readonly requestsPerMinute: number;
+  /** Without a valid token, from one network address. */
+  readonly failuresPerMinute: number;
   readonly tls?: { readonly cert: string; readonly key: string };
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -192,7 +195,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   if (onResponse) observe(app, onResponse);
   handleErrors(app, endpoints, api.logger);
   await limitRates(app, options.requestsPerMinute);
-  authenticate(app, api);
+  authenticate(app, api, options.failuresPerMinute);
   for (const [endpoint, handler] of pairs) addRoute(app, api, endpoint, handler);
   serveDocuments(app, api, endpoints);
   return app;

@@ -9,6 +9,7 @@ import { startCollector } from './collector.ts';
 import type { ApiContext } from './context.ts';
 import { Locks } from './locks.ts';
 import { openApiMirror } from './mirror.ts';
+import { defaultFailuresPerMinute } from './plugins/auth.ts';
 import { defaultRequestsPerMinute } from './plugins/limits.ts';
 import { handlers } from './routes/index.ts';
 
@@ -19,7 +20,12 @@ export interface ApiOptions {
   readonly logger: Logger;
   /** PEM. Without it the API speaks plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  readonly rateLimit?: { readonly requestsPerMinute: number };
+  readonly rateLimit?: {
+    /** Of one token. Default: 6000. */
+    readonly requestsPerMinute?: number;
+    /** Without a valid token, from one network address. Default: 120. */
+    readonly failuresPerMinute?: number;
+  };
   /** Sees every response as it leaves; for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -46,6 +52,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       endpoints,
       handlers,
       requestsPerMinute: rateLimit?.requestsPerMinute ?? defaultRequestsPerMinute,
+      failuresPerMinute: rateLimit?.failuresPerMinute ?? defaultFailuresPerMinute,
       ...(tls ? { tls } : {}),
       ...(onResponse ? { onResponse } : {}),
     });

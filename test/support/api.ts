@@ -176,7 +176,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
   const project = await ensureProject(store, 'default');
   const api = await startApi({
     listen: { host: '::1', port: 0 },
-    rateLimit: { requestsPerMinute: 1_000_000 },
+    rateLimit: { requestsPerMinute: 1_000_000, failuresPerMinute: 1_000_000 },
     logger: loggerFor(faults),
     ...options,
     store,

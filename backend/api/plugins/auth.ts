@@ -8,7 +8,7 @@ import type { ApiContext, Caller } from '../context.ts';
 import { isSecret, parseSecret } from '../token-secret.ts';
 
 /** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
-const failuresPerMinute = 120;
+export const defaultFailuresPerMinute = 120;
 
 async function identify(api: ApiContext, request: FastifyRequest): Promise<Caller | undefined> {
   const header = request.headers.authorization ?? '';
@@ -24,7 +24,7 @@ async function identify(api: ApiContext, request: FastifyRequest): Promise<Calle
 }
 
 /** Before the body is read: refuses who has no valid token (401, or 429 if too often), or too low a role (403). */
-export function authenticate(app: FastifyInstance, api: ApiContext): void {
+export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerMinute: number): void {
   const countFailure = app.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
 
   app.decorateRequest('caller', null);

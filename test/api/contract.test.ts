@@ -1,0 +1,263 @@
+/** The document, the server and the tables say the same. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { createClient } from '@hey-api/openapi-ts';
+import { build } from 'esbuild';
+import t from 'tap';
+import { buildApp } from '../../backend/api/app.ts';
+import type { ApiContext } from '../../backend/api/context.ts';
+import { handlers } from '../../backend/api/routes/index.ts';
+import { errorCodes, errorTable } from '../../backend/contract/errors.ts';
+import { endpoints } from '../../backend/contract/index.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records.ts';
+import { put } from '../../backend/store/collection.ts';
+import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { openApiDocument, openApiPath, operations, violation } from '../support/openapi.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+t.test('every operation of the document is one of the contract, and the reverse', async (t) => {
+  t.same([...operations.keys()].sort(), endpoints.map(({ id }) => id).sort());
+});
+
+t.test('an operation without a handler, or the reverse, stops the server from starting', async (t) => {
+  const nothing = {} as ApiContext;
+  const { vm_get, ...others } = handlers;
+  if (!vm_get) throw new Error('there is a handler for vm_get');
+  const start = (given: typeof handlers) =>
+    buildApp(nothing, { endpoints, handlers: given, requestsPerMinute: 1, failuresPerMinute: 1 });
+  await t.rejects(start(others), /operation vm_get has no handler/);
+  await t.rejects(start({ ...handlers, vm_dance: vm_get }), /handler vm_dance has no operation/);
+});
+
+t.test('the check of responses finds what is wrong', async (t) => {
+  const answer = {
+    method: 'GET',
+    url: '/v1/ssh-keys',
+    operation: 'ssh_key_list',
+    status: 200,
+    headers: { 'content-type': 'application/json', 'request-id': 'req-1' },
+    body: '{"items":[],"revision":1}',
+  };
+  const headers = { ...answer.headers, 'content-type': 'application/problem+json' };
+  t.equal(violation(answer), undefined);
+  t.match(violation({ ...answer, body: '{"items":[{}],"revision":1}' }), /must have required property/);
+  t.match(violation({ ...answer, body: '{"items":[],"revision":1,"x":1}' }), /additional properties/);
+  t.match(violation({ ...answer, status: 202 }), /does not document 202/);
+  t.match(violation({ ...answer, headers }), /content type/);
+  t.match(violation({ ...answer, headers: {} }), /no Request-Id/);
+  const problem = { type: 'urn:x', title: 'x', status: 401, detail: 'x', code: 'in_use', request_id: 'x' };
+  t.match(violation({ ...answer, headers, status: 401, body: JSON.stringify(problem) }), /the code in_use/);
+});
+
+t.test('the error table, the document and the reference have the same codes', async (t) => {
+  const schemas = (
+    openApiDocument.components as { schemas: Record<string, { properties: Record<string, { enum: string[] }> }> }
+  ).schemas;
+  t.same([...(schemas.Problem?.properties.code?.enum ?? [])].sort(), [...errorCodes].sort());
+  const reference = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'reference', 'errors.md'), 'utf8');
+  const sections = [...reference.matchAll(/^## (\w+)\n\n\*\*(\d+)\*\*/gm)].map(([, code, status]) => [
+    code,
+    Number(status),
+  ]);
+  t.same(
+    sections,
+    errorCodes.map((code) => [code, errorTable[code].status]),
+  );
+});
+
+t.test('each operation refuses who may not', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, store } = test;
+  const mine = await operator.create('projects', { name: 'mine' });
+  const other = await operator.create('projects', { name: 'other' });
+  const ground = await prepareGround(test, mine.id);
+  const vm = await operator.create('vms', {
+    name: 'vm',
+    project: mine.id,
+    image: ground.image.id,
+    disk_size: '1GiB',
+    interfaces: [{ network: ground.network.id }],
+  });
+  const token = await operator.create('tokens', { name: 'mine', project: mine.id });
+  const host = newId('host');
+  const capacity = { cpus: 1, memory: 1, disk: 1 };
+  await store.commit({
+    write: [
+      put(records.hosts, host, {
+        id: host,
+        name: 'node1',
+        hypervisor: 'simulated',
+        accelerator: 'none',
+        architecture: 'x86_64',
+        version: '1',
+        capacity,
+        created_at: '2026-01-01T00:00:00Z',
+      }),
+      put(records.schedules, vm.id, { host, fence: 1, at: '2026-01-01T00:00:00Z' }),
+    ],
+  });
+  await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
+  const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
+
+  /** The object of project `mine` that each path is tried with. */
+  const ids: Record<string, string> = {
+    projects: mine.id,
+    tokens: token.id,
+    'ssh-keys': ground.sshKey.id,
+    images: ground.image.id,
+    'prefix-pools': ground.pool.id,
+    prefixes: ground.prefix.id,
+    networks: ground.network.id,
+    vms: vm.id,
+    hosts: host,
+    operations: operation.id,
+  };
+  /**
+   * What a member of another project is told.
+   * hidden: 404, as if it were not there. empty: a list without it. foreign: it may not name that project in a
+   * creation. shared: everybody may see it. own: speaks of the caller only. operator: nobody but operators.
+   */
+  const expected: Record<string, 'hidden' | 'empty' | 'foreign' | 'shared' | 'own' | 'operator'> = {
+    project_list: 'empty',
+    project_get: 'hidden',
+    project_create: 'operator',
+    project_update: 'operator',
+    project_delete: 'operator',
+    token_self: 'own',
+    prefix_pool_list: 'shared',
+    prefix_pool_get: 'shared',
+    prefix_pool_create: 'operator',
+    prefix_pool_update: 'operator',
+    prefix_pool_delete: 'operator',
+    host_list: 'operator',
+    host_get: 'operator',
+    host_update: 'operator',
+    host_delete: 'operator',
+    operation_list: 'empty',
+    operation_get: 'hidden',
+    event_list: 'empty',
+    audit_record_list: 'operator',
+    vm_reboot: 'hidden',
+    ...Object.fromEntries(
+      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm'].flatMap((noun) => [
+        [`${noun}_list`, 'empty'],
+        [`${noun}_get`, 'hidden'],
+        [`${noun}_create`, 'foreign'],
+        [`${noun}_update`, 'hidden'],
+        [`${noun}_delete`, 'hidden'],
+      ]),
+    ),
+  };
+
+  const nobody = test.client(undefined);
+  const wrong = [
+    test.client(`ucloud_${'0'.repeat(16)}_${'0'.repeat(64)}`),
+    test.client(token.secret.slice(0, -1) + (token.secret.endsWith('0') ? '1' : '0')),
+    test.client('nonsense'),
+    test.client(`${token.secret}'--`),
+  ];
+  const viewer = await test.member(mine.id, 'viewer');
+  const member = await test.member(mine.id);
+  const stranger = await test.member(other.id);
+  const own = (await stranger.expect(200, 'GET', '/v1/token')).body;
+
+  for (const { operationId, method, path, access, body } of operations.values()) {
+    await t.test(operationId, async (t) => {
+      const what = expected[operationId];
+      if (what === undefined) throw new Error('this operation has no case in this test');
+      const plural = path.split('/')[2] ?? '';
+      const url = path.replace('{id}', ids[plural] ?? 'none');
+      const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, project: mine.id } : body;
+
+      for (const client of [nobody, ...wrong]) {
+        const answer = await client.request(method, url, forged);
+        t.match(answer, { status: 401, body: { code: 'unauthenticated' } });
+        t.equal(answer.headers.get('www-authenticate'), 'Bearer');
+      }
+      if (access !== 'viewer')
+        t.match(await viewer.request(method, url, forged), { status: 403, body: { code: 'forbidden' } });
+      if (access === 'operator')
+        t.match(await member.request(method, url, forged), { status: 403, body: { code: 'forbidden' } });
+
+      const answer = await stranger.request(method, url, forged);
+      switch (what) {
+        case 'hidden':
+          t.match(answer, { status: 404, body: { code: 'not_found' } });
+          break;
+        case 'operator':
+          t.match(answer, { status: 403, body: { code: 'forbidden' } });
+          break;
+        case 'foreign':
+          t.match(answer, { status: 422, body: { code: 'invalid_reference', errors: [{ pointer: '/project' }] } });
+          break;
+        case 'empty': {
+          t.equal(answer.status, 200);
+          const text = JSON.stringify(answer.body);
+          for (const id of Object.values(ids).filter((id) => id !== ground.pool.id)) t.notOk(text.includes(id), id);
+          const named = await stranger.request(method, `${url}?project=${mine.id}`);
+          t.equal(named.status, path === '/v1/projects' ? 400 : 404, 'nor does it learn that the project exists');
+          break;
+        }
+        case 'shared':
+          t.equal(answer.status, 200);
+          break;
+        case 'own':
+          t.match(answer, { status: 200, body: { id: own.id } });
+          break;
+      }
+    });
+  }
+});
+
+interface GeneratedResult {
+  readonly data?: Record<string, unknown>;
+  readonly error?: Record<string, unknown>;
+  readonly response: Response;
+}
+type GeneratedOperation = (options: object) => Promise<GeneratedResult>;
+
+t.test('a client made by a generator that is not ours', async (t) => {
+  const test = await startTestApi(t);
+  const ground = await prepareGround(test, test.project);
+  const directory = temporaryDirectory(t);
+  await createClient({
+    input: openApiPath,
+    output: { path: join(directory, 'client') },
+    plugins: ['@hey-api/typescript', '@hey-api/sdk', '@hey-api/client-fetch'],
+    logs: { level: 'silent', file: false },
+  });
+  const bundle = join(directory, 'client.mjs');
+  await build({ entryPoints: [join(directory, 'client', 'sdk.gen.ts')], bundle: true, format: 'esm', outfile: bundle });
+  const sdk: Record<string, GeneratedOperation> = await import(pathToFileURL(bundle).href);
+  const call = async (name: string, options: object): Promise<GeneratedResult> => {
+    const operation = sdk[name];
+    if (!operation) throw new Error(`the generated client has no ${name}: ${Object.keys(sdk).join(', ')}`);
+    return operation({ baseUrl: test.url, auth: () => test.operatorToken, ...options });
+  };
+
+  const created = await call('vmCreate', {
+    headers: { 'Idempotency-Key': 'generated-1' },
+    body: {
+      name: 'generated',
+      project: test.project,
+      image: ground.image.id,
+      disk_size: '1GiB',
+      interfaces: [{ network: ground.network.id }],
+      labels: { made: 'by-generator' },
+    },
+  });
+  t.equal(created.response.status, 201, JSON.stringify(created.error));
+  const id = String(created.data?.id);
+  const listed = await call('vmList', { query: { selector: 'made=by-generator', limit: 10 } });
+  t.match(listed.data, { items: [{ id }] });
+  t.match((await call('vmUpdate', { path: { id }, body: { cpus: 2 } })).data, { cpus: 2 });
+  t.match((await call('vmGet', { path: { id } })).data, { cpus: 2, labels: { made: 'by-generator' } });
+  const failed = await call('vmCreate', { body: { name: 'generated' } });
+  t.match(failed.error, { code: 'invalid_input', errors: [{ pointer: '/image' }, { pointer: '/interfaces' }] });
+  t.equal((await call('vmDelete', { path: { id } })).response.status, 202);
+  await test.operator.gone('vms', id, 0);
+  const keys = await call('sshKeyCreate', { body: { name: 'k', project: test.project, public_key: testPublicKey } });
+  t.equal((await call('sshKeyDelete', { path: { id: String(keys.data?.id) } })).response.status, 204);
+});
