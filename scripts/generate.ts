@@ -36,6 +36,7 @@ const generators: readonly Generator[] = [
     outputs: ['provider/constructs/bindings/index.ts'],
     sources: ['provider', 'provider/derive', 'provider/resources', 'provider/framework'],
   },
+  { load: async () => (await import('./generate/provider-docs.ts')).providerDocs, outputs: [] },
 ];
 
 const root = join(import.meta.dirname, '..');

@@ -1,2 +1,2 @@
-# By id, or by name:
+# By name, or by id:
 terraform import ucloud_network.web web

@@ -1,2 +1,2 @@
-# By id, or by name:
+# By name, or by id:
 terraform import ucloud_prefix_pool.main main-2
