@@ -1,4 +1,4 @@
-/** Fresh stores for tests. */
+/** Fresh stores for tests. See both-stores.ts for tests that run on either driver. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
