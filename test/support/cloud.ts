@@ -1,0 +1,135 @@
+/**
+ * A whole cloud in this process, on simulated hosts, with the provider beside it: Terraform is the only other process.
+ * Every request that the provider makes can be looked at.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
+import { startHost } from '../../backend/host/start.ts';
+import { startImageScanner } from '../../backend/scanner/images.ts';
+import { startScheduler } from '../../backend/scheduler/start.ts';
+import { reattach } from '../../provider/framework/index.ts';
+import { provider } from '../../provider/provider.ts';
+import { type ApiClient, startTestApi, type TestApi, type TestApiOptions } from './api.ts';
+import { rawDisk } from './disk-images.ts';
+import { silentLogger as logger } from './silent-logger.ts';
+import { temporaryDirectory, withStore } from './stores.ts';
+import { TerraformDirectory } from './terraform.ts';
+
+export const GiB = 2 ** 30;
+
+export interface TestCloud {
+  readonly api: TestApi;
+  /** Acts for the project that the provider works in. */
+  readonly member: ApiClient;
+  readonly project: string;
+  /** Puts a file where `file:<name>` of a project finds it. Without content: a small disk. */
+  file(project: string, name: string, content?: Uint8Array): void;
+  /** `TF_REATTACH_PROVIDERS` of the provider in this process. */
+  readonly reattach: string;
+  /** A directory with these files and the provider block; removed with the test. */
+  terraform(t: Test, files: Readonly<Record<string, string>>): TerraformDirectory;
+  /** The same with `main.tf` alone. */
+  configuration(t: Test, main: string): TerraformDirectory;
+}
+
+export interface TestCloudOptions extends TestApiOptions {
+  /** What the one host has. */
+  readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
+  readonly readyMs?: number;
+}
+
+export const providerBlock = readFileSync('provider/examples/provider/provider.tf', 'utf8');
+
+export async function startTestCloud(t: Test, options: TestCloudOptions = {}): Promise<TestCloud> {
+  const { capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB }, readyMs, ...apiOptions } = options;
+  const store = apiOptions.store ?? (await withStore(t));
+  const data = temporaryDirectory(t);
+  const scheduler = await startScheduler({ store, logger });
+  t.teardown(() => scheduler.close());
+  const scanner = await startImageScanner({
+    store,
+    logger,
+    filesDir: join(data, 'files'),
+    imageStore: join(data, 'images'),
+    mode: 'simulated',
+  });
+  t.teardown(() => scanner.close());
+  const hypervisor = createSimulatedHypervisor({
+    dataDir: join(data, 'host'),
+    capacity,
+    ...(readyMs !== undefined && { readyMs }),
+  });
+  const host = await startHost({
+    store,
+    logger,
+    hypervisor,
+    dataDir: join(data, 'host'),
+    name: 'rack1-node1',
+    version: '0.0.0',
+  });
+  t.teardown(async () => {
+    await host.close();
+    await hypervisor.close();
+  });
+  const api = await startTestApi(t, { ...apiOptions, store });
+
+  const { operator } = api;
+  await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });
+  const file = (owner: string, name: string, content: Uint8Array = rawDisk()) => {
+    mkdirSync(join(data, 'files', owner), { recursive: true });
+    writeFileSync(join(data, 'files', owner, name), content);
+  };
+  file(api.project, 'demo.qcow2');
+  let image = await operator.create('images', {
+    name: 'demo',
+    project: api.project,
+    source: 'file:demo.qcow2',
+    visibility: 'public',
+  });
+  while (image.status.phase !== 'available') {
+    image = await operator.get('images', image.id, `?after=${image.revision}`);
+  }
+  const project = (await operator.create('projects', { name: 'acme' })).id;
+  const member = await api.member(project);
+  asked(t, {
+    UCLOUD_ENDPOINT: api.url,
+    UCLOUD_TOKEN: member.token,
+    UCLOUD_CREDENTIALS: '/dev/null',
+    UCLOUD_PROJECT: undefined,
+  });
+  const reattached = await reattach(provider, process.env.UCLOUD_TEST_LOG ? console.error : undefined);
+  t.teardown(() => reattached.close());
+
+  const terraform = (test: Test, files: Readonly<Record<string, string>>) => {
+    const directory = new TerraformDirectory(
+      { 'provider.tf': providerBlock, ...files },
+      { reattach: reattached.environmentValue },
+    );
+    test.teardown(() => directory.remove());
+    return directory;
+  };
+  return {
+    api,
+    member,
+    project,
+    file,
+    reattach: reattached.environmentValue,
+    terraform,
+    configuration: (test, main) => terraform(test, { 'main.tf': main }),
+  };
+}
+
+/** Sets variables of this process, in which the provider runs, for as long as the test does. */
+export function asked(t: Test, variables: Readonly<Record<string, string | undefined>>): void {
+  const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
+  const set = (name: string, value: string | undefined) => {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  };
+  for (const [name, value] of Object.entries(variables)) set(name, value);
+  t.teardown(() => {
+    for (const [name, value] of before) set(name, value);
+  });
+}
