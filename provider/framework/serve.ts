@@ -1,5 +1,12 @@
 /** Runs a provider: as Terraform's child, or waiting for Terraforms that are told where it is. */
-import { COOKIE_NAME, COOKIE_VALUE, PLUGIN_PROTOCOL, servePlugin, serveReattached } from '../protocol/plugin.ts';
+import {
+  COOKIE_NAME,
+  COOKIE_VALUE,
+  PLUGIN_PROTOCOL,
+  type PluginServer,
+  servePlugin,
+  serveReattached,
+} from '../protocol/plugin.ts';
 import { createLogger, wantedLevel } from './logger.ts';
 import { providerMethods } from './server/methods.ts';
 import { type AnyProvider, Registry } from './server/registry.ts';
@@ -50,7 +57,14 @@ export async function serve<Client, Config extends object>(
   }
   // Ctrl-C goes to the whole process group. Terraform tells the provider what to do by StopProvider.
   process.on('SIGINT', () => log.info('interrupt left to Terraform'));
-  const server = await servePlugin({ connect: methodsFor(provider, log), environment: env, onError });
+  let server: PluginServer;
+  try {
+    server = await servePlugin({ connect: methodsFor(provider, log), environment: env, onError });
+  } catch (error) {
+    // Until the handshake, Terraform shows its user nothing but a line on standard output that it does not understand.
+    process.stdout.write(`The provider ${provider.name} can not start: ${String(error)}\n`, () => process.exit(1));
+    return;
+  }
   process.on('SIGTERM', () => server.close());
   process.stdout.write(`${server.line}\n`);
   await server.closed;

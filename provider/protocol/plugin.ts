@@ -110,6 +110,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   const sessions = new Set<ServerHttp2Session>();
   const sockets = new Set<Socket>();
   const finished = Promise.withResolvers<void>();
+  let closing = false;
   let orphaned = setTimeout(() => close(), FIRST_CONNECTION_WITHIN);
 
   const server = tls.createServer(
@@ -135,7 +136,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
       sessions.add(session);
       session.on('close', () => {
         sessions.delete(session);
-        if (sessions.size > 0) return;
+        if (sessions.size > 0 || closing) return;
         clearTimeout(orphaned);
         orphaned = setTimeout(close, ORPHANED_AFTER);
       });
@@ -148,6 +149,8 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   });
 
   function close(): void {
+    if (closing) return;
+    closing = true;
     clearTimeout(orphaned);
     server.close(() => {
       rmSync(directory, { recursive: true, force: true });
