@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import { leaders } from '../model/records.ts';
 import { absent, put } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
-import type { Condition, Lease, Revision, Store } from '../store/store.ts';
+import type { CommitResult, Condition, Lease, Revision, Store } from '../store/store.ts';
 
 export const office = 'scheduler';
 
@@ -39,10 +39,17 @@ export async function campaign(
       continue;
     }
     const lease = await store.lease(leaseSeconds);
-    const result = await store.commit({
-      require: [absent(leaders, office)],
-      write: [put(leaders, office, { id }, lease.id)],
-    });
+    let result: CommitResult;
+    try {
+      result = await store.commit({
+        require: [absent(leaders, office)],
+        write: [put(leaders, office, { id }, lease.id)],
+      });
+    } catch (error) {
+      // It may have happened all the same: the lease must not be renewed for a leader that does not know it is one.
+      await lease.revoke().catch(() => undefined);
+      throw error;
+    }
     if (result.ok) return { lease, revision: result.revision, holds: { key, revision: result.revision } };
     await lease.revoke();
     if (!(await mirror.waitForChange({ after, of: [{ kind: leaders, id: office }], signal }))) return undefined;
