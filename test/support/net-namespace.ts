@@ -44,6 +44,14 @@ export class NetNamespace {
     return spawn('ip', ['netns', 'exec', this.name, program, ...args], options);
   }
 
+  /** Processes inside. */
+  pids(): number[] {
+    return execFileSync('ip', ['netns', 'pids', this.name], { encoding: 'utf8' })
+      .split('\n')
+      .filter(Boolean)
+      .map(Number);
+  }
+
   remove(): void {
     execFileSync('ip', ['netns', 'del', this.name]);
   }

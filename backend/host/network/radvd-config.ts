@@ -5,19 +5,22 @@
 import { bridgeName, gatewayAddress } from '../../model/interface-names.ts';
 import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
 
+/** Seconds between advertisements that nobody asked for. What they say is valid for three of them. */
+const maxInterval = 100;
+
 function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
   return [
     `interface ${bridgeName(vni)} {`,
     '  AdvSendAdvert on;',
     // A bridge that is not there must not keep the others from being announced.
     '  IgnoreIfMissing on;',
-    '  MinRtrAdvInterval 30;',
-    '  MaxRtrAdvInterval 100;',
+    `  MinRtrAdvInterval ${maxInterval / 4};`,
+    `  MaxRtrAdvInterval ${maxInterval};`,
     `  AdvLinkMTU ${mtu};`,
     // The bridge has two link-local addresses: routers are known by this one.
     `  AdvRASrcAddress { ${gatewayAddress}; };`,
     `  prefix ${cidr} { AdvOnLink on; AdvAutonomous on; };`,
-    ...(dns_servers.length > 0 ? [`  RDNSS ${dns_servers.join(' ')} { };`] : []),
+    ...(dns_servers.length > 0 ? [`  RDNSS ${dns_servers.join(' ')} { AdvRDNSSLifetime ${3 * maxInterval}; };`] : []),
     '};',
   ].join('\n');
 }

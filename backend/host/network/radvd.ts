@@ -27,9 +27,9 @@ export class Radvd {
     this.#pidFile = join(runDirectory, 'radvd.pid');
   }
 
-  /** Normally none or one. A second can be left by a crash between two commands, and has nothing to itself. */
-  find(): Promise<Process[]> {
-    return findProcesses((arg) => arg === this.#config);
+  /** None or one; it has a helper process, which ends with it. */
+  async find(): Promise<Process[]> {
+    return (await findProcesses((arg) => arg === this.#config)).filter(({ leader }) => leader);
   }
 
   /** Text from radvdConfig; empty: nothing to announce. */

@@ -25,25 +25,27 @@ async function read(pid: number, file: string): Promise<string | undefined> {
 }
 
 /** Undefined when there is none, or only its zombie: one that has ended but was not yet waited for. */
-async function startTimeOf(pid: number): Promise<number | undefined> {
+async function statOf(pid: number): Promise<{ startTime: number; group: number } | undefined> {
   const stat = await read(pid, 'stat');
   // The second field is the name in parentheses and may itself hold blanks and parentheses.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   if (!fields || fields[0] === 'Z' || fields[0] === 'X') return undefined;
-  return Number(fields[19]);
+  return { startTime: Number(fields[19]), group: Number(fields[2]) };
 }
 
 export const isAlive = async (process: Process): Promise<boolean> =>
-  (await startTimeOf(process.pid)) === process.startTime;
+  (await statOf(process.pid))?.startTime === process.startTime;
 
 export async function identify(pid: number): Promise<Process | undefined> {
-  const startTime = await startTimeOf(pid);
-  return startTime === undefined ? undefined : { pid, startTime };
+  const stat = await statOf(pid);
+  return stat && { pid, startTime: stat.startTime };
 }
 
 export interface FoundProcess extends Process {
   readonly args: readonly string[];
   readonly uid: number;
+  /** Started by us (as leader of a group), not by another process of its own. */
+  readonly leader: boolean;
 }
 
 /** All live processes that have an argument for which `mark` holds. */
@@ -54,9 +56,10 @@ export async function findProcesses(mark: (arg: string) => boolean): Promise<Fou
     const pid = Number(entry);
     const args = (await read(pid, 'cmdline'))?.split('\0').slice(0, -1);
     if (!args?.some(mark)) continue;
-    const identity = await identify(pid);
+    const stat = await statOf(pid);
     const uid = /^Uid:\s+(\d+)/m.exec((await read(pid, 'status')) ?? '')?.[1];
-    if (identity && uid !== undefined) found.push({ ...identity, args, uid: Number(uid) });
+    if (!stat || uid === undefined) continue;
+    found.push({ pid, startTime: stat.startTime, args, uid: Number(uid), leader: stat.group === pid });
   }
   return found;
 }
