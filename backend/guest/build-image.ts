@@ -9,13 +9,25 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { makeBootDisk, unpackedProgram } from './boot-disk.ts';
 import { type ArchiveEntry, cpioArchive, directoryMode, linkMode, programMode } from './cpio.ts';
-import { downloadPackages, type PackageFile, unpackPackages } from './debian-packages.ts';
+import { downloadPackages, type PackageFile, resolvePackages, unpackPackages } from './debian-packages.ts';
 import { type KernelModule, moduleClosure } from './kernel-modules.ts';
 
 const run = promisify(execFile);
@@ -47,10 +59,9 @@ export interface DemoImageOptions {
 export async function buildDemoImage({ output, cacheDir, progress = () => {} }: DemoImageOptions): Promise<void> {
   const debs = join(cacheDir, 'debian-packages');
   progress('looking for Debian packages');
-  const files = await downloadPackages(packages, debs);
+  const files = await resolvePackages(packages, debs);
   const cached = join(cacheDir, `demo-image-${await fingerprint(files)}.qcow2`);
-  const built = await readFile(cached).catch(() => undefined);
-  if (!built) {
+  if (!(await exists(cached))) {
     const work = await mkdtemp(join(cacheDir, 'build-'));
     try {
       const image = join(work, 'image.qcow2');
@@ -66,6 +77,12 @@ export async function buildDemoImage({ output, cacheDir, progress = () => {} }: 
   await rename(temporary, output);
   progress(`image at ${output}`);
 }
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 /** Of everything that the image is made from: packages, the files of this directory. */
 async function fingerprint(files: readonly PackageFile[]): Promise<string> {
@@ -86,7 +103,9 @@ async function build(
   image: string,
   progress: (message: string) => void,
 ): Promise<void> {
-  progress('unpacking packages');
+  progress('downloading what is missing of them');
+  await downloadPackages(files, debs);
+  progress('unpacking them');
   const tree = join(work, 'packages');
   await unpackPackages(debs, files, tree);
   const [version] = await readdir(join(tree, 'lib/modules'));
@@ -114,9 +133,12 @@ async function withLibraries(tree: string, program: string): Promise<Map<string,
 
 async function makeRoot(tree: string, root: string, kernel: string): Promise<void> {
   const directories = ['bin', 'boot/grub', 'dev', 'etc/acpi/PWRF', 'etc/dropbear', 'etc/init.d', 'etc/rdnssd'];
-  directories.push('home/ucloud', 'lib64', 'mnt', 'proc', 'root', 'run', 'sbin', 'sys', 'tmp', 'usr/bin', 'usr/sbin');
-  directories.push('lib/modules', 'usr/lib', 'var/log', 'var/lib');
+  directories.push('home/ucloud', 'lib/modules', 'lib64', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp', 'usr');
+  directories.push('var/log', 'var/lib');
   for (const directory of directories) await mkdir(join(root, directory), { recursive: true });
+  // One directory of programs, so that every PATH finds all of them.
+  await symlink('bin', join(root, 'sbin'));
+  for (const name of ['bin', 'sbin', 'lib']) await symlink(`../${name}`, join(root, 'usr', name));
   await symlink('/run', join(root, 'var/run'));
   await chmod(join(root, 'root'), 0o700);
   await chmod(join(root, 'home/ucloud'), 0o700);
@@ -127,12 +149,9 @@ async function makeRoot(tree: string, root: string, kernel: string): Promise<voi
   };
   const busybox = await readFile(join(tree, 'bin/busybox'));
   await put('bin/busybox', busybox, 0o755);
-  const { stdout } = await run(...unpackedProgram(tree, 'bin/busybox', ['--list-full']));
+  const { stdout } = await run(...unpackedProgram(tree, 'bin/busybox', ['--list']));
   for (const applet of stdout.split('\n').filter(Boolean)) {
-    await mkdir(join(root, dirname(applet)), { recursive: true });
-    await symlink('/bin/busybox', join(root, applet)).catch((err: NodeJS.ErrnoException) => {
-      if (err.code !== 'EEXIST') throw err;
-    });
+    if (applet !== 'busybox') await symlink('busybox', join(root, 'bin', applet));
   }
   for (const program of ['bin/busybox', ...programs]) {
     for (const [path, source] of await withLibraries(tree, program)) {
@@ -169,7 +188,7 @@ async function makeRoot(tree: string, root: string, kernel: string): Promise<voi
     'etc/os-release',
     `NAME="ucloud demo guest"\nID=ucloud-demo\nID_LIKE=debian\nPRETTY_NAME="ucloud demo guest"\n`,
   );
-  await put('usr/sbin/ucloud-init', await readFile(join(here, 'ucloud-init/ucloud-init')), 0o755);
+  await put('bin/ucloud-init', await readFile(join(here, 'ucloud-init/ucloud-init')), 0o755);
 }
 
 /** Modules as modprobe finds them: with everything that they need, directly or not, nearest first (modules.dep(5)). */

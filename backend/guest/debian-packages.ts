@@ -2,12 +2,11 @@
  * Debian packages as material for an image: found with their libraries, downloaded by apt (which verifies them), kept
  * in a directory, unpacked. Nothing is installed on this machine and no root is needed.
  *
- * Once everything is in the directory, no network is needed; without apt's package lists the set of the last run is
- * used.
+ * Once everything is in the directory, no network is needed; without apt's lists, what was found last is used.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Static, Type } from '@sinclair/typebox';
@@ -17,8 +16,17 @@ const run = promisify(execFile);
 const buffered = { maxBuffer: 64 * 1024 * 1024 };
 
 const PackageFile = Type.Object({ name: Type.String(), sha256: Type.String() });
-/** A package file in the directory. */
+/** A package file, by the name that apt gives it. */
 export type PackageFile = Static<typeof PackageFile>;
+
+/** What was resolved last, in the directory: good as long as apt's lists are the same. */
+const Manifest = Type.Object({
+  packages: Type.Array(Type.String()),
+  /** When apt's lists were last changed, in milliseconds. */
+  lists: Type.Number(),
+  files: Type.Array(PackageFile),
+});
+const listsDirectory = '/var/lib/apt/lists';
 
 /** `linux-image-cloud-amd64` is empty and depends on the package of the present version: that one. */
 const kernelPackage = /^linux-image-\d.*-cloud-amd64$/;
@@ -50,39 +58,52 @@ const sha256 = async (path: string): Promise<string> =>
 export class PackagesUnavailable extends Error {}
 
 /**
- * Brings the packages with their libraries into `directory`.
- * @throws PackagesUnavailable when this is not a Debian system, or packages are missing and cannot be downloaded.
+ * Finds out which package files it takes for these packages with their libraries. Needs no network.
+ * @param directory keeps what was found
+ * @throws PackagesUnavailable when this is not a Debian system, or apt has no lists.
  */
-export async function downloadPackages(packages: readonly string[], directory: string): Promise<PackageFile[]> {
+export async function resolvePackages(packages: readonly string[], directory: string): Promise<PackageFile[]> {
   await mkdir(directory, { recursive: true });
-  const manifest = join(directory, 'packages.json');
-  let wanted: PackageFile[];
+  const path = join(directory, 'packages.json');
+  const stored: unknown = await readFile(path, 'utf8').then(JSON.parse, () => undefined);
+  const last = Value.Check(Manifest, stored) && stored.packages.join() === packages.join() ? stored : undefined;
+  const lists = await stat(listsDirectory).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => 0,
+  );
+  if (last?.lists === lists) return last.files;
   try {
     const names = await withLibraries(packages);
     const { stdout } = await run('apt-get', ['download', '--print-uris', ...names], buffered);
-    wanted = [...stdout.matchAll(/^'[^']+' (\S+) \d+ SHA256:([0-9a-f]{64})$/gm)].flatMap(([, name, hash]) =>
-      name && hash ? [{ name, sha256: hash }] : [],
+    const files = [...stdout.matchAll(/^'[^']+' (\S+) \d+ SHA256:([0-9a-f]{64})$/gm)].flatMap(([, name, sha256]) =>
+      name && sha256 ? [{ name, sha256 }] : [],
     );
-    if (wanted.length < names.length) throw new Error(`apt-get knows ${wanted.length} of ${names.length} packages`);
+    if (files.length < names.length) throw new Error(`apt-get knows ${files.length} of ${names.length} packages`);
+    const manifest: Static<typeof Manifest> = { packages: [...packages], lists, files };
+    const temporary = `${path}.${process.pid}`;
+    await writeFile(temporary, JSON.stringify(manifest, undefined, 1));
+    await rename(temporary, path);
+    return files;
   } catch (err) {
-    const last: unknown = await readFile(manifest, 'utf8').then(JSON.parse, () => undefined);
-    if (!Value.Check(Type.Array(PackageFile), last)) {
-      throw new PackagesUnavailable(
-        'apt does not know the Debian packages that the image is made from. On Debian, run `apt-get update` once; elsewhere, use an image made on Debian.',
-        { cause: err },
-      );
-    }
-    wanted = last;
+    if (last) return last.files;
+    throw new PackagesUnavailable(
+      'apt does not know the Debian packages that the image is made from. On Debian, run `apt-get update` once; elsewhere, use an image made on Debian.',
+      { cause: err },
+    );
   }
+}
+
+/**
+ * Downloads the files that are not in the directory yet.
+ * @throws PackagesUnavailable when they cannot be downloaded.
+ */
+export async function downloadPackages(files: readonly PackageFile[], directory: string): Promise<void> {
   const here = new Set(await readdir(directory));
   const missing: PackageFile[] = [];
-  for (const file of wanted) {
+  for (const file of files) {
     if (!here.has(file.name) || (await sha256(join(directory, file.name))) !== file.sha256) missing.push(file);
   }
   if (missing.length > 0) await fetchInto(directory, missing);
-  await writeFile(`${manifest}.new`, JSON.stringify(wanted, undefined, 1));
-  await rename(`${manifest}.new`, manifest);
-  return wanted;
 }
 
 async function fetchInto(directory: string, files: readonly PackageFile[]): Promise<void> {

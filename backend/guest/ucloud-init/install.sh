@@ -24,7 +24,10 @@ elif [ -e "$tree/sbin/openrc-run" ] || [ -e "$tree/usr/sbin/openrc-run" ]; then
 	ln -sf /etc/init.d/ucloud-init "$tree/etc/runlevels/default/ucloud-init"
 elif [ -d "$tree/etc/rc2.d" ]; then
 	put 755 ucloud-init.sysv /etc/init.d/ucloud-init
-	for level in 2 3 4 5; do ln -sf ../init.d/ucloud-init "$tree/etc/rc$level.d/S99ucloud-init"; done
+	for level in 2 3 4 5; do
+		mkdir -p "$tree/etc/rc$level.d"
+		ln -sf ../init.d/ucloud-init "$tree/etc/rc$level.d/S99ucloud-init"
+	done
 else
 	echo "No systemd, OpenRC or System V init in ${tree:-/}: have its init run '/usr/sbin/ucloud-init boot' once at boot." >&2
 fi

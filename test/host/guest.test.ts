@@ -1,0 +1,397 @@
+/**
+ * The demo image and ucloud-init. First the script alone, under the shells that images have; then the whole: the image
+ * boots in QEMU on a bridge with router advertisements and the metadata server, and becomes the VM that was declared.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { newId } from '../../backend/model/ids.ts';
+import { metadataAddress } from '../../backend/model/interface-names.ts';
+import { guests, networks, placements, sshKeys, type VmRecord, vms } from '../../backend/model/records.ts';
+import { put } from '../../backend/store/collection.ts';
+import { cacheDir, demoImage } from '../support/demo-image.ts';
+import { metadataServer } from '../support/metadata-server.ts';
+import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
+import { qemuGuest } from '../support/qemu-guest.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+
+const run = promisify(execFile);
+const guestDirectory = new URL('../../backend/guest/', import.meta.url).pathname;
+const script = join(guestDirectory, 'ucloud-init/ucloud-init');
+
+const missing = (program: string): string | false => {
+  try {
+    execFileSync('sh', ['-c', 'command -v "$1"', 'sh', program]);
+    return false;
+  } catch {
+    return `${program} is not installed`;
+  }
+};
+
+const scripts = ['ucloud-init', 'demo-image'].flatMap((directory) =>
+  readdirSync(join(guestDirectory, directory))
+    .map((name) => join(guestDirectory, directory, name))
+    .filter((path) => readFileSync(path, 'utf8').startsWith('#!/bin/sh')),
+);
+
+t.test('the scripts of the guest are POSIX sh', { skip: missing('shellcheck') || missing('busybox') }, async (t) => {
+  t.ok(scripts.length >= 6);
+  for (const path of scripts) {
+    await t.resolves(run('busybox', ['sh', '-n', path]), path);
+    await t.resolves(run('dash', ['-n', path]), path);
+  }
+  await t.resolves(run('shellcheck', scripts), 'and shellcheck has no complaint');
+});
+
+/** A metadata server as ucloud-init sees it, and a tree that stands for a guest's root. */
+class FakeCloud {
+  readonly tree: string;
+  readonly documents: Record<string, string> = {
+    'instance-id': 'vm-1\n',
+    'host-name': 'web-1\n',
+    'ssh-keys': '',
+    'user-data': '',
+  };
+  readonly ready: string[] = [];
+  url = '';
+
+  constructor(tree: string) {
+    this.tree = tree;
+    for (const directory of ['etc', 'home/ann']) mkdirSync(join(tree, directory), { recursive: true });
+    chmodSync(tree, 0o755);
+    writeFileSync(join(tree, 'etc/hostname'), 'image\n');
+    writeFileSync(join(tree, 'etc/hosts'), '127.0.0.1 localhost\n');
+  }
+
+  async start(t: Test): Promise<void> {
+    const server = createServer((request, response) => {
+      const document = this.documents[(request.url ?? '').replace('/v1/', '')];
+      if (request.method === 'POST' && request.url === '/v1/ready') {
+        let body = '';
+        request.setEncoding('utf8').on('data', (text: string) => {
+          body += text;
+        });
+        request.on('end', () => {
+          this.ready.push(body);
+          response.writeHead(204).end();
+        });
+      } else if (document === undefined) response.writeHead(404).end('not here\n');
+      else response.end(document);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '::1', resolve));
+    t.teardown(() => server.close());
+    this.url = `http://[::1]:${(server.address() as AddressInfo).port}`;
+  }
+
+  /** One boot. */
+  async boot(shell: readonly string[]): Promise<string> {
+    const [program = '', ...args] = shell;
+    const env = { PATH: process.env.PATH, UCLOUD_INIT_ROOT: this.tree, UCLOUD_INIT_METADATA: this.url };
+    const { stdout } = await run(program, [...args, script, 'boot'], { env });
+    return stdout;
+  }
+
+  file(path: string): string {
+    return readFileSync(join(this.tree, path), 'utf8');
+  }
+}
+
+const user = execFileSync('id', ['-un'], { encoding: 'utf8' }).trim();
+for (const shell of [['dash'], ['busybox', 'sh']]) {
+  t.test(`ucloud-init under ${shell.join(' ')}`, { skip: missing(shell[0] ?? '') || missing('curl') }, async (t) => {
+    const cloud = new FakeCloud(temporaryDirectory(t));
+    await cloud.start(t);
+    writeFileSync(join(cloud.tree, 'etc/passwd'), `${user}:x:1000:1000::/home/ann:/bin/sh\n`);
+    const keysFile = 'home/ann/.ssh/authorized_keys';
+
+    await t.test('first boot', async (t) => {
+      cloud.documents['ssh-keys'] = 'ssh-ed25519 AAAA1 ann\nssh-ed25519 AAAA2 o\'"$(touch /tmp/x)\\n`\n';
+      cloud.documents['user-data'] = '#!/bin/sh\necho ran >>"$UCLOUD_INIT_ROOT/ran"\necho some output\n';
+      await cloud.boot(shell);
+      t.equal(cloud.file('etc/hostname'), 'web-1\n');
+      t.equal(cloud.file('etc/hosts'), '127.0.0.1 localhost\n::1 web-1 # ucloud-init\n');
+      t.equal(cloud.file(keysFile), cloud.documents['ssh-keys'], 'keys as they are, however they look');
+      t.equal(statSync(join(cloud.tree, keysFile)).mode & 0o777, 0o600);
+      t.equal(statSync(join(cloud.tree, 'home/ann/.ssh')).mode & 0o777, 0o700);
+      t.equal(cloud.file('ran'), 'ran\n');
+      t.equal(cloud.file('var/log/ucloud-init-user-data.log'), 'some output\n');
+      t.same(cloud.ready, ['user_data=ok']);
+    });
+
+    await t.test('later boots change nothing that has not changed', async (t) => {
+      const before = statSync(join(cloud.tree, keysFile));
+      await cloud.boot(shell);
+      t.equal(cloud.file('ran'), 'ran\n', 'user data ran once');
+      t.equal(statSync(join(cloud.tree, keysFile)).ino, before.ino, 'the file of keys was not touched');
+      t.same(cloud.ready, ['user_data=ok', 'user_data=ok'], 'ready is said at every boot');
+    });
+
+    await t.test('keys come and go; those of the user stay', async (t) => {
+      writeFileSync(join(cloud.tree, keysFile), `# mine\nssh-ed25519 MINE own\n${cloud.file(keysFile)}`);
+      cloud.documents['ssh-keys'] = 'ssh-ed25519 AAAA1 ann\nssh-ed25519 MINE own\nssh-ed25519 AAAA3 new\n';
+      await cloud.boot(shell);
+      t.equal(cloud.file(keysFile), '# mine\nssh-ed25519 MINE own\nssh-ed25519 AAAA1 ann\nssh-ed25519 AAAA3 new\n');
+      cloud.documents['ssh-keys'] = '';
+      await cloud.boot(shell);
+      t.equal(cloud.file(keysFile), '# mine\nssh-ed25519 MINE own\n', 'the key that was there before us is not ours');
+    });
+
+    await t.test('a disk that was copied to another VM starts over', async (t) => {
+      cloud.documents['instance-id'] = 'vm-2\n';
+      cloud.documents['host-name'] = 'web-2\n';
+      await cloud.boot(shell);
+      t.equal(cloud.file('ran'), 'ran\nran\n');
+      t.equal(cloud.file('etc/hosts'), '127.0.0.1 localhost\n::1 web-2 # ucloud-init\n');
+    });
+
+    await t.test('user data that fails, or is no script, or is cut short', async (t) => {
+      const next = (id: string, data: string) => {
+        cloud.documents['instance-id'] = `${id}\n`;
+        cloud.documents['user-data'] = data;
+        cloud.ready.length = 0;
+      };
+      next('vm-3', '#!/bin/sh\nexit 7\n');
+      await cloud.boot(shell);
+      t.same(cloud.ready, ['user_data=failed']);
+      next('vm-4', '#cloud-config\nhostname: x\n');
+      t.match(await cloud.boot(shell), /does not start with #!: ignored/);
+      t.same(cloud.ready, ['user_data=ignored']);
+      next('vm-5', '#!/bin/sh\necho twice >>"$UCLOUD_INIT_ROOT/ran"\nkill -9 "$PPID"\nsleep 0.2\n');
+      await t.rejects(cloud.boot(shell), 'the guest dies while it runs');
+      t.same(cloud.ready, []);
+      await cloud.boot(shell);
+      t.same(cloud.ready, ['user_data=interrupted']);
+      t.equal(cloud.file('ran').split('twice').length - 1, 1, 'it is not run twice');
+    });
+
+    await t.test('nothing but a host name becomes the host name', async (t) => {
+      cloud.documents['host-name'] = 'web-9; reboot\n';
+      t.match(await cloud.boot(shell), /not a host name/);
+      t.notMatch(cloud.file('etc/hostname'), /web-9/);
+    });
+  });
+}
+
+t.test(
+  'keys are written as the user, who cannot lead root astray by a link',
+  { skip: process.getuid?.() === 0 ? missing('su') || missing('curl') : 'needs root, to become another user' },
+  async (t) => {
+    const cloud = new FakeCloud(temporaryDirectory(t));
+    await cloud.start(t);
+    writeFileSync(join(cloud.tree, 'etc/passwd'), 'nobody:x:1000:1000::/home/ann:/bin/sh\n');
+    const uid = Number(execFileSync('id', ['-u', 'nobody'], { encoding: 'utf8' }));
+    chownSync(join(cloud.tree, 'home/ann'), uid, uid);
+    cloud.documents['ssh-keys'] = 'ssh-ed25519 AAAA1 ann\n';
+    await cloud.boot(['dash']);
+    const file = join(cloud.tree, 'home/ann/.ssh/authorized_keys');
+    t.equal(readFileSync(file, 'utf8'), 'ssh-ed25519 AAAA1 ann\n');
+    t.equal(statSync(file).uid, uid);
+
+    const secret = join(cloud.tree, 'root-ssh');
+    mkdirSync(secret, { mode: 0o700 });
+    execFileSync('rm', ['-r', join(cloud.tree, 'home/ann/.ssh')]);
+    execFileSync('ln', ['-s', secret, join(cloud.tree, 'home/ann/.ssh')]);
+    t.match(await cloud.boot(['dash']), /no ssh keys for nobody/);
+    t.same(readdirSync(secret), [], 'nothing was written where the user may not');
+    t.same(cloud.ready.length, 2, 'and the rest went on');
+  },
+);
+
+t.test('install.sh puts ucloud-init into the tree of an image, for the init that it has', async (t) => {
+  const install = (tree: string) => run('sh', [join(guestDirectory, 'ucloud-init/install.sh'), tree]);
+  const kinds: [string, string, string][] = [
+    ['systemd', 'usr/lib/systemd/system/x', 'etc/systemd/system/multi-user.target.wants/ucloud-init.service'],
+    ['OpenRC', 'sbin/openrc-run', 'etc/runlevels/default/ucloud-init'],
+    ['System V', 'etc/rc2.d/x', 'etc/rc2.d/S99ucloud-init'],
+  ];
+  for (const [name, sign, link] of kinds) {
+    const tree = temporaryDirectory(t);
+    mkdirSync(join(tree, sign, '..'), { recursive: true });
+    writeFileSync(join(tree, sign), '');
+    await install(tree);
+    await install(tree);
+    t.ok(existsSync(join(tree, 'usr/sbin/ucloud-init')), name);
+    t.ok(readdirSync(join(tree, link, '..')).includes(link.split('/').at(-1) ?? ''), `${name} starts it`);
+  }
+  const bare = temporaryDirectory(t);
+  t.match((await install(bare)).stderr, /have its init run/, 'otherwise it says what is to be done');
+});
+
+// ---- the whole ----
+
+const project = newId('project');
+const host = newId('host');
+const mac = '42:00:5e:10:00:01';
+const address = 'fd42:100::4000:5eff:fe10:1';
+const now = '2026-01-01T00:00:00.000Z';
+const common = { project, labels: {}, created_at: now, updated_at: now };
+
+/** A host's side of one network: bridge, gateway, router advertisements, a tap. */
+function makeLink(t: Test, ns: NetNamespace, directory: string, bridge: string): void {
+  ns.run('sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1');
+  ns.ip('link', 'add', 'name', bridge, 'type', 'bridge', 'stp_state', '0', 'mcast_snooping', '0');
+  ns.ip('link', 'set', 'dev', bridge, 'addrgenmode', 'none', 'up');
+  for (const each of ['fe80::1/64', `${metadataAddress}/64`, 'fd42:100::1/64'])
+    ns.ip('address', 'add', each, 'dev', bridge, 'nodad');
+  ns.ip('tuntap', 'add', 'name', 'tap0', 'mode', 'tap', 'vnet_hdr');
+  ns.ip('link', 'set', 'dev', 'tap0', 'addrgenmode', 'none', 'master', bridge, 'up');
+  const config = join(directory, 'radvd.conf');
+  const prefix = 'prefix fd42:100::/64 { AdvOnLink on; AdvAutonomous on; };';
+  writeFileSync(
+    config,
+    `interface ${bridge} { AdvSendAdvert on; AdvRASrcAddress { fe80::1; }; ${prefix} RDNSS fd42:100::53 {}; };\n`,
+  );
+  const radvd = ns.spawn('radvd', ['-n', '-C', config, '-p', join(directory, 'radvd.pid'), '-m', 'none']);
+  t.teardown(() => radvd.kill());
+}
+
+const skip =
+  noNamespaces('qemu-system-x86_64', 'qemu-img', 'radvd', 'ssh', 'ssh-keygen', 'apt-get', 'mke2fs') ||
+  (process.arch === 'x64' ? false : 'the demo image is for x86_64');
+
+t.test('the demo image becomes the VM that was declared', { skip, timeout: 240_000 }, async (t) => {
+  const directory = temporaryDirectory(t);
+  const image = await demoImage(directory);
+  const disk = join(directory, 'disk.qcow2');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image, '-F', 'qcow2', disk, '1G']);
+  const keys = ['first', 'second'].map((name) => {
+    const path = join(directory, name);
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', path]);
+    const record = {
+      ...common,
+      id: newId('ssh_key'),
+      name,
+      public_key: readFileSync(`${path}.pub`, 'utf8').trim(),
+      fingerprint: '',
+    };
+    return { path, record };
+  });
+  const [first, second] = keys;
+  if (!first || !second) throw new Error('two keys');
+
+  const ns = netNamespace(t, 'host');
+  const network = {
+    ...common,
+    id: newId('network'),
+    name: 'net',
+    prefix: newId('prefix'),
+    cidr: 'fd42:100::/64',
+    mtu: 1500,
+    dns_servers: [],
+    vni: 7,
+  };
+  makeLink(t, ns, directory, 'ub7');
+  const server = await metadataServer(t, ns, host);
+  const declare = (id: string, change: Partial<VmRecord>): VmRecord => ({
+    ...common,
+    id,
+    name: 'web-1',
+    description: '',
+    image: newId('image'),
+    interfaces: [{ network: network.id, mac, address }],
+    user_data: '#!/bin/sh\necho "ran as $(id -un)" >>/home/ucloud/ran\n',
+    cpus: 1,
+    memory: 2 ** 28,
+    disk_size: 2 ** 30,
+    ssh_keys: [first.record.id],
+    power_state: 'running',
+    delete_protection: false,
+    generation: 1,
+    ...change,
+  });
+  const vm = declare(newId('vm'), {});
+  const placement = { fence: 1, cpus: 1, memory: 2 ** 28, disk: 2 ** 30, at: now };
+  await server.commit({
+    write: [
+      put(networks, network.id, network),
+      ...keys.map(({ record }) => put(sshKeys, record.id, record)),
+      put(vms, vm.id, vm),
+      put(placements, `${host}/${vm.id}`, placement),
+    ],
+  });
+
+  const ssh = async (key: string, command: string): Promise<string> => {
+    const options = ['StrictHostKeyChecking=accept-new', `UserKnownHostsFile=${join(directory, 'known_hosts')}`];
+    options.push('BatchMode=yes', 'IdentitiesOnly=yes', 'ConnectTimeout=5', 'LogLevel=ERROR');
+    const args = ['netns', 'exec', ns.name, 'ssh', ...options.flatMap((each) => ['-o', each]), '-i', key];
+    return (await run('ip', [...args, `ucloud@${address}`, command], { timeout: 15_000 })).stdout;
+  };
+  const readyAt = async (): Promise<string | undefined> => {
+    const entry = await server.get(guests.prefix + vm.id);
+    return entry && JSON.parse(entry.value).ready_at;
+  };
+  const isReady = (seconds: number, since?: string) =>
+    until(
+      'the guest is ready',
+      async () => {
+        const at = await readyAt();
+        return at !== undefined && at !== since && at;
+      },
+      seconds,
+    );
+
+  const boot = () => qemuGuest(t, ns, { directory, disk, tap: 'tap0', mac });
+  const start = performance.now();
+  let guest = boot();
+  const firstReady = await isReady(90).catch((err: unknown) => {
+    t.comment(guest.console);
+    throw err;
+  });
+  t.comment(`ready ${((performance.now() - start) / 1000).toFixed(1)} s after the start`);
+  t.equal(await ssh(first.path, 'hostname'), 'web-1\n', 'ssh by the address known beforehand; the name as declared');
+  t.equal(await ssh(first.path, 'cat ran'), 'ran as root\n', 'user data has run');
+  t.match(
+    await ssh(first.path, 'cat /etc/resolv.conf'),
+    /^nameserver fd42:100::53$/m,
+    'the resolver that was announced',
+  );
+  t.ok(
+    Number(await ssh(first.path, "df -k / | awk 'END { print $2 }'")) > 900_000,
+    'the root file system fills the disk',
+  );
+  t.notMatch(await ssh(first.path, 'ip -o -4 addr show dev eth0'), /inet/, 'no IPv4 anywhere');
+  await t.rejects(ssh(second.path, 'true'), 'another key does not get in');
+  await ssh(first.path, 'echo mine >file; grep -c . /etc/dropbear/dropbear_ed25519_host_key >/dev/null; sync');
+
+  const seconds = await guest.powerOff();
+  t.ok(seconds < 5, `the power button ends it in ${seconds.toFixed(1)} s`);
+
+  await server.commit({ write: [put(vms, vm.id, declare(vm.id, { name: 'web-2', ssh_keys: [second.record.id] }))] });
+  guest = boot();
+  await isReady(90, firstReady);
+  // The known host key still fits, or ssh would refuse.
+  t.equal(
+    await ssh(second.path, 'cat file; hostname; cat ran'),
+    'mine\nweb-2\nran as root\n',
+    'data lasts, the new name is there, user data did not run again',
+  );
+  await t.rejects(ssh(first.path, 'true'), 'the key that was taken away does not get in');
+  guest.kill();
+});
+
+t.test('the image comes from the cache the second time', { skip }, async (t) => {
+  const directory = temporaryDirectory(t);
+  const start = performance.now();
+  await demoImage(directory);
+  t.ok(performance.now() - start < 5000);
+  const { size } = statSync(join(directory, 'demo.qcow2'));
+  t.ok(size < 40 * 1024 * 1024, `it has ${Math.round(size / 1024 ** 2)} MiB`);
+  t.notOk(
+    readdirSync(cacheDir).some((name) => name.startsWith('partial-')),
+    'no half-done downloads',
+  );
+});
