@@ -4,6 +4,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { Endpoint } from '../contract/endpoint.ts';
 import { type FieldError, UcloudError } from '../contract/errors.ts';
 import { idPrefixes, type Noun } from '../contract/fields.ts';
+import { canonicalHeader } from '../contract/openapi.ts';
 import { formats } from '../model/formats.ts';
 
 const mostErrors = 20;
@@ -73,7 +74,7 @@ function toFieldError(error: ErrorObject, base: string): FieldError {
           ? params.propertyName
           : undefined;
   const path = typeof name === 'string' ? `${instancePath}/${escapePointer(name.slice(0, 100))}` : instancePath;
-  return { pointer: base === '' ? path : `${base}${path}`, detail: rule(error) };
+  return { pointer: base + (base === '#header' ? canonicalHeader(path) : path), detail: rule(error) };
 }
 
 /** Errors that only say that a value is not null either, or repeat what another says of the same field. */

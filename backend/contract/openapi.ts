@@ -124,7 +124,9 @@ function hoist(schema: Json, components: JsonObject): Json {
 const sorted = (object: JsonObject): JsonObject =>
   Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-const canonicalHeader = (name: string): string => name.replace(/(^|-)[a-z]/g, (letter) => letter.toUpperCase());
+/** `idempotency-key` → `Idempotency-Key`. */
+export const canonicalHeader = (name: string): string =>
+  name.replace(/(^|[-/])[a-z]/g, (letter) => letter.toUpperCase());
 
 function parameters(place: 'path' | 'query' | 'header', object: TObject | undefined): Json[] {
   if (!object) return [];
