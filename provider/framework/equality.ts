@@ -22,12 +22,7 @@ export function equalValues(type: Type, a: Value, b: Value): boolean {
     return isList(a) && isList(b) && type[1].every((element, i) => equalValues(element, a[i] ?? null, b[i] ?? null));
   }
   if (type[0] === 'set') {
-    return (
-      isList(a) &&
-      isList(b) &&
-      a.length === b.length &&
-      pairUp(a, b, (x, y) => equalValues(type[1], x, y)) !== undefined
-    );
+    return isList(a) && isList(b) && sameElements(a, b, (x, y) => equalValues(type[1], x, y));
   }
   if (!isObject(a) || !isObject(b)) return false;
   if (type[0] === 'map') {
@@ -49,29 +44,42 @@ function isNumber(value: Value): value is number | bigint | Decimal {
 }
 
 /**
- * For each element of `a` the index of an element of `b` that is the same, each used once; undefined when one has none.
- * (Being the same is transitive, so taking the first match is enough.)
+ * Pairs each element of `a` with a different element of `b` that is compatible with it, as many as possible, and gives
+ * their indexes; undefined for those left over. An element that fits several others must not take the only one that fits
+ * its neighbour, so that this is maximum bipartite matching (Kuhn's algorithm, by augmenting paths).
  */
-export function pairUp(
+export function pairElements(
   a: readonly Value[],
   b: readonly Value[],
-  same: (x: Value, y: Value) => boolean,
-): number[] | undefined {
-  const free = new Set(b.keys());
-  const pairs: number[] = [];
-  for (const x of a) {
-    let found: number | undefined;
-    for (const index of free) {
-      if (same(x, b[index] ?? null)) {
-        found = index;
-        break;
-      }
+  compatible: (x: Value, y: Value) => boolean,
+): (number | undefined)[] {
+  const holder: (number | undefined)[] = b.map(() => undefined);
+  const fits = (i: number, j: number) => compatible(a[i] ?? null, b[j] ?? null);
+  const claim = (i: number, tried: Set<number>): boolean => {
+    // Mostly one is free; only else is it worth asking the others to move.
+    let j = holder.findIndex((current, k) => current === undefined && fits(i, k));
+    if (j === -1) {
+      j = holder.findIndex((current, k) => {
+        if (current === undefined || tried.has(k) || !fits(i, k)) return false;
+        tried.add(k);
+        return claim(current, tried);
+      });
     }
-    if (found === undefined) return undefined;
-    free.delete(found);
-    pairs.push(found);
-  }
+    if (j === -1) return false;
+    holder[j] = i;
+    return true;
+  };
+  for (let i = 0; i < a.length; i++) claim(i, new Set());
+  const pairs: (number | undefined)[] = a.map(() => undefined);
+  holder.forEach((i, j) => {
+    if (i !== undefined) pairs[i] = j;
+  });
   return pairs;
+}
+
+/** Whether two lists hold the same elements in any order. */
+function sameElements(a: readonly Value[], b: readonly Value[], same: (x: Value, y: Value) => boolean): boolean {
+  return a.length === b.length && !pairElements(a, b, same).includes(undefined);
 }
 
 /** Whether two known values of an attribute mean the same, by its own `equal` and those of the attributes in it. */
@@ -96,7 +104,7 @@ function sameNested(attr: NestedAttribute, a: Value, b: Value, same: (x: Value, 
   if (!isList(a) || !isList(b)) return a === b;
   if (a.length !== b.length) return false;
   if (attr.nesting === 'list') return a.every((element, index) => same(element, b[index] ?? null));
-  return pairUp(a, b, same) !== undefined;
+  return sameElements(a, b, same);
 }
 
 export function sameObject(attributes: Attributes, a: Value, b: Value): boolean {

@@ -14,7 +14,7 @@ import { isList, isObject } from '../protocol/types.ts';
 import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
 import type { AttributePath } from './diagnostics.ts';
-import { equalValues, matchesConfigured, sameMeaning } from './equality.ts';
+import { equalValues, matchesConfigured, pairElements, sameMeaning } from './equality.ts';
 import { attributeType, isComputed, objectType } from './schema.ts';
 
 /** The plan for an object: `prior` is null for one that does not exist yet. */
@@ -63,12 +63,12 @@ function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
   const before = isList(prior) ? prior : [];
   if (attr.nesting === 'list') return wanted.map((value, index) => element(value, before[index] ?? null));
   // An element of a set has no name; it is known by what is configured in it.
-  const free = new Set(before);
-  return wanted.map((value) => {
-    const match = [...free].find((candidate) => matchesConfigured(attr.attributes, value, candidate));
-    if (match === undefined) return element(value, null);
-    free.delete(match);
-    return element(value, match);
+  const pairs = pairElements(wanted, before, (value, candidate) =>
+    matchesConfigured(attr.attributes, value, candidate),
+  );
+  return wanted.map((value, index) => {
+    const pair = pairs[index];
+    return element(value, pair === undefined ? null : (before[pair] ?? null));
   });
 }
 
