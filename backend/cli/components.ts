@@ -1,0 +1,80 @@
+/** One component a process, against a shared etcd: for more than one machine. */
+import { readFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import type { Component, Logger } from '../model/component.ts';
+import type { Store } from '../store/store.ts';
+import { defaultDataDirectory, type HypervisorChoice, parseListen } from './layout.ts';
+import { createLogger } from './log.ts';
+import { runUntilStopped } from './run.ts';
+
+interface ComponentOptions {
+  readonly store: string;
+  readonly logLevel: string;
+  readonly data: string;
+  readonly name?: string;
+  readonly listen: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly hypervisor: HypervisorChoice;
+}
+
+type Daemons = typeof import('./daemons.ts');
+type Start = (daemons: Daemons, store: Store, logger: Logger, options: ComponentOptions) => Promise<Component>;
+
+const component = (program: Command, name: string, description: string, start: Start): Command =>
+  program
+    .command(name)
+    .description(description)
+    .requiredOption('--store <url>', 'the shared database: etcd://host:port[,host:port], etcds:// for TLS')
+    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .action(async (options: ComponentOptions) => {
+      const logger = createLogger({ level: options.logLevel });
+      const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
+      await runUntilStopped(logger, async (started) => {
+        const store = await openStore(options.store);
+        started(store);
+        started(await start(daemons, store, logger, options));
+        logger.info({}, `${name} is up`);
+      });
+    });
+
+const hypervisorOption = () =>
+  new Option('--hypervisor <kind>', 'auto takes qemu where it works')
+    .choices(['auto', 'qemu', 'simulated'])
+    .default('auto');
+const dataOption = () => new Option('--data <directory>', 'where it keeps its files').default(defaultDataDirectory());
+
+export function addComponents(program: Command): void {
+  component(program, 'api', 'run the API', (daemons, store, logger, options) => {
+    const { tlsCert, tlsKey } = options;
+    const tls =
+      tlsCert && tlsKey ? { cert: readFileSync(tlsCert, 'utf8'), key: readFileSync(tlsKey, 'utf8') } : undefined;
+    return daemons.startApiFor(store, logger, parseListen(options.listen), tls);
+  })
+    .option('--listen <address>', 'where it listens', '[::]:7780')
+    .option('--tls-cert <file>', 'certificate chain, PEM')
+    .option('--tls-key <file>', 'its private key, PEM');
+  component(program, 'scheduler', 'run the scheduler', (daemons, store, logger) =>
+    daemons.startSchedulerFor(store, logger),
+  );
+  component(program, 'scanner', 'run the image scanner', (daemons, store, logger, { data, hypervisor }) =>
+    daemons.startScannerFor(store, logger, data, hypervisor === 'simulated'),
+  )
+    .addOption(dataOption())
+    .addOption(hypervisorOption());
+
+  const host = component(
+    program,
+    'agent',
+    'run the agent of this host, with its metadata server',
+    async (daemons, store, logger, options) => {
+      const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
+      logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
+      return daemons.startHostWithMetadata({ store, logger, data: options.data, name: options.name, hypervisor });
+    },
+  );
+  host
+    .addOption(dataOption())
+    .addOption(hypervisorOption())
+    .option('--name <name>', 'name of this host. Default: its host name');
+}

@@ -1,0 +1,91 @@
+/**
+ * The components as the command line starts them: `ucloud up` all in one process, or one sub-command each against a
+ * shared etcd. Components meet only in the store, so both are the same code.
+ */
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { startApi } from '../api/start.ts';
+import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
+import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
+import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
+import { startHost } from '../host/start.ts';
+import { startMetadata } from '../metadata/start.ts';
+import type { Component, Logger } from '../model/component.ts';
+import { startImageScanner } from '../scanner/images.ts';
+import { startScheduler } from '../scheduler/start.ts';
+import type { Store } from '../store/store.ts';
+import { type HypervisorChoice, type Listen, layout } from './layout.ts';
+import { version } from './version.ts';
+
+export async function openHypervisor(
+  choice: HypervisorChoice,
+  data: string,
+  logger: Logger,
+): Promise<{ hypervisor: Hypervisor; why: string }> {
+  const { host, images } = layout(data);
+  mkdirSync(host, { recursive: true });
+  const missing = choice === 'simulated' ? [] : await checkQemu();
+  if (choice === 'qemu' && missing.length > 0) {
+    throw new Error(`--hypervisor qemu is not possible here:\n${missing.map((line) => `  ${line}`).join('\n')}`);
+  }
+  if (choice === 'simulated' || missing.length > 0) {
+    const why = choice === 'simulated' ? 'as asked' : `QEMU cannot be used: ${missing.join('; ')}`;
+    const capacity = { cpus: 256, memory: 1024 ** 4, disk: 100 * 1024 ** 4 };
+    return { hypervisor: await createSimulatedHypervisor({ dataDir: host, capacity }), why };
+  }
+  return {
+    hypervisor: await createQemuHypervisor({ dataDir: host, imageStore: images, logger }),
+    why: 'QEMU works here',
+  };
+}
+
+export interface HostOptions {
+  readonly store: Store;
+  readonly logger: Logger;
+  readonly data: string;
+  readonly name?: string;
+  readonly hypervisor: Hypervisor;
+}
+
+/** The agent, and beside a real hypervisor the metadata server of its guests. */
+export async function startHostWithMetadata(options: HostOptions): Promise<Component & { readonly id: string }> {
+  const { store, logger, data, hypervisor } = options;
+  const host = await startHost({
+    store,
+    logger: logger.child({ component: 'host' }),
+    hypervisor,
+    dataDir: layout(data).host,
+    name: options.name ?? hostname(),
+    version,
+  });
+  const metadata =
+    hypervisor.kind === 'simulated'
+      ? undefined
+      : await startMetadata({ store, logger: logger.child({ component: 'metadata' }), hostId: host.id });
+  return {
+    id: host.id,
+    close: async () => {
+      await metadata?.close();
+      await host.close();
+      await hypervisor.close();
+    },
+  };
+}
+
+export const startScannerFor = (store: Store, logger: Logger, data: string, simulated: boolean): Promise<Component> => {
+  const { files, images } = layout(data);
+  for (const directory of [files, images]) mkdirSync(directory, { recursive: true });
+  return startImageScanner({
+    store,
+    logger: logger.child({ component: 'scanner' }),
+    filesDir: files,
+    imageStore: images,
+    ...(simulated && { mode: 'simulated' as const }),
+  });
+};
+
+export const startSchedulerFor = (store: Store, logger: Logger): Promise<Component> =>
+  startScheduler({ store, logger: logger.child({ component: 'scheduler' }) });
+
+export const startApiFor = (store: Store, logger: Logger, listen: Listen, tls?: { cert: string; key: string }) =>
+  startApi({ store, logger: logger.child({ component: 'api' }), listen, ...(tls && { tls }) });

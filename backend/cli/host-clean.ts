@@ -1,0 +1,32 @@
+/** `ucloud host clean`: removes everything that the host agent made on this machine. */
+import type { Command } from 'commander';
+import { defaultDataDirectory } from './layout.ts';
+import { createLogger } from './log.ts';
+
+/** Below `ucloud host`, beside the commands of the API's hosts. */
+export function addHostClean(program: Command): void {
+  const host = program.commands.find((command) => command.name() === 'host') ?? program.command('host');
+  host
+    .command('clean')
+    .description('remove everything that ucloud has made on this machine: VMs with their disks, networks, filters')
+    .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
+    .option('--yes', 'do it; without this, only VMs that run are counted and nothing is touched')
+    .action(async ({ data, yes }: { data: string; yes?: boolean }) => {
+      const { openHypervisor } = await import('./daemons.ts');
+      const { hypervisor } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
+      try {
+        const vms = await hypervisor.list();
+        if (!yes) {
+          console.log(
+            `${vms.length} VMs are on this machine, ${vms.filter(({ running }) => running).length} running. Say --yes to remove them and all networks.`,
+          );
+          return;
+        }
+        const removed = await hypervisor.clean();
+        for (const line of removed) console.log(`removed ${line}`);
+        console.log(removed.length === 0 ? 'nothing was there' : `${removed.length} things removed`);
+      } finally {
+        await hypervisor.close();
+      }
+    });
+}

@@ -1,0 +1,89 @@
+/** `ucloud up`: every component in one process. On the embedded store it needs no server at all. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { credentialsPath, writeCredentials } from './credentials.ts';
+import { defaultDataDirectory, type HypervisorChoice, layout, parseListen } from './layout.ts';
+import { createLogger } from './log.ts';
+import { runUntilStopped } from './run.ts';
+
+interface UpOptions {
+  readonly data: string;
+  readonly store?: string;
+  readonly listen: string;
+  readonly hypervisor: HypervisorChoice;
+  readonly name?: string;
+  readonly credentials?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly logLevel: string;
+}
+
+/** An address that a client on this machine can use. */
+const clientUrl = (url: string): string => url.replace('//[::]:', '//[::1]:').replace('//0.0.0.0:', '//127.0.0.1:');
+
+async function up(options: UpOptions): Promise<void> {
+  // Loaded here, so that the commands that only talk to the API start fast.
+  const [daemons, { ensureOperatorToken, ensureProject }, { openStore }] = await Promise.all([
+    import('./daemons.ts'),
+    import('../api/bootstrap.ts'),
+    import('../store/open.ts'),
+  ]);
+  const logger = createLogger({ level: options.logLevel });
+  const listen = parseListen(options.listen);
+  if (Boolean(options.tlsCert) !== Boolean(options.tlsKey)) throw new Error('--tls-cert and --tls-key go together');
+  const tls =
+    options.tlsCert && options.tlsKey
+      ? { cert: readFileSync(options.tlsCert, 'utf8'), key: readFileSync(options.tlsKey, 'utf8') }
+      : undefined;
+  mkdirSync(options.data, { recursive: true, mode: 0o700 });
+
+  await runUntilStopped(logger, async (started) => {
+    const store = await openStore(options.store ?? layout(options.data).store);
+    started(store);
+    const project = await ensureProject(store, 'default');
+    const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
+    logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
+
+    const api = await daemons.startApiFor(store, logger, listen, tls);
+    started(api);
+    if (!tls && listen.host !== '::1' && listen.host !== '127.0.0.1') {
+      logger.warn({ listen: options.listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
+    }
+    const token = await ensureOperatorToken(store);
+    if (token) {
+      const path = options.credentials ?? credentialsPath();
+      writeCredentials(path, { endpoint: clientUrl(api.url), token: token.secret, project });
+      console.log(`First operator token, shown this once (also in ${path}):\n  ${token.secret}`);
+    }
+    started(await daemons.startSchedulerFor(store, logger));
+    started(await daemons.startScannerFor(store, logger, options.data, hypervisor.kind === 'simulated'));
+    started(await daemons.startHostWithMetadata({ store, logger, data: options.data, name: options.name, hypervisor }));
+    console.log(
+      `ucloud is up: ${clientUrl(api.url)} (${hypervisor.kind}, ${hypervisor.accelerator}), documentation at ${clientUrl(api.url)}/docs`,
+    );
+  });
+}
+
+export function addUp(program: Command): void {
+  program
+    .command('up')
+    .description('run every component in this process')
+    .option('--data <directory>', 'where everything is kept', defaultDataDirectory())
+    .option(
+      '--store <url>',
+      'embedded:<path>, or etcd://host:port[,host:port] (etcds:// for TLS). Default: embedded, in the data directory',
+    )
+    .option('--listen <address>', 'where the API listens', '[::]:7780')
+    .addOption(
+      new Option('--hypervisor <kind>', 'auto takes qemu where it works')
+        .choices(['auto', 'qemu', 'simulated'])
+        .default('auto'),
+    )
+    .option('--name <name>', 'name of this host. Default: its host name')
+    .option('--credentials <file>', 'where to write the first operator token')
+    .option('--tls-cert <file>', 'certificate chain of the API, PEM')
+    .option('--tls-key <file>', 'its private key, PEM')
+    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .action(up);
+}
