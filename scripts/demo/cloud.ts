@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { eventually, exec } from './steps.ts';
+import { eventually, exec, Hopeless } from './steps.ts';
 
 export interface Cloud {
   readonly endpoint: string;
@@ -95,8 +95,9 @@ export async function setUpCloud(cloud: Cloud, data: string, image: string): Pro
     const { status } = (await cloud.ucloud('image', 'get', String(created.id))) as {
       status: { phase: string; message?: string };
     };
-    if (status.phase !== 'available')
-      throw new Error(`it is ${status.phase}${status.message ? `: ${status.message}` : ''}`);
+    const said = `the image is ${status.phase}${status.message ? `: ${status.message}` : ''}`;
+    if (status.phase === 'error') throw new Hopeless(said);
+    if (status.phase !== 'available') throw new Error(said);
   });
   const token = await cloud.ucloud('token', 'create', '--name', 'terraform', '--project', cloud.project);
   return { token: String(token.secret) };

@@ -51,6 +51,9 @@ export function show(
   });
 }
 
+/** Trying again is of no use. */
+export class Hopeless extends Error {}
+
 /** Tries until it succeeds or the deadline has passed; then rejects with the last reason. */
 export async function eventually<T>(what: string, timeoutMs: number, attempt: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + timeoutMs;
@@ -58,6 +61,7 @@ export async function eventually<T>(what: string, timeoutMs: number, attempt: ()
     try {
       return await attempt();
     } catch (cause) {
+      if (cause instanceof Hopeless) throw cause;
       if (performance.now() > deadline) {
         throw new Error(`${what}: not within ${timeoutMs / 1000} s: ${(cause as Error).message}`, { cause });
       }

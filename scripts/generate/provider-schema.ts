@@ -92,6 +92,7 @@ function shape(schema: Schema, where: string): Field {
     sensitive: flag(schema['x-sensitive']),
     volatile: flag(schema['x-volatile']),
     serverChosen: flag(schema['x-server-chosen']),
+    atRestart: flag(schema['x-at-restart']),
     reference: schema['x-reference'] as string | undefined,
     format: schema.format,
     enum: schema.enum,
