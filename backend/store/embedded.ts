@@ -52,8 +52,10 @@ const compactEveryRevisions = 10_000;
 const compactEveryMilliseconds = 60_000;
 /** Commits of one transaction at most, so that the event loop is never held for long. */
 const groupSize = 1024;
-/** Revisions collected, or read for a late watcher, in one step. */
+/** Revisions read for a late watcher in one step. */
 const sliceSize = 500;
+/** Revisions collected in one step; each may hold a hundred deletions. */
+const collectSize = 64;
 /** Batches kept in memory for a watcher; one that is further behind reads from history. */
 const queueLimit = 1024;
 
@@ -208,7 +210,7 @@ class Database {
   async compact(revision: Revision): Promise<void> {
     await this.submit(() => ({ result: this.history.markCompacted(revision) }));
     while (this.history.hasGarbage && !this.#closed)
-      await this.submit(() => ({ result: this.history.collect(sliceSize) }));
+      await this.submit(() => ({ result: this.history.collect(collectSize) }));
   }
 
   close(): void {
