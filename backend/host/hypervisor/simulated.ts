@@ -68,6 +68,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   const exitListeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   const readyListeners = new Set<(vm: Id<'vm'>, at: Date) => void>();
   let networks: readonly NetworkSpec[] = [];
+  const closing = new AbortController();
 
   const write = (vm: SimulatedVm) => {
     const path = fileOf(vm.id);
@@ -129,7 +130,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       const { id, fence, generation, cpus, memory } = spec;
       fault('start', id);
       if (vms.get(id)?.running) return;
-      await delay(bootMs, undefined, { signal });
+      await delay(bootMs, undefined, { signal: AbortSignal.any([signal, closing.signal]) });
       const vm = vms.get(id);
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
@@ -141,7 +142,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       fault('stop', id);
       if (!vms.get(id)?.running) return;
       const grace = graceSeconds * 1000;
-      await delay(deaf.has(id) ? grace : Math.min(grace, shutdownMs));
+      await delay(deaf.has(id) ? grace : Math.min(grace, shutdownMs), undefined, { signal: closing.signal });
       end(id);
     },
 
@@ -182,6 +183,8 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     },
 
     close: async () => {
+      // What is under way fails, as when the process ends.
+      closing.abort();
       for (const id of timers.keys()) forgetTimer(id);
       exitListeners.clear();
       readyListeners.clear();

@@ -1,0 +1,79 @@
+/**
+ * An agent is killed before and after everything it does in the life of a VM, once at each point; the next agent must
+ * bring the VM to the same end. All points are tried side by side, each with a host and a VM of its own.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import { placements, reports, schedules } from '../../backend/model/records.ts';
+import { put, remove } from '../../backend/store/collection.ts';
+import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
+import { MortalHost, RunHistory } from '../support/mortal-host.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+async function assign(cluster: Cluster, vm: Id<'vm'>, host: Id<'host'>): Promise<void> {
+  const at = new Date().toISOString();
+  const given = { fence: 1, cpus: 1, memory: GiB, disk: GiB, at };
+  await cluster.write(put(schedules, vm, { host, fence: 1, at }), put(placements, `${host}/${vm}`, given));
+}
+
+/** Lives through everything once; answers the number of boundaries that the first agent passed. */
+async function live(cluster: Cluster, host: MortalHost, history: RunHistory, crashAt?: number): Promise<number> {
+  let agents = 1;
+  await host.start(crashAt);
+  const watch = (crashed: Promise<string>): Promise<void> =>
+    crashed.then(async () => {
+      agents++;
+      await host.start();
+    });
+  const restarted = watch(host.crashed);
+  if (host.id === undefined) await restarted;
+  const { id } = host;
+  if (id === undefined) throw new Error('the host has no id');
+  const vm = await cluster.createVm();
+  await assign(cluster, vm, id);
+  const where = `crash at boundary ${crashAt}`;
+  const isReady = () => cluster.phase(vm) === 'running' && cluster.ready(vm);
+  await cluster.until(`ready, ${where}`, isReady);
+  await cluster.updateVm(vm, { power_state: 'stopped' });
+  await cluster.until(`stopped, ${where}`, () => cluster.phase(vm) === 'stopped');
+  await cluster.updateVm(vm, { power_state: 'running' });
+  await cluster.until(`ready again, ${where}`, isReady);
+  const reboot = await cluster.rebootVm(vm);
+  await cluster.until(`rebooted, ${where}`, () => cluster.operation(reboot)?.state === 'succeeded');
+  await cluster.until(`ready after the reboot, ${where}`, isReady);
+  await cluster.deleteVm(vm);
+  await cluster.until(`gone, ${where}`, () => cluster.phase(vm) === 'gone');
+  await cluster.write(remove(schedules, vm) as never, remove(placements, `${id}/${vm}`) as never);
+  await cluster.until(`forgotten, ${where}`, () => cluster.mirror.get(reports, vm) === undefined);
+  await cluster.until(`no network, ${where}`, () => host.hypervisor.networks().length === 0);
+  const left = await host.hypervisor.list();
+  if (left.length > 0) throw new Error(`${where}: ${JSON.stringify(left)} is left on the machine`);
+  const runs = history.runs.get(vm);
+  if (runs !== 3) throw new Error(`${where}: it ran ${runs} times, not 3`);
+  const { boundaries } = host;
+  await host.close();
+  if (crashAt !== undefined && agents !== 2) throw new Error(`${where}: nothing crashed`);
+  return boundaries;
+}
+
+t.test('an agent that is killed at any step is replaced by one that brings the VM to the same end', async (t) => {
+  const cluster = await withCluster(t);
+  const history = new RunHistory();
+  const directory = temporaryDirectory(t);
+  const newHost = (name: string) => {
+    mkdirSync(join(directory, name));
+    return new MortalHost(cluster.store, join(directory, name), history);
+  };
+  const total = await live(cluster, newHost('whole'), history);
+  t.ok(total > 40, `a whole life has ${total} boundaries`);
+  const points = Array.from({ length: total - 2 }, (_, index) => index + 1);
+  const lives = await Promise.allSettled(points.map((n) => live(cluster, newHost(`n${n}`), history, n)));
+  t.strictSame(
+    lives.flatMap((each) => (each.status === 'rejected' ? [String(each.reason)] : [])),
+    [],
+  );
+  t.strictSame(history.violations, []);
+  t.equal(history.running.size, 0);
+});

@@ -1,0 +1,62 @@
+/** kill -9 of everything while ten VMs are being made: ten VMs, ten addresses, none twice, nothing left after deletion. */
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { demoImage } from '../support/demo-image.ts';
+import { netNamespace } from '../support/net-namespace.ts';
+import { noQemu } from '../support/qemu.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import type { TenVms } from '../support/ten-vms.ts';
+
+const exec = promisify(execFile);
+
+async function tenVms(
+  t: Test,
+  command: readonly string[],
+  data: string,
+  image: string,
+  hypervisor: string,
+): Promise<TenVms> {
+  const [program = '', ...args] = [...command, process.execPath, 'test/support/ten-vms.ts', data, image, hypervisor];
+  try {
+    return JSON.parse((await exec(program, args, { maxBuffer: 16 * 1024 * 1024 })).stdout) as TenVms;
+  } catch (error) {
+    const { stderr = '', message } = error as { stderr?: string; message: string };
+    t.fail('the story ended early', { message, stderr: stderr.slice(-8000) });
+    throw error;
+  }
+}
+
+function judge(t: Test, seen: TenVms): void {
+  t.strictSame(
+    seen.names,
+    Array.from({ length: 10 }, (_, i) => `vm-${i}`),
+    'each VM once',
+  );
+  t.equal(new Set(seen.addresses).size, 10, 'ten addresses');
+  t.equal(new Set(seen.macs).size, 10, 'ten MAC addresses');
+  t.equal(seen.running, 10, 'all run');
+  t.equal(seen.leftInApi, 0, 'nothing left in the API');
+  t.strictSame(seen.left, [], 'nothing left on the machine');
+}
+
+t.test('simulated VMs', async (t) => {
+  const directory = temporaryDirectory(t);
+  const image = join(directory, 'empty.raw');
+  // A raw disk with nothing on it but the mark of a boot sector.
+  writeFileSync(image, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
+  judge(t, await tenVms(t, [], join(directory, 'data'), image, 'simulated'));
+});
+
+t.test('real VMs', { skip: await noQemu() }, async (t) => {
+  const namespace = netNamespace(t, 'ten');
+  const directory = temporaryDirectory(t);
+  const image = await demoImage(directory);
+  const seen = await tenVms(t, ['ip', 'netns', 'exec', namespace.name], join(directory, 'data'), image, 'qemu');
+  judge(t, seen);
+  t.equal(seen.processes.length, 10, 'ten processes');
+  t.equal(new Set(seen.processes).size, 10, 'one a VM');
+  t.equal(seen.answered.length, 10, 'all answer ping');
+});
