@@ -3,7 +3,8 @@ import { type SchemaOptions, type Static, type TSchema, Type } from '@sinclair/t
 
 /**
  * `x-rule` says in words what a `pattern` wants; it completes the sentence "must be …". People read it wherever a value
- * is refused: in answers of the API and in Terraform's diagnostics.
+ * is refused: in answers of the API and in Terraform's diagnostics. `x-at-restart` says that a change waits for the
+ * next start of the guest.
  */
 
 /** What an id starts with, by kind of object. */

@@ -80,10 +80,16 @@ export const vm = resource({
       minimum: 1,
       maximum: 256,
       default: 1,
+      'x-at-restart': true,
       description: 'Virtual processors. A change takes effect when the VM next starts.',
     }),
-    memory: Size({ default: '512MiB', description: 'Main memory. A change takes effect when the VM next starts.' }),
+    memory: Size({
+      default: '512MiB',
+      'x-at-restart': true,
+      description: 'Main memory. A change takes effect when the VM next starts.',
+    }),
     disk_size: Size({
+      'x-at-restart': true,
       description:
         'Size of the disk. Default: that of the image. Can only grow, which takes effect when the VM next starts.',
     }),

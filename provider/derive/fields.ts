@@ -17,6 +17,8 @@ export interface Field {
   readonly immutable?: true;
   readonly sensitive?: true;
   readonly volatile?: true;
+  /** A change of it waits for the next start of the guest. */
+  readonly atRestart?: true;
   /** Noun of the object whose id it holds. */
   readonly reference?: string;
   readonly format?: string;

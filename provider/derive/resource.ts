@@ -7,10 +7,10 @@ import { explain, isNotFound } from '../client/problem.ts';
 import {
   type Attributes,
   type CallContext,
+  type ClientContext,
   type CreateContext,
   type DeleteContext,
   DiagnosticError,
-  type Diagnostics,
   defineResource,
   type PlanContext,
   type ResourceDefinition,
@@ -24,8 +24,12 @@ import { findByName } from './find.ts';
 import { duration, timedOut } from './settle.ts';
 import { nounInSentence } from './words.ts';
 
+/** What those who wait for an object get. */
 export interface Settling extends CallContext {
   readonly client: Client;
+  readonly planned: Readonly<Record<string, unknown>>;
+  /** Fields that were changed just now; none of an object that was created. */
+  readonly changes: readonly string[];
   readonly timeout: number | undefined;
 }
 
@@ -35,9 +39,7 @@ export interface Extras {
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
-  settle?(item: Item, planned: Readonly<Record<string, unknown>>, ctx: Settling): Promise<Item>;
-  /** What a user should know of an object that was changed. */
-  remark?(item: Item, diagnostics: Diagnostics): void;
+  settle?(item: Item, ctx: Settling): Promise<Item>;
   /** What an attribute of the provider's own is for an object that was imported. */
   readonly imported?: Values;
   readonly timeouts?: ResourceDefinition['timeouts'];
@@ -79,10 +81,8 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   };
 
   /** Waits if the resource wants so. */
-  const settled = async (item: Item, ctx: CreateContext<Values, Client>): Promise<Values> => {
-    const last = extras.settle ? await extras.settle(item, ctx.planned, ctx) : item;
-    return state(last);
-  };
+  const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes: string[] = []): Promise<Values> =>
+    state(extras.settle ? await extras.settle(item, { ...ctx, changes }) : item);
 
   return defineResource<Values, Client>({
     description: schema.description,
@@ -131,9 +131,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       );
       if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
       ctx.save(state(item));
-      const result = await settled(item, ctx);
-      extras.remark?.({ ...item, ...result } as Item, ctx.diagnostics);
-      return result;
+      return settled(item, ctx, Object.keys(body));
     },
 
     async delete(ctx) {
@@ -180,7 +178,7 @@ async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Clie
 const isBeingDeleted = (item: Item): boolean => (item.status as { phase?: unknown } | undefined)?.phase === 'deleting';
 
 /** An object on its way out is as good as gone, but its name is free only when it is. */
-async function untilGone(ctx: Settling, path: string, item: Item): Promise<Item | undefined> {
+async function untilGone(ctx: ClientContext<Client>, path: string, item: Item): Promise<Item | undefined> {
   const patience = AbortSignal.any([ctx.signal, AbortSignal.timeout(longestFarewell)]);
   try {
     return await ctx.client.wait(path, item, (now) => now === undefined, patience);

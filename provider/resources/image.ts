@@ -12,9 +12,9 @@ const statusOf = (item: Item) => item.status as Status;
 
 export const image = deriveResource(schemas.image, {
   timeouts: { create: '30m' },
-  settle: (item, planned, ctx) =>
+  settle: (item, ctx) =>
     waitFor(ctx, schemas.image.path, item, {
-      what: `Image "${String(planned.name)}" is not available`,
+      what: `Image "${String(item.name)}" is not available`,
       reached: (now) => statusOf(now).phase === 'available',
       failed: (now) => (statusOf(now).phase === 'error' ? (statusOf(now).message ?? 'The import failed.') : undefined),
       state: (now) => {

@@ -79,26 +79,52 @@ async function planAddress(
   return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;
 }
 
-async function settle(item: Item, planned: Readonly<Record<string, unknown>>, ctx: Settling): Promise<Item> {
-  const wish = planned.wait_for;
-  if (wish === 'none') return item;
+async function settle(item: Item, ctx: Settling): Promise<Item> {
+  const wish = ctx.planned.wait_for;
   const stopped = item.power_state === 'stopped';
+  if (wish === 'none') return item;
   const goal = stopped ? 'stopped' : String(wish);
-  return waitFor(ctx, path, item, {
+  const there = await waitFor(ctx, path, item, {
     what: `VM "${String(item.name)}" is not ${goal}`,
     reached: (now) => {
-      const status = statusOf(now);
-      if (stopped) return status.phase === 'stopped';
-      return status.phase === 'running' && (wish !== 'ready' || status.ready);
+      const { phase, ready } = statusOf(now);
+      return stopped ? phase === 'stopped' : phase === 'running' && (wish !== 'ready' || ready);
     },
     failed: (now) => (statusOf(now).phase === 'error' ? because(statusOf(now)) : undefined),
     state: (now) => {
       const status = statusOf(now);
-      return status.phase === 'running'
-        ? 'It is running, but ucloud-init has not reported from the guest.'
-        : because(status);
+      const silent = 'It is running, but ucloud-init has not reported from the guest.';
+      return status.phase === 'running' ? silent : because(status);
     },
   });
+  return stopped ? there : restartNoticed(there, ctx);
+}
+
+/** How long the host may take to see that a change waits for the next start, in milliseconds. */
+const noticing = 5_000;
+
+/** After a change that a running guest cannot take: waits until the status says so, and tells the user. */
+async function restartNoticed(item: Item, ctx: Settling): Promise<Item> {
+  const waiting = ctx.changes.filter((name) => schemas.vm.fields[name]?.atRestart);
+  if (waiting.length === 0 || ctx.changes.includes('power_state')) return item;
+  let last = item;
+  const noticed = (now: Item | undefined): boolean => {
+    last = now ?? last;
+    return now === undefined || statusOf(now).restart_required;
+  };
+  const patience = AbortSignal.any([ctx.signal, AbortSignal.timeout(noticing)]);
+  await ctx.client.wait(path, item, noticed, patience).catch((error: unknown) => {
+    // It may also be that the change puts back what the guest has.
+    if (!patience.aborted) throw error;
+  });
+  if (statusOf(last).restart_required) {
+    ctx.diagnostics.warning(
+      `VM "${String(item.name)}" has to restart for the change`,
+      `The new ${waiting.map((name) => `\`${name}\``).join(', ')} takes effect when it next starts. Reboot it when that suits.`,
+      [waiting[0] ?? 'id'],
+    );
+  }
+  return last;
 }
 
 export const vm = deriveResource(schemas.vm, {
@@ -119,11 +145,4 @@ export const vm = deriveResource(schemas.vm, {
   timeouts: { create: '10m', update: '10m', delete: '10m' },
   modifyPlan,
   settle,
-  remark(item, diagnostics) {
-    if (!statusOf(item).restart_required) return;
-    diagnostics.warning(
-      `VM "${String(item.name)}" has to restart for the change`,
-      'What was changed takes effect when it next starts: stop and start it, or `ucloud vm reboot` it, when that suits.',
-    );
-  },
 });
