@@ -12,7 +12,7 @@ const timestamp =
 
 export const formats: Readonly<Record<string, FormatRule>> = {
   size: (text) =>
-    parseSize(text) === undefined ? 'must be an amount such as 512MiB or 20GiB, at most 1024TiB' : undefined,
+    parseSize(text) === undefined ? 'must be an amount such as 512MiB or 20GiB, at most 512TiB' : undefined,
   ipv6: (text) => (parseIpv6(text) === undefined ? 'must be an IPv6 address such as 2001:db8::1' : undefined),
   'ipv6-prefix': (text) => {
     const parsed = parsePrefix(text);

@@ -7,10 +7,10 @@ const units = [
   ['MiB', MiB],
 ] as const;
 
-/** The largest amount that is taken: 1 PiB. It keeps every sum of amounts an exact integer. */
-export const largestSize = 2 ** 50;
+/** The largest amount that is taken, 512 TiB. It has nine digits in MiB, and sums of amounts stay exact integers. */
+export const largestSize = 2 ** 49;
 
-/** Bytes of a text such as `20GiB`, or undefined if it is not one or exceeds 1 PiB. */
+/** Bytes of a text such as `20GiB`, or undefined if it is not one or exceeds 512 TiB. */
 export function parseSize(text: string): number | undefined {
   const match = /^([1-9][0-9]{0,8})(MiB|GiB|TiB)$/.exec(text);
   const unit = units.find(([name]) => name === match?.[2]);

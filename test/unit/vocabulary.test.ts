@@ -1,0 +1,136 @@
+/** Sizes, formats, label selectors, page tokens, bearer tokens. */
+import fc from 'fast-check';
+import t from 'tap';
+import { decodePageToken, encodePageToken } from '../../backend/api/page-token.ts';
+import { isSecret, newSecret, parseSecret } from '../../backend/api/token-secret.ts';
+import { formats } from '../../backend/model/formats.ts';
+import { newId } from '../../backend/model/ids.ts';
+import { matches, parseSelector } from '../../backend/model/selectors.ts';
+import { formatSize, largestSize, parseSize } from '../../backend/model/sizes.ts';
+
+const MiB = 2 ** 20;
+
+t.test('sizes', async (t) => {
+  for (const [text, bytes] of [
+    ['1MiB', MiB],
+    ['512MiB', 512 * MiB],
+    ['2GiB', 2 ** 31],
+    ['512TiB', largestSize],
+    ['513TiB', undefined],
+    ['0GiB', undefined],
+    ['-1GiB', undefined],
+    ['01GiB', undefined],
+    ['1.5GiB', undefined],
+    ['1GB', undefined],
+    ['1 GiB', undefined],
+    ['', undefined],
+  ] as const) {
+    t.equal(parseSize(text), bytes, text);
+  }
+  t.equal(formatSize(2 ** 31), '2GiB');
+  t.equal(formatSize(2 ** 31 + 1), '2049MiB', 'rounded up');
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: largestSize / MiB }),
+      (count) => parseSize(formatSize(count * MiB)) === count * MiB,
+    ),
+  );
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: largestSize }), (bytes) => {
+      const shown = parseSize(formatSize(bytes)) ?? 0;
+      return shown >= bytes && shown - bytes < MiB;
+    }),
+  );
+});
+
+t.test('times', async (t) => {
+  for (const [text, valid] of [
+    ['2026-01-31T12:00:00Z', true],
+    ['2026-01-31T12:00:00.123+02:00', true],
+    ['2026-01-31 12:00:00Z', false],
+    ['2026-01-31T12:00:00', false],
+    ['2026-13-01T00:00:00Z', false],
+    ['2026-01-31T24:00:00Z', false],
+    ['tomorrow', false],
+  ] as const) {
+    t.equal(formats['date-time']?.(text) === undefined, valid, text);
+  }
+});
+
+t.test('label selectors', async (t) => {
+  const labels = { env: 'prod', tier: 'db', 'example.net/team': 'a', empty: '' };
+  for (const [text, expected] of [
+    ['env=prod', true],
+    ['env==prod', true],
+    ['env = prod', true],
+    ['env=test', false],
+    ['env!=test', true],
+    ['zone!=a', true],
+    ['env=prod,tier=web', false],
+    ['env in (prod,test)', true],
+    ['env in ( test , prod ), tier', true],
+    ['env notin (prod)', false],
+    ['zone notin (a)', true],
+    ['zone in (a)', false],
+    ['example.net/team=a', true],
+    ['empty=', true],
+    ['empty', true],
+    ['!zone', true],
+    ['!env', false],
+    ['toString', false],
+    ['!constructor', true],
+    ['in', false],
+  ] as const) {
+    const selector = parseSelector(text);
+    if (typeof selector === 'string') t.fail(`${text}: ${selector}`);
+    else t.equal(matches(selector, labels), expected, text);
+  }
+  for (const text of [
+    '',
+    ',',
+    'a,',
+    'a=b=c',
+    'a>b',
+    'a in',
+    'a in (b',
+    'a in b',
+    'a in (b c)',
+    '=a',
+    '!',
+    '!!a',
+    'a b',
+    'a=(b)',
+    'é=1',
+    'a=b\0',
+  ]) {
+    t.type(parseSelector(text), 'string', JSON.stringify(text));
+  }
+  fc.assert(fc.property(fc.string(), (text) => ['string', 'object'].includes(typeof parseSelector(text))));
+});
+
+t.test('page tokens', async (t) => {
+  const id = newId('vm');
+  t.equal(decodePageToken(encodePageToken(id)), id);
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      try {
+        return encodePageToken(decodePageToken(text)) === text;
+      } catch (error) {
+        return error instanceof Error && error.message.includes('page_token');
+      }
+    }),
+  );
+});
+
+t.test('bearer tokens', async (t) => {
+  const id = newId('token');
+  const { text, hash } = newSecret(id);
+  const parsed = parseSecret(text);
+  t.equal(parsed?.id, id);
+  t.ok(isSecret(parsed?.secret ?? '', hash));
+  t.notOk(isSecret('0'.repeat(64), hash));
+  t.notOk(hash.includes(parsed?.secret ?? text));
+  for (const wrong of ['', 'ucloud_', text.toUpperCase(), `${text}0`, text.slice(1), text.replace('ucloud', 'other')]) {
+    t.equal(parseSecret(wrong), undefined);
+  }
+});
