@@ -147,8 +147,8 @@ async function createOrUpdate(
     append(call, failures.list);
     return withoutUnknowns(state);
   }
-  const exists = saved ?? returned;
-  if (prior === null && !exists) {
+  const made = saved || returned ? { ...saved, ...returned } : undefined;
+  if (prior === null && !made) {
     append(call, failures.list);
     return null;
   }
@@ -159,7 +159,7 @@ async function createOrUpdate(
       ? failures.list.map((d) => ({ ...d, severity: 'warning', detail: `${d.detail ?? ''} ${RESUME}`.trim() }))
       : failures.list,
   );
-  return withoutUnknowns(overlay(attributes, prior ?? planned, exists ?? {}, call.diagnostics));
+  return withoutUnknowns(overlay(attributes, prior ?? planned, made ?? {}, call.diagnostics));
 }
 
 const RESUME = 'The object exists and is recorded in the state; the next apply goes on from there.';

@@ -77,8 +77,8 @@ export class Session {
 }
 
 /**
- * Adds what a handler threw to the diagnostics. `doing` says what failed: "create ucloud_vm". Answers whether it failed
- * only because the user wanted it to stop.
+ * Adds what a handler threw to the diagnostics. `doing` says what failed: "create ucloud_vm". Answers whether the user
+ * had asked to stop by then, so that there is no telling whether it would have failed.
  */
 export function addFailure(diagnostics: DiagnosticList, error: unknown, signal: AbortSignal, doing: string): boolean {
   const reason: unknown = signal.aborted ? signal.reason : undefined;
@@ -93,11 +93,10 @@ export function addFailure(diagnostics: DiagnosticList, error: unknown, signal: 
     );
   } else if (reason instanceof Stopped && aborted) {
     diagnostics.error(`Interrupted: did not wait to ${doing}`, 'Terraform was asked to stop.');
-    return true;
   } else if (error instanceof DiagnosticError) {
     for (const diagnostic of error.diagnostics) diagnostics.add(diagnostic);
   } else {
     diagnostics.error(`Could not ${doing}`, message);
   }
-  return false;
+  return reason instanceof Stopped;
 }
