@@ -59,21 +59,26 @@ async function live(cluster: Cluster, host: MortalHost, history: RunHistory, cra
 }
 
 t.test('an agent that is killed at any step is replaced by one that brings the VM to the same end', async (t) => {
-  const cluster = await withCluster(t);
   const history = new RunHistory();
   const directory = temporaryDirectory(t);
-  const newHost = (name: string) => {
+  const newHost = (cluster: Cluster, name: string) => {
     mkdirSync(join(directory, name));
     return new MortalHost(cluster.store, join(directory, name), history);
   };
-  const total = await live(cluster, newHost('whole'), history);
+  const first = await withCluster(t);
+  const total = await live(first, newHost(first, 'whole'), history);
   t.ok(total > 40, `a whole life has ${total} boundaries`);
-  const points = Array.from({ length: total - 2 }, (_, index) => index + 1);
-  const lives = await Promise.allSettled(points.map((n) => live(cluster, newHost(`n${n}`), history, n)));
-  t.strictSame(
-    lives.flatMap((each) => (each.status === 'rejected' ? [String(each.reason)] : [])),
-    [],
-  );
+  const failures: string[] = [];
+  // Every agent sees every commit, so the points are tried in groups, each with a database of its own.
+  for (let start = 1; start <= total - 2; start += 16) {
+    const cluster = await withCluster(t);
+    const points = Array.from({ length: Math.min(16, total - 1 - start) }, (_, index) => start + index);
+    const lives = points.map((point) => live(cluster, newHost(cluster, `n${point}`), history, point));
+    for (const each of await Promise.allSettled(lives)) {
+      if (each.status === 'rejected') failures.push(String(each.reason));
+    }
+  }
+  t.strictSame(failures, []);
   t.strictSame(history.violations, []);
   t.equal(history.running.size, 0);
 });
