@@ -70,7 +70,8 @@ export const isChangeOf = <S extends TSchema>(
 ): change is RecordChange<Static<S>> => change.kind.prefix === kind.prefix;
 
 const pageSize = 1000;
-const retryMilliseconds = 500;
+/** Waits between tries while the database is away: the first, and the longest. */
+const retryMilliseconds = { first: 20, longest: 1000 };
 
 /** A key with its new entry, or without one when it is gone. */
 type KeyChange = readonly [key: string, entry: Entry | undefined];
@@ -256,6 +257,7 @@ class StoreMirror implements Mirror {
     const { signal } = this.#closing;
     let away = false;
     let anew = false;
+    let wait = retryMilliseconds.first;
     while (!signal.aborted) {
       try {
         if (anew) await this.#list(prefix);
@@ -263,7 +265,8 @@ class StoreMirror implements Mirror {
         if (away) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
         away = false;
         const from = (this.#seen.get(prefix) ?? 0) + 1;
-        for await (const { revision, changes } of this.#store.watch(prefix, from, signal))
+        for await (const { revision, changes } of this.#store.watch(prefix, from, signal)) {
+          wait = retryMilliseconds.first;
           this.#apply(
             prefix,
             revision,
@@ -271,6 +274,7 @@ class StoreMirror implements Mirror {
               change.type === 'put' ? [change.entry.key, change.entry] : [change.key, undefined],
             ),
           );
+        }
         // A watch ends without an error only when the mirror or the store is closed.
         this.#end();
       } catch (err) {
@@ -281,7 +285,8 @@ class StoreMirror implements Mirror {
         if (!(err instanceof UcloudError)) anew = true;
         if (!away) this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database, it will try on');
         away = true;
-        await delay(retryMilliseconds, undefined, { signal, ref: false }).catch(() => undefined);
+        await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
+        wait = Math.min(wait * 2, retryMilliseconds.longest);
       }
     }
   }

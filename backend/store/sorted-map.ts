@@ -22,6 +22,24 @@ function lowerBound(keys: readonly string[], key: string): number {
   return low;
 }
 
+function* iterate<V>(
+  runs: readonly Run<V>[],
+  first: number,
+  from: string,
+  prefix: string,
+  after: string,
+): Generator<V, void> {
+  for (let index = first; index < runs.length; index++) {
+    const run = runs[index] as Run<V>;
+    for (let at = lowerBound(run.keys, from); at < run.keys.length; at++) {
+      const key = run.keys[at] as string;
+      if (after !== '' && key === after) continue;
+      if (!key.startsWith(prefix)) return;
+      yield run.values[at] as V;
+    }
+  }
+}
+
 export class SortedMap<V> {
   #runs: readonly Run<V>[] = [];
   #size = 0;
@@ -90,18 +108,11 @@ export class SortedMap<V> {
   }
 
   /** The values whose keys start with `prefix` and come after `after`, in order, as they are now. */
-  *values(prefix = '', after = ''): Generator<V, void> {
+  values(prefix = '', after = ''): Iterable<V> {
     const from = after >= prefix ? after : prefix;
     const runs = this.#runs;
-    for (let index = this.#runOf(from); index < runs.length; index++) {
-      const run = runs[index] as Run<V>;
-      for (let at = lowerBound(run.keys, from); at < run.keys.length; at++) {
-        const key = run.keys[at] as string;
-        if (after !== '' && key === after) continue;
-        if (!key.startsWith(prefix)) return;
-        yield run.values[at] as V;
-      }
-    }
+    const first = this.#runOf(from);
+    return { [Symbol.iterator]: () => iterate(runs, first, from, prefix, after) };
   }
 
   /** How many keys start with `prefix`. */
