@@ -1,0 +1,284 @@
+/**
+ * What the API costs above its store, each as a ratio within one run: `node bench/api.ts`.
+ *
+ *   creates  VMs created a second over HTTP, against transactions of the same conditions and writes, a second, on the
+ *            bare store
+ *   reads    GET of one VM a second over HTTP, against a bare Fastify that answers the same bytes
+ *   list     a first page of 100 and all pages of 10,000 VMs over HTTP, against reading the same records from the store
+ *
+ * On the embedded store, and on etcd where it is installed. The API runs in a process of its own; the bare store runs
+ * here, on data of its own.
+ */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fastify from 'fastify';
+import { Pool } from 'undici';
+import { ensureOperatorToken, ensureProject } from '../backend/api/bootstrap.ts';
+import { startApi } from '../backend/api/start.ts';
+import { newId } from '../backend/model/ids.ts';
+import * as records from '../backend/model/records.ts';
+import { put } from '../backend/store/collection.ts';
+import { openStore } from '../backend/store/open.ts';
+import type { Commit, Store, Write } from '../backend/store/store.ts';
+import { hasEtcd, startEtcd } from '../test/support/etcd.ts';
+import { silentLogger } from '../test/support/silent-logger.ts';
+import { median, rate } from './support/load.ts';
+import { perSecond, printTable, ratio } from './support/table.ts';
+
+const width = 64;
+const creates = 1500;
+const reads = 5000;
+const rounds = 3;
+const listed = 10_000;
+
+interface Served {
+  readonly url: string;
+  readonly token: string;
+  readonly project: string;
+  /** The transaction of the first VM that was made. */
+  readonly sample: Commit;
+}
+
+type Call = (method: 'GET' | 'POST', path: string, body?: object) => Promise<{ id: string; next_page_token?: string }>;
+
+function client(url: string, token: string): { call: Call; close: () => Promise<void> } {
+  const pool = new Pool(url, { connections: width });
+  return {
+    async call(method, path, body) {
+      const answer = await pool.request({
+        method,
+        path,
+        headers: { authorization: `Bearer ${token}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+      const text = await answer.body.text();
+      if (answer.statusCode >= 300) throw new Error(`${method} ${path}: ${answer.statusCode} ${text}`);
+      return JSON.parse(text);
+    },
+    close: () => pool.close(),
+  };
+}
+
+const vmBody = (name: string, ground: { project: string; network: string; image: string }) => ({
+  name,
+  project: ground.project,
+  image: ground.image,
+  disk_size: '1GiB',
+  interfaces: [{ network: ground.network }],
+});
+
+async function prepare(call: Call, project: string) {
+  const pool = await call('POST', '/v1/prefix-pools', { name: 'bench', cidr: '2001:db8::/40' });
+  const prefix = await call('POST', '/v1/prefixes', { name: 'bench', project, pool: pool.id });
+  const network = await call('POST', '/v1/networks', { name: 'bench', project, prefix: prefix.id });
+  const image = await call('POST', '/v1/images', { name: 'bench', project, source: 'file:bench.raw' });
+  return { project, network: network.id, image: image.id };
+}
+
+/** Child process: the API on a store, with enough VMs to list. */
+async function serve(address: string, bulk: boolean): Promise<void> {
+  const store = await openStore(address);
+  let sample: Commit = { write: [] };
+  const watched: Store = new Proxy(store, {
+    get(target, name) {
+      if (name === 'commit') {
+        return (commit: Commit) => {
+          if (sample.write.length === 0 && commit.write.some((one) => 'put' in one && one.put.startsWith('vms/')))
+            sample = commit;
+          return target.commit(commit);
+        };
+      }
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const token = await ensureOperatorToken(store);
+  const project = await ensureProject(store, 'bench');
+  if (!token) throw new Error('the store is not new');
+  const api = await startApi({
+    store: watched,
+    listen: { host: '::1', port: 0 },
+    logger: silentLogger,
+    rateLimit: { requestsPerMinute: 1e9 },
+  });
+  const { call, close } = client(api.url, token.secret);
+  const ground = await prepare(call, project);
+  await call('POST', '/v1/vms', vmBody('sample', ground));
+  if (bulk) await fill(store);
+  await close();
+  const served: Served & { ground: typeof ground } = { url: api.url, token: token.secret, project, sample, ground };
+  process.send?.(served);
+  process.once('message', async () => {
+    await api.close();
+    await store.close();
+    process.disconnect();
+  });
+}
+
+/** Copies of the first VM's record: what lists go through. */
+async function fill(store: Store): Promise<void> {
+  const [entry] = (await store.list(records.vms.prefix, { limit: 1 })).entries;
+  if (!entry) throw new Error('there is a VM');
+  const first: records.VmRecord = JSON.parse(entry.value);
+  for (let made = 1; made < listed; made += 100) {
+    const write = Array.from({ length: Math.min(100, listed - made) }, (_, i) => {
+      const id = newId('vm');
+      return put(records.vms, id, { ...first, id, name: `copy-${made + i}` });
+    });
+    await store.commit({ write });
+  }
+}
+
+type Ground = { project: string; network: string; image: string };
+
+async function withServer<T>(
+  address: string,
+  bulk: boolean,
+  work: (served: Served & { ground: Ground }) => Promise<T>,
+): Promise<T> {
+  const child = fork(import.meta.filename, ['serve', address, String(bulk)]);
+  try {
+    const [served] = (await once(child, 'message')) as [Served & { ground: Ground }];
+    return await work(served);
+  } finally {
+    const exit = once(child, 'exit');
+    child.send('stop');
+    await exit;
+  }
+}
+
+/** The sample with keys of its own, so that it commits again. */
+function variant(sample: Commit, i: number): Commit {
+  const fresh = new Set((sample.require ?? []).flatMap((one) => ('exists' in one && !one.exists ? [one.key] : [])));
+  const rename = (key: string) => (fresh.has(key) || /^(vms|uses|audit|events)\//.test(key) ? `${key}-${i}` : key);
+  return {
+    require: (sample.require ?? []).map((one) => ('key' in one ? { ...one, key: rename(one.key) } : one)),
+    write: sample.write.map((one): Write => ('put' in one ? { ...one, put: rename(one.put) } : one)),
+  };
+}
+
+async function rawCreates(address: string, sample: Commit, round: number): Promise<number> {
+  const store = await openStore(address);
+  const needed = (sample.require ?? []).flatMap((one) => ('exists' in one && one.exists ? [one.key] : []));
+  await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
+  const speed = await rate(creates, width, async (i) => {
+    const { ok } = await store.commit(variant(sample, round * creates + i));
+    if (!ok) throw new Error('a transaction of the comparison did not commit');
+  });
+  await store.close();
+  return speed;
+}
+
+async function rawReads(payload: string): Promise<number> {
+  const app = fastify();
+  app.get('/', (_request, reply) => reply.type('application/json; charset=utf-8').send(payload));
+  await app.listen({ host: '::1', port: 0 });
+  const address = app.server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const { call, close } = client(`http://[::1]:${address.port}`, 'none');
+  const speed = await rate(reads, width, () => call('GET', '/'));
+  await close();
+  await app.close();
+  return speed;
+}
+
+async function measure(name: string, served: string, bare: () => string): Promise<string[][]> {
+  const rows: string[][] = [];
+  await withServer(served, false, async ({ url, token, sample, ground }) => {
+    const { call, close } = client(url, token);
+    await rate(200, width, (i) => call('POST', '/v1/vms', vmBody(`warm-${i}`, ground)));
+    const over: number[] = [];
+    const raw: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      over.push(await rate(creates, width, (i) => call('POST', '/v1/vms', vmBody(`vm-${round}-${i}`, ground))));
+      raw.push(await rawCreates(bare(), sample, round));
+    }
+    rows.push([
+      `${name}: VM creates over HTTP / bare transactions`,
+      perSecond(median(over)),
+      perSecond(median(raw)),
+      ratio(median(over), median(raw)),
+    ]);
+    const vm = await call('POST', '/v1/vms', vmBody('read', ground));
+    const got: number[] = [];
+    const plain: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      got.push(await rate(reads, width, () => call('GET', `/v1/vms/${vm.id}`)));
+      plain.push(await rawReads(JSON.stringify(vm)));
+    }
+    rows.push([
+      `${name}: VM reads over HTTP / bare Fastify`,
+      perSecond(median(got)),
+      perSecond(median(plain)),
+      ratio(median(got), median(plain)),
+    ]);
+    await close();
+  });
+  return rows;
+}
+
+async function measureLists(name: string, served: string, bare: string): Promise<string[][]> {
+  const store = await openStore(bare);
+  const rows = await withServer(served, true, async ({ url, token, sample }) => {
+    const own = sample.write.find((one) => 'put' in one && one.put.startsWith('vms/'));
+    if (!own || !('put' in own)) throw new Error('the sample writes a VM');
+    await store.commit({ write: [own] });
+    await fill(store);
+    const { call, close } = client(url, token);
+    const readAll = async () => {
+      for (let after: string | undefined; ; ) {
+        const page = await store.list('vms/', { limit: 1000, ...(after === undefined ? {} : { after }) });
+        for (const { value } of page.entries) JSON.parse(value);
+        after = page.entries.at(-1)?.key;
+        if (!page.more) return;
+      }
+    };
+    const listAll = async () => {
+      let page = await call('GET', '/v1/vms?limit=1000');
+      while (page.next_page_token) page = await call('GET', `/v1/vms?limit=1000&page_token=${page.next_page_token}`);
+    };
+    const first = await rate(300, 4, () => call('GET', '/v1/vms?limit=100'));
+    const bareFirst = await rate(300, 4, async () => {
+      for (const { value } of (await store.list('vms/', { limit: 100 })).entries) JSON.parse(value);
+    });
+    const all = await rate(6, 1, listAll);
+    const bareAll = await rate(6, 1, readAll);
+    await close();
+    return [
+      [`${name}: first 100 of 10,000 VMs / store`, perSecond(first), perSecond(bareFirst), ratio(first, bareFirst)],
+      [
+        `${name}: all 10,000 VMs / store, ms`,
+        (1000 / all).toFixed(0),
+        (1000 / bareAll).toFixed(0),
+        ratio(all, bareAll),
+      ],
+    ];
+  });
+  await store.close();
+  return rows;
+}
+
+async function main(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
+  let files = 0;
+  const file = () => `embedded:${join(directory, `${files++}.db`)}`;
+  const rows = [...(await measure('embedded', file(), file)), ...(await measureLists('embedded', file(), file()))];
+  if (hasEtcd) {
+    const server = await startEtcd();
+    let prefixes = 0;
+    const address = () => `etcd://${server.endpoint}/bench-${prefixes++}`;
+    rows.push(...(await measure('etcd', address(), address)), ...(await measureLists('etcd', address(), address())));
+    await server.stop();
+  } else {
+    console.error('etcd is not installed: measured on the embedded store only');
+  }
+  printTable(['', 'ucloud', 'bare', 'ratio'], rows);
+  rmSync(directory, { recursive: true, force: true });
+}
+
+const [command, address, bulk] = process.argv.slice(2);
+if (command === 'serve' && address !== undefined) await serve(address, bulk === 'true');
+else await main();
