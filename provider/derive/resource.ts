@@ -91,8 +91,10 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     ...(extras.validate && { validate: extras.validate }),
 
     async modifyPlan(ctx) {
-      await planProject(schema, ctx);
-      await failing(`${called(ctx.planned.name)} cannot be planned`, async () => extras.modifyPlan?.(ctx));
+      await failing(`${called(ctx.planned.name)} cannot be planned`, async () => {
+        await planProject(schema, ctx);
+        await extras.modifyPlan?.(ctx);
+      });
     },
 
     async create(ctx) {

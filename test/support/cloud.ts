@@ -96,7 +96,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   asked(t, {
     UCLOUD_ENDPOINT: api.url,
     UCLOUD_TOKEN: member.token,
-    UCLOUD_CREDENTIALS: '/dev/null',
+    UCLOUD_CREDENTIALS: join(data, 'credentials.json'),
     UCLOUD_PROJECT: undefined,
   });
   const reattached = await reattach(provider, process.env.UCLOUD_TEST_LOG ? console.error : undefined);

@@ -1,0 +1,380 @@
+/** What a VM's users see of plan and apply: addresses before it exists, waits, and errors that say what to do. */
+import t, { type Test } from 'tap';
+import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+
+const skip = terraformMissing() ?? false;
+
+const vm = (name: string, more = '', network = 'ucloud_network.this.id') => `
+resource "ucloud_vm" "${name}" {
+  name       = "${name}"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ${network} }]
+  ${more}
+}`;
+const image = `
+data "ucloud_image" "demo" {
+  name = "demo"
+}`;
+const ground = `${image}
+resource "ucloud_prefix" "this" {
+  name = "site"
+  cidr = "2001:0DB8:0:ab00::/56"
+}
+resource "ucloud_network" "this" {
+  name   = "web"
+  prefix = ucloud_prefix.this.id
+}
+`;
+
+const planned = async (directory: TerraformDirectory, address: string) => {
+  const plan = await directory.plan();
+  const change = plan.resource_changes?.find((one) => one.address === address)?.change;
+  if (!change) throw new Error(`${address} is not in the plan`);
+  return change;
+};
+const inState = async (directory: TerraformDirectory, address: string) => {
+  const found = (await directory.state()).find((one) => one.address === address);
+  if (!found) throw new Error(`${address} is not in the state`);
+  return found;
+};
+
+let cloud: TestCloud;
+t.before(async () => {
+  if (!skip) cloud = await startTestCloud(t, { capacity: { cpus: 8, memory: 16 * GiB, disk: 1000 * GiB } });
+});
+
+t.test('plans are exact', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground);
+  const prefix = (await planned(directory, 'ucloud_prefix.this')).after;
+  t.match(prefix, { cidr: '2001:0DB8:0:ab00::/56', length: 56, project: cloud.project }, 'what follows from the cidr');
+  await directory.apply();
+
+  directory.write({ 'main.tf': ground + vm('web') });
+  const { after } = await planned(directory, 'ucloud_vm.web');
+  const mac = defaultMac(cloud.project, 'web', 0, 0);
+  const subnet = parseIpv6('2001:db8:0:ab00::') ?? 0n;
+  const address = formatIpv6(slaacAddress(subnet, mac));
+  t.match(after, { address, interfaces: [{ mac, address }] }, 'addresses are known before the VM exists');
+  await directory.apply();
+  t.match((await inState(directory, 'ucloud_vm.web')).values, { address, interfaces: [{ mac, address }] });
+  t.strictSame(await directory.pending(), []);
+
+  await t.test('a VM that is made anew keeps its addresses; adding a key makes none anew', async (t) => {
+    const key = `
+resource "ucloud_ssh_key" "k" {
+  name       = "k"
+  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T"
+}`;
+    directory.write({ 'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]') });
+    t.strictSame((await directory.pending()).toSorted(), ['ucloud_ssh_key.k: create', 'ucloud_vm.web: update']);
+    await directory.apply();
+
+    const id = (await inState(directory, 'ucloud_vm.web')).values.id;
+    directory.write({
+      'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]\n user_data = "#!/bin/sh"'),
+    });
+    const change = await planned(directory, 'ucloud_vm.web');
+    t.strictSame(change.actions, ['delete', 'create']);
+    t.strictSame(change.replace_paths, [['user_data']]);
+    t.match(change.after, { address, interfaces: [{ mac, address }] });
+    await directory.apply();
+    const { values } = await inState(directory, 'ucloud_vm.web');
+    t.not(values.id, id);
+    t.equal(values.address, address);
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('an address of the own choice', async (t) => {
+    const own = cloud.configuration(
+      t,
+      `${image}
+data "ucloud_network" "web" {
+  name = "web"
+}
+resource "ucloud_vm" "own" {
+  name       = "own"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = data.ucloud_network.web.id, mac = "52-54-00-12-34-AB" }]
+}`,
+    );
+    const expected = formatIpv6(slaacAddress(subnet, '52:54:00:12:34:ab'));
+    t.match((await planned(own, 'ucloud_vm.own')).after, {
+      address: expected,
+      interfaces: [{ mac: '52-54-00-12-34-AB' }],
+    });
+    await own.apply();
+    t.strictSame(await own.pending(), [], 'and the own spelling stays');
+    await own.destroy();
+  });
+  await directory.destroy();
+});
+
+t.test('apply waits for what is asked', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground + vm('web', 'wait_for = "ready"'));
+  await directory.apply();
+  t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { phase: 'running', ready: true } });
+
+  directory.write({ 'main.tf': ground + vm('web', 'wait_for = "ready"\n power_state = "stopped"') });
+  await directory.apply();
+  t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { phase: 'stopped' } });
+  t.strictSame(await directory.pending(), []);
+
+  await t.test('a change that waits for a restart is told', async (t) => {
+    directory.write({ 'main.tf': ground + vm('web') });
+    await directory.apply();
+    directory.write({ 'main.tf': ground + vm('web', 'cpus = 2') });
+    const diagnostics = await directory.diagnostics('apply');
+    t.match(diagnostics, [
+      {
+        severity: 'warning',
+        summary: 'VM "web" has to restart for the change',
+        detail: 'The new `cpus` takes effect when it next starts. Reboot it when that suits.',
+        code: 'cpus = 2',
+      },
+    ]);
+    t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { restart_required: true } });
+    t.strictSame(await directory.pending(), []);
+  });
+  await directory.destroy();
+});
+
+t.test('a VM that finds no host', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground + vm('giant', 'memory = "64GiB"\n timeouts = { create = "2s" }'));
+  const diagnostics = await directory.diagnostics('apply');
+  t.match(diagnostics, [
+    { severity: 'error', summary: 'VM "giant" is not running within 2 s', address: 'ucloud_vm.giant' },
+  ]);
+  t.match(
+    diagnostics[0]?.detail,
+    /^It has no host yet: .*64 ?GiB.*16 ?GiB/s,
+    'it says what it needs and what there is',
+  );
+  const { values, tainted } = await inState(directory, 'ucloud_vm.giant');
+  t.match(values.id, /^vm-/, 'the VM exists, and the state knows it');
+  t.equal(tainted, true);
+
+  directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
+  await directory.apply();
+  t.not((await inState(directory, 'ucloud_vm.giant')).values.id, values.id, 'the next apply replaces it');
+  t.equal((await cloud.member.list('vms')).items.length, 1, 'and nothing is left of the first');
+  await directory.destroy();
+});
+
+t.test('Ctrl-C in a create leaves a state from which the next apply goes on', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground + vm('giant', 'memory = "64GiB"'));
+  const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
+  const vmId = await new Promise<string>((resolve) => {
+    const look = async (revision: number): Promise<void> => {
+      const list = await cloud.member.list('vms', `?after=${revision}&timeout=5`);
+      const id = list.items[0]?.id;
+      if (id !== undefined) resolve(id);
+      else await look(list.revision);
+    };
+    void look(0);
+  });
+  if (child.pid === undefined) throw new Error('terraform did not start');
+  process.kill(-child.pid, 'SIGINT');
+  t.match((await result).stdout + (await result).stderr, /Interrupt/);
+  const { values, tainted } = await inState(directory, 'ucloud_vm.giant');
+  t.equal(values.id, vmId);
+  t.notOk(tainted, 'nothing is wrong with it');
+
+  directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
+  await directory.apply();
+  const after = await inState(directory, 'ucloud_vm.giant');
+  t.match(after.values, { id: vmId, status: { phase: 'running' } }, 'the same VM, running now');
+  await directory.destroy();
+});
+
+t.test('errors point to the attribute at fault', { skip }, async (t) => {
+  const told = async (t: Test, command: 'validate' | 'plan' | 'apply', main: string) =>
+    (await cloud.configuration(t, main).diagnostics(command)).toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+
+  await t.test('while validating', async (t) => {
+    const diagnostics = await told(
+      t,
+      'validate',
+      `
+resource "ucloud_vm" "v" {
+  name       = "Web 1"
+  image      = "demo"
+  memory     = "2GB"
+  cpus       = 1000
+  interfaces = [{ network = "web", mac = "01:02:03:04:05:06" }]
+  labels     = { "a b" = "c" }
+  ssh_keys   = ["alice"]
+  power_state = "on"
+  wait_for    = "never"
+}
+resource "ucloud_network" "n" {
+  name        = "n"
+  prefix      = "pfx-0123456789abcdef"
+  cidr        = "2001:db8::1/64"
+  mtu         = 100
+  dns_servers = ["2001:db8::53", "2001:DB8:0::53"]
+}
+resource "ucloud_prefix" "p" {
+  name   = "p"
+  cidr   = "2001:db8::/56"
+  length = 57
+}`,
+    );
+    t.strictSame(
+      diagnostics.map(({ code, summary, detail }) => [code?.split(' ')[0], summary, detail]),
+      [
+        [
+          'name',
+          'Invalid value for "name"',
+          'Must be 1 to 63 lower-case letters, digits and inner hyphens, not "Web 1".',
+        ],
+        [
+          'image',
+          'Invalid value for "image"',
+          'Must be the id of an image (`img-…`), such as `ucloud_image.example.id`, not "demo".',
+        ],
+        [
+          'memory',
+          'Invalid value for "memory"',
+          'Must be a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`, not "2GB".',
+        ],
+        ['cpus', 'Invalid value for "cpus"', 'Must be between 1 and 256, not 1000.'],
+        [
+          'interfaces',
+          'Invalid value for "interfaces[0].network"',
+          'Must be the id of a network (`net-…`), such as `ucloud_network.example.id`, not "web".',
+        ],
+        [
+          'interfaces',
+          'Invalid value for "interfaces[0].mac"',
+          '"01:02:03:04:05:06" is not unicast and locally administered: the second digit has to be 2, 6, a or e.',
+        ],
+        [
+          'labels',
+          'Invalid value for "labels"',
+          'Key: Must be 1 to 63 letters, digits and inner `-`, `_` or `.`, optionally after a DNS name and a slash (`example.net/team`), not "a b".',
+        ],
+        [
+          'ssh_keys',
+          'Invalid value for "ssh_keys"',
+          'Element 0: Must be the id of an SSH key (`key-…`), such as `ucloud_ssh_key.example.id`, not "alice".',
+        ],
+        ['power_state', 'Invalid value for "power_state"', 'Must be one of "running", "stopped", not "on".'],
+        ['wait_for', 'Invalid value for "wait_for"', 'Must be one of "running", "ready", "none", not "never".'],
+        ['cidr', 'Invalid value for "cidr"', '"2001:db8::1/64" has bits set after /64: the prefix is 2001:db8::/64.'],
+        ['mtu', 'Invalid value for "mtu"', 'Must be between 1280 and 9000, not 100.'],
+        ['dns_servers', 'Invalid value for "dns_servers"', 'Elements 0 and 1 are the same.'],
+        ['length', 'The length contradicts the cidr', '`cidr` is a /56. Set `length = 56`, or leave it out.'],
+      ],
+    );
+  });
+
+  await t.test('while planning', async (t) => {
+    const prefix = await cloud.member.create('prefixes', { name: 'p', length: 60 });
+    const diagnostics = await told(
+      t,
+      'plan',
+      `
+resource "ucloud_vm" "v" {
+  name       = "v"
+  image      = "img-0123456789abcdef"
+  interfaces = [{ network = "net-0123456789abcdef" }]
+}
+resource "ucloud_network" "outside" {
+  name   = "outside"
+  prefix = "${prefix.id}"
+  cidr   = "2001:db8:fff:ffff::/64"
+}
+resource "ucloud_network" "nowhere" {
+  name   = "nowhere"
+  prefix = "pfx-0123456789abcdef"
+}`,
+    );
+    t.match(diagnostics, [
+      {
+        summary: 'There is no network net-0123456789abcdef',
+        line: 5,
+        detail: 'It does not exist, or the token of the provider may not know of it.',
+      },
+      {
+        summary: 'The network is outside its prefix',
+        line: 10,
+        detail: `2001:db8:fff:ffff::/64 is not inside ${prefix.cidr}.`,
+      },
+      { summary: 'There is no prefix pfx-0123456789abcdef', line: 14 },
+    ]);
+    await cloud.member.remove('prefixes', prefix.id);
+  });
+
+  await t.test('while applying', async (t) => {
+    const directory = cloud.configuration(t, ground + vm('web'));
+    await directory.apply();
+    const other = cloud.configuration(
+      t,
+      `
+resource "ucloud_prefix" "same_name" {
+  name = "site"
+}
+resource "ucloud_prefix" "same_space" {
+  name = "other"
+  cidr = "2001:db8:0:ab00::/60"
+}
+resource "ucloud_vm" "no_image" {
+  name       = "no-image"
+  image      = "img-0123456789abcdef"
+  interfaces = [{ network = "${(await inState(directory, 'ucloud_network.this')).values.id}" }]
+}`,
+    );
+    const diagnostics = (await other.diagnostics('apply')).toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+    t.match(diagnostics, [
+      { summary: 'Prefix "site" was not created: the name is taken', code: 'name = "site"' },
+      { summary: 'Prefix "other" was not created: the address is taken', code: /^cidr/ },
+      { summary: 'VM "no-image" was not created: a field refers to something that is not there', code: /^image/ },
+    ]);
+    t.strictSame(await other.state(), [], 'nothing was made');
+
+    await t.test('what is in use, and what is protected, stays', async (t) => {
+      const network = (await inState(directory, 'ucloud_network.this')).values;
+      await directory.run('state', 'rm', 'ucloud_vm.web');
+      directory.write({ 'main.tf': ground });
+      const [inUse] = await directory.diagnostics('destroy');
+      t.match(inUse, { severity: 'error', summary: 'Network "web" was not deleted: something still uses this' });
+      t.match(inUse?.detail, /vm-/, 'it says what uses it');
+      t.equal((await inState(directory, 'ucloud_network.this')).values.id, network.id);
+
+      directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
+      await directory.run('import', 'ucloud_vm.web', 'web');
+      await directory.apply();
+      const protectedOne = await directory.diagnostics('destroy');
+      t.match(protectedOne, [{ summary: 'VM "web" was not deleted: the object is protected against deletion' }]);
+      directory.write({ 'main.tf': `${ground}${vm('web')}` });
+      await directory.apply();
+    });
+    await directory.destroy();
+  });
+});
+
+t.test('without endpoint, token or project, it says how to give them', { skip }, async (t) => {
+  const main = 'resource "ucloud_prefix" "p" {\n  name = "p"\n}';
+  const told = async (t: Test) => (await cloud.configuration(t, main).diagnostics('plan'))[0];
+
+  asked(t, { UCLOUD_TOKEN: undefined });
+  t.match(await told(t), {
+    summary: 'No token is configured',
+    detail: /^Set UCLOUD_TOKEN, or `token` in the provider block, or let `ucloud up` write/,
+  });
+  asked(t, { UCLOUD_ENDPOINT: undefined });
+  t.match(await told(t), { summary: 'No endpoint is configured' });
+  asked(t, { UCLOUD_ENDPOINT: cloud.api.url, UCLOUD_TOKEN: 'wrong' });
+  t.match(await told(t), { summary: /no valid token/i });
+  asked(t, { UCLOUD_TOKEN: cloud.api.operatorToken });
+  t.match(await told(t), {
+    summary: 'A project is needed',
+    detail: 'The token belongs to no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
+  });
+  asked(t, { UCLOUD_ENDPOINT: 'http://[::1]:1' });
+  const started = performance.now();
+  t.match(await told(t), { summary: /the API does not answer/, detail: /\[::1\]:1/ });
+  t.ok(performance.now() - started > 1000, 'it has tried more than once');
+});
