@@ -45,7 +45,7 @@ async function live(cluster: Cluster, host: MortalHost, history: RunHistory, cra
   await cluster.until(`ready after the reboot, ${where}`, isReady);
   await cluster.deleteVm(vm);
   await cluster.until(`gone, ${where}`, () => cluster.phase(vm) === 'gone');
-  await cluster.write(remove(schedules, vm) as never, remove(placements, `${id}/${vm}`) as never);
+  await cluster.write(remove(schedules, vm), remove(placements, `${id}/${vm}`));
   await cluster.until(`forgotten, ${where}`, () => cluster.mirror.get(reports, vm) === undefined);
   await cluster.until(`no network, ${where}`, () => host.hypervisor.networks().length === 0);
   const left = await host.hypervisor.list();

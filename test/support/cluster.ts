@@ -29,6 +29,7 @@ import {
 import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { type Mirror, openMirror } from '../../backend/store/mirror.ts';
+import type { Write } from '../../backend/store/store.ts';
 import { silentLogger } from './silent-logger.ts';
 import { withStore } from './stores.ts';
 
@@ -79,7 +80,7 @@ export class Cluster {
     );
   }
 
-  async write(...write: ReturnType<typeof put>[]): Promise<void> {
+  async write(...write: Write[]): Promise<void> {
     await this.store.commit({ write });
   }
 
@@ -127,6 +128,7 @@ export class Cluster {
     return this.updateVm(id, { deleted_at: now() });
   }
 
+  /** As the API does: only while the VM is not deleted. */
   async rebootVm(id: Id<'vm'>, force = false): Promise<Id<'operation'>> {
     const operation = newId('operation');
     const record: OperationRecord = {
@@ -139,8 +141,12 @@ export class Cluster {
       progress: 0,
       ...declaredNow(),
     };
-    await this.write(put(operations, operation, record));
-    return operation;
+    return retryOnConflict(async () => {
+      const vm = await read(this.store, vms, id);
+      if (vm === undefined || vm.value.deleted_at) throw new Error(`${id} is gone`);
+      const write = [put(operations, operation, record)];
+      return (await this.store.commit({ require: [unchanged(vm)], write })).ok ? operation : conflict;
+    });
   }
 
   /** What the API's collector does: removes deleted VMs that nothing is placed of. Returns how to stop it. */

@@ -1,0 +1,168 @@
+/**
+ * Users, operators and death: VMs are created, changed, rebooted and deleted while schedulers and agents are killed
+ * and started again, guests crash and hosts are drained. All along no VM may run twice and no host give more than it
+ * has; when things calm down, database and machines agree, and after everything is deleted nothing is left.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import type { Component } from '../../backend/model/component.ts';
+import { guests, operations, placements, reports, schedules, vms } from '../../backend/model/records.ts';
+import { startScheduler } from '../../backend/scheduler/start.ts';
+import type { Store } from '../../backend/store/store.ts';
+import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
+import { MortalHost, RunHistory } from '../support/mortal-host.ts';
+import { Random } from '../support/random.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+import { capacity } from '../support/simulated-host.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const steps = 400;
+const mostVms = 30;
+
+class MortalScheduler {
+  readonly #cluster: Cluster;
+  #session: Store | undefined;
+  #component: Component | undefined;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+  /** Kills the one that runs; its lease has to run out before another leads. */
+  async kill(): Promise<void> {
+    await this.#session?.close();
+    this.#session = undefined;
+  }
+  async start(): Promise<void> {
+    await this.kill();
+    this.#session = this.#cluster.store.session();
+    this.#component = await startScheduler({ store: this.#session, logger: silentLogger, leaseSeconds: 1 });
+  }
+  async close(): Promise<void> {
+    await this.#component?.close();
+    await this.kill();
+  }
+}
+
+/** Looks at every state the database goes through. */
+function observe(cluster: Cluster, violations: string[]): () => void {
+  const fences = new Map<string, number>();
+  return cluster.mirror.subscribe(({ changes }) => {
+    for (const { kind, id } of changes) {
+      if (kind === placements) {
+        const [host = '', vm = ''] = id.split('/');
+        const given = [...cluster.mirror.list(placements, `${host}/`)].map(({ value }) => value);
+        const memory = given.reduce((sum, each) => sum + each.memory, 0);
+        const cpus = given.reduce((sum, each) => sum + each.cpus, 0);
+        if (memory > capacity.memory || cpus > capacity.cpus) violations.push(`${host} gives more than it has`);
+        const places = [...cluster.mirror.list(placements)].filter((each) => each.id.endsWith(`/${vm}`));
+        if (places.length > 1) violations.push(`${vm} is placed ${places.length} times`);
+      }
+      if (kind === schedules) {
+        const fence = cluster.schedule(id)?.fence;
+        if (fence !== undefined && fence < (fences.get(id) ?? 0)) violations.push(`the fence of ${id} went back`);
+        if (fence !== undefined) fences.set(id, fence);
+      }
+    }
+  });
+}
+
+const sizes = [GiB, 2 * GiB, 8 * GiB, 24 * GiB];
+
+t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is left behind', async (t) => {
+  const random = new Random(Number(process.env.UCLOUD_TEST_SEED ?? Date.now() % 2 ** 31));
+  t.comment(`seed ${random.seed}`);
+  const cluster = await withCluster(t);
+  const history = new RunHistory();
+  t.teardown(observe(cluster, history.violations));
+  t.teardown(cluster.collect());
+  const directory = temporaryDirectory(t);
+  const hosts = ['a', 'b', 'c'].map((name) => {
+    mkdirSync(join(directory, name));
+    return new MortalHost(cluster.store, join(directory, name), history, { leaseSeconds: 1 });
+  });
+  const schedulers = [new MortalScheduler(cluster), new MortalScheduler(cluster)];
+  for (const each of [...hosts, ...schedulers]) await each.start();
+  for (const { id } of hosts) if (id) await cluster.setPolicy(id);
+
+  const living = () => [...cluster.mirror.list(vms)].filter(({ value }) => !value.deleted_at).map(({ id }) => id);
+  const user = async () => {
+    const vm = random.pick(living());
+    const action = random.below(6);
+    if (vm === undefined || (action < 2 && living().length < mostVms)) {
+      await cluster.createVm({ memory: random.pick(sizes) ?? GiB, cpus: 1 + random.below(4) });
+    } else if (action < 3) await cluster.deleteVm(vm);
+    else if (action === 3) await cluster.updateVm(vm, { power_state: random.below(2) ? 'running' : 'stopped' });
+    else if (action === 4) await cluster.updateVm(vm, { memory: random.pick(sizes) ?? GiB });
+    else if (cluster.phase(vm) === 'running') await cluster.rebootVm(vm, random.below(2) === 0);
+  };
+  const fate = async () => {
+    const host = random.pick(hosts);
+    const scheduler = random.pick(schedulers);
+    switch (random.below(6)) {
+      case 0:
+      case 1:
+        return host?.start(1 + random.below(20));
+      case 2:
+        return host?.start();
+      case 3:
+        return random.below(2) === 0 ? scheduler?.start() : undefined;
+      case 4:
+        return host?.id ? cluster.setPolicy(host.id, { draining: random.below(2) === 0 }) : undefined;
+      default: {
+        const vm = random.pick([...history.running.keys()]);
+        const where = hosts.find(({ hypervisor }) => vm && hypervisor.resourcesOf(vm));
+        return vm && where?.crashGuest(vm);
+      }
+    }
+  };
+  for (let step = 0; step < steps; step++) {
+    await (random.below(8) === 0 ? fate() : user());
+    if (random.below(3) === 0) await delay(random.below(20));
+  }
+
+  // Calm: everything lives, nothing is drained.
+  for (const each of [...hosts, ...schedulers]) await each.start();
+  for (const { id } of hosts) if (id) await cluster.setPolicy(id);
+  const settled = (id: Id<'vm'>): boolean => {
+    const schedule = cluster.schedule(id);
+    const vm = cluster.vm(id);
+    const open = [...cluster.mirror.list(operations)].some(
+      ({ value }) => value.target === id && (value.state === 'pending' || value.state === 'running'),
+    );
+    if (vm === undefined || vm.deleted_at !== undefined) return false;
+    if (schedule?.host === undefined) return schedule?.reason === 'no_host';
+    const report = cluster.report(id);
+    return !open && report?.fence === schedule.fence && report.phase === vm.power_state && !report.reason;
+  };
+  const unsettled = () => [...cluster.mirror.list(vms)].filter(({ id }) => !settled(id));
+  await cluster
+    .until('everything is as declared', () => unsettled().length === 0, 30_000)
+    .catch((error: unknown) => {
+      for (const { id, value } of unsettled()) {
+        t.comment(JSON.stringify({ vm: value, schedule: cluster.schedule(id), report: cluster.report(id) }));
+      }
+      throw error;
+    });
+  const should = [...cluster.mirror.list(vms)].filter(
+    ({ id, value }) => value.power_state === 'running' && cluster.schedule(id)?.host,
+  );
+  const does = (await Promise.all(hosts.map(({ hypervisor }) => hypervisor.list())))
+    .flat()
+    .filter(({ running }) => running);
+  t.strictSame(does.map(({ id }) => id).sort(), should.map(({ id }) => id).sort(), 'what should run does, and no more');
+  for (const { id, fence } of does) t.equal(fence, cluster.schedule(id)?.fence);
+  t.comment(`${[...history.runs.values()].reduce((sum, runs) => sum + runs, 0)} runs of ${history.runs.size} VMs`);
+
+  for (const id of living()) await cluster.deleteVm(id);
+  await cluster.until('all are gone', () => cluster.mirror.size(vms) === 0 && cluster.mirror.size(reports) === 0);
+  for (const kind of [schedules, placements, guests])
+    t.equal(cluster.mirror.size(kind), 0, `no ${kind.prefix} is left`);
+  for (const { hypervisor } of hosts) t.strictSame(await hypervisor.list(), []);
+  const open = [...cluster.mirror.list(operations)].filter(({ value }) => !value.finished_at);
+  t.strictSame(open, [], 'every reboot has ended one way or the other');
+  t.strictSame(history.violations, []);
+  for (const each of [...hosts, ...schedulers]) await each.close();
+});
