@@ -5,25 +5,7 @@
  */
 import http2, { type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
-
-/** Status codes of gRPC that are used here. */
-export const STATUS = {
-  OK: 0,
-  INVALID_ARGUMENT: 3,
-  RESOURCE_EXHAUSTED: 8,
-  UNIMPLEMENTED: 12,
-  INTERNAL: 13,
-} as const;
-
-/** Throw it in a method to answer with this status. */
-export class GrpcError extends Error {
-  override readonly name = 'GrpcError';
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
+import { GrpcError, STATUS } from './status.ts';
 
 export interface Methods {
   /** Answers calls with one request and one response; keys are paths, `/package.Service/Method`. */

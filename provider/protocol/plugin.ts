@@ -11,13 +11,12 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import type { ServerHttp2Session } from 'node:http2';
 import net, { type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import tls, { type TLSSocket } from 'node:tls';
 import { createCertificate } from './certificate.ts';
-import { closeSession, type Methods, serveSession } from './grpc.ts';
+import type { Methods } from './grpc.ts';
 import { decode, encode, message, one } from './wire.ts';
 
 /** What every Terraform sets, so that a person who starts the program by hand is told what it is. */
@@ -31,6 +30,12 @@ const MAX_SOCKET_PATH = 107;
 const ORPHANED_AFTER = 10_000;
 /** Terraform waits 60 seconds for a plugin to start, so nobody connects later than that. */
 const FIRST_CONNECTION_WITHIN = 90_000;
+
+/**
+ * HTTP/2 takes a third of the time that Node itself needs to start, and it is needed only once Terraform has read the
+ * handshake and connects: by then it is loaded.
+ */
+const loadGrpc = () => import('./grpc.ts');
 
 const HealthRequest = message('HealthCheckRequest', { service: one(1, 'string') });
 const HealthResponse = message('HealthCheckResponse', { status: one(1, 'int') });
@@ -107,7 +112,8 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   const own = createCertificate();
   const directory = socketDirectory(options.environment);
   const socketPath = path.join(directory, 's');
-  const sessions = new Set<ServerHttp2Session>();
+  /** How to close each open session. */
+  const sessions = new Set<() => void>();
   const sockets = new Set<Socket>();
   const finished = Promise.withResolvers<void>();
   let closing = false;
@@ -126,19 +132,24 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
       ALPNProtocols: ['h2'],
     },
     (socket) => {
+      socket.on('error', (error) => options.onError(error));
       if (!isPinned(socket, clientCertificate)) {
         options.onError(new Error('a connection without the certificate of the calling Terraform was refused'));
         socket.destroy();
         return;
       }
       clearTimeout(orphaned);
-      const session = serveSession(socket, withPluginServices(options.connect(), close), options);
-      sessions.add(session);
-      session.on('close', () => {
-        sessions.delete(session);
-        if (sessions.size > 0 || closing) return;
-        clearTimeout(orphaned);
-        orphaned = setTimeout(close, ORPHANED_AFTER);
+      void loadGrpc().then(({ serveSession, closeSession }) => {
+        if (closing || socket.destroyed) return socket.destroy();
+        const session = serveSession(socket, withPluginServices(options.connect(), close), options);
+        const end = () => closeSession(session);
+        sessions.add(end);
+        session.on('close', () => {
+          sessions.delete(end);
+          if (sessions.size > 0 || closing) return;
+          clearTimeout(orphaned);
+          orphaned = setTimeout(close, ORPHANED_AFTER);
+        });
       });
     },
   );
@@ -156,7 +167,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
       rmSync(directory, { recursive: true, force: true });
       finished.resolve();
     });
-    for (const session of sessions) closeSession(session);
+    for (const end of sessions) end();
     // Terraform keeps its side open until the process ends; it has its answers by then.
     setTimeout(() => {
       for (const socket of sockets) socket.destroy();
@@ -170,6 +181,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
     rmSync(directory, { recursive: true, force: true });
     throw error;
   }
+  setImmediate(() => void loadGrpc());
   const certificate = own.der.toString('base64').replace(/=+$/, '');
   const multiplexed = options.environment.PLUGIN_MULTIPLEX_GRPC ? '|false' : '';
   return {
@@ -192,7 +204,8 @@ export interface ReattachServer {
 export async function serveReattached(options: PluginOptions): Promise<ReattachServer> {
   const directory = socketDirectory(options.environment);
   const socketPath = path.join(directory, 's');
-  const sessions = new Set<ServerHttp2Session>();
+  const { serveSession, closeSession } = await loadGrpc();
+  const sessions = new Set<ReturnType<typeof serveSession>>();
   const sockets = new Set<Socket>();
   const server = net.createServer((socket) => {
     sockets.add(socket);

@@ -8,9 +8,10 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
-import { encodeStatusMessage, frame, STATUS } from '../../provider/protocol/grpc.ts';
+import { encodeStatusMessage, frame } from '../../provider/protocol/grpc.ts';
 import { Diagnostic, RPCS, Schema } from '../../provider/protocol/messages.ts';
 import { COOKIE_NAME, COOKIE_VALUE, servePlugin } from '../../provider/protocol/plugin.ts';
+import { STATUS } from '../../provider/protocol/status.ts';
 import { decode, encode, map, message, one, optional, repeated, WireError } from '../../provider/protocol/wire.ts';
 import { CallFailed, PluginClient } from '../support/plugin-client.ts';
 

@@ -3,8 +3,8 @@
  * can not be read, give a diagnostic and leave the state as it was. Only bytes that are no message of the protocol at
  * all give an error of gRPC.
  */
-import { GrpcError, STATUS } from '../../protocol/grpc.ts';
 import { type Request, type Response, RPCS, type Rpc } from '../../protocol/messages.ts';
+import { GrpcError, STATUS } from '../../protocol/status.ts';
 import { decode, type Encodable, encode, type Fields, type MessageType, WireError } from '../../protocol/wire.ts';
 import { DiagnosticError } from '../diagnostics.ts';
 import { applyResourceChange } from './apply.ts';

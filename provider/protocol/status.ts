@@ -1,0 +1,18 @@
+/** Status codes of gRPC that are used here. https://grpc.io/docs/guides/status-codes/ */
+export const STATUS = {
+  OK: 0,
+  INVALID_ARGUMENT: 3,
+  RESOURCE_EXHAUSTED: 8,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+} as const;
+
+/** Throw it in a method to answer with this status. */
+export class GrpcError extends Error {
+  override readonly name = 'GrpcError';
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
