@@ -1,0 +1,242 @@
+/**
+ * How many VMs a second the scheduler places, against what the same store commits a second when asked to write the
+ * same amount in the same way: transactions of 40 VMs, three records each.
+ *
+ *     node bench/scheduler.ts [--vms 4000] [--hosts 1000,10000] [--agents 0] [--store <address>]
+ *
+ * Hosts are records only: this measures the scheduler. With `--agents <n>` it also starts that many simulated hosts,
+ * each with a real agent, and measures from the declarations to all VMs running.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startSimulatedHosts } from '../backend/host/simulated-fleet.ts';
+import { newId } from '../backend/model/ids.ts';
+import {
+  alive,
+  events,
+  hostPolicies,
+  hosts,
+  imageReports,
+  images,
+  networks,
+  placements,
+  reports,
+  schedules,
+  type VmRecord,
+  vms,
+} from '../backend/model/records.ts';
+import { startScheduler } from '../backend/scheduler/start.ts';
+import { put, removeAll } from '../backend/store/collection.ts';
+import { openMirror } from '../backend/store/mirror.ts';
+import { openStore } from '../backend/store/open.ts';
+import type { RecordKind } from '../backend/store/records.ts';
+import type { Store, Write } from '../backend/store/store.ts';
+import { silentLogger } from '../test/support/silent-logger.ts';
+
+const { values } = parseArgs({
+  options: {
+    vms: { type: 'string', default: '4000' },
+    hosts: { type: 'string', default: '1000,10000' },
+    agents: { type: 'string', default: '0' },
+    store: { type: 'string' },
+  },
+});
+const count = Number(values.vms);
+const directory = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
+const store: Store = await openStore(values.store ?? `embedded:${join(directory, 'store.db')}`);
+const GiB = 2 ** 30;
+const at = new Date().toISOString();
+const declared = { created_at: at, updated_at: at };
+const project = newId('project');
+const image = newId('image');
+const network = newId('network');
+const kinds: readonly RecordKind[] = [
+  vms,
+  images,
+  imageReports,
+  networks,
+  hosts,
+  hostPolicies,
+  alive,
+  schedules,
+  placements,
+  reports,
+  events,
+];
+
+async function write(writes: readonly Write[]): Promise<void> {
+  const commits: Promise<unknown>[] = [];
+  for (let at = 0; at < writes.length; at += 100) {
+    commits.push(store.commit({ write: writes.slice(at, at + 100) }));
+    if (commits.length === 8) await Promise.all(commits.splice(0));
+  }
+  await Promise.all(commits);
+}
+
+async function clear(): Promise<void> {
+  await store.commit({ write: kinds.map((kind) => removeAll(kind, '')) });
+}
+
+const declarations: Write[] = [
+  put(images, image, {
+    id: image,
+    project,
+    name: 'bench',
+    labels: {},
+    description: '',
+    source: 'file:x',
+    architecture: 'x86_64',
+    visibility: 'project',
+    delete_protection: false,
+    ...declared,
+  }),
+  put(imageReports, image, { phase: 'available', at }),
+  put(networks, network, {
+    id: network,
+    project,
+    name: 'bench',
+    labels: {},
+    prefix: newId('prefix'),
+    cidr: '2001:db8::/64',
+    mtu: 1450,
+    dns_servers: [],
+    vni: 1,
+    ...declared,
+  }),
+];
+
+function newVm(n: number): VmRecord {
+  const id = newId('vm');
+  const mac = `02:00:00:${[16, 8, 0].map((shift) => ((n >> shift) & 255).toString(16).padStart(2, '0')).join(':')}`;
+  return {
+    id,
+    project,
+    name: `vm-${n}`,
+    labels: {},
+    description: '',
+    image,
+    interfaces: [{ network, mac, address: '2001:db8::1' }],
+    cpus: 1 + (n % 4),
+    memory: (1 + (n % 8)) * GiB,
+    disk_size: (10 + (n % 5)) * GiB,
+    ssh_keys: [],
+    power_state: 'running',
+    delete_protection: false,
+    generation: 1,
+    ...declared,
+  };
+}
+
+/** Four at a time, as the scheduler does. */
+async function rawCommits(): Promise<number> {
+  const begun = performance.now();
+  let next = 0;
+  const worker = async () => {
+    while (next < count) {
+      const size = Math.min(40, count - next);
+      const first = next;
+      next += size;
+      const write = Array.from({ length: size }, (_, offset) => {
+        const id = newId('vm');
+        const host = newId('host');
+        const event = newId('event');
+        const message = `Placed on ${host}.`;
+        return [
+          put(schedules, id, { host, fence: 1, at }),
+          put(placements, `${host}/${id}`, { fence: 1, cpus: 1, memory: GiB, disk: GiB, at }),
+          put(events, event, {
+            id: event,
+            project,
+            at,
+            target: `vm-${first + offset}`,
+            severity: 'info',
+            reason: 'scheduled',
+            message,
+          }),
+        ];
+      }).flat();
+      await store.commit({ require: [{ key: 'leader/none', exists: false }], write });
+    }
+  };
+  await Promise.all([worker(), worker(), worker(), worker()]);
+  return count / ((performance.now() - begun) / 1000);
+}
+
+async function placementsPerSecond(hostCount: number): Promise<number> {
+  await clear();
+  const hostRecords = Array.from({ length: hostCount }, (_, n) => {
+    const id = newId('host');
+    const capacity = { cpus: 32 + (n % 3) * 16, memory: (128 + (n % 5) * 32) * GiB, disk: 2000 * GiB };
+    return [
+      put(hosts, id, {
+        id,
+        name: `host-${n}`,
+        hypervisor: 'simulated',
+        accelerator: 'none',
+        architecture: 'x86_64',
+        version: '0',
+        capacity,
+        created_at: at,
+      }),
+      put(alive, id, { at }),
+    ];
+  }).flat();
+  const vmRecords = Array.from({ length: count }, (_, n) => newVm(n)).map((vm) => put(vms, vm.id, vm));
+  await write([...declarations, ...hostRecords, ...vmRecords]);
+  const mirror = await openMirror(store, { prefixes: [''], kinds: [placements] });
+  const scheduler = await startScheduler({ store, logger: silentLogger });
+  const begun = performance.now();
+  while (mirror.size(placements) < count)
+    await mirror.waitForChange({ after: mirror.revision, of: [{ kind: placements }], timeoutMs: 1000 });
+  const rate = count / ((performance.now() - begun) / 1000);
+  await scheduler.close();
+  await mirror.close();
+  return rate;
+}
+
+const perSecond = (rate: number) => Math.round(rate).toLocaleString('en').padStart(8);
+const raw = await rawCommits();
+console.log(`store: ${values.store ?? 'embedded'}, ${count} VMs`);
+console.log(`                                  VMs/s   ratio to raw`);
+console.log(`raw commits of the same writes ${perSecond(raw)}   1.00`);
+for (const hostCount of values.hosts.split(',').map(Number)) {
+  const rate = await placementsPerSecond(hostCount);
+  console.log(`${`placements, ${hostCount} hosts`.padEnd(30)} ${perSecond(rate)}   ${(rate / raw).toFixed(2)}`);
+}
+const agents = Number(values.agents);
+if (agents > 0) {
+  await clear();
+  await write(declarations);
+  const scheduler = await startScheduler({ store, logger: silentLogger });
+  const begun = performance.now();
+  const capacity = { cpus: 64, memory: 512 * GiB, disk: 10_000 * GiB };
+  const fleet = await startSimulatedHosts({
+    store,
+    logger: silentLogger,
+    dataDir: directory,
+    count: agents,
+    version: '0',
+    capacity,
+    bootMs: 1,
+    readyMs: 10,
+  });
+  const started = performance.now();
+  console.log(`${agents} agents started in ${((started - begun) / 1000).toFixed(1)} s`);
+  const mirror = await openMirror(store, { prefixes: [''], kinds: [reports] });
+  const running = mirror.index(reports, ({ value }) => value.phase);
+  await write(Array.from({ length: count }, (_, n) => newVm(n)).map((vm) => put(vms, vm.id, vm)));
+  while (running.size('running') < count)
+    await mirror.waitForChange({ after: mirror.revision, of: [{ kind: reports }], timeoutMs: 1000 });
+  const seconds = (performance.now() - started) / 1000;
+  console.log(
+    `${`declared to running, ${agents} agents`.padEnd(30)} ${perSecond(count / seconds)}   ${(count / seconds / raw).toFixed(2)}`,
+  );
+  await mirror.close();
+  await fleet.close();
+  await scheduler.close();
+}
+await clear();
+await store.close();
+rmSync(directory, { recursive: true, force: true });
