@@ -19,6 +19,7 @@ import {
   readFile,
   rename,
   rm,
+  stat,
   symlink,
   writeFile,
 } from 'node:fs/promises';
@@ -70,12 +71,25 @@ export async function buildDemoImage({ output, cacheDir, progress = () => {} }: 
     } finally {
       await rm(work, { recursive: true, force: true });
     }
+    await removeOld(cacheDir);
   }
   await mkdir(dirname(output), { recursive: true });
   const temporary = `${output}.${process.pid}.new`;
   await copyFile(cached, temporary);
   await rename(temporary, output);
   progress(`image at ${output}`);
+}
+
+/** Removes images that earlier versions made, and what builds have left that were killed. */
+async function removeOld(cacheDir: string): Promise<void> {
+  const yesterday = Date.now() - 24 * 3600 * 1000;
+  for (const name of await readdir(cacheDir)) {
+    const path = join(cacheDir, name);
+    if (!/^(demo-image|build)-/.test(name)) continue;
+    // Another build may have been quicker.
+    const age = await stat(path).catch(() => undefined);
+    if (age && age.mtimeMs < yesterday) await rm(path, { recursive: true, force: true });
+  }
 }
 
 const exists = (path: string): Promise<boolean> =>
