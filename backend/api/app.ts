@@ -60,7 +60,13 @@ function pairUp(endpoints: readonly Endpoint[], handlers: Handlers): Map<Endpoin
   return pairs;
 }
 
-const newRequestId = (): string => `req-${randomBytes(8).toString('hex')}`;
+/** Random by process, counted within it. */
+const requestIdPrefix = randomBytes(4).toString('hex');
+let requests = 0;
+const newRequestId = (): string => {
+  requests = (requests + 1) % 2 ** 32;
+  return `req-${requestIdPrefix}${requests.toString(16).padStart(8, '0')}`;
+};
 
 /** The client's own id for the request, if it is a harmless word. */
 function requestIdOf(headers: Readonly<Record<string, unknown>>): string {
@@ -122,6 +128,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
       await catchUp(api, request);
       const idempotencyKey = endpoint.method === 'POST' ? headerText(headers['idempotency-key']) : undefined;
       const ifMatch = headerText(headers['if-match']);
+      let gone: AbortSignal | undefined;
       const answer = await handler(api, {
         id: request.id,
         endpoint,
@@ -133,7 +140,11 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         ...(ifMatch === undefined ? {} : { ifMatch }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
         now: new Date(),
-        gone: AbortSignal.any([api.closing, request.signal]),
+        // Made only for those who wait: it is dear.
+        get gone() {
+          gone ??= AbortSignal.any([api.closing, request.signal]);
+          return gone;
+        },
       });
       return send(reply, endpoint, answer);
     },

@@ -2,7 +2,7 @@
  * Bearer tokens: `ucloud_<16 characters of the id>_<64 hex digits>`. The id finds the record, the 256 random bits are
  * the secret. Only their SHA-256 is stored: with so much chance in them no slow hash is needed.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { type Id, idPrefixes } from '../contract/fields.ts';
 
 const form = /^ucloud_([0-9a-hjkmnp-tv-z]{16})_([0-9a-f]{64})$/;
@@ -14,7 +14,7 @@ export interface NewSecret {
   readonly hash: string;
 }
 
-const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+const hashOf = (secret: string): string => hash('sha256', secret, 'hex');
 
 export function newSecret(id: Id<'token'>): NewSecret {
   const secret = randomBytes(32).toString('hex');
@@ -28,5 +28,5 @@ export function parseSecret(text: string): { id: Id<'token'>; secret: string } |
 }
 
 /** In constant time. */
-export const isSecret = (secret: string, hash: string): boolean =>
-  timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(hash));
+export const isSecret = (secret: string, stored: string): boolean =>
+  timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored));

@@ -84,19 +84,15 @@ const isNoise = (error: ErrorObject): boolean =>
   (error.propertyName !== undefined && error.keyword !== 'propertyNames');
 
 /**
- * Text that no field may hold: NUL, which ends strings in C, and halves of surrogate pairs, which UTF-8 cannot carry.
+ * Pointer to text that no field may hold: NUL, which ends strings in C, and halves of surrogate pairs, which UTF-8 cannot carry.
  * Only called with values that are valid for a schema, so the depth is that of the schema.
  */
-function findUnstorable(value: unknown, pointer: string): FieldError | undefined {
-  if (typeof value === 'string') {
-    return value.includes('\0') || !value.isWellFormed()
-      ? { pointer, detail: 'must not contain NUL or unpaired surrogates' }
-      : undefined;
-  }
+function findUnstorable(value: unknown): string | undefined {
+  if (typeof value === 'string') return value.includes('\0') || !value.isWellFormed() ? '' : undefined;
   if (value === null || typeof value !== 'object') return undefined;
   for (const [key, item] of Object.entries(value)) {
-    const found = findUnstorable(item, `${pointer}/${escapePointer(key)}`);
-    if (found) return found;
+    const found = findUnstorable(item);
+    if (found !== undefined) return `/${escapePointer(key)}${found}`;
   }
   return undefined;
 }
@@ -133,8 +129,10 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
     for (const { base, validate, pick } of parts) {
       const value = pick(input);
       if (validate(value)) {
-        const unstorable = base === '#header' ? undefined : findUnstorable(value, base);
-        if (unstorable) note(unstorable);
+        const unstorable = base === '#header' ? undefined : findUnstorable(value);
+        if (unstorable !== undefined) {
+          note({ pointer: base + unstorable, detail: 'must not contain NUL or unpaired surrogates' });
+        }
         continue;
       }
       for (const error of validate.errors ?? []) if (!isNoise(error)) note(toFieldError(error, base));
