@@ -93,6 +93,8 @@ export class EtcdConnection {
   readonly #timeout: number;
   readonly #closing = new AbortController();
   #away = false;
+  /** When etcd last answered. */
+  #answered = 0;
 
   constructor(options: EtcdOptions) {
     this.client = new Etcd3(clientOptions(options));
@@ -119,14 +121,18 @@ export class EtcdConnection {
     if (this.closing.aborted) throw new UcloudError('store_unavailable', 'the connection to etcd is closed');
   }
 
-  /** Logs the beginning of an outage, and not each call that fails in it. */
-  wentAway(error: unknown): void {
-    if (this.#away || this.closing.aborted) return;
+  /**
+   * Logs the beginning of an outage: not each call that fails in it, and not one that began at `since` and was left
+   * hanging when a member died, while others have answered in the meantime.
+   */
+  wentAway(error: unknown, since: number): void {
+    if (this.#away || this.closing.aborted || this.#answered > since) return;
     this.#away = true;
     this.logger?.warn({ err: error, endpoints: this.#endpoints }, 'etcd does not answer, trying on');
   }
 
   cameBack(): void {
+    this.#answered = performance.now();
     if (!this.#away) return;
     this.#away = false;
     this.logger?.info({ endpoints: this.#endpoints }, 'etcd answers again');
@@ -145,6 +151,7 @@ export class EtcdConnection {
     mayRetry: (error: unknown) => boolean,
   ): Promise<T> {
     const deadline = Date.now() + this.#timeout;
+    const started = performance.now();
     for (let wait = 20; ; wait = Math.min(500, wait * 2)) {
       this.check();
       try {
@@ -156,7 +163,7 @@ export class EtcdConnection {
         if (meaning !== undefined) throw meaning;
         const left = deadline - Date.now() - wait;
         if (left <= 0 || !mayRetry(error) || this.closing.aborted) {
-          this.wentAway(error);
+          this.wentAway(error, started);
           throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} failed: ${messageOf(error)}`, {
             cause: error,
           });

@@ -55,7 +55,7 @@ export class EtcdLease implements Lease {
         next = sent + third;
       } catch (error) {
         if (signal.aborted) break;
-        this.#connection.wentAway(error);
+        this.#connection.wentAway(error, sent);
         next = performance.now() + Math.min(500, third / 4);
       }
     }

@@ -84,6 +84,7 @@ export async function* watchEtcd(
   // Revision 1 is the empty database.
   let next = Math.max(2, fromRevision);
   let wait = 50;
+  let failures = 0;
   while (!signal.aborted) {
     try {
       let fragments: IEvent[] = [];
@@ -94,6 +95,7 @@ export async function* watchEtcd(
         if (signal.aborted) return;
         connection.cameBack();
         wait = 50;
+        failures = 0;
         fragments = fragments.concat(response.events);
         if (response.fragment) continue;
         for (const batch of batchesOf(fragments, next, keyPrefix)) {
@@ -108,7 +110,10 @@ export async function* watchEtcd(
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof CompactedError) throw error;
-      connection.wentAway(error);
+      // That etcd is away is told by the calls that find it so; a watch that alone cannot go on would go unnoticed.
+      failures += 1;
+      if (failures === 5)
+        connection.logger?.warn({ err: error, fromRevision: next }, 'a watch on etcd keeps failing, trying on');
       await delay(wait, undefined, { signal }).catch(() => undefined);
       wait = Math.min(1000, wait * 2);
       // Renews the token, if that was the reason, and waits for the server without a new stream at each try.
