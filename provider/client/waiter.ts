@@ -15,6 +15,8 @@ interface Waiting {
   revision: number;
   /** Gave up while the request of its group was under way. */
   left: boolean;
+  /** Ends the request that is under way for it, if nobody else wants that any more. */
+  leave?: () => void;
   readonly done: (item: Item | undefined) => boolean;
   readonly resolve: (item: Item | undefined) => void;
   readonly reject: (error: unknown) => void;
@@ -54,6 +56,7 @@ export class Waiter {
       const abort = () => {
         this.#gathering.get(path)?.delete(waiting);
         waiting.left = true;
+        waiting.leave?.();
         waiting.reject(signal.reason);
       };
       function settle<A>(then: (value: A) => void) {
@@ -83,11 +86,16 @@ export class Waiter {
     if (this.#gathering.get(path) === group) this.#gathering.delete(path);
     const members = [...group].filter((member) => !member.left);
     if (members.length === 0) return;
+    const abandoned = new AbortController();
+    const leave = () => {
+      if (members.every((member) => member.left)) abandoned.abort();
+    };
+    for (const member of members) member.leave = leave;
     try {
       const ids = [...new Set(members.map(({ id }) => id))];
       const after = Math.min(...members.map(({ revision }) => revision));
       const query = { ids: ids.join(','), limit: ids.length, after, timeout: poll };
-      const list = await this.#client.list(path, query, undefined, poll * 1000);
+      const list = await this.#client.list(path, query, abandoned.signal, poll * 1000);
       const items = new Map(list.items.map((item) => [item.id, item]));
       for (const member of members) {
         if (member.left) continue;

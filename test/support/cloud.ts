@@ -38,12 +38,18 @@ export interface TestCloudOptions extends TestApiOptions {
   /** What the one host has. */
   readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
   readonly readyMs?: number;
+  readonly hostName?: string;
 }
 
 export const providerBlock = readFileSync('provider/examples/provider/provider.tf', 'utf8');
 
 export async function startTestCloud(t: Test, options: TestCloudOptions = {}): Promise<TestCloud> {
-  const { capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB }, readyMs, ...apiOptions } = options;
+  const {
+    capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB },
+    readyMs,
+    hostName = 'rack1-node1',
+    ...apiOptions
+  } = options;
   const store = apiOptions.store ?? (await withStore(t));
   const data = temporaryDirectory(t);
   const scheduler = await startScheduler({ store, logger });

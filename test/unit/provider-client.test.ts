@@ -1,0 +1,233 @@
+/** How the provider's HTTP client behaves towards a server that is slow, busy, broken or not ucloud at all. */
+
+import { writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Client, type Item } from '../../provider/client/client.ts';
+import { resolve } from '../../provider/client/configuration.ts';
+import { ApiError, ConnectionError } from '../../provider/client/problem.ts';
+import { DiagnosticError } from '../../provider/framework/index.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+interface Seen {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: IncomingMessage['headers'];
+}
+
+/** A server that gives these answers in turn, and the last one from then on. */
+async function scripted(t: Test, ...answers: readonly Answer[]) {
+  const seen: Seen[] = [];
+  const server = createServer((request, response) => {
+    seen.push({ method: request.method ?? '', url: new URL(request.url ?? '', 'http://x'), headers: request.headers });
+    request.resume();
+    request.on('end', () => (answers[Math.min(seen.length, answers.length) - 1] ?? broken)(request, response));
+  });
+  await new Promise<void>((resolved) => void server.listen(0, '::1', resolved));
+  const { port } = server.address() as AddressInfo;
+  const client = new Client({ endpoint: `http://[::1]:${port}`, token: 'secret' });
+  t.teardown(async () => {
+    await client.close();
+    server.closeAllConnections();
+    await new Promise((resolved) => server.close(resolved));
+  });
+  return { client, seen };
+}
+
+const json =
+  (status: number, body: unknown, headers: Record<string, string> = {}): Answer =>
+  (_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+  };
+const problem = (status: number, code: string, headers: Record<string, string> = {}): Answer =>
+  json(status, { code, title: `the problem ${code}`, detail: 'as told', status }, headers);
+const broken: Answer = (_request, response) => void response.destroy();
+const item = (id: string, more: object = {}): Item => ({ id, revision: 1, ...more });
+
+t.test('sends again what may be sent again, under one Idempotency-Key', async (t) => {
+  for (const [what, answer] of Object.entries({
+    'a conflict': problem(409, 'conflict'),
+    'a database that does not answer': problem(503, 'store_unavailable'),
+    'a broken connection': broken,
+    'a proxy without a server': json(502, {}),
+  })) {
+    const { client, seen } = await scripted(t, answer, answer, json(201, item('vm-1')));
+    t.strictSame(await client.create('/v1/vms', { name: 'web' }), item('vm-1'), what);
+    t.equal(seen.length, 3);
+    const keys = new Set(seen.map(({ headers }) => headers['idempotency-key']));
+    t.equal(keys.size, 1, `${what}: one key`);
+    t.match([...keys][0], /^[0-9a-f-]{36}$/);
+  }
+});
+
+t.test('sends nothing again that would fail again', async (t) => {
+  for (const [status, code] of [
+    [400, 'invalid_input'],
+    [401, 'unauthenticated'],
+    [409, 'name_taken'],
+    [500, 'internal'],
+    [507, 'no_capacity'],
+  ] as const) {
+    const { client, seen } = await scripted(t, problem(status, code));
+    await t.rejects(client.create('/v1/vms', {}), { code });
+    t.equal(seen.length, 1, code);
+  }
+});
+
+t.test('waits as long as a busy server says, and says nothing of it', async (t) => {
+  const { client, seen } = await scripted(
+    t,
+    problem(429, 'rate_limited', { 'retry-after': '1' }),
+    json(200, { items: [], revision: 3 }),
+  );
+  const began = performance.now();
+  t.strictSame(await client.list('/v1/vms', {}), { items: [], revision: 3 });
+  t.ok(performance.now() - began >= 990, 'not earlier');
+  t.equal(seen.length, 2);
+});
+
+t.test('reads that come together are one request', async (t) => {
+  const { client, seen } = await scripted(t, json(200, { items: [item('vm-1'), item('vm-3')], revision: 9 }));
+  const found = await Promise.all(['vm-1', 'vm-2', 'vm-3', 'vm-1'].map((id) => client.read('/v1/vms', id)));
+  t.strictSame(found, [item('vm-1'), undefined, item('vm-3'), item('vm-1')], 'what is not in the list does not exist');
+  t.equal(seen.length, 1);
+  t.equal(seen[0]?.url.searchParams.get('ids'), 'vm-1,vm-2,vm-3');
+});
+
+t.test('a read that is alone asks for its object', async (t) => {
+  const { client, seen } = await scripted(t, json(200, item('vm-1')), problem(404, 'not_found'));
+  t.strictSame(await client.read('/v1/vms', 'vm-1'), item('vm-1'));
+  t.equal(await client.read('/v1/vms', 'vm-2'), undefined);
+  t.strictSame(
+    seen.map(({ url }) => url.pathname),
+    ['/v1/vms/vm-1', '/v1/vms/vm-2'],
+  );
+});
+
+t.test('a later read is never older than an earlier answer', async (t) => {
+  const { client, seen } = await scripted(
+    t,
+    json(201, item('vm-1'), { 'ucloud-revision': '17' }),
+    json(200, item('vm-1')),
+  );
+  await client.create('/v1/vms', {});
+  await client.read('/v1/vms', 'vm-1');
+  t.equal(seen[1]?.headers['ucloud-min-revision'], '17');
+});
+
+t.test('many waits are few requests, by long poll', async (t) => {
+  const vms = Array.from({ length: 50 }, (_, i) => `vm-${i}`);
+  let revision = 1;
+  const done = new Set<string>();
+  // Each answer comes after a change: ten more run.
+  const { client, seen } = await scripted(t, (request, response) => {
+    const asked = new URL(request.url ?? '', 'http://x').searchParams.get('ids')?.split(',') ?? [];
+    for (const id of asked.filter((one) => !done.has(one)).slice(0, 10)) done.add(id);
+    revision++;
+    const items = asked.map((id) => item(id, { running: done.has(id) }));
+    setTimeout(() => json(200, { items, revision })(request, response), 5);
+  });
+  const signal = new AbortController().signal;
+  const ended = await Promise.all(
+    vms.map((id) => client.wait('/v1/vms', item(id, { running: false }), (now) => now?.running === true, signal)),
+  );
+  t.ok(ended.every((one) => one?.running === true));
+  t.equal(seen.length, 5, 'fifty waits in five requests');
+  t.ok(seen.every(({ url }) => Number(url.searchParams.get('after')) >= 1 && url.searchParams.get('timeout') === '30'));
+});
+
+t.test('a wait ends when it is told to, when its object is gone, and when the server fails', async (t) => {
+  const never = await scripted(t, () => {});
+  const stop = new AbortController();
+  const waiting = never.client.wait('/v1/vms', item('vm-1'), () => false, stop.signal);
+  setTimeout(() => stop.abort(new Error('enough')), 100);
+  await t.rejects(waiting, { message: 'enough' });
+
+  const { signal } = new AbortController();
+  const gone = await scripted(t, json(200, { items: [], revision: 2 }));
+  t.equal(await gone.client.wait('/v1/vms', item('vm-1'), (now) => now === undefined, signal), undefined);
+  await t.rejects(
+    gone.client.wait('/v1/vms', item('vm-1'), (now) => now?.running === true, signal),
+    { message: 'vm-1 was deleted meanwhile' },
+  );
+  const refused = await scripted(t, problem(401, 'unauthenticated'));
+  await t.rejects(
+    refused.client.wait('/v1/vms', item('vm-1'), () => false, signal),
+    { code: 'unauthenticated' },
+  );
+});
+
+t.test('says what is wrong with what is not ucloud', async (t) => {
+  const { client } = await scripted(
+    t,
+    (_request, response) => void response.writeHead(404).end('<html>It works!</html>'),
+  );
+  const error = await client.list('/v1/vms', {}).catch((reason: unknown) => reason);
+  if (!(error instanceof ApiError)) throw error;
+  t.match(error.problem.detail, /is the endpoint right\? It begins: <html>It works!/);
+
+  const nobody = new Client({ endpoint: 'http://[::1]:1', token: 'x' });
+  t.teardown(() => nobody.close());
+  const soon = AbortSignal.timeout(600);
+  await t.rejects(nobody.list('/v1/vms', {}, soon), 'keeps trying until it is told to stop');
+  t.type(ConnectionError, 'function');
+});
+
+t.test('where the API is: provider block, environment, credentials file', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'credentials.json');
+  const file = { endpoint: 'https://[::1]:7780', token: 'from-file', project: 'prj-file', ca_file: '/ca.pem' };
+  writeFileSync(path, JSON.stringify(file));
+  const env = { UCLOUD_CREDENTIALS: path };
+  const told = (run: () => unknown) => {
+    try {
+      return run();
+    } catch (error) {
+      if (error instanceof DiagnosticError) return error.diagnostics[0];
+      throw error;
+    }
+  };
+
+  t.strictSame(resolve({}, env), file, 'the file alone');
+  t.strictSame(
+    resolve({}, { ...env, UCLOUD_TOKEN: 'from-env' }),
+    { endpoint: file.endpoint, token: 'from-env', project: undefined, ca_file: '/ca.pem' },
+    'the environment comes first; another token has another project',
+  );
+  t.match(
+    resolve({ token: 'from-block' }, { ...env, UCLOUD_TOKEN: 'from-env' }),
+    { token: 'from-block' },
+    'the block before both',
+  );
+  t.match(resolve({}, { ...env, UCLOUD_PROJECT: 'prj-env' }), { token: 'from-file', project: 'prj-env' });
+
+  t.match(
+    told(() => resolve({ endpoint: 'https://elsewhere.example' }, env)),
+    {
+      summary: 'No token is configured',
+      detail: /for https:\/\/\[::1\]:7780: it is not sent to https:\/\/elsewhere.example/,
+      path: ['token'],
+    },
+    'the token of the file goes to the endpoint of the file only',
+  );
+  t.match(
+    told(() => resolve({}, { UCLOUD_CREDENTIALS: join(directory, 'none') })),
+    { summary: 'No endpoint is configured', path: ['endpoint'] },
+  );
+  t.match(
+    told(() => resolve({ endpoint: 'ftp://x', token: 'x' }, env)),
+    { detail: 'Must begin with `https://` or `http://`, not `ftp:`.' },
+  );
+  t.match(
+    told(() => resolve({ endpoint: 'http://u:p@x', token: 'x' }, env)),
+    { detail: /^Must not carry a user name/ },
+  );
+
+  writeFileSync(path, '{"token": "secret"');
+  const wrong = told(() => resolve({}, env));
+  t.match(wrong, { summary: 'The credentials file cannot be used', detail: `${path}: it is not JSON.` });
+  t.notMatch(JSON.stringify(wrong), /secret/, 'what is in the file stays there');
+});
