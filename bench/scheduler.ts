@@ -34,6 +34,7 @@ import { openStore } from '../backend/store/open.ts';
 import type { RecordKind } from '../backend/store/records.ts';
 import type { Store, Write } from '../backend/store/store.ts';
 import { silentLogger } from '../test/support/silent-logger.ts';
+import { perSecond, printTable, ratio } from './support/table.ts';
 
 const { values } = parseArgs({
   options: {
@@ -44,6 +45,10 @@ const { values } = parseArgs({
   },
 });
 const count = Number(values.vms);
+const agents = Number(values.agents);
+for (const hosts of [...values.hosts.split(',').filter(Boolean).map(Number), ...(agents > 0 ? [agents] : [])]) {
+  if (count > hosts * 30) throw new Error(`${count} VMs do not fit on ${hosts} hosts: 30 each do`);
+}
 const directory = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const store: Store = await openStore(values.store ?? `embedded:${join(directory, 'store.db')}`);
 const GiB = 2 ** 30;
@@ -196,47 +201,41 @@ async function placementsPerSecond(hostCount: number): Promise<number> {
   return rate;
 }
 
-const perSecond = (rate: number) => Math.round(rate).toLocaleString('en').padStart(8);
 const raw = await rawCommits();
-console.log(`store: ${values.store ?? 'embedded'}, ${count} VMs`);
-console.log(`                                  VMs/s   ratio to raw`);
-console.log(`raw commits of the same writes ${perSecond(raw)}   1.00`);
-for (const hostCount of values.hosts.split(',').map(Number)) {
-  const rate = await placementsPerSecond(hostCount);
-  console.log(`${`placements, ${hostCount} hosts`.padEnd(30)} ${perSecond(rate)}   ${(rate / raw).toFixed(2)}`);
+const rows = [['raw commits of the same writes', perSecond(raw), '1.00']];
+const add = (name: string, rate: number) => rows.push([name, perSecond(rate), ratio(rate, raw)]);
+for (const hostCount of values.hosts.split(',').filter(Boolean).map(Number)) {
+  add(`placements, ${hostCount} hosts`, await placementsPerSecond(hostCount));
 }
-const agents = Number(values.agents);
-if (agents > 0) {
+if (agents > 0) add(`declared to running, ${agents} agents`, await runsPerSecond(agents));
+console.log(`${count} VMs, store: ${values.store ?? 'embedded'}`);
+printTable(['', 'VMs/s', 'ratio'], rows);
+await clear();
+await store.close();
+rmSync(directory, { recursive: true, force: true });
+
+async function runsPerSecond(agents: number): Promise<number> {
   await clear();
   await write(declarations);
   const scheduler = await startScheduler({ store, logger: silentLogger });
-  const begun = performance.now();
   const capacity = { cpus: 64, memory: 512 * GiB, disk: 10_000 * GiB };
+  const simulated = { count: agents, capacity, bootMs: 1, readyMs: 10 };
   const fleet = await startSimulatedHosts({
     store,
     logger: silentLogger,
     dataDir: directory,
-    count: agents,
     version: '0',
-    capacity,
-    bootMs: 1,
-    readyMs: 10,
+    ...simulated,
   });
-  const started = performance.now();
-  console.log(`${agents} agents started in ${((started - begun) / 1000).toFixed(1)} s`);
   const mirror = await openMirror(store, { prefixes: [''], kinds: [reports] });
   const running = mirror.index(reports, ({ value }) => value.phase);
+  const begun = performance.now();
   await write(Array.from({ length: count }, (_, n) => newVm(n)).map((vm) => put(vms, vm.id, vm)));
   while (running.size('running') < count)
     await mirror.waitForChange({ after: mirror.revision, of: [{ kind: reports }], timeoutMs: 1000 });
-  const seconds = (performance.now() - started) / 1000;
-  console.log(
-    `${`declared to running, ${agents} agents`.padEnd(30)} ${perSecond(count / seconds)}   ${(count / seconds / raw).toFixed(2)}`,
-  );
+  const rate = count / ((performance.now() - begun) / 1000);
   await mirror.close();
   await fleet.close();
   await scheduler.close();
+  return rate;
 }
-await clear();
-await store.close();
-rmSync(directory, { recursive: true, force: true });
