@@ -11,7 +11,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from './demo/cloud.ts';
-import { footprint, leftBehind } from './demo/footprint.ts';
+import { footprint, leftBehind, marksOf } from './demo/footprint.ts';
 import { eventually, exec, show, step } from './demo/steps.ts';
 
 const { values: options } = parseArgs({
@@ -113,14 +113,14 @@ async function prove(addresses: Record<string, string>): Promise<void> {
   }
 }
 
-async function checkNothingLeft(cloud: Cloud, before: readonly string[]): Promise<void> {
+async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: readonly string[]): Promise<void> {
   for (const noun of ['vm', 'network', 'prefix', 'ssh-key']) {
     const { items } = (await cloud.ucloud(noun, 'list')) as { items: unknown[] };
     if (items.length > 0) throw new Error(`${items.length} of ${noun} are left: ${JSON.stringify(items)}`);
   }
   await cloud.stop();
   await cleanUp(data);
-  const left = leftBehind(before, await footprint(data));
+  const left = leftBehind(before, await footprint(marks));
   if (left.length > 0) throw new Error(`left on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
   console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
 }
@@ -133,7 +133,8 @@ async function main(): Promise<void> {
       if (removed !== '') console.log(`    ${removed.replaceAll('\n', '\n    ')}`);
     });
   }
-  const before = await footprint(data);
+  const marks = marksOf(data);
+  const before = await footprint(marks);
   mkdirSync(cache, { recursive: true });
   mkdirSync(data, { recursive: true, mode: 0o700 });
 
@@ -173,7 +174,11 @@ async function main(): Promise<void> {
     };
     const addresses = output.addresses.value;
     if (real) await step('proving the VMs', () => prove(addresses));
-    await step('terraform plan: nothing to do', () => terraform.quiet('plan', '-detailed-exitcode', '-no-color'));
+    await step('terraform plan: nothing to do', async () => {
+      // Ends with 2 when there is something to do, which rejects.
+      const plan = await terraform.quiet('plan', '-detailed-exitcode', '-no-color');
+      console.log(`    ${/No changes\..*/.exec(plan)?.[0] ?? plan}`);
+    });
     console.log(
       `\n${Object.keys(addresses).length} VMs are up, ${((performance.now() - setUpDone) / 1000).toFixed(0)} s after set-up:`,
     );
@@ -181,7 +186,7 @@ async function main(): Promise<void> {
 
     if (options.once) {
       await step('terraform destroy', () => terraform.run('destroy', '-auto-approve', '-no-color'));
-      await step('checking that nothing is left', () => checkNothingLeft(cloud, before));
+      await step('checking that nothing is left', () => checkNothingLeft(cloud, marks, before));
       console.log(`\nAll of it worked, in ${((performance.now() - began) / 1000).toFixed(0)} s.`);
       return;
     }

@@ -1,10 +1,20 @@
 /** What ucloud leaves on a machine, as a list that can be compared: interfaces, packet filters, processes. */
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { instanceOf, runDirectory } from '../../backend/host/system/instance.ts';
 import { exec } from './steps.ts';
 
 const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
 
-/** Processes count when their command line names the data directory. */
-export async function footprint(data: string): Promise<string[]> {
+/** What the processes of a host with this data directory have in their command lines. */
+export function marksOf(data: string): readonly string[] {
+  const host = join(data, 'host');
+  mkdirSync(host, { recursive: true, mode: 0o700 });
+  return [data, runDirectory(instanceOf(host))];
+}
+
+/** Processes count when their command line has one of the marks. */
+export async function footprint(marks: readonly string[]): Promise<string[]> {
   const [links, routes, processes] = await Promise.all([
     exec('ip', ['-br', 'link', 'show']).then(({ stdout }) =>
       lines(stdout).map((line) => `interface ${line.split(/[ @]/)[0]}`),
@@ -12,7 +22,7 @@ export async function footprint(data: string): Promise<string[]> {
     exec('ip', ['-6', 'route', 'show']).then(({ stdout }) => lines(stdout).map((line) => `route ${line.trim()}`)),
     exec('ps', ['-eo', 'args'], { maxBuffer: 16 * 1024 * 1024 }).then(({ stdout }) =>
       lines(stdout)
-        .filter((args) => /^\S*(qemu-system|radvd)/.test(args) && args.includes(data))
+        .filter((args) => /^\S*(qemu-system|radvd)/.test(args) && marks.some((mark) => args.includes(mark)))
         .map((args) => `process ${args.slice(0, 120)}`),
     ),
   ]);
@@ -20,7 +30,8 @@ export async function footprint(data: string): Promise<string[]> {
     ({ stdout }) => lines(stdout).map((line) => `packet filter ${line}`),
     () => [],
   );
-  return [...links, ...routes, ...processes, ...tables].sort();
+  const directories = marks.filter((mark) => mark.startsWith('/run/') && existsSync(mark));
+  return [...directories.map((path) => `directory ${path}`), ...links, ...routes, ...processes, ...tables].sort();
 }
 
 /** What `after` has more of than `before`. */

@@ -1,0 +1,9 @@
+/** Whether VMs can really run here. */
+import { checkQemu } from '../../backend/host/hypervisor/qemu/driver.ts';
+
+/** Why not, or false: for the `skip` option of a test. */
+export async function noQemu(): Promise<string | false> {
+  if (process.getuid?.() !== 0) return 'needs root, for network namespaces and taps';
+  const missing = await checkQemu();
+  return missing.length > 0 ? missing.join('; ') : false;
+}

@@ -1,0 +1,150 @@
+/**
+ * Ten VMs asked for at once, while the whole of ucloud is killed again and again. Runs as a program, inside a network
+ * namespace of its own, and prints as JSON what it saw; test/chaos/ten-vms.test.ts judges.
+ *
+ *     node test/support/ten-vms.ts <data directory> <image> qemu|simulated
+ */
+import { randomUUID } from 'node:crypto';
+import { type Cloud, cleanUp, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
+import { footprint, leftBehind, marksOf } from '../../scripts/demo/footprint.ts';
+import { eventually, exec } from '../../scripts/demo/steps.ts';
+
+export interface TenVms {
+  readonly names: readonly string[];
+  readonly addresses: readonly string[];
+  readonly macs: readonly string[];
+  readonly running: number;
+  /** QEMU processes, by the id of their VM. */
+  readonly processes: readonly string[];
+  readonly answered: readonly string[];
+  readonly left: readonly string[];
+  readonly leftInApi: number;
+}
+
+const [data = '', image = '', hypervisor = 'simulated'] = process.argv.slice(2);
+const names = Array.from({ length: 10 }, (_, i) => `vm-${i}`);
+/** After so many VMs are seen to run the cloud is killed: at the first requests, in the middle, near the end. */
+const kills = [0, 2, 6];
+
+interface Vm {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly interfaces: readonly { readonly mac: string }[];
+  readonly status: { readonly phase: string };
+}
+
+const vmsOf = async (cloud: Cloud) => ((await cloud.ucloud('vm', 'list')) as { items: Vm[] }).items;
+const runningIn = (vms: readonly Vm[]) => vms.filter(({ status }) => status.phase === 'running').length;
+
+const start = () => startCloud(data, ['--hypervisor', hypervisor]);
+const marks = marksOf(data);
+const before = await footprint(marks);
+let cloud = await start();
+async function story(): Promise<TenVms> {
+  const { token } = await setUpCloud(cloud, data, image);
+  // Ten processors are asked for, however few the machine has.
+  const hosts = (await cloud.ucloud('host', 'list')) as { items: { id: string }[] };
+  for (const { id } of hosts.items) await cloud.ucloud('host', 'update', id, '--cpu-overcommit', '10');
+  const prefix = await cloud.ucloud('prefix', 'create', '--name', 'site');
+  const network = await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', String(prefix.id));
+  const images = (await cloud.ucloud('image', 'list', '--name', 'demo')) as { items: { id: string }[] };
+
+  /** As a client does that heard no answer: the same request with the same key. */
+  const keys = new Map(names.map((name) => [name, randomUUID()]));
+  const done = new Set<string>();
+  const create = async (name: string) => {
+    const answer = await fetch(`${cloud.endpoint}/v1/vms`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${token}`,
+        'content-type': 'application/json',
+        'idempotency-key': keys.get(name) ?? '',
+      },
+      body: JSON.stringify({
+        name,
+        image: images.items[0]?.id,
+        memory: '128MiB',
+        interfaces: [{ network: network.id }],
+      }),
+    });
+    if (answer.status !== 201) throw new Error(`creation of ${name}: ${answer.status} ${await answer.text()}`);
+    done.add(name);
+  };
+  const createAll = () => Promise.allSettled(names.filter((name) => !done.has(name)).map(create));
+
+  for (const least of kills) {
+    const asked = createAll();
+    if (least > 0) {
+      await asked;
+      await eventually(`${least} VMs running`, 120_000, async () => {
+        const running = runningIn(await vmsOf(cloud));
+        if (running < least) throw new Error(`${running} run`);
+      });
+    }
+    await cloud.kill();
+    await asked;
+    cloud = await start();
+  }
+  await eventually('ten VMs accepted', 30_000, async () => {
+    await createAll();
+    if (done.size < names.length) throw new Error(`${done.size} are`);
+  });
+  const vms = await eventually('ten VMs running', 240_000, async () => {
+    const all = await vmsOf(cloud);
+    if (runningIn(all) < names.length) {
+      throw new Error(all.map(({ name, status }) => `${name}: ${JSON.stringify(status)}`).join('\n'));
+    }
+    return all;
+  });
+
+  const processes =
+    hypervisor === 'qemu'
+      ? (await exec('ps', ['-eo', 'args'], { maxBuffer: 16 * 1024 * 1024 })).stdout
+          .split('\n')
+          .filter((args) => /^\S*qemu-system/.test(args) && marks.some((mark) => args.includes(mark)))
+          .map((args) => /\bvm-[0-9a-hjkmnp-tv-z]{16}\b/.exec(args)?.[0] ?? args)
+      : [];
+  const answered: string[] = [];
+  if (hypervisor === 'qemu') {
+    for (const { address } of vms) {
+      await eventually(`${address} answers ping`, 240_000, () => exec('ping', ['-6', '-c', '1', '-W', '2', address]));
+      answered.push(address);
+    }
+  }
+  for (const { id } of vms) await cloud.ucloud('vm', 'delete', id);
+  await eventually('all VMs gone', 120_000, async () => {
+    const rest = await vmsOf(cloud);
+    if (rest.length > 0)
+      throw new Error(rest.map(({ name, status }) => `${name}: ${JSON.stringify(status)}`).join('\n'));
+  });
+  await cloud.ucloud('network', 'delete', String(network.id));
+  await cloud.ucloud('prefix', 'delete', String(prefix.id));
+  const leftInApi = ((await cloud.ucloud('network', 'list')) as { items: unknown[] }).items.length;
+  // Before anything is cleaned: what ucloud itself left behind once the last VM and network were gone.
+  const leftByItself = await eventually('bridges and taps gone', 30_000, async () => {
+    const left = leftBehind(before, await footprint(marks)).filter((line) => /interface|route|qemu/.test(line));
+    if (left.length > 0) throw new Error(left.join('\n'));
+    return left;
+  });
+  await cloud.stop();
+  await cleanUp(data);
+  return {
+    names: vms.map(({ name }) => name).sort(),
+    addresses: vms.map(({ address }) => address),
+    macs: vms.flatMap(({ interfaces }) => interfaces.map(({ mac }) => mac)),
+    running: runningIn(vms),
+    processes,
+    answered,
+    left: [...leftByItself, ...leftBehind(before, await footprint(marks))],
+    leftInApi,
+  };
+}
+
+try {
+  console.log(JSON.stringify(await story()));
+} catch (error) {
+  await cloud.stop();
+  await cleanUp(data);
+  throw error;
+}

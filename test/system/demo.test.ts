@@ -1,0 +1,47 @@
+/** The demo as a new user runs it: with real VMs on the embedded store, and with simulated ones on a real etcd. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { needsEtcd, startEtcd } from '../support/etcd.ts';
+import { netNamespace } from '../support/net-namespace.ts';
+import { noQemu } from '../support/qemu.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const exec = promisify(execFile);
+
+async function runDemo(
+  t: Test,
+  command: string,
+  before: readonly string[],
+  options: readonly string[] = [],
+): Promise<string> {
+  const all = [...before, 'scripts/demo.ts', '--once', '--data', `${temporaryDirectory(t)}/demo`, ...options];
+  try {
+    return (await exec(command, all, { maxBuffer: 16 * 1024 * 1024 })).stdout;
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new Error(`the demo failed:\n${stdout}\n${stderr}`, { cause: error });
+  }
+}
+
+t.test('two VMs answer ping and ssh, a second plan is empty, nothing is left', { skip: await noQemu() }, async (t) => {
+  const namespace = netNamespace(t, 'demo');
+  const output = await runDemo(t, 'ip', ['netns', 'exec', namespace.name, process.execPath]);
+  t.match(output, /hypervisor: qemu/);
+  t.equal(output.match(/answers ping/g)?.length, 2, 'both answer ping');
+  t.equal(output.match(/lets ucloud@\S+ in with the key; its host name is/g)?.length, 2, 'both let the user in');
+  t.match(output, /All of it worked/);
+});
+
+t.test('the same declaration, on etcd and with simulated VMs', needsEtcd(), async (t) => {
+  const etcd = await startEtcd(t);
+  const output = await runDemo(
+    t,
+    process.execPath,
+    [],
+    ['--hypervisor', 'simulated', '--store', `etcd://${etcd.endpoint}`],
+  );
+  t.match(output, /hypervisor: simulated/);
+  t.match(output, /2 VMs are up/);
+  t.match(output, /All of it worked/);
+});
