@@ -107,7 +107,7 @@ function sameNested(attr: NestedAttribute, a: Value, b: Value, same: (x: Value, 
   return sameElements(a, b, same);
 }
 
-export function sameObject(attributes: Attributes, a: Value, b: Value): boolean {
+function sameObject(attributes: Attributes, a: Value, b: Value): boolean {
   if (!isObject(a) || !isObject(b)) return a === b;
   return Object.entries(attributes).every(([name, attr]) => sameMeaning(attr, a[name] ?? null, b[name] ?? null));
 }
@@ -126,5 +126,18 @@ export function matchesConfigured(attributes: Attributes, configured: Value, pri
     if (sameMeaning(attr, wanted, before)) return true;
     if (attr.kind === 'plain' || wanted === null || before === null) return false;
     return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y));
+  });
+}
+
+/** Whether an object can be what was planned: all that was known of it means the same. */
+export function fulfilsPlan(attributes: Attributes, planned: Value, actual: Value): boolean {
+  if (!isObject(planned) || !isObject(actual)) return planned === UNKNOWN || planned === actual;
+  return Object.entries(attributes).every(([name, attr]) => {
+    const wanted = planned[name] ?? null;
+    const given = actual[name] ?? null;
+    if (attr.writeOnly || wanted === UNKNOWN || sameMeaning(attr, wanted, given)) return true;
+    if (attr.kind === 'plain') return !isWhollyKnown(wanted);
+    if (wanted === null || given === null || given === UNKNOWN) return false;
+    return sameNested(attr, wanted, given, (x, y) => fulfilsPlan(attr.attributes, x, y));
   });
 }

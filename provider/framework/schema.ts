@@ -14,14 +14,27 @@ export type ObjectType = readonly ['object', Readonly<Record<string, Type>>];
 /** What a schema is for: only managed resources have write-only attributes. */
 export type SchemaKind = 'resource' | 'data source' | 'ephemeral resource' | 'provider';
 
+/** Types by what they are made from: comparing values asks for them all the time. */
+const attributeTypes = new WeakMap<Attribute, Type>();
+const objectTypes = new WeakMap<Attributes, ObjectType>();
+
 export function attributeType(attr: Attribute): Type {
   if (attr.kind === 'plain') return attr.type;
+  const known = attributeTypes.get(attr);
+  if (known) return known;
   const object = objectType(attr.attributes);
-  return attr.nesting === 'single' ? object : [attr.nesting, object];
+  const type: Type = attr.nesting === 'single' ? object : [attr.nesting, object];
+  attributeTypes.set(attr, type);
+  return type;
 }
 
 export function objectType(attributes: Attributes): ObjectType {
-  return ['object', Object.fromEntries(Object.entries(attributes).map(([name, attr]) => [name, attributeType(attr)]))];
+  const known = objectTypes.get(attributes);
+  if (known) return known;
+  const members = Object.entries(attributes).map(([name, attr]) => [name, attributeType(attr)] as const);
+  const type: ObjectType = ['object', Object.fromEntries(members)];
+  objectTypes.set(attributes, type);
+  return type;
 }
 
 /** A default makes an attribute optional and computed. */

@@ -5,7 +5,7 @@ import { ValueError } from '../protocol/value-error.ts';
 import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes } from './attributes.ts';
 import type { AttributePath, Diagnostics } from './diagnostics.ts';
-import { sameMeaning, sameObject } from './equality.ts';
+import { fulfilsPlan, pairElements, sameMeaning } from './equality.ts';
 import { pathText } from './paths.ts';
 import { attributeType } from './schema.ts';
 
@@ -76,9 +76,11 @@ function keepSpelling(attr: Attribute, before: Value, value: Value): Value {
   if (isList(value)) {
     const old = isList(before) ? before : [];
     if (attr.nesting === 'list') return value.map((element, index) => into(old[index] ?? null, element));
-    return value.map((element) =>
-      into(old.find((candidate) => sameObject(attr.attributes, candidate, element)) ?? null, element),
-    );
+    const pairs = pairElements(value, old, (element, planned) => fulfilsPlan(attr.attributes, planned, element));
+    return value.map((element, index) => {
+      const pair = pairs[index];
+      return into(pair === undefined ? null : (old[pair] ?? null), element);
+    });
   }
   if (!isObject(value)) return value;
   const old = isObject(before) ? before : {};

@@ -27,9 +27,9 @@ export const PLUGIN_PROTOCOL = 6;
 /** A Unix socket's path must fit `sun_path` of 108 bytes, including the terminating zero. */
 const MAX_SOCKET_PATH = 107;
 /** Without a connection for this long after the last one closed, Terraform is gone. */
-const ORPHANED_AFTER = 10_000;
+const ORPHANED_AFTER = 10_000; // ms
 /** Terraform waits 60 seconds for a plugin to start, so nobody connects later than that. */
-const FIRST_CONNECTION_WITHIN = 90_000;
+const FIRST_CONNECTION_WITHIN = 90_000; // ms
 
 /**
  * HTTP/2 takes a third of the time that Node itself needs to start, and it is needed only once Terraform has read the
@@ -48,6 +48,8 @@ export interface PluginOptions {
   environment: NodeJS.ProcessEnv;
   /** Told of failed handshakes and broken connections. */
   onError(error: Error): void;
+  /** How long to stay, in milliseconds, after the last connection closed without a Shutdown; default 10,000. */
+  orphanedAfter?: number;
 }
 
 export interface PluginServer {
@@ -148,7 +150,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
           sessions.delete(end);
           if (sessions.size > 0 || closing) return;
           clearTimeout(orphaned);
-          orphaned = setTimeout(close, ORPHANED_AFTER);
+          orphaned = setTimeout(close, options.orphanedAfter ?? ORPHANED_AFTER);
         });
       });
     },

@@ -53,7 +53,7 @@ const FULL = (size: string, more = '') => `
     labels = { team = "blue" }
     weight = 12345678901234567890
     slots  = [{ label = "one" }, { label = "two" }]
-    parts  = [{ kind = "leg", count = 4 }, { kind = "arm" }]
+    parts  = [{ kind = "leg", count = 4 }, { kind = "arm", finish = "Matte" }]
     box    = {}
     secret = "first"
     secret_version = 1
@@ -74,7 +74,7 @@ t.test('an object from creation to its end', async (t) => {
   t.match((await directory.state())[0]?.values, { size: '2GiB', secret: null, revision: 1 });
   t.same(await directory.pending(), [], 'a second plan is empty: sets in any order, a size in another spelling');
 
-  main(FULL('2048MiB'));
+  main(FULL('2048MiB').replace('"Matte"', '"mATTE"'));
   t.same(await directory.pending(), [], 'another spelling of the same size is no change');
 
   main(FULL('3GiB'));
@@ -92,8 +92,14 @@ t.test('an object from creation to its end', async (t) => {
   const state = await directory.run('state', 'pull');
   t.notOk(state.includes('second'), 'and is in no state');
 
-  main(FULL('3GiB').replace('{ label = "two" }', '{ label = "zwei" }').replace('kind = "arm"', 'kind = "wing"'));
+  main(
+    FULL('3GiB')
+      .replace('{ label = "two" }', '{ label = "zwei" }')
+      .replace('kind = "leg"', 'kind = "wing"')
+      .replace('"Matte"', '"MATTE"'),
+  );
   await directory.apply();
+  t.match((await directory.state())[0]?.values.parts, [{ kind: 'arm', finish: 'Matte', serial: 'item-1/arm' }, {}]);
   t.match(shelf.read().items['item-1']?.slots, [{ label: 'one' }, { label: 'zwei', code: 'item-1-zwei' }]);
   t.same(await directory.pending(), []);
 

@@ -1,4 +1,7 @@
 /** Plan rules for random schemas, and calls that go wrong in every way: the answer is a diagnostic, and the state stays. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { DiagnosticList } from '../../provider/framework/diagnostics.ts';
@@ -24,6 +27,7 @@ import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../../provider/
 import { encode, type Fields, type MessageType } from '../../provider/protocol/wire.ts';
 import { CallFailed, PluginClient } from '../support/plugin-client.ts';
 import { applyPlan, attributesArbitrary, configArbitrary, respell } from '../support/provider-schemas.ts';
+import { Shelf, type StoredItem, shelfProvider } from '../terraform/fixtures/shelf.ts';
 
 /**
  * Terraform's own rule for plans, written down independently: a planned value is the configured one, or the prior one
@@ -82,6 +86,45 @@ function assertValueObeys(attr: Attribute, planned: Value, config: Value, prior:
       });
       if (!fits) throw new Error(`${where}.${i}: an element is planned that nobody configured`);
     });
+  }
+}
+
+/** Terraform's own rule for what apply returns: all that was known in the plan is as it was planned. */
+function assertCompatible(attributes: Attributes, planned: Values, actual: Values, where: string): void {
+  for (const [name, attr] of Object.entries(attributes)) {
+    assertValueCompatible(attr, planned[name] ?? null, actual[name] ?? null, `${where}.${name}`);
+  }
+}
+
+function assertValueCompatible(attr: Attribute, planned: Value, actual: Value, where: string): void {
+  if (planned === UNKNOWN || equalValues(attributeType(attr), planned, actual)) return;
+  const fail = () => new Error(`${where}: is not as planned`);
+  if (planned === null || actual === null || isWhollyKnown(planned)) throw fail();
+  if (attr.kind === 'plain') return; // an unknown element: which one became what is not for this test to find out
+  const object = (p: Value, a: Value, at: string) => assertCompatible(attr.attributes, p as Values, a as Values, at);
+  if (attr.nesting === 'single') {
+    object(planned, actual, where);
+  } else if (attr.nesting === 'map') {
+    const [p, a] = [planned as Values, actual as Values];
+    if (Object.keys(p).sort().join() !== Object.keys(a).sort().join()) throw fail();
+    for (const key of Object.keys(p)) object(p[key] ?? null, a[key] ?? null, `${where}.${key}`);
+  } else {
+    const [p, a] = [planned as Value[], actual as Value[]];
+    if (p.length !== a.length) throw fail();
+    const fits = (x: Value, y: Value) => {
+      try {
+        object(x, y, where);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    // As Terraform does: each planned element must correlate with some actual one.
+    if (
+      attr.nesting === 'list' ? !p.every((x, i) => fits(x, a[i] ?? null)) : !p.every((x) => a.some((y) => fits(x, y)))
+    ) {
+      throw fail();
+    }
   }
 }
 
@@ -163,6 +206,18 @@ t.test('plans for random schemas', async (t) => {
       return diagnostics.list.length === 0 && equalObjects(attributes, state, planned);
     }),
     { numRuns: 300 },
+  );
+  fc.assert(
+    fc.property(schemaAndConfigs(true), ({ attributes, first, second }) => {
+      const created = plan(attributes, first, null);
+      const prior = applyPlan(attributes, created, '1');
+      const updated = plan(attributes, second, prior);
+      for (const planned of [created, updated]) {
+        const answer = respell(attributes, applyPlan(attributes, planned, '2'));
+        assertCompatible(attributes, planned, overlay(attributes, planned, answer, new DiagnosticList()), 'state');
+      }
+    }),
+    { numRuns: 500 },
   );
   t.pass('the state keeps the spelling of the plan');
 });
@@ -390,6 +445,60 @@ t.test('handlers that fail', async (t) => {
   t.match((await client.call('CallFunction', { name: 'none' })).error, { text: /no function/ });
   const schema = await client.call('GetProviderSchema', {});
   t.match(schema.diagnostics, [{ detail: /does not load/ }], 'a broken definition is reported, not hidden');
+});
+
+t.test('what only newer Terraforms ask for: identity, renewal, metadata', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'shelf-'));
+  const server = await reattach(shelfProvider);
+  const client = await PluginClient.connect(server.socketPath);
+  t.teardown(async () => {
+    client.close();
+    await server.close();
+    rmSync(directory, { recursive: true });
+  });
+  const shelf = new Shelf(path.join(directory, 'shelf.json'));
+  const store = encodeValue(['object', { store: 'string' }], { store: path.join(directory, 'shelf.json') });
+  await client.call('ConfigureProvider', { terraform_version: '1.12.0', config: { msgpack: store } });
+
+  const { identity_schemas } = await client.call('GetResourceIdentitySchemas', {});
+  t.match(identity_schemas, {
+    shelf_item: { version: 0, identity_attributes: [{ name: 'id', required_for_import: true }] },
+  });
+  t.notOk('shelf_thing' in identity_schemas);
+  const identityType = ['object', { id: 'string' }] as const;
+  const identity = { identity_data: { msgpack: encodeValue(identityType, { id: 'item-7' }) } };
+  const type_name = 'shelf_item';
+  t.match((await client.call('ImportResourceState', { type_name, identity })).diagnostics, [
+    { summary: /There is no/ },
+  ]);
+  shelf.change(({ items }) => {
+    items['item-7'] = { id: 'item-7', name: 'lamp' } as StoredItem;
+  });
+  const [imported] = (await client.call('ImportResourceState', { type_name, identity })).imported_resources;
+  t.same(decodeValue(identityType, imported?.identity?.identity_data?.msgpack ?? new Uint8Array()), { id: 'item-7' });
+  const raw_identity = { json: Buffer.from('{"id":"item-7"}') };
+  const upgraded = await client.call('UpgradeResourceIdentity', { type_name, raw_identity });
+  t.same(decodeValue(identityType, upgraded.upgraded_identity?.identity_data?.msgpack ?? new Uint8Array()), {
+    id: 'item-7',
+  });
+  t.match((await client.call('UpgradeResourceIdentity', { type_name, raw_identity, version: 5 })).diagnostics, [{}]);
+  t.match((await client.call('ImportResourceState', { type_name: 'shelf_thing', id: 'x' })).diagnostics, [
+    { summary: 'shelf_thing can not be imported' },
+  ]);
+
+  const config = {
+    msgpack: encodeValue(['object', { reason: 'string', token: 'string' }], { reason: 'a', token: null }),
+  };
+  const opened = await client.call('OpenEphemeralResource', { type_name: 'shelf_ticket', config });
+  const kept = opened.private ?? new Uint8Array();
+  const renewed = await client.call('RenewEphemeralResource', { type_name: 'shelf_ticket', private: kept });
+  t.same(renewed.renew_at, { seconds: Date.parse('2030-01-01') / 1000, nanos: 500_000_000 });
+  await client.call('CloseEphemeralResource', { type_name: 'shelf_ticket', private: renewed.private ?? kept });
+  t.same(shelf.read().log, ['open a', 'renew a', 'close a']);
+
+  const metadata = await client.call('GetMetadata', {});
+  t.match(metadata, { functions: [{ name: 'shout' }], ephemeral_resources: [{ type_name: 'shelf_ticket' }] });
+  t.same(Object.keys((await client.call('GetFunctions', {})).functions), ['shout']);
 });
 
 t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {

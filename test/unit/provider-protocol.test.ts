@@ -168,6 +168,23 @@ async function statusOf(call: Promise<unknown>): Promise<number> {
   return STATUS.OK;
 }
 
+t.test('a plugin whose Terraform was killed does not stay behind', async (t) => {
+  const terraform = createCertificate();
+  const server = await servePlugin({
+    connect: () => ({ '/test/echo': async (request) => request }),
+    environment: { ...process.env, PLUGIN_CLIENT_CERT: terraform.pem },
+    onError: () => {},
+    orphanedAfter: 50,
+  });
+  const [, , , socketPath = '', , certificate = ''] = server.line.split('|');
+  const serverPem = new X509Certificate(Buffer.from(certificate, 'base64')).toString();
+  const client = await PluginClient.connect(socketPath, { own: terraform, serverPem });
+  await client.raw('/test/echo', frame(new Uint8Array()));
+  client.close();
+  await server.closed;
+  t.notOk(existsSync(path.dirname(socketPath)));
+});
+
 t.test('gRPC: sizes, broken frames, unknown methods, parallel calls', async (t) => {
   let running = 0;
   let most = 0;
@@ -210,6 +227,27 @@ t.test('gRPC: sizes, broken frames, unknown methods, parallel calls', async (t) 
 
 t.test('a person who starts the plugin is told what it is', async (t) => {
   const program = fileURLToPath(new URL('../terraform/fixtures/shelf-main.ts', import.meta.url));
+  const debug = spawn(process.execPath, [program, '--debug'], { env: { PATH: process.env.PATH } });
+  t.teardown(() => debug.kill('SIGKILL'));
+  const printed = await new Promise<string>((resolve) => {
+    let text = '';
+    debug.stdout.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('Ctrl-C')) resolve(text);
+    });
+  });
+  const reattach = JSON.parse(/TF_REATTACH_PROVIDERS='(.*)'/.exec(printed)?.[1] ?? '{}') as {
+    [address: string]: { Pid: number; Addr: { String: string } };
+  };
+  t.match(reattach['shelf.localhost/test/shelf'], { Pid: debug.pid, ProtocolVersion: 6, Protocol: 'grpc' });
+  const client = await PluginClient.connect(reattach['shelf.localhost/test/shelf']?.Addr.String ?? '');
+  t.match((await client.call('GetMetadata', {})).resources, [
+    { type_name: 'shelf_item' },
+    { type_name: 'shelf_thing' },
+  ]);
+  debug.kill('SIGINT');
+  t.equal(await new Promise((resolve) => debug.on('exit', resolve)), 0, 'Ctrl-C ends the debug mode');
+
   const run = async (environment: NodeJS.ProcessEnv) => {
     const child = spawn(process.execPath, [program], { env: { PATH: process.env.PATH, ...environment } });
     let [stdout, stderr] = ['', ''];
