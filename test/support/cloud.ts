@@ -72,7 +72,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     logger,
     hypervisor,
     dataDir: join(data, 'host'),
-    name: 'rack1-node1',
+    name: hostName,
     version: '0.0.0',
   });
   t.teardown(async () => {
@@ -97,7 +97,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   while (image.status.phase !== 'available') {
     image = await operator.get('images', image.id, `?after=${image.revision}`);
   }
-  const project = (await operator.create('projects', { name: 'acme' })).id;
+  const project = (await operator.create('projects', { name: 'test' })).id;
   const member = await api.member(project);
   asked(t, {
     UCLOUD_ENDPOINT: api.url,

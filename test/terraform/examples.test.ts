@@ -1,0 +1,130 @@
+/** Every example of the provider's documentation is applied; the quickstart with the provider installed as users do. */
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { buildProvider } from '../../provider/build.ts';
+import { testPublicKey } from '../support/api.ts';
+import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+
+const skip = terraformMissing() ?? false;
+const examples = 'provider/examples';
+let cloud: TestCloud;
+t.before(async () => {
+  if (!skip) cloud = await startTestCloud(t, { hostName: 'example' });
+});
+
+t.test('the quickstart, with the provider installed from a mirror and the credentials file', { skip }, async (t) => {
+  const dist = temporaryDirectory(t);
+  const { mirror } = await buildProvider(dist);
+  const credentials = join(dist, 'credentials.json');
+  writeFileSync(
+    credentials,
+    JSON.stringify({ endpoint: cloud.api.url, token: cloud.member.token, project: cloud.project }),
+  );
+  const directory = new TerraformDirectory(
+    {
+      'main.tf': readFileSync(`${examples}/quickstart/main.tf`, 'utf8'),
+      // Where Node takes a file named `….0` for what it is not.
+      'package.json': '{ "type": "module" }',
+    },
+    {
+      mirror,
+      environment: { UCLOUD_CREDENTIALS: credentials, UCLOUD_NODE: process.execPath, TF_VAR_public_key: testPublicKey },
+    },
+  );
+  t.teardown(() => directory.remove());
+  await directory.run('init', '-no-color');
+  await directory.apply();
+  const { addresses } = (await directory.outputs()) as { addresses: Record<string, string> };
+  const vms = (await cloud.member.list('vms')).items;
+  t.strictSame(addresses, Object.fromEntries(vms.map((vm) => [vm.name, vm.address])));
+  t.strictSame(Object.keys(addresses).toSorted(), ['db', 'web']);
+  t.match(vms, [{ status: { ready: true } }, { status: { ready: true } }], 'both have reported that they are ready');
+  t.strictSame(await directory.pending(), []);
+  await directory.destroy();
+  t.equal((await cloud.member.list('vms')).items.length, 0);
+
+  const noNode = new TerraformDirectory(
+    {
+      'main.tf': `${readFileSync(`${examples}/provider/provider.tf`, 'utf8')}data "ucloud_image" "a" {\n  name = "demo"\n}`,
+    },
+    { mirror, environment: { UCLOUD_NODE: '/nowhere/node' } },
+  );
+  t.teardown(() => noNode.remove());
+  await noNode.run('init', '-no-color');
+  const { stderr } = await noNode.try('plan', '-no-color');
+  t.match(
+    stderr.replace(/\s+/g, ' '),
+    /needs Node\.js 24 or newer, and there is no "\/nowhere\/node"/,
+    'without Node it says so',
+  );
+});
+
+t.test('every example of a resource, a data source and a function', { skip }, async (t) => {
+  const { operator } = cloud.api;
+  const kinds = ['resources', 'data-sources', 'functions'].flatMap((kind) =>
+    readdirSync(`${examples}/${kind}`).map((name) => ({ kind, name })),
+  );
+  const directory = new TerraformDirectory({}, { reattach: cloud.reattach });
+  t.teardown(() => directory.remove());
+
+  // What data sources look for.
+  const project = await operator.create('projects', { name: 'example' });
+  await operator.create('prefix-pools', { name: 'example', cidr: '2001:db8:e000::/36' });
+  const scope = { name: 'example', project: project.id };
+  await operator.create('tokens', scope);
+  await operator.create('ssh-keys', { ...scope, public_key: testPublicKey });
+  const prefix = await operator.create('prefixes', scope);
+  const network = await operator.create('networks', { ...scope, prefix: prefix.id });
+  const [image] = (await operator.list('images', '?name=demo')).items;
+  await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
+
+  let main = '';
+  for (const { kind, name } of kinds) {
+    const module = `${kind}_${name}`;
+    // Examples of resources use the same names, so each gets a project of its own.
+    const own =
+      kind === 'resources' ? (await operator.create('projects', { name: module.replaceAll('_', '-') })).id : project.id;
+    cloud.file(own, 'debian-13.qcow2');
+    main += `
+provider "ucloud" {
+  alias    = "${module}"
+  endpoint = "${cloud.api.url}"
+  token    = "${cloud.api.operatorToken}"
+  project  = "${own}"
+}
+module "${module}" {
+  source    = "./${module}"
+  providers = { ucloud = ucloud.${module} }
+}
+`;
+    cpSync(`${examples}/${kind}/${name}`, join(directory.path, module), { recursive: true });
+    directory.write({ [`${module}/versions.tf`]: requirement });
+  }
+  const results = { eui64_address: 'address', reverse_name: 'name', subnet: 'third' };
+  for (const [name, output] of Object.entries(results))
+    main += `output "${name}" {\n  value = module.functions_${name}.${output}\n}\n`;
+  directory.write({ 'main.tf': requirement + main });
+  await directory.run('init', '-no-color');
+  await directory.apply();
+  const made = new Set((await directory.state()).map(({ address }) => address.split('.')[1]));
+  for (const { kind, name } of kinds) if (kind !== 'functions') t.ok(made.has(`${kind}_${name}`), `${kind} ${name}`);
+  t.strictSame(await directory.outputs(), {
+    eui64_address: '2001:db8:0:100:4000:5eff:fe10:1',
+    reverse_name: '1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa',
+    subnet: '2001:db8:0:2::/64',
+  });
+  t.strictSame(await directory.pending(), [], 'a second plan has nothing to do');
+  await directory.destroy();
+});
+
+const requirement = `terraform {
+  required_providers {
+    ucloud = {
+      source = "ucloud.localhost/ucloud/ucloud"
+    }
+  }
+}
+`;
