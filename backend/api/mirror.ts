@@ -1,4 +1,5 @@
 /** The part of the database that the API keeps in memory, and the ways it looks things up. */
+import { UcloudError } from '../contract/errors.ts';
 import type { Logger } from '../model/component.ts';
 import * as records from '../model/records.ts';
 import { type Mirror, type MirrorIndex, openMirror } from '../store/mirror.ts';
@@ -51,7 +52,7 @@ export interface ApiMirror extends Mirror {
   readonly operationsByTarget: MirrorIndex<records.OperationRecord>;
   /** The records of a kind by their project. */
   byProject(kind: RecordKind): MirrorIndex<unknown>;
-  /** Waits until the mirror shows what the database holds now. */
+  /** Waits until the mirror shows what the database holds now. Rejects with store_unavailable if it cannot catch up. */
   refresh(): Promise<void>;
 }
 
@@ -79,7 +80,8 @@ export async function openApiMirror(store: Store, logger: Logger): Promise<ApiMi
     },
     async refresh(): Promise<void> {
       const { revision } = await store.list(records.leaders.prefix, { limit: 1 });
-      await mirror.waitFor(revision, { timeoutMs: mirrorTimeoutMs });
+      if (await mirror.waitFor(revision, { timeoutMs: mirrorTimeoutMs })) return;
+      throw new UcloudError('store_unavailable', 'this server lags behind the database');
     },
   };
   return Object.assign(mirror, extensions);

@@ -1,5 +1,4 @@
 /** Get and list, the same for every kind of object: visibility, filters, pages, long polls. */
-import type { UcloudError } from '../contract/errors.ts';
 import { idPrefixes } from '../contract/fields.ts';
 import * as records from '../model/records.ts';
 import { matches, parseSelector, type Selector } from '../model/selectors.ts';
@@ -228,10 +227,3 @@ export const listHandler =
       revision,
     };
   };
-
-export const staleRevision = (asked: number, present: number): UcloudError =>
-  fieldError(
-    'invalid_input',
-    '#header/UCloud-Min-Revision',
-    `is ${asked}, but the database has come to ${present} only`,
-  );

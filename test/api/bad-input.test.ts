@@ -1,8 +1,13 @@
 /** Whatever is sent, the answer is a problem that names the field, nothing has changed, and the server lives. */
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import t from 'tap';
+import { Agent, request } from 'undici';
 import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { makeCertificates } from '../support/etcd.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 
 /** Sends bytes as they are; answers everything that comes back. */
 async function raw(url: string, bytes: string): Promise<string> {
@@ -287,4 +292,21 @@ t.test('limits and headers', async (t) => {
   const docs = await nobody.expect(200, 'GET', '/docs');
   t.match(docs.headers.get('content-type'), /text\/html/);
   t.notMatch(JSON.stringify(docs.body), /https?:\/\/(?!\[)/, 'the page needs nothing from elsewhere');
+});
+
+t.test('TLS', async (t) => {
+  const directory = temporaryDirectory(t);
+  await makeCertificates(directory);
+  const file = (name: string) => readFileSync(join(directory, name), 'utf8');
+  const test = await startTestApi(t, { tls: { cert: file('server.pem'), key: file('server-key.pem') } });
+  t.match(test.url, /^https:/);
+  const dispatcher = new Agent({ connect: { ca: file('ca.pem') } });
+  t.teardown(() => dispatcher.close());
+  const answer = await request(`${test.url}/v1/token`, {
+    headers: { authorization: `Bearer ${test.operatorToken}` },
+    dispatcher,
+  });
+  t.equal(answer.statusCode, 200);
+  t.match(await answer.body.json(), { role: 'operator' });
+  await t.rejects(request(`${test.url}/healthz`), 'nobody who does not know the authority');
 });

@@ -1,8 +1,9 @@
 /** What a user does with each kind of object, from its making to its end. */
 import t from 'tap';
+import { defaultMac } from '../../backend/model/addresses.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
-import { put } from '../../backend/store/collection.ts';
+import { put, read } from '../../backend/store/collection.ts';
 import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
 
 t.test('a project with its tokens', async (t) => {
@@ -30,11 +31,15 @@ t.test('a project with its tokens', async (t) => {
   const short = await operator.create('tokens', {
     name: 'short',
     project: project.id,
-    expires_at: new Date(Date.now() + 400).toISOString(),
+    expires_at: new Date(Date.now() + 3600_000).toISOString(),
   });
-  const deadline = Date.now() + 5000;
   const guest = test.client(short.secret);
   t.equal((await guest.request('GET', '/v1/vms')).status, 200);
+  const stored = await read(test.store, records.tokens, short.id);
+  if (!stored) throw new Error('the token lies in the store');
+  const expired = { ...stored.value, expires_at: new Date(Date.now() - 1000).toISOString() };
+  await test.store.commit({ write: [put(records.tokens, short.id, expired)] });
+  const deadline = Date.now() + 30_000;
   while ((await guest.request('GET', '/v1/vms')).status === 200 && Date.now() < deadline);
   t.equal((await guest.request('GET', '/v1/vms')).status, 401, 'an expired token opens nothing');
   const past = await operator.request('POST', '/v1/tokens', {
@@ -360,6 +365,21 @@ t.test('a VM', async (t) => {
   for (const key of after.keys()) {
     if (!before.has(key) && !/^(tokens|names\/[^/]*\/token|image-reports)\//.test(key)) t.fail(`${key} is left behind`);
   }
+});
+
+t.test('default MAC addresses', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project } = test;
+  const ground = await prepareGround(test, project);
+  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
+  const first = await operator.create('vms', { ...wish, name: 'again' });
+  t.equal(first.interfaces[0]?.mac, defaultMac(project, 'again', 0, 0), 'known beforehand');
+  await operator.remove('vms', first.id);
+  t.equal((await operator.create('vms', { ...wish, name: 'again' })).address, first.address, 'and the same again');
+  const mac = defaultMac(project, 'unlucky', 0, 0);
+  await operator.create('vms', { ...wish, name: 'squatter', interfaces: [{ network: ground.network.id, mac }] });
+  const unlucky = await operator.create('vms', { ...wish, name: 'unlucky' });
+  t.equal(unlucky.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 1), 'the next, if it is taken');
 });
 
 t.test('a host', async (t) => {

@@ -11,8 +11,7 @@ import { isSecret, parseSecret } from '../token-secret.ts';
 export const defaultFailuresPerMinute = 120;
 
 async function identify(api: ApiContext, request: FastifyRequest): Promise<Caller | undefined> {
-  const header = request.headers.authorization ?? '';
-  const text = /^bearer +(\S+)$/i.exec(header)?.[1];
+  const text = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
   const parsed = text === undefined ? undefined : parseSecret(text);
   if (text === undefined || !parsed) return undefined;
   // A token that another server made a moment ago may not have come here yet.
