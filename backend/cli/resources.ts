@@ -23,6 +23,8 @@ interface JsonSchema {
   readonly anyOf?: readonly JsonSchema[];
   readonly properties?: Record<string, JsonSchema>;
   readonly required?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly 'x-reference'?: string;
 }
 
 /** The schema without the `null` that an update allows. */
@@ -42,6 +44,43 @@ function parse(schema: JsonSchema, field: string, text: string): unknown {
   } catch {
     throw new Error(`${flagOf(field)}: "${text}" is not ${type ?? inner.type}`);
   }
+}
+
+const idForm = /^[a-z]+-[0-9a-hjkmnp-tv-z]{16}$/;
+
+/** People may say the name where the API wants an id. */
+async function idOf(noun: string, text: string, project: string | undefined): Promise<string> {
+  const list = endpoints.find(({ id }) => id === `${noun}_list`);
+  if (idForm.test(text) || !list?.query?.properties.name) return text;
+  const scope = list.query.properties.project ? { project } : {};
+  const { items } = (await call({ method: 'GET', path: list.path, query: { name: text, ...scope } })) as {
+    items: readonly { readonly id: string }[];
+  };
+  const [found, ...others] = items;
+  const words = noun.replaceAll('_', ' ');
+  if (!found) throw new Error(`there is no ${words} with the id or name "${text}"`);
+  if (others.length > 0)
+    throw new Error(`${items.length} of ${words} have the name "${text}": say the id, or the project`);
+  return found.id;
+}
+
+/** Replaces names by ids wherever the schema has a reference. */
+async function resolveNames(schema: JsonSchema, value: unknown, project: string | undefined): Promise<unknown> {
+  const inner = solid(schema);
+  if (typeof value === 'string') {
+    const noun = inner['x-reference'];
+    return noun ? idOf(noun, value, project) : value;
+  }
+  if (Array.isArray(value)) {
+    return Promise.all(value.map((item) => resolveNames(inner.items ?? {}, item, project)));
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = await Promise.all(
+    Object.entries(value).map(
+      async ([key, part]) => [key, await resolveNames(inner.properties?.[key] ?? {}, part, project)] as const,
+    ),
+  );
+  return Object.fromEntries(entries);
 }
 
 function addFields(command: Command, schema: JsonSchema): void {
@@ -73,20 +112,23 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   const command = noun.command(verb).description(endpoint.summary);
   const body = endpoint.body as (TSchema & JsonSchema) | undefined;
   const query = endpoint.query as (TSchema & JsonSchema) | undefined;
-  if (endpoint.params) command.argument('<id>');
+  if (endpoint.params) command.argument('<id or name>');
   if (body) addFields(command, body);
   for (const [name, schema] of Object.entries(query?.properties ?? {})) {
     command.option(`${flagOf(name)} <value>`, schema.description);
   }
   command.option('--json', 'print JSON');
   command.action(async (...given: unknown[]) => {
-    const id = endpoint.params ? String(given[0]) : '';
     const options = given[endpoint.params ? 1 : 0] as Record<string, string> & { json?: boolean };
+    const project = options.project ? await idOf('project', options.project, undefined) : readCredentials().project;
+    const target = (endpoint.params as (TSchema & JsonSchema) | undefined)?.properties?.id?.['x-reference'] ?? '';
+    const id = endpoint.params ? await idOf(target, String(given[0]), project) : '';
+    const asked = Object.fromEntries(Object.keys(query?.properties ?? {}).map((name) => [name, options[keyOf(name)]]));
     const answer = await call({
       method: endpoint.method,
       path: endpoint.path.replace('{id}', encodeURIComponent(id)),
-      query: Object.fromEntries(Object.keys(query?.properties ?? {}).map((name) => [name, options[keyOf(name)]])),
-      body: body && bodyOf(body, options),
+      query: { ...asked, ...(asked.project !== undefined && { project }) },
+      body: body && (await resolveNames(body, bodyOf(body, options), project)),
     });
     print(answer, options.json === true);
   });
