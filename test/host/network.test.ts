@@ -122,6 +122,15 @@ t.test('networks come, are repaired, and go without a trace', { skip }, async (t
   t.strictSame(await driver.call('converge'), []);
   t.equal(sorted(host.state()), sorted(converged), 'what others broke is repaired');
 
+  await driver.call('declare', [two]);
+  t.strictSame(await driver.call('converge'), []);
+  const unplugged = linksOf(host).find(({ ifname }) => ifname === tapName(macOf(1)));
+  t.ok(unplugged && unplugged.master === undefined, 'a VM whose network is taken from the host is unplugged');
+  t.notOk(linksOf(host).some(({ ifname }) => ifname === 'ub1'));
+  await driver.call('require', [one]);
+  t.strictSame(await driver.call('converge'), []);
+  t.equal(sorted(host.state()), sorted(converged), 'and plugged in again');
+
   t.ok((await driver.call<string[]>('inventory')).includes('interface ub1'));
   await driver.call('clean');
   t.equal(host.state(), before);

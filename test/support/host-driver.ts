@@ -34,8 +34,8 @@ const watched =
     const applies = program === 'nft' && args.includes('-f');
     const before = applies && (await filters());
     const output = await run(program, args, input);
-    // The same rules set again are no change.
-    if (program === 'qemu-img' || (applies && before !== (await filters()))) await changed();
+    // The same rules set again are no change; nor is a disk that is not yet in its place.
+    if (applies && before !== (await filters())) await changed();
     return output;
   };
 

@@ -80,12 +80,26 @@ export class HostNetwork {
     return join(this.#directory, 'sysctls.json');
   }
 
-  /** Networks that are here even without a VM. Those of attached VMs stay as long as these do. */
-  async declare(networks: readonly NetworkSpec[]): Promise<void> {
-    await this.#mutex.run(async () => {
-      await writeAtomically(this.#networksFile, JSON.stringify(networks));
-      this.#declared = networks;
+  /** These networks and no others are on this host. Taps on others are unplugged. To be followed by `converge`. */
+  declare(networks: readonly NetworkSpec[]): Promise<void> {
+    return this.#mutex.run(() => this.#declare(networks));
+  }
+
+  /** Adds those that are missing. To be followed by `converge`. */
+  require(networks: readonly NetworkSpec[]): Promise<void> {
+    return this.#mutex.run(async () => {
+      const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
+      if (missing.length > 0) await this.#declare([...this.#declared, ...missing]);
     });
+  }
+
+  async #declare(networks: readonly NetworkSpec[]): Promise<void> {
+    await writeAtomically(this.#networksFile, JSON.stringify(networks));
+    this.#declared = networks;
+  }
+
+  isDeclared({ vni }: NetworkSpec): boolean {
+    return this.#declared.some((network) => network.vni === vni);
   }
 
   /** To be called before the VM's process starts, followed by `converge`. The VM's directory remembers it. */
@@ -110,21 +124,22 @@ export class HostNetwork {
   }
 
   #desired(): Desired {
-    // What is declared is newer than what a VM was started with.
-    const networks = new Map<number, NetworkSpec>();
-    for (const { interfaces } of this.#attachments.values()) {
-      for (const { network } of interfaces) networks.set(network.vni, network);
-    }
-    for (const network of this.#declared) networks.set(network.vni, network);
-    const bridges = [...networks.values()].map((network) => bridgeOf(this.#instance, network));
+    const networks = new Map(this.#declared.map((network) => [network.vni, network]));
+    const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
     const taps = [...this.#attachments].flatMap(([vm, { uid, interfaces }]) =>
       interfaces.map(({ mac, network }): DesiredLink => {
-        const bridge = bridgeOf(this.#instance, networks.get(network.vni) ?? network);
-        const alias = interfaceAlias(this.#instance, vm);
-        return { kind: 'tap', name: tapName(mac), alias, bridge: bridge.name, mtu: bridge.mtu, uid };
+        const declared = networks.get(network.vni);
+        return {
+          kind: 'tap',
+          name: tapName(mac),
+          alias: interfaceAlias(this.#instance, vm),
+          bridge: declared && bridgeName(declared.vni),
+          mtu: (declared ?? network).mtu,
+          uid,
+        };
       }),
     );
-    return { networks: [...networks.values()], links: [...bridges, ...taps] };
+    return { networks: this.#declared, links: [...bridges, ...taps] };
   }
 
   /**

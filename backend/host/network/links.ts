@@ -24,7 +24,8 @@ export interface Tap {
   readonly kind: 'tap';
   readonly name: string;
   readonly alias: string;
-  readonly bridge: string;
+  /** None: its network is not on this host (any more), the tap stays unplugged. */
+  readonly bridge: string | undefined;
   readonly mtu: number;
   /** The user whose processes may attach to it without privileges. */
   readonly uid: number;
@@ -138,10 +139,11 @@ export function planLink(desired: DesiredLink, observed: ObservedLink | undefine
     lines.push(`link set dev ${name} address ${desired.mac}`);
   }
   if (observed?.mtu !== desired.mtu) lines.push(`link set dev ${name} mtu ${desired.mtu}`);
+  const plugged = desired.kind === 'bridge' || desired.bridge !== undefined;
   if (desired.kind === 'tap' && observed?.master !== desired.bridge) {
-    lines.push(`link set dev ${name} master ${desired.bridge}`);
+    lines.push(`link set dev ${name} ${desired.bridge === undefined ? 'nomaster' : `master ${desired.bridge}`}`);
   }
-  if (!observed?.up) lines.push(`link set dev ${name} up`);
+  if ((observed?.up ?? false) !== plugged) lines.push(`link set dev ${name} ${plugged ? 'up' : 'down'}`);
   const wanted = desired.kind === 'bridge' ? desired.addresses : [];
   const present = observed?.addresses ?? [];
   for (const { cidr, deprecated } of wanted) {

@@ -1,11 +1,13 @@
 /** Files that are either the old or the new one, whenever the machine stops. */
 import { open, readFile, rename, rmdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 
 export const isMissing = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
 
-/** Replaces the file at once and durably. One writer per path at a time. */
+/**
+ * Replaces the file. After a crash of the machine it is the old or the new one, whole; what is kept here describes
+ * things that end with the machine, so the old one is then as good. One writer per path at a time.
+ */
 export async function writeAtomically(path: string, text: string, mode = 0o600): Promise<void> {
   const temporary = `${path}.new`;
   const file = await open(temporary, 'w', mode);
@@ -16,12 +18,6 @@ export async function writeAtomically(path: string, text: string, mode = 0o600):
     await file.close();
   }
   await rename(temporary, path);
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 /** The file's text, or undefined if there is none. */

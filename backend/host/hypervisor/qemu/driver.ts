@@ -289,10 +289,12 @@ class Driver implements QemuHypervisor {
     const { network } = this.#parts;
     const interfaces = boot?.interfaces ?? [];
     network.attach(vm, { uid, interfaces });
+    await network.require(interfaces.map((each) => each.network));
     const faults = await network.converge();
     for (const { mac, network: spec } of interfaces) {
       const fault = faults.get(tapName(mac)) ?? faults.get(bridgeName(spec.vni));
       if (fault !== undefined) throw new Error(fault);
+      if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been taken from this host`);
     }
   }
 
@@ -325,6 +327,8 @@ class Driver implements QemuHypervisor {
     this.#guests.get(vm)?.release();
     this.#guests.delete(vm);
     const state = await directories.load(vm);
+    // From here on nothing of it should run: whoever comes next removes what is left of its interfaces.
+    if (state?.boot) await directories.save(vm, { uid: state.uid });
     network.detach(vm);
     const faults = await network.converge();
     for (const { mac } of state?.boot?.interfaces ?? []) {
@@ -332,7 +336,6 @@ class Driver implements QemuHypervisor {
       if (fault !== undefined) throw new Error(fault);
     }
     await directories.removeRunDirectory(vm);
-    if (state?.boot) await directories.save(vm, { uid: state.uid });
   }
 
   async destroy(vm: Id<'vm'>): Promise<void> {

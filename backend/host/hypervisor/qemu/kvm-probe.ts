@@ -18,13 +18,16 @@ export interface ProbeResult {
   readonly reason: string;
 }
 
-/** `mov al, 16; out 0xf4, al; hlt`: QEMU's isa-debug-exit ends the process with exit code (16 << 1) | 1. */
-export function bootSector(): Buffer {
-  const sector = Buffer.alloc(512);
-  sector.set([0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd]);
-  sector.writeUInt16LE(0xaa55, 510);
-  return sector;
+/** A disk that the firmware boots: `code` at its start. SeaBIOS refuses disks of less than about a cylinder. */
+export function bootDisk(code: readonly number[]): Buffer {
+  const disk = Buffer.alloc(1024 ** 2);
+  disk.set(code);
+  disk.writeUInt16LE(0xaa55, 510);
+  return disk;
 }
+
+/** `mov al, 16; out 0xf4, al; hlt`: QEMU's isa-debug-exit ends the process with exit code (16 << 1) | 1. */
+const exit = [0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd];
 const expectedExitCode = 33;
 
 /** The group that may use /dev/kvm. VMs under KVM are members of it. */
@@ -46,7 +49,7 @@ export async function bootProbe(
   milliseconds: number,
 ): Promise<ProbeResult> {
   const disk = join(directory, 'kvm-probe.raw');
-  await writeFile(disk, bootSector(), { mode: 0o600 });
+  await writeFile(disk, bootDisk(exit), { mode: 0o600 });
   const file = await open(disk, 'r');
   try {
     const [program = '', ...args] = unprivileged(uid, accelerator === 'kvm' ? await kvmGroups() : [], [
