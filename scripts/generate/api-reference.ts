@@ -3,8 +3,19 @@ import type { Endpoint } from '../../backend/contract/endpoint.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { generatedBy, type Step } from './step.ts';
 
-const row = (endpoint: Endpoint): string =>
-  `| \`${endpoint.method} ${endpoint.path}\` | \`${endpoint.id}\` | ${endpoint.summary} | ${endpoint.access} |`;
+const cells = (endpoint: Endpoint): string[] => [
+  `\`${endpoint.method} ${endpoint.path}\``,
+  `\`${endpoint.id}\``,
+  endpoint.summary,
+  endpoint.access,
+];
+
+/** A table as the formatter of the repository would write it: columns padded to their widest cell. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((title, i) => Math.max(3, title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(' | ')} |`;
+  return [line(head), `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...rows.map(line)].join('\n');
+}
 
 export const apiReference: Step = {
   name: 'API reference',
@@ -13,7 +24,7 @@ export const apiReference: Step = {
     const sections = tags.map((tag) => {
       const own = endpoints.filter((endpoint) => endpoint.tag === tag);
       const about = own.find((endpoint) => endpoint.resource)?.resource?.description;
-      return `## ${tag}\n\n${about ? `${about}\n\n` : ''}| request | operation | | role |\n|---|---|---|---|\n${own.map(row).join('\n')}\n`;
+      return `## ${tag}\n\n${about ? `${about}\n\n` : ''}${table(['request', 'operation', '', 'role'], own.map(cells))}\n`;
     });
     const text = `\
 <!-- ${generatedBy} -->
