@@ -27,7 +27,7 @@ function describe(status: number, problem: Problem): string {
   const definition = problem.code ? errorTable[problem.code] : undefined;
   return [
     `${problem.title ?? `HTTP ${status}`}${problem.code ? ` (${problem.code})` : ''}`,
-    ...(problem.detail ? [`  ${problem.detail}`] : []),
+    ...(problem.detail && !problem.errors?.length ? [`  ${problem.detail}`] : []),
     ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${pointer}: ${detail}`),
     ...(definition ? [`  What to do: ${definition.user}`] : []),
     ...(problem.request_id && status >= 500 ? [`  Request id: ${problem.request_id}`] : []),

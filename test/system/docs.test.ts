@@ -1,0 +1,113 @@
+/** What the documents say can be done, done: commands, the example of the README, links. */
+import { execFile } from 'node:child_process';
+import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const exec = promisify(execFile);
+const documents = globSync([
+  '*.md',
+  'docs/**/*.md',
+  'provider/docs/**/*.md',
+  'provider/framework/*.md',
+  'cdk-examples/*.md',
+]);
+
+const blocks = (file: string, language: string): string[] =>
+  [...readFileSync(file, 'utf8').matchAll(/^```(\w+)\n(.*?)^```/gms)]
+    .filter(([, found]) => found === language)
+    .map(([, , text = '']) => text);
+
+t.test('links lead somewhere', async (t) => {
+  const broken = documents.flatMap((file) =>
+    [...readFileSync(file, 'utf8').matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)]
+      .map(([, target = '']) => target)
+      .filter((target) => !existsSync(join(dirname(file), target)))
+      .map((target) => `${file}: ${target}`),
+  );
+  t.strictSame(broken, []);
+});
+
+t.test('npm scripts that the documents name exist', async (t) => {
+  const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
+  const missing = documents.flatMap((file) =>
+    [...readFileSync(file, 'utf8').matchAll(/npm run (?:-s )?([a-z][a-z:-]*)/g)]
+      .map(([, name = '']) => name)
+      .filter((name) => !(name in scripts))
+      .map((name) => `${file}: npm run ${name}`),
+  );
+  t.strictSame(missing, []);
+});
+
+t.test('on a cloud of its own', async (t) => {
+  const directory = temporaryDirectory(t);
+  const data = join(directory, 'data');
+  const cloud: Cloud = await startCloud(data, ['--hypervisor', 'simulated']);
+  t.teardown(() => cloud.stop());
+  const environment = {
+    ...process.env,
+    PATH: [resolve('node_modules/.bin'), process.env.PATH].join(delimiter),
+    UCLOUD_CREDENTIALS: cloud.credentials,
+    UCLOUD_ENDPOINT: cloud.endpoint,
+  };
+
+  await t.test('the commands work as written', async (t) => {
+    const scripts = documents.flatMap((file) => blocks(file, 'sh').map((text) => ({ file, text })));
+    const commands = scripts.filter(({ text }) =>
+      /^npx ucloud (?!up\b|api\b|agent\b|scheduler\b|scanner\b)/m.test(text),
+    );
+    t.ok(commands.length > 0, 'there are some');
+    for (const { file, text } of commands) {
+      // npx would look into the registry for what it does not find; the command is there already.
+      const script = text.replaceAll('npx ucloud', 'ucloud');
+      const { stdout } = await exec('sh', ['-e', '-c', script], { env: environment });
+      t.ok(stdout.length > 0, `${file}:\n${text}`);
+    }
+  });
+
+  await t.test('the example of the README applies, and a second plan is empty', async (t) => {
+    const disk = join(directory, 'empty.raw');
+    writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
+    const { token } = await setUpCloud(cloud, data, disk);
+    await exec(process.execPath, ['provider/build.ts']);
+    const [example = ''] = blocks('README.md', 'hcl');
+    const before = `
+      terraform {
+        required_providers {
+          ucloud = { source = "ucloud.localhost/ucloud/ucloud" }
+        }
+      }
+      data "ucloud_image" "demo" { name = "demo" }
+      resource "ucloud_prefix" "site" { name = "site" }
+      resource "ucloud_ssh_key" "me" {
+        name       = "me"
+        public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T me"
+      }`;
+    const work = join(directory, 'readme');
+    mkdirSync(work);
+    writeFileSync(join(work, 'main.tf'), `${before}\n${example}`);
+    const config = join(directory, 'terraform.rc');
+    writeFileSync(
+      config,
+      `provider_installation {\n  filesystem_mirror { path = ${JSON.stringify(resolve('dist/mirror'))} }\n}\n`,
+    );
+    const env = {
+      ...environment,
+      UCLOUD_TOKEN: token,
+      UCLOUD_NODE: process.execPath,
+      TF_CLI_CONFIG_FILE: config,
+      CHECKPOINT_DISABLE: '1',
+    };
+    const terraform = (...args: string[]) => exec('terraform', [...args, '-no-color'], { cwd: work, env });
+    await terraform('init');
+    await terraform('apply', '-auto-approve');
+    const { stdout } = await terraform('output', '-json');
+    const addresses = JSON.parse(stdout).addresses.value as Record<string, string>;
+    t.strictSame(Object.keys(addresses).sort(), ['web-1', 'web-2']);
+    await t.resolves(terraform('plan', '-detailed-exitcode'), 'nothing to do');
+    await terraform('destroy', '-auto-approve');
+  });
+});
