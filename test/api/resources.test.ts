@@ -382,6 +382,41 @@ t.test('default MAC addresses', async (t) => {
   t.equal(unlucky.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 1), 'the next, if it is taken');
 });
 
+t.test('the largest VM that the contract allows', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project, store } = test;
+  const ground = await prepareGround(test, project);
+  const before = await contentOf(store);
+  const numbers = Array.from({ length: 8 }, (_, i) => i);
+  const networks = await Promise.all(
+    numbers.map((i) => operator.create('networks', { name: `n${i}`, project, prefix: ground.prefix.id })),
+  );
+  const newKeys = (set: string) =>
+    Promise.all(
+      Array.from({ length: 32 }, (_, i) =>
+        operator.create('ssh-keys', { name: `${set}${i}`, project, public_key: testPublicKey }),
+      ),
+    );
+  const [first, second] = await Promise.all([newKeys('a'), newKeys('b')]);
+  const vm = await operator.create('vms', {
+    name: 'largest',
+    project,
+    image: ground.image.id,
+    disk_size: '512TiB',
+    memory: '512TiB',
+    cpus: 256,
+    interfaces: networks.map(({ id }) => ({ network: id })),
+    ssh_keys: first.map(({ id }) => id),
+    user_data: '\u{1F600}'.repeat(8192),
+  });
+  await operator.update('vms', vm.id, { ssh_keys: second.map(({ id }) => id), name: 'renamed' });
+  await operator.remove('vms', vm.id);
+  for (const { id } of networks) await operator.remove('networks', id);
+  await Promise.all([...first, ...second].map(({ id }) => operator.remove('ssh-keys', id)));
+  const after = await contentOf(store);
+  t.same([...after.keys()], [...before.keys()]);
+});
+
 t.test('a host', async (t) => {
   const test = await startTestApi(t);
   const { operator, store } = test;
