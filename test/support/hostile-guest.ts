@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
+import { until } from './until.ts';
 
 const [host = ''] = process.argv.slice(2);
 
@@ -25,10 +26,11 @@ async function openConnections(): Promise<number> {
   await Promise.all(sockets.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
   // The server has said no to some by now, or says it in the answer to the next request.
   await status('GET / HTTP/1.0\r\n\r\n').catch(() => 0);
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  const open = sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open').length;
+  const open = () => sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open').length;
+  await until('too many are closed', () => open() <= 8, 5).catch(() => {});
+  const left = open();
   for (const socket of sockets) socket.destroy();
-  return open;
+  return left;
 }
 
 const request = (): Promise<number> =>
