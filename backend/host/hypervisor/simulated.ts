@@ -1,15 +1,16 @@
 /**
  * A hypervisor that only pretends. The agent above it is the real one, so everything but the guests is: for trying
- * ucloud without QEMU, for tests of providers and clients, and for scale (a VM costs one small file and some bytes).
+ * ucloud without QEMU, for tests of providers and clients, and for scale (a VM costs a few lines in a file).
  *
- * VMs are files, each replaced in one step: a VM runs if its file says so. So they outlive the process, as real ones
- * do, and the next process finds them. Files are not synced to disk: like processes, simulated VMs end with the machine.
+ * A VM runs if the journal on disk says so. So VMs outlive the process, as real ones do, and the next process finds them.
+ * The journal is not synced to disk: like processes, simulated VMs need not survive the machine.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, Resources, VmSpec } from './hypervisor.ts';
+import { Journal } from './simulated-journal.ts';
 
 export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetworks';
 
@@ -58,11 +59,8 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     shutdownMs = 5,
     fault = () => undefined,
   } = options;
-  const directory = join(options.dataDir, 'simulated');
-  mkdirSync(directory, { recursive: true });
-  const fileOf = (id: string) => join(directory, `${id}.json`);
-
-  const vms = new Map<Id<'vm'>, SimulatedVm>();
+  mkdirSync(options.dataDir, { recursive: true });
+  const vms = new Journal<SimulatedVm>(join(options.dataDir, 'simulated-vms.jsonl'));
   const deaf = new Set<Id<'vm'>>();
   const timers = new Map<Id<'vm'>, NodeJS.Timeout>();
   const exitListeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
@@ -70,11 +68,9 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   let networks: readonly NetworkSpec[] = [];
   const closing = new AbortController();
 
-  const write = (vm: SimulatedVm) => {
-    const path = fileOf(vm.id);
-    writeFileSync(`${path}.new`, JSON.stringify(vm));
-    renameSync(`${path}.new`, path);
-    vms.set(vm.id, vm);
+  const enter = (step: SimulatedStep, id?: Id<'vm'>) => {
+    closing.signal.throwIfAborted();
+    fault(step, id);
   };
   const forgetTimer = (id: Id<'vm'>) => {
     clearTimeout(timers.get(id));
@@ -92,17 +88,8 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     const vm = vms.get(id);
     forgetTimer(id);
     deaf.delete(id);
-    if (vm?.running) write({ id, disk: vm.disk });
+    if (vm?.running) vms.put({ id, disk: vm.disk });
   };
-
-  for (const name of readdirSync(directory)) {
-    const path = join(directory, name);
-    if (!name.endsWith('.json')) rmSync(path, { force: true });
-    else {
-      const vm: SimulatedVm = JSON.parse(readFileSync(path, 'utf8'));
-      vms.set(vm.id, vm);
-    }
-  }
 
   return {
     kind: 'simulated',
@@ -119,27 +106,27 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }),
 
     prepare: async ({ id, disk_size }) => {
-      fault('prepare', id);
+      enter('prepare', id);
       const vm = vms.get(id);
       if (vm?.running || vm?.disk === disk_size) return;
       if (vm && vm.disk > disk_size) throw new Error(`the disk of ${id} cannot shrink`);
-      write({ id, disk: disk_size });
+      vms.put({ id, disk: disk_size });
     },
 
     start: async (spec: VmSpec, signal: AbortSignal) => {
       const { id, fence, generation, cpus, memory } = spec;
-      fault('start', id);
+      enter('start', id);
       if (vms.get(id)?.running) return;
       await delay(bootMs, undefined, { signal: AbortSignal.any([signal, closing.signal]) });
       const vm = vms.get(id);
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
-      write({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk } });
+      vms.put({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk } });
       becomeReady(id, readyMs);
     },
 
     stop: async (id, graceSeconds) => {
-      fault('stop', id);
+      enter('stop', id);
       if (!vms.get(id)?.running) return;
       const grace = graceSeconds * 1000;
       await delay(deaf.has(id) ? grace : Math.min(grace, shutdownMs), undefined, { signal: closing.signal });
@@ -147,15 +134,14 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     },
 
     destroy: async (id) => {
-      fault('destroy', id);
+      enter('destroy', id);
       forgetTimer(id);
       deaf.delete(id);
-      rmSync(fileOf(id), { force: true });
-      vms.delete(id);
+      vms.remove(id);
     },
 
     setNetworks: async (wanted) => {
-      fault('setNetworks');
+      enter('setNetworks');
       networks = wanted;
     },
 
@@ -175,11 +161,10 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     },
 
     clean: async () => {
-      const removed = [...vms.keys()].map((id) => `VM ${id} (simulated)`);
-      for (const id of vms.keys()) forgetTimer(id);
+      const ids = [...vms.values()].map(({ id }) => id);
+      for (const id of ids) forgetTimer(id);
       vms.clear();
-      rmSync(directory, { recursive: true, force: true });
-      return removed;
+      return ids.map((id) => `VM ${id} (simulated)`);
     },
 
     close: async () => {
@@ -188,6 +173,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       for (const id of timers.keys()) forgetTimer(id);
       exitListeners.clear();
       readyListeners.clear();
+      vms.close();
     },
 
     exit: (id, cause) => {
