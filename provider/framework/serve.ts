@@ -8,14 +8,30 @@ import {
   serveReattached,
 } from '../protocol/plugin.ts';
 import { createLogger, wantedLevel } from './logger.ts';
-import { providerMethods } from './server/methods.ts';
-import { type AnyProvider, Registry } from './server/registry.ts';
-import { Session } from './server/session.ts';
-import type { Logger, ProviderDefinition } from './types.ts';
+import type { AnyProvider } from './server/registry.ts';
+import type { Lazy, Logger, ProviderDefinition } from './types.ts';
 
-function methodsFor<Client, Config extends object>(provider: ProviderDefinition<Client, Config>, log: Logger) {
-  const registry = new Registry(provider as unknown as AnyProvider);
-  return () => providerMethods(new Session(registry, log));
+async function load<Client, Config extends object>(provider: Lazy<ProviderDefinition<Client, Config>>) {
+  return typeof provider === 'function' ? await provider() : provider;
+}
+
+/** What serves a connection. Everything for it is loaded at the first call, which is after the handshake. */
+function methodsFor<Client, Config extends object>(provider: Lazy<ProviderDefinition<Client, Config>>, log: Logger) {
+  const prepare = async () => {
+    const [{ providerMethods }, { Registry }, { Session }, definition] = await Promise.all([
+      import('./server/methods.ts'),
+      import('./server/registry.ts'),
+      import('./server/session.ts'),
+      load(provider),
+    ]);
+    const registry = new Registry(definition as unknown as AnyProvider);
+    return () => providerMethods(new Session(registry, log));
+  };
+  let prepared: ReturnType<typeof prepare> | undefined;
+  return async () => {
+    prepared ??= prepare();
+    return (await prepared)();
+  };
 }
 
 /**
@@ -23,12 +39,14 @@ function methodsFor<Client, Config extends object>(provider: ProviderDefinition<
  *
  * Started by Terraform, it serves until Terraform is done. Started by hand, it explains itself and fails. Started with
  * `--debug`, it prints how to make Terraform use this very process, for instance under a debugger.
+ *
+ * A provider given as `() => import(…)` is loaded while Terraform reads the handshake.
  */
 export async function serve<Client, Config extends object>(
-  provider: ProviderDefinition<Client, Config>,
+  provider: Lazy<ProviderDefinition<Client, Config>>,
 ): Promise<void> {
   const { env } = process;
-  const log = createLogger(provider.name, wantedLevel(env), (line) => process.stderr.write(line));
+  const log = createLogger('provider', wantedLevel(env), (line) => process.stderr.write(line));
   const onError = (error: Error) => log.warn('connection failed', { error: error.message });
   // A rejected promise that nobody awaits must not take the provider down in the middle of an apply.
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: String(error) }));
@@ -38,7 +56,7 @@ export async function serve<Client, Config extends object>(
     const server = await serveReattached({ connect: methodsFor(provider, log), environment: env, onError });
     process.stdout.write(
       'The provider is waiting for Terraform. Set this in another shell and run terraform there (no init needed):\n\n' +
-        `export TF_REATTACH_PROVIDERS='${reattachJson(provider.address, server.socketPath)}'\n\nCtrl-C ends it.\n`,
+        `export TF_REATTACH_PROVIDERS='${reattachJson((await load(provider)).address, server.socketPath)}'\n\nCtrl-C ends it.\n`,
     );
     await new Promise<void>((resolve) => {
       process.once('SIGINT', () => resolve());
@@ -48,8 +66,9 @@ export async function serve<Client, Config extends object>(
     return;
   }
   if (env[COOKIE_NAME] !== COOKIE_VALUE) {
+    const { address, version } = await load(provider);
     process.stderr.write(
-      `This is the Terraform provider ${provider.address} ${provider.version}, a plugin: Terraform starts it by itself.\n` +
+      `This is the Terraform provider ${address} ${version}, a plugin: Terraform starts it by itself.\n` +
         'Use it in a configuration with required_providers, or run it with --debug to attach Terraform by hand.\n',
     );
     process.exitCode = 1;
@@ -57,16 +76,18 @@ export async function serve<Client, Config extends object>(
   }
   // Ctrl-C goes to the whole process group. Terraform tells the provider what to do by StopProvider.
   process.on('SIGINT', () => log.info('interrupt left to Terraform'));
+  const connect = methodsFor(provider, log);
   let server: PluginServer;
   try {
-    server = await servePlugin({ connect: methodsFor(provider, log), environment: env, onError });
+    server = await servePlugin({ connect, environment: env, onError });
   } catch (error) {
     // Until the handshake, Terraform shows its user nothing but a line on standard output that it does not understand.
-    process.stdout.write(`The provider ${provider.name} can not start: ${String(error)}\n`, () => process.exit(1));
+    process.stdout.write(`The provider can not start: ${String(error)}\n`, () => process.exit(1));
     return;
   }
   process.on('SIGTERM', () => server.close());
   process.stdout.write(`${server.line}\n`);
+  setImmediate(() => void connect().catch(() => {})); // warm up; the connection itself reports what is wrong
   await server.closed;
   // Whatever a client library keeps open is of no use any more.
   process.exit(0);

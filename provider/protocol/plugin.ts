@@ -44,7 +44,7 @@ const SERVICE_UNKNOWN = 3;
 
 export interface PluginOptions {
   /** The provider's own methods for one connection: each connection gets a provider of its own, with its own state. */
-  connect(): Methods['unary'];
+  connect(): Methods['unary'] | Promise<Methods['unary']>;
   environment: NodeJS.ProcessEnv;
   /** Told of failed handshakes and broken connections. */
   onError(error: Error): void;
@@ -141,17 +141,9 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
         return;
       }
       clearTimeout(orphaned);
-      void loadGrpc().then(({ serveSession, closeSession }) => {
-        if (closing || socket.destroyed) return socket.destroy();
-        const session = serveSession(socket, withPluginServices(options.connect(), close), options);
-        const end = () => closeSession(session);
-        sessions.add(end);
-        session.on('close', () => {
-          sessions.delete(end);
-          if (sessions.size > 0 || closing) return;
-          clearTimeout(orphaned);
-          orphaned = setTimeout(close, options.orphanedAfter ?? ORPHANED_AFTER);
-        });
+      accept(socket).catch((error: Error) => {
+        options.onError(error);
+        socket.destroy();
       });
     },
   );
@@ -160,6 +152,23 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
+
+  async function accept(socket: TLSSocket): Promise<void> {
+    const [{ serveSession, closeSession }, methods] = await Promise.all([loadGrpc(), options.connect()]);
+    if (closing || socket.destroyed) {
+      socket.destroy();
+      return;
+    }
+    const session = serveSession(socket, withPluginServices(methods, close), options);
+    const end = () => closeSession(session);
+    sessions.add(end);
+    session.on('close', () => {
+      sessions.delete(end);
+      if (sessions.size > 0 || closing) return;
+      clearTimeout(orphaned);
+      orphaned = setTimeout(close, options.orphanedAfter ?? ORPHANED_AFTER);
+    });
+  }
 
   function close(): void {
     if (closing) return;
@@ -209,17 +218,25 @@ export async function serveReattached(options: PluginOptions): Promise<ReattachS
   const { serveSession, closeSession } = await loadGrpc();
   const sessions = new Set<ReturnType<typeof serveSession>>();
   const sockets = new Set<Socket>();
-  const server = net.createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
+  const accept = async (socket: Socket): Promise<void> => {
+    const methods = await options.connect();
     // Each Terraform calls Shutdown when it is done; the server stays for the next one.
     const session = serveSession(
       socket,
-      withPluginServices(options.connect(), () => closeSession(session)),
+      withPluginServices(methods, () => closeSession(session)),
       options,
     );
     sessions.add(session);
     session.on('close', () => sessions.delete(session));
+  };
+  const server = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', (error) => options.onError(error));
+    accept(socket).catch((error: Error) => {
+      options.onError(error);
+      socket.destroy();
+    });
   });
   await listen(server, socketPath);
   return {
