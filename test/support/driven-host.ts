@@ -17,6 +17,7 @@ export interface HostDriverOptions {
 
 interface Message {
   readonly ready?: true;
+  readonly failed?: string;
   readonly id?: number;
   readonly result?: unknown;
   readonly error?: string;
@@ -35,6 +36,7 @@ export class DriverProcess {
   constructor(child: ChildProcess) {
     this.child = child;
     child.on('message', (message: Message) => {
+      if (message.failed !== undefined) this.#ready.reject(new Error(message.failed));
       if (message.ready) this.#ready.resolve();
       if (message.exit) this.exits.push(message.exit);
       if (message.id !== undefined) this.#answers.get(message.id)?.(message);

@@ -84,7 +84,10 @@ async function openPart(): Promise<object> {
   return driver;
 }
 
-const part = (await openPart()) as Methods;
+const part = (await openPart().catch((error: unknown) => {
+  process.send?.({ failed: String(error) });
+  return {};
+})) as Methods;
 const withSignal = new Set(['prepare', 'start']);
 process.on('message', async ({ id, method, args }: { id: number; method: string; args: never[] }) => {
   try {

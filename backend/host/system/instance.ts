@@ -43,7 +43,7 @@ export function lockInstance(instance: string): Promise<() => Promise<void>> {
     server.once('error', (cause: NodeJS.ErrnoException) =>
       reject(
         cause.code === 'EADDRINUSE'
-          ? new Error('another process of ucloud works on this data directory: stop it first', { cause })
+          ? new Error('another process of ucloud works on this data directory: stop it first')
           : cause,
       ),
     );

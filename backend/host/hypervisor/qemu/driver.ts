@@ -163,9 +163,8 @@ class Driver implements QemuHypervisor {
     const found = new Map<Id<'vm'>, Process>();
     for (const process of await findProcesses((arg) => vmOf(arg) !== undefined)) {
       const vm = process.args.map(vmOf).find((id) => id !== undefined);
-      // Anybody may run a program with these arguments; only ours have the VM's user.
-      const uid = vm === undefined ? undefined : (await directories.load(vm))?.uid;
-      if (vm !== undefined && (process.uid === 0 || process.uid === uid)) found.set(vm, process);
+      // Anybody may run a program with these arguments, but not as root or as a VM.
+      if (vm !== undefined && (process.uid === 0 || directories.isVmUser(process.uid))) found.set(vm, process);
     }
     return found;
   }
@@ -373,7 +372,8 @@ class Driver implements QemuHypervisor {
     const removed = await this.inventory();
     for (const { id } of await this.list()) await this.destroy(id);
     await network.clean();
-    for (const path of [join(dataDir, 'vms'), join(dataDir, 'kvm-probe.json'), runDirectory(instance)]) {
+    const files = ['vms', 'kvm-probe.json', 'kvm-probe.json.new', 'kvm-probe.raw'].map((name) => join(dataDir, name));
+    for (const path of [...files, runDirectory(instance)]) {
       await rm(path, { recursive: true, force: true });
     }
     await removeIfEmpty(dirname(runDirectory(instance)));

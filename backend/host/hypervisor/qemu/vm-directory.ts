@@ -81,6 +81,11 @@ export class VmDirectories {
     return vm !== undefined && isId(vm) ? vm : undefined;
   }
 
+  /** Whether the user is one of those that VMs here may have. */
+  isVmUser(uid: number): boolean {
+    return uid >= this.#uidBase && uid < this.#uidBase + 65536;
+  }
+
   /** Everything that has a directory, here or for its sockets. */
   async list(): Promise<Id<'vm'>[]> {
     const found = new Set<Id<'vm'>>();
