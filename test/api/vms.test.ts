@@ -1,0 +1,198 @@
+/** VMs: what can be asked for, how they get their addresses, how they go. */
+import t from 'tap';
+import { defaultMac } from '../../backend/model/addresses.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records.ts';
+import { put } from '../../backend/store/collection.ts';
+import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+
+t.test('a VM', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project, store } = test;
+  const ground = await prepareGround(test, project);
+  const before = await contentOf(store);
+  const member = await test.member(project);
+  const wish = {
+    name: 'web-1',
+    image: ground.image.id,
+    disk_size: '2GiB',
+    ssh_keys: [ground.sshKey.id],
+    interfaces: [{ network: ground.network.id }, { network: ground.network.id, mac: '02:00:5e:10:00:01' }],
+  };
+  const refused = async (change: object, status: number, pointer: string, detail: RegExp) => {
+    const answer = await member.request('POST', '/v1/vms', { ...wish, name: 'x', ...change });
+    t.match(answer, { status, body: { errors: [{ pointer, detail }] } }, JSON.stringify(change));
+  };
+  await refused({ disk_size: undefined }, 422, '/disk_size', /required as long as the image/);
+  const size = put(records.imageReports, ground.image.id, { phase: 'available', size: 2 ** 30, at: 'now' });
+  await store.commit({ write: [size] });
+  await member.get('images', ground.image.id, `?after=${ground.image.revision}&timeout=10`);
+  await refused({ disk_size: '512MiB' }, 422, '/disk_size', /at least that of the image, 1GiB/);
+  await refused({ image: newId('image') }, 422, '/image', /names no image/);
+  await refused({ ssh_keys: [newId('ssh_key')] }, 422, '/ssh_keys/0', /names no ssh key/);
+  await refused({ interfaces: [{ network: newId('network') }] }, 422, '/interfaces/0/network', /names no network/);
+  await refused(
+    { interfaces: [{ network: ground.network.id, mac: '00:00:5e:10:00:01' }] },
+    400,
+    '/interfaces/0/mac',
+    /locally administered/,
+  );
+  await refused(
+    { interfaces: [{ network: ground.network.id, mac: '03:00:5e:10:00:01' }] },
+    400,
+    '/interfaces/0/mac',
+    /unicast/,
+  );
+  await refused({ interfaces: [] }, 400, '/interfaces', /fewer than 1/);
+  await refused({ user_data: 'a\0b' }, 400, '/user_data', /NUL/);
+  await refused({ user_data: '\ud800' }, 400, '/user_data', /surrogate/);
+
+  const vm = await member.create('vms', wish);
+  t.match(vm, {
+    cpus: 1,
+    memory: '512MiB',
+    disk_size: '2GiB',
+    status: { phase: 'pending', ready: false, restart_required: false },
+  });
+  t.equal(vm.address, vm.interfaces[0]?.address);
+  t.equal(
+    vm.interfaces[1]?.address,
+    `${ground.network.cidr.replace('/64', '')}5eff:fe10:1`.replace('::5eff', '::5eff'),
+  );
+  await refused({ interfaces: wish.interfaces.slice(1) }, 409, '/interfaces/0/mac', /taken/);
+  const sameTail = [{ network: ground.network.id, mac: '42:00:5e:10:00:01' }];
+  await refused({ interfaces: sameTail }, 409, '/interfaces/0/mac', /taken/);
+  t.equal(
+    (
+      await member.create('vms', {
+        ...wish,
+        name: 'default-disk',
+        disk_size: undefined,
+        interfaces: [{ network: ground.network.id }],
+      })
+    ).disk_size,
+    '1GiB',
+  );
+
+  const changed = await member.update('vms', vm.id, {
+    memory: '1024MiB',
+    cpus: 4,
+    labels: { tier: 'web' },
+    disk_size: '3GiB',
+  });
+  t.match(changed, { memory: '1GiB', cpus: 4, labels: { tier: 'web' }, disk_size: '3GiB' });
+  t.match(await member.update('vms', vm.id, { cpus: null, labels: null }), { cpus: 1, labels: {} });
+  const shrink = await member.request('PATCH', `/v1/vms/${vm.id}`, { disk_size: '2GiB' });
+  t.match(shrink, { status: 422, body: { errors: [{ pointer: '/disk_size', detail: /only grow/ }] } });
+  const fixed = await member.request('PATCH', `/v1/vms/${vm.id}`, { image: ground.image.id });
+  t.match(
+    fixed,
+    { status: 400, body: { errors: [{ pointer: '/image' }] } },
+    'immutable fields are no fields of an update',
+  );
+  const { revision } = await member.get('vms', vm.id);
+  t.equal((await member.update('vms', vm.id, { cpus: 1 })).revision, revision, 'what changes nothing writes nothing');
+
+  const key = await member.create('ssh-keys', { name: 'second', public_key: testPublicKey });
+  await member.update('vms', vm.id, { ssh_keys: [key.id] });
+  t.match(await member.request('DELETE', `/v1/ssh-keys/${key.id}`), { status: 409, body: { detail: /vm web-1/ } });
+  await member.remove('ssh-keys', key.id).then(
+    () => t.fail('a key in use cannot go'),
+    () => undefined,
+  );
+  for (const { plural, id } of [
+    { plural: 'networks', id: ground.network.id },
+    { plural: 'images', id: ground.image.id },
+  ]) {
+    t.match(await member.request('DELETE', `/v1/${plural}/${id}`), { status: 409, body: { code: 'in_use' } });
+  }
+  await member.update('vms', vm.id, { delete_protection: true });
+  t.match(await member.request('DELETE', `/v1/vms/${vm.id}`), { status: 409, body: { code: 'delete_protected' } });
+  await member.update('vms', vm.id, { delete_protection: false, name: 'web-2', ssh_keys: [ground.sshKey.id] });
+  await member.remove('ssh-keys', key.id);
+
+  // The scheduler has placed it: it stays until the schedule is gone.
+  const host = newId('host');
+  await store.commit({ write: [put(records.schedules, vm.id, { host, fence: 1, at: 'now' })] });
+  const deletion = await member.expect(202, 'DELETE', `/v1/vms/${vm.id}`);
+  t.equal(deletion.body.status.phase, 'deleting');
+  t.equal(
+    (await member.expect(202, 'DELETE', `/v1/vms/${vm.id}`)).body.status.phase,
+    'deleting',
+    'once more does no harm',
+  );
+  t.match(await member.request('PATCH', `/v1/vms/${vm.id}`, { cpus: 2 }), {
+    status: 409,
+    body: { code: 'being_deleted' },
+  });
+  t.match(await member.request('POST', '/v1/vms', { ...wish, name: 'web-2' }), {
+    status: 409,
+    body: { code: 'name_taken' },
+  });
+  const gone = member.gone('vms', vm.id, deletion.body.revision);
+  await store.commit({ write: [{ delete: `schedules/${vm.id}` }] });
+  await gone;
+  for (const { id } of (await member.list('vms')).items) await member.remove('vms', id);
+
+  const events = (await member.list('events', `?target=${vm.id}`)).items.map(({ reason }) => reason);
+  t.equal(events[0], 'created');
+  t.equal(events.at(-1), 'deleted');
+  const audit = await operator.list('audit-records', `?target=${vm.id}&limit=1`);
+  t.match(audit, { items: [{ operation: 'vm_create', project, target: vm.id }] });
+  t.ok(audit.next_page_token);
+
+  const after = await contentOf(store);
+  for (const key of after.keys()) {
+    if (!before.has(key) && !/^(tokens|names\/[^/]*\/token|image-reports)\//.test(key)) t.fail(`${key} is left behind`);
+  }
+});
+
+t.test('default MAC addresses', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project } = test;
+  const ground = await prepareGround(test, project);
+  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
+  const first = await operator.create('vms', { ...wish, name: 'again' });
+  t.equal(first.interfaces[0]?.mac, defaultMac(project, 'again', 0, 0), 'known beforehand');
+  await operator.remove('vms', first.id);
+  t.equal((await operator.create('vms', { ...wish, name: 'again' })).address, first.address, 'and the same again');
+  const mac = defaultMac(project, 'unlucky', 0, 0);
+  await operator.create('vms', { ...wish, name: 'squatter', interfaces: [{ network: ground.network.id, mac }] });
+  const unlucky = await operator.create('vms', { ...wish, name: 'unlucky' });
+  t.equal(unlucky.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 1), 'the next, if it is taken');
+});
+
+t.test('the largest VM that the contract allows', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project, store } = test;
+  const ground = await prepareGround(test, project);
+  const before = await contentOf(store);
+  const numbers = Array.from({ length: 8 }, (_, i) => i);
+  const networks = await Promise.all(
+    numbers.map((i) => operator.create('networks', { name: `n${i}`, project, prefix: ground.prefix.id })),
+  );
+  const newKeys = (set: string) =>
+    Promise.all(
+      Array.from({ length: 32 }, (_, i) =>
+        operator.create('ssh-keys', { name: `${set}${i}`, project, public_key: testPublicKey }),
+      ),
+    );
+  const [first, second] = await Promise.all([newKeys('a'), newKeys('b')]);
+  const vm = await operator.create('vms', {
+    name: 'largest',
+    project,
+    image: ground.image.id,
+    disk_size: '512TiB',
+    memory: '512TiB',
+    cpus: 256,
+    interfaces: networks.map(({ id }) => ({ network: id })),
+    ssh_keys: first.map(({ id }) => id),
+    user_data: '\u{1F600}'.repeat(8192),
+  });
+  await operator.update('vms', vm.id, { ssh_keys: second.map(({ id }) => id), name: 'renamed' });
+  await operator.remove('vms', vm.id);
+  for (const { id } of networks) await operator.remove('networks', id);
+  await Promise.all([...first, ...second].map(({ id }) => operator.remove('ssh-keys', id)));
+  const after = await contentOf(store);
+  t.same([...after.keys()], [...before.keys()]);
+});
