@@ -36,6 +36,11 @@ export interface EtcdOptions {
 const defaultTimeout = 5000;
 /** etcd refuses pings more often than every 5 s. A silent connection is noticed after 10 + 4 s. */
 const keepAlive = { time: 10_000, timeout: 4000 };
+/**
+ * Calls under way at once. More make etcd no faster, but would let a burst of thousands run into its deadlines; they wait
+ * here instead, and their time begins when they are sent.
+ */
+const maxUnderWay = 128;
 /** Failures in a row after which a member is left alone for a second, if there are others. */
 const failuresInARow = 2;
 
@@ -95,6 +100,8 @@ export class EtcdConnection {
   #away = false;
   /** When etcd last answered. */
   #answered = 0;
+  #underWay = 0;
+  readonly #waiting: (() => void)[] = [];
 
   constructor(options: EtcdOptions) {
     this.client = new Etcd3(clientOptions(options));
@@ -146,7 +153,40 @@ export class EtcdConnection {
     return this.#call(call, neverSent);
   }
 
+  /** Waits for its turn. Rejects if that takes longer than a call may, and etcd has answered none in the meantime. */
+  async #begin(): Promise<void> {
+    if (this.#underWay < maxUnderWay) {
+      this.#underWay += 1;
+      return;
+    }
+    const asked = performance.now();
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#answered >= asked || performance.now() - asked < this.#timeout) return;
+    this.#end();
+    throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} answers nothing; this was not sent`);
+  }
+
+  /** Hands its turn to the next who waits. */
+  #end(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#underWay -= 1;
+    else next();
+  }
+
   async #call<T>(
+    call: (options: { deadline: number }) => Promise<T>,
+    mayRetry: (error: unknown) => boolean,
+  ): Promise<T> {
+    this.check();
+    await this.#begin();
+    try {
+      return await this.#try(call, mayRetry);
+    } finally {
+      this.#end();
+    }
+  }
+
+  async #try<T>(
     call: (options: { deadline: number }) => Promise<T>,
     mayRetry: (error: unknown) => boolean,
   ): Promise<T> {

@@ -398,7 +398,7 @@ await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh
   const [store, other] = [await database.connect(), await database.connect()];
   const { revision } = await store.list('', { limit: 1 });
   const revisions: Revision[] = [];
-  const commits = 3000;
+  const commits = 2500;
   const reading = (async () => {
     for await (const batch of other.watch('', revision + 1)) {
       // Long enough that all commits pile up behind the first.

@@ -1,7 +1,7 @@
 /** A real etcd server of the test's own: on free ports of [::1], with its data in a temporary directory. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -23,7 +23,7 @@ export interface EtcdServer {
   /** Starts it again on the same data and port. */
   restart(): Promise<void>;
   /** SIGSTOP and SIGCONT: it is there and does not answer. */
-  pause(): void;
+  pause(): Promise<void>;
   resume(): void;
 }
 
@@ -137,7 +137,14 @@ export async function startEtcd(t?: Test, { tls = false, password }: EtcdServerO
     },
     kill: () => end('SIGKILL'),
     restart: () => start(options),
-    pause: () => void child.kill('SIGSTOP'),
+    pause: async () => {
+      child.kill('SIGSTOP');
+      // Each thread stops when it next runs.
+      const tasks = `/proc/${child.pid}/task`;
+      const stopped = () =>
+        readdirSync(tasks).every((id) => /\) [Tt] /.test(readFileSync(join(tasks, id, 'stat'), 'utf8')));
+      while (!stopped()) await delay(5);
+    },
     resume: () => void child.kill('SIGCONT'),
   };
   try {
