@@ -91,8 +91,9 @@ export class Client {
     return (await this.call('PATCH', `${path}/${encodeURIComponent(id)}`, { body, signal })) as Item;
   }
 
-  async delete(path: string, id: string, signal?: AbortSignal): Promise<void> {
-    await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal });
+  /** The object on its way out, where deletion takes time; undefined when it is gone. */
+  async delete(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
+    return (await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal })) as Item | undefined;
   }
 
   async list(path: string, query: Query, signal?: AbortSignal, wait = 0): Promise<List> {

@@ -60,15 +60,14 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     }
   };
 
-  const waitUntilGone = async (ctx: DeleteContext<Values, Client>, id: string): Promise<void> => {
-    let last = await ctx.client.read(path, id, ctx.signal);
-    if (!last) return;
+  const waitUntilGone = async (ctx: DeleteContext<Values, Client>, leaving: Item): Promise<void> => {
+    let last: Item | undefined = leaving;
     const gone = (now: Item | undefined): boolean => {
       last = now;
       return now === undefined;
     };
     try {
-      await ctx.client.wait(path, last, gone, ctx.signal);
+      await ctx.client.wait(path, leaving, gone, ctx.signal);
     } catch (error) {
       if (!timedOut(ctx.signal)) throw error;
       const within = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
@@ -139,13 +138,11 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     async delete(ctx) {
       const id = String(ctx.state.id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
-        try {
-          await ctx.client.delete(path, id, ctx.signal);
-        } catch (error) {
-          if (isNotFound(error)) return;
+        const leaving = await ctx.client.delete(path, id, ctx.signal).catch((error: unknown) => {
+          if (isNotFound(error)) return undefined;
           throw error;
-        }
-        if (schema.deletesLater) await waitUntilGone(ctx, id);
+        });
+        if (leaving) await waitUntilGone(ctx, leaving);
       });
     },
 

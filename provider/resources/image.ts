@@ -2,7 +2,7 @@
 import type { Item } from '../client/client.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { waitFor } from '../derive/settle.ts';
-import { schemas } from './schema.gen.ts';
+import { schemaOf } from './schema.gen.ts';
 
 interface Status {
   readonly phase: string;
@@ -10,10 +10,10 @@ interface Status {
 }
 const statusOf = (item: Item) => item.status as Status;
 
-export const image = deriveResource(schemas.image, {
+export const image = deriveResource(schemaOf('image'), {
   timeouts: { create: '30m' },
   settle: (item, ctx) =>
-    waitFor(ctx, schemas.image.path, item, {
+    waitFor(ctx, schemaOf('image').path, item, {
       what: `Image "${String(item.name)}" is not available`,
       reached: (now) => statusOf(now).phase === 'available',
       failed: (now) => (statusOf(now).phase === 'error' ? (statusOf(now).message ?? 'The import failed.') : undefined),

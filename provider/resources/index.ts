@@ -1,7 +1,7 @@
 /** Every resource that the API lets one create, each derived from openapi.yaml; those with a file have more to say. */
 import type { Client } from '../client/client.ts';
 import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
-import { schemas } from './schema.gen.ts';
+import { creatable, schemaOf } from './schema.gen.ts';
 
 type Definition = Lazy<ResourceDefinition<Values, Client>>;
 
@@ -14,10 +14,8 @@ const special: Readonly<Record<string, Definition>> = {
 };
 
 export const resources: Readonly<Record<string, Definition>> = Object.fromEntries(
-  Object.values(schemas)
-    .filter((schema) => schema.creatable)
-    .map((schema) => [
-      schema.noun,
-      special[schema.noun] ?? (async () => (await import('../derive/resource.ts')).deriveResource(schema)),
-    ]),
+  creatable.map((noun) => [
+    noun,
+    special[noun] ?? (async () => (await import('../derive/resource.ts')).deriveResource(schemaOf(noun))),
+  ]),
 );

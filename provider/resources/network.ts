@@ -1,9 +1,9 @@
 /** A network. Beyond what is derived: its cidr is checked against its prefix while planning. */
 import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
-import { schemas } from './schema.gen.ts';
+import { schemaOf } from './schema.gen.ts';
 
-export const network = deriveResource(schemas.network, {
+export const network = deriveResource(schemaOf('network'), {
   validate({ config, diagnostics }) {
     const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
     if (cidr && cidr.length !== 64) {
@@ -14,7 +14,7 @@ export const network = deriveResource(schemas.network, {
   },
   async modifyPlan({ action, client, config, diagnostics, signal }) {
     if (action !== 'create' || !client || typeof config.prefix !== 'string') return;
-    const prefix = await client.read(schemas.prefix.path, config.prefix, signal);
+    const prefix = await client.read(schemaOf('prefix').path, config.prefix, signal);
     if (!prefix) {
       diagnostics.error(
         `There is no prefix ${config.prefix}`,

@@ -1,9 +1,9 @@
 /** A prefix. Beyond what is derived: what follows from a `cidr` that is given is in the plan. */
 import { deriveResource } from '../derive/resource.ts';
 import { parsePrefix } from '../net/ipv6.ts';
-import { schemas } from './schema.gen.ts';
+import { schemaOf } from './schema.gen.ts';
 
-export const prefix = deriveResource(schemas.prefix, {
+export const prefix = deriveResource(schemaOf('prefix'), {
   validate({ config, diagnostics }) {
     const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
     if (cidr && typeof config.length === 'number' && cidr.length !== config.length) {

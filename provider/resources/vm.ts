@@ -10,13 +10,13 @@ import { waitFor } from '../derive/settle.ts';
 import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, parseMac } from '../net/mac.ts';
-import { schemas } from './schema.gen.ts';
+import { schemaOf } from './schema.gen.ts';
 
 type Vm = components['schemas']['Vm'];
 type Status = Vm['status'];
 
 const statusOf = (item: Item): Status => item.status as Status;
-const { path } = schemas.vm;
+const { path } = schemaOf('vm');
 
 /** Phases in which the VM waits for something outside of it, which `reason` and `message` tell. */
 function because({ phase, reason, message }: Status): string {
@@ -65,7 +65,7 @@ async function planAddress(
   index: number,
 ): Promise<Value> {
   if (!ctx.client || typeof network !== 'string') return UNKNOWN;
-  const item = await ctx.client.read(schemas.network.path, network, ctx.signal);
+  const item = await ctx.client.read(schemaOf('network').path, network, ctx.signal);
   if (!item) {
     ctx.diagnostics.error(
       `There is no network ${network}`,
@@ -105,7 +105,7 @@ const noticing = 5_000;
 
 /** After a change that a running guest cannot take: waits until the status says so, and tells the user. */
 async function restartNoticed(item: Item, ctx: Settling): Promise<Item> {
-  const waiting = ctx.changes.filter((name) => schemas.vm.fields[name]?.atRestart);
+  const waiting = ctx.changes.filter((name) => schemaOf('vm').fields[name]?.atRestart);
   if (waiting.length === 0 || ctx.changes.includes('power_state')) return item;
   let last = item;
   const noticed = (now: Item | undefined): boolean => {
@@ -127,7 +127,7 @@ async function restartNoticed(item: Item, ctx: Settling): Promise<Item> {
   return last;
 }
 
-export const vm = deriveResource(schemas.vm, {
+export const vm = deriveResource(schemaOf('vm'), {
   attributes: {
     wait_for: attribute.string({
       description:

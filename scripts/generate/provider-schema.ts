@@ -168,6 +168,9 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
   return schemas;
 }
 
+const named = (schemas: readonly ResourceSchema[], property: 'creatable' | 'findable'): string[] =>
+  schemas.filter((schema) => schema[property]).map(({ noun }) => noun);
+
 export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
 
 export const providerSchema: Step = {
@@ -188,11 +191,21 @@ import type { ResourceSchema } from '../derive/fields.ts';
 
 export const version = '${document.info.version}';
 export type Noun = ${nouns};
-export const schemas: Readonly<Record<Noun, ResourceSchema>> = ${JSON.stringify(
-          Object.fromEntries(schemas.map((schema) => [schema.noun, schema])),
-          undefined,
-          1,
-        )};
+/** Those that can be made. */
+export const creatable: readonly Noun[] = ${JSON.stringify(named(schemas, 'creatable'))};
+/** Those that can be looked for by name. */
+export const findable: readonly Noun[] = ${JSON.stringify(named(schemas, 'findable'))};
+
+// As text, parsed when asked for: the provider starts several times a command, and rarely needs them all.
+const texts: Readonly<Record<Noun, string>> = {
+${schemas.map((schema) => `  ${schema.noun}: ${JSON.stringify(JSON.stringify(schema))},`).join('\n')}
+};
+const parsed: Partial<Record<Noun, ResourceSchema>> = {};
+export function schemaOf(noun: Noun): ResourceSchema {
+  const schema = parsed[noun] ?? (JSON.parse(texts[noun]) as ResourceSchema);
+  parsed[noun] = schema;
+  return schema;
+}
 `,
         checkedIn: false,
       },

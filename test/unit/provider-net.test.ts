@@ -20,7 +20,7 @@ import {
   subnet,
 } from '../../provider/net/ipv6.ts';
 import { defaultMac, eui64Address, normalMac, parseMac } from '../../provider/net/mac.ts';
-import { schemas } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/resources/schema.gen.ts';
 
 const address = fc.bigInt({ min: 0n, max: (1n << 128n) - 1n });
 /** Addresses with runs of zeros, which is where their text is tricky. */
@@ -110,7 +110,8 @@ t.test('prefixes', async (t) => {
 });
 
 t.test('rules of openapi.yaml, in words', async (t) => {
-  const { vm, image, token, ssh_key, network } = schemas;
+  const [vm, image, token, ssh_key, network] = (['vm', 'image', 'token', 'ssh_key', 'network'] as const).map(schemaOf);
+  if (!vm || !image || !token || !ssh_key || !network) throw new Error('a schema is missing');
   const field = (fields: typeof vm.fields, name: string) => {
     const found = fields[name];
     if (!found) throw new Error(name);
