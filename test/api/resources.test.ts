@@ -3,7 +3,7 @@ import t from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
 import { put, read } from '../../backend/store/collection.ts';
-import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi, testPublicKey } from '../support/api.ts';
 
 t.test('a project with its tokens', async (t) => {
   const test = await startTestApi(t);
