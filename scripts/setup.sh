@@ -33,8 +33,8 @@ esac
 # command that proves it, and the package that has it
 needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping
   ssh:openssh-client setpriv:util-linux'
-needs_image='busybox:busybox dropbear:dropbear-bin cpio:cpio mkfs.ext4:e2fsprogs'
-needs_test='etcd:etcd-server openssl:openssl python3:python3 git:git'
+needs_image='mkfs.ext4:e2fsprogs'
+needs_test='etcd:etcd-server openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps'
 case "$purpose" in
   demo) wanted="$needs_qemu $needs_image" ;;
   test) wanted="$needs_qemu $needs_image $needs_test" ;;
@@ -60,6 +60,13 @@ if [ -n "$missing" ]; then
     fi
     say "  going on without; what needs them is skipped or simulated, and says so"
   fi
+fi
+
+# The guest image is made of packages that apt downloads; for that it must know what there is.
+if [ "$purpose" != npm ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null 2>&1 &&
+  ! ls /var/lib/apt/lists/*_Packages* > /dev/null 2>&1; then
+  say "fetching the lists of Debian packages"
+  apt-get update -qq
 fi
 
 # --- Terraform -------------------------------------------------------------------------------------------------------
