@@ -10,12 +10,18 @@ import { isSecret, parseSecret } from '../token-secret.ts';
 /** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
 export const defaultFailuresPerMinute = 120;
 
-async function identify(api: ApiContext, request: FastifyRequest): Promise<Caller | undefined> {
+async function identify(
+  api: ApiContext,
+  request: FastifyRequest,
+  mayAskStore: () => Promise<boolean>,
+): Promise<Caller | undefined> {
   const text = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
   const parsed = text === undefined ? undefined : parseSecret(text);
   if (text === undefined || !parsed) return undefined;
   // A token that another server made a moment ago may not have come here yet.
-  const stored = api.mirror.get(records.tokens, parsed.id) ?? (await read(api.store, records.tokens, parsed.id));
+  const stored =
+    api.mirror.get(records.tokens, parsed.id) ??
+    ((await mayAskStore()) ? await read(api.store, records.tokens, parsed.id) : undefined);
   if (!stored || !isSecret(parsed.secret, stored.value.hash)) return undefined;
   const { id, role, project, expires_at } = stored.value;
   if (expires_at !== undefined && Date.parse(expires_at) <= Date.now()) return undefined;
@@ -30,7 +36,11 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   app.addHook('onRequest', async (request, reply) => {
     const { endpoint } = request.routeOptions.config;
     if (!endpoint || endpoint.access === 'public') return;
-    const caller = await identify(api, request);
+    // Whoever guesses tokens must not reach the database with each guess.
+    const caller = await identify(api, request, async () => {
+      const failures = await countFailure(request, { increment: false });
+      return failures.isAllowed || failures.remaining > 0;
+    });
     if (!caller) {
       const failures = await countFailure(request);
       if (!failures.isAllowed && failures.isExceeded) {
