@@ -143,18 +143,18 @@ export class Guest {
     return false;
   }
 
-  /** Returns when the process has ended. */
+  /** Returns when the process has ended: without grace within some two seconds, even if QEMU hangs. */
   async stop(graceSeconds: number): Promise<void> {
     if (graceSeconds > 0 && (await this.#powerDown(graceSeconds))) return;
     this.#stopping = true;
     try {
       // Not from the guest's view, but for the host's files an orderly end.
-      await (await this.connect(1_000)).execute('quit', {}, 2_000);
+      await (await this.connect(500)).execute('quit', {}, 500);
     } catch (error) {
       // It hangs, or its socket is gone: SIGKILL needs no consent.
       if (!(error instanceof QmpError)) this.#fault(error, 'QEMU cannot be told to quit');
     }
-    if (await waitForEnd(this.process, 2_000)) return;
+    if (await waitForEnd(this.process, 1_000)) return;
     await signal(this.process, 'SIGKILL');
     if (!(await waitForEnd(this.process, 10_000))) {
       throw new Error(`QEMU (process ${this.process.pid}) does not end after SIGKILL`);
