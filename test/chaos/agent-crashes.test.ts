@@ -66,12 +66,14 @@ t.test('an agent that is killed at any step is replaced by one that brings the V
     return new MortalHost(cluster.store, join(directory, name), history);
   };
   const first = await withCluster(t);
+  t.teardown(history.watch(first.mirror));
   const total = await live(first, newHost(first, 'whole'), history);
   t.ok(total > 40, `a whole life has ${total} boundaries`);
   const failures: string[] = [];
   // Every agent sees every commit, so the points are tried in groups, each with a database of its own.
   for (let start = 1; start <= total - 2; start += 16) {
     const cluster = await withCluster(t);
+    t.teardown(history.watch(cluster.mirror));
     const points = Array.from({ length: Math.min(16, total - 1 - start) }, (_, index) => start + index);
     const lives = points.map((point) => live(cluster, newHost(cluster, `n${point}`), history, point));
     for (const each of await Promise.allSettled(lives)) {

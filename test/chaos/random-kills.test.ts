@@ -77,6 +77,7 @@ t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is 
   const cluster = await withCluster(t);
   const history = new RunHistory();
   t.teardown(observe(cluster, history.violations));
+  t.teardown(history.watch(cluster.mirror));
   t.teardown(cluster.collect());
   const directory = temporaryDirectory(t);
   const hosts = ['a', 'b', 'c'].map((name) => {

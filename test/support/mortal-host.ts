@@ -6,7 +6,9 @@ import type { Id } from '../../backend/contract/fields.ts';
 import type { Hypervisor } from '../../backend/host/hypervisor/hypervisor.ts';
 import { createSimulatedHypervisor, type SimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { type Host, type HostOptions, startHost } from '../../backend/host/start.ts';
+import { reports } from '../../backend/model/records.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
+import { isChangeOf, type Mirror } from '../../backend/store/mirror.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { silentLogger } from './silent-logger.ts';
 import { capacity } from './simulated-host.ts';
@@ -27,6 +29,16 @@ export class RunHistory {
   }
   ended(vm: Id<'vm'>): void {
     this.running.delete(vm);
+  }
+  /** Notes VMs that are said to be gone while they run. Returns how to stop. */
+  watch(mirror: Mirror): () => void {
+    return mirror.subscribe(({ changes }) => {
+      for (const change of changes) {
+        const phase = isChangeOf(reports, change) ? change.stored?.value.phase : undefined;
+        if (phase === 'gone' && this.running.has(change.id))
+          this.violations.push(`${change.id} runs and is said to be gone`);
+      }
+    });
   }
 }
 

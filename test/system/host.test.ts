@@ -7,6 +7,7 @@ import { alive, guests, hosts, imageReports, placements, reports, schedules } fr
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import type { Lease, Store } from '../../backend/store/store.ts';
+import { bound } from '../support/bound-store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { capacity, type SimulatedHost, startSimulatedHost } from '../support/simulated-host.ts';
@@ -224,18 +225,42 @@ t.test('of two agents of one host the newer one acts, and the older one ends', a
   t.ok(await cluster.store.get(`alive/${newer.id}`), 'and its end does not take the sign of life away');
 });
 
+t.test('an agent that has been replaced cannot start what it was about to', async (t) => {
+  const cluster = await withCluster(t);
+  const session = cluster.store.session();
+  const held = Promise.withResolvers<void>();
+  const arrived = Promise.withResolvers<void>();
+  const result = Promise.withResolvers<boolean>();
+  const host = await startSimulatedHost(t, {
+    ...bound(session),
+    commit: async (commit) => {
+      const starts = commit.write.some((write) => 'put' in write && write.value.includes('"phase":"starting"'));
+      if (!starts) return session.commit(commit);
+      arrived.resolve();
+      await held.promise;
+      const answer = await session.commit(commit);
+      result.resolve(answer.ok);
+      return answer;
+    },
+  });
+  const vm = await cluster.createVm();
+  await place(cluster, vm, host.id);
+  await arrived.promise;
+  // As the next agent of the host does when it begins.
+  await cluster.write(put(alive, host.id, { at: new Date().toISOString() }));
+  held.resolve();
+  t.equal(await result.promise, false, 'its sign of life is not the one in the database');
+  await host.close();
+  t.match(await observed(host, vm), { running: false });
+});
+
 t.test('without a lease nothing is started, and what may run elsewhere is ended', async (t) => {
   const cluster = await withCluster(t);
   const session = cluster.store.session();
   const leases: Lease[] = [];
   let away = false;
   const store: Store = {
-    get: (key) => session.get(key),
-    list: (prefix, options) => session.list(prefix, options),
-    commit: (commit) => session.commit(commit),
-    watch: (prefix, from, signal) => session.watch(prefix, from, signal),
-    compact: (revision) => session.compact(revision),
-    close: () => session.close(),
+    ...bound(session),
     lease: async (ttl) => {
       if (away) throw new UcloudError('store_unavailable', 'cut off');
       const lease = await session.lease(ttl);
