@@ -93,3 +93,11 @@ export function explain(error: unknown, what: string, attributes: ReadonlySet<st
     return new DiagnosticError(`${what}: the API does not answer`, sentence(error.message));
   return error;
 }
+
+/** The same with more to say, below the rest. */
+export function withHint(error: unknown, hint: string): unknown {
+  if (!(error instanceof DiagnosticError)) return error;
+  return new DiagnosticError(
+    error.diagnostics.map((one) => ({ ...one, detail: [one.detail, hint].filter(Boolean).join('\n\n') })),
+  );
+}

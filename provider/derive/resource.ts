@@ -3,7 +3,7 @@
  * resource has beyond that it gives as `extras`.
  */
 import type { Client, Item } from '../client/client.ts';
-import { explain, isNotFound } from '../client/problem.ts';
+import { ApiError, explain, isNotFound, withHint } from '../client/problem.ts';
 import {
   type Attributes,
   type CallContext,
@@ -40,6 +40,8 @@ export interface Extras {
   modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
   settle?(item: Item, ctx: Settling): Promise<Item>;
+  /** More to say of an error at creation. */
+  hint?(error: ApiError, config: Readonly<Record<string, unknown>>): string | undefined;
   /** What an attribute of the provider's own is for an object that was imported. */
   readonly imported?: Values;
   readonly timeouts?: ResourceDefinition['timeouts'];
@@ -98,7 +100,12 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
 
     async create(ctx) {
       const what = `${called(ctx.planned.name)} was not created`;
-      const item = await failing(what, () => ctx.client.create(path, requestBody(fields, ctx.planned), ctx.signal));
+      const item = await failing(what, () =>
+        ctx.client.create(path, requestBody(fields, ctx.planned), ctx.signal).catch((error: unknown) => {
+          const hint = error instanceof ApiError ? extras.hint?.(error, ctx.config) : undefined;
+          throw hint === undefined ? error : withHint(explain(error, what, names), hint);
+        }),
+      );
       ctx.save(state(item));
       return settled(item, ctx);
     },

@@ -141,6 +141,17 @@ export const vm = deriveResource(schemaOf('vm'), {
           : `Must be one of ${choices.map((choice) => `"${choice}"`).join(', ')}, not ${JSON.stringify(value)}.`,
     }),
   },
+  hint(error, config) {
+    if (error.code !== 'address_taken') return undefined;
+    const computed = (error.problem.errors ?? []).some(({ pointer }) => {
+      const index = Number(pointer.match(/^\/interfaces\/(\d+)/)?.[1]);
+      const configured = Array.isArray(config.interfaces) ? (config.interfaces[index] as unknown) : undefined;
+      return isObject(configured) && configured.mac === null;
+    });
+    return computed
+      ? 'The MAC address follows from project and name, and another VM had this name before. Set `mac` in `interfaces`, for instance to "42:00:00:00:00:01".'
+      : undefined;
+  },
   imported: { wait_for: 'running' },
   timeouts: { create: '10m', update: '10m', delete: '10m' },
   modifyPlan,

@@ -334,6 +334,21 @@ resource "ucloud_vm" "no_image" {
     ]);
     t.strictSame(await other.state(), [], 'nothing was made');
 
+    await t.test('the address of a VM that was renamed is not free', async (t) => {
+      directory.write({ 'main.tf': `${ground}${vm('web').replace('"web"\n  image', '"old-web"\n  image')}` });
+      await directory.apply();
+      directory.write({
+        'main.tf': `${ground}${vm('web').replace('"web"\n  image', '"old-web"\n  image')}${vm('web2').replace('"web2"\n  image', '"web"\n  image')}`,
+      });
+      const [told] = await directory.diagnostics('apply');
+      t.match(told, {
+        summary: 'VM "web" was not created: the address is taken',
+        detail: /another VM had this name before\. Set `mac`/,
+      });
+      directory.write({ 'main.tf': `${ground}${vm('web')}` });
+      await directory.apply();
+    });
+
     await t.test('what is in use, and what is protected, stays', async (t) => {
       const network = (await inState(directory, 'ucloud_network.this')).values;
       await directory.run('state', 'rm', 'ucloud_vm.web');
