@@ -1,5 +1,5 @@
 /**
- * What the provider costs, each as a ratio within one run: `node bench/provider.ts [--vms 200]`.
+ * What the provider costs, each as a ratio within one run: `node bench/provider.ts [--vms 200] [--starts 21] [--rounds 3]`.
  *
  *   start     from its launch to the line of its handshake, against the launch of a bare `node`
  *   plan      of one VM and of many, against as many `terraform_data`, which is part of Terraform itself
@@ -26,11 +26,15 @@ import { median } from './support/load.ts';
 import { printTable, ratio } from './support/table.ts';
 
 const { values: options } = parseArgs({
-  options: { vms: { type: 'string', default: '200' }, starts: { type: 'string', default: '21' } },
+  options: {
+    vms: { type: 'string', default: '200' },
+    starts: { type: 'string', default: '21' },
+    rounds: { type: 'string', default: '3' },
+  },
 });
 const many = Number(options.vms);
 const starts = Number(options.starts);
-const rounds = 3;
+const rounds = Number(options.rounds);
 const milliseconds = (time: number): string => `${Math.round(time)} ms`;
 
 /** From the launch of a program to its first output. */
