@@ -31,7 +31,7 @@ const component = (program: Command, name: string, description: string, start: S
       const logger = createLogger({ level: options.logLevel });
       const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
       await runUntilStopped(logger, async (started) => {
-        const store = await openStore(options.store);
+        const store = await openStore(options.store, { logger });
         started(store);
         started(await start(daemons, store, logger, options));
         logger.info({}, `${name} is up`);

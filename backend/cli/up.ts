@@ -39,7 +39,7 @@ async function up(options: UpOptions): Promise<void> {
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
 
   await runUntilStopped(logger, async (started) => {
-    const store = await openStore(options.store ?? layout(options.data).store);
+    const store = await openStore(options.store ?? layout(options.data).store, { logger });
     started(store);
     const project = await ensureProject(store, 'default');
     const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
