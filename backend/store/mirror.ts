@@ -72,6 +72,8 @@ export const isChangeOf = <S extends TSchema>(
 const pageSize = 1000;
 /** Waits between tries while the database is away: the first, and the longest. */
 const retryMilliseconds = { first: 20, longest: 1000 };
+/** With so long no batch, a revision that is waited for is taken to be somebody else's: outside the mirrored prefixes. */
+const quietMilliseconds = 1000;
 
 /** A key with its new entry, or without one when it is gone. */
 type KeyChange = readonly [key: string, entry: Entry | undefined];
@@ -90,6 +92,9 @@ class StoreMirror implements Mirror {
   /** Invalid records that have been reported, with their revisions. */
   readonly #reported = new Map<string, Revision>();
   #revision: Revision = 0;
+  #lastBatchAt = performance.now();
+  /** Ends the watches, for the prefixes to be listed anew. */
+  #again = new AbortController();
   #following: Promise<unknown> = Promise.resolve();
 
   constructor(store: Store, options: MirrorOptions) {
@@ -140,7 +145,24 @@ class StoreMirror implements Mirror {
   async waitFor(revision: Revision, options: WaitOptions = {}): Promise<boolean> {
     if (this.#revision >= revision) return true;
     if (this.#closing.signal.aborted) return false;
-    return this.#revisionWaiters.wait(revision, options);
+    const repeat = setInterval(() => this.#listIfQuiet(), quietMilliseconds).unref();
+    try {
+      return await this.#revisionWaiters.wait(revision, options);
+    } finally {
+      clearInterval(repeat);
+    }
+  }
+
+  /**
+   * Revisions count the whole database, and a watch tells only of its prefix: what others write there (another program
+   * in the same etcd, a prefix that this mirror has not) raises the revision without a batch. A list shows how far the
+   * mirror really is.
+   */
+  #listIfQuiet(): void {
+    if (performance.now() - this.#lastBatchAt < quietMilliseconds) return;
+    this.#lastBatchAt = performance.now();
+    this.#again.abort();
+    this.#again = new AbortController();
   }
 
   async waitForChange(options: ChangeWaitOptions): Promise<boolean> {
@@ -191,6 +213,7 @@ class StoreMirror implements Mirror {
       const previous = this.#table(kind).replace(id, stored);
       if (stored !== undefined || previous !== undefined) changes.push({ kind, id, stored, previous });
     }
+    this.#lastBatchAt = performance.now();
     this.#seen.set(prefix, revision);
     this.#revision =
       this.#seen.size === this.#options.prefixes.length ? Math.min(...this.#seen.values()) : this.#revision;
@@ -265,7 +288,9 @@ class StoreMirror implements Mirror {
         if (away) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
         away = false;
         const from = (this.#seen.get(prefix) ?? 0) + 1;
-        for await (const { revision, changes } of this.#store.watch(prefix, from, signal)) {
+        const again = this.#again.signal;
+        const ending = AbortSignal.any([signal, again]);
+        for await (const { revision, changes } of this.#store.watch(prefix, from, ending)) {
           wait = retryMilliseconds.first;
           this.#apply(
             prefix,
@@ -275,8 +300,9 @@ class StoreMirror implements Mirror {
             ),
           );
         }
-        // A watch ends without an error only when the mirror or the store is closed.
-        this.#end();
+        // A watch ends without an error only when it is told to, or when the store is closed.
+        if (again.aborted && !signal.aborted) anew = true;
+        else this.#end();
       } catch (err) {
         if (err instanceof CompactedError) {
           anew = true;

@@ -286,6 +286,19 @@ t.test('whoever waits for their own write, reads it', async (t) => {
   t.notOk(await mirror.waitFor(future));
 });
 
+t.test('a revision that somebody else raised, outside the mirrored prefixes, is reached too', async (t) => {
+  const store = await memoryStore(t);
+  const mirror = await openMirror(store, { prefixes: [disks.prefix, snapshots.prefix], kinds });
+  t.teardown(() => mirror.close());
+  const foreign = await store.commit({ write: [{ put: 'foreign/a', value: '1' }] });
+  assert(foreign.ok);
+  t.ok(await mirror.waitFor(foreign.revision, { timeoutMs: 20_000 }), 'the mirror finds out that nothing of it is new');
+  const own = await store.commit({ write: [put(disks, 'a', { project: 'p', size: 1 })] });
+  assert(own.ok);
+  t.ok(await mirror.waitFor(own.revision, { timeoutMs: 20_000 }));
+  t.equal(mirror.get(disks, 'a')?.value.size, 1, 'and goes on following');
+});
+
 t.test('long polls wake for what they wait for, and for nothing else', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store, { prefixes: [''], kinds });
