@@ -17,8 +17,7 @@ const address = 'ucloud.localhost/ucloud/ucloud';
 
 /**
  * Terraform reads the first line of standard output and shows it when it is no handshake: the one way to tell a user
- * that Node is missing. UCLOUD_NODE names the Node to use; else the one on the PATH. (undici's HTTP parser is
- * WebAssembly. Optimizing it takes longer than the provider lives, and its end would wait for that: 40 ms each time.)
+ * that Node is missing. UCLOUD_NODE names the Node to use; else the one on the PATH.
  */
 const launcher = `#!/bin/sh
 node=\${UCLOUD_NODE:-node}
@@ -26,7 +25,7 @@ if ! command -v "$node" > /dev/null 2>&1; then
   echo "The ucloud provider needs Node.js 24 or newer, and there is no \\"$node\\". Install it, or set UCLOUD_NODE to its path."
   exit 1
 fi
-exec "$node" --no-warnings --liftoff-only "\${0%/*}/provider.cjs" "$@"
+exec "$node" --no-warnings "\${0%/*}/provider.cjs" "$@"
 `;
 
 /** Runs first, and in the syntax of old versions: says what is wrong where Terraform shows it. */
