@@ -54,10 +54,17 @@ const nameOf = (path: AttributePath): string =>
     '',
   );
 
+/** An id that begins a sentence stays as it is. */
 const sentence = (text: string): string => {
-  const start = text.charAt(0).toUpperCase() + text.slice(1);
+  const start = /^[a-z]+[\s,:]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(start) ? start : `${start}.`;
 };
+
+/** What the user can do. The API's text speaks of the members of its answer; here they are above. */
+function actionFor(code: string): string | undefined {
+  const text = errors[code]?.action.replaceAll(' in `detail`', ' above');
+  return text?.includes('`detail`') ? undefined : text;
+}
 
 /**
  * The diagnostics of an error: one for each field at fault, at its attribute, or else one for the whole. `attributes`
@@ -65,7 +72,7 @@ const sentence = (text: string): string => {
  */
 export function diagnosticsOf(error: ApiError, what: string, attributes: ReadonlySet<string>): Diagnostic[] {
   const { problem } = error;
-  const action = errors[problem.code]?.action;
+  const action = actionFor(problem.code);
   const request = error.status >= 500 && problem.request_id ? `Request id: ${problem.request_id}.` : '';
   const summary = `${what}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
   const generic = problem.errors && problem.errors.length > 0 ? '' : action;

@@ -40,8 +40,8 @@ const lives: Readonly<Record<string, Life>> = {
   },
   prefix_pool: {
     plural: 'prefix-pools',
-    create: 'name = "extra"\n cidr = "2001:DB8:F000::/36"',
-    update: 'name = "extra"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60',
+    create: 'name = "spare"\n cidr = "2001:DB8:F000::/36"',
+    update: 'name = "spare"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60',
     created: { cidr: '2001:db8:f000::/36', default_length: 56 },
     updated: { cidr: '2001:db8:f000::/36', default_length: 60 },
     spelled: ['cidr'],

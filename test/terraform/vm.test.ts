@@ -355,7 +355,7 @@ resource "ucloud_vm" "no_image" {
       directory.write({ 'main.tf': ground });
       const [inUse] = await directory.diagnostics('destroy');
       t.match(inUse, { severity: 'error', summary: 'Network "web" was not deleted: something still uses this' });
-      t.match(inUse?.detail, /vm-/, 'it says what uses it');
+      t.match(inUse?.detail, /^net-.* VM web \(vm-.*\)\.\n\nDelete or change the objects named above first\.$/i);
       t.equal((await inState(directory, 'ucloud_network.this')).values.id, network.id);
 
       directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
