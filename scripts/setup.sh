@@ -76,4 +76,5 @@ if [ "$purpose" != npm ] && ! command -v terraform > /dev/null 2>&1; then
 fi
 
 # --- generated code ----------------------------------------------------------------------------------------------------
-node_modules/.bin/node scripts/generate.ts --if-stale
+generated=$(TF_CLI_CONFIG_FILE=/dev/null node_modules/.bin/node scripts/generate.ts --if-stale)
+[ -z "$generated" ] || say "generated $(printf '%s\n' "$generated" | wc -l) files from openapi.yaml"
