@@ -55,7 +55,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
         more = await lead();
       } catch (err) {
         logger.warn({ err }, 'the term ended with an error; standing again');
-        await delay(retryMs, undefined, { signal: closing.signal }).catch(() => undefined);
+        await delay(retryMs, undefined, { signal: closing.signal, ref: false }).catch(() => undefined);
       }
     }
   };

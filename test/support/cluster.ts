@@ -3,6 +3,7 @@
  * that they depend on: declarations come in, and the records of deleted VMs go when nothing is placed any more.
  */
 import type { Test } from 'tap';
+import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
 import {
@@ -117,7 +118,7 @@ export class Cluster {
   async updateVm(id: Id<'vm'>, change: Partial<VmRecord>): Promise<void> {
     await retryOnConflict(async () => {
       const before = await read(this.store, vms, id);
-      if (before === undefined) throw new Error(`${id} is gone`);
+      if (before === undefined) throw new UcloudError('not_found', `${id} is gone`);
       const value = { ...before.value, ...change, generation: before.value.generation + 1, updated_at: now() };
       const result = await this.store.commit({ require: [unchanged(before)], write: [put(vms, id, value)] });
       return result.ok || conflict;
@@ -143,7 +144,7 @@ export class Cluster {
     };
     return retryOnConflict(async () => {
       const vm = await read(this.store, vms, id);
-      if (vm === undefined || vm.value.deleted_at) throw new Error(`${id} is gone`);
+      if (vm === undefined || vm.value.deleted_at) throw new UcloudError('not_found', `${id} is gone`);
       const write = [put(operations, operation, record)];
       return (await this.store.commit({ require: [unchanged(vm)], write })).ok ? operation : conflict;
     });
