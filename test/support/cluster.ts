@@ -216,8 +216,12 @@ export class Cluster {
     const [said, started] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
     return said !== undefined && started !== undefined && said >= started;
   }
+  /** In the order of the commits: the ids of events of one millisecond are in none. */
   eventsOf(target: string): readonly EventRecord[] {
-    return [...this.mirror.list(events)].map(({ value }) => value).filter((event) => event.target === target);
+    return [...this.mirror.list(events)]
+      .filter(({ value }) => value.target === target)
+      .sort((a, b) => a.created - b.created)
+      .map(({ value }) => value);
   }
   reasonsOf(target: string): string[] {
     return this.eventsOf(target).map(({ reason }) => reason);
