@@ -6,7 +6,7 @@
  *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, undici.cjs
  *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   the same, for `filesystem_mirror`
  */
-import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
@@ -38,6 +38,7 @@ Pool.prototype.request = require('undici/lib/api/api-request.js');
 exports.Pool = Pool;
 `;
 
+const launcherName = `terraform-provider-ucloud_v${version}`;
 const terraformArch: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', ia32: '386' };
 const platform = `${process.platform === 'win32' ? 'windows' : process.platform}_${terraformArch[process.arch] ?? process.arch}`;
 
@@ -49,11 +50,38 @@ export interface Built {
   readonly mirror: string;
 }
 
-export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
-  const directory = join(dist, 'provider');
-  const mirror = join(dist, 'mirror');
-  await rm(directory, { recursive: true, force: true });
+/** Makes `directory` hold exactly the files. Each is replaced whole, so that a Terraform at work finds all of them. */
+async function install(files: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
+  const names = await readdir(files);
+  for (const name of names) await rename(join(files, name), join(directory, name));
+  for (const name of await readdir(directory))
+    if (!names.includes(name)) await rm(join(directory, name), { recursive: true, force: true });
+}
+
+export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
+  await mkdir(dist, { recursive: true });
+  const staging = await mkdtemp(join(dist, '.build-'));
+  try {
+    const files = join(staging, 'provider');
+    await bundle(files);
+    const copy = join(staging, 'mirror');
+    await cp(files, copy, { recursive: true });
+    const directory = join(dist, 'provider');
+    const mirror = join(dist, 'mirror');
+    await install(files, directory);
+    const versions = join(mirror, address);
+    await install(copy, join(versions, version, platform));
+    for (const other of await readdir(versions))
+      if (other !== version) await rm(join(versions, other), { recursive: true, force: true });
+    return { directory, launcher: join(directory, launcherName), mirror };
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function bundle(directory: string): Promise<void> {
+  await mkdir(directory);
   const common = {
     bundle: true,
     minify: true,
@@ -83,13 +111,7 @@ export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
       },
     ],
   });
-  const path = join(directory, `terraform-provider-ucloud_v${version}`);
-  await writeFile(path, launcher, { mode: 0o755 });
-  const target = join(mirror, address, version, platform);
-  await rm(mirror, { recursive: true, force: true });
-  await mkdir(target, { recursive: true });
-  await cp(directory, target, { recursive: true });
-  return { directory, launcher: path, mirror };
+  await writeFile(join(directory, launcherName), launcher, { mode: 0o755 });
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
