@@ -1,7 +1,7 @@
 /** Removes records that are kept for a time only. Each deletion names the version it means, so it may run anywhere. */
 import type { TSchema } from '@sinclair/typebox';
 import * as records from '../model/records.ts';
-import { parseRecord } from '../store/record-codec.ts';
+import { InvalidRecordError, parseRecord } from '../store/record-codec.ts';
 import type { RecordKind } from '../store/records.ts';
 import type { Entry, Store } from '../store/store.ts';
 
@@ -44,22 +44,44 @@ async function remove(store: Store, entries: readonly Entry[]): Promise<void> {
   }
 }
 
-async function apply(store: Store, { kind, keptMs, since, ordered }: Rule, now: Date, signal: AbortSignal) {
-  let after: string | undefined;
-  for (;;) {
-    if (signal.aborted) return;
-    const page = await store.list(kind.prefix, { limit: pageSize, ...(after === undefined ? {} : { after }) });
-    const old = page.entries.filter((entry) => {
-      const at = since(entry);
-      return at !== undefined && Date.parse(at) + keptMs <= now.getTime();
-    });
-    await remove(store, old);
-    after = page.entries.at(-1)?.key;
-    if (!page.more || after === undefined || (ordered && old.length < page.entries.length)) return;
+/** Whether the record has had its time, or why it cannot be read: then it stays, and keeps no other from going. */
+function isOld({ since, keptMs }: Rule, entry: Entry, now: Date): boolean | InvalidRecordError {
+  try {
+    const at = since(entry);
+    return at !== undefined && Date.parse(at) + keptMs <= now.getTime();
+  } catch (error) {
+    if (error instanceof InvalidRecordError) return error;
+    throw error;
   }
 }
 
-/** One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90 days. */
+async function apply(store: Store, rule: Rule, now: Date, signal: AbortSignal) {
+  let fault: InvalidRecordError | undefined;
+  let after: string | undefined;
+  while (!signal.aborted) {
+    const page = await store.list(rule.kind.prefix, { limit: pageSize, ...(after === undefined ? {} : { after }) });
+    const old: Entry[] = [];
+    let young = false;
+    for (const entry of page.entries) {
+      const verdict = isOld(rule, entry, now);
+      if (verdict instanceof InvalidRecordError) fault ??= verdict;
+      else if (verdict) old.push(entry);
+      else young = true;
+    }
+    await remove(store, old);
+    after = page.entries.at(-1)?.key;
+    if (!page.more || after === undefined || (rule.ordered && young)) break;
+  }
+  return fault;
+}
+
+/**
+ * One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90
+ * days. Rejects at the end with the first record that could not be read, if there is one.
+ */
 export async function expire(store: Store, now: Date, signal: AbortSignal): Promise<void> {
-  for (const one of rules) await apply(store, one, now, signal);
+  const faults = [];
+  for (const one of rules) faults.push(await apply(store, one, now, signal));
+  const fault = faults.find((one) => one !== undefined);
+  if (fault) throw fault;
 }

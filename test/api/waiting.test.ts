@@ -131,6 +131,10 @@ t.test('two servers on one store: a client reads what it wrote', async (t) => {
     const revision = made.headers.get('ucloud-revision') ?? '';
     await second.expect(200, 'GET', `/v1/projects/${made.body.id}`, undefined, { 'ucloud-min-revision': revision });
   }
+  const asked = performance.now();
+  const never = { 'ucloud-min-revision': '999999999' };
+  await second.expect(400, 'GET', '/v1/projects', undefined, never);
+  t.ok(performance.now() - asked < 1000, 'a revision that nobody was ever told is refused, not waited for');
   const token = await one.operator.create('tokens', { name: 'new', project: one.project });
   t.equal(
     (await new ApiClient(two.url, token.secret).request('GET', '/v1/vms')).status,
@@ -238,8 +242,13 @@ t.test('what is kept for a time only', async (t) => {
       updated_at: then,
     }),
   );
-  await store.commit({ write: writes });
-  await expire(store, now, new AbortController().signal);
+  // What an older version, or a slip by hand, has left: nobody can tell how old it is.
+  const unreadable = ['events/evt-0000000000000000', 'idempotency/tok/broken'].map((key) => ({
+    put: key,
+    value: '{}',
+  }));
+  await store.commit({ write: [...writes, ...unreadable] });
+  await t.rejects(expire(store, now, new AbortController().signal), { name: 'InvalidRecordError' });
   const count = async (prefix: string) => (await store.list(prefix)).entries.length;
   t.same(
     {
@@ -248,6 +257,7 @@ t.test('what is kept for a time only', async (t) => {
       keys: await count('idempotency/'),
       operations: await count('operations/'),
     },
-    { events: 2, audit: 4, keys: 1, operations: 3 },
+    { events: 3, audit: 4, keys: 2, operations: 3 },
+    'what is old has gone; what cannot be read stays, and has kept nothing else',
   );
 });
