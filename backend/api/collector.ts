@@ -8,8 +8,7 @@
  * and what others have observed of it. So nothing is freed that a host may still use, and the keys of a VM go all or
  * none. Any number of collectors may run: all but one find the conditions no longer true.
  */
-
-import { addressKey, macKey, parseIpv6 } from '../model/addresses.ts';
+import { addressKey, macKey, storedIpv6 } from '../model/addresses.ts';
 import type { Component } from '../model/component.ts';
 import { newTimeOrderedId } from '../model/ids.ts';
 import * as records from '../model/records.ts';
@@ -48,7 +47,7 @@ function leftovers(vm: records.VmRecord): Write[] {
     releaseName('vm', vm.project, vm.name),
     ...[...used].map((id) => release(id, vm.id)),
     ...vm.interfaces.map(({ mac }) => remove(records.macs, macKey(mac))),
-    ...vm.interfaces.map(({ address }) => remove(records.addresses, addressKey(parseIpv6(address) ?? 0n))),
+    ...vm.interfaces.map(({ address }) => remove(records.addresses, addressKey(storedIpv6(address)))),
     remove(records.reports, vm.id),
     remove(records.guests, vm.id),
     remove(records.latestOperations, vm.id),

@@ -86,14 +86,15 @@ export function checkIfMatch(ifMatch: string | undefined, version: number): void
   });
 }
 
-/** An object as it is after a change, from the mirror; as it was written if it has gone meanwhile. */
+/** An object as it is after a change, from the mirror; as it was written if it has gone or the mirror lags. */
 export function answerWith<R extends DeclaredRecord>(
   api: ApiContext,
   served: Served<R>,
   written: Stored<R>,
   status: number,
 ): ApiAnswer {
-  const stored = api.mirror.get(served.kind, written.id) ?? written;
+  const seen = api.mirror.get(served.kind, written.id);
+  const stored = seen !== undefined && seen.revision >= written.revision ? seen : written;
   return {
     status,
     body: present(api, served, stored),

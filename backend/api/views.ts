@@ -13,6 +13,7 @@ import type { SshKey } from '../contract/ssh-keys.ts';
 import type { Token } from '../contract/tokens.ts';
 import type { Vm } from '../contract/vms.ts';
 import { gatewayAddress } from '../model/interface-names.ts';
+import { defaultPolicy as placementDefaults } from '../model/placement.ts';
 import * as records from '../model/records.ts';
 import { formatSize } from '../model/sizes.ts';
 import { type VmObservations, vmStatus } from '../model/vm-view.ts';
@@ -136,13 +137,8 @@ export const vms = view<Vm>()<records.VmRecord>({
   },
 });
 
-/** What hosts are until the operator sets a policy; the defaults of the contract. */
-export const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = {
-  labels: {},
-  draining: false,
-  cpu_overcommit: 4,
-  memory_overcommit: 1,
-};
+/** What hosts are until the operator sets a policy. */
+export const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = { labels: {}, ...placementDefaults };
 
 export const hosts = view<Host>()<records.HostRecord>({
   noun: 'host',

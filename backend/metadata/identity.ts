@@ -3,15 +3,10 @@
  * the guest: the listener is bound to the bridge, and the filters on the guest's tap let through only the addresses
  * made from its MAC address. Nothing in the request itself is looked at.
  */
-import { formatIpv6, interfaceId, parseIpv6 } from '../model/addresses.ts';
+import { formatIpv6, linkLocalAddress, parseIpv6 } from '../model/addresses.ts';
 import { type Id, placements, type VmRecord, vms } from '../model/records.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Stored } from '../store/records.ts';
-
-const linkLocalPrefix = 0xfe80n << 112n;
-
-/** The link-local address that a guest forms from its MAC address (RFC 4291 appendix A). */
-export const linkLocalAddress = (mac: string): string => formatIpv6(linkLocalPrefix | interfaceId(mac));
 
 const sourceKey = (network: Id<'network'>, address: string): string => `${network} ${address}`;
 
@@ -26,7 +21,7 @@ export type Identify = (network: Id<'network'>, remoteAddress: string | undefine
 export function identifier(mirror: Mirror, hostId: Id<'host'>): Identify {
   const bySource = mirror.index(vms, ({ value }) =>
     value.interfaces.flatMap(({ network, mac, address }) => [
-      sourceKey(network, linkLocalAddress(mac)),
+      sourceKey(network, formatIpv6(linkLocalAddress(mac))),
       sourceKey(network, address),
     ]),
   );

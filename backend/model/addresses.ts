@@ -27,6 +27,13 @@ export function parseIpv6(text: string): Ipv6Address | undefined {
   return full.reduce((address, group) => (address << 16n) | BigInt(`0x${group}`), 0n);
 }
 
+/** Reads what the database holds, which was checked on its way in. */
+export function storedIpv6(text: string): Ipv6Address {
+  const address = parseIpv6(text);
+  if (address === undefined) throw new RangeError(`${text} is not an IPv6 address`);
+  return address;
+}
+
 /** The canonical text (RFC 5952): lower case, no leading zeros, the longest run of zero groups as `::`. */
 export function formatIpv6(address: Ipv6Address): string {
   const groups = Array.from({ length: 8 }, (_, i) => Number((address >> BigInt(112 - 16 * i)) & 0xffffn));
@@ -71,6 +78,11 @@ export function interfaceId(mac: Mac): bigint {
   const upper = value >> 24n;
   return ((upper << 40n) | (0xfffen << 24n) | (value & 0xffffffn)) ^ (1n << 57n);
 }
+
+const linkLocalPrefix = 0xfe80n << 112n;
+
+/** The link-local address that a guest forms from its MAC address (RFC 4291 section 2.5.6 and appendix A). */
+export const linkLocalAddress = (mac: Mac): Ipv6Address => linkLocalPrefix | interfaceId(mac);
 
 /** The address that a guest with this MAC address forms by SLAAC in a /64 (its first address). */
 export const slaacAddress = (subnet: Ipv6Address, mac: Mac): Ipv6Address => subnet | interfaceId(mac);

@@ -2,12 +2,13 @@
  * Names of network interfaces on a host. Linux allows 15 characters, so they are made from numbers, not from ids;
  * host agent and metadata server find each other's interfaces by these rules alone.
  */
+import { type Mac, macKey } from './addresses.ts';
 
 /** Bridge of a network, from its VNI (24 bits): `ub4711`. */
 export const bridgeName = (vni: number): string => `ub${vni}`;
 
 /** Tap of a VM's interface, from its MAC address, whose first byte is the same for nearly all: `ut005e100001`. */
-export const tapName = (mac: string): string => `ut${mac.replaceAll(':', '').slice(2)}`;
+export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 
 /**
  * MAC of a network's bridge, the same on every host: the guests' router keeps its address when a VM moves. Locally

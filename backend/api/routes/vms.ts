@@ -18,7 +18,7 @@ import { newId } from '../../model/ids.ts';
 import { storedPrefix } from '../../model/prefixes.ts';
 import * as records from '../../model/records.ts';
 import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
-import { absent, put } from '../../store/collection.ts';
+import { absent, put, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiContext, Handlers } from '../context.ts';
@@ -237,7 +237,7 @@ export const vmHandlers: Handlers = {
       const at = request.now.toISOString();
       const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
       return {
-        guards: [{ condition: { key: stored.key, revision: stored.revision } }],
+        guards: [{ condition: unchanged(stored) }],
         writes: [put(records.vms, id, next)],
         target: id,
         project: value.project,
