@@ -437,7 +437,7 @@ export class Agent {
     const error = { code: 'being_deleted', message: 'The VM was deleted.' };
     const { require, write } = advance(operations, now, { state: 'failed', progress: 100, error });
     write.push(
-      ...event(sight, now, { severity: 'info', reason: 'deleted', message: 'Deleted; nothing of it is left.' }),
+      ...event(sight, now, { severity: 'info', reason: 'torn_down', message: 'Nothing of it is left on its host.' }),
     );
     await this.#commit(reporting(sight, { phase: 'gone' }, now, { require, write }));
     this.#syncNetworks();

@@ -1,11 +1,12 @@
 /** Keeps the host's networks exactly those that its VMs need, one change after the other. */
 import type { NetworkSpec } from './hypervisor/hypervisor.ts';
+import { Mutex } from './system/mutex.ts';
 
 export class NetworkSync {
   readonly #wanted: () => readonly NetworkSpec[];
   readonly #set: (networks: readonly NetworkSpec[]) => Promise<void>;
   #applied: string | undefined;
-  #last: Promise<void> = Promise.resolve();
+  readonly #mutex = new Mutex();
 
   constructor(wanted: () => readonly NetworkSpec[], set: (networks: readonly NetworkSpec[]) => Promise<void>) {
     this.#wanted = wanted;
@@ -14,9 +15,7 @@ export class NetworkSync {
 
   /** Resolves when the networks are as wanted now. Rejects if that fails; it is then tried again with the next call. */
   sync(): Promise<void> {
-    const turn = this.#last.then(() => this.#apply());
-    this.#last = turn.catch(() => undefined);
-    return turn;
+    return this.#mutex.run(() => this.#apply());
   }
 
   async #apply(): Promise<void> {

@@ -15,7 +15,7 @@ export async function imageNotThere(
   const image = view.mirror.get(imageReports, vm.image)?.value;
   const reason = 'image_not_available';
   if (image?.phase === 'error') {
-    return { phase: 'error', reason, message: `The image cannot be used: ${image.message ?? 'its import failed'}.` };
+    return { phase: 'error', reason, message: `The image cannot be used. ${image.message ?? 'Its import failed.'}` };
   }
   if (image?.phase !== 'available') {
     return { phase: 'preparing', reason, message: 'Waits until the image is imported.' };

@@ -62,7 +62,7 @@ t.test('the life of a VM: created, ready, stopped, started, rebooted, resized, d
   t.strictSame(host.hypervisor.networks(), [], 'so is its network');
   for (const kind of [schedules, placements, reports, guests])
     t.equal(cluster.mirror.size(kind), 0, `no ${kind.prefix}`);
-  t.strictSame(cluster.reasonsOf(vm), ['scheduled', 'started', 'stopped', 'started', 'started', 'deleted']);
+  t.strictSame(cluster.reasonsOf(vm), ['scheduled', 'started', 'stopped', 'started', 'started', 'torn_down']);
 });
 
 /** A cloud without scheduler: the test places. */

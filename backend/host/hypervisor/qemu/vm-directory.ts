@@ -12,7 +12,7 @@
 import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
-import { readIfThere, writeAtomically } from '../../system/files.ts';
+import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
 import type { InterfaceSpec } from '../hypervisor.ts';
@@ -40,6 +40,15 @@ export interface VmPaths {
   readonly run: string;
   readonly qmp: string;
   readonly serial: string;
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
 }
 
 /** Ids become parts of paths and command lines. They come checked, and are checked here again. */
@@ -139,7 +148,7 @@ export class VmDirectories {
     await this.removeRunDirectory(vm);
     // The state last: it keeps the user id from being given away while anything of the VM is left.
     const state = join(directory, 'state.json');
-    for (const name of await readdir(directory).catch(() => [])) {
+    for (const name of await namesIn(directory)) {
       if (name !== 'state.json') await rm(join(directory, name), { recursive: true, force: true });
     }
     await rm(state, { force: true });
