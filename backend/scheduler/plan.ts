@@ -25,6 +25,7 @@
 import type { Id } from '../contract/fields.ts';
 import { fits, type Resources } from '../model/placement.ts';
 import type { PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../model/records.ts';
+import { declaredResources } from '../model/vm-lifecycle.ts';
 
 export interface VmFacts {
   /** Missing: the record is gone, which counts as deleted. */
@@ -47,8 +48,6 @@ export type Decision =
 
 const nothing: Decision = { do: 'nothing' };
 
-export const declared = (vm: VmRecord): Resources => ({ cpus: vm.cpus, memory: vm.memory, disk: vm.disk_size });
-
 const larger = (a: Resources, b: Resources): Resources => ({
   cpus: Math.max(a.cpus, b.cpus),
   memory: Math.max(a.memory, b.memory),
@@ -66,7 +65,8 @@ export function decide({ vm, schedule, placement, report, hostKnown }: VmFacts):
   if (schedule?.host === undefined) return { do: 'place' };
   if (placement === undefined) return nothing;
   const runsWith = current ? report.resources : undefined;
-  const wanted = runsWith ? larger(declared(vm), runsWith) : declared(vm);
+  const declared = declaredResources(vm);
+  const wanted = runsWith ? larger(declared, runsWith) : declared;
   if (!same(wanted, placement)) {
     return { do: 'grant', host: schedule.host, resources: wanted, more: !fits(wanted, placement) };
   }

@@ -13,14 +13,14 @@ import type { Logger } from '../model/component.ts';
 import { HostPool } from '../model/host-pool.ts';
 import { type Demand, defaultPolicy, type NoHost, type Resources } from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
+import { declaredResources } from '../model/vm-lifecycle.ts';
+import { maxOperations } from '../store/limits.ts';
 import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { type Leadership, office } from './leader.ts';
-import { decide, declared } from './plan.ts';
+import { decide } from './plan.ts';
 import { grant, isNews, note, type Part, place, refuse, release, type Seen } from './writes.ts';
 
-/** etcd takes up to 128 conditions and 128 writes in a transaction, unless told otherwise. */
-const mostOperations = 128;
 const mostUnderWay = 4;
 /** How long a reason may show old numbers. */
 const refreshMs = 30_000;
@@ -76,6 +76,8 @@ export class Term {
     } finally {
       clearInterval(refresh);
       unsubscribe();
+      // Who waits for the mirror to show a commit need not any more, and might for ever if the database is away.
+      this.#ending.abort();
       await Promise.all(this.#commits);
     }
     if (this.#failure) throw this.#failure.cause;
@@ -168,7 +170,7 @@ export class Term {
         conditions += part.require.length;
         writes += part.write.length;
         // The largest part has five conditions and four writes.
-        if (this.#alone.delete(id) || Math.max(conditions + 5, writes + 4) > mostOperations) break;
+        if (this.#alone.delete(id) || Math.max(conditions + 5, writes + 4) > maxOperations) break;
       }
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
@@ -211,10 +213,10 @@ export class Term {
 
   #place(seen: Seen, vm: NonNullable<Seen['vm']>['value'], now: Date): Part | undefined {
     const architecture = this.#mirror.get(images, vm.image)?.value.architecture;
-    const demand = architecture && { ...declared(vm), architecture };
+    const demand = architecture && { ...declaredResources(vm), architecture };
     const host = demand && this.#find(demand);
     if (host !== undefined) {
-      const given = declared(vm);
+      const given = declaredResources(vm);
       this.#pool.setPlacement(host, seen.id, given);
       return place(seen, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, given, now);
     }
