@@ -1,5 +1,9 @@
-/** What a file is, by its content, and whether a disk of a VM may be made of it. */
+/** Files that disks of VMs are made of: what they are, by their content, whether they will do, what they are called. */
+import type { Id } from '../contract/fields.ts';
 import { qcow2HeadSize, qcow2Magic, readQcow2Header } from './qcow2.ts';
+
+/** How image scanner and hosts call an image's file in the image store. */
+export const imageFileName = (image: Id<'image'>): string => `${image}.qcow2`;
 
 export interface DiskImage {
   readonly format: 'qcow2' | 'raw';

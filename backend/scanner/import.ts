@@ -2,8 +2,8 @@
 import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type DiskImage, headSize, recognizeDiskImage } from '../model/disk-image.ts';
-import type { ImageRecord } from '../model/records.ts';
+import { type DiskImage, headSize, imageFileName, recognizeDiskImage } from '../model/disk-image.ts';
+import type { Id, ImageRecord } from '../model/records.ts';
 import { convert } from './convert.ts';
 import { ImageRejected } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
@@ -24,7 +24,7 @@ export interface Imported {
   readonly virtualSize: number;
 }
 
-export const imageFile = (imageStore: string, id: string): string => join(imageStore, `${id}.qcow2`);
+export const imageFile = (imageStore: string, id: Id<'image'>): string => join(imageStore, imageFileName(id));
 
 async function examine(path: string): Promise<DiskImage> {
   const file = await open(path, constants.O_RDONLY);

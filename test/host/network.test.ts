@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
-import { type DropReason, linkLocalAddress } from '../../backend/host/network/filter.ts';
-import { canonicalIpv6, routerAddress } from '../../backend/host/network/links.ts';
+import type { DropReason } from '../../backend/host/network/filter.ts';
+import { routerAddress } from '../../backend/host/network/links.ts';
 import { radvdConfig } from '../../backend/host/network/radvd-config.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
+import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/addresses.ts';
 import { bridgeName, metadataAddress, tapName } from '../../backend/model/interface-names.ts';
+import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { ethernet, fragment, icmp, ipv6, Station, target, udp } from '../support/frames.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
@@ -24,8 +26,8 @@ const network = (vni: number, fields: Partial<NetworkSpec> = {}): NetworkSpec =>
 });
 const vmId = (number: number) => `vm-${String(number).padStart(16, '0')}`;
 const macOf = (number: number) => `02:00:5e:10:00:${number.toString(16).padStart(2, '0')}`;
-const addressIn = ({ cidr }: NetworkSpec, mac: string) =>
-  canonicalIpv6(`${cidr.replace('::/64', '')}:${linkLocalAddress(mac).replace('fe80::', '0:')}`);
+const linkLocalOf = (mac: string) => formatIpv6(linkLocalAddress(mac));
+const addressIn = ({ cidr }: NetworkSpec, mac: string) => formatIpv6(slaacAddress(storedPrefix(cidr).address, mac));
 const attachment = (spec: NetworkSpec, mac: string) => ({
   uid: 1879048192,
   interfaces: [{ network: spec, mac, address: addressIn(spec, mac) }],
@@ -44,8 +46,8 @@ interface IpLink {
 const linksOf = (host: DrivenHost) => JSON.parse(host.namespace.ip('-j', 'link', 'show')) as IpLink[];
 
 t.test('addresses are those that hosts form by RFC 4291', async (t) => {
-  t.equal(linkLocalAddress('52:54:00:00:00:0a'), 'fe80::5054:ff:fe00:a');
-  t.equal(linkLocalAddress('02:00:5e:10:00:01'), 'fe80::5eff:fe10:1');
+  t.equal(linkLocalOf('52:54:00:00:00:0a'), 'fe80::5054:ff:fe00:a');
+  t.equal(linkLocalOf('02:00:5e:10:00:01'), 'fe80::5eff:fe10:1');
   t.equal(routerAddress('fd42:100::/64'), 'fd42:100::1');
   t.equal(routerAddress('2001:db8:0:1::/64'), '2001:db8:0:1::1');
 });
@@ -241,7 +243,7 @@ t.test('guests on a network', { skip }, async (t) => {
   const web = network(7, { dns_servers: ['2001:db8::53'] });
   const [macA, macB] = [macOf(1), macOf(2)];
   const [addressA, addressB] = [addressIn(web, macA), addressIn(web, macB)];
-  const [linkLocalA, linkLocalB] = [linkLocalAddress(macA), linkLocalAddress(macB)];
+  const [linkLocalA, linkLocalB] = [linkLocalOf(macA), linkLocalOf(macB)];
   const a = guest(t, host, macA);
   const b = guest(t, host, macB);
   await driver.call('declare', [web]);

@@ -1,3 +1,4 @@
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -7,9 +8,9 @@ import type { NetworkSpec, ObservedVm, VmSpec } from '../../backend/host/hypervi
 import { qemuArguments, unprivileged, uuidOf } from '../../backend/host/hypervisor/qemu/command-line.ts';
 import { ConsoleLog, consoleLimit } from '../../backend/host/hypervisor/qemu/console-log.ts';
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
-import { linkLocalAddress } from '../../backend/host/network/filter.ts';
-import { canonicalIpv6 } from '../../backend/host/network/links.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
+import { formatIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
@@ -29,8 +30,7 @@ const image = 'img-0000000000000001';
 
 function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
   const mac = `02:00:5e:10:00:0${number}`;
-  const suffix = linkLocalAddress(mac).replace('fe80::', '0:');
-  const interfaces = [{ network, mac, address: canonicalIpv6(`fd42:0:0:1:${suffix}`) }];
+  const interfaces = [{ network, mac, address: formatIpv6(slaacAddress(storedPrefix(network.cidr).address, mac)) }];
   const id = `vm-${String(number).padStart(16, '0')}`;
   const size = { cpus: 1, memory: 256 * MiB, disk_size: 1024 * MiB };
   return { id, name: `vm-${number}`, fence: 3, generation: 5, image, interfaces, ...size, ...change };

@@ -6,14 +6,7 @@
  * agent never runs two calls for one VM at the same time; calls for different VMs run concurrently.
  */
 import type { Id } from '../../contract/fields.ts';
-
-export interface Resources {
-  readonly cpus: number;
-  /** Bytes. */
-  readonly memory: number;
-  /** Bytes. */
-  readonly disk: number;
-}
+import type { Resources } from '../../model/placement.ts';
 
 export interface NetworkSpec {
   readonly id: Id<'network'>;

@@ -12,8 +12,8 @@
  * What guests send to the host itself (input) is limited to what they need of it: ICMPv6, the metadata server, answers
  * to what the host asked. What it forwards is not restricted here.
  */
+import { addressKey, formatIpv6, type Ipv6Address, linkLocalAddress, storedIpv6 } from '../../model/addresses.ts';
 import { metadataAddress } from '../../model/interface-names.ts';
-import { canonicalIpv6 } from './links.ts';
 
 export interface Port {
   readonly tap: string;
@@ -23,34 +23,19 @@ export interface Port {
 }
 
 /** Why a frame was dropped: `<tap>_<reason>` is its counter. */
-export const dropReasons = ['mac', 'type', 'source', 'fragment', 'icmp', 'claim', 'dhcp'] as const;
+const dropReasons = ['mac', 'type', 'source', 'fragment', 'icmp', 'claim', 'dhcp'] as const;
 export type DropReason = (typeof dropReasons)[number];
-export const counterName = (tap: string, reason: DropReason): string => `${tap}_${reason}`;
-export const chainName = (tap: string): string => `from_${tap}`;
-
-/** fe80::/64 with the modified EUI-64 of the MAC (RFC 4291, appendix A). */
-export function linkLocalAddress(mac: string): string {
-  const bytes = mac.split(':').map((byte) => Number.parseInt(byte, 16));
-  const [first = 0, ...rest] = bytes;
-  const eui = [first ^ 2, ...rest.slice(0, 2), 0xff, 0xfe, ...rest.slice(2)];
-  const groups = [0, 2, 4, 6].map((i) => (((eui[i] ?? 0) << 8) | (eui[i + 1] ?? 0)).toString(16));
-  return canonicalIpv6(`fe80::${groups.join(':')}`);
-}
+const counterName = (tap: string, reason: DropReason): string => `${tap}_${reason}`;
+const chainName = (tap: string): string => `from_${tap}`;
 
 /** The address as nft compares raw payload: one number of 128 bits. */
-function asNumber(address: string): string {
-  const [head = '', tail] = address.split('::');
-  const left = head ? head.split(':') : [];
-  const right = tail ? tail.split(':') : [];
-  const zeros = tail === undefined ? [] : Array(8 - left.length - right.length).fill('0');
-  return `0x${[...left, ...zeros, ...right].map((group) => group.padStart(4, '0')).join('')}`;
-}
+const asNumber = (address: Ipv6Address): string => `0x${addressKey(address)}`;
 
 function portRules(table: string, { tap, mac, address }: Port): string[] {
-  const linkLocal = linkLocalAddress(mac);
+  const linkLocal = formatIpv6(linkLocalAddress(mac));
   const drop = (reason: DropReason) => `counter name ${counterName(tap, reason)} drop`;
   // nft 1.0 has no name for the target of a neighbour message: 16 bytes from bit 64 of the ICMPv6 header.
-  const foreignTarget = `@th,64,128 != { ${asNumber(linkLocal)}, ${asNumber(canonicalIpv6(address))} }`;
+  const foreignTarget = `@th,64,128 != { ${asNumber(linkLocalAddress(mac))}, ${asNumber(storedIpv6(address))} }`;
   return [
     `ether saddr != ${mac} ${drop('mac')}`,
     `ether type != ip6 ${drop('type')}`,

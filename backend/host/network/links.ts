@@ -6,7 +6,9 @@
  * address detection, and `<prefix>::1` so that host and guests reach each other. No interface here makes addresses of
  * its own (`addrgenmode none`), else the host would appear in the tenants' networks under a second one.
  */
+import { formatIpv6 } from '../../model/addresses.ts';
 import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/interface-names.ts';
+import { storedPrefix } from '../../model/prefixes.ts';
 import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
 import type { Run } from '../system/command.ts';
 import { interfaceAlias } from '../system/instance.ts';
@@ -58,11 +60,8 @@ export interface LinkCommand {
   readonly line: string;
 }
 
-/** RFC 5952, by way of the URL standard's serializer. */
-export const canonicalIpv6 = (address: string): string => new URL(`http://[${address}]`).hostname.slice(1, -1);
-
 /** The router's address in the network's prefix. */
-export const routerAddress = (cidr: string): string => canonicalIpv6(`${cidr.replace(/\/64$/, '')}1`);
+export const routerAddress = (cidr: string): string => formatIpv6(storedPrefix(cidr).address | 1n);
 
 export const bridgeOf = (instance: string, network: NetworkSpec): Bridge => ({
   kind: 'bridge',

@@ -8,11 +8,12 @@ import { access, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
+import { imageFileName } from '../../model/disk-image.ts';
 import type { Run } from '../system/command.ts';
 import { isMissing } from '../system/files.ts';
 import { virtualSize } from './qcow2.ts';
 
-export const imagePath = (imageStore: string, image: Id<'image'>): string => join(imageStore, `${image}.qcow2`);
+export const imagePath = (imageStore: string, image: Id<'image'>): string => join(imageStore, imageFileName(image));
 
 export async function exists(path: string): Promise<boolean> {
   try {

@@ -4,15 +4,14 @@
  * than this.
  */
 import { open } from 'node:fs/promises';
-
-const magic = 0x514649fb;
+import { qcow2Magic } from '../../model/qcow2.ts';
 
 /** Virtual size in bytes. Rejects when the file is no qcow2 image. */
 export async function virtualSize(path: string): Promise<number> {
   const file = await open(path, 'r');
   try {
     const { bytesRead, buffer } = await file.read(Buffer.alloc(32), 0, 32, 0);
-    if (bytesRead < 32 || buffer.readUInt32BE(0) !== magic) throw new Error(`${path} is not a qcow2 image`);
+    if (bytesRead < 32 || buffer.readUInt32BE(0) !== qcow2Magic) throw new Error(`${path} is not a qcow2 image`);
     return Number(buffer.readBigUInt64BE(24));
   } finally {
     await file.close();
