@@ -21,6 +21,14 @@ export function noNamespaces(...programs: readonly string[]): string | false {
   return false;
 }
 
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 export class NetNamespace {
   readonly name: string;
 
@@ -52,7 +60,9 @@ export class NetNamespace {
       .map(Number);
   }
 
+  /** With whatever still runs inside: VMs, for one, outlive those who have started them. */
   remove(): void {
+    for (const pid of this.pids()) killIfThere(pid);
     execFileSync('ip', ['netns', 'del', this.name]);
   }
 }
