@@ -6,7 +6,7 @@
  *     npm test -- test/unit test/api    some folders or files
  */
 import { spawn } from 'node:child_process';
-import { globSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { Parser, type Result } from 'tap-parser';
 
@@ -27,11 +27,6 @@ if (files.length === 0) {
 const ci = process.env.CI === 'true';
 // Node parses the certificates that this variable names at every start, which costs each test process time.
 const { NODE_EXTRA_CA_CERTS: _certificates, ...environment } = process.env;
-const tap = spawn('tap', ['run', '--reporter=tap', `--jobs=${Math.min(cpus().length, 4)}`, ...files], {
-  stdio: ['ignore', 'pipe', 'inherit'],
-  env: { ...environment, TAP_BAIL: '0', NODE_NO_WARNINGS: '1' },
-});
-
 let passed = 0;
 const failed: string[] = [];
 const skipped: string[] = [];
@@ -80,26 +75,40 @@ function watchFile(file: Parser): void {
   });
 }
 
-const root = new Parser();
-root.on('child', watchFile);
-tap.stdout.on('data', (chunk: Buffer) => root.write(chunk));
-tap.on('error', (error) => {
-  console.error(`cannot start tap: ${error.message}`);
-  process.exit(2);
-});
-tap.on('close', (code) => {
-  root.end();
-  for (const skip of skipped) console.log(`SKIPPED ${skip}`);
-  let failures = failed.length;
-  if (ci && skipped.length > 0) {
-    console.log(`CI=true: ${skipped.length} skipped tests count as failed.`);
-    failures += skipped.length;
-  }
-  if (passed + failures === 0) failures = 1;
-  if (code !== 0 && failures === 0) {
-    console.log(`tap ended with code ${code}.`);
-    failures = 1;
-  }
-  console.log(`${passed} passed, ${failures} failed`);
-  process.exitCode = failures === 0 ? 0 : 1;
-});
+/** Runs files under tap; resolves with its exit code. */
+function runTap(paths: readonly string[], jobs: number): Promise<number> {
+  if (paths.length === 0) return Promise.resolve(0);
+  const tap = spawn('tap', ['run', '--reporter=tap', `--jobs=${jobs}`, ...paths], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...environment, TAP_BAIL: '0', NODE_NO_WARNINGS: '1' },
+  });
+  const root = new Parser();
+  root.on('child', watchFile);
+  tap.stdout.on('data', (chunk: Buffer) => root.write(chunk));
+  return new Promise((resolve, reject) => {
+    tap.on('error', reject);
+    tap.on('close', (code) => {
+      root.end();
+      resolve(code ?? 1);
+    });
+  });
+}
+
+/** Files with this remark need every core, and their deadlines mean nothing beside others. */
+const alone = files.filter((file) => readFileSync(file, 'utf8').includes('// Runs alone: '));
+const together = files.filter((file) => !alone.includes(file));
+
+const codes = [await runTap(together, Math.min(cpus().length, 4)), await runTap(alone, 1)];
+for (const skip of skipped) console.log(`SKIPPED ${skip}`);
+let failures = failed.length;
+if (ci && skipped.length > 0) {
+  console.log(`CI=true: ${skipped.length} skipped tests count as failed.`);
+  failures += skipped.length;
+}
+if (passed + failures === 0) failures = 1;
+if (failures === 0 && codes.some((code) => code !== 0)) {
+  console.log(`tap ended with code ${codes.find((code) => code !== 0)}.`);
+  failures = 1;
+}
+console.log(`${passed} passed, ${failures} failed`);
+process.exitCode = failures === 0 ? 0 : 1;

@@ -2,6 +2,7 @@
  * The demo image and ucloud-init. First the script alone, under the shells that images have; then the whole: the image
  * boots in QEMU on a bridge with router advertisements and the metadata server, and becomes the VM that was declared.
  */
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
 import { execFile, execFileSync } from 'node:child_process';
 import {
   chmodSync,

@@ -1,4 +1,5 @@
 /** The demo as a new user runs it: with real VMs on the embedded store, and with simulated ones on a real etcd. */
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
