@@ -18,10 +18,17 @@ function base32(bytes: Uint8Array): string {
 
 export const newId = <N extends Noun>(noun: N): Id<N> => `${idPrefixes[noun]}-${base32(randomBytes(10))}` as Id<N>;
 
-/** Ids that sort by the time of their making. */
+/** The last time-ordered id of this process: its millisecond, and its random part. */
+let last = { milliseconds: -1, tail: 0 };
+
+/** Ids that sort by the time of their making; those that one process makes within a millisecond, by their order. */
 export function newTimeOrderedId<N extends Noun>(noun: N, now: Date): Id<N> {
-  const bytes = new Uint8Array(randomBytes(10));
-  const milliseconds = BigInt(now.getTime());
-  for (let i = 0; i < 6; i++) bytes[i] = Number((milliseconds >> BigInt(40 - 8 * i)) & 255n);
+  const milliseconds = now.getTime();
+  // 31 random bits leave room to count up.
+  const tail = last.milliseconds === milliseconds ? last.tail + 1 : randomBytes(4).readUInt32BE() >>> 1;
+  last = { milliseconds, tail };
+  const bytes = Buffer.alloc(10);
+  bytes.writeUIntBE(milliseconds, 0, 6);
+  bytes.writeUInt32BE(tail, 6);
   return `${idPrefixes[noun]}-${base32(bytes)}` as Id<N>;
 }

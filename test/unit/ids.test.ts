@@ -28,3 +28,10 @@ t.test('time-ordered ids sort by the time of their making', async (t) => {
   );
   t.pass('holds for random times');
 });
+
+t.test('within a millisecond they sort by the order of their making', async (t) => {
+  const now = new Date();
+  const ids = Array.from({ length: 1000 }, () => newTimeOrderedId('audit_record', now));
+  t.strictSame([...ids].sort(), ids);
+  t.equal(new Set(ids).size, 1000);
+});
