@@ -1,4 +1,5 @@
 /** What a new cloud needs before anybody can use it: the first token, a first project. Both may be asked for each start. */
+import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { newId } from '../model/ids.ts';
 import * as records from '../model/records.ts';
@@ -6,35 +7,46 @@ import { absent, conflict, put, read, readAll, retryOnConflict } from '../store/
 import type { Store } from '../store/store.ts';
 import { newSecret } from './token-secret.ts';
 
-/**
- * Makes an operator's token if there is none. Its secret is in the answer and nowhere else; undefined when there was
- * one already.
- */
-export async function ensureOperatorToken(
-  store: Store,
-  name = 'first-operator',
-): Promise<{ readonly id: Id<'token'>; readonly secret: string } | undefined> {
+export interface OperatorToken {
+  readonly id: Id<'token'>;
+  /** Nowhere else: only its hash is stored. */
+  readonly secret: string;
+}
+
+/** Makes an operator's token if there is none; undefined when there was one already. */
+export async function ensureOperatorToken(store: Store, name = 'first-operator'): Promise<OperatorToken | undefined> {
   return retryOnConflict(async () => {
     for await (const { value } of readAll(store, records.tokens)) if (value.role === 'operator') return undefined;
-    const id = newId('token');
-    const secret = newSecret(id);
-    const at = new Date().toISOString();
-    const record: records.TokenRecord = {
-      id,
-      name,
-      labels: {},
-      role: 'operator',
-      hash: secret.hash,
-      created_at: at,
-      updated_at: at,
-    };
-    const key = `_/token/${name}`;
-    const result = await store.commit({
-      require: [absent(records.names, key)],
-      write: [put(records.tokens, id, record), put(records.names, key, { id })],
-    });
-    return result.ok ? { id, secret: secret.text } : conflict;
+    return (await commitOperatorToken(store, name)) ?? conflict;
   });
+}
+
+/** Makes an operator's token beside those there are, for operators who have lost theirs. */
+export async function makeOperatorToken(store: Store, name: string): Promise<OperatorToken> {
+  const token = await commitOperatorToken(store, name);
+  if (token) return token;
+  throw new UcloudError('name_taken', `there is an operator's token with the name ${name} already`);
+}
+
+async function commitOperatorToken(store: Store, name: string): Promise<OperatorToken | undefined> {
+  const id = newId('token');
+  const secret = newSecret(id);
+  const at = new Date().toISOString();
+  const record: records.TokenRecord = {
+    id,
+    name,
+    labels: {},
+    role: 'operator',
+    hash: secret.hash,
+    created_at: at,
+    updated_at: at,
+  };
+  const key = `_/token/${name}`;
+  const result = await store.commit({
+    require: [absent(records.names, key)],
+    write: [put(records.tokens, id, record), put(records.names, key, { id })],
+  });
+  return result.ok ? { id, secret: secret.text } : undefined;
 }
 
 /** The id of the project of this name, which is made if it is not there. */

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Agent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
-import { readCredentials } from './credentials.ts';
+import { credentialsPath, readCredentials } from './credentials.ts';
 
 export interface Call {
   readonly method: string;
@@ -21,51 +21,79 @@ interface Problem {
   readonly request_id?: string;
 }
 
-export class ApiFailure extends Error {}
+/** The API refused, or cannot be reached. The message is complete: it is printed as it is. */
+export class ApiFailure extends Error {
+  /** Of the error table; undefined when no answer came. */
+  readonly code: ErrorCode | undefined;
+
+  constructor(message: string, options: ErrorOptions & { readonly code?: ErrorCode | undefined } = {}) {
+    super(message, options);
+    this.code = options.code;
+  }
+}
+
+/** What somebody at a shell does, where that is not what the writer of a client does. */
+const advice: Partial<Record<ErrorCode, string>> = {
+  unauthenticated: `Give a token that is still valid, in UCLOUD_TOKEN or as \`token\` in the credentials file (${credentialsPath()}).`,
+  invalid_input: 'Correct the fields named above; `--help` says what each may hold.',
+};
 
 function describe(status: number, problem: Problem): string {
-  const definition = problem.code ? errorTable[problem.code] : undefined;
+  const { code } = problem;
+  const todo = code && (advice[code] ?? errorTable[code]?.user);
   return [
-    `${problem.title ?? `HTTP ${status}`}${problem.code ? ` (${problem.code})` : ''}`,
+    `${problem.title ?? `HTTP ${status}`}${code ? ` (${code})` : ''}`,
     ...(problem.detail && !problem.errors?.length ? [`  ${problem.detail}`] : []),
-    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${pointer}: ${detail}`),
-    ...(definition ? [`  What to do: ${definition.user}`] : []),
+    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${pointer || 'the body'}: ${detail}`),
+    ...(todo ? [`  What to do: ${todo}`] : []),
     ...(problem.request_id && status >= 500 ? [`  Request id: ${problem.request_id}`] : []),
   ].join('\n');
+}
+
+function urlOf(endpoint: string, path: string): URL {
+  try {
+    const url = new URL(path, endpoint);
+    if (url.protocol === 'http:' || url.protocol === 'https:') return url;
+  } catch {
+    // Said below.
+  }
+  throw new ApiFailure(`"${endpoint}" is no endpoint: it must be a URL such as http://[::1]:7780`);
 }
 
 export async function call({ method, path, query, body }: Call): Promise<unknown> {
   const { endpoint, token, ca_file } = readCredentials();
   if (!endpoint || !token) {
     throw new ApiFailure(
-      'No endpoint or token. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or let `ucloud up` write the credentials file.',
+      `No ${endpoint ? 'token' : 'endpoint'}. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or let \`ucloud up\` write ${credentialsPath()}.`,
     );
   }
-  const url = new URL(path, endpoint);
+  const url = urlOf(endpoint, path);
   for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
   const dispatcher = ca_file ? new Agent({ connect: { ca: readFileSync(ca_file, 'utf8') } }) : undefined;
-  const answer = await request(url, {
-    method: method as 'GET',
-    dispatcher,
-    headers: {
-      authorization: `Bearer ${token}`,
-      ...(body !== undefined && { 'content-type': 'application/json' }),
-      ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
-    },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  }).catch((error: Error) => {
-    throw new ApiFailure(`${url.origin} does not answer: ${error.message}`, { cause: error });
-  });
-  const text = await answer.body.text();
-  await dispatcher?.close();
-  if (answer.statusCode >= 400) {
-    let problem: Problem = {};
+  try {
+    const answer = await request(url, {
+      method: method as 'GET',
+      dispatcher,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode < 400) return text === '' ? undefined : JSON.parse(text);
+    let problem: Problem;
     try {
       problem = JSON.parse(text);
     } catch {
       problem = { detail: text.slice(0, 500) };
     }
-    throw new ApiFailure(describe(answer.statusCode, problem));
+    throw new ApiFailure(describe(answer.statusCode, problem), { code: problem.code });
+  } catch (error) {
+    if (error instanceof ApiFailure) throw error;
+    throw new ApiFailure(`${url.origin} does not answer: ${(error as Error).message}`, { cause: error });
+  } finally {
+    await dispatcher?.close();
   }
-  return text === '' ? undefined : JSON.parse(text);
 }

@@ -1,10 +1,10 @@
 /** One component a process, against a shared etcd: for more than one machine. */
-import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
-import { defaultDataDirectory, type HypervisorChoice, parseListen } from './layout.ts';
-import { createLogger } from './log.ts';
+import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
+import { listening, parseListen, readTls } from './listen.ts';
+import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
 
 interface ComponentOptions {
@@ -26,7 +26,7 @@ const component = (program: Command, name: string, description: string, start: S
     .command(name)
     .description(description)
     .requiredOption('--store <url>', 'the shared database: etcd://host:port[,host:port], etcds:// for TLS')
-    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .addOption(logLevelOption())
     .action(async (options: ComponentOptions) => {
       const logger = createLogger({ level: options.logLevel });
       const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
@@ -46,10 +46,9 @@ const dataOption = () => new Option('--data <directory>', 'where it keeps its fi
 
 export function addComponents(program: Command): void {
   component(program, 'api', 'run the API', (daemons, store, logger, options) => {
-    const { tlsCert, tlsKey } = options;
-    const tls =
-      tlsCert && tlsKey ? { cert: readFileSync(tlsCert, 'utf8'), key: readFileSync(tlsKey, 'utf8') } : undefined;
-    return daemons.startApiFor(store, logger, parseListen(options.listen), tls);
+    const listen = parseListen(options.listen);
+    const tls = readTls(options);
+    return listening(options.listen, () => daemons.startApiFor(store, logger, listen, tls));
   })
     .option('--listen <address>', 'where it listens', '[::]:7780')
     .option('--tls-cert <file>', 'certificate chain, PEM')

@@ -14,7 +14,8 @@ import type { Component, Logger } from '../model/component.ts';
 import { startImageScanner } from '../scanner/images.ts';
 import { startScheduler } from '../scheduler/start.ts';
 import type { Store } from '../store/store.ts';
-import { type HypervisorChoice, type Listen, layout } from './layout.ts';
+import { type HypervisorChoice, layout } from './layout.ts';
+import type { Listen } from './listen.ts';
 import { version } from './version.ts';
 
 export async function openHypervisor(

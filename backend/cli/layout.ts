@@ -1,4 +1,4 @@
-/** Where a process of ucloud keeps its files and listens. */
+/** Where a process of ucloud keeps its files. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -16,16 +16,3 @@ export const defaultDataDirectory = (): string =>
   process.getuid?.() === 0
     ? '/var/lib/ucloud'
     : join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share'), 'ucloud');
-
-export interface Listen {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** `[::]:7780`, `127.0.0.1:80`, `:7780`. */
-export function parseListen(text: string): Listen {
-  const match = /^(?:\[([0-9a-fA-F:.%a-z]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (!match || port > 65535) throw new Error(`--listen: "${text}" is not of the form [address]:port`);
-  return { host: match[1] ?? (match[2] || '::'), port };
-}

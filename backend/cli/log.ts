@@ -1,4 +1,5 @@
 /** The log of the daemons: one JSON object a line on standard error, or lines for people when that is a terminal. */
+import { Option } from 'commander';
 import { pino } from 'pino';
 import type { Logger } from '../model/component.ts';
 
@@ -23,3 +24,6 @@ export function createLogger(options: { level: string }): Logger {
     : pino.destination({ dest: 2, sync: true });
   return pino({ level: options.level, redact: ['authorization', 'headers.authorization'] }, stream);
 }
+
+export const logLevelOption = () =>
+  new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']).default('info');

@@ -4,9 +4,12 @@ import { UcloudError } from '../contract/errors.ts';
 import { ApiFailure } from './client.ts';
 import { addComponents } from './components.ts';
 import { addHostClean } from './host-clean.ts';
+import { addImageImport } from './image-import.ts';
+import { addOperatorToken } from './operator-token.ts';
 import { addResourceCommands } from './resources.ts';
 import { addUp } from './up.ts';
 import { version } from './version.ts';
+import { addVmAccess } from './vm-access.ts';
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major < 24) {
@@ -20,14 +23,17 @@ const program = new Command('ucloud')
   .showHelpAfterError('(--help shows what there is)');
 addUp(program);
 addComponents(program);
+addOperatorToken(program);
 addResourceCommands(program);
 addHostClean(program);
+addImageImport(program);
+addVmAccess(program);
 
 try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof ApiFailure) console.error(error.message);
-  else if (error instanceof UcloudError) console.error(`${error.code}: ${error.message}`);
+  else if (error instanceof UcloudError) console.error(`ucloud: ${error.message} (${error.code})`);
   else console.error(error instanceof Error ? `ucloud: ${error.message}` : error);
   process.exitCode = 1;
 }

@@ -10,6 +10,7 @@ import { endpoints } from '../contract/index.ts';
 import { call } from './client.ts';
 import { readCredentials } from './credentials.ts';
 import { print } from './output.ts';
+import { type Waited, waitFor } from './wait.ts';
 
 const flagOf = (field: string) => `--${field.replaceAll('_', '-')}`;
 /** Commander's own key for a flag. */
@@ -30,26 +31,40 @@ interface JsonSchema {
 /** The schema without the `null` that an update allows. */
 const solid = (schema: JsonSchema): JsonSchema => schema.anyOf?.find(({ type }) => type !== 'null') ?? schema;
 
+/** Where an item needs one field only, its value will do: `--interfaces web` for `[{"network": "web"}]`. */
+function itemOf(schema: JsonSchema, text: string): unknown {
+  const [only, ...others] = schema.type === 'object' ? (schema.required ?? []) : [];
+  return only === undefined || others.length > 0 ? text : { [only]: text };
+}
+
 function parse(schema: JsonSchema, field: string, text: string): unknown {
   const { type, anyOf } = schema;
   if (anyOf && text === 'null') return null;
   const inner = solid(schema);
   if (inner.type === 'string') return text;
-  if (inner.type === 'array' && !text.trimStart().startsWith('[')) return text.split(',').filter((part) => part !== '');
+  if (inner.type === 'array' && !text.trimStart().startsWith('[')) {
+    return text
+      .split(',')
+      .filter((part) => part !== '')
+      .map((part) => itemOf(inner.items ?? {}, part));
+  }
   if (inner.type === 'object' && !text.trimStart().startsWith('{')) {
     return Object.fromEntries(text.split(',').map((pair) => pair.split(/=(.*)/s).slice(0, 2)));
   }
   try {
     return JSON.parse(text);
   } catch {
-    throw new Error(`${flagOf(field)}: "${text}" is not ${type ?? inner.type}`);
+    const form = type ?? inner.type ?? '';
+    throw new Error(
+      `${flagOf(field)}: "${text}" is not ${/^[[{]/.test(text.trim()) ? 'well-formed JSON' : `of type ${form}`}`,
+    );
   }
 }
 
 const idForm = /^[a-z]+-[0-9a-hjkmnp-tv-z]{16}$/;
 
 /** People may say the name where the API wants an id. */
-async function idOf(noun: string, text: string, project: string | undefined): Promise<string> {
+export async function idOf(noun: string, text: string, project: string | undefined): Promise<string> {
   const list = endpoints.find(({ id }) => id === `${noun}_list`);
   if (idForm.test(text) || !list?.query?.properties.name) return text;
   const scope = list.query.properties.project ? { project } : {};
@@ -94,8 +109,17 @@ function addFields(command: Command, schema: JsonSchema): void {
   command.option('--body <file>', 'take the whole body from a JSON file; - for standard input');
 }
 
+function readBody(file: string): Record<string, unknown> {
+  const text = readFileSync(file === '-' ? 0 : file, 'utf8');
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`--body ${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 function bodyOf(schema: JsonSchema, options: Record<string, string>): Record<string, unknown> {
-  if (options.body) return JSON.parse(readFileSync(options.body === '-' ? 0 : options.body, 'utf8'));
+  if (options.body) return readBody(options.body);
   const body: Record<string, unknown> = {};
   for (const [field, property] of Object.entries(schema.properties ?? {})) {
     const text = options[keyOf(field)];
@@ -108,6 +132,28 @@ function bodyOf(schema: JsonSchema, options: Record<string, string>): Record<str
   return body;
 }
 
+const longestWait = 300;
+
+export const waitLimit = () =>
+  new Option('--wait-timeout <seconds>', 'longest wait').default(longestWait).argParser((text) => {
+    const seconds = Number(text);
+    if (!(seconds > 0)) throw new Error(`--wait-timeout: "${text}" is not a number of seconds`);
+    return seconds;
+  });
+
+/** What there is to wait for after a request: the end of an operation, of an import, the start or the end of a VM. */
+function waitOf(endpoint: Endpoint): { readonly path: string; readonly wish: 'settled' | 'gone' } | undefined {
+  const { method, success, resource } = endpoint;
+  const answer = success.schema as JsonSchema | undefined;
+  if (method === 'GET') return undefined;
+  if (method === 'DELETE') return success.status === 202 ? { path: pathOf(endpoint), wish: 'gone' } : undefined;
+  if (resource === undefined && answer?.properties?.state) return { path: '/v1/operations', wish: 'settled' };
+  return answer?.properties?.status ? { path: pathOf(endpoint), wish: 'settled' } : undefined;
+}
+
+/** `/v1/vms/{id}` is one of `/v1/vms`. */
+const pathOf = ({ path }: Endpoint): string => path.replace(/\/\{id\}.*$/, '');
+
 function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   const command = noun.command(verb).description(endpoint.summary);
   const body = endpoint.body as (TSchema & JsonSchema) | undefined;
@@ -117,10 +163,20 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   for (const [name, schema] of Object.entries(query?.properties ?? {})) {
     command.option(`${flagOf(name)} <value>`, schema.description);
   }
+  const wait = waitOf(endpoint);
+  if (wait) {
+    const until = wait.wish === 'gone' ? 'gone' : wait.path === '/v1/operations' ? 'done' : 'as declared';
+    command.option('--wait', `stay until it is ${until}`).addOption(waitLimit());
+  }
   command.option('--json', 'print JSON');
   command.action(async (...given: unknown[]) => {
-    const options = given[endpoint.params ? 1 : 0] as Record<string, string> & { json?: boolean };
-    const project = options.project ? await idOf('project', options.project, undefined) : readCredentials().project;
+    const options = given[endpoint.params ? 1 : 0] as Record<string, string> & {
+      json?: boolean;
+      wait?: boolean;
+      waitTimeout: number;
+    };
+    const owner = options.project ?? readCredentials().project;
+    const project = owner && (await idOf('project', owner, undefined));
     const target = (endpoint.params as (TSchema & JsonSchema) | undefined)?.properties?.id?.['x-reference'] ?? '';
     const id = endpoint.params ? await idOf(target, String(given[0]), project) : '';
     const asked = Object.fromEntries(Object.keys(query?.properties ?? {}).map((name) => [name, options[keyOf(name)]]));
@@ -130,9 +186,15 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
       query: { ...asked, ...(asked.project !== undefined && { project }) },
       body: body && (await resolveNames(body, bodyOf(body, options), project)),
     });
-    print(answer, options.json === true);
+    const last =
+      wait && options.wait ? await waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout) : answer;
+    print(last, options.json === true);
   });
 }
+
+/** One line about the resource: the first sentence of its description. */
+const summaryOf = ({ resource, tag }: Endpoint): string =>
+  /^.*?(?=[.:;](\s|$))/.exec(resource?.description ?? '')?.[0] ?? tag.replaceAll('-', ' ');
 
 /** `ssh_key` becomes the command `ssh-key`, and each of its endpoints a sub-command. */
 export function addResourceCommands(program: Command): void {
@@ -142,7 +204,7 @@ export function addResourceCommands(program: Command): void {
     const name = endpoint.id.slice(0, -verb.length - 1).replaceAll('_', '-');
     let noun = nouns.get(name);
     if (!noun) {
-      noun = program.command(name).description(`${name.replaceAll('-', ' ')}s of the API`);
+      noun = program.command(name).description(summaryOf(endpoint));
       nouns.set(name, noun);
     }
     addEndpoint(noun, endpoint, verb);

@@ -1,10 +1,11 @@
 /** `ucloud up`: every component in one process. On the embedded store it needs no server at all. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { credentialsPath, writeCredentials } from './credentials.ts';
-import { defaultDataDirectory, type HypervisorChoice, layout, parseListen } from './layout.ts';
-import { createLogger } from './log.ts';
+import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
+import { listening, parseListen, readTls } from './listen.ts';
+import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
 
 interface UpOptions {
@@ -31,11 +32,7 @@ async function up(options: UpOptions): Promise<void> {
   ]);
   const logger = createLogger({ level: options.logLevel });
   const listen = parseListen(options.listen);
-  if (Boolean(options.tlsCert) !== Boolean(options.tlsKey)) throw new Error('--tls-cert and --tls-key go together');
-  const tls =
-    options.tlsCert && options.tlsKey
-      ? { cert: readFileSync(options.tlsCert, 'utf8'), key: readFileSync(options.tlsKey, 'utf8') }
-      : undefined;
+  const tls = readTls(options);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
 
   await runUntilStopped(logger, async (started) => {
@@ -45,7 +42,7 @@ async function up(options: UpOptions): Promise<void> {
     const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
     logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
 
-    const api = await daemons.startApiFor(store, logger, listen, tls);
+    const api = await listening(options.listen, () => daemons.startApiFor(store, logger, listen, tls));
     started(api);
     if (!tls && listen.host !== '::1' && listen.host !== '127.0.0.1') {
       logger.warn({ listen: options.listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
@@ -53,7 +50,8 @@ async function up(options: UpOptions): Promise<void> {
     const token = await ensureOperatorToken(store);
     if (token) {
       const path = options.credentials ?? credentialsPath();
-      writeCredentials(path, { endpoint: clientUrl(api.url), token: token.secret, project });
+      const kept = writeCredentials(path, { endpoint: clientUrl(api.url), token: token.secret, project });
+      if (kept) console.log(`The credentials that were in ${path} are now in ${kept}`);
       console.log(`First operator token, shown this once (also in ${path}):\n  ${token.secret}`);
     }
     started(await daemons.startSchedulerFor(store, logger));
@@ -84,6 +82,6 @@ export function addUp(program: Command): void {
     .option('--credentials <file>', 'where to write the first operator token')
     .option('--tls-cert <file>', 'certificate chain of the API, PEM')
     .option('--tls-key <file>', 'its private key, PEM')
-    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .addOption(logLevelOption())
     .action(up);
 }

@@ -1,8 +1,8 @@
 /** The demo's own cloud: `ucloud up` as a child process with a data directory of its own, and what an operator sets up once. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { eventually, exec, Hopeless } from './steps.ts';
+import { eventually, exec } from './steps.ts';
 
 export interface Cloud {
   readonly endpoint: string;
@@ -13,6 +13,8 @@ export interface Cloud {
   readonly token: string;
   /** Runs an operator command and gives its answer. */
   ucloud(...args: string[]): Promise<Record<string, unknown>>;
+  /** What it has printed, but for its log. */
+  output(): string;
   stop(): Promise<void>;
   /** kill -9, as a crash would. */
   kill(): Promise<void>;
@@ -60,6 +62,12 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     await end(child, 'SIGTERM');
     throw error;
   });
+  if (!existsSync(credentials)) {
+    await end(child, 'SIGTERM');
+    throw new Error(
+      'The database holds a cloud already, whose operator has the token. Give this one a part of its own: a key prefix behind the address, such as etcd://[::1]:2379/demo-2',
+    );
+  }
   const { project, token } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string; token: string };
   // The port is a new one at each start, the credentials are of the first.
   const env = { ...process.env, UCLOUD_CREDENTIALS: credentials, UCLOUD_ENDPOINT: up.endpoint };
@@ -69,6 +77,7 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     project,
     token,
     ucloud: async (...args) => JSON.parse((await exec(command, [...args, '--json'], { env })).stdout || 'null'),
+    output: () => output,
     stop: () => end(child, 'SIGTERM'),
     kill: () => end(child, 'SIGKILL'),
   };
@@ -78,27 +87,7 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
 export async function setUpCloud(cloud: Cloud, data: string, image: string): Promise<{ token: string }> {
   // A unique local prefix (RFC 4193): reachable from this machine, and from nowhere else.
   await cloud.ucloud('prefix-pool', 'create', '--name', 'demo', '--cidr', 'fd75:c10d::/40');
-  const files = join(data, 'files', cloud.project);
-  mkdirSync(files, { recursive: true });
-  copyFileSync(image, join(files, 'demo.qcow2'));
-  const created = await cloud.ucloud(
-    'image',
-    'create',
-    '--name',
-    'demo',
-    '--source',
-    'file:demo.qcow2',
-    '--visibility',
-    'public',
-  );
-  await eventually('import of the image', 60_000, async () => {
-    const { status } = (await cloud.ucloud('image', 'get', String(created.id))) as {
-      status: { phase: string; message?: string };
-    };
-    const said = `the image is ${status.phase}${status.message ? `: ${status.message}` : ''}`;
-    if (status.phase === 'error') throw new Hopeless(said);
-    if (status.phase !== 'available') throw new Error(said);
-  });
+  await cloud.ucloud('image', 'import', image, '--name', 'demo', '--visibility', 'public', '--data', data);
   const token = await cloud.ucloud('token', 'create', '--name', 'terraform', '--project', cloud.project);
   return { token: String(token.secret) };
 }

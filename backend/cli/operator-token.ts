@@ -1,0 +1,39 @@
+/** `ucloud operator-token`: makes an operator's token in the database itself, for those who have lost theirs. */
+import { existsSync } from 'node:fs';
+import type { Command } from 'commander';
+import { namePattern } from '../contract/fields.ts';
+import { defaultDataDirectory, layout } from './layout.ts';
+import { createLogger } from './log.ts';
+
+interface OperatorTokenOptions {
+  readonly name: string;
+  readonly data: string;
+  readonly store?: string;
+}
+
+async function operatorToken({ name, data, store: url }: OperatorTokenOptions): Promise<void> {
+  if (!new RegExp(namePattern).test(name)) {
+    throw new Error(`--name: "${name}" must be 1 to 63 lower-case letters, digits and inner hyphens`);
+  }
+  if (url === undefined && !existsSync(layout(data).store)) throw new Error(`there is no ${layout(data).store}`);
+  const [{ makeOperatorToken }, { openStore }] = await Promise.all([
+    import('../api/bootstrap.ts'),
+    import('../store/open.ts'),
+  ]);
+  const store = await openStore(url ?? layout(data).store, { logger: createLogger({ level: 'warn' }) });
+  try {
+    console.log((await makeOperatorToken(store, name)).secret);
+  } finally {
+    await store.close();
+  }
+}
+
+export function addOperatorToken(program: Command): void {
+  program
+    .command('operator-token')
+    .description('make another token for an operator, in the database itself, and print it: for who has lost theirs')
+    .requiredOption('--name <name>', 'name of the token')
+    .option('--data <directory>', 'data directory of `ucloud up`, which must not run meanwhile', defaultDataDirectory())
+    .option('--store <url>', 'the shared database instead: etcd://host:port[,host:port]')
+    .action(operatorToken);
+}

@@ -1,0 +1,66 @@
+/** What people do with a VM beyond the API: log in, and read what its guest wrote to the serial port. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+import { call } from './client.ts';
+import { readCredentials } from './credentials.ts';
+import { defaultDataDirectory, layout } from './layout.ts';
+import { idOf } from './resources.ts';
+
+interface Vm {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly status: { readonly host?: string };
+}
+
+interface VmOptions {
+  readonly project?: string;
+}
+
+async function vmOf(text: string, { project }: VmOptions): Promise<Vm> {
+  const owner = project ?? readCredentials().project;
+  const scope = owner && (await idOf('project', owner, undefined));
+  return (await call({ method: 'GET', path: `/v1/vms/${await idOf('vm', text, scope)}` })) as Vm;
+}
+
+async function ssh(text: string, args: readonly string[], options: VmOptions & { readonly user: string }) {
+  const { address } = await vmOf(text, options);
+  const child = spawn('ssh', ['-l', options.user, '--', address, ...args], { stdio: 'inherit' });
+  const [code] = await once(child, 'exit');
+  process.exitCode = typeof code === 'number' ? code : 1;
+}
+
+async function consoleLog(text: string, options: VmOptions & { readonly data: string }) {
+  const vm = await vmOf(text, options);
+  const directory = join(layout(options.data).host, 'vms', vm.id);
+  const logs = ['console.log.1', 'console.log'].map((name) => join(directory, name)).filter(existsSync);
+  if (logs.length === 0) {
+    const where = vm.status.host ? `its host is ${vm.status.host}` : 'it has no host yet';
+    throw new Error(
+      `${vm.name} has no console log in ${directory}; ${where}. Run this on its host, with the --data of the agent`,
+    );
+  }
+  for (const log of logs) await pipeline(createReadStream(log), process.stdout, { end: false });
+}
+
+/** Below `ucloud vm`, beside the commands of the API's VMs. */
+export function addVmAccess(program: Command): void {
+  const vm = program.commands.find((command) => command.name() === 'vm') ?? program.command('vm');
+  const target = (name: string, description: string) =>
+    vm
+      .command(name)
+      .description(description)
+      .argument('<id or name>')
+      .option('--project <id or name>', 'where the name is looked for. Default: the project of the credentials');
+  target('ssh', 'Log in with ssh: ucloud vm ssh web-1 -- uptime')
+    .argument('[command...]', 'what to run there, after --')
+    .option('--user <name>', 'whom to log in as', 'ucloud')
+    .action(ssh);
+  target('console-log', 'Print what the guest wrote to its serial port, on the host that runs it')
+    .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
+    .action(consoleLog);
+}

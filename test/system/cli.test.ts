@@ -1,0 +1,204 @@
+/** The `ucloud` command as operators and customers use it, on one simulated cloud. */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join, resolve } from 'node:path';
+import t from 'tap';
+import { startCloud } from '../../scripts/demo/cloud.ts';
+import { makeCertificates } from '../support/etcd.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { until } from '../support/until.ts';
+
+interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const command = resolve('backend/cli/ucloud');
+
+function run(args: readonly string[], environment: Record<string, string | undefined>): Promise<Ended> {
+  const env = { ...process.env, UCLOUD_ENDPOINT: undefined, UCLOUD_TOKEN: undefined, ...environment };
+  return new Promise((resolved) => {
+    const child = execFile(command, args, { env, timeout: 60_000 }, (_error, out, err) =>
+      resolved({ code: child.exitCode ?? -1, out, err }),
+    );
+    child.stdin?.end();
+  });
+}
+
+t.test('a cloud, from the shell', async (t) => {
+  const directory = temporaryDirectory(t);
+  const data = join(directory, 'data');
+  let cloud = await startCloud(data, ['--hypervisor', 'simulated', '--name', 'rack1']);
+  t.teardown(() => cloud.kill());
+  const environment = () => ({ UCLOUD_CREDENTIALS: cloud.credentials, UCLOUD_ENDPOINT: cloud.endpoint });
+  const ucloud = (line: string, more: Record<string, string | undefined> = {}) =>
+    run(line.split(' '), { ...environment(), ...more });
+  const good = async (line: string): Promise<string> => {
+    const { code, out, err } = await ucloud(line);
+    t.equal(code, 0, `${line}\n${err}`);
+    return out;
+  };
+  const json = async (line: string) => JSON.parse(await good(`${line} --json`));
+  const bad = async (line: string, said: RegExp, more: Record<string, string | undefined> = {}) => {
+    const { code, out, err } = await ucloud(line, more);
+    t.equal(code, 1, line);
+    t.match(err, said, line);
+    t.notMatch(err, /\n\s+at /, `${line}: no stack`);
+    t.equal(out, '', line);
+  };
+  const disk = join(directory, 'my disk.raw');
+  writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
+
+  await t.test('what it can do is told by --help', async (t) => {
+    const [all, vm] = await Promise.all([good('--help'), good('vm --help')]);
+    for (const word of ['up', 'api', 'scheduler', 'scanner', 'agent', 'operator-token', 'vm', 'host', 'image']) {
+      t.match(all, new RegExp(`^  ${word} `, 'm'));
+    }
+    for (const word of ['create', 'list', 'get', 'update', 'delete', 'reboot', 'ssh', 'console-log']) {
+      t.match(vm, new RegExp(`^  ${word} `, 'm'));
+    }
+  });
+
+  await t.test('an operator sets it up', async (t) => {
+    await good('prefix-pool create --name main --cidr fd4a:71ce:1::/48');
+    const image = ['image', 'import', disk, '--name', 'demo', '--visibility', 'public', '--data', data];
+    const imported = await run([...image, '--json'], environment());
+    t.match(JSON.parse(imported.out), { name: 'demo', visibility: 'public', status: { phase: 'available' } });
+    const again = await run(image, environment());
+    t.match(again, { code: 1, err: /name_taken[\s\S]*\/name/ });
+    const { source } = JSON.parse(imported.out);
+    const kept = join(data, 'files', cloud.project, source.slice('file:'.length));
+    t.ok(existsSync(kept), 'the file that the image was made of is left alone');
+    const nonsense = join(directory, 'not-a-disk');
+    writeFileSync(nonsense, '{"file.filename": "/etc/passwd"}');
+    await bad(`image import ${nonsense} --name nonsense --data ${data}`, /nonsense is error: /);
+    await bad(`image import ${nonsense} --name none --data ${directory}`, /image scanner runs/);
+    t.match(await good('host list'), /ID +NAME +ALIVE +DRAINING +HYPERVISOR +CPUS USED.*\n\S+ +rack1 +true +false/);
+    t.match(await good('host get rack1'), /^capacity\.memory +1TiB$/m);
+  });
+
+  await t.test('a customer makes a VM, restarts it, and removes it', async (t) => {
+    await good('project create --name acme');
+    const { secret } = await json('token create --name ci --project acme');
+    const customer = { UCLOUD_TOKEN: secret };
+    const mine = async (line: string) => {
+      const { code, out, err } = await ucloud(line, customer);
+      t.equal(code, 0, `${line}\n${err}`);
+      return out;
+    };
+    await mine('prefix create --name site');
+    await mine('network create --name web --prefix site');
+    const made = await mine('vm create --name web-1 --image demo --interfaces web --labels tier=web --wait');
+    t.match(made, /^status\.phase +running$/m);
+    const address = /^address +(\S+)$/m.exec(made)?.[1] ?? '';
+    t.match(address, /^fd4a:71ce:1:/);
+    const list = await mine('vm list --selector tier=web');
+    t.match(list, /^ID +NAME +ADDRESS +CPUS +MEMORY +DISK +PHASE +READY +HOST/);
+    t.match(list, new RegExp(`web-1 +${address} .* running .* host-`));
+    t.match(await mine('vm reboot web-1 --wait'), /^state +succeeded$/m);
+    t.match(await mine('vm update web-1 --power-state stopped --wait'), /^status\.phase +stopped$/m);
+    t.match(await mine('event list'), /created +Created web-1/);
+
+    // To the customer, what belongs to others is not there.
+    await bad('host list', /forbidden/, customer);
+    await bad('vm get web-2', /there is no vm with the id or name "web-2"/, customer);
+    await bad('vm console-log web-1', /Run this on its host/, customer);
+    await bad(
+      'vm create --name web-2 --image demo --interfaces web --memory 64TiB --wait --wait-timeout 1',
+      /web-2 is pending: .*64 ?TiB/,
+      customer,
+    );
+    await mine('vm delete web-2 --wait');
+    t.equal(await mine('vm delete web-1 --wait'), '');
+    t.equal(await mine('vm list'), '(none)\n');
+  });
+
+  await t.test('mistakes are told in words', async () => {
+    await Promise.all([
+      bad('nonsense', /unknown command 'nonsense'/),
+      bad('vm create --nam x', /Did you mean --name/),
+      bad('vm create --name x --cpus many', /--cpus: "many" is not of type integer/),
+      bad('vm create --name x --labels {', /--labels: "\{" is not well-formed JSON/),
+      bad('vm create --name X', /\/image: is required[\s\S]*\/name: must be 1 to 63/),
+      bad('vm list', /unauthenticated[\s\S]*UCLOUD_TOKEN/, { UCLOUD_TOKEN: 'wrong' }),
+      bad('vm list', /"nonsense" is no endpoint/, { UCLOUD_ENDPOINT: 'nonsense' }),
+      bad('vm list', /http:\/\/\[::1\]:9 does not answer: .*ECONNREFUSED/, { UCLOUD_ENDPOINT: 'http://[::1]:9' }),
+      bad('vm list', /cannot be used/, { UCLOUD_CREDENTIALS: disk }),
+      bad('operator-token --name b --data /none', /\/none/),
+    ]);
+  });
+
+  await t.test('a second start says what is in its way', async (t) => {
+    const other = join(directory, 'other');
+    const server = createServer().listen(0, '::1');
+    t.teardown(() => server.close());
+    const taken = await until('a port', () => server.address() ?? undefined);
+    const port = typeof taken === 'string' ? 0 : taken.port;
+    const certificates = join(directory, 'certificates');
+    mkdirSync(certificates);
+    await makeCertificates(certificates);
+    const up = `up --hypervisor simulated --listen [::1]:0 --data ${other}`;
+    await Promise.all([
+      bad(`up --hypervisor simulated --data ${data} --listen [::1]:0`, /store\.db is in use by another process/),
+      bad(`operator-token --name b --data ${data}`, /store\.db is in use by another process/),
+      bad(`${up} --log-level loud`, /Allowed choices are debug, info, warn, error/),
+      bad(`${up} --tls-cert ${certificates}/server.pem --tls-key ${certificates}/ca-key.pem`, /--tls-cert.*mismatch/),
+    ]);
+    const { code, err } = await ucloud(`${up} --listen [::1]:${port}`);
+    t.equal(code, 1);
+    t.match(err, new RegExp(`--listen: \\[::1\\]:${port} is in use by another process`));
+  });
+
+  await t.test('it ends at once when told to, and nothing is lost', async (t) => {
+    await good('prefix create --name site');
+    await good('network create --name web --prefix site');
+    const { id, address } = await json('vm create --name lasting --image demo --interfaces web --wait');
+    const port = new URL(cloud.endpoint).port;
+    const began = performance.now();
+    await cloud.stop();
+    t.ok(performance.now() - began < 10_000, 'within ten seconds');
+
+    // The wait goes on while there is no server.
+    const waiting = ucloud('vm delete lasting --wait');
+    await bad('vm list', /does not answer/);
+    t.match(await waiting, { code: 1, err: /does not answer/ }, 'what was not accepted is not waited for');
+    const spare = (await run(['operator-token', '--name', 'spare', '--data', data], {})).out.trim();
+    cloud = await startCloud(data, ['--hypervisor', 'simulated', '--name', 'rack1', '--listen', `[::1]:${port}`]);
+    const { items } = await json('vm list');
+    t.match(items, [{ id, address, status: { phase: 'running' } }], 'the same VM, still running');
+    const { out } = await ucloud('token self', { UCLOUD_TOKEN: spare });
+    t.match(out, /^role +operator$/m, 'a token made for who has lost theirs');
+
+    await good('host update rack1 --draining true');
+    const pending = ucloud('vm create --name late --image demo --interfaces web --wait');
+    await until('the VM', async () => (await json('vm list --name late')).items.length === 1);
+    await cloud.kill();
+    await until('the wait has noticed', async () => !(await isUp(cloud.endpoint)));
+    cloud = await startCloud(data, ['--hypervisor', 'simulated', '--name', 'rack1', '--listen', `[::1]:${port}`]);
+    await good('host update rack1 --draining false');
+    const late = await pending;
+    t.equal(late.code, 0, late.err);
+    t.match(late.err, /does not answer.*still waiting/);
+    t.match(late.out, /^status\.phase +running$/m);
+    await Promise.all(['lasting', 'late'].map((name) => good(`vm delete ${name} --wait`)));
+  });
+
+  await t.test('the keys to an older cloud are not written over', async (t) => {
+    const before = readFileSync(cloud.credentials, 'utf8');
+    await cloud.stop();
+    rmSync(join(data, 'store.db'));
+    for (const suffix of ['-wal', '-shm']) rmSync(join(data, `store.db${suffix}`), { force: true });
+    cloud = await startCloud(data, ['--hypervisor', 'simulated']);
+    t.not(readFileSync(cloud.credentials, 'utf8'), before);
+    const kept = /are now in (\S+)/.exec(cloud.output())?.[1] ?? '';
+    t.equal(readFileSync(kept, 'utf8'), before);
+  });
+});
+
+const isUp = (endpoint: string): Promise<boolean> =>
+  fetch(`${endpoint}/healthz`).then(
+    () => true,
+    () => false,
+  );
