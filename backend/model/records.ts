@@ -210,6 +210,8 @@ export const guests = kind('guests/', { ready_at: time });
 
 export const imageReports = kind('image-reports/', {
   phase: oneOf(['importing', 'available', 'error']),
+  /** `file_missing`: the one error that is not final. */
+  reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
   sha256: Type.Optional(Type.String()),
   /** Virtual size in bytes. */

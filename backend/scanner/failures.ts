@@ -5,6 +5,11 @@ export class ImageRejected extends Error {
   override readonly name = 'ImageRejected';
 }
 
+/** There is no file of the name. It is looked for from time to time, as files may come after their declaration. */
+export class FileMissing extends Error {
+  override readonly name = 'FileMissing';
+}
+
 /** It did not work now and may work later. */
 export class SourceUnavailable extends Error {
   override readonly name = 'SourceUnavailable';

@@ -2,7 +2,8 @@
  * The image scanner: makes files and URLs that users declare as images into clean disks that VMs can start from.
  *
  * States of an image: pending (no report) → importing → available, or error. Moved by the one scanner that leads; the
- * others wait. Error is final, as the source of an image is: the user declares another. Invariants:
+ * others wait. Error is final, as the source of an image is: the user declares another. Only a file that is missing may
+ * still come, so it is looked for (error → importing). Invariants:
  * - A file `<image id>.qcow2` in the image store is complete, was made by qemu-img from a source that was examined, and
  *   refers to no other file. It appears by a rename, after it has reached the disk.
  * - A report says `available` only after the file is there. Found without its file, the image is imported again.
@@ -25,10 +26,11 @@ import { events, type ImageRecord, type ImageReportRecord, imageReports, images,
 import { absent, present, put, remove } from '../store/collection.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
-import { ImageRejected, SourceUnavailable } from './failures.ts';
+import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { imageFile, importImage } from './import.ts';
 import { type Leadership, lead } from './leadership.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
+import { hasArrived } from './source.ts';
 
 export interface ImageScannerOptions {
   readonly store: Store;
@@ -50,6 +52,7 @@ export interface ImageScannerOptions {
 }
 
 const task = 'image-scanner';
+const missing = 'file_missing';
 /** Milliseconds that putting a file in place may take. */
 const placing = 1000;
 /** Milliseconds between rounds when nothing happens: files can vanish without a word. */
@@ -106,6 +109,8 @@ class Scan {
   readonly #retries = new Map<string, Retry>();
   /** Ids of the images that the store has. */
   #kept = new Set<string>();
+  /** Whether files are missing that may still come. */
+  #awaiting = false;
   #wake = (): void => {};
 
   constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, closing: AbortSignal) {
@@ -142,7 +147,8 @@ class Scan {
 
   async #pause(changed: Promise<void>): Promise<void> {
     const now = performance.now();
-    const next = Math.min(now + roundEvery, ...[...this.#retries.values()].map(({ at }) => at));
+    const least = this.#awaiting ? this.#limits.retryAfter : roundEvery;
+    const next = Math.min(now + least, ...[...this.#retries.values()].map(({ at }) => at));
     const timer = new AbortController();
     const signal = AbortSignal.any([timer.signal, this.#stop]);
     const time = delay(Math.max(next - now, 0), undefined, { signal }).catch(() => {});
@@ -159,9 +165,14 @@ class Scan {
       await this.#commit(id, { require: [absent(images, id)], write: [remove(imageReports, id)] });
     }
     const now = performance.now();
+    this.#awaiting = false;
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.size >= this.#limits.concurrency) return;
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
+      if (this.#isMissing(id) && !(await hasArrived(value, this.#options.filesDir, this.#limits.retryAfter))) {
+        this.#awaiting = true;
+        continue;
+      }
       const cancel = new AbortController();
       const done = this.#import(value, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
         this.#running.delete(id);
@@ -171,9 +182,15 @@ class Scan {
     }
   }
 
+  #isMissing(id: string): boolean {
+    return this.#mirror.get(imageReports, id)?.value.reason === missing;
+  }
+
   #isDone(id: string): boolean {
     const phase = this.#mirror.get(imageReports, id)?.value.phase;
-    return phase === 'error' || (phase === 'available' && (!this.#keep || this.#kept.has(id)));
+    return (
+      (phase === 'error' && !this.#isMissing(id)) || (phase === 'available' && (!this.#keep || this.#kept.has(id)))
+    );
   }
 
   /** Removes what no image, or no living leader, has to do with. */
@@ -230,6 +247,8 @@ class Scan {
       logger.info({ image: image.id, why: err.message }, 'image rejected');
       return this.#report(image, { phase: 'error', message: err.message });
     }
+    if (err instanceof FileMissing)
+      return this.#report(image, { phase: 'error', reason: missing, message: err.message });
     const ours = !(err instanceof SourceUnavailable);
     if (ours) logger.error({ err, image: image.id }, 'an import failed');
     const message = ours ? 'The import failed for a reason that only the log of the operator tells.' : err.message;

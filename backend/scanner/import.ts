@@ -51,7 +51,7 @@ const sync = async (path: string): Promise<void> => {
 
 /**
  * @param mayPlace asked at the last moment before the file appears in the image store
- * @throws ImageRejected, SourceUnavailable, or what `signal` was aborted with
+ * @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with
  */
 export async function importImage(
   image: ImageRecord,

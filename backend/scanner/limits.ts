@@ -11,7 +11,10 @@ export interface ImportLimits {
   readonly convertMemory: number;
   /** Imports at the same time. */
   readonly concurrency: number;
-  /** Attempts at what may pass by itself, and milliseconds before the second; doubled before each further one. */
+  /**
+   * Attempts at what may pass by itself, and milliseconds before the second; doubled before each further one. As often
+   * is looked for files that are missing, and as long must one that has come be left in peace to be taken.
+   */
   readonly attempts: number;
   readonly retryAfter: number;
 }

@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { download } from './download.ts';
-import { ImageRejected, SourceUnavailable } from './failures.ts';
+import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 
 export interface SourceOptions {
@@ -25,7 +25,7 @@ export interface Fetched {
 
 const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** @throws ImageRejected, SourceUnavailable, or what `signal` was aborted with */
+/** @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with */
 export async function fetchSource(
   image: { readonly project: string; readonly source: string },
   target: string,
@@ -55,12 +55,27 @@ export async function fetchSource(
   }
 }
 
+/** Whether a file that was missing is there, and has not been written to for `quiet` milliseconds: who copies it is done. */
+export async function hasArrived(
+  { project, source }: { readonly project: string; readonly source: string },
+  filesDir: string,
+  quiet: number,
+): Promise<boolean> {
+  try {
+    const { mtimeMs } = await lstat(join(filesDir, project, source.slice('file:'.length)));
+    return Date.now() - mtimeMs >= quiet;
+  } catch (err) {
+    // Any other fault is told by an import.
+    return (err as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
+}
+
 const tooLarge = ({ sourceSize }: ImportLimits) =>
   new ImageRejected(`The source is larger than ${inWords(sourceSize)}, the limit.`);
 
 /** Opens a regular file that lies in the directory itself: users own what is in there, links and pipes included. */
 async function openFile(directory: string, name: string): Promise<FileHandle> {
-  const missing = () => new ImageRejected(`There is no file ${name} in the directory of the project.`);
+  const missing = () => new FileMissing(`There is no file ${name} in the directory of the project.`);
   const real = await realpath(directory).catch((err: NodeJS.ErrnoException) => {
     throw err.code === 'ENOENT' ? missing() : err;
   });

@@ -376,6 +376,23 @@ t.test('killed in the middle of an import, it starts over and leaves nothing', n
   t.notOk(existsSync(join(here.imageStore, staging)), 'what the dead one had begun is gone');
 });
 
+t.test('a file may come after its declaration', async (t) => {
+  const here = await place(t);
+  const first = await scan(t, here, { mode: 'simulated' });
+  const id = await declare(here.store, { source: 'file:late.raw' });
+  t.match(await report(here.store, id, final), { phase: 'error', message: /There is no file late.raw/ });
+  await first.close();
+  writeFileSync(join(here.files, 'late.raw'), rawDisk());
+  await scan(t, here, { mode: 'simulated' });
+  const found = await report(here.store, id, ({ phase }) => phase === 'available');
+  t.match(found, { sha256: sha256(rawDisk()) });
+  t.notOk(found.reason);
+  const still = await declare(here.store, { source: 'file:later.raw' });
+  await report(here.store, still, ({ phase }) => phase === 'error');
+  writeFileSync(join(here.files, 'later.raw'), rawDisk());
+  t.ok(await report(here.store, still, ({ phase }) => phase === 'available'), 'while the scanner runs, too');
+});
+
 t.test('an image whose file has vanished is imported again', needsQemuImg, async (t) => {
   const here = await place(t);
   writeFileSync(join(here.files, 'disk.raw'), rawDisk());
