@@ -10,7 +10,7 @@ import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
 import { handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
 import { limitRates } from './plugins/limits.ts';
-import { fieldError, validator } from './validation.ts';
+import { fieldError, invalidInput, validator } from './validation.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -84,6 +84,22 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   const body = JSON.stringify(problem);
   const head = `HTTP/1.1 400 Bad Request\r\nContent-Type: ${problemMediaType}\r\nContent-Length: ${Buffer.byteLength(body)}`;
   socket.end(`${head}\r\nConnection: close\r\n\r\n${body}`);
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/** JSON is UTF-8 (RFC 8259, 8.1). Anything else would be stored as something that nobody has sent. */
+function readUtf8(body: string | Buffer, contentType: string | undefined): string | UcloudError {
+  const charset = /;\s*charset="?([^";\s]*)/i.exec(contentType ?? '')?.[1];
+  if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
+    return fieldError('unsupported_media_type', '#header/Content-Type', 'must be application/json in UTF-8');
+  }
+  if (typeof body === 'string') return body;
+  try {
+    return utf8.decode(body);
+  } catch {
+    return invalidInput([{ pointer: '', detail: 'is not well-formed UTF-8' }]);
+  }
 }
 
 /** Read-your-writes: the client names a revision that the answer must not be older than. */
@@ -182,10 +198,12 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
 
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     // Many clients name a type even where they send no body.
-    if (body === '') done(null, undefined);
-    else parseJson(request, body.toString(), done);
+    if (body.length === 0) return done(null, undefined);
+    const text = readUtf8(body, request.headers['content-type']);
+    if (text instanceof UcloudError) done(text);
+    else parseJson(request, text, done);
   });
 
   app.addHook('onRequest', async (request, reply) => {

@@ -155,7 +155,14 @@ export function invalidInput(errors: readonly FieldError[]): UcloudError {
 
 /** For what a request breaks beyond its schema: one field and its rule. */
 export const fieldError = (
-  code: 'invalid_input' | 'invalid_reference' | 'rule_violated' | 'name_taken' | 'address_taken' | 'no_capacity',
+  code:
+    | 'invalid_input'
+    | 'invalid_reference'
+    | 'rule_violated'
+    | 'name_taken'
+    | 'address_taken'
+    | 'no_capacity'
+    | 'unsupported_media_type',
   pointer: string,
   detail: string,
 ): UcloudError => new UcloudError(code, `${pointer} ${detail}`, { errors: [{ pointer, detail }] });

@@ -50,6 +50,7 @@ export const waitQuery = {
   after: Type.Optional(
     Type.Integer({
       minimum: 0,
+      maximum: Number.MAX_SAFE_INTEGER,
       description:
         'Wait until there is a change newer than this revision (take it from `revision` of an earlier answer), or until `timeout` has passed; then answer as usual.',
     }),

@@ -18,7 +18,7 @@ async function raw(url: string, bytes: string): Promise<string> {
   socket.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
   });
-  socket.write(bytes);
+  socket.write(bytes, 'latin1');
   await once(socket, 'close');
   return text;
 }
@@ -196,6 +196,9 @@ t.test('bad input', async (t) => {
     ['GET', `/v1/vms/${existing.id}?timeout=61`, {}, 400, '#query/timeout'],
     ['GET', `/v1/vms/${existing.id}?after=-1`, {}, 400, '#query/after'],
     ['GET', `/v1/vms/${existing.id}?after=1e3x`, {}, 400, '#query/after'],
+    ['GET', `/v1/vms/${existing.id}?after=99999999999999999999`, {}, 400, '#query/after'],
+    ['GET', '/v1/vms?limit=1&limit=2', {}, 400, '#query/limit'],
+    ['GET', '/v1/vms?__proto__=a', {}, 400, '#query/__proto__'],
     ['GET', `/v1/vms?ids=${Array(101).fill(existing.id).join(',')}`, {}, 400, '#query/ids'],
     ['GET', '/v1/vms?selector=%00', {}, 400, '#query/selector'],
     ['GET', '/v1/vms?name=%27', {}, 400, '#query/name'],
@@ -224,6 +227,7 @@ t.test('bad input', async (t) => {
     ['application/x-www-form-urlencoded', 'name=y'],
     ['multipart/form-data; boundary=x', '--x--'],
     ['nonsense', '{}'],
+    ['application/json; charset=iso-8859-1', '{"name":"y"}'],
   ] as const) {
     const answer = await operator.request('POST', '/v1/projects', body, { 'content-type': type });
     t.match(answer, { status: 415, body: { code: 'unsupported_media_type' } }, type);
@@ -239,6 +243,11 @@ t.test('bad input', async (t) => {
       400,
     ],
     ['headers of 64 kB', `GET /v1/vms HTTP/1.1\r\n${auth}X: ${'x'.repeat(65_536)}\r\n\r\n`, 400],
+    [
+      'a body that is not UTF-8',
+      `POST /v1/projects HTTP/1.1\r\n${auth}Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{"name":"y","description":"\xff"}`,
+      400,
+    ],
     ['a method of one’s own', `BREW /v1/vms HTTP/1.1\r\n${auth}\r\n`, 400],
     ['an absolute path that climbs', `GET /v1/../../etc/passwd HTTP/1.1\r\n${auth}\r\n`, 404],
     [
