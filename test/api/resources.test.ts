@@ -4,6 +4,7 @@ import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { startTestApi, testPublicKey } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
 
 t.test('a project with its tokens', async (t) => {
   const test = await startTestApi(t);
@@ -38,8 +39,7 @@ t.test('a project with its tokens', async (t) => {
   if (!stored) throw new Error('the token lies in the store');
   const expired = { ...stored.value, expires_at: new Date(Date.now() - 1000).toISOString() };
   await test.store.commit({ write: [put(records.tokens, short.id, expired)] });
-  const deadline = Date.now() + 30_000;
-  while ((await guest.request('GET', '/v1/vms')).status === 200 && Date.now() < deadline);
+  await until('the API has heard', async () => (await guest.request('GET', '/v1/vms')).status !== 200);
   t.equal((await guest.request('GET', '/v1/vms')).status, 401, 'an expired token opens nothing');
   const past = await operator.request('POST', '/v1/tokens', {
     name: 'past',

@@ -24,11 +24,11 @@ import { metadataAddress } from '../../backend/model/interface-names.ts';
 import { guests, networks, placements, sshKeys, type VmRecord, vms } from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
 import { cacheDir, demoImage } from '../support/demo-image.ts';
+import { until } from '../support/eventually.ts';
 import { metadataServer } from '../support/metadata-server.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
 import { qemuGuest } from '../support/qemu-guest.ts';
 import { temporaryDirectory } from '../support/stores.ts';
-import { until } from '../support/until.ts';
 
 const run = promisify(execFile);
 const guestDirectory = new URL('../../backend/guest/', import.meta.url).pathname;

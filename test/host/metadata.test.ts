@@ -21,10 +21,10 @@ import {
   vms,
 } from '../../backend/model/records.ts';
 import { put, read, remove } from '../../backend/store/collection.ts';
+import { until } from '../support/eventually.ts';
 import { type MetadataServer, metadataServer } from '../support/metadata-server.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
 import { withStore } from '../support/stores.ts';
-import { until } from '../support/until.ts';
 
 const project = newId('project');
 const host = newId('host');

@@ -10,9 +10,9 @@ import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/
 import { bridgeName, metadataAddress, tapName } from '../../backend/model/interface-names.ts';
 import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { DrivenHost, drivenHost } from '../support/driven-host.ts';
+import { until } from '../support/eventually.ts';
 import { ethernet, fragment, icmp, ipv6, Station, target, udp } from '../support/frames.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
-import { until } from '../support/until.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'rdisc6', 'python3');
 

@@ -13,8 +13,8 @@ import { formatIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
+import { until } from '../support/eventually.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
-import { until } from '../support/until.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'qemu-system-x86_64', 'qemu-img', 'setpriv');
 const MiB = 1024 ** 2;

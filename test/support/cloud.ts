@@ -95,6 +95,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     visibility: 'public',
   });
   while (image.status.phase !== 'available') {
+    if (image.status.phase === 'error') throw new Error(`the image is not imported: ${image.status.message}`);
     image = await operator.get('images', image.id, `?after=${image.revision}`);
   }
   const project = (await operator.create('projects', { name: 'test' })).id;

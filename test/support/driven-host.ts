@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { instanceOf, runDirectory } from '../../backend/host/system/instance.ts';
+import { until } from './eventually.ts';
 import { type NetNamespace, netNamespace } from './net-namespace.ts';
-import { until } from './until.ts';
 
 export interface HostDriverOptions {
   readonly part: 'network' | 'qemu';

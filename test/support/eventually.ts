@@ -1,4 +1,4 @@
-/** Waiting in tests: for a condition, with a deadline. */
+/** Level-triggered waits for what cannot be watched: look often, give up after a deadline, tell why. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Calls `check` until it no longer throws; after `milliseconds` its last error is thrown. */
@@ -13,3 +13,15 @@ export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 
     }
   }
 }
+
+/** The same for what is there or not: calls `look` until it finds something. */
+export const until = <T>(
+  what: string,
+  look: () => Promise<T | undefined | false> | T | undefined | false,
+  seconds = 30,
+): Promise<T> =>
+  eventually(async () => {
+    const found = await look();
+    if (found === undefined || found === false) throw new Error(`${what}: not within ${seconds} s`);
+    return found;
+  }, seconds * 1000);

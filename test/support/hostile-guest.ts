@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
-import { until } from './until.ts';
+import { until } from './eventually.ts';
 
 const [host = ''] = process.argv.slice(2);
 

@@ -6,8 +6,8 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
+import { until } from './eventually.ts';
 import type { NetNamespace } from './net-namespace.ts';
-import { until } from './until.ts';
 
 export interface GuestOptions {
   /** For sockets and logs. */

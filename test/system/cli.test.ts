@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import t from 'tap';
 import { startCloud } from '../../scripts/demo/cloud.ts';
 import { makeCertificates } from '../support/etcd.ts';
+import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
-import { until } from '../support/until.ts';
 
 interface Ended {
   readonly code: number;

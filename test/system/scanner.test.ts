@@ -32,9 +32,9 @@ import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embed
 import { openMirror } from '../../backend/store/mirror.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { qcow2Image, rawDisk } from '../support/disk-images.ts';
+import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { temporaryDirectory } from '../support/stores.ts';
-import { until } from '../support/until.ts';
 
 const project = newId('project');
 const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');

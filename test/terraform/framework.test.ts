@@ -5,10 +5,10 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { reattach } from '../../provider/framework/index.ts';
+import { until } from '../support/eventually.ts';
 import { changes, TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 import { ADDRESS, Shelf, shelfProvider } from './fixtures/shelf.ts';
 
@@ -37,12 +37,6 @@ function workspace(test: Test, main: string, options: { mirror?: string } = {}) 
     'main.tf': main,
   });
   return { directory, shelf: new Shelf(file), main: (text: string) => directory.write({ 'main.tf': text }) };
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  for (const deadline = Date.now() + 20_000; !condition(); await sleep(20)) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting: ${what}`);
-  }
 }
 
 const FULL = (size: string, more = '') => `
@@ -207,7 +201,7 @@ t.test('a create that fails', async (t) => {
 t.test('Ctrl-C during a create keeps the object, and the next apply goes on', async (t) => {
   const { directory, shelf } = workspace(t, 'resource "shelf_item" "a" {\n name = "lamp"\n trouble = "hang"\n}');
   const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
-  await until(() => Object.keys(shelf.read().items).length > 0, 'the create has begun');
+  await until('the create has begun', () => Object.keys(shelf.read().items).length > 0);
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGINT');
   const { stdout } = await result;
   t.match(stdout, /Warning: Interrupted: did not wait to create shelf_item/);
@@ -390,7 +384,7 @@ t.test('an installed plugin: mutual TLS on its own socket, started and ended by 
 
   main('resource "shelf_item" "b" {\n name = "vase"\n trouble = "hang"\n}');
   const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
-  await until(() => shelf.read().log.includes('create item-2'), 'the create has begun');
+  await until('the create has begun', () => shelf.read().log.includes('create item-2'));
   // As a terminal does: to Terraform and the provider alike.
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGINT');
   t.match((await result).stdout, /Interrupted: did not wait to create/);
