@@ -1,7 +1,7 @@
 /** `ucloud operator-token`: makes an operator's token in the database itself, for those who have lost theirs. */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
-import { namePattern } from '../contract/fields.ts';
+import { Name } from '../contract/fields.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
 import { createLogger } from './log.ts';
 
@@ -12,7 +12,7 @@ interface OperatorTokenOptions {
 }
 
 async function operatorToken({ name, data, store: url }: OperatorTokenOptions): Promise<void> {
-  if (!new RegExp(namePattern).test(name)) {
+  if (!new RegExp(Name().pattern ?? '').test(name)) {
     throw new Error(`--name: "${name}" must be 1 to 63 lower-case letters, digits and inner hyphens`);
   }
   if (url === undefined && !existsSync(layout(data).store)) throw new Error(`there is no ${layout(data).store}`);
