@@ -131,7 +131,10 @@ export const names = kind('names/', { id: Type.String() });
 /** `uses/<id of the used>/<id of the user>`: what keeps an object from being deleted. */
 export const uses = kind('uses/', {});
 
-/** `macs/<the last five bytes of the MAC address, hex>`, `addresses/<32 hex digits>`, `vnis/<number>`, `subnets/<cidr as 16 hex digits>`: who holds it. */
+/**
+ * Who holds it: `macs/<the last five bytes, hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
+ * `subnets/<the upper half, 16 hex digits>`. Freed in the transaction that removes the holder.
+ */
 const holder = { id: Type.String() };
 export const macs = kind('macs/', holder);
 export const addresses = kind('addresses/', holder);
@@ -144,7 +147,10 @@ export const subnets = kind('subnets/', holder);
  */
 export const prefixMaps = kind('prefix-maps/', { count: Type.Integer() });
 
-/** `latest-operations/<id of the target>`: the operation opened last. A new one is opened on the condition that it has ended. */
+/**
+ * `latest-operations/<id of the target>`: the operation opened last. A new one is opened on the condition that it has
+ * ended. Removed with the target.
+ */
 export const latestOperations = kind('latest-operations/', { id: id('operation') });
 
 /** `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. Removed after 24 hours. */
@@ -184,7 +190,10 @@ export const hosts = kind('hosts/', {
 /** `alive/<host>`, under the lease of the host's agent. */
 export const alive = kind('alive/', { at: time });
 
-/** `reports/<vm>`: what the host that holds the placement sees. */
+/**
+ * `reports/<vm>`: what the host that holds the placement sees. Removed by that host when the VM is not placed there any
+ * more, by the scheduler when the record of the host is gone, and by the API's collector with the VM.
+ */
 export const reports = kind('reports/', {
   host: id('host'),
   fence: Type.Integer(),
@@ -203,11 +212,12 @@ export const reports = kind('reports/', {
 
 // ---- written by the metadata server (by the simulated hypervisor, which stands in for guest and metadata server) -----
 
-/** `guests/<vm>`: what the guest has said of itself. */
+/** `guests/<vm>`: what the guest has said of itself. Removed with the report. */
 export const guests = kind('guests/', { ready_at: time });
 
 // ---- written by the image scanner ----------------------------------------------------------------------------------
 
+/** `image-reports/<image>`. Removed by the API with the image. */
 export const imageReports = kind('image-reports/', {
   phase: oneOf(['importing', 'available', 'error']),
   /** `file_missing`: the one error that is not final. */
@@ -246,10 +256,10 @@ export const schedules = kind('schedules/', {
  */
 export const placements = kind('placements/', { fence: Type.Integer(), ...resources, at: time });
 
-/** `leader/scheduler`, under the lease of the leader. */
+/** `leader/scheduler`, `leader/image-scanner`: under the lease of the one that works on it. */
 export const leaders = kind('leader/', { id: Type.String() });
 
-// ---- written by who carries them out (created by the API) ------------------------------------------------------------
+// ---- written by who carries them out (created by the API, whose collector ends what is open when the VM goes) --------
 
 export const operations = kind('operations/', {
   id: id('operation'),
@@ -293,5 +303,4 @@ export type ScheduleRecord = Static<typeof schedules.schema>;
 export type PlacementRecord = Static<typeof placements.schema>;
 export type OperationRecord = Static<typeof operations.schema>;
 export type EventRecord = Static<typeof events.schema>;
-export type AuditRecordRecord = Static<typeof auditRecords.schema>;
 export type { Id };
