@@ -67,7 +67,7 @@ export const listQuery = {
   page_token: Type.Optional(Type.String({ maxLength: 512, description: '`next_page_token` of the previous answer.' })),
 };
 
-export const selectQuery = {
+const selectQuery = {
   selector: Type.Optional(
     Type.String({
       maxLength: 1024,
@@ -101,7 +101,7 @@ export const mutationHeaders = Type.Object({
   ),
 });
 
-export const conditionalHeaders = Type.Object({
+const conditionalHeaders = Type.Object({
   'if-match': Type.Optional(
     Type.String({
       maxLength: 64,

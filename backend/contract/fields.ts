@@ -131,6 +131,3 @@ export const common = {
 /** Closed set of strings, as a JSON Schema enum (TypeBox unions of literals make clumsy documents). */
 export const Enum = <const V extends readonly string[]>(values: V, options: SchemaOptions = {}) =>
   Type.Unsafe<V[number]>({ type: 'string', enum: [...values], ...options });
-
-export const Nullable = <T extends TSchema>(schema: T) =>
-  Type.Unsafe<Static<T> | null>(Type.Union([schema, Type.Null()]));

@@ -30,7 +30,6 @@ export const vmPhases = [
   'error',
   'unknown',
 ] as const;
-export type VmPhase = (typeof vmPhases)[number];
 
 const interfaceFields = {
   network: Reference('network', { description: 'The network it is plugged into.' }),

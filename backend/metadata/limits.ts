@@ -5,8 +5,8 @@ export const connectionsPerSource = 8;
 /** Connections of one network together. */
 export const connectionsPerNetwork = 1024;
 /** Requests that one address may send at once, and then each second. */
-export const requestBurst = 60;
-export const requestsPerSecond = 20;
+const requestBurst = 60;
+const requestsPerSecond = 20;
 /** Bytes of a request's body. */
 export const bodyLimit = 4096;
 

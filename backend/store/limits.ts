@@ -10,7 +10,7 @@ export const maxValueBytes = 1024 * 1024;
 /** Conditions, and writes, of one commit: etcd's default `--max-txn-ops`. */
 export const maxOperations = 128;
 /** UTF-8 bytes of all keys and values of one commit; etcd's default `--max-request-bytes` is 1.5 MiB with framing. */
-export const maxCommitBytes = 1408 * 1024;
+const maxCommitBytes = 1408 * 1024;
 const maxKeyBytes = 1024;
 
 const keyForm = /^[!-.0-~][!-~]*$/;

@@ -26,8 +26,7 @@ async function readPem(url: string, name: string, path: string): Promise<Buffer>
   }
 }
 
-/** Exported for tests. */
-export async function parseEtcdAddress(url: string): Promise<EtcdOptions> {
+async function parseEtcdAddress(url: string): Promise<EtcdOptions> {
   const [, scheme, user, password, hosts = '', path = '', query = ''] = etcdForm.exec(url) ?? [];
   if (scheme === undefined)
     throw invalid(url, 'it is not of the form etcd://[user:password@]host:port[,host:port][/prefix]');

@@ -2,7 +2,7 @@
  * How records of one kind lie in the database: under which prefix and of what form. The kinds themselves are
  * declared in model/records.ts.
  */
-import type { Static, TSchema } from '@sinclair/typebox';
+import type { TSchema } from '@sinclair/typebox';
 import type { Revision } from './store.ts';
 
 export interface RecordKind<S extends TSchema = TSchema> {
@@ -20,5 +20,3 @@ export interface Stored<T> {
   readonly revision: Revision;
   readonly created: Revision;
 }
-
-export type RecordOf<K> = K extends RecordKind<infer S> ? Static<S> : never;
