@@ -24,11 +24,11 @@ import type { Component, Logger } from '../model/component.ts';
 import { newTimeOrderedId } from '../model/ids.ts';
 import { events, type ImageRecord, type ImageReportRecord, imageReports, images, leaders } from '../model/records.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
+import { campaign, type Leadership } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { imageFile, importImage } from './import.ts';
-import { type Leadership, lead } from './leadership.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { hasArrived } from './source.ts';
 
@@ -71,8 +71,17 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
   const serve = async (): Promise<void> => {
     while (!closing.signal.aborted) {
       try {
-        const leadership = await lead(store, mirror, task, options.leaseTtl ?? 5, closing.signal);
-        if (leadership) await new Scan(options, mirror, leadership, closing.signal).run();
+        const leaseSeconds = options.leaseTtl ?? 5;
+        const { signal } = closing;
+        const leadership = await campaign(store, mirror, {
+          kind: leaders,
+          task,
+          id: randomUUID(),
+          leaseSeconds,
+          signal,
+        });
+        if (leadership === undefined) return;
+        await new Scan(options, mirror, leadership, closing.signal).run();
       } catch (err) {
         if (closing.signal.aborted) return;
         logger.error({ err }, 'the image scanner stumbled and begins anew');
@@ -117,7 +126,7 @@ class Scan {
     this.#options = options;
     this.#mirror = mirror;
     this.#leadership = leadership;
-    this.#stop = AbortSignal.any([closing, leadership.lost]);
+    this.#stop = AbortSignal.any([closing, leadership.lease.lost]);
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#keep = options.mode !== 'simulated';
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
@@ -141,7 +150,7 @@ class Scan {
       await Promise.all([...this.#running.values()].map(({ done }) => done));
       await rm(this.#staging, { recursive: true, force: true });
       // The store may be gone already; then the lease ends by itself.
-      await this.#leadership.resign().catch(() => {});
+      await this.#leadership.lease.revoke().catch(() => {});
     }
   }
 
@@ -211,6 +220,12 @@ class Scan {
     this.#kept = kept;
   }
 
+  /** Whether it is sure to lead for this many milliseconds. */
+  #lasts(milliseconds: number): boolean {
+    const { lost, validUntil } = this.#leadership.lease;
+    return !lost.aborted && performance.now() + milliseconds < validUntil;
+  }
+
   /** Never rejects. */
   async #import(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { logger } = this.#options;
@@ -227,7 +242,7 @@ class Scan {
           limits: this.#limits,
         },
         signal,
-        () => this.#leadership.lasts(placing),
+        () => this.#lasts(placing),
       );
       this.#kept.add(image.id);
       this.#retries.delete(image.id);
@@ -285,7 +300,7 @@ class Scan {
   async #commit(id: string, { require = [], write }: Commit): Promise<void> {
     while (!this.#stop.aborted) {
       try {
-        const result = await this.#options.store.commit({ require: [this.#leadership.condition, ...require], write });
+        const result = await this.#options.store.commit({ require: [this.#leadership.holds, ...require], write });
         if (!result.ok) return;
         const after = result.revision - 1;
         await this.#mirror.waitForChange({

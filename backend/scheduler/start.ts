@@ -2,10 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Component, Logger } from '../model/component.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
+import { campaign } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { campaign } from './leader.ts';
-import { Term } from './term.ts';
+import { Term, task } from './term.ts';
 
 export interface SchedulerOptions {
   readonly store: Store;
@@ -32,9 +32,11 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
   /** False when there will be no further term. */
   const lead = async (): Promise<boolean> => {
     const leadership = await campaign(store, mirror, {
+      kind: leaders,
+      task,
+      ...(options.id !== undefined && { id: options.id }),
       leaseSeconds,
       signal: closing.signal,
-      ...(options.id !== undefined && { id: options.id }),
     });
     if (leadership === undefined) return false;
     logger.info({ revision: leadership.revision }, 'leading');

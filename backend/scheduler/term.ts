@@ -14,13 +14,15 @@ import { HostPool } from '../model/host-pool.ts';
 import { type Demand, defaultPolicy, type NoHost, type Resources } from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
+import type { Leadership } from '../store/leadership.ts';
 import { maxOperations } from '../store/limits.ts';
 import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { type Leadership, office } from './leader.ts';
 import { decide } from './plan.ts';
 import { grant, isNews, note, type Part, place, refuse, release, type Seen } from './writes.ts';
 
+/** What a scheduler leads, in `leader/`. */
+export const task = 'scheduler';
 const mostUnderWay = 4;
 /** How long a reason may show old numbers. */
 const refreshMs = 30_000;
@@ -284,7 +286,7 @@ export class Term {
   /** A condition did not hold: somebody else leads, or the mirror was behind for one of the VMs. */
   async #catchUp(parts: readonly Part[]): Promise<void> {
     const { entries, revision } = await this.#store.list(leaders.prefix);
-    if (entries.find(({ key }) => key === leaders.prefix + office)?.revision !== this.#leadership.revision) {
+    if (entries.find(({ key }) => key === leaders.prefix + task)?.revision !== this.#leadership.revision) {
       this.#logger.warn({}, 'another scheduler leads');
       this.#ending.abort();
       return;
