@@ -41,6 +41,8 @@ export interface AppOptions {
   readonly requestsPerMinute: number;
   /** Without a valid token, from one network address. */
   readonly failuresPerMinute: number;
+  /** Milliseconds in which a request must have arrived, its body included: nobody holds a connection by being slow. */
+  readonly arrivalTimeout: number;
   readonly tls?: { readonly cert: string; readonly key: string };
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -76,9 +78,12 @@ function requestIdOf(headers: Readonly<Record<string, unknown>>): string {
 /** What Node's HTTP parser refuses never becomes a request; it is answered on the bare socket. */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
-  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  const words: Readonly<Record<string, string>> = {
+    HPE_HEADER_OVERFLOW: 'the headers are too large',
+    ERR_HTTP_REQUEST_TIMEOUT: 'the request did not arrive in time',
+  };
   const problem = problemOf(
-    new UcloudError('invalid_input', tooLarge ? 'the headers are too large' : 'this is not well-formed HTTP/1.1'),
+    new UcloudError('invalid_input', words[error.code ?? ''] ?? 'this is not well-formed HTTP/1.1'),
     newRequestId(),
   );
   const body = JSON.stringify(problem);
@@ -180,10 +185,16 @@ function observe(app: FastifyInstance, onResponse: (response: SentResponse) => v
 }
 
 export async function buildApp(api: ApiContext, options: AppOptions): Promise<FastifyInstance> {
-  const { endpoints, handlers, tls, onResponse } = options;
+  const { endpoints, handlers, tls, onResponse, arrivalTimeout } = options;
   const pairs = pairUp(endpoints, handlers);
+  const timely = {
+    headersTimeout: arrivalTimeout,
+    requestTimeout: arrivalTimeout,
+    connectionsCheckingInterval: Math.ceil(arrivalTimeout / 4),
+  };
   const app = fastify({
     bodyLimit,
+    requestTimeout: arrivalTimeout,
     forceCloseConnections: true,
     genReqId: (request) => requestIdOf(request.headers),
     clientErrorHandler: refuseMalformed,
@@ -193,7 +204,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
       });
       return sendProblem(reply as FastifyReply, problem, request.id);
     },
-    ...(tls ? { https: tls } : {}),
+    ...(tls ? { https: { ...tls, ...timely } } : { http: timely }),
   }) as unknown as FastifyInstance;
 
   app.removeAllContentTypeParsers();

@@ -26,6 +26,8 @@ export interface ApiOptions {
     /** Without a valid token, from one network address. Default: 120. */
     readonly failuresPerMinute?: number;
   };
+  /** Milliseconds in which a request must have arrived. Default: 30,000. */
+  readonly arrivalTimeout?: number;
   /** Sees every response as it leaves; for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -36,7 +38,7 @@ export interface Api extends Component {
 }
 
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { store, listen, logger, tls, rateLimit, onResponse } = options;
+  const { store, listen, logger, tls, rateLimit, arrivalTimeout = 30_000, onResponse } = options;
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
   const closing = new AbortController();
@@ -53,6 +55,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       handlers,
       requestsPerMinute: rateLimit?.requestsPerMinute ?? defaultRequestsPerMinute,
       failuresPerMinute: rateLimit?.failuresPerMinute ?? defaultFailuresPerMinute,
+      arrivalTimeout,
       ...(tls ? { tls } : {}),
       ...(onResponse ? { onResponse } : {}),
     });

@@ -267,6 +267,23 @@ t.test('bad input', async (t) => {
   t.equal((await operator.get('vms', existing.id)).name, 'existing');
 });
 
+t.test('who is slow is not waited for', async (t) => {
+  const test = await startTestApi(t, { arrivalTimeout: 1000 });
+  const vms = await test.operator.list('vms');
+  const head = `Host: x\r\nAuthorization: Bearer ${test.operatorToken}\r\n`;
+  const slow = [
+    `GET /v1/vms HTTP/1.1\r\n${head}X-Slow: `,
+    `POST /v1/projects HTTP/1.1\r\n${head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
+  ];
+  // A thousand at once, and whoever sends a whole request is served meanwhile; long polls are whole.
+  const answers = Array.from({ length: 1000 }, (_, i) => raw(test.url, slow[i % 2] ?? ''));
+  t.equal((await test.operator.list('vms', `?after=${vms.revision}&timeout=2`)).items.length, 0);
+  for (const text of await Promise.all(answers)) {
+    if (!/^HTTP\/1.1 400 .*problem\+json.*did not arrive in time/s.test(text)) t.fail(text);
+  }
+  await test.operator.expect(200, 'GET', '/v1/vms');
+});
+
 t.test('limits and headers', async (t) => {
   const test = await startTestApi(t, { rateLimit: { requestsPerMinute: 20, failuresPerMinute: 5 } });
   const { operator } = test;

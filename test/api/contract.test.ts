@@ -26,7 +26,7 @@ t.test('an operation without a handler, or the reverse, stops the server from st
   const { vm_get, ...others } = handlers;
   if (!vm_get) throw new Error('there is a handler for vm_get');
   const start = (given: typeof handlers) =>
-    buildApp(nothing, { endpoints, handlers: given, requestsPerMinute: 1, failuresPerMinute: 1 });
+    buildApp(nothing, { endpoints, handlers: given, requestsPerMinute: 1, failuresPerMinute: 1, arrivalTimeout: 1000 });
   await t.rejects(start(others), /operation vm_get has no handler/);
   await t.rejects(start({ ...handlers, vm_dance: vm_get }), /handler vm_dance has no operation/);
 });
