@@ -255,5 +255,11 @@ if (import.meta.main) {
     process.exit(2);
   }
   const cacheDir = values.cache ?? join(here, '../../.ucloud/cache');
-  await buildDemoImage({ output: resolve(values.output), cacheDir: resolve(cacheDir), progress: console.log });
+  try {
+    await buildDemoImage({ output: resolve(values.output), cacheDir: resolve(cacheDir), progress: console.log });
+  } catch (error) {
+    if (!(error instanceof PackagesUnavailable)) throw error;
+    console.error(error.message);
+    process.exit(1);
+  }
 }
