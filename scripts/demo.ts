@@ -23,6 +23,8 @@ const { values: options } = parseArgs({
   },
 });
 const data = resolve(options.data);
+/** On an etcd each demo is a cloud of its own, under a key prefix of its own unless the address has one. */
+const store = options.store?.replace(/^(etcds?:\/\/[^/?]+)\/?$/, `$1/demo-${Date.now().toString(36)}`);
 const cache = resolve('.ucloud/cache');
 const began = performance.now();
 
@@ -141,9 +143,11 @@ async function main(): Promise<void> {
   const setUpDone = performance.now();
   await step('building the Terraform provider', () => show(process.execPath, ['provider/build.ts'], { quiet: true }));
   const cloud = await step('starting ucloud: API, scheduler, host, metadata server, image scanner', async () => {
-    const extra = ['--hypervisor', options.hypervisor, ...(options.store ? ['--store', options.store] : [])];
+    const extra = ['--hypervisor', options.hypervisor, ...(store ? ['--store', store] : [])];
     const started = await startCloud(data, extra);
-    console.log(`    ${started.endpoint}, hypervisor: ${started.hypervisor}`);
+    console.log(
+      `    ${started.endpoint}, hypervisor: ${started.hypervisor}${store ? `, database: ${store.replace(/\/\/[^@/]*@/, '//…@')}` : ''}`,
+    );
     return started;
   });
   const real = cloud.hypervisor === 'qemu';
