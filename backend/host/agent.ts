@@ -495,18 +495,16 @@ export class Agent {
     if (placement === undefined) return;
     const said: ReportRecord | undefined = currentReport(sight);
     const now = new Date();
-    const cause = err instanceof Error ? err.message : String(err);
+    const cause = forOwner(err);
     const seconds = Math.ceil(wait / 1000);
-    const message = `${cause.slice(0, 500)} (failed ${failures} times; tried again in ${seconds} s)`;
+    const message = `${cause} (failed ${failures} times; tried again in ${seconds} s)`;
     const persistent = failures >= failuresUntilError;
     const { host: _host, fence: _fence, at: _at, ...before } = said ?? { phase: 'preparing' as const };
     const phase = persistent ? ('error' as const) : before.phase;
     const reason = 'step_failed';
     const write =
-      persistent && said?.phase !== 'error'
-        ? event(sight, now, { severity: 'error', reason, message: cause.slice(0, 500) })
-        : [];
-    const error = { code: 'internal', message: cause.slice(0, 500) };
+      persistent && said?.phase !== 'error' ? event(sight, now, { severity: 'error', reason, message: cause }) : [];
+    const error = { code: 'internal', message: cause };
     const failed = persistent
       ? advance(operations, now, { state: 'failed', progress: 100, error })
       : { require: [], write: [] };
