@@ -25,6 +25,7 @@ import { guests, placements, type ReportRecord, reports, schedules, type VmRecor
 import { nextStep, rebootAccepted, rebootRestarted, restartRequired, startResources } from '../model/vm-lifecycle.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
+import { forOwner } from './failures.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
 import type { HostLease } from './lease.ts';
 import { NetworkSync } from './network-sync.ts';
