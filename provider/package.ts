@@ -1,0 +1,115 @@
+/**
+ * Makes what a provider registry needs: `npm run package:provider -- [--key FILE] [--output DIRECTORY]`
+ *
+ *     dist/registry/providers/ucloud/ucloud/
+ *       terraform-provider-ucloud_<version>_<os>_<arch>.zip    launcher and program
+ *       terraform-provider-ucloud_<version>_manifest.json      which protocol it speaks
+ *       terraform-provider-ucloud_<version>_SHA256SUMS         of all these
+ *       terraform-provider-ucloud_<version>_SHA256SUMS.sig     with --key: OpenPGP, detached, binary
+ *       <fingerprint>.asc                                      with --key: what verifies it
+ *
+ * The program is the same for every platform: JavaScript, run by the Node.js of the machine. So are the archives, byte
+ * for byte, and two runs of one version of Node make the same. Other versions in the directory are left alone.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Built, buildProvider } from './build.ts';
+import { sign } from './packaging/signature.ts';
+import { type Member, zip } from './packaging/zip.ts';
+import { version } from './resources/schema.gen.ts';
+
+export const platforms = ['darwin_amd64', 'darwin_arm64', 'linux_amd64', 'linux_arm64'] as const;
+
+/** https://developer.hashicorp.com/terraform/registry/providers/publishing#terraform-registry-manifest-file */
+const manifest = `${JSON.stringify({ version: 1, metadata: { protocol_versions: ['6.0'] } }, undefined, 2)}\n`;
+
+export interface PackageOptions {
+  /** Directory that the API serves. */
+  readonly output: string;
+  /** File with the secret OpenPGP key. Without it nothing is signed. */
+  readonly key?: string | undefined;
+  readonly passphrase?: string | undefined;
+}
+
+export interface Packaged {
+  /** Where the files lie. */
+  readonly directory: string;
+  /** Path of the list of checksums, which is what gets signed. */
+  readonly sums: string;
+  readonly fingerprint?: string;
+  /** This version was there before, with other contents: who has locked it cannot install it any more. */
+  readonly replaced: boolean;
+}
+
+const sha256 = (content: Uint8Array | string): string => createHash('sha256').update(content).digest('hex');
+
+async function members({ directory, launcher }: Built): Promise<Member[]> {
+  const names = (await readdir(directory)).sort();
+  return Promise.all(
+    names.map(async (name) => ({
+      name,
+      content: await readFile(join(directory, name)),
+      executable: name === basename(launcher),
+    })),
+  );
+}
+
+export async function packageProvider(built: Built, { output, key, passphrase }: PackageOptions): Promise<Packaged> {
+  const directory = join(output, 'providers', 'ucloud', 'ucloud');
+  const prefix = `terraform-provider-ucloud_${version}`;
+  const sums = join(directory, `${prefix}_SHA256SUMS`);
+  const archive = zip(await members(built));
+  const files = new Map<string, Buffer | string>([
+    ...platforms.map((platform): [string, Buffer] => [`${prefix}_${platform}.zip`, archive]),
+    [`${prefix}_manifest.json`, manifest],
+  ]);
+  const list = [...files].map(([name, content]) => `${sha256(content)}  ${name}\n`).join('');
+
+  await mkdir(directory, { recursive: true });
+  const before = await readFile(sums, 'utf8').catch(() => undefined);
+  // The registry offers a version that has a signature. It goes first and comes last, so that a run which is cut off,
+  // or a request in the middle of it, never meets half a version.
+  await rm(`${sums}.sig`, { force: true });
+  const put = async (name: string, content: Buffer | string) => {
+    const path = join(directory, name);
+    await writeFile(`${path}.new`, content);
+    await rename(`${path}.new`, path);
+  };
+  for (const [name, content] of files) await put(name, content);
+  await put(basename(sums), list);
+  const replaced = before !== undefined && before !== list;
+  if (key === undefined) return { directory, sums, replaced };
+  const { signature, fingerprint, publicKey } = await sign(sums, key, passphrase);
+  await put(`${fingerprint}.asc`, publicKey);
+  await put(`${basename(sums)}.sig`, signature);
+  return { directory, sums, fingerprint, replaced };
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const { values } = parseArgs({
+    options: {
+      key: { type: 'string' },
+      output: { type: 'string', default: join(import.meta.dirname, '../dist/registry') },
+    },
+  });
+  const build = await mkdtemp(join(tmpdir(), 'ucloud-package-'));
+  const { directory, sums, fingerprint, replaced } = await buildProvider(build)
+    .then((built) => packageProvider(built, { ...values, passphrase: process.env.UCLOUD_SIGNING_PASSPHRASE }))
+    .finally(() => rm(build, { recursive: true, force: true }));
+  console.log(`packaged ${directory}`);
+  if (replaced) {
+    console.log(
+      `Version ${version} was there with other contents. Whoever has it in a lock file cannot install it any more.`,
+    );
+  }
+  if (fingerprint !== undefined) console.log(`signed by ${fingerprint}`);
+  else {
+    console.log(
+      `Not signed, so the registry will not offer it (its network mirror will). Give --key, or sign elsewhere:\n  gpg --detach-sign ${sums}\n  gpg --armor --export FINGERPRINT > ${join(directory, 'FINGERPRINT.asc')}`,
+    );
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * Detached OpenPGP signatures, as Terraform demands of a registry, made by GnuPG. It works in a directory of its own:
+ * the user's keys and agent are neither read nor changed.
+ */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+export interface Signed {
+  /** The binary signature. */
+  readonly signature: Buffer;
+  /** Of the key that signed: 40 hexadecimal digits, upper case. */
+  readonly fingerprint: string;
+  /** What verifies it, ASCII armoured. */
+  readonly publicKey: string;
+}
+
+/** What GnuPG says when it fails, without the noise before. */
+function failure(what: string, error: unknown): Error {
+  const { code, stderr = '', message } = error as { code?: unknown; stderr?: string | Buffer; message: string };
+  if (code === 'ENOENT') return new Error('signing needs GnuPG (Debian: apt-get install gpg gpg-agent)');
+  return new Error(`${what}: ${stderr.toString().trim() || message}`);
+}
+
+/**
+ * Signs a file with the one secret key that a key file holds (exported by `gpg --export-secret-keys`, armoured or
+ * binary).
+ * @throws Error when GnuPG is missing, the file holds no or several secret keys, or the passphrase is wrong
+ */
+export async function sign(file: string, keyFile: string, passphrase = ''): Promise<Signed> {
+  const home = await mkdtemp(join(tmpdir(), 'ucloud-gpg-'));
+  const gpg = (...args: string[]) => {
+    const running = run('gpg', ['--homedir', home, '--batch', '--no-tty', ...args], { encoding: 'buffer' });
+    // The passphrase is written even where it is not asked for; whoever does not read it may close the pipe.
+    running.child.stdin?.on('error', () => undefined).end(`${passphrase}\n`);
+    return running;
+  };
+  try {
+    await gpg('--import', keyFile).catch((error: unknown) => {
+      throw failure(`${keyFile} cannot be imported`, error);
+    });
+    const { stdout: listing } = await gpg('--with-colons', '--list-secret-keys');
+    const lines = listing.toString().split('\n');
+    const keys = lines.flatMap((line, index) => (line.startsWith('sec:') ? [index] : []));
+    const [first] = keys;
+    if (first === undefined || keys.length > 1) {
+      throw new Error(`${keyFile} must hold one secret key, and holds ${keys.length}`);
+    }
+    const fingerprint =
+      lines
+        .slice(first)
+        .find((line) => line.startsWith('fpr:'))
+        ?.split(':')[9] ?? '';
+    const { stdout: signature } = await gpg(
+      ...['--pinentry-mode', 'loopback', '--passphrase-fd', '0'],
+      // Terraform accepts no SHA-1.
+      ...['--digest-algo', 'SHA512', '--local-user', fingerprint, '--output', '-', '--detach-sign', file],
+    ).catch((error: unknown) => {
+      throw failure(`${file} cannot be signed`, error);
+    });
+    const { stdout: publicKey } = await gpg('--armor', '--export', fingerprint);
+    return { signature, fingerprint, publicKey: publicKey.toString() };
+  } finally {
+    // GnuPG has started an agent for this directory, which would outlive it for a while. Where there is none, fine.
+    await run('gpgconf', ['--homedir', home, '--kill', 'all']).catch(() => undefined);
+    await rm(home, { recursive: true, force: true });
+  }
+}
