@@ -1,4 +1,7 @@
-/** The HTTP server: every operation of the contract becomes a route. Nothing else is under /v1. */
+/**
+ * The HTTP server: every operation of the contract becomes a route. Nothing else is under /v1. What lies beside it is
+ * no operation, asks for no token, and is not in openapi.yaml: documents, /healthz, and the protocols of Terraform.
+ */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -10,6 +13,8 @@ import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
 import { handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
 import { limitRates } from './plugins/limits.ts';
+import { serveProviders } from './plugins/providers.ts';
+import type { ProviderDirectory } from './registry/provider-directory.ts';
 import { fieldError, invalidInput, validator } from './validation.ts';
 
 declare module 'fastify' {
@@ -44,6 +49,8 @@ export interface AppOptions {
   /** Milliseconds in which a request must have arrived, its body included: nobody holds a connection by being slow. */
   readonly arrivalTimeout: number;
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** What to serve as a registry of Terraform providers. */
+  readonly providers?: ProviderDirectory;
   readonly onResponse?: (response: SentResponse) => void;
 }
 
@@ -185,7 +192,7 @@ function observe(app: FastifyInstance, onResponse: (response: SentResponse) => v
 }
 
 export async function buildApp(api: ApiContext, options: AppOptions): Promise<FastifyInstance> {
-  const { endpoints, handlers, tls, onResponse, arrivalTimeout } = options;
+  const { endpoints, handlers, tls, providers, onResponse, arrivalTimeout } = options;
   const pairs = pairUp(endpoints, handlers);
   const timely = {
     headersTimeout: arrivalTimeout,
@@ -237,5 +244,6 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   authenticate(app, api, options.failuresPerMinute);
   for (const [endpoint, handler] of pairs) addRoute(app, api, endpoint, handler);
   serveDocuments(app, api, endpoints);
+  if (providers) serveProviders(app, providers);
   return app;
 }

@@ -11,6 +11,7 @@ import { Locks } from './locks.ts';
 import { openApiMirror } from './mirror.ts';
 import { defaultFailuresPerMinute } from './plugins/auth.ts';
 import { defaultRequestsPerMinute } from './plugins/limits.ts';
+import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
 
 export interface ApiOptions {
@@ -20,6 +21,8 @@ export interface ApiOptions {
   readonly logger: Logger;
   /** PEM. Without it the API speaks plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Directory of packages to serve as a registry of Terraform providers. It may change, and be missing. */
+  readonly providerDirectory?: string;
   readonly rateLimit?: {
     /** Of one token. Default: 6000. */
     readonly requestsPerMinute?: number;
@@ -38,7 +41,7 @@ export interface Api extends Component {
 }
 
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { store, listen, logger, tls, rateLimit, arrivalTimeout = 30_000, onResponse } = options;
+  const { store, listen, logger, tls, providerDirectory, rateLimit, arrivalTimeout = 30_000, onResponse } = options;
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
   const closing = new AbortController();
@@ -50,6 +53,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await mirror.close();
   };
   try {
+    const providers =
+      providerDirectory === undefined ? undefined : await openProviderDirectory(providerDirectory, logger);
     const app = await buildApp(context, {
       endpoints,
       handlers,
@@ -57,6 +62,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       failuresPerMinute: rateLimit?.failuresPerMinute ?? defaultFailuresPerMinute,
       arrivalTimeout,
       ...(tls ? { tls } : {}),
+      ...(providers ? { providers } : {}),
       ...(onResponse ? { onResponse } : {}),
     });
     await app.listen(listen);

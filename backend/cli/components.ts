@@ -15,6 +15,7 @@ interface ComponentOptions {
   readonly listen: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly providerDirectory?: string;
   readonly hypervisor: HypervisorChoice;
 }
 
@@ -48,11 +49,22 @@ export function addComponents(program: Command): void {
   component(program, 'api', 'run the API', (daemons, store, logger, options) => {
     const listen = parseListen(options.listen);
     const tls = readTls(options);
-    return listening(options.listen, () => daemons.startApiFor(store, logger, listen, tls));
+    const { providerDirectory } = options;
+    return listening(options.listen, () =>
+      daemons.startApiFor(store, logger, {
+        listen,
+        ...(tls && { tls }),
+        ...(providerDirectory !== undefined && { providerDirectory }),
+      }),
+    );
   })
     .option('--listen <address>', 'where it listens', '[::]:7780')
     .option('--tls-cert <file>', 'certificate chain, PEM')
-    .option('--tls-key <file>', 'its private key, PEM');
+    .option('--tls-key <file>', 'its private key, PEM')
+    .option(
+      '--provider-directory <directory>',
+      'Terraform providers to serve as a registry (see docs/provider-registry.md). Default: dist/registry',
+    );
   component(program, 'scheduler', 'run the scheduler', (daemons, store, logger) =>
     daemons.startSchedulerFor(store, logger),
   );

@@ -2,7 +2,7 @@
  * The components as the command line starts them: `ucloud up` all in one process, or one sub-command each against a
  * shared etcd. Components meet only in the store, so both are the same code.
  */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { startApi } from '../api/start.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
@@ -14,7 +14,7 @@ import type { Component, Logger } from '../model/component.ts';
 import { startImageScanner } from '../scanner/images.ts';
 import { startScheduler } from '../scheduler/start.ts';
 import type { Store } from '../store/store.ts';
-import { type HypervisorChoice, layout } from './layout.ts';
+import { type HypervisorChoice, layout, packagedProviders } from './layout.ts';
 import type { Listen } from './listen.ts';
 import { version } from './version.ts';
 
@@ -88,5 +88,26 @@ export const startScannerFor = (store: Store, logger: Logger, data: string, simu
 export const startSchedulerFor = (store: Store, logger: Logger): Promise<Component> =>
   startScheduler({ store, logger: logger.child({ component: 'scheduler' }) });
 
-export const startApiFor = (store: Store, logger: Logger, listen: Listen, tls?: { cert: string; key: string }) =>
-  startApi({ store, logger: logger.child({ component: 'api' }), listen, ...(tls && { tls }) });
+export interface ApiSettings {
+  readonly listen: Listen;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** As given by the operator, who then expects it to exist; else the place where packages are made. */
+  readonly providerDirectory?: string;
+}
+
+export const startApiFor = async (store: Store, logger: Logger, settings: ApiSettings) => {
+  const { listen, tls, providerDirectory = packagedProviders } = settings;
+  if (
+    settings.providerDirectory !== undefined &&
+    !statSync(providerDirectory, { throwIfNoEntry: false })?.isDirectory()
+  ) {
+    throw new Error(`--provider-directory: "${providerDirectory}" is no directory`);
+  }
+  return startApi({
+    store,
+    logger: logger.child({ component: 'api' }),
+    listen,
+    providerDirectory,
+    ...(tls && { tls }),
+  });
+};

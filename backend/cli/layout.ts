@@ -16,3 +16,6 @@ export const defaultDataDirectory = (): string =>
   process.getuid?.() === 0
     ? '/var/lib/ucloud'
     : join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share'), 'ucloud');
+
+/** Where `npm run package:provider` puts what it makes. */
+export const packagedProviders = join(import.meta.dirname, '..', '..', 'dist', 'registry');

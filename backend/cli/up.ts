@@ -17,6 +17,7 @@ interface UpOptions {
   readonly credentials?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly providerDirectory?: string;
   readonly logLevel: string;
 }
 
@@ -42,7 +43,14 @@ async function up(options: UpOptions): Promise<void> {
     const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
     logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
 
-    const api = await listening(options.listen, () => daemons.startApiFor(store, logger, listen, tls));
+    const { providerDirectory } = options;
+    const api = await listening(options.listen, () =>
+      daemons.startApiFor(store, logger, {
+        listen,
+        ...(tls && { tls }),
+        ...(providerDirectory !== undefined && { providerDirectory }),
+      }),
+    );
     started(api);
     if (!tls && listen.host !== '::1' && listen.host !== '127.0.0.1') {
       logger.warn({ listen: options.listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
@@ -82,6 +90,10 @@ export function addUp(program: Command): void {
     .option('--credentials <file>', 'where to write the first operator token')
     .option('--tls-cert <file>', 'certificate chain of the API, PEM')
     .option('--tls-key <file>', 'its private key, PEM')
+    .option(
+      '--provider-directory <directory>',
+      'Terraform providers to serve as a registry (see docs/provider-registry.md). Default: dist/registry',
+    )
     .addOption(logLevelOption())
     .action(up);
 }
