@@ -9,6 +9,8 @@ export interface TerraformOptions {
   reattach?: string;
   /** A directory laid out as a filesystem mirror; the only place that providers are installed from. */
   mirror?: string;
+  /** Where to install providers from instead: what stands in the block `provider_installation`. */
+  installation?: string;
   environment?: Readonly<Record<string, string>>;
 }
 
@@ -101,10 +103,8 @@ export class TerraformDirectory {
     mkdirSync(path.join(this.path, '.home'));
     const mirror = options.mirror ?? path.join(this.path, '.home', 'no-providers');
     mkdirSync(mirror, { recursive: true });
-    writeFileSync(
-      path.join(this.path, '.home', 'terraformrc'),
-      `provider_installation {\n  filesystem_mirror {\n    path = ${JSON.stringify(mirror)}\n  }\n}\n`,
-    );
+    const { installation = `filesystem_mirror {\n    path = ${JSON.stringify(mirror)}\n  }` } = options;
+    writeFileSync(path.join(this.path, '.home', 'terraformrc'), `provider_installation {\n  ${installation}\n}\n`);
     this.write(files);
   }
 

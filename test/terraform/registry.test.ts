@@ -1,0 +1,271 @@
+/**
+ * The cloud as the registry of its own provider: packaged, signed, served over TLS with certificates of a throw-away
+ * authority, and installed by the real Terraform. What has been tampered with is not installed.
+ */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { Agent, request } from 'undici';
+import { type Built, buildProvider } from '../../provider/build.ts';
+import { packageProvider } from '../../provider/package.ts';
+import { sign } from '../../provider/packaging/signature.ts';
+import { version } from '../../provider/resources/schema.gen.ts';
+import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
+import { startTestApi, testPublicKey } from '../support/api.ts';
+import { asked } from '../support/cloud.ts';
+import { rawDisk } from '../support/disk-images.ts';
+import { makeCertificates } from '../support/etcd.ts';
+import { gpgMissing, makeSigningKey, type SecretKey } from '../support/gpg.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+import { until } from '../support/until.ts';
+
+const run = promisify(execFile);
+const skip = gpgMissing() ?? terraformMissing() ?? false;
+const name = (suffix: string) => `terraform-provider-ucloud_${version}_${suffix}`;
+const platform = process.arch === 'arm64' ? 'linux_arm64' : 'linux_amd64';
+
+let certificates: { readonly directory: string; readonly cert: string; readonly key: string };
+let built: Built;
+let key: SecretKey;
+/** Packaged and signed by the command; never changed. */
+let pristine: string;
+
+t.before(async () => {
+  if (skip) return;
+  const directory = temporaryDirectory(t);
+  await makeCertificates(directory);
+  const file = (name: string) => readFileSync(join(directory, name), 'utf8');
+  certificates = { directory, cert: file('server.pem'), key: file('server-key.pem') };
+  built = await buildProvider(temporaryDirectory(t));
+  key = await makeSigningKey(t, { algorithm: 'rsa2048', passphrase: 'open sesame' });
+  pristine = temporaryDirectory(t);
+  const { stdout } = await run(process.execPath, ['provider/package.ts', '--output', pristine, '--key', key.file], {
+    env: { ...process.env, UCLOUD_SIGNING_PASSPHRASE: 'open sesame' },
+  });
+  t.match(stdout, `signed by ${key.fingerprint}`);
+});
+
+/** Where the packages of our provider lie. */
+const packagesOf = (directory: string) => join(directory, 'providers', 'ucloud', 'ucloud');
+const authority = () => join(certificates.directory, 'ca.pem');
+
+/** A copy of the signed packages that a test may change. */
+function copyOfPristine(t: Test): string {
+  const directory = temporaryDirectory(t);
+  cpSync(pristine, directory, { recursive: true });
+  return directory;
+}
+
+/** A provider that unpacks and looks well. */
+function withHostileCode(t: Test): Built {
+  const directory = temporaryDirectory(t);
+  cpSync(built.directory, directory, { recursive: true });
+  writeFileSync(join(directory, 'provider.cjs'), '// hostile', { flag: 'a' });
+  return { ...built, directory };
+}
+
+/** An API on TLS that serves the directory. */
+async function serve(t: Test, providerDirectory: string) {
+  const api = await startTestApi(t, { listen: { host: '::', port: 0 }, tls: certificates, providerDirectory });
+  const { port } = new URL(api.url);
+  const dispatcher = new Agent({ connect: { ca: readFileSync(authority(), 'utf8') } });
+  t.teardown(() => dispatcher.close());
+  const url = `https://[::1]:${port}`;
+  return {
+    host: `localhost:${port}`,
+    async get(path: string, headers: Record<string, string> = {}) {
+      const answer = await request(url + path, { dispatcher, headers });
+      const bytes = Buffer.from(await answer.body.arrayBuffer());
+      const text = bytes.toString();
+      return {
+        status: answer.statusCode,
+        headers: answer.headers,
+        bytes,
+        body: (/^\{/.test(text) ? JSON.parse(text) : {}) as Record<string, unknown>,
+      };
+    },
+  };
+}
+
+const requirement = (source: string) => `terraform {
+  required_providers {
+    ucloud = {
+      source = "${source}"
+    }
+  }
+}
+`;
+
+/** A working directory that trusts the authority. Its plugins come from their registries, unless told otherwise. */
+function terraform(t: Test, main: string, installation = 'direct {}', environment: Record<string, string> = {}) {
+  const directory = new TerraformDirectory(
+    { 'main.tf': main },
+    { installation, environment: { SSL_CERT_FILE: authority(), ...environment } },
+  );
+  t.teardown(() => directory.remove());
+  return directory;
+}
+
+const words = (text: string): string => text.replace(/[│╷╵\s]+/g, ' ');
+
+t.test('with TLS on, terraform init with the cloud as source just works', { skip }, async (t) => {
+  const data = temporaryDirectory(t);
+  asked(t, { NODE_EXTRA_CA_CERTS: authority() });
+  const cloud: Cloud = await startCloud(data, [
+    ...['--hypervisor', 'simulated', '--listen', '[::]:0', '--provider-directory', pristine],
+    ...['--tls-cert', join(certificates.directory, 'server.pem')],
+    ...['--tls-key', join(certificates.directory, 'server-key.pem')],
+  ]);
+  t.teardown(() => cloud.stop());
+  const image = join(data, 'disk.raw');
+  writeFileSync(image, rawDisk());
+  const { token } = await setUpCloud(cloud, data, image);
+
+  const host = `localhost:${new URL(cloud.endpoint).port}`;
+  const quickstart = readFileSync('provider/examples/quickstart/main.tf', 'utf8');
+  const directory = terraform(t, quickstart.replace('ucloud.localhost/', `${host}/`), 'direct {}', {
+    UCLOUD_ENDPOINT: `https://${host}`,
+    UCLOUD_TOKEN: token,
+    UCLOUD_CA_FILE: authority(),
+    UCLOUD_NODE: process.execPath,
+    TF_VAR_public_key: testPublicKey,
+  });
+  const said = await directory.run('init', '-no-color');
+  t.match(said, `Installed ${host}/ucloud/ucloud v${version} (self-signed, key ID ${key.fingerprint.slice(-16)})`);
+  const lock = readFileSync(join(directory.path, '.terraform.lock.hcl'), 'utf8');
+  const sums = readFileSync(join(packagesOf(pristine), name('SHA256SUMS')), 'utf8').match(/^[0-9a-f]{64}/gm) ?? [];
+  for (const sum of sums) t.match(lock, `zh:${sum}`, 'the lock file has the checksums of every platform');
+
+  await directory.apply();
+  t.strictSame((await directory.state()).filter(({ type }) => type === 'ucloud_vm').length, 2, 'the provider works');
+  t.strictSame(await directory.pending(), []);
+  await directory.destroy();
+
+  const stranger = terraform(t, requirement(`${host}/ucloud/ucloud`), 'direct {}', { SSL_CERT_FILE: '/dev/null' });
+  const refused = await stranger.try('init', '-no-color');
+  t.equal(refused.code, 1);
+  t.match(words(refused.stderr), /certificate signed by unknown authority/, 'only who trusts the authority');
+});
+
+const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
+
+function flipBit(file: string, offset: number): void {
+  const bytes = readFileSync(file);
+  bytes[offset] = (bytes[offset] ?? 0) ^ 1;
+  writeFileSync(file, bytes);
+}
+
+t.test('what has been tampered with is not installed', { skip }, async (t) => {
+  const other = await makeSigningKey(t);
+  const cases: Record<string, { tamper: (packages: string) => Promise<void> | void; says: RegExp }> = {
+    'an archive': {
+      tamper: (packages) => {
+        flipBit(join(packages, name(`${platform}.zip`)), 1000);
+      },
+      says: /archive has incorrect checksum/,
+    },
+    'an archive and its checksum': {
+      tamper: (packages) => {
+        const archive = join(packages, name(`${platform}.zip`));
+        const sums = join(packages, name('SHA256SUMS'));
+        const before = sha256(archive);
+        flipBit(archive, 1000);
+        writeFileSync(sums, readFileSync(sums, 'utf8').replaceAll(before, sha256(archive)));
+      },
+      says: /error checking signature/,
+    },
+    'the signature': {
+      tamper: (packages) => {
+        const file = join(packages, name('SHA256SUMS.sig'));
+        flipBit(file, readFileSync(file).length - 1);
+      },
+      says: /error checking signature/,
+    },
+    'the signature, for that of another key': {
+      tamper: async (packages) => {
+        const sums = join(packages, name('SHA256SUMS'));
+        writeFileSync(`${sums}.sig`, (await sign(sums, other.file)).signature);
+      },
+      says: /signed by an? (unknown|different)|authentication signature from unknown issuer/,
+    },
+  };
+  for (const [what, { tamper, says }] of Object.entries(cases)) {
+    await t.test(what, async (t) => {
+      const directory = copyOfPristine(t);
+      await tamper(packagesOf(directory));
+      const { host } = await serve(t, directory);
+      const working = terraform(t, requirement(`${host}/ucloud/ucloud`));
+      const { code, stderr } = await working.try('init', '-no-color');
+      t.equal(code, 1);
+      t.match(words(stderr), says);
+    });
+  }
+
+  await t.test('all of it, with a key and a signature that fit, where a lock file knows better', async (t) => {
+    const directory = copyOfPristine(t);
+    const { host, get } = await serve(t, directory);
+    const working = terraform(t, requirement(`${host}/ucloud/ucloud`));
+    await working.run('init');
+
+    unlinkSync(join(packagesOf(directory), `${key.fingerprint}.asc`));
+    const { replaced } = await packageProvider(withHostileCode(t), { output: directory, key: other.file });
+    t.ok(replaced, 'packaging says that the version was there with other contents');
+    const download = `/terraform/providers/v1/ucloud/ucloud/${version}/download/${platform.replace('_', '/')}`;
+    await until('the registry sees the change', async () =>
+      JSON.stringify((await get(download)).body).includes(other.fingerprint.slice(-16)),
+    );
+    rmSync(join(working.path, '.terraform'), { recursive: true });
+    const { code, stderr } = await working.try('init', '-no-color');
+    t.equal(code, 1);
+    t.match(words(stderr), /doesn't match any of the checksums/);
+    await terraform(t, requirement(`${host}/ucloud/ucloud`)).run('init');
+  });
+});
+
+t.test('network mirror', { skip }, async (t) => {
+  const directory = copyOfPristine(t);
+  // Needs no signature: TLS says who the mirror is, and the lock file what a package is.
+  unlinkSync(join(packagesOf(directory), name('SHA256SUMS.sig')));
+  const { host } = await serve(t, directory);
+  const mirror = `network_mirror {\n    url = "https://${host}/terraform/mirror/"\n  }`;
+  const install = (source: string) => terraform(t, requirement(source), mirror).try('init', '-no-color');
+
+  // Not by `host`: Terraform itself cannot ask a mirror for names with a port.
+  const { code, stdout, stderr } = await install('ucloud.localhost/ucloud/ucloud');
+  t.equal(code, 0, stderr);
+  t.match(stdout, `Installed ucloud.localhost/ucloud/ucloud v${version} (verified checksum)`);
+  t.match(
+    words((await install('registry.terraform.io/ucloud/ucloud')).stderr),
+    /provider registry.terraform.io\/ucloud\/ucloud was not found/,
+    'names that belong to others are not ours',
+  );
+
+  await t.test('of providers of other registries, as terraform providers mirror copies them', async (t) => {
+    // Another registry, and what it has.
+    const origin = await serve(t, pristine);
+    const copying = terraform(t, requirement(`${origin.host}/ucloud/ucloud`));
+    await copying.run('providers', 'mirror', `-platform=${platform}`, 'copy');
+    mkdirSync(join(directory, 'mirror', 'example.net'), { recursive: true });
+    const copied = join(directory, 'mirror', 'example.net', 'acme');
+    renameSync(join(copying.path, 'copy', origin.host, 'ucloud'), copied);
+
+    const source = 'example.net/acme/ucloud';
+    const { stdout } = await until('the mirror sees it', async () => {
+      const result = await install(source);
+      return result.code === 0 && result;
+    });
+    t.match(stdout, `Installed ${source} v${version} (verified checksum)`);
+
+    const archive = join(copied, 'ucloud', name(`${platform}.zip`));
+    const hostile = temporaryDirectory(t);
+    await packageProvider(withHostileCode(t), { output: hostile });
+    cpSync(join(packagesOf(hostile), name(`${platform}.zip`)), archive);
+    const { code, stderr } = await install(source);
+    t.equal(code, 1);
+    t.match(words(stderr), /checksum|hash/, 'a copy that was tampered with is refused');
+  });
+});
