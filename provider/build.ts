@@ -3,11 +3,12 @@
  * the bundled program. (One file of JavaScript would not do: its name ends in `.0`, which Node takes for a file type
  * inside a project with `"type": "module"`, and that is where Terraform unpacks it.)
  *
- *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, undici.cjs
+ *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, undici.cjs, LICENSE
  *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   the same, for `filesystem_mirror`
  */
-import { cp, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { version } from './resources/schema.gen.ts';
@@ -112,6 +113,13 @@ async function bundle(directory: string): Promise<void> {
     ],
   });
   await writeFile(join(directory, launcherName), launcher, { mode: 0o755 });
+  // What is passed on carries the licences of what is in it.
+  const undici = join(dirname(createRequire(join(root, 'provider/main.ts')).resolve('undici')), 'LICENSE');
+  const licences = await Promise.all([join(root, 'LICENSE'), undici].map((path) => readFile(path, 'utf8')));
+  await writeFile(
+    join(directory, 'LICENSE'),
+    licences.join(`\n${'-'.repeat(80)}\nundici.cjs: undici, https://undici.nodejs.org\n\n`),
+  );
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

@@ -89,7 +89,7 @@ export async function packageProvider(built: Built, { output, key, passphrase }:
   return { directory, sums, fingerprint, replaced };
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       key: { type: 'string' },
@@ -103,13 +103,21 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   console.log(`packaged ${directory}`);
   if (replaced) {
     console.log(
-      `Version ${version} was there with other contents. Whoever has it in a lock file cannot install it any more.`,
+      `Version ${version} was there with other contents: whoever has it in a lock file cannot install it any more.`,
     );
   }
-  if (fingerprint !== undefined) console.log(`signed by ${fingerprint}`);
-  else {
-    console.log(
-      `Not signed, so the registry will not offer it (its network mirror will). Give --key, or sign elsewhere:\n  gpg --detach-sign ${sums}\n  gpg --armor --export FINGERPRINT > ${join(directory, 'FINGERPRINT.asc')}`,
-    );
+  if (fingerprint !== undefined) {
+    console.log(`signed by ${fingerprint}`);
+    return;
   }
+  console.log(`Not signed, so the registry will not offer it (its network mirror will). Give --key, or sign elsewhere:
+  gpg --detach-sign ${sums}
+  gpg --armor --export FINGERPRINT > ${join(directory, 'FINGERPRINT.asc')}`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  await main().catch((error: unknown) => {
+    console.error(`package:provider: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  });
 }

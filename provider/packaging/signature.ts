@@ -34,7 +34,7 @@ function failure(what: string, error: unknown): Error {
 export async function sign(file: string, keyFile: string, passphrase = ''): Promise<Signed> {
   const home = await mkdtemp(join(tmpdir(), 'ucloud-gpg-'));
   const gpg = (...args: string[]) => {
-    const running = run('gpg', ['--homedir', home, '--batch', '--no-tty', ...args], { encoding: 'buffer' });
+    const running = run('gpg', ['--homedir', home, '--batch', '--no-tty', '--quiet', ...args], { encoding: 'buffer' });
     // The passphrase is written even where it is not asked for; whoever does not read it may close the pipe.
     running.child.stdin?.on('error', () => undefined).end(`${passphrase}\n`);
     return running;

@@ -1,11 +1,13 @@
 /** The registry of Terraform providers as HTTP: what it offers, what it keeps to itself, and that nothing leads out. */
+import { execFile } from 'node:child_process';
 import { appendFileSync, mkdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { startTestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
-import { until } from '../support/until.ts';
 
 const sum = 'ab'.repeat(32);
 const fingerprint = '0123456789ABCDEF0123456789ABCDEF01234567';
@@ -199,6 +201,20 @@ t.test('nothing leads out of the directory, nor to what is not offered', async (
     t.equal(status, 404, path);
     t.equal(body.code, 'not_found', path);
   }
+});
+
+t.test('a directory that the operator names must be there', async (t) => {
+  const data = temporaryDirectory(t);
+  const named = join(data, 'nowhere');
+  const run = promisify(execFile)('backend/cli/ucloud', [
+    ...['up', '--data', data, '--credentials', join(data, 'credentials.json'), '--hypervisor', 'simulated'],
+    ...['--listen', '[::1]:0', '--provider-directory', named],
+  ]);
+  const said = await run.then(
+    () => 'nothing: it started',
+    (error: { stderr: string }) => error.stderr,
+  );
+  t.match(said, `--provider-directory: "${named}" is no directory`);
 });
 
 t.test('without a directory there is no registry', async (t) => {

@@ -1,6 +1,6 @@
 /**
  * The cloud as a registry of Terraform providers, for anybody to read. Three protocols of Terraform's, none of ours,
- * and therefore not in openapi.yaml:
+ * and therefore not in openapi.yaml (docs/adr/0009):
  *
  *     /.well-known/terraform.json                                       remote service discovery
  *     /terraform/providers/v1/:namespace/:type/…                        provider registry protocol
