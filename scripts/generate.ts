@@ -33,8 +33,8 @@ const generators: readonly Generator[] = [
   },
   {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
-    outputs: ['provider/constructs/bindings/index.ts'],
-    sources: ['provider', 'provider/derive', 'provider/resources', 'provider/framework'],
+    outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
+    sources: ['provider', 'provider/constructs', 'provider/derive', 'provider/resources', 'provider/framework'],
   },
   { load: async () => (await import('./generate/provider-docs.ts')).providerDocs, outputs: [] },
 ];

@@ -1,10 +1,10 @@
 /** A VM with what it needs around it: network, prefix, keys, image. */
 import { Construct } from 'constructs';
 import { DataUcloudImage } from './bindings/data-ucloud-image/index.ts';
-import { Network } from './bindings/network/index.ts';
-import { Prefix } from './bindings/prefix/index.ts';
 import { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
+import { Network } from './network.ts';
+import { idOf, type Reference } from './reference.ts';
 
 export interface VirtualMachineConfig
   extends Pick<
@@ -30,22 +30,22 @@ export interface VirtualMachineConfig
   readonly image?: string;
   readonly imageId?: string;
   /**
-   * The network it is plugged into: a construct, or an id.
+   * The network it is plugged into: a construct, a data source, or an id.
    * @default a network of its own
    */
-  readonly network?: Network | string;
+  readonly network?: Reference;
   /**
-   * Where a network of its own takes its /64 from: a construct, or an id. Not together with `network`.
+   * Where a network of its own takes its /64 from: a construct, a data source, or an id. Not together with `network`.
    * @default a prefix of its own, a /64
    */
-  readonly prefix?: Prefix | string;
+  readonly prefix?: Reference;
   /**
    * Public keys that may log in, each a line in the format of OpenSSH (`ssh-ed25519 AAAA…`). An SSH key is made for each.
    * @default none
    */
   readonly publicKeys?: readonly string[];
   /** SSH keys that exist already: constructs, or ids. @default none */
-  readonly sshKeys?: readonly (SshKey | string)[];
+  readonly sshKeys?: readonly Reference[];
   /** MAC address. @default one that follows from project and name, so that a VM made anew keeps its address */
   readonly mac?: string;
 }
@@ -61,10 +61,11 @@ export interface VirtualMachineConfig
  */
 export class VirtualMachine extends Construct {
   readonly vm: Vm;
-  /** The network it is in; an id when one was given. */
-  readonly network: Network | string;
-  /** Made only when neither network nor prefix were given. */
-  readonly ownPrefix: Prefix | undefined;
+  readonly name: string;
+  /** The network it is in, as it was given. */
+  readonly network: Reference;
+  /** Made only when no network was given. */
+  readonly ownNetwork: Network | undefined;
   /** The SSH keys that were made from public keys. */
   readonly ownKeys: readonly SshKey[];
 
@@ -78,20 +79,19 @@ export class VirtualMachine extends Construct {
       throw new Error(`${this.node.path}: give either the name of an image or its id`);
     }
     const project = config.project === undefined ? {} : { project: config.project };
+    this.name = name;
 
-    if (network === undefined) {
-      this.ownPrefix = prefix === undefined ? new Prefix(this, 'prefix', { name, length: 64, ...project }) : undefined;
-      this.network = new Network(this, 'network', { name, prefix: idOf(prefix ?? this.ownPrefix ?? ''), ...project });
-    } else {
-      this.ownPrefix = undefined;
-      this.network = network;
-    }
+    this.ownNetwork =
+      network === undefined
+        ? new Network(this, 'network', { name, ...(prefix !== undefined && { prefix }), ...project })
+        : undefined;
+    this.network = network ?? this.ownNetwork ?? '';
 
     this.ownKeys = publicKeys.map(
       (publicKey, index) => new SshKey(this, `key-${index}`, { name: `${name}-${index}`, publicKey, ...project }),
     );
 
-    this.vm = new Vm(this, 'vm', {
+    this.vm = new Vm(this, 'Default', {
       ...rest,
       name,
       image: imageId ?? new DataUcloudImage(this, 'image', { name: String(image) }).id,
@@ -105,5 +105,3 @@ export class VirtualMachine extends Construct {
     return this.vm.address;
   }
 }
-
-const idOf = (what: string | { readonly id: string }): string => (typeof what === 'string' ? what : what.id);

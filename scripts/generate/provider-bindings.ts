@@ -1,15 +1,20 @@
 /**
  * provider/constructs/bindings: a CDKTF class for each resource and data source, by cdktf's own generator, from our
  * schema. Its output is TypeScript for a compiler; a few lines are changed so that Node runs it as it is.
+ *
+ * provider/constructs/cdktn: the same and the higher constructs once more, for CDK Terrain, which continues cdktf under
+ * another name. Its classes have the same names and take the same; objects of one library are strangers to the other,
+ * so each needs constructs that import it. Its own generator would bring 133 npm packages to write the same files.
  */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { schemaJson } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
 
-const target = 'provider/constructs/bindings';
+const root = join(import.meta.dirname, '../..');
+const home = 'provider/constructs';
 
 interface CodeMaker {
   save(directory: string): Promise<void>;
@@ -21,7 +26,7 @@ interface Generators {
 
 /** By its inner path: the package's front door wants a compiler for other languages to be installed. */
 function generators(): Generators {
-  const require = createRequire(join(import.meta.dirname, '../../provider/package.json'));
+  const require = createRequire(join(root, 'provider/package.json'));
   return {
     ...(require('codemaker') as Pick<Generators, 'CodeMaker'>),
     ...(require('@cdktf/provider-generator/lib/get/generator/provider-generator.js') as Pick<
@@ -44,6 +49,24 @@ const runnable = (text: string): string =>
       'constructor($1, $2, $3)',
     )}`;
 
+/** The same source for the library that continues cdktf; what it imports from outside is one folder further up. */
+const forTerrain = ({ path, content, checkedIn }: GeneratedFile): GeneratedFile => ({
+  path: `${home}/cdktn/${relative(home, path)}`,
+  content: content.replaceAll("from 'cdktf'", "from 'cdktn'").replaceAll("from '../", "from '../../"),
+  checkedIn,
+});
+
+async function higherConstructs(): Promise<GeneratedFile[]> {
+  const names = (await readdir(join(root, home))).filter((name) => name.endsWith('.ts'));
+  return Promise.all(
+    names.map(async (name) => ({
+      path: `${home}/${name}`,
+      content: `// ${generatedBy}\n${await readFile(join(root, home, name), 'utf8')}`,
+      checkedIn: false,
+    })),
+  );
+}
+
 export const providerBindings: Step = {
   name: 'provider bindings',
   async generate() {
@@ -53,14 +76,15 @@ export const providerBindings: Step = {
     const directory = await mkdtemp(join(tmpdir(), 'ucloud-bindings-'));
     try {
       await code.save(directory);
-      const root = join(directory, 'providers/ucloud');
+      const written = join(directory, 'providers/ucloud');
       const files: GeneratedFile[] = [];
-      for (const path of await readdir(root, { recursive: true })) {
+      for (const path of await readdir(written, { recursive: true })) {
         if (!path.endsWith('index.ts') || path.endsWith('lazy-index.ts')) continue;
-        const content = runnable(await readFile(join(root, path), 'utf8'));
-        files.push({ path: `${target}/${path}`, content, checkedIn: false });
+        const content = runnable(await readFile(join(written, path), 'utf8'));
+        files.push({ path: `${home}/bindings/${path}`, content, checkedIn: false });
       }
-      return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+      files.sort((a, b) => (a.path < b.path ? -1 : 1));
+      return [...files, ...[...files, ...(await higherConstructs())].map(forTerrain)];
     } finally {
       await rm(directory, { recursive: true });
     }

@@ -1,0 +1,105 @@
+/** How a PrefixPlan cuts a prefix: places that do not overlap, and that nothing appended later can move. */
+import fc from 'fast-check';
+import t from 'tap';
+import { placeSubnets, type SubnetWish } from '../../provider/constructs/subnets.ts';
+import { contains, formatPrefix, parsePrefix, subnet } from '../../provider/net/ipv6.ts';
+
+const asked = (...lengths: number[]): SubnetWish[] => lengths.map((length, index) => ({ name: `n${index}`, length }));
+const placed = (cidr: string, ...lengths: number[]): string[] => {
+  const prefix = parsePrefix(cidr);
+  if (!prefix) throw new Error(cidr);
+  return placeSubnets(prefix.length, asked(...lengths)).map(({ length, index }) => {
+    const found = subnet(prefix, length, BigInt(index));
+    return found ? formatPrefix(found) : 'none';
+  });
+};
+
+t.test('each at the lowest place that is free and aligned', async (t) => {
+  t.strictSame(placed('2001:db8::/56'), []);
+  t.strictSame(placed('2001:db8::/64', 64), ['2001:db8::/64']);
+  t.strictSame(placed('2001:db8::/56', 64, 64, 64), ['2001:db8::/64', '2001:db8:0:1::/64', '2001:db8:0:2::/64']);
+  t.strictSame(
+    placed('2001:db8::/56', 64, 60, 64, 62, 64, 60),
+    [
+      '2001:db8::/64',
+      '2001:db8:0:10::/60',
+      '2001:db8:0:1::/64',
+      '2001:db8:0:4::/62',
+      '2001:db8:0:2::/64',
+      '2001:db8:0:20::/60',
+    ],
+    'the gaps that alignment leaves are filled',
+  );
+  t.strictSame(placed('2001::/16', 17, 64, 64), ['2001::/17', '2001:8000::/64', '2001:8000:0:1::/64']);
+});
+
+t.test('what cannot be, is refused with the name of the subnet', async (t) => {
+  const refuse = (length: number, wishes: SubnetWish[], message: string) =>
+    t.throws(() => placeSubnets(length, wishes), { name: 'RangeError', message });
+  refuse(63, asked(64, 64, 64), 'subnet "n2", a /64, has no room left in the /63');
+  refuse(56, asked(57, 64, 57), 'subnet "n2", a /57, has no room left in the /56');
+  refuse(56, asked(48), 'subnet "n0" must have a length from 56 to 64, not 48');
+  refuse(56, asked(64, 65), 'subnet "n1" must have a length from 56 to 64, not 65');
+  refuse(56, asked(60.5), 'subnet "n0" must have a length from 56 to 64, not 60.5');
+  refuse(15, [], 'a prefix to cut has a length from 16 to 64, not 15');
+  refuse(65, [], 'a prefix to cut has a length from 16 to 64, not 65');
+  refuse(56, [...asked(64), ...asked(60)], 'subnet "n0" is there twice');
+  refuse(56, [{ name: '', length: 64 }], 'a subnet has no name');
+});
+
+/** Small enough that plans get full. */
+const plan = fc
+  .integer({ min: 16, max: 64 })
+  .chain((length) =>
+    fc.tuple(fc.constant(length), fc.array(fc.integer({ min: Math.max(length, 58), max: 64 }), { maxLength: 40 })),
+  );
+
+/** As many of them as there is room for, one after the other. */
+function placeAll(length: number, lengths: readonly number[]) {
+  const wishes: SubnetWish[] = [];
+  const refused: { length: number; after: number }[] = [];
+  for (const wish of asked(...lengths)) {
+    try {
+      placeSubnets(length, [...wishes, wish]);
+      wishes.push(wish);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      refused.push({ length: wish.length, after: wishes.length });
+    }
+  }
+  return { wishes, refused };
+}
+
+t.test('for any plan', async () => {
+  fc.assert(
+    fc.property(plan, ([length, lengths]) => {
+      const prefix = { network: 0x2001_0db8_0000_0000n << 64n, length: Math.max(length, 32) };
+      const { wishes, refused } = placeAll(prefix.length, lengths);
+      const places = placeSubnets(prefix.length, wishes);
+      const pieces = places.map((place) => {
+        const piece = subnet(prefix, place.length, BigInt(place.index));
+        if (!piece) throw new Error(`${place.name} lies outside`);
+        return piece;
+      });
+      // Each inside, none in another, each as wished.
+      for (const [index, piece] of pieces.entries()) {
+        if (!contains(prefix, piece) || piece.length !== wishes[index]?.length) return false;
+        if (pieces.some((other, at) => at !== index && contains(other, piece))) return false;
+      }
+      // What stands before is where it would be alone: nothing appended has moved it.
+      for (let end = 0; end < wishes.length; end++) {
+        const alone = placeSubnets(prefix.length, wishes.slice(0, end));
+        if (JSON.stringify(alone) !== JSON.stringify(places.slice(0, end))) return false;
+      }
+      // Refused only when there was no aligned place left, which trying them all shows.
+      return refused.every((wish) => {
+        const taken = pieces.slice(0, wish.after);
+        if (wish.length - prefix.length > 12) return false; // 40 subnets cannot fill that
+        return Array.from({ length: 2 ** (wish.length - prefix.length) }, (_, index) =>
+          subnet(prefix, wish.length, BigInt(index)),
+        ).every((free) => free && taken.some((piece) => contains(piece, free) || contains(free, piece)));
+      });
+    }),
+    { numRuns: 300 },
+  );
+});
