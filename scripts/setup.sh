@@ -29,6 +29,23 @@ case "$version" in
   *) say "node_modules/.bin/node is $version, but Node 24 or newer is needed: remove node_modules and try again" >&2; exit 1 ;;
 esac
 
+# --- the cdktf command, which a test deploys with: for that alone, since it has more packages than everything else -----
+if [ "$purpose" = test ]; then
+  cli=cdk-examples/cli
+  lock=$(cksum < "$cli/package-lock.json")
+  if [ "$(cat "$cli/node_modules/.ucloud-lock" 2>/dev/null || true)" != "$lock" ]; then
+    say "installing the cdktf command (about 30 s)"
+    log=$(mktemp)
+    if npm ci --prefix "$cli" --ignore-scripts --no-audit --no-fund --loglevel=error > "$log" 2>&1; then
+      printf '%s\n' "$lock" > "$cli/node_modules/.ucloud-lock"
+    else
+      cat "$log" >&2
+      say "npm ci of $cli failed; its output is above. Going on without; what needs it is skipped, and says so"
+    fi
+    rm -f "$log"
+  fi
+fi
+
 # --- Debian packages -----------------------------------------------------------------------------------------------
 # command that proves it, and the package that has it
 needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping

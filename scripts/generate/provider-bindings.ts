@@ -10,6 +10,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { provider } from '../../provider/provider.ts';
 import { schemaJson } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
 
@@ -72,7 +73,10 @@ export const providerBindings: Step = {
   async generate() {
     const { CodeMaker, TerraformProviderGenerator } = generators();
     const code = new CodeMaker();
-    new TerraformProviderGenerator(code, await schemaJson()).generateAll();
+    const schema = await schemaJson();
+    // Apps ask for the version that the bindings were made with; `cdktf deploy` insists on one.
+    const versions = { [provider.address]: provider.version };
+    new TerraformProviderGenerator(code, { ...schema, provider_versions: versions }).generateAll();
     const directory = await mkdtemp(join(tmpdir(), 'ucloud-bindings-'));
     try {
       await code.save(directory);

@@ -411,6 +411,8 @@ t.test('with cdktn, the same constructs give the same', async (t) => {
   });
   const withCdktn = stack.toTerraform() as Synthesized & { terraform: { required_providers: unknown } };
   t.strictSame(objects(withCdktn), withCdktf);
-  t.strictSame(withCdktn.terraform.required_providers, { ucloud: { source: provider.address } });
+  t.strictSame(withCdktn.terraform.required_providers, {
+    ucloud: { source: provider.address, version: provider.version },
+  });
   t.ok(Object.keys(withCdktf).length >= 9);
 });

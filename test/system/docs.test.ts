@@ -13,6 +13,7 @@ const documents = globSync([
   'docs/**/*.md',
   'provider/docs/**/*.md',
   'provider/framework/*.md',
+  'provider/constructs/*.md',
   'cdk-examples/*.md',
 ]);
 

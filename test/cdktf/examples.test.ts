@@ -1,0 +1,199 @@
+/**
+ * The apps in cdk-examples/: each synthesized as its head says, and deployed on a simulated cloud; by plain Terraform, and
+ * one by `cdktf deploy`. After each apply nothing is left to do, and destroy leaves nothing behind.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { contains, formatPrefix, parsePrefix, subnet } from '../../provider/net/ipv6.ts';
+import { provider } from '../../provider/provider.ts';
+import { schemaJson } from '../../scripts/generate/schema-json.ts';
+import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+
+const exec = promisify(execFile);
+const publicKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
+const key = `-var=public_key=${publicKey}`;
+
+const cdktf = resolve('cdk-examples/cli/node_modules/.bin/cdktf');
+function cdktfMissing(): string | undefined {
+  if (existsSync(cdktf)) return undefined;
+  if (process.env.CI === 'true') throw new Error('cdktf-cli is not installed, and CI=true allows no skips');
+  return 'SKIPPED: cdktf-cli is not installed (npm ci --ignore-scripts --prefix cdk-examples/cli)';
+}
+
+const main = (example: string) => resolve('cdk-examples', example, 'main.ts');
+const examples = readdirSync('cdk-examples').filter((name) => existsSync(main(name)));
+
+/** Runs an app in the directory where Terraform is to deploy its stack. Where it runs, its state is. */
+function synthesize(directory: TerraformDirectory, file: string, stack: string): void {
+  execFileSync(process.execPath, [file], { cwd: directory.path, stdio: 'pipe' });
+  const json = readFileSync(join(directory.path, 'cdktf.out/stacks', stack, 'cdk.tf.json'), 'utf8');
+  directory.write({ 'cdk.tf.json': json });
+}
+
+async function initialized(t: Test, cloud: TestCloud, example: string): Promise<TerraformDirectory> {
+  const directory = cloud.terraform(t, { 'provider.tf': '' });
+  synthesize(directory, main(example), example);
+  await directory.run('init', '-no-color');
+  return directory;
+}
+
+async function remaining(cloud: TestCloud): Promise<string[]> {
+  const nouns = ['vms', 'networks', 'prefixes', 'ssh-keys'] as const;
+  const lists = await Promise.all(nouns.map((noun) => cloud.member.list(noun)));
+  return lists.flatMap(({ items }, index) => items.map(({ name }) => `${nouns[index]}/${name}`));
+}
+
+/** A /64 of a prefix by its number. */
+function piece(cidr: string, length: number, index: bigint): string {
+  const prefix = parsePrefix(cidr);
+  const found = prefix && subnet(prefix, length, index);
+  return found ? formatPrefix(found) : `no /${length} number ${index} in ${cidr}`;
+}
+
+t.test('every example is tested here', async (t) => {
+  t.strictSame(examples.toSorted(), ['prefix-delegation', 'quickstart', 'three-tier']);
+});
+
+t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
+  const cloud = await startTestCloud(t);
+
+  await t.test('three-tier', async (t) => {
+    const directory = await initialized(t, cloud, 'three-tier');
+
+    const seen = JSON.parse(await directory.run('providers', 'schema', '-json')) as {
+      provider_schemas: Record<string, Record<string, unknown>>;
+    };
+    const { functions: _functions, ...schema } = seen.provider_schemas[provider.address] ?? {};
+    t.strictSame(
+      schema,
+      JSON.parse(JSON.stringify((await schemaJson()).provider_schemas[provider.address])),
+      'bindings are made of the schema that Terraform sees',
+    );
+
+    await directory.apply(key);
+    const { addresses, hosts } = (await directory.outputs()) as Record<string, Record<string, string>>;
+    const vms = (await cloud.member.list('vms')).items;
+    t.strictSame(
+      addresses,
+      Object.fromEntries(vms.map((vm) => [vm.name, vm.address])),
+      'each VM has the address that it says',
+    );
+    t.strictSame(Object.keys(addresses ?? {}).toSorted(), ['app-1', 'app-2', 'db', 'web-1', 'web-2']);
+    t.strictSame(
+      hosts,
+      Object.fromEntries(vms.filter((vm) => vm.name !== 'db').map((vm) => [vm.name, vm.status.host])),
+    );
+    const [prefix] = (await cloud.member.list('prefixes')).items;
+    const cidrs = Object.fromEntries((await cloud.member.list('networks')).items.map((each) => [each.name, each.cidr]));
+    t.strictSame(
+      cidrs,
+      {
+        web: piece(String(prefix?.cidr), 64, 0n),
+        app: piece(String(prefix?.cidr), 64, 1n),
+        db: piece(String(prefix?.cidr), 64, 2n),
+      },
+      'tiers lie in the site in the order of the plan',
+    );
+    t.strictSame(await directory.pending(key), []);
+
+    await t.test('grows and shrinks without touching what stays', async (t) => {
+      const app = readFileSync(main('three-tier'), 'utf8');
+      const changed = app
+        .replace("subnets: ['web', 'app', 'db']", "subnets: ['web', 'app', 'db', 'cache']")
+        .replace('{ web: 2, app: 2 }', '{ web: 3, app: 1 }');
+      t.not(changed, app);
+      // Beside the original, where its imports lead to the same.
+      const variant = resolve('cdk-examples/three-tier/cdktf.out/variant.ts');
+      mkdirSync(resolve('cdk-examples/three-tier/cdktf.out'), { recursive: true });
+      writeFileSync(variant, changed);
+      synthesize(directory, variant, 'three-tier');
+      const pending = (await directory.pending(key)).filter((change) => !change.startsWith('output.'));
+      t.equal(pending.length, 2, pending.join('\n'));
+      t.match(pending.toSorted(), [
+        /^ucloud_vm\.application_vm_2_\w+: delete$/,
+        /^ucloud_vm\.frontend_vm_3_\w+: create$/,
+      ]);
+      await directory.apply(key);
+      t.strictSame(await directory.pending(key), []);
+    });
+
+    await directory.destroy(key);
+    t.strictSame(await remaining(cloud), []);
+  });
+
+  await t.test('prefix-delegation', async (t) => {
+    const directory = await initialized(t, cloud, 'prefix-delegation');
+    await directory.apply();
+    const { company_cidr: company, cidrs } = (await directory.outputs()) as {
+      company_cidr: string;
+      cidrs: Record<string, Record<string, string>>;
+    };
+    const [sales, research] = [piece(company, 56, 0n), piece(company, 56, 2n)];
+    t.strictSame(cidrs, {
+      sales: { shop: piece(sales, 64, 0n), office: piece(sales, 64, 1n) },
+      research: { lab: piece(research, 64, 0n), office: piece(research, 64, 1n), guests: piece(research, 64, 2n) },
+    });
+    const space = parsePrefix(company);
+    const vms = (await cloud.member.list('vms')).items;
+    t.equal(vms.length, 5);
+    for (const { name, address } of vms) {
+      const at = parsePrefix(`${address}/128`);
+      t.ok(space && at && contains(space, at), `${name} at ${address} is in ${company}`);
+    }
+    t.strictSame(await directory.pending(), []);
+    await directory.destroy();
+    t.strictSame(await remaining(cloud), []);
+  });
+
+  await t.test('quickstart, by cdktf deploy', { skip: cdktfMissing() ?? false }, async (t) => {
+    const work = temporaryDirectory(t);
+    copyFileSync('cdk-examples/quickstart/cdktf.json', join(work, 'cdktf.json'));
+    writeFileSync(
+      join(work, 'terraformrc'),
+      'provider_installation {\n  filesystem_mirror { path = "/nonexistent" }\n}\n',
+    );
+    const environment = {
+      PATH: process.env.PATH,
+      HOME: work,
+      CHECKPOINT_DISABLE: '1',
+      CI: 'true',
+      TF_CLI_CONFIG_FILE: join(work, 'terraformrc'),
+      TF_REATTACH_PROVIDERS: cloud.reattach,
+    };
+    const run = (command: string, ...args: string[]) =>
+      exec(cdktf, [command, '--app', `${process.execPath} ${main('quickstart')}`, ...args], {
+        cwd: work,
+        env: environment,
+        timeout: 120_000,
+      });
+    const variable = `--var=public_key=${publicKey}`;
+    const deploy = ['--auto-approve', '--skip-provider-lock', variable];
+    await run('deploy', ...deploy, '--outputs-file', 'outputs.json');
+    const { quickstart } = JSON.parse(readFileSync(join(work, 'outputs.json'), 'utf8')) as {
+      quickstart: { addresses: Record<string, string> };
+    };
+    const vms = (await cloud.member.list('vms')).items;
+    t.strictSame(quickstart.addresses, Object.fromEntries(vms.map((vm) => [vm.name, vm.address])));
+    t.strictSame(Object.keys(quickstart.addresses).toSorted(), ['db', 'web']);
+    const { stdout } = await run('diff', '--skip-provider-lock', variable);
+    t.match(stdout, /No changes\./);
+    await run('destroy', ...deploy);
+    t.strictSame(await remaining(cloud), []);
+  });
+
+  await t.test('quickstart, by plain Terraform', async (t) => {
+    const directory = await initialized(t, cloud, 'quickstart');
+    await directory.apply(key);
+    const { addresses } = (await directory.outputs()) as { addresses: Record<string, string> };
+    const vms = (await cloud.member.list('vms')).items;
+    t.strictSame(addresses, Object.fromEntries(vms.map((vm) => [vm.name, vm.address])));
+    t.strictSame(await directory.pending(key), []);
+    await directory.destroy(key);
+    t.strictSame(await remaining(cloud), []);
+  });
+});
