@@ -3,7 +3,16 @@
  * one by `cdktf deploy`. After each apply nothing is left to do, and destroy leaves nothing behind.
  */
 import { execFile, execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
@@ -33,6 +42,16 @@ function synthesize(directory: TerraformDirectory, file: string, stack: string):
   execFileSync(process.execPath, [file], { cwd: directory.path, stdio: 'pipe' });
   const json = readFileSync(join(directory.path, 'cdktf.out/stacks', stack, 'cdk.tf.json'), 'utf8');
   directory.write({ 'cdk.tf.json': json });
+}
+
+/** A file in a folder that git ignores, in the package whose imports it has. */
+function beside(t: Test, folder: string, content: string): string {
+  mkdirSync(join(folder, 'cdktf.out'), { recursive: true });
+  const own = mkdtempSync(resolve(folder, 'cdktf.out/test-'));
+  t.teardown(() => rmSync(own, { recursive: true }));
+  const file = join(own, 'main.ts');
+  writeFileSync(file, content);
+  return file;
 }
 
 async function initialized(t: Test, cloud: TestCloud, example: string): Promise<TerraformDirectory> {
@@ -107,11 +126,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
         .replace("subnets: ['web', 'app', 'db']", "subnets: ['web', 'app', 'db', 'cache']")
         .replace('{ web: 2, app: 2 }', '{ web: 3, app: 1 }');
       t.not(changed, app);
-      // Beside the original, where its imports lead to the same.
-      const variant = resolve('cdk-examples/three-tier/cdktf.out/variant.ts');
-      mkdirSync(resolve('cdk-examples/three-tier/cdktf.out'), { recursive: true });
-      writeFileSync(variant, changed);
-      synthesize(directory, variant, 'three-tier');
+      synthesize(directory, beside(t, 'cdk-examples/three-tier', changed), 'three-tier');
       const pending = (await directory.pending(key)).filter((change) => !change.startsWith('output.'));
       t.equal(pending.length, 2, pending.join('\n'));
       t.match(pending.toSorted(), [
@@ -180,9 +195,9 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     const vms = (await cloud.member.list('vms')).items;
     t.strictSame(quickstart.addresses, Object.fromEntries(vms.map((vm) => [vm.name, vm.address])));
     t.strictSame(Object.keys(quickstart.addresses).toSorted(), ['db', 'web']);
-    const { stdout } = await run('diff', '--skip-provider-lock', variable);
+    const { stdout } = await run('diff', '--skip-synth', '--skip-provider-lock', variable);
     t.match(stdout, /No changes\./);
-    await run('destroy', ...deploy);
+    await run('destroy', '--skip-synth', ...deploy);
     t.strictSame(await remaining(cloud), []);
   });
 
@@ -195,5 +210,33 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     t.strictSame(await directory.pending(key), []);
     await directory.destroy(key);
     t.strictSame(await remaining(cloud), []);
+  });
+
+  await t.test('what provider/constructs/README.md shows', async (t) => {
+    const readme = readFileSync('provider/constructs/README.md', 'utf8');
+    const apps = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, text = '']) => text);
+    const outputs: Record<string, Record<string, unknown>> = {};
+    for (const app of apps) {
+      const [, stack = ''] = app.match(/Stack\(app, '(\w+)'\)/) ?? [];
+      const directory = cloud.terraform(t, { 'provider.tf': '' });
+      synthesize(directory, beside(t, 'provider/constructs', app), stack);
+      await directory.run('init', '-no-color');
+      await directory.apply();
+      outputs[stack] = await directory.outputs();
+      if (stack === 'plan') {
+        const [site] = (await cloud.member.list('prefixes')).items;
+        const networks = (await cloud.member.list('networks')).items.map(({ name, cidr }) => [name, cidr]);
+        const places = { web: 0n, db: 2n, bob: 17n };
+        t.strictSame(
+          Object.fromEntries(networks),
+          Object.fromEntries(Object.entries(places).map(([name, at]) => [name, piece(String(site?.cidr), 64, at)])),
+          'the numbers that it names are right',
+        );
+      }
+      await directory.destroy();
+      t.strictSame(await remaining(cloud), [], stack);
+    }
+    t.strictSame(Object.keys(outputs), ['first', 'plan', 'groups', 'terrain']);
+    t.strictSame(Object.keys(outputs.groups?.addresses ?? {}), ['db-primary', 'db-replica', 'web-1', 'web-2', 'web-3']);
   });
 });
