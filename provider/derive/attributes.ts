@@ -4,6 +4,8 @@
  *   creation must have it                              required
  *   it has a default                                   optional, computed, planned with the default
  *   creation may leave it out, every answer has it     optional, computed: the server chooses
+ *   it is a secret that creation may leave out         optional, computed: configuration generated for an import cannot
+ *                                                      show it, so what is left out stays as it is
  *   creation may leave it out otherwise                optional
  *   creation does not take it                          computed
  *
@@ -44,7 +46,9 @@ function who(field: Field): Who {
   if (field.create === 'required') return { required: true };
   if (field.create === undefined) return { computed: true };
   if (field.default !== undefined) return { optional: true, computed: true, default: field.default };
-  return field.always || field.serverChosen ? { optional: true, computed: true } : { optional: true };
+  return field.always || field.serverChosen || field.sensitive
+    ? { optional: true, computed: true }
+    : { optional: true };
 }
 
 /** How two spellings of one value are told to be the same; undefined where only equal is equal. */

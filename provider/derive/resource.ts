@@ -94,6 +94,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     async modifyPlan(ctx) {
       await failing(`${called(ctx.planned.name)} cannot be planned`, async () => {
         await planProject(schema, ctx);
+        planSecrets(schema, ctx);
         await extras.modifyPlan?.(ctx);
       });
     },
@@ -102,7 +103,8 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       const what = `${called(ctx.planned.name)} was not created`;
       const item = await failing(what, () =>
         ctx.client.create(path, requestBody(fields, ctx.planned), ctx.signal).catch((error: unknown) => {
-          const hint = error instanceof ApiError ? extras.hint?.(error, ctx.config) : undefined;
+          const hint =
+            error instanceof ApiError ? (nameHint(schema, error) ?? extras.hint?.(error, ctx.config)) : undefined;
           throw hint === undefined ? error : withHint(explain(error, what, names), hint);
         }),
       );
@@ -164,6 +166,14 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   });
 }
 
+/** Whoever sees that a name is taken may have asked for it, without knowing. */
+function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string | undefined {
+  if (code !== 'name_taken') return undefined;
+  const what = nounInSentence(noun).replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
+  const scope = fields.project ? 'in a project' : 'in the cloud';
+  return `Names are unique ${scope}. If this ${what} is to replace one of the same name with \`create_before_destroy\`, the old one still has the name then: let the name change with the ${what}, or replace it without \`create_before_destroy\`.`;
+}
+
 /** The project that is planned where none is configured: the provider's or its token's. Settled for good at creation. */
 async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
   const { project } = schema.fields;
@@ -179,6 +189,16 @@ async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Clie
     return;
   }
   Object.assign(ctx.planned, { project: planned });
+}
+
+/** A new object has no secret that nobody gave: the plan says so. */
+function planSecrets({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>): void {
+  if (ctx.action !== 'create') return;
+  for (const [name, field] of Object.entries(fields)) {
+    if (field.sensitive && field.create === 'optional' && ctx.config[name] === null) {
+      Object.assign(ctx.planned, { [name]: null });
+    }
+  }
 }
 
 const isBeingDeleted = (item: Item): boolean => (item.status as { phase?: unknown } | undefined)?.phase === 'deleting';

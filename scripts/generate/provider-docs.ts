@@ -95,6 +95,7 @@ async function resourcePage(noun: string, definition: Definition): Promise<Gener
   const example = await read(`${examples}/resources/${type}/resource.tf`);
   if (example === undefined) throw new Error(`${type} has no example in ${examples}/resources/${type}/resource.tf`);
   const importing = await read(`${examples}/resources/${type}/import.sh`);
+  const notes = await read(`${examples}/resources/${type}/notes.md`);
   const content = `${frontMatter(`${type} Resource`, '', definition.description)}
 # ${type} (Resource)
 
@@ -105,7 +106,7 @@ ${definition.description}
 ${code('terraform', example)}
 
 ${attributeSections(allAttributes(definition))}
-${importing === undefined ? '' : `\n## Import\n\n${code('shell', importing)}\n`}`;
+${notes === undefined ? '' : `\n## Notes\n\n${notes.trimEnd()}\n`}${importing === undefined ? '' : `\n## Import\n\n${code('shell', importing)}\n`}`;
   return { path: `${docs}/resources/${noun}.md`, content, checkedIn: true };
 }
 

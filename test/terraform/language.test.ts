@@ -1,0 +1,306 @@
+/**
+ * What Terraform's language does with resources, beyond making and destroying them one by one: repetition, renaming,
+ * adoption with generated configuration, forced replacement, tests, several projects, modules.
+ */
+import t from 'tap';
+import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+
+const skip = terraformMissing() ?? false;
+
+let cloud: TestCloud;
+t.before(async () => {
+  if (!skip) cloud = await startTestCloud(t);
+});
+
+const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
+const ground = (name: string) => `
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+resource "ucloud_prefix" "this" {
+  name = "${name}"
+}
+resource "ucloud_network" "this" {
+  name   = "${name}"
+  prefix = ucloud_prefix.this.id
+}
+`;
+const vm = (block: string, name: string, more = '') => `
+resource "ucloud_vm" "${block}" {
+  name       = ${name}
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ucloud_network.this.id }]
+  ${more}
+}`;
+
+const values = async (directory: TerraformDirectory, address: string) => {
+  const found = (await directory.state()).find((one) => one.address === address);
+  if (!found) throw new Error(`${address} is not in the state`);
+  return found.values;
+};
+const managed = async (directory: TerraformDirectory, type: string) =>
+  (await directory.state()).filter((one) => one.type === type && one.mode === 'managed');
+
+t.test(
+  'count and for_each touch only what was added or taken away, and moved blocks touch nothing',
+  {
+    skip,
+  },
+  async (t) => {
+    const counted = (count: number) =>
+      `${ground('counted')}${vm('node', `"node-\${count.index}"`, `count = ${count}\n wait_for = "none"`)}`;
+    const directory = cloud.configuration(t, counted(2));
+    await directory.apply();
+    directory.write({ 'main.tf': counted(3) });
+    t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: create']);
+    await directory.apply();
+    directory.write({ 'main.tf': counted(2) });
+    t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: delete']);
+    await directory.apply();
+    const before = (await managed(directory, 'ucloud_vm')).map((one) => one.values.id);
+
+    const named = (...names: string[]) =>
+      `${ground('counted')}${vm('web', 'each.key', `for_each = toset(${JSON.stringify(names)})\n wait_for = "none"`)}`;
+    const moved = [0, 1]
+      .map((index) => `moved {\n from = ucloud_vm.node[${index}]\n to = ucloud_vm.web["node-${index}"]\n}`)
+      .join('\n');
+    directory.write({ 'main.tf': `${named('node-0', 'node-1')}\n${moved}` });
+    t.strictSame(await directory.pending(), [], 'from count to for_each by moved blocks: nothing is made anew');
+    await directory.apply();
+    const after = await managed(directory, 'ucloud_vm');
+    t.strictSame(
+      after.map((one) => [one.address, one.values.id]),
+      before.map((id, index) => [`ucloud_vm.web["node-${index}"]`, id]),
+    );
+
+    directory.write({ 'main.tf': named('node-1', 'node-9') });
+    t.strictSame((await directory.pending()).toSorted(), [
+      'ucloud_vm.web["node-0"]: delete',
+      'ucloud_vm.web["node-9"]: create',
+    ]);
+    await directory.apply();
+    t.strictSame(await directory.pending(), []);
+    await directory.destroy();
+  },
+);
+
+t.test('what exists already is adopted, with the configuration generated', { skip }, async (t) => {
+  const { member } = cloud;
+  const prefix = await member.create('prefixes', { name: 'old', length: 60, labels: { site: 'a' } });
+  const network = await member.create('networks', { name: 'old', prefix: prefix.id, dns_servers: ['2001:db8::53'] });
+  const sshKey = await member.create('ssh-keys', { name: 'old', public_key: `${key} old` });
+  const token = await member.create('tokens', { name: 'old', role: 'viewer' });
+  const [image] = (await member.list('images', '?name=demo')).items;
+  const machine = await member.create('vms', {
+    name: 'old',
+    image: image?.id,
+    memory: '1GiB',
+    interfaces: [{ network: network.id }],
+    ssh_keys: [sshKey.id],
+    user_data: '#!/bin/sh\necho hello\n',
+    labels: { tier: 'web' },
+  });
+  const ids = { prefix: prefix.id, network: network.id, ssh_key: sshKey.id, token: token.id, vm: machine.id };
+  const imports = Object.entries(ids).map(([noun, id]) => `import {\n to = ucloud_${noun}.old\n id = "${id}"\n}`);
+  const directory = cloud.configuration(t, imports.join('\n'));
+  await directory.run('plan', '-no-color', '-generate-config-out=generated.tf');
+  t.match(await directory.apply(), /5 imported, 0 added, 0 changed, 0 destroyed/);
+  t.strictSame(await directory.pending(), [], 'the generated configuration says all there is, and replaces nothing');
+  t.equal((await values(directory, 'ucloud_vm.old')).id, machine.id);
+  // Generated configuration holds ids where one would write references, so Terraform knows no order to destroy it in.
+  const ended: [plural: string, id: string][] = [
+    ['vms', machine.id],
+    ['networks', network.id],
+    ['prefixes', prefix.id],
+    ['ssh-keys', sshKey.id],
+    ['tokens', token.id],
+  ];
+  for (const [plural, id] of ended) await member.remove(plural, id);
+});
+
+t.test('lifecycle rules', { skip }, async (t) => {
+  const configuration = (revision: number, lifecycle: string, name = '"web"', more = '') => `${ground('lifecycle')}
+resource "terraform_data" "release" {
+  input = ${revision}
+}
+${vm('web', name, `${more}\n lifecycle {\n ${lifecycle}\n }`)}`;
+
+  const directory = cloud.configuration(t, configuration(1, 'replace_triggered_by = [terraform_data.release]'));
+  await directory.apply();
+  const first = await values(directory, 'ucloud_vm.web');
+
+  await t.test('replace_triggered_by makes the VM anew, at the same address', async (t) => {
+    directory.write({ 'main.tf': configuration(2, 'replace_triggered_by = [terraform_data.release]') });
+    t.strictSame((await directory.pending()).toSorted(), [
+      'terraform_data.release: update',
+      'ucloud_vm.web: delete+create',
+    ]);
+    await directory.apply();
+    const now = await values(directory, 'ucloud_vm.web');
+    t.not(now.id, first.id);
+    t.equal(now.address, first.address);
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('ignore_changes lets others change a VM', async (t) => {
+    const { id } = await values(directory, 'ucloud_vm.web');
+    directory.write({
+      'main.tf': configuration(2, 'ignore_changes = [labels, cpus, interfaces]', '"web"', 'labels = { tier = "web" }'),
+    });
+    await cloud.member.update('vms', String(id), { labels: { owner: 'others' }, cpus: 2 });
+    t.strictSame(await directory.pending(), []);
+    directory.write({
+      'main.tf': configuration(
+        2,
+        'ignore_changes = [labels, cpus, interfaces]',
+        '"web"',
+        'labels = { tier = "web" }\n description = "changed"',
+      ),
+    });
+    await directory.apply();
+    t.match(
+      await cloud.member.get('vms', String(id)),
+      { description: 'changed', labels: { owner: 'others' }, cpus: 2 },
+      'a change of something else leaves them as others made them',
+    );
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('create_before_destroy needs another name, and says so', async (t) => {
+    const before = await values(directory, 'ucloud_vm.web');
+    const replacing = 'create_before_destroy = true';
+    directory.write({ 'main.tf': configuration(2, replacing, '"web"', 'user_data = "#!/bin/sh"') });
+    t.strictSame(await directory.pending(), ['ucloud_vm.web: create+delete']);
+    const diagnostics = await directory.diagnostics('apply');
+    t.match(diagnostics, [{ summary: 'VM "web" was not created: the name is taken', code: /^name/ }]);
+    t.match(
+      diagnostics[0]?.detail,
+      /^`name` .*\n\nNames are unique in a project\. If this VM is to replace one of the same name with `create_before_destroy`, the old one still has the name then: let the name change with the VM, or replace it without `create_before_destroy`\.$/,
+    );
+    t.equal((await values(directory, 'ucloud_vm.web')).id, before.id, 'the old VM is there as it was');
+    t.equal((await managed(directory, 'ucloud_vm')).length, 1);
+
+    // The way that the message and the documentation of ucloud_vm show.
+    const versioned = (script: string) =>
+      configuration(2, replacing, `"web-\${substr(sha256(local.user_data), 0, 8)}"`, 'user_data = local.user_data') +
+      `\nlocals {\n user_data = ${JSON.stringify(script)}\n}`;
+    directory.write({ 'main.tf': versioned('#!/bin/sh\n') });
+    t.strictSame(await directory.pending(), ['ucloud_vm.web: create+delete']);
+    await directory.apply();
+    const second = await values(directory, 'ucloud_vm.web');
+    directory.write({ 'main.tf': versioned('#!/bin/sh\ntrue\n') });
+    await directory.apply();
+    const third = await values(directory, 'ucloud_vm.web');
+    t.not(third.id, second.id);
+    t.not(third.address, second.address, 'another name, another MAC address, another address');
+    t.strictSame(await directory.pending(), []);
+    t.equal((await cloud.member.list('vms')).items.length, 1, 'the old one is gone');
+  });
+  await directory.destroy();
+});
+
+t.test('terraform test makes VMs, checks them, and leaves none', { skip }, async (t) => {
+  const directory = cloud.terraform(t, {
+    'main.tf': `
+variable "memory" {
+  type    = string
+  default = "512MiB"
+}
+${ground('tested')}${vm('web', '"web"', 'memory = var.memory')}
+output "address" {
+  value = ucloud_vm.web.address
+}
+output "id" {
+  value = ucloud_vm.web.id
+}`,
+    'tests/web.tftest.hcl': `
+run "plan_knows_the_mac" {
+  command = plan
+  assert {
+    condition     = startswith(ucloud_vm.web.interfaces[0].mac, "42:")
+    error_message = "the MAC address is not planned"
+  }
+}
+run "it_runs" {
+  assert {
+    condition     = ucloud_vm.web.status.phase == "running" && output.address == ucloud_vm.web.interfaces[0].address
+    error_message = "it does not run"
+  }
+}
+run "it_grows_in_place" {
+  variables {
+    memory = "1GiB"
+  }
+  assert {
+    condition     = ucloud_vm.web.id == run.it_runs.id && ucloud_vm.web.memory == "1GiB"
+    error_message = "it was made anew"
+  }
+}
+`,
+  });
+  await directory.run('init', '-no-color');
+  const { stdout, stderr } = await directory.try('test', '-no-color');
+  t.match(stdout, /Success! .*, 0 failed/s, stdout + stderr);
+  t.equal((await cloud.member.list('vms')).items.length, 0);
+});
+
+t.test('two projects by provider aliases, one through a module with a requirement of its own', { skip }, async (t) => {
+  const other = await cloud.api.operator.create('projects', { name: 'other' });
+  const otherToken = (await cloud.api.member(other.id)).token;
+  const directory = cloud.terraform(t, {
+    'providers.tf': `
+provider "ucloud" {
+  alias = "other"
+  token = "${otherToken}"
+}`,
+    'main.tf': `
+module "here" {
+  source = "./site"
+}
+module "there" {
+  source    = "./site"
+  providers = { ucloud = ucloud.other }
+}
+resource "ucloud_ssh_key" "there" {
+  provider   = ucloud.other
+  name       = "alice"
+  public_key = "${key}"
+}
+output "addresses" {
+  value = [module.here.address, module.there.address]
+}`,
+    'site/main.tf': `
+terraform {
+  required_providers {
+    ucloud = {
+      source = "ucloud.localhost/ucloud/ucloud"
+    }
+  }
+}
+${ground('site')}${vm('web', '"web"')}
+output "address" {
+  value = provider::ucloud::eui64_address(ucloud_network.this.cidr, ucloud_vm.web.interfaces[0].mac)
+}`,
+  });
+  await directory.run('init', '-no-color');
+  await directory.apply();
+  const state = await directory.state();
+  const project = (address: string) => state.find((one) => one.address === address)?.values.project;
+  t.equal(project('module.here.ucloud_vm.web'), cloud.project);
+  t.equal(project('module.there.ucloud_vm.web'), other.id, 'the token of the alias says the project');
+  t.equal(project('ucloud_ssh_key.there'), other.id);
+  const addresses = state.filter(({ type }) => type === 'ucloud_vm').map((one) => one.values.address);
+  t.strictSame((await directory.outputs()).addresses, addresses);
+  const network = state.find((one) => one.address === 'module.there.ucloud_network.this')?.values.cidr;
+  const subnet = parseIpv6(String(network).replace(/\/64$/, '')) ?? 0n;
+  t.equal(
+    addresses[1],
+    formatIpv6(slaacAddress(subnet, defaultMac(other.id, 'web', 0, 0))),
+    'a VM of the same name in another project has an address of its own',
+  );
+  t.strictSame(await directory.pending(), []);
+  await directory.destroy();
+  t.equal((await cloud.api.operator.list('vms')).items.length, 0);
+});
