@@ -1,7 +1,15 @@
 /** The provider: where the API is, and all that can be declared. */
 import type { Client } from './client/client.ts';
-import { endpointProblem, resolve, type Settings } from './client/configuration.ts';
+import {
+  endpointProblem,
+  patienceOf,
+  resolve,
+  retriesProblem,
+  type Settings,
+  timeoutProblem,
+} from './client/configuration.ts';
 import { dataSources } from './data-sources/index.ts';
+import { ephemeral } from './ephemeral/index.ts';
 import { attribute, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
 import { functions } from './functions/index.ts';
 import { resources } from './resources/index.ts';
@@ -12,6 +20,8 @@ interface Config {
   token: string | null;
   project: string | null;
   ca_file: string | null;
+  max_retries: number | null;
+  request_timeout: string | null;
 }
 
 export const provider: ProviderDefinition<Client, Config> = {
@@ -42,10 +52,22 @@ export const provider: ProviderDefinition<Client, Config> = {
       description:
         'PEM file of the CAs that may vouch for the endpoint, instead of those that the machine trusts. Environment: UCLOUD_CA_FILE.',
     }),
+    max_retries: attribute.number({
+      optional: true,
+      description:
+        'How often a request is sent again that failed in a way that may pass: no connection, or an error that the API calls retryable. Default: 7, which takes about half a minute. 0 gives up at once. Being asked to slow down (429) does not count. Environment: UCLOUD_MAX_RETRIES.',
+      validate: (value) => retriesProblem(value),
+    }),
+    request_timeout: attribute.string({
+      optional: true,
+      description:
+        'How long one request may take until its answer begins, such as `10s`; after that it counts as failed. Default: `30s`. Environment: UCLOUD_REQUEST_TIMEOUT.',
+      validate: (value) => timeoutProblem(value),
+    }),
   },
   async configure({ config, terraformVersion }) {
-    const { endpoint, token, project, ca_file } = config;
-    if ([endpoint, token, project, ca_file].includes(UNKNOWN)) return undefined;
+    const { endpoint, token, project, ca_file, max_retries, request_timeout } = config;
+    if (Object.values(config).includes(UNKNOWN)) return undefined;
     const known = (value: string | null | typeof UNKNOWN) => (typeof value === 'string' ? value : undefined);
     const block: Settings = {
       endpoint: known(endpoint),
@@ -54,6 +76,13 @@ export const provider: ProviderDefinition<Client, Config> = {
       ca_file: known(ca_file),
     };
     const configuration = resolve(block, process.env);
+    const patience = patienceOf(
+      {
+        max_retries: typeof max_retries === 'number' ? max_retries : undefined,
+        request_timeout: known(request_timeout),
+      },
+      process.env,
+    );
     // The HTTP client takes longer to load than everything else, and only those need it who get here.
     const { Client } = await import('./client/client.ts');
     return new Client({
@@ -61,10 +90,12 @@ export const provider: ProviderDefinition<Client, Config> = {
       token: configuration.token,
       project: configuration.project,
       caFile: configuration.ca_file,
+      ...patience,
       userAgent: `terraform-provider-ucloud/${version} Terraform/${terraformVersion}`,
     });
   },
   resources,
   dataSources,
   functions,
+  ephemeral,
 };

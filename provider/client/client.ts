@@ -15,6 +15,10 @@ export interface ClientOptions extends TransportOptions {
   /** Project of what is created; else that of the token. */
   readonly project?: string | undefined;
   readonly userAgent?: string;
+  /** How often a request that may succeed later is sent again; 429 does not count. Default 7. */
+  readonly maxRetries?: number;
+  /** Longest wait for the first byte of an answer, in milliseconds, beyond that of a long poll. Default 30 s. */
+  readonly requestTimeout?: number;
 }
 
 /** An object as the API answers it. */
@@ -40,10 +44,9 @@ interface Call {
   readonly wait?: number;
 }
 
-/** Longest wait for the first byte of an answer. */
-const patience = 30_000;
-/** Attempts at a request that fails otherwise than by 429: with the pauses below, about half a minute. */
-const attempts = 8;
+const defaultTimeout = 30_000;
+/** With the pauses below, about half a minute. */
+const defaultRetries = 7;
 const longestPause = 8_000;
 
 /** Exponential, with full jitter: clients that failed together do not come back together. */
@@ -118,7 +121,7 @@ export class Client {
     const request: Request = {
       method,
       path,
-      patience: patience + wait,
+      patience: (this.#options.requestTimeout ?? defaultTimeout) + wait,
       headers: {
         accept: 'application/json, application/problem+json',
         authorization: `Bearer ${this.#options.token}`,
@@ -139,7 +142,7 @@ export class Client {
         if (error instanceof RetryLater) {
           await sleep(error.milliseconds, undefined, { signal });
           attempt--;
-        } else if (isRetryable(error) && attempt + 1 < attempts) {
+        } else if (isRetryable(error) && attempt < (this.#options.maxRetries ?? defaultRetries)) {
           await sleep(pause(attempt), undefined, { signal });
         } else {
           throw error;

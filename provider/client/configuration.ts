@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { DiagnosticError } from '../framework/index.ts';
+import { DiagnosticError, parseDuration } from '../framework/index.ts';
 
 export interface Settings {
   readonly endpoint?: string | undefined;
@@ -112,3 +112,37 @@ const sameOrigin = (a: string, b: string): boolean => {
     return false;
   }
 };
+
+const mostRetries = 100;
+
+/** What is wrong with a number of retries, or undefined. */
+export const retriesProblem = (value: number): string | undefined =>
+  Number.isInteger(value) && value >= 0 && value <= mostRetries
+    ? undefined
+    : `Must be a whole number from 0 to ${mostRetries}, not ${value}.`;
+
+/** What is wrong with the longest time of a request, or undefined. */
+export const timeoutProblem = (text: string): string | undefined =>
+  parseDuration(text) === undefined ? `Must be a time such as \`10s\` or \`1m30s\`, not "${text}".` : undefined;
+
+/** How patient the client is; what is given neither in the provider block nor in the environment is the client's choice. */
+export function patienceOf(
+  block: { readonly max_retries: number | undefined; readonly request_timeout: string | undefined },
+  env: Environment,
+): { readonly maxRetries?: number; readonly requestTimeout?: number } {
+  const { UCLOUD_MAX_RETRIES: retriesText, UCLOUD_REQUEST_TIMEOUT: timeoutText } = env;
+  const retries = block.max_retries ?? (retriesText ? Number(retriesText) : undefined);
+  const wrongRetries =
+    retries !== undefined && Number.isNaN(retries)
+      ? `Must be a whole number, not "${retriesText}".`
+      : retries !== undefined && retriesProblem(retries);
+  if (wrongRetries) throw new DiagnosticError('UCLOUD_MAX_RETRIES cannot be used', wrongRetries);
+  const text = block.request_timeout ?? (timeoutText || undefined);
+  const wrongTimeout = text !== undefined && timeoutProblem(text);
+  if (wrongTimeout) throw new DiagnosticError('UCLOUD_REQUEST_TIMEOUT cannot be used', wrongTimeout);
+  const requestTimeout = text === undefined ? undefined : parseDuration(text);
+  return {
+    ...(retries !== undefined && { maxRetries: retries }),
+    ...(requestTimeout !== undefined && { requestTimeout }),
+  };
+}

@@ -37,11 +37,14 @@ export const isRetryable = (error: unknown): boolean =>
   error instanceof ConnectionError ||
   (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
 
-/** `/interfaces/0/network` is the attribute `interfaces[0].network`; undefined for what is no field of the body. */
+/**
+ * `/interfaces/0/network` is the attribute `interfaces[0].network`, and `#query/selector` is `selector`; undefined for what
+ * is no field of the body and no parameter of a list.
+ */
 export function attributePath(pointer: string): AttributePath | undefined {
-  if (!pointer.startsWith('/')) return undefined;
-  return pointer
-    .slice(1)
+  const field = pointer.match(/^(?:#query)?\/(.*)$/s)?.[1];
+  if (field === undefined) return undefined;
+  return field
     .split('/')
     .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
     .map((part) => (/^\d+$/.test(part) ? Number(part) : part));

@@ -1,11 +1,13 @@
-/** A data source for everything that has a name, derived from openapi.yaml. */
+/** Two data sources for everything that has a name, derived from openapi.yaml: one finds one, the other lists many. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
-import { findable, schemaOf } from '../resources/schema.gen.ts';
+import { findable, plurals, schemaOf } from '../resources/schema.gen.ts';
 
-export const dataSources: Readonly<Record<string, Lazy<DataSourceDefinition<Values, Client>>>> = Object.fromEntries(
-  findable.map((noun) => [
-    noun,
-    async () => (await import('../derive/data-source.ts')).deriveDataSource(schemaOf(noun)),
+type Definition = Lazy<DataSourceDefinition<Values, Client>>;
+
+export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries(
+  findable.flatMap((noun): [string, Definition][] => [
+    [noun, async () => (await import('../derive/data-source.ts')).deriveDataSource(schemaOf(noun))],
+    [plurals[noun], async () => (await import('../derive/list-data-source.ts')).deriveListDataSource(schemaOf(noun))],
   ]),
 );

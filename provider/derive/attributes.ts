@@ -16,6 +16,7 @@ import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '
 import type { Field, Fields, ResourceSchema } from './fields.ts';
 import { problemWith } from './rules.ts';
 import { formats, sameMeaning } from './semantics.ts';
+import { nouns, pluralOf } from './words.ts';
 
 /** A list of distinct references is a set: their order means nothing. */
 export const isSet = (field: Field): boolean =>
@@ -104,6 +105,27 @@ export function dataSourceAttributes(schema: ResourceSchema): Attributes {
   return attributesOf(asTerraformSays(schema, true), (_field, name) =>
     given.has(name) ? { optional: true, computed: true } : { computed: true },
   );
+}
+
+/** Of the data source that lists: what chooses, and the objects, whose attributes are those of the one. */
+export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
+  const { name, project } = schema.fields;
+  const what = nouns(schema.noun);
+  const filter = (field: Field, description: string) =>
+    attribute.string({ optional: true, description, validate: (value) => problemWith(field, value) });
+  return {
+    selector: attribute.string({
+      optional: true,
+      description: `Only ${what} whose labels match, in the syntax of Kubernetes: \`env=prod,tier!=db,app in (a,b),!legacy\`.`,
+    }),
+    ...(name && { name: filter(name, `Only ${what} of this name.`) }),
+    ...(project && { project: filter(project, `Only ${what} of the project with this id.`) }),
+    ids: attribute.list('string', { computed: true, description: 'Their ids, in the same order.' }),
+    [pluralOf(schema)]: attribute.nestedList(
+      attributesOf(schema.fields, () => ({ computed: true })),
+      { computed: true, description: `The ${what}.` },
+    ),
+  };
 }
 
 /** Some words of openapi.yaml are the API's; people who write Terraform have a provider block. */

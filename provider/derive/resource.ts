@@ -47,6 +47,9 @@ export interface Extras {
   readonly timeouts?: ResourceDefinition['timeouts'];
 }
 
+/** Enough for what the API does at once, a busy API and retries included; what takes longer says so in its extras. */
+const defaultTimeouts = { create: '5m', update: '5m', delete: '5m' } as const;
+
 export function deriveResource(schema: ResourceSchema, extras: Extras = {}): ResourceDefinition<Values, Client> {
   const { path, fields, noun } = schema;
   const attributes = { ...resourceAttributes(schema), ...extras.attributes };
@@ -88,7 +91,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   return defineResource<Values, Client>({
     description: schema.description,
     attributes,
-    ...(extras.timeouts && { timeouts: extras.timeouts }),
+    timeouts: { ...defaultTimeouts, ...extras.timeouts },
     ...(extras.validate && { validate: extras.validate }),
 
     async modifyPlan(ctx) {

@@ -1,4 +1,6 @@
-/** Nouns of the API in sentences for people. */
+/** Nouns of the API in sentences for people, and in names. */
+import type { ResourceSchema } from './fields.ts';
+
 const special: Readonly<Record<string, string>> = { ssh_key: 'SSH key', vm: 'VM' };
 
 const words = (noun: string): string => special[noun] ?? noun.replaceAll('_', ' ');
@@ -11,3 +13,7 @@ export const aNoun = (noun: string): string => `${/^[aeio]|^SSH/.test(words(noun
 
 /** More than one: `SSH keys`, `prefixes`. */
 export const nouns = (noun: string): string => `${words(noun)}${/(s|x)$/.test(noun) ? 'es' : 's'}`;
+
+/** As a part of names: `ssh_keys`, `prefixes`. */
+export const pluralOf = ({ path }: Pick<ResourceSchema, 'path'>): string =>
+  path.slice(path.lastIndexOf('/') + 1).replaceAll('-', '_');

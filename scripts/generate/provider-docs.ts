@@ -129,6 +129,25 @@ ${attributeSections(allAttributes(definition))}
   return { path: `${docs}/data-sources/${noun}.md`, content, checkedIn: true };
 }
 
+async function ephemeralPage(noun: string, definition: Definition): Promise<GeneratedFile> {
+  const type = `${provider.name}_${noun}`;
+  const example = await read(`${examples}/ephemeral-resources/${type}/ephemeral-resource.tf`);
+  if (example === undefined)
+    throw new Error(`${type} has no example in ${examples}/ephemeral-resources/${type}/ephemeral-resource.tf`);
+  const content = `${frontMatter(`${type} Ephemeral Resource`, '', definition.description)}
+# ${type} (Ephemeral Resource)
+
+${definition.description}
+
+## Example Usage
+
+${code('terraform', example)}
+
+${attributeSections(definition.attributes)}
+`;
+  return { path: `${docs}/ephemeral-resources/${noun}.md`, content, checkedIn: true };
+}
+
 async function functionPage(name: string, definition: FunctionDefinition): Promise<GeneratedFile> {
   const example = await read(`${examples}/functions/${name}/function.tf`);
   if (example === undefined) throw new Error(`${name} has no example in ${examples}/functions/${name}/function.tf`);
@@ -184,6 +203,7 @@ export const providerDocs: Step = {
       indexPage(),
       ...(await loadAll(provider.resources)).map(([noun, definition]) => resourcePage(noun, definition)),
       ...(await loadAll(provider.dataSources)).map(([noun, definition]) => dataSourcePage(noun, definition)),
+      ...(await loadAll(provider.ephemeral)).map(([noun, definition]) => ephemeralPage(noun, definition)),
       ...(await loadAll(provider.functions)).map(([name, definition]) =>
         functionPage(name, definition as unknown as FunctionDefinition),
       ),

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
+import { pluralOf } from '../../provider/derive/words.ts';
 import { generatedBy, type Step } from './step.ts';
 
 interface Schema {
@@ -195,6 +196,8 @@ export type Noun = ${nouns};
 export const creatable: readonly Noun[] = ${JSON.stringify(named(schemas, 'creatable'))};
 /** Those that can be looked for by name. */
 export const findable: readonly Noun[] = ${JSON.stringify(named(schemas, 'findable'))};
+
+export const plurals: Readonly<Record<Noun, string>> = ${JSON.stringify(Object.fromEntries(schemas.map((schema) => [schema.noun, pluralOf(schema)])))};
 
 // As text, parsed when asked for: the provider starts several times a command, and rarely needs them all.
 const texts: Readonly<Record<Noun, string>> = {

@@ -83,6 +83,7 @@ export async function schemaJson() {
         provider: blockOf({ description: provider.description, attributes: provider.attributes }),
         resource_schemas: await blocks(provider.resources as Readonly<Record<string, Lazy<Definition>>>),
         data_source_schemas: await blocks(provider.dataSources as Readonly<Record<string, Lazy<Definition>>>),
+        ephemeral_resource_schemas: await blocks(provider.ephemeral as Readonly<Record<string, Lazy<Definition>>>),
       },
     },
   };

@@ -62,9 +62,9 @@ t.test('the quickstart, with the provider installed from a mirror and the creden
   );
 });
 
-t.test('every example of a resource, a data source and a function', { skip }, async (t) => {
+t.test('every example of a resource, a data source, an ephemeral resource and a function', { skip }, async (t) => {
   const { operator } = cloud.api;
-  const kinds = ['resources', 'data-sources', 'functions'].flatMap((kind) =>
+  const kinds = ['resources', 'data-sources', 'ephemeral-resources', 'functions'].flatMap((kind) =>
     readdirSync(`${examples}/${kind}`).map((name) => ({ kind, name })),
   );
   const directory = new TerraformDirectory({}, { reattach: cloud.reattach });
@@ -110,7 +110,8 @@ module "${module}" {
   await directory.run('init', '-no-color');
   await directory.apply();
   const made = new Set((await directory.state()).map(({ address }) => address.split('.')[1]));
-  for (const { kind, name } of kinds) if (kind !== 'functions') t.ok(made.has(`${kind}_${name}`), `${kind} ${name}`);
+  const kept = kinds.filter(({ kind }) => kind === 'resources' || kind === 'data-sources');
+  for (const { kind, name } of kept) t.ok(made.has(`${kind}_${name}`), `${kind} ${name}`);
   t.strictSame(await directory.outputs(), {
     eui64_address: '2001:db8:0:100:4000:5eff:fe10:1',
     reverse_name: '1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa',

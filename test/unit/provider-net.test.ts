@@ -145,5 +145,6 @@ t.test('rules of openapi.yaml, in words', async (t) => {
   }
   t.strictSame(attributePath('/interfaces/0/mac'), ['interfaces', 0, 'mac']);
   t.strictSame(attributePath('/labels/example.net~1team'), ['labels', 'example.net/team']);
-  t.equal(attributePath('#query/ids'), undefined);
+  t.strictSame(attributePath('#query/selector'), ['selector']);
+  t.equal(attributePath('#header/if-match'), undefined);
 });

@@ -1,0 +1,54 @@
+/** The plural data source of a resource: all objects that a label selector, a name and a project leave. */
+import type { Client, Item } from '../client/client.ts';
+import { explain } from '../client/problem.ts';
+import { type DataSourceDefinition, defineDataSource, type Values } from '../framework/index.ts';
+import { listDataSourceAttributes, stateOf } from './attributes.ts';
+import type { ResourceSchema } from './fields.ts';
+import { nouns, pluralOf } from './words.ts';
+
+/** Most items of one answer that the API gives. */
+const page = 1000;
+
+async function all(client: Client, path: string, query: Readonly<Record<string, string>>, signal: AbortSignal) {
+  const items: Item[] = [];
+  let token: string | undefined;
+  do {
+    const list = await client.list(path, { ...query, limit: page, page_token: token }, signal);
+    items.push(...list.items);
+    token = list.next_page_token;
+  } while (token !== undefined);
+  return items;
+}
+
+/** The same objects in the same order give the same state, whatever order the API lists them in. */
+const byNameAndId = (a: Item, b: Item): number => {
+  const [left, right] = [`${String(a.name)} ${a.id}`, `${String(b.name)} ${b.id}`];
+  return left < right ? -1 : left > right ? 1 : 0;
+};
+
+export function deriveListDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
+  const attributes = listDataSourceAttributes(schema);
+  const names = new Set(Object.keys(attributes));
+  const plural = pluralOf(schema);
+  return defineDataSource<Values, Client>({
+    description: `All ${nouns(schema.noun)} that the token of the provider may see, or those that \`selector\`${schema.fields.project ? ', `name` and `project`' : ' and `name`'} leave, ordered by name. None is no error.`,
+    attributes,
+    async read({ client, config, signal }) {
+      const query: Record<string, string> = {};
+      for (const filter of ['selector', 'name', 'project']) {
+        const value = config[filter];
+        if (typeof value === 'string') query[filter] = value;
+      }
+      try {
+        const items = (await all(client, schema.path, query, signal)).sort(byNameAndId);
+        return {
+          ids: items.map(({ id }) => id),
+          [plural]: items.map((item) => stateOf(schema.fields, item) as Values),
+        };
+      } catch (error) {
+        const what = nouns(schema.noun);
+        throw explain(error, `${what.charAt(0).toUpperCase()}${what.slice(1)} cannot be listed`, names);
+      }
+    },
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * A token for one run of Terraform: made when something needs it, revoked when that is done, in neither plan nor state.
+ * Should Terraform be killed in between, the token ends at `expires_at`.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Client } from '../client/client.ts';
+import { explain, isNotFound } from '../client/problem.ts';
+import type { Field } from '../derive/fields.ts';
+import { problemWith } from '../derive/rules.ts';
+import { attribute, defineEphemeral, parseDuration, type Values } from '../framework/index.ts';
+import { schemaOf } from '../resources/schema.gen.ts';
+
+const { path, fields } = schemaOf('token');
+
+const checked = (name: string) => {
+  const field: Field | undefined = fields[name];
+  if (!field) throw new Error(`tokens have no ${name}`);
+  return { description: field.description, validate: (value: string) => problemWith(field, value) };
+};
+
+const defaultLifetime = '1h';
+const attributes = {
+  name: attribute.string({
+    ...checked('name'),
+    optional: true,
+    computed: true,
+    description: 'Name of the token, for lists and the audit log. Default: `terraform-` and eight random digits.',
+  }),
+  role: attribute.string({ ...checked('role'), optional: true, computed: true }),
+  project: attribute.string({
+    ...checked('project'),
+    optional: true,
+    computed: true,
+    description:
+      'Id of the project it opens. Default: `project` of the provider, else the project of its token. None for operators.',
+  }),
+  lifetime: attribute.string({
+    optional: true,
+    description: `After which time it ends by itself, should Terraform not come to revoke it: \`30m\`, \`2h\`. It has to be longer than the run takes. Default: \`${defaultLifetime}\`.`,
+    validate: (text) => (parseDuration(text) === undefined ? 'Write it like `30m` or `1h30m`.' : undefined),
+  }),
+  id: attribute.string({ computed: true, description: 'Identifies the token.' }),
+  secret: attribute.string({ computed: true, sensitive: true, description: 'What to send as bearer token.' }),
+  expires_at: attribute.string({ computed: true, description: 'When it ends by itself (RFC 3339, UTC).' }),
+};
+
+export const token = defineEphemeral<Values, Client>({
+  description:
+    'A token that lives as long as Terraform needs it, for the configuration of other providers, provisioners and write-only attributes. It is made anew for every plan and every apply, revoked at its end, and kept in neither plan nor state.',
+  attributes,
+  async open({ client, config, signal }) {
+    const lifetime = typeof config.lifetime === 'string' ? config.lifetime : defaultLifetime;
+    const milliseconds = parseDuration(lifetime) ?? 0;
+    try {
+      const operator = config.role === 'operator';
+      const project = config.project ?? (operator ? null : ((await client.project(signal)) ?? null));
+      const made = await client.create(
+        path,
+        {
+          name: config.name ?? `terraform-${randomBytes(4).toString('hex')}`,
+          expires_at: new Date(Date.now() + milliseconds).toISOString(),
+          ...(config.role !== null && { role: config.role }),
+          ...(project !== null && { project }),
+        },
+        signal,
+      );
+      const { id, name, role, secret, expires_at, project: own = null } = made as unknown as Record<string, string>;
+      if (!id || !secret) throw new Error('the API answered without id or secret');
+      return {
+        result: { id, name, role, secret, expires_at, project: own } as Values,
+        private: { id },
+      };
+    } catch (error) {
+      throw explain(error, 'A token was not created', new Set(Object.keys(attributes)));
+    }
+  },
+  async close({ client, private: { id }, signal }) {
+    if (typeof id !== 'string') return;
+    await client.delete(path, id, signal).catch((error: unknown) => {
+      if (!isNotFound(error)) throw explain(error, `Token ${id} was not revoked`, new Set());
+    });
+  },
+});

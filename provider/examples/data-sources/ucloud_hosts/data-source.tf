@@ -1,0 +1,6 @@
+# For operators.
+data "ucloud_hosts" "all" {}
+
+output "hosts_in_use" {
+  value = [for host in data.ucloud_hosts.all.hosts : host.name if !host.draining]
+}

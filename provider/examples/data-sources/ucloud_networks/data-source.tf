@@ -1,0 +1,3 @@
+data "ucloud_networks" "production" {
+  selector = "env in (prod, staging)"
+}

@@ -1,0 +1,1 @@
+data "ucloud_projects" "all" {}

@@ -1,0 +1,301 @@
+/** The provider block, in fair weather and foul; lists of objects; and tokens for one run. */
+import { once } from 'node:events';
+import { createServer, request as forward, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import t, { type Test } from 'tap';
+import { testPublicKey } from '../support/api.ts';
+import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { terraformMissing } from '../support/terraform.ts';
+
+const skip = terraformMissing() ?? false;
+
+let cloud: TestCloud;
+t.before(async () => {
+  if (!skip) cloud = await startTestCloud(t);
+});
+
+type Weather = (request: { readonly method: string; readonly path: string }, response: ServerResponse) => boolean;
+
+/** A proxy before the API. Where `weather` says that it has dealt with a request, the API never hears of it. */
+async function startProxy(t: Test, weather: Weather): Promise<string> {
+  const target = new URL(cloud.api.url);
+  const server = createServer((request, response) => {
+    const { method = 'GET', url: path = '/', headers } = request;
+    if (weather({ method, path }, response)) return;
+    const onward = forward(
+      { host: target.hostname.replace(/[[\]]/g, ''), port: target.port, method, path, headers },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(response);
+      },
+    );
+    onward.on('error', () => response.destroy());
+    request.pipe(onward);
+  });
+  server.listen(0, '::1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://[::1]:${(server.address() as AddressInfo).port}`;
+}
+
+const problem = (response: ServerResponse, status: number, code: string, headers: Record<string, string> = {}) => {
+  response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
+  response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail: code }));
+  return true;
+};
+
+const ground = `
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+resource "ucloud_prefix" "this" {
+  name = "site"
+}
+resource "ucloud_network" "this" {
+  name   = "site"
+  prefix = ucloud_prefix.this.id
+}
+`;
+const vms = (count: number) => `
+resource "ucloud_vm" "this" {
+  count      = ${count}
+  name       = "vm-\${count.index}"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ucloud_network.this.id }]
+  labels     = { parity = count.index % 2 == 0 ? "even" : "odd" }
+}
+`;
+
+t.test(
+  'an API that asks to slow down, breaks connections and is busy: nothing of it reaches the user',
+  {
+    skip,
+  },
+  async (t) => {
+    const faults = { limited: 0, busy: 0, broken: 0 };
+    let requests = 0;
+    const endpoint = await startProxy(t, (_request, response) => {
+      requests++;
+      if (requests % 7 === 0) {
+        faults.limited++;
+        return problem(response, 429, 'rate_limited', { 'retry-after': '1' });
+      }
+      if (requests % 5 === 0) {
+        faults.busy++;
+        return problem(response, 503, 'store_unavailable');
+      }
+      if (requests % 11 === 0) {
+        faults.broken++;
+        response.destroy();
+        return true;
+      }
+      return false;
+    });
+    const weathered = `provider "ucloud" {\n  endpoint = "${endpoint}"\n}`;
+    const directory = cloud.terraform(t, {
+      'provider.tf': providerBlock.replace('provider "ucloud" {}', weathered),
+      'main.tf': ground + vms(8),
+    });
+    t.match(await directory.diagnostics('apply'), [], 'no error, no warning');
+    t.equal((await cloud.member.list('vms')).items.length, 8, 'and nothing was made twice');
+    t.strictSame(await directory.pending(), []);
+    await directory.destroy();
+    for (const [fault, count] of Object.entries(faults)) t.ok(count > 0, `${fault}: ${count} of ${requests}`);
+  },
+);
+
+t.test('max_retries and request_timeout, in the provider block and in the environment', { skip }, async (t) => {
+  let attempts = 0;
+  const endpoint = await startProxy(t, ({ path }, response) => {
+    attempts++;
+    return path.includes('/v1/networks') ? true : problem(response, 503, 'store_unavailable');
+  });
+  const data = (noun: string) => `data "ucloud_${noun}" "x" {\n  name = "x"\n}`;
+  const told = async (main: string, settings = '') => {
+    attempts = 0;
+    const block = `provider "ucloud" {\n  endpoint = "${endpoint}"\n  project = "${cloud.project}"\n${settings}\n}`;
+    const directory = cloud.terraform(t, {
+      'provider.tf': providerBlock.replace('provider "ucloud" {}', block),
+      'main.tf': main,
+    });
+    return directory.diagnostics('plan');
+  };
+  t.match(await told(data('prefix'), 'max_retries = 0'), [{ summary: 'Prefix cannot be read: store_unavailable' }]);
+  t.equal(attempts, 1);
+  t.match(await told(data('network'), 'max_retries = 1\n request_timeout = "200ms"'), [
+    { summary: 'Network cannot be read: the API does not answer', detail: /headers timeout/i },
+  ]);
+  t.equal(attempts, 2);
+
+  asked(t, { UCLOUD_MAX_RETRIES: '2', UCLOUD_REQUEST_TIMEOUT: '100ms' });
+  await told(data('network'));
+  t.equal(attempts, 3, 'from the environment');
+  await told(data('network'), 'max_retries = 0');
+  t.equal(attempts, 1, 'the provider block comes first');
+  asked(t, { UCLOUD_MAX_RETRIES: 'many' });
+  t.match(await told(data('network')), [
+    { summary: 'UCLOUD_MAX_RETRIES cannot be used', detail: 'Must be a whole number, not "many".' },
+  ]);
+  asked(t, { UCLOUD_MAX_RETRIES: undefined, UCLOUD_REQUEST_TIMEOUT: 'soon' });
+  t.match(await told(data('network')), [
+    {
+      summary: 'UCLOUD_REQUEST_TIMEOUT cannot be used',
+      detail: 'Must be a time such as `10s` or `1m30s`, not "soon".',
+    },
+  ]);
+  t.match(await told(data('network'), 'max_retries = 1.5\n request_timeout = "1 minute"'), [
+    { summary: 'Invalid value for "max_retries"', detail: 'Must be a whole number from 0 to 100, not 1.5.' },
+    {
+      summary: 'Invalid value for "request_timeout"',
+      detail: 'Must be a time such as `10s` or `1m30s`, not "1 minute".',
+    },
+  ]);
+});
+
+t.test('a provider block that is known only after apply', { skip }, async (t) => {
+  const directory = cloud.terraform(t, {
+    'provider.tf': providerBlock.replace(
+      'provider "ucloud" {}',
+      `
+resource "terraform_data" "cloud" {
+  input = "${cloud.api.url}"
+}
+provider "ucloud" {
+  endpoint = terraform_data.cloud.output
+}`,
+    ),
+    'main.tf': 'resource "ucloud_prefix" "this" {\n  name = "later"\n}',
+  });
+  t.strictSame((await directory.pending()).toSorted(), ['terraform_data.cloud: create', 'ucloud_prefix.this: create']);
+  await directory.apply();
+  t.strictSame(await directory.pending(), []);
+  t.match((await cloud.member.list('prefixes', '?name=later')).items, [{ project: cloud.project }]);
+  await directory.destroy();
+});
+
+t.test('lists by label selector, name and project', { skip }, async (t) => {
+  const lists = `
+data "ucloud_vms" "even" {
+  selector   = "parity=even"
+  depends_on = [ucloud_vm.this]
+}
+data "ucloud_vms" "named" {
+  name       = "vm-1"
+  depends_on = [ucloud_vm.this]
+}
+data "ucloud_vms" "none" {
+  selector   = "parity in (neither)"
+  depends_on = [ucloud_vm.this]
+}
+data "ucloud_images" "public" {}
+data "ucloud_images" "own" {
+  project = "${cloud.project}"
+}
+output "even" {
+  value = { for vm in data.ucloud_vms.even.vms : vm.name => vm.address }
+}
+output "counts" {
+  value = [length(data.ucloud_vms.named.ids), length(data.ucloud_vms.none.vms), length(data.ucloud_images.own.ids)]
+}
+output "public" {
+  value = data.ucloud_images.public.images[*].name
+}`;
+  const directory = cloud.configuration(t, ground + vms(4) + lists);
+  await directory.apply();
+  const even = (await cloud.member.list('vms', '?selector=parity%3Deven')).items;
+  t.strictSame(await directory.outputs(), {
+    even: Object.fromEntries(even.map(({ name, address }) => [name, address])),
+    counts: [1, 0, 0],
+    public: ['demo'],
+  });
+  t.strictSame(await directory.pending(), []);
+  await directory.destroy();
+
+  await t.test('in pages, ordered by name', async (t) => {
+    const { id } = await cloud.api.operator.create('projects', { name: 'pages' });
+    const names = Array.from({ length: 1003 }, (_, i) => `key-${String(i).padStart(4, '0')}`);
+    for (let start = 0; start < names.length; start += 100) {
+      await Promise.all(
+        names
+          .slice(start, start + 100)
+          .map((name) => cloud.api.operator.create('ssh-keys', { name, project: id, public_key: testPublicKey })),
+      );
+    }
+    const pages = cloud.terraform(t, {
+      'provider.tf': providerBlock.replace(
+        'provider "ucloud" {}',
+        `provider "ucloud" {\n  token = "${cloud.api.operatorToken}"\n}`,
+      ),
+      'main.tf': `data "ucloud_ssh_keys" "all" {\n project = "${id}"\n}\noutput "names" {\n value = data.ucloud_ssh_keys.all.ssh_keys[*].name\n}`,
+    });
+    await pages.apply();
+    t.strictSame((await pages.outputs()).names, names);
+  });
+
+  await t.test('a selector that is none is told at its attribute', async (t) => {
+    const wrong = cloud.configuration(t, 'data "ucloud_vms" "x" {\n  selector = "tier in web"\n}');
+    t.match(await wrong.diagnostics('plan'), [
+      {
+        severity: 'error',
+        summary: 'VMs cannot be listed: the request breaks a rule of the API',
+        detail: /^`selector` "tier in web" is not a requirement such as/,
+        code: 'selector = "tier in web"',
+      },
+    ]);
+  });
+});
+
+t.test('a token for one run: usable meanwhile, revoked at its end, in no state', { skip }, async (t) => {
+  const seen: string[] = [];
+  const endpoint = await startProxy(t, ({ method, path }) => {
+    if (path.startsWith('/v1/tokens')) seen.push(`${method} ${path.replace(/tok-.*/, '{id}')}`);
+    return false;
+  });
+  const directory = cloud.terraform(t, {
+    'provider.tf': providerBlock.replace('provider "ucloud" {}', `provider "ucloud" {\n  endpoint = "${endpoint}"\n}`),
+    'main.tf': `
+ephemeral "ucloud_token" "run" {
+  lifetime = "10m"
+}
+provider "ucloud" {
+  alias = "run"
+  token = ephemeral.ucloud_token.run.secret
+}
+resource "ucloud_prefix" "this" {
+  provider = ucloud.run
+  name     = "by-token"
+}`,
+  });
+  const before = (await cloud.member.list('tokens')).items.length;
+  await directory.apply();
+  t.match(
+    (await directory.state()).map(({ values }) => values.name),
+    ['by-token'],
+  );
+  t.equal((await cloud.member.list('tokens')).items.length, before, 'nothing is left of it');
+  t.strictSame(
+    seen.toSorted(),
+    ['DELETE /v1/tokens/{id}', 'DELETE /v1/tokens/{id}', 'POST /v1/tokens', 'POST /v1/tokens'],
+    'one for the plan, one for the apply',
+  );
+  const state = JSON.parse(await directory.run('state', 'pull')) as { resources: { type: string }[] };
+  t.strictSame(
+    state.resources.map(({ type }) => type),
+    ['ucloud_prefix'],
+  );
+  t.notMatch(JSON.stringify(state), /ucloud_[0-9a-z]{16}_[0-9a-f]{64}/, 'no secret is in the state');
+  await directory.destroy();
+
+  const wrong = cloud.configuration(
+    t,
+    'ephemeral "ucloud_token" "x" {\n  role = "root"\n  lifetime = "for ever"\n  name = "Über"\n}',
+  );
+  t.strictSame((await wrong.diagnostics('validate')).map(({ summary }) => summary).toSorted(), [
+    'Invalid value for "lifetime"',
+    'Invalid value for "name"',
+    'Invalid value for "role"',
+  ]);
+});
