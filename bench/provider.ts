@@ -9,19 +9,17 @@
  * The provider is built and installed as users have it; ucloud runs in a process of its own on simulated hosts. All
  * share the processors of this machine.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, request as forward } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Built, buildProvider } from '../provider/build.ts';
 import { createCertificate } from '../provider/protocol/certificate.ts';
-import { ApiClient } from '../test/support/api.ts';
-import { rawDisk } from '../test/support/disk-images.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
+import { startCloud, vmConfiguration } from './support/cloud.ts';
+import { listed, startCounter, sum } from './support/counter.ts';
 import { median } from './support/load.ts';
 import { printTable, ratio } from './support/table.ts';
 
@@ -67,73 +65,6 @@ async function measureStart({ launcher }: Built): Promise<{ bare: number; provid
   return { bare: median(bare), provider: median(provider) };
 }
 
-interface Cloud {
-  readonly endpoint: string;
-  readonly token: string;
-  readonly project: string;
-  stop(): Promise<void>;
-}
-
-/** `ucloud up` on simulated hosts, with a pool of prefixes and an image. */
-async function startCloud(directory: string): Promise<Cloud> {
-  const credentials = join(directory, 'operator.json');
-  const args = [
-    'up',
-    '--hypervisor',
-    'simulated',
-    '--listen',
-    '[::1]:0',
-    '--data',
-    directory,
-    '--credentials',
-    credentials,
-  ];
-  const child: ChildProcess = spawn('backend/cli/ucloud', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let said = '';
-  child.stdout?.on('data', (text: Buffer) => {
-    said += text;
-  });
-  const up = new Promise<void>((resolve) => {
-    child.stdout?.on('data', () => said.includes('ucloud is up') && resolve());
-  });
-  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${said}`)))]);
-  const { endpoint, token, project } = JSON.parse(readFileSync(credentials, 'utf8')) as Cloud;
-  const operator = new ApiClient(endpoint, token);
-  await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });
-  mkdirSync(join(directory, 'files', project), { recursive: true });
-  writeFileSync(join(directory, 'files', project, 'demo.raw'), rawDisk());
-  let image = await operator.create('images', { name: 'demo', project, source: 'file:demo.raw', visibility: 'public' });
-  while (image.status.phase !== 'available') image = await operator.get('images', image.id, `?after=${image.revision}`);
-  return {
-    endpoint,
-    token,
-    project,
-    async stop() {
-      const ended = once(child, 'exit');
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
-}
-
-const vmConfiguration = (count: number): string => `${readFileSync('provider/examples/provider/provider.tf', 'utf8')}
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "bench"
-}
-resource "ucloud_network" "this" {
-  name   = "bench"
-  prefix = ucloud_prefix.this.id
-}
-resource "ucloud_vm" "this" {
-  count      = ${count}
-  name       = "vm-\${count.index}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-}
-`;
 const dataConfiguration = (count: number): string => `
 resource "terraform_data" "this" {
   count = ${count}
@@ -162,48 +93,6 @@ async function measureRun(directory: TerraformDirectory): Promise<Times> {
     destroy: await timed(() => directory.destroy()),
   };
 }
-
-/** Passes requests on to the API and counts them. */
-async function startCounter(endpoint: string) {
-  const counts = new Map<string, number>();
-  const target = new URL(endpoint);
-  const server = createServer((request, response) => {
-    const path = (request.url ?? '').replace(/\?.*/, (query) =>
-      query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
-    );
-    const key = `${request.method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-    const { method, url, headers } = request;
-    const onward = forward(
-      { host: target.hostname.replace(/[[\]]/g, ''), port: target.port, method, path: url, headers },
-      (answer) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(response);
-      },
-    );
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  });
-  server.listen(0, '::1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://[::1]:${port}`,
-    take(): Map<string, number> {
-      const taken = new Map([...counts].filter(([key]) => key.includes('/v1/vms')));
-      counts.clear();
-      return taken;
-    },
-    close: () => {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
-}
-
-const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
-const listed = (counts: ReadonlyMap<string, number>): string =>
-  [...counts].map(([key, count]) => `${count} × ${key}`).join(', ');
 
 const temporary = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const built = await buildProvider(join(temporary, 'dist'));
@@ -262,7 +151,7 @@ try {
   const count = async (words: string, work: () => Promise<unknown>) => {
     counter.take();
     await work();
-    const counts = counter.take();
+    const { requests: counts } = counter.take();
     requests.push([words, (sum(counts) / many).toFixed(2), listed(counts)]);
   };
   await count('apply', () => directory.apply());

@@ -5,6 +5,8 @@
 import type { Client, Item } from '../client/client.ts';
 import { ApiError, explain, isNotFound, withHint } from '../client/problem.ts';
 import {
+  type Attribute,
+  type AttributeOptions,
   type Attributes,
   type CallContext,
   type ClientContext,
@@ -36,6 +38,12 @@ export interface Settling extends CallContext {
 export interface Extras {
   /** Attributes of the provider's own, beside those of the API. They keep what is planned. */
   readonly attributes?: Attributes;
+  /** What is otherwise than derived of attributes of the API. */
+  readonly override?: Readonly<Record<string, Partial<AttributeOptions>>>;
+  /** Fields of a creation that are not in the plan, such as write-only ones. */
+  request?(config: Values): Readonly<Record<string, unknown>>;
+  /** What the state keeps otherwise than the API answers: `known` is what is planned (applying), or in the state so far. */
+  keep?(known: Values, applying: boolean): Values;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
@@ -52,11 +60,18 @@ const defaultTimeouts = { create: '5m', update: '5m', delete: '5m' } as const;
 
 export function deriveResource(schema: ResourceSchema, extras: Extras = {}): ResourceDefinition<Values, Client> {
   const { path, fields, noun } = schema;
-  const attributes = { ...resourceAttributes(schema), ...extras.attributes };
+  const derived = Object.entries(resourceAttributes(schema)).map(([name, attr]): [string, Attribute] => [
+    name,
+    { ...attr, ...extras.override?.[name] },
+  ]);
+  const attributes: Attributes = { ...Object.fromEntries(derived), ...extras.attributes };
   const names = new Set(Object.keys(attributes));
   const updatable = Object.entries(fields).filter(([, field]) => field.update);
   const called = (name: unknown) => `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
-  const state = (item: Item) => stateOf(fields, item) as Values;
+  const state = (item: Item, known: unknown, applying = true): Values => ({
+    ...(stateOf(fields, item) as Values),
+    ...extras.keep?.(known as Values, applying),
+  });
   const failing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -86,7 +101,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
 
   /** Waits if the resource wants so. */
   const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes: string[] = []): Promise<Values> =>
-    state(extras.settle ? await extras.settle(item, { ...ctx, changes }) : item);
+    state(extras.settle ? await extras.settle(item, { ...ctx, changes }) : item, ctx.planned);
 
   return defineResource<Values, Client>({
     description: schema.description,
@@ -104,14 +119,15 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
 
     async create(ctx) {
       const what = `${called(ctx.planned.name)} was not created`;
+      const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
       const item = await failing(what, () =>
-        ctx.client.create(path, requestBody(fields, ctx.planned), ctx.signal).catch((error: unknown) => {
+        ctx.client.create(path, body, ctx.signal).catch((error: unknown) => {
           const hint =
             error instanceof ApiError ? (nameHint(schema, error) ?? extras.hint?.(error, ctx.config)) : undefined;
           throw hint === undefined ? error : withHint(explain(error, what, names), hint);
         }),
       );
-      ctx.save(state(item));
+      ctx.save(state(item, ctx.planned));
       return settled(item, ctx);
     },
 
@@ -124,9 +140,10 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       if (!item) return undefined;
       const own: { [name: string]: Values[string] } = {};
       for (const name of Object.keys(extras.attributes ?? {})) {
+        if (attributes[name]?.writeOnly) continue;
         own[name] = ctx.state[name] ?? extras.imported?.[name] ?? null;
       }
-      return { ...state(item), ...own };
+      return { ...state(item, ctx.state, false), ...own };
     },
 
     async update(ctx) {
@@ -143,7 +160,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
           : ctx.client.read(path, id, ctx.signal),
       );
       if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
-      ctx.save(state(item));
+      ctx.save(state(item, ctx.planned));
       return settled(item, ctx, Object.keys(body));
     },
 

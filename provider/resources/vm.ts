@@ -5,9 +5,18 @@
 
 import type { components } from '../client/api.gen.ts';
 import type { Client, Item } from '../client/client.ts';
+import type { Field } from '../derive/fields.ts';
 import { deriveResource, type Settling } from '../derive/resource.ts';
+import { problemWith } from '../derive/rules.ts';
 import { waitFor } from '../derive/settle.ts';
-import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
+import {
+  attribute,
+  type PlanContext,
+  UNKNOWN,
+  type ValidateContext,
+  type Value,
+  type Values,
+} from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
@@ -24,9 +33,12 @@ function because({ phase, reason, message }: Status): string {
   return `It is ${phase}${message ? `: ${message}` : reason ? ` (${reason})` : ''}${message ? '' : '.'}`;
 }
 
+const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
+
 const choices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
+  await planUserData(ctx);
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
   if (!Array.isArray(interfaces)) return;
@@ -127,6 +139,51 @@ async function restartNoticed(item: Item, ctx: Settling): Promise<Item> {
   return last;
 }
 
+/**
+ * User data runs once in the life of a VM, so other user data takes another VM, or is for VMs to come. Its write-only
+ * twin is in neither plan nor state: there the version tells of a change.
+ */
+async function planUserData(ctx: PlanContext<Values, Client>): Promise<void> {
+  const { planned, prior, config } = ctx;
+  const hidden = config.user_data_wo !== null;
+  if (hidden) Object.assign(planned, { user_data: null });
+  if (!prior || planned.user_data_change === 'ignore') return;
+  // An imported VM, or one whose user data was in the configuration: it may be the same.
+  if (hidden && prior.user_data_wo_version === null && prior.user_data === config.user_data_wo) return;
+  if (prior.user_data_change === 'ignore' && ctx.client) {
+    // Changes were ignored: what the VM has, only the API knows.
+    const item = await ctx.client.read(path, String(prior.id), ctx.signal);
+    if (item?.user_data === ((hidden ? config.user_data_wo : planned.user_data) ?? undefined)) return;
+    ctx.requiresReplace('user_data_change');
+  }
+  ctx.requiresReplace('user_data_wo_version');
+  if (!hidden || prior.user_data_wo_version === null) ctx.requiresReplace('user_data');
+}
+
+function validateUserData({ config, diagnostics }: ValidateContext<Values>): void {
+  const { user_data, user_data_wo, user_data_wo_version } = config;
+  if (user_data !== null && user_data_wo !== null) {
+    diagnostics.error('Set `user_data` or `user_data_wo`, not both', 'They are two ways to give the same.', [
+      'user_data_wo',
+    ]);
+  }
+  if ((user_data_wo === null) !== (user_data_wo_version === null)) {
+    const [given, missing] = user_data_wo === null ? ['_version', ''] : ['', '_version'];
+    diagnostics.error(
+      `\`user_data_wo${given}\` needs \`user_data_wo${missing}\``,
+      'Terraform keeps no write-only value, so it is the version that tells of a change: count it up.',
+      [`user_data_wo${given}`],
+    );
+  }
+}
+
+const oneOf =
+  (allowed: readonly string[]) =>
+  (value: string): string | undefined =>
+    allowed.includes(value)
+      ? undefined
+      : `Must be one of ${allowed.map((choice) => `"${choice}"`).join(', ')}, not ${JSON.stringify(value)}.`;
+
 export const vm = deriveResource(schemaOf('vm'), {
   attributes: {
     wait_for: attribute.string({
@@ -135,12 +192,40 @@ export const vm = deriveResource(schemaOf('vm'), {
       default: 'running',
       optional: true,
       computed: true,
-      validate: (value) =>
-        choices.includes(value)
-          ? undefined
-          : `Must be one of ${choices.map((choice) => `"${choice}"`).join(', ')}, not ${JSON.stringify(value)}.`,
+      validate: oneOf(choices),
+    }),
+    user_data_wo: attribute.string({
+      description:
+        'The same as `user_data`, but in neither plan nor state, and it may come from an ephemeral value. Needs `user_data_wo_version`. The API still shows it to whoever may read the VM.',
+      optional: true,
+      writeOnly: true,
+      validate: (value) => problemWith(userData, value),
+    }),
+    user_data_wo_version: attribute.number({
+      description: 'A number to change whenever `user_data_wo` changes. Taking both away is a change, too.',
+      optional: true,
+    }),
+    user_data_change: attribute.string({
+      description:
+        'What a change of `user_data` or `user_data_wo_version` does: `replace`, the VM is made anew; `ignore`, nothing, it is for VMs that are made later.',
+      default: 'replace',
+      validate: oneOf(['replace', 'ignore']),
     }),
   },
+  override: {
+    user_data: {
+      requiresReplace: false,
+      description: `${userData.description} What a change does is \`user_data_change\`'s to say; where it is left out, a VM keeps what it has.`,
+    },
+  },
+  request: ({ user_data_wo }) => (typeof user_data_wo === 'string' ? { user_data: user_data_wo } : {}),
+  keep({ user_data = null, user_data_wo_version = null, user_data_change }, applying): Values {
+    if (user_data_wo_version !== null) return { user_data: null };
+    // Not what the VM has, but what its successor would get.
+    const kept = user_data_change === 'ignore' || (applying && user_data !== null);
+    return kept && user_data !== UNKNOWN ? { user_data } : {};
+  },
+  validate: validateUserData,
   hint(error, config) {
     if (error.code !== 'address_taken') return undefined;
     const computed = (error.problem.errors ?? []).some(({ pointer }) => {
@@ -152,7 +237,7 @@ export const vm = deriveResource(schemaOf('vm'), {
       ? 'The MAC address follows from project and name, and another VM had this name before. Set `mac` in `interfaces`, for instance to "42:00:00:00:00:01".'
       : undefined;
   },
-  imported: { wait_for: 'running' },
+  imported: { wait_for: 'running', user_data_change: 'replace' },
   timeouts: { create: '10m', update: '10m', delete: '10m' },
   modifyPlan,
   settle,

@@ -111,6 +111,74 @@ resource "ucloud_vm" "own" {
   await directory.destroy();
 });
 
+t.test('what a change of user data does is chosen, and a write-only one is kept nowhere', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground);
+  const write = (more: string) => directory.write({ 'main.tf': ground + vm('web', `wait_for = "none"\n ${more}`) });
+  const shown = async () => (await cloud.member.list('vms', '?name=web')).items[0] as unknown as { user_data?: string };
+  const hidden = (script: string, version: number, more = '') =>
+    write(`user_data_wo = "#!/bin/sh\\n# ${script}"\n user_data_wo_version = ${version}\n ${more}`);
+
+  write('user_data = "#!/bin/sh\\n# one"');
+  await directory.apply();
+  write('user_data = "#!/bin/sh\\n# two"\n user_data_change = "ignore"');
+  t.strictSame(await directory.pending(), ['ucloud_vm.web: update'], 'ignored: only the state learns of it');
+  await directory.apply();
+  t.equal((await shown()).user_data, '#!/bin/sh\n# one', 'the VM has what it was made with');
+  t.strictSame(await directory.pending(), []);
+  const { id } = (await inState(directory, 'ucloud_vm.web')).values;
+
+  await t.test('from the plan to write-only: the same text replaces nothing', async (t) => {
+    write('user_data = "#!/bin/sh\\n# two"');
+    const late = await planned(directory, 'ucloud_vm.web');
+    t.strictSame(late.replace_paths, [['user_data_change']], 'what was ignored is remembered when it is no more');
+    write('user_data = "#!/bin/sh\\n# one"');
+    await directory.apply();
+    t.strictSame(await directory.pending(), []);
+    hidden('one', 1);
+    t.strictSame(await directory.pending(), ['ucloud_vm.web: update']);
+    await directory.apply();
+    t.match((await inState(directory, 'ucloud_vm.web')).values, { id, user_data: null, user_data_wo_version: 1 });
+    t.notMatch(await directory.run('state', 'pull'), /# one/);
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('the version tells of a change', async (t) => {
+    hidden('three', 1);
+    t.strictSame(await directory.pending(), [], 'without it nobody knows');
+    hidden('three', 2, 'user_data_change = "ignore"');
+    await directory.apply();
+    t.equal((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    hidden('three', 3);
+    const change = await planned(directory, 'ucloud_vm.web');
+    t.strictSame(change.actions, ['delete', 'create']);
+    t.strictSame(change.replace_paths?.flat().toSorted(), ['user_data_change', 'user_data_wo_version']);
+    await directory.apply();
+    t.not((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    t.equal((await shown()).user_data, '#!/bin/sh\n# three');
+    t.notMatch(await directory.run('state', 'pull'), /# three/, 'it is not in the state');
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('what does not go together is told', async (t) => {
+    const told = async (more: string) => {
+      write(more);
+      return (await directory.diagnostics('validate')).map(({ summary, code }) => [summary, code?.split(' ')[0]]);
+    };
+    t.strictSame(await told('user_data = "#!x"\n user_data_wo = "#!x"\n user_data_wo_version = 1'), [
+      ['Set `user_data` or `user_data_wo`, not both', 'user_data_wo'],
+    ]);
+    t.strictSame(await told('user_data_wo = "#!x"'), [['`user_data_wo` needs `user_data_wo_version`', 'user_data_wo']]);
+    t.strictSame(await told('user_data_wo_version = 1'), [
+      ['`user_data_wo_version` needs `user_data_wo`', 'user_data_wo_version'],
+    ]);
+    t.strictSame(await told('user_data_change = "restart"'), [
+      ['Invalid value for "user_data_change"', 'user_data_change'],
+    ]);
+  });
+  write('');
+  await directory.destroy();
+});
+
 t.test('apply waits for what is asked', { skip }, async (t) => {
   const directory = cloud.configuration(t, ground + vm('web', 'wait_for = "ready"'));
   await directory.apply();

@@ -1,0 +1,78 @@
+/** A cloud for measurements of its clients: `ucloud up` on simulated hosts, in a process of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ApiClient } from '../../test/support/api.ts';
+import { rawDisk } from '../../test/support/disk-images.ts';
+
+export interface Cloud {
+  readonly endpoint: string;
+  readonly token: string;
+  readonly project: string;
+  stop(): Promise<void>;
+}
+
+/** `ucloud up` on simulated hosts, with a pool of prefixes and an image. */
+export async function startCloud(directory: string): Promise<Cloud> {
+  const credentials = join(directory, 'operator.json');
+  const args = [
+    'up',
+    '--hypervisor',
+    'simulated',
+    '--listen',
+    '[::1]:0',
+    '--data',
+    directory,
+    '--credentials',
+    credentials,
+  ];
+  const child: ChildProcess = spawn('backend/cli/ucloud', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout?.on('data', (text: Buffer) => {
+    said += text;
+  });
+  const up = new Promise<void>((resolve) => {
+    child.stdout?.on('data', () => said.includes('ucloud is up') && resolve());
+  });
+  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${said}`)))]);
+  const { endpoint, token, project } = JSON.parse(readFileSync(credentials, 'utf8')) as Cloud;
+  const operator = new ApiClient(endpoint, token);
+  await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });
+  mkdirSync(join(directory, 'files', project), { recursive: true });
+  writeFileSync(join(directory, 'files', project, 'demo.raw'), rawDisk());
+  let image = await operator.create('images', { name: 'demo', project, source: 'file:demo.raw', visibility: 'public' });
+  while (image.status.phase !== 'available') image = await operator.get('images', image.id, `?after=${image.revision}`);
+  return {
+    endpoint,
+    token,
+    project,
+    async stop() {
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+/** VMs on a network of their own. */
+export const vmConfiguration = (
+  count: number,
+): string => `${readFileSync('provider/examples/provider/provider.tf', 'utf8')}
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+resource "ucloud_prefix" "this" {
+  name = "bench"
+}
+resource "ucloud_network" "this" {
+  name   = "bench"
+  prefix = ucloud_prefix.this.id
+}
+resource "ucloud_vm" "this" {
+  count      = ${count}
+  name       = "vm-\${count.index}"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ucloud_network.this.id }]
+}
+`;
