@@ -2,7 +2,7 @@
  * The HTTP server: every operation of the contract becomes a route. Nothing else is under /v1. What lies beside it is
  * no operation, asks for no token, and is not in openapi.yaml: documents, /healthz, and the protocols of Terraform.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Endpoint } from '../contract/endpoint.ts';
@@ -11,7 +11,7 @@ import { problemMediaType } from '../contract/openapi.ts';
 import type { ApiAnswer, ApiContext, Caller, Handler, Handlers } from './context.ts';
 import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
-import { handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
+import { bodyLimit, handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
 import { limitRates } from './plugins/limits.ts';
 import { serveProviders } from './plugins/providers.ts';
 import type { ProviderDirectory } from './registry/provider-directory.ts';
@@ -25,8 +25,6 @@ declare module 'fastify' {
     caller: Caller | null;
   }
 }
-
-const bodyLimit = 1024 * 1024;
 
 /** A response as it left, for those who check it. */
 export interface SentResponse {
@@ -134,6 +132,10 @@ function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): Fasti
   if (declared && answer.version !== undefined) reply.header('etag', `"${answer.version}"`);
   if (answer.location !== undefined) reply.header('location', answer.location);
   if (answer.replayed) reply.header('idempotent-replayed', 'true');
+  if (answer.bytes) {
+    reply.header('content-md5', createHash('md5').update(answer.bytes).digest('base64'));
+    return reply.type('application/json; charset=utf-8').send(answer.bytes);
+  }
   return answer.body === undefined
     ? reply.send()
     : reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.body));
@@ -148,6 +150,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
     method: endpoint.method,
     url: endpoint.path.replace(/\{(\w+)\}/g, ':$1'),
     config: { endpoint },
+    bodyLimit: endpoint.opaqueBody?.limit ?? bodyLimit,
     async handler(request, reply) {
       const { caller, params, query, headers, body } = request;
       if (!caller) throw new Error(`${endpoint.id} was reached without authentication`);
@@ -163,6 +166,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         // Valid for the contract, which has only text in paths and named values in queries.
         params: params as Record<string, string>,
         query: query as Record<string, unknown>,
+        headers,
         body,
         ...(ifMatch === undefined ? {} : { ifMatch }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
@@ -186,7 +190,7 @@ function observe(app: FastifyInstance, onResponse: (response: SentResponse) => v
       operation: request.routeOptions.config.endpoint?.id,
       status: reply.statusCode,
       headers: reply.getHeaders(),
-      body: typeof payload === 'string' ? payload : '',
+      body: typeof payload === 'string' || Buffer.isBuffer(payload) ? payload.toString() : '',
     });
   });
 }
@@ -219,6 +223,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     // Many clients name a type even where they send no body.
     if (body.length === 0) return done(null, undefined);
+    if (request.routeOptions.config.endpoint?.opaqueBody) return done(null, body);
     const text = readUtf8(body, request.headers['content-type']);
     if (text instanceof UcloudError) done(text);
     else parseJson(request, text, done);

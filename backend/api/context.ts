@@ -7,6 +7,7 @@ import type { Revision, Store } from '../store/store.ts';
 import type { Changes } from './changes.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
+import type { StateKeys } from './state-keys.ts';
 
 export interface ApiContext {
   readonly store: Store;
@@ -14,6 +15,8 @@ export interface ApiContext {
   readonly changes: Changes;
   readonly locks: Locks;
   readonly logger: Logger;
+  /** Without them states of Terraform can be neither written nor read. */
+  readonly stateKeys?: StateKeys;
   /** Aborted when the API closes: whoever waits answers at once. */
   readonly closing: AbortSignal;
 }
@@ -37,7 +40,9 @@ export interface ApiRequest {
   readonly caller: Caller;
   readonly params: Readonly<Record<string, string>>;
   readonly query: Readonly<Record<string, unknown>>;
-  /** Valid for `endpoint.body`, defaults filled in. */
+  /** As they came; valid for `endpoint.headers`. */
+  readonly headers: Readonly<Record<string, unknown>>;
+  /** Valid for `endpoint.body`, defaults filled in. The bytes as they came, unchecked, where the contract says `opaqueBody`. */
   readonly body: unknown;
   readonly ifMatch?: string;
   readonly idempotencyKey?: string;
@@ -50,6 +55,8 @@ export interface ApiRequest {
 export interface ApiAnswer {
   readonly status: number;
   readonly body?: object;
+  /** JSON as it is to be sent, in place of `body`. */
+  readonly bytes?: Buffer;
   /** Revision that the answer shows, for the header UCloud-Revision. */
   readonly revision: Revision;
   /** Revision of the declaration, for ETag. */

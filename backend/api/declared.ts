@@ -26,7 +26,8 @@ export function projectOfCreation(api: ApiContext, caller: Caller, asked: Id<'pr
   return project;
 }
 
-const nameKey = (project: Id<'project'> | undefined, noun: Noun, name: string): string =>
+/** Id of the record that holds a name. */
+export const nameKey = (project: Id<'project'> | undefined, noun: Noun, name: string): string =>
   `${project ?? '_'}/${noun}/${name}`;
 
 /** Guards and writes that give an object its name. */

@@ -4,6 +4,7 @@ import * as records from '../model/records.ts';
 import { InvalidRecordError, parseRecord } from '../store/record-codec.ts';
 import type { RecordKind } from '../store/records.ts';
 import type { Entry, Store } from '../store/store.ts';
+import { discardAbandoned } from './state-content.ts';
 
 const hours = 3600_000;
 const pageSize = 500;
@@ -77,11 +78,12 @@ async function apply(store: Store, rule: Rule, now: Date, signal: AbortSignal) {
 
 /**
  * One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90
- * days. Rejects at the end with the first record that could not be read, if there is one.
+ * days, what is left of a state that was not completed an hour. Rejects at the end with the first record that could not be read, if there is one.
  */
 export async function expire(store: Store, now: Date, signal: AbortSignal): Promise<void> {
   const faults = [];
   for (const one of rules) faults.push(await apply(store, one, now, signal));
+  await discardAbandoned(store, now, signal);
   const fault = faults.find((one) => one !== undefined);
   if (fault) throw fault;
 }

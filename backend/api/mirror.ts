@@ -16,6 +16,7 @@ const kinds = [
   records.prefixes,
   records.networks,
   records.vms,
+  records.terraformStates,
   records.hostPolicies,
   records.names,
   records.vnis,
@@ -40,6 +41,7 @@ const scopedKinds = [
   records.prefixes,
   records.networks,
   records.vms,
+  records.terraformStates,
   records.operations,
   records.events,
 ];

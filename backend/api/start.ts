@@ -13,6 +13,7 @@ import { defaultFailuresPerMinute } from './plugins/auth.ts';
 import { defaultRequestsPerMinute } from './plugins/limits.ts';
 import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
+import type { StateKeys } from './state-keys.ts';
 
 export interface ApiOptions {
   readonly store: Store;
@@ -31,6 +32,8 @@ export interface ApiOptions {
   };
   /** Milliseconds in which a request must have arrived. Default: 30,000. */
   readonly arrivalTimeout?: number;
+  /** Without them states of Terraform can be neither written nor read. */
+  readonly stateKeys?: StateKeys;
   /** Sees every response as it leaves; for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -41,11 +44,19 @@ export interface Api extends Component {
 }
 
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { store, listen, logger, tls, providerDirectory, rateLimit, arrivalTimeout = 30_000, onResponse } = options;
+  const { store, listen, logger, tls, providerDirectory, rateLimit, arrivalTimeout = 30_000, stateKeys, onResponse } = options;
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
   const closing = new AbortController();
-  const context: ApiContext = { store, mirror, changes, locks: new Locks(), logger, closing: closing.signal };
+  const context: ApiContext = {
+    store,
+    mirror,
+    changes,
+    locks: new Locks(),
+    logger,
+    ...(stateKeys ? { stateKeys } : {}),
+    closing: closing.signal,
+  };
   const collector = startCollector(context);
   const stop = async () => {
     await collector.close();

@@ -119,7 +119,7 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
   add('#path', endpoint.params, (input) => input.params);
   add('#query', endpoint.query ?? noQuery, (input) => input.query);
   add('#header', endpoint.headers, (input) => input.headers);
-  add('', endpoint.body, (input) => input.body);
+  if (!endpoint.opaqueBody) add('', endpoint.body, (input) => input.body);
 
   return (input) => {
     const errors = new Map<string, FieldError>();
@@ -128,6 +128,7 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
     };
     for (const { base, validate, pick } of parts) {
       const value = pick(input);
+      if (value === undefined && base === '' && endpoint.optionalBody) continue;
       if (validate(value)) {
         const unstorable = base === '#header' ? undefined : findUnstorable(value);
         if (unstorable !== undefined) {
@@ -138,6 +139,15 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
       for (const error of validate.errors ?? []) if (!isNoise(error)) note(toFieldError(error, base));
     }
     if (errors.size > 0) throw invalidInput([...errors.values()]);
+  };
+}
+
+/** For a body that the handler itself has read. Throws `invalid_input`. What the schema does not name is not looked at. */
+export function bodyChecker(schema: TSchema): (body: unknown) => void {
+  const validate = typed.compile(schema);
+  return (body) => {
+    if (validate(body)) return;
+    throw invalidInput((validate.errors ?? []).slice(0, mostErrors).map((error) => toFieldError(error, '')));
   };
 }
 

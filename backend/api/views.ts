@@ -10,6 +10,7 @@ import type { PrefixPool } from '../contract/prefix-pools.ts';
 import type { Prefix } from '../contract/prefixes.ts';
 import type { Project } from '../contract/projects.ts';
 import type { SshKey } from '../contract/ssh-keys.ts';
+import type { TerraformState } from '../contract/terraform-states.ts';
 import type { Token } from '../contract/tokens.ts';
 import type { Vm } from '../contract/vms.ts';
 import { gatewayAddress } from '../model/interface-names.ts';
@@ -108,6 +109,14 @@ export const networks = view<Network>()<records.NetworkRecord>({
   show: (_api, record) => ({ ...record, gateway: gatewayAddress }),
 });
 
+export const terraformStates = view<TerraformState>()<records.TerraformStateRecord>({
+  noun: 'terraform_state',
+  plural: 'terraform-states',
+  kind: records.terraformStates,
+  scope: 'project',
+  show: (_api, record) => record,
+});
+
 function observe({ mirror }: ApiContext, id: string): VmObservations {
   const schedule = mirror.get(records.schedules, id)?.value;
   const report = mirror.get(records.reports, id)?.value;
@@ -183,9 +192,11 @@ export const events = view<Event & { revision: number }>()<records.EventRecord>(
 
 /** What can be found by its id. */
 export const servedKinds: ReadonlyMap<Noun, Served<DeclaredRecord>> = new Map(
-  [projects, tokens, sshKeys, images, prefixPools, prefixes, networks, vms, hosts, operations].map((served) => [
-    served.noun,
-    // Only ever asked to show records of its own kind.
-    served as unknown as Served<DeclaredRecord>,
-  ]),
+  [projects, tokens, sshKeys, images, prefixPools, prefixes, networks, vms, hosts, operations, terraformStates].map(
+    (served) => [
+      served.noun,
+      // Only ever asked to show records of its own kind.
+      served as unknown as Served<DeclaredRecord>,
+    ],
+  ),
 );

@@ -11,6 +11,10 @@ export interface Call {
   readonly path: string;
   readonly query?: Record<string, string | undefined>;
   readonly body?: unknown;
+  /** The body as it is to be sent, in place of `body`. */
+  readonly text?: string | undefined;
+  /** Answer the text as it came. */
+  readonly opaque?: boolean | undefined;
 }
 
 interface Problem {
@@ -60,13 +64,14 @@ function urlOf(endpoint: string, path: string): URL {
   throw new ApiFailure(`"${endpoint}" is no endpoint: it must be a URL such as http://[::1]:7780`);
 }
 
-export async function call({ method, path, query, body }: Call): Promise<unknown> {
+export async function call({ method, path, query, body, text: given, opaque }: Call): Promise<unknown> {
   const { endpoint, token, ca_file } = readCredentials();
   if (!endpoint || !token) {
     throw new ApiFailure(
       `No ${endpoint ? 'token' : 'endpoint'}. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or let \`ucloud up\` write ${credentialsPath()}.`,
     );
   }
+  const sent = given ?? (body === undefined ? undefined : JSON.stringify(body));
   const url = urlOf(endpoint, path);
   for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
   const dispatcher = ca_file ? new Agent({ connect: { ca: readFileSync(ca_file, 'utf8') } }) : undefined;
@@ -76,13 +81,13 @@ export async function call({ method, path, query, body }: Call): Promise<unknown
       dispatcher,
       headers: {
         authorization: `Bearer ${token}`,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(sent !== undefined && { 'content-type': 'application/json' }),
         ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
       },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: sent,
     });
     const text = await answer.body.text();
-    if (answer.statusCode < 400) return text === '' ? undefined : JSON.parse(text);
+    if (answer.statusCode < 400) return opaque ? text : text === '' ? undefined : JSON.parse(text);
     let problem: Problem;
     try {
       problem = JSON.parse(text);

@@ -6,6 +6,7 @@ import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
 import { listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
+import { readStateKeys } from './state-key.ts';
 
 interface ComponentOptions {
   readonly store: string;
@@ -16,6 +17,7 @@ interface ComponentOptions {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly providerDirectory?: string;
+  readonly stateKey?: string;
   readonly hypervisor: HypervisorChoice;
 }
 
@@ -49,18 +51,24 @@ export function addComponents(program: Command): void {
   component(program, 'api', 'run the API', (daemons, store, logger, options) => {
     const listen = parseListen(options.listen);
     const tls = readTls(options);
-    const { providerDirectory } = options;
+    const { providerDirectory, stateKey } = options;
+    const stateKeys = stateKey === undefined ? undefined : readStateKeys(stateKey);
     return listening(options.listen, () =>
       daemons.startApiFor(store, logger, {
         listen,
         ...(tls && { tls }),
         ...(providerDirectory !== undefined && { providerDirectory }),
+        ...(stateKeys && { stateKeys }),
       }),
     );
   })
     .option('--listen <address>', 'where it listens', '[::]:7780')
     .option('--tls-cert <file>', 'certificate chain, PEM')
     .option('--tls-key <file>', 'its private key, PEM')
+    .option(
+      '--state-key <file>',
+      'key that states of Terraform are encrypted with, the same for every API server. Without it they are not served',
+    )
     .option(
       '--provider-directory <directory>',
       'Terraform providers to serve as a registry (see docs/provider-registry.md). Default: dist/registry',

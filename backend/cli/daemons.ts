@@ -5,6 +5,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { startApi } from '../api/start.ts';
+import type { StateKeys } from '../api/state-keys.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
@@ -91,12 +92,14 @@ export const startSchedulerFor = (store: Store, logger: Logger): Promise<Compone
 export interface ApiSettings {
   readonly listen: Listen;
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Without them states of Terraform are not served. */
+  readonly stateKeys?: StateKeys;
   /** As given by the operator, who then expects it to exist; else the place where packages are made. */
   readonly providerDirectory?: string;
 }
 
 export const startApiFor = async (store: Store, logger: Logger, settings: ApiSettings) => {
-  const { listen, tls, providerDirectory = packagedProviders } = settings;
+  const { listen, tls, stateKeys, providerDirectory = packagedProviders } = settings;
   if (
     settings.providerDirectory !== undefined &&
     !statSync(providerDirectory, { throwIfNoEntry: false })?.isDirectory()
@@ -109,5 +112,6 @@ export const startApiFor = async (store: Store, logger: Logger, settings: ApiSet
     listen,
     providerDirectory,
     ...(tls && { tls }),
+    ...(stateKeys && { stateKeys }),
   });
 };

@@ -10,6 +10,7 @@ export const layout = (data: string) => ({
   files: join(data, 'files'),
   images: join(data, 'images'),
   host: join(data, 'host'),
+  stateKey: join(data, 'state.key'),
 });
 
 export const defaultDataDirectory = (): string =>

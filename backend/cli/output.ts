@@ -27,6 +27,9 @@ function cell(value: unknown): string {
 const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   id: ({ id }) => id,
   name: ({ name }) => name,
+  version: ({ serial, version }) => serial && version,
+  serial: ({ serial }) => serial,
+  lock: ({ lock }) => (isObject(lock) ? (lock.Who ?? lock.ID) : undefined),
   cidr: ({ cidr }) => cidr,
   address: ({ address }) => address,
   cpus: ({ cpus }) => cpus,

@@ -106,11 +106,13 @@ function addFields(command: Command, schema: JsonSchema): void {
     if (values) option.choices(values);
     command.addOption(option);
   }
-  command.option('--body <file>', 'take the whole body from a JSON file; - for standard input');
 }
 
+const bodyFile = '--body <file>';
+const readText = (file: string): string => readFileSync(file === '-' ? 0 : file, 'utf8');
+
 function readBody(file: string): Record<string, unknown> {
-  const text = readFileSync(file === '-' ? 0 : file, 'utf8');
+  const text = readText(file);
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -156,10 +158,17 @@ const pathOf = ({ path }: Endpoint): string => path.replace(/\/\{id\}.*$/, '');
 
 function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   const command = noun.command(verb).description(endpoint.summary);
-  const body = endpoint.body as (TSchema & JsonSchema) | undefined;
+  const parameters = Object.keys(endpoint.params?.properties ?? {});
+  // A body that may be left out only repeats what the query can say.
+  const body = endpoint.optionalBody ? undefined : (endpoint.body as (TSchema & JsonSchema) | undefined);
   const query = endpoint.query as (TSchema & JsonSchema) | undefined;
-  if (endpoint.params) command.argument('<id or name>');
-  if (body) addFields(command, body);
+  for (const parameter of parameters) command.argument(parameter === 'id' ? '<id or name>' : `<${parameter}>`);
+  if (endpoint.opaqueBody) {
+    command.requiredOption(bodyFile, 'the file to send, as it is; - for standard input');
+  } else if (body) {
+    addFields(command, body);
+    command.option(bodyFile, 'take the whole body from a JSON file; - for standard input');
+  }
   for (const [name, schema] of Object.entries(query?.properties ?? {})) {
     command.option(`${flagOf(name)} <value>`, schema.description);
   }
@@ -170,7 +179,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   }
   command.option('--json', 'print JSON');
   command.action(async (...given: unknown[]) => {
-    const options = given[endpoint.params ? 1 : 0] as Record<string, string> & {
+    const options = given[parameters.length] as Record<string, string> & {
       json?: boolean;
       wait?: boolean;
       waitTimeout: number;
@@ -178,14 +187,27 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
     const owner = options.project ?? readCredentials().project;
     const project = owner && (await idOf('project', owner, undefined));
     const target = (endpoint.params as (TSchema & JsonSchema) | undefined)?.properties?.id?.['x-reference'] ?? '';
-    const id = endpoint.params ? await idOf(target, String(given[0]), project) : '';
+    let path = endpoint.path;
+    for (const [i, parameter] of parameters.entries()) {
+      const text = String(given[i]);
+      const value = parameter === 'id' ? await idOf(target, text, project) : text;
+      path = path.replace(`{${parameter}}`, encodeURIComponent(value));
+    }
     const asked = Object.fromEntries(Object.keys(query?.properties ?? {}).map((name) => [name, options[keyOf(name)]]));
     const answer = await call({
       method: endpoint.method,
-      path: endpoint.path.replace('{id}', encodeURIComponent(id)),
-      query: { ...asked, ...(asked.project !== undefined && { project }) },
-      body: body && (await resolveNames(body, bodyOf(body, options), project)),
+      path,
+      // What is called by its name lies in a project, which an operator's token does not say.
+      query: { ...asked, ...((asked.project !== undefined || parameters.includes('name')) && { project }) },
+      ...(endpoint.opaqueBody
+        ? { text: readText(String(options.body)) }
+        : { body: body && (await resolveNames(body, bodyOf(body, options), project)) }),
+      opaque: endpoint.success.opaque,
     });
+    if (endpoint.success.opaque) {
+      process.stdout.write(String(answer));
+      return;
+    }
     const last =
       wait && options.wait ? await waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout) : answer;
     print(last, options.json === true);

@@ -7,6 +7,7 @@ import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts
 import { listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
+import { ensureStateKeys, readStateKeys } from './state-key.ts';
 
 interface UpOptions {
   readonly data: string;
@@ -18,6 +19,7 @@ interface UpOptions {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly providerDirectory?: string;
+  readonly stateKey?: string;
   readonly logLevel: string;
 }
 
@@ -36,6 +38,8 @@ async function up(options: UpOptions): Promise<void> {
   const tls = readTls(options);
   mkdirSync(options.data, { recursive: true, mode: 0o700 });
 
+  const stateKeys = options.stateKey ? readStateKeys(options.stateKey) : ensureStateKeys(layout(options.data).stateKey);
+
   await runUntilStopped(logger, async (started) => {
     const store = await openStore(options.store ?? layout(options.data).store, { logger });
     started(store);
@@ -47,6 +51,7 @@ async function up(options: UpOptions): Promise<void> {
     const api = await listening(options.listen, () =>
       daemons.startApiFor(store, logger, {
         listen,
+        stateKeys,
         ...(tls && { tls }),
         ...(providerDirectory !== undefined && { providerDirectory }),
       }),
@@ -90,6 +95,10 @@ export function addUp(program: Command): void {
     .option('--credentials <file>', 'where to write the first operator token')
     .option('--tls-cert <file>', 'certificate chain of the API, PEM')
     .option('--tls-key <file>', 'its private key, PEM')
+    .option(
+      '--state-key <file>',
+      'key that states of Terraform are encrypted with. Default: one in the data directory, made at the first start',
+    )
     .option(
       '--provider-directory <directory>',
       'Terraform providers to serve as a registry (see docs/provider-registry.md). Default: dist/registry',

@@ -20,15 +20,23 @@ export interface Endpoint {
   readonly summary: string;
   readonly description?: string;
   readonly access: Access;
+  /** The token may also come as the password of HTTP Basic authentication, for clients that know nothing else. */
+  readonly basic?: boolean;
   readonly params?: TObject;
   readonly query?: TObject;
   readonly headers?: TObject;
   readonly body?: TSchema;
   readonly bodyExample?: unknown;
+  /** The body may be left out. */
+  readonly optionalBody?: boolean;
+  /** The body reaches the handler as the bytes that were sent, unchecked, with a limit of its own (bytes). */
+  readonly opaqueBody?: { readonly limit: number };
   readonly success: {
     readonly status: number;
     readonly description: string;
     readonly schema?: TSchema;
+    /** The body is sent as it was once received. */
+    readonly opaque?: boolean;
     readonly example?: unknown;
   };
   /** Beyond those that every endpoint can give (invalid_input, unauthenticated, rate_limited, internal, store_unavailable). */

@@ -115,6 +115,15 @@ export const errorTable = define({
     operator: 'If frequent, look for clients that fight over one object.',
     retry: true,
   },
+  stale_state: {
+    status: 409,
+    title: 'The state does not follow the latest version',
+    meaning:
+      'A state of Terraform has another lineage than the one that is kept, or a serial that is not greater than its own: it was made from an old version, or belongs to another configuration.',
+    user: 'Read the latest version and plan again. To go back to an earlier version on purpose, write it with `force=true`.',
+    operator: 'Nothing.',
+    retry: false,
+  },
   precondition_failed: {
     status: 412,
     title: 'The object has changed since you read it',
@@ -126,7 +135,7 @@ export const errorTable = define({
   payload_too_large: {
     status: 413,
     title: 'The request is too large',
-    meaning: 'The body exceeds the limit of 1 MiB.',
+    meaning: 'The body exceeds the limit of the operation: 1 MiB, for states of Terraform 32 MiB.',
     user: 'Send less.',
     operator: 'Nothing.',
     retry: false,
@@ -156,6 +165,14 @@ export const errorTable = define({
     operator: 'Nothing.',
     retry: false,
   },
+  state_locked: {
+    status: 423,
+    title: 'Somebody else holds the lock of the state',
+    meaning: 'A state of Terraform is locked, and the request does not carry the ID of that lock.',
+    user: 'Wait until the holder, named in `detail`, is done (`-lock-timeout`). If it has died, break the lock: `terraform force-unlock`.',
+    operator: 'Nothing.',
+    retry: false,
+  },
   idempotency_key_reused: {
     status: 422,
     title: 'The Idempotency-Key was used for another request',
@@ -178,6 +195,14 @@ export const errorTable = define({
     meaning: 'Something unforeseen failed.',
     user: 'Tell the operator the request id.',
     operator: 'Look for the request id in the log.',
+    retry: false,
+  },
+  not_configured: {
+    status: 501,
+    title: 'This server is not set up for it',
+    meaning: 'The operation needs something that the operator has not given to this server.',
+    user: 'Tell the operator what `detail` says is missing.',
+    operator: 'Start every API server with what `detail` names.',
     retry: false,
   },
   store_unavailable: {
@@ -211,11 +236,22 @@ export interface FieldError {
 export class UcloudError extends Error {
   readonly code: ErrorCode;
   readonly errors: readonly FieldError[];
-  constructor(code: ErrorCode, detail: string, options: { errors?: readonly FieldError[]; cause?: unknown } = {}) {
+  /** Further members of the problem (RFC 9457, 3.2). */
+  readonly members: Readonly<Record<string, unknown>>;
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: {
+      errors?: readonly FieldError[];
+      members?: Readonly<Record<string, unknown>>;
+      cause?: unknown;
+    } = {},
+  ) {
     super(detail, { cause: options.cause });
     this.name = 'UcloudError';
     this.code = code;
     this.errors = options.errors ?? [];
+    this.members = options.members ?? {};
   }
   get status(): number {
     return errorTable[this.code].status;

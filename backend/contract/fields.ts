@@ -21,6 +21,7 @@ export const idPrefixes = {
   operation: 'op',
   event: 'evt',
   audit_record: 'aud',
+  terraform_state: 'tfs',
 } as const;
 export type Noun = keyof typeof idPrefixes;
 

@@ -10,6 +10,7 @@ import { prefixPoolEndpoints } from './prefix-pools.ts';
 import { prefixEndpoints } from './prefixes.ts';
 import { projectEndpoints } from './projects.ts';
 import { sshKeyEndpoints } from './ssh-keys.ts';
+import { terraformStateEndpoints } from './terraform-states.ts';
 import { tokenEndpoints } from './tokens.ts';
 import { vmEndpoints } from './vms.ts';
 
@@ -26,4 +27,5 @@ export const endpoints: readonly Endpoint[] = [
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,
+  terraformStateEndpoints,
 ].flatMap((group) => Object.values(group));

@@ -7,6 +7,7 @@ import { type TObject, type TSchema, Type } from '@sinclair/typebox';
 import { commonErrors, type Endpoint } from './endpoint.ts';
 import { type ErrorCode, errorCodes, errorTable } from './errors.ts';
 import { Enum } from './fields.ts';
+import { LockInfo } from './terraform-states.ts';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type JsonObject = { [key: string]: Json };
@@ -43,6 +44,25 @@ export const Problem = Type.Object(
   { additionalProperties: false, title: 'Problem', description: 'An error (RFC 9457, problem details).' },
 );
 
+/** What a lock that is held is answered with. Terraform reads it as LockInfo and shows nothing but `ID`. */
+export const StateLockedProblem = Type.Object(
+  {
+    ...Problem.properties,
+    ...LockInfo.properties,
+    ID: Type.String({ description: 'ID of the lock and, for people, who has held it since when.' }),
+    lock: LockInfo,
+  },
+  {
+    additionalProperties: false,
+    title: 'StateLockedProblem',
+    description:
+      'The error `state_locked`: a problem that is also LockInfo of Terraform, with the present lock in `lock`.',
+  },
+);
+
+/** Errors with members of their own. */
+const problemSchemas: Partial<Record<ErrorCode, TObject>> = { state_locked: StateLockedProblem };
+
 const roleText = {
   public: 'Needs no token.',
   viewer: 'Needs a token of any role.',
@@ -60,6 +80,13 @@ const problemExample = (code: ErrorCode): JsonObject => {
     status,
     detail: meaning,
     code,
+    ...(code === 'state_locked'
+      ? {
+          ID: '9b2afbed-1edd-7727-2572-68465024e815 (held by alice@laptop since 2026-01-01T00:00:00Z)',
+          Who: 'alice@laptop',
+          lock: { ID: '9b2afbed-1edd-7727-2572-68465024e815', Who: 'alice@laptop' },
+        }
+      : {}),
     ...(errorsWithField.includes(code) ? { errors: [{ pointer: '/name', detail: 'the rule that it breaks' }] } : {}),
     request_id: 'req-1',
   };
@@ -164,12 +191,14 @@ function errorResponses(endpoint: Endpoint, shared: JsonObject): JsonObject {
 }
 
 function errorResponse(codes: readonly ErrorCode[]): JsonObject {
+  const [only, ...others] = codes;
+  const schema = others.length === 0 && only ? problemSchemas[only] : undefined;
   return {
     description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}.`).join(' '),
     headers: headerRefs(...everyResponse, ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : [])),
     content: {
       [problemMediaType]: {
-        schema: { $ref: '#/components/schemas/Problem' },
+        schema: { $ref: `#/components/schemas/${schema?.title ?? 'Problem'}` },
         examples: Object.fromEntries(codes.map((code) => [code, { $ref: `#/components/examples/${code}` }])),
       },
     },
@@ -182,7 +211,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
   const isItem = endpoint.resource !== undefined && success.schema === endpoint.resource.Item;
   const headers: HeaderName[] = [...everyResponse, 'UCloud-Revision'];
   if (isItem) headers.push('ETag');
-  if (endpoint.method === 'POST') headers.push('Location', 'Idempotent-Replayed');
+  if (endpoint.headers?.properties['idempotency-key']) headers.push('Location', 'Idempotent-Replayed');
   return {
     operationId: endpoint.id,
     tags: [endpoint.tag],
@@ -190,6 +219,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
     description: [endpoint.description, roleText[endpoint.access]].filter(Boolean).join('\n\n'),
     'x-access': endpoint.access,
     ...(endpoint.access === 'public' ? { security: [] } : {}),
+    ...(endpoint.basic ? { security: [{ token: [] }, { password: [] }] } : {}),
     parameters: [
       ...parameters('path', endpoint.params),
       ...parameters('query', endpoint.query),
@@ -199,7 +229,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
     ...(endpoint.body
       ? {
           requestBody: {
-            required: true,
+            required: !endpoint.optionalBody,
             content: {
               'application/json': { schema: schema(endpoint.body), example: plain(endpoint.bodyExample ?? {}) },
             },
@@ -256,7 +286,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     paths[endpoint.path] = item;
     if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, tagDescription(endpoint));
   }
-  hoist(plain(Problem), schemas);
+  for (const problem of [Problem, ...Object.values(problemSchemas)]) hoist(plain(problem), schemas);
   const used = new Set([...commonErrors, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
   return {
     openapi: '3.1.0',
@@ -274,6 +304,11 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     components: {
       securitySchemes: {
         token: { type: 'http', scheme: 'bearer', description: 'A token of ucloud, shown once when it is made.' },
+        password: {
+          type: 'http',
+          scheme: 'basic',
+          description: 'The token as password, with any user name: for the backend "http" of Terraform.',
+        },
       },
       parameters: { MinRevision: minRevision },
       headers: responseHeaders,

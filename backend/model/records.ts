@@ -5,6 +5,7 @@
 import { type Static, type TProperties, Type } from '@sinclair/typebox';
 import { type Id, type Noun, Reference } from '../contract/fields.ts';
 import { operationStates } from '../contract/operations.ts';
+import { LockInfo } from '../contract/terraform-states.ts';
 import { roles } from '../contract/tokens.ts';
 
 const kind = <P extends TProperties>(prefix: string, fields: P) =>
@@ -124,6 +125,52 @@ export const hostPolicies = kind('host-policies/', {
   memory_overcommit: Type.Number(),
   updated_at: time,
 });
+
+/** The lock lies in the same record, so every change of either is conditioned on both. */
+export const terraformStates = kind('terraform-states/', {
+  id: id('terraform_state'),
+  project: id('project'),
+  name: Type.String(),
+  /** The latest version; none while it has only been locked. */
+  version: Type.Optional(Type.Integer()),
+  serial: Type.Optional(Type.Integer()),
+  lineage: Type.Optional(Type.String()),
+  terraform_version: Type.Optional(Type.String()),
+  size: Type.Optional(bytes),
+  lock: Type.Optional(LockInfo),
+  ...declared,
+});
+
+/** `terraform-state-versions/<state>/<number, ten digits>`. */
+export const terraformStateVersions = kind('terraform-state-versions/', {
+  version: Type.Integer(),
+  serial: Type.Integer(),
+  lineage: Type.String(),
+  terraform_version: Type.Optional(Type.String()),
+  size: bytes,
+  token: id('token'),
+  /** Where its chunks lie, and how to open them. */
+  content: Type.Object(
+    {
+      id: Type.String(),
+      chunks: Type.Integer(),
+      /** Bytes of all chunks together, before base 64. */
+      stored: bytes,
+      /** Which key of the API's encrypted it. */
+      key: Type.String(),
+      nonce: Type.String(),
+      tag: Type.String(),
+    },
+    { additionalProperties: false },
+  ),
+  created_at: time,
+});
+
+/** `terraform-state-chunks/<content>/<index, four digits>`: a piece of a compressed and encrypted state, base 64. */
+export const terraformStateChunks = kind('terraform-state-chunks/', { data: Type.String() });
+
+/** `terraform-state-uploads/<content>`: its chunks are being written. Removed with them when none of it comes to anything. */
+export const terraformStateUploads = kind('terraform-state-uploads/', { at: time });
 
 /** `names/<project or _>/<noun>/<name>`: uniqueness of names. */
 export const names = kind('names/', { id: Type.String() });
@@ -302,5 +349,7 @@ export type ImageReportRecord = Static<typeof imageReports.schema>;
 export type ScheduleRecord = Static<typeof schedules.schema>;
 export type PlacementRecord = Static<typeof placements.schema>;
 export type OperationRecord = Static<typeof operations.schema>;
+export type TerraformStateRecord = Static<typeof terraformStates.schema>;
+export type TerraformStateVersionRecord = Static<typeof terraformStateVersions.schema>;
 export type EventRecord = Static<typeof events.schema>;
 export type { Id };

@@ -99,6 +99,8 @@ t.test('each operation refuses who may not', async (t) => {
     ],
   });
   await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
+  const lock = { ID: 'lock-1', Who: 'bob@desk' };
+  await operator.expect(200, 'POST', `/v1/terraform-states/mine/lock?project=${mine.id}`, lock);
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
 
   /** The object of project `mine` that each path is tried with. */
@@ -113,13 +115,15 @@ t.test('each operation refuses who may not', async (t) => {
     vms: vm.id,
     hosts: host,
     operations: operation.id,
+    'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
    * What a member of another project is told.
    * hidden: 404, as if it were not there. empty: a list without it. foreign: it may not name that project in a
-   * creation. shared: everybody may see it. own: speaks of the caller only. operator: nobody but operators.
+   * creation. shared: everybody may see it. own: speaks of the caller only. separate: a name means
+   * something else in each project, and that of another project cannot be named. operator: nobody but operators.
    */
-  const expected: Record<string, 'hidden' | 'empty' | 'foreign' | 'shared' | 'own' | 'operator'> = {
+  const expected: Record<string, 'hidden' | 'empty' | 'foreign' | 'shared' | 'own' | 'separate' | 'operator'> = {
     project_list: 'empty',
     project_get: 'hidden',
     project_create: 'operator',
@@ -140,6 +144,13 @@ t.test('each operation refuses who may not', async (t) => {
     event_list: 'empty',
     audit_record_list: 'operator',
     vm_reboot: 'hidden',
+    terraform_state_list: 'empty',
+    ...Object.fromEntries(
+      ['read', 'write', 'delete', 'lock', 'unlock', 'version_list', 'version_read'].map((verb) => [
+        `terraform_state_${verb}`,
+        'separate',
+      ]),
+    ),
     ...Object.fromEntries(
       ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm'].flatMap((noun) => [
         [`${noun}_list`, 'empty'],
@@ -168,13 +179,17 @@ t.test('each operation refuses who may not', async (t) => {
       const what = expected[operationId];
       if (what === undefined) throw new Error('this operation has no case in this test');
       const plural = path.split('/')[2] ?? '';
-      const url = path.replace('{id}', ids[plural] ?? 'none');
+      const url = path
+        .replace('{id}', ids[plural] ?? 'none')
+        .replace('{name}', 'mine')
+        .replace('{version}', '1');
+      const basic = endpoints.find(({ id }) => id === operationId)?.basic;
       const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, project: mine.id } : body;
 
       for (const client of [nobody, ...wrong]) {
         const answer = await client.request(method, url, forged);
         t.match(answer, { status: 401, body: { code: 'unauthenticated' } });
-        t.equal(answer.headers.get('www-authenticate'), 'Bearer');
+        t.equal(answer.headers.get('www-authenticate'), basic ? 'Bearer, Basic realm="ucloud"' : 'Bearer');
       }
       if (access !== 'viewer')
         t.match(await viewer.request(method, url, forged), { status: 403, body: { code: 'forbidden' } });
@@ -203,6 +218,12 @@ t.test('each operation refuses who may not', async (t) => {
         case 'shared':
           t.equal(answer.status, 200);
           break;
+        case 'separate': {
+          t.notOk(JSON.stringify(answer.body).includes('bob'), 'the lock of the other project is another');
+          const named = await stranger.request(method, `${url}?project=${mine.id}`, forged);
+          t.match(named, { status: 404, body: { code: 'not_found' } });
+          break;
+        }
         case 'own':
           t.match(answer, { status: 200, body: { id: own.id } });
           break;

@@ -2,6 +2,7 @@
 import type { Test } from 'tap';
 import { ensureOperatorToken, ensureProject } from '../../backend/api/bootstrap.ts';
 import { type Api, type ApiOptions, startApi } from '../../backend/api/start.ts';
+import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
 import type { FieldError } from '../../backend/contract/errors.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import type { Store } from '../../backend/store/store.ts';
@@ -178,6 +179,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
     listen: { host: '::1', port: 0 },
     rateLimit: { requestsPerMinute: 1_000_000, failuresPerMinute: 1_000_000 },
     logger: loggerFor(faults),
+    stateKeys: parseStateKeys(newStateKeyFile()),
     ...options,
     store,
     onResponse(response) {

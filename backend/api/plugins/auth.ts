@@ -10,12 +10,21 @@ import { isSecret, parseSecret } from '../token-secret.ts';
 /** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
 export const defaultFailuresPerMinute = 120;
 
+/** The token of the request: of the scheme Bearer, or where the endpoint allows it the password of Basic (RFC 7617). */
+function tokenIn(request: FastifyRequest): string | undefined {
+  const { authorization = '' } = request.headers;
+  const bearer = /^bearer +(\S+)$/i.exec(authorization)?.[1];
+  if (bearer !== undefined || !request.routeOptions.config.endpoint?.basic) return bearer;
+  const basic = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1];
+  return basic && /^[^:]*:(\S+)$/.exec(Buffer.from(basic, 'base64').toString())?.[1];
+}
+
 async function identify(
   api: ApiContext,
   request: FastifyRequest,
   mayAskStore: () => Promise<boolean>,
 ): Promise<Caller | undefined> {
-  const text = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const text = tokenIn(request);
   const parsed = text === undefined ? undefined : parseSecret(text);
   if (text === undefined || !parsed) return undefined;
   // A token that another server made a moment ago may not have come here yet.
@@ -47,7 +56,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
         reply.header('retry-after', failures.ttlInSeconds);
         throw new UcloudError('rate_limited', 'too many requests without a valid token from this address');
       }
-      reply.header('www-authenticate', 'Bearer');
+      reply.header('www-authenticate', endpoint.basic ? 'Bearer, Basic realm="ucloud"' : 'Bearer');
       throw new UcloudError('unauthenticated', 'the Authorization header must carry a valid token');
     }
     request.caller = caller;

@@ -13,6 +13,8 @@ export interface ProblemDetails {
   readonly code: ErrorCode;
   readonly errors?: readonly FieldError[];
   readonly request_id: string;
+  /** Members of one code only. */
+  readonly [member: string]: unknown;
 }
 
 export function problemOf(error: UcloudError, requestId: string): ProblemDetails {
@@ -25,16 +27,22 @@ export function problemOf(error: UcloudError, requestId: string): ProblemDetails
     code: error.code,
     ...(error.errors.length > 0 ? { errors: error.errors } : {}),
     request_id: requestId,
+    ...error.members,
   };
 }
 
 const wholeBody = (detail: string): { errors: FieldError[] } => ({ errors: [{ pointer: '', detail }] });
 
+/** Bytes of a body, where the contract says nothing else. */
+export const bodyLimit = 1024 * 1024;
+
 /** What Fastify and Node refuse before a handler is reached. */
-function fromFramework(error: FastifyError): UcloudError | undefined {
+function fromFramework(error: FastifyError, endpoint: Endpoint | undefined): UcloudError | undefined {
   switch (error.code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return new UcloudError('payload_too_large', 'the body exceeds 1 MiB', wholeBody('must be at most 1 MiB'));
+    case 'FST_ERR_CTP_BODY_TOO_LARGE': {
+      const limit = `${(endpoint?.opaqueBody?.limit ?? bodyLimit) / 2 ** 20} MiB`;
+      return new UcloudError('payload_too_large', `the body exceeds ${limit}`, wholeBody(`must be at most ${limit}`));
+    }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
     case 'FST_ERR_CTP_INVALID_CONTENT_TYPE':
       return new UcloudError('unsupported_media_type', 'Content-Type must be application/json', {
@@ -82,7 +90,7 @@ export function handleErrors(app: FastifyInstance, endpoints: readonly Endpoint[
   });
 
   app.setErrorHandler((error: FastifyError | UcloudError, request: FastifyRequest, reply) => {
-    const known = error instanceof UcloudError ? error : fromFramework(error);
+    const known = error instanceof UcloudError ? error : fromFramework(error, request.routeOptions.config?.endpoint);
     if (!known) {
       logger.error({ err: error, request: request.id, operation: operationOf(request) }, 'a request failed');
       return sendProblem(reply, new UcloudError('internal', 'something unforeseen failed'), request.id);

@@ -10,6 +10,7 @@ import { prefixPoolHandlers } from './prefix-pools.ts';
 import { prefixHandlers } from './prefixes.ts';
 import { projectHandlers } from './projects.ts';
 import { sshKeyHandlers } from './ssh-keys.ts';
+import { terraformStateHandlers } from './terraform-states.ts';
 import { tokenHandlers } from './tokens.ts';
 import { vmHandlers } from './vms.ts';
 
@@ -26,4 +27,5 @@ export const handlers: Handlers = {
   ...operationHandlers,
   ...eventHandlers,
   ...auditRecordHandlers,
+  ...terraformStateHandlers,
 };

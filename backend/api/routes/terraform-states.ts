@@ -1,0 +1,361 @@
+/**
+ * States of Terraform, with lock and history.
+ *
+ * A state is one record: which version is the latest, and who holds the lock. Versions and their content lie beside it
+ * and never change. Every change is one transaction on the condition that this record is as it was read, from the
+ * database and not from the mirror: a state that is read after its lock was taken must be the one that the last holder
+ * wrote, whichever server answers. So of two that take the lock one gets it, a write cannot slip past a lock that has
+ * been broken and taken by another, and a version is the latest as soon as it is there.
+ *
+ * A lock makes the record of a state that is not there yet, and giving it back removes it again if nothing was written.
+ */
+import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/terraform-states.ts';
+import { newId } from '../../model/ids.ts';
+import * as records from '../../model/records.ts';
+import { staleness, surplus } from '../../model/terraform-state.ts';
+import { absent, put, read, readAll, remove, removeAll, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/records.ts';
+import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
+import { inProject, nameKey, releaseName } from '../declared.ts';
+import { type Guard, type Mutation, mutate } from '../mutation.ts';
+import { listHandler } from '../reading.ts';
+import { notFound } from '../served.ts';
+import { discard, open, removeContent, type Sealed, seal, upload } from '../state-content.ts';
+import type { StateKeys } from '../state-keys.ts';
+import { bodyChecker, fieldError } from '../validation.ts';
+import { terraformStates } from '../views.ts';
+
+type State = Stored<records.TerraformStateRecord>;
+type Version = records.TerraformStateVersionRecord;
+
+interface Query {
+  readonly project?: Id<'project'>;
+  readonly ID?: string;
+  readonly force?: boolean;
+}
+
+/** Which state the request is about. A name means another state in each project. */
+interface Place {
+  readonly project: Id<'project'>;
+  readonly name: string;
+}
+
+function placeOf(api: ApiContext, { caller, params, query }: ApiRequest): Place {
+  const asked = (query as Query).project;
+  const project = asked ?? caller.project;
+  if (project === undefined) {
+    throw fieldError('invalid_input', '#query/project', 'is required with a token that belongs to no project');
+  }
+  const foreign = caller.role !== 'operator' && project !== caller.project;
+  if (foreign || !api.mirror.get(records.projects, project)) throw notFound('project', project);
+  return { project, name: params.name ?? '' };
+}
+
+const textOf = ({ project, name }: Place): string => `${project}/${name}`;
+
+async function look({ store }: ApiContext, { project, name }: Place): Promise<State | undefined> {
+  const holder = await read(store, records.names, nameKey(project, 'terraform_state', name));
+  return holder && read(store, records.terraformStates, holder.value.id);
+}
+
+async function find(api: ApiContext, place: Place): Promise<State> {
+  const state = await look(api, place);
+  if (!state) throw notFound('terraform_state', place.name);
+  return state;
+}
+
+function keysOf({ stateKeys }: ApiContext): StateKeys {
+  if (stateKeys) return stateKeys;
+  throw new UcloudError('not_configured', 'this server has no key to encrypt states with (--state-key)');
+}
+
+/** Who holds the lock, in words. */
+const holderOf = ({ Who, Operation, Created }: LockInfo): string =>
+  `held by ${Who || 'an unnamed client'}${Created === undefined ? '' : ` since ${Created}`}${Operation ? `, ${Operation}` : ''}`;
+
+/** Of what LockInfo of Terraform says it prints the ID alone, so that has to name the holder as well. */
+function locked(name: string, lock: LockInfo): UcloudError {
+  const holder = holderOf(lock);
+  return new UcloudError('state_locked', `the state ${name} is locked, ${holder}; the ID of the lock is ${lock.ID}`, {
+    members: { ...lock, ID: `${lock.ID} (${holder})`, lock },
+  });
+}
+
+/** Whoever changes a state holds its lock, or there is none and they do not think there is. */
+function checkLock(name: string, lock: LockInfo | undefined, id: string | undefined): void {
+  if (lock && lock.ID !== id) throw locked(name, lock);
+  if (!lock && id !== undefined) {
+    throw new UcloudError('invalid_state', `the state ${name} is not locked any more; it must be locked with ID ${id}`);
+  }
+}
+
+const key = (state: string, version: number): string => `${state}/${String(version).padStart(10, '0')}`;
+
+async function versionsOf({ store }: ApiContext, state: string): Promise<Stored<Version>[]> {
+  const versions: Stored<Version>[] = [];
+  for await (const version of readAll(store, records.terraformStateVersions, `${state}/`)) versions.push(version);
+  return versions;
+}
+
+/** The guards and writes that put the record of a state in place of what was read, or make it. */
+function replace(place: Place, before: State | undefined, next: records.TerraformStateRecord) {
+  const holder = nameKey(place.project, 'terraform_state', place.name);
+  const guards: Guard[] = before
+    ? [{ condition: unchanged(before) }]
+    : [{ condition: absent(records.names, holder) }, inProject(place.project)];
+  const writes = [
+    put(records.terraformStates, next.id, next),
+    ...(before ? [] : [put(records.names, holder, { id: next.id })]),
+  ];
+  return { guards, writes, target: next.id, project: place.project };
+}
+
+const draft = ({ project, name }: Place, at: string): records.TerraformStateRecord => ({
+  id: newId('terraform_state'),
+  project,
+  name,
+  created_at: at,
+  updated_at: at,
+});
+
+/** The record that is left of a state without its lock: none, if nothing was ever written to it. */
+function unlocked(place: Place, state: State, at: string): Pick<Mutation, 'guards' | 'writes' | 'target' | 'project'> {
+  const { lock: _lock, ...rest } = state.value;
+  if (rest.version !== undefined) return replace(place, state, { ...rest, updated_at: at });
+  return {
+    guards: [{ condition: unchanged(state) }],
+    writes: [remove(records.terraformStates, state.id), releaseName('terraform_state', place.project, place.name)],
+    target: state.id,
+    project: place.project,
+  };
+}
+
+const checkFile = bodyChecker(StateFile);
+
+/** Throws `invalid_input`. */
+function parseFile(request: ApiRequest): { readonly bytes: Buffer; readonly file: StateFile } {
+  const wrong = (detail: string) => fieldError('invalid_input', '', detail);
+  const { body: bytes, headers } = request;
+  if (!Buffer.isBuffer(bytes)) throw wrong('is required');
+  const digest = headers['content-md5'];
+  if (digest !== undefined && digest !== createHash('md5').update(bytes).digest('base64')) {
+    throw fieldError('invalid_input', '#header/Content-MD5', 'is not the digest of the body that arrived');
+  }
+  if (!isUtf8(bytes)) throw wrong('must be UTF-8');
+  let file: unknown;
+  try {
+    file = JSON.parse(bytes.toString('utf8'));
+  } catch (error) {
+    throw wrong(`must be JSON: ${(error as Error).message}`);
+  }
+  checkFile(file);
+  return { bytes, file: file as StateFile };
+}
+
+async function load(api: ApiContext, place: Place, state: State, version: number): Promise<Buffer | undefined> {
+  const stored = await read(api.store, records.terraformStateVersions, key(state.id, version));
+  return stored && open(api.store, keysOf(api), textOf(place), stored.value.content);
+}
+
+const answerWith = (bytes: Buffer, revision: number): ApiAnswer => ({ status: 200, bytes, revision });
+
+/** Throws `state_locked`, `invalid_state` or `stale_state`. Answers whether it is the latest version once more. */
+async function checkWrite(
+  api: ApiContext,
+  request: ApiRequest,
+  place: Place,
+  given: { readonly bytes: Buffer; readonly file: StateFile },
+): Promise<{ readonly state: State | undefined; readonly repeated: boolean }> {
+  const { ID, force } = request.query as Query;
+  const state = await look(api, place);
+  checkLock(place.name, state?.value.lock, ID);
+  const { version, serial, lineage } = state?.value ?? {};
+  if (!state || force || version === undefined || serial === undefined || lineage === undefined) {
+    return { state, repeated: false };
+  }
+  const stale = staleness({ serial, lineage }, given.file);
+  if (stale === undefined) return { state, repeated: false };
+  if (serial === given.file.serial && lineage === given.file.lineage) {
+    // Whoever has not heard our answer sends the same again.
+    const latest = await load(api, place, state, version);
+    if (latest?.equals(given.bytes)) return { state, repeated: true };
+  }
+  throw new UcloudError('stale_state', stale);
+}
+
+async function write(
+  api: ApiContext,
+  request: ApiRequest,
+  place: Place,
+  given: { readonly bytes: Buffer; readonly file: StateFile },
+  sealed: Sealed,
+): Promise<ApiAnswer> {
+  const at = request.now.toISOString();
+  const { serial, lineage, terraform_version } = given.file;
+  const about = {
+    serial,
+    lineage,
+    ...(terraform_version === undefined ? {} : { terraform_version }),
+    size: given.bytes.length,
+  };
+  const completion = await upload(api.store, sealed, request.now);
+  return mutate(api, request, async () => {
+    const { state, repeated } = await checkWrite(api, request, place, given);
+    if (repeated) return { nothing: { status: 200, revision: api.mirror.revision } };
+    const { terraform_version: _earlier, ...before } = state?.value ?? draft(place, at);
+    const version = (before.version ?? 0) + 1;
+    const change = replace(place, state, { ...before, ...about, version, updated_at: at });
+    const earlier = (await versionsOf(api, before.id)).map((stored) => ({
+      ...stored,
+      stored: stored.value.content.stored,
+    }));
+    const record: Version = { version, ...about, token: request.caller.token, content: sealed.content, created_at: at };
+    return {
+      ...change,
+      guards: [...change.guards, ...completion.require.map((condition): Guard => ({ condition, otherwise: gaveUp }))],
+      writes: [
+        ...change.writes,
+        ...completion.write,
+        put(records.terraformStateVersions, key(before.id, version), record),
+        ...surplus(earlier, sealed.content.stored).flatMap(({ id, value }) => [
+          remove(records.terraformStateVersions, id),
+          removeContent(value.content),
+        ]),
+      ],
+      reason: 'written',
+      message: `Version ${version} of ${place.name} written, serial ${serial}.`,
+      answer: (revision) => ({ status: 200, revision }),
+    };
+  });
+}
+
+/**
+ * The record of the upload is gone: it was given up, or our own transaction has removed it, and we did not hear of that.
+ * Either way the request may be sent again: a state that is the latest version already is no new one.
+ */
+const gaveUp = (): UcloudError => new UcloudError('conflict', 'the upload of the state was given up; send it again');
+
+export const terraformStateHandlers: Handlers = {
+  terraform_state_list: listHandler(terraformStates),
+
+  async terraform_state_read(api, request) {
+    const place = placeOf(api, request);
+    for (let before: State | undefined; ; ) {
+      const state = await find(api, place);
+      const { version } = state.value;
+      if (version === undefined) {
+        throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
+      }
+      const bytes = await load(api, place, state, version);
+      if (bytes) return answerWith(bytes, state.revision);
+      // The latest version only goes when newer ones have come, or with the whole state.
+      if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
+      before = state;
+    }
+  },
+
+  async terraform_state_write(api, request) {
+    const place = placeOf(api, request);
+    const keys = keysOf(api);
+    const given = parseFile(request);
+    // What will be refused is not written ahead.
+    const { repeated } = await checkWrite(api, request, place, given);
+    if (repeated) return { status: 200, revision: api.mirror.revision };
+    const sealed = await seal(keys, textOf(place), given.bytes);
+    try {
+      return await write(api, request, place, given, sealed);
+    } catch (error) {
+      if (sealed.chunks.length > 1) {
+        await discard(api.store, sealed).catch((err: unknown) =>
+          api.logger.warn({ err, request: request.id }, 'a state that was not written is left to the collector'),
+        );
+      }
+      throw error;
+    }
+  },
+
+  async terraform_state_delete(api, request) {
+    const place = placeOf(api, request);
+    const { ID } = request.query as Query;
+    return mutate(api, request, async () => {
+      const state = await find(api, place);
+      checkLock(place.name, state.value.lock, ID);
+      const versions = await versionsOf(api, state.id);
+      return {
+        guards: [{ condition: unchanged(state) }],
+        writes: [
+          remove(records.terraformStates, state.id),
+          releaseName('terraform_state', place.project, place.name),
+          removeAll(records.terraformStateVersions, `${state.id}/`),
+          ...versions.map(({ value }) => removeContent(value.content)),
+        ],
+        target: state.id,
+        project: place.project,
+        reason: 'deleted',
+        message: `Deleted ${place.name} with ${versions.length} versions.`,
+        answer: (revision) => ({ status: 204, revision }),
+      };
+    });
+  },
+
+  async terraform_state_lock(api, request) {
+    const place = placeOf(api, request);
+    const lock = request.body as LockInfo;
+    const at = request.now.toISOString();
+    return mutate(api, request, async () => {
+      const state = await look(api, place);
+      const held = state?.value.lock;
+      if (state && held?.ID === lock.ID) return { nothing: { status: 200, body: held, revision: state.revision } };
+      if (held) throw locked(place.name, held);
+      return {
+        ...replace(place, state, { ...(state?.value ?? draft(place, at)), lock, updated_at: at }),
+        reason: 'locked',
+        message: `${place.name} is ${holderOf(lock)}.`,
+        answer: (revision) => ({ status: 200, body: lock, revision }),
+      };
+    });
+  },
+
+  async terraform_state_unlock(api, request) {
+    const place = placeOf(api, request);
+    const id = (request.body as LockInfo | undefined)?.ID ?? (request.query as Query).ID;
+    const at = request.now.toISOString();
+    return mutate(api, request, async () => {
+      const state = await look(api, place);
+      const held = state?.value.lock;
+      if (!state || !held) return { nothing: { status: 200, revision: api.mirror.revision } };
+      if (id !== undefined && id !== held.ID) throw locked(place.name, held);
+      return {
+        ...unlocked(place, state, at),
+        reason: id === undefined ? 'lock_broken' : 'unlocked',
+        message:
+          id === undefined
+            ? `The lock ${held.ID} of ${place.name} was broken: ${holderOf(held)}.`
+            : `${place.name} unlocked.`,
+        answer: (revision) => ({ status: 200, revision }),
+      };
+    });
+  },
+
+  async terraform_state_version_list(api, request) {
+    const state = await find(api, placeOf(api, request));
+    const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
+      const { content: _content, ...item } = value;
+      return item;
+    });
+    return { status: 200, body: { items, revision: state.revision }, revision: state.revision };
+  },
+
+  async terraform_state_version_read(api, request) {
+    const place = placeOf(api, request);
+    const version = Number(request.params.version);
+    const state = await find(api, place);
+    const bytes = await load(api, place, state, version);
+    if (bytes) return answerWith(bytes, state.revision);
+    throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
+  },
+};
