@@ -38,8 +38,12 @@ export type LockInfo = Static<typeof LockInfo>;
 
 export const StateFile = Type.Object(
   {
-    version: Type.Integer({ minimum: 1, description: 'Version of the format.' }),
-    serial: Type.Integer({ minimum: 0, description: 'Counts the changes of the state.' }),
+    version: Type.Integer({ minimum: 1, maximum: 100, description: 'Version of the format.' }),
+    serial: Type.Integer({
+      minimum: 0,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'Counts the changes of the state.',
+    }),
     lineage: Type.String({
       maxLength: 256,
       pattern: '^[!-~]+$',
