@@ -17,7 +17,7 @@ t.test('which state follows which', async (t) => {
   t.match(staleness(latest, { serial: 8, lineage: 'b' }), /lineage is b, .* is a/);
 });
 
-t.test('what is kept', async (t) => {
+t.test('what is kept', async () => {
   const size = fc.integer({ min: 0, max: keptBytes });
   fc.assert(
     fc.property(fc.array(size, { maxLength: keptVersions }), size, (sizes, newcomer) => {
