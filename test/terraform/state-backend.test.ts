@@ -6,9 +6,9 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { type ApiClient, startTestApi, type TestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
-import { until } from '../support/until.ts';
 
 const skip = terraformMissing() ?? false;
 const exec = promisify(execFile);
