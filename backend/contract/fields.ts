@@ -1,5 +1,5 @@
 /** The building blocks that resource schemas share. Each is written here once, with its rule and its words. */
-import { type SchemaOptions, type TSchema, Type } from '@sinclair/typebox';
+import { type SchemaOptions, Type } from '@sinclair/typebox';
 
 /**
  * `x-rule` says in words what a `pattern` wants; it completes the sentence "must be …". People read it wherever a value
