@@ -44,7 +44,17 @@ export interface Api extends Component {
 }
 
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { store, listen, logger, tls, providerDirectory, rateLimit, arrivalTimeout = 30_000, stateKeys, onResponse } = options;
+  const {
+    store,
+    listen,
+    logger,
+    tls,
+    providerDirectory,
+    rateLimit,
+    arrivalTimeout = 30_000,
+    stateKeys,
+    onResponse,
+  } = options;
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
   const closing = new AbortController();
