@@ -21,6 +21,8 @@ if [ ! -x node_modules/.bin/node ] || [ "$(cat node_modules/.ucloud-lock 2>/dev/
     exit 1
   fi
   rm -f "$log"
+  # tap is built anew for the plugins that .taprc asks for; without this its first run would transpile what Node runs.
+  PATH="$PWD/node_modules/.bin:$PATH" node_modules/.bin/tap build > /dev/null
   printf '%s\n' "$lock" > node_modules/.ucloud-lock
 fi
 version=$(node_modules/.bin/node --version 2>/dev/null || echo none)
