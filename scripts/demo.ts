@@ -64,6 +64,9 @@ function prepareTerraform(cloud: Cloud, token: string): Terraform {
   const directory = join(data, 'quickstart');
   mkdirSync(directory, { recursive: true });
   for (const file of ['main.tf']) copyFileSync(join('provider/examples/quickstart', file), join(directory, file));
+  // In a file, so that whoever goes on in this directory has it too.
+  const publicKey = readFileSync(join(data, 'ssh.pub'), 'utf8').trim();
+  writeFileSync(join(directory, 'terraform.tfvars'), `public_key = ${JSON.stringify(publicKey)}\n`);
   const config = join(data, 'terraform.rc');
   writeFileSync(
     config,
@@ -77,7 +80,6 @@ function prepareTerraform(cloud: Cloud, token: string): Terraform {
     UCLOUD_ENDPOINT: cloud.endpoint,
     UCLOUD_TOKEN: token,
     UCLOUD_NODE: process.execPath,
-    TF_VAR_public_key: readFileSync(join(data, 'ssh.pub'), 'utf8').trim(),
   };
   return {
     run: (...args) => show('terraform', args, { cwd: directory, env }),
@@ -158,12 +160,20 @@ async function main(): Promise<void> {
 
   let stopping = false;
   const interrupted = new Promise<void>((resolved) => {
-    process.once('SIGINT', () => {
+    let first = 0;
+    // Ctrl-C arrives here from the terminal and, a second time, from npm: only a later one ends the cleaning up too.
+    const stop = () => {
+      if (stopping && performance.now() - first > 1000) process.exit(1);
+      if (!stopping) {
+        first = performance.now();
+        console.log('\nstopping: removing VMs, networks and data');
+      }
       stopping = true;
       resolved();
-    });
+    };
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   });
-  try {
+  const work = async () => {
     // Simulated guests have no use for what an image holds.
     const image = real ? await step('building a guest image from Debian packages', buildImage) : emptyImage();
     const { token } = await step('as operator: a pool of prefixes, a public image, a token', () =>
@@ -205,16 +215,24 @@ Try next, in another terminal:
 API and documentation: ${cloud.endpoint}/docs      log: ${join(options.data, 'ucloud.log')}
 Ctrl-C removes the VMs and ends.`);
     await interrupted;
+  };
+  try {
+    // What an interrupt leaves unfinished ends with the process.
+    await Promise.race([work(), interrupted]);
   } catch (error) {
-    if (!stopping) console.error(`\nThe demo failed. Log: ${join(data, 'ucloud.log')}`);
-    throw error;
+    const log = `${data}.log`;
+    copyFileSync(join(data, 'ucloud.log'), log);
+    throw new Error(`${(error as Error).message}\n\nThe demo failed. Log: ${log}`, { cause: error });
   } finally {
     await cloud.stop();
-    if (!options.once) await cleanUp(data);
+    await cleanUp(data);
   }
 }
 
-await main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-});
+await main().then(
+  () => process.exit(),
+  (error: unknown) => {
+    console.error(error instanceof Error ? error.message : error);
+    process.exit(1);
+  },
+);
