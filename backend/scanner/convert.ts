@@ -34,7 +34,12 @@ function execute(
   descriptors: readonly number[] = [],
 ): Promise<Outcome> {
   const [program = '', ...args] = command;
-  const env = { PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`, LC_ALL: 'C' };
+  const env = {
+    PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`,
+    LC_ALL: 'C',
+    // glibc reserves an arena of 64 MiB a thread otherwise, and a few threads of qemu-img use up the address space.
+    MALLOC_ARENA_MAX: '1',
+  };
   return new Promise((resolve, reject) => {
     const stdio = ['ignore' as const, 'ignore' as const, 'pipe' as const, ...descriptors];
     const child = spawn(program, args, { env, stdio, signal, killSignal: 'SIGKILL' });
@@ -106,7 +111,9 @@ export async function convert(conversion: Conversion, limits: ImportLimits, sign
   if (outcome.code === 0) return;
   if (outcome.signal === 'SIGKILL' || outcome.signal === 'SIGXCPU')
     throw new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
-  if (/No space left/.test(outcome.stderr)) throw new Error(`qemu-img convert: ${outcome.stderr.trim()}`);
+  // The machine's lack, not the image's fault: tried again.
+  if (/No space left|Resource temporarily unavailable/.test(outcome.stderr))
+    throw new Error(`qemu-img convert: ${outcome.stderr.trim()}`);
   if (/File too large/.test(outcome.stderr))
     throw new ImageRejected(`Its data takes more than the ${inWords(virtualSize)} of the disk that it describes.`);
   const said = outcome.stderr
