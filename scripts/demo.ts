@@ -220,9 +220,11 @@ Ctrl-C removes the VMs and ends.`);
     // What an interrupt leaves unfinished ends with the process.
     await Promise.race([work(), interrupted]);
   } catch (error) {
-    const log = `${data}.log`;
-    copyFileSync(join(data, 'ucloud.log'), log);
-    throw new Error(`${(error as Error).message}\n\nThe demo failed. Log: ${log}`, { cause: error });
+    const [log, kept] = [join(data, 'ucloud.log'), `${data}.log`];
+    // Gone already when the last check, after the cleaning up, is what failed.
+    const there = existsSync(log);
+    if (there) copyFileSync(log, kept);
+    throw new Error(`${(error as Error).message}\n\nThe demo failed.${there ? ` Log: ${kept}` : ''}`, { cause: error });
   } finally {
     await cloud.stop();
     await cleanUp(data);
