@@ -188,11 +188,14 @@ t.test('a plugin whose Terraform was killed does not stay behind', async (t) => 
 t.test('gRPC: sizes, broken frames, unknown methods, parallel calls', async (t) => {
   let running = 0;
   let most = 0;
+  const crowd = Promise.withResolvers<void>();
   const { terraform, socketPath, serverPem } = await plugin(t, {
     '/test/echo': async (request) => request,
     '/test/slow': async (request) => {
       most = Math.max(most, ++running);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      // Each waits for the others: calls that ran one after the other would never end.
+      if (running > 10) crowd.resolve();
+      await crowd.promise;
       running--;
       return request;
     },
