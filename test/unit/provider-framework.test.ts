@@ -330,7 +330,7 @@ const provider: ProviderDefinition<{ log: string[] }> = {
       parameters: [{ name: 'a', type: 'string', description: 'x' }],
       returns: 'string',
       run: () => {
-        throw new Error('bug in a function');
+        throw new Error('bug in a function.');
       },
     },
   },
@@ -438,6 +438,7 @@ t.test('handlers that fail', async (t) => {
   t.match(
     (await client.call('CallFunction', { name: 'fail', arguments: [{ msgpack: encodeValue('string', 'x') }] })).error,
     {
+      // Without the full stop: Terraform adds its own.
       text: 'bug in a function',
     },
   );

@@ -123,7 +123,8 @@ export const callFunction: Handler<'CallFunction'> = async (session, request, ca
     if (failure) throw new FunctionError(failure.detail ? `${failure.summary}: ${failure.detail}` : failure.summary);
     return { result: writeValue(definition.returns, result) };
   } catch (error) {
-    const text = (error instanceof Error ? error.message : String(error)).toWellFormed();
+    // Terraform puts the text into a sentence of its own and ends that.
+    const text = (error instanceof Error ? error.message : String(error)).toWellFormed().replace(/\.$/, '');
     if (error instanceof FunctionError && error.argument !== undefined) {
       return { error: { text, function_argument: error.argument } };
     }
