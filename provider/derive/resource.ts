@@ -191,7 +191,7 @@ function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string 
   if (code !== 'name_taken') return undefined;
   const what = nounInSentence(noun).replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
   const scope = fields.project ? 'in a project' : 'in the cloud';
-  return `Names are unique ${scope}. If this ${what} is to replace one of the same name with \`create_before_destroy\`, the old one still has the name then: let the name change with the ${what}, or replace it without \`create_before_destroy\`.`;
+  return `Names are unique ${scope}. To manage the one that has it from here, import it by its id (an \`import\` block, or \`terraform import\`). If this ${what} is to replace one of the same name with \`create_before_destroy\`, the old one still has the name then: let the name change with the ${what}, or replace it without \`create_before_destroy\`.`;
 }
 
 /** The project that is planned where none is configured: the provider's or its token's. Settled for good at creation. */
