@@ -1,5 +1,6 @@
 /** What went wrong with a request, and how Terraform says it: at the attribute that the API's JSON pointer names. */
 import { type AttributePath, type Diagnostic, DiagnosticError } from '../framework/index.ts';
+import { ConnectionError } from './connection-error.ts';
 import { errors } from './errors.gen.ts';
 
 /** RFC 9457, as openapi.yaml has it. */
@@ -26,15 +27,10 @@ export class ApiError extends Error {
   }
 }
 
-/** The API could not be asked at all. */
-export class ConnectionError extends Error {
-  override readonly name = 'ConnectionError';
-}
-
 export const isNotFound = (error: unknown): boolean => error instanceof ApiError && error.code === 'not_found';
 
 export const isRetryable = (error: unknown): boolean =>
-  error instanceof ConnectionError ||
+  (error instanceof ConnectionError && error.retryable) ||
   (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
 
 /**
@@ -59,7 +55,7 @@ const nameOf = (path: AttributePath): string =>
 
 /** An id that begins a sentence stays as it is. */
 const sentence = (text: string): string => {
-  const start = /^[a-z]+[\s,:]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  const start = /^[a-z]+(?:[\s,]|:\s)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(start) ? start : `${start}.`;
 };
 
@@ -99,8 +95,10 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
 /** An error as what a handler throws; errors that are not the API's pass through. */
 export function explain(error: unknown, what: string, attributes: ReadonlySet<string>): unknown {
   if (error instanceof ApiError) return new DiagnosticError(diagnosticsOf(error, what, attributes));
-  if (error instanceof ConnectionError)
-    return new DiagnosticError(`${what}: the API does not answer`, sentence(error.message));
+  if (error instanceof ConnectionError) {
+    const detail = [sentence(error.message), error.action].filter(Boolean).join('\n\n');
+    return new DiagnosticError(`${what}: the API cannot be reached`, detail);
+  }
   return error;
 }
 

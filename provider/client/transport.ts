@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
 import { Pool } from 'undici';
-import { ConnectionError } from './problem.ts';
+import { ConnectionError } from './connection-error.ts';
 
 export interface TransportOptions {
   /** `https://cloud.example.net`, path allowed. */
@@ -72,17 +72,11 @@ export class Transport {
       return { status: answer.statusCode, headers: answer.headers, body: await answer.body.text() };
     } catch (error) {
       if (request.signal?.aborted) throw request.signal.reason;
-      throw new ConnectionError(`${this.#base.origin}: ${reasonOf(error)}`, { cause: error });
+      throw new ConnectionError(this.#base.origin, error);
     }
   }
 
   async close(): Promise<void> {
     await this.#pool.destroy();
   }
-}
-
-/** Node gathers the failures of several addresses in an AggregateError that has no message of its own. */
-function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) return error.errors.map(reasonOf).join('; ');
-  return error instanceof Error ? error.message || error.name : String(error);
 }

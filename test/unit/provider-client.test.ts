@@ -1,14 +1,16 @@
 /** How the provider's HTTP client behaves towards a server that is slow, busy, broken or not ucloud at all. */
 
 import { writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
 import { Client, type Item } from '../../provider/client/client.ts';
 import { resolve } from '../../provider/client/configuration.ts';
-import { ApiError, ConnectionError } from '../../provider/client/problem.ts';
+import { ApiError, explain } from '../../provider/client/problem.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
+import { createCertificate } from '../../provider/protocol/certificate.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
@@ -173,7 +175,50 @@ t.test('says what is wrong with what is not ucloud', async (t) => {
   t.teardown(() => nobody.close());
   const soon = AbortSignal.timeout(600);
   await t.rejects(nobody.list('/v1/vms', {}, soon), 'keeps trying until it is told to stop');
-  t.type(ConnectionError, 'function');
+});
+
+t.test('says why the API cannot be reached, and what to do', async (t) => {
+  const { key, pem } = createCertificate();
+  const listen = async (server: Server | TlsServer): Promise<number> => {
+    await new Promise<void>((resolved) => void server.listen(0, '::1', resolved));
+    t.teardown(() => server.close());
+    return (server.address() as AddressInfo).port;
+  };
+  const plain = await listen(createServer((_request, response) => void response.end('{}')));
+  let handshakes = 0;
+  const secure = createTlsServer({ key: key.export({ type: 'pkcs8', format: 'pem' }), cert: pem });
+  secure.on('connection', () => handshakes++);
+  const withTls = await listen(secure);
+  const own = join(temporaryDirectory(t), 'ca.pem');
+  writeFileSync(own, pem);
+
+  const told = async (endpoint: string, more: { caFile?: string; maxRetries?: number } = {}): Promise<string> => {
+    const client = new Client({ endpoint, token: 'x', ...more });
+    const error = await client.list('/v1/vms', {}).catch((reason: unknown) => explain(reason, 'VMs', new Set()));
+    await client.close();
+    if (!(error instanceof DiagnosticError)) throw error;
+    const [first] = error.diagnostics;
+    t.equal(first?.summary, 'VMs: the API cannot be reached');
+    return first?.detail ?? '';
+  };
+  const once = { maxRetries: 0 };
+  t.equal(
+    await told('http://[::1]:1', once),
+    'http://[::1]:1: nothing listens there (ECONNREFUSED).\n\nIs `endpoint` right, and is the API running?',
+  );
+  t.match(await told('http://nowhere.invalid', once), /its host name is not known.*\n\nIs `endpoint` spelled right/);
+  t.match(await told(`http://[::1]:${withTls}`, once), /closed the connection .*\n\n.*has to begin with https:/);
+  t.match(await told(`https://[::1]:${plain}`), /does not speak TLS.*\n\n.*begin with http:/);
+  handshakes = 0;
+  t.match(
+    await told(`https://[::1]:${withTls}`),
+    /signed by nobody that this machine trusts.*\n\nSet `ca_file`, or UCLOUD_CA_FILE/,
+  );
+  t.equal(handshakes, 1, 'what does not pass by itself is tried once');
+  t.match(
+    await told(`https://[::1]:${withTls}`, { caFile: own }),
+    /its certificate is for another name.*\n\nUse a name in `endpoint` that the certificate has/,
+  );
 });
 
 t.test('where the API is: provider block, environment, credentials file', async (t) => {

@@ -1,0 +1,107 @@
+/** The API could not be asked at all: why, in the user's words, what to do, and whether trying again may help. */
+
+interface Kind {
+  /** Error codes of Node, of OpenSSL in Node's words, and of undici. */
+  readonly codes: readonly string[];
+  /** What is wrong, after the address of the API. */
+  readonly problem: string;
+  readonly action: string;
+  /** Nothing that passes by itself: tried once. */
+  readonly permanent?: true;
+}
+
+const kinds: readonly Kind[] = [
+  {
+    codes: ['ECONNREFUSED'],
+    problem: 'nothing listens there (ECONNREFUSED)',
+    action: 'Is `endpoint` right, and is the API running?',
+  },
+  {
+    codes: ['ENOTFOUND', 'EAI_AGAIN'],
+    problem: 'its host name is not known (ENOTFOUND)',
+    action: 'Is `endpoint` spelled right, and does this machine have DNS?',
+  },
+  {
+    codes: ['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'],
+    problem: 'there is no route to it',
+    action: 'Does this machine have IPv6 as far as there? `ping` and `traceroute -6` tell more.',
+  },
+  {
+    codes: ['UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT'],
+    problem: 'no connection within 10 seconds',
+    action: 'Is `endpoint` right, and does a firewall drop the packets?',
+  },
+  {
+    codes: ['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'],
+    problem: 'it took the request and did not answer in time',
+    action: 'It may be overloaded. `request_timeout` in the provider block says how long to wait.',
+  },
+  {
+    codes: ['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN'],
+    problem: 'its certificate is signed by nobody that this machine trusts',
+    action: 'Set `ca_file`, or UCLOUD_CA_FILE, to the PEM file of the CA of your cloud.',
+    permanent: true,
+  },
+  {
+    codes: ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'],
+    problem: 'its certificate is signed by nobody that this machine trusts',
+    action:
+      'Set `ca_file`, or UCLOUD_CA_FILE, to the PEM file of the CA of your cloud. Or the API does not send the intermediate certificates.',
+    permanent: true,
+  },
+  {
+    codes: ['ERR_TLS_CERT_ALTNAME_INVALID'],
+    problem: 'its certificate is for another name',
+    action: 'Use a name in `endpoint` that the certificate has, or is this another server?',
+    permanent: true,
+  },
+  {
+    codes: ['CERT_HAS_EXPIRED'],
+    problem: 'its certificate has expired',
+    action: 'Whoever operates the API has to renew it. Or is the clock of this machine wrong?',
+    permanent: true,
+  },
+  {
+    codes: ['CERT_NOT_YET_VALID'],
+    problem: 'its certificate is not valid yet',
+    action: 'Is the clock of this machine wrong?',
+    permanent: true,
+  },
+  {
+    codes: ['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'],
+    problem: 'what answers there does not speak TLS',
+    action: 'Should `endpoint` begin with http://, or have another port?',
+    permanent: true,
+  },
+  {
+    codes: ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'],
+    problem: 'it closed the connection without an answer',
+    action: 'Is it being restarted? Or does it speak TLS, so that `endpoint` has to begin with https://?',
+  },
+];
+
+export class ConnectionError extends Error {
+  override readonly name = 'ConnectionError';
+  readonly retryable: boolean;
+  /** What the user can do; empty for what is not known here. */
+  readonly action: string;
+
+  /** `origin` is the address of the API; `cause` is what undici threw. */
+  constructor(origin: string, cause: unknown) {
+    const failures = flatten(cause);
+    const kind = kinds.find(({ codes }) => failures.some((failure) => codes.includes(codeOf(failure))));
+    super(`${origin}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
+    this.retryable = kind?.permanent !== true;
+    this.action = kind?.action ?? '';
+  }
+}
+
+/** Node gathers the failures of several addresses in an AggregateError that has no message of its own. */
+const flatten = (error: unknown): unknown[] =>
+  error instanceof AggregateError && error.errors.length > 0 ? error.errors.flatMap(flatten) : [error];
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+
+const textOf = (error: unknown): string =>
+  (error instanceof Error ? error.message || error.name : String(error)).trim();
