@@ -1,36 +1,30 @@
 /** Passes requests on to the API and counts them. */
-import { once } from 'node:events';
-import { createServer, request as forward } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage } from 'node:http';
+import { startGateway } from '../../test/support/gateway.ts';
+
+/** Method and path, without what tells one object from another. */
+function keyOf({ method, url = '' }: IncomingMessage): string {
+  const path = url.replace(/\?.*/, (query) =>
+    query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
+  );
+  return `${method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;
+}
 
 export async function startCounter(endpoint: string) {
   const counts = new Map<string, number>();
   const refused = new Map<string, number>();
   const count = (map: Map<string, number>, key: string) => map.set(key, (map.get(key) ?? 0) + 1);
-  const target = new URL(endpoint);
-  const server = createServer((request, response) => {
-    const path = (request.url ?? '').replace(/\?.*/, (query) =>
-      query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
-    );
-    const key = `${request.method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;
-    count(counts, key);
-    const { method, url, headers } = request;
-    const onward = forward(
-      { host: target.hostname.replace(/[[\]]/g, ''), port: target.port, method, path: url, headers },
-      (answer) => {
-        if (answer.statusCode === 409 || answer.statusCode === 429) count(refused, `${answer.statusCode} ${key}`);
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(response);
-      },
-    );
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
+  const gateway = await startGateway(endpoint, {
+    decide: (request) => {
+      count(counts, keyOf(request));
+      return 'pass';
+    },
+    answered: (request, status) => {
+      if (status === 409 || status === 429) count(refused, `${status} ${keyOf(request)}`);
+    },
   });
-  server.listen(0, '::1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
   return {
-    url: `http://[::1]:${port}`,
+    url: gateway.url,
     /** What was asked of VMs, and what was refused of it, since the last time. */
     take(): { requests: Map<string, number>; refused: Map<string, number> } {
       const requests = new Map([...counts].filter(([key]) => key.includes('/v1/vms')));
@@ -39,10 +33,7 @@ export async function startCounter(endpoint: string) {
       refused.clear();
       return taken;
     },
-    close: () => {
-      server.closeAllConnections();
-      server.close();
-    },
+    close: () => gateway.close(),
   };
 }
 
