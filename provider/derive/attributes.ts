@@ -13,6 +13,7 @@
  * gets here. Formats compare by meaning; patterns, limits and enums are checked while planning.
  */
 import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
+import { describe } from './describe.ts';
 import type { Field, Fields, ResourceSchema } from './fields.ts';
 import { problemWith } from './rules.ts';
 import { formats, sameMeaning } from './semantics.ts';
@@ -71,7 +72,7 @@ function attributeOf(field: Field, part: Who): Attribute {
   const equal = equality(field);
   const configurable = part.computed !== true || part.optional === true;
   const options = {
-    description: field.description,
+    description: describe(field, configurable),
     ...part,
     ...(configurable && { validate: (value: unknown) => problemWith(field, value) }),
     ...(configurable && field.immutable && { requiresReplace: true }),

@@ -7,6 +7,7 @@ import t from 'tap';
 import * as backend from '../../backend/model/addresses.ts';
 import { formatSize, parseSize } from '../../backend/model/sizes.ts';
 import { attributePath } from '../../provider/client/problem.ts';
+import { describe } from '../../provider/derive/describe.ts';
 import { problemWith } from '../../provider/derive/rules.ts';
 import { formats, sameMeaning } from '../../provider/derive/semantics.ts';
 import {
@@ -147,4 +148,22 @@ t.test('rules of openapi.yaml, in words', async (t) => {
   t.strictSame(attributePath('/labels/example.net~1team'), ['labels', 'example.net/team']);
   t.strictSame(attributePath('#query/selector'), ['selector']);
   t.equal(attributePath('#header/if-match'), undefined);
+});
+
+t.test('descriptions tell what values there are, once', async (t) => {
+  const { image, power_state, memory, cpus, ssh_keys, address } = schemaOf('vm').fields;
+  for (const [field, expected] of [
+    [image, /: the id of an image\.$/],
+    [ssh_keys, /: the ids of SSH keys\. A change/],
+    [power_state, / One of `running`, `stopped`\.$/],
+    [memory, / A whole number with its unit, .*`2GiB`\.$/],
+    [cpus, / From 1 to 256\.$/],
+  ] as const) {
+    if (!field) throw new Error('a field is missing');
+    t.match(describe(field, true), expected);
+  }
+  const { role } = schemaOf('token').fields;
+  if (!role || !address) throw new Error('a field is missing');
+  t.equal(describe(role, true), role.description, 'which names the roles already');
+  t.equal(describe(address, false), address.description, 'who only reads it needs no rule');
 });

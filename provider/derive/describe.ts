@@ -1,0 +1,37 @@
+/** What documentation and editors say of an attribute: the description of the field, and what values it may have. */
+import type { Field } from './fields.ts';
+import { formats } from './semantics.ts';
+import { aNoun, nouns } from './words.ts';
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+function range({ minimum, maximum }: Field): string {
+  if (minimum !== undefined && maximum !== undefined) return `From ${minimum} to ${maximum}.`;
+  if (minimum !== undefined) return `At least ${minimum}.`;
+  return maximum === undefined ? '' : `At most ${maximum}.`;
+}
+
+/** The values that it may have, unless the description tells already. */
+function values(field: Field, configurable: boolean): string {
+  const { description, format } = field;
+  if (field.enum && !field.enum.every((value) => description.includes(value))) {
+    return `One of ${field.enum.map((value) => `\`${value}\``).join(', ')}.`;
+  }
+  if (!configurable) return '';
+  const rule = field.rule ?? formats[format ?? '']?.rule;
+  // Of other patterns the description speaks in its own words.
+  if (format && rule && !description.includes('`')) return sentence(rule);
+  return range(field);
+}
+
+/** What a reference holds, said with what it is for: `What its disk starts from: the id of an image.` */
+function withReference({ description, reference, items }: Field): string {
+  if (/\bids?\b/i.test(description)) return description;
+  const what = reference ? `the id of ${aNoun(reference)}` : items?.reference && `the ids of ${nouns(items.reference)}`;
+  if (!what) return description;
+  if (description.startsWith('Default:')) return `${sentence(what)} ${description}`;
+  return description.replace(/\.(?= |$)/, `: ${what}.`);
+}
+
+export const describe = (field: Field, configurable: boolean): string =>
+  [withReference(field), values(field, configurable)].filter(Boolean).join(' ');
