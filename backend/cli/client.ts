@@ -2,9 +2,10 @@
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { getCACertificates } from 'node:tls';
 import { Agent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
-import { credentialsPath, readCredentials } from './credentials.ts';
+import { type Credentials, credentialsPath, readCredentials } from './credentials.ts';
 
 export interface Call {
   readonly method: string;
@@ -64,17 +65,41 @@ function urlOf(endpoint: string, path: string): URL {
   throw new ApiFailure(`"${endpoint}" is no endpoint: it must be a URL such as http://[::1]:7780`);
 }
 
-export async function call({ method, path, query, body, text: given, opaque }: Call): Promise<unknown> {
-  const { endpoint, token, ca_file } = readCredentials();
-  if (!endpoint || !token) {
+/** Throws what is missing, and how to give it. */
+function requireCredentials(): Credentials {
+  const { endpoint, token, withheldFrom, ...rest } = readCredentials();
+  if (endpoint) urlOf(endpoint, '/');
+  if (endpoint && token) return { endpoint, token, ...rest };
+  if (endpoint && withheldFrom) {
     throw new ApiFailure(
-      `No ${endpoint ? 'token' : 'endpoint'}. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or let \`ucloud up\` write ${credentialsPath()}.`,
+      `${credentialsPath()} has a token, but for ${withheldFrom}: it is not sent to ${endpoint}. Set UCLOUD_TOKEN, or \`ucloud login ${endpoint}\`.`,
     );
   }
+  throw new ApiFailure(
+    `No ${endpoint ? 'token' : 'endpoint'}. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or write them to ${credentialsPath()} by \`ucloud login\`.`,
+  );
+}
+
+/** The CAs that this machine trusts, or those of the file. */
+function trusted(file: string | undefined): string | string[] {
+  if (file === undefined) return [...getCACertificates('default'), ...getCACertificates('system')];
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ApiFailure(`ca_file: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** `credentials`: those of the environment and the file, where no others are given. */
+export async function call(
+  { method, path, query, body, text: given, opaque }: Call,
+  credentials: Credentials = requireCredentials(),
+): Promise<unknown> {
+  const { endpoint, token, ca_file } = credentials;
   const sent = given ?? (body === undefined ? undefined : JSON.stringify(body));
   const url = urlOf(endpoint, path);
   for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
-  const dispatcher = ca_file ? new Agent({ connect: { ca: readFileSync(ca_file, 'utf8') } }) : undefined;
+  const dispatcher = url.protocol === 'https:' ? new Agent({ connect: { ca: trusted(ca_file) } }) : undefined;
   try {
     const answer = await request(url, {
       method: method as 'GET',

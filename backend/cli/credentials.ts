@@ -1,6 +1,7 @@
 /**
  * Where the command line and the Terraform provider find the API: a JSON file of endpoint, token, project and CA,
- * each overridden by an environment variable. `ucloud up` writes the file when it makes the first token.
+ * each overridden by an environment variable. `ucloud up` writes the file when it makes the first token, `ucloud login`
+ * for who was given one.
  */
 import { constants, copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -18,27 +19,48 @@ export const credentialsPath = (): string =>
   process.env.UCLOUD_CREDENTIALS ??
   join(process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
-export function readCredentials(): Partial<Credentials> {
-  const path = credentialsPath();
-  let file: Partial<Credentials> = {};
+function readFile(path: string): Partial<Credentials> {
+  let text: string;
   try {
-    file = JSON.parse(readFileSync(path, 'utf8'));
+    text = readFileSync(path, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
-    }
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
   }
-  const { UCLOUD_ENDPOINT, UCLOUD_TOKEN, UCLOUD_PROJECT, UCLOUD_CA_FILE } = process.env;
+  try {
+    return JSON.parse(text) as Partial<Credentials>;
+  } catch {
+    // The message of JSON.parse quotes the text, which holds a token.
+    throw new Error(`${path} cannot be used: it is not JSON`);
+  }
+}
+
+function sameOrigin(a: string, b: string): boolean {
+  return URL.canParse(a) && URL.canParse(b) && new URL(a).origin === new URL(b).origin;
+}
+
+export interface Found extends Partial<Credentials> {
+  /** The file has a token, but for this endpoint and not for the one that is asked. */
+  readonly withheldFrom?: string;
+}
+
+/** The environment, then the file. What the file holds beside its endpoint is for that endpoint, and goes to no other. */
+export function readCredentials(): Found {
+  const file = readFile(credentialsPath());
+  const given = Object.fromEntries(
+    (['endpoint', 'token', 'project', 'ca_file'] as const).flatMap((name) => {
+      const value = process.env[`UCLOUD_${name.toUpperCase()}`];
+      return value ? [[name, value]] : [];
+    }),
+  ) as Partial<Credentials>;
+  const { endpoint = file.endpoint } = given;
+  if (endpoint !== undefined && file.endpoint !== undefined && !sameOrigin(endpoint, file.endpoint)) {
+    return { ...given, ...(file.token && !given.token && { withheldFrom: file.endpoint }) };
+  }
   const { project, ...rest } = file;
-  return {
-    ...rest,
-    // The file's project goes with the file's token; another token may not even know of it.
-    ...(project && (!UCLOUD_TOKEN || UCLOUD_TOKEN === file.token) && { project }),
-    ...(UCLOUD_ENDPOINT && { endpoint: UCLOUD_ENDPOINT }),
-    ...(UCLOUD_TOKEN && { token: UCLOUD_TOKEN }),
-    ...(UCLOUD_PROJECT && { project: UCLOUD_PROJECT }),
-    ...(UCLOUD_CA_FILE && { ca_file: UCLOUD_CA_FILE }),
-  };
+  // The file's project goes with the file's token; another token may not even know of it.
+  const belongs = project !== undefined && (!given.token || given.token === file.token);
+  return { ...rest, ...(belongs && { project }), ...given };
 }
 
 /**

@@ -5,6 +5,7 @@ import { ApiFailure } from './client.ts';
 import { addComponents } from './components.ts';
 import { addHostClean } from './host-clean.ts';
 import { addImageImport } from './image-import.ts';
+import { addLogin } from './login.ts';
 import { addOperatorToken } from './operator-token.ts';
 import { addResourceCommands } from './resources.ts';
 import { addUp } from './up.ts';
@@ -23,6 +24,7 @@ const program = new Command('ucloud')
   .showHelpAfterError('(--help shows what there is)');
 addUp(program);
 addComponents(program);
+addLogin(program);
 addOperatorToken(program);
 addResourceCommands(program);
 addHostClean(program);

@@ -8,7 +8,7 @@ import { type Command, Option } from 'commander';
 import type { Endpoint } from '../contract/endpoint.ts';
 import { endpoints } from '../contract/index.ts';
 import { call } from './client.ts';
-import { readCredentials } from './credentials.ts';
+import { type Credentials, readCredentials } from './credentials.ts';
 import { print } from './output.ts';
 import { type Waited, waitFor } from './wait.ts';
 
@@ -63,19 +63,27 @@ function parse(schema: JsonSchema, field: string, text: string): unknown {
 
 const idForm = /^[a-z]+-[0-9a-hjkmnp-tv-z]{16}$/;
 
-/** People may say the name where the API wants an id. */
-export async function idOf(noun: string, text: string, project: string | undefined): Promise<string> {
+/** People may say the name where the API wants an id. The project's own object comes before a public one of the name. */
+export async function idOf(
+  noun: string,
+  text: string,
+  project: string | undefined,
+  credentials?: Credentials,
+): Promise<string> {
   const list = endpoints.find(({ id }) => id === `${noun}_list`);
   if (idForm.test(text) || !list?.query?.properties.name) return text;
-  const scope = list.query.properties.project ? { project } : {};
-  const { items } = (await call({ method: 'GET', path: list.path, query: { name: text, ...scope } })) as {
-    items: readonly { readonly id: string }[];
+  const asked = { method: 'GET', path: list.path, query: { name: text } };
+  const { items } = (await call(asked, credentials)) as {
+    items: readonly { readonly id: string; readonly project?: string; readonly visibility?: string }[];
   };
-  const [found, ...others] = items;
+  const scoped = list.query.properties.project !== undefined && project !== undefined;
+  const own = items.filter((item) => item.project === project);
+  const shared = items.filter(({ visibility }) => visibility === 'public');
+  const [found, ...others] = !scoped ? items : own.length > 0 ? own : shared;
   const words = noun.replaceAll('_', ' ');
   if (!found) throw new Error(`there is no ${words} with the id or name "${text}"`);
   if (others.length > 0)
-    throw new Error(`${items.length} of ${words} have the name "${text}": say the id, or the project`);
+    throw new Error(`${others.length + 1} of ${words} have the name "${text}": say the id, or the project`);
   return found.id;
 }
 

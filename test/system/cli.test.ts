@@ -1,6 +1,6 @@
 /** The `ucloud` command as operators and customers use it, on one simulated cloud. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import t from 'tap';
@@ -17,13 +17,13 @@ interface Ended {
 
 const command = resolve('backend/cli/ucloud');
 
-function run(args: readonly string[], environment: Record<string, string | undefined>): Promise<Ended> {
+function run(args: readonly string[], environment: Record<string, string | undefined>, typed = ''): Promise<Ended> {
   const env = { ...process.env, UCLOUD_ENDPOINT: undefined, UCLOUD_TOKEN: undefined, ...environment };
   return new Promise((resolved) => {
     const child = execFile(command, args, { env, timeout: 60_000 }, (_error, out, err) =>
       resolved({ code: child.exitCode ?? -1, out, err }),
     );
-    child.stdin?.end();
+    child.stdin?.end(typed);
   });
 }
 
@@ -82,7 +82,15 @@ t.test('a cloud, from the shell', async (t) => {
   await t.test('a customer makes a VM, restarts it, and removes it', async (t) => {
     await good('project create --name acme');
     const { secret } = await json('token create --name ci --project acme');
-    const customer = { UCLOUD_TOKEN: secret };
+    const file = join(directory, 'customer', 'credentials.json');
+    const customer = { UCLOUD_CREDENTIALS: file, UCLOUD_ENDPOINT: undefined };
+    const login = (token: string, ...more: string[]) => run(['login', cloud.endpoint, ...more], customer, `${token}\n`);
+    t.match(await login('wrong'), { code: 1, err: /unauthenticated/ });
+    t.match(await login(''), { code: 1, err: /no token was given/ });
+    t.match(await login(secret, '--project', 'default'), { code: 1, err: /no project with the id or name "default"/ });
+    t.notOk(existsSync(file), 'a login that fails leaves nothing');
+    t.match(await login(secret), { code: 0, out: /^Logged in to http:.* as ci \(member in project prj-.*customer/ });
+    t.equal(statSync(file).mode & 0o777, 0o600);
     const mine = async (line: string) => {
       const { code, out, err } = await ucloud(line, customer);
       t.equal(code, 0, `${line}\n${err}`);
@@ -105,6 +113,9 @@ t.test('a cloud, from the shell', async (t) => {
     await bad('host list', /forbidden/, customer);
     await bad('vm get web-2', /there is no vm with the id or name "web-2"/, customer);
     await bad('vm console-log web-1', /Run this on its host/, customer);
+    // For an operator, who names the project, names mean what they mean to the customer: public images, too.
+    const probe = await json('vm create --name probe --project acme --image demo --interfaces web');
+    await good(`vm delete ${probe.id} --wait`);
     await bad(
       'vm create --name web-2 --image demo --interfaces web --memory 64TiB --wait --wait-timeout 1',
       /web-2 is pending: .*64 ?TiB/,
@@ -124,7 +135,13 @@ t.test('a cloud, from the shell', async (t) => {
       bad('vm create --name X', /\/image: is required[\s\S]*\/name: must be 1 to 63/),
       bad('vm list', /unauthenticated[\s\S]*UCLOUD_TOKEN/, { UCLOUD_TOKEN: 'wrong' }),
       bad('vm list', /"nonsense" is no endpoint/, { UCLOUD_ENDPOINT: 'nonsense' }),
-      bad('vm list', /http:\/\/\[::1\]:9 does not answer: .*ECONNREFUSED/, { UCLOUD_ENDPOINT: 'http://[::1]:9' }),
+      bad('vm list', /http:\/\/\[::1\]:9 does not answer: .*ECONNREFUSED/, {
+        UCLOUD_ENDPOINT: 'http://[::1]:9',
+        UCLOUD_TOKEN: 'x',
+      }),
+      bad('vm list', /has a token, but for http:.*: it is not sent to http:\/\/\[::1\]:9\. Set UCLOUD_TOKEN/, {
+        UCLOUD_ENDPOINT: 'http://[::1]:9',
+      }),
       bad('vm list', /cannot be used/, { UCLOUD_CREDENTIALS: disk }),
       bad('operator-token --name b --data /none', /\/none/),
     ]);

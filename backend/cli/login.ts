@@ -1,0 +1,65 @@
+/** `ucloud login`: keeps the token that somebody was given where the command and the Terraform provider look for it. */
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import type { Command } from 'commander';
+import { call } from './client.ts';
+import { type Credentials, credentialsPath, writeCredentials } from './credentials.ts';
+import { idOf } from './resources.ts';
+
+interface LoginOptions {
+  readonly project?: string;
+  readonly caFile?: string;
+}
+
+/** Asked for without showing it, or read from a pipe; never an argument, which every user of the machine could see. */
+async function readToken(): Promise<string> {
+  if (!process.stdin.isTTY) return (await text(process.stdin)).trim();
+  process.stderr.write('Token: ');
+  const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const prompt = createInterface({ input: process.stdin, output: silent, terminal: true });
+  try {
+    return (await prompt.question('')).trim();
+  } finally {
+    prompt.close();
+    process.stderr.write('\n');
+  }
+}
+
+async function login(endpoint: string, options: LoginOptions): Promise<void> {
+  const token = await readToken();
+  if (token === '') throw new Error('no token was given');
+  const given: Credentials = {
+    endpoint,
+    token,
+    ...(options.caFile !== undefined && { ca_file: resolve(options.caFile) }),
+  };
+  const own = (await call({ method: 'GET', path: '/v1/token' }, given)) as {
+    readonly name: string;
+    readonly role: string;
+    readonly project?: string;
+  };
+  // Its own project a token brings along.
+  let project: string | undefined;
+  if (options.project !== undefined) {
+    project = await idOf('project', options.project, undefined, given);
+    await call({ method: 'GET', path: `/v1/projects/${project}` }, given);
+  }
+  const path = credentialsPath();
+  const kept = writeCredentials(path, { ...given, ...(project && { project }) });
+  const home = project ?? own.project;
+  const where = home ? ` in project ${home}` : '';
+  console.log(`Logged in to ${endpoint} as ${own.name} (${own.role}${where}). Written to ${path}.`);
+  if (kept) console.log(`What was there before is in ${kept}.`);
+}
+
+export function addLogin(program: Command): void {
+  program
+    .command('login')
+    .description('keep a token for the command and for Terraform. It is asked for, or read from standard input')
+    .argument('<endpoint>', 'URL of the API, such as https://cloud.example.net')
+    .option('--project <id or name>', 'project for what is created. Default: that of the token')
+    .option('--ca-file <file>', 'PEM file of the CAs that may vouch for the API. Default: those of this machine')
+    .action(login);
+}
