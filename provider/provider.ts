@@ -29,7 +29,7 @@ export const provider: ProviderDefinition<Client, Config> = {
   address: 'ucloud.localhost/ucloud/ucloud',
   version,
   description:
-    'Virtual machines, IPv6 networks and prefixes of a ucloud. Where an attribute is left out, the environment variable counts, then the credentials file that `ucloud up` writes (`~/.config/ucloud/credentials.json`, or UCLOUD_CREDENTIALS).',
+    'Virtual machines, IPv6 networks and prefixes of a ucloud. Where an attribute is left out, the environment variable counts, then the credentials file that `ucloud login` writes (`~/.config/ucloud/credentials.json`, or UCLOUD_CREDENTIALS).',
   attributes: {
     endpoint: attribute.string({
       optional: true,

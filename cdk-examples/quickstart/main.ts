@@ -12,7 +12,7 @@ import type { Construct } from 'constructs';
 class Quickstart extends TerraformStack {
   constructor(scope: Construct, id: string) {
     super(scope, id);
-    // Endpoint and token come from the environment or from the credentials file that `ucloud up` writes.
+    // Endpoint and token come from the environment or from the credentials file that `ucloud login` writes.
     new UcloudProvider(this, 'ucloud');
     const key = new TerraformVariable(this, 'public_key', {
       type: 'string',

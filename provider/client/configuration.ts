@@ -81,7 +81,7 @@ export function resolve(block: Settings, env: Environment): Configuration {
   if (endpoint === undefined) {
     throw new DiagnosticError(
       'No endpoint is configured',
-      `Set \`endpoint\` in the provider block, or UCLOUD_ENDPOINT, or let \`ucloud up\` write ${path}.`,
+      `Set \`endpoint\` in the provider block, or UCLOUD_ENDPOINT, or write ${path} by \`ucloud login\`.`,
       ['endpoint'],
     );
   }
@@ -92,7 +92,7 @@ export function resolve(block: Settings, env: Environment): Configuration {
       'No token is configured',
       file.token !== undefined && file.endpoint !== undefined
         ? `${path} has a token, but for ${file.endpoint}: it is not sent to ${endpoint}. Set UCLOUD_TOKEN.`
-        : `Set UCLOUD_TOKEN, or \`token\` in the provider block, or let \`ucloud up\` write ${path}.`,
+        : `Set UCLOUD_TOKEN, or \`token\` in the provider block, or write ${path} by \`ucloud login\`.`,
       ['token'],
     );
   }

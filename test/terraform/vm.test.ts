@@ -445,7 +445,7 @@ t.test('without endpoint, token or project, it says how to give them', { skip },
   asked(t, { UCLOUD_TOKEN: undefined });
   t.match(await told(t), {
     summary: 'No token is configured',
-    detail: /^Set UCLOUD_TOKEN, or `token` in the provider block, or let `ucloud up` write/,
+    detail: /^Set UCLOUD_TOKEN, or `token` in the provider block, or write .* by `ucloud login`\.$/,
   });
   asked(t, { UCLOUD_ENDPOINT: undefined });
   t.match(await told(t), { summary: 'No endpoint is configured' });

@@ -9,5 +9,5 @@ terraform {
 }
 
 # Endpoint and token come from the environment (UCLOUD_ENDPOINT, UCLOUD_TOKEN) or from the credentials file that
-# `ucloud up` writes, so that neither needs to be here.
+# `ucloud login` writes, so that neither needs to be here.
 provider "ucloud" {}

@@ -9,7 +9,7 @@ terraform {
   }
 }
 
-# Endpoint and token come from the environment or from the credentials file that `ucloud up` writes.
+# Endpoint and token come from the environment or from the credentials file that `ucloud login` writes.
 provider "ucloud" {}
 
 variable "image" {
