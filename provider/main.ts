@@ -1,8 +1,7 @@
 /** What Terraform starts. */
 import { serve } from './framework/serve.ts';
-import { provider } from './provider.ts';
 
-serve(provider).catch((error: unknown) => {
+serve(async () => (await import('./provider.ts')).provider).catch((error: unknown) => {
   // Terraform shows the first line of standard output when it is no handshake.
   console.log(`The ucloud provider did not start: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);

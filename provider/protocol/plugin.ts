@@ -14,7 +14,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import net, { type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import tls, { type TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import { createCertificate } from './certificate.ts';
 import type { Methods } from './grpc.ts';
 import { decode, encode, message, one } from './wire.ts';
@@ -32,9 +32,10 @@ const ORPHANED_AFTER = 10_000; // ms
 const FIRST_CONNECTION_WITHIN = 90_000; // ms
 
 /**
- * HTTP/2 takes a third of the time that Node itself needs to start, and it is needed only once Terraform has read the
- * handshake and connects: by then it is loaded.
+ * TLS and HTTP/2 take half of the time that Node itself needs to start, and they are needed only once Terraform has read
+ * the handshake and connects: by then they are loaded.
  */
+const loadTls = () => import('./mutual-tls.ts');
 const loadGrpc = () => import('./grpc.ts');
 
 const HealthRequest = message('HealthCheckRequest', { service: one(1, 'string') });
@@ -100,12 +101,6 @@ function listen(server: net.Server, socketPath: string): Promise<void> {
   });
 }
 
-/** Whether the client proved to own exactly the certificate that Terraform announced. */
-function isPinned(socket: TLSSocket, expected: Buffer): boolean {
-  const peer = socket.getPeerX509Certificate();
-  return peer?.raw.equals(expected) ?? false;
-}
-
 /** Listens and accepts Terraform over mutually authenticated TLS, until it says to shut down or is gone. */
 export async function servePlugin(options: PluginOptions): Promise<PluginServer> {
   const announced = options.environment.PLUGIN_CLIENT_CERT;
@@ -121,36 +116,36 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   let closing = false;
   let orphaned = setTimeout(() => close(), FIRST_CONNECTION_WITHIN);
 
-  const server = tls.createServer(
-    {
-      key: own.key.export({ type: 'pkcs8', format: 'pem' }),
-      cert: own.pem,
-      // No certificate authority at all: the one client certificate is compared below. An absent list would make
-      // OpenSSL read all public authorities, which costs more time than the rest of the start.
-      ca: [],
-      requestCert: true,
-      rejectUnauthorized: false,
-      minVersion: 'TLSv1.2',
-      ALPNProtocols: ['h2'],
-    },
-    (socket) => {
-      socket.on('error', (error) => options.onError(error));
-      if (!isPinned(socket, clientCertificate)) {
-        options.onError(new Error('a connection without the certificate of the calling Terraform was refused'));
-        socket.destroy();
-        return;
-      }
-      clearTimeout(orphaned);
-      accept(socket).catch((error: Error) => {
-        options.onError(error);
-        socket.destroy();
-      });
-    },
-  );
-  server.on('tlsClientError', (error) => options.onError(error));
-  server.on('connection', (socket) => {
+  const secured = () =>
+    loadTls().then(({ mutualTls }) =>
+      mutualTls({
+        own,
+        client: clientCertificate,
+        onError: options.onError,
+        onSocket: (socket) => {
+          clearTimeout(orphaned);
+          accept(socket).catch((error: Error) => {
+            options.onError(error);
+            socket.destroy();
+          });
+        },
+      }),
+    );
+  let securing: ReturnType<typeof secured> | undefined;
+
+  const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
+    // Until TLS has it, nobody else hears that it broke.
+    socket.on('error', options.onError);
+    securing ??= secured();
+    securing.then(
+      (secure) => {
+        socket.off('error', options.onError);
+        secure(socket);
+      },
+      (error: Error) => socket.destroy(error),
+    );
   });
 
   async function accept(socket: TLSSocket): Promise<void> {
@@ -192,7 +187,10 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
     rmSync(directory, { recursive: true, force: true });
     throw error;
   }
-  setImmediate(() => void loadGrpc());
+  setImmediate(() => {
+    securing ??= secured();
+    void loadGrpc();
+  });
   const certificate = own.der.toString('base64').replace(/=+$/, '');
   const multiplexed = options.environment.PLUGIN_MULTIPLEX_GRPC ? '|false' : '';
   return {
