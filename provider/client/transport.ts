@@ -1,6 +1,6 @@
 /** HTTP to one API server: a pool of connections kept alive, deadlines, and TLS with the CAs that are trusted. */
 import { readFileSync } from 'node:fs';
-import { getCACertificates } from 'node:tls';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { Pool } from 'undici';
 import { ConnectionError } from './connection-error.ts';
 
@@ -31,14 +31,15 @@ export interface Answer {
 /** Enough for `-parallelism=50` and the long polls beside it; a connection is made when one is needed. */
 const connections = 64;
 
-function trust(caFile: string | undefined): string | string[] {
-  if (caFile !== undefined) return readFileSync(caFile, 'utf8');
-  const extra = process.env.UCLOUD_EXTRA_CA_CERTS;
-  return [
-    ...getCACertificates('default'),
-    ...getCACertificates('system'),
-    ...(extra ? [readFileSync(extra, 'utf8')] : []),
-  ];
+/**
+ * What vouches for the endpoint: made once, since reading some hundred certificates takes longer than everything else
+ * about a connection.
+ */
+function trust(caFile: string | undefined): SecureContext {
+  if (caFile !== undefined) return createSecureContext({ ca: readFileSync(caFile, 'utf8') });
+  // Most of them are in both, and the machine's are in its directory and in its file.
+  const authorities = new Set([...getCACertificates('default'), ...getCACertificates('system')]);
+  return createSecureContext({ ca: [...authorities] });
 }
 
 export class Transport {
@@ -50,7 +51,7 @@ export class Transport {
     this.#pool = new Pool(this.#base.origin, {
       connections,
       keepAliveTimeout: 30_000,
-      connect: { timeout: 10_000, ...(this.#base.protocol === 'https:' && { ca: trust(caFile) }) },
+      connect: { timeout: 10_000, ...(this.#base.protocol === 'https:' && { secureContext: trust(caFile) }) },
     });
   }
 
