@@ -1,16 +1,21 @@
 /**
- * Builds the provider: `npm run build:provider`. What Terraform starts is a launcher of a few lines of shell, beside
- * the bundled program. (One file of JavaScript would not do: its name ends in `.0`, which Node takes for a file type
- * inside a project with `"type": "module"`, and that is where Terraform unpacks it.)
+ * Builds the provider, in one of two forms.
+ *
+ * `npm run build:provider` makes a launcher of a few lines of shell beside the bundled program, which the user's Node
+ * runs. (One file of JavaScript would not do: its name ends in `.0`, which Node takes for a file type inside a project
+ * with `"type": "module"`, and that is where Terraform unpacks it.)
  *
  *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, undici.cjs, LICENSE
  *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   the same, for `filesystem_mirror`
+ *
+ * `buildExecutable` makes one file that has Node in it, with the licences.
  */
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { makeExecutable } from './packaging/executable.ts';
 import { version } from './resources/schema.gen.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -39,9 +44,11 @@ Pool.prototype.request = require('undici/lib/api/api-request.js');
 exports.Pool = Pool;
 `;
 
-const launcherName = `terraform-provider-ucloud_v${version}`;
+/** What Terraform looks for in a package, and starts. */
+export const executableName = `terraform-provider-ucloud_v${version}`;
 const terraformArch: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', ia32: '386' };
-const platform = `${process.platform === 'win32' ? 'windows' : process.platform}_${terraformArch[process.arch] ?? process.arch}`;
+/** Of this machine, in the words of Terraform. */
+export const platform = `${process.platform === 'win32' ? 'windows' : process.platform}_${terraformArch[process.arch] ?? process.arch}`;
 
 export interface Built {
   /** Directory with the launcher and the program. */
@@ -65,7 +72,7 @@ export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
   const staging = await mkdtemp(join(dist, '.build-'));
   try {
     const files = join(staging, 'provider');
-    await bundle(files);
+    await buildLauncher(files);
     const copy = join(staging, 'mirror');
     await cp(files, copy, { recursive: true });
     const directory = join(dist, 'provider');
@@ -75,51 +82,70 @@ export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
     await install(copy, join(versions, version, platform));
     for (const other of await readdir(versions))
       if (other !== version) await rm(join(versions, other), { recursive: true, force: true });
-    return { directory, launcher: join(directory, launcherName), mirror };
+    return { directory, launcher: join(directory, executableName), mirror };
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
 }
 
-async function bundle(directory: string): Promise<void> {
+const common = {
+  bundle: true,
+  minify: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'cjs',
+  legalComments: 'none',
+  logLevel: 'warning',
+  // By this name undici is told that it is bundled, and leaves out a second parser of HTTP/1 that nobody switches on.
+  define: { esbuildDetection: 'true' },
+} satisfies BuildOptions;
+
+const entry = join(root, 'provider/main.ts');
+const httpClientSource = { contents: httpClient, resolveDir: join(root, 'provider') };
+
+/** What the licences of the parts demand of who passes them on. */
+async function licence(): Promise<string> {
+  const undici = join(dirname(createRequire(entry).resolve('undici')), 'LICENSE');
+  const licences = await Promise.all([join(root, 'LICENSE'), undici].map((path) => readFile(path, 'utf8')));
+  return licences.join(`\n${'-'.repeat(80)}\nThe HTTP client: undici, https://undici.nodejs.org\n\n`);
+}
+
+async function buildLauncher(directory: string): Promise<void> {
   await mkdir(directory);
-  const common = {
-    bundle: true,
-    minify: true,
-    platform: 'node',
-    target: 'node24',
-    format: 'cjs',
-    legalComments: 'none',
-    logLevel: 'warning',
-  } as const;
+  const apart: Plugin = {
+    name: 'undici apart',
+    setup({ onResolve }) {
+      onResolve({ filter: /^undici$/ }, () => ({ path: './undici.cjs', external: true }));
+    },
+  };
   // The HTTP client is many times the size of the rest, and half of the starts never need it: it is a file of its own.
+  await build({ ...common, stdin: httpClientSource, outfile: join(directory, 'undici.cjs') });
   await build({
     ...common,
-    stdin: { contents: httpClient, resolveDir: join(root, 'provider') },
-    outfile: join(directory, 'undici.cjs'),
-  });
-  await build({
-    ...common,
-    entryPoints: [join(root, 'provider/main.ts')],
+    entryPoints: [entry],
     outfile: join(directory, 'provider.cjs'),
     banner: { js: versionCheck },
-    plugins: [
-      {
-        name: 'undici apart',
-        setup({ onResolve }) {
-          onResolve({ filter: /^undici$/ }, () => ({ path: './undici.cjs', external: true }));
-        },
-      },
-    ],
+    plugins: [apart],
   });
-  await writeFile(join(directory, launcherName), launcher, { mode: 0o755 });
-  // What is passed on carries the licences of what is in it.
-  const undici = join(dirname(createRequire(join(root, 'provider/main.ts')).resolve('undici')), 'LICENSE');
-  const licences = await Promise.all([join(root, 'LICENSE'), undici].map((path) => readFile(path, 'utf8')));
-  await writeFile(
-    join(directory, 'LICENSE'),
-    licences.join(`\n${'-'.repeat(80)}\nundici.cjs: undici, https://undici.nodejs.org\n\n`),
-  );
+  await writeFile(join(directory, executableName), launcher, { mode: 0o755 });
+  await writeFile(join(directory, 'LICENSE'), await licence());
+}
+
+/** Makes the directory, with the executable for this platform in it. @throws Error where none can be made */
+export async function buildExecutable(directory: string): Promise<void> {
+  const inside: Plugin = {
+    name: 'undici inside',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^undici$/ }, ({ path }) => ({ path, namespace: 'http client' }));
+      onLoad({ filter: /.*/, namespace: 'http client' }, () => httpClientSource);
+    },
+  };
+  const { outputFiles } = await build({ ...common, entryPoints: [entry], write: false, plugins: [inside] });
+  const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''));
+  await mkdir(directory);
+  await writeFile(join(directory, executableName), executable, { mode: 0o755 });
+  await writeFile(join(directory, 'LICENSE'), await licence());
+  await cp(join(root, 'provider/packaging/node-licence.txt'), join(directory, 'LICENSE.node'));
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

@@ -1,15 +1,18 @@
 /**
- * Makes what a provider registry needs: `npm run package:provider -- [--key FILE] [--output DIRECTORY]`
+ * Makes what a provider registry needs:
+ *
+ *     npm run package:provider -- [--key FILE] [--output DIRECTORY] [--no-executable]
  *
  *     dist/registry/providers/ucloud/ucloud/
- *       terraform-provider-ucloud_<version>_<os>_<arch>.zip    launcher and program
+ *       terraform-provider-ucloud_<version>_<os>_<arch>.zip    launcher and program, or one executable
  *       terraform-provider-ucloud_<version>_manifest.json      which protocol it speaks
  *       terraform-provider-ucloud_<version>_SHA256SUMS         of all these
  *       terraform-provider-ucloud_<version>_SHA256SUMS.sig     with --key: OpenPGP, detached, binary
  *       <fingerprint>.asc                                      with --key: what verifies it
  *
- * The program is the same for every platform: JavaScript, run by the Node.js of the machine. So are the archives, byte
- * for byte, and two runs of one version of Node make the same. Other versions in the directory are left alone.
+ * The program is the same for every platform: JavaScript, run by the Node.js of the machine. On Linux, the archive for the
+ * platform that this runs on holds an executable instead, which has Node in it, unless that is not wanted.
+ * Two runs of one version of Node make the same bytes. Other versions in the directory are left alone.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -17,7 +20,8 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type Built, buildProvider } from './build.ts';
+import { type Built, buildExecutable, buildProvider, executableName, platform } from './build.ts';
+import { canMakeExecutable } from './packaging/executable.ts';
 import { sign } from './packaging/signature.ts';
 import { type Member, zip } from './packaging/zip.ts';
 import { version } from './resources/schema.gen.ts';
@@ -33,6 +37,8 @@ export interface PackageOptions {
   /** File with the secret OpenPGP key. Without it nothing is signed. */
   readonly key?: string | undefined;
   readonly passphrase?: string | undefined;
+  /** Directory with the executable for this platform, which gets it instead of launcher and program. */
+  readonly executable?: string | undefined;
 }
 
 export interface Packaged {
@@ -47,24 +53,29 @@ export interface Packaged {
 
 const sha256 = (content: Uint8Array | string): string => createHash('sha256').update(content).digest('hex');
 
-async function members({ directory, launcher }: Built): Promise<Member[]> {
+async function archiveOf(directory: string): Promise<Buffer> {
   const names = (await readdir(directory)).sort();
-  return Promise.all(
-    names.map(async (name) => ({
+  const members = names.map(
+    async (name): Promise<Member> => ({
       name,
       content: await readFile(join(directory, name)),
-      executable: name === basename(launcher),
-    })),
+      executable: name === executableName,
+    }),
   );
+  return zip(await Promise.all(members));
 }
 
-export async function packageProvider(built: Built, { output, key, passphrase }: PackageOptions): Promise<Packaged> {
+export async function packageProvider(
+  built: Built,
+  { output, key, passphrase, executable }: PackageOptions,
+): Promise<Packaged> {
   const directory = join(output, 'providers', 'ucloud', 'ucloud');
   const prefix = `terraform-provider-ucloud_${version}`;
   const sums = join(directory, `${prefix}_SHA256SUMS`);
-  const archive = zip(await members(built));
+  const portable = await archiveOf(built.directory);
+  const native = executable === undefined ? portable : await archiveOf(executable);
   const files = new Map<string, Buffer | string>([
-    ...platforms.map((platform): [string, Buffer] => [`${prefix}_${platform}.zip`, archive]),
+    ...platforms.map((name): [string, Buffer] => [`${prefix}_${name}.zip`, name === platform ? native : portable]),
     [`${prefix}_manifest.json`, manifest],
   ]);
   const list = [...files].map(([name, content]) => `${sha256(content)}  ${name}\n`).join('');
@@ -94,13 +105,27 @@ async function main(): Promise<void> {
     options: {
       key: { type: 'string' },
       output: { type: 'string', default: join(import.meta.dirname, '../dist/registry') },
+      executable: { type: 'boolean', default: canMakeExecutable },
     },
+    allowNegative: true,
   });
+  const passphrase = process.env.UCLOUD_SIGNING_PASSPHRASE;
   const build = await mkdtemp(join(tmpdir(), 'ucloud-package-'));
-  const { directory, sums, fingerprint, replaced } = await buildProvider(build)
-    .then((built) => packageProvider(built, { ...values, passphrase: process.env.UCLOUD_SIGNING_PASSPHRASE }))
-    .finally(() => rm(build, { recursive: true, force: true }));
+  const packaged = async (): Promise<Packaged> => {
+    const built = await buildProvider(build);
+    const executable = values.executable ? join(build, 'executable') : undefined;
+    if (executable !== undefined) await buildExecutable(executable);
+    return packageProvider(built, { output: values.output, key: values.key, passphrase, executable });
+  };
+  const { directory, sums, fingerprint, replaced } = await packaged().finally(() =>
+    rm(build, { recursive: true, force: true }),
+  );
   console.log(`packaged ${directory}`);
+  console.log(
+    values.executable
+      ? `For ${platform} one executable, which needs no Node.js; for others the program alone, which needs Node.js 24.`
+      : 'The program alone, which needs Node.js 24 on the machines of its users.',
+  );
   if (replaced) {
     console.log(
       `Version ${version} was there with other contents: whoever has it in a lock file cannot install it any more.`,

@@ -40,7 +40,8 @@ export function zip(members: readonly Member[]): Buffer {
   let offset = 0;
   for (const { name, content, executable = false } of members) {
     const nameBytes = Buffer.from(name, 'ascii');
-    const compressed = deflateRawSync(content, { level: 9 });
+    // The usual level: the highest takes three times as long for half a percent.
+    const compressed = deflateRawSync(content, { level: 6 });
     const described = describe(nameBytes, content, compressed);
     const local = [Buffer.from('PK\x03\x04', 'latin1'), described, nameBytes, compressed];
 

@@ -4,13 +4,24 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { Agent, request } from 'undici';
-import { type Built, buildProvider } from '../../provider/build.ts';
+import { type Built, buildExecutable, buildProvider, executableName } from '../../provider/build.ts';
 import { packageProvider } from '../../provider/package.ts';
+import { canMakeExecutable } from '../../provider/packaging/executable.ts';
 import { sign } from '../../provider/packaging/signature.ts';
 import { version } from '../../provider/resources/schema.gen.ts';
 import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
@@ -27,12 +38,23 @@ const run = promisify(execFile);
 const skip = gpgMissing() ?? terraformMissing() ?? false;
 const name = (suffix: string) => `terraform-provider-ucloud_${version}_${suffix}`;
 const platform = process.arch === 'arm64' ? 'linux_arm64' : 'linux_amd64';
+const noExecutable = !canMakeExecutable && 'SKIPPED: executables are made on Linux only';
 
 let certificates: { readonly directory: string; readonly cert: string; readonly key: string };
 let built: Built;
 let key: SecretKey;
-/** Packaged and signed by the command; never changed. */
+/** Packaged and signed by the command, for Node on the user's machine; never changed. */
 let pristine: string;
+
+/** Packages and signs as the command does that operators use. */
+async function packaged(t: Test, ...options: string[]) {
+  const directory = temporaryDirectory(t);
+  const args = ['provider/package.ts', '--output', directory, '--key', key.file, ...options];
+  const { stdout } = await run(process.execPath, args, {
+    env: { ...process.env, UCLOUD_SIGNING_PASSPHRASE: 'open sesame' },
+  });
+  return { directory, said: stdout };
+}
 
 t.before(async () => {
   if (skip) return;
@@ -42,11 +64,9 @@ t.before(async () => {
   certificates = { directory, cert: file('server.pem'), key: file('server-key.pem') };
   built = await buildProvider(temporaryDirectory(t));
   key = await makeSigningKey(t, { algorithm: 'rsa2048', passphrase: 'open sesame' });
-  pristine = temporaryDirectory(t);
-  const { stdout } = await run(process.execPath, ['provider/package.ts', '--output', pristine, '--key', key.file], {
-    env: { ...process.env, UCLOUD_SIGNING_PASSPHRASE: 'open sesame' },
-  });
-  t.match(stdout, `signed by ${key.fingerprint}`);
+  const { directory: signed, said } = await packaged(t, '--no-executable');
+  pristine = signed;
+  t.match(said, `signed by ${key.fingerprint}`);
 });
 
 /** Where the packages of our provider lie. */
@@ -112,11 +132,12 @@ function terraform(t: Test, main: string, installation = 'direct {}', environmen
 
 const words = (text: string): string => text.replace(/[│╷╵\s]+/g, ' ');
 
-t.test('with TLS on, terraform init with the cloud as source just works', { skip }, async (t) => {
+/** A cloud on simulated hosts that gives out its provider, and the quickstart with that as its source. */
+async function quickstart(t: Test, providerDirectory: string) {
   const data = temporaryDirectory(t);
   asked(t, { NODE_EXTRA_CA_CERTS: authority() });
   const cloud: Cloud = await startCloud(data, [
-    ...['--hypervisor', 'simulated', '--listen', '[::]:0', '--provider-directory', pristine],
+    ...['--hypervisor', 'simulated', '--listen', '[::]:0', '--provider-directory', providerDirectory],
     ...['--tls-cert', join(certificates.directory, 'server.pem')],
     ...['--tls-key', join(certificates.directory, 'server-key.pem')],
   ]);
@@ -126,29 +147,83 @@ t.test('with TLS on, terraform init with the cloud as source just works', { skip
   const { token } = await setUpCloud(cloud, data, image);
 
   const host = `localhost:${new URL(cloud.endpoint).port}`;
-  const quickstart = readFileSync('provider/examples/quickstart/main.tf', 'utf8');
-  const directory = terraform(t, quickstart.replace('ucloud.localhost/', `${host}/`), 'direct {}', {
+  const main = readFileSync('provider/examples/quickstart/main.tf', 'utf8').replace('ucloud.localhost/', `${host}/`);
+  const environment = {
     UCLOUD_ENDPOINT: `https://${host}`,
     UCLOUD_TOKEN: token,
     UCLOUD_CA_FILE: authority(),
-    UCLOUD_NODE: process.execPath,
     TF_VAR_public_key: testPublicKey,
-  });
+  };
+  return {
+    host,
+    /** A working directory with the quickstart. */
+    prepare: (more: Record<string, string>) => terraform(t, main, 'direct {}', { ...environment, ...more }),
+  };
+}
+
+async function applyAndDestroy(t: Test, directory: TerraformDirectory): Promise<void> {
+  await directory.apply();
+  t.strictSame((await directory.state()).filter(({ type }) => type === 'ucloud_vm').length, 2, 'the provider works');
+  t.strictSame(await directory.pending(), []);
+  await directory.destroy();
+}
+
+t.test('with TLS on, terraform init with the cloud as source just works', { skip }, async (t) => {
+  const { host, prepare } = await quickstart(t, pristine);
+  const directory = prepare({ UCLOUD_NODE: process.execPath });
   const said = await directory.run('init', '-no-color');
   t.match(said, `Installed ${host}/ucloud/ucloud v${version} (self-signed, key ID ${key.fingerprint.slice(-16)})`);
   const lock = readFileSync(join(directory.path, '.terraform.lock.hcl'), 'utf8');
   const sums = readFileSync(join(packagesOf(pristine), name('SHA256SUMS')), 'utf8').match(/^[0-9a-f]{64}/gm) ?? [];
   for (const sum of sums) t.match(lock, `zh:${sum}`, 'the lock file has the checksums of every platform');
 
-  await directory.apply();
-  t.strictSame((await directory.state()).filter(({ type }) => type === 'ucloud_vm').length, 2, 'the provider works');
-  t.strictSame(await directory.pending(), []);
-  await directory.destroy();
+  await applyAndDestroy(t, directory);
 
   const stranger = terraform(t, requirement(`${host}/ucloud/ucloud`), 'direct {}', { SSL_CERT_FILE: '/dev/null' });
   const refused = await stranger.try('init', '-no-color');
   t.equal(refused.code, 1);
   t.match(words(refused.stderr), /certificate signed by unknown authority/, 'only who trusts the authority');
+});
+
+t.test('the executable needs no Node', { skip: skip || noExecutable }, async (t) => {
+  const { directory: packages, said } = await packaged(t);
+  t.match(said, /one executable, which needs no Node.js/);
+  const { host, prepare } = await quickstart(t, packages);
+
+  // A machine with Terraform and nothing else.
+  const bin = temporaryDirectory(t);
+  symlinkSync((await run('sh', ['-c', 'command -v terraform'])).stdout.trim(), join(bin, 'terraform'));
+  const bare = { PATH: bin };
+  const lookup = run('/bin/sh', ['-c', 'command -v node'], { env: bare });
+  await t.rejects(lookup, { code: 127 }, 'nobody finds a Node there');
+
+  const directory = prepare(bare);
+  await directory.run('init');
+  await applyAndDestroy(t, directory);
+
+  const { prepare: prepareWithout } = await quickstart(t, pristine);
+  const without = prepareWithout(bare);
+  await without.run('init');
+  const { code, stderr } = await without.try('plan', '-no-color');
+  t.equal(code, 1);
+  t.match(words(stderr), /needs Node.js 24 or newer, and there is no "node"/, 'the launcher says what it needs');
+
+  const again = join(temporaryDirectory(t), 'executable');
+  await buildExecutable(again);
+  const installed = join(directory.path, '.terraform/providers', host, 'ucloud/ucloud', version, platform);
+  t.strictSame(readdirSync(installed).sort(), ['LICENSE', 'LICENSE.node', executableName]);
+  for (const file of readdirSync(installed)) {
+    t.ok(
+      readFileSync(join(installed, file)).equals(readFileSync(join(again, file))),
+      `${file} is the same bytes again`,
+    );
+  }
+  const others = readdirSync(packagesOf(packages)).filter((name) => name.endsWith('.zip') && !name.includes(platform));
+  t.equal(others.length, 3);
+  for (const other of others) {
+    const of = (directory: string) => readFileSync(join(packagesOf(directory), other));
+    t.ok(of(packages).equals(of(pristine)), `${other} holds the program alone`);
+  }
 });
 
 const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');

@@ -1,6 +1,7 @@
 /** How provider packages are named, listed and archived. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
@@ -13,6 +14,7 @@ import {
   parseChecksums,
   parsePackageName,
 } from '../../backend/model/provider-packages.ts';
+import { withNote } from '../../provider/packaging/elf.ts';
 import { zip } from '../../provider/packaging/zip.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -120,5 +122,31 @@ t.test('archives', async (t) => {
     const applet = unzip === 'busybox' ? ['unzip'] : [];
     execFileSync(unzip ?? '', [...applet, '-q', 'archive.zip'], { cwd: directory });
     for (const { name, content } of members) t.ok(readFileSync(join(directory, name)).equals(content), name);
+  });
+});
+
+t.test('executables that carry data', async (t) => {
+  const script = Buffer.from('#!/bin/sh\n');
+  t.throws(() => withNote(script, 'DATA', script), { message: /not an ELF executable/ });
+  const truncated = Buffer.alloc(64);
+  truncated.write('\x7fELF\x02\x01', 'latin1');
+  t.throws(() => withNote(truncated, 'DATA', script), { message: /without segments/ });
+
+  const file = '/bin/cat';
+  const here = process.platform === 'linux' && existsSync(file);
+  await t.test('run as before', { skip: !here && 'SKIPPED: not Linux' }, async (t) => {
+    const program = readFileSync(file);
+    const data = randomBytes(100_001);
+    const carrying = withNote(program, 'DATA', data);
+    t.ok(carrying.equals(withNote(program, 'DATA', data)), 'the same bytes each time');
+    t.ok(carrying.includes(data));
+    // What the dynamic linker or the kernel would stumble over: the layout of what was there, and zeroed memory.
+    const copy = join(temporaryDirectory(t), 'cat');
+    writeFileSync(copy, carrying, { mode: 0o755 });
+    t.ok(execFileSync(copy, ['-'], { input: data }).equals(data));
+    const twice = withNote(carrying, 'MORE', data);
+    writeFileSync(copy, twice, { mode: 0o755 });
+    t.ok(execFileSync(copy, ['-'], { input: data }).equals(data), 'also with a second note beside the first');
+    t.ok(twice.includes(data, twice.indexOf('MORE')));
   });
 });
