@@ -1,7 +1,8 @@
 /**
  * What the provider costs, each as a ratio within one run: `node bench/provider.ts [--vms 200] [--starts 21] [--rounds 3]`.
+ * With `--vms 0` only the starts are measured.
  *
- *   start     from its launch to the line of its handshake, against the launch of a bare `node`
+ *   start     from its launch to the line of its handshake, as launcher and as executable, against a bare `node`
  *   plan      of one VM and of many, against as many `terraform_data`, which is part of Terraform itself
  *   apply     the same, and destroy
  *   requests  to the API per VM, counted by a proxy in a run of its own
@@ -15,7 +16,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Built, buildProvider } from '../provider/build.ts';
+import { buildExecutable, buildProvider, executableName } from '../provider/build.ts';
+import { canMakeExecutable } from '../provider/packaging/executable.ts';
 import { createCertificate } from '../provider/protocol/certificate.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
 import { startCloud, vmConfiguration } from './support/cloud.ts';
@@ -48,21 +50,24 @@ async function firstOutput(command: string, args: readonly string[], env: NodeJS
   return time;
 }
 
-async function measureStart({ launcher }: Built): Promise<{ bare: number; provider: number }> {
+/** Medians of starts that alternate, so that what else the machine does meets all alike. */
+async function measureStarts(programs: Readonly<Record<string, readonly string[]>>): Promise<Map<string, number>> {
+  // Certificates that only some machines add are no part of anybody's start.
+  const { NODE_EXTRA_CA_CERTS: _certificates, ...environment } = process.env;
   const env = {
-    ...process.env,
+    ...environment,
     UCLOUD_NODE: process.execPath,
     TF_PLUGIN_MAGIC_COOKIE: 'd602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2',
     PLUGIN_PROTOCOL_VERSIONS: '6',
     PLUGIN_CLIENT_CERT: createCertificate().pem,
   };
-  const bare: number[] = [];
-  const provider: number[] = [];
+  const times = new Map<string, number[]>(Object.keys(programs).map((name) => [name, []]));
   for (let i = 0; i < starts; i++) {
-    bare.push(await firstOutput(process.execPath, ['-e', 'process.stdout.write("x")'], env));
-    provider.push(await firstOutput(launcher, [], env));
+    for (const [name, [command = '', ...args]] of Object.entries(programs)) {
+      times.get(name)?.push(await firstOutput(command, args, env));
+    }
   }
-  return { bare: median(bare), provider: median(provider) };
+  return new Map([...times].map(([name, values]) => [name, median(values)]));
 }
 
 const dataConfiguration = (count: number): string => `
@@ -96,14 +101,21 @@ async function measureRun(directory: TerraformDirectory): Promise<Times> {
 
 const temporary = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const built = await buildProvider(join(temporary, 'dist'));
-const start = await measureStart(built);
+const executable = join(temporary, 'executable');
+if (canMakeExecutable) await buildExecutable(executable);
+const started = await measureStarts({
+  node: [process.execPath, '-e', 'process.stdout.write("x")'],
+  launcher: [built.launcher],
+  ...(canMakeExecutable && { executable: [join(executable, executableName)] }),
+});
 printTable(
   ['start', 'median', 'to node'],
-  [
-    ['node', milliseconds(start.bare), '1.00'],
-    ['provider', milliseconds(start.provider), ratio(start.provider, start.bare)],
-  ],
+  [...started].map(([name, time]) => [name, milliseconds(time), ratio(time, started.get('node') ?? 0)]),
 );
+if (many === 0) {
+  rmSync(temporary, { recursive: true, force: true });
+  process.exit();
+}
 
 const cloud = await startCloud(join(temporary, 'cloud'));
 try {
