@@ -22,6 +22,12 @@ const root = join(import.meta.dirname, '..');
 const address = 'ucloud.localhost/ucloud/ucloud';
 
 /**
+ * How Node is started. What the provider throws away are messages that lived for one call: a nursery of 4 MiB instead of
+ * 16 collects them as fast and saves a fifth of the memory in large applies.
+ */
+const nodeOptions = ['--no-warnings', '--max-semi-space-size=4'];
+
+/**
  * Terraform reads the first line of standard output and shows it when it is no handshake: the one way to tell a user
  * that Node is missing. UCLOUD_NODE names the Node to use; else the one on the PATH.
  */
@@ -31,7 +37,7 @@ if ! command -v "$node" > /dev/null 2>&1; then
   echo "The ucloud provider needs Node.js 24 or newer, and there is no \\"$node\\". Install it, or set UCLOUD_NODE to its path."
   exit 1
 fi
-exec "$node" --no-warnings "\${0%/*}/provider.cjs" "$@"
+exec "$node" ${nodeOptions.join(' ')} "\${0%/*}/provider.cjs" "$@"
 `;
 
 /** Runs first, and in the syntax of old versions: says what is wrong where Terraform shows it. */
@@ -141,7 +147,7 @@ export async function buildExecutable(directory: string): Promise<void> {
     },
   };
   const { outputFiles } = await build({ ...common, entryPoints: [entry], write: false, plugins: [inside] });
-  const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''));
+  const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''), nodeOptions);
   await mkdir(directory);
   await writeFile(join(directory, executableName), executable, { mode: 0o755 });
   await writeFile(join(directory, 'LICENSE'), await licence());

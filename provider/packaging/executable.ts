@@ -22,7 +22,7 @@ const fuse = Buffer.from('NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:');
 export const canMakeExecutable = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
 
 /** The program, as Node expects it in its executable, with its compiled code. */
-async function prepare(program: string): Promise<Buffer> {
+async function prepare(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
   const directory = await mkdtemp(join(tmpdir(), 'ucloud-executable-'));
   try {
     const configuration = {
@@ -31,7 +31,7 @@ async function prepare(program: string): Promise<Buffer> {
       output: 'program',
       disableExperimentalSEAWarning: true,
       useCodeCache: true,
-      execArgv: ['--no-warnings'],
+      execArgv: nodeOptions,
       // NODE_OPTIONS is what users want of their Node, not of this program.
       execArgvExtension: 'none',
     };
@@ -60,13 +60,14 @@ function lightFuse(executable: Buffer): void {
 /**
  * The content of the executable file.
  * @param program CommonJS in one file, which requires nothing but modules of Node
+ * @param nodeOptions with which Node starts
  * @throws Error if this is not Linux, or the running Node was not built for it
  */
-export async function makeExecutable(program: string): Promise<Buffer> {
+export async function makeExecutable(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
   if (!canMakeExecutable) {
     throw new Error(`single executables are made on Linux, not on ${process.platform} (${process.arch})`);
   }
-  const executable = withNote(await readFile(process.execPath), noteName, await prepare(program));
+  const executable = withNote(await readFile(process.execPath), noteName, await prepare(program, nodeOptions));
   lightFuse(executable);
   return executable;
 }
