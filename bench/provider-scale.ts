@@ -1,10 +1,13 @@
 /**
- * Many VMs at once: `node bench/provider-scale.ts [--vms 1000] [--parallelism 50]`.
+ * Many VMs at once: `node bench/provider-scale.ts [--vms 1000] [--parallelism 50] [--state ucloud|local]`.
  *
- * For apply, a plan without changes, and destroy: the time, the requests to the API per VM, how often the API answered
- * 409 or 429, and the most memory that a process of the provider had. Whatever Terraform tells the user besides success
- * ends the measurement with an error. The provider is built and installed as users have it; ucloud runs in a process of
- * its own on simulated hosts, with the rate limit that it has by default. All share the processors of this machine.
+ * For apply, a plan without changes, and destroy: the time, against as many `terraform_data` that put as much into the
+ * state, the requests to the API per VM, how often the API answered 409 or 429, and the most memory that a process of
+ * the provider had. Whatever Terraform tells the user besides success ends the measurement with an error.
+ *
+ * The state is kept in ucloud, or with `--state local` in a file: that, Terraform writes anew after each object, and
+ * waits for the disk. The provider is built and installed as users have it; ucloud runs in a process of its own on
+ * simulated hosts, with the rate limit that it has by default. All share the processors of this machine.
  */
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,16 +17,18 @@ import { buildProvider } from '../provider/build.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
 import { startCloud, vmConfiguration } from './support/cloud.ts';
 import { listed, startCounter, sum } from './support/counter.ts';
-import { printTable } from './support/table.ts';
+import { printTable, ratio } from './support/table.ts';
 
 const { values: options } = parseArgs({
   options: {
     vms: { type: 'string', default: '1000' },
     parallelism: { type: 'string', default: '50' },
+    state: { type: 'string', default: 'ucloud' },
   },
 });
 const vms = Number(options.vms);
 const parallelism = `-parallelism=${Number(options.parallelism)}`;
+if (options.state !== 'ucloud' && options.state !== 'local') throw new Error('--state is ucloud or local');
 
 /** Most memory, in MiB, that any provider had which Terraform runs in the directory (Linux). */
 function peakMemory(directory: string): number {
@@ -42,28 +47,62 @@ function peakMemory(directory: string): number {
   return peak;
 }
 
+interface Measured {
+  readonly seconds: number;
+  /** In MiB; 0 if no provider was seen. */
+  readonly peak: number;
+  readonly requests: ReadonlyMap<string, number>;
+  readonly refused: ReadonlyMap<string, number>;
+}
+
+const stateIn = (address: string, query: string): string => `terraform {
+  backend "http" {
+    address        = "${address}${query}"
+    lock_address   = "${address}/lock${query}"
+    unlock_address = "${address}/lock${query}"
+    lock_method    = "POST"
+    unlock_method  = "DELETE"
+  }
+}
+`;
+
+/** What Terraform has in the state of a `terraform_data` beside its value, which is in it twice. */
+const bytesAround = 480;
+
+const dataConfiguration = (count: number, bytes: number): string => `
+resource "terraform_data" "this" {
+  count = ${count}
+  input = "${'x'.repeat(Math.max(0, Math.round((bytes - bytesAround) / 2)))}-\${count.index}"
+}
+`;
+
 const temporary = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const built = await buildProvider(join(temporary, 'dist'));
 const cloud = await startCloud(join(temporary, 'cloud'));
 try {
   const counter = await startCounter(cloud.endpoint);
-  const directory = new TerraformDirectory(
-    { 'main.tf': vmConfiguration(vms) },
-    {
-      mirror: built.mirror,
-      environment: {
-        UCLOUD_ENDPOINT: counter.url,
-        UCLOUD_TOKEN: cloud.token,
-        UCLOUD_PROJECT: cloud.project,
-        UCLOUD_CREDENTIALS: join(temporary, 'none'),
-        UCLOUD_NODE: process.execPath,
+  const stateOf = (name: string) =>
+    stateIn(`${cloud.endpoint}/v1/terraform-states/${name}`, `?project=${cloud.project}`);
+  const prepare = async (name: string, main: string): Promise<TerraformDirectory> => {
+    const directory = new TerraformDirectory(
+      { 'main.tf': main, ...(options.state === 'ucloud' && { 'state.tf': stateOf(name) }) },
+      {
+        mirror: built.mirror,
+        environment: {
+          UCLOUD_ENDPOINT: counter.url,
+          UCLOUD_TOKEN: cloud.token,
+          UCLOUD_PROJECT: cloud.project,
+          UCLOUD_CREDENTIALS: join(temporary, 'none'),
+          UCLOUD_NODE: process.execPath,
+          TF_HTTP_USERNAME: 'ucloud',
+          TF_HTTP_PASSWORD: cloud.token,
+        },
       },
-    },
-  );
-  await directory.run('init', '-no-color');
-  const rows: string[][] = [];
-  const details: string[][] = [];
-  const measure = async (words: string, work: () => Promise<string>) => {
+    );
+    await directory.run('init', '-no-color');
+    return directory;
+  };
+  const measure = async (directory: TerraformDirectory, work: () => Promise<string>): Promise<Measured> => {
     counter.take();
     let peak = 0;
     const sampling = setInterval(() => {
@@ -74,25 +113,40 @@ try {
     const seconds = (performance.now() - began) / 1000;
     clearInterval(sampling);
     if (/Warning:|Error:/.test(said)) throw new Error(`Terraform told the user:\n${said}`);
-    const { requests, refused } = counter.take();
-    rows.push([
-      words,
+    return { seconds, peak, ...counter.take() };
+  };
+  /** Apply, plan without changes, destroy, and how many bytes of state each object takes. */
+  const measureAll = async (directory: TerraformDirectory) => {
+    const apply = await measure(directory, () => directory.apply(parallelism));
+    const bytes = (await directory.run('state', 'pull')).length / vms;
+    const plan = await measure(directory, () => directory.run('plan', '-no-color', '-detailed-exitcode', parallelism));
+    const destroy = await measure(directory, () => directory.destroy(parallelism));
+    directory.remove();
+    return { bytes, steps: { apply, 'plan without changes': plan, destroy } };
+  };
+  const ours = await measureAll(await prepare('vms', vmConfiguration(vms)));
+  const theirs = await measureAll(await prepare('data', dataConfiguration(vms, ours.bytes)));
+  counter.close();
+
+  const rows = Object.entries(ours.steps).map(([step, { seconds, requests, refused, peak }]) => {
+    const data = theirs.steps[step as keyof typeof theirs.steps].seconds;
+    return [
+      step,
       `${seconds.toFixed(1)} s`,
-      `${((seconds / vms) * 1000).toFixed(0)} ms`,
+      `${data.toFixed(1)} s`,
+      ratio(seconds, data),
       (sum(requests) / vms).toFixed(2),
       refused.size === 0 ? 'none' : listed(refused),
       peak === 0 ? 'not seen' : `${peak.toFixed(0)} MiB`,
-    ]);
-    details.push([words, listed(requests)]);
-  };
-  await measure('apply', () => directory.apply(parallelism));
-  await measure('plan without changes', () => directory.run('plan', '-no-color', '-detailed-exitcode', parallelism));
-  await measure('destroy', () => directory.destroy(parallelism));
-  directory.remove();
-  counter.close();
-  printTable([`${vms} VMs, ${parallelism}`, 'time', 'per VM', 'requests per VM', '409 and 429', 'memory'], rows);
-  console.log();
-  printTable(['requests', ''], details);
+    ];
+  });
+  const head = [`${vms}, ${parallelism}`, 'ucloud_vm', 'terraform_data', 'ratio'];
+  printTable([...head, 'requests per VM', '409 and 429', 'memory'], rows);
+  console.log(`\nstate: ${options.state}, ${ours.bytes.toFixed(0)} and ${theirs.bytes.toFixed(0)} bytes an object`);
+  printTable(
+    ['requests', ''],
+    Object.entries(ours.steps).map(([step, { requests }]) => [step, listed(requests)]),
+  );
 } finally {
   await cloud.stop();
   rmSync(temporary, { recursive: true, force: true });
