@@ -1,9 +1,10 @@
 /**
  * Many VMs at once: `node bench/provider-scale.ts [--vms 1000] [--parallelism 50] [--state ucloud|local]`.
  *
- * For apply, a plan without changes, and destroy: the time, against as many `terraform_data` that put as much into the
- * state, the requests to the API per VM, how often the API answered 409 or 429, and the most memory that a process of
- * the provider had. Whatever Terraform tells the user besides success ends the measurement with an error.
+ * For apply, a plan without changes, and destroy: the time, against as many `terraform_data` that depend on as much and
+ * put as much into the state, the requests to the API per VM, how often the API answered 409 or 429, and the most memory
+ * that a process of the provider had. Whatever Terraform tells the user besides success ends the measurement with an
+ * error.
  *
  * The state is kept in ucloud, or with `--state local` in a file: that, Terraform writes anew after each object, and
  * waits for the disk. The provider is built and installed as users have it; ucloud runs in a process of its own on
@@ -67,12 +68,19 @@ const stateIn = (address: string, query: string): string => `terraform {
 `;
 
 /** What Terraform has in the state of a `terraform_data` beside its value, which is in it twice. */
-const bytesAround = 480;
+const bytesAround = 600;
 
+/** With what each VM depends on, too: edges of its graph are a good part of what Terraform is busy with. */
 const dataConfiguration = (count: number, bytes: number): string => `
+resource "terraform_data" "image" {}
+resource "terraform_data" "prefix" {}
+resource "terraform_data" "network" {
+  input = terraform_data.prefix.id
+}
 resource "terraform_data" "this" {
-  count = ${count}
-  input = "${'x'.repeat(Math.max(0, Math.round((bytes - bytesAround) / 2)))}-\${count.index}"
+  count      = ${count}
+  input      = "${'x'.repeat(Math.max(0, Math.round((bytes - bytesAround) / 2)))}-\${count.index}"
+  depends_on = [terraform_data.image, terraform_data.network]
 }
 `;
 
