@@ -135,7 +135,14 @@ export const vms = view<Vm>()<records.VmRecord>({
   kind: records.vms,
   scope: 'project',
   show(api, record) {
-    const { generation: _generation, deleted_at: _deleted, memory, disk_size, ...shown } = record;
+    const {
+      generation: _generation,
+      user_data_generation: _changed,
+      deleted_at: _deleted,
+      memory,
+      disk_size,
+      ...shown
+    } = record;
     return {
       ...shown,
       memory: formatSize(memory),

@@ -31,6 +31,10 @@ export const vmPhases = [
   'unknown',
 ] as const;
 
+/** Fields whose change takes effect when the VM next starts. */
+export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
+export type RestartField = (typeof restartFields)[number];
+
 const interfaceFields = {
   network: Reference('network', { description: 'The network it is plugged into.' }),
   mac: MacAddress({
@@ -62,14 +66,6 @@ export const vm = resource({
     project: Reference('project', { description: 'Default: the project of the token.' }),
     image: Reference('image', { description: 'What its disk starts from.' }),
     interfaces: Type.Array(Interface, interfaces),
-    user_data: Type.Optional(
-      Type.String({
-        maxLength: 32768,
-        'x-sensitive': true,
-        description:
-          'Given to the guest at its first boot: a script with `#!`, or cloud-config where the image has cloud-init.',
-      }),
-    ),
   },
   mutable: {
     name: Name({ description: 'Name, unique in the project, and host name of the guest: an RFC 1123 label.' }),
@@ -99,6 +95,15 @@ export const vm = resource({
       description:
         'Keys that the guest lets in, as it learns from the metadata server. A change never replaces the VM.',
     }),
+    user_data: Type.Optional(
+      Type.String({
+        maxLength: 32768,
+        'x-sensitive': true,
+        'x-at-restart': true,
+        description:
+          'Given to the guest, which runs it once: a script with `#!`, or cloud-config where the image has cloud-init. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last.',
+      }),
+    ),
     power_state: Enum(['running', 'stopped'], {
       default: 'running',
       description: 'Whether it should run. Stopping asks the guest to shut down and, if it does not, ends it.',
@@ -123,6 +128,9 @@ export const vm = resource({
           description: 'ucloud-init in the guest has reported, since the last start, that it is done.',
         }),
         restart_required: Type.Boolean({ description: 'A change waits for the next start.' }),
+        pending_changes: Type.Array(Enum(restartFields), {
+          description: 'The fields whose change waits for the next start.',
+        }),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'Observed state.' },
     ),
@@ -169,6 +177,7 @@ const example: Vm = {
     started_at: '2026-01-01T00:00:05.000Z',
     ready: true,
     restart_required: false,
+    pending_changes: [],
   },
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',

@@ -29,7 +29,7 @@ export interface VmSight {
 export type Placed = VmSight & { readonly placement: Stored<PlacementRecord> };
 
 export type Said = Pick<ReportRecord, 'phase'> &
-  Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at' | 'restart_required'>>;
+  Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at'>>;
 
 /** The report of this placement, if there is one. */
 export const currentReport = ({ host, placement, report }: VmSight): ReportRecord | undefined =>
@@ -43,13 +43,7 @@ export function reporting(
   more: { readonly require?: readonly Condition[]; readonly write?: readonly Write[] } = {},
 ): Commit {
   const { id, host, placement, report } = sight;
-  const record = {
-    restart_required: false,
-    ...said,
-    host,
-    fence: placement.value.fence,
-    at: now.toISOString(),
-  };
+  const record = { ...said, host, fence: placement.value.fence, at: now.toISOString() };
   return {
     require: [unchanged(placement), report ? unchanged(report) : absent(reports, id), ...(more.require ?? [])],
     write: [put(reports, id, record), ...(more.write ?? [])],

@@ -92,7 +92,7 @@ export class HostView {
         if (change.stored) this.#hostOf.set(vm, host);
         else if (this.#hostOf.get(vm) === host) this.#hostOf.delete(vm);
         this.#listeners.get(host)?.vm(vm);
-      } else if (isChangeOf(vms, change)) this.#tell(change.id);
+      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#tell(change.id);
       else if (isChangeOf(operations, change)) {
         if (change.stored) this.#tell(change.stored.value.target);
       } else if (isChangeOf(imageReports, change)) {

@@ -3,8 +3,8 @@
  * end anywhere and is decided anew from what is then; what a step remembers it can lose.
  */
 import type { Logger } from '../model/component.ts';
-import { guests, schedules, vms } from '../model/records.ts';
-import { nextStep, rebootAccepted, rebootRestarted, restartRequired, startResources } from '../model/vm-lifecycle.ts';
+import { guests, schedules, type VmRecord, vms } from '../model/records.ts';
+import { grantAwaited, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm-lifecycle.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
@@ -41,6 +41,8 @@ export interface VmStepsOptions {
 export const mostRetryMs = 60_000;
 /** A guest that ran for so long before it ended counts as having run well. */
 const stableMs = 60_000;
+/** How long a start waits for the scheduler to decide about a VM that is to grow. It takes milliseconds, if it is there. */
+const grantMs = 3_000;
 
 /** What the agent remembers of a VM. */
 export interface Memory {
@@ -58,6 +60,8 @@ export interface Memory {
   uncertain: boolean;
   /** It ended while it was being started. */
   ended: boolean;
+  /** By performance.now(): how long a start waits for the scheduler. */
+  grantBy?: number;
   abort?: AbortController;
 }
 
@@ -145,6 +149,8 @@ export class VmSteps {
     const vm = sight.vm;
     const wait = memory.startNotBefore - performance.now();
     if (wait > 0) return { again: false, afterMs: wait };
+    const grantWait = this.#grantWait(sight, vm.value, memory);
+    if (grantWait > 0) return { again: false, afterMs: grantWait };
     const said = currentReport(sight);
     const blocked = await imageNotThere(this.#options, vm.value);
     if (blocked) {
@@ -195,6 +201,17 @@ export class VmSteps {
     }
   }
 
+  /** For how many milliseconds a start has to wait until the scheduler has decided what a VM that is to grow gets. */
+  #grantWait({ id, placement }: Placed, vm: VmRecord, memory: Memory): number {
+    const schedule = this.#options.view.mirror.get(schedules, id)?.value;
+    if (!grantAwaited(vm, placement.value, schedule)) {
+      delete memory.grantBy;
+      return 0;
+    }
+    memory.grantBy ??= performance.now() + grantMs;
+    return memory.grantBy - performance.now();
+  }
+
   async #reportRunning(sight: Placed, memory: Memory): Promise<Outcome> {
     const { vm, operations } = sight;
     if (vm === undefined) return again;
@@ -206,7 +223,7 @@ export class VmSteps {
       ...(generation !== undefined && { generation }),
       ...(before?.resources && { resources: before.resources }),
     };
-    const said: Said = { phase: 'running', started_at, ...what, restart_required: restartRequired(vm.value, what) };
+    const said: Said = { phase: 'running', started_at, ...what };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);
     const { require, write } = advance(restarted, now, { state: 'succeeded', progress: 100 });
     const message = `${restarted.length > 0 ? 'Rebooted' : 'Started'} on ${this.#options.name}.`;

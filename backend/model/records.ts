@@ -105,6 +105,8 @@ export const vms = kind('vms/', {
     ),
   ),
   user_data: Type.Optional(Type.String()),
+  /** Generation at which user data last changed; never if it is missing. */
+  user_data_generation: Type.Optional(Type.Integer()),
   cpus: Type.Integer(),
   memory: bytes,
   disk_size: bytes,
@@ -253,7 +255,8 @@ export const reports = kind('reports/', {
   /** What the running guest was started with. */
   resources: Type.Optional(Type.Object(resources, { additionalProperties: false })),
   started_at: Type.Optional(time),
-  restart_required: Type.Boolean(),
+  /** Of earlier versions. It is derived now: see `pendingChanges`. */
+  restart_required: Type.Optional(Type.Boolean()),
   at: time,
 });
 

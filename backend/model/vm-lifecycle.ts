@@ -20,7 +20,10 @@
  * - `gone` is written after the hypervisor has removed everything, and only then may the scheduler release the VM.
  *   So a crash leaves either remains with a placement, which the next agent removes, or no remains.
  * - A guest takes no more than its placement grants and no more than is declared, and the `starting` transaction
- *   enters in the report what it takes.
+ *   enters in the report what it takes. Before it, the scheduler gets a moment to grant what has been declared
+ *   (`grantAwaited`), so that a change of size together with a reboot needs no second reboot.
+ * - Whatever of the declaration waits for the next start is derived from declaration and report (`pendingChanges`);
+ *   nobody stores it, so no crash can lose it.
  *
  * A guest that ends by itself, in a crash or because it shut itself down, is started again while `running` is declared:
  * the declaration says what should be, and whoever wants it off says so there. (Other clouds leave a VM off that has
@@ -31,8 +34,9 @@
  * old run has yet to end; no clocks are compared.
  */
 import type { Id } from '../contract/fields.ts';
-import type { Resources } from './placement.ts';
-import type { OperationRecord, PlacementRecord, ReportRecord, VmRecord } from './records.ts';
+import { type RestartField, restartFields } from '../contract/vms.ts';
+import { fits, type Resources } from './placement.ts';
+import type { OperationRecord, PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
 
 export interface LifecycleFacts {
   readonly host: Id<'host'>;
@@ -80,13 +84,33 @@ export const startResources = (vm: VmRecord, granted: Resources): Resources => (
   disk: Math.min(vm.disk_size, granted.disk),
 });
 
-/** Whether a change of the declaration waits for the next start. A new name or label does not. */
-export function restartRequired(vm: VmRecord, report: Pick<ReportRecord, 'resources' | 'generation'>): boolean {
-  const { resources } = report;
-  // Adopted without a report that says what it was started with.
-  if (resources === undefined) return report.generation !== vm.generation;
-  return resources.cpus !== vm.cpus || resources.memory !== vm.memory || resources.disk !== vm.disk_size;
+/**
+ * The fields whose change waits until the guest is next started, for a report that says with what it was started. A new
+ * name or label does not wait. Sizes are compared with what the guest has. Of user data the report says only at which
+ * generation the guest was started, so a change counts even if it was taken back.
+ */
+export function pendingChanges(
+  vm: VmRecord,
+  { resources, generation }: Pick<ReportRecord, 'resources' | 'generation'>,
+): RestartField[] {
+  // Adopted without a report that says what it was started with: any size may have changed.
+  const resized = (wanted: number, had: number | undefined) =>
+    had === undefined ? generation !== vm.generation : had !== wanted;
+  const waits: Readonly<Record<RestartField, boolean>> = {
+    cpus: resized(vm.cpus, resources?.cpus),
+    memory: resized(vm.memory, resources?.memory),
+    disk_size: resized(vm.disk_size, resources?.disk),
+    user_data: (generation ?? 0) < (vm.user_data_generation ?? 0),
+  };
+  return restartFields.filter((field) => waits[field]);
 }
+
+/**
+ * Whether the scheduler has yet to decide about a VM that is to grow: it grants more, or notes in the schedule that
+ * the host has no more.
+ */
+export const grantAwaited = (vm: VmRecord, granted: Resources, schedule: ScheduleRecord | undefined): boolean =>
+  schedule?.reason === undefined && !fits(declaredResources(vm), granted);
 
 /**
  * Whether a VM may be given to another host while this one cannot be reached, so that this one must stop it before it
@@ -117,8 +141,7 @@ export function nextStep({ host, vm, placement, report, observed, operation }: L
     if (operation && operation.progress < rebootRestarted) {
       return { do: 'stop', force: operation.options.force === true };
     }
-    const said = current?.phase === 'running' && current.restart_required === restartRequired(vm, current);
-    return said && !operation ? { do: 'nothing' } : { do: 'report_running' };
+    return current?.phase === 'running' && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };
 }

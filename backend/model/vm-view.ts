@@ -10,9 +10,13 @@
  *   scheduled  it has a host, which has not reported on this placement (an older one's report is void: its fencing
  *              number differs)
  *   preparing, starting, running, stopping, stopped, error   as the host reports
+ *
+ * A restart is owed while the last report tells of a run that was begun with less than is declared. That is so from the
+ * moment of the change on, whether the host is alive or not. A VM that is declared stopped owes none.
  */
-import type { Vm } from '../contract/vms.ts';
+import type { RestartField, Vm } from '../contract/vms.ts';
 import type { ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
+import { pendingChanges } from './vm-lifecycle.ts';
 
 export interface VmObservations {
   readonly schedule?: ScheduleRecord;
@@ -30,12 +34,14 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
   const { schedule } = seen;
   const host = schedule?.host;
   const report = host !== undefined && seen.report?.fence === schedule?.fence ? seen.report : undefined;
+  const waiting = owed(vm, report);
   const status: Status = {
     phase: 'pending',
     ...(host === undefined ? {} : { host }),
     ...(report?.started_at === undefined ? {} : { started_at: report.started_at }),
     ready: false,
-    restart_required: false,
+    restart_required: waiting.length > 0,
+    pending_changes: waiting,
   };
   const because = (cause: { reason?: string | undefined; message?: string | undefined } | undefined) => ({
     ...(cause?.reason === undefined ? {} : { reason: cause.reason }),
@@ -54,8 +60,16 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
     phase: report.phase,
     ...because(report),
     ready: running && isReady(report, seen.readyAt),
-    restart_required: running && report.restart_required,
   };
+}
+
+/** Phases in which a guest runs, or has just been begun or ended. */
+const inRun: readonly ReportRecord['phase'][] = ['starting', 'running', 'stopping', 'error'];
+
+function owed(vm: VmRecord, report: ReportRecord | undefined): RestartField[] {
+  const run = report?.started_at !== undefined && inRun.includes(report.phase) ? report : undefined;
+  const wanted = vm.power_state === 'running' && vm.deleted_at === undefined;
+  return run && wanted ? pendingChanges(vm, run) : [];
 }
 
 /** The guest's word counts if it was given after the last start. */

@@ -3,7 +3,7 @@ import t from 'tap';
 import { defaultMac } from '../../backend/model/addresses.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
-import { put } from '../../backend/store/collection.ts';
+import { put, read } from '../../backend/store/collection.ts';
 import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
 
 t.test('a VM', async (t) => {
@@ -92,6 +92,61 @@ t.test('a VM', async (t) => {
   );
   const { revision } = await member.get('vms', vm.id);
   t.equal((await member.update('vms', vm.id, { cpus: 1 })).revision, revision, 'what changes nothing writes nothing');
+
+  await t.test('user data may change, and a running VM owes a restart for it', async (t) => {
+    const said = () => member.get('vms', vm.id) as unknown as Promise<{ user_data?: string; status: object }>;
+    const record = async () => (await read(store, records.vms, vm.id))?.value;
+    const at = new Date().toISOString();
+    const host = newId('host');
+    const runs = async () => {
+      const resources = { cpus: 1, memory: 2 ** 30, disk: 3 * 2 ** 30 };
+      const generation = (await record())?.generation ?? 0;
+      const report = { host, fence: 1, phase: 'running', generation, resources, started_at: at, at } as const;
+      const { revision } = await member.get('vms', vm.id);
+      await store.commit({ write: [put(records.reports, vm.id, report)] });
+      await member.get('vms', vm.id, `?after=${revision}&timeout=10`);
+    };
+    await store.commit({
+      write: [put(records.schedules, vm.id, { host, fence: 1, at }), put(records.alive, host, { at })],
+    });
+    await runs();
+    t.match(await said(), { user_data: undefined, status: { phase: 'running', restart_required: false } });
+    t.equal((await record())?.user_data_generation, undefined, 'it has never changed');
+
+    const owing = { restart_required: true, pending_changes: ['user_data'] };
+    const told = await member.update('vms', vm.id, { user_data: '#!/bin/sh' });
+    t.match(told, { user_data: '#!/bin/sh', status: owing }, 'the answer itself says so');
+    t.notMatch(JSON.stringify(told), /generation/, "what is the agent's business is not shown");
+    const changed = await record();
+    t.match(changed, { user_data_generation: changed?.generation });
+    await member.update('vms', vm.id, { user_data: '#!/bin/sh' });
+    t.strictSame(await record(), changed, 'the same again changes nothing');
+    t.match(await member.update('vms', vm.id, { cpus: 2 }), { status: { pending_changes: ['cpus', 'user_data'] } });
+    t.match(await member.update('vms', vm.id, { cpus: 1 }), { status: owing });
+
+    await runs();
+    t.match(await said(), { status: { restart_required: false, pending_changes: [] } }, 'until it was restarted');
+    t.match(await member.update('vms', vm.id, { user_data: null }), { user_data: undefined, status: owing });
+    await runs();
+    const without = await record();
+    t.notOk(without && 'user_data' in without);
+    await member.update('vms', vm.id, { user_data: null });
+    t.strictSame(await record(), without, 'what is not there cannot be taken away');
+
+    for (const [user_data, detail] of [
+      ['x'.repeat(32_769), /32768/],
+      ['a\0b', /NUL/],
+      [7, /string/],
+    ] as const) {
+      const answer = await member.request('PATCH', `/v1/vms/${vm.id}`, { user_data });
+      t.match(answer, { status: 400, body: { errors: [{ pointer: '/user_data', detail }] } });
+    }
+    await member.update('vms', vm.id, { power_state: 'stopped', user_data: '#!/bin/false' });
+    t.match(await said(), { status: { restart_required: false } }, 'what is to stop owes nothing');
+    await member.update('vms', vm.id, { power_state: 'running', user_data: null });
+    await store.commit({ write: [{ delete: `schedules/${vm.id}` }, { delete: `reports/${vm.id}` }] });
+    await store.commit({ write: [{ delete: `alive/${host}` }] });
+  });
 
   const key = await member.create('ssh-keys', { name: 'second', public_key: testPublicKey });
   await member.update('vms', vm.id, { ssh_keys: [key.id] });

@@ -32,7 +32,7 @@ t.test('long polls', async (t) => {
     'no host': put(records.schedules, vm.id, { fence: 0, reason: 'no_host', message: 'needs more', at }),
     alive: put(records.alive, host, { at }),
     scheduled: put(records.schedules, vm.id, { host, fence: 1, at }),
-    stale: put(records.reports, vm.id, { host, fence: 0, phase: 'running', restart_required: false, at }),
+    stale: put(records.reports, vm.id, { host, fence: 0, phase: 'running', at }),
     running: put(records.reports, vm.id, {
       host,
       fence: 1,

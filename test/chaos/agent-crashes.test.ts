@@ -40,9 +40,12 @@ async function live(cluster: Cluster, host: MortalHost, history: RunHistory, cra
   await cluster.until(`stopped, ${where}`, () => cluster.phase(vm) === 'stopped');
   await cluster.updateVm(vm, { power_state: 'running' });
   await cluster.until(`ready again, ${where}`, isReady);
+  await cluster.updateVm(vm, { user_data: '#!/bin/sh' });
+  await cluster.until(`a restart is owed, ${where}`, () => cluster.pending(vm) === 'user_data');
   const reboot = await cluster.rebootVm(vm);
   await cluster.until(`rebooted, ${where}`, () => cluster.operation(reboot)?.state === 'succeeded');
   await cluster.until(`ready after the reboot, ${where}`, isReady);
+  if (cluster.pending(vm) !== '') throw new Error(`${where}: it was restarted without the new user data`);
   await cluster.deleteVm(vm);
   await cluster.until(`gone, ${where}`, () => cluster.phase(vm) === 'gone');
   await cluster.write(remove(schedules, vm), remove(placements, `${id}/${vm}`));

@@ -33,6 +33,7 @@ export interface Body {
     readonly host?: string;
     readonly ready: boolean;
     readonly restart_required: boolean;
+    readonly pending_changes: readonly string[];
   };
   readonly secret: string;
   readonly fingerprint: string;

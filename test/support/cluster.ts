@@ -27,6 +27,7 @@ import {
   type VmRecord,
   vms,
 } from '../../backend/model/records.ts';
+import { pendingChanges } from '../../backend/model/vm-lifecycle.ts';
 import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { type Mirror, openMirror } from '../../backend/store/mirror.ts';
@@ -119,7 +120,9 @@ export class Cluster {
     await retryOnConflict(async () => {
       const before = await read(this.store, vms, id);
       if (before === undefined) throw new UcloudError('not_found', `${id} is gone`);
-      const value = { ...before.value, ...change, generation: before.value.generation + 1, updated_at: now() };
+      const generation = before.value.generation + 1;
+      const told = change.user_data === undefined ? {} : { user_data_generation: generation };
+      const value = { ...before.value, ...change, ...told, generation, updated_at: now() };
       const result = await this.store.commit({ require: [unchanged(before)], write: [put(vms, id, value)] });
       return result.ok || conflict;
     });
@@ -208,6 +211,11 @@ export class Cluster {
   }
   vm(id: Id<'vm'>) {
     return this.mirror.get(vms, id)?.value;
+  }
+  /** Fields whose change waits for the next start. */
+  pending(id: Id<'vm'>): string {
+    const [vm, report] = [this.vm(id), this.report(id)];
+    return vm && report ? pendingChanges(vm, report).join() : '';
   }
   operation(id: Id<'operation'>) {
     return this.mirror.get(operations, id)?.value;

@@ -105,7 +105,10 @@ t.test('a cloud, from the shell', async (t) => {
     const list = await mine('vm list --selector tier=web');
     t.match(list, /^ID +NAME +ADDRESS +CPUS +MEMORY +DISK +PHASE +READY +HOST/);
     t.match(list, new RegExp(`web-1 +${address} .* running .* host-`));
+    t.match(await mine('vm update web-1 --user-data #!/bin/true'), /^status\.pending_changes +user_data$/m);
     t.match(await mine('vm reboot web-1 --wait'), /^state +succeeded$/m);
+    t.match(await mine('vm get web-1'), /^status\.restart_required +false$/m);
+    t.notMatch(await mine('vm update web-1 --user-data null'), /^user_data +/m);
     t.match(await mine('vm update web-1 --power-state stopped --wait'), /^status\.phase +stopped$/m);
     t.match(await mine('event list'), /created +Created web-1/);
 

@@ -32,7 +32,8 @@ t.test('the life of a VM: created, ready, stopped, started, rebooted, resized, d
   const vm = await cluster.createVm();
   await cluster.until('ready', () => isRunning(cluster, vm) && cluster.ready(vm));
   t.match(await observed(host, vm), { running: true, fence: 1, generation: 1 });
-  t.match(cluster.report(vm), { host: host.id, fence: 1, generation: 1, restart_required: false });
+  t.match(cluster.report(vm), { host: host.id, fence: 1, generation: 1 });
+  t.equal(cluster.pending(vm), '');
   t.equal(host.hypervisor.networks()[0]?.id, cluster.network, 'its network is there');
 
   await cluster.updateVm(vm, { power_state: 'stopped' });
@@ -45,14 +46,14 @@ t.test('the life of a VM: created, ready, stopped, started, rebooted, resized, d
   const started = cluster.report(vm)?.started_at;
 
   await cluster.updateVm(vm, { labels: { a: 'b' }, name: 'other' });
-  await cluster.updateVm(vm, { memory: 2 * GiB });
-  await cluster.until('a change of size waits for a restart', () => cluster.report(vm)?.restart_required === true);
   t.equal(host.hypervisor.resourcesOf(vm)?.memory, GiB);
+  // Nobody waits until the scheduler has granted the new size: the host does, before it starts the VM.
+  await cluster.updateVm(vm, { memory: 2 * GiB, user_data: '#!/bin/sh' });
   const reboot = await cluster.rebootVm(vm);
   await cluster.until('rebooted', () => cluster.operation(reboot)?.state === 'succeeded');
   t.match(cluster.operation(reboot), { progress: 100, finished_at: String });
   t.not(cluster.report(vm)?.started_at, started);
-  t.equal(cluster.report(vm)?.restart_required, false);
+  t.equal(cluster.pending(vm), '', 'one restart was enough for all that has changed');
   t.equal(host.hypervisor.resourcesOf(vm)?.memory, 2 * GiB);
   await cluster.until('ready after the reboot too', () => cluster.ready(vm));
 
@@ -71,6 +72,29 @@ async function place(cluster: Cluster, id: Id<'vm'>, host: Id<'host'>, fence = 1
   const given = { fence, cpus: 1, memory: GiB, disk: GiB, at };
   await cluster.write(put(schedules, id, { host, fence, at }), put(placements, `${host}/${id}`, given));
 }
+
+t.test('a VM that is to grow is started with what it has when it gets no more', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await startSimulatedHost(t, cluster.store);
+  const [refused, forgotten] = [await cluster.createVm(), await cluster.createVm()];
+  for (const vm of [refused, forgotten]) await place(cluster, vm, host.id);
+  await cluster.until('both run', () => isRunning(cluster, refused) && isRunning(cluster, forgotten));
+  for (const vm of [refused, forgotten]) await cluster.updateVm(vm, { memory: 2 * GiB, user_data: '#!/bin/sh' });
+  await cluster.until('it waits for a restart', () => cluster.pending(forgotten) === 'memory,user_data');
+  const reboots = [await cluster.rebootVm(refused), await cluster.rebootVm(forgotten)];
+  const isDown = (vm: Id<'vm'>) => host.hypervisor.resourcesOf(vm) === undefined;
+  await cluster.until('both wait for the scheduler', () => isDown(refused) && isDown(forgotten));
+  const at = new Date().toISOString();
+  const note = { reason: 'resize_waits', message: 'Its host has not enough memory left.' };
+  await cluster.write(put(schedules, refused, { host: host.id, fence: 1, ...note, at }));
+  await cluster.until('who is refused starts', () => isRunning(cluster, refused));
+  const ended = () => reboots.every((id) => cluster.operation(id)?.state === 'succeeded');
+  await cluster.until('but for a scheduler that is away, not for long', ended);
+  for (const vm of [refused, forgotten]) {
+    t.equal(host.hypervisor.resourcesOf(vm)?.memory, GiB);
+    t.equal(cluster.pending(vm), 'memory', 'the new size still waits, the user data has been given');
+  }
+});
 
 t.test('VMs outlive their agent, and the next one adopts them', async (t) => {
   const cluster = await withCluster(t);

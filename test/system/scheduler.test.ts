@@ -30,7 +30,7 @@ async function reportGone(cluster: Cluster, id: Id<'vm'>): Promise<void> {
   if (schedule?.host === undefined) throw new Error(`${id} is not placed`);
   const { host, fence } = schedule;
   const at = new Date().toISOString();
-  await cluster.write(put(reports, id, { host, fence, phase: 'gone', restart_required: false, at }));
+  await cluster.write(put(reports, id, { host, fence, phase: 'gone', at }));
 }
 
 t.test('a VM without a host says why, and is placed as soon as one joins', async (t) => {
@@ -86,7 +86,7 @@ t.test('a deleted VM gives its room to who waits, but only when its host has tor
   await cluster.deleteVm(first);
   const { host = newId('host') } = cluster.schedule(first) ?? {};
   const at = new Date().toISOString();
-  await cluster.write(put(reports, first, { host, fence: 0, phase: 'gone', restart_required: false, at }));
+  await cluster.write(put(reports, first, { host, fence: 0, phase: 'gone', at }));
   t.ok(cluster.schedule(first), 'a report with an old fence does not count');
   await reportGone(cluster, first);
   await cluster.until('the next has its place', () => placedOn(cluster, second) !== undefined);
@@ -115,7 +115,7 @@ t.test('more is granted to a VM if its host has it, and less is taken back once 
   await cluster.until('placed', () => granted() === 4 * GiB);
   const resources = { cpus: 1, memory: 4 * GiB, disk: GiB };
   const at = new Date().toISOString();
-  const running = { host, fence: 1, phase: 'running' as const, restart_required: false, at, resources };
+  const running = { host, fence: 1, phase: 'running' as const, at, resources };
   await cluster.write(put(reports, vm, running));
   await cluster.updateVm(vm, { memory: 32 * GiB });
   await cluster.until('too much', () => cluster.schedule(vm)?.reason === 'resize_waits');

@@ -4,6 +4,7 @@ import t from 'tap';
 import { vmPhases } from '../../backend/contract/vms.ts';
 import { newId } from '../../backend/model/ids.ts';
 import type { ReportRecord, ScheduleRecord, VmRecord } from '../../backend/model/records.ts';
+import { grantAwaited } from '../../backend/model/vm-lifecycle.ts';
 import { type VmObservations, vmStatus } from '../../backend/model/vm-view.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
@@ -28,7 +29,8 @@ const vm: VmRecord = {
   updated_at: at,
 };
 const schedule: ScheduleRecord = { host, fence: 3, at };
-const report: ReportRecord = { host, fence: 3, phase: 'running', started_at: at, restart_required: false, at };
+const resources = { cpus: 1, memory: 1, disk: 1 };
+const report: ReportRecord = { host, fence: 3, phase: 'running', generation: 1, resources, started_at: at, at };
 const placed: VmObservations = { schedule, hostAlive: true };
 
 t.test('one after the other', async (t) => {
@@ -60,12 +62,6 @@ t.test('one after the other', async (t) => {
       { ...placed, report: { ...report, phase: 'stopping' }, readyAt: later },
       { phase: 'stopping', ready: false },
     ],
-    ['a change waits', { ...placed, report: { ...report, restart_required: true } }, { restart_required: true }],
-    [
-      'a change waits, but it is stopped',
-      { ...placed, report: { ...report, phase: 'stopped', restart_required: true } },
-      { restart_required: false },
-    ],
     [
       'it fails',
       { ...placed, report: { ...report, phase: 'error', reason: 'image_not_available', message: 'no image' } },
@@ -96,6 +92,86 @@ t.test('one after the other', async (t) => {
   }
 });
 
+t.test('a restart is owed while a run goes on that was begun with less than is declared', async (t) => {
+  const grown: Partial<VmRecord> = { generation: 2, cpus: 2, disk_size: 2 };
+  const told: Partial<VmRecord> = { generation: 2, user_data: '#!', user_data_generation: 2 };
+  const rows: readonly (readonly [string, Partial<VmRecord>, Partial<ReportRecord>, string[], hostAlive?: false])[] = [
+    ['nothing has changed', {}, {}, []],
+    ['another name', { generation: 2, name: 'other' }, {}, []],
+    ['other sizes', grown, {}, ['cpus', 'disk_size']],
+    ['what the guest was started with counts', grown, { resources: { cpus: 2, memory: 1, disk: 2 } }, []],
+    ['other user data', told, {}, ['user_data']],
+    ['both', { ...grown, ...told }, {}, ['cpus', 'disk_size', 'user_data']],
+    ['user data that the guest was started with', told, { generation: 2 }, []],
+    ['and other things changed since', { ...told, generation: 9 }, { generation: 2 }, []],
+    ['it was taken away', { generation: 3, user_data_generation: 3 }, { generation: 2 }, ['user_data']],
+    ['while the guest starts', told, { phase: 'starting' }, ['user_data']],
+    ['while the guest stops, to be started again', told, { phase: 'stopping' }, ['user_data']],
+    ['while a step keeps failing', told, { phase: 'error' }, ['user_data']],
+    ['while its host is lost', told, {}, ['user_data'], false],
+    ['a VM that never ran owes nothing', told, { phase: 'error', started_at: undefined }, []],
+    ['nor one that is made ready', told, { phase: 'preparing' }, []],
+    ['nor one that has stopped', told, { phase: 'stopped' }, []],
+    ['nor one that is to stop', { ...told, power_state: 'stopped' }, {}, []],
+    ['nor one that is being deleted', { ...told, deleted_at: at }, {}, []],
+    ['nor a report of an older placement', told, { fence: 2 }, []],
+    [
+      'adopted, nobody knows with what sizes',
+      { generation: 2 },
+      { resources: undefined },
+      ['cpus', 'memory', 'disk_size'],
+    ],
+    [
+      'adopted, not even its generation is known',
+      told,
+      { resources: undefined, generation: undefined },
+      ['cpus', 'memory', 'disk_size', 'user_data'],
+    ],
+    ['the word of an earlier version', told, { restart_required: false }, ['user_data']],
+    ['and its opposite', {}, { restart_required: true }, []],
+  ];
+  for (const [what, change, run, expected, hostAlive = true] of rows) {
+    const said = { ...report, ...run } as ReportRecord;
+    const status = vmStatus({ ...vm, ...change }, { schedule, hostAlive, report: said });
+    t.match(status, { pending_changes: expected, restart_required: expected.length > 0 }, what);
+    t.equal(status.pending_changes.length, expected.length, what);
+  }
+});
+
+t.test('whatever happens to user data, a restart is owed from its change to the next start', async () => {
+  const events = fc.array(fc.constantFrom('change', 'rename', 'start'), { maxLength: 12 });
+  fc.assert(
+    fc.property(events, (history) => {
+      let declared = vm;
+      let run: ReportRecord = report;
+      let owed = false;
+      for (const event of history) {
+        const generation = declared.generation + 1;
+        if (event === 'start') run = { ...run, generation: declared.generation };
+        else declared = { ...declared, generation, ...(event === 'change' && { user_data_generation: generation }) };
+        owed = event === 'change' || (event === 'rename' && owed);
+        const { pending_changes } = vmStatus(declared, { ...placed, report: run });
+        if (pending_changes.includes('user_data') !== owed) return false;
+      }
+      return true;
+    }),
+  );
+});
+
+t.test('the start of a VM waits for the scheduler while that has to decide whether it may grow', async () => {
+  const amount = fc.integer({ min: 1, max: 3 });
+  const sizes = fc.record({ cpus: amount, memory: amount, disk: amount });
+  const noted = fc.option(fc.constantFrom('resize_waits', 'no_host'), { nil: undefined });
+  fc.assert(
+    fc.property(sizes, sizes, noted, fc.boolean(), ({ disk, ...wanted }, granted, reason, scheduled) => {
+      const note = scheduled ? { ...schedule, ...(reason && { reason }) } : undefined;
+      const grows = wanted.cpus > granted.cpus || wanted.memory > granted.memory || disk > granted.disk;
+      const decided = scheduled && reason !== undefined;
+      return grantAwaited({ ...vm, ...wanted, disk_size: disk }, granted, note) === (grows && !decided);
+    }),
+  );
+});
+
 t.test('whatever is seen', async () => {
   const times = fc.constantFrom(at, later, undefined);
   const seen = fc.record({
@@ -105,7 +181,8 @@ t.test('whatever is seen', async () => {
         fence: fc.nat(3),
         phase: fc.constantFrom('preparing', 'starting', 'running', 'stopping', 'stopped', 'error', 'gone'),
         started_at: times,
-        restart_required: fc.boolean(),
+        restart_required: fc.option(fc.boolean(), { nil: undefined }),
+        generation: fc.option(fc.nat(3), { nil: undefined }),
       }),
     ),
     readyAt: times,
@@ -130,7 +207,9 @@ t.test('whatever is seen', async () => {
         (!status.ready || status.phase === 'running') &&
         (status.phase !== 'running' || (current === true && reported?.phase === 'running')) &&
         (status.phase === 'deleting') === deleted &&
-        (status.host === undefined) === !scheduled?.host
+        (status.host === undefined) === !scheduled?.host &&
+        status.restart_required === status.pending_changes.length > 0 &&
+        (!status.restart_required || (scheduled?.fence === reported?.fence && !deleted))
       );
     }),
     { numRuns: 1000 },

@@ -150,6 +150,13 @@ function checkAlive(stored: Stored<records.VmRecord>): void {
   throw new UcloudError('being_deleted', `${stored.id} is being deleted since ${stored.value.deleted_at}`);
 }
 
+/** With the user data that is asked for; `null` takes it away. That it has changed is noted for the next start. */
+function withUserData(vm: records.VmRecord, asked: string | null | undefined): records.VmRecord {
+  const { user_data, ...others } = vm;
+  if (asked === undefined || asked === (user_data ?? null)) return vm;
+  return { ...others, ...(asked !== null && { user_data: asked }), user_data_generation: vm.generation + 1 };
+}
+
 export const vmHandlers: Handlers = {
   vm_list: listHandler(vms),
   vm_get: getHandler(vms),
@@ -191,7 +198,7 @@ export const vmHandlers: Handlers = {
 
   async vm_update(api, request) {
     const { id = '' } = request.params;
-    const asked = request.body as VmUpdate;
+    const { user_data, ...asked } = request.body as VmUpdate;
     return mutate(api, request, () => {
       const stored = findToChange(api, vms, request.caller, id);
       checkIfMatch(request.ifMatch, stored.revision);
@@ -206,12 +213,15 @@ export const vmHandlers: Handlers = {
       if (size < before.disk_size) {
         throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
       }
-      const next: records.VmRecord = {
-        ...before,
-        ...patch,
-        memory: memory === undefined ? before.memory : bytes(memory),
-        disk_size: size,
-      };
+      const next = withUserData(
+        {
+          ...before,
+          ...patch,
+          memory: memory === undefined ? before.memory : bytes(memory),
+          disk_size: size,
+        },
+        user_data,
+      );
       const unlike = JSON.stringify(next) !== JSON.stringify(before);
       const keys = useKeys(api, before.project, id, next.ssh_keys);
       const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
