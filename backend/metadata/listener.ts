@@ -76,7 +76,7 @@ async function handle(options: ListenerOptions, request: IncomingMessage, respon
   if (route === undefined) return answer(response, 404, `There is no such document. The documents are listed at /.\n`);
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return answer(response, 405, 'Use GET.\n', { allow: 'GET, HEAD' });
-  const { type, body } = route(guest.vm.value, options.mirror);
+  const { type, body } = await route(guest.vm.value, options.mirror, options.store);
   answer(response, 200, body, { 'content-type': type });
 }
 

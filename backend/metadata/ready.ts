@@ -8,8 +8,25 @@ import { present, put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest } from './identity.ts';
 
-/** What ucloud-init sends as the body: `user_data=failed`. */
-const userDataFailed = /^user_data=failed$/m;
+/** What the owner is told, by what ucloud-init says of user data in the body: `user_data=failed`. */
+const troubles: Readonly<Record<string, { readonly reason: string; readonly message: string }>> = {
+  failed: {
+    reason: 'user_data_failed',
+    message: 'The user data ended with an error. Its output is in /var/log/ucloud-init-user-data.log of the guest.',
+  },
+  interrupted: {
+    reason: 'user_data_interrupted',
+    message: 'The guest went down while it ran its user data. What has begun once is not run again; a change of it is.',
+  },
+  unknown: {
+    reason: 'user_data_unavailable',
+    message: 'The guest could not get its user data. It asks again at its next boot.',
+  },
+};
+const troubleIn = (body: string) => {
+  const word = /^user_data=([a-z]+)$/m.exec(body)?.[1] ?? '';
+  return Object.hasOwn(troubles, word) ? troubles[word] : undefined;
+};
 
 /**
  * Writes it once for each start of the VM; further calls change nothing.
@@ -30,10 +47,8 @@ export async function recordReady(store: Store, { vm, placement }: Guest, body: 
     put(guests, vm.id, { ready_at: at }),
     event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),
   ];
-  if (userDataFailed.test(body)) {
-    const where = 'Its output is in /var/log/ucloud-init-user-data.log of the guest.';
-    write.push(event('warning', 'user_data_failed', `The user data ended with an error. ${where}`));
-  }
+  const trouble = troubleIn(body);
+  if (trouble) write.push(event('warning', trouble.reason, trouble.message));
   const done = await store.commit({ require: [unchanged(placement), present(vms, vm.id)], write });
   return done.ok;
 }

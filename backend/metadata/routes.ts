@@ -2,8 +2,10 @@
  * The paths that guests may ask for. `/v1/` is ucloud's own layout: a JSON document for programs, and each value that
  * a shell script needs as plain text. Layouts of other systems (NoCloud, OpenStack) become further rows of this table.
  */
-import type { VmRecord } from '../model/records.ts';
+import { type VmRecord, vms } from '../model/records.ts';
+import { read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
+import type { Store } from '../store/store.ts';
 import { metadataDocument, networkDocument, sshKeysOf } from './documents.ts';
 
 export interface Document {
@@ -11,7 +13,7 @@ export interface Document {
   readonly body: string;
 }
 
-type Route = (vm: VmRecord, mirror: Mirror) => Document;
+type Route = (vm: VmRecord, mirror: Mirror, store: Store) => Document | Promise<Document>;
 
 const text = (lines: readonly string[]): Document => ({
   type: 'text/plain; charset=utf-8',
@@ -21,6 +23,16 @@ const json = (value: unknown): Document => ({ type: 'application/json', body: `$
 
 const sshKeyLines: Route = (vm, mirror) => text(sshKeysOf(vm, mirror));
 
+/**
+ * Exactly as declared, and empty when none was: an absent document could not be told from a failure. Asked of the
+ * database, since a mirror may be behind the agent that has started the guest: a guest that is restarted for new user
+ * data and gets the old does not ask again before its next boot, while its VM owes no restart any more.
+ */
+const userData: Route = async ({ id }, _mirror, store) => {
+  const vm = await read(store, vms, id);
+  return { type: 'text/plain; charset=utf-8', body: vm?.value.user_data ?? '' };
+};
+
 export const routes: Readonly<Record<string, Route>> = {
   '/': () => text(Object.keys(routes).slice(1)),
   '/v1/metadata': (vm, mirror) => json(metadataDocument(vm, mirror)),
@@ -28,8 +40,7 @@ export const routes: Readonly<Record<string, Route>> = {
   '/v1/instance-id': (vm) => text([vm.id]),
   '/v1/host-name': (vm) => text([vm.name]),
   '/v1/ssh-keys': sshKeyLines,
-  // Exactly as declared, and empty when none was: an absent document could not be told from a failure.
-  '/v1/user-data': (vm) => ({ type: 'text/plain; charset=utf-8', body: vm.user_data ?? '' }),
+  '/v1/user-data': userData,
   // Where the first ucloud had it.
   '/ssh-keys': sshKeyLines,
 };

@@ -11,6 +11,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -175,8 +176,58 @@ for (const shell of [['dash'], ['busybox', 'sh']]) {
       await t.rejects(cloud.boot(shell), 'the guest dies while it runs');
       t.same(cloud.ready, []);
       await cloud.boot(shell);
-      t.same(cloud.ready, ['user_data=interrupted']);
+      await cloud.boot(shell);
+      t.same(cloud.ready, ['user_data=interrupted', 'user_data=interrupted']);
       t.equal(cloud.file('ran').split('twice').length - 1, 1, 'it is not run twice');
+    });
+
+    await t.test('user data that has changed runs at the next boot, and once', async (t) => {
+      cloud.documents['instance-id'] = 'vm-6\n';
+      rmSync(join(cloud.tree, 'ran'));
+      const boot = async (data: string, said: string, ran: string) => {
+        cloud.documents['user-data'] = data;
+        cloud.ready.length = 0;
+        await cloud.boot(shell);
+        t.same(cloud.ready, [`user_data=${said}`], ran);
+        t.equal(cloud.file('ran'), ran);
+      };
+      const script = (word: string, more = '') => `#!/bin/sh\necho ${word} >>"$UCLOUD_INIT_ROOT/ran"\n${more}`;
+      await boot(script('a'), 'ok', 'a\n');
+      await boot(script('b', 'exit 1\n'), 'failed', 'a\nb\n');
+      await boot(script('b', 'exit 1\n'), 'failed', 'a\nb\n');
+      await boot(script('a'), 'ok', 'a\nb\na\n');
+      await boot('', 'none', 'a\nb\na\n');
+      await boot('#cloud-config\n', 'ignored', 'a\nb\na\n');
+      await boot(script('a'), 'ok', 'a\nb\na\n');
+      await boot(script('c', 'rm "$0"\n'), 'ok', 'a\nb\na\nc\n');
+      await boot(script('c', 'rm "$0"\n'), 'ok', 'a\nb\na\nc\n');
+
+      const dies = script('d', '[ -e "$UCLOUD_INIT_ROOT/alive" ] || kill -9 "$PPID"\nsleep 0.2\n');
+      await t.rejects(boot(dies, '', ''), 'what was changed is cut short');
+      await boot(dies, 'interrupted', 'a\nb\na\nc\nd\n');
+      await boot(script('e'), 'ok', 'a\nb\na\nc\nd\ne\n');
+    });
+
+    await t.test('what an earlier version has run is not run again', async (t) => {
+      const state = (name: string) => join(cloud.tree, 'var/lib/ucloud-init', name);
+      const ranBefore = cloud.file('ran');
+      const left = async (result: string | undefined, kept: boolean) => {
+        rmSync(state('user-data.last'));
+        rmSync(state('user-data'), { force: true });
+        if (kept) writeFileSync(state('user-data'), cloud.documents['user-data'] ?? '');
+        writeFileSync(state('user-data.started'), '');
+        if (result) writeFileSync(state('user-data.result'), `${result}\n`);
+        cloud.ready.length = 0;
+        await cloud.boot(shell);
+        t.equal(cloud.file('ran'), ranBefore);
+        t.notOk(existsSync(state('user-data.started')));
+        return cloud.ready;
+      };
+      t.same(await left('ok', true), ['user_data=ok']);
+      t.same(await left('failed', false), ['user_data=failed']);
+      t.same(await left(undefined, true), ['user_data=interrupted']);
+      cloud.documents['user-data'] = '#!/bin/sh\n# another\n';
+      t.same(await left('failed', false), ['user_data=failed'], 'it is taken for the same where nobody knows');
     });
 
     await t.test('nothing but a host name becomes the host name', async (t) => {
@@ -372,16 +423,26 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 280_0
   // 2.4 s on an idle machine; of that, init waits 2 s for the processes that it ends.
   t.ok(seconds < 10, `the power button ends it in ${seconds.toFixed(1)} s`);
 
-  await server.commit({ write: [put(vms, vm.id, declare(vm.id, { name: 'web-2', ssh_keys: [second.record.id] }))] });
+  const changed = declare(vm.id, {
+    name: 'web-2',
+    ssh_keys: [second.record.id],
+    user_data: '#!/bin/sh\necho "and again" >>/home/ucloud/ran\n',
+  });
+  await server.commit({ write: [put(vms, vm.id, changed)] });
   guest = boot();
-  await isReady(120, firstReady);
+  const secondReady = await isReady(120, firstReady);
   // The known host key still fits, or ssh would refuse.
   t.equal(
     await ssh(second.path, 'cat file; hostname; cat ran'),
-    'mine\nweb-2\nran as root\n',
-    'data lasts, the new name is there, user data did not run again',
+    'mine\nweb-2\nran as root\nand again\n',
+    'data lasts, the new name is there, and the new user data has run',
   );
   await t.rejects(ssh(first.path, 'true'), 'the key that was taken away does not get in');
+  await guest.powerOff();
+
+  guest = boot();
+  await isReady(120, secondReady);
+  t.equal(await ssh(second.path, 'cat ran'), 'ran as root\nand again\n', 'what has run does not run again');
   guest.kill();
 });
 

@@ -171,6 +171,9 @@ t.test('each VM hears of itself, whichever address it asks from', { skip }, asyn
   t.same(ask(webGuest, '/ssh-keys').body, `${alice.public_key}\n${bob.public_key}\n`, 'where the first ucloud had it');
   t.same(ask(mailGuest, '/v1/ssh-keys'), { status: 200, body: '' });
   t.same(ask(webGuest, '/v1/user-data').body, web.user_data);
+  const other = { ...web, user_data: '#!/bin/sh\n# changed\n', user_data_generation: 2, generation: 2 };
+  await server.commit({ write: [put(vms, web.id, other)] });
+  t.same(ask(webGuest, '/v1/user-data').body, other.user_data, 'what is declared now, however far the mirror is');
   t.same(ask(mailGuest, '/v1/user-data'), { status: 200, body: '' }, 'none is not an error');
   t.strictSame(JSON.parse(ask(webGuest, '/v1/metadata').body), {
     id: web.id,
@@ -261,7 +264,6 @@ t.test('the word of a guest that it is ready', { skip }, async (t) => {
       host,
       fence: 1,
       phase: 'running',
-      restart_required: false,
       generation: 1,
       started_at,
       at: now,
@@ -290,6 +292,12 @@ t.test('the word of a guest that it is ready', { skip }, async (t) => {
   t.equal(ask(guest, '/v1/ready', '-d', 'user_data=failed').status, 204);
   t.ok((await readyAt()) !== first, 'after another start it counts again');
   t.same((await eventReasons()).sort(), ['ready', 'ready', 'user_data_failed'], 'and failed user data is told');
+  for (const word of ['interrupted', 'unknown', 'constructor']) {
+    await server.commit({ write: [report(new Date().toISOString())] });
+    t.equal(ask(guest, '/v1/ready', '-d', `user_data=${word}`).status, 204);
+  }
+  const troubles = (await eventReasons()).filter((reason) => reason !== 'ready');
+  t.same(troubles.sort(), ['user_data_failed', 'user_data_interrupted', 'user_data_unavailable']);
 
   t.equal(ask(guest, '/v1/ready', '-d', 'x'.repeat(5000)).status, 413, 'a long word is refused');
   await server.commit({ write: [remove(placements, `${host}/${web.id}`)] });
