@@ -17,6 +17,7 @@ import {
   type PlanContext,
   type ResourceDefinition,
   UNKNOWN,
+  type UpdateContext,
   type ValidateContext,
   type Values,
 } from '../framework/index.ts';
@@ -42,6 +43,11 @@ export interface Extras {
   readonly override?: Readonly<Record<string, Partial<AttributeOptions>>>;
   /** Fields of a creation that are not in the plan, such as write-only ones. */
   request?(config: Values): Readonly<Record<string, unknown>>;
+  /** The body of an update, where it is otherwise than derived from what has changed. */
+  change?(
+    body: Readonly<Record<string, unknown>>,
+    ctx: UpdateContext<Values, Client>,
+  ): Readonly<Record<string, unknown>>;
   /** What the state keeps otherwise than the API answers: `known` is what is planned (applying), or in the state so far. */
   keep?(known: Values, applying: boolean): Values;
   validate?(ctx: ValidateContext<Values>): void;
@@ -149,11 +155,12 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     async update(ctx) {
       const id = String(ctx.prior.id);
       const what = `${called(ctx.planned.name)} was not changed`;
-      const body: Record<string, unknown> = {};
+      const derived: Record<string, unknown> = {};
       for (const [name, field] of updatable) {
         const value = ctx.planned[name];
-        if (ctx.changed(name) && value !== UNKNOWN) body[name] = value === null ? null : requestValue(field, value);
+        if (ctx.changed(name) && value !== UNKNOWN) derived[name] = value === null ? null : requestValue(field, value);
       }
+      const body = extras.change?.(derived, ctx) ?? derived;
       const item = await failing(what, async () =>
         Object.keys(body).length > 0
           ? ctx.client.update(path, id, body, ctx.signal)

@@ -1,6 +1,6 @@
 /**
  * A VM. Beyond what is derived: MAC addresses and IPv6 addresses are computed while planning, apply waits until the VM
- * does what was asked, and what keeps it from that is told.
+ * does what was asked, and what keeps it from that is told. User data has rules of its own: vm-user-data.ts.
  */
 
 import type { components } from '../client/api.gen.ts';
@@ -9,17 +9,18 @@ import type { Field } from '../derive/fields.ts';
 import { deriveResource, type Settling } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
 import { waitFor } from '../derive/settle.ts';
-import {
-  attribute,
-  type PlanContext,
-  UNKNOWN,
-  type ValidateContext,
-  type Value,
-  type Values,
-} from '../framework/index.ts';
+import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
+import {
+  changes,
+  changeUserData,
+  keepUserData,
+  planUserData,
+  restartForUserData,
+  validateUserData,
+} from './vm-user-data.ts';
 
 type Vm = components['schemas']['Vm'];
 type Status = Vm['status'];
@@ -92,11 +93,19 @@ async function planAddress(
 }
 
 async function settle(item: Item, ctx: Settling): Promise<Item> {
+  const started = ctx.planned.user_data_change === 'restart' ? await restartForUserData(item, ctx) : item;
+  // Out of time: that has been told.
+  if (ctx.signal.aborted) return started;
+  const there = ctx.planned.wait_for === 'none' ? started : await waitUntilThere(started, ctx);
+  tellOfRestart(there, ctx);
+  return there;
+}
+
+function waitUntilThere(item: Item, ctx: Settling): Promise<Item> {
   const wish = ctx.planned.wait_for;
   const stopped = item.power_state === 'stopped';
-  if (wish === 'none') return item;
   const goal = stopped ? 'stopped' : String(wish);
-  const there = await waitFor(ctx, path, item, {
+  return waitFor(ctx, path, item, {
     what: `VM "${String(item.name)}" is not ${goal}`,
     reached: (now) => {
       const { phase, ready } = statusOf(now);
@@ -109,72 +118,19 @@ async function settle(item: Item, ctx: Settling): Promise<Item> {
       return status.phase === 'running' ? silent : because(status);
     },
   });
-  return stopped ? there : restartNoticed(there, ctx);
 }
 
-/** How long the host may take to see that a change waits for the next start, in milliseconds. */
-const noticing = 5_000;
-
-/** After a change that a running guest cannot take: waits until the status says so, and tells the user. */
-async function restartNoticed(item: Item, ctx: Settling): Promise<Item> {
-  const waiting = ctx.changes.filter((name) => schemaOf('vm').fields[name]?.atRestart);
-  if (waiting.length === 0 || ctx.changes.includes('power_state')) return item;
-  let last = item;
-  const noticed = (now: Item | undefined): boolean => {
-    last = now ?? last;
-    return now === undefined || statusOf(now).restart_required;
-  };
-  const patience = AbortSignal.any([ctx.signal, AbortSignal.timeout(noticing)]);
-  await ctx.client.wait(path, item, noticed, patience).catch((error: unknown) => {
-    // It may also be that the change puts back what the guest has.
-    if (!patience.aborted) throw error;
-  });
-  if (statusOf(last).restart_required) {
-    ctx.diagnostics.warning(
-      `VM "${String(item.name)}" has to restart for the change`,
-      `The new ${waiting.map((name) => `\`${name}\``).join(', ')} takes effect when it next starts. Reboot it when that suits.`,
-      [waiting[0] ?? 'id'],
-    );
-  }
-  return last;
-}
-
-/**
- * User data runs once in the life of a VM, so other user data takes another VM, or is for VMs to come. Its write-only
- * twin is in neither plan nor state: there the version tells of a change.
- */
-async function planUserData(ctx: PlanContext<Values, Client>): Promise<void> {
-  const { planned, prior, config } = ctx;
-  const hidden = config.user_data_wo !== null;
-  if (hidden) Object.assign(planned, { user_data: null });
-  if (!prior || planned.user_data_change === 'ignore') return;
-  // An imported VM, or one whose user data was in the configuration: it may be the same.
-  if (hidden && prior.user_data_wo_version === null && prior.user_data === config.user_data_wo) return;
-  if (prior.user_data_change === 'ignore' && ctx.client) {
-    // Changes were ignored: what the VM has, only the API knows.
-    const item = await ctx.client.read(path, String(prior.id), ctx.signal);
-    if (item?.user_data === ((hidden ? config.user_data_wo : planned.user_data) ?? undefined)) return;
-    ctx.requiresReplace('user_data_change');
-  }
-  ctx.requiresReplace('user_data_wo_version');
-  if (!hidden || prior.user_data_wo_version === null) ctx.requiresReplace('user_data');
-}
-
-function validateUserData({ config, diagnostics }: ValidateContext<Values>): void {
-  const { user_data, user_data_wo, user_data_wo_version } = config;
-  if (user_data !== null && user_data_wo !== null) {
-    diagnostics.error('Set `user_data` or `user_data_wo`, not both', 'They are two ways to give the same.', [
-      'user_data_wo',
-    ]);
-  }
-  if ((user_data_wo === null) !== (user_data_wo_version === null)) {
-    const [given, missing] = user_data_wo === null ? ['_version', ''] : ['', '_version'];
-    diagnostics.error(
-      `\`user_data_wo${given}\` needs \`user_data_wo${missing}\``,
-      'Terraform keeps no write-only value, so it is the version that tells of a change: count it up.',
-      [`user_data_wo${given}`],
-    );
-  }
+/** Tells of what was changed just now and waits for the next start. */
+function tellOfRestart(item: Item, { changes, diagnostics }: Settling): void {
+  const pending: readonly string[] = statusOf(item).pending_changes ?? [];
+  const waiting = changes.filter((name) => pending.includes(name));
+  const [first] = waiting;
+  if (first === undefined) return;
+  diagnostics.warning(
+    `VM "${String(item.name)}" has to restart for the change`,
+    `The new ${waiting.map((name) => `\`${name}\``).join(', ')} takes effect when it next starts. Reboot it when that suits.`,
+    [first],
+  );
 }
 
 const oneOf =
@@ -207,24 +163,19 @@ export const vm = deriveResource(schemaOf('vm'), {
     }),
     user_data_change: attribute.string({
       description:
-        'What a change of `user_data` or `user_data_wo_version` does: `replace`, the VM is made anew; `ignore`, nothing, it is for VMs that are made later.',
+        'What a change of `user_data` or `user_data_wo_version` does: `replace`, the VM is made anew; `restart`, the VM is given it and restarted, and ucloud-init in the guest runs it; `ignore`, nothing, it is for VMs that are made later.',
       default: 'replace',
-      validate: oneOf(['replace', 'ignore']),
+      validate: oneOf(changes),
     }),
   },
   override: {
     user_data: {
-      requiresReplace: false,
-      description: `${userData.description} What a change does is \`user_data_change\`'s to say; where it is left out, a VM keeps what it has.`,
+      description: `${userData.description.replace(/ A change takes effect .*$/, '')} What a change does is \`user_data_change\`'s to say; where it is left out, a VM keeps what it has.`,
     },
   },
   request: ({ user_data_wo }) => (typeof user_data_wo === 'string' ? { user_data: user_data_wo } : {}),
-  keep({ user_data = null, user_data_wo_version = null, user_data_change }, applying): Values {
-    if (user_data_wo_version !== null) return { user_data: null };
-    // Not what the VM has, but what its successor would get.
-    const kept = user_data_change === 'ignore' || (applying && user_data !== null);
-    return kept && user_data !== UNKNOWN ? { user_data } : {};
-  },
+  change: changeUserData,
+  keep: keepUserData,
   validate: validateUserData,
   hint(error, config) {
     if (error.code !== 'address_taken') return undefined;

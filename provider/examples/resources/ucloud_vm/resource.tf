@@ -32,6 +32,8 @@ resource "ucloud_vm" "web" {
     #!/bin/sh
     echo "welcome to $(hostname)" > /etc/motd
   EOT
+  # Another script restarts the VM. Without this line it would make the VM anew.
+  user_data_change = "restart"
 
   timeouts = {
     create = "5m"

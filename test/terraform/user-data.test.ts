@@ -1,0 +1,347 @@
+/** User data of `ucloud_vm`: what a change of it does, in the plan, in the VM, and after a crash. */
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import t, { type Test } from 'tap';
+import { newId } from '../../backend/model/ids.ts';
+import { type OperationRecord, operations } from '../../backend/model/records.ts';
+import { put } from '../../backend/store/collection.ts';
+import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+
+const skip = terraformMissing() ?? false;
+
+const ground = `
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+resource "ucloud_prefix" "this" {
+  name = "site"
+}
+resource "ucloud_network" "this" {
+  name   = "web"
+  prefix = ucloud_prefix.this.id
+}
+`;
+const vm = (name: string, more: string) => `
+resource "ucloud_vm" "${name}" {
+  name       = "${name}"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ucloud_network.this.id }]
+  ${more}
+}`;
+/** User data in HCL. */
+const script = (word: string) => `"#!/bin/sh\\n# ${word}"`;
+
+const planned = async (directory: TerraformDirectory, address: string) => {
+  const plan = await directory.plan();
+  const change = plan.resource_changes?.find((one) => one.address === address)?.change;
+  if (!change) throw new Error(`${address} is not in the plan`);
+  return change;
+};
+const inState = async (directory: TerraformDirectory, address: string) => {
+  const found = (await directory.state()).find((one) => one.address === address);
+  if (!found) throw new Error(`${address} is not in the state`);
+  return found;
+};
+
+let cloud: TestCloud;
+t.before(async () => {
+  if (!skip) cloud = await startTestCloud(t);
+});
+
+t.test('what a change of user data does is chosen, and a write-only one is kept nowhere', { skip }, async (t) => {
+  const directory = cloud.configuration(t, ground);
+  const write = (more: string) => directory.write({ 'main.tf': ground + vm('web', `wait_for = "none"\n ${more}`) });
+  const shown = async () => (await cloud.member.list('vms', '?name=web')).items[0] as unknown as { user_data?: string };
+  const hidden = (script: string, version: number, more = '') =>
+    write(`user_data_wo = "#!/bin/sh\\n# ${script}"\n user_data_wo_version = ${version}\n ${more}`);
+
+  write('user_data = "#!/bin/sh\\n# one"');
+  await directory.apply();
+  write('user_data = "#!/bin/sh\\n# two"\n user_data_change = "ignore"');
+  t.strictSame(await directory.pending(), ['ucloud_vm.web: update'], 'ignored: only the state learns of it');
+  await directory.apply();
+  t.equal((await shown()).user_data, '#!/bin/sh\n# one', 'the VM has what it was made with');
+  t.strictSame(await directory.pending(), []);
+  const { id } = (await inState(directory, 'ucloud_vm.web')).values;
+
+  await t.test('from the plan to write-only: the same text replaces nothing', async (t) => {
+    write('user_data = "#!/bin/sh\\n# two"');
+    const late = await planned(directory, 'ucloud_vm.web');
+    t.strictSame(late.replace_paths, [['user_data_change']], 'what was ignored is remembered when it is no more');
+    write('user_data = "#!/bin/sh\\n# one"');
+    await directory.apply();
+    t.strictSame(await directory.pending(), []);
+    hidden('one', 1);
+    t.strictSame(await directory.pending(), ['ucloud_vm.web: update']);
+    await directory.apply();
+    t.match((await inState(directory, 'ucloud_vm.web')).values, { id, user_data: null, user_data_wo_version: 1 });
+    t.notMatch(await directory.run('state', 'pull'), /# one/);
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('the version tells of a change', async (t) => {
+    hidden('three', 1);
+    t.strictSame(await directory.pending(), [], 'without it nobody knows');
+    hidden('three', 2, 'user_data_change = "ignore"');
+    await directory.apply();
+    t.equal((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    hidden('three', 3);
+    const change = await planned(directory, 'ucloud_vm.web');
+    t.strictSame(change.actions, ['delete', 'create']);
+    t.strictSame(change.replace_paths?.flat().toSorted(), ['user_data_change', 'user_data_wo_version']);
+    await directory.apply();
+    t.not((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    t.equal((await shown()).user_data, '#!/bin/sh\n# three');
+    t.notMatch(await directory.run('state', 'pull'), /# three/, 'it is not in the state');
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('what does not go together is told', async (t) => {
+    const told = async (more: string) => {
+      write(more);
+      return (await directory.diagnostics('validate')).map(({ summary, code }) => [summary, code?.split(' ')[0]]);
+    };
+    t.strictSame(await told('user_data = "#!x"\n user_data_wo = "#!x"\n user_data_wo_version = 1'), [
+      ['Set `user_data` or `user_data_wo`, not both', 'user_data_wo'],
+    ]);
+    t.strictSame(await told('user_data_wo = "#!x"'), [['`user_data_wo` needs `user_data_wo_version`', 'user_data_wo']]);
+    t.strictSame(await told('user_data_wo_version = 1'), [
+      ['`user_data_wo_version` needs `user_data_wo`', 'user_data_wo_version'],
+    ]);
+    t.strictSame(await told('user_data_change = "reboot"'), [
+      ['Invalid value for "user_data_change"', 'user_data_change'],
+    ]);
+  });
+  write('');
+  await directory.destroy();
+});
+
+/** Stands before the API: counts the reboots that the provider asks for, and lets the test answer one in its stead. */
+class Gate {
+  reboots = 0;
+  onReboot: ((response: ServerResponse) => Promise<void>) | undefined;
+
+  async start(t: Test, target: string): Promise<void> {
+    const server = createServer((incoming, response) => this.#handle(incoming, response, target));
+    await new Promise<void>((resolve) => server.listen(0, '::1', resolve));
+    t.teardown(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    asked(t, { UCLOUD_ENDPOINT: `http://[::1]:${(server.address() as AddressInfo).port}` });
+  }
+
+  #handle(incoming: IncomingMessage, response: ServerResponse, target: string): void {
+    if (incoming.method === 'POST' && incoming.url?.endsWith('/reboot')) {
+      this.reboots++;
+      const { onReboot } = this;
+      this.onReboot = undefined;
+      if (onReboot) {
+        void onReboot(response);
+        return;
+      }
+    }
+    const { method, headers, url = '' } = incoming;
+    const outgoing = request(target + url, { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+    });
+    outgoing.on('error', () => response.destroy());
+    response.on('close', () => outgoing.destroy());
+    incoming.pipe(outgoing);
+  }
+}
+
+const refuse = (response: ServerResponse, status: number, code: string, detail: string) => {
+  response.writeHead(status, { 'content-type': 'application/problem+json' });
+  response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail }));
+};
+
+t.test('a VM is restarted for its user data', { skip }, async (t) => {
+  const gate = new Gate();
+  await gate.start(t, cloud.api.url);
+  const directory = cloud.configuration(t, ground);
+  const address = 'ucloud_vm.web';
+  const write = (more: string, change = 'restart') =>
+    directory.write({ 'main.tf': ground + vm('web', `${more}\n user_data_change = "${change}"`) });
+  const hidden = (word: string, version: number, more = '') =>
+    write(`user_data_wo = ${script(word)}\n user_data_wo_version = ${version}\n ${more}`);
+  const shown = async () => {
+    const [item] = (await cloud.member.list('vms', '?name=web')).items;
+    if (!item) throw new Error('there is no VM');
+    return item as typeof item & { readonly user_data?: string; readonly status: { readonly started_at: string } };
+  };
+
+  write(`user_data = ${script('one')}\n wait_for = "ready"`);
+  await directory.apply();
+  const { id } = await shown();
+  /** Applies and checks that it is the same VM, with this user data, that nothing is left to do, and what was told. */
+  const applied = async (t: Test, word: string | undefined, reboots: number, told: object[] = []) => {
+    const [before, count] = [await shown(), gate.reboots];
+    // What a plan tells, Terraform shows twice in an apply: it plans each change once more.
+    const diagnostics = new Map((await directory.diagnostics('apply')).map((each) => [each.summary, each]));
+    t.match([...diagnostics.values()], told);
+    t.equal(diagnostics.size, told.length, 'nothing else is told');
+    const after = await shown();
+    t.equal(after.id, id, 'the same VM');
+    t.equal(after.user_data, word === undefined ? undefined : `#!/bin/sh\n# ${word}`);
+    t.notOk(after.status.pending_changes.includes('user_data'), 'it owes no restart for it');
+    t.equal(gate.reboots - count, reboots, `reboots asked for: ${reboots}`);
+    t.equal(after.status.started_at !== before.status.started_at, reboots > 0);
+    t.strictSame(await directory.pending(), [], 'and the next plan is empty');
+    return after;
+  };
+
+  await t.test('in place, and apply waits until the guest is ready again', async (t) => {
+    write(`user_data = ${script('two')}\n wait_for = "ready"`);
+    const change = await planned(directory, address);
+    t.strictSame([change.actions, change.replace_paths], [['update'], undefined]);
+    t.match(change.after_unknown, { status: true });
+    t.match(await applied(t, 'two', 1), { status: { phase: 'running', ready: true } });
+  });
+
+  await t.test('one restart for all that waits for one, and no word of another', async (t) => {
+    write(`user_data = ${script('three')}\n cpus = 2\n memory = "1GiB"`);
+    t.match(await applied(t, 'three', 1), { cpus: 2, memory: '1GiB', status: { restart_required: false } });
+    write(`user_data = ${script('three')}\n cpus = 3\n memory = "1GiB"`);
+    const warning = { severity: 'warning', summary: 'VM "web" has to restart for the change' };
+    t.match(await applied(t, 'three', 0, [warning]), { status: { pending_changes: ['cpus'] } }, 'but none for others');
+    write(`user_data = ${script('four')}\n wait_for = "none"`);
+    t.match(await applied(t, 'four', 1), { status: { restart_required: false } });
+  });
+
+  await t.test('Terraform is killed between the two requests', async (t) => {
+    write(`user_data = ${script('five')}`);
+    const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
+    const held = Promise.withResolvers<ServerResponse>();
+    gate.onReboot = async (response) => held.resolve(response);
+    const response = await held.promise;
+    t.match(await shown(), { user_data: '#!/bin/sh\n# five', status: { restart_required: true } });
+    if (child.pid === undefined) throw new Error('terraform did not start');
+    process.kill(-child.pid, 'SIGKILL');
+    await result;
+    refuse(response, 403, 'forbidden', 'Nobody hears this.');
+
+    const change = await planned(directory, address);
+    t.strictSame(change.actions, ['update'], 'the next plan sees that a restart is owed');
+    t.match(change.after_unknown, { status: true });
+    const warning = {
+      severity: 'warning',
+      summary: 'VM "web" has user data that waits for a restart',
+      detail: /interrupted before the restart.*This apply restarts the VM\./,
+      code: 'user_data_change = "restart"',
+    };
+    await applied(t, 'five', 1, [warning]);
+  });
+
+  await t.test('a restart that is refused or fails is told, and made good by the next apply', async (t) => {
+    write(`user_data = ${script('six')}`);
+    gate.onReboot = async (response) => refuse(response, 403, 'forbidden', 'Not today.');
+    t.match(await directory.diagnostics('apply'), [
+      { severity: 'error', summary: /^VM "web" was not restarted/, detail: /Not today/ },
+    ]);
+    t.strictSame(await directory.pending(), [`${address}: update`]);
+    await applied(t, 'six', 1, [{ summary: 'VM "web" has user data that waits for a restart' }]);
+    write(`user_data = ${script('six and a half')}`);
+    gate.onReboot = async (response) => {
+      const at = new Date().toISOString();
+      const operation: OperationRecord = {
+        ...{ id: newId('operation'), project: cloud.project, kind: 'vm_reboot', target: id, options: {} },
+        ...{ state: 'failed', progress: 100, error: { code: 'internal', message: 'a step failed on the host' } },
+        ...{ created_at: at, updated_at: at },
+      };
+      await cloud.api.store.commit({ write: [put(operations, operation.id, operation)] });
+      response.writeHead(202, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ id: operation.id, revision: 1, state: 'pending' }));
+    };
+    t.match(await directory.diagnostics('apply'), [
+      {
+        severity: 'error',
+        summary: 'VM "web" was not restarted',
+        detail: /^The restart failed: a step failed on the host\. .* the next apply asks for it again\.$/,
+      },
+    ]);
+    hidden('seven', 1);
+    gate.onReboot = async (response) => refuse(response, 403, 'forbidden', 'Not today.');
+    await directory.diagnostics('apply');
+    t.notMatch(await directory.run('state', 'pull'), /# seven/);
+    await applied(t, 'seven', 1);
+  });
+
+  await t.test('a restart that is under way already is waited for', async (t) => {
+    hidden('eight', 2);
+    gate.onReboot = async (response) => {
+      await cloud.member.expect(202, 'POST', `/v1/vms/${id}/reboot`, {});
+      refuse(response, 409, 'invalid_state', 'An operation has not ended yet.');
+    };
+    await applied(t, 'eight', 1);
+  });
+
+  await t.test('the write-only twin', async (t) => {
+    hidden('nine', 2);
+    t.strictSame(await directory.pending(), [], 'without its version nobody knows');
+    hidden('nine', 3);
+    t.strictSame((await planned(directory, address)).actions, ['update']);
+    await applied(t, 'nine', 1);
+    t.notMatch(await directory.run('state', 'pull'), /# nine/, 'it is not in the state');
+    write(`user_data = ${script('nine')}`);
+    await applied(t, 'nine', 0);
+    hidden('nine', 4);
+    await applied(t, 'nine', 0);
+    write('');
+    await applied(t, undefined, 1);
+  });
+
+  await t.test('a VM that is stopped is not started for it', async (t) => {
+    write('power_state = "stopped"');
+    await directory.apply();
+    write(`user_data = ${script('ten')}\n power_state = "stopped"`);
+    const stopped = await applied(t, 'ten', 0);
+    t.match(stopped, { status: { phase: 'stopped', restart_required: false } });
+    write(`user_data = ${script('eleven')}`);
+    await directory.apply();
+    t.match(await shown(), { user_data: '#!/bin/sh\n# eleven', status: { phase: 'running', restart_required: false } });
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('what was changed elsewhere is put right', async (t) => {
+    await cloud.member.update('vms', id, { user_data: '#!/bin/sh\n# strange' });
+    t.strictSame(await directory.pending(), [`${address}: update`]);
+    await applied(t, 'eleven', 1);
+  });
+
+  await t.test('user data that is known late', async (t) => {
+    const late = (word: string) => `
+resource "terraform_data" "late" {
+  input = ${script(word)}
+}`;
+    const use = 'user_data = terraform_data.late.output\n user_data_change = "restart"';
+    directory.write({ 'main.tf': ground + late('eleven') + vm('web', use) });
+    await applied(t, 'eleven', 0);
+    directory.write({ 'main.tf': ground + late('twelve') + vm('web', use) });
+    t.strictSame((await planned(directory, address)).actions, ['update']);
+    await applied(t, 'twelve', 1);
+  });
+
+  await t.test('another choice alone changes nothing; what was ignored is made good', async (t) => {
+    const { updated_at } = await shown();
+    for (const change of ['replace', 'ignore', 'restart']) {
+      write(`user_data = ${script('twelve')}`, change);
+      await applied(t, 'twelve', 0);
+    }
+    t.equal((await shown()).updated_at, updated_at);
+    write(`user_data = ${script('thirteen')}`, 'ignore');
+    await applied(t, 'twelve', 0);
+    write(`user_data = ${script('thirteen')}`);
+    const warning = {
+      severity: 'warning',
+      summary: 'VM "web" has other user data than is configured',
+      detail: 'Changes were ignored so far. This apply gives it what is configured, and restarts it.',
+    };
+    await applied(t, 'thirteen', 1, [warning]);
+    write(`user_data = ${script('fourteen')}`, 'replace');
+    t.strictSame((await planned(directory, address)).actions, ['delete', 'create']);
+  });
+  await directory.destroy();
+});
