@@ -35,6 +35,30 @@ export const vmPhases = [
 export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
 export type RestartField = (typeof restartFields)[number];
 
+/** How firmly a VM is kept from the hosts of others of its group. */
+export const antiAffinityModes = ['required', 'preferred'] as const;
+
+const antiAffinityFields = {
+  group: Name({
+    description:
+      'Name of the group: VMs of the project that name the same one are kept apart. A group exists by being named. 1 to 63 lower-case letters, digits and inner hyphens.',
+  }),
+  mode: Enum(antiAffinityModes, {
+    default: 'required',
+    description:
+      '`required`: it never shares a host with another VM of the group, and waits while there is no host without one. `preferred`: it shares one when no other has room, unless a VM there requires to be the only one of the group.',
+  }),
+};
+const antiAffinity = {
+  description:
+    'Keeps VMs of one group on different hosts, so that a host that fails takes only one of them along. A VM that is being deleted counts until it is gone. A VM stays on the host it was given, so a change replaces it.',
+};
+const AntiAffinity = Type.Object(antiAffinityFields, { additionalProperties: false, ...antiAffinity });
+const AntiAffinityCreate = Type.Object(
+  { group: antiAffinityFields.group, mode: Type.Optional(antiAffinityFields.mode) },
+  { additionalProperties: false, ...antiAffinity },
+);
+
 const interfaceFields = {
   network: Reference('network', { description: 'The network it is plugged into.' }),
   mac: MacAddress({
@@ -66,6 +90,7 @@ export const vm = resource({
     project: Reference('project', { description: 'Default: the project of the token.' }),
     image: Reference('image', { description: 'What its disk starts from.' }),
     interfaces: Type.Array(Interface, interfaces),
+    anti_affinity: Type.Optional(AntiAffinity),
   },
   mutable: {
     name: Name({ description: 'Name, unique in the project, and host name of the guest: an RFC 1123 label.' }),
@@ -147,8 +172,9 @@ export const vm = resource({
     'power_state',
     'delete_protection',
     'user_data',
+    'anti_affinity',
   ],
-  create: { interfaces: Type.Array(InterfaceCreate, interfaces) },
+  create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
 export type Vm = ItemType<typeof vm>;
 export type VmCreate = CreateType<typeof vm>;
@@ -168,6 +194,7 @@ const example: Vm = {
     { network: 'net-0123456789abcdef', mac: '42:00:5e:10:00:01', address: '2001:db8:0:100:4000:5eff:fe10:1' },
   ],
   address: '2001:db8:0:100:4000:5eff:fe10:1',
+  anti_affinity: { group: 'web', mode: 'required' },
   ssh_keys: ['key-0123456789abcdef'],
   power_state: 'running',
   delete_protection: false,
@@ -201,6 +228,7 @@ export const vmEndpoints = {
         memory: '2GiB',
         interfaces: [{ network: 'net-0123456789abcdef' }],
         ssh_keys: example.ssh_keys,
+        anti_affinity: { group: 'web' },
         labels: { tier: 'web' },
       },
       item: example,

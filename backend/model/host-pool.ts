@@ -9,11 +9,13 @@
  * The order of hosts is total (score, then id), so the result does not depend on the order in which they came.
  */
 import type { Id } from '../contract/fields.ts';
+import { count, type Groups, type Members, membersOf } from './anti-affinity.ts';
 import {
   allocatable,
   type Candidate,
   type Demand,
   explain,
+  type Given,
   type NoHost,
   type Policy,
   type Resources,
@@ -39,9 +41,11 @@ interface Account {
   cpus: number;
   memory: number;
   disk: number;
-  readonly vms: Map<string, Resources>;
+  readonly vms: Map<string, Given>;
+  readonly groups: Map<string, Members>;
 }
 
+const noGroups: Groups = new Map();
 const nothing: Resources = { cpus: 0, memory: 0, disk: 0 };
 const none = -1;
 const bits = { x86_64: 1, aarch64: 2 } as const;
@@ -76,7 +80,8 @@ export class HostPool {
     const total = allocatable(capacity, policy);
     const known = this.#byHost.get(id);
     const old = known?.host;
-    const host = { id, architecture, alive, draining: policy.draining, total, free: this.#free(id, total) };
+    const groups = this.#accounts.get(id)?.groups ?? noGroups;
+    const host = { id, architecture, alive, draining: policy.draining, total, free: this.#free(id, total), groups };
     const slot = known ?? this.#newSlot(host);
     slot.host = host;
     this.#renew(slot);
@@ -95,34 +100,47 @@ export class HostPool {
   }
 
   /** Says what the VM has been given on the host (`undefined`: nothing). Saying it again changes nothing. */
-  setPlacement(host: Id<'host'>, vm: string, given: Resources | undefined): void {
+  setPlacement(host: Id<'host'>, vm: string, given: Given | undefined): void {
     let account = this.#accounts.get(host);
     if (account === undefined) {
       if (given === undefined) return;
-      account = { cpus: 0, memory: 0, disk: 0, vms: new Map() };
+      account = { cpus: 0, memory: 0, disk: 0, vms: new Map(), groups: new Map() };
       this.#accounts.set(host, account);
     }
-    const before = account.vms.get(vm) ?? nothing;
-    const after = given ?? nothing;
+    const before: Given = account.vms.get(vm) ?? nothing;
+    const after: Given = given ?? nothing;
     account.cpus += after.cpus - before.cpus;
     account.memory += after.memory - before.memory;
     account.disk += after.disk - before.disk;
+    count(account.groups, before.anti_affinity, -1);
+    count(account.groups, after.anti_affinity, 1);
     if (given) account.vms.set(vm, given);
     else account.vms.delete(vm);
     if (account.vms.size === 0) this.#accounts.delete(host);
     const slot = this.#byHost.get(host);
     if (slot === undefined) return;
-    slot.host = { ...slot.host, free: this.#free(host, slot.host.total) };
+    slot.host = { ...slot.host, free: this.#free(host, slot.host.total), groups: account.groups };
     this.#renew(slot);
   }
 
-  placement(host: Id<'host'>, vm: string): Resources | undefined {
+  placement(host: Id<'host'>, vm: string): Given | undefined {
     return this.#accounts.get(host)?.vms.get(vm);
   }
 
-  /** The best host for the VM. */
+  /** The best host for the VM; if it prefers to be without others of its group, the best of those with the fewest. */
   find(demand: Demand): Id<'host'> | undefined {
-    return this.#search(1, demand, undefined)?.host.id;
+    const { anti_affinity: wish } = demand;
+    if (wish?.mode !== 'preferred') return this.#search(1, demand, undefined)?.host.id;
+    const without = this.#search(1, { ...demand, anti_affinity: { ...wish, mode: 'required' } }, undefined);
+    if (without) return without.host.id;
+    // Each host with room has one: there is no order to go by, so each is looked at.
+    let best: Slot | undefined;
+    for (const slot of this.#byHost.values()) {
+      if (refusedBy(slot.host, demand) !== undefined) continue;
+      const fewer = best ? membersOf(best.host.groups, wish) - membersOf(slot.host.groups, wish) : 1;
+      if (fewer > 0 || (fewer === 0 && !beats(best, slot))) best = slot;
+    }
+    return best?.host.id;
   }
 
   /** Why `find` has found none. Looks at every host. */

@@ -7,6 +7,7 @@
  * a host that runs out of it corrupts every guest at once.
  */
 import type { Id } from '../contract/fields.ts';
+import { type AntiAffinity, apart, type Groups, groupName } from './anti-affinity.ts';
 
 export interface Resources {
   readonly cpus: number;
@@ -17,8 +18,13 @@ export interface Resources {
 }
 const kinds = ['cpus', 'memory', 'disk'] as const satisfies readonly (keyof Resources)[];
 
+/** What a VM has of its host. */
+export interface Given extends Resources {
+  readonly anti_affinity?: AntiAffinity;
+}
+
 /** What a VM asks of its host. */
-export interface Demand extends Resources {
+export interface Demand extends Given {
   readonly architecture: 'x86_64' | 'aarch64';
 }
 
@@ -34,6 +40,8 @@ export interface Candidate {
   readonly total: Resources;
   /** What is left of that. May be negative after the operator has lowered the overcommitment. */
   readonly free: Resources;
+  /** The groups that its VMs belong to, those being deleted included. */
+  readonly groups: Groups;
 }
 
 export interface Policy {
@@ -119,6 +127,12 @@ function explainCapacity(refused: readonly Candidate[], demand: Demand): string 
     .join('; ');
 }
 
+function explainGroup(refused: number, wish: AntiAffinity | undefined): string {
+  const hosts = refused === 1 ? 'the only host with room has' : `all ${refused} hosts with room have`;
+  const alone = wish?.mode === 'preferred' ? ' that must not share its host with another' : '';
+  return `${hosts} a VM of the group ${groupName(wish)} already${alone}`;
+}
+
 /** In this order, from what concerns the whole host to what concerns this VM. */
 export const filters: readonly Filter[] = [
   {
@@ -141,6 +155,11 @@ export const filters: readonly Filter[] = [
     name: 'capacity',
     refuses: (host, demand) => !fits(demand, host.free),
     explain: (refused, _total, demand) => explainCapacity(refused, demand),
+  },
+  {
+    name: 'anti_affinity',
+    refuses: ({ groups }, { anti_affinity }) => anti_affinity !== undefined && !apart(groups, anti_affinity),
+    explain: ({ length }, _total, { anti_affinity }) => explainGroup(length, anti_affinity),
   },
 ];
 

@@ -7,6 +7,7 @@ import { type Id, type Noun, Reference } from '../contract/fields.ts';
 import { operationStates } from '../contract/operations.ts';
 import { LockInfo } from '../contract/terraform-states.ts';
 import { roles } from '../contract/tokens.ts';
+import { antiAffinityModes } from '../contract/vms.ts';
 
 const kind = <P extends TProperties>(prefix: string, fields: P) =>
   ({ prefix, schema: Type.Object(fields, { additionalProperties: false }) }) as const;
@@ -18,6 +19,10 @@ const time = Type.String();
 const bytes = Type.Integer({ minimum: 0 });
 const labels = Type.Record(Type.String(), Type.String());
 const declared = { created_at: time, updated_at: time };
+/** In a declaration its owner's name for the group, in a placement `<project>/<name>`. */
+const antiAffinity = Type.Optional(
+  Type.Object({ group: Type.String(), mode: oneOf(antiAffinityModes) }, { additionalProperties: false }),
+);
 const scoped = { project: id('project'), name: Type.String(), labels };
 
 // ---- written by the API -------------------------------------------------------------------------------------------
@@ -104,6 +109,7 @@ export const vms = kind('vms/', {
       { additionalProperties: false },
     ),
   ),
+  anti_affinity: antiAffinity,
   user_data: Type.Optional(Type.String()),
   /** Generation at which user data last changed; never if it is missing. */
   user_data_generation: Type.Optional(Type.Integer()),
@@ -302,9 +308,14 @@ export const schedules = kind('schedules/', {
 
 /**
  * `placements/<host>/<vm>`: the same by host, with what the VM may take there. A host starts a VM with no more than
- * this, whatever its declaration has become meanwhile.
+ * this, whatever its declaration has become meanwhile. And the group that it keeps from this host.
  */
-export const placements = kind('placements/', { fence: Type.Integer(), ...resources, at: time });
+export const placements = kind('placements/', {
+  fence: Type.Integer(),
+  ...resources,
+  anti_affinity: antiAffinity,
+  at: time,
+});
 
 /** `leader/scheduler`, `leader/image-scanner`: under the lease of the one that works on it. */
 export const leaders = kind('leader/', { id: Type.String() });

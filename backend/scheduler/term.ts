@@ -9,9 +9,10 @@
  * A commit that fails without answer may or may not have happened: the term ends, and the next one reads anew what is.
  */
 import type { Id } from '../contract/fields.ts';
+import { antiAffinityOf } from '../model/anti-affinity.ts';
 import type { Logger } from '../model/component.ts';
 import { HostPool } from '../model/host-pool.ts';
-import { type Demand, defaultPolicy, type NoHost, type Resources } from '../model/placement.ts';
+import { type Demand, defaultPolicy, type Given, type NoHost, type Resources } from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
@@ -140,7 +141,7 @@ export class Term {
   }
 
   /** Enters a placement (id: `<host>/<vm>`) as the mirror shows it. */
-  #account(id: string, given: Resources | undefined): void {
+  #account(id: string, given: Given | undefined): void {
     const [host = '', vm = ''] = id.split('/');
     const before = this.#pool.placement(host, vm);
     this.#pool.setPlacement(host, vm, given);
@@ -215,10 +216,11 @@ export class Term {
 
   #place(seen: Seen, vm: NonNullable<Seen['vm']>['value'], now: Date): Part | undefined {
     const architecture = this.#mirror.get(images, vm.image)?.value.architecture;
-    const demand = architecture && { ...declaredResources(vm), architecture };
+    const wish = antiAffinityOf(vm);
+    const given: Given = { ...declaredResources(vm), ...(wish && { anti_affinity: wish }) };
+    const demand = architecture && { ...given, architecture };
     const host = demand && this.#find(demand);
     if (host !== undefined) {
-      const given = declaredResources(vm);
       this.#pool.setPlacement(host, seen.id, given);
       return place(seen, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, given, now);
     }
@@ -259,7 +261,7 @@ export class Term {
       const message = `Its host has not enough ${lacking.join(' and ')} left for the new size; it keeps what it has.`;
       return seen.schedule.value.message === message ? undefined : note(seen, message);
     }
-    this.#pool.setPlacement(host, seen.id, resources);
+    this.#pool.setPlacement(host, seen.id, { ...given, ...resources });
     return grant(seen, host, resources);
   }
 
@@ -302,4 +304,5 @@ export class Term {
   }
 }
 
-const shape = ({ cpus, memory, disk, architecture }: Demand) => `${cpus}/${memory}/${disk}/${architecture}`;
+const shape = ({ cpus, memory, disk, architecture, anti_affinity: wish }: Demand) =>
+  `${cpus}/${memory}/${disk}/${architecture}${wish ? `/${wish.mode}/${wish.group}` : ''}`;

@@ -1,7 +1,7 @@
 /** The scheduler's commits, one part for each VM: conditions and writes that belong together. */
 import type { Id } from '../contract/fields.ts';
 import { newTimeOrderedId } from '../model/ids.ts';
-import type { NoHost, Resources } from '../model/placement.ts';
+import type { Given, NoHost, Resources } from '../model/placement.ts';
 import {
   type EventRecord,
   events,
@@ -47,7 +47,7 @@ function event(vm: VmRecord, now: Date, fields: Pick<EventRecord, 'severity' | '
   return put(events, id, { id, project: vm.project, at: now.toISOString(), target: vm.id, ...fields });
 }
 
-export function place(seen: Seen, vm: VmRecord, host: Id<'host'>, name: string, given: Resources, now: Date): Part {
+export function place(seen: Seen, vm: VmRecord, host: Id<'host'>, name: string, given: Given, now: Date): Part {
   const fence = (seen.schedule?.value.fence ?? 0) + 1;
   const at = now.toISOString();
   return {

@@ -151,6 +151,7 @@ export function requestValue(field: Field, value: unknown): unknown {
     if (fields) return value.map((element) => requestBody(fields, element as Readonly<Record<string, unknown>>));
     return items ? value.map((element) => requestValue(items, element)) : value;
   }
+  if (field.fields) return requestBody(field.fields, value as Readonly<Record<string, unknown>>);
   return value;
 }
 

@@ -18,6 +18,7 @@ t.test('a VM', async (t) => {
     disk_size: '2GiB',
     ssh_keys: [ground.sshKey.id],
     interfaces: [{ network: ground.network.id }, { network: ground.network.id, mac: '02:00:5e:10:00:01' }],
+    anti_affinity: { group: 'web' },
   };
   const refused = async (change: object, status: number, pointer: string, detail: RegExp) => {
     const answer = await member.request('POST', '/v1/vms', { ...wish, name: 'x', ...change });
@@ -44,6 +45,9 @@ t.test('a VM', async (t) => {
     /unicast/,
   );
   await refused({ interfaces: [] }, 400, '/interfaces', /fewer than 1/);
+  await refused({ anti_affinity: {} }, 400, '/anti_affinity/group', /required/);
+  await refused({ anti_affinity: { group: 'Web' } }, 400, '/anti_affinity/group', /lower-case/);
+  await refused({ anti_affinity: { group: 'web', mode: 'maybe' } }, 400, '/anti_affinity/mode', /required, preferred/);
   await refused({ user_data: 'a\0b' }, 400, '/user_data', /NUL/);
   await refused({ user_data: '\ud800' }, 400, '/user_data', /surrogate/);
 
@@ -52,6 +56,7 @@ t.test('a VM', async (t) => {
     cpus: 1,
     memory: '512MiB',
     disk_size: '2GiB',
+    anti_affinity: { group: 'web', mode: 'required' },
     status: { phase: 'pending', ready: false, restart_required: false },
   });
   t.equal(vm.address, vm.interfaces[0]?.address);
@@ -84,12 +89,10 @@ t.test('a VM', async (t) => {
   t.match(await member.update('vms', vm.id, { cpus: null, labels: null }), { cpus: 1, labels: {} });
   const shrink = await member.request('PATCH', `/v1/vms/${vm.id}`, { disk_size: '2GiB' });
   t.match(shrink, { status: 422, body: { errors: [{ pointer: '/disk_size', detail: /only grow/ }] } });
-  const fixed = await member.request('PATCH', `/v1/vms/${vm.id}`, { image: ground.image.id });
-  t.match(
-    fixed,
-    { status: 400, body: { errors: [{ pointer: '/image' }] } },
-    'immutable fields are no fields of an update',
-  );
+  for (const [field, value] of Object.entries({ image: ground.image.id, anti_affinity: { group: 'app' } })) {
+    const fixed = await member.request('PATCH', `/v1/vms/${vm.id}`, { [field]: value });
+    t.match(fixed, { status: 400, body: { errors: [{ pointer: `/${field}` }] } }, 'immutable: no field of an update');
+  }
   const { revision } = await member.get('vms', vm.id);
   t.equal((await member.update('vms', vm.id, { cpus: 1 })).revision, revision, 'what changes nothing writes nothing');
 

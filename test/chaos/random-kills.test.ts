@@ -1,7 +1,7 @@
 /**
  * Users, operators and death: VMs are created, changed, rebooted and deleted while schedulers and agents are killed
- * and started again, guests crash and hosts are drained. All along no VM may run twice and no host give more than it
- * has; when things calm down, database and machines agree, and after everything is deleted nothing is left.
+ * and started again, guests crash and hosts are drained. All along no VM may run twice, no host give more than it
+ * has, and no VM share a host against its anti-affinity; when things calm down, database and machines agree, and after everything is deleted nothing is left.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -56,6 +56,13 @@ class MortalScheduler {
   }
 }
 
+/** What the VMs on a host, in their declarations, say about a group. */
+const modesOn = (cluster: Cluster, host: string, group: string): string[] =>
+  [...cluster.mirror.list(placements, `${host}/`)].flatMap(({ id }) => {
+    const wish = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
+    return wish?.group === group ? wish.mode : [];
+  });
+
 /** Looks at every state the database goes through. */
 function observe(cluster: Cluster, violations: string[]): () => void {
   const fences = new Map<string, number>();
@@ -69,6 +76,8 @@ function observe(cluster: Cluster, violations: string[]): () => void {
         if (memory > capacity.memory || cpus > capacity.cpus) violations.push(`${host} gives more than it has`);
         const places = [...cluster.mirror.list(placements)].filter((each) => each.id.endsWith(`/${vm}`));
         if (places.length > 1) violations.push(`${vm} is placed ${places.length} times`);
+        const modes = modesOn(cluster, host, cluster.vm(vm)?.anti_affinity?.group ?? '');
+        if (modes.length > 1 && modes.includes('required')) violations.push(`${vm} shares ${host} with its group`);
       }
       if (kind === schedules) {
         const fence = cluster.schedule(id)?.fence;
@@ -89,6 +98,8 @@ const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
   [...cluster.mirror.list(hostRecords)].some(({ id }) => {
     const given = [...cluster.mirror.list(placements, `${id}/`)].map(({ value }) => value);
     const left = (kind: 'cpus' | 'memory' | 'disk') => given.reduce((rest, each) => rest - each[kind], capacity[kind]);
+    const others = vm.anti_affinity ? modesOn(cluster, id, vm.anti_affinity.group) : [];
+    if (others.includes('required') || (others.length > 0 && vm.anti_affinity?.mode === 'required')) return false;
     return vm.cpus <= left('cpus') && vm.memory <= left('memory') && vm.disk_size <= left('disk');
   });
 
@@ -116,7 +127,13 @@ t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is 
     const vm = random.pick(living());
     const action = random.below(6);
     if (vm === undefined || (action < 2 && living().length < mostVms)) {
-      await cluster.createVm({ memory: random.pick(sizes) ?? GiB, cpus: 1 + random.below(4) });
+      const mode = random.below(2) ? ('required' as const) : ('preferred' as const);
+      const group = random.pick(['web', 'app', undefined, undefined]);
+      await cluster.createVm({
+        memory: random.pick(sizes) ?? GiB,
+        cpus: 1 + random.below(4),
+        ...(group && { anti_affinity: { group, mode } }),
+      });
     } else if (action < 3) await cluster.deleteVm(vm);
     else if (action === 3) await cluster.updateVm(vm, { power_state: random.below(2) ? 'running' : 'stopped' });
     else if (action === 4) await cluster.updateVm(vm, { memory: random.pick(sizes) ?? GiB });

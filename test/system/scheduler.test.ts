@@ -129,6 +129,77 @@ t.test('more is granted to a VM if its host has it, and less is taken back once 
   await cluster.until('and after its restart, all of it', () => granted() === GiB);
 });
 
+t.test('VMs of a group that requires it never share a host', async (t) => {
+  const cluster = await withCluster(t);
+  const group = (mode: 'required' | 'preferred') => ({ anti_affinity: { group: 'web', mode } });
+  const members = (host: Id<'host'>) =>
+    [...cluster.mirror.list(placements, `${host}/`)].filter(({ value }) => value.anti_affinity).length;
+  const sessions = [cluster.store.session(), cluster.store.session()] as const;
+  const machines: Id<'host'>[] = [];
+  for (let n = 0; n < 6; n++)
+    machines.push(await cluster.addHost({ capacity: { cpus: 40, memory: 160 * GiB, disk: 1000 * GiB } }));
+  // Declared before anybody schedules, so that they are decided together.
+  const ids = await Promise.all(Array.from({ length: 8 }, () => cluster.createVm(group('required'))));
+  await Promise.all(Array.from({ length: 40 }, () => cluster.createVm()));
+  await scheduler(t, sessions[0], 'one');
+  const waiting = () => ids.filter((id) => cluster.schedule(id)?.reason === 'no_host');
+  await cluster.until(
+    'as many as there are hosts',
+    () => cluster.mirror.size(placements) === 46 && waiting().length === 2,
+  );
+  t.strictSame(machines.map(members), [1, 1, 1, 1, 1, 1]);
+  t.match(cluster.schedule(waiting()[0] ?? newId('vm')), {
+    message: 'all 6 hosts with room have a VM of the group web already',
+    refusals: [{ filter: 'anti_affinity', hosts: 6 }],
+  });
+
+  await t.test('also not with one that is being deleted, nor under the next leader', async (t) => {
+    const leaving = ids.find((id) => placedOn(cluster, id) !== undefined) ?? newId('vm');
+    const host = placedOn(cluster, leaving);
+    await cluster.deleteVm(leaving);
+    await scheduler(t, sessions[1], 'two');
+    await sessions[0].close();
+    await cluster.until('two leads', () => cluster.mirror.get(leaders, 'scheduler')?.value.id === 'two');
+    const probe = await cluster.createVm();
+    await cluster.until('it has decided', () => placedOn(cluster, probe) !== undefined);
+    t.equal(waiting().length, 2, 'the deleted one is not gone yet');
+    await reportGone(cluster, leaving);
+    await cluster.until('one of those who wait has its host', () => waiting().length === 1);
+    t.strictSame([...ids].filter((id) => id !== leaving && placedOn(cluster, id) === host).length, 1);
+    t.strictSame(machines.map(members), [1, 1, 1, 1, 1, 1]);
+
+    await cluster.addHost();
+    await cluster.until('and the last gets a new host', () => waiting().length === 0);
+    const soft = await cluster.createVm(group('preferred'));
+    await cluster.until('who only prefers it is kept off, too', () => cluster.schedule(soft)?.reason === 'no_host');
+    t.match(cluster.schedule(soft)?.message, /must not share its host/);
+  });
+});
+
+t.test('VMs of a group that prefers it share a host only where there is no other', async (t) => {
+  const cluster = await withCluster(t);
+  await scheduler(t, cluster.store);
+  const [small, large] = [
+    await cluster.addHost(),
+    await cluster.addHost({ capacity: { cpus: 64, memory: 640 * GiB, disk: 9000 * GiB } }),
+  ];
+  const anti_affinity = { group: 'app', mode: 'preferred' as const };
+  const ids: Id<'vm'>[] = [];
+  for (let n = 1; n <= 6; n++) {
+    ids.push(await cluster.createVm({ anti_affinity }));
+    await cluster.until(`VM ${n} is placed`, () => cluster.mirror.size(placements) === n);
+  }
+  t.strictSame(
+    [small, large].map((host) => ids.filter((id) => placedOn(cluster, id) === host).length),
+    [3, 3],
+  );
+  const host = placedOn(cluster, ids[0] ?? newId('vm'));
+  await cluster.updateVm(ids[0] ?? newId('vm'), { memory: 2 * GiB });
+  const placement = () => cluster.mirror.get(placements, `${host}/${ids[0]}`)?.value;
+  await cluster.until('a new size', () => placement()?.memory === 2 * GiB);
+  t.match(placement()?.anti_affinity, { mode: 'preferred' }, 'which is still of the group');
+});
+
 t.test('of two schedulers one leads, and the other takes over', async (t) => {
   const cluster = await withCluster(t);
   const leader = () => cluster.mirror.get(leaders, 'scheduler')?.value.id;

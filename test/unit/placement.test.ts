@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
+import { membersOf } from '../../backend/model/anti-affinity.ts';
 import { HostPool, type PoolHost } from '../../backend/model/host-pool.ts';
 import {
   type Candidate,
@@ -34,6 +35,8 @@ const poolOf = (...hosts: PoolHost[]) => {
   for (const each of hosts) pool.setHost(each);
   return pool;
 };
+const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<Demand> = {}) =>
+  demand({ ...change, anti_affinity: { group: `prj-1/${group}`, mode } });
 const draining = { policy: { ...defaultPolicy, draining: true } };
 
 t.test('when no host can take a VM, its owner reads why', async (t) => {
@@ -103,6 +106,79 @@ t.test('it is told when a change of a host may help those who wait', async (t) =
   t.equal(pool.setHost(host(1)), false, 'less');
 });
 
+t.test('VMs of one group are kept apart', async (t) => {
+  const place = (pool: HostPool, vm: string, wish: Demand) => {
+    const found = pool.find(wish);
+    if (found) pool.setPlacement(found, vm, wish);
+    return found;
+  };
+
+  await t.test('those who require it wait rather than share', async (t) => {
+    const pool = poolOf(host(1), host(2), host(3, { alive: false }));
+    const web = inGroup('web', 'required');
+    t.strictSame([place(pool, 'a', web), place(pool, 'b', web)], [hostId(1), hostId(2)]);
+    t.equal(pool.find(web), undefined, 'there is no third host');
+    t.strictSame(pool.explain(web), {
+      refusals: [
+        { filter: 'anti_affinity', hosts: 2, message: 'all 2 hosts with room have a VM of the group web already' },
+        { filter: 'alive', hosts: 1, message: '1 of 3 hosts is not alive' },
+      ],
+      message: 'all 2 hosts with room have a VM of the group web already; 1 of 3 hosts is not alive',
+    });
+    t.ok(pool.find(inGroup('app', 'required')), 'another group has room');
+    t.ok(pool.find(demand()), 'and so has a VM without one');
+    t.ok(pool.find({ ...web, anti_affinity: { group: 'prj-2/web', mode: 'required' } }), 'or one of another project');
+    pool.setPlacement(hostId(2), 'b', undefined);
+    t.equal(pool.find(web), hostId(2), 'when one goes, the next has its host');
+  });
+
+  await t.test('a host without room is refused for that, not for the group', async (t) => {
+    const pool = poolOf(host(1), host(2));
+    place(pool, 'a', inGroup('web', 'required', { cpus: 4 }));
+    place(pool, 'b', inGroup('web', 'required'));
+    const wish = inGroup('web', 'required', { cpus: 2 });
+    t.equal(
+      pool.explain(wish).message,
+      'the only host with room has a VM of the group web already; needs 2 cpus, largest free host has 0 cpus',
+    );
+  });
+
+  await t.test('those who prefer it share when they must, with as few as can be', async (t) => {
+    const pool = poolOf(host(1), host(2), host(3, { capacity: { cpus: 64, memory: 256 * gib, disk: 9000 * gib } }));
+    const web = inGroup('web', 'preferred');
+    const first = ['a', 'b', 'c'].map((vm) => place(pool, vm, web));
+    t.strictSame(first.toSorted(), [1, 2, 3].map(hostId), 'one on each, though one host has far more free');
+    const second = ['d', 'e', 'f'].map((vm) => place(pool, vm, web));
+    t.strictSame(second.toSorted(), [1, 2, 3].map(hostId), 'and again');
+    t.equal(pool.find(inGroup('web', 'required')), undefined, 'who requires it has come too late');
+  });
+
+  await t.test('one that requires it keeps off also those who only prefer it', async (t) => {
+    const pool = poolOf(host(1), host(2));
+    place(pool, 'a', inGroup('web', 'required'));
+    const web = inGroup('web', 'preferred');
+    t.strictSame([place(pool, 'b', web), place(pool, 'c', web)], [hostId(2), hostId(2)]);
+    pool.removeHost(hostId(2));
+    t.equal(
+      pool.explain(web).message,
+      'the only host with room has a VM of the group web already that must not share its host with another',
+    );
+    pool.setHost(host(2));
+    t.equal(pool.find(web), hostId(2), 'a host that comes back still has its VMs');
+    t.equal(pool.find(inGroup('web', 'required')), undefined);
+  });
+
+  await t.test('a new size does not take a VM out of its group', async (t) => {
+    const pool = poolOf(host(1));
+    const web = inGroup('web', 'required');
+    place(pool, 'a', web);
+    pool.setPlacement(hostId(1), 'a', { ...web, cpus: 2 });
+    t.equal(pool.find(web), undefined);
+    pool.setPlacement(hostId(1), 'a', undefined);
+    t.ok(pool.find(web));
+  });
+});
+
 // ---- against a model: a plain list, every host looked at for every VM -------------------------------------------------
 
 const resources = (max: number) =>
@@ -112,6 +188,13 @@ const resources = (max: number) =>
     disk: fc.integer({ min: 1, max }),
   });
 const architecture = fc.constantFrom('x86_64' as const, 'aarch64' as const);
+const wish = fc.option(
+  fc.record({
+    group: fc.constantFrom('prj-1/a', 'prj-1/b'),
+    mode: fc.constantFrom('required' as const, 'preferred' as const),
+  }),
+  { nil: undefined },
+);
 const number = fc.integer({ min: 0, max: 11 });
 const change = fc.oneof(
   fc.record({
@@ -131,14 +214,22 @@ const change = fc.oneof(
   fc.record({ do: fc.constant('remove' as const), id: number.map(hostId) }),
   fc.record({
     do: fc.constant('place' as const),
-    demand: fc.tuple(resources(8), architecture).map(([given, kind]) => ({ ...given, architecture: kind })),
+    demand: fc.tuple(resources(8), architecture, wish).map(
+      ([given, kind, anti_affinity]): Demand => ({
+        ...given,
+        architecture: kind,
+        ...(anti_affinity && { anti_affinity }),
+      }),
+    ),
   }),
   fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),
 );
 
 function best(hosts: readonly Candidate[], wish: Demand): Id<'host'> | undefined {
   const able = hosts.filter((each) => refusedBy(each, wish) === undefined);
-  able.sort((a, b) => score(b) - score(a) || (a.id < b.id ? -1 : 1));
+  const others = ({ groups }: Candidate) =>
+    wish.anti_affinity?.mode === 'preferred' ? membersOf(groups, wish.anti_affinity) : 0;
+  able.sort((a, b) => others(a) - others(b) || score(b) - score(a) || (a.id < b.id ? -1 : 1));
   return able[0]?.id;
 }
 
@@ -175,6 +266,13 @@ t.test('the pool finds what a look at every host finds, and never gives more tha
           const used = mine.reduce((sum, { given }) => sum + given[kind], 0);
           if (each.total[kind] - used !== each.free[kind]) throw new Error(`the account of ${kind} is wrong`);
         }
+        const wishes = mine.flatMap(({ given }) => given.anti_affinity ?? []);
+        for (const { group, mode } of wishes) {
+          const all = wishes.filter((other) => other.group === group).length;
+          if (mode === 'required' && all > 1) throw new Error('a VM that requires to be alone is not');
+          if (each.groups.get(group)?.all !== all) throw new Error('a group is counted wrongly');
+        }
+        if (each.groups.size !== new Set(wishes.map(({ group }) => group)).size) throw new Error('a group too many');
       }
     }),
     { numRuns: 300 },

@@ -4,7 +4,7 @@
  */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { type VmCreate, type VmUpdate, vm } from '../../contract/vms.ts';
+import { type Vm, type VmCreate, type VmUpdate, vm } from '../../contract/vms.ts';
 import {
   addressKey,
   defaultMac,
@@ -42,7 +42,9 @@ import { fieldError } from '../validation.ts';
 import { images, networks, sshKeys, vms } from '../views.ts';
 import { rebootHandler } from './vm-reboot.ts';
 
+/** With the defaults of the contract. */
 type Body = VmCreate &
+  Pick<Vm, 'anti_affinity'> &
   Required<
     Pick<VmCreate, 'description' | 'labels' | 'cpus' | 'memory' | 'ssh_keys' | 'power_state' | 'delete_protection'>
   >;
