@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
+import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
 import { startImageScanner } from '../../backend/scanner/images.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
@@ -35,10 +36,12 @@ export interface TestCloud {
 }
 
 export interface TestCloudOptions extends TestApiOptions {
-  /** What the one host has. */
+  /** What a host has. */
   readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
   readonly readyMs?: number;
   readonly hostName?: string;
+  /** How many hosts there are beside that one, with as much each. */
+  readonly moreHosts?: number;
 }
 
 export const providerBlock = readFileSync('provider/examples/provider/provider.tf', 'utf8');
@@ -48,6 +51,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB },
     readyMs,
     hostName = 'rack1-node1',
+    moreHosts = 0,
     ...apiOptions
   } = options;
   const store = apiOptions.store ?? (await withStore(t));
@@ -79,6 +83,9 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     await host.close();
     await hypervisor.close();
   });
+  const fleet = { count: moreHosts, capacity, ...(readyMs !== undefined && { readyMs }) };
+  const others = await startSimulatedHosts({ store, logger, dataDir: join(data, 'hosts'), version: '0.0.0', ...fleet });
+  t.teardown(() => others.close());
   const api = await startTestApi(t, { ...apiOptions, store });
 
   const { operator } = api;

@@ -162,6 +162,51 @@ t.test('a VM that finds no host', { skip }, async (t) => {
   await directory.destroy();
 });
 
+t.test('VMs of an anti-affinity group', { skip }, async (t) => {
+  const cloud = await startTestCloud(t, { capacity: { cpus: 8, memory: 16 * GiB, disk: 1000 * GiB }, moreHosts: 1 });
+  const group = (count: number, more = '') => `${ground}
+resource "ucloud_vm" "web" {
+  count         = ${count}
+  name          = "web-\${count.index}"
+  image         = data.ucloud_image.demo.id
+  interfaces    = [{ network = ucloud_network.this.id }]
+  anti_affinity = { group = "web"${more} }
+  timeouts      = { create = "3s" }
+}`;
+  const directory = cloud.configuration(t, group(2));
+  const { after } = await planned(directory, 'ucloud_vm.web[0]');
+  t.match(after, { anti_affinity: { group: 'web', mode: 'required' } }, 'strict where nothing is said');
+  await directory.apply();
+  const hosts = (await cloud.member.list('vms')).items.map(({ status }) => status.host);
+  t.equal(new Set(hosts).size, 2, 'they are on different hosts');
+  t.strictSame(await directory.pending(), []);
+
+  directory.write({ 'main.tf': group(3) });
+  const [told] = await directory.diagnostics('apply');
+  t.match(told, {
+    summary: 'VM "web-2" is not running within 3 s',
+    detail: /^It has no host yet: all 2 hosts with room have a VM of the group web already\b/,
+    address: 'ucloud_vm.web[2]',
+  });
+
+  directory.write({ 'main.tf': group(3, ', mode = "preferred"') });
+  const change = await planned(directory, 'ucloud_vm.web[0]');
+  t.strictSame(change.actions, ['delete', 'create'], 'a VM keeps its host, so another wish takes another VM');
+  t.strictSame(change.replace_paths, [['anti_affinity']]);
+  await directory.apply();
+  t.equal((await cloud.member.list('vms')).items.length, 3, 'who only prefers it shares a host at last');
+  t.strictSame(await directory.pending(), []);
+
+  directory.write({ 'main.tf': group(3, ', mode = "perhaps"') });
+  t.match(await directory.diagnostics('validate'), [
+    { detail: /Must be one of "required", "preferred", not "perhaps"/, code: /^anti_affinity/ },
+  ]);
+  directory.write({ 'main.tf': group(3).replace('"web" }', '"Web" }') });
+  t.match(await directory.diagnostics('validate'), [{ detail: /1 to 63 lower-case letters/ }]);
+  directory.write({ 'main.tf': ground });
+  await directory.destroy();
+});
+
 t.test('Ctrl-C in a create leaves a state from which the next apply goes on', { skip }, async (t) => {
   const directory = cloud.configuration(t, ground + vm('giant', 'memory = "64GiB"'));
   const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
