@@ -50,6 +50,8 @@ class ThreeTier extends TerraformStack {
       name: 'web',
       image,
       count: size.web,
+      // So that a host that fails takes one of them along, not all. Where there are hosts enough, 'required' promises it.
+      spread: 'preferred',
       network: network('web'),
       sshKeys: db.ownKeys,
       labels: { tier: 'web' },

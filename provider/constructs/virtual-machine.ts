@@ -17,6 +17,7 @@ export interface VirtualMachineConfig
     | 'description'
     | 'powerState'
     | 'deleteProtection'
+    | 'antiAffinity'
     | 'waitFor'
     | 'timeouts'
     | 'project'

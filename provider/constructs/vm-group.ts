@@ -9,7 +9,7 @@ import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts'
 /** What a member may have otherwise than its group. */
 export type VmGroupMember = Omit<
   VirtualMachineConfig,
-  'name' | 'image' | 'imageId' | 'network' | 'prefix' | 'publicKeys' | 'project'
+  'name' | 'image' | 'imageId' | 'network' | 'prefix' | 'publicKeys' | 'project' | 'antiAffinity'
 > & {
   /** Keys that it lets in beyond those of the group. */
   readonly sshKeys?: readonly Reference[];
@@ -31,18 +31,28 @@ export interface VmGroupConfig extends Omit<VirtualMachineConfig, 'mac'> {
    * `count`.
    */
   readonly members?: readonly string[];
+  /**
+   * How the VMs are kept on different hosts. `required`: no two of them ever share a host, and one for which there is no
+   * host of its own waits. `preferred`: they share a host where there is no other. `none`: they are placed as if they
+   * had nothing to do with each other. A VM keeps its host, so a change makes the VMs anew.
+   *
+   * They are then an anti-affinity group with the name of this one; for a group of another name, which other VMs may
+   * belong to, give `antiAffinity` instead.
+   * @default preferred
+   */
+  readonly spread?: 'required' | 'preferred' | 'none';
   /** What a member has otherwise, by what follows the name of the group (`1`, or one of `members`). @default nothing */
   readonly each?: (member: string) => VmGroupMember;
 }
 
 /**
- * VMs that are alike, on one network. The scheduler gives each new VM to the host with the largest share free, which
- * spreads a group over hosts that are alike; that two of them never share a host cannot be asked for.
+ * VMs that are alike, on one network, spread over hosts: strictly with `spread: 'required'`, otherwise as far as there
+ * are hosts.
  *
  * Each is a resource of its own, named after itself: growing or shrinking the group never touches those that stay.
  *
  * ```ts
- * const web = new VmGroup(this, 'web', { image: 'demo', count: 3, network: lan, memory: '1GiB' });
+ * const web = new VmGroup(this, 'web', { image: 'demo', count: 3, spread: 'required', network: lan });
  * new TerraformOutput(this, 'web', { value: web.addresses });
  * ```
  */
@@ -60,13 +70,18 @@ export class VmGroup extends Construct {
     super(scope, id);
     const { path } = this.node;
     const { name = id, count, members, each, image, imageId, network, prefix, publicKeys = [], ...common } = config;
-    const { sshKeys = [], labels = {}, ...rest } = common;
+    const { sshKeys = [], labels = {}, spread, antiAffinity, ...rest } = common;
     if ((image === undefined) === (imageId === undefined)) {
       throw new Error(`${path}: give either the name of an image or its id`);
     }
     if (network !== undefined && prefix !== undefined) {
       throw new Error(`${path}: give a network or a prefix for its own network, not both`);
     }
+    if (spread !== undefined && antiAffinity !== undefined) {
+      throw new Error(`${path}: give spread or antiAffinity, not both`);
+    }
+    const mode = spread ?? 'preferred';
+    const apart = antiAffinity ?? (mode === 'none' ? undefined : { group: name, mode });
     const names = memberNames(path, count, members);
     const project = config.project === undefined ? {} : { project: config.project };
 
@@ -93,6 +108,7 @@ export class VmGroup extends Construct {
           network: idOf(this.network),
           labels: { group: name, ...labels, ...own.labels },
           sshKeys: [...this.ownKeys, ...sshKeys, ...(own.sshKeys ?? [])],
+          ...(apart && { antiAffinity: apart }),
         });
         return [member, vm];
       }),

@@ -328,6 +328,7 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
         cpus: 4,
         memory: '1GiB',
         labels: { group: 'web', tier: 'front', role: 'first' },
+        anti_affinity: { group: 'web', mode: 'preferred' },
       },
       'ucloud_vm.web_vm_2_18BC5056': {
         name: 'web-2',
@@ -336,6 +337,7 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
         ssh_keys: ['${ucloud_ssh_key.web_key-0_0D2BA915.id}', 'key-0123456789abcdef'],
         memory: '1GiB',
         labels: { group: 'web', tier: 'front' },
+        anti_affinity: { group: 'web', mode: 'preferred' },
       },
     });
   });
@@ -359,6 +361,23 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
       ['web-a', 'web-c'],
     );
     t.match(named, fewer, 'whichever is taken out, and in any order');
+  });
+
+  await t.test('spread over hosts as firmly as is asked', async (t) => {
+    const apart = (config: Partial<VmGroupConfig>) =>
+      Object.values(group({ count: 2, ...config })).map((vm) => (vm as { anti_affinity?: unknown }).anti_affinity);
+    const both = (wish: unknown) => [wish, wish];
+    t.strictSame(apart({ spread: 'required' }), both({ group: 'web', mode: 'required' }));
+    t.strictSame(apart({ name: 'front' }), both({ group: 'front', mode: 'preferred' }), 'named as the group is');
+    t.strictSame(apart({ spread: 'none' }), both(undefined));
+    t.strictSame(apart({ antiAffinity: { group: 'all' } }), both({ group: 'all' }), 'together with other VMs');
+    t.throws(() => apart({ spread: 'none', antiAffinity: { group: 'all' } }), {
+      message: 'test/web: give spread or antiAffinity, not both',
+    });
+    const alone = built((stack) => {
+      new VirtualMachine(stack, 'db', { imageId: image, network: 'net-0', antiAffinity: { group: 'db' } });
+    });
+    t.match(Object.values(alone), [{ anti_affinity: { group: 'db' } }]);
   });
 
   await t.test('and of which it can be said how many', async (t) => {

@@ -79,7 +79,7 @@ t.test('every example is tested here', async (t) => {
 });
 
 t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
-  const cloud = await startTestCloud(t);
+  const cloud = await startTestCloud(t, { moreHosts: 2 });
 
   await t.test('three-tier', async (t) => {
     const directory = await initialized(t, cloud, 'three-tier');
@@ -107,6 +107,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       hosts,
       Object.fromEntries(vms.filter((vm) => vm.name !== 'db').map((vm) => [vm.name, vm.status.host])),
     );
+    t.not(hosts?.['web-1'], hosts?.['web-2'], 'no host has two of the web servers');
     const [prefix] = (await cloud.member.list('prefixes')).items;
     const cidrs = Object.fromEntries((await cloud.member.list('networks')).items.map((each) => [each.name, each.cidr]));
     t.strictSame(
