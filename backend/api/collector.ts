@@ -10,7 +10,7 @@
  */
 import { addressKey, macKey, storedIpv6 } from '../model/addresses.ts';
 import type { Component } from '../model/component.ts';
-import { newTimeOrderedId } from '../model/ids.ts';
+import { newEvent } from '../model/events.ts';
 import * as records from '../model/records.ts';
 import { absent, put, read, remove, unchanged } from '../store/collection.ts';
 import { isChangeOf, type RecordChange } from '../store/mirror.ts';
@@ -57,24 +57,14 @@ function leftovers(vm: records.VmRecord): Write[] {
 /** True when it is done or no longer to be done. */
 async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Promise<boolean> {
   const now = new Date();
-  const at = now.toISOString();
-  const { project, name } = stored.value;
-  const event = newTimeOrderedId('event', now);
-  const operation = await endOperation(api, stored.id, at);
+  const message = `${stored.value.name} is gone.`;
+  const operation = await endOperation(api, stored.id, now.toISOString());
   const { ok } = await api.store.commit({
     require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require],
     write: [
       ...leftovers(stored.value),
       ...operation.write,
-      put(records.events, event, {
-        id: event,
-        project,
-        at,
-        target: stored.id,
-        severity: 'info',
-        reason: 'deleted',
-        message: `${name} is gone.`,
-      }),
+      put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
     ],
   });
   return ok;

@@ -11,6 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
+import { newEvent } from '../model/events.ts';
 import { newTimeOrderedId } from '../model/ids.ts';
 import * as records from '../model/records.ts';
 import { put } from '../store/collection.ts';
@@ -79,7 +80,6 @@ function trace(request: ApiRequest, { target, project, reason, message }: Mutati
   const { now, caller } = request;
   const at = now.toISOString();
   const audit = newTimeOrderedId('audit_record', now);
-  const event = newTimeOrderedId('event', now);
   const scope = project === undefined ? {} : { project };
   return [
     put(records.auditRecords, audit, {
@@ -92,7 +92,7 @@ function trace(request: ApiRequest, { target, project, reason, message }: Mutati
       request_id: request.id,
       source: caller.source,
     }),
-    put(records.events, event, { id: event, ...scope, at, target, severity: 'info', reason, message }),
+    put(records.events, ...newEvent(now, { id: target, project }, { severity: 'info', reason, message })),
   ];
 }
 

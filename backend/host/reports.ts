@@ -1,8 +1,7 @@
 /** What an agent writes, as parts of one commit: its report on a VM, and what goes with it. */
 import type { Id } from '../contract/fields.ts';
-import { newTimeOrderedId } from '../model/ids.ts';
+import { type Happening, newEvent } from '../model/events.ts';
 import {
-  type EventRecord,
   events,
   guests,
   type OperationRecord,
@@ -50,15 +49,8 @@ export function reporting(
   };
 }
 
-export function event(
-  { id, vm }: VmSight,
-  now: Date,
-  fields: Pick<EventRecord, 'severity' | 'reason' | 'message'>,
-): Write[] {
-  if (vm === undefined) return [];
-  const event = newTimeOrderedId('event', now);
-  return [put(events, event, { id: event, project: vm.value.project, at: now.toISOString(), target: id, ...fields })];
-}
+export const event = ({ vm }: VmSight, now: Date, happening: Happening): Write[] =>
+  vm === undefined ? [] : [put(events, ...newEvent(now, vm.value, happening))];
 
 /** Moves operations on. */
 export function advance(

@@ -2,7 +2,7 @@
  * A guest says that it is ready. Believed only while this host holds the VM's placement: the commit is conditioned on
  * it, so that the word of a guest that has been placed elsewhere in the meantime changes nothing.
  */
-import { newTimeOrderedId } from '../model/ids.ts';
+import { newEvent } from '../model/events.ts';
 import { events, guests, reports, vms } from '../model/records.ts';
 import { present, put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
@@ -39,10 +39,8 @@ export async function recordReady(store: Store, { vm, placement }: Guest, body: 
 
   const now = new Date();
   const at = now.toISOString();
-  const event = (severity: 'info' | 'warning', reason: string, message: string) => {
-    const id = newTimeOrderedId('event', now);
-    return put(events, id, { id, project: vm.value.project, at, target: vm.id, severity, reason, message });
-  };
+  const event = (severity: 'info' | 'warning', reason: string, message: string) =>
+    put(events, ...newEvent(now, vm.value, { severity, reason, message }));
   const write = [
     put(guests, vm.id, { ready_at: at }),
     event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),

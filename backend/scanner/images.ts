@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Component, Logger } from '../model/component.ts';
-import { newTimeOrderedId } from '../model/ids.ts';
+import { newEvent } from '../model/events.ts';
 import { events, type ImageRecord, type ImageReportRecord, imageReports, images, leaders } from '../model/records.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
 import { campaign, type Leadership } from '../store/leadership.ts';
@@ -276,22 +276,12 @@ class Scan {
 
   async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>): Promise<void> {
     const now = new Date();
-    const at = now.toISOString();
-    const write = [put(imageReports, image.id, { ...report, at })];
+    const write = [put(imageReports, image.id, { ...report, at: now.toISOString() })];
     if (report.phase !== 'importing') {
       const failed = report.phase === 'error';
-      const id = newTimeOrderedId('event', now);
-      write.push(
-        put(events, id, {
-          id,
-          project: image.project,
-          at,
-          target: image.id,
-          severity: failed ? 'error' : 'info',
-          reason: failed ? 'import_failed' : 'imported',
-          message: report.message ?? 'VMs can now use the image.',
-        }),
-      );
+      const message = report.message ?? 'VMs can now use the image.';
+      const [severity, reason] = failed ? (['error', 'import_failed'] as const) : (['info', 'imported'] as const);
+      write.push(put(events, ...newEvent(now, image, { severity, reason, message })));
     }
     await this.#commit(image.id, { require: [present(images, image.id)], write });
   }

@@ -1,9 +1,8 @@
 /** The scheduler's commits, one part for each VM: conditions and writes that belong together. */
 import type { Id } from '../contract/fields.ts';
-import { newTimeOrderedId } from '../model/ids.ts';
+import { type Happening, newEvent } from '../model/events.ts';
 import type { Given, NoHost, Resources } from '../model/placement.ts';
 import {
-  type EventRecord,
   events,
   guests,
   hosts,
@@ -42,10 +41,7 @@ const asSeen = (seen: Seen): Condition[] => [
   seen.schedule ? unchanged(seen.schedule) : absent(schedules, seen.id),
 ];
 
-function event(vm: VmRecord, now: Date, fields: Pick<EventRecord, 'severity' | 'reason' | 'message'>): Write {
-  const id = newTimeOrderedId('event', now);
-  return put(events, id, { id, project: vm.project, at: now.toISOString(), target: vm.id, ...fields });
-}
+const event = (vm: VmRecord, now: Date, happening: Happening): Write => put(events, ...newEvent(now, vm, happening));
 
 export function place(seen: Seen, vm: VmRecord, host: Id<'host'>, name: string, given: Given, now: Date): Part {
   const fence = (seen.schedule?.value.fence ?? 0) + 1;
