@@ -22,7 +22,9 @@ export const token = resource({
       default: 'member',
       description: 'viewer: read the project. member: read and write it. operator: everything in the cloud.',
     }),
-    expires_at: Type.Optional(Timestamp({ description: 'When it stops working (RFC 3339). Never, if left out.' })),
+    expires_at: Type.Optional(
+      Timestamp({ description: 'When it stops working (RFC 3339). Never, if left out. It is removed 30 days later.' }),
+    ),
   },
   mutable: { name: Name(), labels: Labels },
   readonly: {

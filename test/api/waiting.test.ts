@@ -242,6 +242,23 @@ t.test('what is kept for a time only', async (t) => {
       updated_at: then,
     }),
   );
+  // Tokens: one for ever, one that still works, one whose end its user may still look up, and two to go.
+  const expired = (days: number | undefined, owner?: string) => {
+    const id = newId('token');
+    const record = {
+      id,
+      name: `ends-${days}`,
+      labels: {},
+      role: 'member' as const,
+      hash: 'x',
+      created_at: then,
+      updated_at: then,
+      ...(days !== undefined && { expires_at: daysAgo(days).toISOString() }),
+      ...(owner !== undefined && { project: owner }),
+    };
+    return [put(records.tokens, id, record), put(records.names, `${owner ?? '_'}/token/${record.name}`, { id })];
+  };
+  writes.push(...[undefined, -1, 29, 31].flatMap((days) => expired(days, project)), ...expired(400));
   // What an older version, or a slip by hand, has left: nobody can tell how old it is.
   const unreadable = ['events/evt-0000000000000000', 'idempotency/tok/broken'].map((key) => ({
     put: key,
@@ -256,8 +273,16 @@ t.test('what is kept for a time only', async (t) => {
       audit: await count('audit/'),
       keys: await count('idempotency/'),
       operations: await count('operations/'),
+      tokens: await count('tokens/'),
     },
-    { events: 3, audit: 4, keys: 2, operations: 3 },
+    { events: 5, audit: 4, keys: 2, operations: 3, tokens: 3 },
     'what is old has gone; what cannot be read stays, and has kept nothing else',
   );
+  t.strictSame(
+    (await store.list('names/')).entries.map(({ key }) => key.split('/').at(-1)).toSorted(),
+    ['ends--1', 'ends-29', 'ends-undefined'],
+    'the names of tokens that have gone are free',
+  );
+  const messages = (await store.list('events/')).entries.map(({ value }) => JSON.parse(value).message ?? '');
+  t.equal(messages.filter((message) => /^ends-(31|400) stopped working at .* and is gone\.$/.test(message)).length, 2);
 });
