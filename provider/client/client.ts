@@ -52,6 +52,9 @@ const longestPause = 8_000;
 /** Exponential, with full jitter: clients that failed together do not come back together. */
 const pause = (attempt: number): number => Math.random() * Math.min(longestPause, 250 * 2 ** attempt);
 
+/** Most items of one answer that the API gives. */
+const largestPage = 1000;
+
 export class Client {
   readonly #transport: Transport;
   readonly #options: ClientOptions;
@@ -101,6 +104,18 @@ export class Client {
 
   async list(path: string, query: Query, signal?: AbortSignal, wait = 0): Promise<List> {
     return (await this.call('GET', path, { query, signal, wait })) as List;
+  }
+
+  /** Page after page, as large as the API makes them. */
+  async listAll(path: string, query: Query, signal?: AbortSignal): Promise<Item[]> {
+    const items: Item[] = [];
+    let token: string | undefined;
+    do {
+      const list = await this.list(path, { ...query, limit: largestPage, page_token: token }, signal);
+      items.push(...list.items);
+      token = list.next_page_token;
+    } while (token !== undefined);
+    return items;
   }
 
   /** Waits by long poll until `done` says so; it sees every state that the API shows, and undefined when it is gone. */

@@ -6,20 +6,6 @@ import { listDataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nouns, pluralOf } from './words.ts';
 
-/** Most items of one answer that the API gives. */
-const page = 1000;
-
-async function all(client: Client, path: string, query: Readonly<Record<string, string>>, signal: AbortSignal) {
-  const items: Item[] = [];
-  let token: string | undefined;
-  do {
-    const list = await client.list(path, { ...query, limit: page, page_token: token }, signal);
-    items.push(...list.items);
-    token = list.next_page_token;
-  } while (token !== undefined);
-  return items;
-}
-
 /** The same objects in the same order give the same state, whatever order the API lists them in. */
 const byNameAndId = (a: Item, b: Item): number => {
   const [left, right] = [`${String(a.name)} ${a.id}`, `${String(b.name)} ${b.id}`];
@@ -40,7 +26,7 @@ export function deriveListDataSource(schema: ResourceSchema): DataSourceDefiniti
         if (typeof value === 'string') query[filter] = value;
       }
       try {
-        const items = (await all(client, schema.path, query, signal)).sort(byNameAndId);
+        const items = (await client.listAll(schema.path, query, signal)).sort(byNameAndId);
         return {
           ids: items.map(({ id }) => id),
           [plural]: items.map((item) => stateOf(schema.fields, item) as Values),

@@ -11,8 +11,9 @@ import { problemWith } from '../derive/rules.ts';
 import { waitFor } from '../derive/settle.ts';
 import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
-import { defaultMac, eui64Address, parseMac } from '../net/mac.ts';
+import { eui64Address, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
+import { noteName, plannedMac } from './vm-mac.ts';
 import {
   changes,
   changeUserData,
@@ -40,6 +41,7 @@ const choices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
   await planUserData(ctx);
+  if (ctx.client && ctx.prior) noteName(ctx.client, String(ctx.prior.id), String(ctx.prior.name));
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
   if (!Array.isArray(interfaces)) return;
@@ -65,8 +67,9 @@ async function planInterface(
   const configured = Array.isArray(ctx.config.interfaces) ? ctx.config.interfaces[index] : undefined;
   let { mac = null } = plan;
   if (isObject(configured) && configured.mac === null) {
-    const known = typeof vm.project === 'string' && typeof vm.name === 'string';
-    mac = known ? defaultMac(String(vm.project), String(vm.name), index) : UNKNOWN;
+    const { project, name } = vm;
+    const known = typeof project === 'string' && typeof name === 'string';
+    mac = (known && (await plannedMac(ctx.client, { project, name }, index))) || UNKNOWN;
   }
   return { ...plan, mac, address: await planAddress(ctx, plan.network, mac, index) };
 }
@@ -185,7 +188,7 @@ export const vm = deriveResource(schemaOf('vm'), {
       return isObject(configured) && configured.mac === null;
     });
     return computed
-      ? 'The MAC address follows from project and name, and another VM had this name before. Set `mac` in `interfaces`, for instance to "42:00:00:00:00:01".'
+      ? 'The MAC address was planned as it follows from project and name; since then a VM has got another name and keeps it. Plan again: the API will then choose another.'
       : undefined;
   },
   imported: { wait_for: 'running', user_data_change: 'replace' },

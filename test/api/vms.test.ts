@@ -218,6 +218,10 @@ t.test('default MAC addresses', async (t) => {
   await operator.create('vms', { ...wish, name: 'squatter', interfaces: [{ network: ground.network.id, mac }] });
   const unlucky = await operator.create('vms', { ...wish, name: 'unlucky' });
   t.equal(unlucky.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 1), 'the next, if it is taken');
+
+  await operator.update('vms', unlucky.id, { name: 'renamed' });
+  const heir = await operator.create('vms', { ...wish, name: 'unlucky' });
+  t.equal(heir.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 2), 'a VM that is renamed keeps its own');
 });
 
 t.test('the largest VM that the contract allows', async (t) => {

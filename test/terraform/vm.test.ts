@@ -379,17 +379,29 @@ resource "ucloud_vm" "no_image" {
     ]);
     t.strictSame(await other.state(), [], 'nothing was made');
 
-    await t.test('the address of a VM that was renamed is not free', async (t) => {
-      directory.write({ 'main.tf': `${ground}${vm('web').replace('"web"\n  image', '"old-web"\n  image')}` });
-      await directory.apply();
+    await t.test('a VM that was renamed keeps its address, and another can have its name', async (t) => {
+      const named = (block: string, name: string, more = '') =>
+        vm(block, more).replace(/name +=.*/, `name = "${name}"`);
+      const mac = defaultMac(cloud.project, 'web', 0, 0);
+      // Planned while the old VM still has the name.
       directory.write({
-        'main.tf': `${ground}${vm('web').replace('"web"\n  image', '"old-web"\n  image')}${vm('web2').replace('"web2"\n  image', '"web"\n  image')}`,
+        'main.tf': `${ground}${named('web', 'old-web')}${named('next', 'web', 'depends_on = [ucloud_vm.web]')}`,
       });
+      t.match((await planned(directory, 'ucloud_vm.next')).after, { interfaces: [{ mac }] });
       const [told] = await directory.diagnostics('apply');
       t.match(told, {
         summary: 'VM "web" was not created: the address is taken',
-        detail: /another VM had this name before\. Set `mac`/,
+        detail: /a VM has got another name and keeps it\. Plan again/,
       });
+      // Planned when it has another.
+      const change = await planned(directory, 'ucloud_vm.next');
+      t.match(change.after_unknown, { address: true, interfaces: [{ mac: true, address: true }] });
+      await directory.apply();
+      const { values } = await inState(directory, 'ucloud_vm.next');
+      t.match(values.interfaces, [{ mac: defaultMac(cloud.project, 'web', 0, 1) }], 'the API has chosen the next');
+      t.strictSame(await directory.pending(), []);
+      directory.write({ 'main.tf': `${ground}${named('web', 'old-web')}` });
+      await directory.apply();
       directory.write({ 'main.tf': `${ground}${vm('web')}` });
       await directory.apply();
     });
