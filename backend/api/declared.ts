@@ -160,20 +160,27 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
 /** Says who uses an object, without naming what the caller may not know of. */
 export function inUse(api: ApiContext, caller: Caller, what: string, users: readonly string[]): UcloudError {
   const names: string[] = [];
+  const known: { id: string; being_deleted: boolean }[] = [];
   let hidden = 0;
   for (const id of users) {
     const noun = nounOfId(id);
     const kind = noun && servedKinds.get(noun);
     const stored = kind && api.mirror.get(kind.kind, id);
     if (kind && stored && isVisible(kind, caller, stored.value)) {
-      names.push(`${kind.noun.replaceAll('_', ' ')} ${stored.value.name ?? ''} (${id})`);
+      const leaving = isBeingDeleted(stored.value);
+      names.push(
+        `${kind.noun.replaceAll('_', ' ')} ${stored.value.name ?? ''} (${id}${leaving ? ', being deleted' : ''})`,
+      );
+      known.push({ id, being_deleted: leaving });
     } else {
       hidden++;
     }
   }
   if (hidden > 0) names.push(`${hidden} of other projects`);
-  return new UcloudError('in_use', `${what} is still used by ${names.join(', ')}`);
+  return new UcloudError('in_use', `${what} is still used by ${names.join(', ')}`, { members: { users: known } });
 }
+
+const isBeingDeleted = (record: DeclaredRecord): boolean => 'deleted_at' in record && record.deleted_at !== undefined;
 
 /** No object refers to this one. */
 export const unused = (api: ApiContext, caller: Caller, id: string): Guard => ({

@@ -77,7 +77,8 @@ export const errorTable = define({
   in_use: {
     status: 409,
     title: 'Something still uses this',
-    meaning: 'Other objects refer to this one, so it cannot be deleted.',
+    meaning:
+      'Other objects refer to this one, so it cannot be deleted. `users` has the ids of up to ten of them, and says which are being deleted.',
     user: 'Delete or change the objects named in `detail` first.',
     operator: 'Nothing.',
     retry: false,

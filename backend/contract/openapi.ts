@@ -39,6 +39,23 @@ export const Problem = Type.Object(
         { description: 'The fields at fault.' },
       ),
     ),
+    users: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            id: Type.String({ description: 'Id of an object that uses this one.' }),
+            being_deleted: Type.Boolean({
+              description: 'Its deletion was accepted: it will not be in the way for long.',
+            }),
+          },
+          { additionalProperties: false },
+        ),
+        {
+          description:
+            'With `in_use`: up to ten of the objects that use this one, as far as the token may know of them.',
+        },
+      ),
+    ),
     request_id: Type.String({ description: 'Id of the request, as in the header `Request-Id` and in the log.' }),
   },
   { additionalProperties: false, title: 'Problem', description: 'An error (RFC 9457, problem details).' },

@@ -179,6 +179,14 @@ t.test('a VM', async (t) => {
     'deleting',
     'once more does no harm',
   );
+  t.match(await member.request('DELETE', `/v1/networks/${ground.network.id}`), {
+    status: 409,
+    body: { detail: new RegExp(`vm web-2 \\(${vm.id}, being deleted\\)`) },
+  });
+  const { body: refusal } = await member.request('DELETE', `/v1/networks/${ground.network.id}`);
+  const { users = [] } = refusal as { users?: { id: string; being_deleted: boolean }[] };
+  const leaving = users.filter((user) => user.being_deleted).map((user) => user.id);
+  t.strictSame([users.length, leaving], [2, [vm.id]], 'programs learn which will not be in the way for long');
   t.match(await member.request('PATCH', `/v1/vms/${vm.id}`, { cpus: 2 }), {
     status: 409,
     body: { code: 'being_deleted' },
