@@ -9,6 +9,8 @@ export interface Problem {
   readonly detail: string;
   readonly code: string;
   readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
+  /** With `in_use`: those that the token may know of. */
+  readonly users?: readonly { readonly id: string; readonly being_deleted: boolean }[];
   readonly request_id?: string;
 }
 

@@ -3,7 +3,7 @@
  * resource has beyond that it gives as `extras`.
  */
 import type { Client, Item } from '../client/client.ts';
-import { ApiError, explain, isNotFound, withHint } from '../client/problem.ts';
+import { ApiError, explain, withHint } from '../client/problem.ts';
 import {
   type Attribute,
   type AttributeOptions,
@@ -22,6 +22,7 @@ import {
   type Values,
 } from '../framework/index.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
+import { deleteWhenUnused } from './delete.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findByName } from './find.ts';
 import { duration, timedOut } from './settle.ts';
@@ -174,10 +175,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     async delete(ctx) {
       const id = String(ctx.state.id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
-        const leaving = await ctx.client.delete(path, id, ctx.signal).catch((error: unknown) => {
-          if (isNotFound(error)) return undefined;
-          throw error;
-        });
+        const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);
         if (leaving) await waitUntilGone(ctx, leaving);
       });
     },

@@ -109,15 +109,11 @@ t.test('what exists already is adopted, with the configuration generated', { ski
   t.match(await directory.apply(), /5 imported, 0 added, 0 changed, 0 destroyed/);
   t.strictSame(await directory.pending(), [], 'the generated configuration says all there is, and replaces nothing');
   t.equal((await values(directory, 'ucloud_vm.old')).id, machine.id);
-  // Generated configuration holds ids where one would write references, so Terraform knows no order to destroy it in.
-  const ended: [plural: string, id: string][] = [
-    ['vms', machine.id],
-    ['networks', network.id],
-    ['prefixes', prefix.id],
-    ['ssh-keys', sshKey.id],
-    ['tokens', token.id],
-  ];
-  for (const [plural, id] of ended) await member.remove(plural, id);
+  // Generated configuration holds ids where one would write references, so Terraform deletes all at the same time.
+  await directory.destroy();
+  for (const plural of ['vms', 'networks', 'prefixes', 'ssh-keys'] as const) {
+    t.strictSame((await member.list(plural, '?name=old')).items, [], `no ${plural} are left`);
+  }
 });
 
 t.test('lifecycle rules', { skip }, async (t) => {

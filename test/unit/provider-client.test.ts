@@ -9,8 +9,10 @@ import t, { type Test } from 'tap';
 import { Client, type Item } from '../../provider/client/client.ts';
 import { resolve } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
+import { deleteWhenUnused } from '../../provider/derive/delete.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
+import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
@@ -46,6 +48,7 @@ const json =
   };
 const problem = (status: number, code: string, headers: Record<string, string> = {}): Answer =>
   json(status, { code, title: `the problem ${code}`, detail: 'as told', status }, headers);
+const noContent: Answer = (_request, response) => void response.writeHead(204).end();
 const broken: Answer = (_request, response) => void response.destroy();
 const item = (id: string, more: object = {}): Item => ({ id, revision: 1, ...more });
 
@@ -107,6 +110,36 @@ t.test('a read that is alone asks for its object', async (t) => {
     seen.map(({ url }) => url.pathname),
     ['/v1/vms/vm-1', '/v1/vms/vm-2'],
   );
+});
+
+t.test('what others still use is deleted when they have gone', async (t) => {
+  const inUse = (...users: { id: string; being_deleted: boolean }[]) =>
+    json(409, { code: 'in_use', title: 'x', detail: users.map(({ id }) => id).join(), users });
+  const a = { id: 'vm-a', being_deleted: false };
+  const b = { id: 'vm-b', being_deleted: false };
+  const never = new AbortController().signal;
+  const remove = (client: Client, signal = never, patience = 60_000) =>
+    deleteWhenUnused(client, '/v1/networks', 'net-1', signal, { pause: 1, patience });
+
+  // Without any patience: each answer brings something new, or somebody who is going.
+  const leaving = { ...b, being_deleted: true };
+  const patient = await scripted(t, inUse(leaving), inUse(leaving), inUse(leaving), noContent);
+  t.equal(await remove(patient.client, never, 0), undefined);
+  t.equal(patient.seen.length, 4);
+
+  const stuck = await scripted(t, inUse(a, b), inUse(a), ...Array.from({ length: 500 }, () => inUse(a)));
+  await t.rejects(remove(stuck.client, never, 20), { code: 'in_use', problem: { detail: 'vm-a' } });
+  t.ok(stuck.seen.length > 2, 'it is tried for a while');
+
+  const timeUp = new AbortController();
+  const slow = await scripted(t, inUse(leaving));
+  const refused = remove(slow.client, timeUp.signal);
+  await until('it is refused', () => slow.seen.length > 0);
+  timeUp.abort(Object.assign(new Error('time is up'), { name: 'TimedOut' }));
+  await t.rejects(refused, { code: 'in_use' }, 'when the time is over, it says what was in the way');
+
+  const gone = await scripted(t, problem(404, 'not_found'));
+  t.equal(await remove(gone.client), undefined, 'nothing to do');
 });
 
 t.test('a later read is never older than an earlier answer', async (t) => {
