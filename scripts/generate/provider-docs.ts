@@ -1,5 +1,9 @@
-/** provider/docs: a page for each resource, data source and function, in the layout of Terraform's registry. */
-import { readFile } from 'node:fs/promises';
+/**
+ * provider/docs: a page for each resource, data source and function, and the guides, in the layout of Terraform's
+ * registry.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join, normalize, relative } from 'node:path';
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
 import type { Type } from '../../provider/framework/index.ts';
 import { isComputed, isOptional, type Timeouts } from '../../provider/framework/schema.ts';
@@ -196,11 +200,30 @@ ${attributeSections(provider.attributes)}
   return { path: `${docs}/index.md`, content, checkedIn: true };
 }
 
+const guides = 'docs/guides';
+
+/** The same page, with links that lead on from where the registry wants it, without remarks for the test that runs it. */
+async function guidePage(name: string): Promise<GeneratedFile> {
+  const text = await readFile(`${guides}/${name}`, 'utf8');
+  const [, title = '', first = ''] = /^# (.*)\n+(.*)/.exec(text) ?? [];
+  const path = `${docs}/guides/${name}`;
+  const moved = (target: string): string => {
+    const old = normalize(join(guides, target));
+    const now = dirname(old) === guides && old.endsWith('.md') ? old.replace(guides, `${docs}/guides`) : old;
+    return relative(dirname(path), now);
+  };
+  const body = text
+    .replace(/^<!-- .* -->\n+/gm, '')
+    .replace(/\]\((?!https?:|#)([^)#\s]+)/g, (_link, target: string) => `](${moved(target)}`);
+  return { path, content: `${frontMatter(title, '', first)}\n${body}`, checkedIn: true };
+}
+
 export const providerDocs: Step = {
   name: 'provider docs',
   async generate() {
     const pages = [
       indexPage(),
+      ...(await readdir(guides)).filter((name) => name.endsWith('.md')).map(guidePage),
       ...(await loadAll(provider.resources)).map(([noun, definition]) => resourcePage(noun, definition)),
       ...(await loadAll(provider.dataSources)).map(([noun, definition]) => dataSourcePage(noun, definition)),
       ...(await loadAll(provider.ephemeral)).map(([noun, definition]) => ephemeralPage(noun, definition)),
