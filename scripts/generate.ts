@@ -36,6 +36,7 @@ const generators: readonly Generator[] = [
     outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
     sources: ['provider', 'provider/constructs', 'provider/derive', 'provider/resources', 'provider/framework'],
   },
+  { load: async () => (await import('./generate/acceptance.ts')).acceptanceReference, outputs: [] },
   { load: async () => (await import('./generate/provider-docs.ts')).providerDocs, outputs: [] },
 ];
 

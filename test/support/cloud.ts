@@ -8,6 +8,7 @@ import type { Test } from 'tap';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
+import type { Component } from '../../backend/model/component.ts';
 import { startImageScanner } from '../../backend/scanner/images.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { reattach } from '../../provider/framework/index.ts';
@@ -27,6 +28,10 @@ export interface TestCloud {
   readonly project: string;
   /** Puts a file where `file:<name>` of a project finds it. Without content: a small disk. */
   file(project: string, name: string, content?: Uint8Array): void;
+  /** Stopped, images stay as they are. */
+  readonly scanner: { start(): Promise<void>; stop(): Promise<void> };
+  /** Waits until the project has an object of this name below the path (`/v1/vms`), and gives its id. */
+  appears(path: string, name: string): Promise<string>;
   /** `TF_REATTACH_PROVIDERS` of the provider in this process. */
   readonly reattach: string;
   /** A directory with these files and the provider block; removed with the test. */
@@ -58,14 +63,20 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   const data = temporaryDirectory(t);
   const scheduler = await startScheduler({ store, logger });
   t.teardown(() => scheduler.close());
-  const scanner = await startImageScanner({
-    store,
-    logger,
-    filesDir: join(data, 'files'),
-    imageStore: join(data, 'images'),
-    mode: 'simulated',
-  });
-  t.teardown(() => scanner.close());
+  const startScanner = () =>
+    startImageScanner({
+      store,
+      logger,
+      filesDir: join(data, 'files'),
+      imageStore: join(data, 'images'),
+      mode: 'simulated',
+    });
+  let scanner: Component | undefined = await startScanner();
+  const stopScanner = async () => {
+    await scanner?.close();
+    scanner = undefined;
+  };
+  t.teardown(stopScanner);
   const hypervisor = createSimulatedHypervisor({
     dataDir: join(data, 'host'),
     capacity,
@@ -129,6 +140,20 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     member,
     project,
     file,
+    scanner: {
+      async start() {
+        scanner ??= await startScanner();
+      },
+      stop: stopScanner,
+    },
+    async appears(path, name) {
+      for (let revision = 0; ; ) {
+        const list = await member.list(path.replace('/v1/', ''), `?name=${name}&after=${revision}&timeout=5`);
+        const [found] = list.items;
+        if (found) return found.id;
+        revision = list.revision;
+      }
+    },
     reattach: reattached.environmentValue,
     terraform,
     configuration: (test, main) => terraform(test, { 'main.tf': main }),

@@ -1,9 +1,10 @@
 /**
  * What Terraform's language does with resources, beyond making and destroying them one by one: repetition, renaming,
- * adoption with generated configuration, forced replacement, tests, several projects, modules.
+ * forced replacement, tests, several projects, modules.
  */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { type LanguageFeature, languageFeatures } from '../support/acceptance.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
@@ -13,6 +14,13 @@ let cloud: TestCloud;
 t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
 });
+
+const told = new Set<LanguageFeature>();
+/** The test of a feature, by the name that the documentation gives it. */
+function story(feature: LanguageFeature, tell: (t: Test) => Promise<void>): void {
+  told.add(feature);
+  t.test(languageFeatures[feature], { skip }, tell);
+}
 
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 const ground = (name: string) => `
@@ -43,80 +51,44 @@ const values = async (directory: TerraformDirectory, address: string) => {
 const managed = async (directory: TerraformDirectory, type: string) =>
   (await directory.state()).filter((one) => one.type === type && one.mode === 'managed');
 
-t.test(
-  'count and for_each touch only what was added or taken away, and moved blocks touch nothing',
-  {
-    skip,
-  },
-  async (t) => {
-    const counted = (count: number) =>
-      `${ground('counted')}${vm('node', `"node-\${count.index}"`, `count = ${count}\n wait_for = "none"`)}`;
-    const directory = cloud.configuration(t, counted(2));
-    await directory.apply();
-    directory.write({ 'main.tf': counted(3) });
-    t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: create']);
-    await directory.apply();
-    directory.write({ 'main.tf': counted(2) });
-    t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: delete']);
-    await directory.apply();
-    const before = (await managed(directory, 'ucloud_vm')).map((one) => one.values.id);
+story('count', async (t) => {
+  const counted = (count: number) =>
+    `${ground('counted')}${vm('node', `"node-\${count.index}"`, `count = ${count}\n wait_for = "none"`)}`;
+  const directory = cloud.configuration(t, counted(2));
+  await directory.apply();
+  directory.write({ 'main.tf': counted(3) });
+  t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: create']);
+  await directory.apply();
+  directory.write({ 'main.tf': counted(2) });
+  t.strictSame(await directory.pending(), ['ucloud_vm.node[2]: delete']);
+  await directory.apply();
+  const before = (await managed(directory, 'ucloud_vm')).map((one) => one.values.id);
 
-    const named = (...names: string[]) =>
-      `${ground('counted')}${vm('web', 'each.key', `for_each = toset(${JSON.stringify(names)})\n wait_for = "none"`)}`;
-    const moved = [0, 1]
-      .map((index) => `moved {\n from = ucloud_vm.node[${index}]\n to = ucloud_vm.web["node-${index}"]\n}`)
-      .join('\n');
-    directory.write({ 'main.tf': `${named('node-0', 'node-1')}\n${moved}` });
-    t.strictSame(await directory.pending(), [], 'from count to for_each by moved blocks: nothing is made anew');
-    await directory.apply();
-    const after = await managed(directory, 'ucloud_vm');
-    t.strictSame(
-      after.map((one) => [one.address, one.values.id]),
-      before.map((id, index) => [`ucloud_vm.web["node-${index}"]`, id]),
-    );
+  const named = (...names: string[]) =>
+    `${ground('counted')}${vm('web', 'each.key', `for_each = toset(${JSON.stringify(names)})\n wait_for = "none"`)}`;
+  const moved = [0, 1]
+    .map((index) => `moved {\n from = ucloud_vm.node[${index}]\n to = ucloud_vm.web["node-${index}"]\n}`)
+    .join('\n');
+  directory.write({ 'main.tf': `${named('node-0', 'node-1')}\n${moved}` });
+  t.strictSame(await directory.pending(), [], 'from count to for_each by moved blocks: nothing is made anew');
+  await directory.apply();
+  const after = await managed(directory, 'ucloud_vm');
+  t.strictSame(
+    after.map((one) => [one.address, one.values.id]),
+    before.map((id, index) => [`ucloud_vm.web["node-${index}"]`, id]),
+  );
 
-    directory.write({ 'main.tf': named('node-1', 'node-9') });
-    t.strictSame((await directory.pending()).toSorted(), [
-      'ucloud_vm.web["node-0"]: delete',
-      'ucloud_vm.web["node-9"]: create',
-    ]);
-    await directory.apply();
-    t.strictSame(await directory.pending(), []);
-    await directory.destroy();
-  },
-);
-
-t.test('what exists already is adopted, with the configuration generated', { skip }, async (t) => {
-  const { member } = cloud;
-  const prefix = await member.create('prefixes', { name: 'old', length: 60, labels: { site: 'a' } });
-  const network = await member.create('networks', { name: 'old', prefix: prefix.id, dns_servers: ['2001:db8::53'] });
-  const sshKey = await member.create('ssh-keys', { name: 'old', public_key: `${key} old` });
-  const token = await member.create('tokens', { name: 'old', role: 'viewer' });
-  const [image] = (await member.list('images', '?name=demo')).items;
-  const machine = await member.create('vms', {
-    name: 'old',
-    image: image?.id,
-    memory: '1GiB',
-    interfaces: [{ network: network.id }],
-    ssh_keys: [sshKey.id],
-    user_data: '#!/bin/sh\necho hello\n',
-    labels: { tier: 'web' },
-  });
-  const ids = { prefix: prefix.id, network: network.id, ssh_key: sshKey.id, token: token.id, vm: machine.id };
-  const imports = Object.entries(ids).map(([noun, id]) => `import {\n to = ucloud_${noun}.old\n id = "${id}"\n}`);
-  const directory = cloud.configuration(t, imports.join('\n'));
-  await directory.run('plan', '-no-color', '-generate-config-out=generated.tf');
-  t.match(await directory.apply(), /5 imported, 0 added, 0 changed, 0 destroyed/);
-  t.strictSame(await directory.pending(), [], 'the generated configuration says all there is, and replaces nothing');
-  t.equal((await values(directory, 'ucloud_vm.old')).id, machine.id);
-  // Generated configuration holds ids where one would write references, so Terraform deletes all at the same time.
+  directory.write({ 'main.tf': named('node-1', 'node-9') });
+  t.strictSame((await directory.pending()).toSorted(), [
+    'ucloud_vm.web["node-0"]: delete',
+    'ucloud_vm.web["node-9"]: create',
+  ]);
+  await directory.apply();
+  t.strictSame(await directory.pending(), []);
   await directory.destroy();
-  for (const plural of ['vms', 'networks', 'prefixes', 'ssh-keys'] as const) {
-    t.strictSame((await member.list(plural, '?name=old')).items, [], `no ${plural} are left`);
-  }
 });
 
-t.test('lifecycle rules', { skip }, async (t) => {
+story('lifecycle', async (t) => {
   const configuration = (revision: number, lifecycle: string, name = '"web"', more = '') => `${ground('lifecycle')}
 resource "terraform_data" "release" {
   input = ${revision}
@@ -197,7 +169,7 @@ ${vm('web', name, `${more}\n lifecycle {\n ${lifecycle}\n }`)}`;
   await directory.destroy();
 });
 
-t.test('terraform test makes VMs, checks them, and leaves none', { skip }, async (t) => {
+story('test', async (t) => {
   const directory = cloud.terraform(t, {
     'main.tf': `
 variable "memory" {
@@ -242,7 +214,7 @@ run "it_grows_in_place" {
   t.equal((await cloud.member.list('vms')).items.length, 0);
 });
 
-t.test('two projects by provider aliases, one through a module with a requirement of its own', { skip }, async (t) => {
+story('aliases', async (t) => {
   const other = await cloud.api.operator.create('projects', { name: 'other' });
   const otherToken = (await cloud.api.member(other.id)).token;
   const directory = cloud.terraform(t, {
@@ -299,4 +271,8 @@ output "address" {
   t.strictSame(await directory.pending(), []);
   await directory.destroy();
   t.equal((await cloud.api.operator.list('vms')).items.length, 0);
+});
+
+t.test('every feature that the documentation lists has its test', async (t) => {
+  t.strictSame([...told].toSorted(), Object.keys(languageFeatures).toSorted());
 });

@@ -1,113 +1,45 @@
 /**
- * Each resource through its life, with the real Terraform: created, planned again, changed, imported, deleted behind
- * Terraform's back, made anew, destroyed. All resources go together, since each step is a run of Terraform; what is
- * asserted, is asserted of each.
+ * Each resource through its life, with the real Terraform. Which resources, which steps: test/support/acceptance.ts. All
+ * resources go together, since each step is a run of Terraform; what is asserted, is asserted of each, in a test that
+ * is called after resource and step.
  */
 import t, { type Test } from 'tap';
 import { resources } from '../../provider/resources/index.ts';
+import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import {
+  type AcceptanceCase,
+  type AcceptanceStep,
+  acceptanceCases,
+  acceptanceSteps,
+  notApplicable,
+} from '../support/acceptance.ts';
 import type { Body } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { changes, type StateResource, terraformMissing } from '../support/terraform.ts';
+import { changes, type StateResource, type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
-interface Life {
-  readonly plural: string;
-  /** The block's body. */
-  readonly create: string;
-  readonly update: string;
-  /** What the API must show after each. */
-  readonly created: object;
-  readonly updated: object;
-  /** Attributes that the configuration spells otherwise than the API does. */
-  readonly spelled?: readonly string[];
-}
-
+const skip = terraformMissing() ?? false;
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
-const lives: Readonly<Record<string, Life>> = {
-  project: {
-    plural: 'projects',
-    create: 'name = "side"',
-    update: 'name = "side-2"\n description = "another"\n labels = { tier = "x" }',
-    created: { name: 'side', description: '', labels: {}, delete_protection: false },
-    updated: { name: 'side-2', description: 'another', labels: { tier: 'x' } },
-  },
-  token: {
-    plural: 'tokens',
-    create: 'name = "ci"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',
-    update: 'name = "ci-main"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',
-    created: { name: 'ci', role: 'viewer' },
-    updated: { name: 'ci-main', role: 'viewer' },
-    spelled: ['expires_at'],
-  },
-  prefix_pool: {
-    plural: 'prefix-pools',
-    create: 'name = "spare"\n cidr = "2001:DB8:F000::/36"',
-    update: 'name = "spare"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60',
-    created: { cidr: '2001:db8:f000::/36', default_length: 56 },
-    updated: { cidr: '2001:db8:f000::/36', default_length: 60 },
-    spelled: ['cidr'],
-  },
-  ssh_key: {
-    plural: 'ssh-keys',
-    create: `name = "alice"\n public_key = "${key} alice"`,
-    update: `name = "alice-2"\n public_key = "${key} alice"\n labels = { team = "web" }`,
-    created: { name: 'alice', labels: {} },
-    updated: { name: 'alice-2', labels: { team: 'web' } },
-  },
-  image: {
-    plural: 'images',
-    create: 'name = "own"\n source = "file:own.raw"',
-    update: 'name = "own"\n source = "file:own.raw"\n description = "ours"\n delete_protection = false',
-    created: { description: '', architecture: 'x86_64' },
-    updated: { description: 'ours' },
-  },
-  prefix: {
-    plural: 'prefixes',
-    create: 'name = "site"\n length = 60',
-    update: 'name = "site-a"\n length = 60\n labels = { site = "a" }',
-    created: { name: 'site', length: 60, labels: {} },
-    updated: { name: 'site-a', labels: { site: 'a' } },
-  },
-  network: {
-    plural: 'networks',
-    create: 'name = "web"\n prefix = ucloud_prefix.this.id\n dns_servers = ["2001:DB8:0:0::53"]',
-    update: 'name = "web"\n prefix = ucloud_prefix.this.id\n dns_servers = ["2001:db8::54", "2001:db8::53"]',
-    created: { dns_servers: ['2001:db8::53'], mtu: 1430 },
-    updated: { dns_servers: ['2001:db8::54', '2001:db8::53'] },
-  },
-  vm: {
-    plural: 'vms',
-    create: `name = "web-1"
-      image = ucloud_image.this.id
-      interfaces = [{ network = ucloud_network.this.id }]
-      memory = "1024MiB"
-      user_data = "#!/bin/sh"
-      timeouts = { create = "1m" }`,
-    update: `name = "web-1"
-      image = ucloud_image.this.id
-      interfaces = [{ network = ucloud_network.this.id }]
-      memory = "1GiB"
-      cpus = 2
-      disk_size = "8GiB"
-      ssh_keys = [ucloud_ssh_key.this.id]
-      user_data = "#!/bin/sh"
-      labels = { tier = "web" }`,
-    created: { memory: '1GiB', cpus: 1, ssh_keys: [] },
-    updated: { memory: '1GiB', cpus: 2, disk_size: '8GiB', labels: { tier: 'web' } },
-    spelled: ['memory'],
-  },
-};
-const nouns = Object.keys(lives);
-const configuration = (step: 'create' | 'update') =>
-  nouns.map((noun) => `resource "ucloud_${noun}" "this" {\n ${lives[noun]?.[step]}\n}`).join('\n');
+const cases = Object.entries(acceptanceCases) as [Noun, AcceptanceCase][];
+const slowCases = cases.flatMap(([noun, { slow }]) => (slow ? [{ noun, slow }] : []));
 
-const valuesOf = (state: readonly StateResource[], noun: string): Record<string, unknown> => {
-  const found = state.find(({ type, mode }) => type === `ucloud_${noun}` && mode === 'managed');
-  if (!found) throw new Error(`no ucloud_${noun} in the state`);
-  return found.values;
-};
+const block = (noun: string, name: string, body: string) => `resource "ucloud_${noun}" "${name}" {\n ${body}\n}\n`;
+const demo = 'data "ucloud_image" "demo" {\n name = "demo"\n}\n';
+const configuration = (of: (life: AcceptanceCase) => string) =>
+  demo + cases.map(([noun, life]) => block(noun, 'this', of(life))).join('');
 
-async function seen(cloud: TestCloud, noun: string, id: unknown): Promise<Body | undefined> {
-  const answer = await cloud.api.operator.request('GET', `/v1/${lives[noun]?.plural}/${String(id)}`);
+const find = (state: readonly StateResource[], noun: Noun, name = 'this'): StateResource => {
+  const found = state.find(({ address }) => address === `ucloud_${noun}.${name}`);
+  if (!found) throw new Error(`no ucloud_${noun}.${name} in the state`);
+  return found;
+};
+const fieldsOf = (noun: Noun) => Object.entries(schemaOf(noun).fields);
+const updatable = (noun: Noun): string[] =>
+  fieldsOf(noun).flatMap(([name, { create, update }]) => (create && update ? [name] : []));
+const immutable = (noun: Noun): string[] =>
+  fieldsOf(noun).flatMap(([name, { create, update }]) => (create && !update ? [name] : []));
+
+async function seen(cloud: TestCloud, noun: Noun, id: unknown): Promise<Body | undefined> {
+  const answer = await cloud.api.operator.request('GET', `${schemaOf(noun).path}/${String(id)}`);
   return answer.status === 404 ? undefined : answer.body;
 }
 
@@ -126,97 +58,211 @@ provider "ucloud" {
   project  = "${cloud.project}"
 }`;
 
-t.test('each resource, through its life', { skip: terraformMissing() ?? false }, async (t) => {
+/** What has been tested, as `noun step`. */
+const done = new Set<string>();
+
+/** A test of its own for each resource that goes through the step. */
+async function each(
+  t: Test,
+  step: AcceptanceStep,
+  check: (t: Test, noun: Noun, life: AcceptanceCase) => Promise<void> | void,
+): Promise<void> {
+  for (const [noun, life] of cases) {
+    if (notApplicable(step, life) !== undefined) continue;
+    await t.test(`ucloud_${noun}: ${acceptanceSteps[step].says}`, async (t) => check(t, noun, life));
+    done.add(`${noun} ${step}`);
+  }
+}
+
+t.test('every resource of openapi.yaml has a case', async (t) => {
+  t.strictSame(Object.keys(acceptanceCases).toSorted(), [...creatable].toSorted());
+  t.strictSame(Object.keys(resources).toSorted(), [...creatable].toSorted());
+});
+
+t.test('each resource, through its life', { skip }, async (t) => {
   const cloud = await startTestCloud(t);
   cloud.file(cloud.project, 'own.raw');
   const provider = operatorBlock(cloud);
-  const directory = cloud.terraform(t, { 'provider.tf': provider, 'main.tf': configuration('create') });
+  const start = (main: string) => cloud.terraform(t, { 'provider.tf': provider, 'main.tf': main });
+  const directory = start(configuration(({ create }) => create));
   let state: StateResource[] = [];
+  const values = (noun: Noun) => find(state, noun).values;
 
-  const agrees = async (t: Test, step: 'created' | 'updated') => {
-    for (const noun of nouns) {
-      const body = await seen(cloud, noun, valuesOf(state, noun).id);
-      t.match(body, lives[noun]?.[step] ?? {}, `${noun}: the API shows what was ${step}`);
+  /** The API shows what is in the state, apart from what moves by itself and what is spelled otherwise. */
+  const agrees = async (t: Test, noun: Noun, { spelled = [] }: AcceptanceCase) => {
+    const body = (await seen(cloud, noun, values(noun).id)) as unknown as Record<string, unknown>;
+    for (const [name, field] of fieldsOf(noun)) {
+      if (field.always && !field.volatile && !spelled.includes(name)) t.same(body[name], values(noun)[name], name);
     }
   };
+  /** One plan says it of all: those that it names are not at rest. */
+  const nothingPending = async (t: Test, step: AcceptanceStep, of: TerraformDirectory = directory) => {
+    const pending = await of.pending();
+    await each(t, step, (t, noun) => {
+      t.strictSame(
+        pending.filter((change) => change.startsWith(`ucloud_${noun}.`)),
+        [],
+      );
+    });
+    t.strictSame(pending, []);
+  };
 
-  t.strictSame(nouns.toSorted(), Object.keys(resources).toSorted(), 'no resource is forgotten here');
-
-  await t.test('create, then nothing is left to do', async (t) => {
+  await t.test('create', async (t) => {
     await directory.apply();
     state = await directory.state();
-    await agrees(t, 'created');
-    t.strictSame(await directory.pending(), []);
-    t.equal(valuesOf(state, 'vm').memory, '1024MiB', 'the spelling of the configuration stays');
-    t.match(valuesOf(state, 'vm').status, { phase: 'running' }, 'apply has waited until the VM runs');
-    t.match(valuesOf(state, 'image').status, { phase: 'available' }, 'and until the image can be used');
-    t.match(valuesOf(state, 'token').secret, /./, 'the secret of a token is shown once, and kept');
+    await each(t, 'create', agrees);
+    await nothingPending(t, 'createdPlan');
+    t.equal(values('vm').memory, '1024MiB', 'the spelling of the configuration stays');
+    t.match(values('vm').status, { phase: 'running' }, 'apply has waited until the VM runs');
+    t.match(values('image').status, { phase: 'available' }, 'and until the image can be used');
+    t.match(values('token').secret, /./, 'the secret of a token is shown once, and kept');
   });
 
-  await t.test('update in place, then nothing is left to do', async (t) => {
-    const ids = nouns.map((noun) => valuesOf(state, noun).id);
-    directory.write({ 'main.tf': configuration('update') });
+  await t.test('update', async (t) => {
+    const before = state;
+    directory.write({ 'main.tf': configuration(({ update }) => update) });
     const planned = await directory.pending();
-    t.strictSame(
-      planned.toSorted(),
-      nouns.map((noun) => `ucloud_${noun}.this: update`).toSorted(),
-      'every change is made in place',
-    );
-    const secret = valuesOf(state, 'token').secret;
+    t.strictSame(planned.toSorted(), cases.map(([noun]) => `ucloud_${noun}.this: update`).toSorted(), 'all in place');
     await directory.apply();
     state = await directory.state();
-    await agrees(t, 'updated');
-    t.strictSame(
-      nouns.map((noun) => valuesOf(state, noun).id),
-      ids,
-    );
-    t.equal(valuesOf(state, 'token').secret, secret, 'the secret stays in the state');
-    t.strictSame(await directory.pending(), []);
+    await each(t, 'update', async (t, noun, life) => {
+      const old = find(before, noun).values;
+      for (const name of updatable(noun)) t.notSame(values(noun)[name], old[name], `${name} has changed`);
+      t.equal(values(noun).id, old.id, 'it is the same object');
+      await agrees(t, noun, life);
+    });
+    await nothingPending(t, 'updatedPlan');
+    t.equal(values('token').secret, find(before, 'token').values.secret, 'the secret stays in the state');
   });
 
-  await t.test('import by id and by name, then nothing is left to do', async (t) => {
-    const importing = (by: 'id' | 'name') =>
-      cloud.terraform(t, {
-        'provider.tf': provider,
-        'main.tf': configuration('update'),
-        'import.tf': nouns
-          .map((noun) => `import {\n to = ucloud_${noun}.this\n id = "${valuesOf(state, noun)[by]}"\n}`)
-          .join('\n'),
-      });
-    for (const by of ['id', 'name'] as const) {
-      const other = importing(by);
-      t.strictSame(changes(await other.plan()), [], `by ${by}: the plan only imports`);
+  const settled = configuration(({ update }) =>
+    update.replace('delete_protection = true', 'delete_protection = false'),
+  );
+  directory.write({ 'main.tf': settled });
+  await directory.apply();
+  state = await directory.state();
+
+  await t.test('replace', async (t) => {
+    directory.write({ 'main.tf': configuration(({ replace, update }) => replace ?? update) });
+    const plan = await directory.plan();
+    await each(t, 'replace', (t, noun) => {
+      const found = plan.resource_changes?.find(({ address }) => address === `ucloud_${noun}.this`)?.change;
+      t.strictSame(found?.actions, ['delete', 'create']);
+      const paths = new Set((found?.replace_paths ?? []).map(([name]) => String(name)));
+      t.strictSame([...paths].toSorted(), immutable(noun).toSorted());
+    });
+    directory.write({ 'main.tf': settled });
+  });
+
+  await t.test('import', async (t) => {
+    const imports = (by: 'id' | 'name') =>
+      cases.map(([noun]) => `import {\n to = ucloud_${noun}.this\n id = "${values(noun)[by]}"\n}`).join('\n');
+    for (const [by, step] of [
+      ['id', 'importById'],
+      ['name', 'importByName'],
+    ] as const) {
+      const other = start(settled);
+      other.write({ 'import.tf': imports(by) });
+      t.strictSame(changes(await other.plan()), [], 'the plan only imports');
       await other.apply();
       const imported = await other.state();
-      for (const noun of nouns) {
-        const { secret: _shownOnce, ...expected } = valuesOf(state, noun);
-        for (const name of lives[noun]?.spelled ?? []) delete expected[name];
-        t.match(valuesOf(imported, noun), expected, `${noun}: by ${by}, as it was in the state`);
-        t.match(valuesOf(imported, noun), lives[noun]?.updated ?? {}, `${noun}: by ${by}, as the API shows it`);
-      }
+      await each(t, step, (t, noun, { spelled = [] }) => {
+        const { secret: _shownOnce, ...expected } = values(noun);
+        for (const name of spelled) delete expected[name];
+        t.match(find(imported, noun).values, expected);
+      });
       t.strictSame(await other.pending(), []);
     }
-    const missing = importing('id');
+    const generating = start(imports('id'));
+    await generating.run('plan', '-no-color', '-generate-config-out=generated.tf');
+    t.match(await generating.apply(), `${cases.length} imported, 0 added, 0 changed, 0 destroyed`);
+    await nothingPending(t, 'generated', generating);
+
+    const missing = start(settled);
     missing.write({ 'import.tf': 'import {\n to = ucloud_vm.this\n id = "nowhere"\n}' });
     t.match(await missing.diagnostics('plan'), [{ severity: 'error', summary: 'There is no ucloud_vm "nowhere"' }]);
   });
 
-  await t.test('deleted by somebody else: found out, and made anew', async (t) => {
-    for (const noun of nouns.toReversed()) {
-      await cloud.api.operator.remove(lives[noun]?.plural ?? '', String(valuesOf(state, noun).id));
+  await t.test('deleted outside', async (t) => {
+    const before = state;
+    for (const [noun] of cases.toReversed()) {
+      await cloud.api.operator.remove(schemaOf(noun).path.replace('/v1/', ''), String(values(noun).id));
     }
-    t.strictSame((await directory.pending()).toSorted(), nouns.map((noun) => `ucloud_${noun}.this: create`).toSorted());
+    const planned = await directory.pending();
     await directory.apply();
     state = await directory.state();
-    await agrees(t, 'updated');
+    await each(t, 'deletedOutside', async (t, noun, life) => {
+      t.ok(planned.includes(`ucloud_${noun}.this: create`), 'the plan makes it anew');
+      t.not(values(noun).id, find(before, noun).values.id);
+      await agrees(t, noun, life);
+    });
     t.strictSame(await directory.pending(), []);
   });
 
-  await t.test('destroy: the API knows none of them any more', async (t) => {
+  await t.test('a create that fails', async (t) => {
+    const slowBlocks = (body: 'fails' | 'goesOn') => slowCases.map(({ noun, slow }) => block(noun, 'slow', slow[body]));
+    directory.write({ 'main.tf': settled + slowBlocks('fails').join('') });
+    const told = await directory.diagnostics('apply');
+    const failed = await directory.state();
+    const planned = await directory.pending();
+    directory.write({ 'main.tf': settled + slowBlocks('goesOn').join('') });
+    await directory.apply();
+    const mended = await directory.state();
+    await each(t, 'tainted', async (t, noun, { slow }) => {
+      const { tainted, values } = find(failed, noun, 'slow');
+      t.match(told.find(({ address }) => address === `ucloud_${noun}.slow`)?.summary, slow?.error);
+      t.equal(tainted, true);
+      t.match(values.id, /./);
+      t.ok(planned.includes(`ucloud_${noun}.slow: delete+create`), 'the next plan replaces it');
+      t.notOk(find(mended, noun, 'slow').tainted);
+      t.not(find(mended, noun, 'slow').values.id, values.id);
+      t.equal(await seen(cloud, noun, values.id), undefined, 'nothing is left of the first');
+    });
+    directory.write({ 'main.tf': settled });
+    await directory.apply();
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('an interrupted create', async (t) => {
+    const slowBlocks = (body: 'waits' | 'goesOn') => slowCases.map(({ noun, slow }) => block(noun, 'slow', slow[body]));
+    await cloud.scanner.stop(); // so that an image is not imported before it can be interrupted
+    directory.write({ 'main.tf': settled + slowBlocks('waits').join('') });
+    const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
+    const ids = new Map<Noun, string>();
+    for (const { noun } of slowCases) ids.set(noun, await cloud.appears(schemaOf(noun).path, 'late'));
+    if (child.pid === undefined) throw new Error('terraform did not start');
+    process.kill(-child.pid, 'SIGINT');
+    const { stdout, stderr } = await result;
+    t.match(stdout + stderr, /Interrupt/);
+    const interrupted = await directory.state();
+    await cloud.scanner.start();
+    directory.write({ 'main.tf': settled + slowBlocks('goesOn').join('') });
+    await directory.apply();
+    const after = await directory.state();
+    await each(t, 'interrupted', (t, noun) => {
+      const then = find(interrupted, noun, 'slow');
+      t.equal(then.values.id, ids.get(noun), 'the state knows it');
+      t.notOk(then.tainted, 'nothing is wrong with it');
+      t.equal(find(after, noun, 'slow').values.id, ids.get(noun));
+      t.match(find(after, noun, 'slow').values.status, { phase: /^(running|available)$/ });
+    });
+    t.strictSame(await directory.pending(), []);
+  });
+
+  await t.test('destroy', async (t) => {
     await directory.destroy();
-    for (const noun of nouns) t.equal(await seen(cloud, noun, valuesOf(state, noun).id), undefined, noun);
+    await each(t, 'destroy', async (t, noun) => {
+      t.equal(await seen(cloud, noun, values(noun).id), undefined);
+    });
     t.strictSame(await directory.state(), []);
   });
+
+  const all = cases.flatMap(([noun, life]) =>
+    (Object.keys(acceptanceSteps) as AcceptanceStep[])
+      .filter((step) => notApplicable(step, life) === undefined)
+      .map((step) => `${noun} ${step}`),
+  );
+  t.strictSame([...done].toSorted(), all.toSorted(), 'every step of the table has been taken');
 });
 
 t.test('data sources find by id and by name', { skip: terraformMissing() ?? false }, async (t) => {

@@ -207,32 +207,6 @@ resource "ucloud_vm" "web" {
   await directory.destroy();
 });
 
-t.test('Ctrl-C in a create leaves a state from which the next apply goes on', { skip }, async (t) => {
-  const directory = cloud.configuration(t, ground + vm('giant', 'memory = "64GiB"'));
-  const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
-  const vmId = await new Promise<string>((resolve) => {
-    const look = async (revision: number): Promise<void> => {
-      const list = await cloud.member.list('vms', `?after=${revision}&timeout=5`);
-      const id = list.items[0]?.id;
-      if (id !== undefined) resolve(id);
-      else await look(list.revision);
-    };
-    void look(0);
-  });
-  if (child.pid === undefined) throw new Error('terraform did not start');
-  process.kill(-child.pid, 'SIGINT');
-  t.match((await result).stdout + (await result).stderr, /Interrupt/);
-  const { values, tainted } = await inState(directory, 'ucloud_vm.giant');
-  t.equal(values.id, vmId);
-  t.notOk(tainted, 'nothing is wrong with it');
-
-  directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
-  await directory.apply();
-  const after = await inState(directory, 'ucloud_vm.giant');
-  t.match(after.values, { id: vmId, status: { phase: 'running' } }, 'the same VM, running now');
-  await directory.destroy();
-});
-
 t.test('errors point to the attribute at fault', { skip }, async (t) => {
   const told = async (t: Test, command: 'validate' | 'plan' | 'apply', main: string) =>
     (await cloud.configuration(t, main).diagnostics(command)).toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));

@@ -1,0 +1,75 @@
+/** docs/reference/acceptance.md, from the table that the acceptance tests run. */
+import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import {
+  type AcceptanceCase,
+  type AcceptanceStep,
+  acceptanceCases,
+  acceptanceSteps,
+  languageFeatures,
+  notApplicable,
+} from '../../test/support/acceptance.ts';
+import { generatedBy, type Step } from './step.ts';
+
+const steps = Object.entries(acceptanceSteps) as [AcceptanceStep, (typeof acceptanceSteps)[AcceptanceStep]][];
+const cases = Object.entries(acceptanceCases) as [Parameters<typeof schemaOf>[0], AcceptanceCase][];
+const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
+
+/** Why a resource leaves a step out, each reason once. */
+const reasons = [...new Set(cases.flatMap(([, life]) => steps.flatMap(([step]) => notApplicable(step, life) ?? [])))];
+const mark = (step: AcceptanceStep, life: AcceptanceCase): string => {
+  const reason = notApplicable(step, life);
+  return reason === undefined ? '✓' : `–&nbsp;(${String.fromCharCode(97 + reasons.indexOf(reason))})`;
+};
+
+const fields = (noun: Parameters<typeof schemaOf>[0], inPlace: boolean): string =>
+  Object.entries(schemaOf(noun).fields)
+    .filter(([, { create, update }]) => create && (update === true) === inPlace)
+    .map(([name]) => `\`${name}\``)
+    .join(', ') || '–';
+
+export const acceptanceReference: Step = {
+  name: 'acceptance reference',
+  async generate() {
+    const content = `\
+<!-- ${generatedBy} -->
+
+# What the provider is accepted by
+
+Every resource goes through these steps with the real Terraform, against a whole cloud on simulated hosts. A cell is a
+test, called after resource and step: \`ucloud_network: deleted outside is recreated\`. Tests and this page are made from
+one table, [test/support/acceptance.ts](../../test/support/acceptance.ts); a resource of the API that is missing there
+fails the suite, and so does a cell that was not run. Run it with \`npm test -- test/terraform\`.
+
+${table(
+  ['', ...steps.map(([, { short }]) => short)],
+  cases.map(([noun, life]) => [`\`ucloud_${noun}\``, ...steps.map(([step]) => mark(step, life))]),
+)}
+
+${reasons.map((reason, i) => `(${String.fromCharCode(97 + i)}) ${reason}.`).join('  \n')}
+
+${steps.map(([, { short, says }]) => `- **${short}**: ${says}.`).join('\n')}
+
+## Fields
+
+The test changes every field of the first column in one apply and finds each changed in place; it changes every field of
+the second in one plan, which names exactly these as the reason for a replacement.
+
+${table(
+  ['', 'change in place', 'replace'],
+  cases.map(([noun]) => [`\`ucloud_${noun}\``, fields(noun, true), fields(noun, false)]),
+)}
+
+## The language
+
+${Object.values(languageFeatures)
+  .map((says) => `- ${says}.`)
+  .join('\n')}
+
+These run with a provider that is reattached, which is fast. As an installed plugin it is run by the quickstart and all
+examples from a mirror, by the [guide](../guides/from-nothing-to-ten-vms.md), and from the cloud's own registry over TLS.
+`;
+    return [{ path: 'docs/reference/acceptance.md', content, checkedIn: true }];
+  },
+};

@@ -1,0 +1,180 @@
+/**
+ * The acceptance suite of the Terraform provider, as data: which resources there are, through which steps each goes, and
+ * what Terraform's language does with them. test/terraform/resources.test.ts and language.test.ts run it and check that
+ * they have run all of it; docs/reference/acceptance.md is written from it.
+ */
+export interface AcceptanceCase {
+  /** The block's body. */
+  readonly create: string;
+  /** The same with every field changed that can be changed in place. */
+  readonly update: string;
+  /** The same with every field changed that can not; undefined where there is none. */
+  readonly replace?: string;
+  /** Attributes that the configuration spells otherwise than the API does. */
+  readonly spelled?: readonly string[];
+  /** For resources whose creation takes time: bodies that never get ready, by themselves and when interrupted. */
+  readonly slow?: {
+    /** It fails: Terraform gets an error. */
+    readonly fails: string;
+    readonly error: RegExp;
+    /** It waits for something, until interrupted; and the body with which it can go on, being the same object. */
+    readonly waits: string;
+    readonly goesOn: string;
+  };
+}
+
+const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
+const otherKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl';
+
+/** In the order in which they need one another. Each may refer to `this` of those before. */
+export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
+  project: {
+    create: 'name = "side"',
+    update: 'name = "side-2"\n description = "another"\n labels = { tier = "x" }\n delete_protection = true',
+  },
+  token: {
+    create: 'name = "ci"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',
+    update: 'name = "ci-main"\n role = "viewer"\n expires_at = "2099-01-01T01:00:00+01:00"\n labels = { stage = "ci" }',
+    replace:
+      'name = "ci-main"\n role = "member"\n expires_at = "2098-01-01T00:00:00Z"\n project = ucloud_project.this.id',
+    spelled: ['expires_at'],
+  },
+  prefix_pool: {
+    create: 'name = "spare"\n cidr = "2001:DB8:F000::/36"',
+    update:
+      'name = "spare-2"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60\n description = "more"\n labels = { site = "a" }',
+    replace: 'name = "spare-2"\n cidr = "2001:db8:e000::/36"',
+    spelled: ['cidr'],
+  },
+  ssh_key: {
+    create: `name = "alice"\n public_key = "${key} alice"`,
+    update: `name = "alice-2"\n public_key = "${key} alice"\n labels = { team = "web" }`,
+    replace: `name = "alice-2"\n public_key = "${otherKey} alice"\n project = ucloud_project.this.id`,
+  },
+  image: {
+    create: 'name = "own"\n source = "file:own.raw"',
+    update: `name = "own-2"
+      source = "file:own.raw"
+      description = "ours"
+      labels = { os = "none" }
+      visibility = "public"
+      delete_protection = true`,
+    replace: `name = "own-2"
+      source = "file:other.raw"
+      sha256 = "${'0'.repeat(64)}"
+      architecture = "aarch64"
+      project = ucloud_project.this.id`,
+    slow: {
+      fails: 'name = "broken"\n source = "file:nowhere.raw"',
+      error: /^Image "broken" is not available/,
+      waits: 'name = "late"\n source = "file:own.raw"',
+      goesOn: 'name = "late"\n source = "file:own.raw"',
+    },
+  },
+  prefix: {
+    create: 'name = "site"\n length = 60',
+    update: 'name = "site-a"\n length = 60\n labels = { site = "a" }',
+    replace: `name = "site-a"
+      cidr = "2001:db8:f000::/61"
+      length = 61
+      pool = ucloud_prefix_pool.this.id
+      project = ucloud_project.this.id`,
+  },
+  network: {
+    create: 'name = "web"\n prefix = ucloud_prefix.this.id\n dns_servers = ["2001:DB8:0:0::53"]',
+    update: `name = "web-2"
+      prefix = ucloud_prefix.this.id
+      dns_servers = ["2001:db8::54", "2001:db8::53"]
+      labels = { tier = "web" }`,
+    replace: `name = "web-2"
+      prefix = ucloud_prefix.this.id
+      cidr = "2001:db8:f000::/64"
+      mtu = 1400
+      project = ucloud_project.this.id`,
+    spelled: ['dns_servers'],
+  },
+  vm: {
+    create: `name = "web-1"
+      image = ucloud_image.this.id
+      interfaces = [{ network = ucloud_network.this.id }]
+      memory = "1024MiB"
+      user_data = "#!/bin/sh"
+      timeouts = { create = "1m" }`,
+    update: `name = "web-2"
+      image = ucloud_image.this.id
+      interfaces = [{ network = ucloud_network.this.id }]
+      memory = "2048MiB"
+      cpus = 2
+      disk_size = "8GiB"
+      ssh_keys = [ucloud_ssh_key.this.id]
+      user_data = "#!/bin/sh"
+      description = "front"
+      labels = { tier = "web" }
+      power_state = "stopped"
+      delete_protection = true`,
+    replace: `name = "web-2"
+      image = ucloud_image.this.id
+      interfaces = [{ network = ucloud_network.this.id }]
+      user_data = "#!/bin/sh -e"
+      project = ucloud_project.this.id`,
+    spelled: ['memory'],
+    slow: {
+      fails: `name = "giant"
+        image = data.ucloud_image.demo.id
+        interfaces = [{ network = ucloud_network.this.id }]
+        memory = "512TiB"
+        timeouts = { create = "1s" }`,
+      error: /^VM "giant" is not running within 1 s/,
+      waits: `name = "late"
+        image = data.ucloud_image.demo.id
+        interfaces = [{ network = ucloud_network.this.id }]
+        memory = "512TiB"`,
+      goesOn: `name = "late"
+        image = data.ucloud_image.demo.id
+        interfaces = [{ network = ucloud_network.this.id }]
+        memory = "1GiB"`,
+    },
+  },
+};
+
+export const acceptanceSteps = {
+  create: {
+    short: 'created',
+    says: 'created as configured, and waited for until it can be used',
+  },
+  createdPlan: { short: 'empty plan', says: 'created, it leaves nothing to plan' },
+  update: { short: 'updated', says: 'every field that can change, changes in place' },
+  updatedPlan: { short: 'empty plan', says: 'updated, it leaves nothing to plan' },
+  replace: { short: 'replacement', says: 'every other field plans a replacement' },
+  importById: { short: 'import by id', says: 'imported by id, it is as it was in the state' },
+  importByName: { short: 'import by name', says: 'imported by name, it is as it was in the state' },
+  generated: {
+    short: 'generated configuration',
+    says: 'imported with generated configuration, it leaves nothing to plan',
+  },
+  deletedOutside: { short: 'deleted outside', says: 'deleted outside is recreated' },
+  tainted: {
+    short: 'half-way',
+    says: 'a create that fails half-way is tainted with its id in the state, and replaced',
+  },
+  interrupted: { short: 'Ctrl-C', says: 'after Ctrl-C in a create the next apply goes on with the same object' },
+  destroy: { short: 'destroyed', says: 'destroyed, the API knows it no more' },
+} as const;
+export type AcceptanceStep = keyof typeof acceptanceSteps;
+
+/** Why a resource does not go through a step, or undefined when it does. */
+export function notApplicable(step: AcceptanceStep, { replace, slow }: AcceptanceCase): string | undefined {
+  if (step === 'replace' && replace === undefined) return 'every field can change in place';
+  if ((step === 'tainted' || step === 'interrupted') && slow === undefined)
+    return 'creation is one transaction: it is there whole or not at all';
+  return undefined;
+}
+
+/** What Terraform's language does with resources. Each is a test of test/terraform/language.test.ts. */
+export const languageFeatures = {
+  count: '`count`, `for_each` and `moved`: touch only what was added or taken away, and moving touches nothing',
+  lifecycle: '`replace_triggered_by`, `ignore_changes` and `create_before_destroy`',
+  test: '`terraform test` with a `.tftest.hcl` makes VMs, checks them, and leaves none',
+  aliases: 'two projects by provider aliases, one through a module with a requirement of its own',
+} as const;
+export type LanguageFeature = keyof typeof languageFeatures;
