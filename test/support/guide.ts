@@ -48,8 +48,8 @@ export interface GuideOptions {
   readonly environment: NodeJS.ProcessEnv;
   /** Whether VMs are real ones. */
   readonly qemu: boolean;
-  /** What is changed in a command that runs in a terminal of its own, such as its port. */
-  readonly adapt?: (commands: string) => string;
+  /** What is otherwise here than for the reader, such as the host name of the cloud: changes the text of each block. */
+  readonly adapt?: (text: string) => string;
 }
 
 /** The lines of `expected` that are not in `output`. */
@@ -106,7 +106,8 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
   t.teardown(end);
 
   let before: Terminal | undefined;
-  for (const { language, text, remark, line } of guideBlocks(readFileSync(file, 'utf8'))) {
+  for (const { language, text: written, remark, line } of guideBlocks(readFileSync(file, 'utf8'))) {
+    const text = options.adapt?.(written) ?? written;
     const where = `${file}:${line}`;
     if (!remarks.test(remark)) throw new Error(`${where}: the remark "${remark}" means nothing`);
     const name = /^# (\S+)\n/.exec(text)?.[1];
@@ -124,7 +125,7 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
     } else if (remark === 'set-up' || (remark === 'with QEMU' && !options.qemu)) {
       t.comment(`${where}: ${remark === 'set-up' ? 'is done before all tests' : 'needs real VMs'}: ${text.trim()}`);
     } else if (remark === 'in a terminal of its own') {
-      before = start(options.adapt?.(text) ?? text);
+      before = start(text);
       terminals.push(before);
     } else {
       if (remark === 'after the cloud has ended') await end();
