@@ -34,7 +34,9 @@ const generators: readonly Generator[] = [
   {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
     outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
-    sources: ['provider', 'provider/constructs', 'provider/derive', 'provider/resources', 'provider/framework'],
+    sources: ['', '/constructs', '/derive', '/ephemeral', '/framework', '/functions', '/resources'].map(
+      (folder) => `provider${folder}`,
+    ),
   },
   { load: async () => (await import('./generate/acceptance.ts')).acceptanceReference, outputs: [] },
   { load: async () => (await import('./generate/provider-docs.ts')).providerDocs, outputs: [] },

@@ -9,8 +9,9 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { provider } from '../../provider/provider.ts';
+import { providerExtras } from './provider-extras.ts';
 import { schemaJson } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
 
@@ -50,10 +51,17 @@ const runnable = (text: string): string =>
       'constructor($1, $2, $3)',
     )}`;
 
-/** The same source for the library that continues cdktf; what it imports from outside is one folder further up. */
+/** The same source for the library that continues cdktf; what lies outside of the constructs is one folder further up. */
 const forTerrain = ({ path, content, checkedIn }: GeneratedFile): GeneratedFile => ({
   path: `${home}/cdktn/${relative(home, path)}`,
-  content: content.replaceAll("from 'cdktf'", "from 'cdktn'").replaceAll("from '../", "from '../../"),
+  content:
+    path === `${home}/ephemeral-resource.ts`
+      ? `// ${generatedBy}\nexport { type TerraformEphemeralMetaArguments, TerraformEphemeralResource } from 'cdktn';\n`
+      : content
+          .replaceAll("from 'cdktf'", "from 'cdktn'")
+          .replace(/from '(\.\.\/[^']+)'/g, (all, target: string) =>
+            relative(home, join(dirname(path), target)).startsWith('..') ? `from '../${target}'` : all,
+          ),
   checkedIn,
 });
 
@@ -81,10 +89,12 @@ export const providerBindings: Step = {
     try {
       await code.save(directory);
       const written = join(directory, 'providers/ucloud');
-      const files: GeneratedFile[] = [];
+      const extras = await providerExtras(`${home}/bindings`);
+      const files: GeneratedFile[] = [...extras.files];
       for (const path of await readdir(written, { recursive: true })) {
         if (!path.endsWith('index.ts') || path.endsWith('lazy-index.ts')) continue;
-        const content = runnable(await readFile(join(written, path), 'utf8'));
+        const made = runnable(await readFile(join(written, path), 'utf8'));
+        const content = path === 'index.ts' ? made + extras.index : made;
         files.push({ path: `${home}/bindings/${path}`, content, checkedIn: false });
       }
       files.sort((a, b) => (a.path < b.path ? -1 : 1));

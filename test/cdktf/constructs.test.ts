@@ -1,11 +1,18 @@
 /** The higher constructs, by the JSON that they synthesize, with cdktf and with cdktn. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: Terraform's references
 import { App, TerraformOutput, TerraformStack } from 'cdktf';
-import { App as TerrainApp, TerraformStack as TerrainStack } from 'cdktn';
+import {
+  TerraformEphemeralResource,
+  App as TerrainApp,
+  TerraformOutput as TerrainOutput,
+  TerraformStack as TerrainStack,
+} from 'cdktn';
 import t from 'tap';
 import * as terrain from '../../provider/constructs/cdktn/index.ts';
 import {
   bindings,
+  EphemeralUcloudToken,
+  functionsOf,
   Network,
   type NetworkConfig,
   PrefixPlan,
@@ -434,4 +441,68 @@ t.test('with cdktn, the same constructs give the same', async (t) => {
     ucloud: { source: provider.address, version: provider.version },
   });
   t.ok(Object.keys(withCdktf).length >= 9);
+});
+
+t.test('functions and ephemeral resources', async (t) => {
+  interface WithEphemeral extends Synthesized {
+    readonly ephemeral: Record<string, Record<string, Record<string, unknown>>>;
+    readonly provider: Record<string, Record<string, unknown>[]>;
+    readonly terraform: { readonly required_providers: unknown };
+  }
+  const stack = new TerraformStack(new App(), 'test');
+  const ucloud = new UcloudProvider(stack, 'ucloud');
+  const network = new Network(stack, 'lan');
+  const { eui64Address, reverseName, subnet } = functionsOf(ucloud);
+  new TerraformOutput(stack, 'third', { value: subnet('2001:db8::/56', 64, 2) });
+  new TerraformOutput(stack, 'name', { value: reverseName(eui64Address(network.cidr, '42:00:5e:10:00:01')) });
+  const token = new EphemeralUcloudToken(stack, 'run', {
+    role: 'viewer',
+    provider: ucloud,
+    dependsOn: [network.network],
+  });
+  token.addOverride('lifetime', '30m');
+  new UcloudProvider(stack, 'viewer', { alias: 'viewer', token: token.secret });
+  const withCdktf = stack.toTerraform() as WithEphemeral;
+
+  t.equal(withCdktf.output?.third?.value, '${provider::ucloud::subnet("2001:db8::/56", 64, 2)}');
+  t.match(
+    withCdktf.output?.name?.value,
+    /^\$\{provider::ucloud::reverse_name\(provider::ucloud::eui64_address\(ucloud_network\.\w+\.cidr, "42:00:5e:10:00:01"\)\)\}$/,
+  );
+  const { '//': _metadata, ...block } = only(withCdktf.ephemeral.ucloud_token);
+  t.match(block, { role: 'viewer', provider: 'ucloud', lifetime: '30m', depends_on: [/^ucloud_network\.\w+$/] });
+  t.strictSame(
+    Object.keys(block).toSorted(),
+    ['depends_on', 'lifetime', 'provider', 'role'],
+    'and nothing that was not said',
+  );
+  t.match(withCdktf.provider.ucloud?.[1], { alias: 'viewer', token: /^\$\{ephemeral\.ucloud_token\.run\.secret\}$/ });
+  t.strictSame(withCdktf.terraform.required_providers, {
+    ucloud: { source: provider.address, version: provider.version },
+  });
+
+  await t.test('with cdktn the same', async (t) => {
+    const stack = new TerrainStack(new TerrainApp(), 'test');
+    const ucloud = new terrain.UcloudProvider(stack, 'ucloud');
+    const network = new terrain.Network(stack, 'lan');
+    const { eui64Address, reverseName, subnet } = terrain.functionsOf(ucloud);
+    const outputs = {
+      third: subnet('2001:db8::/56', 64, 2),
+      name: reverseName(eui64Address(network.cidr, '42:00:5e:10:00:01')),
+    };
+    for (const [name, value] of Object.entries(outputs)) new TerrainOutput(stack, name, { value });
+    const token = new terrain.EphemeralUcloudToken(stack, 'run', {
+      role: 'viewer',
+      provider: ucloud,
+      dependsOn: [network.network],
+    });
+    t.ok(TerraformEphemeralResource.isTerraformEphemeralResource(token), 'it is what the library has for it');
+    token.addOverride('lifetime', '30m');
+    new terrain.UcloudProvider(stack, 'viewer', { alias: 'viewer', token: token.secret });
+    const withCdktn = stack.toTerraform() as WithEphemeral;
+    const { '//': _metadata, ...own } = only(withCdktn.ephemeral.ucloud_token);
+    t.strictSame(own, block);
+    t.strictSame(withCdktn.output, withCdktf.output);
+    t.strictSame(withCdktn.provider, withCdktf.provider);
+  });
 });

@@ -224,6 +224,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       await directory.run('init', '-no-color');
       await directory.apply();
       outputs[stack] = await directory.outputs();
+      t.strictSame(await directory.pending(), [], `${stack}: a second plan is empty`);
       if (stack === 'plan') {
         const [site] = (await cloud.member.list('prefixes')).items;
         const networks = (await cloud.member.list('networks')).items.map(({ name, cidr }) => [name, cidr]);
@@ -237,7 +238,15 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       await directory.destroy();
       t.strictSame(await remaining(cloud), [], stack);
     }
-    t.strictSame(Object.keys(outputs), ['first', 'plan', 'groups', 'terrain']);
+    t.strictSame(Object.keys(outputs), ['first', 'plan', 'groups', 'functions', 'terrain']);
+    const images = (await cloud.member.list('images')).items.map(({ id }) => id);
+    t.match(outputs.functions, { third: '2001:db8:0:2::/64', image_ids: images, address: /:4000:5eff:fe10:1$/ });
+    t.match(outputs.functions?.name, /^1\.0\.0\.0\.0\.1\.e\.f\.f\.f\.e\.5\.0\.0\.0\.4\..*\.ip6\.arpa$/);
+    t.match(outputs.terrain, { name: /\.ip6\.arpa$/, image_ids: images });
+    t.strictSame(
+      (await cloud.member.list('tokens')).items.filter(({ name }) => name.startsWith('terraform-')),
+      [],
+    );
     t.strictSame(Object.keys(outputs.groups?.addresses ?? {}), ['db-primary', 'db-replica', 'web-1', 'web-2', 'web-3']);
   });
 });

@@ -27,14 +27,51 @@ const blocks = (file: string, language: string): string[] =>
     .filter(([, found]) => found === language)
     .map(([, , text = '']) => text);
 
+interface Link {
+  readonly from: string;
+  /** File, from the root of the repository. */
+  readonly file: string;
+  /** Heading in it, as the address names it. */
+  readonly heading: string | undefined;
+}
+
+const links = (from: string): Link[] =>
+  [...readFileSync(from, 'utf8').matchAll(/\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?[^)]*\)/g)].map(
+    ([, target = '', heading]) => ({ from, file: target === '' ? from : join(dirname(from), target), heading }),
+  );
+
+/** As GitHub makes them: lower case, without punctuation, hyphens for spaces. */
+const headings = (file: string): string[] =>
+  [...readFileSync(file, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+
 t.test('links lead somewhere', async (t) => {
-  const broken = documents.flatMap((file) =>
-    [...readFileSync(file, 'utf8').matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)]
-      .map(([, target = '']) => target)
-      .filter((target) => !existsSync(join(dirname(file), target)))
-      .map((target) => `${file}: ${target}`),
+  const all = documents.flatMap(links);
+  const broken = all.filter(
+    ({ file, heading }) =>
+      !existsSync(file) || (heading !== undefined && file.endsWith('.md') && !headings(file).includes(heading)),
   );
   t.strictSame(broken, []);
+  t.ok(all.some(({ heading }) => heading !== undefined));
+});
+
+t.test('every page of docs/ is found from the README', async (t) => {
+  const found = new Set<string>();
+  const follow = (page: string): void => {
+    if (found.has(page) || !page.endsWith('.md') || !existsSync(page)) return;
+    found.add(page);
+    for (const { file } of links(page)) follow(file);
+  };
+  follow('README.md');
+  const pages = globSync(['docs/**/*.md', 'provider/docs/*.md', 'provider/constructs/*.md', 'provider/framework/*.md']);
+  t.strictSame(
+    pages.filter((page) => !found.has(page)),
+    [],
+  );
 });
 
 t.test('npm scripts that the documents name exist', async (t) => {
