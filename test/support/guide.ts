@@ -106,12 +106,15 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
   t.teardown(end);
 
   let before: Terminal | undefined;
+  let leftOut = false;
   for (const { language, text: written, remark, line } of guideBlocks(readFileSync(file, 'utf8'))) {
     const text = options.adapt?.(written) ?? written;
     const where = `${file}:${line}`;
     if (!remarks.test(remark)) throw new Error(`${where}: the remark "${remark}" means nothing`);
     const name = /^# (\S+)\n/.exec(text)?.[1];
-    if (language === 'text') {
+    if (language === 'text' && leftOut) {
+      t.comment(`${where}: so is what it prints`);
+    } else if (language === 'text') {
       const missing = () => missingLines(text, before?.output() ?? '');
       // What runs on may have yet to say it.
       if (before?.child.exitCode === null) await until(`${where}: is printed`, () => missing().length === 0, 60);
@@ -123,11 +126,14 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
     } else if (language !== 'sh') {
       throw new Error(`${where}: a block of ${language} begins with its file: # <name>`);
     } else if (remark === 'set-up' || (remark === 'with QEMU' && !options.qemu)) {
+      leftOut = true;
       t.comment(`${where}: ${remark === 'set-up' ? 'is done before all tests' : 'needs real VMs'}: ${text.trim()}`);
     } else if (remark === 'in a terminal of its own') {
+      leftOut = false;
       before = start(text);
       terminals.push(before);
     } else {
+      leftOut = false;
       if (remark === 'after the cloud has ended') await end();
       const carried = existsSync(variables) ? `source ${variables}\n` : '';
       const kept = `trap 'declare -px > ${variables}; pwd > ${directory}' EXIT\n`;

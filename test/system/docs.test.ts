@@ -5,7 +5,7 @@ import { delimiter, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
-import { runGuide } from '../support/guide.ts';
+import { guideBlocks, missingLines, runGuide } from '../support/guide.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -155,6 +155,16 @@ t.test('on a cloud of its own', async (t) => {
     await t.resolves(terraform('plan', '-detailed-exitcode'), 'nothing to do');
     await terraform('destroy', '-auto-approve');
   });
+});
+
+t.test('what a guide says is printed, is looked for', async (t) => {
+  const printed = '\x1b[31m│\x1b[0m Error: VM "giant" is not\n│ running  within 5 s\nvm-01';
+  t.strictSame(missingLines('Error: VM "giant" is not running\n\nvm-…1\n', printed), []);
+  t.strictSame(missingLines('Error: VM "giant" is running\nvm-…1', printed), ['Error: VM "giant" is running']);
+  t.match(guideBlocks('text\n\n<!-- ends with 1 -->\n```sh\nfalse\n```\n\n```text\nno\n```\n'), [
+    { language: 'sh', text: 'false\n', remark: 'ends with 1', line: 5 },
+    { language: 'text', text: 'no\n', remark: '', line: 9 },
+  ]);
 });
 
 t.test('the guide from nothing to ten VMs, on simulated hosts', { skip: terraformMissing() ?? false }, async (t) => {
