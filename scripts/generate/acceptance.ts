@@ -61,6 +61,8 @@ ${table(
   cases.map(([noun]) => [`\`ucloud_${noun}\``, fields(noun, true), fields(noun, false)]),
 )}
 
+${cases.flatMap(([noun, { note }]) => (note === undefined ? [] : [`\`ucloud_${noun}\`: ${note}.`])).join('\n\n')}
+
 ## The language
 
 ${Object.values(languageFeatures)

@@ -12,6 +12,8 @@ export interface AcceptanceCase {
   readonly replace?: string;
   /** Attributes that the configuration spells otherwise than the API does. */
   readonly spelled?: readonly string[];
+  /** What the documentation has to add about its fields. */
+  readonly note?: string;
   /** For resources whose creation takes time: bodies that never get ready, by themselves and when interrupted. */
   readonly slow?: {
     /** It fails: Terraform gets an error. */
@@ -107,7 +109,8 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       cpus = 2
       disk_size = "8GiB"
       ssh_keys = [ucloud_ssh_key.this.id]
-      user_data = "#!/bin/sh"
+      user_data = "#!/bin/sh -x"
+      user_data_change = "restart"
       description = "front"
       labels = { tier = "web" }
       power_state = "stopped"
@@ -115,9 +118,10 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: `name = "web-2"
       image = ucloud_image.this.id
       interfaces = [{ network = ucloud_network.this.id }]
-      user_data = "#!/bin/sh -e"
+      user_data = "#!/bin/sh -x"
       project = ucloud_project.this.id`,
     spelled: ['memory'],
+    note: '`user_data` changes in place with `user_data_change = "restart"`; otherwise a change of it replaces the VM',
     slow: {
       fails: `name = "giant"
         image = data.ucloud_image.demo.id
@@ -136,6 +140,10 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     },
   },
 };
+
+/** What is there after the update, so that it can be deleted, and without what only says how an update is made. */
+export const settledBody = ({ update }: AcceptanceCase): string =>
+  update.replace('delete_protection = true', 'delete_protection = false').replace(/\n *user_data_change = .*/, '');
 
 export const acceptanceSteps = {
   create: {

@@ -12,6 +12,7 @@ import {
   acceptanceCases,
   acceptanceSteps,
   notApplicable,
+  settledBody,
 } from '../support/acceptance.ts';
 import type { Body } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
@@ -135,9 +136,7 @@ t.test('each resource, through its life', { skip }, async (t) => {
     t.equal(values('token').secret, find(before, 'token').values.secret, 'the secret stays in the state');
   });
 
-  const settled = configuration(({ update }) =>
-    update.replace('delete_protection = true', 'delete_protection = false'),
-  );
+  const settled = configuration(settledBody);
   directory.write({ 'main.tf': settled });
   await directory.apply();
   state = await directory.state();
