@@ -207,6 +207,29 @@ resource "ucloud_vm" "web" {
   await directory.destroy();
 });
 
+t.test('objects without references to one another are destroyed at once', { skip }, async (t) => {
+  const { member } = cloud;
+  const prefix = await member.create('prefixes', { name: 'old' });
+  const network = await member.create('networks', { name: 'old', prefix: prefix.id });
+  const [image] = (await member.list('images', '?name=demo')).items;
+  const machine = await member.create('vms', {
+    name: 'old',
+    image: image?.id,
+    interfaces: [{ network: network.id }],
+    user_data: '#!/bin/sh\necho hello\n',
+  });
+  const ids = { prefix: prefix.id, network: network.id, vm: machine.id };
+  const imports = Object.entries(ids).map(([noun, id]) => `import {\n to = ucloud_${noun}.old\n id = "${id}"\n}`);
+  const directory = cloud.configuration(t, imports.join('\n'));
+  // Generated configuration holds ids where one would write references, so Terraform deletes all at the same time.
+  await directory.run('plan', '-no-color', '-generate-config-out=generated.tf');
+  await directory.apply();
+  await directory.destroy();
+  for (const plural of ['vms', 'networks', 'prefixes'] as const) {
+    t.strictSame((await member.list(plural, '?name=old')).items, [], `no ${plural} are left`);
+  }
+});
+
 t.test('errors point to the attribute at fault', { skip }, async (t) => {
   const told = async (t: Test, command: 'validate' | 'plan' | 'apply', main: string) =>
     (await cloud.configuration(t, main).diagnostics(command)).toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
