@@ -8,11 +8,13 @@ import type { Changes } from './changes.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
 import type { StateKeys } from './state-keys.ts';
+import type { Usage } from './usage.ts';
 
 export interface ApiContext {
   readonly store: Store;
   readonly mirror: ApiMirror;
   readonly changes: Changes;
+  readonly usage: Usage;
   readonly locks: Locks;
   readonly logger: Logger;
   /** Without them states of Terraform can be neither written nor read. */

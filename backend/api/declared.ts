@@ -3,6 +3,7 @@ import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id, Noun } from '../contract/fields.ts';
 import type { Resource } from '../contract/resource.ts';
+import type { SomeAmounts } from '../model/quota.ts';
 import * as records from '../model/records.ts';
 import { absent, noneBelow, put, present as recordPresent, remove, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/records.ts';
@@ -50,9 +51,6 @@ export function takeName(
 
 export const releaseName = (noun: Noun, project: Id<'project'> | undefined, name: string): Write =>
   remove(records.names, nameKey(project, noun, name));
-
-/** The project is still there when the object is made. */
-export const inProject = (project: Id<'project'>): Guard => ({ condition: recordPresent(records.projects, project) });
 
 /** What an object refers to is still there, and cannot go as long as the object is. */
 export function use<R extends DeclaredRecord>(
@@ -129,7 +127,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
   served: Served<R>,
   stored: Stored<R>,
   next: R,
-  more: { guards?: readonly Guard[]; writes?: readonly Write[] } = {},
+  more: { guards?: readonly Guard[]; writes?: readonly Write[]; grows?: SomeAmounts } = {},
 ): Mutation | { readonly nothing: ApiAnswer } {
   const { updated_at: _then, ...before } = stored.value;
   const { updated_at: _now, ...after } = next;
@@ -151,6 +149,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
     ],
     target: stored.id,
     project: served.scope === 'self' ? stored.value.id : project,
+    ...(more.grows ? { grows: more.grows } : {}),
     reason: 'updated',
     message: `Changed: ${changed}.`,
     answer: (revision) => answerWith(api, served, { ...stored, value: next, revision }, 200),

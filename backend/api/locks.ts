@@ -3,18 +3,47 @@
  * attempts: what keeps two from getting the same is the condition of their transactions, which holds across processes.
  */
 export class Locks {
-  readonly #tails = new Map<string, Promise<unknown>>();
+  readonly #tails = new Map<string, Promise<void>>();
+
+  /** Waits for its turn, and answers how to end it. */
+  async enter(name: string): Promise<() => void> {
+    const before = this.#tails.get(name);
+    const { promise: turn, resolve } = Promise.withResolvers<void>();
+    this.#tails.set(name, turn);
+    await before;
+    return () => {
+      resolve();
+      if (this.#tails.get(name) === turn) this.#tails.delete(name);
+    };
+  }
 
   async run<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(name) ?? Promise.resolve();
-    const turn = before.then(work, work);
-    // Who waits here waits for the turn to end, however it ends; its outcome belongs to its own caller.
-    const tail = turn.catch(() => undefined);
-    this.#tails.set(name, tail);
+    const leave = await this.enter(name);
     try {
-      return await turn;
+      return await work();
     } finally {
-      if (this.#tails.get(name) === tail) this.#tails.delete(name);
+      leave();
     }
+  }
+}
+
+/** A turn that is taken on the way, once it is known that one is needed. */
+export class Turn {
+  readonly #locks: Locks;
+  #leave: (() => void) | undefined;
+
+  constructor(locks: Locks) {
+    this.#locks = locks;
+  }
+
+  /** Waits for it. False if it had been taken before. */
+  async take(name: string): Promise<boolean> {
+    if (this.#leave) return false;
+    this.#leave = await this.#locks.enter(name);
+    return true;
+  }
+
+  end(): void {
+    this.#leave?.();
   }
 }

@@ -9,6 +9,7 @@ import type { Store } from '../store/store.ts';
 /** Left out: what only transactions ask for (macs, addresses, uses, idempotency) and the audit. */
 const kinds = [
   records.projects,
+  records.quotaGuards,
   records.tokens,
   records.sshKeys,
   records.images,

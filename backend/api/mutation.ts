@@ -13,12 +13,15 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { newEvent } from '../model/events.ts';
 import { newTimeOrderedId } from '../model/ids.ts';
+import type { SomeAmounts } from '../model/quota.ts';
 import * as records from '../model/records.ts';
 import { put } from '../store/collection.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from './context.ts';
 import { IdempotencySlot, type StoredAnswer } from './idempotency.ts';
+import { Turn } from './locks.ts';
 import { mirrorTimeoutMs } from './mirror.ts';
+import { type Bound, bound } from './quota.ts';
 
 export interface Guard {
   readonly condition: Condition;
@@ -32,6 +35,8 @@ export interface Mutation {
   /** What is changed, for audit and events. */
   readonly target: string;
   readonly project?: Id<'project'> | undefined;
+  /** What the project gets more of: the project has to be there then, and its quota to allow it. */
+  readonly grows?: SomeAmounts;
   /** What happened to it, as a stable word and for people. */
   readonly reason: string;
   readonly message: string;
@@ -102,6 +107,20 @@ export async function mutate(
   request: ApiRequest,
   decide: () => Decision | Promise<Decision>,
 ): Promise<ApiAnswer> {
+  const turn = new Turn(api.locks);
+  try {
+    return await mutateInTurn(api, request, decide, turn);
+  } finally {
+    turn.end();
+  }
+}
+
+async function mutateInTurn(
+  api: ApiContext,
+  request: ApiRequest,
+  decide: () => Decision | Promise<Decision>,
+  turn: Turn,
+): Promise<ApiAnswer> {
   const { store, mirror } = api;
   const slot = request.idempotencyKey === undefined ? undefined : new IdempotencySlot(request, request.idempotencyKey);
   const earlier = async (): Promise<ApiAnswer | undefined> => {
@@ -113,8 +132,11 @@ export async function mutate(
 
   for (let attempt = 1; attempt <= attempts; attempt++) {
     let decision: Decision;
+    let quota: Bound;
     try {
       decision = await decide();
+      if ('nothing' in decision) return decision.nothing;
+      quota = bound(api, decision);
     } catch (error) {
       if (!(error instanceof UcloudError)) throw error;
       // The error may come from our own first attempt (its name is taken, by what it made), or from a stale mirror.
@@ -124,12 +146,17 @@ export async function mutate(
       await mirror.refresh();
       continue;
     }
-    if ('nothing' in decision) return decision.nothing;
+    if (quota.queue !== undefined && (await turn.take(quota.queue))) {
+      // Others were there before: decided anew, and no attempt is lost.
+      attempt--;
+      continue;
+    }
     const { guards, writes, answer } = decision;
     const result = await store.commit({
-      require: [...guards.map((guard) => guard.condition), ...(slot ? [slot.free] : [])],
+      require: [...guards.map((guard) => guard.condition), ...quota.require, ...(slot ? [slot.free] : [])],
       write: [
         ...writes,
+        ...quota.write,
         ...trace(request, decision),
         ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
       ],

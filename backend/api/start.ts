@@ -14,6 +14,7 @@ import { defaultRequestsPerMinute } from './plugins/limits.ts';
 import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
 import type { StateKeys } from './state-keys.ts';
+import { Usage } from './usage.ts';
 
 export interface ApiOptions {
   readonly store: Store;
@@ -57,11 +58,13 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   } = options;
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
+  const usage = new Usage(mirror);
   const closing = new AbortController();
   const context: ApiContext = {
     store,
     mirror,
     changes,
+    usage,
     locks: new Locks(),
     logger,
     ...(stateKeys ? { stateKeys } : {}),
@@ -71,6 +74,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const stop = async () => {
     await collector.close();
     changes.close();
+    usage.close();
     await mirror.close();
   };
   try {

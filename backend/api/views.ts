@@ -15,6 +15,7 @@ import type { Token } from '../contract/tokens.ts';
 import type { Vm } from '../contract/vms.ts';
 import { gatewayAddress } from '../model/interface-names.ts';
 import { defaultPolicy as placementDefaults } from '../model/placement.ts';
+import { showQuota } from '../model/quota.ts';
 import * as records from '../model/records.ts';
 import { formatSize } from '../model/sizes.ts';
 import { type VmObservations, vmStatus } from '../model/vm-view.ts';
@@ -45,7 +46,7 @@ export const projects = view<Project>()<records.ProjectRecord>({
   plural: 'projects',
   kind: records.projects,
   scope: 'self',
-  show: (_api, record) => record,
+  show: (_api, record) => ({ ...record, quota: showQuota(record.quota) }),
 });
 
 export const tokens = view<Token>()<records.TokenRecord>({

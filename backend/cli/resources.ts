@@ -49,7 +49,13 @@ function parse(schema: JsonSchema, field: string, text: string): unknown {
       .map((part) => itemOf(inner.items ?? {}, part));
   }
   if (inner.type === 'object' && !text.trimStart().startsWith('{')) {
-    return Object.fromEntries(text.split(',').map((pair) => pair.split(/=(.*)/s).slice(0, 2)));
+    return Object.fromEntries(
+      text.split(',').map((pair) => {
+        const [key = '', value] = pair.split(/=(.*)/s);
+        const property = inner.properties?.[key];
+        return [key, property && value !== undefined ? parse(property, `${field}.${key}`, value) : value];
+      }),
+    );
   }
   try {
     return JSON.parse(text);

@@ -180,6 +180,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
         'unsupported_media_type',
         'invalid_reference',
         'rule_violated',
+        ...(options.scoped ? (['quota_exceeded'] as const) : []),
         ...(options.createErrors ?? []),
       ],
     },

@@ -42,6 +42,14 @@ export const errorTable = define({
     operator: 'Check the role of the token.',
     retry: false,
   },
+  quota_exceeded: {
+    status: 403,
+    title: 'The quota of the project is used up',
+    meaning: 'The request would give the project more than the operator lets it have.',
+    user: 'Delete what is no longer needed, ask for less, or ask the operator for a higher quota.',
+    operator: 'Raise the `quota` of the project if the use is legitimate; `GET /v1/projects/{id}/usage` shows it.',
+    retry: false,
+  },
   not_found: {
     status: 404,
     title: 'There is no such thing',

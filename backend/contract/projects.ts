@@ -1,5 +1,6 @@
-import { crud } from './endpoint.ts';
+import { crud, type Endpoint, idParams } from './endpoint.ts';
 import { common, DeleteProtection, Description, IdOf, Labels, Name } from './fields.ts';
+import { ProjectUsage, Quota } from './quotas.ts';
 import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
 
 export const project = resource({
@@ -12,9 +13,10 @@ export const project = resource({
     description: Description,
     labels: Labels,
     delete_protection: DeleteProtection,
+    quota: Quota,
   },
   readonly: { id: IdOf('project'), ...common },
-  optional: ['description', 'labels', 'delete_protection'],
+  optional: ['description', 'labels', 'delete_protection', 'quota'],
 });
 export type Project = ItemType<typeof project>;
 export type ProjectCreate = CreateType<typeof project>;
@@ -26,15 +28,52 @@ const example: Project = {
   description: 'ACME Ltd.',
   labels: {},
   delete_protection: false,
+  quota: { vms: 20, memory: '64GiB' },
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 7,
 };
 
-export const projectEndpoints = crud(project, {
-  read: 'viewer',
-  write: 'operator',
-  scoped: false,
-  deleteErrors: ['delete_protected'],
-  example: { create: { name: 'acme', description: 'ACME Ltd.' }, item: example, update: { description: 'ACME Inc.' } },
-});
+const usage: ProjectUsage = {
+  project: example.id,
+  quota: example.quota,
+  used: {
+    vms: 12,
+    cpus: 16,
+    memory: '24GiB',
+    disk: '240GiB',
+    networks: 2,
+    prefixes: 1,
+    subnets: 256,
+    images: 1,
+    ssh_keys: 3,
+    tokens: 2,
+    terraform_states: 1,
+  },
+  revision: 42,
+};
+
+export const projectEndpoints = {
+  ...crud(project, {
+    read: 'viewer',
+    write: 'operator',
+    scoped: false,
+    deleteErrors: ['delete_protected'],
+    example: {
+      create: { name: 'acme', description: 'ACME Ltd.', quota: example.quota },
+      item: example,
+      update: { description: 'ACME Inc.', quota: { vms: 30, memory: '64GiB' } },
+    },
+  }),
+  usage: {
+    id: 'project_usage',
+    method: 'GET',
+    path: '/v1/projects/{id}/usage',
+    tag: 'projects',
+    summary: 'Get what a project has of all that can be limited',
+    access: 'viewer',
+    params: idParams('project'),
+    success: { status: 200, description: 'Its quota and its use.', schema: ProjectUsage, example: usage },
+    errors: ['not_found'],
+  },
+} as const satisfies Record<string, Endpoint>;

@@ -275,6 +275,7 @@ export const terraformStateEndpoints = {
       'unsupported_media_type',
       'not_found',
       'state_locked',
+      'quota_exceeded',
       'stale_state',
       'not_configured',
     ],
@@ -307,7 +308,7 @@ export const terraformStateEndpoints = {
     body: LockInfo,
     bodyExample: lockExample,
     success: { status: 200, description: 'Locked.', schema: LockInfo, example: lockExample },
-    errors: ['not_found', 'state_locked', 'conflict', 'payload_too_large', 'unsupported_media_type'],
+    errors: ['not_found', 'state_locked', 'quota_exceeded', 'conflict', 'payload_too_large', 'unsupported_media_type'],
   },
   unlock: {
     id: 'terraform_state_unlock',

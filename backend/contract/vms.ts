@@ -217,7 +217,7 @@ export const vmEndpoints = {
     write: 'member',
     scoped: true,
     createErrors: ['address_taken', 'no_capacity'],
-    updateErrors: ['being_deleted', 'invalid_reference'],
+    updateErrors: ['being_deleted', 'invalid_reference', 'quota_exceeded'],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,
     example: {

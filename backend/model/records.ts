@@ -5,9 +5,11 @@
 import { type Static, type TProperties, Type } from '@sinclair/typebox';
 import { type Id, type Noun, Reference } from '../contract/fields.ts';
 import { operationStates } from '../contract/operations.ts';
+import { quotaKinds } from '../contract/quotas.ts';
 import { LockInfo } from '../contract/terraform-states.ts';
 import { roles } from '../contract/tokens.ts';
 import { antiAffinityModes } from '../contract/vms.ts';
+import type { SomeAmounts } from './quota.ts';
 
 const kind = <P extends TProperties>(prefix: string, fields: P) =>
   ({ prefix, schema: Type.Object(fields, { additionalProperties: false }) }) as const;
@@ -34,7 +36,21 @@ export const projects = kind('projects/', {
   labels,
   delete_protection: Type.Boolean(),
   ...declared,
+  /** Limits; absent if there is none. */
+  quota: Type.Optional(
+    Type.Unsafe<SomeAmounts>({
+      type: 'object',
+      properties: Object.fromEntries(quotaKinds.map((kind) => [kind, { type: 'integer', minimum: 0 }])),
+      additionalProperties: false,
+    }),
+  ),
 });
+
+/**
+ * `quota-guards/<project>`: rewritten with everything that gives more to a project that has a quota, so that two which
+ * together exceed it cannot both commit. Removed with the project.
+ */
+export const quotaGuards = kind('quota-guards/', { count: Type.Integer() });
 
 export const tokens = kind('tokens/', {
   id: id('token'),

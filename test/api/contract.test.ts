@@ -129,6 +129,7 @@ t.test('each operation refuses who may not', async (t) => {
     project_create: 'operator',
     project_update: 'operator',
     project_delete: 'operator',
+    project_usage: 'hidden',
     token_self: 'own',
     prefix_pool_list: 'shared',
     prefix_pool_get: 'shared',

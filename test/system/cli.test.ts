@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { startCloud } from '../../scripts/demo/cloud.ts';
+import { testPublicKey } from '../support/api.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -80,7 +81,7 @@ t.test('a cloud, from the shell', async (t) => {
   });
 
   await t.test('a customer makes a VM, restarts it, and removes it', async (t) => {
-    await good('project create --name acme');
+    await good('project create --name acme --quota vms=2,ssh_keys=0');
     const { secret } = await json('token create --name ci --project acme');
     const file = join(directory, 'customer', 'credentials.json');
     const customer = { UCLOUD_CREDENTIALS: file, UCLOUD_ENDPOINT: undefined };
@@ -96,6 +97,12 @@ t.test('a cloud, from the shell', async (t) => {
       t.equal(code, 0, `${line}\n${err}`);
       return out;
     };
+    t.match(await mine('project usage acme'), /^quota +vms=2,ssh_keys=0\nused +vms=0,cpus=0,memory=0MiB/m);
+    const key = ['ssh-key', 'create', '--name', 'me', '--public-key', testPublicKey];
+    t.match(await run(key, { ...environment(), ...customer }), {
+      code: 1,
+      err: /quota_exceeded[\s\S]*may have no SSH keys and has 0/,
+    });
     await mine('prefix create --name site');
     await mine('network create --name web --prefix site');
     const made = await mine('vm create --name web-1 --image demo --interfaces web --labels tier=web --wait');
@@ -134,6 +141,7 @@ t.test('a cloud, from the shell', async (t) => {
       bad('nonsense', /unknown command 'nonsense'/),
       bad('vm create --nam x', /Did you mean --name/),
       bad('vm create --name x --cpus many', /--cpus: "many" is not of type integer/),
+      bad('project create --name x --quota vms=many', /--quota\.vms: "many" is not of type integer/),
       bad('vm create --name x --labels {', /--labels: "\{" is not well-formed JSON/),
       bad('vm create --name X', /\/image: is required[\s\S]*\/name: must be 1 to 63/),
       bad('vm list', /unauthenticated[\s\S]*UCLOUD_TOKEN/, { UCLOUD_TOKEN: 'wrong' }),

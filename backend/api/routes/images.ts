@@ -8,7 +8,6 @@ import {
   checkIfMatch,
   checkProtection,
   created,
-  inProject,
   projectOfCreation,
   readPatch,
   removal,
@@ -61,10 +60,11 @@ export const imageHandlers: Handlers = {
       const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
       const taken = takeName('image', project, body.name, id);
       return {
-        guards: [...taken.guards, inProject(project)],
+        guards: taken.guards,
         writes: [put(records.images, id, record), ...taken.writes],
         target: id,
         project,
+        grows: { images: 1 },
         reason: 'created',
         message: `Created ${body.name}.`,
         answer: created('images', id, images.show(api, record)),

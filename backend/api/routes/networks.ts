@@ -17,7 +17,6 @@ import type { ApiContext, Handlers } from '../context.ts';
 import {
   checkIfMatch,
   created,
-  inProject,
   projectOfCreation,
   readPatch,
   release,
@@ -104,13 +103,7 @@ export const networkHandlers: Handlers = {
           otherwise: () => (wish ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
         };
         return {
-          guards: [
-            ...taken.guards,
-            ...prefix.guards,
-            inProject(project),
-            free,
-            { condition: absent(records.vnis, String(vni)) },
-          ],
+          guards: [...taken.guards, ...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],
           writes: [
             put(records.networks, id, record),
             put(records.subnets, subnetKey(subnet), { id }),
@@ -120,6 +113,7 @@ export const networkHandlers: Handlers = {
           ],
           target: id,
           project,
+          grows: { networks: 1 },
           reason: 'created',
           message: `Created ${body.name}, ${record.cidr}.`,
           answer: created('networks', id, networks.show(api, record)),

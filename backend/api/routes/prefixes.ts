@@ -15,6 +15,7 @@ import {
   parsePrefix,
   storedPrefix,
 } from '../../model/prefixes.ts';
+import { prefixAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { put, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
@@ -22,7 +23,6 @@ import type { ApiContext, Handlers } from '../context.ts';
 import {
   checkIfMatch,
   created,
-  inProject,
   projectOfCreation,
   readPatch,
   release,
@@ -133,7 +133,7 @@ export const prefixHandlers: Handlers = {
         const taken = takeName('prefix', project, body.name, id);
         return {
           // The map goes with its pool, so the pool is there too.
-          guards: [...taken.guards, inProject(project), { condition: unchanged(map) }],
+          guards: [...taken.guards, { condition: unchanged(map) }],
           writes: [
             put(records.prefixes, id, record),
             put(records.prefixMaps, pool.id, { count: map.value.count + 1 }),
@@ -142,6 +142,7 @@ export const prefixHandlers: Handlers = {
           ],
           target: id,
           project,
+          grows: prefixAmounts(record),
           reason: 'created',
           message: `Created ${body.name}, ${record.cidr}.`,
           answer: created('prefixes', id, prefixes.show(api, record)),

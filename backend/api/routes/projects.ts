@@ -1,7 +1,8 @@
-import { type Project, type ProjectCreate, type ProjectUpdate, project } from '../../contract/projects.ts';
+import { type ProjectCreate, type ProjectUpdate, project } from '../../contract/projects.ts';
 import { newId } from '../../model/ids.ts';
+import { limitsOf, showQuota, showUsed } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
-import { noneBelow, put } from '../../store/collection.ts';
+import { noneBelow, put, remove } from '../../store/collection.ts';
 import type { Handlers } from '../context.ts';
 import {
   checkIfMatch,
@@ -15,20 +16,37 @@ import {
 } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
+import { find, findToChange } from '../served.ts';
 import { projects } from '../views.ts';
 
-type Body = ProjectCreate & Required<Pick<ProjectCreate, 'description' | 'labels' | 'delete_protection'>>;
+type Body = ProjectCreate & Required<Pick<ProjectCreate, 'description' | 'labels' | 'delete_protection' | 'quota'>>;
 
 export const projectHandlers: Handlers = {
   project_list: listHandler(projects),
   project_get: getHandler(projects),
 
+  async project_usage(api, request) {
+    const { id, value } = find(api, projects, request.caller, request.params.id ?? '');
+    const { revision } = api.mirror;
+    return {
+      status: 200,
+      body: { project: id, quota: showQuota(value.quota), used: showUsed(api.usage.of(id)), revision },
+      revision,
+    };
+  },
+
   async project_create(api, request) {
-    const body = request.body as Body;
+    const { quota, ...body } = request.body as Body;
+    const limits = limitsOf(quota);
     const id = newId('project');
     const at = request.now.toISOString();
-    const record: records.ProjectRecord = { id, ...body, created_at: at, updated_at: at };
+    const record: records.ProjectRecord = {
+      id,
+      ...body,
+      created_at: at,
+      updated_at: at,
+      ...(limits ? { quota: limits } : {}),
+    };
     return mutate(api, request, () => {
       const name = takeName('project', undefined, body.name, id);
       return {
@@ -45,11 +63,18 @@ export const projectHandlers: Handlers = {
 
   async project_update(api, request) {
     const { id = '' } = request.params;
-    const patch = readPatch<ProjectUpdate>(project, request.body as ProjectUpdate);
+    const { quota: asked, ...patch } = readPatch<ProjectUpdate>(project, request.body as ProjectUpdate);
     return mutate(api, request, () => {
       const stored = findToChange(api, projects, request.caller, id);
       checkIfMatch(request.ifMatch, stored.revision);
-      const next: Omit<Project, 'revision'> = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      const { quota: before, ...others } = stored.value;
+      const quota = asked === undefined ? before : limitsOf(asked);
+      const next: records.ProjectRecord = {
+        ...others,
+        ...patch,
+        updated_at: request.now.toISOString(),
+        ...(quota ? { quota } : {}),
+      };
       return replacement(api, request, projects, stored, next);
     });
   },
@@ -62,6 +87,7 @@ export const projectHandlers: Handlers = {
       checkProtection(stored.value, id);
       return {
         ...removal(api, request, projects, stored, {
+          writes: [remove(records.quotaGuards, id)],
           guards: [
             {
               // Everything that belongs to a project has a name in it.

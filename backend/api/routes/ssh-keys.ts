@@ -4,16 +4,7 @@ import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put } from '../../store/collection.ts';
 import type { Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  created,
-  inProject,
-  projectOfCreation,
-  readPatch,
-  removal,
-  replacement,
-  takeName,
-} from '../declared.ts';
+import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
 import { findToChange } from '../served.ts';
@@ -56,10 +47,11 @@ export const sshKeyHandlers: Handlers = {
       };
       const taken = takeName('ssh_key', project, name, id);
       return {
-        guards: [...taken.guards, inProject(project)],
+        guards: taken.guards,
         writes: [put(records.sshKeys, id, record), ...taken.writes],
         target: id,
         project,
+        grows: { ssh_keys: 1 },
         reason: 'created',
         message: `Created ${name}.`,
         answer: created('ssh-keys', id, sshKeys.show(api, record)),

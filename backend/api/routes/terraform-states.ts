@@ -20,7 +20,7 @@ import { staleness, surplus } from '../../model/terraform-state.ts';
 import { absent, put, read, readAll, remove, removeAll, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
-import { inProject, nameKey, releaseName } from '../declared.ts';
+import { nameKey, releaseName } from '../declared.ts';
 import { type Guard, type Mutation, mutate } from '../mutation.ts';
 import { listHandler } from '../reading.ts';
 import { notFound } from '../served.ts';
@@ -104,14 +104,18 @@ async function versionsOf({ store }: ApiContext, state: string): Promise<Stored<
 /** The guards and writes that put the record of a state in place of what was read, or make it. */
 function replace(place: Place, before: State | undefined, next: records.TerraformStateRecord) {
   const holder = nameKey(place.project, 'terraform_state', place.name);
-  const guards: Guard[] = before
-    ? [{ condition: unchanged(before) }]
-    : [{ condition: absent(records.names, holder) }, inProject(place.project)];
+  const guards: Guard[] = before ? [{ condition: unchanged(before) }] : [{ condition: absent(records.names, holder) }];
   const writes = [
     put(records.terraformStates, next.id, next),
     ...(before ? [] : [put(records.names, holder, { id: next.id })]),
   ];
-  return { guards, writes, target: next.id, project: place.project };
+  return {
+    guards,
+    writes,
+    target: next.id,
+    project: place.project,
+    ...(before ? {} : { grows: { terraform_states: 1 } }),
+  };
 }
 
 const draft = ({ project, name }: Place, at: string): records.TerraformStateRecord => ({

@@ -4,16 +4,7 @@ import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put } from '../../store/collection.ts';
 import type { Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  created,
-  inProject,
-  projectOfCreation,
-  readPatch,
-  removal,
-  replacement,
-  takeName,
-} from '../declared.ts';
+import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
 import { find, findToChange, present } from '../served.ts';
@@ -73,10 +64,11 @@ export const tokenHandlers: Handlers = {
       };
       const taken = takeName('token', project, name, id);
       return {
-        guards: [...taken.guards, ...(project === undefined ? [] : [inProject(project)])],
+        guards: taken.guards,
         writes: [put(records.tokens, id, record), ...taken.writes],
         target: id,
         project,
+        grows: { tokens: 1 },
         reason: 'created',
         message: `Created ${name}.`,
         answer: created('tokens', id, { ...tokens.show(api, record), secret: secret.text }),

@@ -16,6 +16,7 @@ import {
 } from '../../model/addresses.ts';
 import { newId } from '../../model/ids.ts';
 import { storedPrefix } from '../../model/prefixes.ts';
+import { growthFrom, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
 import { absent, put, unchanged } from '../../store/collection.ts';
@@ -27,7 +28,6 @@ import {
   checkIfMatch,
   checkProtection,
   created,
-  inProject,
   projectOfCreation,
   readPatch,
   release,
@@ -187,10 +187,11 @@ export const vmHandlers: Handlers = {
       };
       const taken = takeName('vm', project, body.name, id);
       return {
-        guards: [...taken.guards, inProject(project), ...image.guards, ...keys.guards, ...plugged.guards],
+        guards: [...taken.guards, ...image.guards, ...keys.guards, ...plugged.guards],
         writes: [put(records.vms, id, record), ...taken.writes, ...image.writes, ...keys.writes, ...plugged.writes],
         target: id,
         project,
+        grows: vmAmounts(record),
         reason: 'created',
         message: `Created ${body.name}.`,
         answer: created('vms', id, vms.show(api, record)),
@@ -233,7 +234,11 @@ export const vmHandlers: Handlers = {
         vms,
         stored,
         unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
-        { guards: keys.guards, writes: [...keys.writes, ...dropped.map((key) => release(key, id))] },
+        {
+          guards: keys.guards,
+          writes: [...keys.writes, ...dropped.map((key) => release(key, id))],
+          grows: growthFrom(vmAmounts(before), vmAmounts(next)),
+        },
       );
     });
   },
