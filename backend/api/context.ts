@@ -4,6 +4,7 @@ import type { Id } from '../contract/fields.ts';
 import type { Role } from '../contract/tokens.ts';
 import type { Logger } from '../model/component.ts';
 import type { Revision, Store } from '../store/store.ts';
+import type { Capacity } from './capacity.ts';
 import type { Changes } from './changes.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
@@ -15,6 +16,7 @@ export interface ApiContext {
   readonly mirror: ApiMirror;
   readonly changes: Changes;
   readonly usage: Usage;
+  readonly capacity: Capacity;
   readonly locks: Locks;
   readonly logger: Logger;
   /** Without them states of Terraform can be neither written nor read. */

@@ -4,6 +4,7 @@ import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { buildApp, type SentResponse } from './app.ts';
+import { Capacity } from './capacity.ts';
 import { Changes } from './changes.ts';
 import { startCollector } from './collector.ts';
 import type { ApiContext } from './context.ts';
@@ -59,12 +60,14 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const mirror = await openApiMirror(store, logger);
   const changes = new Changes(mirror);
   const usage = new Usage(mirror);
+  const capacity = new Capacity(mirror);
   const closing = new AbortController();
   const context: ApiContext = {
     store,
     mirror,
     changes,
     usage,
+    capacity,
     locks: new Locks(),
     logger,
     ...(stateKeys ? { stateKeys } : {}),
@@ -75,6 +78,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await collector.close();
     changes.close();
     usage.close();
+    capacity.close();
     await mirror.close();
   };
   try {

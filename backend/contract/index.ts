@@ -1,5 +1,6 @@
 /** Every endpoint of the API, in the order of the document. */
 import { auditRecordEndpoints } from './audit-records.ts';
+import { capacityCheckEndpoints } from './capacity-checks.ts';
 import type { Endpoint } from './endpoint.ts';
 import { eventEndpoints } from './events.ts';
 import { hostEndpoints } from './hosts.ts';
@@ -28,4 +29,5 @@ export const endpoints: readonly Endpoint[] = [
   eventEndpoints,
   auditRecordEndpoints,
   terraformStateEndpoints,
+  capacityCheckEndpoints,
 ].flatMap((group) => Object.values(group));

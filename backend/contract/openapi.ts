@@ -87,7 +87,13 @@ const roleText = {
   operator: 'Needs a token of role `operator`.',
 } as const;
 
-const errorsWithField: readonly ErrorCode[] = ['invalid_input', 'invalid_reference', 'rule_violated', 'name_taken'];
+const errorsWithField: readonly ErrorCode[] = [
+  'invalid_input',
+  'invalid_reference',
+  'rule_violated',
+  'name_taken',
+  'quota_exceeded',
+];
 
 const problemExample = (code: ErrorCode): JsonObject => {
   const { status, title, meaning } = errorTable[code];
@@ -272,7 +278,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
 
 function tagDescription(endpoint: Endpoint): string {
   if (endpoint.resource) return endpoint.resource.description;
-  const items: unknown = endpoint.success.schema?.properties?.items?.items?.description;
+  const items: unknown = endpoint.success.schema?.properties?.items?.items?.description ?? endpoint.description;
   if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag}: nothing describes it`);
   return items;
 }

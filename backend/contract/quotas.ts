@@ -2,8 +2,6 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { Reference, Size } from './fields.ts';
 
-const most = 1_000_000_000;
-
 const counted = {
   vms: 'VMs, those that are stopped or being deleted included.',
   cpus: 'Virtual processors of all VMs together, as declared.',
@@ -48,7 +46,7 @@ const each = <C, S>(count: (text: string) => C, size: (text: string) => S): Reco
 export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
   Type.Object(
     each(
-      (description) => Type.Optional(Type.Integer({ minimum: 0, maximum: most, description })),
+      (description) => Type.Optional(Type.Integer({ minimum: 0, description })),
       (description) => Type.Optional(Size({ description })),
     ),
     {

@@ -187,3 +187,10 @@ export function explain(hosts: Iterable<Candidate>, demand: Demand): NoHost {
   });
   return { refusals, message: refusals.map(({ message }) => message).join('; ') };
 }
+
+/** What a VM lacks on its host that is to have `wanted` in the place of `given`. */
+export const lackingOn = (free: Resources | undefined, given: Resources, wanted: Resources): (keyof Resources)[] =>
+  kinds.filter((kind) => wanted[kind] > given[kind] && wanted[kind] - given[kind] > (free?.[kind] ?? 0));
+
+export const explainLacking = (lacking: readonly (keyof Resources)[]): string =>
+  `Its host has not enough ${lacking.join(' and ')} left for the new size; it keeps what it has.`;

@@ -12,7 +12,15 @@ import type { Id } from '../contract/fields.ts';
 import { antiAffinityOf } from '../model/anti-affinity.ts';
 import type { Logger } from '../model/component.ts';
 import { HostPool } from '../model/host-pool.ts';
-import { type Demand, defaultPolicy, type Given, type NoHost, type Resources } from '../model/placement.ts';
+import {
+  type Demand,
+  defaultPolicy,
+  explainLacking,
+  type Given,
+  lackingOn,
+  type NoHost,
+  type Resources,
+} from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
@@ -254,11 +262,9 @@ export class Term {
   ): Part | undefined {
     const given = this.#pool.placement(host, seen.id) ?? seen.placement.value;
     const free = this.#pool.get(host)?.free;
-    const lacking = (['cpus', 'memory', 'disk'] as const).filter(
-      (kind) => resources[kind] > given[kind] && resources[kind] - given[kind] > (free?.[kind] ?? 0),
-    );
+    const lacking = lackingOn(free, given, resources);
     if (more && lacking.length > 0) {
-      const message = `Its host has not enough ${lacking.join(' and ')} left for the new size; it keeps what it has.`;
+      const message = explainLacking(lacking);
       return seen.schedule.value.message === message ? undefined : note(seen, message);
     }
     this.#pool.setPlacement(host, seen.id, { ...given, ...resources });

@@ -146,6 +146,7 @@ t.test('each operation refuses who may not', async (t) => {
     audit_record_list: 'operator',
     vm_reboot: 'hidden',
     terraform_state_list: 'empty',
+    capacity_check: 'foreign',
     ...Object.fromEntries(
       ['read', 'write', 'delete', 'lock', 'unlock', 'version_list', 'version_read'].map((verb) => [
         `terraform_state_${verb}`,

@@ -1,6 +1,7 @@
 /** A project has no more than its operator lets it have, however many ask at once and whichever server they ask. */
 import t, { type Test } from 'tap';
 import { startApi } from '../../backend/api/start.ts';
+import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
@@ -18,6 +19,8 @@ import { bound } from '../support/bound-store.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
 t.teardown(stopSharedEtcd);
+
+const GiB = 2 ** 30;
 
 /** A second server on the same database, as if on another machine. */
 async function secondServer(t: Test, test: TestApi, store: Store): Promise<ApiClient> {
@@ -78,6 +81,15 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
     detail:
       'exceeds the quota: the project acme may have 10 VMs and has 10; exceeds the quota: the project acme may have 10GiB of memory and has 10GiB, and 1GiB more is asked for',
     errors: [{ pointer: '/project' }, { pointer: '/memory' }],
+  });
+
+  await t.test('a request that is sent again is no other one', async (t) => {
+    await one.update('projects', project, { quota: { vms: 11 } });
+    const once = async (client: ApiClient) =>
+      client.request('POST', '/v1/vms', vm(ground, project, 'once'), { 'idempotency-key': 'once' });
+    const twins = await Promise.all([0, 1, 2, 3].map((i) => once(at(i))));
+    t.same(tally([...twins, await once(one)]), { done: 5 }, 'the quota is full, and the answer is the first one');
+    await one.remove('vms', String(twins[0]?.body.id));
   });
 
   await t.test('growing one counts like making one', async (t) => {
@@ -252,4 +264,101 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       });
     }
   });
+});
+
+t.test('a capacity check says what would find no room, and changes nothing', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, store } = test;
+  const { id: project } = await operator.create('projects', { name: 'acme', quota: { vms: 6, networks: 2 } });
+  const { id: other } = await operator.create('projects', { name: 'other' });
+  const ground = await prepareGround(test, project);
+  const foreign = await prepareGround(test, other);
+  const at = '2026-01-01T00:00:00Z';
+  const host = newId('host');
+  const place = (id: string) => [
+    put(records.schedules, id, { host, fence: 1, at }),
+    put(records.placements, `${host}/${id}`, { cpus: 1, memory: 4 * GiB, disk: 10 * GiB, fence: 1, at }),
+  ];
+  const mine = await operator.create('vms', vm(ground, project, 'mine', { memory: '4GiB', disk_size: '10GiB' }));
+  const theirs = await operator.create('vms', vm(foreign, other, 'theirs', { memory: '4GiB', disk_size: '10GiB' }));
+  const { revision } = (await store.commit({
+    write: [
+      put(records.hosts, host, {
+        id: host,
+        name: 'node1',
+        hypervisor: 'simulated',
+        accelerator: 'none',
+        architecture: 'x86_64',
+        version: '1',
+        capacity: { cpus: 4, memory: 16 * GiB, disk: 100 * GiB },
+        created_at: at,
+      }),
+      put(records.alive, host, { at }),
+      put(records.imageReports, ground.image.id, { phase: 'available', size: 60 * GiB, at }),
+      ...place(mine.id),
+      ...place(theirs.id),
+    ],
+  })) as { revision: number };
+  const viewer = await test.member(project, 'viewer');
+  const before = await contentOf(store);
+  const ask = async (body: object) =>
+    (
+      (await viewer.expect(200, 'POST', '/v1/capacity-checks', body, { 'ucloud-min-revision': `${revision}` }))
+        .body as unknown as { refusals: object[] }
+    ).refusals;
+
+  t.same(await ask({}), []);
+  t.same(await ask({ vms: [{ count: 2, memory: '4GiB' }], networks: 1, ssh_keys: 100 }), []);
+  t.same(await ask({ vms: [{ memory: '4GiB' }, { count: 3, memory: '4GiB' }], networks: 2 }), [
+    {
+      pointer: '/vms/1/memory',
+      first: 1,
+      count: 2,
+      reason: 'no_host',
+      message: 'needs 4 GiB of memory, largest free host has 0 MiB',
+    },
+    {
+      pointer: '/networks',
+      first: 1,
+      count: 1,
+      reason: 'quota_exceeded',
+      message: 'the project acme may have 2 networks and has 1, and 2 more are asked for',
+    },
+  ]);
+  t.match(await ask({ vms: [{ count: 6 }] }), [
+    {
+      pointer: '/vms/0',
+      first: 5,
+      count: 1,
+      reason: 'quota_exceeded',
+      message: 'the project acme may have 6 VMs and has 1, and 6 more are asked for',
+    },
+  ]);
+  t.match(await ask({ vms: [{ image: ground.image.id }, { image: ground.image.id }] }), [
+    { pointer: '/vms/1/disk_size', message: 'needs 60 GiB of disk, largest free host has 20 GiB' },
+  ]);
+  t.match(await ask({ vms: [{ architecture: 'aarch64' }] }), [{ message: 'no host has the architecture aarch64' }]);
+  t.same(await ask({ vms: [{ vm: mine.id, memory: '12GiB' }] }), []);
+  t.match(await ask({ vms: [{ vm: mine.id, memory: '13GiB', cpus: 2 }] }), [
+    { pointer: '/vms/0/memory', count: 1, reason: 'host_full', message: /^Its host has not enough memory left/ },
+  ]);
+  const large = { vms: [{ memory: '12GiB' }] };
+  t.equal((await ask(large)).length, 1);
+  t.same(await ask({ ...large, leaving: [mine.id] }), [], 'what leaves makes room');
+  t.equal((await ask({ ...large, leaving: [theirs.id, newId('vm')] })).length, 1, 'but not what is of others');
+  t.same(await ask({ networks: 2, leaving: [ground.network.id] }), []);
+
+  const table: [object, status: number, pointer: string][] = [
+    [{ vms: [{}, { image: foreign.image.id }] }, 422, '/vms/1/image'],
+    [{ vms: [{ vm: theirs.id }] }, 422, '/vms/0/vm'],
+    [{ project: other }, 422, '/project'],
+    [{ vms: [{ count: 4000 }, { count: 4000 }] }, 422, '/vms'],
+    [{ vms: [{ count: 0 }] }, 400, '/vms/0/count'],
+    [{ leaving: ['nonsense'] }, 400, '/leaving/0'],
+    [{ hosts: 1 }, 400, '/hosts'],
+  ];
+  for (const [body, status, pointer] of table) {
+    t.match(await viewer.request('POST', '/v1/capacity-checks', body), { status, body: { errors: [{ pointer }] } });
+  }
+  t.same(await contentOf(store), before);
 });

@@ -1,6 +1,7 @@
 /** The handlers of all operations of the contract, by operation id. */
 import type { Handlers } from '../context.ts';
 import { auditRecordHandlers } from './audit-records.ts';
+import { capacityCheckHandlers } from './capacity-checks.ts';
 import { eventHandlers } from './events.ts';
 import { hostHandlers } from './hosts.ts';
 import { imageHandlers } from './images.ts';
@@ -28,4 +29,5 @@ export const handlers: Handlers = {
   ...eventHandlers,
   ...auditRecordHandlers,
   ...terraformStateHandlers,
+  ...capacityCheckHandlers,
 };

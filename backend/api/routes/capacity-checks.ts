@@ -1,0 +1,109 @@
+/** Answers from memory alone: what is tried here is never written. */
+import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/capacity-checks.ts';
+import type { Id } from '../../contract/fields.ts';
+import { architectures } from '../../contract/images.ts';
+import { type QuotaKind, quotaKinds } from '../../contract/quotas.ts';
+import { checkCapacity, type Refusal, refusedByQuota, type Wish } from '../../model/capacity-check.ts';
+import { growthFrom, plus, vmAmounts } from '../../model/quota.ts';
+import * as records from '../../model/records.ts';
+import { parseSize, roundUpToMiB } from '../../model/sizes.ts';
+import type { ApiContext, Handlers } from '../context.ts';
+import { projectOfCreation } from '../declared.ts';
+import { nounOfId, refer } from '../served.ts';
+import { amountsOf } from '../usage.ts';
+import { fieldError } from '../validation.ts';
+import { images, servedKinds, vms } from '../views.ts';
+
+type Body = CapacityCheck & Required<Pick<CapacityCheck, 'vms' | 'leaving'>>;
+
+/** What the contract gives a VM where its creation says nothing. */
+const defaults = { cpus: 1, memory: 512 * 2 ** 20 };
+
+const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : parseSize(size));
+
+function wishOf(api: ApiContext, project: Id<'project'>, planned: PlannedVm, at: string): Wish {
+  const { cpus, memory, disk_size } = planned;
+  if (planned.vm !== undefined) {
+    const { value } = refer(api, vms, project, planned.vm, `${at}/vm`);
+    const next = {
+      cpus: cpus ?? value.cpus,
+      memory: bytes(memory) ?? value.memory,
+      disk_size: bytes(disk_size) ?? value.disk_size,
+    };
+    const host = api.mirror.get(records.schedules, value.id)?.value.host;
+    const architecture = api.mirror.get(records.images, value.image)?.value.architecture;
+    return {
+      count: 1,
+      grows: growthFrom(vmAmounts(value), vmAmounts(next)),
+      demand: { cpus: next.cpus, memory: next.memory, disk: next.disk_size },
+      architectures: architecture ? [architecture] : architectures,
+      ...(host === undefined ? {} : { placed: { host, vm: value.id } }),
+    };
+  }
+  const image =
+    planned.image === undefined ? undefined : refer(api, images, project, planned.image, `${at}/image`).value;
+  const size = image && api.mirror.get(records.imageReports, image.id)?.value.size;
+  const demand = {
+    cpus: cpus ?? defaults.cpus,
+    memory: bytes(memory) ?? defaults.memory,
+    disk: bytes(disk_size) ?? (size === undefined ? 0 : roundUpToMiB(size)),
+  };
+  const architecture = image?.architecture ?? planned.architecture;
+  return {
+    count: planned.count ?? 1,
+    grows: vmAmounts({ ...demand, disk_size: demand.disk }),
+    demand,
+    architectures: architecture ? [architecture] : architectures,
+  };
+}
+
+/** The field of a VM that asks for too much. */
+const fields: Readonly<Partial<Record<QuotaKind, string>>> = { cpus: '/cpus', memory: '/memory', disk: '/disk_size' };
+
+const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 'index' | 'kind'>) => ({
+  pointer,
+  first,
+  count,
+  reason,
+  message,
+});
+
+export const capacityCheckHandlers: Handlers = {
+  async capacity_check(api, request) {
+    const { project: asked, vms: planned, leaving, ...others } = request.body as Body;
+    const project = projectOfCreation(api, request.caller, asked);
+    if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > mostVms) {
+      throw fieldError('rule_violated', '/vms', `must be at most ${mostVms} VMs in all`);
+    }
+    const wishes = planned.map((each, index) => wishOf(api, project, each, `/vms/${index}`));
+    let used = api.usage.of(project);
+    const released: NonNullable<Wish['placed']>[] = [];
+    for (const id of leaving) {
+      const kind = servedKinds.get(nounOfId(id) ?? 'project')?.kind;
+      const stored = kind && api.mirror.get(kind, id);
+      if (!kind || !stored || !('project' in stored.value) || stored.value.project !== project) continue;
+      used = plus(used, amountsOf(kind, project, stored.value), -1);
+      const host = api.mirror.get(records.schedules, id)?.value.host;
+      if (host !== undefined) released.push({ host, vm: id });
+    }
+    const { name, quota = {} } = api.mirror.get(records.projects, project)?.value ?? { name: project };
+    const limited = { name, limits: quota, used };
+    const growth = Object.fromEntries(
+      quotaKinds.map((kind) => [kind, kind in others ? others[kind as keyof typeof others] : 0]),
+    );
+    const { revision } = api.mirror;
+    return {
+      status: 200,
+      body: {
+        refusals: [
+          ...checkCapacity(api.capacity.pool, limited, wishes, released).map((refusal) =>
+            show(`/vms/${refusal.index}${(refusal.kind && fields[refusal.kind]) ?? ''}`, refusal),
+          ),
+          ...refusedByQuota(limited, growth).map((refusal) => show(`/${refusal.kind}`, refusal)),
+        ],
+        revision,
+      },
+      revision,
+    };
+  },
+};
