@@ -25,9 +25,9 @@ export async function startCounter(endpoint: string) {
   });
   return {
     url: gateway.url,
-    /** What was asked of VMs, and what was refused of it, since the last time. */
+    /** What was asked of VMs and of the room for them, and what was refused of it, since the last time. */
     take(): { requests: Map<string, number>; refused: Map<string, number> } {
-      const requests = new Map([...counts].filter(([key]) => key.includes('/v1/vms')));
+      const requests = new Map([...counts].filter(([key]) => /\/v1\/(vms|capacity-checks)/.test(key)));
       const taken = { requests, refused: new Map(refused) };
       counts.clear();
       refused.clear();

@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CapacityChecks } from './capacity.ts';
 import { ApiError, isRetryable, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
 import { type Answer, type Request, Transport, type TransportOptions } from './transport.ts';
@@ -42,6 +43,8 @@ interface Call {
   readonly signal?: AbortSignal | undefined;
   /** How much longer than usual the answer may take, in milliseconds: for long polls. */
   readonly wait?: number;
+  /** Instead of the client's own number. */
+  readonly retries?: number;
 }
 
 const defaultTimeout = 30_000;
@@ -60,6 +63,9 @@ export class Client {
   readonly #options: ClientOptions;
   readonly #reader: BatchReader;
   readonly #waiter: Waiter;
+  readonly capacity: CapacityChecks;
+  /** Objects that were found, by path. */
+  readonly #known = new Map<string, Promise<Item | undefined>>();
   /** Newest revision seen, so that no later read, of whichever server, is older. */
   #revision = 0;
   #project: Promise<string | undefined> | undefined;
@@ -69,6 +75,7 @@ export class Client {
     this.#options = options;
     this.#reader = new BatchReader(this);
     this.#waiter = new Waiter(this);
+    this.capacity = new CapacityChecks(this);
   }
 
   /** The project that new objects belong to: the provider's, else the token's; none for a token of an operator. */
@@ -93,12 +100,28 @@ export class Client {
     return this.#reader.read(path, id, signal);
   }
 
+  /**
+   * The same for planning: an object that was found once is not asked for again, as many others may refer to it. What of
+   * it can change may be out of date.
+   */
+  known(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
+    const place = `${path}/${id}`;
+    const known = this.#known.get(place);
+    if (known) return known;
+    const reading = this.read(path, id, signal);
+    this.#known.set(place, reading);
+    const forget = () => void this.#known.delete(place);
+    reading.then((item) => item ?? forget(), forget);
+    return reading;
+  }
+
   async update(path: string, id: string, body: unknown, signal?: AbortSignal): Promise<Item> {
     return (await this.call('PATCH', `${path}/${encodeURIComponent(id)}`, { body, signal })) as Item;
   }
 
   /** The object on its way out, where deletion takes time; undefined when it is gone. */
   async delete(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
+    this.#known.delete(`${path}/${id}`);
     return (await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal })) as Item | undefined;
   }
 
@@ -132,7 +155,11 @@ export class Client {
     await this.#transport.close();
   }
 
-  async call(method: Request['method'], path: string, { query, body, signal, wait = 0 }: Call = {}): Promise<unknown> {
+  async call(
+    method: Request['method'],
+    path: string,
+    { query, body, signal, wait = 0, retries }: Call = {},
+  ): Promise<unknown> {
     const request: Request = {
       method,
       path,
@@ -157,7 +184,7 @@ export class Client {
         if (error instanceof RetryLater) {
           await sleep(error.milliseconds, undefined, { signal });
           attempt--;
-        } else if (isRetryable(error) && attempt < (this.#options.maxRetries ?? defaultRetries)) {
+        } else if (isRetryable(error) && attempt < (retries ?? this.#options.maxRetries ?? defaultRetries)) {
           await sleep(pause(attempt), undefined, { signal });
         } else {
           throw error;

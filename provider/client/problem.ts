@@ -56,13 +56,13 @@ const nameOf = (path: AttributePath): string =>
   );
 
 /** An id that begins a sentence stays as it is. */
-const sentence = (text: string): string => {
+export const sentence = (text: string): string => {
   const start = /^[a-z]+(?:[\s,]|:\s)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(start) ? start : `${start}.`;
 };
 
 /** What the user can do. The API's text speaks of the members of its answer; here they are above. */
-function actionFor(code: string): string | undefined {
+export function actionFor(code: string): string | undefined {
   const text = errors[code]?.action.replaceAll(' in `detail`', ' above');
   return text?.includes('`detail`') ? undefined : text;
 }

@@ -3,10 +3,11 @@
  * resource has beyond that it gives as `extras`.
  */
 import type { Client, Item } from '../client/client.ts';
-import { ApiError, explain, withHint } from '../client/problem.ts';
+import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
 import {
   type Attribute,
   type AttributeOptions,
+  type AttributePath,
   type Attributes,
   type CallContext,
   type ClientContext,
@@ -25,8 +26,10 @@ import { requestBody, requestValue, resourceAttributes, stateOf } from './attrib
 import { deleteWhenUnused } from './delete.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findByName } from './find.ts';
+import { checkReferences } from './references.ts';
+import { checkRoom } from './room.ts';
 import { duration, timedOut } from './settle.ts';
-import { nounInSentence } from './words.ts';
+import { nounInSentence, pluralOf } from './words.ts';
 
 /** What those who wait for an object get. */
 export interface Settling extends CallContext {
@@ -83,7 +86,10 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     try {
       return await work();
     } catch (error) {
-      throw explain(error, what, names);
+      const told = explain(error, what, names);
+      // At which field the quota is exceeded says little of what to do.
+      const more = error instanceof ApiError && error.code === 'quota_exceeded' ? actionFor(error.code) : undefined;
+      throw more === undefined ? told : withHint(told, more);
     }
   };
 
@@ -110,6 +116,20 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes: string[] = []): Promise<Values> =>
     state(extras.settle ? await extras.settle(item, { ...ctx, changes }) : item, ctx.planned);
 
+  const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
+  /** Answers whether the object is to be replaced. */
+  const modifyPlan = async (ctx: PlanContext<Values, Client>): Promise<boolean> => {
+    const demanded: AttributePath[] = [];
+    await extras.modifyPlan?.({
+      ...ctx,
+      requiresReplace(...path) {
+        demanded.push(path);
+        ctx.requiresReplace(...path);
+      },
+    });
+    return ctx.prior !== null && [...replacing.map((name) => [name]), ...demanded].some((path) => ctx.changed(...path));
+  };
+
   return defineResource<Values, Client>({
     description: schema.description,
     attributes,
@@ -120,11 +140,19 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       await failing(`${called(ctx.planned.name)} cannot be planned`, async () => {
         await planProject(schema, ctx);
         planSecrets(schema, ctx);
-        await extras.modifyPlan?.(ctx);
+        const [replaced] = await Promise.all([modifyPlan(ctx), checkReferences(fields, ctx)]);
+        const { id } = ctx.prior ?? {};
+        if (replaced && typeof id === 'string') ctx.client?.capacity.leaves(id);
+        else await checkRoom(schema, ctx);
       });
     },
 
+    planDestroy({ client, state: { id } }) {
+      if (typeof id === 'string') client?.capacity.leaves(id);
+    },
+
     async create(ctx) {
+      ctx.client.capacity.end();
       const what = `${called(ctx.planned.name)} was not created`;
       const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
       const item = await failing(what, () =>
@@ -145,6 +173,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
       if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
       if (!item) return undefined;
+      ctx.client.capacity.exists(pluralOf(schema), item.project, item.name, item.id);
       const own: { [name: string]: Values[string] } = {};
       for (const name of Object.keys(extras.attributes ?? {})) {
         if (attributes[name]?.writeOnly) continue;
@@ -154,6 +183,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     },
 
     async update(ctx) {
+      ctx.client.capacity.end();
       const id = String(ctx.prior.id);
       const what = `${called(ctx.planned.name)} was not changed`;
       const derived: Record<string, unknown> = {};
@@ -173,6 +203,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     },
 
     async delete(ctx) {
+      ctx.client.capacity.end();
       const id = String(ctx.state.id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
         const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);

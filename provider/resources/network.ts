@@ -14,15 +14,8 @@ export const network = deriveResource(schemaOf('network'), {
   },
   async modifyPlan({ action, client, config, diagnostics, signal }) {
     if (action !== 'create' || !client || typeof config.prefix !== 'string') return;
-    const prefix = await client.read(schemaOf('prefix').path, config.prefix, signal);
-    if (!prefix) {
-      diagnostics.error(
-        `There is no prefix ${config.prefix}`,
-        'It does not exist, or the token of the provider may not know of it.',
-        ['prefix'],
-      );
-      return;
-    }
+    const prefix = await client.known(schemaOf('prefix').path, config.prefix, signal);
+    if (!prefix) return;
     const outer = parsePrefix(String(prefix.cidr));
     const text = typeof config.cidr === 'string' ? config.cidr : '';
     const cidr = parsePrefix(text);

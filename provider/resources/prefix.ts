@@ -1,6 +1,6 @@
 /** A prefix. Beyond what is derived: what follows from a `cidr` that is given is in the plan. */
 import { deriveResource } from '../derive/resource.ts';
-import { parsePrefix } from '../net/ipv6.ts';
+import { contains, parsePrefix } from '../net/ipv6.ts';
 import { schemaOf } from './schema.gen.ts';
 
 export const prefix = deriveResource(schemaOf('prefix'), {
@@ -14,8 +14,26 @@ export const prefix = deriveResource(schemaOf('prefix'), {
       );
     }
   },
-  async modifyPlan({ action, config, planned }) {
-    const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
-    if (action === 'create' && cidr && config.length === null) Object.assign(planned, { length: cidr.length });
+  async modifyPlan({ action, client, config, planned, diagnostics, signal }) {
+    const text = typeof config.cidr === 'string' ? config.cidr : '';
+    const cidr = parsePrefix(text);
+    if (action !== 'create') return;
+    if (cidr && config.length === null) Object.assign(planned, { length: cidr.length });
+    if (!client || typeof config.pool !== 'string') return;
+    const pool = await client.known(schemaOf('prefix_pool').path, config.pool, signal);
+    const outer = pool && parsePrefix(String(pool.cidr));
+    if (!pool || !outer) return;
+    const { name, cidr: space } = pool;
+    if (cidr && !contains(outer, cidr)) {
+      diagnostics.error('The prefix is outside its pool', `${text} is not inside ${space}, the pool ${name}.`, [
+        'cidr',
+      ]);
+    } else if (typeof config.length === 'number' && config.length < outer.length) {
+      diagnostics.error(
+        'The prefix is larger than its pool',
+        `A /${config.length} does not fit into ${space}, the pool ${name}.`,
+        ['length'],
+      );
+    }
   },
 });

@@ -71,25 +71,13 @@ async function planInterface(
     const known = typeof project === 'string' && typeof name === 'string';
     mac = (known && (await plannedMac(ctx.client, { project, name }, index))) || UNKNOWN;
   }
-  return { ...plan, mac, address: await planAddress(ctx, plan.network, mac, index) };
+  return { ...plan, mac, address: await planAddress(ctx, plan.network, mac) };
 }
 
-async function planAddress(
-  ctx: PlanContext<Values, Client>,
-  network: Value | undefined,
-  mac: Value,
-  index: number,
-): Promise<Value> {
+async function planAddress(ctx: PlanContext<Values, Client>, network: Value | undefined, mac: Value): Promise<Value> {
   if (!ctx.client || typeof network !== 'string') return UNKNOWN;
-  const item = await ctx.client.read(schemaOf('network').path, network, ctx.signal);
-  if (!item) {
-    ctx.diagnostics.error(
-      `There is no network ${network}`,
-      'It does not exist, or the token of the provider may not know of it.',
-      ['interfaces', index, 'network'],
-    );
-    return UNKNOWN;
-  }
+  const item = await ctx.client.known(schemaOf('network').path, network, ctx.signal);
+  if (!item) return UNKNOWN;
   const cidr = parsePrefix(String(item.cidr));
   const address = typeof mac === 'string' ? parseMac(mac) : undefined;
   return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;

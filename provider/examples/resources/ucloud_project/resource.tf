@@ -3,4 +3,9 @@ resource "ucloud_project" "acme" {
   name              = "acme"
   description       = "ACME Ltd."
   delete_protection = false
+
+  quota = {
+    vms    = 20
+    memory = "64GiB"
+  }
 }

@@ -1,0 +1,54 @@
+/** References to objects that do not exist, found while planning and told at the attribute that holds them. */
+import type { Client } from '../client/client.ts';
+import type { AttributePath, PlanContext, Values } from '../framework/index.ts';
+import { type Noun, schemaOf } from '../resources/schema.gen.ts';
+import { isSet } from './attributes.ts';
+import type { Field, Fields } from './fields.ts';
+import { nounWords } from './words.ts';
+
+interface Reference {
+  readonly noun: string;
+  readonly id: string;
+  /** An element of a set has no path of its own. */
+  readonly path: AttributePath;
+}
+
+function referencesIn(field: Field, value: unknown, path: AttributePath): Reference[] {
+  if (typeof value === 'string') return field.reference ? [{ noun: field.reference, id: value, path }] : [];
+  if (Array.isArray(value)) {
+    const { fields, items } = field;
+    return value.flatMap((element: unknown, index) => {
+      if (fields) return referencesOf(fields, element, [...path, index]);
+      return items ? referencesIn(items, element, isSet(field) ? path : [...path, index]) : [];
+    });
+  }
+  return field.fields ? referencesOf(field.fields, value, path) : [];
+}
+
+/** What is known of the references that a user can set. */
+export function referencesOf(fields: Fields, values: unknown, path: AttributePath = []): Reference[] {
+  if (typeof values !== 'object' || values === null) return [];
+  return Object.entries(fields).flatMap(([name, field]) =>
+    field.create ? referencesIn(field, (values as Readonly<Record<string, unknown>>)[name], [...path, name]) : [],
+  );
+}
+
+/**
+ * Asks for what is referred to anew. What this plan makes has no id yet, and what it deletes is still there, so neither
+ * is told: that is Terraform's to put in order.
+ */
+export async function checkReferences(fields: Fields, ctx: PlanContext<Values, Client>): Promise<void> {
+  const { client, planned, prior, diagnostics, signal } = ctx;
+  if (!client) return;
+  const settled = new Set(referencesOf(fields, prior).map(({ id }) => id));
+  const asked = referencesOf(fields, planned).filter(({ id }) => !settled.has(id));
+  const found = await Promise.all(asked.map(({ noun, id }) => client.known(schemaOf(noun as Noun).path, id, signal)));
+  for (const [index, { noun, id, path }] of asked.entries()) {
+    if (found[index]) continue;
+    diagnostics.error(
+      `There is no ${nounWords(noun)} ${id}`,
+      'It does not exist, or the token of the provider may not know of it.',
+      path,
+    );
+  }
+}
