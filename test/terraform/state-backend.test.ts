@@ -203,3 +203,18 @@ t.test('the commands of the page', { skip }, async (t) => {
   await run(remove ?? '');
   t.strictSame(await work.outputs(), {});
 });
+
+t.test('no new state beyond the quota of the project', { skip }, async (t) => {
+  t.teardown(() => api.operator.update('projects', api.project, { quota: null }));
+  await api.operator.update('projects', api.project, { quota: { terraform_states: 0 } });
+  const work = directory(t, { 'main.tf': main, 'backend.tf': backend('surplus') });
+  await work.run('init', '-no-color');
+  const refused = await work.try('apply', '-no-color', '-auto-approve');
+  t.equal(refused.code, 1);
+  t.match(flat(refused.stderr), /acquiring the state lock.*invalid auth/, 'the words of Terraform for every 403');
+  await api.operator.update('projects', api.project, { quota: null });
+  await work.apply();
+  await api.operator.update('projects', api.project, { quota: { terraform_states: 0 } });
+  await work.apply('-var', 'content=second');
+  t.equal((await versionsOf('surplus')).length > 1, true, 'a state that is there can be written');
+});
