@@ -6,6 +6,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from './endpoint.ts';
 import { Enum, idPrefixes, Reference, Size } from './fields.ts';
 import { architectures } from './images.ts';
+import { AntiAffinityCreate } from './vms.ts';
 
 /** VMs of all `vms` together. */
 export const mostVms = 5000;
@@ -34,6 +35,7 @@ const PlannedVm = Type.Object(
         description: 'Size of the disk. Default: that of the image; if that is not known, the disk is left out.',
       }),
     ),
+    anti_affinity: Type.Optional(AntiAffinityCreate),
   },
   { additionalProperties: false },
 );

@@ -54,7 +54,7 @@ const antiAffinity = {
     'Keeps VMs of one group on different hosts, so that a host that fails takes only one of them along. A VM that is being deleted counts until it is gone. A VM stays on the host it was given, so a change replaces it.',
 };
 const AntiAffinity = Type.Object(antiAffinityFields, { additionalProperties: false, ...antiAffinity });
-const AntiAffinityCreate = Type.Object(
+export const AntiAffinityCreate = Type.Object(
   { group: antiAffinityFields.group, mode: Type.Optional(antiAffinityFields.mode) },
   { additionalProperties: false, ...antiAffinity },
 );

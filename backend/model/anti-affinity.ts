@@ -23,7 +23,10 @@ export interface Members {
 }
 export type Groups = ReadonlyMap<string, Members>;
 
-export const antiAffinityOf = ({ project, anti_affinity }: VmRecord): AntiAffinity | undefined =>
+export const antiAffinityOf = ({
+  project,
+  anti_affinity,
+}: Pick<VmRecord, 'project' | 'anti_affinity'>): AntiAffinity | undefined =>
   anti_affinity && { group: `${project}/${anti_affinity.group}`, mode: anti_affinity.mode };
 
 /** What its owner calls the group. */

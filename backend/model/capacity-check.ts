@@ -9,7 +9,7 @@ import type { refusalReasons } from '../contract/capacity-checks.ts';
 import type { Id } from '../contract/fields.ts';
 import type { QuotaKind } from '../contract/quotas.ts';
 import type { HostPool } from './host-pool.ts';
-import { type Demand, explainLacking, lackingOn, type Resources } from './placement.ts';
+import { type Demand, explainLacking, type Given, lackingOn } from './placement.ts';
 import { type Amounts, exceeded, explainExceeded, plus, type SomeAmounts } from './quota.ts';
 
 type Architecture = Demand['architecture'];
@@ -34,7 +34,7 @@ export interface Refusal {
   readonly count: number;
   readonly reason: (typeof refusalReasons)[number];
   /** What there is too little of, where it is one thing. */
-  readonly kind?: QuotaKind;
+  readonly kind?: QuotaKind | 'anti_affinity';
   readonly message: string;
 }
 
@@ -64,7 +64,7 @@ export function refusedByQuota({ name, limits, used }: Limited, growth: SomeAmou
 /** A pool in which placements can be tried and taken back. */
 class Rehearsal {
   readonly #pool: HostPool;
-  readonly #before: [host: Id<'host'>, vm: string, given: Resources | undefined][] = [];
+  readonly #before: [host: Id<'host'>, vm: string, given: Given | undefined][] = [];
   /** What has found no host. Room only becomes less, so it will not find one later either. */
   readonly #impossible = new Set<string>();
   #made = 0;
@@ -73,7 +73,7 @@ class Rehearsal {
     this.#pool = pool;
   }
 
-  give(host: Id<'host'>, vm: string, given: Resources | undefined): void {
+  give(host: Id<'host'>, vm: string, given: Given | undefined): void {
     this.#before.push([host, vm, this.#pool.placement(host, vm)]);
     this.#pool.setPlacement(host, vm, given);
   }
@@ -89,9 +89,10 @@ class Rehearsal {
     this.#impossible.add(shape);
     const known = new Set(this.#pool.hosts().map(({ architecture }) => architecture));
     const architecture = architectures.find((one) => known.has(one)) ?? architectures[0];
-    const kind = (['memory', 'disk', 'cpus'] as const).find((kind) =>
-      this.#find({ ...demand, [kind]: 0 }, architectures),
-    );
+    const { anti_affinity: _group, ...ungrouped } = demand;
+    const kind = this.#find(ungrouped, architectures)
+      ? 'anti_affinity'
+      : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...demand, [kind]: 0 }, architectures));
     return {
       reason: 'no_host',
       ...(kind && { kind }),

@@ -5,19 +5,23 @@
 import { type CountedKind, countedKinds, type PlannedVm, type Refusal } from '../client/capacity.ts';
 import type { Client } from '../client/client.ts';
 import { actionFor, sentence } from '../client/problem.ts';
-import { type PlanContext, UNKNOWN, type Values } from '../framework/index.ts';
+import { isWhollyKnown, type PlanContext, type Values } from '../framework/index.ts';
 import { requestValue } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nounWords, pluralOf } from './words.ts';
 
-function warningOf(noun: string, { reason, message }: Refusal): { summary: string; detail: string } {
+function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
   const object = nounWords(noun);
   const why = `${sentence(message)} This counts all that was planned so far.`;
   switch (reason) {
     case 'no_host':
       return {
         summary: `No host can run this ${object}`,
-        detail: `${why}\n\nIt would be made, and wait until a host has room. Make it smaller, or ask the operator for room.`,
+        detail: `${why}\n\nIt would be made, and wait until a host has room. ${
+          field === 'anti_affinity'
+            ? 'Make fewer of the group, let it prefer (`mode = "preferred"`), or ask the operator for hosts.'
+            : 'Make it smaller, or ask the operator for room.'
+        }`,
       };
     case 'host_full':
       return {
@@ -39,11 +43,11 @@ function plannedVm({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>)
   const { action, planned, prior } = ctx;
   const known = (name: string): object => {
     const [field, value] = [fields[name], planned[name]];
-    return field === undefined || value === undefined || value === null || value === UNKNOWN
+    return field === undefined || value === undefined || value === null || !isWhollyKnown(value)
       ? {}
       : { [name]: requestValue(field, value) };
   };
-  if (action === 'create') return Object.assign({}, ...['image', ...sizes].map(known));
+  if (action === 'create') return Object.assign({}, ...['image', ...sizes, 'anti_affinity'].map(known));
   const changed = sizes.filter((name) => ctx.changed(name));
   return changed.length > 0 && typeof prior?.id === 'string'
     ? Object.assign({ vm: prior.id }, ...changed.map(known))

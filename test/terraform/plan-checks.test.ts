@@ -150,6 +150,29 @@ t.test('what there is no room for is told while planning, and does not stop the 
     ]);
   });
 
+  await t.test('VMs that must not share a host need one each', async (t) => {
+    await allow({});
+    const apart = `
+resource "ucloud_vm" "apart" {
+  count         = 2
+  name          = "apart-\${count.index}"
+  image         = data.ucloud_image.demo.id
+  interfaces    = [{ network = ucloud_network.this.id }]
+  memory        = "64MiB"
+  anti_affinity = { group = "apart" }
+}`;
+    directory.write({ 'main.tf': vms(5, '3GiB') + apart });
+    t.match(await directory.diagnostics('plan'), [
+      {
+        severity: 'warning',
+        summary: 'No host can run this VM',
+        detail:
+          /^The only host with room has a VM of the group apart already\. This counts .*\n\n.* Make fewer of the group, let/s,
+        code: /^anti_affinity/,
+      },
+    ]);
+  });
+
   await t.test('other objects are counted, too', async (t) => {
     await allow({ networks: 2 });
     const network = (name: string) =>

@@ -183,7 +183,9 @@ resource "ucloud_vm" "web" {
   t.strictSame(await directory.pending(), []);
 
   directory.write({ 'main.tf': group(3) });
-  const [told] = await directory.diagnostics('apply');
+  const diagnostics = await directory.diagnostics('apply');
+  const told = diagnostics.find(({ severity }) => severity === 'error');
+  t.match(diagnostics[0], { severity: 'warning', summary: 'No host can run this VM', code: /^anti_affinity/ });
   t.match(told, {
     summary: 'VM "web-2" is not running within 3 s',
     detail: /^It has no host yet: all 2 hosts with room have a VM of the group web already\b/,

@@ -137,6 +137,17 @@ t.test('what is planned is looked at together', async (t) => {
         },
       ],
     ],
+    [
+      'VMs that must not share a host',
+      poolOf(2),
+      project(),
+      [
+        wish(3, 1, {
+          demand: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
+        }),
+      ],
+      [{ index: 0, first: 2, count: 1, reason: 'no_host', kind: 'anti_affinity', message: /a VM of the group web/ }],
+    ],
     ['where one leaves, another fits', full, project(), [wish(1, 16)], [], [placed]],
   ];
   for (const [what, pool, limited, wishes, expected, leaving] of table) {

@@ -3,6 +3,8 @@ import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/capa
 import type { Id } from '../../contract/fields.ts';
 import { architectures } from '../../contract/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/quotas.ts';
+import type { Vm } from '../../contract/vms.ts';
+import { antiAffinityOf } from '../../model/anti-affinity.ts';
 import { checkCapacity, type Refusal, refusedByQuota, type Wish } from '../../model/capacity-check.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
@@ -14,14 +16,22 @@ import { amountsOf } from '../usage.ts';
 import { fieldError } from '../validation.ts';
 import { images, servedKinds, vms } from '../views.ts';
 
-type Body = CapacityCheck & Required<Pick<CapacityCheck, 'vms' | 'leaving'>>;
+/** With the defaults of the contract. */
+type Planned = PlannedVm & Pick<Vm, 'anti_affinity'>;
+type Body = Omit<CapacityCheck, 'vms'> &
+  Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly Planned[] };
 
 /** What the contract gives a VM where its creation says nothing. */
 const defaults = { cpus: 1, memory: 512 * 2 ** 20 };
 
 const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : parseSize(size));
 
-function wishOf(api: ApiContext, project: Id<'project'>, planned: PlannedVm, at: string): Wish {
+const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
+  const wish = antiAffinityOf(vm);
+  return wish ? { anti_affinity: wish } : {};
+};
+
+function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: string): Wish {
   const { cpus, memory, disk_size } = planned;
   if (planned.vm !== undefined) {
     const { value } = refer(api, vms, project, planned.vm, `${at}/vm`);
@@ -35,7 +45,7 @@ function wishOf(api: ApiContext, project: Id<'project'>, planned: PlannedVm, at:
     return {
       count: 1,
       grows: growthFrom(vmAmounts(value), vmAmounts(next)),
-      demand: { cpus: next.cpus, memory: next.memory, disk: next.disk_size },
+      demand: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...groupOf(value) },
       architectures: architecture ? [architecture] : architectures,
       ...(host === undefined ? {} : { placed: { host, vm: value.id } }),
     };
@@ -52,13 +62,18 @@ function wishOf(api: ApiContext, project: Id<'project'>, planned: PlannedVm, at:
   return {
     count: planned.count ?? 1,
     grows: vmAmounts({ ...demand, disk_size: demand.disk }),
-    demand,
+    demand: { ...demand, ...groupOf({ project, ...planned }) },
     architectures: architecture ? [architecture] : architectures,
   };
 }
 
 /** The field of a VM that asks for too much. */
-const fields: Readonly<Partial<Record<QuotaKind, string>>> = { cpus: '/cpus', memory: '/memory', disk: '/disk_size' };
+const fields: Readonly<Partial<Record<QuotaKind | 'anti_affinity', string>>> = {
+  cpus: '/cpus',
+  memory: '/memory',
+  disk: '/disk_size',
+  anti_affinity: '/anti_affinity',
+};
 
 const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 'index' | 'kind'>) => ({
   pointer,
