@@ -31,8 +31,10 @@ const otherKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabg
 /** In the order in which they need one another. Each may refer to `this` of those before. */
 export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   project: {
-    create: 'name = "side"',
-    update: 'name = "side-2"\n description = "another"\n labels = { tier = "x" }\n delete_protection = true',
+    create: 'name = "side"\n quota = { vms = 10, memory = "2048MiB" }',
+    update:
+      'name = "side-2"\n description = "another"\n labels = { tier = "x" }\n delete_protection = true\n quota = { vms = 20, disk = "1024GiB" }',
+    spelled: ['quota'],
   },
   token: {
     create: 'name = "ci"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',
