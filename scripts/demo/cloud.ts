@@ -69,8 +69,8 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     );
   }
   const { project, token } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string; token: string };
-  // The port is a new one at each start, the credentials are of the first.
-  const env = { ...process.env, UCLOUD_CREDENTIALS: credentials, UCLOUD_ENDPOINT: up.endpoint };
+  // The port is a new one at each start, and the credentials are for that of the first.
+  const env = { ...process.env, UCLOUD_ENDPOINT: up.endpoint, UCLOUD_TOKEN: token, UCLOUD_PROJECT: project };
   return {
     ...up,
     credentials,
