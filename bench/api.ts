@@ -1,5 +1,6 @@
 /**
- * What the API costs above its store, each as a ratio within one run: `node bench/api.ts`.
+ * What the API costs above its store, each as a ratio within one run:
+ * `node bench/api.ts [--creates 1500] [--reads 5000] [--rounds 3] [--listed 10000]`.
  *
  *   creates  VMs created a second over HTTP, against transactions of the same conditions and writes, a second, on the
  *            bare store
@@ -14,6 +15,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import fastify from 'fastify';
 import { Pool } from 'undici';
 import { ensureOperatorToken, ensureProject } from '../backend/api/bootstrap.ts';
@@ -22,17 +24,26 @@ import { newId } from '../backend/model/ids.ts';
 import * as records from '../backend/model/records.ts';
 import { put } from '../backend/store/collection.ts';
 import { openStore } from '../backend/store/open.ts';
-import type { Commit, Store, Write } from '../backend/store/store.ts';
+import type { Commit, Revision, Store, Write } from '../backend/store/store.ts';
 import { hasEtcd, startEtcd } from '../test/support/etcd.ts';
 import { silentLogger } from '../test/support/silent-logger.ts';
 import { median, rate } from './support/load.ts';
 import { perSecond, printTable, ratio } from './support/table.ts';
 
+const { values: options, positionals } = parseArgs({
+  options: {
+    creates: { type: 'string', default: '1500' },
+    reads: { type: 'string', default: '5000' },
+    rounds: { type: 'string', default: '3' },
+    listed: { type: 'string', default: '10000' },
+  },
+  allowPositionals: true,
+});
 const width = 64;
-const creates = 1500;
-const reads = 5000;
-const rounds = 3;
-const listed = 10_000;
+const creates = Number(options.creates);
+const reads = Number(options.reads);
+const rounds = Number(options.rounds);
+const listed = Number(options.listed);
 
 interface Served {
   readonly url: string;
@@ -139,7 +150,7 @@ async function withServer<T>(
   bulk: boolean,
   work: (served: Served & { ground: Ground }) => Promise<T>,
 ): Promise<T> {
-  const child = fork(import.meta.filename, ['serve', address, String(bulk)]);
+  const child = fork(import.meta.filename, ['serve', address, String(bulk), '--listed', String(listed)]);
   try {
     const [served] = (await once(child, 'message')) as [Served & { ground: Ground }];
     return await work(served);
@@ -151,21 +162,27 @@ async function withServer<T>(
 }
 
 /** The sample with keys of its own, so that it commits again. */
-function variant(sample: Commit, i: number): Commit {
+function variant(sample: Commit, i: number, written: Revision): Commit {
   const fresh = new Set((sample.require ?? []).flatMap((one) => ('exists' in one && !one.exists ? [one.key] : [])));
   const rename = (key: string) => (fresh.has(key) || /^(vms|uses|audit|events)\//.test(key) ? `${key}-${i}` : key);
   return {
-    require: (sample.require ?? []).map((one) => ('key' in one ? { ...one, key: rename(one.key) } : one)),
+    require: (sample.require ?? []).map((one) => {
+      if ('revision' in one) return { ...one, revision: written };
+      return 'key' in one ? { ...one, key: rename(one.key) } : one;
+    }),
     write: sample.write.map((one): Write => ('put' in one ? { ...one, put: rename(one.put) } : one)),
   };
 }
 
 async function rawCreates(address: string, sample: Commit, round: number): Promise<number> {
   const store = await openStore(address);
-  const needed = (sample.require ?? []).flatMap((one) => ('exists' in one && one.exists ? [one.key] : []));
-  await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
+  const needed = (sample.require ?? []).flatMap((one) =>
+    'revision' in one || ('exists' in one && one.exists) ? [one.key] : [],
+  );
+  const ground = await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
+  if (!ground.ok) throw new Error('what the comparison needs did not commit');
   const speed = await rate(creates, width, async (i) => {
-    const { ok } = await store.commit(variant(sample, round * creates + i));
+    const { ok } = await store.commit(variant(sample, round * creates + i, ground.revision));
     if (!ok) throw new Error('a transaction of the comparison did not commit');
   });
   await store.close();
@@ -248,9 +265,9 @@ async function measureLists(name: string, served: string, bare: string): Promise
     const bareAll = await rate(6, 1, readAll);
     await close();
     return [
-      [`${name}: first 100 of 10,000 VMs / store`, perSecond(first), perSecond(bareFirst), ratio(first, bareFirst)],
+      [`${name}: first 100 of ${listed} VMs / store`, perSecond(first), perSecond(bareFirst), ratio(first, bareFirst)],
       [
-        `${name}: all 10,000 VMs / store, ms`,
+        `${name}: all ${listed} VMs / store, ms`,
         (1000 / all).toFixed(0),
         (1000 / bareAll).toFixed(0),
         ratio(all, bareAll),
@@ -279,6 +296,6 @@ async function main(): Promise<void> {
   rmSync(directory, { recursive: true, force: true });
 }
 
-const [command, address, bulk] = process.argv.slice(2);
+const [command, address, bulk] = positionals;
 if (command === 'serve' && address !== undefined) await serve(address, bulk === 'true');
 else await main();

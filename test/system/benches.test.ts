@@ -1,0 +1,35 @@
+/** Each bench still runs, with little to do: what its figures are, only a quiet machine can tell. */
+import { execFile } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { basename } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { terraformMissing } from '../support/terraform.ts';
+
+const terraform = terraformMissing() ?? false;
+const benches: Readonly<Record<string, { readonly args: readonly string[]; readonly skip?: string | false }>> = {
+  api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
+  provider: { args: ['--vms', '2', '--starts', '1', '--rounds', '1'], skip: terraform },
+  'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
+  scheduler: { args: ['--vms', '20', '--hosts', '5'] },
+  store: { args: ['0.05'] },
+};
+
+t.test('a bench for each promise that is measured', async (t) => {
+  const files = globSync('bench/*.ts').map((file) => basename(file, '.ts'));
+  t.strictSame(files.filter((name) => name !== 'run').sort(), Object.keys(benches));
+});
+
+for (const [name, { args, skip }] of Object.entries(benches)) {
+  t.test(`bench/${name}`, { skip: skip ?? false }, async (t) => {
+    const run = promisify(execFile)(process.execPath, [`bench/${name}.ts`, ...args], {
+      timeout: 240_000,
+      maxBuffer: 16 * 1024 * 1024,
+    });
+    const { stdout } = await run.catch((error: Error & { stdout?: string; stderr?: string }) => {
+      throw new Error(`it failed:\n${error.stdout?.slice(-4000)}\n${error.stderr?.slice(-4000)}`, { cause: error });
+    });
+    t.match(stdout, /^\|(-+\|)+$/m, 'it prints its table');
+    t.notMatch(stdout, /NaN|undefined/);
+  });
+}
