@@ -1,10 +1,9 @@
 /** Passes requests on to the API and counts them. */
-import type { IncomingMessage } from 'node:http';
-import { startGateway } from '../../test/support/gateway.ts';
+import { type Asked, startGateway } from '../../test/support/gateway.ts';
 
 /** Method and path, without what tells one object from another. */
-function keyOf({ method, url = '' }: IncomingMessage): string {
-  const path = url.replace(/\?.*/, (query) =>
+function keyOf({ method, path: asked }: Asked): string {
+  const path = asked.replace(/\?.*/, (query) =>
     query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
   );
   return `${method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;

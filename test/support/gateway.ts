@@ -1,19 +1,26 @@
-/** Passes requests on to an API, and looks at them or spoils some on the way. */
+/** Stands before an API: passes requests on, and looks at them, answers them itself or spoils them on the way. */
 import { once } from 'node:events';
-import { createServer, request as forward, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, request as forward, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Test } from 'tap';
+
+export interface Asked {
+  readonly method: string;
+  /** With its query. */
+  readonly path: string;
+}
 
 /**
- * What becomes of a request: it is passed on; it is passed on and its answer lost with the connection; or it is answered
- * `429` and goes no further.
+ * What becomes of a request: it is passed on; it is passed on and its answer lost with the connection; or it is dealt with
+ * here, now or later, and goes no further.
  */
-export type Fate = 'pass' | 'lose' | 'busy';
+export type Fate = 'pass' | 'lose' | 'dealt with';
 
 export interface GatewayOptions {
   /** Default: all pass. */
-  readonly decide?: (request: IncomingMessage) => Fate;
+  readonly decide?: (request: Asked, response: ServerResponse) => Fate;
   /** Every answer of the API, also one that is then lost. */
-  readonly answered?: (request: IncomingMessage, status: number) => void;
+  readonly answered?: (request: Asked, status: number) => void;
 }
 
 export interface Gateway {
@@ -21,14 +28,38 @@ export interface Gateway {
   close(): void;
 }
 
-export async function startGateway(endpoint: string, { decide, answered }: GatewayOptions): Promise<Gateway> {
+/** An answer as the API gives it when something is wrong. */
+export function answerProblem(
+  response: ServerResponse,
+  status: number,
+  code: string,
+  headers: Readonly<Record<string, string>> = {},
+  detail = code,
+): Fate {
+  response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
+  response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail }));
+  return 'dealt with';
+}
+
+/** Ends with the test, if one is given. */
+export async function startGateway(
+  endpoint: string,
+  { decide, answered }: GatewayOptions = {},
+  t?: Test,
+): Promise<Gateway> {
   const target = new URL(endpoint);
-  const pass = (request: IncomingMessage, response: ServerResponse, lose: boolean) => {
-    const { method, url, headers } = request;
-    const host = target.hostname.replace(/[[\]]/g, '');
-    const onward = forward({ host, port: target.port, method, path: url, headers }, (answer) => {
-      answered?.(request, answer.statusCode ?? 0);
-      if (lose) {
+  const host = target.hostname.replace(/[[\]]/g, '');
+  const server = createServer((incoming, response) => {
+    const { method = 'GET', url: path = '/', headers } = incoming;
+    const asked = { method, path };
+    const fate = decide?.(asked, response) ?? 'pass';
+    if (fate === 'dealt with') {
+      incoming.resume();
+      return;
+    }
+    const onward = forward({ host, port: target.port, method, path, headers }, (answer) => {
+      answered?.(asked, answer.statusCode ?? 0);
+      if (fate === 'lose') {
         answer.resume();
         answer.on('end', () => response.destroy());
         return;
@@ -37,23 +68,15 @@ export async function startGateway(endpoint: string, { decide, answered }: Gatew
       answer.pipe(response);
     });
     onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  };
-  const server = createServer((request, response) => {
-    const fate = decide?.(request) ?? 'pass';
-    if (fate !== 'busy') return pass(request, response, fate === 'lose');
-    const problem = { title: 'Too many requests', status: 429, code: 'rate_limited', detail: 'wait' };
-    request.resume();
-    response.writeHead(429, { 'content-type': 'application/problem+json', 'retry-after': '1' });
-    response.end(JSON.stringify(problem));
+    response.on('close', () => onward.destroy());
+    incoming.pipe(onward);
   });
   server.listen(0, '::1');
   await once(server, 'listening');
-  return {
-    url: `http://[::1]:${(server.address() as AddressInfo).port}`,
-    close: () => {
-      server.closeAllConnections();
-      server.close();
-    },
+  const close = () => {
+    server.closeAllConnections();
+    server.close();
   };
+  t?.teardown(close);
+  return { url: `http://[::1]:${(server.address() as AddressInfo).port}`, close };
 }

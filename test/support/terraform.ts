@@ -183,6 +183,20 @@ export class TerraformDirectory {
     return { ...plan, text };
   }
 
+  /** What the next apply would do to one resource. */
+  async planned(address: string): Promise<NonNullable<Plan['resource_changes']>[number]['change']> {
+    const found = (await this.plan()).resource_changes?.find((one) => one.address === address);
+    if (!found) throw new Error(`${address} is not in the plan`);
+    return found.change;
+  }
+
+  /** One resource of the state. */
+  async resource(address: string): Promise<StateResource> {
+    const found = (await this.state()).find((one) => one.address === address);
+    if (!found) throw new Error(`${address} is not in the state`);
+    return found;
+  }
+
   /** What the next apply would do to resources and outputs, as `address: action`; empty when nothing. */
   async pending(...args: string[]): Promise<string[]> {
     const planning = ['plan', '-no-color', '-out=test.tfplan', '-detailed-exitcode', ...args];

@@ -1,9 +1,8 @@
 /** What a plan says before anything is applied: references that do not exist, quotas, hosts without room. */
-import { once } from 'node:events';
-import { createServer, request as forward } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -36,35 +35,15 @@ t.before(async () => {
 });
 const allow = (quota: object) => cloud.api.operator.update('projects', cloud.project, { quota });
 
-/** Stands before the API, notes what is asked, and answers some of it itself. */
+/** Notes what is asked of the API, and answers some of it in its stead. */
 async function interpose(t: Test, answer: (path: string) => number | undefined = () => undefined): Promise<string[]> {
   const seen: string[] = [];
-  const target = new URL(cloud.api.url);
-  const server = createServer((request, response) => {
-    const { method, url: path = '', headers } = request;
+  const decide = ({ method, path }: Asked, response: ServerResponse): Fate => {
     seen.push(`${method} ${path}`);
     const status = answer(path);
-    if (status !== undefined) {
-      const problem = { code: status === 404 ? 'not_found' : 'internal', title: 'x', status, detail: 'x' };
-      request.resume();
-      return void response
-        .writeHead(status, { 'content-type': 'application/problem+json' })
-        .end(JSON.stringify(problem));
-    }
-    const onward = forward({ host: '::1', port: target.port, method, path, headers }, (from) => {
-      response.writeHead(from.statusCode ?? 502, from.headers);
-      from.pipe(response);
-    });
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  });
-  server.listen(0, '::1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  asked(t, { UCLOUD_ENDPOINT: `http://[::1]:${(server.address() as AddressInfo).port}` });
+    return status === undefined ? 'pass' : answerProblem(response, status, status === 404 ? 'not_found' : 'internal');
+  };
+  asked(t, { UCLOUD_ENDPOINT: (await startGateway(cloud.api.url, { decide }, t)).url });
   return seen;
 }
 

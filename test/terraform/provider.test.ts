@@ -1,10 +1,9 @@
-/** The provider block, in fair weather and foul; lists of objects; and tokens for one run. */
-import { once } from 'node:events';
-import { createServer, request as forward, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import t, { type Test } from 'tap';
+/** The provider block; lists of objects; and tokens for one run. */
+import type { ServerResponse } from 'node:http';
+import t from 'tap';
 import { testPublicKey } from '../support/api.ts';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -13,39 +12,6 @@ let cloud: TestCloud;
 t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
 });
-
-type Weather = (request: { readonly method: string; readonly path: string }, response: ServerResponse) => boolean;
-
-/** A proxy before the API. Where `weather` says that it has dealt with a request, the API never hears of it. */
-async function startProxy(t: Test, weather: Weather): Promise<string> {
-  const target = new URL(cloud.api.url);
-  const server = createServer((request, response) => {
-    const { method = 'GET', url: path = '/', headers } = request;
-    if (weather({ method, path }, response)) return;
-    const onward = forward(
-      { host: target.hostname.replace(/[[\]]/g, ''), port: target.port, method, path, headers },
-      (answer) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(response);
-      },
-    );
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  });
-  server.listen(0, '::1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://[::1]:${(server.address() as AddressInfo).port}`;
-}
-
-const problem = (response: ServerResponse, status: number, code: string, headers: Record<string, string> = {}) => {
-  response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
-  response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail: code }));
-  return true;
-};
 
 const ground = `
 data "ucloud_image" "demo" {
@@ -69,50 +35,13 @@ resource "ucloud_vm" "this" {
 }
 `;
 
-t.test(
-  'an API that asks to slow down, breaks connections and is busy: nothing of it reaches the user',
-  {
-    skip,
-  },
-  async (t) => {
-    const faults = { limited: 0, busy: 0, broken: 0 };
-    let requests = 0;
-    const endpoint = await startProxy(t, (_request, response) => {
-      requests++;
-      if (requests % 7 === 0) {
-        faults.limited++;
-        return problem(response, 429, 'rate_limited', { 'retry-after': '1' });
-      }
-      if (requests % 5 === 0) {
-        faults.busy++;
-        return problem(response, 503, 'store_unavailable');
-      }
-      if (requests % 11 === 0) {
-        faults.broken++;
-        response.destroy();
-        return true;
-      }
-      return false;
-    });
-    const weathered = `provider "ucloud" {\n  endpoint = "${endpoint}"\n}`;
-    const directory = cloud.terraform(t, {
-      'provider.tf': providerBlock.replace('provider "ucloud" {}', weathered),
-      'main.tf': ground + vms(8),
-    });
-    t.match(await directory.diagnostics('apply'), [], 'no error, no warning');
-    t.equal((await cloud.member.list('vms')).items.length, 8, 'and nothing was made twice');
-    t.strictSame(await directory.pending(), []);
-    await directory.destroy();
-    for (const [fault, count] of Object.entries(faults)) t.ok(count > 0, `${fault}: ${count} of ${requests}`);
-  },
-);
-
 t.test('max_retries and request_timeout, in the provider block and in the environment', { skip }, async (t) => {
   let attempts = 0;
-  const endpoint = await startProxy(t, ({ path }, response) => {
+  const decide = ({ path }: Asked, response: ServerResponse): Fate => {
     attempts++;
-    return path.includes('/v1/networks') ? true : problem(response, 503, 'store_unavailable');
-  });
+    return path.includes('/v1/networks') ? 'dealt with' : answerProblem(response, 503, 'store_unavailable');
+  };
+  const { url: endpoint } = await startGateway(cloud.api.url, { decide }, t);
   const data = (noun: string) => `data "ucloud_${noun}" "x" {\n  name = "x"\n}`;
   const told = async (main: string, settings = '') => {
     attempts = 0;
@@ -253,10 +182,11 @@ output "public" {
 
 t.test('a token for one run: usable meanwhile, revoked at its end, in no state', { skip }, async (t) => {
   const seen: string[] = [];
-  const endpoint = await startProxy(t, ({ method, path }) => {
+  const decide = ({ method, path }: Asked): Fate => {
     if (path.startsWith('/v1/tokens')) seen.push(`${method} ${path.replace(/tok-.*/, '{id}')}`);
-    return false;
-  });
+    return 'pass';
+  };
+  const { url: endpoint } = await startGateway(cloud.api.url, { decide }, t);
   const directory = cloud.terraform(t, {
     'provider.tf': providerBlock.replace('provider "ucloud" {}', `provider "ucloud" {\n  endpoint = "${endpoint}"\n}`),
     'main.tf': `

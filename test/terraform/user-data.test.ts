@@ -1,12 +1,12 @@
 /** User data of `ucloud_vm`: what a change of it does, in the plan, in the VM, and after a crash. */
-import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import { type OperationRecord, operations } from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
 import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
@@ -32,18 +32,6 @@ resource "ucloud_vm" "${name}" {
 /** User data in HCL. */
 const script = (word: string) => `"#!/bin/sh\\n# ${word}"`;
 
-const planned = async (directory: TerraformDirectory, address: string) => {
-  const plan = await directory.plan();
-  const change = plan.resource_changes?.find((one) => one.address === address)?.change;
-  if (!change) throw new Error(`${address} is not in the plan`);
-  return change;
-};
-const inState = async (directory: TerraformDirectory, address: string) => {
-  const found = (await directory.state()).find((one) => one.address === address);
-  if (!found) throw new Error(`${address} is not in the state`);
-  return found;
-};
-
 let cloud: TestCloud;
 t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
@@ -63,11 +51,11 @@ t.test('what a change of user data does is chosen, and a write-only one is kept 
   await directory.apply();
   t.equal((await shown()).user_data, '#!/bin/sh\n# one', 'the VM has what it was made with');
   t.strictSame(await directory.pending(), []);
-  const { id } = (await inState(directory, 'ucloud_vm.web')).values;
+  const { id } = (await directory.resource('ucloud_vm.web')).values;
 
   await t.test('from the plan to write-only: the same text replaces nothing', async (t) => {
     write('user_data = "#!/bin/sh\\n# two"');
-    const late = await planned(directory, 'ucloud_vm.web');
+    const late = await directory.planned('ucloud_vm.web');
     t.strictSame(late.replace_paths, [['user_data_change']], 'what was ignored is remembered when it is no more');
     write('user_data = "#!/bin/sh\\n# one"');
     await directory.apply();
@@ -75,7 +63,7 @@ t.test('what a change of user data does is chosen, and a write-only one is kept 
     hidden('one', 1);
     t.strictSame(await directory.pending(), ['ucloud_vm.web: update']);
     await directory.apply();
-    t.match((await inState(directory, 'ucloud_vm.web')).values, { id, user_data: null, user_data_wo_version: 1 });
+    t.match((await directory.resource('ucloud_vm.web')).values, { id, user_data: null, user_data_wo_version: 1 });
     t.notMatch(await directory.run('state', 'pull'), /# one/);
     t.strictSame(await directory.pending(), []);
   });
@@ -85,13 +73,13 @@ t.test('what a change of user data does is chosen, and a write-only one is kept 
     t.strictSame(await directory.pending(), [], 'without it nobody knows');
     hidden('three', 2, 'user_data_change = "ignore"');
     await directory.apply();
-    t.equal((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    t.equal((await directory.resource('ucloud_vm.web')).values.id, id);
     hidden('three', 3);
-    const change = await planned(directory, 'ucloud_vm.web');
+    const change = await directory.planned('ucloud_vm.web');
     t.strictSame(change.actions, ['delete', 'create']);
     t.strictSame(change.replace_paths?.flat().toSorted(), ['user_data_change', 'user_data_wo_version']);
     await directory.apply();
-    t.not((await inState(directory, 'ucloud_vm.web')).values.id, id);
+    t.not((await directory.resource('ucloud_vm.web')).values.id, id);
     t.equal((await shown()).user_data, '#!/bin/sh\n# three');
     t.notMatch(await directory.run('state', 'pull'), /# three/, 'it is not in the state');
     t.strictSame(await directory.pending(), []);
@@ -117,50 +105,32 @@ t.test('what a change of user data does is chosen, and a write-only one is kept 
   await directory.destroy();
 });
 
-/** Stands before the API: counts the reboots that the provider asks for, and lets the test answer one in its stead. */
+/** Counts the reboots that the provider asks for, and lets the test answer one in the API's stead. */
 class Gate {
   reboots = 0;
   onReboot: ((response: ServerResponse) => Promise<void>) | undefined;
 
-  async start(t: Test, target: string): Promise<void> {
-    const server = createServer((incoming, response) => this.#handle(incoming, response, target));
-    await new Promise<void>((resolve) => server.listen(0, '::1', resolve));
-    t.teardown(() => {
-      server.close();
-      server.closeAllConnections();
-    });
-    asked(t, { UCLOUD_ENDPOINT: `http://[::1]:${(server.address() as AddressInfo).port}` });
-  }
-
-  #handle(incoming: IncomingMessage, response: ServerResponse, target: string): void {
-    if (incoming.method === 'POST' && incoming.url?.endsWith('/reboot')) {
+  async start(t: Test): Promise<void> {
+    const decide = ({ method, path }: Asked, response: ServerResponse): Fate => {
+      if (method !== 'POST' || !path.endsWith('/reboot')) return 'pass';
       this.reboots++;
       const { onReboot } = this;
       this.onReboot = undefined;
-      if (onReboot) {
-        void onReboot(response);
-        return;
-      }
-    }
-    const { method, headers, url = '' } = incoming;
-    const outgoing = request(target + url, { method, headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers);
-      answer.pipe(response);
-    });
-    outgoing.on('error', () => response.destroy());
-    response.on('close', () => outgoing.destroy());
-    incoming.pipe(outgoing);
+      if (!onReboot) return 'pass';
+      void onReboot(response);
+      return 'dealt with';
+    };
+    asked(t, { UCLOUD_ENDPOINT: (await startGateway(cloud.api.url, { decide }, t)).url });
   }
 }
 
 const refuse = (response: ServerResponse, status: number, code: string, detail: string) => {
-  response.writeHead(status, { 'content-type': 'application/problem+json' });
-  response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail }));
+  answerProblem(response, status, code, {}, detail);
 };
 
 t.test('a VM is restarted for its user data', { skip }, async (t) => {
   const gate = new Gate();
-  await gate.start(t, cloud.api.url);
+  await gate.start(t);
   const directory = cloud.configuration(t, ground);
   const address = 'ucloud_vm.web';
   const write = (more: string, change = 'restart') =>
@@ -195,7 +165,7 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
 
   await t.test('in place, and apply waits until the guest is ready again', async (t) => {
     write(`user_data = ${script('two')}\n wait_for = "ready"`);
-    const change = await planned(directory, address);
+    const change = await directory.planned(address);
     t.strictSame([change.actions, change.replace_paths], [['update'], undefined]);
     t.match(change.after_unknown, { status: true });
     t.match(await applied(t, 'two', 1), { status: { phase: 'running', ready: true } });
@@ -223,7 +193,7 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
     await result;
     refuse(response, 403, 'forbidden', 'Nobody hears this.');
 
-    const change = await planned(directory, address);
+    const change = await directory.planned(address);
     t.strictSame(change.actions, ['update'], 'the next plan sees that a restart is owed');
     t.match(change.after_unknown, { status: true });
     const warning = {
@@ -282,7 +252,7 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
     hidden('nine', 2);
     t.strictSame(await directory.pending(), [], 'without its version nobody knows');
     hidden('nine', 3);
-    t.strictSame((await planned(directory, address)).actions, ['update']);
+    t.strictSame((await directory.planned(address)).actions, ['update']);
     await applied(t, 'nine', 1);
     t.notMatch(await directory.run('state', 'pull'), /# nine/, 'it is not in the state');
     write(`user_data = ${script('nine')}`);
@@ -320,7 +290,7 @@ resource "terraform_data" "late" {
     directory.write({ 'main.tf': ground + late('eleven') + vm('web', use) });
     await applied(t, 'eleven', 0);
     directory.write({ 'main.tf': ground + late('twelve') + vm('web', use) });
-    t.strictSame((await planned(directory, address)).actions, ['update']);
+    t.strictSame((await directory.planned(address)).actions, ['update']);
     await applied(t, 'twelve', 1);
   });
 
@@ -341,7 +311,7 @@ resource "terraform_data" "late" {
     };
     await applied(t, 'thirteen', 1, [warning]);
     write(`user_data = ${script('fourteen')}`, 'replace');
-    t.strictSame((await planned(directory, address)).actions, ['delete', 'create']);
+    t.strictSame((await directory.planned(address)).actions, ['delete', 'create']);
   });
   await directory.destroy();
 });

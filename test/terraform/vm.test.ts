@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
@@ -28,18 +28,6 @@ resource "ucloud_network" "this" {
 }
 `;
 
-const planned = async (directory: TerraformDirectory, address: string) => {
-  const plan = await directory.plan();
-  const change = plan.resource_changes?.find((one) => one.address === address)?.change;
-  if (!change) throw new Error(`${address} is not in the plan`);
-  return change;
-};
-const inState = async (directory: TerraformDirectory, address: string) => {
-  const found = (await directory.state()).find((one) => one.address === address);
-  if (!found) throw new Error(`${address} is not in the state`);
-  return found;
-};
-
 let cloud: TestCloud;
 t.before(async () => {
   if (!skip) cloud = await startTestCloud(t, { capacity: { cpus: 8, memory: 16 * GiB, disk: 1000 * GiB } });
@@ -47,18 +35,18 @@ t.before(async () => {
 
 t.test('plans are exact', { skip }, async (t) => {
   const directory = cloud.configuration(t, ground);
-  const prefix = (await planned(directory, 'ucloud_prefix.this')).after;
+  const prefix = (await directory.planned('ucloud_prefix.this')).after;
   t.match(prefix, { cidr: '2001:0DB8:0:ab00::/56', length: 56, project: cloud.project }, 'what follows from the cidr');
   await directory.apply();
 
   directory.write({ 'main.tf': ground + vm('web') });
-  const { after } = await planned(directory, 'ucloud_vm.web');
+  const { after } = await directory.planned('ucloud_vm.web');
   const mac = defaultMac(cloud.project, 'web', 0, 0);
   const subnet = parseIpv6('2001:db8:0:ab00::') ?? 0n;
   const address = formatIpv6(slaacAddress(subnet, mac));
   t.match(after, { address, interfaces: [{ mac, address }] }, 'addresses are known before the VM exists');
   await directory.apply();
-  t.match((await inState(directory, 'ucloud_vm.web')).values, { address, interfaces: [{ mac, address }] });
+  t.match((await directory.resource('ucloud_vm.web')).values, { address, interfaces: [{ mac, address }] });
   t.strictSame(await directory.pending(), []);
 
   await t.test('a VM that is made anew keeps its addresses; adding a key makes none anew', async (t) => {
@@ -71,16 +59,16 @@ resource "ucloud_ssh_key" "k" {
     t.strictSame((await directory.pending()).toSorted(), ['ucloud_ssh_key.k: create', 'ucloud_vm.web: update']);
     await directory.apply();
 
-    const id = (await inState(directory, 'ucloud_vm.web')).values.id;
+    const id = (await directory.resource('ucloud_vm.web')).values.id;
     directory.write({
       'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]\n user_data = "#!/bin/sh"'),
     });
-    const change = await planned(directory, 'ucloud_vm.web');
+    const change = await directory.planned('ucloud_vm.web');
     t.strictSame(change.actions, ['delete', 'create']);
     t.strictSame(change.replace_paths, [['user_data']]);
     t.match(change.after, { address, interfaces: [{ mac, address }] });
     await directory.apply();
-    const { values } = await inState(directory, 'ucloud_vm.web');
+    const { values } = await directory.resource('ucloud_vm.web');
     t.not(values.id, id);
     t.equal(values.address, address);
     t.strictSame(await directory.pending(), []);
@@ -100,7 +88,7 @@ resource "ucloud_vm" "own" {
 }`,
     );
     const expected = formatIpv6(slaacAddress(subnet, '52:54:00:12:34:ab'));
-    t.match((await planned(own, 'ucloud_vm.own')).after, {
+    t.match((await own.planned('ucloud_vm.own')).after, {
       address: expected,
       interfaces: [{ mac: '52-54-00-12-34-AB' }],
     });
@@ -114,11 +102,11 @@ resource "ucloud_vm" "own" {
 t.test('apply waits for what is asked', { skip }, async (t) => {
   const directory = cloud.configuration(t, ground + vm('web', 'wait_for = "ready"'));
   await directory.apply();
-  t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { phase: 'running', ready: true } });
+  t.match((await directory.resource('ucloud_vm.web')).values, { status: { phase: 'running', ready: true } });
 
   directory.write({ 'main.tf': ground + vm('web', 'wait_for = "ready"\n power_state = "stopped"') });
   await directory.apply();
-  t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { phase: 'stopped' } });
+  t.match((await directory.resource('ucloud_vm.web')).values, { status: { phase: 'stopped' } });
   t.strictSame(await directory.pending(), []);
 
   await t.test('a change that waits for a restart is told', async (t) => {
@@ -134,7 +122,7 @@ t.test('apply waits for what is asked', { skip }, async (t) => {
         code: 'cpus = 2',
       },
     ]);
-    t.match((await inState(directory, 'ucloud_vm.web')).values, { status: { restart_required: true } });
+    t.match((await directory.resource('ucloud_vm.web')).values, { status: { restart_required: true } });
     t.strictSame(await directory.pending(), []);
   });
   await directory.destroy();
@@ -152,13 +140,13 @@ t.test('a VM that finds no host', { skip }, async (t) => {
     /^It has no host yet: .*64 ?GiB.*16 ?GiB/s,
     'it says what it needs and what there is',
   );
-  const { values, tainted } = await inState(directory, 'ucloud_vm.giant');
+  const { values, tainted } = await directory.resource('ucloud_vm.giant');
   t.match(values.id, /^vm-/, 'the VM exists, and the state knows it');
   t.equal(tainted, true);
 
   directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
   await directory.apply();
-  t.not((await inState(directory, 'ucloud_vm.giant')).values.id, values.id, 'the next apply replaces it');
+  t.not((await directory.resource('ucloud_vm.giant')).values.id, values.id, 'the next apply replaces it');
   t.equal((await cloud.member.list('vms')).items.length, 1, 'and nothing is left of the first');
   await directory.destroy();
 });
@@ -175,7 +163,7 @@ resource "ucloud_vm" "web" {
   timeouts      = { create = "3s" }
 }`;
   const directory = cloud.configuration(t, group(2));
-  const { after } = await planned(directory, 'ucloud_vm.web[0]');
+  const { after } = await directory.planned('ucloud_vm.web[0]');
   t.match(after, { anti_affinity: { group: 'web', mode: 'required' } }, 'strict where nothing is said');
   await directory.apply();
   const hosts = (await cloud.member.list('vms')).items.map(({ status }) => status.host);
@@ -193,7 +181,7 @@ resource "ucloud_vm" "web" {
   });
 
   directory.write({ 'main.tf': group(3, ', mode = "preferred"') });
-  const change = await planned(directory, 'ucloud_vm.web[0]');
+  const change = await directory.planned('ucloud_vm.web[0]');
   t.strictSame(change.actions, ['delete', 'create'], 'a VM keeps its host, so another wish takes another VM');
   t.strictSame(change.replace_paths, [['anti_affinity']]);
   await directory.apply();
@@ -383,17 +371,17 @@ resource "ucloud_prefix" "same_space" {
       directory.write({
         'main.tf': `${ground}${named('web', 'old-web')}${named('next', 'web', 'depends_on = [ucloud_vm.web]')}`,
       });
-      t.match((await planned(directory, 'ucloud_vm.next')).after, { interfaces: [{ mac }] });
+      t.match((await directory.planned('ucloud_vm.next')).after, { interfaces: [{ mac }] });
       const [told] = await directory.diagnostics('apply');
       t.match(told, {
         summary: 'VM "web" was not created: the address is taken',
         detail: /a VM has got another name and keeps it\. Plan again/,
       });
       // Planned when it has another.
-      const change = await planned(directory, 'ucloud_vm.next');
+      const change = await directory.planned('ucloud_vm.next');
       t.match(change.after_unknown, { address: true, interfaces: [{ mac: true, address: true }] });
       await directory.apply();
-      const { values } = await inState(directory, 'ucloud_vm.next');
+      const { values } = await directory.resource('ucloud_vm.next');
       t.match(values.interfaces, [{ mac: defaultMac(cloud.project, 'web', 0, 1) }], 'the API has chosen the next');
       t.strictSame(await directory.pending(), []);
       directory.write({ 'main.tf': `${ground}${named('web', 'old-web')}` });
@@ -403,13 +391,13 @@ resource "ucloud_prefix" "same_space" {
     });
 
     await t.test('what is in use, and what is protected, stays', async (t) => {
-      const network = (await inState(directory, 'ucloud_network.this')).values;
+      const network = (await directory.resource('ucloud_network.this')).values;
       await directory.run('state', 'rm', 'ucloud_vm.web');
       directory.write({ 'main.tf': ground });
       const [inUse] = await directory.diagnostics('destroy');
       t.match(inUse, { severity: 'error', summary: 'Network "web" was not deleted: something still uses this' });
       t.match(inUse?.detail, /^net-.* VM web \(vm-.*\)\.\n\nDelete or change the objects named above first\.$/i);
-      t.equal((await inState(directory, 'ucloud_network.this')).values.id, network.id);
+      t.equal((await directory.resource('ucloud_network.this')).values.id, network.id);
 
       directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
       await directory.run('import', 'ucloud_vm.web', 'web');
