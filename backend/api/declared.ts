@@ -193,13 +193,13 @@ export const unused = (api: ApiContext, caller: Caller, id: string): Guard => ({
     ),
 });
 
-export function checkProtection(record: { readonly delete_protection: boolean }, id: string): void {
+export function checkProtection(record: DeclaredRecord, id: string): void {
   if (record.delete_protection) {
     throw new UcloudError('delete_protected', `${id} has delete_protection switched on`);
   }
 }
 
-/** The removal of an object nothing refers to, and of its name. */
+/** The removal of an object that is not protected and nothing refers to, and of its name. */
 export function removal<R extends DeclaredRecord>(
   api: ApiContext,
   request: ApiRequest,
@@ -207,6 +207,7 @@ export function removal<R extends DeclaredRecord>(
   stored: Stored<R>,
   more: { guards?: readonly Guard[]; writes?: readonly Write[] } = {},
 ): Mutation {
+  checkProtection(stored.value, stored.id);
   const project = projectOf(stored.value);
   const { name } = stored.value;
   return {

@@ -12,6 +12,7 @@ export interface DeclaredRecord {
   readonly id: string;
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly delete_protection?: boolean;
 }
 
 export interface Served<R extends DeclaredRecord> {

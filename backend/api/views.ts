@@ -91,7 +91,7 @@ export const prefixPools = view<PrefixPool>()<records.PrefixPoolRecord>({
   plural: 'prefix-pools',
   kind: records.prefixPools,
   scope: 'cloud',
-  show: (_api, record) => record,
+  show: (_api, record) => ({ delete_protection: false, ...record }),
 });
 
 export const prefixes = view<Prefix>()<records.PrefixRecord>({
@@ -99,7 +99,7 @@ export const prefixes = view<Prefix>()<records.PrefixRecord>({
   plural: 'prefixes',
   kind: records.prefixes,
   scope: 'project',
-  show: (_api, record) => record,
+  show: (_api, record) => ({ delete_protection: false, ...record }),
 });
 
 export const networks = view<Network>()<records.NetworkRecord>({
@@ -107,7 +107,7 @@ export const networks = view<Network>()<records.NetworkRecord>({
   plural: 'networks',
   kind: records.networks,
   scope: 'project',
-  show: (_api, record) => ({ ...record, gateway: gatewayAddress }),
+  show: (_api, record) => ({ delete_protection: false, ...record, gateway: gatewayAddress }),
 });
 
 export const terraformStates = view<TerraformState>()<records.TerraformStateRecord>({

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from './endpoint.ts';
-import { common, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from './fields.ts';
+import { common, DeleteProtection, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from './fields.ts';
 import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
 
 export const network = resource({
@@ -29,6 +29,7 @@ export const network = resource({
       default: [],
       description: 'Resolvers announced to the VMs (RDNSS, RFC 8106).',
     }),
+    delete_protection: DeleteProtection,
   },
   readonly: {
     id: IdOf('network'),
@@ -36,7 +37,7 @@ export const network = resource({
     gateway: Ipv6({ description: 'Link-local address of the router.' }),
     ...common,
   },
-  optional: ['project', 'cidr', 'mtu', 'labels', 'dns_servers'],
+  optional: ['project', 'cidr', 'mtu', 'labels', 'dns_servers', 'delete_protection'],
 });
 export type Network = ItemType<typeof network>;
 export type NetworkCreate = CreateType<typeof network>;
@@ -51,6 +52,7 @@ const example: Network = {
   mtu: 1430,
   labels: {},
   dns_servers: ['2001:db8::53'],
+  delete_protection: false,
   vni: 4711,
   gateway: 'fe80::1',
   created_at: '2026-01-01T00:00:00.000Z',
@@ -63,6 +65,7 @@ export const networkEndpoints = crud(network, {
   write: 'member',
   scoped: true,
   createErrors: ['address_taken', 'no_capacity'],
+  deleteErrors: ['delete_protected'],
   example: {
     create: { name: 'web', prefix: example.prefix, dns_servers: ['2001:db8::53'] },
     item: example,

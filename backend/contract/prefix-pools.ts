@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from './endpoint.ts';
-import { common, Description, IdOf, Ipv6Prefix, Labels, Name } from './fields.ts';
+import { common, DeleteProtection, Description, IdOf, Ipv6Prefix, Labels, Name } from './fields.ts';
 import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
 
 export const prefixPool = resource({
@@ -23,9 +23,10 @@ export const prefixPool = resource({
       default: 56,
       description: 'Length of a prefix for which the user asks for no length (RFC 6177 suggests 48 to 56).',
     }),
+    delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('prefix_pool'), ...common },
-  optional: ['description', 'labels', 'default_length'],
+  optional: ['description', 'labels', 'default_length', 'delete_protection'],
 });
 export type PrefixPool = ItemType<typeof prefixPool>;
 export type PrefixPoolCreate = CreateType<typeof prefixPool>;
@@ -38,6 +39,7 @@ const example: PrefixPool = {
   cidr: '2001:db8::/32',
   labels: {},
   default_length: 56,
+  delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 3,
@@ -48,5 +50,6 @@ export const prefixPoolEndpoints = crud(prefixPool, {
   write: 'operator',
   scoped: false,
   createErrors: ['address_taken'],
+  deleteErrors: ['delete_protected'],
   example: { create: { name: 'main', cidr: '2001:db8::/32' }, item: example, update: { default_length: 48 } },
 });

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from './endpoint.ts';
-import { common, IdOf, Ipv6Prefix, Labels, Name, Reference } from './fields.ts';
+import { common, DeleteProtection, IdOf, Ipv6Prefix, Labels, Name, Reference } from './fields.ts';
 import { type CreateType, type ItemType, resource, type UpdateType } from './resource.ts';
 
 export const prefix = resource({
@@ -19,9 +19,9 @@ export const prefix = resource({
       description: 'Prefix length. Default: that of `cidr`, else `default_length` of the pool.',
     }),
   },
-  mutable: { name: Name(), labels: Labels },
+  mutable: { name: Name(), labels: Labels, delete_protection: DeleteProtection },
   readonly: { id: IdOf('prefix'), ...common },
-  optional: ['project', 'pool', 'cidr', 'length', 'labels'],
+  optional: ['project', 'pool', 'cidr', 'length', 'labels', 'delete_protection'],
 });
 export type Prefix = ItemType<typeof prefix>;
 export type PrefixCreate = CreateType<typeof prefix>;
@@ -35,6 +35,7 @@ const example: Prefix = {
   cidr: '2001:db8:0:100::/56',
   length: 56,
   labels: {},
+  delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 20,
@@ -45,5 +46,6 @@ export const prefixEndpoints = crud(prefix, {
   write: 'member',
   scoped: true,
   createErrors: ['address_taken', 'no_capacity'],
+  deleteErrors: ['delete_protected'],
   example: { create: { name: 'site-a', length: 56 }, item: example, update: { labels: { site: 'a' } } },
 });

@@ -84,6 +84,9 @@ export const images = kind('images/', {
   ...declared,
 });
 
+/** Records of earlier versions do not have it: not protected. */
+const laterProtection = Type.Optional(Type.Boolean());
+
 export const prefixPools = kind('prefix-pools/', {
   id: id('prefix_pool'),
   name: Type.String(),
@@ -91,6 +94,7 @@ export const prefixPools = kind('prefix-pools/', {
   labels,
   cidr: Type.String(),
   default_length: Type.Integer(),
+  delete_protection: laterProtection,
   ...declared,
 });
 
@@ -100,6 +104,7 @@ export const prefixes = kind('prefixes/', {
   pool: id('prefix_pool'),
   cidr: Type.String(),
   length: Type.Integer(),
+  delete_protection: laterProtection,
   ...declared,
 });
 
@@ -111,6 +116,7 @@ export const networks = kind('networks/', {
   mtu: Type.Integer(),
   dns_servers: Type.Array(Type.String()),
   vni: Type.Integer(),
+  delete_protection: laterProtection,
   ...declared,
 });
 

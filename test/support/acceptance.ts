@@ -46,7 +46,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   prefix_pool: {
     create: 'name = "spare"\n cidr = "2001:DB8:F000::/36"',
     update:
-      'name = "spare-2"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60\n description = "more"\n labels = { site = "a" }',
+      'name = "spare-2"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60\n description = "more"\n labels = { site = "a" }\n delete_protection = true',
     replace: 'name = "spare-2"\n cidr = "2001:db8:e000::/36"',
     spelled: ['cidr'],
   },
@@ -77,7 +77,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   },
   prefix: {
     create: 'name = "site"\n length = 60',
-    update: 'name = "site-a"\n length = 60\n labels = { site = "a" }',
+    update: 'name = "site-a"\n length = 60\n labels = { site = "a" }\n delete_protection = true',
     replace: `name = "site-a"
       cidr = "2001:db8:f000::/61"
       length = 61
@@ -89,7 +89,8 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     update: `name = "web-2"
       prefix = ucloud_prefix.this.id
       dns_servers = ["2001:db8::54", "2001:db8::53"]
-      labels = { tier = "web" }`,
+      labels = { tier = "web" }
+      delete_protection = true`,
     replace: `name = "web-2"
       prefix = ucloud_prefix.this.id
       cidr = "2001:db8:f000::/64"

@@ -4,16 +4,7 @@ import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put, remove } from '../../store/collection.ts';
 import type { Caller, Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  checkProtection,
-  created,
-  projectOfCreation,
-  readPatch,
-  removal,
-  replacement,
-  takeName,
-} from '../declared.ts';
+import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
 import { findToChange } from '../served.ts';
@@ -89,7 +80,6 @@ export const imageHandlers: Handlers = {
     return mutate(api, request, () => {
       const stored = findToChange(api, images, request.caller, id);
       checkIfMatch(request.ifMatch, stored.revision);
-      checkProtection(stored.value, id);
       return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
     });
   },

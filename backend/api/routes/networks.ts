@@ -31,7 +31,7 @@ import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { networks, prefixes } from '../views.ts';
 
-type Body = NetworkCreate & Required<Pick<NetworkCreate, 'mtu' | 'labels' | 'dns_servers'>>;
+type Body = NetworkCreate & Required<Pick<NetworkCreate, 'mtu' | 'labels' | 'dns_servers' | 'delete_protection'>>;
 
 const subnetLength = 64;
 
@@ -93,6 +93,7 @@ export const networkHandlers: Handlers = {
           cidr: formatPrefix(subnet),
           mtu: body.mtu,
           dns_servers: body.dns_servers,
+          delete_protection: body.delete_protection,
           vni,
           created_at: at,
           updated_at: at,

@@ -18,7 +18,8 @@ import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { prefixPools } from '../views.ts';
 
-type Body = PrefixPoolCreate & Required<Pick<PrefixPoolCreate, 'description' | 'labels' | 'default_length'>>;
+type Body = PrefixPoolCreate &
+  Required<Pick<PrefixPoolCreate, 'description' | 'labels' | 'default_length' | 'delete_protection'>>;
 
 const shortest = 16;
 const longest = 60;

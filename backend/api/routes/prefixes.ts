@@ -36,7 +36,7 @@ import { findToChange, refer } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { prefixes, prefixPools } from '../views.ts';
 
-type Body = PrefixCreate & Required<Pick<PrefixCreate, 'labels'>>;
+type Body = PrefixCreate & Required<Pick<PrefixCreate, 'labels' | 'delete_protection'>>;
 type Pool = Stored<records.PrefixPoolRecord>;
 
 interface Wish {
@@ -127,6 +127,7 @@ export const prefixHandlers: Handlers = {
           pool: pool.value.id,
           cidr: formatPrefix(space),
           length: space.length,
+          delete_protection: body.delete_protection,
           created_at: at,
           updated_at: at,
         };

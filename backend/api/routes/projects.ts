@@ -4,16 +4,7 @@ import { limitsOf, showQuota, showUsed } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { noneBelow, put, remove } from '../../store/collection.ts';
 import type { Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  checkProtection,
-  created,
-  inUse,
-  readPatch,
-  removal,
-  replacement,
-  takeName,
-} from '../declared.ts';
+import { checkIfMatch, created, inUse, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
 import { find, findToChange } from '../served.ts';
@@ -84,7 +75,6 @@ export const projectHandlers: Handlers = {
     return mutate(api, request, () => {
       const stored = findToChange(api, projects, request.caller, id);
       checkIfMatch(request.ifMatch, stored.revision);
-      checkProtection(stored.value, id);
       return {
         ...removal(api, request, projects, stored, {
           writes: [remove(records.quotaGuards, id)],
