@@ -8,7 +8,8 @@ import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embed
 /** A directory of the test's own, removed with it. */
 export function temporaryDirectory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'ucloud-test-'));
-  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  // Again where a process of the test that is ending, such as gpg's agent, still writes into it.
+  t.teardown(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
   return path;
 }
 
