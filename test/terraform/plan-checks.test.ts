@@ -1,23 +1,12 @@
 /** What a plan says before anything is applied: references that do not exist, quotas, hosts without room. */
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
-import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { asked, GiB, ground, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = `
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "site"
-}
-resource "ucloud_network" "this" {
-  name   = "web"
-  prefix = ucloud_prefix.this.id
-}`;
 const vms = (count: number, memory: string, more = '') => `${ground}
 resource "ucloud_vm" "web" {
   count      = ${count}

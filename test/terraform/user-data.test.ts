@@ -4,24 +4,12 @@ import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import { type OperationRecord, operations } from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
-import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { asked, ground, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = `
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "site"
-}
-resource "ucloud_network" "this" {
-  name   = "web"
-  prefix = ucloud_prefix.this.id
-}
-`;
 const vm = (name: string, more: string) => `
 resource "ucloud_vm" "${name}" {
   name       = "${name}"
