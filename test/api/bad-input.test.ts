@@ -7,6 +7,7 @@ import t from 'tap';
 import { Agent, request } from 'undici';
 import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
 import { makeCertificates } from '../support/etcd.ts';
+import { socketClosed } from '../support/socket-closed.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 /** Sends bytes as they are; answers everything that comes back. */
@@ -19,7 +20,7 @@ async function raw(url: string, bytes: string): Promise<string> {
     text += chunk;
   });
   socket.write(bytes, 'latin1');
-  await once(socket, 'close');
+  await socketClosed(socket);
   return text;
 }
 

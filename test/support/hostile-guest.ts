@@ -3,12 +3,13 @@ import { once } from 'node:events';
 import { get } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { until } from './eventually.ts';
+import { socketClosed } from './socket-closed.ts';
 
 const [host = ''] = process.argv.slice(2);
 
 const connect = (): Socket => createConnection({ host, port: 80 }).on('error', () => {});
 
-/** Status of the answer to these bytes. */
+/** Status of the answer to these bytes, 0 if the connection was ended without one. */
 async function status(...bytes: readonly string[]): Promise<number> {
   const socket = connect().setEncoding('latin1');
   let answer = '';
@@ -16,16 +17,22 @@ async function status(...bytes: readonly string[]): Promise<number> {
     answer += text;
   });
   for (const part of bytes) socket.write(part);
-  await once(socket, 'close');
-  return Number(answer.split(' ')[1]);
+  await socketClosed(socket);
+  return Number(answer.split(' ')[1] ?? 0);
 }
+
+/** The same, as soon as the server has noticed that connections made before are closed and lets this one in. */
+const statusOnceLetIn = (...bytes: readonly string[]): Promise<number> =>
+  until('an answer', async () => (await status(...bytes)) || undefined);
 
 /** How many of many connections stay open while they say nothing. */
 async function openConnections(): Promise<number> {
   const sockets = Array.from({ length: 50 }, connect);
-  await Promise.all(sockets.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
+  await Promise.all(
+    sockets.map((socket) => Promise.race([once(socket, 'connect').catch(() => {}), socketClosed(socket)])),
+  );
   // The server has said no to some by now, or says it in the answer to the next request.
-  await status('GET / HTTP/1.0\r\n\r\n').catch(() => 0);
+  await status('GET / HTTP/1.0\r\n\r\n');
   const open = () => sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open').length;
   await until('too many are closed', () => open() <= 8, 5).catch(() => {});
   const left = open();
@@ -42,8 +49,8 @@ const request = (): Promise<number> =>
   });
 
 const connections = await openConnections();
-const garbage = await status('\x16\x03\x01\0\xff garbage\r\n\r\n');
-const headers = await status('GET / HTTP/1.1\r\nHost: x\r\n', `X: ${'y'.repeat(20_000)}\r\n\r\n`);
+const garbage = await statusOnceLetIn('\x16\x03\x01\0\xff garbage\r\n\r\n');
+const headers = await statusOnceLetIn('GET / HTTP/1.1\r\nHost: x\r\n', `X: ${'y'.repeat(20_000)}\r\n\r\n`);
 let limited = 0;
 for (let i = 0; i < 200; i++) if ((await request()) === 429) limited++;
 console.log(JSON.stringify({ connections, garbage, headers, limited }));
