@@ -166,7 +166,7 @@ t.test('killed after every single change, it converges, and so does the removal'
 
   // Killed between making a bridge and marking it as ours, and then told that the network is gone.
   await crashing(...remove);
-  const half = host.driver('network', 2);
+  const half = host.driver('network', { dieAfter: 2 });
   await t.rejects(
     half.call('declare', [one]).then(() => half.call('converge')),
     /the driver ended/,

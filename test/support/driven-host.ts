@@ -8,11 +8,16 @@ import { instanceOf, runDirectory } from '../../backend/host/system/instance.ts'
 import { until } from './eventually.ts';
 import { type NetNamespace, netNamespace } from './net-namespace.ts';
 
-export interface HostDriverOptions {
+/** Where a driver dies: after so many changes of the machine, or before a command of QEMU's monitor. */
+export interface DeathPoint {
+  readonly dieAfter?: number;
+  readonly dieBefore?: string;
+}
+
+export interface HostDriverOptions extends DeathPoint {
   readonly part: 'network' | 'qemu';
   readonly dataDir: string;
   readonly imageStore?: string;
-  readonly dieAfter?: number;
 }
 
 interface Message {
@@ -89,8 +94,8 @@ export class DrivenHost {
     mkdirSync(this.imageStore);
   }
 
-  driver(part: 'network' | 'qemu', dieAfter?: number): DriverProcess {
-    const options: HostDriverOptions = { part, dataDir: this.dataDir, imageStore: this.imageStore, dieAfter };
+  driver(part: 'network' | 'qemu', death: DeathPoint = {}): DriverProcess {
+    const options: HostDriverOptions = { part, dataDir: this.dataDir, imageStore: this.imageStore, ...death };
     const script = join(import.meta.dirname, 'host-driver.ts');
     return new DriverProcess(
       this.namespace.spawn(process.execPath, [script, JSON.stringify(options)], {

@@ -1,9 +1,11 @@
 /**
  * The QEMU driver, or only its networks, in a process of its own: so that it can be put into a network namespace and
  * be killed. Speaks by IPC: { id, method, args } is answered with { id, result } or { id, error }; tells { exit } when
- * a VM ended. With `dieAfter`, the process kills itself as soon as it has changed the machine that many times.
+ * a VM ended. With `dieAfter`, the process kills itself as soon as it has changed the machine that many times; with
+ * `dieBefore`, when it is about to give QEMU that command.
  */
 import { createQemuHypervisor } from '../../backend/host/hypervisor/qemu/driver.ts';
+import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { HostNetwork } from '../../backend/host/network/host-network.ts';
 import { type Run, run } from '../../backend/host/system/command.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
@@ -16,6 +18,12 @@ let changes = 0;
 const changed = async () => {
   changes++;
   if (changes === options.dieAfter) process.kill(process.pid, 'SIGKILL');
+};
+
+const { execute } = Qmp.prototype;
+Qmp.prototype.execute = function (command, ...rest) {
+  if (command === options.dieBefore) process.kill(process.pid, 'SIGKILL');
+  return execute.call(this, command, ...rest);
 };
 
 const filters = () => run('nft', ['-s', 'list', 'ruleset']);
