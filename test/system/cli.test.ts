@@ -186,7 +186,7 @@ t.test('a cloud, from the shell', async (t) => {
     const port = new URL(cloud.endpoint).port;
     const began = performance.now();
     await cloud.stop();
-    t.ok(performance.now() - began < 10_000, 'within ten seconds');
+    t.ok(performance.now() - began < 30_000, 'before any service manager would kill it');
 
     // The wait goes on while there is no server.
     const waiting = ucloud('vm delete lasting --wait');
