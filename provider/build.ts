@@ -13,7 +13,6 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { makeExecutable } from './packaging/executable.ts';
 import { version } from './resources/schema.gen.ts';
@@ -154,7 +153,7 @@ export async function buildExecutable(directory: string): Promise<void> {
   await cp(join(root, 'provider/packaging/node-licence.txt'), join(directory, 'LICENSE.node'));
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+if (import.meta.main) {
   const { launcher: path, mirror } = await buildProvider();
   console.log(`built ${path}\nmirror ${mirror}`);
 }

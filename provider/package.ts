@@ -18,7 +18,6 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Built, buildExecutable, buildProvider, executableName, platform } from './build.ts';
 import { canMakeExecutable } from './packaging/executable.ts';
@@ -140,7 +139,7 @@ async function main(): Promise<void> {
   gpg --armor --export FINGERPRINT > ${join(directory, 'FINGERPRINT.asc')}`);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+if (import.meta.main) {
   await main().catch((error: unknown) => {
     console.error(`package:provider: ${error instanceof Error ? error.message : String(error)}`);
     process.exitCode = 1;
