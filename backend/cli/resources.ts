@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { TSchema } from '@sinclair/typebox';
 import { type Command, Option } from 'commander';
-import type { Endpoint } from '../contract/endpoint.ts';
+import { aboutOf, type Endpoint } from '../contract/endpoint.ts';
 import { endpoints } from '../contract/index.ts';
 import { call } from './client.ts';
 import { type Credentials, readCredentials } from './credentials.ts';
@@ -229,8 +229,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
 }
 
 /** One line about the resource: the first sentence of its description. */
-const summaryOf = ({ resource, tag }: Endpoint): string =>
-  /^.*?(?=[.:;](\s|$))/.exec(resource?.description ?? '')?.[0] ?? tag.replaceAll('-', ' ');
+const summaryOf = (endpoint: Endpoint): string => /^.*?(?=[.:;](\s|$))/.exec(aboutOf(endpoint))?.[0] ?? endpoint.tag;
 
 /** `ssh_key` becomes the command `ssh-key`, and each of its endpoints a sub-command. */
 export function addResourceCommands(program: Command): void {

@@ -259,3 +259,11 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
     },
   } as const satisfies Record<string, Endpoint>;
 }
+
+/** What the endpoints of a tag are about, told by one of them: its resource, the items of its list, or itself. */
+export function aboutOf(endpoint: Endpoint): string {
+  if (endpoint.resource) return endpoint.resource.description;
+  const items: unknown = endpoint.success.schema?.properties?.items?.items?.description ?? endpoint.description;
+  if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag}: nothing describes it`);
+  return items;
+}

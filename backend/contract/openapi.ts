@@ -4,7 +4,7 @@
  * Every schema with a `title` becomes a component of that name and is referred to; all others stay in place.
  */
 import { type TObject, type TSchema, Type } from '@sinclair/typebox';
-import { commonErrors, type Endpoint } from './endpoint.ts';
+import { aboutOf, commonErrors, type Endpoint } from './endpoint.ts';
 import { type ErrorCode, errorCodes, errorTable } from './errors.ts';
 import { Enum } from './fields.ts';
 import { LockInfo } from './terraform-states.ts';
@@ -276,13 +276,6 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
   };
 }
 
-function tagDescription(endpoint: Endpoint): string {
-  if (endpoint.resource) return endpoint.resource.description;
-  const items: unknown = endpoint.success.schema?.properties?.items?.items?.description ?? endpoint.description;
-  if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag}: nothing describes it`);
-  return items;
-}
-
 const introduction = `\
 Virtual machines, IPv6 networks and prefixes, declared.
 
@@ -307,7 +300,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     const item = paths[endpoint.path] ?? {};
     item[endpoint.method.toLowerCase()] = operation(endpoint, schemas, responses);
     paths[endpoint.path] = item;
-    if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, tagDescription(endpoint));
+    if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, aboutOf(endpoint));
   }
   for (const problem of [Problem, ...Object.values(problemSchemas)]) hoist(plain(problem), schemas);
   const used = new Set([...commonErrors, ...endpoints.flatMap((endpoint) => endpoint.errors)]);

@@ -1,5 +1,5 @@
 /** docs/reference/api.md: every operation in a table, from the contract. */
-import type { Endpoint } from '../../backend/contract/endpoint.ts';
+import { aboutOf, type Endpoint } from '../../backend/contract/endpoint.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { generatedBy, type Step } from './step.ts';
 
@@ -23,8 +23,8 @@ export const apiReference: Step = {
     const tags = [...new Set(endpoints.map((endpoint) => endpoint.tag))];
     const sections = tags.map((tag) => {
       const own = endpoints.filter((endpoint) => endpoint.tag === tag);
-      const about = own.find((endpoint) => endpoint.resource)?.resource?.description;
-      return `## ${tag}\n\n${about ? `${about}\n\n` : ''}${table(['request', 'operation', '', 'role'], own.map(cells))}\n`;
+      const about = own.slice(0, 1).map(aboutOf).join();
+      return `## ${tag}\n\n${about}\n\n${table(['request', 'operation', '', 'role'], own.map(cells))}\n`;
     });
     const text = `\
 <!-- ${generatedBy} -->
