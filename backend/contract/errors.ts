@@ -30,7 +30,7 @@ export const errorTable = define({
     status: 401,
     title: 'No valid token',
     meaning: 'The Authorization header is missing, malformed, or its token is unknown or expired.',
-    user: 'Send `Authorization: Bearer <token>` with a token that is still valid.',
+    user: 'Use a token that is still valid: by UCLOUD_TOKEN or `ucloud login` for Terraform and the command `ucloud`, elsewhere in `Authorization: Bearer <token>`.',
     operator: 'Make a new token for the user if theirs is lost: only its hash is stored.',
     retry: false,
   },
