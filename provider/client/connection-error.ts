@@ -10,7 +10,8 @@ interface Kind {
   readonly permanent?: true;
 }
 
-const kinds: readonly Kind[] = [
+/** Also listed in the documentation. */
+export const kinds: readonly Kind[] = [
   {
     codes: ['ECONNREFUSED'],
     problem: 'nothing listens there (ECONNREFUSED)',

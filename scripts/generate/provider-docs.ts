@@ -11,6 +11,7 @@ import type { FunctionDefinition } from '../../provider/framework/types.ts';
 import { provider } from '../../provider/provider.ts';
 import { allAttributes, loadAll } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
+import { troubleshooting } from './troubleshooting.ts';
 
 const examples = 'provider/examples';
 const docs = 'provider/docs';
@@ -94,11 +95,19 @@ interface Definition {
   readonly timeouts?: Timeouts;
 }
 
+const importCommand = (type: string): Promise<string> => readFile(`${examples}/resources/${type}/import.sh`, 'utf8');
+
+/** The command, said in the configuration. */
+async function importBlock(type: string): Promise<string> {
+  const [, to, id] = /^terraform import (\S+) (\S+)$/m.exec(await importCommand(type)) ?? [];
+  if (to === undefined) throw new Error(`${examples}/resources/${type}/import.sh imports nothing`);
+  return `import {\n  to = ${to}\n  id = ${JSON.stringify(id)}\n}`;
+}
+
 async function resourcePage(noun: string, definition: Definition): Promise<GeneratedFile> {
   const type = `${provider.name}_${noun}`;
   const example = await read(`${examples}/resources/${type}/resource.tf`);
   if (example === undefined) throw new Error(`${type} has no example in ${examples}/resources/${type}/resource.tf`);
-  const importing = await read(`${examples}/resources/${type}/import.sh`);
   const notes = await read(`${examples}/resources/${type}/notes.md`);
   const content = `${frontMatter(`${type} Resource`, '', definition.description)}
 # ${type} (Resource)
@@ -110,7 +119,17 @@ ${definition.description}
 ${code('terraform', example)}
 
 ${attributeSections(allAttributes(definition))}
-${notes === undefined ? '' : `\n## Notes\n\n${notes.trimEnd()}\n`}${importing === undefined ? '' : `\n## Import\n\n${code('shell', importing)}\n`}`;
+${notes === undefined ? '' : `\n## Notes\n\n${notes.trimEnd()}\n`}
+## Import
+
+By name, or by id, with a block in the configuration:
+
+${code('terraform', await importBlock(type))}
+
+or on the command line:
+
+${code('sh', await importCommand(type))}
+${definition.timeouts === undefined ? '' : '\nWhat only Terraform knows, such as `timeouts`, comes into the state with the next apply, as a change in place.\n'}`;
   return { path: `${docs}/resources/${noun}.md`, content, checkedIn: true };
 }
 
@@ -179,6 +198,18 @@ ${parameters.map(({ name: own, type, description }, i) => `${i + 1}. \`${own}\` 
   return { path: `${docs}/functions/${name}.md`, content, checkedIn: true };
 }
 
+const guides = 'docs/guides';
+
+async function guideNames(): Promise<{ name: string; title: string }[]> {
+  const names = (await readdir(guides)).filter((name) => name.endsWith('.md')).toSorted();
+  return Promise.all(
+    names.map(async (name) => {
+      const [, title = ''] = /^# (.*)$/m.exec(await readFile(`${guides}/${name}`, 'utf8')) ?? [];
+      return { name, title };
+    }),
+  );
+}
+
 async function indexPage(): Promise<GeneratedFile> {
   const example = await read(`${examples}/provider/provider.tf`);
   const quickstart = await read(`${examples}/quickstart/main.tf`);
@@ -196,11 +227,14 @@ Two VMs on a network of their own, from nothing:
 ${code('terraform', quickstart ?? '')}
 
 ${attributeSections(provider.attributes)}
+
+## Guides
+
+${(await guideNames()).map(({ name, title }) => `- [${title}](guides/${name})`).join('\n')}
+- [When Terraform reports an error](guides/troubleshooting.md)
 `;
   return { path: `${docs}/index.md`, content, checkedIn: true };
 }
-
-const guides = 'docs/guides';
 
 /** The same page, with links that lead on from where the registry wants it, without remarks for the test that runs it. */
 async function guidePage(name: string): Promise<GeneratedFile> {
@@ -223,7 +257,15 @@ export const providerDocs: Step = {
   async generate() {
     const pages = [
       indexPage(),
-      ...(await readdir(guides)).filter((name) => name.endsWith('.md')).map(guidePage),
+      ...(await guideNames()).map(({ name }) => guidePage(name)),
+      troubleshooting(
+        `${docs}/guides/troubleshooting.md`,
+        frontMatter(
+          'When Terraform reports an error',
+          '',
+          'What the messages of the ucloud provider mean, and what to do.',
+        ),
+      ),
       ...(await loadAll(provider.resources)).map(([noun, definition]) => resourcePage(noun, definition)),
       ...(await loadAll(provider.dataSources)).map(([noun, definition]) => dataSourcePage(noun, definition)),
       ...(await loadAll(provider.ephemeral)).map(([noun, definition]) => ephemeralPage(noun, definition)),

@@ -118,6 +118,29 @@ module "${module}" {
     subnet: '2001:db8:0:2::/64',
   });
   t.strictSame(await directory.pending(), [], 'a second plan has nothing to do');
+
+  // Each page shows how to import what its example declares, by a block and by a command.
+  const imports = kinds
+    .filter(({ kind }) => kind === 'resources')
+    .map(({ name }) => {
+      const command = readFileSync(`${examples}/resources/${name}/import.sh`, 'utf8').trim();
+      const [, local = '', id = ''] = /^terraform import (\S+) (\S+)$/.exec(command) ?? [];
+      return { address: `module.resources_${name}.${local}`, id };
+    });
+  const addresses = imports.map(({ address }) => address);
+  await directory.run('state', 'rm', ...addresses);
+  for (const { address, id } of imports) await directory.run('import', '-no-color', address, id);
+  const settings = (await directory.pending()).filter((change) => !change.endsWith(': update'));
+  t.strictSame(settings, [], 'what the commands import is as declared, but for what only Terraform knows');
+  await directory.run('state', 'rm', ...addresses);
+  directory.write({
+    'imports.tf': imports.map(({ address, id }) => `import {\n  to = ${address}\n  id = "${id}"\n}\n`).join(''),
+  });
+  t.match(
+    await directory.apply(),
+    new RegExp(`Resources: ${imports.length} imported, 0 added, \\d changed, 0 destroyed`),
+  );
+  t.strictSame(await directory.pending(), [], 'what the blocks import, too');
   await directory.destroy();
 });
 

@@ -1,2 +1,1 @@
-# By name, or by id:
 terraform import ucloud_prefix_pool.main main-2

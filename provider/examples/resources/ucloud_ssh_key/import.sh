@@ -1,2 +1,1 @@
-# By name, or by id:
 terraform import ucloud_ssh_key.alice alice
