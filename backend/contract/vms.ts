@@ -126,7 +126,7 @@ export const vm = resource({
         'x-sensitive': true,
         'x-at-restart': true,
         description:
-          'Given to the guest, which runs it once: a script with `#!`, or cloud-config where the image has cloud-init. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last.',
+          'Given to the guest, which runs it once: a script that begins with `#!`; ucloud-init runs nothing else. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last.',
       }),
     ),
     power_state: Enum(['running', 'stopped'], {

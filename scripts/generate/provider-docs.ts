@@ -138,6 +138,10 @@ async function dataSourcePage(noun: string, definition: Definition): Promise<Gen
   const example = await read(`${examples}/data-sources/${type}/data-source.tf`);
   if (example === undefined)
     throw new Error(`${type} has no example in ${examples}/data-sources/${type}/data-source.tf`);
+  // A data source is only asked: nothing of it is ever replaced.
+  const asked = Object.fromEntries(
+    Object.entries(allAttributes(definition)).map(([name, attr]) => [name, { ...attr, requiresReplace: false }]),
+  );
   const content = `${frontMatter(`${type} Data Source`, '', definition.description)}
 # ${type} (Data Source)
 
@@ -147,7 +151,7 @@ ${definition.description}
 
 ${code('terraform', example)}
 
-${attributeSections(allAttributes(definition))}
+${attributeSections(asked)}
 `;
   return { path: `${docs}/data-sources/${noun}.md`, content, checkedIn: true };
 }
