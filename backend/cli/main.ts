@@ -1,16 +1,7 @@
-/** The `ucloud` command: daemons, operator commands, and a command for each resource of the API. */
-import { Command } from 'commander';
+/** The `ucloud` command, run. */
 import { UcloudError } from '../contract/errors.ts';
 import { ApiFailure } from './client.ts';
-import { addComponents } from './components.ts';
-import { addHostClean } from './host-clean.ts';
-import { addImageImport } from './image-import.ts';
-import { addLogin } from './login.ts';
-import { addOperatorToken } from './operator-token.ts';
-import { addResourceCommands } from './resources.ts';
-import { addUp } from './up.ts';
-import { version } from './version.ts';
-import { addVmAccess } from './vm-access.ts';
+import { ucloudProgram } from './program.ts';
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major < 24) {
@@ -18,21 +9,8 @@ if (major < 24) {
   process.exit(1);
 }
 
-const program = new Command('ucloud')
-  .description('IPv6-first virtual machine cloud')
-  .version(version)
-  .showHelpAfterError('(--help shows what there is)');
-addUp(program);
-addComponents(program);
-addLogin(program);
-addOperatorToken(program);
-addResourceCommands(program);
-addHostClean(program);
-addImageImport(program);
-addVmAccess(program);
-
 try {
-  await program.parseAsync();
+  await ucloudProgram().parseAsync();
 } catch (error) {
   if (error instanceof ApiFailure) console.error(error.message);
   else if (error instanceof UcloudError) console.error(`ucloud: ${error.message} (${error.code})`);

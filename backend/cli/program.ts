@@ -1,0 +1,27 @@
+/** What the `ucloud` command can do: daemons, operator commands, and a command for each resource of the API. */
+import { Command } from 'commander';
+import { addComponents } from './components.ts';
+import { addHostClean } from './host-clean.ts';
+import { addImageImport } from './image-import.ts';
+import { addLogin } from './login.ts';
+import { addOperatorToken } from './operator-token.ts';
+import { addResourceCommands } from './resources.ts';
+import { addUp } from './up.ts';
+import { version } from './version.ts';
+import { addVmAccess } from './vm-access.ts';
+
+export function ucloudProgram(): Command {
+  const program = new Command('ucloud')
+    .description('IPv6-first virtual machine cloud')
+    .version(version)
+    .showHelpAfterError('(--help shows what there is)');
+  addUp(program);
+  addComponents(program);
+  addLogin(program);
+  addOperatorToken(program);
+  addResourceCommands(program);
+  addHostClean(program);
+  addImageImport(program);
+  addVmAccess(program);
+  return program;
+}
