@@ -1,9 +1,9 @@
 /**
- * Runs a guide as its reader would: top to bottom, in one shell.
+ * Follows a page as its reader would: top to bottom, in one shell.
  *
  * - A block of `sh` is run by bash, which ends at the first command that fails. Directory and exported variables carry
  *   over to the next block.
- * - A block of another language that begins with `# <file>` becomes that file.
+ * - A block of another language that begins with `# <file>` becomes that file; another one is only looked at.
  * - Every line of a block of `text` has to be in what the block before it printed; `…` stands for anything, and white
  *   space does not count.
  *
@@ -11,13 +11,12 @@
  *
  *     <!-- ends with 1 -->                  the exit code, if it is not 0
  *     <!-- in a terminal of its own -->     runs on, beside what follows
+ *     <!-- each in a terminal of its own --> so does every line of it
  *     <!-- after the cloud has ended -->    those are ended first
- *     <!-- set-up -->                       done by `npm test` itself before the first test
- *     <!-- with QEMU -->                    left out where VMs are simulated
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import type { Test } from 'tap';
 import { until } from './eventually.ts';
@@ -40,14 +39,16 @@ export function guideBlocks(markdown: string): GuideBlock[] {
   });
 }
 
-const remarks = /^$|^(ends with \d+|in a terminal of its own|after the cloud has ended|set-up|with QEMU)$/;
+const remarks = /^$|^(ends with \d+|(?:each )?in a terminal of its own|after the cloud has ended)$/;
 
 export interface GuideOptions {
   /** Directory of the first command. */
   readonly directory: string;
   readonly environment: NodeJS.ProcessEnv;
-  /** Whether VMs are real ones. */
-  readonly qemu: boolean;
+  /** A command that runs the command after it, in a network namespace for one. */
+  readonly within?: readonly string[];
+  /** Why a block is left out, if it is. */
+  readonly exempt?: (block: GuideBlock) => string | undefined;
   /** What is otherwise here than for the reader, such as the host name of the cloud: changes the text of each block. */
   readonly adapt?: (text: string) => string;
 }
@@ -64,10 +65,27 @@ export function missingLines(expected: string, output: string): string[] {
   return expected.split('\n').filter((line) => line.trim() !== '' && !new RegExp(pattern(line)).test(said));
 }
 
+/** What the reader has in the shell: nothing that this machine has set for ucloud or Terraform, and another home. */
+export function readerEnvironment(home: string): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(UCLOUD|TF|XDG)_/.test(name));
+  return {
+    ...Object.fromEntries(inherited),
+    HOME: home,
+    PATH: [resolve('node_modules/.bin'), process.env.PATH].join(delimiter),
+    CHECKPOINT_DISABLE: '1',
+    TF_IN_AUTOMATION: '1',
+    NO_COLOR: '1',
+  };
+}
+
 interface Terminal {
   readonly child: ChildProcess;
   readonly output: () => string;
 }
+
+const printedBy = (terminals: readonly Terminal[]): string => terminals.map(({ output }) => output()).join('\n');
+const allRun = (terminals: readonly Terminal[]): boolean =>
+  terminals.length > 0 && terminals.every(({ child }) => child.exitCode === null && child.signalCode === null);
 
 /** Runs the guide. Each block is an assertion that names its line. Ends at the first block that fails. */
 export async function runGuide(t: Test, file: string, scratch: string, options: GuideOptions): Promise<void> {
@@ -76,7 +94,8 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
   const terminals: Terminal[] = [];
 
   const start = (commands: string): Terminal => {
-    const child = spawn('bash', ['-c', `set -e -o pipefail\n${commands}`], {
+    const [program = '', ...args] = [...(options.within ?? []), 'bash', '-c', `set -e -o pipefail\n${commands}`];
+    const child = spawn(program, args, {
       cwd: readFileSync(directory, 'utf8').trim(),
       env: options.environment,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -105,44 +124,44 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
   };
   t.teardown(end);
 
-  let before: Terminal | undefined;
-  let leftOut = false;
-  for (const { language, text: written, remark, line } of guideBlocks(readFileSync(file, 'utf8'))) {
+  /** What the last commands run in. */
+  let before: readonly Terminal[] = [];
+  for (const block of guideBlocks(readFileSync(file, 'utf8'))) {
+    const { language, text: written, remark, line } = block;
+    const reason = options.exempt?.(block);
+    if (reason !== undefined) {
+      t.comment(`${file}:${line}: left out: ${reason}`);
+      continue;
+    }
     const text = options.adapt?.(written) ?? written;
     const where = `${file}:${line}`;
     if (!remarks.test(remark)) throw new Error(`${where}: the remark "${remark}" means nothing`);
     const name = /^# (\S+)\n/.exec(text)?.[1];
-    if (language === 'text' && leftOut) {
-      t.comment(`${where}: so is what it prints`);
-    } else if (language === 'text') {
-      const missing = () => missingLines(text, before?.output() ?? '');
+    if (language === 'text') {
+      const missing = () => missingLines(text, printedBy(before));
       // What runs on may have yet to say it.
-      if (before?.child.exitCode === null) await until(`${where}: is printed`, () => missing().length === 0, 60);
-      if (!t.strictSame(missing(), [], `${where}: is printed`)) throw new Error(before?.output().slice(-4000));
+      if (allRun(before)) await until(`${where}: is printed`, () => missing().length === 0 || !allRun(before), 120);
+      if (!t.strictSame(missing(), [], `${where}: is printed`)) throw new Error(printedBy(before).slice(-4000));
     } else if (language !== 'sh' && name !== undefined) {
       const path = join(readFileSync(directory, 'utf8').trim(), name);
       mkdirSync(dirname(path), { recursive: true });
       writeFileSync(path, text);
-    } else if (language !== 'sh') {
-      throw new Error(`${where}: a block of ${language} begins with its file: # <name>`);
-    } else if (remark === 'set-up' || (remark === 'with QEMU' && !options.qemu)) {
-      leftOut = true;
-      t.comment(`${where}: ${remark === 'set-up' ? 'is done before all tests' : 'needs real VMs'}: ${text.trim()}`);
-    } else if (remark === 'in a terminal of its own') {
-      leftOut = false;
-      before = start(text);
-      terminals.push(before);
-    } else {
-      leftOut = false;
+    } else if (/in a terminal of its own$/.test(remark)) {
+      before = (remark.startsWith('each') ? text.trim().split('\n') : [text]).map(start);
+      terminals.push(...before);
+    } else if (language === 'sh') {
       if (remark === 'after the cloud has ended') await end();
       const carried = existsSync(variables) ? `source ${variables}\n` : '';
       const kept = `trap 'declare -px > ${variables}; pwd > ${directory}' EXIT\n`;
+      const began = performance.now();
       const run = start(`${carried}${kept}${text}`);
-      before = run;
+      before = [run];
       const code = await ended(run);
+      t.comment(`${where}: ${((performance.now() - began) / 1000).toFixed(1)} s`);
       const expected = Number(/^ends with (\d+)$/.exec(remark)?.[1] ?? 0);
       if (!t.equal(code, expected, `${where}: ${text.trim().split('\n')[0]}`))
         throw new Error(run.output().slice(-4000));
     }
   }
+  await end();
 }

@@ -3,6 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import { demoImage } from '../support/demo-image.ts';
 import { needsEtcd, startEtcd } from '../support/etcd.ts';
 import { netNamespace } from '../support/net-namespace.ts';
 import { noQemu } from '../support/qemu.ts';
@@ -26,6 +27,8 @@ async function runDemo(
 }
 
 t.test('two VMs answer ping and ssh, a second plan is empty, nothing is left', { skip: await noQemu() }, async (t) => {
+  // Nothing can be downloaded in the namespace: what the demo makes its image of has to be here.
+  await demoImage(temporaryDirectory(t));
   const namespace = netNamespace(t, 'demo');
   const output = await runDemo(t, 'ip', ['netns', 'exec', namespace.name, process.execPath]);
   t.match(output, /hypervisor: qemu/);

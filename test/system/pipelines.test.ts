@@ -84,7 +84,6 @@ t.test('the set-up of the guide', { skip }, async (t) => {
       UCLOUD_CREDENTIALS: cloud.credentials,
       UCLOUD_ENDPOINT: cloud.endpoint,
     },
-    qemu: false,
     adapt: (text) => text.replaceAll('cloud.example.net', host()).replaceAll('npx ucloud', 'ucloud'),
   });
   const secret = (name: string) => {

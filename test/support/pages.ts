@@ -1,0 +1,78 @@
+/**
+ * The pages of the documentation, and which of their commands the tests leave out. Every block of commands is run by a
+ * test that follows its page (test/support/guide.ts), or has a row in `exemptions`; test/system/docs.test.ts sees to it.
+ */
+import { globSync, readFileSync } from 'node:fs';
+import { type GuideBlock, guideBlocks } from './guide.ts';
+
+/** Every page of the repository, from its root. */
+export const pages: readonly string[] = globSync('**/*.md', {
+  exclude: (path) => /(^|\/)(node_modules|\.ucloud|\.tap|dist|cdktf\.out)$/.test(path),
+}).toSorted();
+
+/** Where a page is followed from top to bottom, if not in docs.test.ts. */
+export const followedBy: Readonly<Record<string, string>> = {
+  'docs/guides/from-nothing-to-ten-vms.md': 'test/system/from-nothing.test.ts',
+  'docs/guides/ci-cd-pipeline.md': 'test/system/pipelines.test.ts',
+};
+
+/** Written from the page that they repeat, which a test compares. */
+export const copies: Readonly<Record<string, string>> = Object.fromEntries(
+  Object.keys(followedBy).map((page) => [page.replace(/^docs/, 'provider/docs'), page]),
+);
+
+interface Exemption {
+  readonly page: string;
+  /** How the block begins. */
+  readonly begins: string;
+  readonly reason: string;
+}
+
+const exemptions: readonly Exemption[] = [
+  {
+    page: 'README.md',
+    begins: 'npm run demo',
+    reason: 'stays up until Ctrl-C; test/system/demo.test.ts runs it with --once',
+  },
+  { page: 'README.md', begins: 'npm test', reason: 'is what runs this' },
+  {
+    page: 'CONTRIBUTING.md',
+    begins: 'npm test ',
+    reason: 'is what runs this; test/unit/house.test.ts runs lint, types and generators',
+  },
+  {
+    page: 'provider/constructs/README.md',
+    begins: 'npm ci --ignore-scripts',
+    reason: 'installs 500 packages, which npm test does itself; test/cdktf/examples.test.ts deploys with them',
+  },
+  {
+    page: 'docs/guest-images.md',
+    begins: "curl -g 'http://[fe80",
+    reason: 'for the inside of a guest: test/host/metadata.test.ts and guest.test.ts ask the same way there',
+  },
+  {
+    page: 'docs/provider-registry.md',
+    begins: 'npx ucloud up --tls-cert',
+    reason: 'test/terraform/registry.test.ts and test/system/pipelines.test.ts install from such a cloud',
+  },
+  {
+    page: 'docs/provider-registry.md',
+    begins: 'terraform providers mirror',
+    reason: 'needs providers for other platforms; test/terraform/registry.test.ts runs it for its own',
+  },
+  {
+    page: 'docs/terraform-state.md',
+    begins: 'Error: Error acquiring the state lock',
+    reason: 'takes two at once; test/terraform/state-backend.test.ts has them',
+  },
+];
+
+/** Why a block is left out, if it is. */
+export const exemption = (page: string, block: GuideBlock): string | undefined =>
+  exemptions.find((each) => each.page === page && block.text.startsWith(each.begins))?.reason;
+
+/** Rows that fit no block any more. */
+export const staleExemptions = (): readonly Exemption[] =>
+  exemptions.filter(
+    ({ page, begins }) => !guideBlocks(readFileSync(page, 'utf8')).some(({ text }) => text.startsWith(begins)),
+  );
