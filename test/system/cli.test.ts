@@ -126,11 +126,11 @@ t.test('a cloud, from the shell', async (t) => {
     // For an operator, who names the project, names mean what they mean to the customer: public images, too.
     const probe = await json('vm create --name probe --project acme --image demo --interfaces web');
     await good(`vm delete ${probe.id} --wait`);
-    await bad(
-      'vm create --name web-2 --image demo --interfaces web --memory 64TiB --wait --wait-timeout 1',
-      /web-2 is pending: .*64 ?TiB/,
-      customer,
+    await mine('vm create --name web-2 --image demo --interfaces web --memory 64TiB');
+    await until('the scheduler has looked for a host', async () =>
+      /^status\.reason +no_host$/m.test(await mine('vm get web-2')),
     );
+    await bad('vm update web-2 --description waits --wait --wait-timeout 1', /web-2 is pending: .*64 ?TiB/, customer);
     await mine('vm delete web-2 --wait');
     t.equal(await mine('vm delete web-1 --wait'), '');
     t.equal(await mine('vm list'), '(none)\n');
