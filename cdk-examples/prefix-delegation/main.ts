@@ -40,7 +40,7 @@ class Company extends TerraformStack {
     });
     const sales = new Department(this, 'sales', company.subnet('sales'), ['shop', 'office']);
     const research = new Department(this, 'research', company.subnet('research'), ['lab', 'office', 'guests']);
-    new TerraformOutput(this, 'company_cidr', { value: company.prefix?.cidr });
+    new TerraformOutput(this, 'company_cidr', { value: company.cidr });
     new TerraformOutput(this, 'cidrs', { value: { sales: sales.cidrs, research: research.cidrs } });
   }
 }

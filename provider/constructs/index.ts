@@ -8,10 +8,24 @@ export {
   type EphemeralUcloudTokenConfig,
 } from './bindings/ephemeral-ucloud-token/index.ts';
 export * as bindings from './bindings/index.ts';
-export { UcloudProvider } from './bindings/provider/index.ts';
 export { functionsOf } from './bindings/provider-functions/index.ts';
-export { Network, type NetworkConfig } from './network.ts';
-export { PrefixPlan, type PrefixPlanConfig, type Space, type Subnet, type SubnetConfig } from './prefix-plan.ts';
+export type { GroundConfig } from './ground.ts';
+export { Network, type NetworkConfig, type NetworkPlace } from './network.ts';
+export {
+  PrefixPlan,
+  type PrefixPlanConfig,
+  type PrefixPlanSpace,
+  type Space,
+  type Subnet,
+  type SubnetConfig,
+} from './prefix-plan.ts';
+export { UcloudProvider, type UcloudProviderConfig } from './provider.ts';
 export type { Reference } from './reference.ts';
 export { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
-export { VmGroup, type VmGroupConfig, type VmGroupMember } from './vm-group.ts';
+export {
+  VmGroup,
+  type VmGroupConfig,
+  type VmGroupMember,
+  type VmGroupMembers,
+  type VmGroupSpread,
+} from './vm-group.ts';

@@ -1,52 +1,24 @@
 /** A VM with what it needs around it: network, prefix, keys, image. */
 import { Construct } from 'constructs';
-import { DataUcloudImage } from './bindings/data-ucloud-image/index.ts';
-import { SshKey } from './bindings/ssh-key/index.ts';
+import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
-import { Network } from './network.ts';
+import { checkedName } from './checks.ts';
+import { type GroundConfig, ground } from './ground.ts';
+import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 
+/**
+ * Everything that a `ucloud_vm` takes, except that it has one network. `dependsOn`, `lifecycle`, `connection` and
+ * `provisioners` are those of the VM; `provider` and `project` hold for what is made for it, too.
+ */
 export interface VirtualMachineConfig
-  extends Pick<
-    VmConfig,
-    | 'cpus'
-    | 'memory'
-    | 'diskSize'
-    | 'userData'
-    | 'labels'
-    | 'description'
-    | 'powerState'
-    | 'deleteProtection'
-    | 'antiAffinity'
-    | 'waitFor'
-    | 'timeouts'
-    | 'project'
-  > {
+  extends Omit<VmConfig, keyof GroundConfig | 'name' | 'interfaces' | 'count' | 'forEach'>,
+    GroundConfig {
   /**
    * Name of the VM and of what is made for it, and host name of the guest: an RFC 1123 label.
    * @default the id of the construct
    */
   readonly name?: string;
-  /** Name of the image, such as `demo`. Either this or `imageId`. */
-  readonly image?: string;
-  readonly imageId?: string;
-  /**
-   * The network it is plugged into: a construct, a data source, or an id.
-   * @default a network of its own
-   */
-  readonly network?: Reference;
-  /**
-   * Where a network of its own takes its /64 from: a construct, a data source, or an id. Not together with `network`.
-   * @default a prefix of its own, a /64
-   */
-  readonly prefix?: Reference;
-  /**
-   * Public keys that may log in, each a line in the format of OpenSSH (`ssh-ed25519 AAAA…`). An SSH key is made for each.
-   * @default none
-   */
-  readonly publicKeys?: readonly string[];
-  /** SSH keys that exist already: constructs, or ids. @default none */
-  readonly sshKeys?: readonly Reference[];
   /** MAC address. @default one that follows from project and name, so that a VM made anew keeps its address */
   readonly mac?: string;
 }
@@ -59,9 +31,13 @@ export interface VirtualMachineConfig
  * const db = new VirtualMachine(this, 'db', { image: 'demo', network: web.network, memory: '2GiB' });
  * new TerraformOutput(this, 'address', { value: web.address });
  * ```
+ *
+ * What it does not have, its parts do: `web.vm.addOverride(…)`, `web.vm.importFrom('vm-…')`, `web.vm.moveTo('…')`.
  */
 export class VirtualMachine extends Construct {
+  /** The resource itself. */
   readonly vm: Vm;
+  /** Name of the VM. */
   readonly name: string;
   /** The network it is in, as it was given. */
   readonly network: Reference;
@@ -70,39 +46,41 @@ export class VirtualMachine extends Construct {
   /** The SSH keys that were made from public keys. */
   readonly ownKeys: readonly SshKey[];
 
+  /** @throws Error that names the construct and what is wrong: its name, its image, its keys */
   constructor(scope: Construct, id: string, config: VirtualMachineConfig) {
     super(scope, id);
-    const { image, imageId, network, prefix, publicKeys = [], sshKeys = [], mac, name = id, ...rest } = config;
-    if (network !== undefined && prefix !== undefined) {
-      throw new Error(`${this.node.path}: give a network or a prefix for its own network, not both`);
-    }
-    if ((image === undefined) === (imageId === undefined)) {
-      throw new Error(`${this.node.path}: give either the name of an image or its id`);
-    }
-    const project = config.project === undefined ? {} : { project: config.project };
-    this.name = name;
-
-    this.ownNetwork =
-      network === undefined
-        ? new Network(this, 'network', { name, ...(prefix !== undefined && { prefix }), ...project })
-        : undefined;
-    this.network = network ?? this.ownNetwork ?? '';
-
-    this.ownKeys = publicKeys.map(
-      (publicKey, index) => new SshKey(this, `key-${index}`, { name: `${name}-${index}`, publicKey, ...project }),
-    );
-
+    const { image: _image, network: _network, publicKeys: _publicKeys, sshKeys: _sshKeys, mac, ...rest } = config;
+    this.name = checkedName(this, config.name ?? id);
+    const { image, network, ownNetwork, ownKeys, sshKeys } = ground(this, this.name, config);
+    this.network = network;
+    this.ownNetwork = ownNetwork;
+    this.ownKeys = ownKeys;
     this.vm = new Vm(this, 'Default', {
       ...rest,
-      name,
-      image: imageId ?? new DataUcloudImage(this, 'image', { name: String(image) }).id,
-      interfaces: [{ network: idOf(this.network), ...(mac !== undefined && { mac }) }],
-      sshKeys: [...this.ownKeys, ...sshKeys].map(idOf),
+      name: this.name,
+      image: image.id,
+      interfaces: [{ network: idOf(network), ...(mac !== undefined && { mac }) }],
+      sshKeys,
     });
+  }
+
+  /** Id of the VM. */
+  get id(): string {
+    return this.vm.id;
   }
 
   /** The IPv6 address of the VM. */
   get address(): string {
     return this.vm.address;
+  }
+
+  /** Id of the host that it has been placed on. */
+  get host(): string {
+    return this.vm.status.host;
+  }
+
+  /** Makes it something that `dependsOn` takes: waits for the VM. */
+  get fqn(): string {
+    return this.vm.fqn;
   }
 }

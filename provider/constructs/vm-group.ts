@@ -1,49 +1,71 @@
 /** A number of VMs that are alike. */
 import { Construct } from 'constructs';
-import { DataUcloudImage } from './bindings/data-ucloud-image/index.ts';
-import { SshKey } from './bindings/ssh-key/index.ts';
-import { Network } from './network.ts';
-import { idOf, type Reference } from './reference.ts';
+import type { SshKey } from './bindings/ssh-key/index.ts';
+import type { VmAntiAffinity } from './bindings/vm/index.ts';
+import { checkedName, fail, mustBeKnown } from './checks.ts';
+import { ground, joined, merged } from './ground.ts';
+import type { Network } from './network.ts';
+import type { Reference } from './reference.ts';
 import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
 
-/** What a member may have otherwise than its group. */
+/** What a member may have otherwise than its group. Labels and keys are added to those of the group. */
 export type VmGroupMember = Omit<
-  VirtualMachineConfig,
-  'name' | 'image' | 'imageId' | 'network' | 'prefix' | 'publicKeys' | 'project' | 'antiAffinity'
-> & {
-  /** Keys that it lets in beyond those of the group. */
-  readonly sshKeys?: readonly Reference[];
-};
+  Partial<VirtualMachineConfig>,
+  'name' | 'image' | 'network' | 'publicKeys' | 'project' | 'provider' | 'antiAffinity'
+>;
 
-export interface VmGroupConfig extends Omit<VirtualMachineConfig, 'mac'> {
-  /**
-   * Name of the group, an RFC 1123 label: begins the names of its VMs, and is their label `group`.
-   * @default the id of the construct
-   */
-  readonly name?: string;
-  /**
-   * How many: they are called `<name>-1`, `<name>-2`, …. A change adds or removes the last ones and touches no other.
-   * Either this or `members`.
-   */
-  readonly count?: number;
-  /**
-   * Which: they are called `<name>-<member>`. Any of them can be removed without touching the others. Either this or
-   * `count`.
-   */
-  readonly members?: readonly string[];
-  /**
-   * How the VMs are kept on different hosts. `required`: no two of them ever share a host, and one for which there is no
-   * host of its own waits. `preferred`: they share a host where there is no other. `none`: they are placed as if they
-   * had nothing to do with each other. A VM keeps its host, so a change makes the VMs anew.
-   *
-   * They are then an anti-affinity group with the name of this one; for a group of another name, which other VMs may
-   * belong to, give `antiAffinity` instead.
-   * @default preferred
-   */
-  readonly spread?: 'required' | 'preferred' | 'none';
-  /** What a member has otherwise, by what follows the name of the group (`1`, or one of `members`). @default nothing */
-  readonly each?: (member: string) => VmGroupMember;
-}
+/** Which VMs there are. */
+export type VmGroupMembers =
+  | {
+      /**
+       * How many: they are called `<name>-1`, `<name>-2`, …. A change adds or removes the last ones and touches no other.
+       * Either this or `members`.
+       */
+      readonly count: number;
+      readonly members?: undefined;
+    }
+  | {
+      /**
+       * Which: they are called `<name>-<member>`. Any of them can be added or removed without touching the others. Either
+       * this or `count`.
+       */
+      readonly members: readonly string[];
+      readonly count?: undefined;
+    };
+
+/** How the VMs are kept on different hosts. */
+export type VmGroupSpread =
+  | {
+      /**
+       * How firmly the VMs are kept on different hosts. `required`: no two of them ever share a host, and one for which
+       * there is no host of its own waits. `preferred`: they share a host where there is no other. `none`: they are placed
+       * as if they had nothing to do with each other. A VM keeps its host, so a change makes the VMs anew.
+       *
+       * They are then an anti-affinity group with the name of this one; for a group of another name, which other VMs may
+       * belong to, give `antiAffinity` instead.
+       * @default preferred
+       */
+      readonly spread?: 'required' | 'preferred' | 'none';
+      readonly antiAffinity?: undefined;
+    }
+  | {
+      /** The group of VMs that they are kept apart from, and from each other. Instead of `spread`. */
+      readonly antiAffinity: VmAntiAffinity;
+      readonly spread?: undefined;
+    };
+
+/** Everything that a `VirtualMachine` takes, and who the members are. */
+export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAffinity'> &
+  VmGroupMembers &
+  VmGroupSpread & {
+    /**
+     * Name of the group, an RFC 1123 label: begins the names of its VMs, and is their label `group`.
+     * @default the id of the construct
+     */
+    readonly name?: string;
+    /** What a member has otherwise, by what follows the name of the group (`1`, or one of `members`). @default nothing */
+    readonly each?: (member: string) => VmGroupMember;
+  };
 
 /**
  * VMs that are alike, on one network, spread over hosts: strictly with `spread: 'required'`, otherwise as far as there
@@ -57,7 +79,10 @@ export interface VmGroupConfig extends Omit<VirtualMachineConfig, 'mac'> {
  * ```
  */
 export class VmGroup extends Construct {
+  /** The VMs, in the order of their members. */
   readonly vms: readonly VirtualMachine[];
+  /** Name of the group. */
+  readonly name: string;
   /** The network they are on, as it was given. */
   readonly network: Reference;
   /** Made only when no network was given. */
@@ -66,48 +91,33 @@ export class VmGroup extends Construct {
   readonly ownKeys: readonly SshKey[];
   readonly #members: ReadonlyMap<string, VirtualMachine>;
 
+  /** @throws Error that names the construct and what is wrong: its name, its image, its keys, its members */
   constructor(scope: Construct, id: string, config: VmGroupConfig) {
     super(scope, id);
-    const { path } = this.node;
-    const { name = id, count, members, each, image, imageId, network, prefix, publicKeys = [], ...common } = config;
-    const { sshKeys = [], labels = {}, spread, antiAffinity, ...rest } = common;
-    if ((image === undefined) === (imageId === undefined)) {
-      throw new Error(`${path}: give either the name of an image or its id`);
-    }
-    if (network !== undefined && prefix !== undefined) {
-      throw new Error(`${path}: give a network or a prefix for its own network, not both`);
-    }
-    if (spread !== undefined && antiAffinity !== undefined) {
-      throw new Error(`${path}: give spread or antiAffinity, not both`);
-    }
+    const { count, members, each, spread, antiAffinity, publicKeys: _publicKeys, ...common } = config;
+    if (spread !== undefined && antiAffinity !== undefined) fail(this, 'give spread or antiAffinity, not both');
+    this.name = checkedName(this, config.name ?? id);
     const mode = spread ?? 'preferred';
-    const apart = antiAffinity ?? (mode === 'none' ? undefined : { group: name, mode });
-    const names = memberNames(path, count, members);
-    const project = config.project === undefined ? {} : { project: config.project };
+    const apart = antiAffinity ?? (mode === 'none' ? undefined : { group: this.name, mode });
+    const names = memberNames(this, count, members);
 
-    this.ownNetwork =
-      network === undefined
-        ? new Network(this, 'network', { name, ...(prefix !== undefined && { prefix }), ...project })
-        : undefined;
-    this.network = network ?? this.ownNetwork ?? '';
-    this.ownKeys = publicKeys.map(
-      (publicKey, index) => new SshKey(this, `key-${index}`, { name: `${name}-${index}`, publicKey, ...project }),
-    );
-    // Looked up once, and given as an id.
-    const ofImage = imageId ?? new DataUcloudImage(this, 'image', { name: String(image) }).id;
+    const { image, network, ownNetwork, ownKeys, sshKeys } = ground(this, this.name, config);
+    this.network = network;
+    this.ownNetwork = ownNetwork;
+    this.ownKeys = ownKeys;
 
     const group = new Construct(this, 'vm');
     this.#members = new Map(
       names.map((member) => {
-        const own = each?.(member) ?? {};
+        const { labels = {}, sshKeys: moreKeys = [], ...own } = each?.(member) ?? {};
         const vm = new VirtualMachine(group, member, {
-          ...rest,
+          ...common,
           ...own,
-          name: `${name}-${member}`,
-          imageId: ofImage,
-          network: idOf(this.network),
-          labels: { group: name, ...labels, ...own.labels },
-          sshKeys: [...this.ownKeys, ...sshKeys, ...(own.sshKeys ?? [])],
+          name: `${this.name}-${member}`,
+          image,
+          network,
+          labels: merged({ group: this.name }, config.labels ?? {}, labels),
+          sshKeys: joined(sshKeys, moreKeys),
           ...(apart && { antiAffinity: apart }),
         });
         return [member, vm];
@@ -121,7 +131,12 @@ export class VmGroup extends Construct {
     const found = this.#members.get(member);
     if (found) return found;
     const names = [...this.#members.keys()].map((each) => `"${each}"`).join(', ');
-    throw new Error(`${this.node.path}: there is no member "${member}", only ${names}`);
+    return fail(this, `there is no member "${member}", only ${names}`);
+  }
+
+  /** The id of each VM by its name. */
+  get ids(): Record<string, string> {
+    return this.#collect((vm) => vm.id);
   }
 
   /** The IPv6 address of each VM by its name. */
@@ -131,7 +146,7 @@ export class VmGroup extends Construct {
 
   /** The id of the host that each VM has been placed on, by its name. */
   get hosts(): Record<string, string> {
-    return this.#collect((vm) => vm.vm.status.host);
+    return this.#collect((vm) => vm.host);
   }
 
   #collect(of: (vm: VirtualMachine) => string): Record<string, string> {
@@ -139,15 +154,25 @@ export class VmGroup extends Construct {
   }
 }
 
-function memberNames(path: string, count: number | undefined, members: readonly string[] | undefined): string[] {
-  if ((count === undefined) === (members === undefined)) throw new Error(`${path}: give either count or members`);
+function memberNames(
+  group: Construct,
+  count: number | undefined,
+  members: readonly string[] | undefined,
+): readonly string[] {
+  if ((count === undefined) === (members === undefined)) fail(group, 'give either count or members');
+  mustBeKnown(group, 'count', count);
+  mustBeKnown(group, 'members', members);
   if (members) {
+    for (const member of members) {
+      mustBeKnown(group, 'a member', member);
+      if (member === '') fail(group, 'a member has no name');
+    }
     const twice = members.find((member, index) => members.indexOf(member) !== index);
-    if (twice !== undefined) throw new Error(`${path}: the member "${twice}" is there twice`);
-    return [...members];
+    if (twice !== undefined) fail(group, `the member "${twice}" is there twice`);
+    return members;
   }
   if (count === undefined || !Number.isInteger(count) || count < 0) {
-    throw new Error(`${path}: count must be a whole number from 0, known before apply, not ${count}`);
+    return fail(group, `count must be a whole number from 0, not ${count}`);
   }
   return Array.from({ length: count }, (_, index) => String(index + 1));
 }

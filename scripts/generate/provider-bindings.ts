@@ -44,12 +44,27 @@ const runnable = (text: string): string =>
     .replace(/^\/\/ (generated|https).*\n/gm, '')
     .replace(/ \* *\n *\* Docs at Terraform Registry: .*\n/g, '')
     .replace(/^ *\* Docs at Terraform Registry: .*\n/gm, '')
+    .replace(/\{@link https:\/\/\S+ ([^}]+)\}/g, '$1')
     .replace(/from '\.\/([a-z-]+)'/g, "from './$1/index.ts'")
     .replace(/from '\.\/index\.ts'/g, "from './index.ts'")
     .replace(
       /constructor\(protected (\w+: [^,]+), protected (\w+: [^,]+), protected (\w+: [^)]+)\)/g,
       'constructor($1, $2, $3)',
     )}`;
+
+/**
+ * For apps that write HCL (`new App({ hclOutput: true })`): the generator takes nested attributes for blocks there, which
+ * Terraform refuses. What it writes for JSON is right in both.
+ */
+const nestedAttributes = (text: string): string => {
+  const mended = text.replace(
+    /value: (?:cdktf\.listMapperHcl\((\w+)ToHclTerraform, false\)|(\w+)ToHclTerraform)\((.*)\),\n( *)isBlock: true,\n *type: "(?:list|struct)",/g,
+    (_all, list: string | undefined, struct: string, value: string, indent: string) =>
+      `value: ${list === undefined ? `${struct}ToTerraform` : `cdktf.listMapper(${list}ToTerraform, false)`}(${value}),\n${indent}isBlock: false,\n${indent}type: "any",`,
+  );
+  if (mended.includes('isBlock: true')) throw new Error('the generator made a block, and the provider has none');
+  return mended;
+};
 
 /** The same source for the library that continues cdktf; what lies outside of the constructs is one folder further up. */
 const forTerrain = ({ path, content, checkedIn }: GeneratedFile): GeneratedFile => ({
@@ -93,7 +108,7 @@ export const providerBindings: Step = {
       const files: GeneratedFile[] = [...extras.files];
       for (const path of await readdir(written, { recursive: true })) {
         if (!path.endsWith('index.ts') || path.endsWith('lazy-index.ts')) continue;
-        const made = runnable(await readFile(join(written, path), 'utf8'));
+        const made = nestedAttributes(runnable(await readFile(join(written, path), 'utf8')));
         const content = path === 'index.ts' ? made + extras.index : made;
         files.push({ path: `${home}/bindings/${path}`, content, checkedIn: false });
       }

@@ -1,11 +1,12 @@
 /**
- * Bindings that cdktf's generator does not make, for it knows neither kind: a class for each ephemeral resource of the
- * provider, and its functions.
+ * Bindings that cdktf's generator does not make: a class for each ephemeral resource of the provider, its functions, and
+ * the rule for names, for constructs that make names of other names.
  */
 import type { Attribute } from '../../provider/framework/attributes.ts';
 import { isOptional } from '../../provider/framework/schema.ts';
 import type { FunctionDefinition } from '../../provider/framework/types.ts';
 import { provider } from '../../provider/provider.ts';
+import { schemaOf } from '../../provider/resources/schema.gen.ts';
 import { loadAll } from './schema-json.ts';
 import { type GeneratedFile, generatedBy } from './step.ts';
 
@@ -57,6 +58,11 @@ export class ${name} extends TerraformEphemeralResource {
   static readonly tfResourceType = '${provider.name}_${noun}';
   readonly #config: ${name}Config;
 
+  /**
+   * @param scope The construct that it belongs to.
+   * @param id Its name among the children of \`scope\`.
+   * @param config What it takes.
+   */
   constructor(scope: Construct, id: string, config: ${name}Config${configurable.some(([, attr]) => attr.required) ? '' : ' = {}'}) {
     super(scope, id, {
       ...config,
@@ -74,6 +80,14 @@ ${all
   protected override synthesizeAttributes(): Record<string, unknown> {
     return {
 ${configurable.map(([own]) => `      ${own}: this.#config.${camel(own)},`).join('\n')}
+    };
+  }
+
+  protected override synthesizeHclAttributes(): Record<string, unknown> {
+    const attribute = (value: unknown, storageClassType: string) =>
+      value === undefined ? undefined : { value, isBlock: false, type: 'simple', storageClassType };
+    return {
+${configurable.map(([own, attr]) => `      ${own}: attribute(this.#config.${camel(own)}, '${typeOf(own, attr)}'),`).join('\n')}
     };
   }
 }
@@ -107,7 +121,22 @@ ${members.join('\n')}
 `;
 }
 
-/** Files below \`bindings\`, and the lines that its index has for them. */
+/** @throws Error where constructs could no longer go by one rule */
+function rulesFile(): string {
+  const [first, ...more] = (['vm', 'network', 'prefix', 'ssh_key'] as const).map((noun) => schemaOf(noun).fields.name);
+  const { pattern, rule } = first ?? {};
+  if (pattern === undefined || rule === undefined || more.some((each) => each?.pattern !== pattern)) {
+    throw new Error('VMs, networks, prefixes and SSH keys no longer have one rule for names');
+  }
+  return `// ${generatedBy}
+/** Names of VMs, networks, prefixes and SSH keys. */
+export const namePattern = /${pattern}/;
+/** The same in words, after "must be". */
+export const nameRule = '${rule}';
+`;
+}
+
+/** Files below `bindings`, and the lines that its index has for them. */
 export async function providerExtras(bindings: string): Promise<{ files: GeneratedFile[]; index: string }> {
   const ephemeral = (await loadAll(provider.ephemeral)) as unknown as [string, Ephemeral][];
   const functions = (await loadAll(provider.functions)) as unknown as [string, FunctionDefinition][];
@@ -121,6 +150,7 @@ export async function providerExtras(bindings: string): Promise<{ files: Generat
     files: [
       ...ephemeral.map(([noun, definition]) => file(folder(noun), ephemeralClass(noun, definition))),
       file('provider-functions', functionsFile(functions)),
+      file('rules', rulesFile()),
     ],
     index: [
       ...ephemeral.map(

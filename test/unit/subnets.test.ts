@@ -1,4 +1,4 @@
-/** How a PrefixPlan cuts a prefix: places that do not overlap, and that nothing appended later can move. */
+/** How a PrefixPlan cuts a prefix: places that do not overlap, and that nothing which comes later can move. */
 import fc from 'fast-check';
 import t from 'tap';
 import { placeSubnets, type SubnetWish } from '../../provider/constructs/subnets.ts';
@@ -47,6 +47,23 @@ t.test('what cannot be, is refused with the name of the subnet', async (t) => {
   refuse(56, [{ name: '', length: 64 }], 'a subnet has no name');
 });
 
+t.test('or each at the number that it says, in any order', async (t) => {
+  const wish = (name: string, length: number, index?: number): SubnetWish => ({ name, length, index });
+  const [a, b, c] = [wish('a', 64, 3), wish('b', 60, 1), wish('c', 64, 0)];
+  t.strictSame(placeSubnets(56, [a, b, c]), [a, b, c]);
+  t.strictSame(placeSubnets(56, [c, a]), [c, a], 'whichever is taken out');
+  t.strictSame(placeSubnets(64, [c]), [c]);
+
+  const refuse = (wishes: SubnetWish[], message: string) =>
+    t.throws(() => placeSubnets(56, wishes), { name: 'RangeError', message });
+  refuse([a, wish('d', 64)], 'subnet "a" has an index, so every subnet of the plan needs one');
+  refuse([b, wish('d', 64, 16)], 'subnet "d" overlaps "b"');
+  refuse([wish('d', 64, 31), b], 'subnet "b" overlaps "d"');
+  refuse([wish('d', 64, 256)], 'subnet "d", a /64 of a /56, must have an index from 0 to 255, not 256');
+  refuse([wish('d', 64, -1)], 'subnet "d", a /64 of a /56, must have an index from 0 to 255, not -1');
+  refuse([wish('d', 56, 0.5)], 'subnet "d", a /56 of a /56, must have an index from 0 to 0, not 0.5');
+});
+
 /** Small enough that plans get full. */
 const plan = fc
   .integer({ min: 16, max: 64 })
@@ -91,6 +108,9 @@ t.test('for any plan', async () => {
         const alone = placeSubnets(prefix.length, wishes.slice(0, end));
         if (JSON.stringify(alone) !== JSON.stringify(places.slice(0, end))) return false;
       }
+      // By number, the same plan in any order.
+      const numbered = [...places].reverse();
+      if (JSON.stringify(placeSubnets(prefix.length, numbered)) !== JSON.stringify(numbered)) return false;
       // Refused only when there was no aligned place left, which trying them all shows.
       return refused.every((wish) => {
         const taken = pieces.slice(0, wish.after);
