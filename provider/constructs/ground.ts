@@ -68,14 +68,15 @@ export function ground(scope: Construct, name: string, config: GroundConfig): Gr
 
   mustBeKnown(scope, 'how many publicKeys there are', publicKeys);
   const ownKeys = publicKeys.map((publicKey, index) => {
-    const mark = fingerprint(scope, publicKey);
-    if (scope.node.tryFindChild(`key-${mark}`)) fail(scope, `publicKeys[${index}] is there twice`);
-    const keyName = checkedName(scope, `${name}-${mark}`, 'the name of an SSH key, made of name,');
-    // So that a key that is taken away goes only after the VMs have been told that they no longer have it.
-    return new SshKey(scope, `key-${mark}`, {
-      name: keyName,
+    const keyId = `key-${digits(expression(scope, publicKey))}`;
+    if (scope.node.tryFindChild(keyId)) fail(scope, `publicKeys[${index}] is there twice`);
+    // The name follows from the key itself, which Terraform may be the only one to know.
+    const mark = Token.isUnresolved(publicKey) ? Fn.substr(Fn.sha256(publicKey), 0, marked) : digits(publicKey);
+    return new SshKey(scope, keyId, {
+      name: checkedName(scope, `${name}-${mark}`, 'the name of an SSH key, made of name,'),
       publicKey,
       ...owned,
+      // So that a key which is taken away or changes goes only after the VMs have been told that they no longer have it.
       lifecycle: { createBeforeDestroy: true },
     });
   });
@@ -106,9 +107,16 @@ export function merged(...maps: readonly Readonly<Record<string, string>>[]): Re
   return Token.asStringMap(Fn.merge(maps.filter((map) => Token.isUnresolved(map) || Object.keys(map).length > 0)));
 }
 
-/** Eight digits that follow from what Terraform will be given: a text, or an expression. */
-function fingerprint(scope: Construct, text: string): string {
-  const resolver = new DefaultTokenResolver(new StringConcat());
-  const written = String(Tokenization.resolve(text, { scope, resolver, preparing: false }));
-  return createHash('sha256').update(written).digest('hex').slice(0, 8);
-}
+/** How many digits tell one key from another. */
+const marked = 8;
+const digits = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, marked);
+
+/** What Terraform will be given: the text, or an expression. */
+const expression = (scope: Construct, text: string): string =>
+  String(
+    Tokenization.resolve(text, {
+      scope,
+      resolver: new DefaultTokenResolver(new StringConcat()),
+      preparing: false,
+    }),
+  );

@@ -8,7 +8,7 @@ import type { Network } from './network.ts';
 import type { Reference } from './reference.ts';
 import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
 
-/** What a member may have otherwise than its group. Labels and keys are added to those of the group. */
+/** What a member may have otherwise than its group. Labels, keys and `dependsOn` are added to those of the group. */
 export type VmGroupMember = Omit<
   Partial<VirtualMachineConfig>,
   'name' | 'image' | 'network' | 'publicKeys' | 'project' | 'provider' | 'antiAffinity'
@@ -63,6 +63,12 @@ export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAff
      * @default the id of the construct
      */
     readonly name?: string;
+    /**
+     * Whether one VM is made, changed or deleted after the other, in the order of the group, and not all at once. Together
+     * with `waitFor: 'ready'`, a change that restarts VMs takes at most one of them down at a time.
+     * @default false
+     */
+    readonly rolling?: boolean;
     /** What a member has otherwise, by what follows the name of the group (`1`, or one of `members`). @default nothing */
     readonly each?: (member: string) => VmGroupMember;
   };
@@ -94,7 +100,7 @@ export class VmGroup extends Construct {
   /** @throws Error that names the construct and what is wrong: its name, its image, its keys, its members */
   constructor(scope: Construct, id: string, config: VmGroupConfig) {
     super(scope, id);
-    const { count, members, each, spread, antiAffinity, publicKeys: _publicKeys, ...common } = config;
+    const { count, members, each, spread, antiAffinity, rolling, publicKeys: _publicKeys, ...common } = config;
     if (spread !== undefined && antiAffinity !== undefined) fail(this, 'give spread or antiAffinity, not both');
     this.name = checkedName(this, config.name ?? id);
     const mode = spread ?? 'preferred';
@@ -107,23 +113,26 @@ export class VmGroup extends Construct {
     this.ownKeys = ownKeys;
 
     const group = new Construct(this, 'vm');
-    this.#members = new Map(
-      names.map((member) => {
-        const { labels = {}, sshKeys: moreKeys = [], ...own } = each?.(member) ?? {};
-        const vm = new VirtualMachine(group, member, {
-          ...common,
-          ...own,
-          name: `${this.name}-${member}`,
-          image,
-          network,
-          labels: merged({ group: this.name }, config.labels ?? {}, labels),
-          sshKeys: joined(sshKeys, moreKeys),
-          ...(apart && { antiAffinity: apart }),
-        });
-        return [member, vm];
-      }),
-    );
-    this.vms = [...this.#members.values()];
+    const vms = new Map<string, VirtualMachine>();
+    let before: VirtualMachine | undefined;
+    for (const member of names) {
+      const { labels = {}, sshKeys: moreKeys = [], dependsOn = [], ...own } = each?.(member) ?? {};
+      const waits = [...(config.dependsOn ?? []), ...dependsOn, ...(rolling && before ? [before] : [])];
+      before = new VirtualMachine(group, member, {
+        ...common,
+        ...own,
+        name: `${this.name}-${member}`,
+        image,
+        network,
+        labels: merged({ group: this.name }, config.labels ?? {}, labels),
+        sshKeys: joined(sshKeys, moreKeys),
+        ...(apart && { antiAffinity: apart }),
+        ...(waits.length > 0 && { dependsOn: waits }),
+      });
+      vms.set(member, before);
+    }
+    this.#members = vms;
+    this.vms = [...vms.values()];
   }
 
   /** The VM of a member, by what follows the name of the group. @throws Error that names those which there are */

@@ -13,7 +13,6 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -109,7 +108,7 @@ export async function packageConstructs(output: string): Promise<string> {
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+if (import.meta.main) {
   const { values } = parseArgs({ options: { output: { type: 'string', default: join(root, 'dist/constructs') } } });
   console.log(await packageConstructs(values.output));
 }

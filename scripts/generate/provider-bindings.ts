@@ -38,12 +38,16 @@ function generators(): Generators {
   };
 }
 
-/** Whole paths in imports, no parameter properties, no links to a registry where these pages are not. */
+/**
+ * Whole paths in imports, no parameter properties, no links to a registry where these pages are not, no warning that an
+ * id might not be settable: those that can be set find the object.
+ */
 const runnable = (text: string): string =>
   `// ${generatedBy}\n// @ts-nocheck\n${text
     .replace(/^\/\/ (generated|https).*\n/gm, '')
     .replace(/ \* *\n *\* Docs at Terraform Registry: .*\n/g, '')
     .replace(/^ *\* Docs at Terraform Registry: .*\n/gm, '')
+    .replace(/ *\*\n *\* Please be aware that the id field .*\n *\* If you experience problems .*\n/g, '')
     .replace(/\{@link https:\/\/\S+ ([^}]+)\}/g, '$1')
     .replace(/from '\.\/([a-z-]+)'/g, "from './$1/index.ts'")
     .replace(/from '\.\/index\.ts'/g, "from './index.ts'")

@@ -18,6 +18,8 @@ import { built, objects, only, type Synthesized, synthesize } from '../support/s
 const image = { id: 'img-0123456789abcdef' };
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 
+const digits = (publicKey: unknown) => createHash('sha256').update(String(publicKey)).digest('hex').slice(0, 8);
+
 t.test('VirtualMachine brings what it needs, and takes what is there', async (t) => {
   await t.test('alone: a prefix, a network, a key, the image by name', async (t) => {
     const { resource, data } = synthesize((stack) => {
@@ -126,7 +128,8 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     );
     for (const [name, each] of Object.entries(three)) {
       t.match(name, /^web_key-[0-9a-f]{8}_[0-9A-F]{8}$/);
-      t.match(each.name, /^web-[0-9a-f]{8}$/);
+      const named = each.public_key === '${var.team}' ? '${substr(sha256(var.team), 0, 8)}' : digits(each.public_key);
+      t.equal(each.name, `web-${named}`);
     }
     t.match(three, keys('ssh-ed25519 BBBB bob', 'var'), 'in any order, and whoever goes');
     t.throws(() => keys(key, key), { message: 'test/web: publicKeys[1] is there twice' });
@@ -297,7 +300,7 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
       },
     });
     const [keyName = ''] = Object.keys(synthesized.resource.ucloud_ssh_key ?? {});
-    const mark = createHash('sha256').update(key).digest('hex').slice(0, 8);
+    const mark = digits(key);
     t.match(keyName, `key-${mark}`);
     t.strictSame(objects(synthesized), {
       'data.ucloud_image.web_image_457C981C': { name: 'demo' },
@@ -366,6 +369,21 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
       new VirtualMachine(stack, 'db', { image, network: 'net-0', antiAffinity: { group: 'db' } });
     });
     t.match(Object.values(alone), [{ anti_affinity: { group: 'db' } }]);
+  });
+
+  await t.test('changed all at once, or one after the other', async (t) => {
+    const waits = (rolling: boolean) => {
+      const { resource } = synthesize((stack) => {
+        const db = new VirtualMachine(stack, 'db', { image, network: 'net-0' });
+        const common = { image, network: 'net-0', dependsOn: [db] };
+        new VmGroup(stack, 'web', { ...common, members: ['a', 'b', 'c'], rolling });
+      });
+      const all = Object.values(resource.ucloud_vm ?? {});
+      return Object.fromEntries(all.map(({ name, depends_on }) => [name, depends_on]));
+    };
+    const [db, a, b] = ['ucloud_vm.db', /^ucloud_vm\.web_vm_a_\w+$/, /^ucloud_vm\.web_vm_b_\w+$/];
+    t.strictSame(waits(false), { db: undefined, 'web-a': [db], 'web-b': [db], 'web-c': [db] });
+    t.match(waits(true), { db: undefined, 'web-a': [db], 'web-b': [db, a], 'web-c': [db, b] });
   });
 
   await t.test('and of which it can be said how many', async (t) => {

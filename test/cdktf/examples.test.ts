@@ -11,9 +11,10 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { contains, formatPrefix, parsePrefix, subnet } from '../../provider/net/ipv6.ts';
@@ -26,6 +27,9 @@ import { type TerraformDirectory, terraformMissing } from '../support/terraform.
 const exec = promisify(execFile);
 const publicKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 const key = `-var=public_key=${publicKey}`;
+
+/** Providers are those that run already. */
+const noInstallation = 'provider_installation {\n  filesystem_mirror { path = "/nonexistent" }\n}\n';
 
 const cdktf = resolve('cdk-examples/cli/node_modules/.bin/cdktf');
 function cdktfMissing(): string | undefined {
@@ -75,7 +79,7 @@ function piece(cidr: string, length: number, index: bigint): string {
 }
 
 t.test('every example is tested here', async (t) => {
-  t.strictSame(examples.toSorted(), ['prefix-delegation', 'quickstart', 'three-tier']);
+  t.strictSame(examples.toSorted(), ['prefix-delegation', 'quickstart', 'rolling-update', 'three-tier']);
 });
 
 t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
@@ -169,10 +173,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
   await t.test('quickstart, by cdktf deploy', { skip: cdktfMissing() ?? false }, async (t) => {
     const work = temporaryDirectory(t);
     copyFileSync('cdk-examples/quickstart/cdktf.json', join(work, 'cdktf.json'));
-    writeFileSync(
-      join(work, 'terraformrc'),
-      'provider_installation {\n  filesystem_mirror { path = "/nonexistent" }\n}\n',
-    );
+    writeFileSync(join(work, 'terraformrc'), noInstallation);
     const environment = {
       PATH: process.env.PATH,
       HOME: work,
@@ -202,14 +203,113 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     t.strictSame(await remaining(cloud), []);
   });
 
-  await t.test('quickstart, by plain Terraform', async (t) => {
-    const directory = await initialized(t, cloud, 'quickstart');
+  await t.test('quickstart and rolling-update, as cdk-examples/README.md says', async (t) => {
+    const readme = readFileSync('cdk-examples/README.md', 'utf8');
+    const [apply = '', destroy = '', rolling = '', ...more] = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].map(
+      ([, text = '']) => text,
+    );
+    t.strictSame(more, []);
+    // Apps write where they are run.
+    const work = temporaryDirectory(t);
+    for (const example of ['quickstart', 'rolling-update']) {
+      mkdirSync(join(work, example));
+      symlinkSync(main(example), join(work, example, 'main.ts'));
+    }
+    mkdirSync(join(work, '.ssh'));
+    writeFileSync(join(work, '.ssh/id_ed25519.pub'), `${publicKey} alice@example\n`);
+    writeFileSync(join(work, 'terraformrc'), noInstallation);
+    const shell = async (script: string) => {
+      const environment = {
+        PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+        HOME: work,
+        UCLOUD_ENDPOINT: cloud.api.url,
+        UCLOUD_TOKEN: cloud.member.token,
+        CHECKPOINT_DISABLE: '1',
+        TF_CLI_CONFIG_FILE: join(work, 'terraformrc'),
+        TF_CLI_ARGS: '-no-color',
+        TF_CLI_ARGS_apply: '-auto-approve',
+        TF_CLI_ARGS_destroy: '-auto-approve',
+        TF_INPUT: '0',
+        TF_REATTACH_PROVIDERS: cloud.reattach,
+      };
+      return (await exec('sh', ['-euc', script], { cwd: work, env: environment })).stdout;
+    };
+    interface Server {
+      readonly name: string;
+      readonly user_data: string;
+      readonly status: { readonly pending_changes: readonly string[] };
+    }
+    const planned = /No changes\./;
+    const vms = async () => (await cloud.member.list('vms')).items;
+
+    const stdout = await shell(apply);
+    const ofQuickstart = await vms();
+    t.strictSame(ofQuickstart.map(({ name }) => name).toSorted(), ['db', 'web']);
+    for (const { address } of ofQuickstart) t.match(stdout, `= "${address}"`);
+    const again = apply.replace(' apply ', ' plan ').replace(/^.* output .*$/m, '');
+    t.match(await shell(again), planned, 'a second plan is empty');
+    await shell(destroy);
+    t.strictSame(await remaining(cloud), []);
+
+    await shell(rolling);
+    const servers = await vms();
+    t.strictSame(servers.map(({ name }) => name).toSorted(), ['server-a', 'server-b', 'server-c']);
+    t.equal(new Set(servers.map(({ status }) => status.host)).size, 3, 'each on a host of its own');
+    for (const { name, user_data: data, status } of servers as unknown as Server[]) {
+      t.match(data, /RELEASE=2/, `${name} has the second release`);
+      t.strictSame(status.pending_changes, [], `${name} was restarted with it`);
+    }
+    interface Operation {
+      readonly target: string;
+      readonly created_at: string;
+      readonly finished_at: string;
+    }
+    const reboots = ((await cloud.member.list('operations')).items as unknown as Operation[])
+      .filter(({ target }) => servers.some(({ id }) => id === target))
+      .toSorted((one, other) => (one.created_at < other.created_at ? -1 : 1));
+    const restarted = reboots.map(({ target }) => servers.find(({ id }) => id === target)?.name);
+    t.strictSame([...new Set(restarted)], ['server-a', 'server-b', 'server-c'], 'one after the other');
+    for (const [index, { created_at: begun }] of reboots.entries()) {
+      const { finished_at: ended } = reboots[index - 1] ?? { finished_at: '' };
+      t.ok(ended <= begun, `${ended}, ${begun}`);
+    }
+    const [state] = (await cloud.member.list('terraform-states')).items;
+    t.match(state, { name: 'rolling-update' });
+    const plan = rolling.replace(/^.*release=1\n/m, '').replace(' apply ', ' plan ');
+    t.match(await shell(plan), planned);
+    await shell(plan.replace(' plan ', ' destroy '));
+    t.strictSame(await remaining(cloud), []);
+  });
+
+  await t.test('keys go and change while their VMs stay', async (t) => {
+    const directory = cloud.terraform(t, { 'provider.tf': '' });
+    const bob = `${publicKey} bob`;
+    const letIn = (keys: string) => {
+      const app = readFileSync(main('quickstart'), 'utf8')
+        .replaceAll('quickstart', 'keys')
+        .replace('publicKeys: [key.stringValue]', `publicKeys: [${keys}]`);
+      synthesize(directory, beside(t, 'cdk-examples/quickstart', app), 'keys');
+    };
+    letIn(`'${bob}', key.stringValue`);
+    await directory.run('init', '-no-color');
     await directory.apply(key);
-    const { addresses } = (await directory.outputs()) as { addresses: Record<string, string> };
-    const vms = (await cloud.member.list('vms')).items;
-    t.strictSame(addresses, Object.fromEntries(vms.map((vm) => [vm.name, vm.address])));
-    t.strictSame(await directory.pending(key), []);
-    await directory.destroy(key);
+    const ids = async () => (await cloud.member.list('vms')).items.map(({ id }) => id);
+    const before = await ids();
+
+    letIn('key.stringValue');
+    const updates = ['ucloud_vm.db: update', 'ucloud_vm.web: update'];
+    t.match((await directory.pending(key)).toSorted(), [/^ucloud_ssh_key\.web_key-\w+: delete$/, ...updates]);
+    await directory.apply(key);
+    const changed = `${key} alice`;
+    t.match((await directory.pending(changed)).toSorted(), [
+      /^ucloud_ssh_key\.web_key-\w+: create\+delete$/,
+      ...updates,
+    ]);
+    await directory.apply(changed);
+    t.match((await cloud.member.list('ssh-keys')).items, [{ public_key: `${publicKey} alice` }]);
+    t.strictSame(await directory.pending(changed), []);
+    t.strictSame(await ids(), before);
+    await directory.destroy(changed);
     t.strictSame(await remaining(cloud), []);
   });
 
@@ -238,8 +338,9 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       await directory.destroy();
       t.strictSame(await remaining(cloud), [], stack);
     }
-    t.strictSame(Object.keys(outputs), ['first', 'plan', 'groups', 'functions', 'terrain']);
+    t.strictSame(Object.keys(outputs), ['first', 'plan', 'groups', 'each', 'functions', 'terrain']);
     const images = (await cloud.member.list('images')).items.map(({ id }) => id);
+    t.match(outputs.each, { addresses: [/^2001:db8:/, /^2001:db8:/], test_address: /^2001:db8:/ });
     t.match(outputs.functions, { third: '2001:db8:0:2::/64', image_ids: images, address: /:4000:5eff:fe10:1$/ });
     t.match(outputs.functions?.name, /^1\.0\.0\.0\.0\.1\.e\.f\.f\.f\.e\.5\.0\.0\.0\.4\..*\.ip6\.arpa$/);
     t.match(outputs.terrain, { name: /\.ip6\.arpa$/, image_ids: images });
