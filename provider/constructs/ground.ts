@@ -67,7 +67,9 @@ export function ground(scope: Construct, name: string, config: GroundConfig): Gr
   }
 
   mustBeKnown(scope, 'how many publicKeys there are', publicKeys);
-  const ownKeys = publicKeys.map((publicKey, index) => {
+  const ownKeys = publicKeys.map((given, index) => {
+    // A file that was read ends with a line break.
+    const publicKey = given.trim();
     const keyId = `key-${digits(expression(scope, publicKey))}`;
     if (scope.node.tryFindChild(keyId)) fail(scope, `publicKeys[${index}] is there twice`);
     // The name follows from the key itself, which Terraform may be the only one to know.

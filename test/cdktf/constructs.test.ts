@@ -132,6 +132,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
       t.equal(each.name, `web-${named}`);
     }
     t.match(three, keys('ssh-ed25519 BBBB bob', 'var'), 'in any order, and whoever goes');
+    t.match(three, keys('ssh-ed25519 AAAA alice\n'), 'as it is in a file');
     t.throws(() => keys(key, key), { message: 'test/web: publicKeys[1] is there twice' });
   });
 
