@@ -21,6 +21,8 @@ import { contains, formatPrefix, parsePrefix, subnet } from '../../provider/net/
 import { provider } from '../../provider/provider.ts';
 import { schemaJson } from '../../scripts/generate/schema-json.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { guideBlocks } from '../support/guide.ts';
+import { exemption } from '../support/pages.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
@@ -219,10 +221,10 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
   });
 
   await t.test('quickstart and rolling-update, as cdk-examples/README.md says', async (t) => {
-    const readme = readFileSync('cdk-examples/README.md', 'utf8');
-    const [apply = '', destroy = '', rolling = '', ...more] = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].map(
-      ([, text = '']) => text,
-    );
+    const page = 'cdk-examples/README.md';
+    const [apply = '', destroy = '', rolling = '', ...more] = guideBlocks(readFileSync(page, 'utf8'))
+      .filter((block) => block.language === 'sh' && exemption(page, block) === undefined)
+      .map(({ text }) => text);
     t.strictSame(more, []);
     // Apps write where they are run.
     const work = temporaryDirectory(t);

@@ -14,6 +14,7 @@ export const pages: readonly string[] = globSync('**/*.md', {
 export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/from-nothing-to-ten-vms.md': 'test/system/from-nothing.test.ts',
   'docs/guides/ci-cd-pipeline.md': 'test/system/pipelines.test.ts',
+  'cdk-examples/README.md': 'test/cdktf/examples.test.ts',
 };
 
 /** Written from the page that they repeat, which a test compares. */
@@ -40,8 +41,13 @@ const exemptions: readonly Exemption[] = [
     begins: 'npm test ',
     reason: 'is what runs this; test/unit/house.test.ts runs lint, types and generators',
   },
+  ...['cdk-examples/README.md', 'provider/constructs/README.md'].map((page) => ({
+    page,
+    begins: 'npm install cdktf constructs ./',
+    reason: 'installs from the Internet; test/cdktf/package.test.ts installs the same without',
+  })),
   {
-    page: 'provider/constructs/README.md',
+    page: 'cdk-examples/README.md',
     begins: 'npm ci --ignore-scripts',
     reason: 'installs 500 packages, which npm test does itself; test/cdktf/examples.test.ts deploys with them',
   },
