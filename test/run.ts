@@ -59,17 +59,18 @@ function watchFile(file: Parser): void {
       } else if (result.ok) mine.passed++;
       else mine.failed++;
     }
-    if (!results.ok && mine.failed === 0) mine.failed = 1;
+    // A file that dies before its first test has no failures either.
+    if (mine.failed === 0 && (!results.ok || outcomes.length === 0)) mine.failed = 1;
     passed += mine.passed;
     const seconds = ((results.time ?? 0) / 1000).toFixed(1);
     const skips = mine.skipped > 0 ? `, ${mine.skipped} skipped` : '';
-    console.log(`${results.ok ? 'ok  ' : 'FAIL'} ${file.name} (${mine.passed} passed${skips}, ${seconds} s)`);
+    console.log(`${mine.failed === 0 ? 'ok  ' : 'FAIL'} ${file.name} (${mine.passed} passed${skips}, ${seconds} s)`);
     if (mine.failed === 0) return;
     const reasons = failures.length > 0 ? failures : outcomes.filter(({ result }) => !result.ok);
     for (const reason of reasons) console.log(describe(file.name, reason));
     if (reasons.length === 0) {
       const said = results.bailout || results.failures.map((failure: unknown) => JSON.stringify(failure)).join('\n');
-      console.log(`${file.name}: ${said}`);
+      console.log(`${file.name}: ${said || 'no test was run'}`);
     }
     for (let i = 0; i < mine.failed; i++) failed.push(file.name);
   });
