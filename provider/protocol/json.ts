@@ -44,7 +44,7 @@ export function valueFromJson(type: Type, json: Json | undefined, path: readonly
   if (type === 'string') {
     // Terraform converts between primitive types; so did states when an attribute's type was changed that way.
     if (typeof json === 'string') return json;
-    if (typeof json === 'number' || typeof json === 'bigint' || typeof json === 'boolean') return String(json);
+    if (typeof json !== 'object' || json instanceof Decimal) return String(json);
     throw new ValueError('expected a string', path);
   }
   if (type === 'bool') {

@@ -7,6 +7,7 @@
  *   refinement is dropped, as only Terraform itself uses it).
  * - A number is an integer, a float, or its decimal notation as a string where neither is exact.
  * - A dynamic value is an array of its type, as JSON in a bin, and the value.
+ * - Terraform knows strings and the keys of maps in Unicode's form NFC only, and so does whoever reads what is written here.
  */
 import { type ExactNumber, fromFloat, normalizeNumber, parseNumber } from './number.ts';
 import { isList, isObject, typeFromJson, typeOf, typeToJson } from './types.ts';
@@ -14,6 +15,8 @@ import { ValueError } from './value-error.ts';
 import { Decimal, Dynamic, type Type, UNKNOWN, type Value } from './values.ts';
 
 type Path = readonly (string | number)[];
+/** Types nest up to a hundred levels; dynamic values in them may nest again. */
+const MAX_DEPTH = 200;
 
 // --- Writing --------------------------------------------------------------------------------------------------------
 
@@ -135,6 +138,7 @@ function writeNumber(writer: Writer, value: ExactNumber, path: Path): void {
 }
 
 function write(writer: Writer, type: Type, value: Value, path: Path): void {
+  if (path.length > MAX_DEPTH) throw new ValueError('the value is nested too deeply');
   if (value === null) {
     writer.byte(0xc0);
     return;
@@ -145,7 +149,7 @@ function write(writer: Writer, type: Type, value: Value, path: Path): void {
   }
   if (type === 'string') {
     if (typeof value !== 'string') throw new ValueError(`expected a string, got ${describe(value)}`, path);
-    writer.string(value);
+    writer.string(value.normalize());
   } else if (type === 'bool') {
     if (typeof value !== 'boolean') throw new ValueError(`expected a bool, got ${describe(value)}`, path);
     writer.byte(value ? 0xc3 : 0xc2);
@@ -177,7 +181,7 @@ function write(writer: Writer, type: Type, value: Value, path: Path): void {
     const entries = Object.entries(value);
     writer.map(entries.length);
     for (const [key, element] of entries) {
-      writer.string(key);
+      writer.string(key.normalize());
       write(writer, type[1], element, [...path, key]);
     }
   } else {
@@ -316,7 +320,7 @@ function memberType(type: readonly ['map', Type] | readonly ['object', Readonly<
 }
 
 function read(reader: Reader, type: Type, path: Path, depth: number): Value {
-  if (depth > 200) throw new ValueError('the value is nested too deeply', path);
+  if (depth > MAX_DEPTH) throw new ValueError('the value is nested too deeply', path);
   if (reader.peek() === 0xc0) {
     reader.byte();
     return null;

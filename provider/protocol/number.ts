@@ -22,8 +22,8 @@ const MAX_DIGITS = 10_000;
 const MAX_EXPONENT = 10_000;
 
 function canonical(text: string): Canonical | undefined {
-  const match = DECIMAL.exec(text);
-  if (!match || text.length > MAX_DIGITS) return undefined;
+  const match = text.length > MAX_DIGITS ? null : DECIMAL.exec(text);
+  if (!match) return undefined;
   const [, sign = '', whole = '', fraction = '', power = '0'] = match;
   let digits = `${whole}${fraction}`.replace(/^0+/, '');
   let exponent = Number(power) - fraction.length;

@@ -5,9 +5,18 @@ import { Decimal, Dynamic, type Type, UNKNOWN, type Value } from './values.ts';
 
 const MAX_DEPTH = 100;
 
-/** The type as Terraform writes it into schemas and beside dynamic values: compact JSON. */
+/** The type as Terraform writes it: compact JSON, the members of objects sorted. Two types are the same if this is. */
+export function typeText(type: Type): string {
+  return JSON.stringify(type, (_key, part: unknown) =>
+    part !== null && typeof part === 'object' && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
+}
+
+/** The same as bytes, for schemas and beside dynamic values. */
 export function typeToJson(type: Type): Uint8Array {
-  return Buffer.from(JSON.stringify(type));
+  return Buffer.from(typeText(type));
 }
 
 /** @throws ValueError when the bytes are not a type. */
@@ -36,15 +45,20 @@ export function checkType(json: unknown, depth = 0): Type {
   throw new ValueError('not a type');
 }
 
-/** The type of a value that says nothing of it: arrays are tuples and objects are objects. */
-export function typeOf(value: Value): Type {
+/**
+ * The type of a value that says nothing of it: arrays are tuples and objects are objects.
+ * @throws ValueError when it is nested too deeply, as a value that contains itself is.
+ */
+export function typeOf(value: Value, depth = 0): Type {
+  if (depth > MAX_DEPTH) throw new ValueError('the value is nested too deeply');
   if (value === null || value === UNKNOWN) return 'dynamic';
   if (value instanceof Dynamic) return value.type;
   if (typeof value === 'string') return 'string';
   if (typeof value === 'boolean') return 'bool';
   if (typeof value === 'number' || typeof value === 'bigint' || value instanceof Decimal) return 'number';
-  if (isList(value)) return ['tuple', value.map(typeOf)];
-  return ['object', Object.fromEntries(Object.entries(value).map(([name, member]) => [name, typeOf(member)]))];
+  if (isList(value)) return ['tuple', value.map((element) => typeOf(element, depth + 1))];
+  const members = Object.entries(value).map(([name, member]) => [name, typeOf(member, depth + 1)] as const);
+  return ['object', Object.fromEntries(members)];
 }
 
 /** Array.isArray does not narrow readonly arrays. */

@@ -92,6 +92,11 @@ export function isKnown<T>(value: T | Unknown): value is T {
   return value !== UNKNOWN;
 }
 
+/** Whether a value is null: a dynamic one may be a null that has a type. */
+export function isNull(value: unknown): boolean {
+  return value === null || (value instanceof Dynamic && value.value === null);
+}
+
 /** Whether a value and everything in it is known. */
 export function isWhollyKnown(value: unknown): boolean {
   if (value === UNKNOWN) return false;

@@ -209,7 +209,8 @@ export function encode<F extends Fields>(type: MessageType<F>, value: Encodable<
 
 // --- Decoding -------------------------------------------------------------------------------------------------------
 
-const utf8 = new TextDecoder('utf-8', { fatal: true });
+/** A byte order mark at the beginning is text like any other. */
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 class Reader {
   private position = 0;

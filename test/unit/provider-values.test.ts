@@ -6,11 +6,13 @@ import { equalValues } from '../../provider/framework/equality.ts';
 import { parseJson, valueFromJson } from '../../provider/protocol/json.ts';
 import { decodeValue, encodeValue } from '../../provider/protocol/msgpack.ts';
 import { equalNumbers, fromFloat, normalizeNumber, parseNumber } from '../../provider/protocol/number.ts';
-import { checkType, typeFromJson, typeToJson } from '../../provider/protocol/types.ts';
+import { checkType, typeFromJson, typeText, typeToJson } from '../../provider/protocol/types.ts';
 import { ValueError } from '../../provider/protocol/value-error.ts';
 import { Decimal, Dynamic, type Type, UNKNOWN, type Value } from '../../provider/protocol/values.ts';
 
-const key = fc.oneof(fc.string({ unit: 'grapheme' }), fc.constantFrom('__proto__', 'constructor', '0', 'toString'));
+/** Text as Terraform has it. */
+const text = fc.string({ unit: 'grapheme' }).map((s) => s.normalize());
+const key = fc.oneof(text, fc.constantFrom('__proto__', 'constructor', '0', 'toString'));
 
 const typeArbitrary: fc.Arbitrary<Type> = fc.letrec<{ type: Type }>((tie) => ({
   type: fc.oneof(
@@ -35,7 +37,7 @@ const number = fc.oneof(
 /** A random value of a type; null and unknown anywhere, if wished. */
 function valueArbitrary(type: Type, unknown: boolean): fc.Arbitrary<Value> {
   const value = (): fc.Arbitrary<Value> => {
-    if (type === 'string') return fc.string({ unit: 'grapheme' });
+    if (type === 'string') return text;
     if (type === 'bool') return fc.boolean();
     if (type === 'number') return number;
     if (type === 'dynamic') {
@@ -160,9 +162,13 @@ t.test('values from Terraform: refinements, decimal strings, floats, JSON', asyn
 });
 
 t.test('types come back from their JSON, and nothing else is a type', async (t) => {
-  fc.assert(
-    fc.property(typeArbitrary, (type) => JSON.stringify(typeFromJson(typeToJson(type))) === JSON.stringify(type)),
-  );
+  const [one, other]: [Type, Type] = [
+    ['object', { a: 'string', b: ['list', ['object', { c: 'bool', d: 'bool' }]] }],
+    ['object', { b: ['list', ['object', { d: 'bool', c: 'bool' }]], a: 'string' }],
+  ];
+  t.equal(typeText(one), typeText(other), 'the order in which an object names its members says nothing');
+  t.equal(typeText(one), '["object",{"a":"string","b":["list",["object",{"c":"bool","d":"bool"}]]}]');
+  fc.assert(fc.property(typeArbitrary, (type) => typeText(typeFromJson(typeToJson(type))) === typeText(type)));
   for (const wrong of [null, 1, 'text', [], ['list'], ['object', []], ['tuple', {}], ['list', 'x'], {}]) {
     t.throws(() => checkType(wrong), ValueError, JSON.stringify(wrong));
   }
@@ -190,6 +196,25 @@ t.test('bytes that are no value are refused, whatever they are', async () => {
   // Lengths that promise gigabytes cost nothing.
   onlyValueErrors(['list', 'string'], Buffer.from('ddffffffff', 'hex'));
   onlyValueErrors('string', Buffer.from('dbffffffff', 'hex'));
+});
+
+t.test('values as Terraform would write them', async (t) => {
+  // Terraform holds text in Unicode's form NFC, and compares it so.
+  t.equal(decodeValue('string', encodeValue('string', 'e\u0301')), '\u00e9');
+  t.same(decodeValue(['map', 'bool'], encodeValue(['map', 'bool'], { 'e\u0301': true })), { '\u00e9': true });
+  const third = new Decimal(`0.${'3'.repeat(154)}`);
+  for (const n of [third, new Decimal('-1.00000000000000000000000000000000000000001'), 2n ** 512n - 1n, 5e-324]) {
+    t.ok(equalNumbers(decodeValue('number', encodeValue('number', n)) as typeof n, n), `${n} comes back`);
+  }
+  t.equal(equalNumbers(third, new Decimal(`${third.text}3`)), false, 'every digit counts');
+  t.equal(
+    valueFromJson('string', parseJson(Buffer.from('0.12345678901234567890'))),
+    '0.12345678901234567890',
+    'a number in a state, of an attribute that has become a string',
+  );
+  const endless: Value[] = [];
+  endless.push(endless);
+  t.throws(() => encodeValue('dynamic', endless), ValueError, 'a value that contains itself is refused, not followed');
 });
 
 t.test('what does not fit its type is refused with its place', async (t) => {
