@@ -48,6 +48,8 @@ export async function serve<Client, Config extends object>(
   const { env } = process;
   const log = createLogger('provider', wantedLevel(env), (line) => process.stderr.write(line));
   const onError = (error: Error) => log.warn('connection failed', { error: error.message });
+  // When Terraform was killed nobody reads any more. An error of writing that is nobody's would be logged, which fails again.
+  for (const output of [process.stdout, process.stderr]) output.on('error', () => {});
   // A rejected promise that nobody awaits must not take the provider down in the middle of an apply.
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: String(error) }));
   process.on('uncaughtException', (error) => log.error('uncaught exception', { error: error.stack ?? error.message }));

@@ -7,9 +7,12 @@ import http2, { type IncomingHttpHeaders, type ServerHttp2Session, type ServerHt
 import type { Duplex } from 'node:stream';
 import { GrpcError, STATUS } from './status.ts';
 
+/** `cancelled` aborts when nobody waits for the answer any more: the caller reset the stream, or its connection broke. */
+export type UnaryMethod = (request: Uint8Array, cancelled: AbortSignal) => Promise<Uint8Array>;
+
 export interface Methods {
   /** Answers calls with one request and one response; keys are paths, `/package.Service/Method`. */
-  readonly unary: Readonly<Record<string, (request: Uint8Array) => Promise<Uint8Array>>>;
+  readonly unary: Readonly<Record<string, UnaryMethod>>;
   /** Streams that carry nothing from here: accepted, held open, and ended by `closeSession`. */
   readonly held: ReadonlySet<string>;
 }
@@ -17,6 +20,10 @@ export interface Methods {
 /** What Terraform's own servers accept for one message: 256 MiB. */
 export const MAX_MESSAGE = 256 * 1024 * 1024;
 const WINDOW = 16 * 1024 * 1024;
+/** With what every answer begins. A caller that compresses learns here that it must not. */
+const RESPONSE = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity' } as const;
+/** `application/grpc`, `application/grpc+proto`; gRPC-Web is another protocol. */
+const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 
 /** One message in its frame: no compression, length, content. */
 export function frame(message: Uint8Array): Buffer {
@@ -42,21 +49,25 @@ function endWithStatus(stream: ServerHttp2Stream, status: number, message: strin
     return;
   }
   // Trailers-only response: the status travels in the headers.
-  stream.respond({ ':status': 200, 'content-type': 'application/grpc', ...trailers }, { endStream: true });
+  stream.respond({ ...RESPONSE, ...trailers }, { endStream: true });
 }
 
-/** Reads the one message of a request. */
+/**
+ * Reads the one message of a request. One that is refused is still read to its end: a stream that is answered before
+ * leaves the caller's data without an owner, for which HTTP/2 gives up the whole connection and every call on it.
+ */
 function readMessage(stream: ServerHttp2Stream, limit: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
+    let chunks: Buffer[] = [];
     let received = 0;
     let expected: number | undefined;
+    let refused: GrpcError | undefined;
     const fail = (error: GrpcError) => {
-      stream.removeAllListeners('data');
-      stream.resume();
-      reject(error);
+      refused = error;
+      chunks = [];
     };
     stream.on('data', (chunk: Buffer) => {
+      if (refused) return;
       chunks.push(chunk);
       received += chunk.length;
       if (expected === undefined && received >= 5) {
@@ -74,25 +85,27 @@ function readMessage(stream: ServerHttp2Stream, limit: number): Promise<Uint8Arr
       }
     });
     stream.on('end', () => {
-      if (expected === undefined || received !== expected + 5) {
+      if (refused) {
+        reject(refused);
+      } else if (expected === undefined || received !== expected + 5) {
         reject(new GrpcError(STATUS.INTERNAL, 'the request ends in the middle of a message'));
       } else {
         resolve(Buffer.concat(chunks, received).subarray(5));
       }
     });
     stream.on('error', reject);
-    stream.on('aborted', () => reject(new GrpcError(STATUS.INTERNAL, 'the call was cancelled')));
+    // Last of all, also when the connection broke: whoever waits for the message must not wait for ever.
+    stream.on('close', () => reject(new GrpcError(STATUS.CANCELLED, 'the call was cancelled')));
   });
 }
 
-async function serveUnary(
-  stream: ServerHttp2Stream,
-  method: (request: Uint8Array) => Promise<Uint8Array>,
-  limit: number,
-): Promise<void> {
+async function serveUnary(stream: ServerHttp2Stream, method: UnaryMethod, limit: number): Promise<void> {
+  const cancelled = new AbortController();
+  // After the answer this has nobody left to tell.
+  stream.on('close', () => cancelled.abort());
   let response: Uint8Array;
   try {
-    response = await method(await readMessage(stream, limit));
+    response = await method(await readMessage(stream, limit), cancelled.signal);
   } catch (error) {
     if (error instanceof GrpcError) endWithStatus(stream, error.status, error.message);
     else endWithStatus(stream, STATUS.INTERNAL, error instanceof Error ? error.message : String(error));
@@ -100,7 +113,7 @@ async function serveUnary(
   }
   if (stream.destroyed || stream.closed) return;
   stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(STATUS.OK) }));
-  stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+  stream.respond(RESPONSE, { waitForTrailers: true });
   stream.end(frame(response));
 }
 
@@ -127,7 +140,7 @@ export function serveSession(socket: Duplex, methods: Methods, options: SessionO
   session.on('error', (error) => options.onError?.(error));
   session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     stream.on('error', () => stream.destroy()); // the peer's reset is the peer's business
-    if (!String(headers['content-type'] ?? '').startsWith('application/grpc')) {
+    if (!CONTENT_TYPE.test(String(headers['content-type'] ?? ''))) {
       stream.respond({ ':status': 415 }, { endStream: true });
       return;
     }
@@ -138,7 +151,7 @@ export function serveSession(socket: Duplex, methods: Methods, options: SessionO
     } else if (methods.held.has(path)) {
       stream.resume();
       stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(STATUS.OK) }));
-      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.respond(RESPONSE, { waitForTrailers: true });
       held.add(stream);
       stream.on('close', () => held.delete(stream));
     } else {

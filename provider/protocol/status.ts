@@ -1,6 +1,7 @@
 /** Status codes of gRPC that are used here. https://grpc.io/docs/guides/status-codes/ */
 export const STATUS = {
   OK: 0,
+  CANCELLED: 1,
   INVALID_ARGUMENT: 3,
   RESOURCE_EXHAUSTED: 8,
   UNIMPLEMENTED: 12,

@@ -2,13 +2,16 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import http2 from 'node:http2';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
-import { encodeStatusMessage, frame } from '../../provider/protocol/grpc.ts';
+import { encodeStatusMessage, frame, serveSession } from '../../provider/protocol/grpc.ts';
 import { Diagnostic, RPCS, Schema } from '../../provider/protocol/messages.ts';
 import { COOKIE_NAME, COOKIE_VALUE, servePlugin } from '../../provider/protocol/plugin.ts';
 import { STATUS } from '../../provider/protocol/status.ts';
@@ -72,6 +75,7 @@ t.test('messages', async (t) => {
   t.throws(() => decode(Outer, Buffer.from('08ffffffffffffffffffffff01', 'hex')), WireError, 'an endless integer');
   t.throws(() => decode(Outer, Buffer.from('3201ff', 'hex')), WireError, 'text that is not UTF-8');
   t.throws(() => encode(Outer, { number: 2 ** 60 }), WireError);
+  t.same(decode(Outer, encode(Outer, { words: ['\ufeffa'] })).words, ['\ufeffa'], 'a byte order mark is text');
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), fc.constantFrom(...Object.values(RPCS)), (bytes, { request }) => {
       try {
@@ -226,6 +230,109 @@ t.test('gRPC: sizes, broken frames, unknown methods, parallel calls', async (t) 
   const service = (name: string) => frame(encode(message('Check', { service: one(1, 'string') }), { service: name }));
   t.equal(decode(health, await client.raw('/grpc.health.v1.Health/Check', service('plugin'))).status, 1);
   t.equal(decode(health, await client.raw('/grpc.health.v1.Health/Check', service('other'))).status, 3);
+});
+
+t.test('what is refused costs nobody else the connection', async (t) => {
+  const held = Promise.withResolvers<void>();
+  const cancelled = Promise.withResolvers<void>();
+  const server = net.createServer((socket) => {
+    serveSession(
+      socket,
+      {
+        unary: {
+          '/test/echo': async (request) => request,
+          '/test/held': async (request) => {
+            await held.promise;
+            return request;
+          },
+          '/test/endless': (_request, signal) =>
+            new Promise((_resolve, reject) => {
+              signal.addEventListener('abort', () => {
+                cancelled.resolve();
+                reject(signal.reason);
+              });
+            }),
+        },
+        held: new Set(['/test/stream']),
+      },
+      { maxMessage: 1024 },
+    );
+  });
+  const directory = mkdtempSync(path.join(tmpdir(), 'grpc-'));
+  const socketPath = path.join(directory, 's');
+  await new Promise<void>((resolve) => void server.listen(socketPath, resolve));
+  const client = await PluginClient.connect(socketPath);
+  t.teardown(() => {
+    client.close();
+    server.close();
+    rmSync(directory, { recursive: true });
+  });
+  const waiting = client.raw('/test/held', frame(Buffer.from('patience')));
+  const streaming = client.session.request({
+    ':method': 'POST',
+    ':path': '/test/stream',
+    'content-type': 'application/grpc',
+  });
+  await new Promise((resolve) => streaming.once('response', resolve));
+
+  const large = frame(Buffer.alloc(64 * 1024 * 1024));
+  t.equal(await statusOf(client.raw('/test/echo', large)), STATUS.RESOURCE_EXHAUSTED);
+  const compressed = Buffer.concat([Buffer.from([1]), large.subarray(1, 1029)]);
+  t.equal(await statusOf(client.raw('/test/echo', compressed, { 'grpc-encoding': 'gzip' })), STATUS.UNIMPLEMENTED);
+  for (const type of ['application/grpc-web', 'text/plain', 'application/grpcfoo']) {
+    await t.rejects(client.raw('/test/echo', frame(new Uint8Array()), { 'content-type': type }), {
+      message: 'HTTP 415',
+    });
+  }
+  const proto = await client.raw('/test/echo', frame(Buffer.from('a')), { 'content-type': 'application/grpc+proto' });
+  t.equal(String(proto), 'a');
+
+  const stream = client.session.request({
+    ':method': 'POST',
+    ':path': '/test/endless',
+    'content-type': 'application/grpc',
+  });
+  stream.on('error', () => {});
+  stream.end(frame(new Uint8Array()));
+  // Half a message, and then the caller thinks better of it.
+  const half = client.session.request({ ':method': 'POST', ':path': '/test/echo', 'content-type': 'application/grpc' });
+  half.on('error', () => {});
+  half.write(frame(Buffer.alloc(100)).subarray(0, 20));
+  t.equal(String(await client.raw('/test/echo', frame(Buffer.from('between')))), 'between');
+  half.close(http2.constants.NGHTTP2_CANCEL);
+  stream.close(http2.constants.NGHTTP2_CANCEL);
+  await cancelled.promise;
+  t.pass('a call that was reset is cancelled');
+
+  const crowd = await Promise.all(
+    Array.from({ length: 3000 }, () => client.raw('/test/echo', frame(Buffer.from('x')))),
+  );
+  t.equal(crowd.length, 3000, 'calls beyond the number of streams wait for their turn');
+  await new Promise<void>((resolve, reject) => client.session.ping((error) => (error ? reject(error) : resolve())));
+  held.resolve();
+  t.equal(String(await waiting), 'patience', 'the call that was running all the time has its answer');
+  t.notOk(streaming.closed, 'and the stream is still open');
+});
+
+t.test('a plugin that nobody reads any more still answers', async (t) => {
+  const terraform = createCertificate();
+  const program = fileURLToPath(new URL('../terraform/fixtures/shelf-main.ts', import.meta.url));
+  const environment = { [COOKIE_NAME]: COOKIE_VALUE, PLUGIN_CLIENT_CERT: terraform.pem, TF_LOG: 'trace' };
+  const child = spawn(process.execPath, [program], { env: { PATH: process.env.PATH, ...environment } });
+  t.teardown(() => child.kill('SIGKILL'));
+  const line = await new Promise<string>((resolve) => child.stdout.once('data', (text) => resolve(String(text))));
+  const [, , , socketPath = '', , certificate = ''] = line.trim().split('|');
+  const serverPem = new X509Certificate(Buffer.from(certificate, 'base64')).toString();
+  const client = await PluginClient.connect(socketPath, { own: terraform, serverPem });
+  child.stdout.destroy();
+  child.stderr.destroy();
+  // Each of these is logged, to a pipe that is broken.
+  for (let i = 0; i < 3; i++) await client.call('StopProvider', {});
+  t.equal((await client.call('GetMetadata', {})).resources.length, 2);
+  const exit = new Promise((resolve) => child.on('exit', resolve));
+  await client.raw('/plugin.GRPCController/Shutdown', frame(new Uint8Array()));
+  t.equal(await exit, 0);
+  client.close();
 });
 
 t.test('a person who starts the plugin is told what it is', async (t) => {
