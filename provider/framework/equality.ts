@@ -1,6 +1,6 @@
 /** When two values are the same: exactly, with sets in any order; and by what attributes say about their spelling. */
 import { equalNumbers } from '../protocol/number.ts';
-import { isList, isObject, typeOf } from '../protocol/types.ts';
+import { isList, isObject, typeOf, typeText } from '../protocol/types.ts';
 import { Decimal, Dynamic, isWhollyKnown, type Type, UNKNOWN, type Value } from '../protocol/values.ts';
 import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
 import { attributeType, isConfigurable } from './schema.ts';
@@ -11,7 +11,7 @@ export function equalValues(type: Type, a: Value, b: Value): boolean {
   if (a === null || b === null || a === UNKNOWN || b === UNKNOWN) return false;
   if (type === 'dynamic') {
     const [x, y] = [dynamic(a), dynamic(b)];
-    return JSON.stringify(x.type) === JSON.stringify(y.type) && equalValues(x.type, x.value, y.value);
+    return typeText(x.type) === typeText(y.type) && equalValues(x.type, x.value, y.value);
   }
   if (type === 'number') return isNumber(a) && isNumber(b) && equalNumbers(a, b);
   if (typeof type === 'string') return false;
@@ -43,18 +43,20 @@ function isNumber(value: Value): value is number | bigint | Decimal {
   return typeof value === 'number' || typeof value === 'bigint' || value instanceof Decimal;
 }
 
+/** Whether `x` can be `y`: in the same words, or at least in the same meaning. */
+export type Compatible = (x: Value, y: Value, words: 'same' | 'any') => boolean;
+
 /**
  * Pairs each element of `a` with a different element of `b` that is compatible with it, as many as possible, and gives
  * their indexes; undefined for those left over. An element that fits several others must not take the only one that fits
- * its neighbour, so that this is maximum bipartite matching (Kuhn's algorithm, by augmenting paths).
+ * its neighbour, so that this is maximum bipartite matching (Kuhn's algorithm, by augmenting paths). It begins with the
+ * elements that are there in the same words: else another one of the same meaning could take such an element's place and
+ * spelling, and the set would hold one element twice.
  */
-export function pairElements(
-  a: readonly Value[],
-  b: readonly Value[],
-  compatible: (x: Value, y: Value) => boolean,
-): (number | undefined)[] {
+export function pairElements(a: readonly Value[], b: readonly Value[], compatible: Compatible): (number | undefined)[] {
   const holder: (number | undefined)[] = b.map(() => undefined);
-  const fits = (i: number, j: number) => compatible(a[i] ?? null, b[j] ?? null);
+  const paired = new Set<number>();
+  const fits = (i: number, j: number) => compatible(a[i] ?? null, b[j] ?? null, 'any');
   const claim = (i: number, tried: Set<number>): boolean => {
     // Mostly one is free; only else is it worth asking the others to move.
     let j = holder.findIndex((current, k) => current === undefined && fits(i, k));
@@ -69,7 +71,13 @@ export function pairElements(
     holder[j] = i;
     return true;
   };
-  for (let i = 0; i < a.length; i++) claim(i, new Set());
+  a.forEach((element, i) => {
+    const j = holder.findIndex((current, k) => current === undefined && compatible(element, b[k] ?? null, 'same'));
+    if (j === -1) return;
+    holder[j] = i;
+    paired.add(i);
+  });
+  for (let i = 0; i < a.length; i++) if (!paired.has(i)) claim(i, new Set());
   const pairs: (number | undefined)[] = a.map(() => undefined);
   holder.forEach((i, j) => {
     if (i !== undefined) pairs[i] = j;
@@ -79,8 +87,16 @@ export function pairElements(
 
 /** Whether two lists hold the same elements in any order. */
 function sameElements(a: readonly Value[], b: readonly Value[], same: (x: Value, y: Value) => boolean): boolean {
-  return a.length === b.length && !pairElements(a, b, same).includes(undefined);
+  return (
+    a.length === b.length && !pairElements(a, b, (x, y, words) => words === 'any' && same(x, y)).includes(undefined)
+  );
 }
+
+/** How two values of an attribute are compared: identically, or by what they mean. */
+const compare = {
+  same: (attr: Attribute, a: Value, b: Value) => equalValues(attributeType(attr), a, b),
+  any: sameMeaning,
+};
 
 /** Whether two known values of an attribute mean the same, by its own `equal` and those of the attributes in it. */
 export function sameMeaning(attr: Attribute, a: Value, b: Value): boolean {
@@ -116,28 +132,39 @@ function sameObject(attributes: Attributes, a: Value, b: Value): boolean {
  * Whether an object in a configured set is the one that the state holds: all that is configured means the same. What the
  * configuration leaves out is the provider's where it is computed, and null otherwise.
  */
-export function matchesConfigured(attributes: Attributes, configured: Value, prior: Value): boolean {
+export function matchesConfigured(
+  attributes: Attributes,
+  configured: Value,
+  prior: Value,
+  words: 'same' | 'any' = 'any',
+): boolean {
   if (!isObject(configured) || !isObject(prior)) return configured === prior;
   return Object.entries(attributes).every(([name, attr]) => {
     if (!isConfigurable(attr) || attr.writeOnly) return true;
     const before = prior[name] ?? null;
     const wanted = configured[name] ?? (attr.default as Value | undefined) ?? null;
-    if (wanted === null && attr.computed) return true;
-    if (sameMeaning(attr, wanted, before)) return true;
+    // What is left to the provider says nothing: an element that names the value comes first.
+    if (wanted === null && attr.computed) return words === 'any' || before === null;
+    if (compare[words](attr, wanted, before)) return true;
     if (attr.kind === 'plain' || wanted === null || before === null) return false;
-    return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y));
+    return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y, words));
   });
 }
 
 /** Whether an object can be what was planned: all that was known of it means the same. */
-export function fulfilsPlan(attributes: Attributes, planned: Value, actual: Value): boolean {
+export function fulfilsPlan(
+  attributes: Attributes,
+  planned: Value,
+  actual: Value,
+  words: 'same' | 'any' = 'any',
+): boolean {
   if (!isObject(planned) || !isObject(actual)) return planned === UNKNOWN || planned === actual;
   return Object.entries(attributes).every(([name, attr]) => {
     const wanted = planned[name] ?? null;
     const given = actual[name] ?? null;
-    if (attr.writeOnly || wanted === UNKNOWN || sameMeaning(attr, wanted, given)) return true;
+    if (attr.writeOnly || wanted === UNKNOWN || compare[words](attr, wanted, given)) return true;
     if (attr.kind === 'plain') return !isWhollyKnown(wanted);
     if (wanted === null || given === null || given === UNKNOWN) return false;
-    return sameNested(attr, wanted, given, (x, y) => fulfilsPlan(attr.attributes, x, y));
+    return sameNested(attr, wanted, given, (x, y) => fulfilsPlan(attr.attributes, x, y, words));
   });
 }

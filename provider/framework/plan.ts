@@ -11,7 +11,7 @@
  * The functions here are pure; the provider's own `modifyPlan` runs between them (see server/plan.ts).
  */
 import { isList, isObject } from '../protocol/types.ts';
-import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import { isNull, isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
 import type { AttributePath } from './diagnostics.ts';
 import { equalValues, matchesConfigured, pairElements, sameMeaning } from './equality.ts';
@@ -29,10 +29,10 @@ export function planObject(attributes: Attributes, config: Values, prior: Values
 
 function planAttribute(attr: Attribute, config: Value, prior: Value, exists: boolean): Value {
   if (attr.writeOnly) return null;
-  if (config === null) {
+  if (isNull(config)) {
     if (attr.default !== undefined) return planValue(attr, attr.default as Value, prior);
     if (attr.computed) return exists ? prior : UNKNOWN;
-    return null;
+    return config;
   }
   return planValue(attr, config, prior);
 }
@@ -45,6 +45,11 @@ function planValue(attr: Attribute, wanted: Value, prior: Value): Value {
   return planNested(attr, wanted, prior);
 }
 
+/** What a map has at a key: keys are the users', and may be the names of what every JavaScript object has. */
+function member(map: { readonly [key: string]: Value }, key: string): Value {
+  return Object.hasOwn(map, key) ? (map[key] ?? null) : null;
+}
+
 function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
   const element = (value: Value, before: Value): Value =>
     isObject(value) ? planObject(attr.attributes, value, isObject(before) ? before : null) : value;
@@ -52,24 +57,40 @@ function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
   if (attr.nesting === 'map') {
     if (!isObject(wanted)) return wanted;
     const before = isObject(prior) ? prior : {};
-    return Object.fromEntries(
-      Object.entries(wanted).map(([key, value]) => [
-        key,
-        element(value, Object.hasOwn(before, key) ? (before[key] ?? null) : null),
-      ]),
-    );
+    return Object.fromEntries(Object.entries(wanted).map(([key, value]) => [key, element(value, member(before, key))]));
   }
   if (!isList(wanted)) return wanted;
   const before = isList(prior) ? prior : [];
-  if (attr.nesting === 'list') return wanted.map((value, index) => element(value, before[index] ?? null));
+  if (attr.nesting === 'list') {
+    const places = keptPlaces(attr.attributes, wanted, before);
+    return wanted.map((value, index) => element(value, places.has(index) ? (before[index] ?? null) : null));
+  }
   // An element of a set has no name; it is known by what is configured in it.
-  const pairs = pairElements(wanted, before, (value, candidate) =>
-    matchesConfigured(attr.attributes, value, candidate),
+  const pairs = pairElements(wanted, before, (value, candidate, words) =>
+    matchesConfigured(attr.attributes, value, candidate, words),
   );
   return wanted.map((value, index) => {
     const pair = pairs[index];
     return element(value, pair === undefined ? null : (before[pair] ?? null));
   });
+}
+
+/**
+ * The places in a list at which the element is still the one it was, as it is or changed. One that came to its place from
+ * another, or whose place was another's that is elsewhere now, is not: what the provider had given at that place says
+ * nothing of it, and what it had elsewhere may go with the place.
+ */
+function keptPlaces(attributes: Attributes, wanted: readonly Value[], before: readonly Value[]): Set<number> {
+  const same = (i: number, j: number) => matchesConfigured(attributes, wanted[i] ?? null, before[j] ?? null);
+  const shared = [...before.keys()].slice(0, wanted.length);
+  const still = new Set(shared.filter((i) => same(i, i)));
+  for (const i of shared) {
+    if (still.has(i)) continue;
+    const came = before.some((_value, j) => !still.has(j) && same(i, j));
+    const went = wanted.some((_value, j) => !still.has(j) && same(j, i));
+    if (!came && !went) still.add(i);
+  }
+  return still;
 }
 
 /** Makes the volatile attributes unknown that neither the configuration nor `modifyPlan` has given another value. */
@@ -101,9 +122,10 @@ function mapVolatile(
     Object.entries(attributes).map(([name, attr]) => {
       const value = planned[name] ?? null;
       const before = prior[name] ?? null;
-      const configured = config?.[name] ?? null;
-      if (attr.volatile && configured === null && attr.default === undefined)
-        return [name, change(attr, value, before)];
+      const given = config?.[name] ?? null;
+      // What a default says, also of what is in it, is as good as configured.
+      const configured = isNull(given) ? ((attr.default as Value | undefined) ?? null) : given;
+      if (attr.volatile && isNull(configured)) return [name, change(attr, value, before)];
       if (attr.kind === 'plain' || value === null || value === UNKNOWN) return [name, value];
       if (attr.nesting === 'single') return [name, into(attr, value, configured, before)];
       if (attr.nesting === 'map' && isObject(value) && isObject(before)) {
@@ -113,7 +135,7 @@ function mapVolatile(
           Object.fromEntries(
             Object.entries(value).map(([key, element]) => [
               key,
-              into(attr, element, Object.hasOwn(keyed, key) ? (keyed[key] ?? null) : null, before[key] ?? null),
+              into(attr, element, member(keyed, key), member(before, key)),
             ]),
           ),
         ];
@@ -142,7 +164,7 @@ export function replacementPaths(
     const configured = config?.[name] ?? null;
     const here = [...path, name];
     if (equalValues(attributeType(attr), value, before)) return [];
-    if (attr.requiresReplace === true || (attr.requiresReplace === 'if-configured' && configured !== null))
+    if (attr.requiresReplace === true || (attr.requiresReplace === 'if-configured' && !isNull(configured)))
       return [here];
     if (attr.kind === 'plain') return [];
     const into = (v: Value, c: Value, b: Value, at: AttributePath): AttributePath[] =>
@@ -153,7 +175,7 @@ export function replacementPaths(
       const keyed = isObject(configured) ? configured : {};
       return Object.keys(value).flatMap((key) =>
         Object.hasOwn(before, key)
-          ? into(value[key] ?? null, keyed[key] ?? null, before[key] ?? null, [...here, key])
+          ? into(value[key] ?? null, member(keyed, key), before[key] ?? null, [...here, key])
           : [],
       );
     }
@@ -180,8 +202,9 @@ export function contradictions(
     const here = [...path, name];
     const type = attributeType(attr);
     if (attr.writeOnly) return value === null ? [] : [here];
-    if (configured === null) return isComputed(attr) || value === null ? [] : [here];
-    if (configured === UNKNOWN || equalValues(type, value, configured)) return [];
+    if (isNull(configured)) return isComputed(attr) || isNull(value) ? [] : [here];
+    // In what is as configured there may still be a write-only value.
+    if (configured === UNKNOWN || (attr.kind === 'plain' && equalValues(type, value, configured))) return [];
     if (before !== null && equalValues(type, value, before)) return [];
     if (attr.kind === 'plain') return [here];
     const into = (v: Value, c: Value, b: Value, at: AttributePath): AttributePath[] => {
@@ -195,7 +218,7 @@ export function contradictions(
       if (Object.keys(value).length !== Object.keys(configured).length) return [here];
       return Object.keys(configured).flatMap((key) =>
         Object.hasOwn(value, key)
-          ? into(value[key] ?? null, configured[key] ?? null, keyed[key] ?? null, [...here, key])
+          ? into(value[key] ?? null, configured[key] ?? null, member(keyed, key), [...here, key])
           : [here],
       );
     }

@@ -31,31 +31,65 @@ export function copyObject(values: Readonly<Values>): Values {
  * rest is kept, since losing a whole state would be worse.
  */
 export function overlay(attributes: Attributes, base: Values, returned: object, diagnostics: Diagnostics): Values {
-  for (const name of Object.keys(returned)) {
+  const given = conform(attributes, returned, base, 'returned', diagnostics);
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]) => [
+      name,
+      attr.writeOnly ? null : keepSpelling(attr, base[name] ?? null, given[name] ?? null),
+    ]),
+  );
+}
+
+/**
+ * The attributes of an object that a handler made, each value in its one form. What it left out and what does not fit its
+ * type is as in `base`; the latter is reported, as something that the handler has `done`.
+ */
+export function conform(
+  attributes: Attributes,
+  made: object,
+  base: Values,
+  done: 'returned' | 'planned',
+  diagnostics: Diagnostics,
+): Values {
+  for (const name of Object.keys(made)) {
     if (Object.hasOwn(attributes, name)) continue;
-    diagnostics.error('Bug in the provider', `It returned an attribute "${name}", which the schema does not have.`);
+    diagnostics.error('Bug in the provider', `It ${done} an attribute "${name}", which the schema does not have.`);
   }
-  const given = returned as Readonly<Record<string, Value | undefined>>;
+  const given = made as Readonly<Record<string, Value | undefined>>;
   return Object.fromEntries(
     Object.entries(attributes).map(([name, attr]) => {
       const before = base[name] ?? null;
-      if (attr.writeOnly) return [name, null];
-      const value = given[name];
+      const value = Object.hasOwn(given, name) ? given[name] : undefined;
       if (value === undefined) return [name, before];
       try {
         const type = attributeType(attr);
         // The way through the encoding checks the types and brings each value into its one form.
-        return [name, keepSpelling(attr, before, decodeValue(type, encodeValue(type, value)))];
+        return [name, decodeValue(type, encodeValue(type, value))];
       } catch (error) {
         if (!(error instanceof ValueError)) throw error;
         const path = [name, ...error.path];
         diagnostics.error(
           'Bug in the provider',
-          `It returned a wrong value for ${pathText(path)}: ${error.reason}.`,
+          `It ${done} a wrong value for ${pathText(path)}: ${error.reason}.`,
           path,
         );
         return [name, before];
       }
+    }),
+  );
+}
+
+/** The same values with null for all that is write-only, however deep. */
+export function withoutWriteOnly(attributes: Attributes, values: Readonly<Values>): Values {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]) => {
+      const value = values[name] ?? null;
+      if (attr.writeOnly) return [name, null];
+      if (attr.kind === 'plain') return [name, value];
+      const object = (element: Value) => (isObject(element) ? withoutWriteOnly(attr.attributes, element) : element);
+      if (isList(value)) return [name, value.map(object)];
+      if (attr.nesting === 'single' || !isObject(value)) return [name, object(value)];
+      return [name, Object.fromEntries(Object.entries(value).map(([key, element]) => [key, object(element)]))];
     }),
   );
 }
@@ -76,7 +110,9 @@ function keepSpelling(attr: Attribute, before: Value, value: Value): Value {
   if (isList(value)) {
     const old = isList(before) ? before : [];
     if (attr.nesting === 'list') return value.map((element, index) => into(old[index] ?? null, element));
-    const pairs = pairElements(value, old, (element, planned) => fulfilsPlan(attr.attributes, planned, element));
+    const pairs = pairElements(value, old, (element, planned, words) =>
+      fulfilsPlan(attr.attributes, planned, element, words),
+    );
     return value.map((element, index) => {
       const pair = pairs[index];
       return into(pair === undefined ? null : (old[pair] ?? null), element);

@@ -1,6 +1,6 @@
 /** Checks a configuration against its attributes. Rules over several attributes are the definition's own. */
 import { isList, isObject } from '../protocol/types.ts';
-import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import { isNull, isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes } from './attributes.ts';
 import type { AttributePath, Diagnostics } from './diagnostics.ts';
 import { pathText } from './paths.ts';
@@ -31,7 +31,7 @@ function validateAttribute(
   path: AttributePath,
 ): void {
   const name = pathText(path);
-  if (value === null) {
+  if (isNull(value)) {
     if (attr.required) diagnostics.error('Missing value', `The attribute "${name}" is required.`, path);
     return;
   }
