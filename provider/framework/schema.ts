@@ -3,8 +3,10 @@
  * here, so that a mistake shows as a clear message the first time the schema is used and not as a refusal by Terraform.
  */
 import { MARKDOWN, NESTING, type Schema, type SchemaAttribute, SchemaObject } from '../protocol/messages.ts';
+import { encodeValue } from '../protocol/msgpack.ts';
 import { typeToJson } from '../protocol/types.ts';
-import type { Type } from '../protocol/values.ts';
+import { ValueError } from '../protocol/value-error.ts';
+import { isWhollyKnown, type Type, type Value } from '../protocol/values.ts';
 import { type Encodable, encode } from '../protocol/wire.ts';
 import { type Attribute, type Attributes, attribute } from './attributes.ts';
 import { parseDuration } from './duration.ts';
@@ -49,6 +51,17 @@ export function isConfigurable(attr: Attribute): boolean {
   return attr.required === true || isOptional(attr);
 }
 
+/** What is wrong with a default: it must be what a configuration could say. */
+function wrongDefault(attr: Attribute, standard: Value): string | undefined {
+  try {
+    encodeValue(attributeType(attr), standard);
+  } catch (error) {
+    if (error instanceof ValueError) return error.message;
+    throw error;
+  }
+  return isWhollyKnown(standard) ? attr.validate?.(standard) : 'it is unknown';
+}
+
 /** @throws Error naming the attribute that breaks a rule of Terraform or of the framework. */
 export function checkAttributes(kind: SchemaKind, attributes: Attributes, where: string, inSet = false): void {
   for (const [name, attr] of Object.entries(attributes)) {
@@ -61,6 +74,13 @@ export function checkAttributes(kind: SchemaKind, attributes: Attributes, where:
     }
     if (!attr.required && !isOptional(attr) && !isComputed(attr)) refuse('must be required, optional or computed');
     if (attr.volatile && !isComputed(attr)) refuse('is volatile and so must be computed');
+    if (kind !== 'resource' && attr.default !== undefined) refuse(`can not have a default in a ${kind}`);
+    if (kind === 'provider' && attr.computed)
+      refuse('can not be computed: a provider has a configuration and no state');
+    if (attr.default !== undefined) {
+      const wrong = wrongDefault(attr, attr.default as Value);
+      if (wrong !== undefined) refuse(`has a default that is refused: ${wrong}`);
+    }
     if (attr.writeOnly) {
       if (kind !== 'resource') refuse(`can not be write-only in a ${kind}`);
       if (isComputed(attr)) refuse('can not be write-only and computed');

@@ -21,7 +21,10 @@ export interface Logger {
 
 /** What every handler gets. */
 export interface CallContext {
-  /** Aborts when the user presses Ctrl-C and, where a timeout applies, when it has passed. Pass it to every wait. */
+  /**
+   * Aborts when the user presses Ctrl-C, when Terraform is gone and, where a timeout applies, when it has passed. Pass it
+   * to every wait.
+   */
   readonly signal: AbortSignal;
   readonly log: Logger;
   readonly diagnostics: Diagnostics;
@@ -32,7 +35,10 @@ export interface ClientContext<Client> extends CallContext {
   readonly client: Client;
 }
 
-/** Data that belongs to one object, kept in the state beside the attributes and not shown to users. No secrets. */
+/**
+ * Data that belongs to one object, kept as JSON in the state beside the attributes and not shown to users. No secrets. The
+ * object that replaces another begins without any.
+ */
 export type PrivateState = { [key: string]: unknown };
 
 /** A thing, or a function that loads it: definitions behind `() => import(…)` cost nothing until they are used. */
@@ -122,6 +128,13 @@ export interface MoveSource {
   readonly schemaVersion: number;
   /** Its state as stored, parsed from JSON. */
   readonly state: Readonly<Record<string, unknown>>;
+  /** What its provider kept with it, if that is a JSON object; else empty. */
+  readonly private: Readonly<PrivateState>;
+}
+
+export interface MoveContext extends CallContext {
+  /** What is put here is kept with the object from now on. */
+  readonly private: PrivateState;
 }
 
 /**
@@ -129,12 +142,15 @@ export interface MoveSource {
  * by it. `attributes` are strings, numbers, bools or lists of these.
  */
 export interface IdentityDefinition<State> {
+  /** Raise it when the attributes change in a way that stored identities do not fit. Default 0. */
   version?: number;
   attributes: Readonly<Record<string, { type: Type; description: string; requiredForImport?: boolean }>>;
   /** The identity of an object that has this state. */
   of(state: State): Values;
   /** The import id that stands for this identity; `import` is then called with it. */
   importId(identity: Values): string;
+  /** `upgrade[n]` makes an identity of version n into one of version n + 1. They are as stored, parsed from JSON. */
+  upgrade?: Readonly<Record<number, (identity: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
 }
 
 /**
@@ -172,7 +188,7 @@ export interface ResourceDefinition<State extends object = Values, Client = unkn
   /** `upgrade[n]` makes a state of version n into one of version n + 1. States are as stored, parsed from JSON. */
   upgrade?: Readonly<Record<number, (state: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
   /** The state for an object of another type that was moved here, or undefined when that is not possible. */
-  moveFrom?(source: MoveSource, ctx: CallContext): Promise<Partial<State> | undefined>;
+  moveFrom?(source: MoveSource, ctx: MoveContext): Promise<Partial<State> | undefined>;
   /**
    * Default timeouts (`'20m'`, `'1h30m'`). Each one given here can be set by users in the attribute `timeouts`, which the
    * framework adds to the schema. When one passes, `ctx.signal` aborts.

@@ -1,226 +1,17 @@
-/** Plan rules for random schemas, and calls that go wrong in every way: the answer is a diagnostic, and the state stays. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import fc from 'fast-check';
 import t from 'tap';
-import { DiagnosticList } from '../../provider/framework/diagnostics.ts';
 import { parseDuration } from '../../provider/framework/duration.ts';
-import { equalValues, sameMeaning } from '../../provider/framework/equality.ts';
-import {
-  type Attribute,
-  type Attributes,
-  attribute,
-  DiagnosticError,
-  defineResource,
-  type ProviderDefinition,
-  reattach,
-} from '../../provider/framework/index.ts';
+import { sameMeaning } from '../../provider/framework/equality.ts';
+import { type Attributes, attribute, reattach } from '../../provider/framework/index.ts';
 import { createLogger, wantedLevel } from '../../provider/framework/logger.ts';
-import { equalObjects, markVolatile, planObject, replacementPaths } from '../../provider/framework/plan.ts';
-import { attributeType, checkAttributes, isComputed, objectType } from '../../provider/framework/schema.ts';
-import { overlay } from '../../provider/framework/state.ts';
+import { checkAttributes } from '../../provider/framework/schema.ts';
 import { frame } from '../../provider/protocol/grpc.ts';
-import { RPCS, type Rpc } from '../../provider/protocol/messages.ts';
+import { RPCS } from '../../provider/protocol/messages.ts';
 import { decodeValue, encodeValue } from '../../provider/protocol/msgpack.ts';
-import { isWhollyKnown, UNKNOWN, type Value, type Values } from '../../provider/protocol/values.ts';
-import { encode, type Fields, type MessageType } from '../../provider/protocol/wire.ts';
-import { CallFailed, PluginClient } from '../support/plugin-client.ts';
-import { applyPlan, attributesArbitrary, configArbitrary, respell } from '../support/provider-schemas.ts';
-import { Shelf, type StoredItem, shelfProvider } from '../terraform/fixtures/shelf.ts';
-
-/**
- * Terraform's own rule for plans, written down independently: a planned value is the configured one, or the prior one
- * where something is configured, or anything where nothing is configured and the attribute is computed.
- */
-function assertPlanObeys(
-  attributes: Attributes,
-  planned: Values,
-  config: Values,
-  prior: Values | null,
-  where = '',
-): void {
-  for (const [name, attr] of Object.entries(attributes)) {
-    assertValueObeys(attr, planned[name] ?? null, config[name] ?? null, prior?.[name] ?? null, `${where}.${name}`);
-  }
-}
-
-function assertValueObeys(attr: Attribute, planned: Value, config: Value, prior: Value, where: string): void {
-  const type = attributeType(attr);
-  if (attr.writeOnly) {
-    if (planned !== null) throw new Error(`${where}: a write-only value is planned`);
-    return;
-  }
-  if (equalValues(type, planned, config)) return;
-  if (config === null) {
-    if (!isComputed(attr)) throw new Error(`${where}: a value is planned that nobody configured`);
-    return;
-  }
-  if (prior !== null && equalValues(type, planned, prior)) return;
-  if (attr.kind === 'plain' || config === UNKNOWN)
-    throw new Error(`${where}: another value is planned than configured`);
-  const object = (p: Value, c: Value, b: Value, at: string) =>
-    assertPlanObeys(attr.attributes, p as Values, c as Values, b as Values | null, at);
-  if (attr.nesting === 'single') {
-    object(planned, config, prior, where);
-  } else if (attr.nesting === 'map') {
-    const [p, c] = [planned as Values, config as Values];
-    if (Object.keys(p).sort().join() !== Object.keys(c).sort().join()) throw new Error(`${where}: other keys`);
-    for (const key of Object.keys(c)) {
-      object(p[key] ?? null, c[key] ?? null, (prior as Values | null)?.[key] ?? null, `${where}.${key}`);
-    }
-  } else {
-    const [p, c, b] = [planned as Value[], config as Value[], (prior ?? []) as Value[]];
-    if (p.length !== c.length) throw new Error(`${where}: another number of elements`);
-    c.forEach((element, i) => {
-      // An element of a set may have come from any prior one, or from none.
-      const candidates: Value[] = attr.nesting === 'list' ? [b[i] ?? null] : [null, ...b];
-      const fits = candidates.some((candidate) => {
-        try {
-          object(p[i] ?? null, element, candidate, `${where}.${i}`);
-          return true;
-        } catch (error) {
-          if (attr.nesting === 'list') throw error;
-          return false;
-        }
-      });
-      if (!fits) throw new Error(`${where}.${i}: an element is planned that nobody configured`);
-    });
-  }
-}
-
-/** Terraform's own rule for what apply returns: all that was known in the plan is as it was planned. */
-function assertCompatible(attributes: Attributes, planned: Values, actual: Values, where: string): void {
-  for (const [name, attr] of Object.entries(attributes)) {
-    assertValueCompatible(attr, planned[name] ?? null, actual[name] ?? null, `${where}.${name}`);
-  }
-}
-
-function assertValueCompatible(attr: Attribute, planned: Value, actual: Value, where: string): void {
-  if (planned === UNKNOWN || equalValues(attributeType(attr), planned, actual)) return;
-  const fail = () => new Error(`${where}: is not as planned`);
-  if (planned === null || actual === null || isWhollyKnown(planned)) throw fail();
-  if (attr.kind === 'plain') return; // an unknown element: which one became what is not for this test to find out
-  const object = (p: Value, a: Value, at: string) => assertCompatible(attr.attributes, p as Values, a as Values, at);
-  if (attr.nesting === 'single') {
-    object(planned, actual, where);
-  } else if (attr.nesting === 'map') {
-    const [p, a] = [planned as Values, actual as Values];
-    if (Object.keys(p).sort().join() !== Object.keys(a).sort().join()) throw fail();
-    for (const key of Object.keys(p)) object(p[key] ?? null, a[key] ?? null, `${where}.${key}`);
-  } else {
-    const [p, a] = [planned as Value[], actual as Value[]];
-    if (p.length !== a.length) throw fail();
-    const fits = (x: Value, y: Value) => {
-      try {
-        object(x, y, where);
-        return true;
-      } catch {
-        return false;
-      }
-    };
-    // As Terraform does: each planned element must correlate with some actual one.
-    if (
-      attr.nesting === 'list' ? !p.every((x, i) => fits(x, a[i] ?? null)) : !p.every((x) => a.some((y) => fits(x, y)))
-    ) {
-      throw fail();
-    }
-  }
-}
-
-/** The framework's two passes without a modifyPlan. */
-function plan(attributes: Attributes, config: Values, prior: Values | null): Values {
-  const first = planObject(attributes, config, prior);
-  if (prior === null || equalObjects(attributes, first, prior)) return first;
-  return markVolatile(attributes, first, config, prior);
-}
-
-const schemaAndConfigs = (unknown: boolean) =>
-  attributesArbitrary(2).chain((attributes) =>
-    fc.record({
-      attributes: fc.constant(attributes),
-      first: configArbitrary(attributes, unknown),
-      second: configArbitrary(attributes, unknown),
-    }),
-  );
-
-t.test('plans for random schemas', async (t) => {
-  fc.assert(
-    fc.property(schemaAndConfigs(true), ({ attributes, first, second }) => {
-      checkAttributes('resource', attributes, 'x');
-      const created = plan(attributes, first, null);
-      assertPlanObeys(attributes, created, first, null);
-      const prior = applyPlan(attributes, created, '1');
-      const updated = plan(attributes, second, prior);
-      assertPlanObeys(attributes, updated, second, prior);
-      const type = objectType(attributes);
-      return equalValues(type, decodeValue(type, encodeValue(type, updated)), updated);
-    }),
-    { numRuns: 500 },
-  );
-  t.pass('what is planned is what is configured');
-
-  fc.assert(
-    fc.property(schemaAndConfigs(false), ({ attributes, first, second }) => {
-      const prior = applyPlan(attributes, plan(attributes, first, null), '1');
-      const same = (config: Values, state: Values) => equalObjects(attributes, plan(attributes, config, state), state);
-      if (!same(first, prior)) throw new Error('the second plan is not empty');
-      if (!same(respell(attributes, first), prior)) throw new Error('the plan for another spelling is not empty');
-      const updated = applyPlan(attributes, plan(attributes, second, prior), '2');
-      if (!same(second, updated)) throw new Error('the plan after an update is not empty');
-    }),
-    { numRuns: 500 },
-  );
-  t.pass('a plan after an apply is empty, in whatever spelling');
-
-  fc.assert(
-    fc.property(schemaAndConfigs(false), ({ attributes, first, second }) => {
-      const prior = applyPlan(attributes, plan(attributes, first, null), '1');
-      const updated = plan(attributes, second, prior);
-      const changed = !equalObjects(attributes, updated, prior);
-      for (const [name, attr] of Object.entries(attributes)) {
-        if (!attr.volatile || (second[name] ?? null) !== null) continue;
-        if ((updated[name] === UNKNOWN) !== changed) throw new Error(`${name}: volatile, changed ${changed}`);
-      }
-      const paths = replacementPaths(attributes, updated, second, prior);
-      for (const path of paths) if (path.length === 0) throw new Error('an empty path');
-      if (!changed && paths.length > 0) throw new Error('replaced without a change');
-      for (const [name, attr] of Object.entries(attributes)) {
-        const differs = !equalValues(attributeType(attr), updated[name] ?? null, prior[name] ?? null);
-        const listed = paths.some((path) => path.length === 1 && path[0] === name);
-        if (attr.requiresReplace === true && differs !== listed) throw new Error(`${name}: replace ${listed}`);
-      }
-    }),
-    { numRuns: 500 },
-  );
-  t.pass(
-    'volatile values are unknown exactly when something changes, and replacements are demanded where they must be',
-  );
-
-  fc.assert(
-    fc.property(schemaAndConfigs(false), ({ attributes, first }) => {
-      // The API answers in a spelling and an order of its own.
-      const planned = applyPlan(attributes, plan(attributes, first, null), '1');
-      const diagnostics = new DiagnosticList();
-      const state = overlay(attributes, planned, respell(attributes, planned), diagnostics);
-      return diagnostics.list.length === 0 && equalObjects(attributes, state, planned);
-    }),
-    { numRuns: 300 },
-  );
-  fc.assert(
-    fc.property(schemaAndConfigs(true), ({ attributes, first, second }) => {
-      const created = plan(attributes, first, null);
-      const prior = applyPlan(attributes, created, '1');
-      const updated = plan(attributes, second, prior);
-      for (const planned of [created, updated]) {
-        const answer = respell(attributes, applyPlan(attributes, planned, '2'));
-        assertCompatible(attributes, planned, overlay(attributes, planned, answer, new DiagnosticList()), 'state');
-      }
-    }),
-    { numRuns: 500 },
-  );
-  t.pass('the state keeps the spelling of the plan');
-});
+import { type Type, UNKNOWN, type Value, type Values } from '../../provider/protocol/values.ts';
+import { encode } from '../../provider/protocol/wire.ts';
+import { bare, known, planned, provider, SLEEPER, started, stopped, value } from '../support/bad-provider.ts';
+import { until } from '../support/eventually.ts';
+import { PluginClient } from '../support/plugin-client.ts';
 
 t.test('equality, durations, logs and definitions', async (t) => {
   const names = attribute.set('string', { description: 'x', optional: true });
@@ -260,87 +51,25 @@ t.test('equality, durations, logs and definitions', async (t) => {
       /x\.s\.a can not require replacement inside a set/,
     ],
   ];
+  wrong.push(
+    [
+      { n: attribute.number({ description: d, default: 'many' as unknown as number }) },
+      /default that is refused: expected a number/,
+    ],
+    [{ n: attribute.string({ description: d, default: 'B', validate: () => 'Not B.' }) }, /x\.n has a default.*Not B/],
+  );
   for (const [attributes, message] of wrong) t.throws(() => checkAttributes('resource', attributes, 'x'), { message });
+  const standard = { n: attribute.number({ description: d, default: 1 }) };
+  checkAttributes('resource', standard, 'x');
+  t.throws(
+    () => checkAttributes('data source', standard, 'x'),
+    { message: /default in a data source/ },
+    'nobody plans it',
+  );
+  t.throws(() => checkAttributes('provider', { c: attribute.string({ description: d, computed: true }) }, 'x'), {
+    message: /can not be computed/,
+  });
 });
-
-// --- A provider whose handlers do what handlers must not do ---------------------------------------------------------
-
-interface Thing {
-  id: string;
-  name: string;
-  list: string[] | null;
-}
-
-const thing = defineResource<Thing, { log: string[] }>({
-  description: 'A thing.',
-  attributes: {
-    id: attribute.string({ description: 'Id.', computed: true }),
-    name: attribute.string({ description: 'Name.', required: true }),
-    list: attribute.list('string', { description: 'List.', optional: true, computed: true }),
-  },
-  validate({ config }) {
-    if (config.name === 'validate') throw new Error('bug in validate');
-  },
-  modifyPlan({ planned, config }) {
-    if (config.name === 'plan') throw new Error('bug in modifyPlan');
-    if (config.name === 'contradict') planned.name = 'something else';
-    if (config.name === 'type') Object.assign(planned, { list: 'not a list' });
-  },
-  async create({ planned, save }) {
-    if (planned.name === 'early') throw new Error('bug in create');
-    if (planned.name === 'forgotten') return { name: 'forgotten' };
-    if (planned.name === 'wrong type') return { id: 'x', list: [1] as unknown as string[] };
-    if (planned.name === 'extra') return { id: 'x', list: [], more: 1 } as Partial<Thing>;
-    save({ id: 'saved' });
-    if (planned.name === 'late') throw new DiagnosticError('It broke', 'Badly.', ['name']);
-    if (planned.name === 'half a surrogate') throw new Error('\ud800');
-    if (planned.name === 'odd') throw 'a string';
-    return { id: 'x', list: [] };
-  },
-  async read({ state }) {
-    if (state.name === 'read') throw new Error('bug in read');
-    return state.name === 'gone' ? undefined : {};
-  },
-  async delete({ state }) {
-    if (state.name === 'delete') throw new Error('bug in delete');
-  },
-});
-
-const provider: ProviderDefinition<{ log: string[] }> = {
-  name: 'bad',
-  address: 'bad.localhost/test/bad',
-  version: '0.0.1',
-  description: 'x',
-  attributes: { mode: attribute.string({ description: 'x', optional: true }) },
-  async configure({ config }) {
-    if (config.mode === 'throw') throw new Error('bug in configure');
-    return isWhollyKnown(config) ? { log: [] } : undefined;
-  },
-  resources: {
-    thing,
-    broken: async () => {
-      throw new Error('this file does not load');
-    },
-    misdefined: { ...thing, attributes: { Bad: attribute.string({ description: 'x' }) } },
-  },
-  functions: {
-    fail: {
-      summary: 'x',
-      description: 'x',
-      parameters: [{ name: 'a', type: 'string', description: 'x' }],
-      returns: 'string',
-      run: () => {
-        throw new Error('bug in a function.');
-      },
-    },
-  },
-};
-
-const TYPE = objectType(thing.attributes);
-const value = (v: Values | null) => ({ msgpack: encodeValue(TYPE, v) });
-const known = (message: { msgpack: Uint8Array } | undefined) => message && decodeValue(TYPE, message.msgpack);
-const bare = (name: string): Values => ({ id: null, name, list: null });
-const planned = (name: string): Values => ({ id: UNKNOWN, name, list: UNKNOWN });
 
 t.test('handlers that fail', async (t) => {
   const server = await reattach(provider);
@@ -407,6 +136,25 @@ t.test('handlers that fail', async (t) => {
   });
   t.match(await apply('extra'), { state: { id: 'x' }, errors: [{ detail: /an attribute "more"/ }] });
   t.same((await apply('good')).errors, []);
+  t.match(await apply('nothing'), { state: null, errors: [{ detail: /returned no state from create/ }] });
+  for (const [name, detail] of Object.entries({
+    private: /private data can not be kept as JSON/,
+    cyclic: /wrong value for list/,
+    'no identity': /identity of this bad_thing can not be told: bug in identity/,
+  })) {
+    t.match(await apply(name), { state: { name }, errors: [{ detail }] }, `${name}: the object stays in the state`);
+  }
+  const sorted = await client.call('ApplyResourceChange', {
+    type_name,
+    prior_state: value(null),
+    planned_state: value({ ...planned('sort'), list: ['b', 'a'] }),
+    config: value({ ...bare('sort'), list: ['b', 'a'] }),
+  });
+  t.same(
+    [sorted.diagnostics, known(sorted.new_state)?.list],
+    [[], ['b', 'a']],
+    'what a handler does to its plan is its own',
+  );
 
   const remove = await client.call('ApplyResourceChange', {
     type_name,
@@ -426,7 +174,25 @@ t.test('handlers that fail', async (t) => {
     });
   t.match((await plan('plan')).diagnostics, [{ summary: 'Could not plan bad_thing', detail: 'bug in modifyPlan' }]);
   t.match((await plan('contradict')).diagnostics, [{ detail: /planned a value for name/ }]);
-  t.match((await plan('type')).diagnostics, [{ severity: 1 }]);
+  t.match((await plan('type')).diagnostics, [
+    { detail: /planned a wrong value for list: expected a list/, attribute: {} },
+  ]);
+  const replacing = await client.call('PlanResourceChange', {
+    type_name,
+    prior_state: value(null),
+    proposed_new_state: value(bare('new')),
+    config: value(bare('new')),
+    prior_private: Buffer.from('{"made":"for the one before"}'),
+  });
+  t.equal(String(replacing.planned_private), '', 'data of an object does not pass to the one that replaces it');
+  const removing = await client.call('PlanResourceChange', {
+    type_name,
+    prior_state: value(state),
+    proposed_new_state: value(null),
+    config: value(null),
+    prior_private: Buffer.from('{"a":1}'),
+  });
+  t.equal(String(removing.planned_private), '{"a":1}', 'but stays with that one until it is gone');
   const validate = await client.call('ValidateResourceConfig', { type_name, config: value(bare('validate')) });
   t.match(validate.diagnostics, [{ detail: /bug in validate/ }]);
 
@@ -448,121 +214,105 @@ t.test('handlers that fail', async (t) => {
   t.match(schema.diagnostics, [{ detail: /does not load/ }], 'a broken definition is reported, not hidden');
 });
 
-t.test('what only newer Terraforms ask for: identity, renewal, metadata', async (t) => {
-  const directory = mkdtempSync(path.join(tmpdir(), 'shelf-'));
-  const server = await reattach(shelfProvider);
-  const client = await PluginClient.connect(server.socketPath);
+t.test('who waits is told to stop: by Terraform, and when nobody wants the answer', async (t) => {
+  const server = await reattach(provider);
+  const connect = async () => {
+    const client = await PluginClient.connect(server.socketPath);
+    await client.call('ConfigureProvider', {
+      config: { msgpack: encodeValue(['object', { mode: 'string' }], { mode: null }) },
+    });
+    return client;
+  };
+  const [client, other] = [await connect(), await connect()];
   t.teardown(async () => {
     client.close();
+    other.close();
     await server.close();
-    rmSync(directory, { recursive: true });
   });
-  const shelf = new Shelf(path.join(directory, 'shelf.json'));
-  const store = encodeValue(['object', { store: 'string' }], { store: path.join(directory, 'shelf.json') });
-  await client.call('ConfigureProvider', { terraform_version: '1.12.0', config: { msgpack: store } });
+  const read = (from: PluginClient, name: string) =>
+    from.call('ReadResource', {
+      type_name: 'bad_sleeper',
+      current_state: { msgpack: encodeValue(SLEEPER, { id: '1', name }) },
+    });
+  const names = Array.from({ length: 50 }, (_, i) => `one ${i}`);
+  const reads = names.map((name) => read(client, name));
+  const elsewhere = read(other, 'elsewhere').catch(() => undefined);
+  const creating = client.call('ApplyResourceChange', {
+    type_name: 'bad_thing',
+    prior_state: value(null),
+    planned_state: value(planned('wait')),
+    config: value(bare('wait')),
+  });
+  await until('all have begun', () => [...names, 'wait', 'elsewhere'].every((name) => started.has(name)));
+  t.equal((await client.call('StopProvider', {})).Error, '');
+  for (const { diagnostics } of await Promise.all(reads)) {
+    if (!/^Interrupted/.test(diagnostics[0]?.summary ?? ''))
+      t.fail(`a read was not interrupted: ${diagnostics[0]?.summary}`);
+  }
+  const { new_state, diagnostics } = await creating;
+  t.match(
+    [known(new_state), diagnostics],
+    [{ id: 'saved' }, [{ severity: 2 }]],
+    'a create that was interrupted is kept',
+  );
+  t.notOk(stopped.has('elsewhere'), 'another connection is another run');
 
-  const { identity_schemas } = await client.call('GetResourceIdentitySchemas', {});
-  t.match(identity_schemas, {
-    shelf_item: { version: 0, identity_attributes: [{ name: 'id', required_for_import: true }] },
+  const late = read(client, 'late');
+  await until('a later call runs', () => started.has('late'));
+  t.notOk(stopped.has('late'), 'Stop is for what was running');
+  client.close();
+  await t.rejects(late);
+  await until('the call of a Terraform that is gone has stopped', () => stopped.has('late'));
+  const body = encode(RPCS.ReadResource.request, {
+    type_name: 'bad_sleeper',
+    current_state: { msgpack: encodeValue(SLEEPER, { id: '1', name: 'reset' }) },
   });
-  t.notOk('shelf_thing' in identity_schemas);
-  const identityType = ['object', { id: 'string' }] as const;
-  const identity = { identity_data: { msgpack: encodeValue(identityType, { id: 'item-7' }) } };
-  const type_name = 'shelf_item';
-  t.match((await client.call('ImportResourceState', { type_name, identity })).diagnostics, [
-    { summary: /There is no/ },
-  ]);
-  shelf.change(({ items }) => {
-    items['item-7'] = { id: 'item-7', name: 'lamp' } as StoredItem;
+  const stream = other.session.request({
+    ':method': 'POST',
+    ':path': '/tfplugin6.Provider/ReadResource',
+    'content-type': 'application/grpc',
   });
-  const [imported] = (await client.call('ImportResourceState', { type_name, identity })).imported_resources;
-  t.same(decodeValue(identityType, imported?.identity?.identity_data?.msgpack ?? new Uint8Array()), { id: 'item-7' });
-  const raw_identity = { json: Buffer.from('{"id":"item-7"}') };
-  const upgraded = await client.call('UpgradeResourceIdentity', { type_name, raw_identity });
-  t.same(decodeValue(identityType, upgraded.upgraded_identity?.identity_data?.msgpack ?? new Uint8Array()), {
-    id: 'item-7',
-  });
-  t.match((await client.call('UpgradeResourceIdentity', { type_name, raw_identity, version: 5 })).diagnostics, [{}]);
-  t.match((await client.call('ImportResourceState', { type_name: 'shelf_thing', id: 'x' })).diagnostics, [
-    { summary: 'shelf_thing can not be imported' },
-  ]);
-
-  const config = {
-    msgpack: encodeValue(['object', { reason: 'string', token: 'string' }], { reason: 'a', token: null }),
-  };
-  const opened = await client.call('OpenEphemeralResource', { type_name: 'shelf_ticket', config });
-  const kept = opened.private ?? new Uint8Array();
-  const renewed = await client.call('RenewEphemeralResource', { type_name: 'shelf_ticket', private: kept });
-  t.same(renewed.renew_at, { seconds: Date.parse('2030-01-01') / 1000, nanos: 500_000_000 });
-  await client.call('CloseEphemeralResource', { type_name: 'shelf_ticket', private: renewed.private ?? kept });
-  t.same(shelf.read().log, ['open a', 'renew a', 'close a']);
-
-  const metadata = await client.call('GetMetadata', {});
-  t.match(metadata, { functions: [{ name: 'shout' }], ephemeral_resources: [{ type_name: 'shelf_ticket' }] });
-  t.same(Object.keys((await client.call('GetFunctions', {})).functions), ['shout']);
+  stream.on('error', () => {});
+  stream.end(frame(body));
+  await until('the call runs', () => started.has('reset'));
+  stream.close(8);
+  await until('the call that was reset has stopped', () => stopped.has('reset'));
+  t.notOk(stopped.has('elsewhere'), 'and no other');
+  other.close();
+  await elsewhere;
 });
 
-t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {
+t.test('functions', async (t) => {
   const server = await reattach(provider);
   const client = await PluginClient.connect(server.socketPath);
   t.teardown(async () => {
     client.close();
     await server.close();
   });
-  const rpcs = Object.keys(RPCS) as Rpc[];
-  const noise = fc.uint8Array({ maxLength: 40 });
-  const broken = fc.record({ msgpack: noise, json: fc.oneof(fc.constant(new Uint8Array()), noise) });
-  /** A request of the right shape with wrong content. */
-  const shaped = fc.constantFrom(...rpcs).chain((rpc) => {
-    const fields: Fields = RPCS[rpc].request.fields;
-    const content = Object.fromEntries(
-      Object.entries(fields).map(([name, { kind, cardinality }]): [string, fc.Arbitrary<unknown>] => {
-        const one: fc.Arbitrary<unknown> =
-          name === 'type_name' || name === 'target_type_name'
-            ? fc.constantFrom('bad_thing', 'bad_none', 'bad_broken')
-            : kind === 'string'
-              ? fc.string()
-              : kind === 'bytes'
-                ? noise
-                : kind === 'bool'
-                  ? fc.boolean()
-                  : kind === 'int'
-                    ? fc.integer()
-                    : kind.name === 'DynamicValue'
-                      ? fc.oneof(broken, fc.constantFrom(value(null), value(bare('x')), value(planned('y'))))
-                      : kind.name === 'RawState'
-                        ? fc.record({
-                            json: fc.oneof(
-                              noise,
-                              fc.json().map((text) => Buffer.from(text)),
-                            ),
-                          })
-                        : fc.constant({});
-        if (cardinality === 'repeated') return [name, fc.array(one, { maxLength: 3 })];
-        if (cardinality === 'map') return [name, fc.constant({})];
-        return [name, fc.option(one, { nil: undefined })];
-      }),
-    );
-    return fc.record(content).map((request) => ({
-      rpc,
-      bytes: encode(RPCS[rpc].request as MessageType<Fields>, request as Record<string, never>),
-    }));
-  });
-  const raw = fc.record({ rpc: fc.constantFrom(...rpcs), bytes: noise });
-  let answered = 0;
-  await fc.assert(
-    fc.asyncProperty(fc.oneof(shaped, shaped, raw), async ({ rpc, bytes }) => {
-      try {
-        await client.raw(`/tfplugin6.Provider/${rpc}`, frame(bytes));
-        answered++;
-      } catch (error) {
-        // Only bytes that are no message at all are refused at this level.
-        if (!(error instanceof CallFailed) || error.status !== 3) throw error;
-      }
-    }),
-    { numRuns: 1000 },
+  const call = (name: string, ...args: [Type, Value][]) =>
+    client.call('CallFunction', { name, arguments: args.map(([type, v]) => ({ msgpack: encodeValue(type, v) })) });
+  const list: Type = ['list', 'string'];
+  const number = async (answer: ReturnType<typeof call>) =>
+    decodeValue('number', (await answer).result?.msgpack ?? new Uint8Array());
+  t.equal(await number(call('count', ['string', 'a'])), 1);
+  t.equal(await number(call('count', ['string', 'a'], [list, ['x']], [list, null])), 3, 'null, where it is allowed');
+  t.equal(
+    await number(call('count', ['string', UNKNOWN])),
+    UNKNOWN,
+    'nothing is known of what comes from an unknown value',
   );
-  t.ok(answered > 300, `${answered} of 1000 calls were answered`);
-  const { resources } = await client.call('GetMetadata', {});
-  t.equal(resources.length, 3);
+  t.equal(await number(call('count', ['string', 'a'], [list, [UNKNOWN]])), UNKNOWN, 'however deep it is');
+  t.match((await call('count')).error, { text: 'expected at least 1 arguments, got 0', function_argument: undefined });
+  t.match((await call('count', ['string', null])).error, { text: 'first must not be null', function_argument: 0 });
+  t.match((await call('count', ['string', 'bad'])).error, { text: 'not this one', function_argument: 0 });
+  t.match((await call('count', ['string', 'a'], [list, []], ['string', 'x'])).error, {
+    text: /expected a list/,
+    function_argument: 2,
+  });
+  t.match((await call('fail', ['string', 'a'], ['string', 'b'])).error, { text: 'expected 1 arguments, got 2' });
+  t.match(
+    (await call('fail', ['string', 'x'])).error,
+    { text: 'bug in a function' },
+    'without the full stop: Terraform adds its own',
+  );
 });

@@ -9,14 +9,16 @@
  * - a create that fails before `save` made nothing and returns nothing;
  * - a failed update or delete returns the state before, with what was saved since, and the next run tries again.
  */
+import type { Response } from '../../protocol/messages.ts';
+import { isObject } from '../../protocol/types.ts';
 import type { Values } from '../../protocol/values.ts';
 import { type Diagnostic, DiagnosticList } from '../diagnostics.ts';
 import { parseDuration } from '../duration.ts';
 import { pathText, valueAt } from '../paths.ts';
-import { overlay, unknownPaths, withoutUnknowns } from '../state.ts';
+import { copyObject, overlay, unknownPaths, withoutUnknowns } from '../state.ts';
 import type { CreateContext, PrivateState } from '../types.ts';
+import { addFailure, type Call } from './call.ts';
 import {
-  type Call,
   type Handler,
   readObject,
   readPrivate,
@@ -25,10 +27,10 @@ import {
   writePrivate,
   writeValue,
 } from './handler.ts';
-import { identityField } from './identity.ts';
+import { identityOf } from './identity.ts';
 import { isChanged } from './plan.ts';
 import type { AnyResource, Entry } from './registry.ts';
-import { addFailure, type Session } from './session.ts';
+import type { Session } from './session.ts';
 
 type Operation = 'create' | 'read' | 'update' | 'delete';
 
@@ -54,22 +56,29 @@ export const applyResourceChange: Handler<'ApplyResourceChange'> = async (sessio
 
   if (planned === null) {
     const gone = prior === null || (await remove(session, call, entry, prior, privateState));
-    return {
-      new_state: writeValue(entry.type, gone ? null : prior),
-      private: gone ? new Uint8Array() : writePrivate(privateState),
-      diagnostics: call.messages(),
-      ...(!gone && identityField('new_identity', entry, prior)),
-    };
+    return answer(call, entry, gone ? null : prior, privateState, request.planned_private);
   }
   const config = requireObject(entry.type, request.config, 'configuration');
   const state = await createOrUpdate(session, call, entry, { prior, planned, config, privateState });
+  return answer(call, entry, state, privateState, request.planned_private);
+};
+
+/** What Terraform is to keep of the object. Diagnostics come last: the other parts may add to them. */
+function answer(
+  call: Call,
+  entry: Entry<AnyResource>,
+  state: Values | null,
+  privateState: PrivateState,
+  before: Uint8Array,
+): Response<'ApplyResourceChange'> {
+  const new_identity = identityOf(call, entry, state);
   return {
     new_state: writeValue(entry.type, state),
-    private: state === null ? new Uint8Array() : writePrivate(privateState),
+    private: state === null ? new Uint8Array() : writePrivate(call, privateState, before),
+    new_identity,
     diagnostics: call.messages(),
-    ...identityField('new_identity', entry, state),
   };
-};
+}
 
 async function remove(
   session: Session,
@@ -79,14 +88,12 @@ async function remove(
   privateState: PrivateState,
 ): Promise<boolean> {
   const timeout = timeoutOf(entry.definition, 'delete', state);
-  const context = session.call(call.diagnostics, timeout);
+  const context = call.context(timeout);
   try {
     const { client } = session;
-    await entry.definition.delete({ ...context, client, state, timeout, private: privateState });
+    await entry.definition.delete({ ...context, client, state: copyObject(state), timeout, private: privateState });
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `delete ${entry.typeName}`);
-  } finally {
-    context.finish();
   }
   return !call.diagnostics.hasErrors;
 }
@@ -109,7 +116,7 @@ async function createOrUpdate(
   const timeout = timeoutOf(definition, operation, planned);
   // Kept apart, since Ctrl-C turns errors into a warning.
   const failures = new DiagnosticList();
-  const context = session.call(failures, timeout);
+  const context = call.context(timeout, failures);
   let interrupted = false;
   let saved: object | undefined;
   let returned: object | undefined;
@@ -117,7 +124,8 @@ async function createOrUpdate(
     const shared: CreateContext<object, unknown> = {
       ...context,
       client: session.client,
-      planned,
+      // Copies: a handler that sorts a list in place must not change what was planned.
+      planned: copyObject(planned),
       config,
       timeout,
       private: privateState,
@@ -129,16 +137,18 @@ async function createOrUpdate(
       returned = await definition.create(shared);
     } else if (definition.update) {
       const changed = (...path: (string | number)[]) => isChanged(attributes, prior, planned, path);
-      returned = await definition.update({ ...shared, prior, changed });
+      returned = await definition.update({ ...shared, prior: copyObject(prior), changed });
     } else {
       failures.error('Bug in the provider', `${typeName} can not be updated, yet an update was planned.`);
     }
   } catch (error) {
     interrupted = addFailure(failures, error, context.signal, `${operation} ${typeName}`);
-  } finally {
-    context.finish();
   }
 
+  if (!isObject(returned)) {
+    if (!failures.hasErrors) failures.error('Bug in the provider', `It returned no state from ${operation}.`);
+    returned = undefined;
+  }
   if (returned && !failures.hasErrors) {
     const state = overlay(attributes, planned, { ...saved, ...returned }, failures);
     for (const path of unknownPaths(state)) {

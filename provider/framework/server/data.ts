@@ -1,14 +1,14 @@
 /** Data sources, functions and ephemeral resources. */
 import { DEFERRED } from '../../protocol/messages.ts';
 import { ValueError } from '../../protocol/value-error.ts';
-import { UNKNOWN, type Value } from '../../protocol/values.ts';
+import { isNull, isWhollyKnown, UNKNOWN, type Value } from '../../protocol/values.ts';
 import { pathText } from '../paths.ts';
 import { overlay, unknownPaths, withoutUnknowns } from '../state.ts';
 import { FunctionError, type FunctionParameter } from '../types.ts';
 import { validateObject } from '../validate.ts';
 import { timeoutOf } from './apply.ts';
+import { addFailure, type Call } from './call.ts';
 import {
-  type Call,
   type Handler,
   readPrivate,
   readValue,
@@ -18,10 +18,8 @@ import {
   writeValue,
 } from './handler.ts';
 import type { AnyDataSource, AnyEphemeral, AnyResource, Entry } from './registry.ts';
-import { addFailure, type Session } from './session.ts';
 
 async function validate(
-  session: Session,
   entry: Entry<AnyResource | AnyDataSource | AnyEphemeral>,
   request: {
     config: Parameters<typeof requireObject>[1];
@@ -36,30 +34,34 @@ async function validate(
     call.diagnostics.warning(`${entry.typeName} is deprecated`, entry.definition.deprecated);
   }
   validateObject(entry.attributes, config, call.diagnostics, { writeOnlyAllowed });
-  if (!call.diagnostics.hasErrors) await entry.definition.validate?.({ ...session.call(call.diagnostics), config });
+  if (!call.diagnostics.hasErrors) await entry.definition.validate?.({ ...call.context(), config });
   return { diagnostics: call.messages() };
 }
 
-export const validateResourceConfig: Handler<'ValidateResourceConfig'> = async (session, request, call) => {
-  const entry = await session.registry.resources.find(request.type_name);
+export const validateResourceConfig: Handler<'ValidateResourceConfig'> = async ({ registry }, request, call) => {
+  const entry = await registry.resources.find(request.type_name);
   if (!entry) throw unknownType('resource type', request.type_name);
-  return validate(session, entry, request, call);
+  return validate(entry, request, call);
 };
 
-export const validateDataResourceConfig: Handler<'ValidateDataResourceConfig'> = async (session, request, call) => {
-  const entry = await session.registry.dataSources.find(request.type_name);
-  if (!entry) throw unknownType('data source', request.type_name);
-  return validate(session, entry, request, call);
-};
-
-export const validateEphemeralResourceConfig: Handler<'ValidateEphemeralResourceConfig'> = async (
-  session,
+export const validateDataResourceConfig: Handler<'ValidateDataResourceConfig'> = async (
+  { registry },
   request,
   call,
 ) => {
-  const entry = await session.registry.ephemeral.find(request.type_name);
+  const entry = await registry.dataSources.find(request.type_name);
+  if (!entry) throw unknownType('data source', request.type_name);
+  return validate(entry, request, call);
+};
+
+export const validateEphemeralResourceConfig: Handler<'ValidateEphemeralResourceConfig'> = async (
+  { registry },
+  request,
+  call,
+) => {
+  const entry = await registry.ephemeral.find(request.type_name);
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
-  return validate(session, entry, request, call);
+  return validate(entry, request, call);
 };
 
 export const readDataSource: Handler<'ReadDataSource'> = async (session, request, call) => {
@@ -67,7 +69,7 @@ export const readDataSource: Handler<'ReadDataSource'> = async (session, request
   if (!entry) throw unknownType('data source', request.type_name);
   call.attributes = entry.attributes;
   const config = requireObject(entry.type, request.config, 'configuration');
-  if (session.configured.state === 'unknown' && request.client_capabilities?.deferral_allowed) {
+  if (session.defers(request.client_capabilities)) {
     return {
       state: writeValue(
         entry.type,
@@ -78,7 +80,7 @@ export const readDataSource: Handler<'ReadDataSource'> = async (session, request
     };
   }
   const timeout = timeoutOf(entry.definition, 'read', config);
-  const context = session.call(call.diagnostics, timeout);
+  const context = call.context(timeout);
   try {
     const { client } = session;
     const returned = await entry.definition.read({ ...context, client, config, timeout });
@@ -88,8 +90,6 @@ export const readDataSource: Handler<'ReadDataSource'> = async (session, request
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `read ${entry.typeName}`);
     return { state: writeValue(entry.type, null), diagnostics: call.messages() };
-  } finally {
-    context.finish();
   }
 };
 
@@ -114,11 +114,13 @@ export const callFunction: Handler<'CallFunction'> = async (session, request, ca
   if (!definition) return { error: { text: `there is no function "${request.name}"` } };
   const { parameters, variadic } = definition;
   try {
-    if (request.arguments.length < parameters.length || (!variadic && request.arguments.length > parameters.length)) {
-      throw new FunctionError(`expected ${parameters.length} arguments, got ${request.arguments.length}`);
+    const { length } = request.arguments;
+    if (length < parameters.length || (!variadic && length > parameters.length)) {
+      throw new FunctionError(`expected ${variadic ? 'at least ' : ''}${parameters.length} arguments, got ${length}`);
     }
     const args = request.arguments.map((message, index) => argument(parameters[index] ?? variadic, message, index));
-    const result = await definition.run(args, session.call(call.diagnostics));
+    if (args.includes(UNDECIDED)) return { result: writeValue(definition.returns, UNKNOWN) };
+    const result = await definition.run(args as Value[], call.context());
     const [failure] = call.diagnostics.list.filter((diagnostic) => diagnostic.severity === 'error');
     if (failure) throw new FunctionError(failure.detail ? `${failure.summary}: ${failure.detail}` : failure.summary);
     return { result: writeValue(definition.returns, result) };
@@ -132,11 +134,14 @@ export const callFunction: Handler<'CallFunction'> = async (session, request, ca
   }
 };
 
+/** An argument that is not known, for a parameter that does not take one: the result is not known either. */
+const UNDECIDED = Symbol('undecided');
+
 function argument(
   parameter: FunctionParameter | undefined,
   message: Parameters<typeof readValue>[1],
   index: number,
-): Value {
+): Value | typeof UNDECIDED {
   if (!parameter) throw new FunctionError('there are more arguments than parameters', index);
   let value: Value;
   try {
@@ -145,7 +150,12 @@ function argument(
     if (error instanceof ValueError) throw new FunctionError(error.message, index);
     throw error;
   }
-  const wrong = value === null || value === UNKNOWN ? undefined : parameter.validate?.(value);
+  if (isNull(value)) {
+    if (!parameter.allowNull) throw new FunctionError(`${parameter.name} must not be null`, index);
+    return value;
+  }
+  if (!isWhollyKnown(value)) return parameter.allowUnknown ? value : UNDECIDED;
+  const wrong = parameter.validate?.(value);
   if (wrong !== undefined) throw new FunctionError(wrong, index);
   return value;
 }
@@ -163,22 +173,23 @@ export const openEphemeralResource: Handler<'OpenEphemeralResource'> = async (se
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
   call.attributes = entry.attributes;
   const config = requireObject(entry.type, request.config, 'configuration');
-  if (session.configured.state === 'unknown' && request.client_capabilities?.deferral_allowed) {
+  if (session.defers(request.client_capabilities)) {
     return {
       deferred: { reason: DEFERRED.providerConfigUnknown },
       result: request.config,
       diagnostics: call.messages(),
     };
   }
-  const context = session.call(call.diagnostics);
+  const context = call.context();
   try {
     const opened = await entry.definition.open({ ...context, client: session.client, config });
     const result = overlay(entry.attributes, config, opened.result, call.diagnostics);
     reportUnknown(result, call);
+    if (opened.renewAt && !entry.definition.renew) call.bug(`${entry.typeName} asks to be renewed, and can not be.`);
     return {
       result: writeValue(entry.type, withoutUnknowns(result)),
       ...(opened.renewAt && { renew_at: timestamp(opened.renewAt) }),
-      private: writePrivate(opened.private ?? {}),
+      private: writePrivate(call, opened.private ?? {}),
       diagnostics: call.messages(),
     };
   } catch (error) {
@@ -190,13 +201,13 @@ export const openEphemeralResource: Handler<'OpenEphemeralResource'> = async (se
 export const renewEphemeralResource: Handler<'RenewEphemeralResource'> = async (session, request, call) => {
   const entry = await session.registry.ephemeral.find(request.type_name);
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
-  const context = session.call(call.diagnostics);
+  const context = call.context();
   const privateState = readPrivate(request.private);
   try {
     const renewed = await entry.definition.renew?.({ ...context, client: session.client, private: privateState });
     return {
       ...(renewed?.renewAt && { renew_at: timestamp(renewed.renewAt) }),
-      private: writePrivate(renewed?.private ?? privateState),
+      private: writePrivate(call, renewed?.private ?? privateState, request.private),
       diagnostics: call.messages(),
     };
   } catch (error) {
@@ -208,7 +219,7 @@ export const renewEphemeralResource: Handler<'RenewEphemeralResource'> = async (
 export const closeEphemeralResource: Handler<'CloseEphemeralResource'> = async (session, request, call) => {
   const entry = await session.registry.ephemeral.find(request.type_name);
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
-  const context = session.call(call.diagnostics);
+  const context = call.context();
   try {
     await entry.definition.close?.({ ...context, client: session.client, private: readPrivate(request.private) });
   } catch (error) {

@@ -1,41 +1,18 @@
 /** What every call of the protocol has in common: decoding, and that whatever goes wrong ends in a diagnostic. */
 
 import { parseJson, valueFromJson } from '../../protocol/json.ts';
-import type { Diagnostic as DiagnosticMessage, DynamicValue } from '../../protocol/messages.ts';
-import { type Request, type Response, type Rpc, SEVERITY } from '../../protocol/messages.ts';
+import type { DynamicValue, Request, Response, Rpc } from '../../protocol/messages.ts';
 import { decodeValue, encodeValue } from '../../protocol/msgpack.ts';
 import { isObject } from '../../protocol/types.ts';
 import { ValueError } from '../../protocol/value-error.ts';
 import type { Type, Value, Values } from '../../protocol/values.ts';
 import type { Decoded, Encodable } from '../../protocol/wire.ts';
-import type { Attributes } from '../attributes.ts';
-import { type Diagnostic, DiagnosticError, DiagnosticList } from '../diagnostics.ts';
-import { locatable, pathMessage } from '../paths.ts';
+import { DiagnosticError } from '../diagnostics.ts';
 import type { PrivateState } from '../types.ts';
+import type { Call } from './call.ts';
 import type { Session } from './session.ts';
 
-/** One call: its diagnostics, and the attributes by which their paths are to be read once these are known. */
-export class Call {
-  readonly diagnostics = new DiagnosticList();
-  attributes: Attributes = {};
-
-  messages(): Encodable<typeof DiagnosticMessage>[] {
-    return this.diagnostics.list.map((diagnostic) => diagnosticMessage(diagnostic, this.attributes));
-  }
-}
-
 export type Handler<R extends Rpc> = (session: Session, request: Request<R>, call: Call) => Promise<Response<R>>;
-
-function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Encodable<typeof DiagnosticMessage> {
-  const attribute = diagnostic.path && pathMessage(attributes, locatable(diagnostic.path));
-  return {
-    severity: SEVERITY[diagnostic.severity],
-    // Go refuses a message with text that is not valid Unicode, such as half a surrogate pair.
-    summary: diagnostic.summary.toWellFormed(),
-    detail: (diagnostic.detail ?? '').toWellFormed(),
-    ...(attribute?.steps?.length && { attribute }),
-  };
-}
 
 /** A value as the protocol carries it; absent means null. */
 export function readValue(type: Type, message: Decoded<typeof DynamicValue> | undefined): Value {
@@ -75,8 +52,18 @@ export function readPrivate(bytes: Uint8Array | undefined): PrivateState {
   }
 }
 
-export function writePrivate(state: PrivateState): Uint8Array {
-  return Object.keys(state).length === 0 ? new Uint8Array() : Buffer.from(JSON.stringify(state));
+/**
+ * What to keep with an object. Data that is not JSON is a mistake of the provider, which must not cost the object its
+ * place in the state: it is reported, and what was kept before stays.
+ */
+export function writePrivate(call: Call, state: PrivateState, before: Uint8Array = new Uint8Array()): Uint8Array {
+  if (Object.keys(state).length === 0) return new Uint8Array();
+  try {
+    return Buffer.from(JSON.stringify(state));
+  } catch (error) {
+    call.bug(`Its private data can not be kept as JSON: ${error instanceof Error ? error.message : String(error)}`);
+    return before;
+  }
 }
 
 /** Fails a call for a type name that the provider does not have. */

@@ -1,13 +1,14 @@
 /** Resource identity (protocol 6.9): what names an object for good, kept beside its state. */
-import { parseJson, valueFromJson } from '../../protocol/json.ts';
+import { valueFromJson } from '../../protocol/json.ts';
 import type { DynamicValue, ResourceIdentityData } from '../../protocol/messages.ts';
-import { isObject } from '../../protocol/types.ts';
 import type { Values } from '../../protocol/values.ts';
 import type { Decoded, Encodable } from '../../protocol/wire.ts';
 import { DiagnosticError } from '../diagnostics.ts';
 import type { ObjectType } from '../schema.ts';
+import type { Call } from './call.ts';
 import { type Handler, requireObject, unknownType, writeValue } from './handler.ts';
 import type { AnyResource, Entry } from './registry.ts';
+import { upgradeStored } from './stored.ts';
 
 type Identity = NonNullable<AnyResource['identity']>;
 type Message = Encodable<typeof ResourceIdentityData>;
@@ -16,16 +17,26 @@ function identityType(identity: Identity): ObjectType {
   return ['object', Object.fromEntries(Object.entries(identity.attributes).map(([name, { type }]) => [name, type]))];
 }
 
-/** The identity of an object with this state, as a field to spread into a response; nothing when the type has none. */
-export function identityField<K extends string>(
-  field: K,
-  { definition: { identity } }: Entry<AnyResource>,
-  state: Values | null,
-): { [key in K]?: Message } {
-  if (!identity || state === null) return {};
-  return { [field]: { identity_data: writeValue(identityType(identity), identity.of(state)) } } as {
-    [key in K]?: Message;
-  };
+/**
+ * The identity of an object with this state, for a response. Nothing when the type has none, or when the state does not
+ * say enough: that of a create that failed, or of an import that only knows the id. Terraform refuses an identity that
+ * changes later. One that can not be made is reported, and never costs the object its place in the state.
+ */
+export function identityOf(call: Call, entry: Entry<AnyResource>, state: Values | null): Message | undefined {
+  const { identity } = entry.definition;
+  if (!identity || state === null) return undefined;
+  try {
+    const values = identity.of(state);
+    const missing = Object.entries(identity.attributes).some(
+      ([name, { requiredForImport }]) => requiredForImport !== false && (values[name] ?? null) === null,
+    );
+    return missing ? undefined : { identity_data: writeValue(identityType(identity), values) };
+  } catch (error) {
+    call.bug(
+      `The identity of this ${entry.typeName} can not be told: ${error instanceof Error ? error.message : error}`,
+    );
+    return undefined;
+  }
 }
 
 /** The id to import by, from what the user gave in an `identity` of an import block. */
@@ -42,15 +53,10 @@ export const upgradeResourceIdentity: Handler<'UpgradeResourceIdentity'> = async
   if (!entry) throw unknownType('resource type', request.type_name);
   const { identity } = entry.definition;
   if (!identity) throw new DiagnosticError(`${entry.typeName} has no identity`);
-  const current = identity.version ?? 0;
-  if (request.version !== current) {
-    throw new DiagnosticError(
-      'The identity was written by another version of the provider',
-      `Its version is ${request.version}; this provider writes version ${current}.`,
-    );
-  }
+  const stored = upgradeStored(`identity of ${entry.typeName}`, request.version, request.raw_identity, identity);
   const type = identityType(identity);
-  const value = valueFromJson(type, parseJson(request.raw_identity?.json ?? new Uint8Array()));
-  if (!isObject(value)) throw new DiagnosticError('The stored identity is not an object');
-  return { upgraded_identity: { identity_data: writeValue(type, value) }, diagnostics: call.messages() };
+  return {
+    upgraded_identity: { identity_data: writeValue(type, valueFromJson(type, stored)) },
+    diagnostics: call.messages(),
+  };
 };

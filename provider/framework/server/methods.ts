@@ -3,11 +3,13 @@
  * can not be read, give a diagnostic and leave the state as it was. Only bytes that are no message of the protocol at
  * all give an error of gRPC.
  */
+import type { UnaryMethod } from '../../protocol/grpc.ts';
 import { type Request, type Response, RPCS, type Rpc } from '../../protocol/messages.ts';
 import { GrpcError, STATUS } from '../../protocol/status.ts';
 import { decode, type Encodable, encode, type Fields, type MessageType, WireError } from '../../protocol/wire.ts';
 import { DiagnosticError } from '../diagnostics.ts';
 import { applyResourceChange } from './apply.ts';
+import type { Call } from './call.ts';
 import {
   callFunction,
   closeEphemeralResource,
@@ -18,7 +20,7 @@ import {
   validateEphemeralResourceConfig,
   validateResourceConfig,
 } from './data.ts';
-import { Call, type Handler } from './handler.ts';
+import type { Handler } from './handler.ts';
 import { upgradeResourceIdentity } from './identity.ts';
 import { planResourceChange } from './plan.ts';
 import {
@@ -69,7 +71,7 @@ const KEPT: { readonly [R in Rpc]?: (request: Request<R>, message: string) => Re
 
 type AnyMessage = Encodable<MessageType<Fields>>;
 
-async function answer<R extends Rpc>(rpc: R, session: Session, bytes: Uint8Array): Promise<Uint8Array> {
+async function answer<R extends Rpc>(rpc: R, session: Session, bytes: Uint8Array, call: Call): Promise<Uint8Array> {
   const {
     request: requestType,
     response: responseType,
@@ -81,7 +83,6 @@ async function answer<R extends Rpc>(rpc: R, session: Session, bytes: Uint8Array
     if (error instanceof WireError) throw new GrpcError(STATUS.INVALID_ARGUMENT, `${rpc}: ${error.message}`);
     throw error;
   }
-  const call = new Call();
   try {
     return encode(responseType, (await HANDLERS[rpc](session, request, call)) as AnyMessage);
   } catch (error) {
@@ -94,11 +95,12 @@ async function answer<R extends Rpc>(rpc: R, session: Session, bytes: Uint8Array
   }
 }
 
-export function providerMethods(session: Session): Record<string, (request: Uint8Array) => Promise<Uint8Array>> {
+export function providerMethods(session: Session): Record<string, UnaryMethod> {
   return Object.fromEntries(
     (Object.keys(RPCS) as Rpc[]).map((rpc) => [
       `/tfplugin6.Provider/${rpc}`,
-      (request: Uint8Array) => answer(rpc, session, request),
+      (request: Uint8Array, cancelled: AbortSignal) =>
+        session.run(cancelled, (call) => answer(rpc, session, request, call)),
     ]),
   );
 }

@@ -6,10 +6,10 @@ import type { AttributePath } from '../diagnostics.ts';
 import { equalValues } from '../equality.ts';
 import { pathMessage, pathText, typeAt, valueAt } from '../paths.ts';
 import { contradictions, equalObjects, markVolatile, planObject, replacementPaths, restoreVolatile } from '../plan.ts';
-import { copyObject } from '../state.ts';
+import { conform, copyObject } from '../state.ts';
 import type { PrivateState } from '../types.ts';
+import { addFailure, type Call } from './call.ts';
 import {
-  type Call,
   type Handler,
   readObject,
   readPrivate,
@@ -18,9 +18,9 @@ import {
   writePrivate,
   writeValue,
 } from './handler.ts';
-import { identityField } from './identity.ts';
+import { identityOf } from './identity.ts';
 import type { AnyResource, Entry } from './registry.ts';
-import { addFailure, type Session } from './session.ts';
+import type { Session } from './session.ts';
 
 export const planResourceChange: Handler<'PlanResourceChange'> = async (session, request, call) => {
   const entry = await session.registry.resources.find(request.type_name);
@@ -31,16 +31,17 @@ export const planResourceChange: Handler<'PlanResourceChange'> = async (session,
   if (proposed === null) return planDestroy(session, request, call, entry, prior);
 
   const config = requireObject(entry.type, request.config, 'configuration');
-  const privateState = readPrivate(request.prior_private);
+  // The create half of a replacement comes with the data of the object that goes. It belongs to that one alone.
+  const privateState = prior === null ? {} : readPrivate(request.prior_private);
   const { planned, replace } = await plan(session, call, entry, prior, config, privateState);
-  const deferred = session.configured.state === 'unknown' && request.client_capabilities?.deferral_allowed === true;
+  const planned_identity = identityOf(call, entry, prior);
   return {
     planned_state: writeValue(entry.type, planned),
     requires_replace: replace.map((path) => pathMessage(entry.attributes, path)),
-    planned_private: writePrivate(privateState),
+    planned_private: writePrivate(call, privateState, prior === null ? undefined : request.prior_private),
+    planned_identity,
+    ...(session.defers(request.client_capabilities) && { deferred: { reason: DEFERRED.providerConfigUnknown } }),
     diagnostics: call.messages(),
-    ...(deferred && { deferred: { reason: DEFERRED.providerConfigUnknown } }),
-    ...identityField('planned_identity', entry, prior),
   };
 };
 
@@ -51,19 +52,21 @@ async function planDestroy(
   entry: Entry<AnyResource>,
   prior: Values | null,
 ) {
-  const context = session.call(call.diagnostics);
   if (prior !== null) {
+    const context = call.context();
     try {
       await entry.definition.planDestroy?.({ ...context, client: session.clientIfKnown, state: prior });
     } catch (error) {
       addFailure(call.diagnostics, error, context.signal, `plan to destroy ${entry.typeName}`);
     }
   }
+  const planned_identity = identityOf(call, entry, prior);
   return {
     planned_state: writeValue(entry.type, null),
     planned_private: request.prior_private,
+    planned_identity,
+    ...(session.defers(request.client_capabilities) && { deferred: { reason: DEFERRED.providerConfigUnknown } }),
     diagnostics: call.messages(),
-    ...identityField('planned_identity', entry, prior),
   };
 }
 
@@ -83,14 +86,14 @@ async function plan(
 
   if (definition.modifyPlan) {
     const draft = copyObject(planned);
-    const context = session.call(call.diagnostics);
+    const context = call.context();
     try {
       await definition.modifyPlan({
         ...context,
         client: session.clientIfKnown,
         action: prior === null ? 'create' : 'update',
-        prior,
-        config,
+        prior: prior && copyObject(prior),
+        config: copyObject(config),
         planned: draft,
         private: privateState,
         changed: (...path) => isChanged(entry.attributes, prior, draft, path),
@@ -99,14 +102,15 @@ async function plan(
     } catch (error) {
       addFailure(call.diagnostics, error, context.signal, `plan ${entry.typeName}`);
     }
-    for (const path of contradictions(attributes, draft, config, prior)) {
+    const modified = conform(attributes, draft, planned, 'planned', call.diagnostics);
+    for (const path of contradictions(attributes, modified, config, prior)) {
       call.diagnostics.error(
         'Bug in the provider',
         `It planned a value for ${pathText(path)} that is not the configured one.`,
         path,
       );
     }
-    planned = draft;
+    planned = modified;
     if (prior !== null && changedByConfig) {
       // What modifyPlan took back may have been all that changed.
       const restored = restoreVolatile(attributes, planned, config, prior);

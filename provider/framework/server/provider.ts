@@ -6,9 +6,9 @@ import type { Encodable } from '../../protocol/wire.ts';
 import { schemaMessage } from '../schema.ts';
 import type { FunctionParameter as Parameter } from '../types.ts';
 import { validateObject } from '../validate.ts';
+import { addFailure } from './call.ts';
 import { type Handler, requireObject } from './handler.ts';
 import type { AnyFunction, Entry } from './registry.ts';
-import { addFailure } from './session.ts';
 
 const CAPABILITIES = { plan_destroy: true, get_provider_schema_optional: true, move_resource_state: true };
 
@@ -108,7 +108,7 @@ export const validateProviderConfig: Handler<'ValidateProviderConfig'> = async (
   call.attributes = attributes;
   const config = requireObject(type, request.config, 'configuration');
   validateObject(attributes, config, call.diagnostics, { writeOnlyAllowed: false });
-  if (!call.diagnostics.hasErrors) await definition.validate?.({ ...session.call(call.diagnostics), config });
+  if (!call.diagnostics.hasErrors) await definition.validate?.({ ...call.context(), config });
   return { diagnostics: call.messages() };
 };
 
@@ -116,7 +116,7 @@ export const configureProvider: Handler<'ConfigureProvider'> = async (session, r
   const { definition, attributes, type } = session.registry.provider;
   call.attributes = attributes;
   const config = requireObject(type, request.config, 'configuration');
-  const context = session.call(call.diagnostics);
+  const context = call.context();
   try {
     const client = await definition.configure({ ...context, config, terraformVersion: request.terraform_version });
     if (client !== undefined) session.configured = { state: 'ready', client };

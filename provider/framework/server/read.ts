@@ -1,25 +1,16 @@
 /** ReadResource, ImportResourceState, UpgradeResourceState and MoveResourceState: where states come from. */
-import { type Json, parseJson, valueFromJson } from '../../protocol/json.ts';
-import { DEFERRED, type RawState } from '../../protocol/messages.ts';
-import { isObject } from '../../protocol/types.ts';
-import type { Value, Values } from '../../protocol/values.ts';
-import type { Decoded } from '../../protocol/wire.ts';
+import { valueFromJson } from '../../protocol/json.ts';
+import { DEFERRED, type Request } from '../../protocol/messages.ts';
+import { UNKNOWN, type Value, type Values } from '../../protocol/values.ts';
 import { DiagnosticError } from '../diagnostics.ts';
-import { emptyObject, overlay, unknownPaths, withoutUnknowns } from '../state.ts';
+import { copyObject, emptyObject, overlay, unknownPaths, withoutUnknowns, withoutWriteOnly } from '../state.ts';
 import type { PrivateState } from '../types.ts';
 import { timeoutOf } from './apply.ts';
-import {
-  type Call,
-  type Handler,
-  readPrivate,
-  requireObject,
-  unknownType,
-  writePrivate,
-  writeValue,
-} from './handler.ts';
-import { identityField, importIdOf } from './identity.ts';
+import { addFailure, type Call } from './call.ts';
+import { type Handler, readPrivate, requireObject, unknownType, writePrivate, writeValue } from './handler.ts';
+import { identityOf, importIdOf } from './identity.ts';
 import type { AnyResource, Entry } from './registry.ts';
-import { addFailure } from './session.ts';
+import { readStored, type Stored, upgradeStored } from './stored.ts';
 
 export const readResource: Handler<'ReadResource'> = async (session, request, call) => {
   const entry = await session.registry.resources.find(request.type_name);
@@ -29,33 +20,38 @@ export const readResource: Handler<'ReadResource'> = async (session, request, ca
   const privateState = readPrivate(request.private);
   if (session.configured.state === 'unknown') {
     // Nobody can be asked yet: what is known stays.
-    const deferred = request.client_capabilities?.deferral_allowed === true;
+    const new_identity = identityOf(call, entry, state);
     return {
       new_state: request.current_state,
       private: request.private,
+      new_identity,
+      ...(session.defers(request.client_capabilities) && { deferred: { reason: DEFERRED.providerConfigUnknown } }),
       diagnostics: call.messages(),
-      ...(deferred && { deferred: { reason: DEFERRED.providerConfigUnknown } }),
-      ...identityField('new_identity', entry, state),
     };
   }
   const timeout = timeoutOf(entry.definition, 'read', state);
-  const context = session.call(call.diagnostics, timeout);
+  const context = call.context(timeout);
   let fresh: Values | null = state;
   try {
     const { client } = session;
-    const returned = await entry.definition.read({ ...context, client, state, timeout, private: privateState });
+    const returned = await entry.definition.read({
+      ...context,
+      client,
+      state: copyObject(state),
+      timeout,
+      private: privateState,
+    });
     fresh =
       returned === undefined ? null : withoutUnknowns(overlay(entry.attributes, state, returned, call.diagnostics));
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `read ${entry.typeName}`);
-  } finally {
-    context.finish();
   }
+  const new_identity = identityOf(call, entry, fresh);
   return {
     new_state: writeValue(entry.type, fresh),
-    private: writePrivate(privateState),
+    private: writePrivate(call, privateState, request.private),
+    new_identity,
     diagnostics: call.messages(),
-    ...identityField('new_identity', entry, fresh),
   };
 };
 
@@ -67,9 +63,16 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
   if (definition.import === false) {
     throw new DiagnosticError(`${typeName} can not be imported`, 'Objects of this type have no id to import them by.');
   }
+  if (session.defers(request.client_capabilities)) {
+    return {
+      imported_resources: [{ type_name: typeName, state: writeValue(entry.type, UNKNOWN) }],
+      deferred: { reason: DEFERRED.providerConfigUnknown },
+      diagnostics: call.messages(),
+    };
+  }
   const id = request.id || importIdOf(entry, request.identity?.identity_data);
   const privateState: PrivateState = {};
-  const context = session.call(call.diagnostics);
+  const context = call.context();
   let state: Values | undefined;
   try {
     const found = definition.import
@@ -85,18 +88,15 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `import ${typeName} "${id}"`);
   }
+  const imported = state && {
+    type_name: typeName,
+    state: writeValue(entry.type, state),
+    private: writePrivate(call, privateState),
+    // What the user gave stands, where the state does not say it all yet.
+    identity: identityOf(call, entry, state) ?? (request.id ? undefined : request.identity),
+  };
   return {
-    imported_resources:
-      state && !call.diagnostics.hasErrors
-        ? [
-            {
-              type_name: typeName,
-              state: writeValue(entry.type, state),
-              private: writePrivate(privateState),
-              ...identityField('identity', entry, state),
-            },
-          ]
-        : [],
+    imported_resources: imported && !call.diagnostics.hasErrors ? [imported] : [],
     diagnostics: call.messages(),
   };
 };
@@ -117,77 +117,62 @@ export const upgradeResourceState: Handler<'UpgradeResourceState'> = async (sess
   const entry = await session.registry.resources.find(request.type_name);
   if (!entry) throw unknownType('resource type', request.type_name);
   call.attributes = entry.attributes;
-  const { definition, typeName } = entry;
-  const current = definition.version ?? 0;
-  if (request.version > current) {
-    throw new DiagnosticError(
-      'The state was written by a later version of the provider',
-      `The state of ${typeName} has version ${request.version}; this provider knows version ${current}. Use at least ` +
-        'the version of the provider that wrote it.',
-    );
-  }
-  let state = storedState(request.raw_state);
-  for (let version = request.version; version < current; version++) {
-    const step = definition.upgrade?.[version];
-    if (!step) throw new DiagnosticError(`A state of ${typeName} of version ${version} can not be upgraded`);
-    state = step(state) as { [key: string]: Json };
-  }
+  const state = upgradeStored(`state of ${entry.typeName}`, request.version, request.raw_state, entry.definition);
   return { upgraded_state: writeValue(entry.type, fitState(entry, state)), diagnostics: call.messages() };
 };
 
-function storedState(raw: Decoded<typeof RawState> | undefined): { [key: string]: Json } {
-  if (!raw || raw.json.length === 0) {
-    throw new DiagnosticError('The stored state can not be read', 'It is empty, or of Terraform 0.11 or older.');
-  }
-  const state = parseJson(raw.json);
-  if (!isObject(state)) throw new DiagnosticError('The stored state can not be read', 'It is not a JSON object.');
-  return state as { [key: string]: Json };
-}
-
-function fitState(entry: Entry<AnyResource>, stored: { [key: string]: Json }): Value {
-  const value = valueFromJson(entry.type, stored);
-  if (!isObject(value)) throw new DiagnosticError('The stored state is not an object');
-  // Write-only values never belong in a state; an attribute may have become write-only since.
-  return Object.fromEntries(
-    Object.entries(value).map(([name, member]) => [name, entry.attributes[name]?.writeOnly ? null : member]),
-  );
+/** Write-only values never belong in a state; an attribute may have become write-only since. */
+function fitState(entry: Entry<AnyResource>, stored: Stored): Values {
+  return withoutWriteOnly(entry.attributes, valueFromJson(entry.type, stored) as Values);
 }
 
 export const moveResourceState: Handler<'MoveResourceState'> = async (session, request, call) => {
   const entry = await session.registry.resources.find(request.target_type_name);
   if (!entry) throw unknownType('resource type', request.target_type_name);
   call.attributes = entry.attributes;
-  const { definition, attributes, typeName } = entry;
-  const moved = await move(session, request, call, definition);
-  if (!moved) {
+  const { attributes, typeName } = entry;
+  const privateState: PrivateState = {};
+  const moved = await move(request, call, entry, privateState);
+  if (!moved && !call.diagnostics.hasErrors) {
     throw new DiagnosticError(
       `A ${request.source_type_name} can not become a ${typeName}`,
       'Remove the moved block. To adopt the object, take it out of the state with a removed block and import it.',
     );
   }
+  if (!moved) return { diagnostics: call.messages() };
   const state = overlay(attributes, emptyObject(attributes), moved, call.diagnostics);
   for (const path of unknownPaths(state))
     call.diagnostics.error('Bug in the provider', 'It moved an unknown value.', path);
+  const known = withoutUnknowns(state);
+  const target_identity = identityOf(call, entry, known);
   return {
-    target_state: writeValue(entry.type, withoutUnknowns(state)),
+    target_state: writeValue(entry.type, known),
+    target_private: writePrivate(call, privateState),
+    target_identity,
     diagnostics: call.messages(),
-    ...identityField('target_identity', entry, withoutUnknowns(state)),
   };
 };
 
 async function move(
-  session: Parameters<typeof moveResourceState>[0],
-  request: Parameters<typeof moveResourceState>[1],
+  request: Request<'MoveResourceState'>,
   call: Call,
-  definition: AnyResource,
+  { definition, typeName }: Entry<AnyResource>,
+  privateState: PrivateState,
 ): Promise<object | undefined> {
-  return definition.moveFrom?.(
-    {
-      providerAddress: request.source_provider_address,
-      typeName: request.source_type_name,
-      schemaVersion: request.source_schema_version,
-      state: storedState(request.source_state),
-    },
-    session.call(call.diagnostics),
-  );
+  const context = call.context();
+  try {
+    return await definition.moveFrom?.(
+      {
+        providerAddress: request.source_provider_address,
+        typeName: request.source_type_name,
+        schemaVersion: request.source_schema_version,
+        state: readStored(`state of ${request.source_type_name}`, request.source_state),
+        private: readPrivate(request.source_private),
+      },
+      { ...context, private: privateState },
+    );
+  } catch (error) {
+    addFailure(call.diagnostics, error, context.signal, `make a ${typeName} of a ${request.source_type_name}`);
+    return undefined;
+  }
 }
