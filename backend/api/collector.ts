@@ -12,7 +12,7 @@ import { addressKey, macKey, storedIpv6 } from '../model/addresses.ts';
 import type { Component } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
 import * as records from '../model/records.ts';
-import { absent, put, read, remove, unchanged } from '../store/collection.ts';
+import { absent, put, read, remove, rewrite, unchanged } from '../store/collection.ts';
 import { isChangeOf, type RecordChange } from '../store/mirror.ts';
 import type { Stored } from '../store/records.ts';
 import type { Write } from '../store/store.ts';
@@ -37,7 +37,7 @@ async function endOperation(api: ApiContext, vm: string, at: string) {
     finished_at: at,
     updated_at: at,
   };
-  return { require: [unchanged(operation)], write: [put(records.operations, operation.id, value)] };
+  return { require: [unchanged(operation)], write: [rewrite(records.operations, operation, value)] };
 }
 
 function leftovers(vm: records.VmRecord): Write[] {

@@ -5,7 +5,7 @@ import type { Id, Noun } from '../contract/fields.ts';
 import type { Resource } from '../contract/resource.ts';
 import type { SomeAmounts } from '../model/quota.ts';
 import * as records from '../model/records.ts';
-import { absent, noneBelow, put, present as recordPresent, remove, unchanged } from '../store/collection.ts';
+import { absent, noneBelow, put, present as recordPresent, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/records.ts';
 import type { Write } from '../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Caller } from './context.ts';
@@ -142,7 +142,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
   return {
     guards: [{ condition: unchanged(stored) }, ...name.guards, ...(more.guards ?? [])],
     writes: [
-      put(served.kind, stored.id, next),
+      rewrite(served.kind, stored, next),
       ...name.writes,
       ...(renamed && stored.value.name !== undefined ? [releaseName(served.noun, project, stored.value.name)] : []),
       ...(more.writes ?? []),

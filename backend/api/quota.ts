@@ -14,7 +14,7 @@ import type { Id } from '../contract/fields.ts';
 import type { QuotaKind } from '../contract/quotas.ts';
 import { exceeded, explainExceeded, type SomeAmounts } from '../model/quota.ts';
 import * as records from '../model/records.ts';
-import { absent, present, put, unchanged } from '../store/collection.ts';
+import { absent, present, put, rewrite, unchanged } from '../store/collection.ts';
 import type { Condition, Write } from '../store/store.ts';
 import type { ApiContext } from './context.ts';
 
@@ -61,7 +61,11 @@ export function bound(
   const guard = mirror.get(records.quotaGuards, project);
   return {
     require: [unchanged(stored), guard ? unchanged(guard) : absent(records.quotaGuards, project)],
-    write: [put(records.quotaGuards, project, { count: (guard?.value.count ?? 0) + 1 })],
+    write: [
+      guard
+        ? rewrite(records.quotaGuards, guard, { count: guard.value.count + 1 })
+        : put(records.quotaGuards, project, { count: 1 }),
+    ],
     queue: `quota/${project}`,
   };
 }

@@ -12,7 +12,7 @@ import {
   reports,
   type VmRecord,
 } from '../model/records.ts';
-import { absent, put, remove, unchanged } from '../store/collection.ts';
+import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/records.ts';
 import type { Commit, Condition, Write } from '../store/store.ts';
 
@@ -62,8 +62,13 @@ export function advance(
   const ended = change.state === 'succeeded' || change.state === 'failed';
   return {
     require: operationRecords.map(unchanged),
-    write: operationRecords.map(({ id, value }) =>
-      put(operations, id, { ...value, ...change, updated_at: at, ...(ended && { finished_at: at }) }),
+    write: operationRecords.map((operation) =>
+      rewrite(operations, operation, {
+        ...operation.value,
+        ...change,
+        updated_at: at,
+        ...(ended && { finished_at: at }),
+      }),
     ),
   };
 }

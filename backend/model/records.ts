@@ -1,6 +1,9 @@
 /**
  * What lies in the database, by key prefix, and who alone may write it. Desired and observed state are different
  * keys. Amounts are integers (bytes), times RFC 3339 UTC. API shapes (backend/contract) are made from these.
+ *
+ * Versions of ucloud work side by side on one database (docs/adr/0014). A field that is added must be optional, and
+ * may be ignored by who does not know it. For any other change, raise `currentFormat`.
  */
 import { type Static, type TProperties, Type } from '@sinclair/typebox';
 import { type Id, type Noun, Reference } from '../contract/fields.ts';
@@ -11,8 +14,7 @@ import { roles } from '../contract/tokens.ts';
 import { antiAffinityModes } from '../contract/vms.ts';
 import type { SomeAmounts } from './quota.ts';
 
-const kind = <P extends TProperties>(prefix: string, fields: P) =>
-  ({ prefix, schema: Type.Object(fields, { additionalProperties: false }) }) as const;
+const kind = <P extends TProperties>(prefix: string, fields: P) => ({ prefix, schema: Type.Object(fields) }) as const;
 const oneOf = <const V extends readonly string[]>(values: V) =>
   Type.Unsafe<V[number]>({ type: 'string', enum: [...values] });
 const id = <N extends Noun>(noun: N) => Reference(noun);
@@ -22,9 +24,7 @@ const bytes = Type.Integer({ minimum: 0 });
 const labels = Type.Record(Type.String(), Type.String());
 const declared = { created_at: time, updated_at: time };
 /** In a declaration its owner's name for the group, in a placement `<project>/<name>`. */
-const antiAffinity = Type.Optional(
-  Type.Object({ group: Type.String(), mode: oneOf(antiAffinityModes) }, { additionalProperties: false }),
-);
+const antiAffinity = Type.Optional(Type.Object({ group: Type.String(), mode: oneOf(antiAffinityModes) }));
 const scoped = { project: id('project'), name: Type.String(), labels };
 
 // ---- written by the API -------------------------------------------------------------------------------------------
@@ -41,7 +41,6 @@ export const projects = kind('projects/', {
     Type.Unsafe<SomeAmounts>({
       type: 'object',
       properties: Object.fromEntries(quotaKinds.map((kind) => [kind, { type: 'integer', minimum: 0 }])),
-      additionalProperties: false,
     }),
   ),
 });
@@ -125,12 +124,7 @@ export const vms = kind('vms/', {
   ...scoped,
   description: Type.String(),
   image: id('image'),
-  interfaces: Type.Array(
-    Type.Object(
-      { network: id('network'), mac: Type.String(), address: Type.String() },
-      { additionalProperties: false },
-    ),
-  ),
+  interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
   anti_affinity: antiAffinity,
   user_data: Type.Optional(Type.String()),
   /** Generation at which user data last changed; never if it is missing. */
@@ -180,19 +174,16 @@ export const terraformStateVersions = kind('terraform-state-versions/', {
   size: bytes,
   token: id('token'),
   /** Where its chunks lie, and how to open them. */
-  content: Type.Object(
-    {
-      id: Type.String(),
-      chunks: Type.Integer(),
-      /** Bytes of all chunks together, before base 64. */
-      stored: bytes,
-      /** Which key of the API's encrypted it. */
-      key: Type.String(),
-      nonce: Type.String(),
-      tag: Type.String(),
-    },
-    { additionalProperties: false },
-  ),
+  content: Type.Object({
+    id: Type.String(),
+    chunks: Type.Integer(),
+    /** Bytes of all chunks together, before base 64. */
+    stored: bytes,
+    /** Which key of the API's encrypted it. */
+    key: Type.String(),
+    nonce: Type.String(),
+    tag: Type.String(),
+  }),
   created_at: time,
 });
 
@@ -260,7 +251,7 @@ export const hosts = kind('hosts/', {
   accelerator: oneOf(['kvm', 'tcg', 'none']),
   architecture: oneOf(['x86_64', 'aarch64']),
   version: Type.String(),
-  capacity: Type.Object(resources, { additionalProperties: false }),
+  capacity: Type.Object(resources),
   created_at: time,
 });
 
@@ -281,7 +272,7 @@ export const reports = kind('reports/', {
   /** Generation of the declaration that the running guest was started with. */
   generation: Type.Optional(Type.Integer()),
   /** What the running guest was started with. */
-  resources: Type.Optional(Type.Object(resources, { additionalProperties: false })),
+  resources: Type.Optional(Type.Object(resources)),
   started_at: Type.Optional(time),
   /** Of earlier versions. It is derived now: see `pendingChanges`. */
   restart_required: Type.Optional(Type.Boolean()),
@@ -318,12 +309,7 @@ export const schedules = kind('schedules/', {
   message: Type.Optional(Type.String()),
   /** Why nowhere: how many hosts each filter of placement refuses. */
   refusals: Type.Optional(
-    Type.Array(
-      Type.Object(
-        { filter: Type.String(), hosts: Type.Integer(), message: Type.String() },
-        { additionalProperties: false },
-      ),
-    ),
+    Type.Array(Type.Object({ filter: Type.String(), hosts: Type.Integer(), message: Type.String() })),
   ),
   at: time,
 });
@@ -369,6 +355,20 @@ export const events = kind('events/', {
   reason: Type.String(),
   message: Type.String(),
 });
+
+// ---- written by nobody yet: by the version that first needs it ---------------------------------------------------------
+
+/**
+ * What this version understands. To be raised with every change of a form that who does not know it would get wrong: a new
+ * value of an enumeration, another meaning, a field that must not be ignored.
+ */
+export const currentFormat = 1;
+
+/**
+ * `format/store`: the least format that a reader of this database must understand; 1 if it is missing. A version that is
+ * about to write what older ones would get wrong sets it first. They then stop, and do not start again.
+ */
+export const formats = kind('format/', { reader: Type.Integer({ minimum: 1 }) });
 
 export type ProjectRecord = Static<typeof projects.schema>;
 export type TokenRecord = Static<typeof tokens.schema>;

@@ -15,7 +15,7 @@ import {
   type VmRecord,
   vms,
 } from '../model/records.ts';
-import { absent, put, remove, unchanged } from '../store/collection.ts';
+import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/records.ts';
 import type { Condition, Write } from '../store/store.ts';
 
@@ -99,8 +99,8 @@ export function grant(
       seen.report ? unchanged(seen.report) : absent(reports, seen.id),
     ],
     write: [
-      put(placements, `${host}/${seen.id}`, { ...seen.placement.value, ...resources }),
-      ...(reason === undefined ? [] : [put(schedules, seen.id, schedule)]),
+      rewrite(placements, seen.placement, { ...seen.placement.value, ...resources }),
+      ...(reason === undefined ? [] : [rewrite(schedules, seen.schedule, schedule)]),
     ],
   };
 }
@@ -109,7 +109,7 @@ export function grant(
 export function note(seen: Seen & { readonly schedule: Stored<ScheduleRecord> }, message: string | undefined): Part {
   const { reason: _reason, message: _message, ...schedule } = seen.schedule.value;
   const record = message === undefined ? schedule : { ...schedule, reason: 'resize_waits', message };
-  return { id: seen.id, require: asSeen(seen), write: [put(schedules, seen.id, record)] };
+  return { id: seen.id, require: asSeen(seen), write: [rewrite(schedules, seen.schedule, record)] };
 }
 
 /**

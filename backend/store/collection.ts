@@ -6,11 +6,24 @@ import { parseRecord, serializeRecord } from './record-codec.ts';
 import type { RecordKind, Stored } from './records.ts';
 import type { Condition, LeaseId, Revision, Store, Write } from './store.ts';
 
-/** Throws InvalidRecordError if the value is not of the kind. With a lease, the record ends when the lease does. */
+/**
+ * A record that is made anew, whatever was there. Throws InvalidRecordError if the value is not of the kind. With a lease,
+ * the record ends when the lease does.
+ */
 export function put<S extends TSchema>(kind: RecordKind<S>, id: string, value: Static<S>, lease?: LeaseId): Write {
   const write = { put: kind.prefix + id, value: serializeRecord(kind, id, value) };
   return lease === undefined ? write : { ...write, lease };
 }
+
+/**
+ * A change of a record that was read: keeps the fields of it that only a newer version knows. Goes with `unchanged`.
+ * Throws InvalidRecordError.
+ */
+export const rewrite = <S extends TSchema>(
+  kind: RecordKind<S>,
+  before: Stored<Static<S>>,
+  value: Static<S>,
+): Write => ({ put: before.key, value: serializeRecord(kind, before.id, value, before) });
 
 export const remove = (kind: RecordKind, id: string): Write => ({ delete: kind.prefix + id });
 

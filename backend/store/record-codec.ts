@@ -1,10 +1,14 @@
-/** Records as text of the database, checked against the schema of their kind in both directions. */
+/**
+ * Records as text of the database, checked against the schema of their kind in both directions. What a newer version has
+ * added is no fault: see unknown-fields.ts.
+ */
 import type { Static, TSchema } from '@sinclair/typebox';
 import { Ajv, type ValidateFunction } from 'ajv';
 import type { RecordKind, Stored } from './records.ts';
 import type { Entry } from './store.ts';
+import { carry, closed, separate, type UnknownFields } from './unknown-fields.ts';
 
-/** A record that does not have the form of its kind: written by another version, by hand, or by a fault. */
+/** A record that does not have the form of its kind: written by hand, or by a fault. */
 export class InvalidRecordError extends Error {
   readonly key: string;
   /** What is wrong with it, such as `/cpus must be integer`. */
@@ -24,7 +28,7 @@ const validators = new WeakMap<TSchema, ValidateFunction>();
 function validatorOf(schema: TSchema): ValidateFunction {
   let validator = validators.get(schema);
   if (validator === undefined) {
-    validator = ajv.compile(schema);
+    validator = ajv.compile(closed(schema));
     validators.set(schema, validator);
   }
   return validator;
@@ -38,10 +42,18 @@ function check<S extends TSchema>(schema: S, key: string, value: unknown): Stati
   throw new InvalidRecordError(key, `${error?.instancePath || 'it'} ${error?.message ?? 'is not valid'}${extra}`);
 }
 
-/** The text to store. Throws InvalidRecordError, so that no record is written which nobody could read. */
-export function serializeRecord<S extends TSchema>(kind: RecordKind<S>, id: string, value: Static<S>): string {
+/**
+ * The text to store. With `before`, it replaces that record and keeps what this version does not know of it. Throws
+ * InvalidRecordError, so that no record is written which nobody could read.
+ */
+export function serializeRecord<S extends TSchema>(
+  kind: RecordKind<S>,
+  id: string,
+  value: Static<S>,
+  before?: Stored<Static<S>>,
+): string {
   check(kind.schema, kind.prefix + id, value);
-  return JSON.stringify(value);
+  return JSON.stringify(before?.unknown ? carry(before.value, value, before.unknown) : value);
 }
 
 /** Throws InvalidRecordError. The entry's key must begin with the prefix of the kind. */
@@ -53,5 +65,9 @@ export function parseRecord<S extends TSchema>(kind: RecordKind<S>, entry: Entry
   } catch {
     throw new InvalidRecordError(key, 'it is not JSON');
   }
-  return { key, id: key.slice(kind.prefix.length), value: check(kind.schema, key, value), revision, created };
+  const place = { key, id: key.slice(kind.prefix.length), revision, created };
+  // Nearly always there is nothing unknown, and it need not be taken apart.
+  if (validatorOf(kind.schema)(value)) return { ...place, value };
+  const { known, unknown }: { known: unknown; unknown?: UnknownFields } = separate(kind.schema, value);
+  return { ...place, value: check(kind.schema, key, known), ...(unknown ? { unknown } : {}) };
 }

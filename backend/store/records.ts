@@ -4,6 +4,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { Revision } from './store.ts';
+import type { UnknownFields } from './unknown-fields.ts';
 
 export interface RecordKind<S extends TSchema = TSchema> {
   /** Ends with `/`: `vms/`. */
@@ -19,4 +20,6 @@ export interface Stored<T> {
   readonly value: T;
   readonly revision: Revision;
   readonly created: Revision;
+  /** What a newer version has added to it. Not in `value`; `rewrite` keeps it. */
+  readonly unknown?: UnknownFields;
 }

@@ -1,7 +1,7 @@
 import { UcloudError } from '../../contract/errors.ts';
 import { type HostUpdate, host } from '../../contract/hosts.ts';
 import * as records from '../../model/records.ts';
-import { absent, noneBelow, present, put, remove, unchanged } from '../../store/collection.ts';
+import { absent, noneBelow, present, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { Handlers } from '../context.ts';
 import { answerWith, checkIfMatch, inUse, readPatch } from '../declared.ts';
 import { mutate } from '../mutation.ts';
@@ -26,7 +26,7 @@ export const hostHandlers: Handlers = {
           { condition: present(records.hosts, id) },
           { condition: policy ? unchanged(policy) : absent(records.hostPolicies, id) },
         ],
-        writes: [put(records.hostPolicies, id, next)],
+        writes: [policy ? rewrite(records.hostPolicies, policy, next) : put(records.hostPolicies, id, next)],
         target: id,
         reason: 'updated',
         message: `Changed: ${Object.keys(patch).join(', ')}.`,

@@ -9,7 +9,7 @@ import {
   storedPrefix,
 } from '../../model/prefixes.ts';
 import * as records from '../../model/records.ts';
-import { absent, put, remove, unchanged } from '../../store/collection.ts';
+import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiContext, Handlers } from '../context.ts';
 import { checkIfMatch, created, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { type Guard, mutate } from '../mutation.ts';
@@ -84,7 +84,9 @@ export const prefixPoolHandlers: Handlers = {
         writes: [
           put(records.prefixPools, id, record),
           put(records.prefixMaps, id, { count: 0 }),
-          put(records.prefixMaps, allPools, { count: (map?.value.count ?? 0) + 1 }),
+          map
+            ? rewrite(records.prefixMaps, map, { count: map.value.count + 1 })
+            : put(records.prefixMaps, allPools, { count: 1 }),
           ...name.writes,
         ],
         target: id,

@@ -17,7 +17,7 @@ import {
 } from '../../model/prefixes.ts';
 import { prefixAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
-import { put, unchanged } from '../../store/collection.ts';
+import { put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { ApiContext, Handlers } from '../context.ts';
 import {
@@ -137,7 +137,7 @@ export const prefixHandlers: Handlers = {
           guards: [...taken.guards, { condition: unchanged(map) }],
           writes: [
             put(records.prefixes, id, record),
-            put(records.prefixMaps, pool.id, { count: map.value.count + 1 }),
+            rewrite(records.prefixMaps, map, { count: map.value.count + 1 }),
             put(records.uses, `${pool.id}/${id}`, {}),
             ...taken.writes,
           ],

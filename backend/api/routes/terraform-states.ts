@@ -17,7 +17,7 @@ import { type LockInfo, StateFile, type TerraformStateVersion } from '../../cont
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { staleness, surplus } from '../../model/terraform-state.ts';
-import { absent, put, read, readAll, remove, removeAll, unchanged } from '../../store/collection.ts';
+import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
 import { nameKey, releaseName } from '../declared.ts';
@@ -106,8 +106,9 @@ function replace(place: Place, before: State | undefined, next: records.Terrafor
   const holder = nameKey(place.project, 'terraform_state', place.name);
   const guards: Guard[] = before ? [{ condition: unchanged(before) }] : [{ condition: absent(records.names, holder) }];
   const writes = [
-    put(records.terraformStates, next.id, next),
-    ...(before ? [] : [put(records.names, holder, { id: next.id })]),
+    ...(before
+      ? [rewrite(records.terraformStates, before, next)]
+      : [put(records.terraformStates, next.id, next), put(records.names, holder, { id: next.id })]),
   ];
   return {
     guards,

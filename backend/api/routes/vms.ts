@@ -19,7 +19,7 @@ import { storedPrefix } from '../../model/prefixes.ts';
 import { growthFrom, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
-import { absent, put, unchanged } from '../../store/collection.ts';
+import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiContext, Handlers } from '../context.ts';
@@ -142,8 +142,17 @@ function plug(
 }
 
 /** References from a VM to SSH keys. */
-function useKeys(api: ApiContext, project: Id<'project'>, user: string, keys: readonly string[]) {
-  const uses = keys.map((id, index) => use(api, sshKeys, { project, id, pointer: `/ssh_keys/${index}`, user }));
+/** For the keys that the user does not hold yet. */
+function useKeys(
+  api: ApiContext,
+  project: Id<'project'>,
+  user: string,
+  keys: readonly string[],
+  held: readonly string[] = [],
+) {
+  const uses = keys.flatMap((id, index) =>
+    held.includes(id) ? [] : [use(api, sshKeys, { project, id, pointer: `/ssh_keys/${index}`, user })],
+  );
   return { guards: uses.flatMap((one) => one.guards), writes: uses.flatMap((one) => one.writes) };
 }
 
@@ -226,7 +235,7 @@ export const vmHandlers: Handlers = {
         user_data,
       );
       const unlike = JSON.stringify(next) !== JSON.stringify(before);
-      const keys = useKeys(api, before.project, id, next.ssh_keys);
+      const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
       const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
       return replacement(
         api,
@@ -255,7 +264,7 @@ export const vmHandlers: Handlers = {
       const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
       return {
         guards: [{ condition: unchanged(stored) }],
-        writes: [put(records.vms, id, next)],
+        writes: [rewrite(records.vms, stored, next)],
         target: id,
         project: value.project,
         reason: 'deletion_requested',
