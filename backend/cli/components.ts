@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
+import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
 import { listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
@@ -33,9 +34,10 @@ const component = (program: Command, name: string, description: string, start: S
     .action(async (options: ComponentOptions) => {
       const logger = createLogger({ level: options.logLevel });
       const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
-      await runUntilStopped(logger, async (started) => {
+      await runUntilStopped(logger, async (started, fail) => {
         const store = await openStore(options.store, { logger });
         started(store);
+        started(await guardFormat(store, logger, fail));
         started(await start(daemons, store, logger, options));
         logger.info({}, `${name} is up`);
       });

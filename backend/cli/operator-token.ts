@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Name } from '../contract/fields.ts';
+import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
 import { createLogger } from './log.ts';
 
@@ -20,8 +21,10 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
     import('../api/bootstrap.ts'),
     import('../store/open.ts'),
   ]);
-  const store = await openStore(url ?? layout(data).store, { logger: createLogger({ level: 'warn' }) });
+  const logger = createLogger({ level: 'warn' });
+  const store = await openStore(url ?? layout(data).store, { logger });
   try {
+    await (await guardFormat(store, logger, () => undefined)).close();
     console.log((await makeOperatorToken(store, name)).secret);
   } finally {
     await store.close();

@@ -1,9 +1,12 @@
-/** Keeps a daemon up until it is told to stop: SIGTERM or SIGINT closes its components in the reverse order of their start. */
+/**
+ * Keeps a daemon up until it is told to stop: SIGTERM or SIGINT closes its components in the reverse order of their start.
+ * So does a call of `fail`, for a reason that has come up since; it is then thrown.
+ */
 import type { Component, Logger } from '../model/component.ts';
 
 export async function runUntilStopped(
   logger: Logger,
-  start: (started: (part: Component) => void) => Promise<void>,
+  start: (started: (part: Component) => void, fail: (reason: Error) => void) => Promise<void>,
 ): Promise<void> {
   const parts: Component[] = [];
   const close = async () => {
@@ -11,6 +14,9 @@ export async function runUntilStopped(
       await part.close().catch((err: unknown) => logger.error({ err }, 'did not close cleanly'));
     }
   };
+  const failed = Promise.withResolvers<never>();
+  // Perhaps nobody waits for it yet.
+  failed.promise.catch(() => undefined);
   const stopped = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.once(signal, () => {
@@ -22,8 +28,8 @@ export async function runUntilStopped(
     }
   });
   try {
-    await start((part) => parts.push(part));
-    await stopped;
+    await start((part) => parts.push(part), failed.reject);
+    await Promise.race([stopped, failed.promise]);
   } finally {
     await close();
   }

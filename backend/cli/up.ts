@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { credentialsPath, writeCredentials } from './credentials.ts';
+import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import { listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
@@ -40,9 +41,10 @@ async function up(options: UpOptions): Promise<void> {
 
   const stateKeys = options.stateKey ? readStateKeys(options.stateKey) : ensureStateKeys(layout(options.data).stateKey);
 
-  await runUntilStopped(logger, async (started) => {
+  await runUntilStopped(logger, async (started, fail) => {
     const store = await openStore(options.store ?? layout(options.data).store, { logger });
     started(store);
+    started(await guardFormat(store, logger, fail));
     const project = await ensureProject(store, 'default');
     const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
     logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');

@@ -1,0 +1,167 @@
+/** Two versions of ucloud on one database: what the newer one has written, the older one must neither lose nor tell. */
+import t from 'tap';
+import { guardFormat } from '../../backend/cli/format-guard.ts';
+import * as records from '../../backend/model/records.ts';
+import { startScheduler } from '../../backend/scheduler/start.ts';
+import { put } from '../../backend/store/collection.ts';
+import type { Store } from '../../backend/store/store.ts';
+import { type Body, contentOf, prepareGround, startTestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+import { startSimulatedHost } from '../support/simulated-host.ts';
+import { withStore } from '../support/stores.ts';
+
+const newer = { newer: ['secret'] };
+
+/** Adds a field to every object in a record, except to those that are maps. */
+function extended(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(extended);
+  if (typeof value !== 'object' || value === null) return value;
+  const fields = Object.entries(value).map(([name, each]) => [name, name === 'labels' ? each : extended(each)]);
+  return { ...Object.fromEntries(fields), ...newer };
+}
+
+const count = (text: string): number => text.split('"newer"').length - 1;
+
+/** Rewrites all records as a newer version would have written them, which adds a field in every place. */
+async function upgrade(store: Store): Promise<Map<string, string>> {
+  for (const key of (await contentOf(store)).keys()) {
+    // Leases would be lost with their keys: who lives and who leads is written anew all the time.
+    if (/^(alive|leader)\//.test(key)) continue;
+    await until(`${key} extended`, async () => {
+      const entry = await store.get(key);
+      if (entry === undefined) return true;
+      const value = JSON.stringify(extended(JSON.parse(entry.value)));
+      return (await store.commit({ require: [{ key, revision: entry.revision }], write: [{ put: key, value }] })).ok;
+    });
+  }
+  return contentOf(store);
+}
+
+t.test('whatever an older version changes, fields of a newer one stay, and no answer shows them', async (t) => {
+  const store = await withStore(t);
+  const test = await startTestApi(t, { store });
+  const { operator } = test;
+  const scheduler = await startScheduler({ store, logger: silentLogger });
+  t.teardown(() => scheduler.close());
+  const host = await startSimulatedHost(t, store);
+
+  const quota = { vms: 10, memory: '64GiB' };
+  const project = await operator.create('projects', { name: 'acme', quota });
+  const ground = await prepareGround(test, project.id);
+  const lock = { ID: 'one', Operation: 'apply', Info: '', Who: 'alice', Version: '1.11.4', Path: '' };
+  const member = await test.member(project.id);
+  await member.expect(200, 'POST', '/v1/terraform-states/site/lock', lock);
+  await operator.update('hosts', host.id, { labels: { rack: 'one' } });
+  const token = await operator.create('tokens', { name: 'spare', project: project.id, role: 'member' });
+  // Imported, as far as the scheduler and the agent ask.
+  const at = new Date().toISOString();
+  await store.commit({ write: [put(records.imageReports, ground.image.id, { phase: 'available', size: 1024, at })] });
+  const vm = await operator.create('vms', {
+    name: 'web',
+    project: project.id,
+    image: ground.image.id,
+    interfaces: [{ network: ground.network.id }],
+    ssh_keys: [ground.sshKey.id],
+    anti_affinity: { group: 'web', mode: 'preferred' },
+  });
+  const status = async (wanted: (vm: Body) => boolean) => {
+    for (let seen = await operator.get('vms', vm.id); ; ) {
+      if (wanted(seen)) return seen;
+      seen = await operator.get('vms', vm.id, `?after=${seen.revision}&timeout=30`);
+    }
+  };
+  await status((seen) => seen.status.ready);
+  const reboot = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
+  await until('the reboot', async () => (await operator.get('operations', reboot.id)).state === 'succeeded');
+
+  const before = await upgrade(store);
+  t.ok(before.size > 20);
+
+  // Every answer is checked against openapi.yaml besides.
+  const answers = await Promise.all(
+    ['projects', 'tokens', 'ssh-keys', 'images', 'prefix-pools', 'prefixes', 'networks', 'vms', 'hosts', 'operations']
+      .concat('terraform-states', 'events')
+      .map((plural) => operator.list(plural)),
+  );
+  t.notMatch(JSON.stringify(answers), /newer/, 'no answer shows them');
+
+  const labels = { tier: 'web' };
+  await operator.update('projects', project.id, { labels, quota: { ...quota, vms: 9 } });
+  await operator.update('tokens', token.id, { labels });
+  await operator.update('ssh-keys', ground.sshKey.id, { labels });
+  await operator.update('images', ground.image.id, { labels });
+  await operator.update('prefix-pools', ground.pool.id, { labels });
+  await operator.update('prefixes', ground.prefix.id, { labels });
+  await operator.update('networks', ground.network.id, { labels });
+  await operator.update('hosts', host.id, { labels });
+  // Of the quota's guard and of the pool's map: more of what is counted.
+  await operator.create('prefixes', { name: 'second', project: project.id, pool: ground.pool.id });
+  const other = { ...lock, ID: 'two' };
+  await member.expect(423, 'POST', '/v1/terraform-states/site/lock', other);
+  await member.expect(200, 'POST', '/v1/terraform-states/site?ID=one', {
+    version: 4,
+    serial: 1,
+    lineage: 'x',
+    terraform_version: '1.11.4',
+    outputs: {},
+    resources: [],
+  });
+  // More than any host has: the scheduler notes why; then less, which it grants.
+  await operator.update('vms', vm.id, { labels, cpus: 256 });
+  const schedule = records.schedules.prefix + vm.id;
+  const noted = await until('a note', async () => {
+    const text = (await store.get(schedule))?.value;
+    return text?.includes('resize_waits') && text;
+  });
+  t.equal(count(noted), count(before.get(schedule) ?? ''), 'the note of the scheduler');
+  await operator.update('vms', vm.id, { cpus: 2 });
+  const placement = `${records.placements.prefix}${host.id}/${vm.id}`;
+  await until('a grant', async () => /"cpus":2\b/.test((await store.get(placement))?.value ?? ''));
+  await until('no note', async () => (await store.get(schedule))?.value === before.get(schedule));
+
+  const after = await contentOf(store);
+  // Observations are made anew by who observes: what was seen before is not what is.
+  const madeAnew = /^(hosts|reports|guests|image-reports|alive|leader)\//;
+  const changed = [...before].filter(([key, text]) => !madeAnew.test(key) && after.get(key) !== text);
+  t.strictSame(
+    [...new Set(changed.map(([key]) => key.slice(0, key.indexOf('/') + 1)))].sort(),
+    [
+      ...['host-policies/', 'images/', 'networks/', 'placements/', 'prefix-maps/', 'prefix-pools/', 'prefixes/'],
+      ...['projects/', 'quota-guards/', 'ssh-keys/', 'terraform-states/', 'tokens/', 'vms/'],
+    ],
+    'what an older version changes was changed',
+  );
+  for (const [key, text] of changed) t.equal(count(after.get(key) ?? ''), count(text), `${key} keeps what was added`);
+
+  // An operation, which the agent carries on.
+  await host.close();
+  const second = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
+  const open = (await upgrade(store)).get(records.operations.prefix + second.id) ?? '';
+  await startSimulatedHost(t, store, { dataDir: host.dataDir });
+  await until('the reboot', async () => (await operator.get('operations', second.id)).state === 'succeeded');
+  const ended = (await store.get(records.operations.prefix + second.id))?.value ?? '';
+  t.equal(count(ended), count(open), 'an operation, too');
+
+  // And it deletes what has them: nothing is left over.
+  await operator.remove('vms', vm.id);
+  t.equal(await store.get(placement), undefined);
+});
+
+t.test('a version does not touch a database that it would get wrong', async (t) => {
+  const store = await withStore(t);
+  const told: Error[] = [];
+  const guard = await guardFormat(store.session(), silentLogger, (error) => told.push(error));
+  t.teardown(() => guard.close());
+  await store.commit({ write: [put(records.formats, 'store', { reader: records.currentFormat })] });
+  const again = await guardFormat(store.session(), silentLogger, (error) => told.push(error));
+  await again.close();
+  t.same(told, [], 'of its own format it is');
+  await store.commit({ write: [put(records.formats, 'store', { reader: records.currentFormat + 1 })] });
+  await until('it is told', () => told.length > 0);
+  t.match(told, [{ message: /records of format 2; this version understands 1: upgrade it/ }]);
+  await t.rejects(
+    guardFormat(store.session(), silentLogger, () => t.fail('both told and rejected')),
+    /records of format 2/,
+  );
+});
