@@ -3,9 +3,10 @@
  * each overridden by an environment variable. `ucloud up` writes the file when it makes the first token, `ucloud login`
  * for who was given one.
  */
-import { constants, copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from './make-directory.ts';
 
 export interface Credentials {
   readonly endpoint: string;
@@ -68,7 +69,7 @@ export function readCredentials(): Found {
  * and the answer is where.
  */
 export function writeCredentials(path: string, credentials: Credentials): string | undefined {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeDirectory(dirname(path), 0o700);
   const kept = existsSync(path) ? `${path}.${new Date().toISOString().replaceAll(':', '-')}` : undefined;
   if (kept) copyFileSync(path, kept, constants.COPYFILE_EXCL);
   const draft = `${path}.${process.pid}.new`;

@@ -2,7 +2,7 @@
  * The components as the command line starts them: `ucloud up` all in one process, or one sub-command each against a
  * shared etcd. Components meet only in the store, so both are the same code.
  */
-import { mkdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/state-keys.ts';
@@ -17,6 +17,7 @@ import { startScheduler } from '../scheduler/start.ts';
 import type { Store } from '../store/store.ts';
 import { type HypervisorChoice, layout, packagedProviders } from './layout.ts';
 import type { Listen } from './listen.ts';
+import { makeDirectory } from './make-directory.ts';
 import { version } from './version.ts';
 
 export async function openHypervisor(
@@ -25,7 +26,7 @@ export async function openHypervisor(
   logger: Logger,
 ): Promise<{ hypervisor: Hypervisor; why: string }> {
   const { host, images } = layout(data);
-  mkdirSync(host, { recursive: true });
+  makeDirectory(host);
   const missing = choice === 'simulated' ? [] : await checkQemu();
   if (choice === 'qemu' && missing.length > 0) {
     throw new Error(`--hypervisor qemu is not possible here:\n${missing.map((line) => `  ${line}`).join('\n')}`);
@@ -60,23 +61,24 @@ export async function startHostWithMetadata(options: HostOptions): Promise<Compo
     name: options.name ?? hostname(),
     version,
   });
-  const metadata =
-    hypervisor.kind === 'simulated'
-      ? undefined
-      : await startMetadata({ store, logger: logger.child({ component: 'metadata' }), hostId: host.id });
-  return {
-    id: host.id,
-    close: async () => {
-      await metadata?.close();
-      await host.close();
-      await hypervisor.close();
-    },
+  const close = async (metadata?: Component) => {
+    await metadata?.close();
+    await host.close();
+    await hypervisor.close();
   };
+  if (hypervisor.kind === 'simulated') return { id: host.id, close: () => close() };
+  try {
+    const metadata = await startMetadata({ store, logger: logger.child({ component: 'metadata' }), hostId: host.id });
+    return { id: host.id, close: () => close(metadata) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 export const startScannerFor = (store: Store, logger: Logger, data: string, simulated: boolean): Promise<Component> => {
   const { files, images } = layout(data);
-  for (const directory of [files, images]) mkdirSync(directory, { recursive: true });
+  for (const directory of [files, images]) makeDirectory(directory);
   return startImageScanner({
     store,
     logger: logger.child({ component: 'scanner' }),

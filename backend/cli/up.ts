@@ -1,5 +1,5 @@
 /** `ucloud up`: every component in one process. On the embedded store it needs no server at all. */
-import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { credentialsPath, writeCredentials } from './credentials.ts';
@@ -7,6 +7,7 @@ import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import { listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
+import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
 import { ensureStateKeys, readStateKeys } from './state-key.ts';
 
@@ -37,7 +38,8 @@ async function up(options: UpOptions): Promise<void> {
   const logger = createLogger({ level: options.logLevel });
   const listen = parseListen(options.listen);
   const tls = readTls(options);
-  mkdirSync(options.data, { recursive: true, mode: 0o700 });
+  const credentials = options.credentials ?? credentialsPath();
+  for (const directory of [options.data, dirname(credentials)]) makeDirectory(directory, 0o700);
 
   const stateKeys = options.stateKey ? readStateKeys(options.stateKey) : ensureStateKeys(layout(options.data).stateKey);
 
@@ -64,10 +66,10 @@ async function up(options: UpOptions): Promise<void> {
     }
     const token = await ensureOperatorToken(store);
     if (token) {
-      const path = options.credentials ?? credentialsPath();
-      const kept = writeCredentials(path, { endpoint: clientUrl(api.url), token: token.secret, project });
-      if (kept) console.log(`The credentials that were in ${path} are now in ${kept}`);
-      console.log(`First operator token, shown this once (also in ${path}):\n  ${token.secret}`);
+      // Said before it is written down: if that fails, it is not lost.
+      console.log(`First operator token, shown this once (also in ${credentials}):\n  ${token.secret}`);
+      const kept = writeCredentials(credentials, { endpoint: clientUrl(api.url), token: token.secret, project });
+      if (kept) console.log(`The credentials that were in ${credentials} are now in ${kept}`);
     }
     started(await daemons.startSchedulerFor(store, logger));
     started(await daemons.startScannerFor(store, logger, options.data, hypervisor.kind === 'simulated'));

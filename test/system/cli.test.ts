@@ -179,6 +179,24 @@ t.test('a cloud, from the shell', async (t) => {
     t.match(err, new RegExp(`--listen: \\[::1\\]:${port} is in use by another process`));
   });
 
+  await t.test('a place where nothing can be made is named, at once', async (t) => {
+    const file = join(directory, 'a-file');
+    writeFileSync(file, '');
+    const fresh = join(directory, 'fresh');
+    const up = (at: string) => `up --hypervisor simulated --listen [::1]:0 --data ${at}`;
+    await Promise.all([
+      // Where Node's own recursive mkdir never returns.
+      bad(up('/proc/none'), /cannot make the directory \/proc\/none: nothing can be made there/),
+      bad(up(file), /cannot make the directory .*a-file: there is a file of that name/),
+      bad(up(join(file, 'below')), /cannot make the directory .*a-file\/below: there is a file above it/),
+      bad(`${up(join(directory, 'secret'))} --credentials /proc/none/credentials.json`, /the directory \/proc\/none:/),
+      bad(`${up(join(directory, 'elsewhere'))} --store embedded:/proc/none/store.db`, /\/proc\/none/),
+      bad(`${up(fresh)} --listen nonsense`, /--listen: "nonsense" is not of the form/),
+      bad(`${up(fresh)} --tls-cert ${file}`, /--tls-cert and --tls-key go together/),
+    ]);
+    t.notOk(existsSync(fresh), 'what cannot be meant makes nothing');
+  });
+
   await t.test('it ends at once when told to, and nothing is lost', async (t) => {
     await good('prefix create --name site');
     await good('network create --name web --prefix site');
