@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import type { Test } from 'tap';
 import { openEtcdStore } from '../../backend/store/etcd.ts';
 import type { EtcdOptions } from '../../backend/store/etcd-connection.ts';
+import { eventually } from './eventually.ts';
 
 export interface EtcdServer {
   /** `[::1]:<port>` */
@@ -46,14 +47,28 @@ export function needsEtcd(): { skip?: string } {
   return { skip: 'etcd is not installed (Debian: apt-get install etcd-server)' };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '::1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+interface Port {
+  readonly number: number;
+  release(): Promise<void>;
+}
+
+/**
+ * A port for a server that can only be told its number. Below those that the kernel gives to who asks for any port, so no
+ * client and no server on port 0 takes it, also not while the server is restarted. An abstract socket, which ends with
+ * the process, keeps other tests away from it. Whatever else there may listen is found out by the server.
+ */
+async function claimPort(): Promise<Port> {
+  for (;;) {
+    const number = 10_000 + Math.floor(Math.random() * 20_000);
+    const claim = createServer().unref();
+    const claimed = await new Promise<boolean>((resolve, reject) => {
+      claim.once('error', (error: NodeJS.ErrnoException) =>
+        error.code === 'EADDRINUSE' ? resolve(false) : reject(error),
+      );
+      claim.listen(`\0ucloud-test-port-${number}`, () => resolve(true));
+    });
+    if (claimed) return { number, release: () => new Promise((resolve) => claim.close(() => resolve())) };
+  }
 }
 
 /** A throw-away authority, and certificates of a server on [::1] and of a client, made by openssl. */
@@ -71,13 +86,60 @@ export async function makeCertificates(directory: string): Promise<void> {
   }
 }
 
+/** Generous: it costs nothing where things work. */
+const startSeconds = 120;
+/** How often the ports may turn out to be taken by somebody else. */
+const mostPorts = 20;
+
+/** One process of etcd, from its start until it has said that it serves. Undefined if a port of it is taken. */
+async function launch(args: readonly string[]): Promise<ChildProcess | undefined> {
+  const child = spawn('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH } });
+  let log = '';
+  const { promise, resolve, reject } = Promise.withResolvers<ChildProcess | undefined>();
+  const failed = (why: string) => reject(new Error(`etcd did not start: ${why}\n${log}`));
+  const timer = setTimeout(() => failed(`not within ${startSeconds} s`), startSeconds * 1000);
+  child.stderr?.on('data', (text) => {
+    log = (log + text).slice(-8000);
+    // Its own word: on a port that is taken, another would answer.
+    if (log.includes('ready to serve client requests')) resolve(child);
+  });
+  child.once('error', (error) => failed(error.message));
+  // When all that it said has been read.
+  child.once('close', (code) =>
+    log.includes('address already in use') ? resolve(undefined) : failed(`it ended with ${code}`),
+  );
+  try {
+    return await promise;
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Ends with the test, if one is given. */
-export async function startEtcd(t?: Test, { tls = false, password }: EtcdServerOptions = {}): Promise<EtcdServer> {
+export async function startEtcd(t?: Test, options: EtcdServerOptions = {}): Promise<EtcdServer> {
+  for (let attempt = 1; ; attempt++) {
+    const ports = [await claimPort(), await claimPort()] as const;
+    const server = await startOn(ports, options);
+    if (server) {
+      t?.teardown(() => server.stop());
+      return server;
+    }
+    if (attempt === mostPorts) throw new Error(`etcd did not start: ${mostPorts} times a port was taken`);
+  }
+}
+
+async function startOn(
+  ports: readonly [Port, Port],
+  { tls = false, password }: EtcdServerOptions,
+): Promise<EtcdServer | undefined> {
   const directory = mkdtempSync(join(tmpdir(), 'ucloud-etcd-'));
-  const [clientPort, peerPort] = [await freePort(), await freePort()];
-  const endpoint = `[::1]:${clientPort}`;
+  const [clientPort, peerPort] = ports;
+  const endpoint = `[::1]:${clientPort.number}`;
   const url = `${tls ? 'https' : 'http'}://${endpoint}`;
-  const peer = `http://[::1]:${peerPort}`;
+  const peer = `http://[::1]:${peerPort.number}`;
   if (tls) await makeCertificates(directory);
   const file = (name: string): string => join(directory, name);
   const args = [
@@ -100,29 +162,18 @@ export async function startEtcd(t?: Test, { tls = false, password }: EtcdServerO
     : {};
   const anonymous: EtcdOptions = { endpoints: [endpoint], ...certificates };
   const options: EtcdOptions = password === undefined ? anonymous : { ...anonymous, username: 'root', password };
-  let child: ChildProcess;
+  let child: ChildProcess | undefined;
 
-  const start = async (as: EtcdOptions): Promise<void> => {
-    child = spawn('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH } });
-    let log = '';
-    child.stderr?.on('data', (text) => {
-      log = (log + text).slice(-4000);
-    });
-    const deadline = Date.now() + 20_000;
-    for (;;) {
-      try {
-        const store = await openEtcdStore({ ...as, requestTimeoutMs: 1000 });
-        await store.close();
-        return;
-      } catch (error) {
-        if (child.exitCode !== null || Date.now() > deadline)
-          throw new Error(`etcd did not start: ${error instanceof Error ? error.message : error}\n${log}`);
-        await delay(50);
-      }
-    }
+  /** False if a port is taken. */
+  const start = async (as: EtcdOptions): Promise<boolean> => {
+    child = await launch(args);
+    if (child === undefined) return false;
+    const opened = await eventually(() => openEtcdStore({ ...as, requestTimeoutMs: 5000 }), startSeconds * 1000);
+    await opened.close();
+    return true;
   };
   const end = async (signal: NodeJS.Signals): Promise<void> => {
-    if (child.exitCode !== null || child.signalCode !== null) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const exit = once(child, 'exit');
     child.kill('SIGCONT');
     child.kill(signal);
@@ -133,28 +184,33 @@ export async function startEtcd(t?: Test, { tls = false, password }: EtcdServerO
     options,
     stop: async () => {
       await end('SIGTERM');
-      rmSync(directory, { recursive: true, force: true });
+      rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+      for (const port of ports) await port.release();
     },
     kill: () => end('SIGKILL'),
-    restart: () => start(options),
+    restart: async () => {
+      if (!(await start(options))) throw new Error(`etcd did not start again: ${endpoint} has been taken meanwhile`);
+    },
     pause: async () => {
-      child.kill('SIGSTOP');
+      child?.kill('SIGSTOP');
       // Each thread stops when it next runs.
-      const tasks = `/proc/${child.pid}/task`;
+      const tasks = `/proc/${child?.pid}/task`;
       const stopped = () =>
         readdirSync(tasks).every((id) => /\) [Tt] /.test(readFileSync(join(tasks, id, 'stat'), 'utf8')));
       while (!stopped()) await delay(5);
     },
-    resume: () => void child.kill('SIGCONT'),
+    resume: () => void child?.kill('SIGCONT'),
   };
   try {
-    await start(anonymous);
+    if (!(await start(anonymous))) {
+      await server.stop();
+      return undefined;
+    }
     if (password !== undefined) await enableAuthentication(anonymous, endpoint, password, directory);
   } catch (error) {
     await server.stop();
     throw error;
   }
-  t?.teardown(() => server.stop());
   return server;
 }
 
