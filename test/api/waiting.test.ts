@@ -25,7 +25,7 @@ t.test('long polls', async (t) => {
   const host = newId('host');
   const at = new Date().toISOString();
   const phase = async (after: number) => {
-    const seen = await operator.get('vms', vm.id, `?after=${after}&timeout=30`);
+    const seen = await operator.get('vms', vm.id, `?after=${after}&timeout=60`);
     return { revision: seen.revision, status: seen.status };
   };
   const writes = {
@@ -73,21 +73,22 @@ t.test('long polls', async (t) => {
   await step('unplaced', { phase: 'pending' });
 
   const list = await operator.list('vms', '?selector=app%3Da');
-  const news = operator.list('vms', `?selector=app%3Da&after=${list.revision}&timeout=30`);
-  const byIds = operator.list('vms', `?ids=${vm.id}&after=${list.revision}&timeout=30`);
+  const news = operator.list('vms', `?selector=app%3Da&after=${list.revision}&timeout=60`);
+  const byIds = operator.list('vms', `?ids=${vm.id}&after=${list.revision}&timeout=60`);
+  const quietSince = performance.now();
   const quiet = operator.list('vms', `?selector=app%3Da&after=${list.revision}&timeout=1`);
   await operator.update('vms', other.id, { description: 'not in the list' });
-  const quietSince = performance.now();
   await quiet;
-  t.ok(performance.now() - quietSince > 500, 'a change of a VM outside the list ends no wait');
+  // Timers may be a millisecond early.
+  t.ok(performance.now() - quietSince > 990, 'a change of a VM outside the list ends no wait');
   await operator.update('vms', vm.id, { labels: {} });
   t.equal((await news).items.length, 0, 'an object that leaves the list is news');
   t.match((await byIds).items, [{ labels: {} }]);
   const events = await operator.list('events', `?target=${vm.id}`);
-  const nextEvent = operator.list('events', `?target=${vm.id}&after=${events.revision}&timeout=30`);
+  const nextEvent = operator.list('events', `?target=${vm.id}&after=${events.revision}&timeout=60`);
 
   const waiting = operator.gone('vms', vm.id, seen.revision);
-  const listing = operator.list('vms', `?name=a&after=${(await operator.list('vms')).revision}&timeout=30`);
+  const listing = operator.list('vms', `?name=a&after=${(await operator.list('vms')).revision}&timeout=60`);
   await operator.expect(202, 'DELETE', `/v1/vms/${vm.id}`);
   await waiting;
   await listing;
@@ -131,10 +132,9 @@ t.test('two servers on one store: a client reads what it wrote', async (t) => {
     const revision = made.headers.get('ucloud-revision') ?? '';
     await second.expect(200, 'GET', `/v1/projects/${made.body.id}`, undefined, { 'ucloud-min-revision': revision });
   }
-  const asked = performance.now();
   const never = { 'ucloud-min-revision': '999999999' };
+  // Not 503, which it would be had it been waited for in vain.
   await second.expect(400, 'GET', '/v1/projects', undefined, never);
-  t.ok(performance.now() - asked < 1000, 'a revision that nobody was ever told is refused, not waited for');
   const token = await one.operator.create('tokens', { name: 'new', project: one.project });
   t.equal(
     (await new ApiClient(two.url, token.secret).request('GET', '/v1/vms')).status,
@@ -156,7 +156,7 @@ t.test('a reboot', async (t) => {
   });
   const at = new Date().toISOString();
   await store.commit({ write: [put(records.schedules, vm.id, { host: newId('host'), fence: 1, at })] });
-  await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=30`);
+  await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=60`);
   const both = await Promise.all([operator.request('POST', path, { force: true }), operator.request('POST', path, {})]);
   t.same(both.map(({ status }) => status).sort(), [202, 409], 'one at a time');
   const [operation] = (await operator.list('operations', `?target=${vm.id}`)).items;
@@ -164,7 +164,7 @@ t.test('a reboot', async (t) => {
   const stored = await read(store, records.operations, operation?.id ?? '');
   if (!stored) throw new Error('the operation lies in the store');
   const done = { ...stored.value, state: 'succeeded', progress: 100, finished_at: at } as const;
-  const waiting = operator.get('operations', stored.id, `?after=${operation?.revision}&timeout=30`);
+  const waiting = operator.get('operations', stored.id, `?after=${operation?.revision}&timeout=60`);
   await store.commit({ require: [unchanged(stored)], write: [put(records.operations, stored.id, done)] });
   t.match(await waiting, { state: 'succeeded' });
   const again = await operator.expect(202, 'POST', path, {}, { 'idempotency-key': 'again' });

@@ -181,7 +181,7 @@ t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is 
   };
   const unsettled = () => [...cluster.mirror.list(vms)].filter(({ id }) => !settled(id));
   await cluster
-    .until('everything is as declared', () => unsettled().length === 0, 30_000)
+    .until('everything is as declared', () => unsettled().length === 0)
     .catch((error: unknown) => {
       for (const { id, value } of unsettled()) {
         t.comment(JSON.stringify({ vm: value, schedule: cluster.schedule(id), report: cluster.report(id) }));

@@ -66,7 +66,7 @@ t.test('the command line gives QEMU nothing of the host but its socket directory
 
 t.test('an accelerator is used only when a guest runs under it', { skip }, async (t) => {
   const directory = t.testdir();
-  t.match(await bootProbe('tcg', directory, 1879048192, 20_000), { works: true });
+  t.match(await bootProbe('tcg', directory, 1879048192, 120_000), { works: true });
   t.match(await bootProbe('tcg', directory, 1879048192, 20), { works: false, reason: /did not run within 20 ms/ });
 });
 
@@ -233,14 +233,14 @@ t.test('a real guest', { skip: skip || noNamespaces('ssh-keyscan') }, async (t) 
     }
   };
   const answers = (t: Test) =>
-    until('the guest answers ping', () => reaches('ping', '-6', '-c1', '-W1', addressOf(vm)), 90).then((answer) =>
+    until('the guest answers ping', () => reaches('ping', '-6', '-c1', '-W5', addressOf(vm)), 240).then((answer) =>
       t.match(answer, '1 received'),
     );
   const hostKey = () =>
     until(
       'the guest shows its ssh host key',
-      () => reaches('ssh-keyscan', '-T2', '-t', 'ed25519', addressOf(vm)),
-      60,
+      () => reaches('ssh-keyscan', '-T20', '-t', 'ed25519', addressOf(vm)),
+      240,
     ).then((text) => text.trim().split(' ')[2]);
   let firstKey: string | undefined;
 

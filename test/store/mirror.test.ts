@@ -137,7 +137,7 @@ t.test('a mirror converges under random commits, cuts and compaction', async (t)
       const end = await committed(
         real.commit({ write: kinds.map((kind) => put(kind, 'end', { project: 'p', size: 0 })) }),
       );
-      assert.ok(await mirror.waitFor(end, { timeoutMs: 5000 }));
+      assert.ok(await mirror.waitFor(end, { timeoutMs: 60_000 }));
       for (const kind of kinds) {
         const expected = [];
         for await (const record of readAll(real, kind)) expected.push(record);
@@ -227,7 +227,7 @@ t.test('a record that is not of its kind is reported once and left out', async (
     write: [good, { put: 'disks/text', value: '{' }, { put: 'disks/more', value: '{"project":"p","size":1,"x":1}' }],
   });
   const before = await committed(store.commit({ write: [{ put: 'disks/good2', value: '{"project":"p","size":2}' }] }));
-  t.ok(await mirror.waitFor(before, { timeoutMs: 5000 }));
+  t.ok(await mirror.waitFor(before, { timeoutMs: 60_000 }));
   t.same(
     [...mirror.list(disks)].map(({ id, value, unknown }) => [id, value.size, unknown?.fields]),
     [
@@ -239,14 +239,14 @@ t.test('a record that is not of its kind is reported once and left out', async (
   );
 
   const worse = await committed(store.commit({ write: [{ put: 'disks/good2', value: '[]' }] }));
-  t.ok(await mirror.waitFor(worse, { timeoutMs: 5000 }));
+  t.ok(await mirror.waitFor(worse, { timeoutMs: 60_000 }));
   t.notOk(mirror.get(disks, 'good2'), 'what was valid and no longer is, goes');
 
   link.cut();
   await store.compact(worse);
   link.mend();
   const after = await committed(store.commit({ write: [remove(disks, 'good')] }));
-  t.ok(await mirror.waitFor(after, { timeoutMs: 5000 }));
+  t.ok(await mirror.waitFor(after, { timeoutMs: 60_000 }));
   t.same(
     [...reported].sort(),
     ['disks/good2: it must be object', 'disks/old: /size must be integer', 'disks/text: it is not JSON'],
@@ -268,7 +268,7 @@ t.test('whoever waits for their own write, reads it', async (t) => {
   const writer = async (id: string): Promise<void> => {
     for (let size = 0; size < 50; size++) {
       const revision = await committed(store.commit({ write: [put(disks, id, { project: 'p', size })] }));
-      assert.ok(await mirror.waitFor(revision, { timeoutMs: 5000 }));
+      assert.ok(await mirror.waitFor(revision, { timeoutMs: 60_000 }));
       assert.equal(mirror.get(disks, id)?.value.size, size);
     }
   };
@@ -292,10 +292,10 @@ t.test('a revision that somebody else raised, outside the mirrored prefixes, is 
   t.teardown(() => mirror.close());
   const foreign = await store.commit({ write: [{ put: 'foreign/a', value: '1' }] });
   assert(foreign.ok);
-  t.ok(await mirror.waitFor(foreign.revision, { timeoutMs: 20_000 }), 'the mirror finds out that nothing of it is new');
+  t.ok(await mirror.waitFor(foreign.revision, { timeoutMs: 60_000 }), 'the mirror finds out that nothing of it is new');
   const own = await store.commit({ write: [put(disks, 'a', { project: 'p', size: 1 })] });
   assert(own.ok);
-  t.ok(await mirror.waitFor(own.revision, { timeoutMs: 20_000 }));
+  t.ok(await mirror.waitFor(own.revision, { timeoutMs: 60_000 }));
   t.equal(mirror.get(disks, 'a')?.value.size, 1, 'and goes on following');
 });
 

@@ -236,7 +236,7 @@ export class Cluster {
   }
 
   /** Waits until the check holds; looks again after every change of the database, and now and then for what is not in it. */
-  async until(what: string, check: () => boolean, timeoutMs = 20_000): Promise<void> {
+  async until(what: string, check: () => boolean, timeoutMs = 120_000): Promise<void> {
     if (check()) return;
     await new Promise<void>((resolve, reject) => {
       const look = () => {

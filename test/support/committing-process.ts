@@ -11,7 +11,7 @@ import type { Write } from '../../backend/store/store.ts';
 
 const [path = '', first = '0'] = process.argv.slice(2);
 const store = await openEmbeddedStore({ path });
-const lease = await store.lease(1);
+const lease = await store.lease(5);
 await store.commit({ write: [{ put: `alive/${first}`, value: '', lease: lease.id }] });
 let next = Number(first);
 

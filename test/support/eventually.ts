@@ -1,8 +1,11 @@
-/** Level-triggered waits for what cannot be watched: look often, give up after a deadline, tell why. */
+/**
+ * Level-triggered waits for what cannot be watched: look often, give up after a deadline, tell why. Deadlines are for
+ * machines that are ten times as busy; where things work they cost nothing.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Calls `check` until it no longer throws; after `milliseconds` its last error is thrown. */
-export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 10_000): Promise<T> {
+export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 120_000): Promise<T> {
   const deadline = performance.now() + milliseconds;
   for (let wait = 1; ; wait = Math.min(50, wait * 2)) {
     try {
@@ -18,7 +21,7 @@ export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 
 export const until = <T>(
   what: string,
   look: () => Promise<T | undefined | false> | T | undefined | false,
-  seconds = 30,
+  seconds = 120,
 ): Promise<T> =>
   eventually(async () => {
     const found = await look();

@@ -21,7 +21,7 @@ const command = resolve('backend/cli/ucloud');
 function run(args: readonly string[], environment: Record<string, string | undefined>, typed = ''): Promise<Ended> {
   const env = { ...process.env, UCLOUD_ENDPOINT: undefined, UCLOUD_TOKEN: undefined, ...environment };
   return new Promise((resolved) => {
-    const child = execFile(command, args, { env, timeout: 60_000 }, (_error, out, err) =>
+    const child = execFile(command, args, { env, timeout: 300_000 }, (_error, out, err) =>
       resolved({ code: child.exitCode ?? -1, out, err }),
     );
     child.stdin?.end(typed);
