@@ -73,6 +73,8 @@ interface ListQuery extends WaitQuery {
   readonly name?: string;
   readonly ids?: string;
   readonly project?: string;
+  /** Ids are in the order of time where a list has this. */
+  readonly order?: 'oldest' | 'newest';
 }
 
 export interface ListOptions<R> {
@@ -166,7 +168,7 @@ function* merge<R>(sources: readonly Iterable<Stored<R>>[]): Generator<Stored<R>
   }
 }
 
-/** The records that the filter can be true for, in the order of their ids. */
+/** The records that the filter can be true for, in the order of their ids, or backwards. */
 function candidates<R extends DeclaredRecord>(
   api: ApiContext,
   served: Served<R>,
@@ -181,10 +183,14 @@ function candidates<R extends DeclaredRecord>(
       .sort()
       .flatMap((id) => mirror.get(served.kind, id) ?? []);
   }
+  const backwards = (request.query as ListQuery).order === 'newest';
   const project = filter.project ?? (request.caller.role === 'operator' ? undefined : request.caller.project);
-  if (served.scope !== 'project' || project === undefined) return mirror.list(served.kind, '', after);
+  if (served.scope !== 'project' || project === undefined) {
+    return backwards ? mirror.listBackwards(served.kind, after) : mirror.list(served.kind, '', after);
+  }
+  const index = mirror.byProject(served.kind);
   // The index was made from records of this kind.
-  const own = mirror.byProject(served.kind).list(project, after) as Iterable<Stored<R>>;
+  const own = (backwards ? index.listBackwards(project, after) : index.list(project, after)) as Iterable<Stored<R>>;
   if (!served.isPublic || filter.project !== undefined) return own;
   return merge([own, mirror.publicImages.list('public', after) as unknown as Iterable<Stored<R>>]);
 }

@@ -170,6 +170,11 @@ function waitOf(endpoint: Endpoint): { readonly path: string; readonly wish: 'se
 /** `/v1/vms/{id}` is one of `/v1/vms`. */
 const pathOf = ({ path }: Endpoint): string => path.replace(/\/\{id\}.*$/, '');
 
+interface Listed {
+  readonly items: readonly unknown[];
+}
+const backwards = (list: Listed): Listed => ({ ...list, items: list.items.toReversed() });
+
 function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
   const command = noun.command(verb).description(endpoint.summary);
   const parameters = Object.keys(endpoint.params?.properties ?? {});
@@ -208,6 +213,9 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
       path = path.replace(`{${parameter}}`, encodeURIComponent(value));
     }
     const asked = Object.fromEntries(Object.keys(query?.properties ?? {}).map((name) => [name, options[keyOf(name)]]));
+    // Of what grows people want the end; as a table like a log, with the newest at the bottom.
+    const latest = query?.properties?.order !== undefined && asked.order === undefined;
+    if (latest) asked.order = 'newest';
     const answer = await call({
       method: endpoint.method,
       path,
@@ -224,7 +232,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, verb: string): void {
     }
     const last =
       wait && options.wait ? await waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout) : answer;
-    print(last, options.json === true);
+    print(latest && !options.json ? backwards(last as Listed) : last, options.json === true);
   });
 }
 

@@ -48,12 +48,15 @@ export const eventEndpoints = {
         ...projectQuery,
         ...waitQuery,
         target: Type.Optional(Type.String({ maxLength: 64, description: 'Only events of this object.' })),
+        order: Type.Optional(
+          Enum(['oldest', 'newest'], { default: 'oldest', description: 'Which events come first, on every page.' }),
+        ),
       },
       { additionalProperties: false },
     ),
     success: {
       status: 200,
-      description: 'A page of the list, oldest first.',
+      description: 'A page of the list, in the `order` that was asked for.',
       schema: ListOf(EventItem, 'EventList'),
       example: { items: [example], revision: 42 },
     },

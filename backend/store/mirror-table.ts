@@ -6,6 +6,8 @@ import { SortedMap } from './sorted-map.ts';
 export interface MirrorIndex<T> {
   /** In the order of their ids, as they are now; only ids after `after`. */
   list(indexKey: string, after?: string): Iterable<Stored<T>>;
+  /** The last id first; only ids before `before`. */
+  listBackwards(indexKey: string, before?: string): Iterable<Stored<T>>;
   /** The first of `list`. */
   get(indexKey: string): Stored<T> | undefined;
   size(indexKey: string): number;
@@ -36,6 +38,10 @@ class Index<T> implements MirrorIndex<T> {
     return this.#records.values(`${indexKey}\0`, after === '' ? '' : `${indexKey}\0${after}`);
   }
 
+  listBackwards(indexKey: string, before = ''): Iterable<Stored<T>> {
+    return this.#records.valuesBackwards(`${indexKey}\0`, before === '' ? '' : `${indexKey}\0${before}`);
+  }
+
   get(indexKey: string): Stored<T> | undefined {
     const [first] = this.list(indexKey);
     return first;
@@ -57,6 +63,10 @@ export class MirrorTable<T> {
 
   list(idPrefix: string, after: string): Iterable<Stored<T>> {
     return this.#sorted.values(idPrefix, after);
+  }
+
+  listBackwards(before: string): Iterable<Stored<T>> {
+    return this.#sorted.valuesBackwards('', before);
   }
 
   size(idPrefix: string): number {

@@ -48,6 +48,8 @@ export interface Mirror {
   get<S extends TSchema>(kind: RecordKind<S>, id: string): Stored<Static<S>> | undefined;
   /** In the order of ids; only those that start with `idPrefix` and come after `after`. Shows one moment throughout. */
   list<S extends TSchema>(kind: RecordKind<S>, idPrefix?: string, after?: string): Iterable<Stored<Static<S>>>;
+  /** The last id first; only ids before `before`. */
+  listBackwards<S extends TSchema>(kind: RecordKind<S>, before?: string): Iterable<Stored<Static<S>>>;
   size(kind: RecordKind, idPrefix?: string): number;
   /** A new index; make it once, it is kept up until the mirror is closed. */
   index<S extends TSchema>(kind: RecordKind<S>, keysOf: IndexKeys<Static<S>>): MirrorIndex<Static<S>>;
@@ -132,6 +134,10 @@ class StoreMirror implements Mirror {
 
   list<S extends TSchema>(kind: RecordKind<S>, idPrefix = '', after = ''): Iterable<Stored<Static<S>>> {
     return this.#table(kind).list(idPrefix, after);
+  }
+
+  listBackwards<S extends TSchema>(kind: RecordKind<S>, before = ''): Iterable<Stored<Static<S>>> {
+    return this.#table(kind).listBackwards(before);
   }
 
   size(kind: RecordKind, idPrefix = ''): number {

@@ -40,6 +40,22 @@ function* iterate<V>(
   }
 }
 
+function* iterateBackwards<V>(
+  runs: readonly Run<V>[],
+  last: number,
+  bound: string,
+  prefix: string,
+): Generator<V, void> {
+  for (let index = last; index >= 0; index--) {
+    const run = runs[index];
+    if (run === undefined) return;
+    for (let at = lowerBound(run.keys, bound) - 1; at >= 0; at--) {
+      if (!(run.keys[at] as string).startsWith(prefix)) return;
+      yield run.values[at] as V;
+    }
+  }
+}
+
 export class SortedMap<V> {
   #runs: readonly Run<V>[] = [];
   #size = 0;
@@ -113,6 +129,16 @@ export class SortedMap<V> {
     const runs = this.#runs;
     const first = this.#runOf(from);
     return { [Symbol.iterator]: () => iterate(runs, first, from, prefix, after) };
+  }
+
+  /** The values whose keys start with `prefix` and come before `before`, the last first, as they are now. */
+  valuesBackwards(prefix = '', before = ''): Iterable<V> {
+    // Keys are ASCII, so this bound lies after all that start with the prefix.
+    const end = `${prefix}\uffff`;
+    const bound = before === '' || before > end ? end : before;
+    const runs = this.#runs;
+    const last = this.#runOf(bound);
+    return { [Symbol.iterator]: () => iterateBackwards(runs, last, bound, prefix) };
   }
 
   /** How many keys start with `prefix`. */

@@ -203,6 +203,20 @@ t.test('a VM', async (t) => {
   const events = (await member.list('events', `?target=${vm.id}`)).items.map(({ reason }) => reason);
   t.equal(events[0], 'created');
   t.equal(events.at(-1), 'deleted');
+  for (const client of [member, test.operator]) {
+    const of = client === member ? '' : `&target=${vm.id}`;
+    const newest = (await client.list('events', `?order=newest&limit=1000${of}`)).items.map(({ id }) => id);
+    const oldest = (await client.list('events', `?order=oldest&limit=1000${of}`)).items.map(({ id }) => id);
+    t.strictSame(newest.toReversed(), oldest, 'from either end');
+    const pages: string[] = [];
+    for (let next = ''; ; ) {
+      const page = await client.list('events', `?order=newest&limit=2${of}${next}`);
+      pages.push(...page.items.map(({ id }) => id));
+      if (page.next_page_token === undefined) break;
+      next = `&page_token=${page.next_page_token}`;
+    }
+    t.strictSame(pages, newest, 'page by page');
+  }
   const audit = await operator.list('audit-records', `?target=${vm.id}&limit=1`);
   t.match(audit, { items: [{ operation: 'vm_create', project, target: vm.id }] });
   t.ok(audit.next_page_token);

@@ -195,6 +195,13 @@ t.test('the order of a sorted map is that of a sorted list', async (t) => {
         [...map.values(prefix, after)],
         below.filter(([key]) => key > after).map(([, value]) => value),
       );
+      assert.deepEqual(
+        [...map.valuesBackwards(prefix, after)],
+        below
+          .filter(([key]) => after === '' || key < after)
+          .map(([, value]) => value)
+          .reverse(),
+      );
       for (const [key, value] of sorted) assert.equal(map.get(key), value);
       assert.equal(map.get('absent'), undefined);
     }),

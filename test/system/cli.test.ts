@@ -117,6 +117,10 @@ t.test('a cloud, from the shell', async (t) => {
     t.match(await mine('vm get web-1'), /^status\.restart_required +false$/m);
     t.notMatch(await mine('vm update web-1 --user-data null'), /^user_data +/m);
     t.match(await mine('vm update web-1 --power-state stopped --wait'), /^status\.phase +stopped$/m);
+    const [first, then] = [await mine('event list --limit 1'), await mine('event list --limit 2')];
+    t.match(first, /There is more: --page-token/);
+    const lines = (text: string) => text.split('\n').filter((line) => line.startsWith('evt-'));
+    t.strictSame(lines(then).slice(1), lines(first), 'as in a log, the newest event is at the bottom');
     t.match(await mine('event list'), /created +Created web-1/);
 
     // To the customer, what belongs to others is not there.
