@@ -9,7 +9,7 @@ import { instanceOf } from '../../backend/host/system/instance.ts';
 import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/addresses.ts';
 import { bridgeName, metadataAddress, tapName } from '../../backend/model/interface-names.ts';
 import { storedPrefix } from '../../backend/model/prefixes.ts';
-import { DrivenHost, drivenHost } from '../support/driven-host.ts';
+import { type DrivenHost, drivenHost, hostIn } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
 import { ethernet, fragment, icmp, ipv6, Station, target, udp } from '../support/frames.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
@@ -188,7 +188,7 @@ t.test('two hosts on one machine leave each other alone', { skip }, async (t) =>
   const first = host.driver('network');
   await first.call('declare', [network(1)]);
   await first.call('converge');
-  const other = new DrivenHost(host.namespace, t.testdir());
+  const other = hostIn(t, host.namespace);
   const second = other.driver('network');
   await second.call('declare', [network(1), network(2)]);
   t.match(await second.call('converge'), [['ub1', /exists and belongs to "ucloud:/]]);

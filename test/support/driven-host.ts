@@ -142,12 +142,17 @@ export class DrivenHost {
   }
 }
 
-/** Its processes, interfaces and files go with the test. */
+/** In a namespace of its own. Its processes, interfaces and files go with the test. */
 export function drivenHost(t: Test, label: string): DrivenHost {
   const namespace = netNamespace(t, label);
   // An uplink, as every host has one. Any kind of interface will do (not every kernel has dummies).
   namespace.ip('link', 'add', 'name', 'eth0', 'address', '02:00:00:00:00:01', 'type', 'bridge');
   namespace.ip('link', 'set', 'dev', 'eth0', 'up');
+  return hostIn(t, namespace);
+}
+
+/** Beside others in the namespace, the processes of which go, too, when the test ends. */
+export function hostIn(t: Test, namespace: NetNamespace): DrivenHost {
   const directory = mkdtempSync(join(tmpdir(), 'ucloud-host-'));
   const host = new DrivenHost(namespace, directory);
   t.teardown(async () => {
@@ -158,7 +163,8 @@ export function drivenHost(t: Test, label: string): DrivenHost {
         // It has ended meanwhile.
       }
     }
-    await until('the processes end', () => host.processes().size === 0);
+    // The drivers, too, which might otherwise still make what is removed here.
+    await until('the processes end', () => namespace.pids().length === 0);
     rmSync(runDirectory(instanceOf(host.dataDir)), { recursive: true, force: true });
     rmSync(directory, { recursive: true, force: true });
   });
