@@ -115,6 +115,20 @@ async function licence(): Promise<string> {
   return licences.join(`\n${'-'.repeat(80)}\nThe HTTP client: undici, https://undici.nodejs.org\n\n`);
 }
 
+/**
+ * The same of Node, in an executable that has it inside. Its npm package leaves the text out, so it is checked in.
+ * @throws Error if the text is of another version: the parts of Node differ from one to the next
+ */
+export async function nodeLicence(version: string): Promise<string> {
+  const file = `provider/packaging/node-licence-${version}.txt`;
+  try {
+    return await readFile(join(root, file), 'utf8');
+  } catch (cause) {
+    const source = `https://raw.githubusercontent.com/nodejs/node/${version}/LICENSE`;
+    throw new Error(`no licence of Node ${version} to pass on with it: make ${file} of ${source}`, { cause });
+  }
+}
+
 async function buildLauncher(directory: string): Promise<void> {
   await mkdir(directory);
   const apart: Plugin = {
@@ -145,12 +159,13 @@ export async function buildExecutable(directory: string): Promise<void> {
       onLoad({ filter: /.*/, namespace: 'http client' }, () => httpClientSource);
     },
   };
+  const licenceOfNode = await nodeLicence(process.version);
   const { outputFiles } = await build({ ...common, entryPoints: [entry], write: false, plugins: [inside] });
   const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''), nodeOptions);
   await mkdir(directory);
   await writeFile(join(directory, executableName), executable, { mode: 0o755 });
   await writeFile(join(directory, 'LICENSE'), await licence());
-  await cp(join(root, 'provider/packaging/node-licence.txt'), join(directory, 'LICENSE.node'));
+  await writeFile(join(directory, 'LICENSE.node'), licenceOfNode);
 }
 
 if (import.meta.main) {

@@ -14,9 +14,16 @@ import {
   parseChecksums,
   parsePackageName,
 } from '../../backend/model/provider-packages.ts';
+import { nodeLicence } from '../../provider/build.ts';
 import { withNote } from '../../provider/packaging/elf.ts';
 import { zip } from '../../provider/packaging/zip.ts';
 import { temporaryDirectory } from '../support/stores.ts';
+
+t.test('an executable passes on the licence of the very Node that is in it', async (t) => {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8'));
+  t.match(await nodeLicence(`v${packages['node_modules/node'].version}`), /Copyright Node\.js contributors/);
+  await t.rejects(nodeLicence('v24.0.1'), /no licence of Node v24\.0\.1 .*nodejs\/node\/v24\.0\.1\/LICENSE/);
+});
 
 t.test('names of packages', async (t) => {
   for (const [name, expected] of [
