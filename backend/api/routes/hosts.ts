@@ -2,11 +2,10 @@ import { UcloudError } from '../../contract/errors.ts';
 import { type HostUpdate, host } from '../../contract/hosts.ts';
 import * as records from '../../model/records.ts';
 import { absent, noneBelow, present, put, remove, rewrite, unchanged } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
-import { answerWith, checkIfMatch, inUse, readPatch } from '../declared.ts';
-import { mutate } from '../mutation.ts';
-import { getHandler, listHandler, versionOf } from '../reading.ts';
-import { findToChange } from '../served.ts';
+import { answerWith, inUse, readPatch } from '../declared.ts';
+import { getHandler, listHandler } from '../reading.ts';
 import { defaultPolicy, hosts } from '../views.ts';
 
 export const hostHandlers: Handlers = {
@@ -16,9 +15,7 @@ export const hostHandlers: Handlers = {
   async host_update(api, request) {
     const { id = '' } = request.params;
     const patch = readPatch<HostUpdate>(host, request.body as HostUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, hosts, request.caller, id);
-      checkIfMatch(request.ifMatch, versionOf(api, hosts, stored));
+    return change(api, request, hosts, (stored) => {
       const policy = api.mirror.get(records.hostPolicies, id);
       const next = { ...defaultPolicy, ...policy?.value, ...patch, updated_at: request.now.toISOString() };
       return {
@@ -37,9 +34,7 @@ export const hostHandlers: Handlers = {
 
   async host_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, hosts, request.caller, id);
-      checkIfMatch(request.ifMatch, versionOf(api, hosts, stored));
+    return change(api, request, hosts, (stored) => {
       return {
         guards: [
           { condition: unchanged(stored) },

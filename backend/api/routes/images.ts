@@ -3,11 +3,11 @@ import { type ImageCreate, type ImageUpdate, image } from '../../contract/images
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put, remove } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { Caller, Handlers } from '../context.ts';
-import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { images } from '../views.ts';
 
@@ -64,12 +64,9 @@ export const imageHandlers: Handlers = {
   },
 
   async image_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<ImageUpdate>(image, request.body as ImageUpdate);
     checkVisibility(request.caller, patch.visibility);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, images, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, images, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       return replacement(api, request, images, stored, next);
     });
@@ -77,9 +74,7 @@ export const imageHandlers: Handlers = {
 
   async image_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, images, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, images, (stored) => {
       return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
     });
   },

@@ -13,21 +13,11 @@ import {
 import * as records from '../../model/records.ts';
 import { randomVni } from '../../model/vnis.ts';
 import { absent, put, remove } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { ApiContext, Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  created,
-  projectOfCreation,
-  readPatch,
-  release,
-  removal,
-  replacement,
-  takeName,
-  use,
-} from '../declared.ts';
+import { created, projectOfCreation, readPatch, release, removal, replacement, takeName, use } from '../declared.ts';
 import { type Guard, mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { networks, prefixes } from '../views.ts';
 
@@ -124,11 +114,8 @@ export const networkHandlers: Handlers = {
   },
 
   async network_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<NetworkUpdate>(network, request.body as NetworkUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, networks, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, networks, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       return replacement(api, request, networks, stored, next);
     });
@@ -136,9 +123,7 @@ export const networkHandlers: Handlers = {
 
   async network_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, networks, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, networks, (stored) => {
       const { prefix, cidr, vni } = stored.value;
       return removal(api, request, networks, stored, {
         writes: [

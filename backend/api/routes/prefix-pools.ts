@@ -10,11 +10,11 @@ import {
 } from '../../model/prefixes.ts';
 import * as records from '../../model/records.ts';
 import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { ApiContext, Handlers } from '../context.ts';
-import { checkIfMatch, created, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { created, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { type Guard, mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { prefixPools } from '../views.ts';
 
@@ -98,11 +98,8 @@ export const prefixPoolHandlers: Handlers = {
   },
 
   async prefix_pool_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<PrefixPoolUpdate>(prefixPool, request.body as PrefixPoolUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, prefixPools, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, prefixPools, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       checkDefaultLength(storedPrefix(next.cidr), next.default_length);
       return replacement(api, request, prefixPools, stored, next);
@@ -111,9 +108,7 @@ export const prefixPoolHandlers: Handlers = {
 
   async prefix_pool_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, prefixPools, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, prefixPools, (stored) => {
       return removal(api, request, prefixPools, stored, { writes: [remove(records.prefixMaps, id)] });
     });
   },

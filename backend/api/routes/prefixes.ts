@@ -19,20 +19,12 @@ import { prefixAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
+import { change } from '../change.ts';
 import type { ApiContext, Handlers } from '../context.ts';
-import {
-  checkIfMatch,
-  created,
-  projectOfCreation,
-  readPatch,
-  release,
-  removal,
-  replacement,
-  takeName,
-} from '../declared.ts';
+import { created, projectOfCreation, readPatch, release, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange, refer } from '../served.ts';
+import { refer } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { prefixes, prefixPools } from '../views.ts';
 
@@ -153,11 +145,8 @@ export const prefixHandlers: Handlers = {
   },
 
   async prefix_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<PrefixUpdate>(prefix, request.body as PrefixUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, prefixes, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, prefixes, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       return replacement(api, request, prefixes, stored, next);
     });
@@ -165,9 +154,7 @@ export const prefixHandlers: Handlers = {
 
   async prefix_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, prefixes, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, prefixes, (stored) => {
       return removal(api, request, prefixes, stored, { writes: [release(stored.value.pool, id)] });
     });
   },

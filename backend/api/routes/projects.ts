@@ -3,11 +3,12 @@ import { newId } from '../../model/ids.ts';
 import { limitsOf, showQuota, showUsed } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { noneBelow, put, remove } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
-import { checkIfMatch, created, inUse, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { created, inUse, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { find, findToChange } from '../served.ts';
+import { find } from '../served.ts';
 import { projects } from '../views.ts';
 
 type Body = ProjectCreate & Required<Pick<ProjectCreate, 'description' | 'labels' | 'delete_protection' | 'quota'>>;
@@ -53,11 +54,8 @@ export const projectHandlers: Handlers = {
   },
 
   async project_update(api, request) {
-    const { id = '' } = request.params;
     const { quota: asked, ...patch } = readPatch<ProjectUpdate>(project, request.body as ProjectUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, projects, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, projects, (stored) => {
       const { quota: before, ...others } = stored.value;
       const quota = asked === undefined ? before : limitsOf(asked);
       const next: records.ProjectRecord = {
@@ -72,9 +70,7 @@ export const projectHandlers: Handlers = {
 
   async project_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, projects, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, projects, (stored) => {
       return {
         ...removal(api, request, projects, stored, {
           writes: [remove(records.quotaGuards, id)],

@@ -3,11 +3,11 @@ import { type SshKeyCreate, type SshKeyUpdate, sshKey } from '../../contract/ssh
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
-import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { sshKeys } from '../views.ts';
 
@@ -60,21 +60,15 @@ export const sshKeyHandlers: Handlers = {
   },
 
   async ssh_key_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<SshKeyUpdate>(sshKey, request.body as SshKeyUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, sshKeys, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, sshKeys, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       return replacement(api, request, sshKeys, stored, next);
     });
   },
 
   async ssh_key_delete(api, request) {
-    const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, sshKeys, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, sshKeys, (stored) => {
       return removal(api, request, sshKeys, stored);
     });
   },

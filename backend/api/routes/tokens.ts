@@ -3,11 +3,12 @@ import { roles, type TokenCreate, type TokenUpdate, token } from '../../contract
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
 import { put } from '../../store/collection.ts';
+import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
-import { checkIfMatch, created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
+import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { find, findToChange, present } from '../served.ts';
+import { find, present } from '../served.ts';
 import { newSecret } from '../token-secret.ts';
 import { fieldError } from '../validation.ts';
 import { tokens } from '../views.ts';
@@ -77,21 +78,15 @@ export const tokenHandlers: Handlers = {
   },
 
   async token_update(api, request) {
-    const { id = '' } = request.params;
     const patch = readPatch<TokenUpdate>(token, request.body as TokenUpdate);
-    return mutate(api, request, () => {
-      const stored = findToChange(api, tokens, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, tokens, (stored) => {
       const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
       return replacement(api, request, tokens, stored, next);
     });
   },
 
   async token_delete(api, request) {
-    const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, tokens, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, tokens, (stored) => {
       return removal(api, request, tokens, stored);
     });
   },

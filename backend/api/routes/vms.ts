@@ -22,10 +22,10 @@ import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { Write } from '../../store/store.ts';
+import { change } from '../change.ts';
 import type { ApiContext, Handlers } from '../context.ts';
 import {
   answerWith,
-  checkIfMatch,
   checkProtection,
   created,
   projectOfCreation,
@@ -37,7 +37,6 @@ import {
 } from '../declared.ts';
 import { type Guard, mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { findToChange } from '../served.ts';
 import { fieldError } from '../validation.ts';
 import { images, networks, sshKeys, vms } from '../views.ts';
 import { rebootHandler } from './vm-reboot.ts';
@@ -211,9 +210,7 @@ export const vmHandlers: Handlers = {
   async vm_update(api, request) {
     const { id = '' } = request.params;
     const { user_data, ...asked } = request.body as VmUpdate;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, vms, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, vms, (stored) => {
       checkAlive(stored);
       const before = stored.value;
       const least = imageSize(api, before.image);
@@ -254,9 +251,7 @@ export const vmHandlers: Handlers = {
 
   async vm_delete(api, request) {
     const { id = '' } = request.params;
-    return mutate(api, request, () => {
-      const stored = findToChange(api, vms, request.caller, id);
-      checkIfMatch(request.ifMatch, stored.revision);
+    return change(api, request, vms, (stored) => {
       const { value } = stored;
       if (value.deleted_at !== undefined) return { nothing: answerWith(api, vms, stored, 202) };
       checkProtection(value, id);
