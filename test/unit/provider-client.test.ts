@@ -1,56 +1,20 @@
 /** How the provider's HTTP client behaves towards a server that is slow, busy, broken or not ucloud at all. */
 
 import { writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
-import t, { type Test } from 'tap';
-import { Client, type Item } from '../../provider/client/client.ts';
+import t from 'tap';
+import { Client } from '../../provider/client/client.ts';
 import { resolve } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
 import { deleteWhenUnused } from '../../provider/derive/delete.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
 import { until } from '../support/eventually.ts';
+import { broken, item, json, noContent, problem, scriptedApi } from '../support/scripted-api.ts';
 import { temporaryDirectory } from '../support/stores.ts';
-
-type Answer = (request: IncomingMessage, response: ServerResponse) => void;
-interface Seen {
-  readonly method: string;
-  readonly url: URL;
-  readonly headers: IncomingMessage['headers'];
-}
-
-/** A server that gives these answers in turn, and the last one from then on. */
-async function scripted(t: Test, ...answers: readonly Answer[]) {
-  const seen: Seen[] = [];
-  const server = createServer((request, response) => {
-    seen.push({ method: request.method ?? '', url: new URL(request.url ?? '', 'http://x'), headers: request.headers });
-    request.resume();
-    request.on('end', () => (answers[Math.min(seen.length, answers.length) - 1] ?? broken)(request, response));
-  });
-  await new Promise<void>((resolved) => void server.listen(0, '::1', resolved));
-  const { port } = server.address() as AddressInfo;
-  const client = new Client({ endpoint: `http://[::1]:${port}`, token: 'secret' });
-  t.teardown(async () => {
-    await client.close();
-    server.closeAllConnections();
-    await new Promise((resolved) => server.close(resolved));
-  });
-  return { client, seen };
-}
-
-const json =
-  (status: number, body: unknown, headers: Record<string, string> = {}): Answer =>
-  (_request, response) => {
-    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
-  };
-const problem = (status: number, code: string, headers: Record<string, string> = {}): Answer =>
-  json(status, { code, title: `the problem ${code}`, detail: 'as told', status }, headers);
-const noContent: Answer = (_request, response) => void response.writeHead(204).end();
-const broken: Answer = (_request, response) => void response.destroy();
-const item = (id: string, more: object = {}): Item => ({ id, revision: 1, ...more });
 
 t.test('sends again what may be sent again, under one Idempotency-Key', async (t) => {
   for (const [what, answer] of Object.entries({
@@ -59,7 +23,7 @@ t.test('sends again what may be sent again, under one Idempotency-Key', async (t
     'a broken connection': broken,
     'a proxy without a server': json(502, {}),
   })) {
-    const { client, seen } = await scripted(t, answer, answer, json(201, item('vm-1')));
+    const { client, seen } = await scriptedApi(t, answer, answer, json(201, item('vm-1')));
     t.strictSame(await client.create('/v1/vms', { name: 'web' }), item('vm-1'), what);
     t.equal(seen.length, 3);
     const keys = new Set(seen.map(({ headers }) => headers['idempotency-key']));
@@ -76,14 +40,14 @@ t.test('sends nothing again that would fail again', async (t) => {
     [500, 'internal'],
     [507, 'no_capacity'],
   ] as const) {
-    const { client, seen } = await scripted(t, problem(status, code));
+    const { client, seen } = await scriptedApi(t, problem(status, code));
     await t.rejects(client.create('/v1/vms', {}), { code });
     t.equal(seen.length, 1, code);
   }
 });
 
 t.test('waits as long as a busy server says, and says nothing of it', async (t) => {
-  const { client, seen } = await scripted(
+  const { client, seen } = await scriptedApi(
     t,
     problem(429, 'rate_limited', { 'retry-after': '1' }),
     json(200, { items: [], revision: 3 }),
@@ -95,7 +59,7 @@ t.test('waits as long as a busy server says, and says nothing of it', async (t) 
 });
 
 t.test('reads that come together are one request', async (t) => {
-  const { client, seen } = await scripted(t, json(200, { items: [item('vm-1'), item('vm-3')], revision: 9 }));
+  const { client, seen } = await scriptedApi(t, json(200, { items: [item('vm-1'), item('vm-3')], revision: 9 }));
   const found = await Promise.all(['vm-1', 'vm-2', 'vm-3', 'vm-1'].map((id) => client.read('/v1/vms', id)));
   t.strictSame(found, [item('vm-1'), undefined, item('vm-3'), item('vm-1')], 'what is not in the list does not exist');
   t.equal(seen.length, 1);
@@ -103,7 +67,7 @@ t.test('reads that come together are one request', async (t) => {
 });
 
 t.test('a read that is alone asks for its object', async (t) => {
-  const { client, seen } = await scripted(t, json(200, item('vm-1')), problem(404, 'not_found'));
+  const { client, seen } = await scriptedApi(t, json(200, item('vm-1')), problem(404, 'not_found'));
   t.strictSame(await client.read('/v1/vms', 'vm-1'), item('vm-1'));
   t.equal(await client.read('/v1/vms', 'vm-2'), undefined);
   t.strictSame(
@@ -123,27 +87,27 @@ t.test('what others still use is deleted when they have gone', async (t) => {
 
   // Without any patience: each answer brings something new, or somebody who is going.
   const leaving = { ...b, being_deleted: true };
-  const patient = await scripted(t, inUse(leaving), inUse(leaving), inUse(leaving), noContent);
+  const patient = await scriptedApi(t, inUse(leaving), inUse(leaving), inUse(leaving), noContent);
   t.equal(await remove(patient.client, never, 0), undefined);
   t.equal(patient.seen.length, 4);
 
-  const stuck = await scripted(t, inUse(a, b), inUse(a), ...Array.from({ length: 500 }, () => inUse(a)));
+  const stuck = await scriptedApi(t, inUse(a, b), inUse(a), ...Array.from({ length: 500 }, () => inUse(a)));
   await t.rejects(remove(stuck.client, never, 20), { code: 'in_use', problem: { detail: 'vm-a' } });
   t.ok(stuck.seen.length > 2, 'it is tried for a while');
 
   const timeUp = new AbortController();
-  const slow = await scripted(t, inUse(leaving));
+  const slow = await scriptedApi(t, inUse(leaving));
   const refused = remove(slow.client, timeUp.signal);
   await until('it is refused', () => slow.seen.length > 0);
   timeUp.abort(Object.assign(new Error('time is up'), { name: 'TimedOut' }));
   await t.rejects(refused, { code: 'in_use' }, 'when the time is over, it says what was in the way');
 
-  const gone = await scripted(t, problem(404, 'not_found'));
+  const gone = await scriptedApi(t, problem(404, 'not_found'));
   t.equal(await remove(gone.client), undefined, 'nothing to do');
 });
 
 t.test('a later read is never older than an earlier answer', async (t) => {
-  const { client, seen } = await scripted(
+  const { client, seen } = await scriptedApi(
     t,
     json(201, item('vm-1'), { 'ucloud-revision': '17' }),
     json(200, item('vm-1')),
@@ -158,7 +122,7 @@ t.test('many waits are few requests, by long poll', async (t) => {
   let revision = 1;
   const done = new Set<string>();
   // Each answer comes after a change: ten more run.
-  const { client, seen } = await scripted(t, (request, response) => {
+  const { client, seen } = await scriptedApi(t, (request, response) => {
     const asked = new URL(request.url ?? '', 'http://x').searchParams.get('ids')?.split(',') ?? [];
     for (const id of asked.filter((one) => !done.has(one)).slice(0, 10)) done.add(id);
     revision++;
@@ -175,20 +139,20 @@ t.test('many waits are few requests, by long poll', async (t) => {
 });
 
 t.test('a wait ends when it is told to, when its object is gone, and when the server fails', async (t) => {
-  const never = await scripted(t, () => {});
+  const never = await scriptedApi(t, () => {});
   const stop = new AbortController();
   const waiting = never.client.wait('/v1/vms', item('vm-1'), () => false, stop.signal);
   setTimeout(() => stop.abort(new Error('enough')), 100);
   await t.rejects(waiting, { message: 'enough' });
 
   const { signal } = new AbortController();
-  const gone = await scripted(t, json(200, { items: [], revision: 2 }));
+  const gone = await scriptedApi(t, json(200, { items: [], revision: 2 }));
   t.equal(await gone.client.wait('/v1/vms', item('vm-1'), (now) => now === undefined, signal), undefined);
   await t.rejects(
     gone.client.wait('/v1/vms', item('vm-1'), (now) => now?.running === true, signal),
     { message: 'vm-1 was deleted meanwhile' },
   );
-  const refused = await scripted(t, problem(401, 'unauthenticated'));
+  const refused = await scriptedApi(t, problem(401, 'unauthenticated'));
   await t.rejects(
     refused.client.wait('/v1/vms', item('vm-1'), () => false, signal),
     { code: 'unauthenticated' },
@@ -196,7 +160,7 @@ t.test('a wait ends when it is told to, when its object is gone, and when the se
 });
 
 t.test('says what is wrong with what is not ucloud', async (t) => {
-  const { client } = await scripted(
+  const { client } = await scriptedApi(
     t,
     (_request, response) => void response.writeHead(404).end('<html>It works!</html>'),
   );
