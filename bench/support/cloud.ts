@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiClient } from '../../test/support/api.ts';
 import { rawDisk } from '../../test/support/disk-images.ts';
+import { groundOf, vmBlock } from '../../test/support/hcl.ts';
 
 export interface Cloud {
   readonly endpoint: string;
@@ -56,23 +57,7 @@ export async function startCloud(directory: string): Promise<Cloud> {
 }
 
 /** VMs on a network of their own. */
-export const vmConfiguration = (
-  count: number,
-): string => `${readFileSync('provider/examples/provider/provider.tf', 'utf8')}
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "bench"
-}
-resource "ucloud_network" "this" {
-  name   = "bench"
-  prefix = ucloud_prefix.this.id
-}
-resource "ucloud_vm" "this" {
-  count      = ${count}
-  name       = "vm-\${count.index}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-}
-`;
+export const vmConfiguration = (count: number): string =>
+  readFileSync('provider/examples/provider/provider.tf', 'utf8') +
+  groundOf({ name: 'bench' }) +
+  vmBlock('this', `count = ${count}`, `"vm-\${count.index}"`);

@@ -51,20 +51,6 @@ export interface TestCloudOptions extends TestApiOptions {
 
 export const providerBlock = readFileSync('provider/examples/provider/provider.tf', 'utf8');
 
-/** What VMs of a configuration stand on: the image of the cloud, a prefix, and a network `this`. */
-export const ground = `
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "site"
-}
-resource "ucloud_network" "this" {
-  name   = "web"
-  prefix = ucloud_prefix.this.id
-}
-`;
-
 export async function startTestCloud(t: Test, options: TestCloudOptions = {}): Promise<TestCloud> {
   const {
     capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB },

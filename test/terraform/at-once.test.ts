@@ -2,30 +2,11 @@
 import t from 'tap';
 import { asked, startTestCloud } from '../support/cloud.ts';
 import { answerProblem, startGateway } from '../support/gateway.ts';
+import { groundOf, vmBlock } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const count = 100;
-const main = `
-data "ucloud_image" "this" {
-  name = "demo"
-}
-
-resource "ucloud_prefix" "this" {
-  name = "many"
-}
-
-resource "ucloud_network" "this" {
-  name   = "many"
-  prefix = ucloud_prefix.this.id
-}
-
-resource "ucloud_vm" "this" {
-  count      = ${count}
-  name       = "vm-\${count.index}"
-  image      = data.ucloud_image.this.id
-  interfaces = [{ network = ucloud_network.this.id }]
-}
-`;
+const main = groundOf({ name: 'many' }) + vmBlock('this', `count = ${count}`, `"vm-\${count.index}"`);
 
 t.test('a hundred VMs with -parallelism=50', { skip: terraformMissing() ?? false }, async (t) => {
   const cloud = await startTestCloud(t);

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { type LanguageFeature, languageFeatures } from '../support/acceptance.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { groundOf, vmBlock } from '../support/hcl.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -23,25 +24,8 @@ function story(feature: LanguageFeature, tell: (t: Test) => Promise<void>): void
 }
 
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
-const ground = (name: string) => `
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "${name}"
-}
-resource "ucloud_network" "this" {
-  name   = "${name}"
-  prefix = ucloud_prefix.this.id
-}
-`;
-const vm = (block: string, name: string, more = '') => `
-resource "ucloud_vm" "${block}" {
-  name       = ${name}
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-  ${more}
-}`;
+const ground = (name: string) => groundOf({ name });
+const vm = (block: string, name: string, more = '') => vmBlock(block, more, name);
 
 const values = async (directory: TerraformDirectory, address: string) => {
   const found = (await directory.state()).find((one) => one.address === address);

@@ -1,8 +1,9 @@
 /** What a plan says before anything is applied: references that do not exist, quotas, hosts without room. */
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
-import { asked, GiB, ground, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { ground } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;

@@ -4,6 +4,7 @@ import t from 'tap';
 import { testPublicKey } from '../support/api.ts';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { groundOf, vmBlock } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -13,27 +14,13 @@ t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
 });
 
-const ground = `
-data "ucloud_image" "demo" {
-  name = "demo"
-}
-resource "ucloud_prefix" "this" {
-  name = "site"
-}
-resource "ucloud_network" "this" {
-  name   = "site"
-  prefix = ucloud_prefix.this.id
-}
-`;
-const vms = (count: number) => `
-resource "ucloud_vm" "this" {
-  count      = ${count}
-  name       = "vm-\${count.index}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-  labels     = { parity = count.index % 2 == 0 ? "even" : "odd" }
-}
-`;
+const ground = groundOf({});
+const vms = (count: number) =>
+  vmBlock(
+    'this',
+    `count = ${count}\n labels = { parity = count.index % 2 == 0 ? "even" : "odd" }`,
+    `"vm-\${count.index}"`,
+  );
 
 t.test('max_retries and request_timeout, in the provider block and in the environment', { skip }, async (t) => {
   let attempts = 0;

@@ -4,19 +4,13 @@ import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import { type OperationRecord, operations } from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
-import { asked, ground, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { ground, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const vm = (name: string, more: string) => `
-resource "ucloud_vm" "${name}" {
-  name       = "${name}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-  ${more}
-}`;
 /** User data in HCL. */
 const script = (word: string) => `"#!/bin/sh\\n# ${word}"`;
 

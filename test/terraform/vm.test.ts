@@ -2,31 +2,12 @@
 import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { demoImage, groundOf, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const vm = (name: string, more = '', network = 'ucloud_network.this.id') => `
-resource "ucloud_vm" "${name}" {
-  name       = "${name}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ${network} }]
-  ${more}
-}`;
-const image = `
-data "ucloud_image" "demo" {
-  name = "demo"
-}`;
-const ground = `${image}
-resource "ucloud_prefix" "this" {
-  name = "site"
-  cidr = "2001:0DB8:0:ab00::/56"
-}
-resource "ucloud_network" "this" {
-  name   = "web"
-  prefix = ucloud_prefix.this.id
-}
-`;
+const ground = groundOf({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
 
 let cloud: TestCloud;
 t.before(async () => {
@@ -77,7 +58,7 @@ resource "ucloud_ssh_key" "k" {
   await t.test('an address of the own choice', async (t) => {
     const own = cloud.configuration(
       t,
-      `${image}
+      `${demoImage}
 data "ucloud_network" "web" {
   name = "web"
 }
