@@ -55,7 +55,7 @@ export const provider: ProviderDefinition<Client, Config> = {
     max_retries: attribute.number({
       optional: true,
       description:
-        'How often a request is sent again that failed in a way that may pass: no connection, or an error that the API calls retryable. Default: 7, which takes about half a minute. 0 gives up at once. Being asked to slow down (429) does not count. Environment: UCLOUD_MAX_RETRIES.',
+        'How often a request is sent again that failed in a way that may pass: no connection, or an error that the API calls retryable. Default: 7, which takes about half a minute. 0 gives up at once. Being asked to slow down (429) does not count, and waiting for an object goes on for as long as its `timeouts` say. Environment: UCLOUD_MAX_RETRIES.',
       validate: (value) => retriesProblem(value),
     }),
     request_timeout: attribute.string({

@@ -2,12 +2,16 @@
  * The API as the provider uses it. A request is sent again only where the API's error table says that this may help, or
  * when the connection broke; every POST carries an Idempotency-Key, so that sending again never makes a thing twice.
  * Being asked to slow down (429) is nobody's concern but this file's.
+ *
+ * Whoever aborts gets the error that was being waited out. But a change whose answer was lost may have been made: it is
+ * sent again all the same, as far as the attempts go, because its answer is the only trace of what it made.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CapacityChecks } from './capacity.ts';
-import { ApiError, isRetryable, type Problem } from './problem.ts';
+import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
+import { retryAfter } from './retry-after.ts';
 import { type Answer, type Request, Transport, type TransportOptions } from './transport.ts';
 import { Waiter } from './waiter.ts';
 
@@ -16,7 +20,7 @@ export interface ClientOptions extends TransportOptions {
   /** Project of what is created; else that of the token. */
   readonly project?: string | undefined;
   readonly userAgent?: string;
-  /** How often a request that may succeed later is sent again; 429 does not count. Default 7. */
+  /** How often a request that may succeed later is sent again; 429 does not count, nor does a wait. Default 7. */
   readonly maxRetries?: number;
   /** Longest wait for the first byte of an answer, in milliseconds, beyond that of a long poll. Default 30 s. */
   readonly requestTimeout?: number;
@@ -125,8 +129,8 @@ export class Client {
     return (await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal })) as Item | undefined;
   }
 
-  async list(path: string, query: Query, signal?: AbortSignal, wait = 0): Promise<List> {
-    return (await this.call('GET', path, { query, signal, wait })) as List;
+  async list(path: string, query: Query, signal?: AbortSignal): Promise<List> {
+    return (await this.call('GET', path, { query, signal })) as List;
   }
 
   /** Page after page, as large as the API makes them. */
@@ -141,7 +145,10 @@ export class Client {
     return items;
   }
 
-  /** Waits by long poll until `done` says so; it sees every state that the API shows, and undefined when it is gone. */
+  /**
+   * Waits by long poll until `done` says so; it sees every state that the API shows, and undefined when it is gone. An API
+   * that cannot be reached is waited for, too: whoever waits has a time limit, and what is waited for goes on without it.
+   */
   wait(
     path: string,
     from: Item,
@@ -177,17 +184,25 @@ export class Client {
       // A change that is interrupted may have been made all the same. It is quick, so its answer is worth waiting for.
       ...(signal && method === 'GET' && { signal }),
     };
-    for (let attempt = 0; ; attempt++) {
+    const most = retries ?? this.#options.maxRetries ?? defaultRetries;
+    let uncertain = false;
+    for (let failures = 0; ; ) {
       try {
         return this.#accept(await this.#transport.send(request));
       } catch (error) {
-        if (error instanceof RetryLater) {
-          await sleep(error.milliseconds, undefined, { signal });
-          attempt--;
-        } else if (isRetryable(error) && attempt < (retries ?? this.#options.maxRetries ?? defaultRetries)) {
-          await sleep(pause(attempt), undefined, { signal });
-        } else {
-          throw error;
+        const busy = error instanceof ApiError && error.status === 429;
+        const counts = !busy || signal?.aborted === true;
+        if (!(busy || isRetryable(error)) || (counts && failures >= most)) throw error;
+        uncertain ||= method !== 'GET' && mayBeDone(error);
+        const told = error instanceof ApiError ? error.retryAfter : undefined;
+        // Spread over a further second, so that waiting clients do not return as one.
+        const rest = busy ? (told ?? 1000) + Math.random() * 1000 : Math.max(pause(failures), told ?? 0);
+        if (counts) failures++;
+        try {
+          await sleep(rest, undefined, { signal });
+        } catch {
+          if (!uncertain) throw error;
+          await sleep(pause(failures));
         }
       }
     }
@@ -196,34 +211,26 @@ export class Client {
   #accept({ status, headers, body }: Answer): unknown {
     const revision = Number(headers['ucloud-revision']);
     if (revision > this.#revision) this.#revision = revision;
-    if (status < 300) return body === '' ? undefined : JSON.parse(body);
-    if (status === 429) {
-      const seconds = Number(headers['retry-after']);
-      // Spread over a further second, so that waiting clients do not return as one.
-      throw new RetryLater((seconds > 0 ? seconds : 1) * 1000 + Math.random() * 1000);
-    }
-    throw new ApiError(status, problemOf(status, body));
+    if (status < 300 && body === '') return undefined;
+    const parsed = parseJson(body);
+    if (status < 300 && parsed !== undefined) return parsed;
+    throw new ApiError(status, problemOf(status, body, parsed), retryAfter(headers));
   }
 }
 
-class RetryLater extends Error {
-  readonly milliseconds: number;
-  constructor(milliseconds: number) {
-    super();
-    this.milliseconds = milliseconds;
-  }
-}
-
-/** The problem that an answer tells; proxies on the way may answer something else than problem+json. */
-function problemOf(status: number, body: string): Problem {
+function parseJson(text: string): unknown {
   try {
-    const parsed = JSON.parse(body) as Partial<Problem>;
-    if (typeof parsed.code === 'string' && typeof parsed.title === 'string') {
-      return { ...parsed, code: parsed.code, title: parsed.title, detail: parsed.detail ?? parsed.title };
-    }
+    return JSON.parse(text);
   } catch {
-    // Not JSON: told below as it is.
+    return undefined;
   }
+}
+
+/** The problem that an answer tells; what answers in the API's place may say something else than problem+json. */
+function problemOf(status: number, body: string, parsed: unknown): Problem {
+  const { code, title, ...more } = (parsed ?? {}) as Partial<Problem>;
+  if (typeof code === 'string' && typeof title === 'string')
+    return { ...more, code, title, detail: more.detail ?? title };
   return {
     code: 'none',
     title: `Unexpected answer, HTTP ${status}`,

@@ -8,6 +8,8 @@ interface Kind {
   readonly action: string;
   /** Nothing that passes by itself: tried once. */
   readonly permanent?: true;
+  /** There was no connection, so nothing has been sent. */
+  readonly unsent?: true;
 }
 
 /** Also listed in the documentation. */
@@ -16,16 +18,19 @@ export const kinds: readonly Kind[] = [
     codes: ['ECONNREFUSED'],
     problem: 'nothing listens there (ECONNREFUSED)',
     action: 'Is `endpoint` right, and is the API running?',
+    unsent: true,
   },
   {
     codes: ['ENOTFOUND', 'EAI_AGAIN'],
     problem: 'its host name is not known (ENOTFOUND)',
     action: 'Is `endpoint` spelled right, and does this machine have DNS?',
+    unsent: true,
   },
   {
     codes: ['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'],
     problem: 'there is no route to it',
     action: 'Does this machine have IPv6 as far as there? `ping` and `traceroute -6` tell more.',
+    unsent: true,
   },
   {
     codes: ['UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT'],
@@ -84,6 +89,8 @@ export const kinds: readonly Kind[] = [
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
   readonly retryable: boolean;
+  /** Whether the request may have arrived. */
+  readonly sent: boolean;
   /** What the user can do; empty for what is not known here. */
   readonly action: string;
 
@@ -93,6 +100,7 @@ export class ConnectionError extends Error {
     const kind = kinds.find(({ codes }) => failures.some((failure) => codes.includes(codeOf(failure))));
     super(`${origin}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
     this.retryable = kind?.permanent !== true;
+    this.sent = kind?.permanent !== true && kind?.unsent !== true;
     this.action = kind?.action ?? '';
   }
 }

@@ -19,10 +19,13 @@ export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
   readonly problem: Problem;
-  constructor(status: number, problem: Problem) {
+  /** How long the API asks to wait, in milliseconds. */
+  readonly retryAfter: number | undefined;
+  constructor(status: number, problem: Problem, retryAfter?: number) {
     super(`${problem.title}: ${problem.detail}`);
     this.status = status;
     this.problem = problem;
+    this.retryAfter = retryAfter;
   }
   get code(): string {
     return this.problem.code;
@@ -34,6 +37,10 @@ export const isNotFound = (error: unknown): boolean => error instanceof ApiError
 export const isRetryable = (error: unknown): boolean =>
   (error instanceof ConnectionError && error.retryable) ||
   (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
+
+/** Whether what was asked for may have been done in spite of the error. */
+export const mayBeDone = (error: unknown): boolean =>
+  error instanceof ConnectionError ? error.sent : error instanceof ApiError && error.status >= 500;
 
 /**
  * `/interfaces/0/network` is the attribute `interfaces[0].network`, and `#query/selector` is `selector`; undefined for what

@@ -8,7 +8,7 @@
  * the number of changes, not that of objects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client, Item } from './client.ts';
+import type { Client, Item, List } from './client.ts';
 
 interface Waiting {
   readonly id: string;
@@ -95,7 +95,8 @@ export class Waiter {
       const ids = [...new Set(members.map(({ id }) => id))];
       const after = Math.min(...members.map(({ revision }) => revision));
       const query = { ids: ids.join(','), limit: ids.length, after, timeout: poll };
-      const list = await this.#client.list(path, query, abandoned.signal, poll * 1000);
+      const request = { query, signal: abandoned.signal, wait: poll * 1000, retries: Number.POSITIVE_INFINITY };
+      const list = (await this.#client.call('GET', path, request)) as List;
       const items = new Map(list.items.map((item) => [item.id, item]));
       for (const member of members) {
         if (member.left) continue;

@@ -18,7 +18,7 @@ export interface Seen {
 export async function scriptedApi(
   t: Test,
   ...answers: readonly ScriptedAnswer[]
-): Promise<{ readonly client: Client; readonly seen: readonly Seen[] }> {
+): Promise<{ readonly client: Client; readonly endpoint: string; readonly seen: readonly Seen[] }> {
   const seen: Seen[] = [];
   const server = createServer((request, response) => {
     let text = '';
@@ -37,13 +37,14 @@ export async function scriptedApi(
   });
   await new Promise<void>((resolved) => void server.listen(0, '::1', resolved));
   const { port } = server.address() as AddressInfo;
-  const client = new Client({ endpoint: `http://[::1]:${port}`, token: 'secret' });
+  const endpoint = `http://[::1]:${port}`;
+  const client = new Client({ endpoint, token: 'secret' });
   t.teardown(async () => {
     await client.close();
     server.closeAllConnections();
     await new Promise((resolved) => server.close(resolved));
   });
-  return { client, seen };
+  return { client, endpoint, seen };
 }
 
 export const json =

@@ -9,11 +9,12 @@ import t from 'tap';
 import { Client } from '../../provider/client/client.ts';
 import { resolve } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
+import { retryAfter } from '../../provider/client/retry-after.ts';
 import { deleteWhenUnused } from '../../provider/derive/delete.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
 import { until } from '../support/eventually.ts';
-import { broken, item, json, noContent, problem, scriptedApi } from '../support/scripted-api.ts';
+import { broken, item, json, noContent, problem, type ScriptedAnswer, scriptedApi } from '../support/scripted-api.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('sends again what may be sent again, under one Idempotency-Key', async (t) => {
@@ -47,16 +48,69 @@ t.test('sends nothing again that would fail again', async (t) => {
 });
 
 t.test('waits as long as a busy server says, and says nothing of it', async (t) => {
-  const { client, seen } = await scriptedApi(
-    t,
-    problem(429, 'rate_limited', { 'retry-after': '1' }),
-    json(200, { items: [], revision: 3 }),
-  );
-  const began = performance.now();
-  t.strictSame(await client.list('/v1/vms', {}), { items: [], revision: 3 });
-  t.ok(performance.now() - began >= 990, 'not earlier');
-  t.equal(seen.length, 2);
+  for (const [status, code] of [
+    [429, 'rate_limited'],
+    [503, 'store_unavailable'],
+  ] as const) {
+    const { client, seen } = await scriptedApi(
+      t,
+      problem(status, code, { 'retry-after': '1' }),
+      json(200, { items: [], revision: 3 }),
+    );
+    const began = performance.now();
+    t.strictSame(await client.list('/v1/vms', {}), { items: [], revision: 3 });
+    t.ok(performance.now() - began >= 990, 'not earlier');
+    t.equal(seen.length, 2);
+  }
+
+  const now = Date.parse('2030-01-31T12:00:00Z');
+  for (const [said, date, milliseconds] of [
+    ['0', undefined, 0],
+    [' 7 ', undefined, 7000],
+    ['86400', undefined, 600_000],
+    ['Thu, 31 Jan 2030 12:00:30 GMT', undefined, 30_000],
+    ['Thu, 31 Jan 2030 12:00:30 GMT', 'Thu, 31 Jan 2030 12:00:20 GMT', 10_000],
+    ['Thu, 31 Jan 2030 11:00:00 GMT', undefined, 0],
+    ['soon', undefined, undefined],
+    ['-1x', undefined, undefined],
+    [undefined, undefined, undefined],
+  ] as const) {
+    t.equal(retryAfter({ 'retry-after': said, date }, now), milliseconds, `Retry-After: ${said}`);
+  }
 });
+
+t.test(
+  'whoever stops it hears what it was waiting out; but a change that may have been made is asked for',
+  async (t) => {
+    const stopping = (answer: ScriptedAnswer) => {
+      const stop = new AbortController();
+      const stops: ScriptedAnswer = (request, response) => {
+        stop.abort(new Error('enough'));
+        answer(request, response);
+      };
+      return { signal: stop.signal, stops };
+    };
+    for (const [what, answer] of Object.entries({
+      'a lost answer': broken,
+      'a database that does not answer': problem(503, 'store_unavailable', { 'retry-after': '600' }),
+    })) {
+      const made = stopping(answer);
+      const { client, seen } = await scriptedApi(t, made.stops, problem(429, 'rate_limited'), json(201, item('vm-1')));
+      t.strictSame(await client.create('/v1/vms', {}, made.signal), item('vm-1'), what);
+      t.equal(new Set(seen.map(({ headers }) => headers['idempotency-key'])).size, 1);
+    }
+
+    const refused = stopping(problem(429, 'rate_limited', { 'retry-after': '600' }));
+    const busy = await scriptedApi(t, refused.stops);
+    await t.rejects(busy.client.create('/v1/vms', {}, refused.signal), { code: 'rate_limited' });
+    t.equal(busy.seen.length, 1, 'what was refused was not made');
+
+    const read = stopping(problem(503, 'store_unavailable', { 'retry-after': '600' }));
+    const down = await scriptedApi(t, read.stops);
+    await t.rejects(down.client.list('/v1/vms', {}, read.signal), 'a question that is not needed any more is dropped');
+    t.equal(down.seen.length, 1);
+  },
+);
 
 t.test('reads that come together are one request', async (t) => {
   const { client, seen } = await scriptedApi(t, json(200, { items: [item('vm-1'), item('vm-3')], revision: 9 }));
@@ -159,14 +213,29 @@ t.test('a wait ends when it is told to, when its object is gone, and when the se
   );
 });
 
+t.test('a wait outlasts an API that is away for longer than a request would', async (t) => {
+  const running = item('vm-1', { revision: 2, running: true });
+  const { endpoint, seen } = await scriptedApi(t, broken, broken, json(200, { items: [running], revision: 2 }));
+  const once = new Client({ endpoint, token: 'x', maxRetries: 0 });
+  t.teardown(() => once.close());
+  const { signal } = new AbortController();
+  t.strictSame(await once.wait('/v1/vms', item('vm-1'), (now) => now?.running === true, signal), running);
+  t.equal(seen.length, 3);
+});
+
 t.test('says what is wrong with what is not ucloud', async (t) => {
-  const { client } = await scriptedApi(
-    t,
-    (_request, response) => void response.writeHead(404).end('<html>It works!</html>'),
-  );
-  const error = await client.list('/v1/vms', {}).catch((reason: unknown) => reason);
-  if (!(error instanceof ApiError)) throw error;
-  t.match(error.problem.detail, /is the endpoint right\? It begins: <html>It works!/);
+  for (const status of [200, 404]) {
+    const { client } = await scriptedApi(
+      t,
+      (_request, response) => void response.writeHead(status).end('<html>It works!</html>'),
+    );
+    const error = await client.list('/v1/vms', {}).catch((reason: unknown) => reason);
+    if (!(error instanceof ApiError)) throw error;
+    t.match(error.problem, {
+      title: `Unexpected answer, HTTP ${status}`,
+      detail: /is the endpoint right\? It begins: <html>It works!/,
+    });
+  }
 
   const nobody = new Client({ endpoint: 'http://[::1]:1', token: 'x' });
   t.teardown(() => nobody.close());
