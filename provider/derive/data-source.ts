@@ -29,25 +29,29 @@ export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<V
     async read({ client, config, signal }) {
       const { id, name, project } = config;
       const by = typeof id === 'string' ? `the id ${id}` : `the name "${String(name)}"`;
+      const given = typeof project === 'string' ? project : undefined;
+      const find = async () =>
+        findByName(
+          client,
+          schema,
+          String(name),
+          {
+            project: given ?? (await client.project(signal)),
+            only: given !== undefined,
+            instead: `\`id\`${schema.fields.project ? ' or `project`' : ''}`,
+            path: ['name'],
+          },
+          signal,
+        );
       try {
-        const item =
-          typeof id === 'string'
-            ? await client.read(schema.path, id, signal)
-            : await findByName(
-                client,
-                schema,
-                String(name),
-                typeof project === 'string' ? project : await client.project(signal),
-                signal,
-              );
-        if (item && (typeof project !== 'string' || item.project === project))
-          return stateOf(schema.fields, item) as Values;
+        const item = typeof id === 'string' ? await client.read(schema.path, id, signal) : await find();
+        if (item && (given === undefined || item.project === given)) return stateOf(schema.fields, item) as Values;
       } catch (error) {
         throw explain(error, `${nounInSentence(schema.noun)} cannot be read`, names);
       }
       throw new DiagnosticError(
         `There is no ${aNoun(schema.noun).replace(/^an? /, '')} with ${by}`,
-        `It does not exist${typeof project === 'string' ? ` in project ${project}` : ''}, or the token of the provider may not know of it.`,
+        `It does not exist${given === undefined ? '' : ` in project ${given}`}, or the token of the provider may not know of it.`,
         [typeof id === 'string' ? 'id' : 'name'],
       );
     },

@@ -25,7 +25,7 @@ import {
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
 import { deleteWhenUnused } from './delete.ts';
 import type { ResourceSchema } from './fields.ts';
-import { findByName } from './find.ts';
+import { findToImport } from './find.ts';
 import { checkReferences } from './references.ts';
 import { checkRoom } from './room.ts';
 import { duration, timedOut } from './settle.ts';
@@ -215,7 +215,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       const pattern = fields.id?.pattern;
       if (pattern && new RegExp(pattern).test(text)) return { id: text };
       return failing(`${called(text)} cannot be imported`, async () => {
-        const item = await findByName(ctx.client, schema, text, await ctx.client.project(ctx.signal), ctx.signal);
+        const item = await findToImport(ctx.client, schema, text, ctx.signal);
         return item && { id: item.id };
       });
     },

@@ -180,6 +180,23 @@ t.test('each resource, through its life', { skip }, async (t) => {
     const missing = start(settled);
     missing.write({ 'import.tf': 'import {\n to = ucloud_vm.this\n id = "nowhere"\n}' });
     t.match(await missing.diagnostics('plan'), [{ severity: 'error', summary: 'There is no ucloud_vm "nowhere"' }]);
+
+    // By a provider that works for another project, in which there is a network of the same name, too.
+    const [other, name] = [cloud.api.project, String(values('network').name)];
+    const namesake = await cloud.api.operator.create('prefixes', { name, project: other });
+    await cloud.api.operator.create('networks', { name, project: other, prefix: namesake.id });
+    for (const owner of ['test', cloud.project]) {
+      const scoped = start('');
+      scoped.write({
+        'provider.tf': provider.replace(`"${cloud.project}"`, `"${other}"`),
+        'import.tf': `import {\n to = ucloud_network.this\n id = "${owner}/${name}"\n}`,
+      });
+      await scoped.run('plan', '-no-color', '-out=test.tfplan', '-generate-config-out=generated.tf');
+      await scoped.run('apply', '-no-color', 'test.tfplan');
+      t.equal((await scoped.resource('ucloud_network.this')).values.id, values('network').id, `${owner}/${name}`);
+    }
+    missing.write({ 'import.tf': 'import {\n to = ucloud_vm.this\n id = "nobody/this"\n}' });
+    t.match(await missing.diagnostics('plan'), [{ severity: 'error', summary: 'There is no project nobody' }]);
   });
 
   await t.test('deleted outside', async (t) => {
@@ -291,6 +308,36 @@ output "found" {
     await directory.apply();
     const [image] = (await directory.state()).filter(({ type }) => type === 'ucloud_image');
     t.equal(image?.values.id, own.id);
+  });
+
+  await t.test('the own object is found among namesakes, however many there are', async (t) => {
+    const { operator } = cloud.api;
+    const own = await member.create('ssh-keys', { name: 'deploy', public_key: key });
+    const projects = await Promise.all(
+      Array.from({ length: 11 }, (_, index) => operator.create('projects', { name: `other-${index}` })),
+    );
+    for (const { id } of projects) await operator.create('ssh-keys', { name: 'deploy', project: id, public_key: key });
+    const asked = (project: string, more = '') =>
+      cloud.terraform(t, {
+        'provider.tf': operatorBlock({ ...cloud, project }),
+        'main.tf': `data "ucloud_ssh_key" "deploy" {\n name = "deploy"\n ${more}\n}`,
+      });
+    const found = asked(cloud.project);
+    await found.apply();
+    t.equal((await found.resource('data.ucloud_ssh_key.deploy')).values.id, own.id);
+    t.match(await asked(cloud.api.project).diagnostics('plan'), [
+      {
+        summary: 'Several SSH keys are named "deploy"',
+        detail: /^key-\w+ in project prj-\w+, .* and 2 more\. Give `id` or `project` instead\.$/,
+        code: 'name = "deploy"',
+      },
+    ]);
+    t.match(await asked(cloud.project, `project = "${cloud.api.project}"`).diagnostics('plan'), [
+      {
+        summary: 'There is no SSH key with the name "deploy"',
+        detail: `It does not exist in project ${cloud.api.project}, or the token of the provider may not know of it.`,
+      },
+    ]);
   });
 
   await t.test('what is not there is told, at the attribute that asks for it', async (t) => {
