@@ -114,6 +114,11 @@ export class CapacityChecks {
     if (id !== undefined) this.leaves(id);
   }
 
+  /** Whether it is known already that it will be gone. */
+  isLeaving(id: string): boolean {
+    return this.#leaving.has(id);
+  }
+
   /** The plan deletes or replaces it. */
   leaves(id: string): void {
     if (this.#leaving.has(id)) return;

@@ -33,6 +33,10 @@ export interface Item {
   readonly [field: string]: unknown;
 }
 
+/** Its deletion was accepted and goes on. */
+export const isBeingDeleted = ({ status }: Item): boolean =>
+  (status as { readonly phase?: unknown } | undefined)?.phase === 'deleting';
+
 export interface List {
   readonly items: readonly Item[];
   readonly next_page_token?: string;

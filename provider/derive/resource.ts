@@ -2,7 +2,7 @@
  * A resource made from its schema alone: create, read, update, delete and import are the same for all of them. What a
  * resource has beyond that it gives as `extras`.
  */
-import type { Client, Item } from '../client/client.ts';
+import { type Client, type Item, isBeingDeleted } from '../client/client.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
 import {
   type Attribute,
@@ -23,9 +23,9 @@ import {
   type Values,
 } from '../framework/index.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
-import { deleteWhenUnused } from './delete.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
+import { deleteWhenUnused, whenNameIsFree } from './patience.ts';
 import { checkReferences } from './references.ts';
 import { checkRoom } from './room.ts';
 import { duration, timedOut } from './settle.ts';
@@ -155,8 +155,9 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       ctx.client.capacity.end();
       const what = `${called(ctx.planned.name)} was not created`;
       const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
+      const create = () => ctx.client.create(path, body, ctx.signal);
       const item = await failing(what, () =>
-        ctx.client.create(path, body, ctx.signal).catch((error: unknown) => {
+        whenNameIsFree({ ...ctx, schema }, body, create).catch((error: unknown) => {
           const hint =
             error instanceof ApiError ? (nameHint(schema, error) ?? extras.hint?.(error, ctx.config)) : undefined;
           throw hint === undefined ? error : withHint(explain(error, what, names), hint);
@@ -194,7 +195,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       const body = extras.change?.(derived, ctx) ?? derived;
       const item = await failing(what, async () =>
         Object.keys(body).length > 0
-          ? ctx.client.update(path, id, body, ctx.signal)
+          ? whenNameIsFree({ ...ctx, schema }, ctx.planned, () => ctx.client.update(path, id, body, ctx.signal))
           : ctx.client.read(path, id, ctx.signal),
       );
       if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
@@ -205,6 +206,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     async delete(ctx) {
       ctx.client.capacity.end();
       const id = String(ctx.state.id);
+      ctx.client.capacity.leaves(id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
         const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);
         if (leaving) await waitUntilGone(ctx, leaving);
@@ -256,8 +258,6 @@ function planSecrets({ fields }: ResourceSchema, ctx: PlanContext<Values, Client
     }
   }
 }
-
-const isBeingDeleted = (item: Item): boolean => (item.status as { phase?: unknown } | undefined)?.phase === 'deleting';
 
 /** An object on its way out is as good as gone, but its name is free only when it is. */
 async function untilGone(ctx: ClientContext<Client>, path: string, item: Item): Promise<Item | undefined> {

@@ -1,12 +1,16 @@
 /**
  * The MAC address that a VM will have where its user gives none, as far as it can be known before the VM exists.
  *
- * It follows from project and name, unless a VM that was renamed still has it; then the API chooses another. Terraform
- * plans a change twice, and what was known the first time must not have become unknown the second, right before it is
- * applied. So what counts is the name that a holder had when Terraform began, not the one that it gets in the same run.
+ * It follows from project and name, unless a VM that was renamed still has it; then the API chooses another. Who has which
+ * address is asked once in a run, for the whole project: Terraform plans VM after VM.
  *
- * Who has which address is asked once in a run, for the whole project: Terraform plans VM after VM.
+ * A VM of the same name that has the address is no obstacle, as names are unique: it will be gone before this one is made.
+ * Unless this run gives it another name, when it keeps its address. Terraform does not tell what else it is about to plan,
+ * so a rename counts as soon as it is planned: always in time where the new VM depends on the renamed one, and else if
+ * Terraform comes to it while one waits a moment. Terraform plans everything a second time, right before it applies it, and
+ * what was known then must not become unknown; that is why both times go by the same rule.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { components } from '../client/api.gen.ts';
 import type { Client } from '../client/client.ts';
 import { defaultMac } from '../net/mac.ts';
@@ -22,9 +26,14 @@ interface Holder {
 interface Run {
   /** By project, who has a MAC address. */
   readonly holders: Map<string, Promise<ReadonlyMap<string, Holder>>>;
-  /** By id, the names that VMs had in the state that Terraform began with. */
-  readonly names: Map<string, string>;
+  /** By id, what VMs will be called, as far as they have been planned. Undefined where that is not known yet. */
+  readonly names: Map<string, string | undefined>;
+  /** By id, who waits for one to be planned. */
+  readonly waiting: Map<string, (() => void)[]>;
 }
+
+/** How long one waits for the plan of the VM that has the address, in milliseconds. */
+const moment = 500;
 
 /** A client lives as long as a run of Terraform plans, or applies. */
 const runs = new WeakMap<Client, Run>();
@@ -32,7 +41,7 @@ const runs = new WeakMap<Client, Run>();
 function runOf(client: Client): Run {
   let run = runs.get(client);
   if (!run) {
-    run = { holders: new Map(), names: new Map() };
+    run = { holders: new Map(), names: new Map(), waiting: new Map() };
     runs.set(client, run);
   }
   return run;
@@ -58,16 +67,22 @@ function holdersIn(client: Client, project: string): Promise<ReadonlyMap<string,
   return asked;
 }
 
-/** Notes what a VM is called before anything is changed. */
-export function noteName(client: Client, id: string, name: string): void {
-  const { names } = runOf(client);
-  if (!names.has(id)) names.set(id, name);
+/** Notes what a VM that exists is planned to be called. */
+export function notePlannedName(client: Client, id: string, name: unknown): void {
+  const { names, waiting } = runOf(client);
+  names.set(id, typeof name === 'string' ? name : undefined);
+  for (const resolve of waiting.get(id) ?? []) resolve();
+  waiting.delete(id);
 }
 
-/**
- * The address that follows from project, name and index. Undefined if a VM of another name has it. One of the same name is
- * no obstacle, as names are unique: it is the VM that this one replaces, or else it keeps this one from being made.
- */
+/** Returns when the VM has been planned, or after a moment. */
+async function untilPlanned({ names, waiting }: Run, id: string): Promise<void> {
+  if (names.has(id)) return;
+  const planned = new Promise<void>((resolve) => void waiting.set(id, [...(waiting.get(id) ?? []), resolve]));
+  await Promise.race([planned, sleep(moment)]);
+}
+
+/** The address that follows from project, name and index. Undefined if another VM has it by then. */
 export async function plannedMac(
   client: Client | undefined,
   { project, name }: { readonly project: string; readonly name: string },
@@ -76,5 +91,9 @@ export async function plannedMac(
   const mac = defaultMac(project, name, index);
   if (!client) return mac;
   const holder = (await holdersIn(client, project)).get(mac);
-  return holder === undefined || (runOf(client).names.get(holder.id) ?? holder.name) === name ? mac : undefined;
+  if (holder === undefined || client.capacity.isLeaving(holder.id)) return mac;
+  if (holder.name !== name) return undefined;
+  const run = runOf(client);
+  await untilPlanned(run, holder.id);
+  return !run.names.has(holder.id) || run.names.get(holder.id) === name ? mac : undefined;
 }

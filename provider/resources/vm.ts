@@ -13,7 +13,7 @@ import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '.
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { eui64Address, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
-import { noteName, plannedMac } from './vm-mac.ts';
+import { notePlannedName, plannedMac } from './vm-mac.ts';
 import {
   changes,
   changeUserData,
@@ -40,8 +40,8 @@ const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', des
 const choices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
+  if (ctx.client && ctx.prior) notePlannedName(ctx.client, String(ctx.prior.id), ctx.planned.name);
   await planUserData(ctx);
-  if (ctx.client && ctx.prior) noteName(ctx.client, String(ctx.prior.id), String(ctx.prior.name));
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
   if (!Array.isArray(interfaces)) return;
@@ -176,7 +176,7 @@ export const vm = deriveResource(schemaOf('vm'), {
       return isObject(configured) && configured.mac === null;
     });
     return computed
-      ? 'The MAC address was planned as it follows from project and name; since then a VM has got another name and keeps it. Plan again: the API will then choose another.'
+      ? 'The MAC address was planned as it follows from project and name, but a VM that has got another name keeps it. Plan again: the API will then choose another. If it is this configuration that gives the other VM its new name, let this one depend on it (`depends_on`), so that Terraform plans it afterwards.'
       : undefined;
   },
   imported: { wait_for: 'running', user_data_change: 'replace' },

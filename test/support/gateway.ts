@@ -18,7 +18,7 @@ export type Fate = 'pass' | 'lose' | 'dealt with';
 
 export interface GatewayOptions {
   /** Default: all pass. */
-  readonly decide?: (request: Asked, response: ServerResponse) => Fate;
+  readonly decide?: (request: Asked, response: ServerResponse) => Fate | Promise<Fate>;
   /** Every answer of the API, also one that is then lost. */
   readonly answered?: (request: Asked, status: number) => void;
 }
@@ -49,10 +49,10 @@ export async function startGateway(
 ): Promise<Gateway> {
   const target = new URL(endpoint);
   const host = target.hostname.replace(/[[\]]/g, '');
-  const server = createServer((incoming, response) => {
+  const server = createServer(async (incoming, response) => {
     const { method = 'GET', url: path = '/', headers } = incoming;
     const asked = { method, path };
-    const fate = decide?.(asked, response) ?? 'pass';
+    const fate = (await decide?.(asked, response)) ?? 'pass';
     if (fate === 'dealt with') {
       incoming.resume();
       return;

@@ -10,9 +10,10 @@ import { Client } from '../../provider/client/client.ts';
 import { resolve } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
 import { retryAfter } from '../../provider/client/retry-after.ts';
-import { deleteWhenUnused } from '../../provider/derive/delete.ts';
+import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/patience.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
+import { schemaOf } from '../../provider/resources/schema.gen.ts';
 import { until } from '../support/eventually.ts';
 import { broken, item, json, noContent, problem, type ScriptedAnswer, scriptedApi } from '../support/scripted-api.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -158,6 +159,36 @@ t.test('what others still use is deleted when they have gone', async (t) => {
 
   const gone = await scriptedApi(t, problem(404, 'not_found'));
   t.equal(await remove(gone.client), undefined, 'nothing to do');
+});
+
+t.test('a name is taken over from what gives it up at the same time', async (t) => {
+  const schema = schemaOf('vm');
+  const vm = { name: 'web', project: 'prj-a' };
+  const taken = problem(409, 'name_taken');
+  const held = (...holders: readonly object[]) =>
+    json(200, { items: holders.map((one) => item('vm-1', one)), revision: 1 });
+  const make = (client: Client, patience = 60_000) =>
+    whenNameIsFree({ client, schema, signal: new AbortController().signal }, vm, () => client.create(schema.path, vm), {
+      pause: 1,
+      patience,
+    });
+  const elsewhere = { ...vm, project: 'prj-b' };
+  const leaving = held(elsewhere, { ...vm, status: { phase: 'deleting' } });
+  const stays = held(elsewhere, { ...vm, status: { phase: 'running' } });
+
+  const deleted = await scriptedApi(t, taken, leaving, taken, leaving, taken, held(elsewhere), json(201, item('vm-2')));
+  t.match(await make(deleted.client, 0), { id: 'vm-2' }, 'without any patience: the one that has it is going');
+  const keys = deleted.seen.filter(({ method }) => method === 'POST').map(({ headers }) => headers['idempotency-key']);
+  t.equal(new Set(keys).size, 4, 'each attempt is a request of its own, which may be answered otherwise');
+
+  const renamed = await scriptedApi(t, taken, stays, taken, stays, json(201, item('vm-2')));
+  t.match(await make(renamed.client), { id: 'vm-2' });
+
+  const kept = await scriptedApi(t, taken, stays, taken, stays);
+  await t.rejects(make(kept.client, 0), { code: 'name_taken' }, 'a name that nobody gives up is taken');
+  const other = await scriptedApi(t, problem(409, 'address_taken'));
+  await t.rejects(make(other.client), { code: 'address_taken' });
+  t.equal(other.seen.length, 1);
 });
 
 t.test('a later read is never older than an earlier answer', async (t) => {

@@ -1,5 +1,7 @@
 /** What the provider asks the API while it plans: much at once, and nothing twice. */
 import t from 'tap';
+import { defaultMac } from '../../provider/net/mac.ts';
+import { notePlannedName, plannedMac } from '../../provider/resources/vm-mac.ts';
 import { item, json, problem, scriptedApi } from '../support/scripted-api.ts';
 
 const notFound = problem(404, 'not_found');
@@ -90,4 +92,28 @@ t.test('what was found once is not asked for again', async (t) => {
     seen.map(({ url }) => url.pathname),
     ['/v1/images/img-1', '/v1/images/img-2', '/v1/images/img-2'],
   );
+});
+
+t.test('a MAC address is planned unless the VM that has it gets another name', async (t) => {
+  const web = { project: 'prj-1', name: 'web' };
+  const mac = defaultMac('prj-1', 'web', 0);
+  const holder = (name: string) => json(200, { items: [item('vm-1', { name, interfaces: [{ mac }] })], revision: 1 });
+  const run = async (name: string) => (await scriptedApi(t, holder(name))).client;
+
+  t.equal(await plannedMac(await run('web'), web, 0), mac, 'nobody says otherwise: it is the one that is replaced');
+  t.equal(await plannedMac(await run('old-web'), web, 0), undefined, 'it was renamed before');
+  t.equal(await plannedMac(await run('old-web'), web, 1), defaultMac('prj-1', 'web', 1), 'nobody has that one');
+
+  const renaming = await run('web');
+  const waiting = plannedMac(renaming, web, 0);
+  notePlannedName(renaming, 'vm-1', 'old-web');
+  t.equal(await waiting, undefined, 'it is renamed in this run');
+  t.equal(await plannedMac(renaming, web, 0), undefined);
+
+  const keeping = await run('web');
+  notePlannedName(keeping, 'vm-1', 'web');
+  t.equal(await plannedMac(keeping, web, 0), mac, 'who keeps the name can only be the one that is replaced');
+  const leaving = await run('web');
+  leaving.capacity.leaves('vm-1');
+  t.equal(await plannedMac(leaving, web, 0), mac);
 });
