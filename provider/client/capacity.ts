@@ -9,8 +9,11 @@
  * question asks ahead: at its end, where it takes nothing away from what is planned, it names as many VMs again of each
  * size. What is said of those holds for the next ones, until there is another question.
  *
- * What the plan deletes or replaces makes room, as far as it has been planned before. When something is applied, the plan
- * is over: from then on objects exist that were planned, and must not count twice.
+ * What the plan deletes or replaces makes room. Terraform plans deletions in no order that one could rely on: mostly at
+ * once, as they depend on little. So before it is told that there is no room, a moment is left for deletions to be planned,
+ * and if any were, it is asked again. Later ones cannot be known; the warning says so (derive/room.ts).
+ *
+ * When something is applied, the plan is over: from then on objects exist that were planned, and must not count twice.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { components } from './api.gen.ts';
@@ -67,6 +70,8 @@ interface Item {
 
 /** How long a question waits for company, in milliseconds: less than anybody notices. */
 const company = 3;
+/** How long deletions may take to be planned before it is told that there is no room, in milliseconds. */
+const moment = 250;
 /** VMs that are asked ahead for at least. */
 const leastAhead = 16;
 /** What the API takes; a larger plan is not checked to its end. */
@@ -180,7 +185,7 @@ export class CapacityChecks {
     const vms = [...earlier, ...items, ...further];
     const tooLarge = vms.length > mostItems || total(vms) > mostVms;
     try {
-      const refusals = this.#over || tooLarge ? [] : await this.#request(project, plan, vms);
+      const refusals = tooLarge ? [] : await this.#insist(project, plan, vms);
       for (const { pointer, first, count, reason, message } of refusals) {
         const [, kind = '', index, field] = pointer.split('/');
         const places = kind === 'vms' ? vms[Number(index)]?.said : said.get(kind);
@@ -220,6 +225,17 @@ export class CapacityChecks {
       else sizes.set(key, { vm: what, planned: (sizes.get(key)?.planned ?? 0) + 1, ahead: [] });
     }
     return { items, said };
+  }
+
+  /** What is refused though all deletions count that were planned until a moment after the first answer. */
+  async #insist(project: string, plan: ProjectPlan, items: readonly Item[]): Promise<Answer['refusals']> {
+    for (let patient = true; !this.#over; patient = false) {
+      const counted = this.#leaving.size;
+      const refusals = await this.#request(project, plan, items);
+      if (refusals.length > 0 && patient) await sleep(moment);
+      if (refusals.length === 0 || this.#leaving.size === counted) return refusals;
+    }
+    return [];
   }
 
   async #request(project: string, { counts }: ProjectPlan, items: readonly Item[]): Promise<Answer['refusals']> {

@@ -12,7 +12,7 @@ import { nounWords, pluralOf } from './words.ts';
 
 function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
   const object = nounWords(noun);
-  const why = `${sentence(message)} This counts all that was planned so far.`;
+  const why = `${sentence(message)} This counts all that was planned so far; what Terraform plans to delete after this makes room.`;
   switch (reason) {
     case 'no_host':
       return {

@@ -49,7 +49,7 @@ t.test('what there is no room for is told while planning, and does not stop the 
       severity: 'warning',
       summary: "The project's quota does not allow this VM",
       detail:
-        /^The project test may have 6 VMs and has 0, and 7 more are asked for\. This counts all that was planned so far\.\n\nUnless there is room by then, apply will fail here\. Delete what is no longer needed, ask for less, or ask the operator for a higher quota\.$/,
+        /^The project test may have 6 VMs and has 0, and 7 more are asked for\. This counts all that was planned so far; what Terraform plans to delete after this makes room\.\n\nUnless there is room by then, apply will fail here\. Delete what is no longer needed, ask for less, or ask the operator for a higher quota\.$/,
       address: /^ucloud_vm\.web\[\d\]$/,
     },
     { severity: 'warning' },
@@ -59,7 +59,7 @@ t.test('what there is no room for is told while planning, and does not stop the 
       severity: 'warning',
       summary: 'No host can run this VM',
       detail:
-        /^Needs 3 GiB of memory, largest free host has 1 GiB\. This counts all that was planned so far\.\n\nIt would be made, and wait until a host has room\. Make it smaller, or ask the operator for room\.$/,
+        /^Needs 3 GiB of memory, largest free host has 1 GiB\. This counts all that was planned so far; what Terraform plans to delete after this makes room\.\n\nIt would be made, and wait until a host has room\. Make it smaller, or ask the operator for room\.$/,
       code: 'memory     = "3GiB"',
     },
   ]);

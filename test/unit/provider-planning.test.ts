@@ -68,6 +68,21 @@ t.test('what is planned asks together whether there is room, and counts with wha
   t.equal(seen.length, 3, 'what is being applied is not asked for any more');
 });
 
+t.test('what the plan deletes counts, though it comes after what it makes room for', async (t) => {
+  const refused = { pointer: '/vms/0', first: 0, count: 1, reason: 'quota_exceeded', message: 'too many' };
+  const { client, seen } = await scriptedApi(t, (request, response) => {
+    const last = client.capacity.isLeaving('vm-2');
+    // One deletion is planned while the first question is under way, another while the second is.
+    client.capacity.leaves(`vm-${seen.length}`);
+    refusals(...(last ? [] : [refused]))(request, response);
+  });
+  t.strictSame(await client.capacity.check('prj-1', { cpus: 1 }), []);
+  t.strictSame(
+    seen.map(({ body }) => (body as { leaving: string[] }).leaving),
+    [[], ['vm-1'], ['vm-1', 'vm-2']],
+  );
+});
+
 t.test('an API that does not know the question is asked once', async (t) => {
   const { client, seen } = await scriptedApi(t, notFound);
   t.strictSame(await client.capacity.check('prj-1', 'networks'), []);
