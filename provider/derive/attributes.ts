@@ -14,14 +14,10 @@
  */
 import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
 import { describe } from './describe.ts';
-import type { Field, Fields, ResourceSchema } from './fields.ts';
-import { problemWith } from './rules.ts';
+import { type Field, type Fields, isSet, type ResourceSchema } from './fields.ts';
+import { flawsOf, problemWith } from './rules.ts';
 import { formats, sameMeaning } from './semantics.ts';
 import { nouns, pluralOf } from './words.ts';
-
-/** A list of distinct references is a set: their order means nothing. */
-export const isSet = (field: Field): boolean =>
-  field.type === 'list' && field.unique === true && field.items?.reference !== undefined;
 
 function typeOf(field: Field): Type {
   switch (field.type) {
@@ -74,7 +70,7 @@ function attributeOf(field: Field, part: Who): Attribute {
   const options = {
     description: describe(field, configurable),
     ...part,
-    ...(configurable && { validate: (value: unknown) => problemWith(field, value) }),
+    ...(configurable && { validate: (value: unknown) => flawsOf(field, value) }),
     ...(configurable && field.immutable && { requiresReplace: true }),
     ...(field.sensitive && { sensitive: true }),
     ...(field.volatile && { volatile: true }),

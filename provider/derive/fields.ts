@@ -41,6 +41,10 @@ export interface Field {
   readonly fields?: Fields;
 }
 
+/** A list of distinct references is a set: their order means nothing. */
+export const isSet = (field: Field): boolean =>
+  field.type === 'list' && field.unique === true && field.items?.reference !== undefined;
+
 export type Fields = { readonly [name: string]: Field };
 
 export interface ResourceSchema {

@@ -2,8 +2,7 @@
 import type { Client } from '../client/client.ts';
 import type { AttributePath, PlanContext, Values } from '../framework/index.ts';
 import { type Noun, schemaOf } from '../resources/schema.gen.ts';
-import { isSet } from './attributes.ts';
-import type { Field, Fields } from './fields.ts';
+import { type Field, type Fields, isSet } from './fields.ts';
 import { nounWords } from './words.ts';
 
 interface Reference {

@@ -1,6 +1,6 @@
 /** What is wrong with a configured value, in words: the rules that openapi.yaml gives its field, checked in a plan. */
-import { UNKNOWN } from '../framework/index.ts';
-import type { Field } from './fields.ts';
+import { type Flaw, UNKNOWN } from '../framework/index.ts';
+import { type Field, isSet } from './fields.ts';
 import { formats } from './semantics.ts';
 import { aNoun } from './words.ts';
 
@@ -54,51 +54,60 @@ function numberProblem(field: Field, value: number): string | undefined {
   return undefined;
 }
 
-function listProblem(field: Field, value: readonly unknown[]): string | undefined {
-  if (outside(value.length, field.minItems, field.maxItems)) {
-    return `Must have ${range(field.minItems, field.maxItems)} elements, not ${value.length}.`;
+const whole = (problem: string): Flaw[] => [{ path: [], problem }];
+
+function listFlaws(field: Field, value: readonly unknown[]): Flaw[] {
+  // Elements of a set that are not known yet may turn out to be one.
+  const countable = !isSet(field) || !value.includes(UNKNOWN);
+  if (countable && outside(value.length, field.minItems, field.maxItems)) {
+    return whole(`Must have ${range(field.minItems, field.maxItems)} elements, not ${value.length}.`);
   }
   const { items } = field;
-  if (!items) return undefined;
+  if (!items) return [];
   const seen = new Map<unknown, number>();
-  for (const [index, element] of value.entries()) {
-    if (element === UNKNOWN) continue;
-    if (element === null) return `Element ${index} is null.`;
+  return [...value.entries()].flatMap(([index, element]): Flaw[] => {
+    // An element of a set has no address.
+    const path = isSet(field) ? [] : [index];
+    if (element === UNKNOWN) return [];
+    if (element === null) return [{ path, problem: 'An element is null.' }];
     const problem = problemWith(items, element);
-    if (problem) return `Element ${index}: ${problem}`;
+    if (problem) return [{ path, problem }];
     const normal = (items.format && formats[items.format]?.normal(String(element))) ?? element;
     const first = seen.get(normal);
-    if (field.unique && first !== undefined) return `Elements ${first} and ${index} are the same.`;
     seen.set(normal, index);
-  }
-  return undefined;
+    return field.unique && first !== undefined ? [{ path, problem: `Is the same as element ${first}.` }] : [];
+  });
 }
 
-function mapProblem(field: Field, value: Readonly<Record<string, unknown>>): string | undefined {
+function mapFlaws(field: Field, value: Readonly<Record<string, unknown>>): Flaw[] {
   const entries = Object.entries(value);
   if (outside(entries.length, field.minItems, field.maxItems)) {
-    return `Must have ${range(field.minItems, field.maxItems)} entries, not ${entries.length}.`;
+    return whole(`Must have ${range(field.minItems, field.maxItems)} entries, not ${entries.length}.`);
   }
-  for (const [key, element] of entries) {
-    const problem = field.keys && textProblem(field.keys, key);
-    if (problem) return `Key: ${problem}`;
-    if (element === UNKNOWN) continue;
-    if (element === null) return `The value of ${JSON.stringify(key)} is null.`;
-    const flaw = field.items && problemWith(field.items, element);
-    if (flaw) return `Value of ${JSON.stringify(key)}: ${flaw}`;
-  }
-  return undefined;
+  return entries.flatMap(([key, element]): Flaw[] => {
+    const path = [key];
+    const wrongKey = field.keys && textProblem(field.keys, key);
+    if (wrongKey) return [{ path, problem: `Key: ${wrongKey}` }];
+    if (element === UNKNOWN) return [];
+    if (element === null) return [{ path, problem: 'The value is null.' }];
+    const problem = field.items && problemWith(field.items, element);
+    return problem ? [{ path, problem }] : [];
+  });
 }
 
-/** A sentence, or undefined when the value is right as far as is known. Unknown parts are not judged. */
+/** Of a value that is no collection: a sentence, or undefined when it is right. */
 export function problemWith(field: Field, value: unknown): string | undefined {
   if (typeof value === 'string') return textProblem(field, value);
   if (typeof value === 'bigint') return numberProblem(field, Number(value));
-  if (typeof value === 'number') return numberProblem(field, value);
-  if (Array.isArray(value))
-    return field.fields ? listProblem({ ...field, items: undefined } as Field, value) : listProblem(field, value);
+  return typeof value === 'number' ? numberProblem(field, value) : undefined;
+}
+
+/** All that is wrong with a value as far as is known. Unknown parts are not judged, nor attributes of nested objects. */
+export function flawsOf(field: Field, value: unknown): readonly Flaw[] {
+  if (Array.isArray(value)) return listFlaws(field.fields ? ({ ...field, items: undefined } as Field) : field, value);
   if (field.type === 'map' && typeof value === 'object' && value !== null) {
-    return mapProblem(field, value as Readonly<Record<string, unknown>>);
+    return mapFlaws(field, value as Readonly<Record<string, unknown>>);
   }
-  return undefined;
+  const problem = problemWith(field, value);
+  return problem === undefined ? [] : whole(problem);
 }

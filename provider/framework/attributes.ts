@@ -1,4 +1,12 @@
 import type { Type, Value } from '../protocol/values.ts';
+import type { AttributePath } from './diagnostics.ts';
+
+/** What is wrong at a place in a value: `path` leads there from the attribute, and is empty for the whole. */
+export interface Flaw {
+  readonly path: AttributePath;
+  /** A sentence for the user. */
+  readonly problem: string;
+}
 
 /** What every attribute may say. Exactly one of: required; optional; computed; optional and computed. */
 export interface AttributeOptions<T = unknown> {
@@ -29,8 +37,11 @@ export interface AttributeOptions<T = unknown> {
    * state holds then stays, and there is nothing to plan. Applies to the attribute's whole value.
    */
   equal?(a: T, b: T): boolean;
-  /** What is wrong with a known, non-null value: a sentence for the user, or undefined. No I/O. */
-  validate?(value: T): string | undefined;
+  /**
+   * What is wrong with a value: a sentence for the user, or one for each place in it. It is called for what is neither
+   * null nor unknown; elements and members may be null or UNKNOWN. No I/O.
+   */
+  validate?(value: T): string | readonly Flaw[] | undefined;
   /** Tells users what to use instead; Terraform warns who sets the attribute. */
   deprecated?: string;
 }

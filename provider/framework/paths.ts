@@ -31,9 +31,15 @@ export function typeAt(attributes: Attributes, path: AttributePath): Type | unde
   return type;
 }
 
-/** A path as text, the way users write references: `networks[0].mac`, `labels["team"]`. */
+/** A path as text, the way users write references: `networks[0].mac`, `labels.team`, `labels["example.net/team"]`. */
 export function pathText(path: AttributePath): string {
-  return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
+  return path
+    .map((step, index) => {
+      if (typeof step === 'number') return `[${step}]`;
+      if (index === 0) return step;
+      return /^[A-Za-z_][\w-]*$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`;
+    })
+    .join('');
 }
 
 /**
@@ -67,6 +73,8 @@ export function pathMessage(attributes: Attributes, path: AttributePath): Encoda
  * The part of a path for which Terraform finds the line in the configuration: an attribute, or an element of one. It
  * does not look into objects, and for a longer path shows the first line of the block instead.
  */
-export function locatable(path: AttributePath): AttributePath {
-  return path.slice(0, typeof path[1] === 'number' ? 2 : 1);
+export function locatable(attributes: Attributes, path: AttributePath): AttributePath {
+  const type = typeAt(attributes, path.slice(0, 1));
+  const element = typeof path[1] === 'number' || (Array.isArray(type) && type[0] === 'map');
+  return path.slice(0, element ? 2 : 1);
 }

@@ -59,7 +59,9 @@ function wrongDefault(attr: Attribute, standard: Value): string | undefined {
     if (error instanceof ValueError) return error.message;
     throw error;
   }
-  return isWhollyKnown(standard) ? attr.validate?.(standard) : 'it is unknown';
+  if (!isWhollyKnown(standard)) return 'it is unknown';
+  const wrong = attr.validate?.(standard);
+  return typeof wrong === 'object' ? wrong[0]?.problem : wrong;
 }
 
 /** @throws Error naming the attribute that breaks a rule of Terraform or of the framework. */

@@ -1,6 +1,6 @@
 /** Checks a configuration against its attributes. Rules over several attributes are the definition's own. */
 import { isList, isObject } from '../protocol/types.ts';
-import { isNull, isWhollyKnown, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
+import { isNull, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes } from './attributes.ts';
 import type { AttributePath, Diagnostics } from './diagnostics.ts';
 import { pathText } from './paths.ts';
@@ -52,9 +52,10 @@ function validateAttribute(
   }
   if (attr.deprecated !== undefined) diagnostics.warning('Deprecated attribute', attr.deprecated, path);
   if (value === UNKNOWN) return;
-  if (attr.validate && isWhollyKnown(value)) {
-    const wrong = attr.validate(value);
-    if (wrong !== undefined) diagnostics.error(`Invalid value for "${name}"`, wrong, path);
+  const wrong = attr.validate?.(value) ?? [];
+  for (const flaw of typeof wrong === 'string' ? [{ path: [], problem: wrong }] : wrong) {
+    const at = [...path, ...flaw.path];
+    diagnostics.error(`Invalid value for "${pathText(at)}"`, flaw.problem, at);
   }
   if (attr.kind === 'plain') return;
   const element = (object: Value, at: AttributePath) => {

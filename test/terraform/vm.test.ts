@@ -283,16 +283,22 @@ resource "ucloud_vm" "v" {
   memory     = "2GB"
   cpus       = 1000
   interfaces = [{ network = "web", mac = "01:02:03:04:05:06" }]
-  labels     = { "a b" = "c" }
-  ssh_keys   = ["alice"]
+  labels     = {
+    "a b" = "c"
+    tier  = "-"
+    owner = null
+  }
+  ssh_keys   = ["alice", "bob"]
   power_state = "on"
   wait_for    = "never"
 }
+resource "terraform_data" "later" {}
 resource "ucloud_network" "n" {
   name        = "n"
   prefix      = "pfx-0123456789abcdef"
   cidr        = "2001:db8::1/64"
   mtu         = 100
+  labels      = { owner = terraform_data.later.id, tier = "-" }
   dns_servers = ["2001:db8::53", "2001:DB8:0::53"]
 }
 resource "ucloud_prefix" "p" {
@@ -331,20 +337,31 @@ resource "ucloud_prefix" "p" {
           '"01:02:03:04:05:06" is not unicast and locally administered: the second digit has to be 2, 6, a or e.',
         ],
         [
-          'labels',
-          'Invalid value for "labels"',
+          '"a',
+          'Invalid value for "labels["a b"]"',
           'Key: Must be 1 to 63 letters, digits and inner `-`, `_` or `.`, optionally after a DNS name and a slash (`example.net/team`), not "a b".',
         ],
         [
+          'tier',
+          'Invalid value for "labels.tier"',
+          'Must be at most 63 letters, digits and inner `-`, `_` or `.`, not "-".',
+        ],
+        ['owner', 'Invalid value for "labels.owner"', 'The value is null.'],
+        ...['alice', 'bob'].map((name) => [
           'ssh_keys',
           'Invalid value for "ssh_keys"',
-          'Element 0: Must be the id of an SSH key (`key-…`), such as `ucloud_ssh_key.example.id`, not "alice".',
-        ],
+          `Must be the id of an SSH key (\`key-…\`), such as \`ucloud_ssh_key.example.id\`, not "${name}".`,
+        ]),
         ['power_state', 'Invalid value for "power_state"', 'Must be one of "running", "stopped", not "on".'],
         ['wait_for', 'Invalid value for "wait_for"', 'Must be one of "running", "ready", "none", not "never".'],
         ['cidr', 'Invalid value for "cidr"', '"2001:db8::1/64" has bits set after /64: the prefix is 2001:db8::/64.'],
         ['mtu', 'Invalid value for "mtu"', 'Must be between 1280 and 9000, not 100.'],
-        ['dns_servers', 'Invalid value for "dns_servers"', 'Elements 0 and 1 are the same.'],
+        [
+          'labels',
+          'Invalid value for "labels.tier"',
+          'Must be at most 63 letters, digits and inner `-`, `_` or `.`, not "-".',
+        ],
+        ['dns_servers', 'Invalid value for "dns_servers[1]"', 'Is the same as element 0.'],
         ['length', 'The length contradicts the cidr', '`cidr` is a /56. Set `length = 56`, or leave it out.'],
       ],
     );

@@ -8,7 +8,7 @@ import * as backend from '../../backend/model/addresses.ts';
 import { formatSize, parseSize } from '../../backend/model/sizes.ts';
 import { attributePath } from '../../provider/client/problem.ts';
 import { describe } from '../../provider/derive/describe.ts';
-import { problemWith } from '../../provider/derive/rules.ts';
+import { flawsOf } from '../../provider/derive/rules.ts';
 import { formats, sameMeaning } from '../../provider/derive/semantics.ts';
 import {
   contains,
@@ -125,24 +125,22 @@ t.test('rules of openapi.yaml, in words', async (t) => {
     [vm.fields, 'cpus', 12n, undefined],
     [vm.fields, 'memory', '0GiB', /^Must be a whole number with its unit/],
     [vm.fields, 'ssh_keys', Array(65).fill('key-0123456789abcdef'), /^Must have at most \d+ elements, not 65\.$/],
-    [vm.fields, 'labels', { team: 'a b' }, /^Value of "team": Must be at most 63 letters/],
-    [vm.fields, 'labels', { team: null }, 'The value of "team" is null.'],
+    [vm.fields, 'labels', { team: 'a b' }, /^team: Must be at most 63 letters/],
+    [vm.fields, 'labels', { team: null }, 'team: The value is null.'],
     [vm.fields, 'interfaces', [], 'Must have between 1 and 8 elements, not 0.'],
     [vm.fields, 'user_data', 'x'.repeat(32769), 'Must have at most 32768 characters, not 32769.'],
     [image.fields, 'source', '../etc/passwd', 'Must be an `https://` URL or `file:<name>`, not "../etc/passwd".'],
     [image.fields, 'architecture', 'z80', 'Must be one of "x86_64", "aarch64", not "z80".'],
     [token.fields, 'expires_at', '2030-13-01T00:00:00Z', /^Must be a time with its zone/],
     [ssh_key.fields, 'public_key', 'ssh-dss AAAAB3NzaC1kc3M= me', /^Must be one line in the format of OpenSSH/],
-    [
-      network.fields,
-      'dns_servers',
-      ['10.0.0.1'],
-      'Element 0: Must be an IPv6 address such as `2001:db8::1`, not "10.0.0.1".',
-    ],
+    [network.fields, 'dns_servers', ['10.0.0.1'], '0: Must be an IPv6 address such as `2001:db8::1`, not "10.0.0.1".'],
   ] as const) {
-    const problem = problemWith(field(fields, name), value);
+    const [problem, ...more] = flawsOf(field(fields, name), value).map((flaw) =>
+      [...flaw.path, flaw.problem].join(': '),
+    );
     if (expected instanceof RegExp) t.match(problem, expected);
     else t.equal(problem, expected, name);
+    t.strictSame(more, []);
   }
   t.strictSame(attributePath('/interfaces/0/mac'), ['interfaces', 0, 'mac']);
   t.strictSame(attributePath('/labels/example.net~1team'), ['labels', 'example.net/team']);

@@ -64,7 +64,7 @@ export class Call {
 }
 
 function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Encodable<typeof DiagnosticMessage> {
-  const attribute = diagnostic.path && pathMessage(attributes, locatable(diagnostic.path));
+  const attribute = diagnostic.path && pathMessage(attributes, locatable(attributes, diagnostic.path));
   return {
     severity: SEVERITY[diagnostic.severity],
     // Go refuses a message with text that is not valid Unicode, such as half a surrogate pair.
