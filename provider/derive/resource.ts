@@ -35,6 +35,8 @@ import { nounInSentence, pluralOf } from './words.ts';
 export interface Settling extends CallContext {
   readonly client: Client;
   readonly planned: Readonly<Record<string, unknown>>;
+  /** It was created just now. */
+  readonly created: boolean;
   /** Fields that were changed just now; none of an object that was created. */
   readonly changes: readonly string[];
   readonly timeout: number | undefined;
@@ -113,8 +115,10 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   };
 
   /** Waits if the resource wants so. */
-  const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes: string[] = []): Promise<Values> =>
-    state(extras.settle ? await extras.settle(item, { ...ctx, changes }) : item, ctx.planned);
+  const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes?: string[]): Promise<Values> => {
+    const settling = { ...ctx, created: changes === undefined, changes: changes ?? [] };
+    return state(extras.settle ? await extras.settle(item, settling) : item, ctx.planned);
+  };
 
   const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
   /** Answers whether the object is to be replaced. */

@@ -28,7 +28,11 @@ export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goa
     // Ctrl-C is the framework's to explain; so is everything that no wait is to blame for.
     if (!timedOut(ctx.signal)) throw error;
     const within = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
-    ctx.diagnostics.error(`${goal.what}${within}`, `${goal.state(last)}\n\nTo wait longer, set \`timeouts\`.`);
+    // Terraform taints what a failed create has made; a change that was made stays made.
+    const next = ctx.created
+      ? 'It exists and goes on without Terraform, which marks it as tainted: the next apply makes it anew, unless `terraform untaint` keeps it.'
+      : 'The change was made and goes on without Terraform.';
+    ctx.diagnostics.error(`${goal.what}${within}`, `${goal.state(last)}\n\n${next} To wait longer, set \`timeouts\`.`);
     return last;
   }
   const failure = goal.failed(last);

@@ -125,6 +125,10 @@ t.test('a VM that finds no host', { skip }, async (t) => {
   const { values, tainted } = await directory.resource('ucloud_vm.giant');
   t.match(values.id, /^vm-/, 'the VM exists, and the state knows it');
   t.equal(tainted, true);
+  t.match(diagnostics[1]?.detail, /the next apply makes it anew, unless `terraform untaint` keeps it\. To wait longer/);
+  await directory.run('untaint', 'ucloud_vm.giant');
+  t.strictSame(await directory.pending(), [], 'it is kept as it is');
+  await directory.run('taint', 'ucloud_vm.giant');
 
   directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
   await directory.apply();
