@@ -149,6 +149,13 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
 export const settledBody = ({ update }: AcceptanceCase): string =>
   update.replace('delete_protection = true', 'delete_protection = false').replace(/\n *user_data_change = .*/, '');
 
+/** What is left of the update when everything is taken out that can be: only these attributes stay. */
+export const bareBody = ({ update }: AcceptanceCase, kept: ReadonlySet<string>): string =>
+  update
+    .split('\n')
+    .filter((line) => kept.has(line.trim().split(' ')[0] ?? ''))
+    .join('\n');
+
 export const acceptanceSteps = {
   create: {
     short: 'created',
@@ -157,6 +164,11 @@ export const acceptanceSteps = {
   createdPlan: { short: 'empty plan', says: 'created, it leaves nothing to plan' },
   update: { short: 'updated', says: 'every field that can change, changes in place' },
   updatedPlan: { short: 'empty plan', says: 'updated, it leaves nothing to plan' },
+  takenOut: {
+    short: 'taken out',
+    says: 'what is taken out of the configuration has its default again, or stays where it has none',
+  },
+  takenOutPlan: { short: 'empty plan', says: 'with things taken out, it leaves nothing to plan' },
   replace: { short: 'replacement', says: 'every other field plans a replacement' },
   importById: { short: 'import by id', says: 'imported by id, it is as it was in the state' },
   importByName: { short: 'import by name', says: 'imported by name, it is as it was in the state' },

@@ -11,6 +11,7 @@ import {
   type AcceptanceStep,
   acceptanceCases,
   acceptanceSteps,
+  bareBody,
   notApplicable,
   settledBody,
 } from '../support/acceptance.ts';
@@ -134,6 +135,35 @@ t.test('each resource, through its life', { skip }, async (t) => {
     });
     await nothingPending(t, 'updatedPlan');
     t.equal(values('token').secret, find(before, 'token').values.secret, 'the secret stays in the state');
+  });
+
+  await t.test('taken out', async (t) => {
+    const before = state;
+    const bare = cases.map(([noun, life]) => {
+      const kept = fieldsOf(noun).flatMap(([name, { create, update }]) =>
+        create === 'required' || !update ? [name] : [],
+      );
+      return block(noun, 'this', bareBody(life, new Set(kept)));
+    });
+    directory.write({ 'main.tf': demo + bare.join('') });
+    await directory.apply();
+    state = await directory.state();
+    await each(t, 'takenOut', async (t, noun, life) => {
+      const old = find(before, noun).values;
+      t.equal(values(noun).id, old.id, 'it is the same object');
+      for (const [name, field] of fieldsOf(noun)) {
+        if (!field.update || field.create === 'required') continue;
+        if (field.fields)
+          t.same(
+            Object.values(values(noun)[name] ?? {}).filter((one) => one !== null),
+            [],
+            name,
+          );
+        else t.same(values(noun)[name], 'default' in field ? field.default : old[name], name);
+      }
+      await agrees(t, noun, life);
+    });
+    await nothingPending(t, 'takenOutPlan');
   });
 
   const settled = configuration(settledBody);
