@@ -59,6 +59,8 @@ t.test('a hundred VMs with -parallelism=50', { skip: terraformMissing() ?? false
     const apply = await run('apply', '-auto-approve');
     t.match(apply.said, new RegExp(`${count + 2} added, 0 changed, 0 destroyed`));
     t.ok(apply.perVm <= 2, `${apply.perVm} requests to create a VM`);
+    const { items } = await cloud.member.list('vms', '?limit=1000');
+    t.equal(new Set(items.map(({ address }: { address: string }) => address)).size, count, 'each has its own address');
     const plan = await run('plan', '-detailed-exitcode');
     t.ok(plan.perVm <= 1, `${plan.perVm} requests to refresh a VM`);
     const destroy = await run('destroy', '-auto-approve');

@@ -56,6 +56,36 @@ resource "ucloud_ssh_key" "k" {
     t.strictSame(await directory.pending(), []);
   });
 
+  await t.test(
+    'keys in another order are the same keys, and a network that changes leaves its VMs alone',
+    async (t) => {
+      const own = cloud.configuration(t, '');
+      const keys = ['a', 'b', 'c'].map(
+        (name) => `
+resource "ucloud_ssh_key" "${name}" {
+  name       = "${name}"
+  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T ${name}"
+}`,
+      );
+      const write = (network: string, ...names: string[]) =>
+        own.write({
+          'main.tf':
+            groundOf({ name: 'other', network }) +
+            keys.join('') +
+            vm('keyed', `ssh_keys = [${names.map((name) => `ucloud_ssh_key.${name}.id`)}]`),
+        });
+      write('before', 'a', 'b');
+      await own.apply();
+      write('before', 'b', 'a');
+      t.strictSame(await own.pending(), []);
+      write('before', 'c', 'b', 'a');
+      t.strictSame(await own.pending(), ['ucloud_vm.keyed: update'], 'another one is given in place');
+      write('after', 'a', 'b');
+      t.strictSame(await own.pending(), ['ucloud_network.this: update']);
+      await own.destroy();
+    },
+  );
+
   await t.test('an address of the own choice', async (t) => {
     const own = cloud.configuration(
       t,
@@ -107,6 +137,30 @@ t.test('apply waits for what is asked', { skip }, async (t) => {
     t.match((await directory.resource('ucloud_vm.web')).values, { status: { restart_required: true } });
     t.strictSame(await directory.pending(), []);
   });
+  await directory.destroy();
+});
+
+t.test('nothing waits for a guest that does not report, unless it is asked to', { skip }, async (t) => {
+  const silent = await startTestCloud(t, { readyMs: 24 * 3_600_000 });
+  const directory = silent.configuration(
+    t,
+    `${ground + vm('web')}\noutput "address" {\n value = ucloud_vm.web.address\n}`,
+  );
+  await directory.apply();
+  const { values } = await directory.resource('ucloud_vm.web');
+  t.match(values.status, { phase: 'running', ready: false });
+  t.match(await directory.outputs(), { address: values.address }, 'its address does not come from the guest');
+  directory.write({ 'main.tf': ground + vm('web', 'wait_for = "ready"\n timeouts = { update = "1s" }') });
+  t.match(await directory.diagnostics('apply'), [
+    {
+      severity: 'error',
+      summary: 'VM "web" is not ready within 1 s',
+      detail:
+        'It is running, but ucloud-init has not reported from the guest.\n\nThe change was made and goes on without Terraform. To wait longer, set `timeouts`.',
+      address: 'ucloud_vm.web',
+    },
+  ]);
+  t.notOk((await directory.resource('ucloud_vm.web')).tainted, 'nothing is wrong with it');
   await directory.destroy();
 });
 
