@@ -122,7 +122,7 @@ ${attributeSections(allAttributes(definition))}
 ${notes === undefined ? '' : `\n## Notes\n\n${notes.trimEnd()}\n`}
 ## Import
 
-By name, or by id, with a block in the configuration:
+By name${'project' in definition.attributes ? ', by project and name (`acme/web`),' : ','} or by id, with a block in the configuration:
 
 ${code('terraform', await importBlock(type))}
 
