@@ -1,5 +1,5 @@
 /** What went wrong with a request, and how Terraform says it: at the attribute that the API's JSON pointer names. */
-import { type AttributePath, type Diagnostic, DiagnosticError } from '../framework/index.ts';
+import { type AttributePath, type Diagnostic, DiagnosticError, pathText } from '../framework/index.ts';
 import { ConnectionError } from './connection-error.ts';
 import { errors } from './errors.gen.ts';
 
@@ -55,13 +55,6 @@ export function attributePath(pointer: string): AttributePath | undefined {
     .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
 }
 
-/** As Terraform writes it: `interfaces[0].network`. */
-const nameOf = (path: AttributePath): string =>
-  path.reduce<string>(
-    (text, part) => (typeof part === 'number' ? `${text}[${part}]` : text ? `${text}.${part}` : part),
-    '',
-  );
-
 /** An id that begins a sentence stays as it is. */
 export const sentence = (text: string): string => {
   const start = /^[a-z]+(?:[\s,]|:\s)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
@@ -91,7 +84,7 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
     return {
       severity: 'error',
       summary,
-      detail: `${known ? `\`${nameOf(path)}\`` : pointer} ${/[.!?]$/.test(detail) ? detail : `${detail}.`}`,
+      detail: `${known ? `\`${pathText(path)}\`` : pointer} ${/[.!?]$/.test(detail) ? detail : `${detail}.`}`,
       ...(known && { path }),
     };
   });

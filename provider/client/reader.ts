@@ -27,14 +27,22 @@ export class BatchReader {
   read(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      // The signal may live as long as the run, and there may be thousands of reads in it.
+      const abort = () => reject(signal?.reason);
+      const settle =
+        <A>(then: (value: A) => void) =>
+        (value: A) => {
+          signal?.removeEventListener('abort', abort);
+          then(value);
+        };
+      signal?.addEventListener('abort', abort, { once: true });
       let batch = this.#batches.get(path);
       if (!batch) {
         batch = new Map();
         this.#batches.set(path, batch);
         setTimeout(() => void this.#send(path), company);
       }
-      batch.set(id, [...(batch.get(id) ?? []), { resolve, reject }]);
+      batch.set(id, [...(batch.get(id) ?? []), { resolve: settle(resolve), reject: settle(reject) }]);
       if (batch.size >= most) void this.#send(path);
     });
   }
