@@ -150,7 +150,9 @@ t.test('nothing waits for a guest that does not report, unless it is asked to', 
   const { values } = await directory.resource('ucloud_vm.web');
   t.match(values.status, { phase: 'running', ready: false });
   t.match(await directory.outputs(), { address: values.address }, 'its address does not come from the guest');
-  directory.write({ 'main.tf': ground + vm('web', 'wait_for = "ready"\n timeouts = { update = "1s" }') });
+  directory.write({
+    'main.tf': ground + vm('web', 'description = "asked"\n wait_for = "ready"\n timeouts = { update = "1s" }'),
+  });
   t.match(await directory.diagnostics('apply'), [
     {
       severity: 'error',
