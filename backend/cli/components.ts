@@ -4,7 +4,7 @@ import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
-import { listening, parseListen, readTls } from './listen.ts';
+import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
 import { readStateKeys } from './state-key.ts';
@@ -14,7 +14,7 @@ interface ComponentOptions {
   readonly logLevel: string;
   readonly data: string;
   readonly name?: string;
-  readonly listen: string;
+  readonly listen?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly providerDirectory?: string;
@@ -51,11 +51,12 @@ const dataOption = () => new Option('--data <directory>', 'where it keeps its fi
 
 export function addComponents(program: Command): void {
   component(program, 'api', 'run the API', (daemons, store, logger, options) => {
-    const listen = parseListen(options.listen);
     const tls = readTls(options);
+    const address = options.listen ?? defaultListen(tls !== undefined);
+    const listen = parseListen(address);
     const { providerDirectory, stateKey } = options;
     const stateKeys = stateKey === undefined ? undefined : readStateKeys(stateKey);
-    return listening(options.listen, () =>
+    return listening(address, () =>
       daemons.startApiFor(store, logger, {
         listen,
         ...(tls && { tls }),
@@ -64,7 +65,7 @@ export function addComponents(program: Command): void {
       }),
     );
   })
-    .option('--listen <address>', 'where it listens', '[::]:7780')
+    .option('--listen <address>', `where it listens. ${listenDefault}`)
     .option('--tls-cert <file>', 'certificate chain, PEM')
     .option('--tls-key <file>', 'its private key, PEM')
     .option(

@@ -16,7 +16,7 @@ import { startImageScanner } from '../scanner/images.ts';
 import { startScheduler } from '../scheduler/start.ts';
 import type { Store } from '../store/store.ts';
 import { type HypervisorChoice, layout, packagedProviders } from './layout.ts';
-import type { Listen } from './listen.ts';
+import { isOnlyHere, type Listen } from './listen.ts';
 import { makeDirectory } from './make-directory.ts';
 import { version } from './version.ts';
 
@@ -108,9 +108,13 @@ export const startApiFor = async (store: Store, logger: Logger, settings: ApiSet
   ) {
     throw new Error(`--provider-directory: "${providerDirectory}" is no directory`);
   }
+  const log = logger.child({ component: 'api' });
+  if (!tls && !isOnlyHere(listen)) {
+    log.warn({ listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
+  }
   return startApi({
     store,
-    logger: logger.child({ component: 'api' }),
+    logger: log,
     listen,
     providerDirectory,
     ...(tls && { tls }),

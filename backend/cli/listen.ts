@@ -7,6 +7,14 @@ export interface Listen {
   readonly port: number;
 }
 
+/** Where it listens if nobody says: without TLS for this machine only, as tokens must not travel in the clear. */
+export const defaultListen = (tls: boolean): string => (tls ? '[::]:7780' : '[::1]:7780');
+
+/** Its description for `--help`. */
+export const listenDefault = `Default: ${defaultListen(true)} with TLS, ${defaultListen(false)} without`;
+
+export const isOnlyHere = ({ host }: Listen): boolean => host === '::1' || host === '127.0.0.1';
+
 /** `[::]:7780`, `127.0.0.1:80`, `:7780`. */
 export function parseListen(text: string): Listen {
   const match = /^(?:\[([0-9a-fA-F:.%a-z]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);

@@ -5,7 +5,7 @@ import { Option } from 'commander';
 import { credentialsPath, writeCredentials } from './credentials.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
-import { listening, parseListen, readTls } from './listen.ts';
+import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
@@ -14,7 +14,7 @@ import { ensureStateKeys, readStateKeys } from './state-key.ts';
 interface UpOptions {
   readonly data: string;
   readonly store?: string;
-  readonly listen: string;
+  readonly listen?: string;
   readonly hypervisor: HypervisorChoice;
   readonly name?: string;
   readonly credentials?: string;
@@ -36,8 +36,9 @@ async function up(options: UpOptions): Promise<void> {
     import('../store/open.ts'),
   ]);
   const logger = createLogger({ level: options.logLevel });
-  const listen = parseListen(options.listen);
   const tls = readTls(options);
+  const address = options.listen ?? defaultListen(tls !== undefined);
+  const listen = parseListen(address);
   const credentials = options.credentials ?? credentialsPath();
   for (const directory of [options.data, dirname(credentials)]) makeDirectory(directory, 0o700);
 
@@ -52,7 +53,7 @@ async function up(options: UpOptions): Promise<void> {
     logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
 
     const { providerDirectory } = options;
-    const api = await listening(options.listen, () =>
+    const api = await listening(address, () =>
       daemons.startApiFor(store, logger, {
         listen,
         stateKeys,
@@ -61,9 +62,6 @@ async function up(options: UpOptions): Promise<void> {
       }),
     );
     started(api);
-    if (!tls && listen.host !== '::1' && listen.host !== '127.0.0.1') {
-      logger.warn({ listen: options.listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
-    }
     const token = await ensureOperatorToken(store);
     if (token) {
       // Said before it is written down: if that fails, it is not lost.
@@ -89,7 +87,7 @@ export function addUp(program: Command): void {
       '--store <url>',
       'embedded:<path>, or etcd://host:port[,host:port] (etcds:// for TLS). Default: embedded, in the data directory',
     )
-    .option('--listen <address>', 'where the API listens', '[::]:7780')
+    .option('--listen <address>', `where the API listens. ${listenDefault}`)
     .addOption(
       new Option('--hypervisor <kind>', 'auto takes qemu where it works')
         .choices(['auto', 'qemu', 'simulated'])
