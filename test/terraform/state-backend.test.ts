@@ -7,16 +7,17 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { type ApiClient, startTestApi, type TestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { guideBlocks } from '../support/guide.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 const exec = promisify(execFile);
-const page = readFileSync('docs/terraform-state.md', 'utf8');
-const block = (language: string): string => {
-  const [, text] = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'ms').exec(page) ?? [];
-  if (text === undefined) throw new Error(`the page has no block of ${language}`);
-  return text;
+const page = guideBlocks(readFileSync('docs/terraform-state.md', 'utf8'));
+const block = (language: string, within: string): string => {
+  const found = page.find((each) => each.language === language && each.text.includes(within));
+  if (!found) throw new Error(`the page has no block of ${language} with ${within}`);
+  return found.text;
 };
 
 let api: TestApi;
@@ -29,7 +30,9 @@ t.before(async () => {
 
 /** The block of the page, for a state of this name. */
 const backend = (name: string): string =>
-  block('hcl').replaceAll('https://cloud.example.net:7780', api.url).replaceAll('/production', `/${name}`);
+  block('terraform', 'backend "http"')
+    .replaceAll('https://cloud.example.net:7780', api.url)
+    .replaceAll('/production', `/${name}`);
 
 function directory(t: Test, files: Readonly<Record<string, string>>): TerraformDirectory {
   const made = new TerraformDirectory(files, {
@@ -191,7 +194,10 @@ t.test('the commands of the page', { skip }, async (t) => {
     });
     return stdout;
   };
-  const [list, versions, read, write, unlock, remove, ...more] = block('console').trim().split('\n').map(String);
+  const [list, versions, read, write, unlock, remove, ...more] = block('sh', 'npx ucloud')
+    .trim()
+    .split('\n')
+    .map(String);
   t.equal(more.length, 0);
   t.match(await run(list ?? ''), /production .*\n.*other .*alice@laptop|other .*alice@laptop.*\n.*production /s);
   const before = (await run(versions ?? '')).trim().split('\n').length;
