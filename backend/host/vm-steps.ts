@@ -282,8 +282,8 @@ export class VmSteps {
   async #destroy(sight: Placed, memory: Memory): Promise<Outcome> {
     const { store, hypervisor } = this.#options;
     const { id, operations } = sight;
-    // Not in the mirror must really mean not in the database.
-    if (sight.vm === undefined && (await store.get(vms.prefix + id))) {
+    // Not in the mirror must really mean not in the database; one that cannot be read is a failure.
+    if (sight.vm === undefined && (await read(store, vms, id))) {
       await this.#options.view.catchUp();
       return again;
     }

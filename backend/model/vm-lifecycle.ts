@@ -141,7 +141,9 @@ export function nextStep({ host, vm, placement, report, observed, operation }: L
     if (operation && operation.progress < rebootRestarted) {
       return { do: 'stop', force: operation.options.force === true };
     }
-    return current?.phase === 'running' && !operation ? { do: 'nothing' } : { do: 'report_running' };
+    // With a reason, it is the report of a step that failed and is not to be taken any more.
+    const said = current?.phase === 'running' && current.reason === undefined;
+    return said && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };
 }

@@ -3,7 +3,16 @@ import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { ObservedVm } from '../../backend/host/hypervisor/hypervisor.ts';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
-import { alive, guests, hosts, imageReports, placements, reports, schedules } from '../../backend/model/records.ts';
+import {
+  alive,
+  guests,
+  hosts,
+  imageReports,
+  placements,
+  reports,
+  schedules,
+  vms,
+} from '../../backend/model/records.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import type { Lease, Store } from '../../backend/store/store.ts';
@@ -232,6 +241,21 @@ t.test('a VM that an empty database does not know is left alone', async (t) => {
   await empty.until('the host works', () => isRunning(empty, probe));
   t.match(await observed(second, vm), { running: true });
   t.strictSame((await second.hypervisor.clean()).length, 2, 'until the operator cleans the host');
+});
+
+t.test('a VM whose record cannot be read runs on, and its host says what is wrong', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await startSimulatedHost(t, cluster.store);
+  const vm = await cluster.createVm();
+  await place(cluster, vm, host.id);
+  await cluster.until('it runs', () => isRunning(cluster, vm));
+  const [before, record] = [cluster.report(vm)?.started_at, await cluster.store.get(vms.prefix + vm)];
+  await cluster.store.commit({ write: [{ put: vms.prefix + vm, value: '{' }] });
+  await cluster.until('it is told', () => cluster.report(vm)?.reason === 'step_failed');
+  t.match(await observed(host, vm), { running: true });
+  await cluster.store.commit({ write: [{ put: vms.prefix + vm, value: record?.value ?? '' }] });
+  await cluster.until('all is well again', () => isRunning(cluster, vm) && cluster.report(vm)?.reason === undefined);
+  t.equal(cluster.report(vm)?.started_at, before);
 });
 
 t.test('of two agents of one host the newer one acts, and the older one ends', async (t) => {
