@@ -48,8 +48,10 @@ export class Term {
   readonly #underWay = new Map<Id<'vm'>, boolean>();
   /** Without a host that fits. */
   readonly #waiting = new Set<Id<'vm'>>();
-  /** Those whose reason shows old numbers. */
+  /** To be looked at again in a while: those whose reason shows old numbers, and those that cannot be written. */
   readonly #outdated = new Set<Id<'vm'>>();
+  /** The conditions of a VM that did not hold, until they do. */
+  readonly #refused = new Map<Id<'vm'>, string>();
   /** To be committed alone, as one of its last company was out of date. */
   readonly #alone = new Set<Id<'vm'>>();
   /** What does not fit anywhere, until a host changes or room appears. */
@@ -277,8 +279,10 @@ export class Term {
         require: [this.#leadership.holds, ...parts.flatMap(({ require }) => require)],
         write: parts.flatMap(({ write }) => write),
       });
-      if (result.ok) await this.#mirror.waitFor(result.revision, { signal: this.#ending.signal });
-      else await this.#catchUp(parts);
+      if (result.ok) {
+        for (const { id } of parts) this.#refused.delete(id);
+        await this.#mirror.waitFor(result.revision, { signal: this.#ending.signal });
+      } else await this.#catchUp(parts);
     } catch (cause) {
       this.#failure ??= { cause };
       this.#ending.abort();
@@ -300,13 +304,26 @@ export class Term {
       return;
     }
     await this.#mirror.waitFor(revision, { signal: this.#ending.signal });
-    for (const { id, host } of parts) {
+    for (const { id, host, require } of parts) {
       if (host !== undefined) this.#pool.setPlacement(host, id, this.#mirror.get(placements, `${host}/${id}`)?.value);
       if (parts.length > 1) this.#alone.add(id);
+      else if (this.#isUnreadable(id, require)) continue;
       this.#underWay.set(id, true);
     }
     // What was reserved has come free again.
     this.#reconsider();
+  }
+
+  /** Whether the same conditions are refused twice, of which the mirror, which is not behind, says that they hold. */
+  #isUnreadable(id: Id<'vm'>, require: Part['require']): boolean {
+    const conditions = JSON.stringify(require);
+    if (this.#refused.get(id) !== conditions) {
+      this.#refused.set(id, conditions);
+      return false;
+    }
+    this.#logger.warn({ vm: id, refreshMs }, 'a record of the VM cannot be read; it is left as it is');
+    this.#outdated.add(id);
+    return true;
   }
 }
 

@@ -8,10 +8,11 @@ import { put, remove } from '../../backend/store/collection.ts';
 import type { Commit, Store } from '../../backend/store/store.ts';
 import { bound } from '../support/bound-store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
+import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
-async function scheduler(t: Test, store: Store, id = 'one'): Promise<Component> {
-  const component = await startScheduler({ store, logger: silentLogger, id, leaseSeconds: 1 });
+async function scheduler(t: Test, store: Store, id = 'one', leaseSeconds = 30): Promise<Component> {
+  const component = await startScheduler({ store, logger: silentLogger, id, leaseSeconds });
   t.teardown(() => component.close());
   return component;
 }
@@ -141,7 +142,7 @@ t.test('VMs of a group that requires it never share a host', async (t) => {
   // Declared before anybody schedules, so that they are decided together.
   const ids = await Promise.all(Array.from({ length: 8 }, () => cluster.createVm(group('required'))));
   await Promise.all(Array.from({ length: 40 }, () => cluster.createVm()));
-  await scheduler(t, sessions[0], 'one');
+  await scheduler(t, sessions[0], 'one', 1);
   const waiting = () => ids.filter((id) => cluster.schedule(id)?.reason === 'no_host');
   await cluster.until(
     'as many as there are hosts',
@@ -205,7 +206,7 @@ t.test('of two schedulers one leads, and the other takes over', async (t) => {
   const leader = () => cluster.mirror.get(leaders, 'scheduler')?.value.id;
   const [hostA, hostB] = [await cluster.addHost(), await cluster.addHost()];
   const [one, two] = [cluster.store.session(), cluster.store.session()];
-  await scheduler(t, one, 'one');
+  await scheduler(t, one, 'one', 5);
   await cluster.until('one leads', () => leader() === 'one');
   const second = await scheduler(t, two, 'two');
   const before = await cluster.createVm();
@@ -260,6 +261,32 @@ t.test('a deposed leader cannot write, even if it does not know yet', async (t) 
   t.equal(cluster.mirror.size(placements), 1);
   await cluster.write(remove(leaders, 'scheduler'));
   await cluster.until('in its next term it knows better', () => cluster.schedule(vm)?.reason === 'no_host');
+});
+
+t.test('a VM whose record cannot be read keeps its place, and holds up nobody', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await cluster.addHost();
+  let refused = 0;
+  const counting: Store = {
+    ...bound(cluster.store.session()),
+    commit: async (commit: Commit) => {
+      const result = await cluster.store.commit(commit);
+      if (!result.ok) refused++;
+      return result;
+    },
+  };
+  await scheduler(t, counting);
+  const vm = await cluster.createVm();
+  await cluster.until('placed', () => placedOn(cluster, vm) === host);
+  await cluster.store.commit({ write: [{ put: vms.prefix + vm, value: '{' }, remove(hosts, host)] });
+  await until('it was tried to release it', () => refused > 1);
+  const another = await cluster.addHost();
+  for (let n = 0; n < 4; n++) {
+    const other = await cluster.createVm();
+    await cluster.until('others are placed', () => placedOn(cluster, other) === another);
+  }
+  t.ok(refused < 10, `it was not tried on and on: ${refused} times`);
+  t.ok(cluster.mirror.get(placements, `${host}/${vm}`), 'its place is kept');
 });
 
 t.test('two hundred VMs at once fill the hosts evenly and never beyond what they have', async (t) => {
