@@ -1,7 +1,6 @@
 /** The hosts' accounts as the mirror shows them, for questions of what would fit. The scheduler keeps its own. */
 import type { Id } from '../contract/fields.ts';
 import { HostPool } from '../model/host-pool.ts';
-import { defaultPolicy } from '../model/placement.ts';
 import * as records from '../model/records.ts';
 import { isChangeOf, type Mirror } from '../store/mirror.ts';
 
@@ -29,18 +28,12 @@ export class Capacity {
   }
 
   #setHost(id: Id<'host'>): void {
-    const host = this.#mirror.get(records.hosts, id)?.value;
-    if (host === undefined) {
-      this.pool.removeHost(id);
-      return;
-    }
-    this.pool.setHost({
+    this.pool.enter(
       id,
-      architecture: host.architecture,
-      capacity: host.capacity,
-      policy: this.#mirror.get(records.hostPolicies, id)?.value ?? defaultPolicy,
-      alive: this.#mirror.get(records.alive, id) !== undefined,
-    });
+      this.#mirror.get(records.hosts, id)?.value,
+      this.#mirror.get(records.hostPolicies, id)?.value,
+      this.#mirror.get(records.alive, id) !== undefined,
+    );
   }
 
   /** `id`: `<host>/<vm>`. */

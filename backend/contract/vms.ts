@@ -82,6 +82,9 @@ const InterfaceCreate = Type.Object(
 );
 const interfaces = { minItems: 1, maxItems: 8, description: 'Network interfaces, in the order the guest sees them.' };
 
+/** What a VM gets where its creation says nothing. */
+export const vmDefaults = { cpus: 1, memory: '512MiB' } as const;
+
 export const vm = resource({
   noun: 'vm',
   plural: 'vms',
@@ -99,12 +102,12 @@ export const vm = resource({
     cpus: Type.Integer({
       minimum: 1,
       maximum: 256,
-      default: 1,
+      default: vmDefaults.cpus,
       'x-at-restart': true,
       description: 'Virtual processors. A change takes effect when the VM next starts.',
     }),
     memory: Size({
-      default: '512MiB',
+      default: vmDefaults.memory,
       'x-at-restart': true,
       description: 'Main memory. A change takes effect when the VM next starts.',
     }),

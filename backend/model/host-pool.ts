@@ -14,6 +14,7 @@ import {
   allocatable,
   type Candidate,
   type Demand,
+  defaultPolicy,
   explain,
   type Given,
   type NoHost,
@@ -73,6 +74,20 @@ export class HostPool {
 
   get(id: Id<'host'>): Candidate | undefined {
     return this.#byHost.get(id)?.host;
+  }
+
+  /** Enters a host as its records tell it, and takes it out where it has none. */
+  enter(
+    id: Id<'host'>,
+    record: Pick<PoolHost, 'architecture' | 'capacity'> | undefined,
+    policy: Policy | undefined,
+    alive: boolean,
+  ): void {
+    if (record === undefined) this.removeHost(id);
+    else {
+      const { architecture, capacity } = record;
+      this.setHost({ id, architecture, capacity, policy: policy ?? defaultPolicy, alive });
+    }
   }
 
   /** Enters a host or changes what is known of it. Returns whether it may now take what it could not take before. */

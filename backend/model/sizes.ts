@@ -19,6 +19,13 @@ export function parseSize(text: string): number | undefined {
   return bytes <= largestSize ? bytes : undefined;
 }
 
+/** The same of a size that validation has let through. Throws RangeError for another. */
+export function sizeInBytes(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === undefined) throw new RangeError(`${text} is no size`);
+  return bytes;
+}
+
 export const roundUpToMiB = (bytes: number): number => Math.ceil(bytes / MiB) * MiB;
 
 /** In the largest unit that fits exactly; what is no multiple of a MiB is rounded up to one. */

@@ -12,15 +12,7 @@ import type { Id } from '../contract/fields.ts';
 import { antiAffinityOf } from '../model/anti-affinity.ts';
 import type { Logger } from '../model/component.ts';
 import { HostPool } from '../model/host-pool.ts';
-import {
-  type Demand,
-  defaultPolicy,
-  explainLacking,
-  type Given,
-  lackingOn,
-  type NoHost,
-  type Resources,
-} from '../model/placement.ts';
+import { type Demand, explainLacking, type Given, lackingOn, type NoHost, type Resources } from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
@@ -136,18 +128,12 @@ export class Term {
   }
 
   #setHost(id: Id<'host'>): void {
-    const record = this.#mirror.get(hosts, id)?.value;
-    if (record === undefined) {
-      this.#pool.removeHost(id);
-      return;
-    }
-    this.#pool.setHost({
+    this.#pool.enter(
       id,
-      architecture: record.architecture,
-      capacity: record.capacity,
-      policy: this.#mirror.get(hostPolicies, id)?.value ?? defaultPolicy,
-      alive: this.#mirror.get(alive, id) !== undefined,
-    });
+      this.#mirror.get(hosts, id)?.value,
+      this.#mirror.get(hostPolicies, id)?.value,
+      this.#mirror.get(alive, id) !== undefined,
+    );
   }
 
   /** Enters a placement (id: `<host>/<vm>`) as the mirror shows it. */

@@ -167,7 +167,7 @@ export class CapacityChecks {
 
   /** The VMs of its size, if it is known what there is to say of the next one. */
   #foretold({ sizes }: ProjectPlan, { what }: Asking): Size | undefined {
-    const size = typeof what === 'string' ? undefined : sizes.get(JSON.stringify(what));
+    const size = typeof what === 'string' ? undefined : sizes.get(keyOf(what));
     return size && size.ahead.length > 0 ? size : undefined;
   }
 

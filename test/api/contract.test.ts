@@ -14,6 +14,7 @@ import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
 import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { hostRecord } from '../support/host-record.ts';
 import { openApiDocument, openApiPath, operations, violation } from '../support/openapi.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -82,19 +83,9 @@ t.test('each operation refuses who may not', async (t) => {
   });
   const token = await operator.create('tokens', { name: 'mine', project: mine.id });
   const host = newId('host');
-  const capacity = { cpus: 1, memory: 1, disk: 1 };
   await store.commit({
     write: [
-      put(records.hosts, host, {
-        id: host,
-        name: 'node1',
-        hypervisor: 'simulated',
-        accelerator: 'none',
-        architecture: 'x86_64',
-        version: '1',
-        capacity,
-        created_at: '2026-01-01T00:00:00Z',
-      }),
+      put(records.hosts, host, hostRecord({ id: host, name: 'node1' })),
       put(records.schedules, vm.id, { host, fence: 1, at: '2026-01-01T00:00:00Z' }),
     ],
   });

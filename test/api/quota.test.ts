@@ -16,6 +16,7 @@ import {
 } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
 import { bound } from '../support/bound-store.ts';
+import { hostRecord } from '../support/host-record.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
 t.teardown(stopSharedEtcd);
@@ -283,16 +284,7 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
   const theirs = await operator.create('vms', vm(foreign, other, 'theirs', { memory: '4GiB', disk_size: '10GiB' }));
   const { revision } = (await store.commit({
     write: [
-      put(records.hosts, host, {
-        id: host,
-        name: 'node1',
-        hypervisor: 'simulated',
-        accelerator: 'none',
-        architecture: 'x86_64',
-        version: '1',
-        capacity: { cpus: 4, memory: 16 * GiB, disk: 100 * GiB },
-        created_at: at,
-      }),
+      put(records.hosts, host, hostRecord({ id: host, name: 'node1' })),
       put(records.alive, host, { at }),
       put(records.imageReports, ground.image.id, { phase: 'available', size: 60 * GiB, at }),
       ...place(mine.id),

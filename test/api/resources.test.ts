@@ -5,6 +5,7 @@ import * as records from '../../backend/model/records.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { startTestApi, testPublicKey } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { hostRecord } from '../support/host-record.ts';
 
 t.test('a project with its tokens', async (t) => {
   const test = await startTestApi(t);
@@ -264,16 +265,7 @@ t.test('a host', async (t) => {
   const { operator, store } = test;
   const id = newId('host');
   const capacity = { cpus: 8, memory: 2 ** 34, disk: 2 ** 40 };
-  const record = {
-    id,
-    name: 'node1',
-    hypervisor: 'simulated',
-    accelerator: 'none',
-    architecture: 'x86_64',
-    version: '1',
-    capacity,
-    created_at: '2026-01-01T00:00:00Z',
-  } as const;
+  const record = hostRecord({ id, name: 'node1', capacity });
   await store.commit({ write: [put(records.hosts, id, record), put(records.alive, id, { at: 'now' })] });
   const vm = newId('vm');
   await store.commit({

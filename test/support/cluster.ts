@@ -32,6 +32,7 @@ import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from 
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { type Mirror, openMirror } from '../../backend/store/mirror.ts';
 import type { Write } from '../../backend/store/store.ts';
+import { hostRecord } from './host-record.ts';
 import { silentLogger } from './silent-logger.ts';
 import { withStore } from './stores.ts';
 
@@ -171,17 +172,7 @@ export class Cluster {
     const { policy, ...fields } = change;
     const id = fields.id ?? newId('host');
     await this.write(
-      put(hosts, id, {
-        id,
-        name: id,
-        hypervisor: 'simulated',
-        accelerator: 'none',
-        architecture: 'x86_64',
-        version: '0',
-        capacity: { cpus: 4, memory: 16 * GiB, disk: 100 * GiB },
-        created_at: now(),
-        ...fields,
-      }),
+      put(hosts, id, hostRecord({ ...fields, id, created_at: fields.created_at ?? now() })),
       put(alive, id, { at: now() }),
     );
     await this.setPolicy(id, policy);

@@ -2,6 +2,8 @@
 import http2, { type ClientHttp2Session } from 'node:http2';
 import net from 'node:net';
 import tls from 'node:tls';
+import type { Test } from 'tap';
+import { type ProviderDefinition, reattach } from '../../provider/framework/index.ts';
 import type { Certificate } from '../../provider/protocol/certificate.ts';
 import { frame } from '../../provider/protocol/grpc.ts';
 import { RPCS, type Rpc } from '../../provider/protocol/messages.ts';
@@ -32,6 +34,20 @@ export class PluginClient {
 
   private constructor(session: ClientHttp2Session) {
     this.session = session;
+  }
+
+  /** Of a provider that runs in this process, and ends with the test. */
+  static async of<Client, Config extends object>(
+    t: Test,
+    provider: ProviderDefinition<Client, Config>,
+  ): Promise<PluginClient> {
+    const server = await reattach(provider);
+    const client = await PluginClient.connect(server.socketPath);
+    t.teardown(async () => {
+      client.close();
+      await server.close();
+    });
+    return client;
   }
 
   /** Connects in clear text, or with TLS when it has a certificate of its own and knows that of the server. */

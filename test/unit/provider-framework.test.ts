@@ -72,12 +72,7 @@ t.test('equality, durations, logs and definitions', async (t) => {
 });
 
 t.test('handlers that fail', async (t) => {
-  const server = await reattach(provider);
-  const client = await PluginClient.connect(server.socketPath);
-  t.teardown(async () => {
-    client.close();
-    await server.close();
-  });
+  const client = await PluginClient.of(t, provider);
   const type_name = 'bad_thing';
   const configure = (mode: Value) =>
     client.call('ConfigureProvider', { config: { msgpack: encodeValue(['object', { mode: 'string' }], { mode }) } });
@@ -283,12 +278,7 @@ t.test('who waits is told to stop: by Terraform, and when nobody wants the answe
 });
 
 t.test('functions', async (t) => {
-  const server = await reattach(provider);
-  const client = await PluginClient.connect(server.socketPath);
-  t.teardown(async () => {
-    client.close();
-    await server.close();
-  });
+  const client = await PluginClient.of(t, provider);
   const call = (name: string, ...args: [Type, Value][]) =>
     client.call('CallFunction', { name, arguments: args.map(([type, v]) => ({ msgpack: encodeValue(type, v) })) });
   const list: Type = ['list', 'string'];

@@ -1,10 +1,6 @@
-/** Calls with wrong content: each gets an answer, most of them from deep in the handlers, and the server lives. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { reattach } from '../../provider/framework/index.ts';
 import { objectType } from '../../provider/framework/schema.ts';
 import { frame } from '../../provider/protocol/grpc.ts';
 import { RPCS, type Rpc } from '../../provider/protocol/messages.ts';
@@ -12,6 +8,7 @@ import { encodeValue } from '../../provider/protocol/msgpack.ts';
 import { type Type, UNKNOWN, type Value } from '../../provider/protocol/values.ts';
 import { decode, encode, type Fields, type MessageType } from '../../provider/protocol/wire.ts';
 import { CallFailed, PluginClient } from '../support/plugin-client.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 import { item, Shelf, type StoredItem, shelfProvider, thing } from '../terraform/fixtures/shelf.ts';
 
 /** Types that the calls' values are of: the fuzz then changes, cuts and swaps them. */
@@ -146,22 +143,15 @@ const shaped = fc
   });
 
 t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {
-  const directory = mkdtempSync(path.join(tmpdir(), 'shelf-fuzz-'));
-  const store = path.join(directory, 'shelf.json');
+  const store = path.join(temporaryDirectory(t), 'shelf.json');
   // Whatever a call says, it is about this shelf, and nothing waits.
-  const server = await reattach({
+  const client = await PluginClient.of(t, {
     ...shelfProvider,
     resources: {
       ...shelfProvider.resources,
       item: { ...item, create: async () => ({ id: 'item-1' }) },
     },
     configure: async ({ config }) => (typeof config.store === 'string' ? new Shelf(store) : undefined),
-  });
-  const client = await PluginClient.connect(server.socketPath);
-  t.teardown(async () => {
-    client.close();
-    await server.close();
-    rmSync(directory, { recursive: true });
   });
   const configure = () =>
     client.call('ConfigureProvider', { config: { msgpack: encodeValue(['object', { store: 'string' }], { store }) } });

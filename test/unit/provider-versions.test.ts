@@ -1,22 +1,14 @@
-/** What comes from elsewhere: states and identities of other versions, types and providers, and what newer Terraforms ask for. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { reattach } from '../../provider/framework/index.ts';
 import { decodeValue, encodeValue } from '../../provider/protocol/msgpack.ts';
 import { UNKNOWN, type Value } from '../../provider/protocol/values.ts';
 import { known, provider, TYPE, value } from '../support/bad-provider.ts';
 import { PluginClient } from '../support/plugin-client.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 import { Shelf, type StoredItem, shelfProvider } from '../terraform/fixtures/shelf.ts';
 
 t.test('states and identities of other versions, types and providers', async (t) => {
-  const server = await reattach(provider);
-  const client = await PluginClient.connect(server.socketPath);
-  t.teardown(async () => {
-    client.close();
-    await server.close();
-  });
+  const client = await PluginClient.of(t, provider);
   const type_name = 'bad_thing';
   const json = (v: unknown) => ({ json: Buffer.from(JSON.stringify(v)) });
   const identity = { id: 'string', name: 'string' } as const;
@@ -120,14 +112,8 @@ t.test('states and identities of other versions, types and providers', async (t)
 });
 
 t.test('what only newer Terraforms ask for: identity, renewal, metadata', async (t) => {
-  const directory = mkdtempSync(path.join(tmpdir(), 'shelf-'));
-  const server = await reattach(shelfProvider);
-  const client = await PluginClient.connect(server.socketPath);
-  t.teardown(async () => {
-    client.close();
-    await server.close();
-    rmSync(directory, { recursive: true });
-  });
+  const directory = temporaryDirectory(t);
+  const client = await PluginClient.of(t, shelfProvider);
   const shelf = new Shelf(path.join(directory, 'shelf.json'));
   const store = encodeValue(['object', { store: 'string' }], { store: path.join(directory, 'shelf.json') });
   await client.call('ConfigureProvider', { terraform_version: '1.12.0', config: { msgpack: store } });

@@ -3,28 +3,26 @@ import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/capa
 import type { Id } from '../../contract/fields.ts';
 import { architectures } from '../../contract/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/quotas.ts';
-import type { Vm } from '../../contract/vms.ts';
+import { type Vm, vmDefaults } from '../../contract/vms.ts';
 import { antiAffinityOf } from '../../model/anti-affinity.ts';
 import { checkCapacity, type Refusal, refusedByQuota, type Wish } from '../../model/capacity-check.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
-import { parseSize, roundUpToMiB } from '../../model/sizes.ts';
+import { sizeInBytes } from '../../model/sizes.ts';
 import type { ApiContext, Handlers } from '../context.ts';
 import { projectOfCreation } from '../declared.ts';
 import { nounOfId, refer } from '../served.ts';
 import { amountsOf } from '../usage.ts';
 import { fieldError } from '../validation.ts';
 import { images, servedKinds, vms } from '../views.ts';
+import { imageSize } from './vms.ts';
 
 /** With the defaults of the contract. */
 type Planned = PlannedVm & Pick<Vm, 'anti_affinity'>;
 type Body = Omit<CapacityCheck, 'vms'> &
   Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly Planned[] };
 
-/** What the contract gives a VM where its creation says nothing. */
-const defaults = { cpus: 1, memory: 512 * 2 ** 20 };
-
-const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : parseSize(size));
+const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : sizeInBytes(size));
 
 const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
   const wish = antiAffinityOf(vm);
@@ -52,11 +50,10 @@ function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: s
   }
   const image =
     planned.image === undefined ? undefined : refer(api, images, project, planned.image, `${at}/image`).value;
-  const size = image && api.mirror.get(records.imageReports, image.id)?.value.size;
   const demand = {
-    cpus: cpus ?? defaults.cpus,
-    memory: bytes(memory) ?? defaults.memory,
-    disk: bytes(disk_size) ?? (size === undefined ? 0 : roundUpToMiB(size)),
+    cpus: cpus ?? vmDefaults.cpus,
+    memory: sizeInBytes(memory ?? vmDefaults.memory),
+    disk: bytes(disk_size) ?? (image && imageSize(api, image.id)) ?? 0,
   };
   const architecture = image?.architecture ?? planned.architecture;
   return {

@@ -18,7 +18,7 @@ import { newId } from '../../model/ids.ts';
 import { storedPrefix } from '../../model/prefixes.ts';
 import { growthFrom, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
-import { formatSize, parseSize, roundUpToMiB } from '../../model/sizes.ts';
+import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/sizes.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { Write } from '../../store/store.ts';
@@ -48,15 +48,8 @@ type Body = VmCreate &
     Pick<VmCreate, 'description' | 'labels' | 'cpus' | 'memory' | 'ssh_keys' | 'power_state' | 'delete_protection'>
   >;
 
-/** Bytes of a size that validation has let through. */
-function bytes(size: string): number {
-  const parsed = parseSize(size);
-  if (parsed === undefined) throw new RangeError(`${size} is no size`);
-  return parsed;
-}
-
 /** Size of the disk that the image describes, once the scanner has found it out. */
-const imageSize = (api: ApiContext, image: string): number | undefined => {
+export const imageSize = (api: ApiContext, image: string): number | undefined => {
   const size = api.mirror.get(records.imageReports, image)?.value.size;
   return size === undefined ? undefined : roundUpToMiB(size);
 };
@@ -71,7 +64,7 @@ function diskSize(api: ApiContext, image: string, asked: string | undefined): nu
       'is required as long as the image is not imported and its size not known',
     );
   }
-  const size = bytes(asked);
+  const size = sizeInBytes(asked);
   if (least !== undefined && size < least) {
     throw fieldError('rule_violated', '/disk_size', `must be at least that of the image, ${formatSize(least)}`);
   }
@@ -187,7 +180,7 @@ export const vmHandlers: Handlers = {
         project,
         ...body,
         interfaces: plugged.interfaces,
-        memory: bytes(body.memory),
+        memory: sizeInBytes(body.memory),
         disk_size: diskSize(api, body.image, body.disk_size),
         generation: 1,
         created_at: at,
@@ -218,7 +211,7 @@ export const vmHandlers: Handlers = {
         ...asked,
         ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
       });
-      const size = disk_size === undefined ? before.disk_size : bytes(disk_size);
+      const size = disk_size === undefined ? before.disk_size : sizeInBytes(disk_size);
       if (size < before.disk_size) {
         throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
       }
@@ -226,7 +219,7 @@ export const vmHandlers: Handlers = {
         {
           ...before,
           ...patch,
-          memory: memory === undefined ? before.memory : bytes(memory),
+          memory: memory === undefined ? before.memory : sizeInBytes(memory),
           disk_size: size,
         },
         user_data,
