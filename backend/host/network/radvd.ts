@@ -29,7 +29,9 @@ export class Radvd {
 
   /** None or one; it has a helper process, which ends with it. */
   async find(): Promise<Process[]> {
-    return (await findProcesses((arg) => arg === this.#config)).filter(({ leader }) => leader);
+    // As root: any user may run a program with this argument.
+    const processes = await findProcesses(({ uid }) => uid === 0);
+    return processes.filter(({ leader, args }) => leader && args.includes(this.#config));
   }
 
   /** Text from radvdConfig; empty: nothing to announce. */

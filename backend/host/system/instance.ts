@@ -34,6 +34,12 @@ export const tableName = (instance: string): string => `ucloud_${instance}`;
 export const defaultUidBase = (instance: string): number => 1879048192 + (Number.parseInt(instance, 16) % 4096) * 65536;
 
 /**
+ * Group of all VMs' processes of the instance, which a process without privileges can neither take nor leave: it tells
+ * them from those of other instances that happen to have the same user ids.
+ */
+export const processGroupId = (instance: string): number => 1879048192 + (Number.parseInt(instance, 16) % 2 ** 28);
+
+/**
  * Makes sure that one process at a time works on the data directory. An abstract socket is the lock: the kernel gives
  * it to one and frees it when that one ends, however it ends.
  */

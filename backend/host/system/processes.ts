@@ -1,9 +1,9 @@
 /**
  * Finding processes again. /proc is the one source of truth on what runs: a process is recognized by an argument that
- * only we give (a path below our run directory), so one that was started just before a crash is found although nobody
+ * only we give, so one that was started just before a crash is found although nobody
  * could write down its pid. A pid alone is never trusted: it is kept with the time its process was started.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { isMissing } from './files.ts';
 
 export interface Process {
@@ -41,25 +41,59 @@ export async function identify(pid: number): Promise<Process | undefined> {
   return stat && { pid, startTime: stat.startTime };
 }
 
-export interface FoundProcess extends Process {
-  readonly args: readonly string[];
+/** Kept by the kernel: a process without privileges cannot change them. */
+export interface Credentials {
   readonly uid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+}
+
+export interface FoundProcess extends Process, Credentials {
+  /** Chosen by the process itself, even while it runs. */
+  readonly args: readonly string[];
   /** Started by us (as leader of a group), not by another process of its own. */
   readonly leader: boolean;
 }
 
-/** All live processes that have an argument for which `mark` holds. */
-export async function findProcesses(mark: (arg: string) => boolean): Promise<FoundProcess[]> {
+async function credentialsOf(pid: number): Promise<Credentials | undefined> {
+  const status = (await read(pid, 'status')) ?? '';
+  const uid = /^Uid:\s+(\d+)/m.exec(status)?.[1];
+  const groups = /^Groups:([\d\t ]*)$/m.exec(status)?.[1] ?? '';
+  return uid === undefined ? undefined : { uid: Number(uid), groups: groups.split(/\s+/).filter(Boolean).map(Number) };
+}
+
+/** Bytes of a command line that are read. Ours have a few KiB; a process can make its own as long as its memory. */
+const commandLineLimit = 256 * 1024;
+
+async function argumentsOf(pid: number): Promise<string[]> {
+  try {
+    const file = await open(`/proc/${pid}/cmdline`, 'r');
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(commandLineLimit), 0, commandLineLimit, 0);
+      return buffer.toString('utf8', 0, bytesRead).split('\0').slice(0, -1);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
+/**
+ * All live processes with such credentials. The command lines of others are not read: the kernel takes them from the
+ * memory of the process, which can make the reader wait.
+ */
+export async function findProcesses(wanted: (credentials: Credentials) => boolean): Promise<FoundProcess[]> {
   const found: FoundProcess[] = [];
   for (const entry of await readdir('/proc')) {
     if (!/^[0-9]+$/.test(entry)) continue;
     const pid = Number(entry);
-    const args = (await read(pid, 'cmdline'))?.split('\0').slice(0, -1);
-    if (!args?.some(mark)) continue;
+    const credentials = await credentialsOf(pid);
+    if (!credentials || !wanted(credentials)) continue;
+    const args = await argumentsOf(pid);
     const stat = await statOf(pid);
-    const uid = /^Uid:\s+(\d+)/m.exec((await read(pid, 'status')) ?? '')?.[1];
-    if (!stat || uid === undefined) continue;
-    found.push({ pid, startTime: stat.startTime, args, uid: Number(uid), leader: stat.group === pid });
+    if (stat) found.push({ pid, startTime: stat.startTime, args, ...credentials, leader: stat.group === pid });
   }
   return found;
 }

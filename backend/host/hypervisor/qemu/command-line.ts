@@ -1,13 +1,14 @@
 /**
  * The command line of a VM's QEMU. Pure.
  *
- * The process may open nothing on the host but what is given to it: disk and image come as open descriptors, the tap
- * belongs to its user, its sockets are in a directory of its user. It has a user id of its own, no capabilities, and
+ * The process may open nothing on the host but what is given to it: disk, image and sockets come as open descriptors,
+ * the tap belongs to its user. It has a user id of its own, no capabilities, and
  * QEMU's seccomp sandbox.
  */
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import { tapName } from '../../../model/interface-names.ts';
+import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../hypervisor.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
@@ -19,14 +20,15 @@ export interface QemuOptions {
   /** Bytes, a multiple of 1 MiB. */
   readonly memory: number;
   readonly interfaces: readonly InterfaceSpec[];
-  /** Paths of the sockets that QEMU makes. */
-  readonly qmp: string;
-  readonly serial: string;
+  /** Of the host. */
+  readonly instance: string;
 }
 
 /** Descriptors that the process is started with. */
 export const diskDescriptor = 3;
 export const imageDescriptor = 4;
+export const qmpDescriptor = 5;
+export const serialDescriptor = 6;
 
 /** Runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
@@ -38,6 +40,16 @@ export const unprivileged = (uid: number, groups: readonly number[], program: re
   '--inh-caps=-all',
   '--bounding-set=-all',
   ...program,
+];
+
+/**
+ * Bounds on the files that a process writes, its disk and its messages: without them, one that a guest has taken over
+ * fills the host's disk through the descriptors that it has. qcow2 needs some 0.02 % beside the content of a disk.
+ */
+export const fileLimits = (diskSize: number): string[] => [
+  'prlimit',
+  '--core=0',
+  `--fsize=${Math.ceil(diskSize * 1.01) + 64 * 1024 ** 2}`,
 ];
 
 export const sandbox = ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'];
@@ -79,12 +91,18 @@ function networkInterface({ mac, network }: InterfaceSpec, index: number): strin
  */
 export const qemuArguments = (options: QemuOptions): string[] => [
   'qemu-system-x86_64',
-  ...['-name', `guest=${options.vm},debug-threads=on`, '-uuid', uuidOf(options.vm), '-S'],
+  ...[
+    '-name',
+    `guest=${interfaceAlias(options.instance, options.vm)},debug-threads=on`,
+    '-uuid',
+    uuidOf(options.vm),
+    '-S',
+  ],
   ...machine(options.accelerator),
   ...['-smp', `${options.cpus}`, '-m', `${Math.floor(options.memory / 1024 ** 2)}M`, '-rtc', 'base=utc'],
   ...['-smbios', `type=1,manufacturer=ucloud,product=ucloud,serial=${options.vm}`],
-  ...['-chardev', `socket,id=qmp,path=${options.qmp},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
-  ...['-chardev', `socket,id=serial,path=${options.serial},server=on,wait=off`, '-serial', 'chardev:serial'],
+  ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
+  ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
   ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
   // Overrides what the disk's own header says of its backing file: the guest's side may have written that.
   ...blockdev({ driver: 'qcow2', 'node-name': 'image', 'read-only': true, file: file(2), backing: null }),

@@ -14,10 +14,10 @@
  * to do before it does it, and looks at what is there before it makes anything, so it can be killed anywhere and called
  * again. The agent calls them one at a time for a VM.
  *
- * A second process for a disk cannot be: a process is looked for by its command line in /proc before one is started,
+ * A second process for a disk cannot be: a process is looked for by its user in /proc before one is started,
  * one agent at a time works on the data directory (lockInstance), and QEMU locks the disk.
  */
-import { chmod, chown, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, rm, stat, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
@@ -29,13 +29,14 @@ import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
-import { defaultUidBase, instanceOf, lockInstance, runDirectory } from '../../system/instance.ts';
-import { findProcesses, type Process } from '../../system/processes.ts';
+import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
+import { type FoundProcess, findProcesses, type Process } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from '../hypervisor.ts';
-import { type Accelerator, qemuArguments, unprivileged } from './command-line.ts';
+import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
 import { kvmGroups, probeKvm } from './kvm-probe.ts';
 import { lastWords, launch } from './launch.ts';
+import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
 import { VmDirectories, type VmState } from './vm-directory.ts';
 
@@ -139,33 +140,34 @@ class Driver implements QemuHypervisor {
 
   /** Finds again what an earlier process of ours has left. */
   async adopt(): Promise<void> {
-    const { network, directories, logger } = this.#parts;
+    const { network, directories, instance, logger } = this.#parts;
     const running = await this.#processes();
     for (const vm of await directories.list()) {
       const state = await directories.load(vm);
       if (state?.boot) network.attach(vm, { uid: state.uid, interfaces: state.boot.interfaces });
     }
     await network.adopt();
-    for (const [vm, process] of running) {
-      const guest = this.#watch(vm, process);
-      try {
-        await guest.connect(2_000);
-      } catch (error) {
-        logger.warn({ err: error, vm }, 'a VM that runs does not answer on its monitor');
-      }
-    }
+    await Promise.all(
+      [...running].map(async ([vm, process]) => {
+        const guest = this.#watch(vm, process);
+        try {
+          if (!process.groups.includes(processGroupId(instance))) await directories.takeRunDirectory(vm, process.uid);
+          await guest.connect(2_000);
+        } catch (error) {
+          logger.warn({ err: error, vm }, 'a VM that runs does not answer on its monitor');
+        }
+      }),
+    );
   }
 
   /** Live processes of ours. Ones that are about to become QEMU (setpriv) count. */
-  async #processes(): Promise<Map<Id<'vm'>, Process>> {
-    const { directories } = this.#parts;
-    const start = 'socket,id=qmp,path=';
-    const vmOf = (arg: string) => (arg.startsWith(start) ? directories.vmOfSocket(arg.slice(start.length)) : undefined);
-    const found = new Map<Id<'vm'>, Process>();
-    for (const process of await findProcesses((arg) => vmOf(arg) !== undefined)) {
-      const vm = process.args.map(vmOf).find((id) => id !== undefined);
-      // Anybody may run a program with these arguments, but not as root or as a VM.
-      if (vm !== undefined && (process.uid === 0 || directories.isVmUser(process.uid))) found.set(vm, process);
+  async #processes(): Promise<Map<Id<'vm'>, FoundProcess>> {
+    const { directories, instance } = this.#parts;
+    const owners = await directories.owners();
+    const found = new Map<Id<'vm'>, FoundProcess>();
+    for (const process of await findProcesses(({ uid }) => uid === 0 || directories.isVmUser(uid))) {
+      const vm = vmOfProcess(process, owners.get(process.uid), instance);
+      if (vm !== undefined && !found.has(vm)) found.set(vm, process);
     }
     return found;
   }
@@ -194,13 +196,14 @@ class Driver implements QemuHypervisor {
     } catch (error) {
       faults.set('network', error);
     }
-    for (const [vm, guest] of this.#guests) {
-      try {
-        await guest.maintain();
-      } catch (error) {
-        faults.set(vm, error);
-      }
-    }
+    // All at once, so that those who do not answer cost the time of one.
+    await Promise.all(
+      [...this.#guests].map(([vm, guest]) =>
+        guest.maintain().catch((error: unknown) => {
+          faults.set(vm, error);
+        }),
+      ),
+    );
     for (const [subject, err] of faults) {
       if (!this.#known.has(subject) && !this.#closed)
         logger.warn({ err, subject }, 'something on this host is not as it should be');
@@ -248,7 +251,7 @@ class Driver implements QemuHypervisor {
 
   async start(spec: VmSpec, signal: AbortSignal): Promise<void> {
     const { directories } = this.#parts;
-    let process = (await this.#processes()).get(spec.id);
+    let process: Process | undefined = (await this.#processes()).get(spec.id);
     let state = await directories.create(spec.id);
     if (process && state.boot?.started_at !== undefined) {
       this.#watch(spec.id, process);
@@ -299,14 +302,15 @@ class Driver implements QemuHypervisor {
   }
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
-    const { directories, imageStore } = this.#parts;
+    const { directories, imageStore, instance } = this.#parts;
     const { disk, log, qmp, serial } = directories.paths(spec.id);
-    await directories.makeRunDirectory(spec.id, (path) => chown(path, uid, uid));
-    const groups = this.accelerator === 'kvm' ? await kvmGroups() : [];
-    const { id: vm, cpus, memory, interfaces } = spec;
-    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, qmp, serial });
+    await directories.makeRunDirectory(spec.id);
+    const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
+    const { id: vm, cpus, memory, interfaces, disk_size } = spec;
+    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, instance });
+    const command = [...fileLimits(disk_size), ...unprivileged(uid, groups, args)];
     const image = imagePath(imageStore, spec.image);
-    return launch({ command: unprivileged(uid, groups, args), disk, image, log });
+    return launch({ command, disk, image, qmp, serial, log });
   }
 
   /** Ends the process, without anybody being told. */
@@ -322,8 +326,12 @@ class Driver implements QemuHypervisor {
 
   async stop(vm: Id<'vm'>, graceSeconds: number): Promise<void> {
     const { network, directories } = this.#parts;
-    const process = (await this.#processes()).get(vm);
-    if (process) await this.#end(vm, process, graceSeconds);
+    // QEMU's sandbox lets it make no others, but nothing of the VM may be left for the next owner of its user id.
+    for (let grace = graceSeconds; ; grace = 0) {
+      const process = (await this.#processes()).get(vm);
+      if (!process) break;
+      await this.#end(vm, process, grace);
+    }
     this.#guests.get(vm)?.release();
     this.#guests.delete(vm);
     const state = await directories.load(vm);

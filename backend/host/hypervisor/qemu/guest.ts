@@ -4,17 +4,29 @@
  * The process is the truth, the connections are conveniences: its end is noticed when QMP closes, and by looking at
  * /proc once a second where QMP cannot be had.
  */
-import { open, truncate } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
+import { stat, truncate } from 'node:fs/promises';
 import { isMissing } from '../../system/files.ts';
 import { isAlive, type Process, signal, waitForEnd } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
 import { ConsoleLog } from './console-log.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
+import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
 
 /** QEMU's own messages; guests can provoke some. */
 const logLimit = 1024 ** 2;
+/** Milliseconds that a VM which does not answer may take of the agent's time, for each of its steps. */
+const patience = 2_000;
+const diskFault = 'the disk has an error and the VM is paused';
+
+async function truncateLog(path: string): Promise<void> {
+  try {
+    const { size } = await stat(path);
+    if (size > logLimit) await truncate(path, 0);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
+}
 
 export class Guest {
   readonly process: Process;
@@ -24,15 +36,23 @@ export class Guest {
   readonly ended: Promise<ExitCause>;
   #settle: (cause: ExitCause) => void = () => undefined;
   #qmp: Qmp | undefined;
+  #connecting: Promise<Qmp> | undefined;
   #console: ConsoleLog | undefined;
   #cause: ExitCause = 'crash';
   #stopping = false;
+  #released = false;
+  /** Faults that were told. A hostile process can repeat them as often as it likes. */
+  readonly #told = new Set<string>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(process: Process, paths: VmPaths, fault: (error: unknown, message: string) => void) {
     this.process = process;
     this.#paths = paths;
-    this.#fault = fault;
+    this.#fault = (error, message) => {
+      if (this.#told.has(message)) return;
+      this.#told.add(message);
+      fault(error, message);
+    };
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -54,58 +74,59 @@ export class Guest {
   /** Connects to it unless connected. Rejects with QmpError when QEMU does not answer. */
   async connect(milliseconds: number): Promise<Qmp> {
     if (this.#qmp && !this.#qmp.closed) return this.#qmp;
-    const deadline = performance.now() + milliseconds;
-    for (;;) {
-      try {
-        const left = Math.max(1, Math.round(deadline - performance.now()));
-        const qmp = await Qmp.connect(this.#paths.qmp, left);
-        qmp.on('event', (event) => this.#note(event));
-        qmp.on('close', () => {
-          // The socket closes a moment before the process is gone.
-          waitForEnd(this.process, 2_000).then(
-            () => this.#look(),
-            (error: unknown) => this.#fault(error, 'cannot look at the process'),
-          );
-        });
-        this.#qmp = qmp;
-        break;
-      } catch (error) {
-        // Not there yet: QEMU makes its socket some 100 ms after its start.
-        if (!(await isAlive(this.process))) throw new QmpError('QEMU has ended', { cause: error });
-        if (performance.now() > deadline) throw error;
-        await delay(10);
-      }
+    // QEMU serves one client, so a second connection beside one that is being made would wait for ever.
+    this.#connecting ??= this.#open(milliseconds).finally(() => {
+      this.#connecting = undefined;
+    });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new QmpError('QEMU does not answer')), milliseconds);
+    try {
+      return await Promise.race([this.#connecting, late.promise]);
+    } finally {
+      clearTimeout(timer);
     }
+  }
+
+  async #open(milliseconds: number): Promise<Qmp> {
+    const qmp = await Qmp.connect(this.#paths.qmp, milliseconds);
+    if (this.#released) {
+      qmp.close();
+      throw new QmpError('the VM is no longer watched');
+    }
+    qmp.on('event', (event) => this.#note(event));
+    qmp.on('close', () => {
+      // The socket closes a moment before the process is gone.
+      waitForEnd(this.process, patience).then(
+        () => this.#look(),
+        (error: unknown) => this.#fault(error, 'cannot look at the process'),
+      );
+    });
+    this.#qmp = qmp;
     if (!this.#console || this.#console.closed) {
       this.#console = new ConsoleLog(this.#paths.serial, this.#paths.console, (error) =>
         this.#fault(error, 'the console is not logged'),
       );
     }
-    return this.#qmp;
+    return qmp;
   }
 
   #note({ event, data }: QmpEvent): void {
     if (event === 'SHUTDOWN') {
-      this.#cause = data?.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
+      this.#cause = data.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
     }
     // A process that is told to quit takes the disk away from a guest that still reads.
     if (event === 'BLOCK_IO_ERROR' && !this.#stopping) {
-      this.#fault(
-        new Error(`${data?.operation} failed: ${data?.reason}`),
-        'the disk has an error and the VM is paused',
-      );
+      this.#fault(new Error(`${readable(data.operation)} failed: ${readable(data.reason)}`), diskFault);
     }
   }
 
   /** Lets the guest execute, with a disk of at least `size` bytes. */
   async resume(size: number, milliseconds: number): Promise<void> {
+    // An attempt that is under way may have less time.
+    await this.#connecting?.catch(() => undefined);
     const qmp = await this.connect(milliseconds);
     if ((await qmp.status()) === 'running') return;
-    const nodes = (await qmp.execute('query-named-block-nodes', { flat: true })) as {
-      'node-name': string;
-      image: { 'virtual-size': number };
-    }[];
-    const present = nodes.find((node) => node['node-name'] === 'disk')?.image['virtual-size'];
+    const present = virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), 'disk');
     if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
     await qmp.execute('cont');
     const status = await qmp.status();
@@ -114,18 +135,10 @@ export class Guest {
 
   /** To be called now and then: repairs connections, bounds the log, lets a guest go on that a full disk had stopped. */
   async maintain(): Promise<void> {
-    const qmp = await this.connect(2_000);
-    if ((await qmp.status()) === 'io-error') await qmp.execute('cont');
-    try {
-      const file = await open(this.#paths.log, 'r');
-      try {
-        if ((await file.stat()).size > logLimit) await truncate(this.#paths.log, 0);
-      } finally {
-        await file.close();
-      }
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
+    await truncateLog(this.#paths.log);
+    const qmp = await this.connect(patience);
+    if ((await qmp.status(patience)) === 'io-error') await qmp.execute('cont', {}, patience);
+    else this.#told.delete(diskFault);
   }
 
   /** Asks the guest to shut down, again every few seconds: one that is still booting does not hear it. */
@@ -163,6 +176,7 @@ export class Guest {
 
   /** Stops watching. The process goes on. */
   release(): void {
+    this.#released = true;
     clearInterval(this.#timer);
     this.#qmp?.close();
     this.#console?.close().catch((error: unknown) => this.#fault(error, 'the console is not logged'));

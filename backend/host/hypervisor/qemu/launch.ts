@@ -1,8 +1,9 @@
 /** Starting a VM's QEMU: detached, so that it outlives the agent. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { environment } from '../../system/command.ts';
+import { type ListeningSocket, listenAt } from '../../system/listening-socket.ts';
 import { identify, type Process } from '../../system/processes.ts';
 
 export interface Launch {
@@ -11,16 +12,34 @@ export interface Launch {
   /** Handed over open: the process itself may not open them. */
   readonly disk: string;
   readonly image: string;
+  /** Paths of sockets that are made here and handed over listening, in a directory that only the agent writes to. */
+  readonly qmp: string;
+  readonly serial: string;
   /** For what it says. Emptied first. */
   readonly log: string;
 }
 
-/** What the last QEMU of the VM said, for error messages. */
-export const lastWords = async (log: string): Promise<string> => (await readFile(log, 'utf8')).trim().slice(-1_000);
+/** The end of what the last QEMU of the VM said, for error messages. The file may be large. */
+export async function lastWords(log: string): Promise<string> {
+  const file = await open(log, 'r');
+  try {
+    const { size } = await file.stat();
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(1_000), 0, 1_000, Math.max(0, size - 1_000));
+    return buffer.toString('utf8', 0, bytesRead).trim();
+  } finally {
+    await file.close();
+  }
+}
 
 /** Gives the running process. Rejects when it cannot be started. */
-export async function launch({ command, disk, image, log }: Launch): Promise<Process> {
+export async function launch({ command, disk, image, qmp, serial, log }: Launch): Promise<Process> {
   const files: FileHandle[] = [];
+  const sockets: ListeningSocket[] = [];
+  const listening = async (path: string): Promise<number> => {
+    const socket = await listenAt(path);
+    sockets.push(socket);
+    return socket.descriptor;
+  };
   const opened = async (path: string, flags: string): Promise<number> => {
     const file = await open(path, flags, 0o600);
     files.push(file);
@@ -34,7 +53,15 @@ export async function launch({ command, disk, image, log }: Launch): Promise<Pro
       detached: true,
       cwd: '/',
       env: environment,
-      stdio: ['ignore', output, output, await opened(disk, 'r+'), await opened(image, 'r')],
+      stdio: [
+        'ignore',
+        output,
+        output,
+        await opened(disk, 'r+'),
+        await opened(image, 'r'),
+        await listening(qmp),
+        await listening(serial),
+      ],
     });
     await once(child, 'spawn');
     child.unref();
@@ -42,6 +69,6 @@ export async function launch({ command, disk, image, log }: Launch): Promise<Pro
     if (!process) throw new Error(`QEMU ended at once: ${await lastWords(log)}`);
     return process;
   } finally {
-    for (const file of files) await file.close();
+    for (const each of [...files, ...sockets]) await each.close();
   }
 }

@@ -1,23 +1,20 @@
 /**
- * Client of the QEMU Machine Protocol (docs/interop/qmp-spec.txt of QEMU): lines of JSON, answers by id, events between
- * them. A QEMU serves one client a monitor; when ours has died the kernel has closed its socket and the next may come.
+ * Client of the QEMU Machine Protocol. A QEMU serves one client a monitor; when ours has died the kernel has closed its
+ * socket and the next may come.
+ *
+ * A QEMU that its guest has taken over is at the other end as far as this file is concerned. So whatever does not keep
+ * to the protocol ends the connection: a message of another form, a line without end, more messages than an honest
+ * QEMU ever sends, a command without its answer. Callers then see a QmpError, as from a QEMU that hangs.
  */
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
+import { LineBuffer, parseMessage, QmpError, type QmpMessage, type QmpObject, runState } from './qmp-messages.ts';
+
+export { QmpError } from './qmp-messages.ts';
 
 export interface QmpEvent {
   readonly event: string;
-  readonly data?: Record<string, unknown>;
-}
-
-interface Answer {
-  readonly QMP?: object;
-  readonly id?: number;
-  readonly return?: unknown;
-  readonly error?: { readonly class: string; readonly desc: string };
-  readonly event?: string;
-  readonly data?: Record<string, unknown>;
+  readonly data: QmpObject;
 }
 
 interface Waiting {
@@ -28,102 +25,122 @@ interface Waiting {
 interface Events {
   event: [QmpEvent];
   close: [];
-  greeting: [];
 }
 
-export class QmpError extends Error {}
+/** Bytes that may come at once, and each second from then on; each message counts as `messageCost` more than its length. */
+const allowanceLimit = 4 * 1024 ** 2;
+const allowancePerSecond = 256 * 1024;
+const messageCost = 1024;
 
 export class Qmp extends EventEmitter<Events> {
   readonly #socket: Socket;
+  readonly #lines = new LineBuffer();
   readonly #waiting = new Map<number, Waiting>();
+  readonly #greeting = Promise.withResolvers<void>();
   #nextId = 1;
-  #closed = false;
+  #greeted = false;
+  #allowance = allowanceLimit;
+  #filledAt = performance.now();
+  /** Why the connection is over. */
+  #fault: QmpError | undefined;
 
   private constructor(socket: Socket) {
     super();
     this.#socket = socket;
-    const lines = createInterface({ input: socket });
-    lines.on('line', (line) => this.#receive(line));
-    // readline repeats the socket's errors.
-    lines.on('error', () => undefined);
-    socket.on('close', () => this.#end());
+    this.#greeting.promise.catch(() => undefined);
+    socket.on('error', (cause) => this.#end(new QmpError(`no connection to QEMU: ${cause.message}`, { cause })));
+    socket.on('close', () => this.#end(new QmpError('QEMU closed the connection')));
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
   }
 
-  /** Rejects when nobody listens, or with QmpError when QEMU does not greet within the time. */
+  /** Rejects with QmpError when nobody listens, or QEMU does not greet within the time. */
   static async connect(path: string, milliseconds: number): Promise<Qmp> {
-    const socket = connect(path);
-    // Its errors reject what waits for it here, or end in `close`.
-    socket.on('error', () => undefined);
-    const signal = AbortSignal.timeout(milliseconds);
+    const deadline = performance.now() + milliseconds;
+    const client = new Qmp(connect(path));
+    const late = () => client.#end(new QmpError(`QEMU does not answer on ${path}`));
+    const timer = setTimeout(late, milliseconds);
     try {
-      await once(socket, 'connect', { signal });
-      const client = new Qmp(socket);
-      await once(client, 'greeting', { signal });
-      await client.execute('qmp_capabilities', {}, milliseconds);
-      // A connection that waits for events does not keep the process running.
-      socket.unref();
-      return client;
-    } catch (error) {
-      socket.destroy();
-      throw signal.aborted ? new QmpError(`QEMU does not answer on ${path}`, { cause: error }) : error;
+      await client.#greeting.promise;
+    } finally {
+      clearTimeout(timer);
     }
+    await client.execute('qmp_capabilities', {}, Math.max(1, deadline - performance.now()));
+    // A connection that waits for events does not keep the process running.
+    client.#socket.unref();
+    return client;
   }
 
   get closed(): boolean {
-    return this.#closed;
+    return this.#fault !== undefined;
   }
 
-  #receive(line: string): void {
-    let answer: Answer;
+  #read(chunk: Buffer): void {
     try {
-      answer = JSON.parse(line) as Answer;
-    } catch {
-      this.#socket.destroy();
-      return;
-    }
-    if (answer.QMP) this.emit('greeting');
-    else if (answer.event !== undefined) this.emit('event', { event: answer.event, data: answer.data });
-    else if (answer.id !== undefined) {
-      const waiting = this.#waiting.get(answer.id);
-      this.#waiting.delete(answer.id);
-      if (answer.error) waiting?.reject(new QmpError(`${answer.error.class}: ${answer.error.desc}`));
-      else waiting?.resolve(answer.return);
+      const now = performance.now();
+      const refill = ((now - this.#filledAt) / 1000) * allowancePerSecond;
+      this.#filledAt = now;
+      this.#allowance = Math.min(allowanceLimit, this.#allowance + refill) - chunk.length;
+      for (const line of this.#lines.add(chunk)) {
+        this.#allowance -= messageCost;
+        if (this.#allowance < 0) throw new QmpError('QEMU sends without end');
+        this.#take(parseMessage(line));
+        if (this.closed) return;
+      }
+    } catch (error) {
+      if (!(error instanceof QmpError)) throw error;
+      this.#end(error);
     }
   }
 
-  #end(): void {
-    this.#closed = true;
-    for (const { reject } of this.#waiting.values()) reject(new QmpError('QEMU closed the connection'));
-    this.#waiting.clear();
+  #take(message: QmpMessage): void {
+    switch (message.kind) {
+      case 'greeting':
+        if (this.#greeted) throw new QmpError('QEMU greeted twice');
+        this.#greeted = true;
+        this.#greeting.resolve();
+        break;
+      case 'event':
+        this.emit('event', { event: message.event, data: message.data });
+        break;
+      case 'result':
+        this.#waiting.get(message.id)?.resolve(message.value);
+        break;
+      case 'failure':
+        this.#waiting.get(message.id)?.reject(new QmpError(message.reason));
+        break;
+    }
+  }
+
+  #end(fault: QmpError): void {
+    if (this.#fault) return;
+    this.#fault = fault;
+    this.#socket.destroy();
+    this.#greeting.reject(fault);
+    for (const { reject } of this.#waiting.values()) reject(fault);
     this.emit('close');
   }
 
+  /** Rejects with QmpError when QEMU refuses the command. One that it does not answer in time ends the connection. */
   execute(command: string, args: object = {}, milliseconds = 10_000): Promise<unknown> {
-    if (this.#closed) return Promise.reject(new QmpError('the connection is closed'));
+    if (this.#fault) return Promise.reject(this.#fault);
     const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.delete(id);
-        reject(new QmpError(`QEMU did not answer ${command} within ${milliseconds} ms`));
-      }, milliseconds);
-      const settle =
-        <T>(then: (value: T) => void) =>
-        (value: T) => {
-          clearTimeout(timer);
-          then(value);
-        };
-      this.#waiting.set(id, { resolve: settle(resolve), reject: settle(reject) });
-      this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#waiting.set(id, { resolve, reject });
+    const late = () => this.#end(new QmpError(`QEMU did not answer ${command} within ${Math.round(milliseconds)} ms`));
+    const timer = setTimeout(late, milliseconds);
+    this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#waiting.delete(id);
     });
   }
 
   /** `running`, `prelaunch`, `paused`, `io-error`, … (RunState of QEMU's QAPI). */
-  async status(): Promise<string> {
-    const answer = (await this.execute('query-status')) as { status: string };
-    return answer.status;
+  async status(milliseconds?: number): Promise<string> {
+    return runState(await this.execute('query-status', {}, milliseconds));
   }
 
   close(): void {
-    this.#socket.destroy();
+    this.#end(new QmpError('the connection is closed'));
   }
 }

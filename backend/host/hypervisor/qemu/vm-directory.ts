@@ -9,13 +9,14 @@
  * A VM without `boot` is stopped: it has a disk and nothing else. A VM with `boot` is to run: its taps and filters
  * belong there, and its process, if it has one, was started so. `started_at` says that the guest executes.
  */
-import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, lchown, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
 import type { InterfaceSpec } from '../hypervisor.ts';
+import { isVmId } from './process-identity.ts';
 
 export interface Boot {
   readonly fence: number;
@@ -36,7 +37,7 @@ export interface VmPaths {
   readonly disk: string;
   readonly console: string;
   readonly log: string;
-  /** Belongs to the VM's user. */
+  /** For its sockets, which the agent makes. The VM's user has no access. */
   readonly run: string;
   readonly qmp: string;
   readonly serial: string;
@@ -51,10 +52,8 @@ async function namesIn(directory: string): Promise<string[]> {
   }
 }
 
-/** Ids become parts of paths and command lines. They come checked, and are checked here again. */
-const isId = (vm: string): vm is Id<'vm'> => /^vm-[0-9a-z]{16}$/.test(vm);
 function assertId(vm: string): void {
-  if (!isId(vm)) throw new Error(`not the id of a VM: ${JSON.stringify(vm)}`);
+  if (!isVmId(vm)) throw new Error(`not the id of a VM: ${JSON.stringify(vm)}`);
 }
 
 export class VmDirectories {
@@ -84,12 +83,6 @@ export class VmDirectories {
     };
   }
 
-  /** The VM that a socket's path belongs to. */
-  vmOfSocket(path: string): Id<'vm'> | undefined {
-    const vm = path.startsWith(`${this.#run}/`) ? path.slice(this.#run.length + 1).split('/')[0] : undefined;
-    return vm !== undefined && isId(vm) ? vm : undefined;
-  }
-
   /** Whether the user is one of those that VMs here may have. */
   isVmUser(uid: number): boolean {
     return uid >= this.#uidBase && uid < this.#uidBase + 65536;
@@ -98,11 +91,24 @@ export class VmDirectories {
   /** Everything that has a directory, here or for its sockets. */
   async list(): Promise<Id<'vm'>[]> {
     const found = new Set<Id<'vm'>>();
+    // Shared with other instances.
+    await mkdir(dirname(this.#run), { recursive: true, mode: 0o755 });
     for (const root of [this.#root, this.#run]) {
-      await mkdir(root, { recursive: true, mode: root === this.#run ? 0o755 : 0o700 });
-      for (const name of await readdir(root)) if (isId(name)) found.add(name);
+      await mkdir(root, { recursive: true, mode: 0o700 });
+      await chmod(root, 0o700);
+      for (const name of await readdir(root)) if (isVmId(name)) found.add(name);
     }
     return [...found];
+  }
+
+  /** VMs by the user id of their processes. */
+  async owners(): Promise<Map<number, Id<'vm'>>> {
+    const owners = new Map<number, Id<'vm'>>();
+    for (const vm of await this.list()) {
+      const uid = (await this.load(vm))?.uid;
+      if (uid !== undefined) owners.set(uid, vm);
+    }
+    return owners;
   }
 
   async load(vm: Id<'vm'>): Promise<VmState | undefined> {
@@ -119,8 +125,7 @@ export class VmDirectories {
     return this.#mutex.run(async () => {
       const present = await this.load(vm);
       if (present) return present;
-      const taken = new Set<number>();
-      for (const other of await this.list()) taken.add((await this.load(other))?.uid ?? 0);
+      const taken = await this.owners();
       let uid = this.#uidBase;
       while (taken.has(uid)) uid++;
       const state = { uid };
@@ -130,13 +135,30 @@ export class VmDirectories {
     });
   }
 
-  /** An empty directory for its sockets, open to its user alone. */
-  async makeRunDirectory(vm: Id<'vm'>, chown: (path: string) => Promise<void>): Promise<void> {
+  /** An empty directory for its sockets. To be called while no process of the VM runs. */
+  async makeRunDirectory(vm: Id<'vm'>): Promise<void> {
     const { run } = this.paths(vm);
     await rm(run, { recursive: true, force: true });
     await mkdir(run, { recursive: true, mode: 0o700 });
-    await chown(run);
-    await chmod(this.#run, 0o755);
+  }
+
+  /**
+   * Takes the directory from a VM that version 0.1 has started, whose user owned it and may have put anything there.
+   * The user can change nothing in it from then on. Only sockets that the user has made are left; where one is missing,
+   * the VM is one that does not answer.
+   */
+  async takeRunDirectory(vm: Id<'vm'>, uid: number): Promise<void> {
+    const { run, qmp, serial } = this.paths(vm);
+    try {
+      await lchown(run, 0, 0);
+      await chmod(run, 0o700);
+      for (const path of [qmp, serial]) {
+        const found = await lstat(path).catch(() => undefined);
+        if (found && !(found.isSocket() && found.uid === uid)) await rename(path, `${path}.refused`);
+      }
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
   }
 
   async removeRunDirectory(vm: Id<'vm'>): Promise<void> {
