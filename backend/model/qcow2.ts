@@ -8,6 +8,13 @@ export const qcow2Magic = 0x514649fb;
 export interface Qcow2Header {
   /** Size in bytes of the disk that the file describes. */
   readonly virtualSize: number;
+  /** Bytes. */
+  readonly clusterSize: number;
+  /** Offset of the table of the first level, and how many of its entries belong to the disk. */
+  readonly tablesAt: number;
+  readonly tables: number;
+  /** Bytes of an entry of a table of the second level, which fills a cluster. */
+  readonly entrySize: 8 | 16;
 }
 
 export type Qcow2Result =
@@ -66,6 +73,7 @@ export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result
   const clusterSize = 2 ** clusterBits;
 
   let extensions = 72;
+  let entrySize: 8 | 16 = 8;
   if (version === 3) {
     const features = view.getBigUint64(72);
     if ((features & known.externalData) !== 0n) return no('It keeps its data in an external file. Flatten it first.');
@@ -73,15 +81,16 @@ export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result
     if ((features & known.dirty) !== 0n) return no('It was not closed cleanly. Repair it first: qemu-img check -r all');
     const unknown = features & ~accepted;
     if (unknown !== 0n) return no(`It needs features that are not known here (bits 0x${unknown.toString(16)}).`);
+    if ((features & known.extendedL2) !== 0n) entrySize = 16;
     extensions = view.getUint32(100);
-    if (extensions < leastHeader || extensions % 8 !== 0 || extensions > clusterSize)
+    if (extensions < leastHeader || extensions % 8 !== 0 || extensions > Math.min(clusterSize, head.length))
       return no('The length of its header is not valid.');
     const compression = extensions > leastHeader ? view.getUint8(leastHeader) : 0;
     if (compression > 1) return no(`It is compressed with a method that is not known here (${compression}).`);
   }
   const problem = extensionProblem(view, extensions, Math.min(clusterSize, head.length));
   if (problem !== undefined) return no(problem);
-  return readTables(view, fileSize, clusterSize);
+  return readTables(view, fileSize, clusterSize, entrySize);
 }
 
 function extensionProblem(view: DataView, start: number, end: number): string | undefined {
@@ -98,17 +107,16 @@ function extensionProblem(view: DataView, start: number, end: number): string | 
   return undefined;
 }
 
-function readTables(view: DataView, fileSize: number, clusterSize: number): Qcow2Result {
+function readTables(view: DataView, fileSize: number, clusterSize: number, entrySize: 8 | 16): Qcow2Result {
   const size = view.getBigUint64(24);
   if (size === 0n) return no('The disk that it describes is empty.');
   if (size > BigInt(Number.MAX_SAFE_INTEGER)) return no('The disk that it describes is impossibly large.');
   if (size % 512n !== 0n) return no('The size of the disk is not a multiple of 512 bytes.');
   const virtualSize = Number(size);
 
-  // Entries of tables are 8 bytes; one table of the second level fills a cluster (with extended entries of 16 bytes it
-  // describes half as much, hence more of them are allowed than are needed).
+  // Entries of the first level are 8 bytes; each describes what fits into one table of the second.
   const entries = view.getUint32(36);
-  const needed = Math.ceil(virtualSize / (clusterSize * (clusterSize / 8)));
+  const needed = Math.ceil(virtualSize / (clusterSize * (clusterSize / entrySize)));
   if (entries * 8 > largestL1Bytes || entries < needed) return no('Its table of clusters has an impossible size.');
   const tables = [
     { offset: view.getBigUint64(40), bytes: BigInt(entries) * 8n },
@@ -119,5 +127,6 @@ function readTables(view: DataView, fileSize: number, clusterSize: number): Qcow
       offset > 0n && offset % BigInt(clusterSize) === 0n && bytes > 0n && offset + bytes <= BigInt(fileSize);
     if (!valid) return no('Its tables lie outside of the file: it is damaged or cut off.');
   }
-  return { ok: true, header: { virtualSize } };
+  const tablesAt = Number(view.getBigUint64(40));
+  return { ok: true, header: { virtualSize, clusterSize, tablesAt, tables: needed, entrySize } };
 }

@@ -5,8 +5,9 @@
  * files it needs are the two that it is given: as open descriptors, so that the directories need not let it in.
  */
 import { spawn } from 'node:child_process';
-import { open } from 'node:fs/promises';
-import { ImageRejected } from './failures.ts';
+import { open, statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ImageRejected, noRoom } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 
 /** Nobody's: not in passwd(5), and not among the uids that guests run as. */
@@ -17,8 +18,11 @@ export interface Conversion {
   readonly source: string;
   readonly target: string;
   readonly format: 'qcow2' | 'raw';
-  /** Bytes. */
+  /** Bytes of the disk, and of the source. */
   readonly virtualSize: number;
+  readonly sourceSize: number;
+  /** Bytes that the target may take of the free space. */
+  readonly room: number;
 }
 
 interface Outcome {
@@ -55,11 +59,11 @@ function execute(
 }
 
 /** Each program replaces itself by the next, so that the process is qemu-img in the end and can be ended as one. */
-function confined(command: readonly string[], virtualSize: number, limits: ImportLimits): string[] {
-  // A fully used disk with its tables: 8 bytes for each cluster of 64 KiB, twice, and a little.
-  const fileSize = virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024;
+function confined(command: readonly string[], fileSize: number, limits: ImportLimits): string[] {
   const bounds = [
     `--as=${limits.convertMemory}`,
+    // Of each thread: it counts as memory.
+    '--stack=1048576',
     `--cpu=${limits.convertCpuSeconds}`,
     `--fsize=${fileSize}`,
     '--nofile=64',
@@ -89,9 +93,39 @@ async function create(target: string, virtualSize: number, signal: AbortSignal):
   if (code !== 0) throw new Error(`qemu-img create: ${stderr.trim()}`);
 }
 
-/** @throws ImageRejected if the source cannot be converted within the limits */
+interface Bound {
+  /** Bytes of the copy's file. */
+  readonly size: number;
+  readonly exceeded: () => Error;
+}
+
+/** The tightest of the bounds on the size of the copy. */
+function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expansionBase }: ImportLimits): Bound {
+  const bounds: Bound[] = [
+    {
+      // A fully used disk with its tables: 8 bytes for each cluster of 64 KiB, twice, and a little.
+      size: virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024,
+      exceeded: () =>
+        new ImageRejected(`Its data takes more than the ${inWords(virtualSize)} of the disk that it describes.`),
+    },
+    {
+      size: expansionBase + expansion * sourceSize,
+      exceeded: () =>
+        new ImageRejected(
+          `Unpacked, it takes more than ${expansion} times its size. Upload it unpacked: qemu-img convert -O qcow2 old new.qcow2`,
+        ),
+    },
+    { size: room, exceeded: noRoom },
+  ];
+  return bounds.reduce((least, each) => (each.size < least.size ? each : least));
+}
+
+/** @throws ImageRejected if the source cannot be converted within the limits, SourceUnavailable without space for it */
 export async function convert(conversion: Conversion, limits: ImportLimits, signal: AbortSignal): Promise<void> {
   const { source, target, format, virtualSize } = conversion;
+  const late = AbortSignal.timeout(limits.convertTime);
+  const ending = AbortSignal.any([signal, late]);
+  const { size, exceeded } = bound(conversion, limits);
   await create(target, virtualSize, signal);
   const from = await open(source, 'r');
   const to = await open(target, 'r+');
@@ -103,22 +137,33 @@ export async function convert(conversion: Conversion, limits: ImportLimits, sign
     }
     const files = ['/proc/self/fd/3', '/proc/self/fd/4'];
     const command = ['qemu-img', 'convert', '-q', '-n', '-f', format, '-O', 'qcow2', ...files];
-    outcome = await execute(confined(command, virtualSize, limits), signal, [from.fd, to.fd]);
+    outcome = await execute(confined(command, size, limits), ending, [from.fd, to.fd]);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw late.aborted ? new ImageRejected(`Converting it took more than ${limits.convertTime / 1000} s.`) : error;
   } finally {
     await from.close();
     await to.close();
   }
   if (outcome.code === 0) return;
-  if (outcome.signal === 'SIGKILL' || outcome.signal === 'SIGXCPU')
-    throw new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
-  // The machine's lack, not the image's fault: tried again.
-  if (/No space left|Resource temporarily unavailable/.test(outcome.stderr))
-    throw new Error(`qemu-img convert: ${outcome.stderr.trim()}`);
-  if (/File too large/.test(outcome.stderr))
-    throw new ImageRejected(`Its data takes more than the ${inWords(virtualSize)} of the disk that it describes.`);
-  const said = outcome.stderr
-    .replaceAll('/proc/self/fd/3', 'the image')
-    .replaceAll('/proc/self/fd/4', 'the copy')
-    .trim();
-  throw new ImageRejected(`It cannot be read as ${format}: ${said || `qemu-img ended by ${outcome.signal}`}`);
+  throw await fault(outcome, conversion, limits, exceeded);
+}
+
+/** What the end of qemu-img means. A file makes it fail in many ways: all are the file's fault, but for a full disk. */
+async function fault(
+  { signal, stderr }: Outcome,
+  { target, format }: Conversion,
+  limits: ImportLimits,
+  exceeded: () => Error,
+): Promise<Error> {
+  if (signal === 'SIGKILL' || signal === 'SIGXCPU')
+    return new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
+  if (signal === 'SIGXFSZ' || /File too large/.test(stderr)) return exceeded();
+  const { bavail, bsize } = await statfs(dirname(target));
+  // The machine's lack, tried again. The message alone could be of the file's making.
+  if (/No space left/.test(stderr) && bavail * bsize < 2 ** 30) return noRoom();
+  if (signal === 'SIGABRT' || /Cannot allocate memory|Resource temporarily unavailable/.test(stderr))
+    return new ImageRejected(`Converting it takes more than ${inWords(limits.convertMemory)} of memory.`);
+  const said = stderr.replaceAll('/proc/self/fd/3', 'the image').replaceAll('/proc/self/fd/4', 'the copy').trim();
+  return new ImageRejected(`It cannot be read as ${format}: ${said || `qemu-img ended by ${signal}`}`);
 }

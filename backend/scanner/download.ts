@@ -4,7 +4,7 @@
  */
 import { lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
-import { Agent, errors, request } from 'undici';
+import { Agent, request } from 'undici';
 import { isPublicAddress } from '../model/public-address.ts';
 import { ImageRejected, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
@@ -44,8 +44,8 @@ export interface DownloadOptions {
 }
 
 /**
- * @param signal ends the transfer
- * @param cancelled is its part that means that nobody wants the image any more; then its reason is thrown
+ * @param signal ends the transfer; its reason is thrown
+ * @param cancelled is its part that means that nobody wants the image any more
  */
 export async function* download(
   source: string,
@@ -83,21 +83,17 @@ export async function* download(
     throw new ImageRejected(`The URL redirects more than ${redirects} times.`);
   } catch (err) {
     cancelled.throwIfAborted();
-    throw signal.aborted ? new ImageRejected('Fetching the URL took too long.') : explain(err, url);
+    throw signal.aborted ? signal.reason : explain(err, url);
   } finally {
     await agent.destroy();
   }
 }
 
-/** What a failed transfer means for the user. Others pass through. */
+/** What a failed transfer means for the user. All is of the server's making, answers that are no HTTP included. */
 function explain(err: unknown, url: URL): unknown {
   if (err instanceof ImageRejected || err instanceof SourceUnavailable || !(err instanceof Error)) return err;
   if (err instanceof AddressRefused) return refused(url.hostname);
   const code = 'code' in err && typeof err.code === 'string' ? err.code : '';
   if (code === 'ENOTFOUND') return new ImageRejected(`There is no server with the name ${url.hostname}.`);
-  const network =
-    err instanceof errors.UndiciError || /^(E[A-Z]+|ERR_TLS|ERR_SSL|CERT_|DEPTH_|UNABLE_|SELF_)/.test(code);
-  return network
-    ? new SourceUnavailable(`Cannot fetch from ${url.host}: ${err.message || code}.`, { cause: err })
-    : err;
+  return new SourceUnavailable(`Cannot fetch from ${url.host}: ${err.message || code}.`, { cause: err });
 }

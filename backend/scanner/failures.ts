@@ -14,3 +14,6 @@ export class FileMissing extends Error {
 export class SourceUnavailable extends Error {
   override readonly name = 'SourceUnavailable';
 }
+
+export const noRoom = (): SourceUnavailable =>
+  new SourceUnavailable('There is not enough free space for it where images are kept.');

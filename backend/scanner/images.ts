@@ -28,6 +28,7 @@ import { campaign, type Leadership } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
+import { FairSlots, fairest } from './fair-slots.ts';
 import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { hasArrived } from './source.ts';
@@ -114,7 +115,11 @@ class Scan {
   readonly #limits: ImportLimits;
   readonly #keep: boolean;
   readonly #staging: string;
-  readonly #running = new Map<string, { readonly cancel: AbortController; readonly done: Promise<void> }>();
+  readonly #running = new Map<
+    string,
+    { readonly project: string; readonly cancel: AbortController; readonly done: Promise<void> }
+  >();
+  readonly #conversions: FairSlots;
   readonly #retries = new Map<string, Retry>();
   /** Ids of the images that the store has. */
   #kept = new Set<string>();
@@ -128,6 +133,7 @@ class Scan {
     this.#leadership = leadership;
     this.#stop = AbortSignal.any([closing, leadership.lease.lost]);
     this.#limits = { ...defaultLimits, ...options.limits };
+    this.#conversions = new FairSlots(this.#limits.conversions);
     this.#keep = options.mode !== 'simulated';
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
   }
@@ -175,19 +181,31 @@ class Scan {
     }
     const now = performance.now();
     this.#awaiting = false;
+    const waiting: ImageRecord[] = [];
     for (const { id, value } of this.#mirror.list(images)) {
-      if (this.#running.size >= this.#limits.concurrency) return;
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
-      if (this.#isMissing(id) && !(await hasArrived(value, this.#options.filesDir, this.#limits.retryAfter))) {
-        this.#awaiting = true;
-        continue;
-      }
+      if (!this.#isMissing(id)) waiting.push(value);
+      else if (await hasArrived(value, this.#options.filesDir, this.#limits.retryAfter)) waiting.push(value);
+      else this.#awaiting = true;
+    }
+    this.#startSome(waiting);
+  }
+
+  /** As many as may run, so that no project keeps another from its turn. */
+  #startSome(waiting: readonly ImageRecord[]): void {
+    const { concurrency, projectConcurrency } = this.#limits;
+    const used = ({ project }: ImageRecord) =>
+      [...this.#running.values()].filter((each) => each.project === project).length;
+    while (this.#running.size < concurrency) {
+      const left = waiting.filter(({ id }) => !this.#running.has(id));
+      const image = fairest(left, used, projectConcurrency);
+      if (!image) return;
       const cancel = new AbortController();
-      const done = this.#import(value, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
-        this.#running.delete(id);
+      const done = this.#import(image, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
+        this.#running.delete(image.id);
         this.#wake();
       });
-      this.#running.set(id, { cancel, done });
+      this.#running.set(image.id, { project: image.project, cancel, done });
     }
   }
 
@@ -240,6 +258,7 @@ class Scan {
           staging: this.#staging,
           keep: this.#keep,
           limits: this.#limits,
+          conversions: this.#conversions,
         },
         signal,
         () => this.#lasts(placing),

@@ -1,11 +1,13 @@
 /** One import: source → private copy → examined → converted → examined again → in place. */
 import { constants } from 'node:fs';
-import { chmod, chown, mkdir, open, rename, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type DiskImage, headSize, imageFileName, recognizeDiskImage } from '../model/disk-image.ts';
+import { imageFileName } from '../model/disk-image.ts';
 import type { Id, ImageRecord } from '../model/records.ts';
 import { convert } from './convert.ts';
+import { examine } from './examine.ts';
 import { ImageRejected } from './failures.ts';
+import type { FairSlots } from './fair-slots.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 import { fetchSource, type SourceOptions } from './source.ts';
 
@@ -16,6 +18,8 @@ export interface ImportOptions extends SourceOptions {
   /** false: everything but the conversion; nothing is put in place (for simulated hosts, which read no images). */
   readonly keep: boolean;
   readonly limits: ImportLimits;
+  /** Conversions at the same time, by project. */
+  readonly conversions: FairSlots;
 }
 
 export interface Imported {
@@ -26,18 +30,10 @@ export interface Imported {
 
 export const imageFile = (imageStore: string, id: Id<'image'>): string => join(imageStore, imageFileName(id));
 
-async function examine(path: string): Promise<DiskImage> {
-  const file = await open(path, constants.O_RDONLY);
-  try {
-    const { size } = await file.stat();
-    const head = Buffer.alloc(Math.min(size, headSize));
-    await file.read(head, 0, head.length, 0);
-    const result = recognizeDiskImage(head, size);
-    if (!result.ok) throw new ImageRejected(result.problem);
-    return result.image;
-  } finally {
-    await file.close();
-  }
+/** Bytes that an import may add to the image store: its part of the free space, so that all together never fill it. */
+async function spaceFor(directory: string, { freeShare, concurrency }: ImportLimits): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return Math.floor((bavail * bsize * freeShare) / concurrency);
 }
 
 const sync = async (path: string): Promise<void> => {
@@ -64,19 +60,23 @@ export async function importImage(
   await mkdir(directory, { mode: 0o700 });
   try {
     const source = join(directory, 'source');
-    const { sha256 } = await fetchSource(image, source, options, signal);
+    const { limits } = options;
+    const { sha256, size } = await fetchSource(image, source, options, await spaceFor(directory, limits), signal);
     if (image.sha256 !== undefined && image.sha256 !== sha256)
       throw new ImageRejected(`The source has the SHA-256 ${sha256}, not the one that was declared.`);
-    const { format, virtualSize } = await examine(source);
-    if (virtualSize > options.limits.virtualSize)
+    const { format, virtualSize } = await examine(source, signal);
+    if (virtualSize > limits.virtualSize)
       throw new ImageRejected(
-        `It describes a disk of ${inWords(virtualSize)}; the limit is ${inWords(options.limits.virtualSize)}.`,
+        `It describes a disk of ${inWords(virtualSize)}; the limit is ${inWords(limits.virtualSize)}.`,
       );
     if (!options.keep) return { sha256, virtualSize };
 
     const target = join(directory, 'image.qcow2');
-    await convert({ source, target, format, virtualSize }, options.limits, signal);
-    const made = await examine(target);
+    await options.conversions.use(image.project, signal, async () => {
+      const room = await spaceFor(directory, limits);
+      await convert({ source, target, format, virtualSize, sourceSize: size, room }, limits, signal);
+    });
+    const made = await examine(target, signal);
     if (made.format !== 'qcow2' || made.virtualSize !== virtualSize)
       throw new Error(`qemu-img made ${made.format} of ${made.virtualSize} bytes, not qcow2 of ${virtualSize}`);
     // Nobody writes to it again: VMs share it.

@@ -7,7 +7,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { download } from './download.ts';
-import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
+import { FileMissing, ImageRejected, noRoom, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 
 export interface SourceOptions {
@@ -25,27 +25,37 @@ export interface Fetched {
 
 const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with */
+/**
+ * @param room bytes that the copy may take
+ * @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with
+ */
 export async function fetchSource(
   image: { readonly project: string; readonly source: string },
   target: string,
   options: SourceOptions,
+  room: number,
   signal: AbortSignal,
 ): Promise<Fetched> {
   const { source } = image;
+  const bounds = { size: options.limits.sourceSize, room };
   if (!source.startsWith('file:')) {
-    const late = AbortSignal.timeout(options.limits.fetchTime);
-    const content = download(source, options, AbortSignal.any([signal, late]), signal);
-    return copy(content, target, options.limits, signal);
+    const pace = new Pace(options.limits);
+    try {
+      const content = download(source, options, AbortSignal.any([signal, pace.signal]), signal);
+      return await copy(content, target, bounds, signal, (bytes) => pace.count(bytes));
+    } finally {
+      pace.end();
+    }
   }
   const name = source.slice('file:'.length);
   if (!fileName.test(name)) throw new ImageRejected(`"${name}" is not the name of a file.`);
   const file = await openFile(join(options.filesDir, image.project), name);
   try {
     const before = await file.stat();
-    if (before.size > options.limits.sourceSize) throw tooLarge(options.limits);
+    if (before.size > bounds.size) throw tooLarge(bounds);
+    if (before.size > room) throw noRoom();
     const stream = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
-    const fetched = await copy(stream, target, options.limits, signal);
+    const fetched = await copy(stream, target, bounds, signal);
     const after = await file.stat();
     if (fetched.size !== before.size || after.mtimeMs !== before.mtimeMs || after.size !== before.size)
       throw new SourceUnavailable(`The file ${name} changed while it was read.`);
@@ -70,8 +80,43 @@ export async function hasArrived(
   }
 }
 
-const tooLarge = ({ sourceSize }: ImportLimits) =>
-  new ImageRejected(`The source is larger than ${inWords(sourceSize)}, the limit.`);
+interface Bounds {
+  /** Bytes of a source. */
+  readonly size: number;
+  /** Bytes that there is space for. */
+  readonly room: number;
+}
+
+const tooLarge = ({ size }: Bounds) => new ImageRejected(`The source is larger than ${inWords(size)}, the limit.`);
+
+/** Ends a transfer that takes too long, or too long for what has come: a slow server holds one of few places. */
+class Pace {
+  readonly #ending = new AbortController();
+  readonly #timers: readonly NodeJS.Timeout[];
+  #bytes = 0;
+
+  constructor({ fetchTime, leastRate, rateWindow }: ImportLimits) {
+    const end = (why: string) => this.#ending.abort(new ImageRejected(why));
+    const look = () => {
+      if (this.#bytes < (leastRate * rateWindow) / 1000)
+        end(`The server sends less than ${inWords(leastRate)} a second, which is too slow.`);
+      this.#bytes = 0;
+    };
+    this.#timers = [setTimeout(() => end('Fetching the URL took too long.'), fetchTime), setInterval(look, rateWindow)];
+  }
+
+  get signal(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  count(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  end(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+}
 
 /** Opens a regular file that lies in the directory itself: users own what is in there, links and pipes included. */
 async function openFile(directory: string, name: string): Promise<FileHandle> {
@@ -99,8 +144,9 @@ async function openFile(directory: string, name: string): Promise<FileHandle> {
 async function copy(
   content: AsyncIterable<Buffer>,
   target: string,
-  limits: ImportLimits,
+  bounds: Bounds,
   signal: AbortSignal,
+  count: (bytes: number) => void = () => undefined,
 ): Promise<Fetched> {
   const hash = createHash('sha256');
   let size = 0;
@@ -109,7 +155,9 @@ async function copy(
     for await (const chunk of content) {
       signal.throwIfAborted();
       size += chunk.length;
-      if (size > limits.sourceSize) throw tooLarge(limits);
+      count(chunk.length);
+      if (size > bounds.size) throw tooLarge(bounds);
+      if (size > bounds.room) throw noRoom();
       hash.update(chunk);
       await writeAll(file, chunk);
     }

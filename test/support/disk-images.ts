@@ -61,3 +61,103 @@ export function qcow2Image(fields: Qcow2Fields = {}): Buffer {
   for (let used = 0; used < 4; used++) image.writeUInt16BE(1, 2 * cluster + 2 * used);
   return image;
 }
+
+/**
+ * A qcow2 whose tables are as told, by the number of the cluster where each lies. Clusters from 4 on are free; what is
+ * not named is full of zeros.
+ * @param clusters how many the file has
+ */
+export function qcow2WithTables(
+  fields: Qcow2Fields,
+  clusters: number,
+  tables: Readonly<Record<number, readonly bigint[]>>,
+): Buffer {
+  const image = Buffer.concat([qcow2Image(fields), Buffer.alloc((clusters - 4) * cluster)]);
+  for (const [place, entries] of Object.entries(tables)) {
+    for (const [index, entry] of entries.entries()) image.writeBigUInt64BE(entry, Number(place) * cluster + index * 8);
+  }
+  return image;
+}
+
+const copied = 1n << 63n;
+const at = (place: number): bigint => BigInt(place * cluster);
+const many = (entry: bigint, count = cluster / 8): bigint[] => new Array<bigint>(count).fill(entry);
+const GiB = 1024n ** 3n;
+/** An entry of a cluster that is compressed to one sector at this byte. */
+const compressed = (offset: number, sectors = 1): bigint => (1n << 62n) | (BigInt(sectors - 1) << 54n) | BigInt(offset);
+
+/** Images that are more than they seem, or not what they say, each with the reason that its owner is told. */
+export const hostileImages: readonly { readonly name: string; readonly image: Buffer; readonly why: RegExp }[] = [
+  {
+    name: 'all entries of a table name one cluster',
+    image: qcow2WithTables({ size: GiB / 2n }, 6, { 3: [copied | at(4)], 4: many(copied | at(5)) }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'all tables of the second level are one',
+    image: qcow2WithTables({ size: 2n * GiB, l1Entries: 4 }, 6, {
+      3: many(copied | at(4), 4),
+      4: many(copied | at(5)),
+    }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'two entries of different tables name one cluster',
+    image: qcow2WithTables({ size: GiB, l1Entries: 2 }, 7, { 3: [at(4), at(5)], 4: [at(6)], 5: [0n, at(6)] }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'a table is its own content',
+    image: qcow2WithTables({ size: GiB / 2n }, 5, { 3: [at(4)], 4: many(at(4)) }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'the header is content',
+    image: qcow2WithTables({ size: GiB / 2n }, 5, { 3: [at(4)], 4: [copied | 1n, at(3)] }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'all compressed clusters are one',
+    image: qcow2WithTables({ size: GiB / 2n }, 6, { 3: [at(4)], 4: many(compressed(5 * cluster)) }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'compressed clusters overlap',
+    image: qcow2WithTables({ size: GiB / 2n }, 6, {
+      3: [at(4)],
+      4: many(0n, 512).map((_, index) => compressed(5 * cluster + index, 64)),
+    }),
+    why: /use the same clusters/,
+  },
+  {
+    name: 'content lies beyond the end of the file',
+    image: qcow2WithTables({ size: GiB / 2n }, 5, { 3: [at(4)], 4: [at(5)] }),
+    why: /outside of the file/,
+  },
+  {
+    name: 'compressed content lies beyond the end of the file',
+    image: qcow2WithTables({ size: GiB / 2n }, 5, { 3: [at(4)], 4: [compressed(2 ** 50)] }),
+    why: /outside of the file/,
+  },
+  {
+    name: 'a table lies beyond the end of the file',
+    image: qcow2WithTables({ size: GiB / 2n }, 4, { 3: [1n << 55n] }),
+    why: /outside of the file/,
+  },
+  {
+    name: 'a table lies between two clusters',
+    image: qcow2WithTables({ size: GiB / 2n }, 6, { 3: [at(4) + 512n] }),
+    why: /damaged/,
+  },
+  {
+    name: 'a header that says it is longer than the file',
+    image: qcow2Image({}).subarray(0, 104),
+    why: /length of its header/,
+  },
+  { name: 'a header that is cut off', image: qcow2Image({}).subarray(0, 100), why: /too short/ },
+  {
+    name: 'a length of the header with nothing behind it',
+    image: qcow2Image({ headerLength: 65_536 }).subarray(0, 65_535),
+    why: /length of its header/,
+  },
+];
