@@ -2,11 +2,13 @@
 import { type Command, Option } from 'commander';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
+import { openDataDirectory } from './data-directory.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
 import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
+import { warnOfReaders } from './secret-files.ts';
 import { readStateKeys } from './state-key.ts';
 
 interface ComponentOptions {
@@ -33,6 +35,9 @@ const component = (program: Command, name: string, description: string, start: S
     .addOption(logLevelOption())
     .action(async (options: ComponentOptions) => {
       const logger = createLogger({ level: options.logLevel });
+      if (options.data === undefined) process.umask(0o077);
+      else openDataDirectory(options.data, logger);
+      warnOfReaders(logger, options);
       const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
       await runUntilStopped(logger, async (started, fail) => {
         const store = await openStore(options.store, { logger });

@@ -6,6 +6,7 @@
 import { constants, copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makePrivate } from '../store/private-files.ts';
 import { makeDirectory } from './make-directory.ts';
 
 export interface Credentials {
@@ -71,7 +72,11 @@ export function readCredentials(): Found {
 export function writeCredentials(path: string, credentials: Credentials): string | undefined {
   makeDirectory(dirname(path), 0o700);
   const kept = existsSync(path) ? `${path}.${new Date().toISOString().replaceAll(':', '-')}` : undefined;
-  if (kept) copyFileSync(path, kept, constants.COPYFILE_EXCL);
+  if (kept) {
+    // A copy has the permissions of what it is made of.
+    makePrivate(path);
+    copyFileSync(path, kept, constants.COPYFILE_EXCL);
+  }
   const draft = `${path}.${process.pid}.new`;
   writeFileSync(draft, `${JSON.stringify(credentials, undefined, 2)}\n`, { mode: 0o600 });
   renameSync(draft, path);

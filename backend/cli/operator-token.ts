@@ -13,6 +13,7 @@ interface OperatorTokenOptions {
 }
 
 async function operatorToken({ name, data, store: url }: OperatorTokenOptions): Promise<void> {
+  process.umask(0o077);
   if (!new RegExp(Name().pattern ?? '').test(name)) {
     throw new Error(`--name: "${name}" must be 1 to 63 lower-case letters, digits and inner hyphens`);
   }

@@ -1,14 +1,18 @@
 /** `ucloud up`: every component in one process. On the embedded store it needs no server at all. */
+import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { makePrivate } from '../store/private-files.ts';
 import { credentialsPath, writeCredentials } from './credentials.ts';
+import { openDataDirectory } from './data-directory.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
+import { warnOfReaders } from './secret-files.ts';
 import { ensureStateKeys, readStateKeys } from './state-key.ts';
 
 interface UpOptions {
@@ -36,11 +40,15 @@ async function up(options: UpOptions): Promise<void> {
     import('../store/open.ts'),
   ]);
   const logger = createLogger({ level: options.logLevel });
+  warnOfReaders(logger, options);
   const tls = readTls(options);
   const address = options.listen ?? defaultListen(tls !== undefined);
   const listen = parseListen(address);
   const credentials = options.credentials ?? credentialsPath();
-  for (const directory of [options.data, dirname(credentials)]) makeDirectory(directory, 0o700);
+  openDataDirectory(options.data, logger);
+  makeDirectory(dirname(credentials), 0o700);
+  if (existsSync(credentials) && makePrivate(credentials))
+    logger.warn({ path: credentials }, 'other users could read the credentials; they can no longer');
 
   const stateKeys = options.stateKey ? readStateKeys(options.stateKey) : ensureStateKeys(layout(options.data).stateKey);
 

@@ -22,6 +22,7 @@ import { UcloudError } from '../contract/errors.ts';
 import { BatchQueue } from './batch-queue.ts';
 import { History, type RevisionChanges } from './embedded-history.ts';
 import { checkCommit, checkKey, checkLimit, checkPrefix, checkRevision, checkTtl } from './limits.ts';
+import { ensurePrivateFile } from './private-files.ts';
 import {
   type Batch,
   type Commit,
@@ -410,7 +411,13 @@ class Session implements EmbeddedStore {
 export async function openEmbeddedStore({ path }: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   try {
     // Only the last directory: a mistyped path is to fail, not to be made.
-    if (path !== ':memory:' && !existsSync(dirname(path))) mkdirSync(dirname(path), { mode: 0o700 });
+    if (path !== ':memory:') {
+      if (!existsSync(dirname(path))) mkdirSync(dirname(path), { mode: 0o700 });
+      ensurePrivateFile(path);
+      // SQLite makes its other files as this one is; those of a process that has crashed may be older.
+      for (const other of [`${path}-wal`, `${path}-shm`, `${path}-journal`])
+        if (existsSync(other)) ensurePrivateFile(other);
+    }
     return new Session(new Database(path), new Set(), true);
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);

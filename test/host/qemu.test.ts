@@ -9,6 +9,7 @@ import { qemuArguments, unprivileged, uuidOf } from '../../backend/host/hypervis
 import { ConsoleLog, consoleLimit } from '../../backend/host/hypervisor/qemu/console-log.ts';
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
+import { instanceOf, processGroupId } from '../../backend/host/system/instance.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { demoImage } from '../support/demo-image.ts';
@@ -262,7 +263,7 @@ t.test('a real guest', { skip: skip || noNamespaces('ssh-keyscan') }, async (t) 
     for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb']) t.match(status, new RegExp(`^Cap${set}:\t0{16}$`, 'm'));
     t.match(status, /^NoNewPrivs:\t1$/m);
     t.match(status, /^Seccomp:\t2$/m);
-    t.match(status, /^Groups:\t ?$/m);
+    t.match(status, new RegExp(`^Groups:\\t${processGroupId(instanceOf(host.dataDir))} ?$`, 'm'));
     const environmentOf = (process: number | undefined) => readFileSync(`/proc/${process}/environ`, 'utf8');
     t.match(environmentOf(driver.child.pid), 'SECRET_OF_THE_AGENT');
     t.notMatch(environmentOf(pid), 'SECRET_OF_THE_AGENT', 'it inherits nothing of the agent');
