@@ -100,6 +100,8 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
   t.strictSame(told, ['the disk has an error and the VM is paused']);
   t.equal(connections.size, 3, 'a connection for each attempt');
   await until('they are closed', () => [...connections].every(({ destroyed }) => destroyed));
+  const qmp = await Qmp.connect(path, 10_000);
+  t.match(await faultOf(qmp.status(100_000)), { message: 'QEMU sends without end' }, 'before the answer is due');
 });
 
 t.test('a process cannot pass for the process of another VM', async (t) => {
