@@ -9,16 +9,20 @@ export const sshKey = resource({
   description: 'A public SSH key that VMs let in.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
+  },
+  mutable: {
+    name: Name(),
     public_key: Type.String({
       minLength: 16,
       maxLength: 16384,
       pattern:
         '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]+={0,3}( [^\\x00-\\x1f\\x7f]*)?$',
       'x-rule': 'one line in the format of OpenSSH: type, base64, comment',
-      description: 'One line in the format of OpenSSH: type, base64, comment.',
+      description:
+        'One line in the format of OpenSSH: type, base64, comment. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
     }),
+    labels: Labels,
   },
-  mutable: { name: Name(), labels: Labels },
   readonly: {
     id: IdOf('ssh_key'),
     fingerprint: Type.String({ description: 'SHA-256 fingerprint as `ssh-keygen -l` prints it.' }),

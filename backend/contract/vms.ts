@@ -121,7 +121,7 @@ export const vm = resource({
       uniqueItems: true,
       default: [],
       description:
-        'Keys that the guest lets in, as it learns from the metadata server. A change never replaces the VM.',
+        'Keys that the guest lets in. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every half a minute.',
     }),
     user_data: Type.Optional(
       Type.String({

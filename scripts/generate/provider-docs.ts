@@ -9,6 +9,7 @@ import type { Type } from '../../provider/framework/index.ts';
 import { isComputed, isOptional, type Timeouts } from '../../provider/framework/schema.ts';
 import type { FunctionDefinition } from '../../provider/framework/types.ts';
 import { provider } from '../../provider/provider.ts';
+import { replacement } from './replacement.ts';
 import { allAttributes, loadAll } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
 import { troubleshooting } from './troubleshooting.ts';
@@ -235,6 +236,7 @@ ${attributeSections(provider.attributes)}
 ## Guides
 
 ${(await guideNames()).map(({ name, title }) => `- [${title}](guides/${name})`).join('\n')}
+- [What a replacement takes along](guides/replacement.md)
 - [When Terraform reports an error](guides/troubleshooting.md)
 `;
   return { path: `${docs}/index.md`, content, checkedIn: true };
@@ -268,6 +270,14 @@ export const providerDocs: Step = {
           'When Terraform reports an error',
           '',
           'What the messages of the ucloud provider mean, and what to do.',
+        ),
+      ),
+      replacement(
+        `${docs}/guides/replacement.md`,
+        frontMatter(
+          'What a replacement takes along',
+          '',
+          'What replaces each resource, and what happens to the resources that refer to it.',
         ),
       ),
       ...(await loadAll(provider.resources)).map(([noun, definition]) => resourcePage(noun, definition)),

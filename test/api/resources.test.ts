@@ -75,6 +75,16 @@ t.test('an SSH key', async (t) => {
   });
   const taken = await member.expect(409, 'POST', '/v1/ssh-keys', { name: 'alice', public_key: testPublicKey });
   t.match(taken.body, { code: 'name_taken', errors: [{ pointer: '/name', detail: new RegExp(key.id) }] });
+  const other = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl alice';
+  t.match(await member.request('PATCH', `/v1/ssh-keys/${key.id}`, { public_key: wrong }), {
+    status: 400,
+    body: { errors: [{ pointer: '/public_key' }] },
+  });
+  t.match(await member.request('PATCH', `/v1/ssh-keys/${key.id}`, { public_key: null }), { status: 400 });
+  const rotated = await member.update('ssh-keys', key.id, { public_key: other });
+  t.match(rotated, { id: key.id, name: 'alice', public_key: other });
+  t.not(rotated.fingerprint, key.fingerprint, 'the fingerprint is that of the new key');
+  t.match(await member.update('ssh-keys', key.id, { public_key: testPublicKey }), { fingerprint: key.fingerprint });
   await member.update('ssh-keys', key.id, { name: 'alice-2' });
   await member.create('ssh-keys', { name: 'alice', public_key: testPublicKey });
   t.match(await member.request('PATCH', `/v1/ssh-keys/${key.id}`, { name: 'alice' }), {

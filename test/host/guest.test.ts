@@ -3,7 +3,8 @@
  * boots in QEMU on a bridge with router advertisements and the metadata server, and becomes the VM that was declared.
  */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -17,7 +18,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
@@ -69,6 +70,8 @@ class FakeCloud {
     'user-data': '',
   };
   readonly ready: string[] = [];
+  /** How often each document was asked for. */
+  readonly asked: Record<string, number> = {};
   url = '';
 
   constructor(tree: string) {
@@ -81,7 +84,9 @@ class FakeCloud {
 
   async start(t: Test): Promise<void> {
     const server = createServer((request, response) => {
-      const document = this.documents[(request.url ?? '').replace('/v1/', '')];
+      const name = (request.url ?? '').replace('/v1/', '');
+      const document = this.documents[name];
+      this.asked[name] = (this.asked[name] ?? 0) + 1;
       if (request.method === 'POST' && request.url === '/v1/ready') {
         let body = '';
         request.setEncoding('utf8').on('data', (text: string) => {
@@ -105,6 +110,18 @@ class FakeCloud {
     const env = { PATH: process.env.PATH, UCLOUD_INIT_ROOT: this.tree, UCLOUD_INIT_METADATA: this.url };
     const { stdout } = await run(program, [...args, script, 'boot'], { env });
     return stdout;
+  }
+
+  /** What follows a boot; the answer ends it. */
+  watch(shell: readonly string[]): () => Promise<void> {
+    const [program = '', ...args] = shell;
+    const env = { PATH: process.env.PATH, UCLOUD_INIT_ROOT: this.tree, UCLOUD_INIT_METADATA: this.url };
+    const child = spawn(program, [...args, script, 'watch'], { env, stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    return async () => {
+      child.kill();
+      await ended;
+    };
   }
 
   file(path: string): string {
@@ -150,6 +167,25 @@ for (const shell of [['dash'], ['busybox', 'sh']]) {
       cloud.documents['ssh-keys'] = '';
       await cloud.boot(shell);
       t.equal(cloud.file(keysFile), '# mine\nssh-ed25519 MINE own\n', 'the key that was there before us is not ours');
+    });
+
+    await t.test('a key that changes while the guest runs is let in, and the old one is shut out', async (t) => {
+      cloud.documents['ssh-keys'] = 'ssh-ed25519 OLD ops\n';
+      await cloud.boot(shell);
+      writeFileSync(join(cloud.tree, 'etc/ucloud-init.conf'), 'refresh=1\n');
+      const stop = cloud.watch(shell);
+      t.teardown(stop);
+      const own = '# mine\nssh-ed25519 MINE own\n';
+      cloud.documents['ssh-keys'] = 'ssh-ed25519 NEW ops\n';
+      await until('the new key', () => cloud.file(keysFile) === `${own}ssh-ed25519 NEW ops\n`);
+      const asked = cloud.asked['ssh-keys'] ?? 0;
+      delete cloud.documents['ssh-keys'];
+      await until('it has asked in vain', () => (cloud.asked['ssh-keys'] ?? 0) > asked + 1);
+      t.equal(cloud.file(keysFile), `${own}ssh-ed25519 NEW ops\n`, 'no answer takes no key away');
+      cloud.documents['ssh-keys'] = '';
+      await until('all keys are taken away', () => cloud.file(keysFile) === own);
+      await stop();
+      t.equal(cloud.file('ran'), 'ran\n', 'nothing else of a boot is done again');
     });
 
     await t.test('a disk that was copied to another VM starts over', async (t) => {
@@ -278,6 +314,12 @@ t.test('install.sh puts ucloud-init into the tree of an image, for the init that
     await install(tree);
     t.ok(existsSync(join(tree, 'usr/sbin/ucloud-init')), name);
     t.ok(readdirSync(join(tree, link, '..')).includes(link.split('/').at(-1) ?? ''), `${name} starts it`);
+    if (name === 'System V') {
+      t.match(readFileSync(join(tree, 'etc/init.d/ucloud-init'), 'utf8'), /ucloud-init watch/);
+    } else {
+      const watch = basename(link).replace('ucloud-init', 'ucloud-init-watch');
+      t.ok(readdirSync(join(tree, dirname(link))).includes(watch), `${name} has it go on asking`);
+    }
   }
   const bare = temporaryDirectory(t);
   t.match((await install(bare)).stderr, /have its init run/, 'otherwise it says what is to be done');
@@ -417,6 +459,29 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 580_0
   );
   t.notMatch(await ssh(first.path, 'ip -o -4 addr show dev eth0'), /inet/, 'no IPv4 anywhere');
   await t.rejects(ssh(second.path, 'true'), 'another key does not get in');
+
+  const rotated = { ...first.record, public_key: second.record.public_key };
+  await server.commit({ write: [put(sshKeys, rotated.id, rotated)] });
+  await until(
+    'the new public key is let in',
+    () =>
+      ssh(second.path, 'true').then(
+        () => true,
+        () => false,
+      ),
+    180,
+  );
+  await t.rejects(ssh(first.path, 'true'), 'and the old one is refused, while the guest runs on');
+  await server.commit({ write: [put(sshKeys, first.record.id, first.record)] });
+  await until(
+    'and back',
+    () =>
+      ssh(first.path, 'true').then(
+        () => true,
+        () => false,
+      ),
+    180,
+  );
   await ssh(first.path, 'echo mine >file; grep -c . /etc/dropbear/dropbear_ed25519_host_key >/dev/null; sync');
 
   const seconds = await guest.powerOff();

@@ -52,7 +52,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   },
   ssh_key: {
     create: `name = "alice"\n public_key = "${key} alice"`,
-    update: `name = "alice-2"\n public_key = "${key} alice"\n labels = { team = "web" }`,
+    update: `name = "alice-2"\n public_key = "${otherKey} alice"\n labels = { team = "web" }`,
     replace: `name = "alice-2"\n public_key = "${otherKey} alice"\n project = ucloud_project.this.id`,
   },
   image: {

@@ -56,6 +56,68 @@ resource "ucloud_ssh_key" "k" {
     t.strictSame(await directory.pending(), []);
   });
 
+  await t.test('rotating a public key in use takes one apply, keeps the name and replaces no VM', async (t) => {
+    const own = cloud.configuration(t, '');
+    const keyed = (publicKey: string) =>
+      own.write({
+        'main.tf': `${groundOf({ name: 'rotating', network: 'rotating' })}
+resource "ucloud_ssh_key" "ops" {
+  name       = "ops"
+  public_key = "${publicKey}"
+}
+output "fingerprint" {
+  value = ucloud_ssh_key.ops.fingerprint
+}
+${vm('rotating', 'ssh_keys = [ucloud_ssh_key.ops.id]')}`,
+      });
+    keyed('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAZf1bG5vLKW3obponXZCLd3Vex2M3FD80Vt+aZkSygM old');
+    await own.apply();
+    const [before, running] = [await own.resource('ucloud_ssh_key.ops'), await own.resource('ucloud_vm.rotating')];
+    keyed('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl new');
+    const planned = ['ucloud_ssh_key.ops: update', 'output.fingerprint: update'];
+    t.strictSame(await own.pending(), planned, 'of the VM nothing changes');
+    await own.apply();
+    const after = await own.resource('ucloud_ssh_key.ops');
+    t.match(after.values, { id: before.values.id, name: 'ops', public_key: /new$/ });
+    t.not(after.values.fingerprint, before.values.fingerprint);
+    t.equal((await own.resource('ucloud_vm.rotating')).values.id, running.values.id);
+    t.strictSame(await own.pending(), []);
+    await own.destroy();
+  });
+
+  await t.test('a prefix that is replaced takes its network and VM along, in one apply', async (t) => {
+    const own = cloud.configuration(t, '');
+    const lifecycle = '\n  lifecycle {\n    create_before_destroy = true\n  }';
+    const write = (length: number, version = '', more = '') =>
+      own.write({
+        'main.tf': `${demoImage}
+resource "ucloud_prefix" "this" {
+  name   = "chain${version}"
+  length = ${length}${more}
+}
+resource "ucloud_network" "this" {
+  name   = "chain${version}"
+  prefix = ucloud_prefix.this.id${more}
+}
+${vm('chain', more, `"chain${version}"`)}`,
+      });
+    write(60);
+    await own.apply();
+    write(61);
+    const all = ['ucloud_network.this', 'ucloud_prefix.this', 'ucloud_vm.chain'];
+    t.strictSame(
+      (await own.pending()).toSorted(),
+      all.map((address) => `${address}: delete+create`),
+    );
+    await own.apply();
+    t.strictSame(await own.pending(), []);
+    write(62, '-2', lifecycle);
+    await own.apply();
+    t.strictSame(await own.pending(), [], 'or the new ones first, under another name');
+    t.equal((await own.resource('ucloud_prefix.this')).values.length, 62);
+    await own.destroy();
+  });
+
   await t.test(
     'keys in another order are the same keys, and a network that changes leaves its VMs alone',
     async (t) => {

@@ -62,7 +62,13 @@ export const sshKeyHandlers: Handlers = {
   async ssh_key_update(api, request) {
     const patch = readPatch<SshKeyUpdate>(sshKey, request.body as SshKeyUpdate);
     return change(api, request, sshKeys, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      const { public_key } = patch;
+      const next = {
+        ...stored.value,
+        ...patch,
+        ...(public_key !== undefined && { fingerprint: fingerprint(public_key) }),
+        updated_at: request.now.toISOString(),
+      };
       return replacement(api, request, sshKeys, stored, next);
     });
   },

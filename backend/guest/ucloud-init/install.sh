@@ -15,13 +15,17 @@ put() { # MODE FILE TARGET
 put 755 ucloud-init /usr/sbin/ucloud-init
 [ -e "$tree/etc/ucloud-init.conf" ] || put 644 ucloud-init.conf /etc/ucloud-init.conf
 if [ -d "$tree/lib/systemd/system" ] || [ -d "$tree/usr/lib/systemd/system" ]; then
-	put 644 ucloud-init.service /etc/systemd/system/ucloud-init.service
 	mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
-	ln -sf ../ucloud-init.service "$tree/etc/systemd/system/multi-user.target.wants/ucloud-init.service"
+	for unit in ucloud-init.service ucloud-init-watch.service; do
+		put 644 "$unit" "/etc/systemd/system/$unit"
+		ln -sf "../$unit" "$tree/etc/systemd/system/multi-user.target.wants/$unit"
+	done
 elif [ -e "$tree/sbin/openrc-run" ] || [ -e "$tree/usr/sbin/openrc-run" ]; then
-	put 755 ucloud-init.openrc /etc/init.d/ucloud-init
 	mkdir -p "$tree/etc/runlevels/default"
-	ln -sf /etc/init.d/ucloud-init "$tree/etc/runlevels/default/ucloud-init"
+	for service in ucloud-init ucloud-init-watch; do
+		put 755 "$service.openrc" "/etc/init.d/$service"
+		ln -sf "/etc/init.d/$service" "$tree/etc/runlevels/default/$service"
+	done
 elif [ -d "$tree/etc/rc2.d" ]; then
 	put 755 ucloud-init.sysv /etc/init.d/ucloud-init
 	for level in 2 3 4 5; do
@@ -29,5 +33,5 @@ elif [ -d "$tree/etc/rc2.d" ]; then
 		ln -sf ../init.d/ucloud-init "$tree/etc/rc$level.d/S99ucloud-init"
 	done
 else
-	echo "No systemd, OpenRC or System V init in ${tree:-/}: have its init run '/usr/sbin/ucloud-init boot' once at boot." >&2
+	echo "No systemd, OpenRC or System V init in ${tree:-/}: have its init run '/usr/sbin/ucloud-init boot' once at boot, and '/usr/sbin/ucloud-init watch' after it." >&2
 fi

@@ -1,0 +1,21 @@
+/** Replacing an object must not wait for the change of another: an id that is held in place must not go away. */
+import t from 'tap';
+import type { Field } from '../../provider/derive/fields.ts';
+import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+
+function referred(field: Field): string[] {
+  const inner = [...Object.values(field.fields ?? {}), ...(field.items ? [field.items] : [])];
+  return [...(field.reference ? [field.reference] : []), ...inner.flatMap(referred)];
+}
+
+t.test('what others refer to in place is replaced by nothing but another project', async (t) => {
+  const inPlace = creatable.flatMap((noun) =>
+    Object.values(schemaOf(noun).fields).flatMap((field) => (field.create && field.update ? referred(field) : [])),
+  );
+  t.ok(inPlace.includes('ssh_key'), 'a VM keeps its keys while they change');
+  for (const noun of inPlace) {
+    const { fields } = schemaOf(noun as Noun);
+    const fixed = Object.keys(fields).filter((name) => fields[name]?.create && !fields[name]?.update);
+    t.strictSame(fixed, ['project'], noun);
+  }
+});
