@@ -54,7 +54,7 @@ needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ip:iproute2 n
   ssh:openssh-client setpriv:util-linux'
 needs_image='mkfs.ext4:e2fsprogs'
 needs_test='etcd:etcd-server etcdctl:etcd-client unzip:unzip openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps
-  rdisc6:ndisc6 python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf'
+  rdisc6:ndisc6 python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish'
 case "$purpose" in
   demo) wanted="$needs_qemu $needs_image" ;;
   test) wanted="$needs_qemu $needs_image $needs_test" ;;

@@ -6,6 +6,7 @@ import { getCACertificates } from 'node:tls';
 import { Agent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
 import { type Credentials, credentialsPath, readCredentials } from './credentials.ts';
+import { visible } from './terminal.ts';
 
 export interface Call {
   readonly method: string;
@@ -48,8 +49,8 @@ function describe(status: number, problem: Problem): string {
   const todo = code && (advice[code] ?? errorTable[code]?.user);
   return [
     `${problem.title ?? `HTTP ${status}`}${code ? ` (${code})` : ''}`,
-    ...(problem.detail && !problem.errors?.length ? [`  ${problem.detail}`] : []),
-    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${pointer || 'the body'}: ${detail}`),
+    ...(problem.detail && !problem.errors?.length ? [`  ${visible(problem.detail)}`] : []),
+    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${visible(`${pointer || 'the body'}: ${detail}`)}`),
     ...(todo ? [`  What to do: ${todo}`] : []),
     ...(problem.request_id && status >= 500 ? [`  Request id: ${problem.request_id}`] : []),
   ].join('\n');

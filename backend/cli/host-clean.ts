@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { defaultDataDirectory } from './layout.ts';
 import { createLogger } from './log.ts';
+import { say } from './standard-output.ts';
 
 /** Below `ucloud host`, beside the commands of the API's hosts. */
 export function addHostClean(program: Command): void {
@@ -17,14 +18,14 @@ export function addHostClean(program: Command): void {
       try {
         const vms = await hypervisor.list();
         if (!yes) {
-          console.log(
+          say(
             `${vms.length} VMs are on this machine, ${vms.filter(({ running }) => running).length} running. Say --yes to remove them and all networks.`,
           );
           return;
         }
         const removed = await hypervisor.clean();
-        for (const line of removed) console.log(`removed ${line}`);
-        console.log(removed.length === 0 ? 'nothing was there' : `${removed.length} things removed`);
+        for (const line of removed) say(`removed ${line}`);
+        say(removed.length === 0 ? 'nothing was there' : `${removed.length} things removed`);
       } finally {
         await hypervisor.close();
       }

@@ -16,8 +16,10 @@ import { architectures } from '../contract/images.ts';
 import { call } from './client.ts';
 import { readCredentials } from './credentials.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
+import { idOf } from './names.ts';
 import { print } from './output.ts';
-import { idOf, waitLimit } from './resources.ts';
+import { waitLimit } from './resources.ts';
+import { goingOn } from './under-way.ts';
 import { type Waited, waitFor } from './wait.ts';
 
 interface ImportOptions {
@@ -81,7 +83,13 @@ async function importImage(file: string, options: ImportOptions): Promise<void> 
     throw error;
   });
   // The copy stays: should the image store lose the image, the scanner imports it again.
-  print(await waitFor('/v1/images', created as Waited, 'settled', options.waitTimeout), options.json === true);
+  const { id } = created as Waited;
+  const waited = await goingOn(
+    () =>
+      `Image ${name} (${id}) has been created, and its import goes on without this command.\n  look at it:  ucloud image get ${id}\n  delete it:   ucloud image delete ${id}`,
+    () => waitFor('/v1/images', created as Waited, 'settled', options.waitTimeout),
+  );
+  await print(waited, options);
 }
 
 /** Below `ucloud image`, beside the commands of the API's images. */

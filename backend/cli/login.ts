@@ -6,7 +6,8 @@ import { text } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { call } from './client.ts';
 import { type Credentials, credentialsPath, writeCredentials } from './credentials.ts';
-import { idOf } from './resources.ts';
+import { idOf } from './names.ts';
+import { say } from './standard-output.ts';
 
 interface LoginOptions {
   readonly project?: string;
@@ -50,8 +51,8 @@ async function login(endpoint: string, options: LoginOptions): Promise<void> {
   const kept = writeCredentials(path, { ...given, ...(project && { project }) });
   const home = project ?? own.project;
   const where = home ? ` in project ${home}` : '';
-  console.log(`Logged in to ${endpoint} as ${own.name} (${own.role}${where}). Written to ${path}.`);
-  if (kept) console.log(`What was there before is in ${kept}.`);
+  say(`Logged in to ${endpoint} as ${own.name} (${own.role}${where}). Written to ${path}.`);
+  if (kept) say(`What was there before is in ${kept}.`);
 }
 
 export function addLogin(program: Command): void {

@@ -2,6 +2,8 @@
 import { UcloudError } from '../contract/errors.ts';
 import { ApiFailure } from './client.ts';
 import { ucloudProgram } from './program.ts';
+import { SomeFailed } from './several.ts';
+import { PipeClosed, tell } from './standard-output.ts';
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major < 24) {
@@ -12,8 +14,10 @@ if (major < 24) {
 try {
   await ucloudProgram().parseAsync();
 } catch (error) {
-  if (error instanceof ApiFailure) console.error(error.message);
-  else if (error instanceof UcloudError) console.error(`ucloud: ${error.message} (${error.code})`);
-  else console.error(error instanceof Error ? `ucloud: ${error.message}` : error);
+  // As if the signal SIGPIPE had ended it: whoever has closed the pipe has read enough.
+  if (error instanceof PipeClosed) process.exit(141);
+  if (error instanceof ApiFailure || error instanceof SomeFailed) tell(error.message);
+  else if (error instanceof UcloudError) tell(`ucloud: ${error.message} (${error.code})`);
+  else tell(error instanceof Error ? `ucloud: ${error.message}` : String(error));
   process.exitCode = 1;
 }

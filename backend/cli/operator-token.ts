@@ -5,6 +5,7 @@ import { Name } from '../contract/fields.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
 import { createLogger } from './log.ts';
+import { say } from './standard-output.ts';
 
 interface OperatorTokenOptions {
   readonly name: string;
@@ -26,7 +27,7 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
   const store = await openStore(url ?? layout(data).store, { logger });
   try {
     await (await guardFormat(store, logger, () => undefined)).close();
-    console.log((await makeOperatorToken(store, name)).secret);
+    say((await makeOperatorToken(store, name)).secret);
   } finally {
     await store.close();
   }

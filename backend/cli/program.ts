@@ -1,11 +1,13 @@
 /** What the `ucloud` command can do: daemons, operator commands, and a command for each resource of the API. */
 import { Command } from 'commander';
+import { addCompletion } from './completion.ts';
 import { addComponents } from './components.ts';
 import { addHostClean } from './host-clean.ts';
 import { addImageImport } from './image-import.ts';
 import { addLogin } from './login.ts';
 import { addOperatorToken } from './operator-token.ts';
 import { addResourceCommands } from './resources.ts';
+import { tell, writeOut } from './standard-output.ts';
 import { addUp } from './up.ts';
 import { version } from './version.ts';
 import { addVmAccess } from './vm-access.ts';
@@ -13,6 +15,7 @@ import { addVmAccess } from './vm-access.ts';
 export function ucloudProgram(): Command {
   const program = new Command('ucloud')
     .description('IPv6-first virtual machine cloud')
+    .configureOutput({ writeOut, writeErr: (text) => tell(text.replace(/\n$/, '')) })
     .version(version)
     .showHelpAfterError('(--help shows what there is)');
   addUp(program);
@@ -23,5 +26,6 @@ export function ucloudProgram(): Command {
   addHostClean(program);
   addImageImport(program);
   addVmAccess(program);
+  addCompletion(program);
   return program;
 }

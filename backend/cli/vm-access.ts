@@ -3,12 +3,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import { call } from './client.ts';
-import { readCredentials } from './credentials.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
-import { idOf } from './resources.ts';
+import { idOf } from './names.ts';
+import { completeNames } from './request.ts';
+import { projectNamed } from './resources.ts';
+import { writeOut } from './standard-output.ts';
+import { visibleLines } from './terminal.ts';
 
 interface Vm {
   readonly id: string;
@@ -22,8 +25,7 @@ interface VmOptions {
 }
 
 async function vmOf(text: string, { project }: VmOptions): Promise<Vm> {
-  const owner = project ?? readCredentials().project;
-  const scope = owner && (await idOf('project', owner, undefined));
+  const scope = await projectNamed(project);
   return (await call({ method: 'GET', path: `/v1/vms/${await idOf('vm', text, scope)}` })) as Vm;
 }
 
@@ -34,7 +36,7 @@ async function ssh(text: string, args: readonly string[], options: VmOptions & {
   process.exitCode = typeof code === 'number' ? code : 1;
 }
 
-async function consoleLog(text: string, options: VmOptions & { readonly data: string }) {
+async function consoleLog(text: string, options: VmOptions & { readonly data: string; readonly raw?: boolean }) {
   const vm = await vmOf(text, options);
   const directory = join(layout(options.data).host, 'vms', vm.id);
   const logs = ['console.log.1', 'console.log'].map((name) => join(directory, name)).filter(existsSync);
@@ -44,15 +46,21 @@ async function consoleLog(text: string, options: VmOptions & { readonly data: st
       `${vm.name} has no console log in ${directory}; ${where}. Run this on its host, with the --data of the agent`,
     );
   }
-  for (const log of logs) await pipeline(createReadStream(log), process.stdout, { end: false });
+  // The guest writes it: a terminal shows it, and obeys nothing in it.
+  const safe = isatty(1) && !options.raw;
+  for (const log of logs) {
+    const chunks = createReadStream(log, safe ? 'utf8' : undefined) as AsyncIterable<string | Buffer>;
+    for await (const chunk of chunks) {
+      writeOut(typeof chunk === 'string' ? visibleLines(chunk.replaceAll('\r\n', '\n')) : chunk);
+    }
+  }
 }
 
 /** Below `ucloud vm`, beside the commands of the API's VMs. */
 export function addVmAccess(program: Command): void {
   const vm = program.commands.find((command) => command.name() === 'vm') ?? program.command('vm');
   const target = (name: string, description: string) =>
-    vm
-      .command(name)
+    completeNames(vm.command(name), '/v1/vms')
       .description(description)
       .argument('<id or name>')
       .option('--project <id or name>', 'where the name is looked for. Default: the project of the credentials');
@@ -62,5 +70,6 @@ export function addVmAccess(program: Command): void {
     .action(ssh);
   target('console-log', 'Print what the guest wrote to its serial port, on the host that runs it')
     .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
+    .option('--raw', 'as it is, also to a terminal: the guest then controls the terminal')
     .action(consoleLog);
 }

@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ApiFailure, call } from './client.ts';
+import { tell } from './standard-output.ts';
 
 export interface Waited {
   readonly id: string;
@@ -63,7 +64,7 @@ export async function waitFor(
         throw new Error(`${item.name ?? item.id} was deleted meanwhile`);
       }
       if (error.code !== undefined && error.code !== 'store_unavailable') throw error;
-      if (outage === undefined) console.error(`${error.message.split('\n')[0]}; still waiting`);
+      if (outage === undefined) tell(`${error.message.split('\n')[0]}; still waiting`);
       outage = error.message;
       await delay(Math.min(1000, Math.max(0, deadline - performance.now())));
     }

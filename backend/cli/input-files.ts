@@ -1,0 +1,98 @@
+/** Files and standard input that requests are made of. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { parseJson } from './json.ts';
+import { pause } from './standard-output.ts';
+import { flagOf, type JsonSchema, solid } from './values.ts';
+
+/** The largest that any endpoint takes is 32 MiB. */
+const largest = 33 * 1024 * 1024;
+
+let standardInputOf: string | undefined;
+
+/** `-` for standard input, which only one option can have. */
+export function readInput(file: string, option: string): string {
+  if (file === '-') {
+    if (standardInputOf !== undefined) throw new Error(`${option}: ${standardInputOf} has read standard input already`);
+    standardInputOf = option;
+  }
+  const name = file === '-' ? 'standard input' : file;
+  let bytes: Buffer;
+  try {
+    bytes = readBounded(file === '-' ? 0 : file, name);
+  } catch (error) {
+    throw new Error(`${option}: ${(error as Error).message}`, { cause: error });
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (error) {
+    throw new Error(`${option}: ${name} is not text in UTF-8`, { cause: error });
+  }
+}
+
+function readSome(descriptor: number, chunk: Buffer): number {
+  for (;;) {
+    try {
+      return readSync(descriptor, chunk);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      pause();
+    }
+  }
+}
+
+function readBounded(file: string | 0, name: string): Buffer {
+  const descriptor = file === 0 ? 0 : openSync(file, 'r');
+  const chunks: Buffer[] = [];
+  try {
+    for (let size = 0; ; ) {
+      const chunk = Buffer.alloc(64 * 1024);
+      const count = readSome(descriptor, chunk);
+      if (count === 0) return Buffer.concat(chunks);
+      size += count;
+      if (size > largest) throw new Error(`${name} is larger than ${largest / 1024 ** 2} MiB`);
+      chunks.push(chunk.subarray(0, count));
+    }
+  } finally {
+    if (file !== 0) closeSync(descriptor);
+  }
+}
+
+/** Text long enough to be kept in a file, and all that may be JSON. */
+export function takesFile(schema: JsonSchema): boolean {
+  const { type, enum: values, maxLength = 0, items, 'x-reference': reference } = solid(schema);
+  if (type === 'object') return true;
+  // An item that is text might begin with @ itself; names and ids do not.
+  if (type === 'array') return items?.type === 'object' || items?.['x-reference'] !== undefined;
+  return type === 'string' && !values && !reference && maxLength > 2048;
+}
+
+/** The text of an option, where it is `@file` or `@-` that of the file. */
+export function textOf(schema: JsonSchema, field: string, text: string): string {
+  if (!text.startsWith('@') || !takesFile(schema)) return text;
+  const file = text.slice(1);
+  const option = flagOf(field);
+  if (file === '') throw new Error(`${option}: no file is named after @`);
+  const content = readInput(file, option);
+  const { type, pattern, 'x-rule': rule } = solid(schema);
+  if (type !== 'string') return content.trim();
+  if (pattern === undefined) return content;
+  // Of one line. It may hold what must not be sent, such as a private key.
+  const line = content.replace(/[\r\n]+$/, '');
+  if (!new RegExp(pattern, 'u').test(line)) throw new Error(`${option}: ${file} is not ${rule ?? 'of the right form'}`);
+  return line;
+}
+
+/** The whole body of a request. */
+export function readBody(file: string): Record<string, unknown> {
+  const text = readInput(file, '--body');
+  let body: unknown;
+  try {
+    body = parseJson(text);
+  } catch (error) {
+    throw new Error(`--body ${file}: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new Error(`--body ${file}: is not a JSON object`);
+  }
+  return body as Record<string, unknown>;
+}

@@ -1,0 +1,103 @@
+/** Names for people, ids for the API: each becomes the other. */
+
+import { idPrefixes } from '../contract/fields.ts';
+import { endpoints } from '../contract/index.ts';
+import { call } from './client.ts';
+import type { Credentials } from './credentials.ts';
+import { type JsonSchema, solid } from './values.ts';
+
+const idForm = /^([a-z]+)-[0-9a-hjkmnp-tv-z]{16}$/;
+const listOf = (noun: string) => endpoints.find(({ id }) => id === `${noun}_list`);
+export const inWords = (noun: string): string =>
+  noun
+    .replaceAll('_', ' ')
+    .replace(/^vm\b/, 'VM')
+    .replace(/^ssh\b/, 'SSH');
+
+interface Named {
+  readonly id: string;
+  readonly name?: string;
+  readonly project?: string;
+  readonly visibility?: string;
+}
+
+/** People may say the name where the API wants an id. The project's own object comes before a public one of the name. */
+export async function idOf(
+  noun: string,
+  text: string,
+  project: string | undefined,
+  credentials?: Credentials,
+): Promise<string> {
+  const list = listOf(noun);
+  if (idForm.test(text) || !list?.query?.properties.name) return text;
+  const asked = { method: 'GET', path: list.path, query: { name: text } };
+  const { items } = (await call(asked, credentials)) as { items: readonly Named[] };
+  const scoped = list.query.properties.project !== undefined && project !== undefined;
+  const own = items.filter((item) => item.project === project);
+  const shared = items.filter(({ visibility }) => visibility === 'public');
+  const [found, ...others] = !scoped ? items : own.length > 0 ? own : shared;
+  if (!found) throw new Error(`there is no ${inWords(noun)} with the id or name "${text}"`);
+  if (others.length > 0)
+    throw new Error(`${others.length + 1} of ${inWords(noun)} have the name "${text}": say the id, or the project`);
+  return found.id;
+}
+
+/** Replaces names by ids wherever the schema has a reference. */
+export async function resolveNames(schema: JsonSchema, value: unknown, project: string | undefined): Promise<unknown> {
+  const inner = solid(schema);
+  if (typeof value === 'string') {
+    const noun = inner['x-reference'];
+    return noun ? idOf(noun, value, project) : value;
+  }
+  if (Array.isArray(value)) {
+    return Promise.all(value.map((item) => resolveNames(inner.items ?? {}, item, project)));
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = await Promise.all(
+    Object.entries(value).map(
+      async ([key, part]) => [key, await resolveNames(inner.properties?.[key] ?? {}, part, project)] as const,
+    ),
+  );
+  return Object.fromEntries(entries);
+}
+
+export type Names = ReadonlyMap<string, string>;
+
+/** Ids in one request. */
+const batch = 100;
+/** Ids of one kind that are looked up. A list that refers to more shows ids. */
+const most = 500;
+/** Names are a comfort: nobody waits long for them. In milliseconds. */
+const longest = 3000;
+
+/** The ids that are anywhere in the value, but for the value's own. */
+function idsIn(value: unknown, found: Set<string>): Set<string> {
+  if (typeof value === 'string') {
+    if (idForm.test(value)) found.add(value);
+  } else if (typeof value === 'object' && value !== null) {
+    for (const [key, part] of Object.entries(value)) if (key !== 'id') idsIn(part, found);
+  }
+  return found;
+}
+
+/** The names of all objects that an answer refers to; of those that cannot be asked for, none. */
+export async function namesIn(answer: unknown): Promise<Names> {
+  const names = new Map<string, string>();
+  const byPrefix = Map.groupBy(idsIn(answer, new Set()), (id) => idForm.exec(id)?.[1] ?? '');
+  const lookups = [...byPrefix].flatMap(([prefix, ids]) => {
+    const noun = Object.entries(idPrefixes).find(([, own]) => own === prefix)?.[0];
+    const list = noun === undefined ? undefined : listOf(noun);
+    if (!list?.query?.properties.ids || !list.resource || ids.length > most) return [];
+    return Array.from({ length: Math.ceil(ids.length / batch) }, async (_none, i) => {
+      const some = ids.slice(i * batch, (i + 1) * batch);
+      const query = { ids: some.join(','), limit: String(batch) };
+      const { items } = (await call({ method: 'GET', path: list.path, query })) as { items: readonly Named[] };
+      for (const { id, name } of items) if (name) names.set(id, name);
+    });
+  });
+  const limit = Promise.withResolvers<void>();
+  const timer = setTimeout(limit.resolve, longest);
+  await Promise.race([Promise.allSettled(lookups), limit.promise]);
+  clearTimeout(timer);
+  return new Map(names);
+}

@@ -1,0 +1,98 @@
+/** Lists for people: a line for each item. */
+import { inUnits } from './amounts.ts';
+import type { Names } from './names.ts';
+import { visible } from './terminal.ts';
+
+export type Item = Readonly<Record<string, unknown>>;
+
+const isObject = (value: unknown): value is Item =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function cell(value: unknown, names: Names): string {
+  if (value === undefined || value === null) return '';
+  if (Array.isArray(value) && !value.some((item) => typeof item === 'object')) {
+    return value.map((item) => cell(item, names)).join(',');
+  }
+  // Labels and the like.
+  if (isObject(value) && Object.values(value).every((part) => typeof part !== 'object')) {
+    return visible(
+      Object.entries(value)
+        .map(([key, part]) => `${key}=${part}`)
+        .join(','),
+    );
+  }
+  return visible(typeof value === 'object' ? JSON.stringify(value) : (names.get(String(value)) ?? String(value)));
+}
+
+/** What a table shows of an item, where it has it; most lists have a few of these. */
+const columns: Readonly<Record<string, (item: Item) => unknown>> = {
+  id: ({ id }) => id,
+  name: ({ name }) => name,
+  project: ({ project }) => project,
+  version: ({ serial, version }) => serial && version,
+  serial: ({ serial }) => serial,
+  lock: ({ lock }) => (isObject(lock) ? (lock.Who ?? lock.ID) : undefined),
+  cidr: ({ cidr }) => cidr,
+  pool: ({ pool }) => pool,
+  prefix: ({ prefix }) => prefix,
+  address: ({ address }) => address,
+  cpus: ({ cpus }) => cpus,
+  memory: ({ memory }) => memory,
+  disk: ({ disk_size, size }) => disk_size ?? size,
+  phase: ({ status }) => (isObject(status) ? status.phase : undefined),
+  ready: ({ status }) => (isObject(status) ? status.ready : undefined),
+  host: ({ status }) => (isObject(status) ? status.host : undefined),
+  state: ({ state }) => state,
+  visibility: ({ visibility }) => visibility,
+  role: ({ role }) => role,
+  alive: ({ alive }) => alive,
+  draining: ({ draining }) => draining,
+  hypervisor: ({ hypervisor, accelerator }) => hypervisor && `${hypervisor} (${accelerator})`,
+  'cpus used': ({ allocated, capacity }) => used(allocated, capacity, 'cpus', String),
+  'memory used': ({ allocated, capacity }) => used(allocated, capacity, 'memory', inUnits),
+  'disk used': ({ allocated, capacity }) => used(allocated, capacity, 'disk', inUnits),
+  kind: ({ kind }) => kind,
+  at: ({ at }) => at,
+  target: ({ target }) => target,
+  operation: ({ operation }) => operation,
+  reason: ({ reason }) => reason,
+  message: ({ message, status, error }) =>
+    message ?? (isObject(status) ? status.message : undefined) ?? (isObject(error) ? error.message : undefined),
+};
+
+function used(allocated: unknown, capacity: unknown, what: string, show: (amount: number) => string): unknown {
+  if (!isObject(allocated) || !isObject(capacity)) return undefined;
+  return `${show(Number(allocated[what]))} of ${show(Number(capacity[what]))}`;
+}
+
+/** An id says little where there is a name, and so does a project that all have. */
+function isShown(title: string, items: readonly Item[], wide: boolean): boolean {
+  if (wide) return true;
+  if (title === 'id') return items.some(({ name }) => name === undefined);
+  return title !== 'project' || new Set(items.map(({ project }) => project)).size > 1;
+}
+
+export interface Column {
+  readonly title: string;
+  readonly values: readonly unknown[];
+}
+
+/** With `wide` with ids, which names stand for otherwise. */
+export const columnsOf = (items: readonly Item[], wide: boolean): Column[] =>
+  Object.entries(columns)
+    .filter(([title]) => isShown(title, items, wide))
+    .map(([title, pick]) => ({ title, values: items.map(pick) }))
+    .filter(({ values }) => values.some((value) => value !== undefined && value !== null && value !== ''));
+
+/** @param names to show in place of ids */
+export function table(shown: readonly Column[], names: Names): string {
+  const texts = shown.map(({ title, values }) => [
+    title.toUpperCase(),
+    ...values.map((value) => cell(value, title === 'id' ? new Map() : names)),
+  ]);
+  const widths = texts.map((column) => column.reduce((most, text) => Math.max(most, text.length), 0));
+  return (texts[0] ?? [])
+    .map((_text, row) => texts.map((column, i) => (column[row] ?? '').padEnd(widths[i] ?? 0)).join('  '))
+    .map((line) => `${line.trimEnd()}\n`)
+    .join('');
+}
