@@ -1,11 +1,12 @@
 /** The `ucloud` command as operators and customers use it, on one simulated cloud. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { startCloud } from '../../scripts/demo/cloud.ts';
 import { testPublicKey } from '../support/api.ts';
-import { runUcloud as run } from '../support/cli.ts';
+import { runUcloud as run, ucloudCommand } from '../support/cli.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -119,6 +120,15 @@ t.test('a cloud, from the shell', async (t) => {
     await bad('host list', /forbidden/, customer);
     await bad('vm get web-2', /there is no VM with the id or name "web-2"/, customer);
     await bad('vm console-log web-1', /Run this on its host/, customer);
+    const { id } = JSON.parse(await mine('vm get web-1 --json'));
+    const console = join(data, 'host', 'vms', id);
+    mkdirSync(console, { recursive: true });
+    writeFileSync(join(console, 'console.log'), 'login:\u001b]0;owned\u0007\r\n');
+    const logOf = `vm console-log web-1 --data ${data}`;
+    t.equal(await mine(logOf), 'login:\u001b]0;owned\u0007\r\n', 'to a pipe it is as it is');
+    const env = { ...process.env, ...environment(), ...customer };
+    const onTerminal = execFileSync('script', ['-qec', `${ucloudCommand} ${logOf}`, '/dev/null'], { env });
+    t.equal(onTerminal.toString(), 'login:\\u001b]0;owned\\u0007\r\n', 'to a terminal it is only shown');
     // For an operator, who names the project, names mean what they mean to the customer: public images, too.
     const probe = await json('vm create --name probe --project acme --image demo --interfaces web');
     await good(`vm delete ${probe.id} --wait`);
