@@ -109,12 +109,12 @@ export class CapacityChecks {
   }
 
   /** There is an object of this name. */
-  exists(kind: string, project: unknown, name: unknown, id: string): void {
+  exists(kind: string, project: string, name: string, id: string): void {
     this.#named.set(`${kind}/${project}/${name}`, id);
   }
 
   /** An object of this name is planned. Names are unique: one that has it already will have to be gone by then. */
-  replacesNamed(kind: string, project: unknown, name: unknown): void {
+  replacesNamed(kind: string, project: string, name: string): void {
     const id = this.#named.get(`${kind}/${project}/${name}`);
     if (id !== undefined) this.leaves(id);
   }

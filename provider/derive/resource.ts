@@ -178,7 +178,9 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
       if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
       if (!item) return undefined;
-      ctx.client.capacity.exists(pluralOf(schema), item.project, item.name, item.id);
+      if (typeof item.project === 'string' && typeof item.name === 'string') {
+        ctx.client.capacity.exists(pluralOf(schema), item.project, item.name, item.id);
+      }
       const own: { [name: string]: Values[string] } = {};
       for (const name of Object.keys(extras.attributes ?? {})) {
         if (attributes[name]?.writeOnly) continue;

@@ -62,7 +62,8 @@ export async function checkRoom(schema: ResourceSchema, ctx: PlanContext<Values,
   const { project, name } = planned;
   if (!client || typeof project !== 'string') return;
   const kind = pluralOf(schema);
-  if (action === 'create') client.capacity.replacesNamed(kind, project, name);
+  // A name that is known only after apply replaces none that is known now.
+  if (action === 'create' && typeof name === 'string') client.capacity.replacesNamed(kind, project, name);
   const what = kind === 'vms' ? plannedVm(schema, ctx) : action === 'create' && isCounted(kind) ? kind : undefined;
   if (what === undefined) return;
   try {

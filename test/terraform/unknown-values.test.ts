@@ -1,0 +1,229 @@
+/**
+ * Every attribute of every resource, known only after apply: alone, in a plan that creates, one that changes, and one
+ * that replaces. The provider has its client, and is called as Terraform calls it.
+ */
+import t from 'tap';
+import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
+import type { Type } from '../../provider/framework/index.ts';
+import { attributeType, isConfigurable, objectType, timeoutsAttribute } from '../../provider/framework/schema.ts';
+import { decodeValue, encodeValue } from '../../provider/protocol/msgpack.ts';
+import { UNKNOWN, type Value, type Values } from '../../provider/protocol/values.ts';
+import { provider } from '../../provider/provider.ts';
+import { resources } from '../../provider/resources/index.ts';
+import { type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { PluginClient } from '../support/plugin-client.ts';
+
+type Path = readonly (string | number)[];
+
+/** What of a value can be unknown: the whole, and every part of it. */
+function partsOf(value: Value, path: Path = []): Path[] {
+  if (value === null || typeof value !== 'object') return [path];
+  const parts = Array.isArray(value) ? value.map((each, index) => [index, each] as const) : Object.entries(value);
+  return [path, ...parts.flatMap(([step, each]) => (each === null ? [] : partsOf(each as Value, [...path, step])))];
+}
+
+function withUnknown(value: Value, [step, ...rest]: Path): Value {
+  if (step === undefined) return UNKNOWN;
+  if (Array.isArray(value)) return value.map((each, index) => (index === step ? withUnknown(each, rest) : each));
+  const object = value as { readonly [key: string]: Value };
+  const entries = Object.entries(object).map(([key, each]): [string, Value] => [
+    key,
+    key === step ? withUnknown(each, rest) : each,
+  ]);
+  return Object.fromEntries(entries);
+}
+
+/** What Terraform proposes: the configuration, and where it says nothing of a computed attribute the prior value. */
+function proposed(attributes: Attributes, config: Values, prior: Values | null): Values {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]): [string, Value] => {
+      const given = config[name] ?? null;
+      if (given === null && attr.computed) return [name, prior?.[name] ?? null];
+      return [name, attr.writeOnly ? null : given];
+    }),
+  );
+}
+
+t.test('each attribute alone may be known only after apply', async (t) => {
+  const api = await startTestApi(t);
+  const { operator, project } = api;
+  const { pool, prefix, network, image, sshKey } = await prepareGround(api, project);
+  const other = (await operator.create('projects', { name: 'other' })).id;
+  const otherImage = await operator.create('images', { name: 'other', project, source: 'file:other.qcow2' });
+  const hash = '0'.repeat(64);
+  const labels = { team: 'web', stage: 'test' };
+
+  /** Every attribute that can be configured, and what of it makes a replacement. */
+  const cases: Readonly<Record<string, { config: Values; replace: Values }>> = {
+    project: {
+      config: { name: 'p', description: 'd', labels, delete_protection: false, quota: { vms: 3, memory: '4GiB' } },
+      replace: {},
+    },
+    token: {
+      config: { name: 't', role: 'viewer', expires_at: '2099-01-01T00:00:00Z', labels, project },
+      replace: { role: 'member', expires_at: '2098-01-01T00:00:00Z' },
+    },
+    ssh_key: {
+      config: { name: 'k', public_key: testPublicKey, labels, project },
+      replace: { project: other },
+    },
+    image: {
+      config: {
+        ...{ name: 'i', source: 'file:i.raw', sha256: hash, architecture: 'x86_64', description: 'd', labels, project },
+        ...{ visibility: 'project', delete_protection: false },
+      },
+      replace: { source: 'file:j.raw', architecture: 'aarch64' },
+    },
+    prefix_pool: {
+      config: {
+        ...{ name: 'pool', cidr: '2001:db8:f000::/36', default_length: 56, description: 'd', labels },
+        ...{ delete_protection: false },
+      },
+      replace: { cidr: '2001:db8:e000::/36' },
+    },
+    prefix: {
+      config: {
+        ...{ name: 'pre', pool: pool.id, cidr: pool.cidr.replace('::/48', ':f00::/56'), length: 56, labels, project },
+        ...{ delete_protection: false },
+      },
+      replace: { cidr: pool.cidr.replace('::/48', ':e00::/60'), length: 60 },
+    },
+    network: {
+      config: {
+        ...{
+          name: 'net',
+          prefix: prefix.id,
+          cidr: prefix.cidr.replace('::/56', ':7::/64'),
+          mtu: 1400,
+          labels,
+          project,
+        },
+        ...{ dns_servers: ['2001:db8::53', '2001:db8::54'], delete_protection: false },
+      },
+      replace: { mtu: 1500 },
+    },
+    vm: {
+      config: {
+        ...{ name: 'vm', image: image.id, cpus: 1, memory: '1GiB', disk_size: '4GiB', labels, project },
+        interfaces: [{ network: network.id, mac: '42:00:00:00:00:01' }],
+        ...{ ssh_keys: [sshKey.id], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
+        ...{ delete_protection: false, anti_affinity: { group: 'g', mode: 'preferred' }, user_data_change: 'replace' },
+        wait_for: 'none',
+      },
+      replace: { image: otherImage.id },
+    },
+  };
+  t.strictSame(Object.keys(cases).toSorted(), Object.keys(resources).toSorted(), 'every resource is here');
+
+  const client = await PluginClient.of(t, provider);
+  const providerType: Type = objectType(provider.attributes);
+  const configured = await client.call('ConfigureProvider', {
+    config: {
+      msgpack: encodeValue(providerType, {
+        ...Object.fromEntries(Object.keys(provider.attributes).map((name) => [name, null])),
+        ...{ endpoint: api.url, token: api.operatorToken, project },
+      }),
+    },
+  });
+  t.strictSame(configured.diagnostics, []);
+
+  for (const [noun, { config: given, replace }] of Object.entries(cases)) {
+    const source = resources[noun];
+    const definition = typeof source === 'function' ? await source() : source;
+    if (!definition) throw new Error(noun);
+    const attributes: Attributes = {
+      ...definition.attributes,
+      ...(definition.timeouts && { timeouts: timeoutsAttribute(definition.timeouts) }),
+    };
+    const type = objectType(attributes);
+    const type_name = `ucloud_${noun}`;
+    const wire = (value: Values | null) => ({ msgpack: encodeValue(type, value) });
+    const full = (config: Values): Values => fill(attributes, config);
+    const config = full(given);
+    const configurable = Object.entries(attributes)
+      .filter(([name, attr]) => isConfigurable(attr) && name !== 'timeouts' && !/^user_data_wo/.test(name))
+      .map(([name]) => name);
+    t.strictSame(Object.keys(given).toSorted(), configurable.toSorted(), `${noun}: every attribute is given`);
+
+    const plan = async (wanted: Values, prior: Values | null) => {
+      const validated = await client.call('ValidateResourceConfig', { type_name, config: wire(wanted) });
+      const answer = await client.call('PlanResourceChange', {
+        type_name,
+        prior_state: wire(prior),
+        proposed_new_state: wire(proposed(attributes, wanted, prior)),
+        config: wire(wanted),
+      });
+      const diagnostics = [...validated.diagnostics, ...answer.diagnostics];
+      const planned = decodeValue(type, answer.planned_state?.msgpack ?? new Uint8Array()) as Values;
+      return { diagnostics, planned, replace: answer.requires_replace };
+    };
+    const made = await operator.create(schemaOf(noun as Noun).path.replace('/v1/', ''), requestOf(noun, given));
+    const imported = await client.call('ImportResourceState', { type_name, id: made.id });
+    const read = await client.call('ReadResource', {
+      type_name,
+      current_state: imported.imported_resources[0]?.state ?? wire(null),
+    });
+    t.strictSame([...imported.diagnostics, ...read.diagnostics], [], `${noun}: it is there`);
+    const prior = decodeValue(type, read.new_state?.msgpack ?? new Uint8Array()) as Values;
+
+    for (const [action, base, before] of [
+      ['create', { ...config, ...replace }, null],
+      ['update', config, prior],
+      ['replace', full({ ...given, ...replace }), prior],
+    ] as const) {
+      const fresh = action === 'create' ? rename(base) : base;
+      for (const path of configurable.flatMap((name) => partsOf(config[name] ?? null, [name]))) {
+        const wanted = withUnknown(fresh, path) as Values;
+        const { diagnostics, planned } = await plan(wanted, before);
+        const where = `${noun}, ${action}: ${path.join('.')}`;
+        // What is not there yet may be said to be odd; it is no error.
+        t.strictSame(
+          diagnostics.filter(({ severity }) => severity === 1),
+          [],
+          where,
+        );
+        t.equal(valueIn(planned, path, attributes[String(path[0])]), UNKNOWN, `${where} stays unknown`);
+        if (action !== 'replace') continue;
+        // Terraform plans the new object of a replacement once more, as one that does not exist.
+        const again = await plan(wanted, null);
+        t.strictSame(
+          again.diagnostics.filter(({ severity }) => severity === 1),
+          [],
+          `${where}, its new object`,
+        );
+      }
+    }
+  }
+});
+
+const requestOf = (noun: string, given: Values): Values =>
+  Object.fromEntries(Object.entries(given).filter(([name]) => schemaOf(noun as Noun).fields[name]?.create));
+
+/** All attributes of an object, null where the configuration says nothing. */
+function fill(attributes: Attributes, config: Values): Values {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, attr]): [string, Value] => {
+      const value = config[name] ?? null;
+      if (value === null || attr.kind === 'plain') return [name, value];
+      if (Array.isArray(value)) return [name, value.map((each) => fill(attr.attributes, each as Values))];
+      return [name, fill(attr.attributes, value as Values)];
+    }),
+  );
+}
+
+/** Another object of the same form: the first one has the name already. */
+const rename = (config: Values): Values => ({ ...config, name: `${String(config.name)}-new` });
+
+/** What is at the path; elements of sets have no place of their own, so that any unknown one will do. */
+function valueIn(planned: Values, path: Path, attr: Attribute | undefined): Value {
+  const type = attr && attributeType(attr);
+  let value: Value = planned;
+  for (const [index, step] of path.entries()) {
+    if (value === UNKNOWN) return UNKNOWN;
+    const isSet = index === 1 && Array.isArray(type) && type[0] === 'set';
+    if (isSet && Array.isArray(value)) return value.includes(UNKNOWN) ? UNKNOWN : null;
+    value = (value as { readonly [step: string]: Value })[String(step)] ?? null;
+  }
+  return value;
+}
