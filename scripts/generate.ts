@@ -32,6 +32,11 @@ const generators: readonly Generator[] = [
     outputs: ['provider/resources/schema.gen.ts', 'provider/client/errors.gen.ts'],
   },
   {
+    load: async () => (await import('./generate/provider-rules.ts')).providerRules,
+    outputs: ['provider/net/ssh-public-key.gen.ts'],
+    sources: ['backend/model/ssh-public-key.ts'],
+  },
+  {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
     outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
     sources: ['', '/constructs', '/derive', '/ephemeral', '/framework', '/functions', '/resources'].map(

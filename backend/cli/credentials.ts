@@ -18,7 +18,7 @@ export interface Credentials {
 }
 
 export const credentialsPath = (): string =>
-  process.env.UCLOUD_CREDENTIALS ??
+  process.env.UCLOUD_CREDENTIALS?.trim() ??
   join(process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
 function readFile(path: string): Partial<Credentials> {
@@ -30,12 +30,18 @@ function readFile(path: string): Partial<Credentials> {
     throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
   }
   try {
-    return JSON.parse(text) as Partial<Credentials>;
+    return trimmed(JSON.parse(text) as Partial<Credentials>);
   } catch {
     // The message of JSON.parse quotes the text, which holds a token.
     throw new Error(`${path} cannot be used: it is not JSON`);
   }
 }
+
+/** A line end or blank at an end is a slip of whoever copied the value, and belongs to none of them. */
+const trimmed = <T extends object>(values: T): T =>
+  Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, typeof value === 'string' ? value.trim() : value]),
+  ) as T;
 
 function sameOrigin(a: string, b: string): boolean {
   return URL.canParse(a) && URL.canParse(b) && new URL(a).origin === new URL(b).origin;
@@ -51,7 +57,7 @@ export function readCredentials(): Found {
   const file = readFile(credentialsPath());
   const given = Object.fromEntries(
     (['endpoint', 'token', 'project', 'ca_file'] as const).flatMap((name) => {
-      const value = process.env[`UCLOUD_${name.toUpperCase()}`];
+      const value = process.env[`UCLOUD_${name.toUpperCase()}`]?.trim();
       return value ? [[name, value]] : [];
     }),
   ) as Partial<Credentials>;

@@ -13,13 +13,11 @@ export const sshKey = resource({
   mutable: {
     name: Name(),
     public_key: Type.String({
-      minLength: 16,
+      format: 'ssh-public-key',
       maxLength: 16384,
-      pattern:
-        '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]+={0,3}( [^\\x00-\\x1f\\x7f]*)?$',
       'x-rule': 'one line in the format of OpenSSH: type, base64, comment',
       description:
-        'One line in the format of OpenSSH: type, base64, comment. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
+          'One line in the format of OpenSSH: type, base64, comment. It has to be a key that OpenSSH takes; a line end and blanks around it mean nothing. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
     }),
     labels: Labels,
   },

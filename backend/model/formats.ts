@@ -2,6 +2,7 @@
 import { isUsableMac, parseIpv6, parseMac } from './addresses.ts';
 import { parsePrefix } from './prefixes.ts';
 import { parseSize } from './sizes.ts';
+import { sshPublicKeyProblem } from './ssh-public-key.ts';
 
 /** What is wrong with the text, or undefined if it is of the format. */
 export type FormatRule = (text: string) => string | undefined;
@@ -24,6 +25,7 @@ export const formats: Readonly<Record<string, FormatRule>> = {
       ? undefined
       : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 42:00:5e:10:00:01';
   },
+  'ssh-public-key': sshPublicKeyProblem,
   'date-time': (text) =>
     timestamp.test(text) && !Number.isNaN(Date.parse(text))
       ? undefined

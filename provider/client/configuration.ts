@@ -23,7 +23,8 @@ export interface Configuration extends Settings {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export const credentialsPath = (env: Environment): string =>
-  env.UCLOUD_CREDENTIALS || join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+  env.UCLOUD_CREDENTIALS?.trim() ||
+  join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
 function readCredentials(path: string): Settings {
   let text: string;
@@ -39,7 +40,7 @@ function readCredentials(path: string): Settings {
     const field = (name: keyof Settings) => {
       const value = (parsed as Record<string, unknown>)[name];
       if (value !== undefined && typeof value !== 'string') throw new Error(`\`${name}\` is not text`);
-      return value;
+      return value?.trim();
     };
     return { endpoint: field('endpoint'), token: field('token'), project: field('project'), ca_file: field('ca_file') };
   } catch (error) {
@@ -65,13 +66,24 @@ export function endpointProblem(endpoint: string): string | undefined {
   return undefined;
 }
 
-/** Undefined counts as not given, and so does empty text in the environment. */
+/** What is wrong with a token, or undefined. It is not shown: it may be a good one in bad company. */
+const tokenProblem = (token: string): string | undefined =>
+  /^[\x21-\x7e]+$/.test(token)
+    ? undefined
+    : token === ''
+      ? 'It is empty.'
+      : 'It has a blank, a line end or another character in it that no token has. Was more than the token copied?';
+
+/**
+ * Undefined counts as not given, and so does empty text in the environment. Line ends and blanks around a value belong to
+ * the file that it was read from.
+ */
 export function resolve(block: Settings, env: Environment): Configuration {
   const given = {
-    endpoint: block.endpoint ?? (env.UCLOUD_ENDPOINT || undefined),
-    token: block.token ?? (env.UCLOUD_TOKEN || undefined),
-    project: block.project ?? (env.UCLOUD_PROJECT || undefined),
-    ca_file: block.ca_file ?? (env.UCLOUD_CA_FILE || undefined),
+    endpoint: block.endpoint?.trim() ?? (env.UCLOUD_ENDPOINT?.trim() || undefined),
+    token: block.token?.trim() ?? (env.UCLOUD_TOKEN?.trim() || undefined),
+    project: block.project?.trim() ?? (env.UCLOUD_PROJECT?.trim() || undefined),
+    ca_file: block.ca_file?.trim() ?? (env.UCLOUD_CA_FILE?.trim() || undefined),
   };
   const path = credentialsPath(env);
   const file = given.endpoint && given.token ? {} : readCredentials(path);
@@ -96,6 +108,8 @@ export function resolve(block: Settings, env: Environment): Configuration {
       ['token'],
     );
   }
+  const wrong = tokenProblem(token);
+  if (wrong) throw new DiagnosticError('The token is not usable', wrong, ['token']);
   return {
     endpoint,
     token,

@@ -20,7 +20,8 @@ function values(field: Field, configurable: boolean): string {
   if (!configurable) return '';
   const rule = field.rule ?? formats[format ?? '']?.rule;
   // Of other patterns the description speaks in its own words.
-  if (format && rule && !description.includes('`')) return sentence(rule);
+  const said = rule !== undefined && description.toLowerCase().includes(rule.toLowerCase());
+  if (format && rule && !said && !description.includes('`')) return sentence(rule);
   return range(field);
 }
 

@@ -19,7 +19,15 @@ function range(least: number | undefined, most: number | undefined): string {
 const outside = (value: number, least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_INFINITY): boolean =>
   value < least || value > most;
 
+/** Text that would be right without the line end or blanks around it: which one does not see in the value. */
 function textProblem(field: Field, value: string): string | undefined {
+  const problem = formProblem(field, value);
+  if (problem === undefined || value === value.trim() || formProblem(field, value.trim()) !== undefined) return problem;
+  const what = /[\r\n]$/.test(value) ? 'ends with a line end' : 'begins or ends with a blank';
+  return `${shown(field, value)} ${what}, which \`trimspace(…)\` takes away.`;
+}
+
+function formProblem(field: Field, value: string): string | undefined {
   const must = (rule: string) => `Must be ${rule}, not ${shown(field, value)}.`;
   if (field.reference && field.pattern) {
     const example = field.pattern.match(/^\^([a-z]+)-/)?.[1];

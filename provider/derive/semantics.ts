@@ -4,6 +4,7 @@
  */
 import { formatPrefix, hostBits, normalAddress, parsePrefix } from '../net/ipv6.ts';
 import { normalMac, parseMac } from '../net/mac.ts';
+import { normalSshPublicKey, sshPublicKeyProblem, sshPublicKeyRule } from '../net/ssh-public-key.gen.ts';
 
 export interface Format {
   /** The one spelling, or undefined when the text is no such value. */
@@ -50,6 +51,7 @@ export const formats: Readonly<Record<string, Format>> = {
       return 'is not unicast and locally administered: the second digit has to be 2, 6, a or e';
     },
   },
+  'ssh-public-key': { normal: normalSshPublicKey, rule: sshPublicKeyRule, flaw: sshPublicKeyProblem },
   'date-time': {
     normal: (text) => {
       if (!/^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text)) return undefined;

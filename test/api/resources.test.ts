@@ -71,8 +71,16 @@ t.test('an SSH key', async (t) => {
   const wrong = testPublicKey.replace('ssh-ed25519', 'ssh-rsa');
   t.match(await member.request('POST', '/v1/ssh-keys', { name: 'b', public_key: wrong }), {
     status: 400,
-    body: { errors: [{ pointer: '/public_key', detail: /not a key of the type ssh-rsa/ }] },
+    body: { errors: [{ pointer: '/public_key', detail: /must be a key of the type that it names, ssh-rsa/ }] },
   });
+  const short = testPublicKey.replace(/8o3c7T .*/, '');
+  t.match(await member.request('POST', '/v1/ssh-keys', { name: 'b', public_key: short }), {
+    status: 400,
+    body: { errors: [{ pointer: '/public_key', detail: /is cut off/ }] },
+  });
+  const file = await member.create('ssh-keys', { name: 'file', public_key: `${testPublicKey}\n` });
+  t.match(file, { public_key: testPublicKey, fingerprint: key.fingerprint }, 'the line end of a file means nothing');
+  await member.remove('ssh-keys', file.id);
   const taken = await member.expect(409, 'POST', '/v1/ssh-keys', { name: 'alice', public_key: testPublicKey });
   t.match(taken.body, { code: 'name_taken', errors: [{ pointer: '/name', detail: new RegExp(key.id) }] });
   const other = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl alice';

@@ -368,6 +368,18 @@ t.test('where the API is: provider block, environment, credentials file', async 
     { detail: /^Must not carry a user name/ },
   );
 
+  const spelled = Object.fromEntries(Object.entries(file).map(([name, value]) => [name, ` ${value}\r\n`]));
+  t.strictSame(resolve(spelled, {}), file, 'line ends and blanks around values mean nothing in the block');
+  const environment = Object.entries(spelled).map(([name, value]) => [`UCLOUD_${name.toUpperCase()}`, value]);
+  t.strictSame(resolve({}, Object.fromEntries(environment)), file, 'nor in the environment');
+  writeFileSync(path, JSON.stringify(spelled));
+  t.strictSame(resolve({}, { UCLOUD_CREDENTIALS: `${path}\n` }), file, 'nor in the file, nor in its path');
+  for (const token of ['one two', 'one\ntwo', 'ümlaut']) {
+    const named = told(() => resolve({ endpoint: 'http://x', token }, env));
+    t.match(named, { summary: 'The token is not usable', detail: /a line end or another character/, path: ['token'] });
+    t.notMatch(JSON.stringify(named), token);
+  }
+
   writeFileSync(path, '{"token": "secret"');
   const wrong = told(() => resolve({}, env));
   t.match(wrong, { summary: 'The credentials file cannot be used', detail: `${path}: it is not JSON.` });

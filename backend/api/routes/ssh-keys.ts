@@ -2,26 +2,21 @@ import { createHash } from 'node:crypto';
 import { type SshKeyCreate, type SshKeyUpdate, sshKey } from '../../contract/ssh-keys.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
+import { normalSshPublicKey, sshPublicKeyBlob } from '../../model/ssh-public-key.ts';
 import { put } from '../../store/collection.ts';
 import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
 import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
-import { fieldError } from '../validation.ts';
 import { sshKeys } from '../views.ts';
 
 type Body = SshKeyCreate & Required<Pick<SshKeyCreate, 'labels'>>;
 
-/** The fingerprint as OpenSSH prints it. Throws if the key is not what its first word says (RFC 4253 section 6.6). */
-function fingerprint(publicKey: string): string {
-  const [type = '', base64 = ''] = publicKey.split(' ');
-  const blob = Buffer.from(base64, 'base64');
-  const length = blob.length >= 4 ? blob.readUInt32BE(0) : 0;
-  if (blob.subarray(4, 4 + length).toString('latin1') !== type || blob.length <= 4 + length) {
-    throw fieldError('invalid_input', '/public_key', `is not a key of the type ${type}`);
-  }
-  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+/** The key as it is kept, and its fingerprint as OpenSSH prints it. */
+function readKey(text: string): { public_key: string; fingerprint: string } {
+  const digest = createHash('sha256').update(sshPublicKeyBlob(text)).digest('base64');
+  return { public_key: normalSshPublicKey(text), fingerprint: `SHA256:${digest.replace(/=+$/, '')}` };
 }
 
 export const sshKeyHandlers: Handlers = {
@@ -32,7 +27,7 @@ export const sshKeyHandlers: Handlers = {
     const { name, public_key, labels, project: asked } = request.body as Body;
     const id = newId('ssh_key');
     const at = request.now.toISOString();
-    const print = fingerprint(public_key);
+    const key = readKey(public_key);
     return mutate(api, request, () => {
       const project = projectOfCreation(api, request.caller, asked);
       const record: records.SshKeyRecord = {
@@ -40,8 +35,7 @@ export const sshKeyHandlers: Handlers = {
         project,
         name,
         labels,
-        public_key,
-        fingerprint: print,
+        ...key,
         created_at: at,
         updated_at: at,
       };
