@@ -9,6 +9,7 @@ import type { Endpoint } from '../contract/endpoint.ts';
 import { UcloudError } from '../contract/errors.ts';
 import { problemMediaType } from '../contract/openapi.ts';
 import type { ApiAnswer, ApiContext, Caller, Handler, Handlers } from './context.ts';
+import { rehearsal } from './dry-run.ts';
 import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
 import { bodyLimit, handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
@@ -144,6 +145,14 @@ function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): Fasti
 const headerText = (value: string | string[] | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
 
+/** What a dry run goes by; undefined for a request that means it. Throws `invalid_input`. */
+function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<typeof rehearsal> | undefined {
+  const { dry_run, leaving } = query as { readonly dry_run?: boolean; readonly leaving?: string };
+  if (dry_run) return rehearsal(api, caller, leaving);
+  if (leaving !== undefined) throw fieldError('invalid_input', '#query/leaving', 'is for dry runs only');
+  return undefined;
+}
+
 function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, handler: Handler): void {
   const validate = validator(endpoint);
   app.route({
@@ -156,10 +165,13 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
       if (!caller) throw new Error(`${endpoint.id} was reached without authentication`);
       validate({ params, query, headers, body });
       await catchUp(api, request);
-      const idempotencyKey = endpoint.method === 'POST' ? headerText(headers['idempotency-key']) : undefined;
+      const tried = endpoint.dryRun ? tryOf(api, caller, query) : undefined;
+      // A dry run makes nothing that could be made twice.
+      const keyed = endpoint.method === 'POST' && !tried;
+      const idempotencyKey = keyed ? headerText(headers['idempotency-key']) : undefined;
       const ifMatch = headerText(headers['if-match']);
       let gone: AbortSignal | undefined;
-      const answer = await handler(api, {
+      const answer = await handler(tried?.api ?? api, {
         id: request.id,
         endpoint,
         caller,
@@ -170,6 +182,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         body,
         ...(ifMatch === undefined ? {} : { ifMatch }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+        ...(tried ? { dryRun: tried.dryRun } : {}),
         now: new Date(),
         // Made only for those who wait: it is dear.
         get gone() {

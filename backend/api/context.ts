@@ -6,6 +6,7 @@ import type { Logger } from '../model/component.ts';
 import type { Revision, Store } from '../store/store.ts';
 import type { Capacity } from './capacity.ts';
 import type { Changes } from './changes.ts';
+import type { DryRun } from './dry-run.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
 import type { StateKeys } from './state-keys.ts';
@@ -15,7 +16,7 @@ export interface ApiContext {
   readonly store: Store;
   readonly mirror: ApiMirror;
   readonly changes: Changes;
-  readonly usage: Usage;
+  readonly usage: Pick<Usage, 'of'>;
   readonly capacity: Capacity;
   readonly locks: Locks;
   readonly logger: Logger;
@@ -50,6 +51,8 @@ export interface ApiRequest {
   readonly body: unknown;
   readonly ifMatch?: string;
   readonly idempotencyKey?: string;
+  /** Nothing is to be written. */
+  readonly dryRun?: DryRun;
   /** The one time of this request: every record it writes carries it. */
   readonly now: Date;
   /** Aborted when the client has gone or the API closes. */

@@ -7,6 +7,8 @@
  * that the world has moved and the handler must decide anew. So mere concurrency is never an error, and an error is
  * never an accident of a stale mirror: before one is answered the mirror is brought up to date and the decision made
  * again.
+ *
+ * A dry run goes the same way up to the commit, and looks whether its guards hold instead (dry-run.ts).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
@@ -18,6 +20,7 @@ import * as records from '../model/records.ts';
 import { put } from '../store/collection.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from './context.ts';
+import type { DryRun } from './dry-run.ts';
 import { IdempotencySlot, type StoredAnswer } from './idempotency.ts';
 import { Turn } from './locks.ts';
 import { mirrorTimeoutMs } from './mirror.ts';
@@ -58,21 +61,26 @@ const answerAt = ({ status, body, location }: StoredAnswer, revision: Revision):
 });
 
 /** What stands against the condition, or nothing if it holds. */
-async function against(store: Store, condition: Condition): Promise<readonly Entry[] | undefined> {
+async function against(
+  store: Store,
+  condition: Condition,
+  dryRun: DryRun | undefined,
+): Promise<readonly Entry[] | undefined> {
   if ('prefix' in condition) {
     const { entries } = await store.list(condition.prefix, { limit: 10 });
     return entries.length > 0 ? entries : undefined;
   }
-  const entry = await store.get(condition.key);
+  const stored = await store.get(condition.key);
+  const entry = stored && dryRun?.hides(stored) ? undefined : stored;
   const found = entry ? [entry] : [];
   if ('revision' in condition) return entry?.revision === condition.revision ? undefined : found;
   return (entry !== undefined) === condition.exists ? undefined : found;
 }
 
 /** The error of the first guard that does not hold and has one. */
-async function errorOf(store: Store, guards: readonly Guard[]): Promise<UcloudError | undefined> {
+async function errorOf(store: Store, guards: readonly Guard[], dryRun?: DryRun): Promise<UcloudError | undefined> {
   const telling = guards.filter((guard) => guard.otherwise);
-  const found = await Promise.all(telling.map((guard) => against(store, guard.condition)));
+  const found = await Promise.all(telling.map((guard) => against(store, guard.condition, dryRun)));
   for (const [i, guard] of telling.entries()) {
     const entries = found[i];
     const error = entries && guard.otherwise?.(entries);
@@ -99,6 +107,12 @@ function trace(request: ApiRequest, { target, project, reason, message }: Mutati
     }),
     put(records.events, ...newEvent(now, { id: target, project }, { severity: 'info', reason, message })),
   ];
+}
+
+/** Whether a commit would come through now. */
+async function wouldCommit(store: Store, guards: readonly Guard[], dryRun: DryRun): Promise<boolean> {
+  const found = await Promise.all(guards.map(({ condition }) => against(store, condition, dryRun)));
+  return found.every((entries) => entries === undefined);
 }
 
 /** Decides and commits until it is done or cannot be. `decide` runs again after each lost race. */
@@ -152,22 +166,26 @@ async function mutateInTurn(
       continue;
     }
     const { guards, writes, answer } = decision;
-    const result = await store.commit({
-      require: [...guards.map((guard) => guard.condition), ...quota.require, ...(slot ? [slot.free] : [])],
-      write: [
-        ...writes,
-        ...quota.write,
-        ...trace(request, decision),
-        ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
-      ],
-    });
+    const { dryRun } = request;
+    if (dryRun && (await wouldCommit(store, guards, dryRun))) return { status: 204, revision: mirror.revision };
+    const result = dryRun
+      ? { ok: false as const }
+      : await store.commit({
+          require: [...guards.map((guard) => guard.condition), ...quota.require, ...(slot ? [slot.free] : [])],
+          write: [
+            ...writes,
+            ...quota.write,
+            ...trace(request, decision),
+            ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
+          ],
+        });
     if (result.ok) {
       await mirror.waitFor(result.revision, { timeoutMs: mirrorTimeoutMs });
       return typeof answer === 'function' ? answer(result.revision) : answerAt(answer, result.revision);
     }
     const first = await earlier();
     if (first) return first;
-    const error = await errorOf(store, guards);
+    const error = await errorOf(store, guards, dryRun);
     if (error) throw error;
     await delay(Math.random() * Math.min(200, 2 ** attempt));
     await mirror.refresh();

@@ -41,6 +41,12 @@ export class FieldOption extends Option {
   }
 }
 
+/** A field of a query. One that is true or false is true where no value follows. */
+export function queryOption(field: string, schema: JsonSchema): Option {
+  if (solid(schema).type !== 'boolean') return new FieldOption(field, schema);
+  return new Option(`${flagOf(field)} [${formOf(schema)}]`, schema.description).preset('true').argParser(collect);
+}
+
 const namesPaths = new WeakMap<Command, string>();
 /** Has the arguments of a command completed with the names that a list has. */
 export const completeNames = (command: Command, path: string): Command => {

@@ -14,6 +14,7 @@ import {
   addBodyOptions,
   completeNames,
   FieldOption,
+  queryOption,
   type Given,
   queryOf,
   readGiven,
@@ -132,7 +133,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
   if (isList) addListOptions(command, endpoint);
   else
     for (const [name, schema] of Object.entries(queryOf(endpoint).properties ?? {}))
-      command.addOption(new FieldOption(name, schema));
+      command.addOption(queryOption(name, schema));
   const target = targetOf(endpoint);
   const scoped = endpoints.find(({ id }) => id === `${target}_list`)?.query?.properties.project !== undefined;
   if (scoped && !command.options.some(({ long }) => long === '--project')) {
@@ -170,7 +171,8 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
         ...sent,
         opaque: endpoint.success.opaque,
       });
-      if (!wait || !options.wait) return answer;
+      if (given.query.dry_run) tell('Nothing stands against it. Nothing was created.');
+      if (!wait || !options.wait || answer === undefined) return answer;
       return waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout);
     };
     return endpoint.method === 'GET' ? request() : goingOn(describe, request);

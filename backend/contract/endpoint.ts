@@ -29,6 +29,8 @@ export interface Endpoint {
   readonly bodyExample?: unknown;
   /** The body may be left out. */
   readonly optionalBody?: boolean;
+  /** `?dry_run=true` decides as the operation would, and changes nothing. */
+  readonly dryRun?: boolean;
   /** The body reaches the handler as the bytes that were sent, unchecked, with a limit of its own (bytes). */
   readonly opaqueBody?: { readonly limit: number };
   readonly success: {
@@ -109,6 +111,27 @@ export const mutationHeaders = Type.Object({
   ),
 });
 
+const dryRunQuery = Type.Object(
+  {
+    dry_run: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'Decide as the creation would, with the same errors, and create nothing.',
+      }),
+    ),
+    leaving: Type.Optional(
+      Type.String({
+        maxLength: 12288,
+        pattern: '^[a-z]+-[0-9a-z]{16}(,[a-z]+-[0-9a-z]{16})*$',
+        'x-rule': 'ids, separated by commas',
+        description:
+          'With `dry_run`: ids of objects that will be gone by then, separated by commas (at most 500). Their names, addresses and shares of the quota count as free. An id that the token could not delete counts for nothing.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
 const conditionalHeaders = Type.Object({
   'if-match': Type.Optional(
     Type.String({
@@ -168,7 +191,9 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
       path: base,
       summary: `Create ${a}`,
       access: options.write,
+      dryRun: true,
       headers: mutationHeaders,
+      query: dryRunQuery,
       body: resource.Create,
       bodyExample: options.example.create,
       success: { status: 201, description: 'Created.', schema: resource.Item, example: options.example.item },

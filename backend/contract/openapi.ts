@@ -271,6 +271,14 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
             }
           : {}),
       },
+      ...(endpoint.dryRun
+        ? {
+            '204': {
+              description: 'With `dry_run`: nothing stands against it.',
+              headers: headerRefs(...everyResponse, 'UCloud-Revision'),
+            },
+          }
+        : {}),
       ...errorResponses(endpoint, shared),
     },
   };
@@ -285,6 +293,9 @@ cloud. What a token may not know of answers 404.
 **Errors** are problem details (RFC 9457) with a stable \`code\` and a JSON pointer for each field at fault.
 
 **Retries.** A POST with an \`Idempotency-Key\` can be sent again for 24 hours: it is done once, and answered alike.
+
+**Dry runs.** A creation with \`?dry_run=true\` is decided as it would be, and answered with its error or with 204; nothing
+is created. \`leaving\` names what will be gone by then.
 
 **Versions.** \`ETag\` is the version of the declaration, for \`If-Match\`. \`revision\` also moves with the observed state:
 send it as \`after\` to wait for the next change. \`UCloud-Revision\` of an answer, sent as \`UCloud-Min-Revision\`, makes

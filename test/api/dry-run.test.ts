@@ -1,0 +1,118 @@
+/** A dry run says what a creation would be told, and changes nothing. */
+import t from 'tap';
+import { endpoints } from '../../backend/contract/index.ts';
+import { type ApiClient, contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { operations } from '../support/openapi.ts';
+
+const dry = (plural: string, leaving: readonly string[] = []) =>
+  `/v1/${plural}?dry_run=true${leaving.length > 0 ? `&leaving=${leaving.join(',')}` : ''}`;
+
+t.test('every creation can be tried, and nothing is written', async (t) => {
+  const api = await startTestApi(t);
+  const { operator, project, store } = api;
+  const { network, image, prefix } = await prepareGround(api, project);
+  const bodies: Readonly<Record<string, object>> = {
+    projects: { name: 'p' },
+    tokens: { name: 't', project },
+    'ssh-keys': { name: 'k', project, public_key: testPublicKey },
+    images: { name: 'i', project, source: 'file:i.raw' },
+    'prefix-pools': { name: 'pool', cidr: '2001:db8:f000::/36' },
+    prefixes: { name: 'pre', project },
+    networks: { name: 'net', project, prefix: prefix.id },
+    vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },
+  };
+  const creations = endpoints.filter(({ dryRun }) => dryRun).map(({ path }) => path.replace('/v1/', ''));
+  t.strictSame(Object.keys(bodies).toSorted(), creations.toSorted(), 'every creation is here');
+  t.ok(operations.get('vm_create')?.responses['204'], 'and documented');
+
+  const before = await store.list('', { limit: 1000 });
+  const content = await contentOf(store);
+  for (const [plural, body] of Object.entries(bodies)) {
+    const key = { 'idempotency-key': `try-${plural}` };
+    for (let i = 0; i < 2; i++) {
+      const answer = await operator.request('POST', dry(plural), body, key);
+      t.equal(answer.status, 204, `${plural}: ${JSON.stringify(answer.body)}`);
+    }
+  }
+  t.strictSame(await contentOf(store), content);
+  t.strictSame(
+    (await store.list('', { limit: 1000 })).entries.length,
+    before.entries.length,
+    'no audit record, no event, no answer kept under the key',
+  );
+  for (const [plural, body] of Object.entries(bodies)) {
+    const key = { 'idempotency-key': `try-${plural}` };
+    await operator.expect(201, 'POST', `/v1/${plural}`, body, key);
+    const again = await operator.request('POST', dry(plural), body);
+    const real = await operator.request('POST', `/v1/${plural}`, body);
+    t.equal(again.status, 409, `${plural} is refused now`);
+    t.strictSame(
+      { ...again.body, request_id: undefined },
+      { ...real.body, request_id: undefined },
+      `${plural}: with the error of the creation`,
+    );
+  }
+});
+
+t.test('what is leaving counts as gone, with all that it holds', async (t) => {
+  const api = await startTestApi(t);
+  const { operator } = api;
+  const project = (await operator.create('projects', { name: 'full' })).id;
+  const member = await api.member(project);
+  const ground = await prepareGround(api, project);
+  const mac = '42:00:00:00:00:01';
+  const body = {
+    name: 'web',
+    image: ground.image.id,
+    interfaces: [{ network: ground.network.id, mac }],
+    disk_size: '1GiB',
+  };
+  const vm = await member.create('vms', body);
+  await operator.update('projects', project, { quota: { vms: 1, prefixes: 1 } });
+  const refused = async (by: ApiClient, path: string, asked: object) => {
+    const { body: told } = await by.request('POST', path, asked);
+    return [told.code, told.errors?.[0]?.pointer];
+  };
+  t.strictSame(await refused(member, dry('vms'), body), ['quota_exceeded', '/project']);
+  t.strictSame(await refused(member, dry('vms', [vm.id]), body), [undefined, undefined]);
+  await member.expect(204, 'POST', dry('vms', [vm.id]), { ...body, name: 'other' });
+  await operator.update('projects', project, { quota: {} });
+  t.strictSame(await refused(member, dry('vms'), body), ['name_taken', '/name']);
+  t.strictSame(await refused(member, dry('vms'), { ...body, name: 'b' }), ['address_taken', '/interfaces/0/mac']);
+  t.strictSame(await refused(member, dry('vms', [vm.id]), { ...body, memory: '1GiB' }), [undefined, undefined]);
+
+  const { prefix, pool, network } = ground;
+  const same = { name: 'ground', pool: pool.id, cidr: prefix.cidr };
+  t.strictSame(await refused(member, dry('prefixes'), { ...same, name: 'b' }), ['address_taken', '/cidr']);
+  t.strictSame(await refused(member, dry('prefixes', [prefix.id]), same), [undefined, undefined]);
+  const subnet = { name: 'ground', prefix: prefix.id, cidr: network.cidr };
+  t.strictSame(await refused(member, dry('networks'), { ...subnet, name: 'b' }), ['address_taken', '/cidr']);
+  t.strictSame(await refused(member, dry('networks', [network.id]), subnet), [undefined, undefined]);
+  const space = { name: pool.name, cidr: pool.cidr };
+  t.strictSame((await refused(operator, dry('prefix-pools'), space))[0], 'address_taken');
+  t.strictSame(await refused(operator, dry('prefix-pools', [pool.id]), space), [undefined, undefined]);
+  await member.expect(201, 'POST', '/v1/ssh-keys', { name: 'later', public_key: testPublicKey });
+  t.match(await member.get('vms', vm.id), { name: 'web' }, 'it is still there');
+
+  await t.test('but not what the token could not delete', async (t) => {
+    const stranger = await api.member((await operator.create('projects', { name: 'stranger' })).id);
+    const theirs = { name: 'p', cidr: prefix.cidr };
+    t.strictSame(await refused(stranger, dry('prefixes', [prefix.id]), theirs), ['address_taken', '/cidr']);
+    const own = await prepareGround(api, (await stranger.request('GET', '/v1/token')).body.project);
+    const taken = { ...body, image: own.image.id, interfaces: [{ network: own.network.id, mac }] };
+    t.strictSame(await refused(stranger, dry('vms', [vm.id]), taken), ['address_taken', '/interfaces/0/mac']);
+    t.strictSame((await refused(stranger, dry('projects', [project]), { name: 'full' }))[0], 'forbidden');
+  });
+
+  await t.test('what is asked wrongly is refused', async (t) => {
+    const viewer = await api.member(project, 'viewer');
+    t.strictSame((await refused(viewer, dry('vms'), body))[0], 'forbidden', 'who may not create may not try');
+    const wrong = async (query: string) => refused(member, `/v1/vms?${query}`, body);
+    t.strictSame(await wrong('dry_run=perhaps'), ['invalid_input', '#query/dry_run']);
+    t.strictSame(await wrong('dry_run=true&leaving=web'), ['invalid_input', '#query/leaving']);
+    t.strictSame(await wrong(`leaving=${vm.id}`), ['invalid_input', '#query/leaving']);
+    t.strictSame(await wrong('dryrun=true'), ['invalid_input', '#query/dryrun'], 'a slip does not create');
+    const many = Array.from({ length: 501 }, () => vm.id).join();
+    t.strictSame(await wrong(`dry_run=true&leaving=${many}`), ['invalid_input', '#query/leaving']);
+  });
+});
