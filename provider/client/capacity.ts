@@ -86,8 +86,6 @@ export class CapacityChecks {
   readonly #client: Client;
   readonly #projects = new Map<string, ProjectPlan>();
   readonly #leaving = new Set<string>();
-  /** Ids of objects that were read, by kind, project and name. */
-  readonly #named = new Map<string, string>();
   #over = false;
 
   constructor(client: Client) {
@@ -106,17 +104,6 @@ export class CapacityChecks {
       plan.asking.push({ what, resolve, reject });
       if (!plan.busy) void this.#work(project, plan);
     });
-  }
-
-  /** There is an object of this name. */
-  exists(kind: string, project: string, name: string, id: string): void {
-    this.#named.set(`${kind}/${project}/${name}`, id);
-  }
-
-  /** An object of this name is planned. Names are unique: one that has it already will have to be gone by then. */
-  replacesNamed(kind: string, project: string, name: string): void {
-    const id = this.#named.get(`${kind}/${project}/${name}`);
-    if (id !== undefined) this.leaves(id);
   }
 
   /** Whether it is known already that it will be gone. */

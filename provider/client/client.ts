@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CapacityChecks } from './capacity.ts';
+import { ManagedObjects } from './managed.ts';
 import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
 import { retryAfter } from './retry-after.ts';
@@ -72,6 +73,7 @@ export class Client {
   readonly #reader: BatchReader;
   readonly #waiter: Waiter;
   readonly capacity: CapacityChecks;
+  readonly managed = new ManagedObjects();
   /** Objects that were found, by path. */
   readonly #known = new Map<string, Promise<Item | undefined>>();
   /** Newest revision seen, so that no later read, of whichever server, is older. */

@@ -3,6 +3,7 @@
  * resource has beyond that it gives as `extras`.
  */
 import { type Client, type Item, isBeingDeleted } from '../client/client.ts';
+import type { Managed } from '../client/managed.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
 import {
   type Attribute,
@@ -26,7 +27,9 @@ import { requestBody, requestValue, resourceAttributes, stateOf } from './attrib
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
 import { deleteWhenUnused, whenNameIsFree } from './patience.ts';
+import { refuseDestroy, refuseReplacement } from './protection.ts';
 import { checkReferences } from './references.ts';
+import { rehearse } from './rehearse.ts';
 import { checkRoom } from './room.ts';
 import { duration, timedOut } from './settle.ts';
 import { nounInSentence, pluralOf } from './words.ts';
@@ -55,7 +58,7 @@ export interface Extras {
     ctx: UpdateContext<Values, Client>,
   ): Readonly<Record<string, unknown>>;
   /** What the state keeps otherwise than the API answers: `known` is what is planned (applying), or in the state so far. */
-  keep?(known: Values, applying: boolean): Values;
+  keep?(known: Values, applying: boolean, answer: Values): Values;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
@@ -78,12 +81,13 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   ]);
   const attributes: Attributes = { ...Object.fromEntries(derived), ...extras.attributes };
   const names = new Set(Object.keys(attributes));
+  const kind = pluralOf(schema);
   const updatable = Object.entries(fields).filter(([, field]) => field.update);
   const called = (name: unknown) => `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
-  const state = (item: Item, known: unknown, applying = true): Values => ({
-    ...(stateOf(fields, item) as Values),
-    ...extras.keep?.(known as Values, applying),
-  });
+  const state = (item: Item, known: unknown, applying = true): Values => {
+    const answer = stateOf(fields, item) as Values;
+    return { ...answer, ...extras.keep?.(known as Values, applying, answer) };
+  };
   const failing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -134,6 +138,32 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     return ctx.prior !== null && [...replacing.map((name) => [name]), ...demanded].some((path) => ctx.changed(...path));
   };
 
+  /** What the plan does with an object that exists. */
+  const noteManaged = (
+    { client, planned, prior }: PlanContext<Values, Client>,
+    id: string,
+    replacing: boolean,
+  ): void => {
+    client?.managed.plan(id, planned.name);
+    if (!replacing) return;
+    client?.capacity.leaves(id);
+    // The new one will be planned by this name, and nothing else will tell which one it replaces.
+    client?.managed.note(kind, planned.project, planned.name, managed(prior ?? {}));
+  };
+
+  const checkCreationOrChange = async (ctx: PlanContext<Values, Client>): Promise<void> => {
+    const { client, action, planned, config, diagnostics } = ctx;
+    const old = action === 'create' ? client?.managed.named(kind, planned.project, planned.name) : undefined;
+    const keeps = old && client?.managed.keepsName(old.id, planned.name);
+    // One that gets another name makes room for this one, and stays.
+    const replaced = keeps === false ? undefined : old;
+    if (replaced) client?.capacity.leaves(replaced.id);
+    await checkRoom(schema, ctx);
+    if (!replaced) return;
+    if (replaced.protected) refuseReplacement({ noun, name: planned.name, diagnostics }, keeps === true);
+    await rehearse(schema, ctx, replaced.id, extras.request?.(config as Values) ?? {}, names);
+  };
+
   return defineResource<Values, Client>({
     description: schema.description,
     attributes,
@@ -146,13 +176,18 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
         planSecrets(schema, ctx);
         const [replaced] = await Promise.all([modifyPlan(ctx), checkReferences(fields, ctx)]);
         const { id } = ctx.prior ?? {};
-        if (replaced && typeof id === 'string') ctx.client?.capacity.leaves(id);
-        else await checkRoom(schema, ctx);
+        const replacing = replaced && ctx.prior !== null;
+        if (replacing && ctx.prior?.delete_protection === true) {
+          refuseReplacement({ noun, name: ctx.prior.name, diagnostics: ctx.diagnostics });
+        }
+        if (typeof id === 'string') noteManaged(ctx, id, replacing);
+        if (!replacing) await checkCreationOrChange(ctx);
       });
     },
 
-    planDestroy({ client, state: { id } }) {
-      if (typeof id === 'string') client?.capacity.leaves(id);
+    planDestroy({ client, state, diagnostics }) {
+      if (state.delete_protection === true) refuseDestroy({ noun, name: state.name, diagnostics });
+      else if (typeof state.id === 'string') client?.capacity.leaves(state.id);
     },
 
     async create(ctx) {
@@ -178,9 +213,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
       if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
       if (!item) return undefined;
-      if (typeof item.project === 'string' && typeof item.name === 'string') {
-        ctx.client.capacity.exists(pluralOf(schema), item.project, item.name, item.id);
-      }
+      ctx.client.managed.note(kind, item.project, item.name, managed(item));
       const own: { [name: string]: Values[string] } = {};
       for (const name of Object.keys(extras.attributes ?? {})) {
         if (attributes[name]?.writeOnly) continue;
@@ -229,6 +262,11 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     },
   });
 }
+
+const managed = ({ id, delete_protection }: Readonly<Record<string, unknown>>): Managed => ({
+  id: String(id),
+  protected: delete_protection === true,
+});
 
 /** Whoever sees that a name is taken may have asked for it, without knowing. */
 function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string | undefined {

@@ -59,11 +59,9 @@ const isCounted = (kind: string): kind is CountedKind => (countedKinds as readon
 /** Of an object that is to be made or changed in place. */
 export async function checkRoom(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
   const { client, action, planned } = ctx;
-  const { project, name } = planned;
+  const { project } = planned;
   if (!client || typeof project !== 'string') return;
   const kind = pluralOf(schema);
-  // A name that is known only after apply replaces none that is known now.
-  if (action === 'create' && typeof name === 'string') client.capacity.replacesNamed(kind, project, name);
   const what = kind === 'vms' ? plannedVm(schema, ctx) : action === 'create' && isCounted(kind) ? kind : undefined;
   if (what === undefined) return;
   try {

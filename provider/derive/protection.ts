@@ -1,0 +1,35 @@
+/** Objects that must not be deleted, told while planning: an apply would delete half of what it should, and then fail. */
+import type { AttributePath, Diagnostics } from '../framework/index.ts';
+import { nounInSentence } from './words.ts';
+
+interface Told {
+  readonly noun: string;
+  readonly name: unknown;
+  readonly diagnostics: Diagnostics;
+}
+
+const path: AttributePath = ['delete_protection'];
+
+const called = ({ noun, name }: Told): string =>
+  `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
+
+/** What is to be destroyed has `delete_protection` switched on, as far as the state knows. */
+export function refuseDestroy(told: Told): void {
+  told.diagnostics.error(
+    `${called(told)} is protected from deletion`,
+    'Nothing is destroyed while `delete_protection` is true. To destroy it: set `delete_protection = false`, apply, then destroy.',
+    path,
+  );
+}
+
+/**
+ * The same of what is to be replaced. That the configuration switches it off comes too late: the old one has it still.
+ * Where it is not sure to be replaced, it is a warning.
+ */
+export function refuseReplacement(told: Told, certain = true): void {
+  told.diagnostics[certain ? 'error' : 'warning'](
+    `${called(told)} is protected from deletion, and cannot be replaced`,
+    'A replacement begins with the deletion of the old one. To replace it: set `delete_protection = false` and nothing else, apply, then plan the change.',
+    path,
+  );
+}
