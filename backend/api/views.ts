@@ -121,11 +121,11 @@ export const terraformStates = view<TerraformState>()<records.TerraformStateReco
 function observe({ mirror }: ApiContext, id: string): VmObservations {
   const schedule = mirror.get(records.schedules, id)?.value;
   const report = mirror.get(records.reports, id)?.value;
-  const readyAt = mirror.get(records.guests, id)?.value.ready_at;
+  const guest = mirror.get(records.guests, id)?.value;
   return {
     ...(schedule === undefined ? {} : { schedule }),
     ...(report === undefined ? {} : { report }),
-    ...(readyAt === undefined ? {} : { readyAt }),
+    ...(guest === undefined ? {} : { guest }),
     hostAlive: schedule?.host !== undefined && mirror.get(records.alive, schedule.host) !== undefined,
   };
 }

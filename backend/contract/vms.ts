@@ -35,6 +35,10 @@ export const vmPhases = [
 export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
 export type RestartField = (typeof restartFields)[number];
 
+/** What may become of user data. A guest reports it, which may be hostile: nothing else is taken from it. */
+export const userDataResults = ['none', 'ok', 'failed', 'ignored', 'interrupted', 'unavailable'] as const;
+export type UserDataResult = (typeof userDataResults)[number];
+
 /** How firmly a VM is kept from the hosts of others of its group. */
 export const antiAffinityModes = ['required', 'preferred'] as const;
 
@@ -125,6 +129,7 @@ export const vm = resource({
     }),
     user_data: Type.Optional(
       Type.String({
+        format: 'user-data',
         maxLength: 32768,
         'x-sensitive': true,
         'x-at-restart': true,
@@ -155,6 +160,15 @@ export const vm = resource({
         ready: Type.Boolean({
           description: 'ucloud-init in the guest has reported, since the last start, that it is done.',
         }),
+        user_data: Type.Optional(
+          Enum(userDataResults, {
+            description:
+              'What the guest has reported of its user data since the last start. none: there is none. ok: it ran. failed: it ended with an error. ignored: it does not begin with `#!`. interrupted: an earlier boot did not see its end. unavailable: the guest could not get it.',
+          }),
+        ),
+        user_data_exit_code: Type.Optional(
+          Type.Integer({ minimum: 0, maximum: 255, description: 'With which code it ended, where it failed.' }),
+        ),
         restart_required: Type.Boolean({ description: 'A change waits for the next start.' }),
         pending_changes: Type.Array(Enum(restartFields), {
           description: 'The fields whose change waits for the next start.',
@@ -206,6 +220,7 @@ const example: Vm = {
     host: 'host-0123456789abcdef',
     started_at: '2026-01-01T00:00:05.000Z',
     ready: true,
+    user_data: 'ok',
     restart_required: false,
     pending_changes: [],
   },

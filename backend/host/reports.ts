@@ -81,10 +81,12 @@ export function forgetting({ id, host, report }: VmSight): Commit {
   };
 }
 
-/** Records, in the stead of a metadata server, that the guest is ready. */
+/** Records, in the stead of a guest and its metadata server, that the guest is ready. Its scripts all succeed. */
 export function guestReady(sight: Placed & { readonly report: Stored<ReportRecord> }, at: Date): Commit {
+  const data = sight.vm?.value.user_data ?? '';
+  const user_data = data === '' ? 'none' : data.startsWith('#!') ? 'ok' : 'ignored';
   return {
     require: [unchanged(sight.placement), unchanged(sight.report)],
-    write: [put(guests, sight.id, { ready_at: at.toISOString() })],
+    write: [put(guests, sight.id, { ready_at: at.toISOString(), user_data })],
   };
 }

@@ -2,31 +2,50 @@
  * A guest says that it is ready. Believed only while this host holds the VM's placement: the commit is conditioned on
  * it, so that the word of a guest that has been placed elsewhere in the meantime changes nothing.
  */
+import { type UserDataResult, userDataResults } from '../contract/vms.ts';
 import { newEvent } from '../model/events.ts';
-import { events, guests, reports, vms } from '../model/records.ts';
+import { events, type GuestRecord, guests, reports, vms } from '../model/records.ts';
 import { present, put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest } from './identity.ts';
 
-/** What the owner is told, by what ucloud-init says of user data in the body: `user_data=failed`. */
-const troubles: Readonly<Record<string, { readonly reason: string; readonly message: string }>> = {
+type Told = { readonly reason: string; readonly message: string };
+
+/** What the owner is told of user data that did not run well. */
+const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
   failed: {
     reason: 'user_data_failed',
     message: 'The user data ended with an error. Its output is in /var/log/ucloud-init-user-data.log of the guest.',
+  },
+  ignored: {
+    reason: 'user_data_ignored',
+    message: 'The guest ignored its user data: ucloud-init runs only a script that begins with #!.',
   },
   interrupted: {
     reason: 'user_data_interrupted',
     message: 'The guest went down while it ran its user data. What has begun once is not run again; a change of it is.',
   },
-  unknown: {
+  unavailable: {
     reason: 'user_data_unavailable',
     message: 'The guest could not get its user data. It asks again at its next boot.',
   },
 };
-const troubleIn = (body: string) => {
-  const word = /^user_data=([a-z]+)$/m.exec(body)?.[1] ?? '';
-  return Object.hasOwn(troubles, word) ? troubles[word] : undefined;
-};
+
+/**
+ * What ucloud-init says of user data, in lines: `user_data=failed`, `exit_code=3`. A guest may say anything, so only words of
+ * the contract and a number of its range are taken; the text itself goes nowhere.
+ */
+export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {
+  const said = /^user_data=([a-z]{1,20})$/m.exec(body)?.[1];
+  // It does not know what became of it: it could not get it.
+  const word = said === 'unknown' ? 'unavailable' : said;
+  const user_data = userDataResults.find((result) => result === word);
+  const code = Number(/^exit_code=([0-9]{1,3})$/m.exec(body)?.[1] ?? Number.NaN);
+  return {
+    ...(user_data !== undefined && { user_data }),
+    ...(user_data === 'failed' && code <= 255 && { exit_code: code }),
+  };
+}
 
 /**
  * Writes it once for each start of the VM; further calls change nothing.
@@ -37,15 +56,16 @@ export async function recordReady(store: Store, { vm, placement }: Guest, body: 
   const started = report?.value.started_at;
   if (guest && started !== undefined && Date.parse(guest.value.ready_at) >= Date.parse(started)) return true;
 
+  const said = readReport(body);
   const now = new Date();
   const at = now.toISOString();
   const event = (severity: 'info' | 'warning', reason: string, message: string) =>
     put(events, ...newEvent(now, vm.value, { severity, reason, message }));
   const write = [
-    put(guests, vm.id, { ready_at: at }),
+    put(guests, vm.id, { ready_at: at, ...said }),
     event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),
   ];
-  const trouble = troubleIn(body);
+  const trouble = said.user_data && troubles[said.user_data];
   if (trouble) write.push(event('warning', trouble.reason, trouble.message));
   const done = await store.commit({ require: [unchanged(placement), present(vms, vm.id)], write });
   return done.ok;

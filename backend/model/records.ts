@@ -11,7 +11,7 @@ import { operationStates } from '../contract/operations.ts';
 import { quotaKinds } from '../contract/quotas.ts';
 import { LockInfo } from '../contract/terraform-states.ts';
 import { roles } from '../contract/tokens.ts';
-import { antiAffinityModes } from '../contract/vms.ts';
+import { antiAffinityModes, userDataResults } from '../contract/vms.ts';
 import type { SomeAmounts } from './quota.ts';
 
 const kind = <P extends TProperties>(prefix: string, fields: P) => ({ prefix, schema: Type.Object(fields) }) as const;
@@ -282,7 +282,13 @@ export const reports = kind('reports/', {
 // ---- written by the metadata server (by the simulated hypervisor, which stands in for guest and metadata server) -----
 
 /** `guests/<vm>`: what the guest has said of itself. Removed with the report. */
-export const guests = kind('guests/', { ready_at: time });
+export const guests = kind('guests/', {
+  ready_at: time,
+  /** What became of its user data; left out by earlier versions, and where it says nothing that is known. */
+  user_data: Type.Optional(oneOf(userDataResults)),
+  exit_code: Type.Optional(Type.Integer({ minimum: 0, maximum: 255 })),
+});
+export type GuestRecord = Static<typeof guests.schema>;
 
 // ---- written by the image scanner ----------------------------------------------------------------------------------
 

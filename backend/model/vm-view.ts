@@ -15,14 +15,14 @@
  * moment of the change on, whether the host is alive or not. A VM that is declared stopped owes none.
  */
 import type { RestartField, Vm } from '../contract/vms.ts';
-import type { ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
+import type { GuestRecord, ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
 import { pendingChanges } from './vm-lifecycle.ts';
 
 export interface VmObservations {
   readonly schedule?: ScheduleRecord;
   readonly report?: ReportRecord;
-  /** When the guest last said that it is ready. */
-  readonly readyAt?: string;
+  /** What the guest said when it last said that it is ready. */
+  readonly guest?: GuestRecord;
   readonly hostAlive: boolean;
 }
 
@@ -59,7 +59,7 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
     ...status,
     phase: report.phase,
     ...because(report),
-    ready: running && isReady(report, seen.readyAt),
+    ...(running && isReady(report, seen.guest) ? readyStatus(seen.guest) : { ready: false }),
   };
 }
 
@@ -73,5 +73,11 @@ function owed(vm: VmRecord, report: ReportRecord | undefined): RestartField[] {
 }
 
 /** The guest's word counts if it was given after the last start. */
-const isReady = (report: ReportRecord, readyAt: string | undefined): boolean =>
-  readyAt !== undefined && report.started_at !== undefined && Date.parse(readyAt) >= Date.parse(report.started_at);
+const isReady = (report: ReportRecord, guest: GuestRecord | undefined): guest is GuestRecord =>
+  guest !== undefined && report.started_at !== undefined && Date.parse(guest.ready_at) >= Date.parse(report.started_at);
+
+const readyStatus = ({ user_data, exit_code }: GuestRecord): Partial<Status> & Pick<Status, 'ready'> => ({
+  ready: true,
+  ...(user_data !== undefined && { user_data }),
+  ...(exit_code !== undefined && { user_data_exit_code: exit_code }),
+});

@@ -7,6 +7,8 @@ export interface Managed {
   readonly id: string;
   /** `delete_protection` is switched on. */
   readonly protected: boolean;
+  /** It is to be replaced, and that was tried already. */
+  readonly tried?: boolean;
 }
 
 /** `_` stands for no project: the object is of the cloud. */

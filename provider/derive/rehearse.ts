@@ -58,7 +58,7 @@ async function refusal(
     return undefined;
   } catch (error) {
     // A token that may only read plans without this; so does an API that does not know dry runs.
-    const told = error instanceof ApiError && error.status < 500 ? (error.problem.errors ?? []) : [];
+    const told = error instanceof ApiError ? (error.problem.errors ?? []) : [];
     const given = told.some(({ pointer }) => Object.hasOwn(body, String(attributePath(pointer)?.[0])));
     if (given && !told.some(({ pointer }) => pointer.startsWith('#'))) return error as ApiError;
     return undefined;

@@ -148,11 +148,14 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     if (!replacing) return;
     client?.capacity.leaves(id);
     // The new one will be planned by this name, and nothing else will tell which one it replaces.
-    client?.managed.note(kind, planned.project, planned.name, managed(prior ?? {}));
+    client?.managed.note(kind, planned.project, planned.name, { ...managed(prior ?? {}), tried: true });
   };
 
+  const tryReplacement = (ctx: PlanContext<Values, Client>, old: string): Promise<void> =>
+    rehearse(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
+
   const checkCreationOrChange = async (ctx: PlanContext<Values, Client>): Promise<void> => {
-    const { client, action, planned, config, diagnostics } = ctx;
+    const { client, action, planned, diagnostics } = ctx;
     const old = action === 'create' ? client?.managed.named(kind, planned.project, planned.name) : undefined;
     const keeps = old && client?.managed.keepsName(old.id, planned.name);
     // One that gets another name makes room for this one, and stays.
@@ -161,7 +164,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     await checkRoom(schema, ctx);
     if (!replaced) return;
     if (replaced.protected) refuseReplacement({ noun, name: planned.name, diagnostics }, keeps === true);
-    await rehearse(schema, ctx, replaced.id, extras.request?.(config as Values) ?? {}, names);
+    if (!replaced.tried) await tryReplacement(ctx, replaced.id);
   };
 
   return defineResource<Values, Client>({
@@ -182,6 +185,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
         }
         if (typeof id === 'string') noteManaged(ctx, id, replacing);
         if (!replacing) await checkCreationOrChange(ctx);
+        else if (typeof id === 'string') await tryReplacement(ctx, id);
       });
     },
 

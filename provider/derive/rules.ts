@@ -1,5 +1,5 @@
 /** What is wrong with a configured value, in words: the rules that openapi.yaml gives its field, checked in a plan. */
-import { type Flaw, UNKNOWN } from '../framework/index.ts';
+import { Decimal, type Flaw, UNKNOWN } from '../framework/index.ts';
 import { type Field, isSet } from './fields.ts';
 import { formats } from './semantics.ts';
 import { aNoun } from './words.ts';
@@ -28,6 +28,9 @@ function textProblem(field: Field, value: string): string | undefined {
 }
 
 function formProblem(field: Field, value: string): string | undefined {
+  if (value.includes('\0') || !value.isWellFormed()) {
+    return `Must not contain NUL or unpaired surrogates, as ${shown(field, value)} does.`;
+  }
   const must = (rule: string) => `Must be ${rule}, not ${shown(field, value)}.`;
   if (field.reference && field.pattern) {
     const example = field.pattern.match(/^\^([a-z]+)-/)?.[1];
@@ -35,24 +38,24 @@ function formProblem(field: Field, value: string): string | undefined {
     const noun = field.reference;
     return `Must be the id of ${aNoun(noun)} (\`${example}-…\`), such as \`ucloud_${noun}.example.id\`, not ${shown(field, value)}.`;
   }
+  // JSON Schema counts characters, not UTF-16 units.
+  const length = [...value].length;
+  const tooLong = outside(length, field.minLength, field.maxLength)
+    ? `Must have ${range(field.minLength, field.maxLength)} characters, not ${length}.`
+    : undefined;
   const format = field.format === undefined ? undefined : formats[field.format];
   if (format) {
     if (format.normal(value) === undefined)
-      return must(field.rule && field.format !== 'mac' ? field.rule : format.rule);
+      return must(field.rule && !['mac', 'size'].includes(field.format ?? '') ? field.rule : format.rule);
     const flaw = format.flaw?.(value);
-    return flaw && `${shown(field, value)} ${flaw}.`;
+    return flaw ? `${shown(field, value)} ${flaw}.` : tooLong;
   }
   if (field.enum && !field.enum.includes(value)) {
     return must(`one of ${field.enum.map((choice) => JSON.stringify(choice)).join(', ')}`);
   }
-  // JSON Schema counts characters, not UTF-16 units.
-  const length = [...value].length;
   if (field.pattern && !new RegExp(field.pattern, 'u').test(value))
     return must(field.rule ?? `text that matches ${field.pattern}`);
-  if (outside(length, field.minLength, field.maxLength)) {
-    return `Must have ${range(field.minLength, field.maxLength)} characters, not ${length}.`;
-  }
-  return undefined;
+  return tooLong;
 }
 
 function numberProblem(field: Field, value: number): string | undefined {
@@ -106,7 +109,10 @@ function mapFlaws(field: Field, value: Readonly<Record<string, unknown>>): Flaw[
 /** Of a value that is no collection: a sentence, or undefined when it is right. */
 export function problemWith(field: Field, value: unknown): string | undefined {
   if (typeof value === 'string') return textProblem(field, value);
+  // A number that JavaScript cannot hold is told in the digits that were given.
   if (typeof value === 'bigint') return numberProblem(field, Number(value));
+  if (value instanceof Decimal)
+    return `Must be ${field.type === 'integer' ? 'a whole number that is not as large' : 'a smaller number'}, not ${value}.`;
   return typeof value === 'number' ? numberProblem(field, value) : undefined;
 }
 

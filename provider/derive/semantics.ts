@@ -2,9 +2,11 @@
  * Formats whose values can be written in more than one way: which spellings mean the same, what is wrong with a value,
  * and the one spelling that is sent to the API.
  */
+
 import { formatPrefix, hostBits, normalAddress, parsePrefix } from '../net/ipv6.ts';
 import { normalMac, parseMac } from '../net/mac.ts';
 import { normalSshPublicKey, sshPublicKeyProblem, sshPublicKeyRule } from '../net/ssh-public-key.gen.ts';
+import { normalUserData } from './user-data.ts';
 
 export interface Format {
   /** The one spelling, or undefined when the text is no such value. */
@@ -17,17 +19,32 @@ export interface Format {
 
 const units = { MiB: 1n, GiB: 1n << 10n, TiB: 1n << 20n } as const;
 
+/** In MiB, the largest that the API takes: 512 TiB. */
+const largestSize = 512n * units.TiB;
+
+/** The amount of a size in MiB; undefined for what is none. */
+export function mebibytes(text: string): bigint | undefined {
+  const match = text.match(/^([1-9]\d{0,8})(MiB|GiB|TiB)$/);
+  return match ? BigInt(match[1] ?? '0') * units[match[2] as keyof typeof units] : undefined;
+}
+
 /** In the largest unit that fits exactly, as the API answers. */
 function normalSize(text: string): string | undefined {
-  const match = text.match(/^([1-9]\d{0,8})(MiB|GiB|TiB)$/);
-  if (!match) return undefined;
-  const amount = BigInt(match[1] ?? '0') * units[match[2] as keyof typeof units];
+  const amount = mebibytes(text);
+  if (amount === undefined || amount > largestSize) return undefined;
   const unit = amount % units.TiB === 0n ? 'TiB' : amount % units.GiB === 0n ? 'GiB' : 'MiB';
   return `${amount / units[unit]}${unit}`;
 }
 
+/** RFC 3339, with a zone. */
+const timestamp =
+  /^(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
+
 export const formats: Readonly<Record<string, Format>> = {
-  size: { normal: normalSize, rule: 'a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`' },
+  size: {
+    normal: normalSize,
+    rule: 'a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`, at most 512TiB',
+  },
   ipv6: { normal: normalAddress, rule: 'an IPv6 address such as `2001:db8::1`' },
   'ipv6-prefix': {
     normal: (text) => {
@@ -52,9 +69,14 @@ export const formats: Readonly<Record<string, Format>> = {
     },
   },
   'ssh-public-key': { normal: normalSshPublicKey, rule: sshPublicKeyRule, flaw: sshPublicKeyProblem },
+  'user-data': { normal: normalUserData, rule: 'text' },
   'date-time': {
     normal: (text) => {
-      if (!/^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text)) return undefined;
+      const date = text.match(timestamp);
+      if (!date) return undefined;
+      const [year, month, day] = date.slice(1, 4).map(Number);
+      // JavaScript takes 30 February for 2 March.
+      if (new Date(Date.UTC(year ?? 0, (month ?? 0) - 1, day)).getUTCDate() !== day) return undefined;
       const time = new Date(text);
       return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
     },

@@ -12,6 +12,18 @@ const statusOf = (item: Item) => item.status as Status;
 
 export const image = deriveResource(schemaOf('image'), {
   timeouts: { create: '30m' },
+  validate({ config, diagnostics }) {
+    const { source, sha256 } = config;
+    if (typeof source !== 'string' || !/^https?:/.test(source)) return;
+    const url = URL.canParse(source) ? new URL(source) : undefined;
+    if (!url) diagnostics.error('The source is no URL', `${JSON.stringify(source)} cannot be read as one.`, ['source']);
+    else if (url.username || url.password) {
+      diagnostics.error('The source has credentials', 'The URL must not carry a user name or password.', ['source']);
+    }
+    if (sha256 === null) {
+      diagnostics.error('The source needs its SHA-256', '`sha256` is required where the source is a URL.', ['sha256']);
+    }
+  },
   settle: (item, ctx) =>
     waitFor(ctx, schemaOf('image').path, item, {
       what: `Image "${String(item.name)}" is not available`,

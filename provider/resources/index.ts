@@ -9,6 +9,7 @@ const special: Readonly<Record<string, Definition>> = {
   image: () => import('./image.ts').then((module) => module.image),
   network: () => import('./network.ts').then((module) => module.network),
   prefix: () => import('./prefix.ts').then((module) => module.prefix),
+  prefix_pool: () => import('./prefix-pool.ts').then((module) => module.prefixPool),
   ssh_key: () => import('./ssh-key.ts').then((module) => module.sshKey),
   token: () => import('./token.ts').then((module) => module.token),
   vm: () => import('./vm.ts').then((module) => module.vm),

@@ -3,9 +3,16 @@ import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
 import { schemaOf } from './schema.gen.ts';
 
+/** Length of the prefix of a network. */
+const longest = 64;
+
 export const prefix = deriveResource(schemaOf('prefix'), {
   validate({ config, diagnostics }) {
     const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
+    if (cidr && cidr.length > longest) {
+      const detail = `\`cidr\` is a /${cidr.length}, which holds no /${longest} for a network.`;
+      diagnostics.error('The prefix is too small', detail, ['cidr']);
+    }
     if (cidr && typeof config.length === 'number' && cidr.length !== config.length) {
       diagnostics.error(
         'The length contradicts the cidr',

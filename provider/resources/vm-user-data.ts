@@ -17,6 +17,7 @@ import type { Client, Item } from '../client/client.ts';
 import { ApiError, explain } from '../client/problem.ts';
 import type { Settling } from '../derive/resource.ts';
 import { waitFor } from '../derive/settle.ts';
+import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
 import {
   DiagnosticError,
   type PlanContext,
@@ -49,10 +50,11 @@ export async function planUserData(ctx: PlanContext<Values, Client>): Promise<vo
   const { planned, prior, config } = ctx;
   const hidden = config.user_data_wo !== null;
   if (hidden) Object.assign(planned, { user_data: null });
+  warnOfUserData(ctx, hidden ? 'user_data_wo' : 'user_data');
   if (!prior || planned.user_data_change === 'ignore') return;
   if (planned.user_data_change === 'restart') return planRestart(ctx, prior);
   // An imported VM, or one whose user data was in the configuration: it may be the same.
-  if (hidden && prior.user_data_wo_version === null && prior.user_data === config.user_data_wo) return;
+  if (hidden && prior.user_data_wo_version === null && sameUserData(prior.user_data, config.user_data_wo)) return;
   if (prior.user_data_change === 'ignore' && ctx.client) {
     if (!(await wasIgnored(ctx, prior, ctx.client))) return;
     ctx.requiresReplace('user_data_change');
@@ -61,10 +63,42 @@ export async function planUserData(ctx: PlanContext<Values, Client>): Promise<vo
   if (!hidden || prior.user_data_wo_version === null) ctx.requiresReplace('user_data');
 }
 
+/** Says that what a VM is to be given will not run. Terraform plans a replacement twice, and shows the warnings of one. */
+function warnOfUserData({ config, changed, diagnostics }: PlanContext<Values, Client>, name: string): void {
+  const given = config[name];
+  const fresh = changed('user_data') || changed('user_data_wo_version');
+  if (typeof given !== 'string' || !fresh) return;
+  const odd = oddUserData(given);
+  if (odd) diagnostics.warning(odd.summary, odd.detail, [name]);
+}
+
+type Result = NonNullable<components['schemas']['Vm']['status']['user_data']>;
+
+/** What the guest's report of its user data means, where it did not run as it should. */
+const troubles: Readonly<Partial<Record<Result, string>>> = {
+  failed: 'Its user data ended with an error. What it printed is in /var/log/ucloud-init-user-data.log of the guest.',
+  ignored: 'Its user data was ignored: ucloud-init runs only a script that begins with `#!`.',
+  interrupted:
+    'The guest went down while it ran its user data. What has begun once is not run again; a change of it is.',
+  unavailable: 'The guest could not get its user data. It asks again at its next boot.',
+};
+
+/** Tells what the guest has reported of user data that it was given just now. */
+export function tellOfUserData(item: Item, { created, changes, diagnostics, planned }: Settling): void {
+  const status = item.status as components['schemas']['Vm']['status'];
+  const trouble = status.user_data && troubles[status.user_data];
+  if (!trouble || !status.ready || !(created || changes.includes('user_data'))) return;
+  const code = status.user_data_exit_code === undefined ? '' : ` Its exit code is ${status.user_data_exit_code}.`;
+  const path = planned.user_data_wo_version === null ? 'user_data' : 'user_data_wo';
+  diagnostics.warning(`VM "${String(item.name)}" is ready, but its user data did not run well`, `${trouble}${code}`, [
+    path,
+  ]);
+}
+
 /** Whether the VM has other user data than is wanted; where changes were ignored, only the API knows. */
 async function wasIgnored(ctx: PlanContext<Values, Client>, prior: Values, client: Client): Promise<boolean> {
   const item = await client.read(path, String(prior.id), ctx.signal);
-  return item?.user_data !== (wanted(ctx.config, ctx.planned) ?? undefined);
+  return !sameUserData(item?.user_data ?? null, wanted(ctx.config, ctx.planned) ?? null);
 }
 
 /** Plans the restart that is owed already, and tells of one that the plan itself does not show. */
@@ -95,7 +129,8 @@ export function changeUserData(
 ): Readonly<Record<string, unknown>> {
   const touched = changed('user_data') || changed('user_data_wo_version') || prior.user_data_change === 'ignore';
   if (planned.user_data_change !== 'restart' || !touched) return others;
-  return { ...others, user_data: wanted(config as Values, planned as Values) ?? null };
+  const data = wanted(config as Values, planned as Values) ?? null;
+  return { ...others, user_data: typeof data === 'string' ? normalUserData(data) : data };
 }
 
 /** How often a restart is asked for before what refuses it is told. */

@@ -8,8 +8,17 @@ import type { Client, Item } from '../client/client.ts';
 import type { Field } from '../derive/fields.ts';
 import { deriveResource, type Settling } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
+import { mebibytes } from '../derive/semantics.ts';
 import { waitFor } from '../derive/settle.ts';
-import { attribute, type PlanContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
+import { normalUserData } from '../derive/user-data.ts';
+import {
+  attribute,
+  type PlanContext,
+  UNKNOWN,
+  type ValidateContext,
+  type Value,
+  type Values,
+} from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { eui64Address, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
@@ -20,6 +29,7 @@ import {
   keepUserData,
   planUserData,
   restartForUserData,
+  tellOfUserData,
   validateUserData,
 } from './vm-user-data.ts';
 
@@ -42,6 +52,7 @@ const choices = ['running', 'ready', 'none'];
 async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
   if (ctx.client && ctx.prior) notePlannedName(ctx.client, String(ctx.prior.id), ctx.planned.name);
   await planUserData(ctx);
+  refuseToShrink(ctx);
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
   if (!Array.isArray(interfaces)) return;
@@ -51,6 +62,65 @@ async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
   const [first] = planned;
   const address = isObject(first) ? (first.address ?? UNKNOWN) : UNKNOWN;
   Object.assign(ctx.planned, { interfaces: planned, address });
+}
+
+/** State and configuration tell: a disk only grows, unless the VM is made anew. */
+function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext<Values, Client>): void {
+  const [before, after] = [prior?.disk_size, planned.disk_size].map((size) =>
+    typeof size === 'string' ? mebibytes(size) : undefined,
+  );
+  if (before === undefined || after === undefined || after >= before) return;
+  // What is given a new disk anyway may have a smaller one.
+  if (['image', 'interfaces', 'project', 'anti_affinity'].some((name) => changed(name))) return;
+  diagnostics.error(
+    'A disk can only grow',
+    `\`disk_size\` is ${String(prior?.disk_size)}, and cannot become ${String(planned.disk_size)}. For a smaller disk, make another VM, or destroy this one first.`,
+    ['disk_size'],
+  );
+}
+
+/** Interface identifiers that no VM may have (RFC 5453), as the API has them. */
+const isReserved = (id: bigint): boolean =>
+  id === 0n ||
+  (id >= 0x0200_5eff_fe00_0000n && id <= 0x0200_5eff_fe00_5212n) ||
+  (id >= 0xfdff_ffff_ffff_ff80n && id <= 0xfdff_ffff_ffff_ffffn);
+
+/** Rules over the MAC addresses that are given. Two that differ in the first octet only cannot both be in use. */
+function checkMacs({ config, diagnostics }: ValidateContext<Values>): void {
+  const seen = new Set<bigint>();
+  const interfaces = Array.isArray(config.interfaces) ? (config.interfaces as readonly Value[]) : [];
+  for (const [index, each] of interfaces.entries()) {
+    const mac = isObject(each) && typeof each.mac === 'string' ? parseMac(each.mac) : undefined;
+    if (mac === undefined) continue;
+    const key = mac & 0xff_ffff_ffffn;
+    const problem = seen.has(key)
+      ? 'is that of another interface of this VM, but for its first octet at most'
+      : isReserved(eui64Address({ network: 0n, length: 64 }, mac))
+        ? 'gives an interface identifier that is reserved (RFC 5453)'
+        : undefined;
+    seen.add(key);
+    if (problem) diagnostics.error('The MAC address cannot be used', `It ${problem}.`, ['interfaces', index, 'mac']);
+  }
+}
+
+/**
+ * The status of a VM goes on by itself after an apply: the guest gets ready, and restarts when it likes. That is no change
+ * that Terraform should tell of, so the state keeps the status that it has, until something else of it changes.
+ */
+const goesOn: ReadonlySet<string> = new Set([
+  'ready',
+  'started_at',
+  'reason',
+  'message',
+  'user_data',
+  'user_data_exit_code',
+]);
+
+function keepStatus(known: Value | undefined, answer: Value | undefined): Values {
+  if (!isObject(known) || !isObject(answer)) return {};
+  const names = Object.keys(answer).filter((name) => !goesOn.has(name));
+  const same = names.every((name) => JSON.stringify(known[name]) === JSON.stringify(answer[name]));
+  return same ? { status: known } : {};
 }
 
 const isObject = (value: unknown): value is { readonly [key: string]: Value } =>
@@ -89,6 +159,7 @@ async function settle(item: Item, ctx: Settling): Promise<Item> {
   if (ctx.signal.aborted) return started;
   const there = ctx.planned.wait_for === 'none' ? started : await waitUntilThere(started, ctx);
   tellOfRestart(there, ctx);
+  tellOfUserData(there, ctx);
   return there;
 }
 
@@ -164,10 +235,16 @@ export const vm = deriveResource(schemaOf('vm'), {
       description: `${userData.description.replace(/ A change takes effect .*$/, '')} What a change does is \`user_data_change\`'s to say; where it is left out, a VM keeps what it has.`,
     },
   },
-  request: ({ user_data_wo }) => (typeof user_data_wo === 'string' ? { user_data: user_data_wo } : {}),
+  request: ({ user_data_wo }) => (typeof user_data_wo === 'string' ? { user_data: normalUserData(user_data_wo) } : {}),
   change: changeUserData,
-  keep: keepUserData,
-  validate: validateUserData,
+  keep: (known, applying, answer) => ({
+    ...keepUserData(known, applying),
+    ...(!applying && keepStatus(known.status, answer.status)),
+  }),
+  validate(ctx) {
+    validateUserData(ctx);
+    checkMacs(ctx);
+  },
   hint(error, config) {
     if (error.code !== 'address_taken') return undefined;
     const computed = (error.problem.errors ?? []).some(({ pointer }) => {

@@ -204,7 +204,12 @@ for (const shell of [['dash'], ['busybox', 'sh']]) {
       };
       next('vm-3', '#!/bin/sh\nexit 7\n');
       await cloud.boot(shell);
-      t.same(cloud.ready, ['user_data=failed']);
+      await cloud.boot(shell);
+      t.same(
+        cloud.ready,
+        ['user_data=failed\nexit_code=7', 'user_data=failed\nexit_code=7'],
+        'the code is said at later boots, too',
+      );
       next('vm-4', '#cloud-config\nhostname: x\n');
       t.match(await cloud.boot(shell), /does not start with #!: ignored/);
       t.same(cloud.ready, ['user_data=ignored']);

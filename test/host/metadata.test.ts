@@ -4,7 +4,7 @@
  * a test can also ask from addresses that are not a VM's.
  */
 import t, { type Test } from 'tap';
-import { recordReady } from '../../backend/metadata/ready.ts';
+import { readReport, recordReady } from '../../backend/metadata/ready.ts';
 import { formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { bridgeName, metadataAddress } from '../../backend/model/interface-names.ts';
@@ -289,15 +289,28 @@ t.test('the word of a guest that it is ready', { skip }, async (t) => {
   t.same(await eventReasons(), ['ready']);
 
   await server.commit({ write: [report(new Date().toISOString())] });
-  t.equal(ask(guest, '/v1/ready', '-d', 'user_data=failed').status, 204);
+  t.equal(ask(guest, '/v1/ready', '-d', 'user_data=failed\nexit_code=3').status, 204);
+  const said = await server.get(guests.prefix + web.id);
+  t.match(JSON.parse(said?.value ?? ''), { user_data: 'failed', exit_code: 3 });
   t.ok((await readyAt()) !== first, 'after another start it counts again');
   t.same((await eventReasons()).sort(), ['ready', 'ready', 'user_data_failed'], 'and failed user data is told');
-  for (const word of ['interrupted', 'unknown', 'constructor']) {
+  for (const word of ['interrupted', 'unknown', 'ignored', 'constructor']) {
     await server.commit({ write: [report(new Date().toISOString())] });
     t.equal(ask(guest, '/v1/ready', '-d', `user_data=${word}`).status, 204);
   }
   const troubles = (await eventReasons()).filter((reason) => reason !== 'ready');
-  t.same(troubles.sort(), ['user_data_failed', 'user_data_interrupted', 'user_data_unavailable']);
+  const reasons = ['user_data_failed', 'user_data_ignored', 'user_data_interrupted', 'user_data_unavailable'];
+  t.same(troubles.sort(), reasons);
+  for (const [body, kept] of [
+    ['user_data=ok\nexit_code=1', { user_data: 'ok' }],
+    ['user_data=failed\nexit_code=999', { user_data: 'failed' }],
+    ['user_data=failed\nexit_code=-1', { user_data: 'failed' }],
+    ['user_data=__proto__', {}],
+    [`user_data=${'o'.repeat(3000)}`, {}],
+    ['\0user_data=ok\0', {}],
+  ] as const) {
+    t.strictSame(readReport(body), kept, 'a guest that says anything else has said nothing');
+  }
 
   t.equal(ask(guest, '/v1/ready', '-d', 'x'.repeat(5000)).status, 413, 'a long word is refused');
   await server.commit({ write: [remove(placements, `${host}/${web.id}`)] });

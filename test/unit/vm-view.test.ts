@@ -50,16 +50,16 @@ t.test('one after the other', async (t) => {
     ['the host has torn down', { ...placed, report: { ...report, phase: 'gone' } }, { phase: 'scheduled' }],
     ['it starts', { ...placed, report: { ...report, phase: 'starting' } }, { phase: 'starting', ready: false }],
     ['it runs', { ...placed, report }, { phase: 'running', started_at: at, ready: false }],
-    ['it is ready', { ...placed, report, readyAt: later }, { phase: 'running', ready: true }],
-    ['it is ready at the very moment', { ...placed, report, readyAt: at }, { ready: true }],
+    ['it is ready', { ...placed, report, guest: { ready_at: later } }, { phase: 'running', ready: true }],
+    ['it is ready at the very moment', { ...placed, report, guest: { ready_at: at } }, { ready: true }],
     [
       'it was ready before it started',
-      { ...placed, report: { ...report, started_at: later }, readyAt: at },
+      { ...placed, report: { ...report, started_at: later }, guest: { ready_at: at } },
       { ready: false },
     ],
     [
       'it was ready and stops',
-      { ...placed, report: { ...report, phase: 'stopping' }, readyAt: later },
+      { ...placed, report: { ...report, phase: 'stopping' }, guest: { ready_at: later } },
       { phase: 'stopping', ready: false },
     ],
     [
@@ -69,7 +69,7 @@ t.test('one after the other', async (t) => {
     ],
     [
       'its host is lost',
-      { ...placed, hostAlive: false, report, readyAt: later },
+      { ...placed, hostAlive: false, report, guest: { ready_at: later } },
       { phase: 'unknown', reason: 'host_lost', ready: false, host },
     ],
     ['it is deleted', { ...placed, report }, { phase: 'deleting', ready: false }, true],
@@ -198,13 +198,14 @@ t.test('whatever is seen', async () => {
         ...(reported
           ? { report: { ...reported, ...rest, host, at, started_at: started_at ?? at } as ReportRecord }
           : {}),
-        ...(readyAt === undefined ? {} : { readyAt }),
+        ...(readyAt === undefined ? {} : { guest: { ready_at: readyAt, user_data: 'failed', exit_code: 3 } }),
       };
       const status = vmStatus(deleted ? { ...vm, deleted_at: at } : vm, observations);
       const current = scheduled?.host && hostAlive && !deleted && reported?.fence === scheduled.fence;
       return (
         vmPhases.includes(status.phase) &&
         (!status.ready || status.phase === 'running') &&
+        (status.user_data !== undefined) === status.ready &&
         (status.phase !== 'running' || (current === true && reported?.phase === 'running')) &&
         (status.phase === 'deleting') === deleted &&
         (status.host === undefined) === !scheduled?.host &&
