@@ -286,7 +286,7 @@ export const guests = kind('guests/', {
   ready_at: time,
   /** What became of its user data; left out by earlier versions, and where it says nothing that is known. */
   user_data: Type.Optional(oneOf(userDataResults)),
-  exit_code: Type.Optional(Type.Integer({ minimum: 0, maximum: 255 })),
+  exit_code: Type.Optional(Type.Integer({ minimum: 0 })),
 });
 export type GuestRecord = Static<typeof guests.schema>;
 
