@@ -17,7 +17,7 @@ export const sshKey = resource({
       maxLength: 16384,
       'x-rule': 'one line in the format of OpenSSH: type, base64, comment',
       description:
-          'One line in the format of OpenSSH: type, base64, comment. It has to be a key that OpenSSH takes; a line end and blanks around it mean nothing. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
+        'One line in the format of OpenSSH: type, base64, comment. It has to be a key that OpenSSH takes; a line end and blanks around it mean nothing. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
     }),
     labels: Labels,
   },

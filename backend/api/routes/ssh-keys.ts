@@ -60,7 +60,7 @@ export const sshKeyHandlers: Handlers = {
       const next = {
         ...stored.value,
         ...patch,
-        ...(public_key !== undefined && { fingerprint: fingerprint(public_key) }),
+        ...(public_key !== undefined && readKey(public_key)),
         updated_at: request.now.toISOString(),
       };
       return replacement(api, request, sshKeys, stored, next);
