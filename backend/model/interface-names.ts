@@ -10,6 +10,8 @@ export const bridgeName = (vni: number): string => `ub${vni}`;
 /** Tap of a VM's interface, from its MAC address, whose first byte is the same for nearly all: `ut005e100001`. */
 export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 
+export const isTapName = (name: string): boolean => /^ut[0-9a-f]{10}$/.test(name);
+
 /**
  * MAC of a network's bridge, the same on every host: the guests' router keeps its address when a VM moves. Locally
  * administered; its first byte differs from that of the MACs given to VMs, so no VM can be given it.

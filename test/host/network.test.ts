@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
-import type { DropReason } from '../../backend/host/network/filter.ts';
 import { routerAddress } from '../../backend/host/network/links.ts';
 import { radvdConfig } from '../../backend/host/network/radvd-config.ts';
+import type { DropReason } from '../../backend/host/network/tap-filter.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
 import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/addresses.ts';
@@ -11,7 +11,7 @@ import { bridgeName, metadataAddress, tapName } from '../../backend/model/interf
 import { storedPrefix } from '../../backend/model/prefixes.ts';
 import { type DrivenHost, drivenHost, hostIn } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
-import { ethernet, fragment, icmp, ipv6, Station, target, udp } from '../support/frames.ts';
+import { ethernet, fragment, icmp, ipv6, Station, target, tcp, udp } from '../support/frames.ts';
 import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'rdisc6', 'python3');
@@ -166,7 +166,7 @@ t.test('killed after every single change, it converges, and so does the removal'
 
   // Killed between making a bridge and marking it as ours, and then told that the network is gone.
   await crashing(...remove);
-  const half = host.driver('network', { dieAfter: 2 });
+  const half = host.driver('network', { dieAfter: 1 });
   await t.rejects(
     half.call('declare', [one]).then(() => half.call('converge')),
     /the driver ended/,
@@ -303,7 +303,7 @@ t.test('guests on a network', { skip }, async (t) => {
   await t.test('what they must not send is dropped and counted, everything else arrives', async (t) => {
     const counters = (): Record<string, number> => {
       const listed = JSON.parse(
-        host.namespace.run('nft', '-j', 'list', 'counters', 'table', 'bridge', `ucloud_${instanceOf(host.dataDir)}`),
+        host.namespace.run('nft', '-j', 'list', 'counters', 'table', 'netdev', `ucloud_${instanceOf(host.dataDir)}`),
       ) as { nftables: { counter?: { name: string; packets: number } }[] };
       return Object.fromEntries(
         listed.nftables.flatMap(({ counter }) => (counter ? [[counter.name, counter.packets]] : [])),
@@ -373,7 +373,7 @@ t.test('guests on a network', { skip }, async (t) => {
         from(addressA, 44, fragment(17, 0, true, Buffer.concat([udp(1, 2), Buffer.alloc(8)])), addressB, macA, macB),
       ],
       ['a later fragment', from(addressA, 44, fragment(17, 2, false, Buffer.alloc(16)), addressB, macA, macB)],
-      ['TCP', from(addressA, 6, Buffer.alloc(20), addressB, macA, macB)],
+      ['TCP', from(addressA, 6, tcp(1, 2), addressB, macA, macB)],
     ];
     const sender = await Station.open(a);
     const receiver = await Station.open(b);

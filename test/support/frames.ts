@@ -57,6 +57,15 @@ export function udp(from: number, to: number): Buffer {
   return header;
 }
 
+export function tcp(from: number, to: number): Buffer {
+  const header = Buffer.alloc(20);
+  header.writeUInt16BE(from, 0);
+  header.writeUInt16BE(to, 2);
+  // Data offset of five words; SYN.
+  header.writeUInt16BE(0x5002, 12);
+  return header;
+}
+
 /** Fragment header (RFC 8200, 4.5) before the payload; offset in units of 8 bytes. */
 export function fragment(next: number, offset: number, more: boolean, payload: Buffer): Buffer {
   const header = Buffer.alloc(8);

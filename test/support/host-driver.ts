@@ -32,7 +32,7 @@ const filters = () => run('nft', ['-s', 'list', 'ruleset']);
 const watched =
   (changed: () => Promise<unknown>): Run =>
   async (program, args, input) => {
-    if (program === 'ip' && args.includes('-batch')) {
+    if (args.includes('-batch') && !args.includes('-j')) {
       for (const line of (input ?? '').split('\n').filter(Boolean)) {
         await run(program, args, `${line}\n`);
         await changed();

@@ -9,21 +9,36 @@
  * without: it is known by its name, which was written down before. An interface with a name that we need and the alias
  * of somebody else is left alone and reported.
  *
- * Order: a tap joins its bridge only when its filter is in force, and leaves before its filter does.
+ * Order: an interface is made, and is opened only when its kernel settings and its filter are in force; it goes before its
+ * filter does.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bridgeName, tapName } from '../../model/interface-names.ts';
+import { formatIpv6, linkLocalAddress } from '../../model/addresses.ts';
+import { bridgeName, isTapName, tapName } from '../../model/interface-names.ts';
 import type { InterfaceSpec, NetworkSpec } from '../hypervisor/hypervisor.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
-import { idInAlias, interfaceAlias, runDirectory, tableName } from '../system/instance.ts';
+import { idInAlias, interfaceAlias, isAnyInstances, runDirectory, tableName } from '../system/instance.ts';
 import { Mutex } from '../system/mutex.ts';
-import { ruleset } from './filter.ts';
-import { bridgeOf, type DesiredLink, type ObservedLink, observeLinks, planLink, planRemoval } from './links.ts';
+import {
+  bridgeOf,
+  type DesiredLink,
+  type LinkCommand,
+  type ObservedLink,
+  type ObservedLinks,
+  observeLinks,
+  planMaking,
+  planOpening,
+  planRemoval,
+  routerAddress,
+} from './links.ts';
+import { type DesiredPaths, observePaths, type PathCommand, planPaths } from './paths.ts';
 import { Radvd } from './radvd.ts';
 import { radvdConfig } from './radvd-config.ts';
-import { applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
+import { type Family, families, removeTable, ruleset } from './ruleset.ts';
+import { applyLinkSysctls, applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
+import type { Port } from './tap-filter.ts';
 
 /** Interfaces of one VM, and the user whose process attaches to them. */
 export interface Attachment {
@@ -38,9 +53,12 @@ export interface HostNetworkOptions {
   readonly run: Run;
 }
 
-interface Desired {
-  readonly networks: readonly NetworkSpec[];
-  readonly links: readonly DesiredLink[];
+/** One kind of thing on the machine that is to become what it should be. */
+interface Settling<T, C extends LinkCommand = LinkCommand> {
+  read(): Promise<T>;
+  plan(observed: T): readonly C[];
+  /** Gives what was said of commands that failed. */
+  change(commands: readonly C[]): Promise<string>;
 }
 
 export class HostNetwork {
@@ -114,7 +132,7 @@ export class HostNetwork {
   /** After a restart, when all VMs are attached again: marks what a crash left without its alias. */
   async adopt(): Promise<void> {
     const links = await observeLinks(this.#run);
-    const aliases = new Map(this.#desired().links.map(({ name, alias }) => [name, alias]));
+    const aliases = new Map(this.#desired().map(({ name, alias }) => [name, alias]));
     const lines = this.#unmarked(links).map(({ name }) => `link set dev ${name} alias ${aliases.get(name)}`);
     if (lines.length > 0) await this.#batch(lines);
   }
@@ -123,7 +141,7 @@ export class HostNetwork {
     return this.#declared.length === 0 && this.#attachments.size === 0;
   }
 
-  #desired(): Desired {
+  #desired(): DesiredLink[] {
     const networks = new Map(this.#declared.map((network) => [network.vni, network]));
     const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
     const taps = [...this.#attachments].flatMap(([vm, { uid, interfaces }]) =>
@@ -139,7 +157,7 @@ export class HostNetwork {
         };
       }),
     );
-    return { networks: this.#declared, links: [...bridges, ...taps] };
+    return [...bridges, ...taps];
   }
 
   /**
@@ -149,35 +167,49 @@ export class HostNetwork {
   converge(): Promise<ReadonlyMap<string, string>> {
     this.#queued ??= this.#mutex.run(() => {
       this.#queued = undefined;
-      return this.#converge(this.#desired());
+      return this.#converge(this.#declared, this.#desired());
     });
     return this.#queued;
   }
 
-  async #converge({ networks, links }: Desired): Promise<ReadonlyMap<string, string>> {
+  async #converge(
+    networks: readonly NetworkSpec[],
+    links: readonly DesiredLink[],
+  ): Promise<ReadonlyMap<string, string>> {
     await mkdir(runDirectory(this.#instance), { recursive: true, mode: 0o755 });
-    const before = await observeLinks(this.#run);
     const faults = new Map<string, string>();
-    const mine = links.filter((link) => {
-      const alias = before.get(link.name)?.alias;
-      const foreign = alias !== undefined && idInAlias(this.#instance, alias) === undefined;
-      if (foreign) faults.set(link.name, `interface ${link.name} exists and belongs to "${alias}"`);
-      return !foreign;
-    });
-    const names = new Set(mine.map((link) => link.name));
-    for (const [link, fault] of await this.#remove(this.#owned(before).filter(({ name }) => !names.has(name)))) {
-      faults.set(link, fault);
+    const right = () => links.filter(({ name }) => !faults.has(name));
+    const note = (more: ReadonlyMap<string, string>) => {
+      for (const [link, fault] of more) faults.set(link, fault);
+    };
+    const before = await observeLinks(this.#run);
+    for (const { name } of links) {
+      const alias = before.get(name)?.alias;
+      if (alias !== undefined && idInAlias(this.#instance, alias) === undefined) {
+        faults.set(name, `interface ${name} exists and belongs to "${alias}"`);
+      }
     }
-    const bridges = mine.filter((link) => link.kind === 'bridge').map((link) => link.name);
-    await this.#applyFilter(bridges);
-    let unmade = await this.#apply(mine);
-    if (mine.length > 0) {
-      await applySysctls(this.#sysctlsFile, new Set(bridges));
-      // Where IPv6 is off by default, addresses can be set only now.
-      if (unmade.size > 0) unmade = await this.#apply(mine);
+    const names = new Set(right().map(({ name }) => name));
+    const surplus = this.#owned(before).filter(({ name }) => !names.has(name));
+    note(await this.#remove(surplus));
+
+    const made = await this.#apply(right(), planMaking, surplus.length > 0 ? undefined : before);
+    note(made.faults);
+    if (links.length > 0) await applySysctls(this.#sysctlsFile, made.observed, names);
+    // Also for those that are not right in some other way: they may be open from before.
+    for (const link of links.filter(({ name }) => names.has(name) && made.observed.has(name))) {
+      const fault = await applyLinkSysctls(link);
+      if (fault !== undefined) faults.set(link.name, fault);
     }
-    for (const [link, fault] of unmade) faults.set(link, fault);
-    await this.#radvd.converge(radvdConfig(networks.filter(({ vni }) => bridges.includes(bridgeName(vni)))));
+    await this.#applyFilter(new Set(this.#owned(made.observed).map(({ name }) => name)));
+    // Where the kernel was told to do without IPv6, there are addresses to be seen only now.
+    const opened = await this.#apply(right(), planOpening, made.observed);
+    note(opened.faults);
+
+    const there = new Set(right().map(({ name }) => name));
+    const served = networks.filter(({ vni }) => there.has(bridgeName(vni)));
+    note(await this.#applyPaths(served, there, opened.observed));
+    await this.#radvd.converge(radvdConfig(served));
     return faults;
   }
 
@@ -197,9 +229,10 @@ export class HostNetwork {
   }
 
   /** Runs all lines, failed ones included, and gives what was said of those. */
-  async #batch(lines: readonly string[]): Promise<string> {
+  async #batch(lines: readonly string[], program = 'ip', ...options: string[]): Promise<string> {
+    if (lines.length === 0) return '';
     try {
-      await this.#run('ip', ['-force', '-batch', '-'], lines.map((line) => `${line}\n`).join(''));
+      await this.#run(program, [...options, '-force', '-batch', '-'], lines.map((line) => `${line}\n`).join(''));
       return '';
     } catch (error) {
       if (error instanceof CommandError) return error.stderr;
@@ -207,46 +240,125 @@ export class HostNetwork {
     }
   }
 
-  async #apply(links: readonly DesiredLink[]): Promise<Map<string, string>> {
+  /** Reads, compares and changes until nothing differs. Gives what still does, by interface, and what was read last. */
+  async #settle<T, C extends LinkCommand>(
+    { read, plan, change }: Settling<T, C>,
+    first?: T,
+  ): Promise<{ faults: Map<string, string>; observed: T }> {
     let said = '';
     for (let attempt = 1; ; attempt++) {
-      const observed = await observeLinks(this.#run);
-      const plan = links.flatMap((link) => planLink(link, observed.get(link.name)));
-      if (plan.length === 0) return new Map();
-      if (attempt > 3) return new Map(plan.map(({ link, line }) => [link, `ip ${line}: ${said.trim().slice(-500)}`]));
-      said = await this.#batch(plan.map(({ line }) => line));
+      const observed = attempt === 1 && first !== undefined ? first : await read();
+      const commands = plan(observed);
+      if (commands.length === 0) return { faults: new Map(), observed };
+      if (attempt > 3) {
+        const faults = new Map(commands.map(({ link, line }) => [link, `${line}: ${said.trim().slice(-500)}`]));
+        return { faults, observed };
+      }
+      said = await change(commands);
     }
   }
 
-  async #list(family: 'bridge' | 'inet'): Promise<string> {
+  /** `first` is how the links are now, if that is known. */
+  #apply(
+    links: readonly DesiredLink[],
+    planOf: (link: DesiredLink, observed: ObservedLink | undefined) => LinkCommand[],
+    first?: ObservedLinks,
+  ): Promise<{ faults: Map<string, string>; observed: ObservedLinks }> {
+    return this.#settle(
+      {
+        read: () => observeLinks(this.#run),
+        plan: (observed) => links.flatMap((link) => planOf(link, observed.get(link.name))),
+        change: (commands) => this.#batch(commands.map(({ line }) => line)),
+      },
+      first,
+    );
+  }
+
+  /** `there` are interfaces of ours that are as they should be, of all that were observed. */
+  async #applyPaths(
+    networks: readonly NetworkSpec[],
+    there: ReadonlySet<string>,
+    observed: ObservedLinks,
+  ): Promise<Map<string, string>> {
+    const bridges = networks.map(({ vni, cidr }) => ({ bridge: bridgeName(vni), cidr }));
+    const ports = this.#ports(there).flatMap(({ network, tap, mac, address }) => {
+      const bridge = bridgeName(network.vni);
+      const addresses = [address, formatIpv6(linkLocalAddress(mac))];
+      return there.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
+    });
+    const foreign = [...observed.values()]
+      .filter(({ alias }) => isAnyInstances(alias) && idInAlias(this.#instance, alias) === undefined)
+      .flatMap(({ addresses }) => addresses.map(({ cidr }) => cidr));
+    const desired: DesiredPaths = {
+      ports,
+      networks: bridges,
+      isForeign: (prefix) => foreign.includes(`${routerAddress(prefix)}/64`),
+    };
+    const { faults } = await this.#settle({
+      read: () =>
+        observePaths(
+          this.#run,
+          bridges.map(({ bridge }) => bridge),
+        ),
+      plan: (paths) => planPaths(desired, paths),
+      change: async (commands) => {
+        const of = (wanted: PathCommand['program']) =>
+          commands.filter(({ program }) => program === wanted).map(({ line }) => line);
+        return `${await this.#batch(of('bridge'), 'bridge')}${await this.#batch(of('ip'), 'ip', '-6')}`;
+      },
+    });
+    return faults;
+  }
+
+  /** Interfaces of VMs whose taps are among these. */
+  #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
+    return [...this.#attachments.values()].flatMap(({ interfaces }) =>
+      interfaces.flatMap(({ mac, address, network }) => {
+        const tap = tapName(mac);
+        return taps.has(tap) ? [{ tap, mac, address, network }] : [];
+      }),
+    );
+  }
+
+  /** As nft prints it, without what packets write into it; empty if it is not there. */
+  async #list(family: Family): Promise<string> {
     try {
-      return await this.#run('nft', ['-s', 'list', 'table', family, this.#table]);
+      return await this.#run('nft', ['-s', '-t', 'list', 'table', family, this.#table]);
     } catch (error) {
       if (error instanceof CommandError && error.stderr.includes('No such file or directory')) return '';
       throw error;
     }
   }
 
-  async #applyFilter(bridges: readonly string[]): Promise<void> {
-    const present = await this.#list('bridge');
-    const shown = `${present}${await this.#list('inet')}`;
-    if (this.isEmpty) {
+  /** `there` are all interfaces of ours, also those that should have gone: they may send nothing. */
+  async #applyFilter(there: ReadonlySet<string>): Promise<void> {
+    const present = await this.#list('netdev');
+    const showAll = async (netdev: string) =>
+      [netdev, ...(await Promise.all([this.#list('inet'), this.#list('bridge')]))].join('');
+    const shown = await showAll(present);
+    if (this.isEmpty && there.size === 0) {
       if (shown !== '') await this.#removeFilter();
       return;
     }
-    const ports = [...this.#attachments.values()].flatMap(({ interfaces }) =>
-      interfaces.map(({ mac, address }) => ({ tap: tapName(mac), mac, address })),
-    );
-    const wanted = JSON.stringify([ports, bridges]);
+    const ports = this.#ports(there);
+    const known = new Set(ports.map(({ tap }) => tap));
+    const taps = [...there].filter((name) => isTapName(name));
+    const rules = {
+      ports,
+      closed: taps.filter((tap) => !known.has(tap)),
+      taps,
+      bridges: [...there].filter((name) => !isTapName(name)),
+      addresses: ports.map(({ address }) => address),
+    };
+    const wanted = JSON.stringify(rules);
     if (this.#filter?.wanted === wanted && this.#filter.shown === shown) return;
-    await this.#run('nft', ['-f', '-'], ruleset(this.#table, ports, bridges, present));
-    this.#filter = { wanted, shown: `${await this.#list('bridge')}${await this.#list('inet')}` };
+    await this.#run('nft', ['-f', '-'], ruleset(this.#table, rules, present));
+    this.#filter = { wanted, shown: await showAll(await this.#list('netdev')) };
   }
 
   async #removeFilter(): Promise<void> {
-    // Adding first makes the deletion right whether they exist or not.
-    const lines = ['bridge', 'inet'].map((f) => `add table ${f} ${this.#table}\ndelete table ${f} ${this.#table}\n`);
-    await this.#run('nft', ['-f', '-'], lines.join(''));
+    const lines = families.flatMap((family) => removeTable(family, this.#table));
+    await this.#run('nft', ['-f', '-'], `${lines.join('\n')}\n`);
     this.#filter = undefined;
   }
 
@@ -259,7 +371,7 @@ export class HostNetwork {
   /** Everything here that this instance has made, for people. */
   async inventory(): Promise<string[]> {
     const tables = await Promise.all(
-      (['bridge', 'inet'] as const).map(async (family) =>
+      families.map(async (family) =>
         (await this.#list(family)) === '' ? [] : [`nftables table ${family} ${this.#table}`],
       ),
     );
@@ -274,7 +386,7 @@ export class HostNetwork {
 
   /** Made just before a crash: named in what should be, but without the alias yet. */
   #unmarked(links: ReadonlyMap<string, ObservedLink>): ObservedLink[] {
-    return this.#desired().links.flatMap(({ name, kind }) => {
+    return this.#desired().flatMap(({ name, kind }) => {
       const link = links.get(name);
       return link && link.alias === undefined && link.kind === (kind === 'tap' ? 'tun' : 'bridge') ? [link] : [];
     });
@@ -288,7 +400,8 @@ export class HostNetwork {
       const left = await this.#remove([...this.#owned(links), ...this.#unmarked(links)]);
       if (left.size > 0) throw new Error([...left.values()].join('; '));
       await this.#removeFilter();
-      await restoreSysctls(this.#sysctlsFile);
+      await this.#applyPaths([], new Set(), links);
+      await restoreSysctls(this.#sysctlsFile, links);
       await rm(this.#directory, { recursive: true, force: true });
       this.#declared = [];
       this.#attachments.clear();

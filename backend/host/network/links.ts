@@ -4,7 +4,13 @@
  *
  * A bridge is the guests' router: it has the same MAC and link-local addresses on every host, set without duplicate
  * address detection, and `<prefix>::1` so that host and guests reach each other. No interface here makes addresses of
- * its own (`addrgenmode none`), else the host would appear in the tenants' networks under a second one.
+ * its own (`addrgenmode none`), else the host would appear in the tenants' networks under a second one. Addresses bring
+ * no routes to their prefixes: the host looks for nobody on a bridge but for the guests that it knows (paths.ts).
+ *
+ * Bridges learn nothing, as a frame could move the entry of another guest. What goes to a MAC that nobody has goes nowhere;
+ * groups are flooded, as guests look for each other that way.
+ *
+ * An interface is made first, closed: down and in no bridge. It is opened when kernel settings and filter are in force.
  */
 import { formatIpv6 } from '../../model/addresses.ts';
 import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/interface-names.ts';
@@ -42,6 +48,8 @@ interface Address {
   readonly deprecated: boolean;
 }
 
+type Flags = Readonly<Record<string, unknown>>;
+
 export interface ObservedLink {
   readonly name: string;
   readonly kind?: string;
@@ -51,8 +59,30 @@ export interface ObservedLink {
   readonly up: boolean;
   readonly master?: string;
   readonly addressGeneration?: string;
-  readonly addresses: readonly string[];
+  /** Settings of the bridge, if it is one; of the port, if it is in one. */
+  readonly bridge?: Flags;
+  readonly port?: Flags;
+  readonly addresses: readonly ObservedAddress[];
 }
+
+export type ObservedLinks = ReadonlyMap<string, ObservedLink>;
+
+interface ObservedAddress {
+  readonly cidr: string;
+  /** The kernel made a route to the prefix of it. */
+  readonly routed: boolean;
+}
+
+const bridgeSettings = { stp_state: 0, mcast_snooping: 0, no_linklocal_learn: 1 };
+const portSettings = {
+  learning: false,
+  flood: false,
+  mcast_flood: true,
+  bcast_flood: false,
+  hairpin: false,
+  isolated: false,
+  neigh_suppress: false,
+};
 
 /** One line for `ip -batch`, and the interface it is about. */
 export interface LinkCommand {
@@ -84,23 +114,30 @@ interface IpLink {
   ifalias?: string;
   master?: string;
   inet6_addr_gen_mode?: string;
-  linkinfo?: { info_kind?: string };
+  linkinfo?: { info_kind?: string; info_data?: Flags; info_slave_kind?: string; info_slave_data?: Flags };
 }
 interface IpAddress {
   ifname: string;
-  addr_info: { local: string; prefixlen: number }[];
+  addr_info: { local: string; prefixlen: number; noprefixroute?: boolean }[];
 }
 
 /** All interfaces of the network namespace, with their IPv6 addresses. */
-export async function observeLinks(run: Run): Promise<Map<string, ObservedLink>> {
-  const links = JSON.parse(await run('ip', ['-j', '-d', 'link', 'show'])) as IpLink[];
-  const addresses = new Map<string, string[]>();
-  for (const { ifname, addr_info } of JSON.parse(await run('ip', ['-j', '-6', 'addr', 'show'])) as IpAddress[]) {
+export async function observeLinks(run: Run): Promise<ObservedLinks> {
+  const [shown, addressed] = await Promise.all([
+    run('ip', ['-j', '-d', 'link', 'show']),
+    run('ip', ['-j', '-6', 'addr', 'show']),
+  ]);
+  const links = JSON.parse(shown) as IpLink[];
+  const addresses = new Map<string, ObservedAddress[]>();
+  for (const { ifname, addr_info } of JSON.parse(addressed) as IpAddress[]) {
     // `ip` leaves empty objects where an interface has no address of the family.
     if (ifname)
       addresses.set(
         ifname,
-        addr_info.map(({ local, prefixlen }) => `${local}/${prefixlen}`),
+        addr_info.map(({ local, prefixlen, noprefixroute }) => ({
+          cidr: `${local}/${prefixlen}`,
+          routed: noprefixroute !== true,
+        })),
       );
   }
   return new Map(
@@ -115,44 +152,82 @@ export async function observeLinks(run: Run): Promise<Map<string, ObservedLink>>
         up: link.flags.includes('UP'),
         master: link.master,
         addressGeneration: link.inet6_addr_gen_mode,
+        bridge: link.linkinfo?.info_kind === 'bridge' ? link.linkinfo.info_data : undefined,
+        port: link.linkinfo?.info_slave_kind === 'bridge' ? link.linkinfo.info_slave_data : undefined,
         addresses: addresses.get(link.ifname) ?? [],
       },
     ]),
   );
 }
 
-/** Commands that make the interface what it should be; none if it is. */
-export function planLink(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
+/** Arguments that set what differs; none if nothing does. */
+function differing(wanted: Readonly<Record<string, number | boolean>>, present: Flags = {}): string {
+  const words = { true: 'on', false: 'off' };
+  return Object.entries(wanted)
+    .filter(([name, value]) => present[name] !== value)
+    .map(([name, value]) => `${name} ${typeof value === 'boolean' ? words[`${value}`] : value}`)
+    .join(' ');
+}
+
+const of = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
+
+/** Commands that make the interface and what of it is right whether it is open or not; none if it is so. */
+export function planMaking(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
   const { name } = desired;
   const lines: string[] = [];
   if (!observed) {
     lines.push(
       desired.kind === 'bridge'
-        ? `link add name ${name} address ${desired.mac} type bridge stp_state 0 mcast_snooping 0`
+        ? `link add name ${name} address ${desired.mac} type bridge ${differing(bridgeSettings)}`
         : `tuntap add name ${name} mode tap user ${desired.uid} vnet_hdr`,
     );
   }
   if (observed?.alias !== desired.alias) lines.push(`link set dev ${name} alias ${desired.alias}`);
   if (observed?.addressGeneration !== 'none') lines.push(`link set dev ${name} addrgenmode none`);
-  if (desired.kind === 'bridge' && observed && observed.mac !== desired.mac) {
-    lines.push(`link set dev ${name} address ${desired.mac}`);
+  if (desired.kind === 'bridge' && observed) {
+    if (observed.mac !== desired.mac) lines.push(`link set dev ${name} address ${desired.mac}`);
+    const settings = differing(bridgeSettings, observed.bridge);
+    if (settings !== '') lines.push(`link set dev ${name} type bridge ${settings}`);
   }
   if (observed?.mtu !== desired.mtu) lines.push(`link set dev ${name} mtu ${desired.mtu}`);
-  const plugged = desired.kind === 'bridge' || desired.bridge !== undefined;
-  if (desired.kind === 'tap' && observed?.master !== desired.bridge) {
-    lines.push(`link set dev ${name} ${desired.bridge === undefined ? 'nomaster' : `master ${desired.bridge}`}`);
-  }
-  if ((observed?.up ?? false) !== plugged) lines.push(`link set dev ${name} ${plugged ? 'up' : 'down'}`);
-  const wanted = desired.kind === 'bridge' ? desired.addresses : [];
+  return of(name, lines);
+}
+
+/** Commands that open the interface, or close it; none if it is so. */
+export const planOpening = (desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] =>
+  of(desired.name, desired.kind === 'bridge' ? openBridge(desired, observed) : openTap(desired, observed));
+
+function openBridge({ name, addresses }: Bridge, observed: ObservedLink | undefined): string[] {
   const present = observed?.addresses ?? [];
-  for (const { cidr, deprecated } of wanted) {
-    if (present.includes(cidr)) continue;
-    lines.push(`addr add ${cidr} dev ${name} nodad${deprecated ? ' preferred_lft 0' : ''}`);
+  return [
+    ...(observed?.up ? [] : [`link set dev ${name} up`]),
+    ...addresses.flatMap(({ cidr, deprecated }) =>
+      present.some((address) => address.cidr === cidr && !address.routed)
+        ? []
+        : [`addr replace ${cidr} dev ${name} nodad noprefixroute${deprecated ? ' preferred_lft 0' : ''}`],
+    ),
+    ...present
+      .filter(({ cidr }) => !addresses.some((address) => address.cidr === cidr))
+      .map(({ cidr }) => `addr del ${cidr} dev ${name}`),
+  ];
+}
+
+function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): string[] {
+  if (bridge === undefined) {
+    return [
+      ...(observed?.up ? [`link set dev ${name} down`] : []),
+      ...(observed?.master === undefined ? [] : [`link set dev ${name} nomaster`]),
+    ];
   }
-  for (const cidr of present) {
-    if (!wanted.some((address) => address.cidr === cidr)) lines.push(`addr del ${cidr} dev ${name}`);
-  }
-  return lines.map((line) => ({ link: name, line }));
+  // Ports of a bridge learn until they are told otherwise: not before they are up.
+  const joins = observed?.master !== bridge;
+  const settings = differing(portSettings, joins ? {} : observed?.port);
+  return [
+    ...(joins && observed?.up ? [`link set dev ${name} down`] : []),
+    ...(joins ? [`link set dev ${name} master ${bridge}`] : []),
+    ...(settings === '' ? [] : [`link set dev ${name} type bridge_slave ${settings}`]),
+    ...(joins || !observed?.up ? [`link set dev ${name} up`] : []),
+  ];
 }
 
 export const planRemoval = (link: ObservedLink): LinkCommand => ({

@@ -21,6 +21,9 @@ export function idInAlias(instance: string, alias: string | undefined): string |
   return alias?.startsWith(start) ? alias.slice(start.length) : undefined;
 }
 
+/** Whether an interface is one of this or any other ucloud host on the machine. */
+export const isAnyInstances = (alias: string | undefined): boolean => alias?.startsWith('ucloud:') ?? false;
+
 /** Sockets and pid files: short (a Unix socket's path has at most 107 bytes), and gone after a reboot like the processes. */
 export const runDirectory = (instance: string): string => `/run/ucloud/${instance}`;
 

@@ -1,0 +1,166 @@
+/**
+ * The ways to guests: entries of the bridges' forwarding tables, neighbours and routes of the host. What they should be,
+ * what they are, and the commands that lead from one to the other. Pure but for `observePaths`.
+ *
+ * The agent knows the MAC and the addresses of each guest, so nothing is learned and nobody is looked for: an entry, a
+ * permanent neighbour and a route for each address. Other addresses of a network's prefix are unreachable, from
+ * outside and for guests. A scan thus makes no entries, and its sender is told that there is no route. A bridge
+ * carries no other routes.
+ *
+ * Entries go with their tap, neighbours and routes with their bridge. Unreachable prefixes belong to no interface: they are
+ * known by the number of our routing protocol, and are another instance's if one of its bridges has the router's address.
+ */
+import type { Run } from '../system/command.ts';
+import type { LinkCommand } from './links.ts';
+
+/** In no list of numbers that other programs use (iproute2, rt_protos). */
+const protocol = 117;
+/** Behind all other routes. */
+const unreachableMetric = 4096;
+
+/** A guest's interface that is plugged in. */
+export interface GuestPort {
+  readonly tap: string;
+  readonly bridge: string;
+  readonly mac: string;
+  /** In the network's prefix, and link-local. */
+  readonly addresses: readonly string[];
+}
+
+export interface DesiredPaths {
+  readonly ports: readonly GuestPort[];
+  /** The networks whose bridges are ours and there. */
+  readonly networks: readonly { readonly cidr: string; readonly bridge: string }[];
+  /** Whether it is the prefix of another instance's network. */
+  isForeign(prefix: string): boolean;
+}
+
+interface Entry {
+  readonly mac: string;
+  readonly ifname: string;
+  readonly master?: string;
+  readonly state: string;
+}
+interface Neighbour {
+  readonly dst: string;
+  readonly dev: string;
+  readonly lladdr?: string;
+}
+interface Route {
+  readonly type?: string;
+  readonly dst: string;
+  readonly gateway?: string;
+  readonly metric?: number;
+}
+
+export interface ObservedPaths {
+  readonly entries: readonly Entry[];
+  readonly neighbours: readonly Neighbour[];
+  /** By bridge. */
+  readonly routes: ReadonlyMap<string, readonly Route[]>;
+  readonly unreachable: readonly string[];
+}
+
+/** A line of `bridge -batch` or of `ip -6 -batch`. */
+export interface PathCommand extends LinkCommand {
+  readonly program: 'bridge' | 'ip';
+}
+
+/** The bridges are there. */
+export async function observePaths(run: Run, bridges: readonly string[]): Promise<ObservedPaths> {
+  const queries = [...bridges.map((bridge) => `route show dev ${bridge}`), `route show proto ${protocol}`];
+  const [entries, neighbours, routes] = await Promise.all([
+    run('bridge', ['-j', 'fdb', 'show']),
+    run('ip', ['-j', '-6', 'neigh', 'show', 'nud', 'permanent']),
+    run('ip', ['-j', '-6', '-batch', '-'], `${queries.join('\n')}\n`),
+  ]);
+  const answers = routes
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => JSON.parse(line) as Route[]);
+  return {
+    entries: JSON.parse(entries) as Entry[],
+    neighbours: JSON.parse(neighbours) as Neighbour[],
+    routes: new Map(bridges.map((bridge, index) => [bridge, answers[index] ?? []])),
+    unreachable: (answers.at(-1) ?? []).flatMap(({ type, dst }) => (type === 'unreachable' ? [dst] : [])),
+  };
+}
+
+const bare = (dst: string): string => dst.replace(/\/128$/, '');
+const lines =
+  (program: PathCommand['program']) =>
+  <T>(items: readonly T[], command: (item: T) => readonly [link: string, line: string]): PathCommand[] =>
+    items.map((item) => {
+      const [link, line] = command(item);
+      return { program, link, line };
+    });
+const bridgeLines = lines('bridge');
+const ipLines = lines('ip');
+
+function planEntries({ ports }: DesiredPaths, observed: ObservedPaths): PathCommand[] {
+  const macs = new Map(ports.map(({ tap, mac }) => [tap, mac]));
+  // Of each port the bridge holds one entry of its own ("permanent"), which is never a guest's.
+  const guests = observed.entries.filter(
+    ({ master, ifname, state }) => master !== undefined && macs.has(ifname) && state !== 'permanent',
+  );
+  const right = new Set(guests.flatMap(({ ifname, mac, state }) => (state === 'static' ? [`${mac} ${ifname}`] : [])));
+  return [
+    ...bridgeLines(
+      ports.filter(({ tap, mac }) => !right.has(`${mac} ${tap}`)),
+      ({ tap, mac }) => [tap, `fdb replace ${mac} dev ${tap} master static`],
+    ),
+    ...bridgeLines(
+      guests.filter(({ ifname, mac }) => macs.get(ifname) !== mac),
+      ({ ifname, mac }) => [ifname, `fdb del ${mac} dev ${ifname} master`],
+    ),
+  ];
+}
+
+export function planPaths(desired: DesiredPaths, observed: ObservedPaths): PathCommand[] {
+  const guests = desired.ports.flatMap((port) => port.addresses.map((address) => ({ ...port, address })));
+  const macs = new Map(guests.map(({ address, bridge, mac }) => [`${address} ${bridge}`, mac]));
+  const bridges = new Map(desired.networks.map(({ cidr, bridge }) => [cidr, bridge]));
+  const neighbours = observed.neighbours.filter(({ dev }) => desired.networks.some(({ bridge }) => bridge === dev));
+  const met = new Set(
+    neighbours.flatMap(({ dst, dev, lladdr }) => (macs.get(`${dst} ${dev}`) === lladdr ? [`${dst} ${dev}`] : [])),
+  );
+  const routes = [...observed.routes].flatMap(([bridge, list]) =>
+    list.map((route) => ({
+      ...route,
+      bridge,
+      wanted: route.gateway === undefined && macs.has(`${bare(route.dst)} ${bridge}`),
+    })),
+  );
+  const routed = new Set(routes.flatMap(({ dst, bridge, wanted }) => (wanted ? [`${bare(dst)} ${bridge}`] : [])));
+  const unreachable = (prefix: string) => `unreachable ${prefix} metric ${unreachableMetric} proto ${protocol}`;
+  return [
+    ...planEntries(desired, observed),
+    ...ipLines(
+      desired.networks.filter(({ cidr }) => !observed.unreachable.includes(cidr)),
+      ({ cidr, bridge }) => [bridge, `route replace ${unreachable(cidr)}`],
+    ),
+    ...ipLines(
+      guests.filter(({ address, bridge }) => !met.has(`${address} ${bridge}`)),
+      ({ tap, address, mac, bridge }) => [tap, `neigh replace ${address} lladdr ${mac} dev ${bridge} nud permanent`],
+    ),
+    ...ipLines(
+      guests.filter(({ address, bridge }) => !routed.has(`${address} ${bridge}`)),
+      ({ tap, address, bridge }) => [tap, `route replace ${address}/128 dev ${bridge} proto ${protocol}`],
+    ),
+    ...ipLines(
+      neighbours.filter(({ dst, dev }) => !macs.has(`${dst} ${dev}`)),
+      ({ dst, dev }) => [dev, `neigh del ${dst} dev ${dev}`],
+    ),
+    ...ipLines(
+      routes.filter(({ wanted }) => !wanted),
+      ({ dst, bridge, gateway, metric }) => [
+        bridge,
+        `route del ${dst}${gateway === undefined ? '' : ` via ${gateway}`} dev ${bridge}${metric === undefined ? '' : ` metric ${metric}`}`,
+      ],
+    ),
+    ...ipLines(
+      observed.unreachable.filter((prefix) => !bridges.has(prefix) && !desired.isForeign(prefix)),
+      (prefix) => [prefix, `route del ${unreachable(prefix)}`],
+    ),
+  ];
+}
