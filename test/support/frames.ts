@@ -1,6 +1,6 @@
 /**
  * Ethernet frames made by hand, and a machine on the network that sends and hears them past its own kernel. Only what
- * filters look at is right in them: checksums are not.
+ * filters look at is right in them: checksums are not, unless `summed` made them so.
  */
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -25,12 +25,15 @@ export interface Ipv6Packet {
   /** Next header, and what follows the IPv6 header. */
   readonly next: number;
   readonly payload: Buffer;
+  /** What the header says, if it lies. */
+  readonly version?: number;
+  readonly length?: number;
 }
 
-export function ipv6({ source, destination, next, payload }: Ipv6Packet): Buffer {
+export function ipv6({ source, destination, next, payload, version = 6, length = payload.length }: Ipv6Packet): Buffer {
   const header = Buffer.alloc(8);
-  header.writeUInt32BE(0x60000000, 0);
-  header.writeUInt16BE(payload.length, 4);
+  header.writeUInt8(version << 4, 0);
+  header.writeUInt16BE(length, 4);
   header.writeUInt8(next, 6);
   header.writeUInt8(255, 7);
   return Buffer.concat([header, packed(source), packed(destination), payload]);
@@ -64,6 +67,81 @@ export function tcp(from: number, to: number): Buffer {
   // Data offset of five words; SYN.
   header.writeUInt16BE(0x5002, 12);
   return header;
+}
+
+/** Hop-by-hop or destination options (RFC 8200, 4.3 and 4.6): padding only, `words` of 8 bytes. */
+export function options(next: number, payload: Buffer, words = 1): Buffer {
+  const header = Buffer.alloc(8 * words);
+  header.writeUInt8(next, 0);
+  header.writeUInt8(words - 1, 1);
+  header.writeUInt8(1, 2);
+  header.writeUInt8(8 * words - 4, 3);
+  return Buffer.concat([header, payload]);
+}
+
+/** Routing header of a type, with one address. */
+export function routing(next: number, type: number, by: string, payload: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([next, 2, type, 1, 0, 0, 0, 0]), packed(by), payload]);
+}
+
+/** Authentication header (RFC 4302) with a check value of 12 bytes. */
+export const authentication = (next: number, payload: Buffer): Buffer =>
+  Buffer.concat([Buffer.from([next, 4, 0, 0]), Buffer.alloc(20), payload]);
+
+/** The frame with a tag before its type: 0x8100 (802.1Q) or 0x88a8 (802.1ad). */
+export function tagged(frame: Buffer, type: number, vlan: number): Buffer {
+  const tag = Buffer.alloc(4);
+  tag.writeUInt16BE(type, 0);
+  tag.writeUInt16BE(vlan, 2);
+  return Buffer.concat([frame.subarray(0, 12), tag, frame.subarray(12)]);
+}
+
+/** IPv4 with UDP. */
+export function ipv4(source: string, destination: string, payload: Buffer): Buffer {
+  const header = Buffer.alloc(20);
+  header.writeUInt8(0x45, 0);
+  header.writeUInt16BE(20 + payload.length, 2);
+  header.writeUInt8(64, 8);
+  header.writeUInt8(17, 9);
+  for (const [offset, address] of [
+    [12, source],
+    [16, destination],
+  ] as const)
+    Buffer.from(address.split('.').map(Number)).copy(header, offset);
+  header.writeUInt16BE(complement(header), 10);
+  return Buffer.concat([header, payload]);
+}
+
+/** ARP: who has `destination`? */
+export const arp = (source: string, sender: string, destination: string): Buffer =>
+  Buffer.concat([
+    bytes('0001080006040001'),
+    mac(source),
+    Buffer.from(sender.split('.').map(Number)),
+    Buffer.alloc(6),
+    Buffer.from(destination.split('.').map(Number)),
+  ]);
+
+/** The checksum of the Internet (RFC 1071). */
+function complement(...parts: readonly Buffer[]): number {
+  const all = Buffer.concat(parts);
+  let sum = 0;
+  for (let i = 0; i < all.length; i += 2) sum += (all[i] ?? 0) * 256 + (all[i + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return 0xffff - sum;
+}
+
+/** An IPv6 frame without extension headers whose checksum of UDP, TCP or ICMPv6 is made right, so that stacks take it. */
+export function summed(frame: Buffer): Buffer {
+  const copy = Buffer.from(frame);
+  const next = copy[20] ?? 0;
+  const offset = 54 + ({ 6: 16, 17: 6 }[next] ?? 2);
+  copy.writeUInt16BE(0, offset);
+  const pseudo = Buffer.alloc(8);
+  pseudo.writeUInt32BE(copy.length - 54, 0);
+  pseudo.writeUInt8(next, 7);
+  copy.writeUInt16BE(complement(copy.subarray(22, 54), pseudo, copy.subarray(54)), offset);
+  return copy;
 }
 
 /** Fragment header (RFC 8200, 4.5) before the payload; offset in units of 8 bytes. */

@@ -15,8 +15,8 @@
  *
  * Extension headers: neighbour discovery goes without any. A fragment header must be the only one, with the upper layer's
  * header right behind it and whole in the first fragment (RFC 7112). No later fragment can then bring or replace
- * what was checked here, not even by an overlap (RFC 5722). Routing headers are dropped (RFC 5095), and hop-by-hop
- * options are for multicast listener reports (RFC 2710) and other ICMPv6 only.
+ * what was checked here, not even by an overlap (RFC 5722). Routing headers are dropped (RFC 5095), and AH, behind which
+ * nft does not look. Hop-by-hop options are for multicast listener reports (RFC 2710) and other ICMPv6 only.
  */
 import { addressKey, formatIpv6, type Ipv6Address, linkLocalAddress, storedIpv6 } from '../../model/addresses.ts';
 

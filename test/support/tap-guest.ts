@@ -1,0 +1,91 @@
+/**
+ * A guest without a VM: a process of the VM's user that has opened its tap, as QEMU does, and sends and hears frames. It
+ * can thus do all that a QEMU can do that its guest has taken over.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { chmodSync, statSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Test } from 'tap';
+import { until } from './eventually.ts';
+import type { NetNamespace } from './net-namespace.ts';
+
+/** Frames go out in the order given; a line `sync <n>` is answered when all before it are in the kernel's hands. */
+const program = `
+import fcntl, os, struct, sys, threading
+lock = threading.Lock()
+def say(text):
+    with lock: print(text, flush=True)
+# Not before: the interpreter may be one that only root can start.
+uid = int(sys.argv[2])
+os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
+tap = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
+def hear():
+    while True: say(os.read(tap, 70000)[10:].hex())
+threading.Thread(target=hear, daemon=True).start()
+say('ready')
+for line in sys.stdin:
+    word = line.strip()
+    if word.startswith('sync'): say(word)
+    else:
+        header, frame = word.split(':')
+        try: os.write(tap, bytes.fromhex(header) + bytes.fromhex(frame))
+        except OSError as error: say('refused ' + error.strerror)
+`;
+
+/** Header of virtio (5.1.6) without anything to do: no checksum to fill in, no segmentation. */
+const plain = Buffer.alloc(10);
+
+export class TapGuest {
+  /** Frames as hexadecimal digits. */
+  readonly heard: string[] = [];
+  /** Frames that the kernel did not take. */
+  readonly refused: string[] = [];
+  readonly #child: ChildProcess;
+  readonly #synced = new Set<string>();
+  #syncs = 0;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  /** Closed with the test. */
+  static async open(t: Test, namespace: NetNamespace, tap: string, uid: number): Promise<TapGuest> {
+    // As the driver leaves it.
+    if ((statSync('/dev/net/tun').mode & 0o666) !== 0o666) chmodSync('/dev/net/tun', 0o666);
+    const child = namespace.spawn('python3', ['-c', program, tap, String(uid)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const guest = new TapGuest(child);
+    t.teardown(() => child.kill('SIGKILL'));
+    if (!child.stdout) throw new Error('no output');
+    const lines = createInterface({ input: child.stdout });
+    await new Promise<void>((resolve, reject) => {
+      child.once('exit', (code) => reject(new Error(`the tap ${tap} cannot be opened (exit code ${code})`)));
+      lines.on('line', (line) => {
+        if (line === 'ready') resolve();
+        else if (line.startsWith('sync')) guest.#synced.add(line);
+        else if (line.startsWith('refused')) guest.refused.push(line);
+        else guest.heard.push(line);
+      });
+    });
+    return guest;
+  }
+
+  /** Resolves when the kernel has dealt with all of them: it does so as they are written. */
+  async send(frames: Iterable<Buffer>, header: Buffer = plain): Promise<void> {
+    for (const frame of frames) this.#child.stdin?.write(`${header.toString('hex')}:${frame.toString('hex')}\n`);
+    const sync = `sync ${++this.#syncs}`;
+    this.#child.stdin?.write(`${sync}\n`);
+    await until('the frames are sent', () => this.#synced.has(sync));
+  }
+
+  /** Among what it heard from that index on. */
+  async hears(frame: Buffer, from = 0): Promise<void> {
+    await until('the frame arrives', () => this.heard.includes(frame.toString('hex'), from));
+  }
+
+  has(frame: Buffer): boolean {
+    return this.heard.includes(frame.toString('hex'));
+  }
+}
