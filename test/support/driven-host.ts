@@ -133,6 +133,21 @@ export class DrivenHost {
       {
         links: links.map(({ ifname, flags, addr_info }) => [ifname, flags, addr_info.map(({ local }) => local).sort()]),
         filters: this.namespace.run('nft', 'list', 'ruleset'),
+        // Ways to guests, as the driver has made them.
+        paths: [
+          ...this.namespace.ip('-6', 'route', 'show', 'proto', '117').split('\n'),
+          ...this.namespace.ip('-6', 'neigh', 'show', 'nud', 'permanent').split('\n'),
+          ...this.namespace
+            .run('bridge', 'fdb', 'show')
+            .split('\n')
+            .filter((line) => line.includes(' static')),
+          ...this.namespace
+            .run('bridge', '-d', 'link', 'show')
+            .split('\n')
+            .filter((line) => line.includes('learning')),
+        ]
+          .map((line) => line.trim())
+          .sort(),
         sysctls: sysctls.map((name) => this.namespace.run('sysctl', '-e', name)),
         processes: [...this.processes().values()],
       },
