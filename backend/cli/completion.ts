@@ -35,7 +35,9 @@ async function namesAt(path: string, asked: string | undefined): Promise<Candida
   const project = list.query?.properties.project ? await projectNamed(asked) : undefined;
   const answer = await call({ method: 'GET', path, query: { limit: String(mostNames), project } });
   const { items } = answer as { items: readonly { readonly id?: string; readonly name?: string }[] };
-  return items.flatMap(({ id, name = id }) => (name !== undefined && isPlain(name) ? [{ value: name }] : []));
+  return items
+    .flatMap(({ id, name = id }) => (name !== undefined && isPlain(name) ? [{ value: name }] : []))
+    .toSorted((a, b) => (a.value < b.value ? -1 : 1));
 }
 
 /** The kind of object that values of the option name, as an id or in a list of ids. */
