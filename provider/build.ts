@@ -14,7 +14,9 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'no
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { encodeSchema } from './framework/serve.ts';
 import { makeExecutable } from './packaging/executable.ts';
+import { provider } from './provider.ts';
 import { version } from './resources/schema.gen.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -106,6 +108,19 @@ const common = {
 } satisfies BuildOptions;
 
 const entry = join(root, 'provider/main.ts');
+
+/** What Terraform asks for most often is answered from bytes. */
+async function schemaInside(): Promise<Plugin> {
+  const schema = Buffer.from(await encodeSchema(provider)).toString('base64');
+  return {
+    name: 'schema inside',
+    setup({ onLoad }) {
+      onLoad({ filter: /[\\/]provider[\\/]encoded-schema\.ts$/ }, () => ({
+        contents: `export const encodedSchema = '${schema}';`,
+      }));
+    },
+  };
+}
 const httpClientSource = { contents: httpClient, resolveDir: join(root, 'provider') };
 
 /** What the licences of the parts demand of who passes them on. */
@@ -144,7 +159,7 @@ async function buildLauncher(directory: string): Promise<void> {
     entryPoints: [entry],
     outfile: join(directory, 'provider.cjs'),
     banner: { js: versionCheck },
-    plugins: [apart],
+    plugins: [apart, await schemaInside()],
   });
   await writeFile(join(directory, executableName), launcher, { mode: 0o755 });
   await writeFile(join(directory, 'LICENSE'), await licence());
@@ -160,7 +175,12 @@ export async function buildExecutable(directory: string): Promise<void> {
     },
   };
   const licenceOfNode = await nodeLicence(process.version);
-  const { outputFiles } = await build({ ...common, entryPoints: [entry], write: false, plugins: [inside] });
+  const { outputFiles } = await build({
+    ...common,
+    entryPoints: [entry],
+    write: false,
+    plugins: [inside, await schemaInside()],
+  });
   const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''), nodeOptions);
   await mkdir(directory);
   await writeFile(join(directory, executableName), executable, { mode: 0o755 });

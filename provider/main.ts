@@ -1,7 +1,9 @@
 /** What Terraform starts. */
+import { encodedSchema } from './encoded-schema.ts';
 import { serve } from './framework/serve.ts';
 
-serve(async () => (await import('./provider.ts')).provider).catch((error: unknown) => {
+const schema = encodedSchema === undefined ? undefined : Buffer.from(encodedSchema, 'base64');
+serve(async () => (await import('./provider.ts')).provider, { schema }).catch((error: unknown) => {
   // Terraform shows the first line of standard output when it is no handshake.
   console.log(`The ucloud provider did not start: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(1);

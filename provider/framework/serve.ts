@@ -4,6 +4,7 @@ import {
   COOKIE_VALUE,
   PLUGIN_PROTOCOL,
   type PluginServer,
+  type ProviderMethods,
   servePlugin,
   serveReattached,
 } from '../protocol/plugin.ts';
@@ -15,8 +16,20 @@ async function load<Client, Config extends object>(provider: Lazy<ProviderDefini
   return typeof provider === 'function' ? await provider() : provider;
 }
 
-/** What serves a connection. Everything for it is loaded at the first call, which is after the handshake. */
-function methodsFor<Client, Config extends object>(provider: Lazy<ProviderDefinition<Client, Config>>, log: Logger) {
+export interface ServeOptions {
+  /**
+   * The answer to `GetProviderSchema`, as `encodeSchema` makes it: for a provider that is built from sources, and so knows
+   * it by then. Terraform starts a provider to ask for nothing else.
+   */
+  readonly schema?: Uint8Array | undefined;
+}
+
+/** What serves a connection. All but the schema is loaded at the first call that needs it. */
+function methodsFor<Client, Config extends object>(
+  provider: Lazy<ProviderDefinition<Client, Config>>,
+  log: Logger,
+  { schema }: ServeOptions = {},
+) {
   const prepare = async () => {
     const [{ providerMethods }, { Registry }, { Session }, definition] = await Promise.all([
       import('./server/methods.ts'),
@@ -28,10 +41,28 @@ function methodsFor<Client, Config extends object>(provider: Lazy<ProviderDefini
     return () => providerMethods(new Session(registry, log));
   };
   let prepared: ReturnType<typeof prepare> | undefined;
-  return async () => {
-    prepared ??= prepare();
-    return (await prepared)();
+  return (): ProviderMethods => {
+    let methods: Promise<ProviderMethods['unary']> | undefined;
+    const more = () => {
+      prepared ??= prepare();
+      methods ??= prepared.then((make) => make());
+      return methods;
+    };
+    return { unary: { ...(schema && { '/tfplugin6.Provider/GetProviderSchema': async () => schema }) }, more };
   };
+}
+
+/** The answer to `GetProviderSchema`. */
+export async function encodeSchema<Client, Config extends object>(
+  provider: ProviderDefinition<Client, Config>,
+): Promise<Uint8Array> {
+  const { more } = methodsFor(
+    provider,
+    createLogger(provider.name, undefined, () => {}),
+  )();
+  const answer = (await more?.())?.['/tfplugin6.Provider/GetProviderSchema'];
+  if (!answer) throw new Error('a provider that does not tell its schema');
+  return answer(new Uint8Array(), new AbortController().signal);
 }
 
 /**
@@ -40,10 +71,11 @@ function methodsFor<Client, Config extends object>(provider: Lazy<ProviderDefini
  * Started by Terraform, it serves until Terraform is done. Started by hand, it explains itself and fails. Started with
  * `--debug`, it prints how to make Terraform use this very process, for instance under a debugger.
  *
- * A provider given as `() => import(…)` is loaded while Terraform reads the handshake.
+ * A provider given as `() => import(…)` is loaded when it is first needed.
  */
 export async function serve<Client, Config extends object>(
   provider: Lazy<ProviderDefinition<Client, Config>>,
+  options: ServeOptions = {},
 ): Promise<void> {
   const { env } = process;
   const log = createLogger('provider', wantedLevel(env), (line) => process.stderr.write(line));
@@ -78,7 +110,7 @@ export async function serve<Client, Config extends object>(
   }
   // Ctrl-C goes to the whole process group. Terraform tells the provider what to do by StopProvider.
   process.on('SIGINT', () => log.info('interrupt left to Terraform'));
-  const connect = methodsFor(provider, log);
+  const connect = methodsFor(provider, log, options);
   let server: PluginServer;
   try {
     server = await servePlugin({ connect, environment: env, onError });
@@ -89,7 +121,6 @@ export async function serve<Client, Config extends object>(
   }
   process.on('SIGTERM', () => server.close());
   process.stdout.write(`${server.line}\n`);
-  setImmediate(() => void connect().catch(() => {})); // warm up; the connection itself reports what is wrong
   await server.closed;
   // Whatever a client library keeps open is of no use any more.
   process.exit(0);

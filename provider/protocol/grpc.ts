@@ -1,10 +1,11 @@
 /**
- * As much of a gRPC server as a Terraform provider needs, on Node's HTTP/2: unary calls, and streams that are only held
- * open. A full library would double the start time.
+ * As much of a gRPC server as a Terraform provider needs: unary calls, and streams that are only held open. A full
+ * library would double the start time.
  * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
-import http2, { type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import { encodeHeaders } from './hpack.ts';
+import { Connection, type Stream } from './http2.ts';
 import { GrpcError, STATUS } from './status.ts';
 
 /** `cancelled` aborts when nobody waits for the answer any more: the caller reset the stream, or its connection broke. */
@@ -13,15 +14,16 @@ export type UnaryMethod = (request: Uint8Array, cancelled: AbortSignal) => Promi
 export interface Methods {
   /** Answers calls with one request and one response; keys are paths, `/package.Service/Method`. */
   readonly unary: Readonly<Record<string, UnaryMethod>>;
-  /** Streams that carry nothing from here: accepted, held open, and ended by `closeSession`. */
+  /** More of these, loaded when one is called that is not in `unary`. */
+  readonly more?: (() => Promise<Readonly<Record<string, UnaryMethod>>>) | undefined;
+  /** Streams that carry nothing from here: accepted, held open, and ended when the session is closed. */
   readonly held: ReadonlySet<string>;
 }
 
 /** What Terraform's own servers accept for one message: 256 MiB. */
 export const MAX_MESSAGE = 256 * 1024 * 1024;
-const WINDOW = 16 * 1024 * 1024;
 /** With what every answer begins. A caller that compresses learns here that it must not. */
-const RESPONSE = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity' } as const;
+const RESPONSE = { ':status': '200', 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity' } as const;
 /** `application/grpc`, `application/grpc+proto`; gRPC-Web is another protocol. */
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 
@@ -41,80 +43,30 @@ export function encodeStatusMessage(message: string): string {
     .replace(/[^\x20-\x24\x26-\x7e]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }
 
-function endWithStatus(stream: ServerHttp2Stream, status: number, message: string): void {
-  if (stream.destroyed || stream.closed) return;
+const responseBlock = encodeHeaders(RESPONSE);
+const okBlock = encodeHeaders({ 'grpc-status': String(STATUS.OK) });
+
+/** An answer without a message: the status travels in the headers. */
+function endWithStatus(stream: Stream, status: number, message: string): void {
   const trailers = { 'grpc-status': String(status), ...(message && { 'grpc-message': encodeStatusMessage(message) }) };
-  if (stream.headersSent) {
-    stream.end();
-    return;
-  }
-  // Trailers-only response: the status travels in the headers.
-  stream.respond({ ...RESPONSE, ...trailers }, { endStream: true });
+  stream.answer({ headers: encodeHeaders({ ...RESPONSE, ...trailers }) });
 }
 
-/**
- * Reads the one message of a request. One that is refused is still read to its end: a stream that is answered before
- * leaves the caller's data without an owner, for which HTTP/2 gives up the whole connection and every call on it.
- */
-function readMessage(stream: ServerHttp2Stream, limit: number): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    let chunks: Buffer[] = [];
-    let received = 0;
-    let expected: number | undefined;
-    let refused: GrpcError | undefined;
-    const fail = (error: GrpcError) => {
-      refused = error;
-      chunks = [];
-    };
-    stream.on('data', (chunk: Buffer) => {
-      if (refused) return;
-      chunks.push(chunk);
-      received += chunk.length;
-      if (expected === undefined && received >= 5) {
-        const head = chunks.length === 1 ? chunk : Buffer.concat(chunks, received);
-        if (head[0] !== 0) return fail(new GrpcError(STATUS.UNIMPLEMENTED, 'compressed messages are not supported'));
-        expected = head.readUInt32BE(1);
-        if (expected > limit) {
-          return fail(
-            new GrpcError(STATUS.RESOURCE_EXHAUSTED, `a message of ${expected} bytes is larger than ${limit} bytes`),
-          );
-        }
-      }
-      if (expected !== undefined && received > expected + 5) {
-        fail(new GrpcError(STATUS.INTERNAL, 'there is more than one message in a unary request'));
-      }
-    });
-    stream.on('end', () => {
-      if (refused) {
-        reject(refused);
-      } else if (expected === undefined || received !== expected + 5) {
-        reject(new GrpcError(STATUS.INTERNAL, 'the request ends in the middle of a message'));
-      } else {
-        resolve(Buffer.concat(chunks, received).subarray(5));
-      }
-    });
-    stream.on('error', reject);
-    // Last of all, also when the connection broke: whoever waits for the message must not wait for ever.
-    stream.on('close', () => reject(new GrpcError(STATUS.CANCELLED, 'the call was cancelled')));
-  });
-}
-
-async function serveUnary(stream: ServerHttp2Stream, method: UnaryMethod, limit: number): Promise<void> {
-  const cancelled = new AbortController();
-  // After the answer this has nobody left to tell.
-  stream.on('close', () => cancelled.abort());
-  let response: Uint8Array;
-  try {
-    response = await method(await readMessage(stream, limit), cancelled.signal);
-  } catch (error) {
-    if (error instanceof GrpcError) endWithStatus(stream, error.status, error.message);
-    else endWithStatus(stream, STATUS.INTERNAL, error instanceof Error ? error.message : String(error));
-    return;
+/** The one message of a request. @throws GrpcError */
+function messageOf(body: Buffer | undefined, limit: number): Uint8Array {
+  if (!body) throw new GrpcError(STATUS.RESOURCE_EXHAUSTED, `a message is larger than ${limit} bytes`);
+  if (body.length >= 5) {
+    if (body[0] !== 0) throw new GrpcError(STATUS.UNIMPLEMENTED, 'compressed messages are not supported');
+    const expected = body.readUInt32BE(1);
+    if (expected > limit) {
+      throw new GrpcError(STATUS.RESOURCE_EXHAUSTED, `a message of ${expected} bytes is larger than ${limit} bytes`);
+    }
+    if (body.length > expected + 5) {
+      throw new GrpcError(STATUS.INTERNAL, 'there is more than one message in a unary request');
+    }
+    if (body.length === expected + 5) return body.subarray(5);
   }
-  if (stream.destroyed || stream.closed) return;
-  stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(STATUS.OK) }));
-  stream.respond(RESPONSE, { waitForTrailers: true });
-  stream.end(frame(response));
+  throw new GrpcError(STATUS.INTERNAL, 'the request ends in the middle of a message');
 }
 
 export interface SessionOptions {
@@ -124,46 +76,64 @@ export interface SessionOptions {
   onError?: (error: Error) => void;
 }
 
-/** The streams of each session that are held open. */
-const heldStreams = new WeakMap<ServerHttp2Session, Set<ServerHttp2Stream>>();
-
-/** Speaks gRPC on a connection, whoever made it: a socket, or a TLS socket whose peer was already verified. */
-export function serveSession(socket: Duplex, methods: Methods, options: SessionOptions = {}): ServerHttp2Session {
-  const session = http2.performServerHandshake(socket, {
-    settings: { initialWindowSize: WINDOW, maxConcurrentStreams: 1000 },
-    // Node refuses new streams when a session holds more than this (in MB); large states are not an attack here.
-    maxSessionMemory: 1024,
-  });
-  const held = new Set<ServerHttp2Stream>();
-  heldStreams.set(session, held);
-  session.on('connect', () => session.setLocalWindowSize(WINDOW));
-  session.on('error', (error) => options.onError?.(error));
-  session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
-    stream.on('error', () => stream.destroy()); // the peer's reset is the peer's business
-    if (!CONTENT_TYPE.test(String(headers['content-type'] ?? ''))) {
-      stream.respond({ ':status': 415 }, { endStream: true });
-      return;
-    }
-    const path = String(headers[':path'] ?? '');
-    const method = Object.hasOwn(methods.unary, path) ? methods.unary[path] : undefined;
-    if (method && headers[':method'] === 'POST') {
-      void serveUnary(stream, method, options.maxMessage ?? MAX_MESSAGE);
-    } else if (methods.held.has(path)) {
-      stream.resume();
-      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(STATUS.OK) }));
-      stream.respond(RESPONSE, { waitForTrailers: true });
-      held.add(stream);
-      stream.on('close', () => held.delete(stream));
-    } else {
-      stream.resume();
-      endWithStatus(stream, STATUS.UNIMPLEMENTED, `there is no method ${path}`);
-    }
-  });
-  return session;
+export interface Session {
+  /** Settles when all is sent after `close`, or the connection is gone. */
+  readonly ended: Promise<void>;
+  /** Ends held streams properly, and the connection as soon as running calls are answered. */
+  close(): void;
 }
 
-/** Ends held streams properly and the session as soon as running calls are answered. */
-export function closeSession(session: ServerHttp2Session): void {
-  for (const stream of heldStreams.get(session) ?? []) stream.end();
-  if (!session.closed) session.close();
+/** Speaks gRPC on a connection, whoever made it: a socket, or a TLS socket whose peer was already verified. */
+export function serveSession(socket: Duplex, methods: Methods, options: SessionOptions = {}): Session {
+  const limit = options.maxMessage ?? MAX_MESSAGE;
+  const held = new Set<Stream>();
+
+  async function find(path: string): Promise<UnaryMethod> {
+    let found = Object.hasOwn(methods.unary, path) ? methods.unary[path] : undefined;
+    if (!found && methods.more) {
+      const more = await methods.more();
+      found = Object.hasOwn(more, path) ? more[path] : undefined;
+    }
+    if (!found) throw new GrpcError(STATUS.UNIMPLEMENTED, `there is no method ${path}`);
+    return found;
+  }
+
+  async function call(stream: Stream, path: string, body: Buffer | undefined, cancelled: AbortSignal): Promise<void> {
+    try {
+      const method = await find(path);
+      const response = await method(messageOf(body, limit), cancelled);
+      stream.answer({ headers: responseBlock, body: frame(response), trailers: okBlock });
+    } catch (error) {
+      if (error instanceof GrpcError) endWithStatus(stream, error.status, error.message);
+      else endWithStatus(stream, STATUS.INTERNAL, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  function onRequest(stream: Stream): void {
+    const path = stream.headers.get(':path') ?? '';
+    if (!CONTENT_TYPE.test(stream.headers.get('content-type') ?? '')) {
+      stream.onBody = () => stream.answer({ headers: encodeHeaders({ ':status': '415' }) });
+    } else if (methods.held.has(path)) {
+      stream.begin(responseBlock);
+      held.add(stream);
+      stream.onCancel = () => held.delete(stream);
+    } else if (stream.headers.get(':method') !== 'POST') {
+      stream.onBody = () => endWithStatus(stream, STATUS.UNIMPLEMENTED, 'calls are made by POST');
+    } else {
+      const cancelled = new AbortController();
+      stream.onCancel = () => cancelled.abort();
+      // One that is refused is still read to its end: what the caller still sends would be nobody's.
+      stream.onBody = (body) => void call(stream, path, body, cancelled.signal);
+    }
+  }
+
+  const connection = new Connection(socket, { onRequest, maxBody: limit + 5, onError: options.onError });
+  return {
+    ended: connection.ended,
+    close() {
+      for (const stream of held) stream.answer({ trailers: okBlock });
+      held.clear();
+      connection.close();
+    },
+  };
 }

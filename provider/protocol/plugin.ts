@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { createCertificate } from './certificate.ts';
-import type { Methods } from './grpc.ts';
+import type { Methods, Session } from './grpc.ts';
 import { decode, encode, message, one } from './wire.ts';
 
 /** What every Terraform sets, so that a person who starts the program by hand is told what it is. */
@@ -32,8 +32,8 @@ const ORPHANED_AFTER = 10_000; // ms
 const FIRST_CONNECTION_WITHIN = 90_000; // ms
 
 /**
- * TLS and HTTP/2 take half of the time that Node itself needs to start, and they are needed only once Terraform has read
- * the handshake and connects: by then they are loaded.
+ * TLS takes a fifth of the time that Node itself needs to start, and it is needed only once Terraform has read the
+ * handshake and connects: by then it is loaded.
  */
 const loadTls = () => import('./mutual-tls.ts');
 const loadGrpc = () => import('./grpc.ts');
@@ -43,9 +43,12 @@ const HealthResponse = message('HealthCheckResponse', { status: one(1, 'int') })
 const SERVING = 1;
 const SERVICE_UNKNOWN = 3;
 
+/** The provider's own methods. */
+export type ProviderMethods = Pick<Methods, 'unary' | 'more'>;
+
 export interface PluginOptions {
-  /** The provider's own methods for one connection: each connection gets a provider of its own, with its own state. */
-  connect(): Methods['unary'] | Promise<Methods['unary']>;
+  /** Its methods for one connection: each connection gets a provider of its own, with its own state. */
+  connect(): ProviderMethods;
   environment: NodeJS.ProcessEnv;
   /** Told of failed handshakes and broken connections. */
   onError(error: Error): void;
@@ -63,8 +66,9 @@ export interface PluginServer {
 }
 
 /** Services of go-plugin beside the provider's own. `shutdown` is called once the answer is on its way. */
-function withPluginServices(unary: Methods['unary'], shutdown: () => void): Methods {
+function withPluginServices({ unary, more }: ProviderMethods, shutdown: () => void): Methods {
   return {
+    more,
     unary: {
       ...unary,
       '/plugin.GRPCController/Shutdown': async () => {
@@ -109,8 +113,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   const own = createCertificate();
   const directory = socketDirectory(options.environment);
   const socketPath = path.join(directory, 's');
-  /** How to close each open session. */
-  const sessions = new Set<() => void>();
+  const sessions = new Set<Session>();
   const sockets = new Set<Socket>();
   const finished = Promise.withResolvers<void>();
   let closing = false;
@@ -149,35 +152,34 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   });
 
   async function accept(socket: TLSSocket): Promise<void> {
-    const [{ serveSession, closeSession }, methods] = await Promise.all([loadGrpc(), options.connect()]);
+    const { serveSession } = await loadGrpc();
     if (closing || socket.destroyed) {
       socket.destroy();
       return;
     }
-    const session = serveSession(socket, withPluginServices(methods, close), options);
-    const end = () => closeSession(session);
-    sessions.add(end);
-    session.on('close', () => {
-      sessions.delete(end);
+    const session = serveSession(socket, withPluginServices(options.connect(), close), options);
+    sessions.add(session);
+    void session.ended.then(() => {
+      sessions.delete(session);
       if (sessions.size > 0 || closing) return;
       clearTimeout(orphaned);
       orphaned = setTimeout(close, options.orphanedAfter ?? ORPHANED_AFTER);
     });
   }
 
+  /** Ends when running calls are answered. Terraform keeps its side open until the process ends, so nobody waits for it. */
   function close(): void {
     if (closing) return;
     closing = true;
     clearTimeout(orphaned);
-    server.close(() => {
+    server.close();
+    const ended = [...sessions].map((session) => session.ended);
+    for (const session of sessions) session.close();
+    void Promise.all(ended).then(() => {
+      for (const socket of sockets) socket.destroy();
       rmSync(directory, { recursive: true, force: true });
       finished.resolve();
     });
-    for (const end of sessions) end();
-    // Terraform keeps its side open until the process ends; it has its answers by then.
-    setTimeout(() => {
-      for (const socket of sockets) socket.destroy();
-    }, 100).unref();
   }
 
   try {
@@ -213,35 +215,27 @@ export interface ReattachServer {
 export async function serveReattached(options: PluginOptions): Promise<ReattachServer> {
   const directory = socketDirectory(options.environment);
   const socketPath = path.join(directory, 's');
-  const { serveSession, closeSession } = await loadGrpc();
-  const sessions = new Set<ReturnType<typeof serveSession>>();
+  const { serveSession } = await loadGrpc();
+  const sessions = new Set<Session>();
   const sockets = new Set<Socket>();
-  const accept = async (socket: Socket): Promise<void> => {
-    const methods = await options.connect();
-    // Each Terraform calls Shutdown when it is done; the server stays for the next one.
-    const session = serveSession(
-      socket,
-      withPluginServices(methods, () => closeSession(session)),
-      options,
-    );
-    sessions.add(session);
-    session.on('close', () => sessions.delete(session));
-  };
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    socket.on('error', (error) => options.onError(error));
-    accept(socket).catch((error: Error) => {
-      options.onError(error);
-      socket.destroy();
-    });
+    // Each Terraform calls Shutdown when it is done; the server stays for the next one.
+    const session = serveSession(
+      socket,
+      withPluginServices(options.connect(), () => session.close()),
+      options,
+    );
+    sessions.add(session);
+    void session.ended.then(() => sessions.delete(session));
   });
   await listen(server, socketPath);
   return {
     socketPath,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const session of sessions) closeSession(session);
+      for (const session of sessions) session.close();
       for (const socket of sockets) socket.destroy();
       await closed;
       rmSync(directory, { recursive: true, force: true });

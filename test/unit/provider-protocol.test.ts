@@ -122,7 +122,7 @@ async function plugin(
   const terraform = createCertificate();
   const refused: string[] = [];
   const server = await servePlugin({
-    connect: () => unary,
+    connect: () => ({ unary }),
     environment: { ...process.env, PLUGIN_CLIENT_CERT: terraform.pem },
     onError: (error) => refused.push(error.message),
   });
@@ -175,7 +175,7 @@ async function statusOf(call: Promise<unknown>): Promise<number> {
 t.test('a plugin whose Terraform was killed does not stay behind', async (t) => {
   const terraform = createCertificate();
   const server = await servePlugin({
-    connect: () => ({ '/test/echo': async (request) => request }),
+    connect: () => ({ unary: { '/test/echo': async (request) => request } }),
     environment: { ...process.env, PLUGIN_CLIENT_CERT: terraform.pem },
     onError: () => {},
     orphanedAfter: 50,

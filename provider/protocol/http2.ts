@@ -1,0 +1,524 @@
+/**
+ * The server's side of one HTTP/2 connection (RFC 9113), for requests that are small beside their number: a whole body,
+ * then a whole answer. Node's own takes a fifth of a provider's start to load, and more time for each call than the call.
+ *
+ * Whom the connection belongs to was verified before. All the same, nothing that comes in grows without bound: header
+ * blocks, bodies, streams and windows have limits, and nothing is read while the other side does not read.
+ */
+import type { Duplex } from 'node:stream';
+import { HpackDecoder, HpackError, MAX_HEADER_LIST } from './hpack.ts';
+
+const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+const FRAME_HEAD = 9;
+const TYPE = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  reset: 3,
+  settings: 4,
+  push: 5,
+  ping: 6,
+  goAway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+} as const;
+const END_STREAM = 0x1;
+const ACK = 0x1;
+const END_HEADERS = 0x4;
+const PADDED = 0x8;
+const PRIORITY = 0x20;
+const SETTING = { maxStreams: 3, initialWindow: 4, maxFrame: 5, maxHeaderList: 6 } as const;
+
+/** Section 7. */
+export const CODE = {
+  none: 0,
+  protocol: 1,
+  flowControl: 3,
+  streamClosed: 5,
+  frameSize: 6,
+  refused: 7,
+  cancel: 8,
+  compression: 9,
+  calm: 11,
+} as const;
+
+/** The least that section 4.2 allows, and all that Terraform sends. */
+const MAX_FRAME = 16_384;
+const DEFAULT_WINDOW = 65_535;
+const MAX_WINDOW = 2 ** 31 - 1;
+/** How much may be on its way here: of one body, and in all. */
+const WINDOW = 16 * 1024 * 1024;
+const MAX_STREAMS = 1000;
+
+class ConnectionFailure extends Error {
+  override readonly name = 'ConnectionFailure';
+  readonly code: number;
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** One request and its answer. */
+export class Stream {
+  readonly id: number;
+  readonly headers: ReadonlyMap<string, string>;
+  /** The body is complete; undefined when it was larger than allowed. */
+  onBody: (body: Buffer | undefined) => void = () => {};
+  /** Nobody waits for the answer any more. */
+  onCancel: () => void = () => {};
+  readonly #connection: Connection;
+  /** For the connection alone. */
+  readonly state: StreamState;
+
+  constructor(connection: Connection, id: number, headers: ReadonlyMap<string, string>, sendWindow: number) {
+    this.#connection = connection;
+    this.id = id;
+    this.headers = headers;
+    this.state = { chunks: [], received: 0, credit: WINDOW, complete: false, sendWindow, sent: 0, ended: false };
+  }
+
+  /** Begins the answer. Blocks of headers are as HPACK has them. */
+  begin(headers: Buffer): void {
+    this.#connection.respond(this, { headers });
+  }
+
+  /** Sends what is left of the answer, or all of it at once. */
+  answer(answer: Answer): void {
+    this.#connection.respond(this, { ...answer, last: true });
+  }
+}
+
+export interface Answer {
+  readonly headers?: Buffer;
+  readonly body?: Buffer;
+  readonly trailers?: Buffer;
+}
+
+interface StreamState {
+  chunks: Buffer[];
+  received: number;
+  /** How much the other side may still send. */
+  credit: number;
+  /** The request is. */
+  complete: boolean;
+  sendWindow: number;
+  /** What waits for the other side to make room. */
+  waiting?: Answer;
+  /** Bytes of the body that was sent. */
+  sent: number;
+  /** The answer is. */
+  ended: boolean;
+}
+
+export interface ConnectionOptions {
+  /** A request began. It is in the order of its headers; the body comes by `onBody`. */
+  onRequest(stream: Stream): void;
+  /** Largest body, in bytes. */
+  readonly maxBody: number;
+  /** Told why the connection fails. */
+  onError?: ((error: Error) => void) | undefined;
+}
+
+export class Connection {
+  /** Settles when all is sent after `close`, or the connection is gone. */
+  readonly ended: Promise<void>;
+  readonly #socket: Duplex;
+  readonly #options: ConnectionOptions;
+  readonly #streams = new Map<number, Stream>();
+  readonly #decoder = new HpackDecoder();
+  #unread: Buffer = Buffer.alloc(0);
+  #greeted = false;
+  #lastStream = 0;
+  #credit = WINDOW;
+  #sendWindow = DEFAULT_WINDOW;
+  #initialWindow = DEFAULT_WINDOW;
+  #maxFrame = MAX_FRAME;
+  /** Header block that goes on in the next frame. */
+  #block: { stream: number; endStream: boolean; parts: Buffer[]; size: number } | undefined;
+  #output: Buffer[] = [];
+  #closing = false;
+  #dead = false;
+
+  constructor(socket: Duplex, options: ConnectionOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    const ended = Promise.withResolvers<void>();
+    this.ended = ended.promise;
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('end', () => this.#gone());
+    socket.on('error', (error) => {
+      options.onError?.(error);
+      this.#gone();
+    });
+    socket.once('finish', ended.resolve);
+    socket.once('close', () => {
+      this.#gone();
+      ended.resolve();
+    });
+    this.#settings([
+      [SETTING.maxStreams, MAX_STREAMS],
+      [SETTING.initialWindow, WINDOW],
+      [SETTING.maxHeaderList, MAX_HEADER_LIST],
+    ]);
+    this.#windowUpdate(0, WINDOW - DEFAULT_WINDOW);
+  }
+
+  /** Accepts no more requests, and ends the connection when those that run are answered. */
+  close(): void {
+    if (this.#closing || this.#dead) return;
+    this.#closing = true;
+    this.#goAway(CODE.none);
+    this.#endIfDone();
+  }
+
+  respond(stream: Stream, answer: Answer & { readonly last?: boolean }): void {
+    const { state } = stream;
+    if (this.#dead || state.ended || this.#streams.get(stream.id) !== stream) return;
+    const { headers, trailers, last } = answer;
+    const body = answer.body?.length ? answer.body : undefined;
+    if (headers) this.#headers(stream.id, headers, last === true && !body && !trailers);
+    if (!last) return;
+    if (!body && !trailers) {
+      // An answer that has begun ends with an empty frame.
+      if (!headers) this.#frame(TYPE.data, END_STREAM, stream.id, Buffer.alloc(0));
+      this.#answered(stream);
+      return;
+    }
+    state.waiting = { ...(body && { body }), ...(trailers && { trailers }) };
+    this.#send(stream);
+  }
+
+  /** As much of an answer as there is room for. */
+  #send(stream: Stream): void {
+    const { state } = stream;
+    const { waiting } = state;
+    if (!waiting) return;
+    const { body = Buffer.alloc(0), trailers } = waiting;
+    while (state.sent < body.length) {
+      const size = Math.min(body.length - state.sent, this.#maxFrame, state.sendWindow, this.#sendWindow);
+      if (size <= 0) return;
+      const part = body.subarray(state.sent, state.sent + size);
+      state.sent += size;
+      state.sendWindow -= size;
+      this.#sendWindow -= size;
+      this.#frame(TYPE.data, trailers || state.sent < body.length ? 0 : END_STREAM, stream.id, part);
+    }
+    if (trailers) this.#headers(stream.id, trailers, true);
+    this.#answered(stream);
+  }
+
+  #answered(stream: Stream): void {
+    stream.state.ended = true;
+    delete stream.state.waiting;
+    if (stream.state.complete) this.#forget(stream);
+    else this.#endIfDone();
+  }
+
+  #forget(stream: Stream): void {
+    this.#streams.delete(stream.id);
+    this.#endIfDone();
+  }
+
+  #endIfDone(): void {
+    if (!this.#closing || this.#dead) return;
+    // One that is answered may never be complete.
+    if ([...this.#streams.values()].some(({ state }) => !state.ended)) return;
+    this.#flush();
+    this.#socket.end();
+  }
+
+  /** The other side is: whoever works for it need not. */
+  #gone(): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const stream of streams) if (!stream.state.ended) stream.onCancel();
+    this.#socket.end();
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#dead) return;
+    let bytes = this.#unread.length === 0 ? chunk : Buffer.concat([this.#unread, chunk]);
+    try {
+      if (!this.#greeted) {
+        const begin = Math.min(bytes.length, PREFACE.length);
+        if (!bytes.subarray(0, begin).equals(PREFACE.subarray(0, begin))) {
+          throw new ConnectionFailure(CODE.protocol, 'this is not HTTP/2');
+        }
+        if (begin === PREFACE.length) {
+          this.#greeted = true;
+          bytes = bytes.subarray(begin);
+        }
+      }
+      while (this.#greeted && bytes.length >= FRAME_HEAD && !this.#dead) {
+        const length = bytes.readUIntBE(0, 3);
+        if (length > MAX_FRAME) throw new ConnectionFailure(CODE.frameSize, `a frame of ${length} bytes`);
+        if (bytes.length < FRAME_HEAD + length) break;
+        const stream = bytes.readUInt32BE(5) & 0x7fffffff;
+        this.#take(bytes[3] ?? 0, bytes[4] ?? 0, stream, bytes.subarray(FRAME_HEAD, FRAME_HEAD + length));
+        bytes = bytes.subarray(FRAME_HEAD + length);
+      }
+      this.#unread = bytes;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    const failure =
+      error instanceof ConnectionFailure
+        ? error
+        : error instanceof HpackError
+          ? new ConnectionFailure(CODE.compression, error.message)
+          : undefined;
+    this.#options.onError?.(error instanceof Error ? error : new Error(String(error)));
+    if (!this.#dead) {
+      this.#goAway(failure?.code ?? CODE.protocol);
+      this.#flush();
+    }
+    this.#gone();
+    // The other side may go on for ever.
+    if (this.#socket.writableFinished) this.#socket.destroy();
+    else this.#socket.once('finish', () => this.#socket.destroy());
+  }
+
+  #take(type: number, flags: number, id: number, payload: Buffer): void {
+    if (this.#block && (type !== TYPE.continuation || id !== this.#block.stream)) {
+      throw new ConnectionFailure(CODE.protocol, 'a header block is interrupted');
+    }
+    switch (type) {
+      case TYPE.data:
+        this.#takeData(flags, id, payload);
+        break;
+      case TYPE.headers:
+        this.#takeHeaders(flags, id, payload);
+        break;
+      case TYPE.continuation:
+        if (!this.#block) throw new ConnectionFailure(CODE.protocol, 'a header block goes on that has not begun');
+        this.#takeBlock(flags, payload);
+        break;
+      case TYPE.reset:
+        this.#takeReset(id, payload);
+        break;
+      case TYPE.settings:
+        this.#takeSettings(flags, id, payload);
+        break;
+      case TYPE.ping:
+        if (payload.length !== 8 || id !== 0) throw new ConnectionFailure(CODE.frameSize, 'PING of a wrong size');
+        if (!(flags & ACK)) this.#frame(TYPE.ping, ACK, 0, payload);
+        break;
+      case TYPE.windowUpdate:
+        this.#takeWindow(id, payload);
+        break;
+      case TYPE.push:
+        throw new ConnectionFailure(CODE.protocol, 'a client pushes');
+      default:
+      // Priorities, the farewell of the other side (it closes by itself), and what later versions add.
+    }
+  }
+
+  #takeReset(id: number, payload: Buffer): void {
+    if (payload.length !== 4) throw new ConnectionFailure(CODE.frameSize, 'RST_STREAM of a wrong size');
+    const stream = this.#stream(id);
+    if (!stream) return;
+    if (!stream.state.ended) stream.onCancel();
+    this.#forget(stream);
+  }
+
+  /** The stream of a frame; undefined when it is over. */
+  #stream(id: number): Stream | undefined {
+    if (id === 0 || id % 2 === 0 || id > this.#lastStream) {
+      throw new ConnectionFailure(CODE.protocol, `there is no stream ${id}`);
+    }
+    return this.#streams.get(id);
+  }
+
+  #takeHeaders(flags: number, id: number, frame: Buffer): void {
+    let payload = unpadded(flags, frame);
+    if (flags & PRIORITY) {
+      if (payload.length < 5) throw new ConnectionFailure(CODE.frameSize, 'HEADERS without room for its priority');
+      payload = payload.subarray(5);
+    }
+    if (id === 0 || id % 2 === 0) throw new ConnectionFailure(CODE.protocol, `headers on stream ${id}`);
+    this.#block = { stream: id, endStream: (flags & END_STREAM) !== 0, parts: [], size: 0 };
+    this.#takeBlock(flags, payload);
+  }
+
+  #takeBlock(flags: number, payload: Buffer): void {
+    const block = this.#block;
+    if (!block) return;
+    block.parts.push(payload);
+    block.size += payload.length;
+    // Empty parts count as well: there may be as many as one likes.
+    if (block.size > MAX_HEADER_LIST || block.parts.length > 64) {
+      throw new ConnectionFailure(CODE.calm, 'a header block is too large');
+    }
+    if (!(flags & END_HEADERS)) return;
+    this.#block = undefined;
+    const headers = this.#decoder.decode(block.parts.length === 1 ? payload : Buffer.concat(block.parts));
+    if (block.stream <= this.#lastStream) {
+      // Trailers, of which a request has none that matter here.
+      const stream = this.#stream(block.stream);
+      if (stream?.state.complete) throw new ConnectionFailure(CODE.streamClosed, 'headers after the end');
+      if (stream && !block.endStream) throw new ConnectionFailure(CODE.protocol, 'headers within a body');
+      if (stream) this.#complete(stream);
+      return;
+    }
+    if (this.#closing || this.#streams.size >= MAX_STREAMS) {
+      // Those above the last stream that GOAWAY named are nobody's.
+      if (!this.#closing) this.#lastStream = block.stream;
+      this.#reset(block.stream, CODE.refused);
+      return;
+    }
+    this.#lastStream = block.stream;
+    const stream = new Stream(this, block.stream, headers, this.#initialWindow);
+    this.#streams.set(stream.id, stream);
+    this.#options.onRequest(stream);
+    if (block.endStream) this.#complete(stream);
+  }
+
+  #takeData(flags: number, id: number, frame: Buffer): void {
+    // Padding counts as well (section 6.9.1).
+    this.#credit -= frame.length;
+    if (this.#credit < 0) throw new ConnectionFailure(CODE.flowControl, 'more data than the window allows');
+    if (this.#credit < WINDOW / 2) {
+      this.#windowUpdate(0, WINDOW - this.#credit);
+      this.#credit = WINDOW;
+    }
+    const payload = unpadded(flags, frame);
+    const stream = this.#stream(id);
+    if (!stream) return;
+    const { state } = stream;
+    if (state.complete) throw new ConnectionFailure(CODE.streamClosed, 'data after the end');
+    state.credit -= frame.length;
+    if (state.credit < 0) throw new ConnectionFailure(CODE.flowControl, 'more data than the window allows');
+    state.received += payload.length;
+    if (state.received > this.#options.maxBody) state.chunks = [];
+    else if (payload.length > 0) state.chunks.push(payload);
+    if (flags & END_STREAM) this.#complete(stream);
+    else if (state.credit < WINDOW / 2) {
+      this.#windowUpdate(id, WINDOW - state.credit);
+      state.credit = WINDOW;
+    }
+  }
+
+  #complete(stream: Stream): void {
+    const { state } = stream;
+    state.complete = true;
+    const { chunks, received } = state;
+    state.chunks = [];
+    if (state.ended) this.#forget(stream);
+    else stream.onBody(received > this.#options.maxBody ? undefined : Buffer.concat(chunks));
+  }
+
+  #takeSettings(flags: number, id: number, payload: Buffer): void {
+    if (id !== 0) throw new ConnectionFailure(CODE.protocol, 'SETTINGS of a stream');
+    if (flags & ACK) return;
+    if (payload.length % 6 !== 0) throw new ConnectionFailure(CODE.frameSize, 'SETTINGS of a wrong size');
+    for (let at = 0; at < payload.length; at += 6) {
+      const value = payload.readUInt32BE(at + 2);
+      const setting = payload.readUInt16BE(at);
+      if (setting === SETTING.maxFrame) {
+        if (value < MAX_FRAME || value > 2 ** 24 - 1) throw new ConnectionFailure(CODE.protocol, 'a wrong frame size');
+        this.#maxFrame = value;
+      } else if (setting === SETTING.initialWindow) {
+        if (value > MAX_WINDOW) throw new ConnectionFailure(CODE.flowControl, 'a window that is too large');
+        for (const { state } of this.#streams.values()) state.sendWindow += value - this.#initialWindow;
+        this.#initialWindow = value;
+      }
+    }
+    this.#frame(TYPE.settings, ACK, 0, Buffer.alloc(0));
+    for (const stream of [...this.#streams.values()]) this.#send(stream);
+  }
+
+  #takeWindow(id: number, payload: Buffer): void {
+    if (payload.length !== 4) throw new ConnectionFailure(CODE.frameSize, 'WINDOW_UPDATE of a wrong size');
+    const increment = payload.readUInt32BE(0) & 0x7fffffff;
+    if (increment === 0) throw new ConnectionFailure(CODE.protocol, 'WINDOW_UPDATE of nothing');
+    if (id !== 0) {
+      const stream = this.#stream(id);
+      if (!stream) return;
+      stream.state.sendWindow += increment;
+      if (stream.state.sendWindow > MAX_WINDOW) throw new ConnectionFailure(CODE.flowControl, 'a window too large');
+      this.#send(stream);
+      return;
+    }
+    this.#sendWindow += increment;
+    if (this.#sendWindow > MAX_WINDOW) throw new ConnectionFailure(CODE.flowControl, 'a window too large');
+    for (const stream of [...this.#streams.values()]) this.#send(stream);
+  }
+
+  #headers(id: number, block: Buffer, last: boolean): void {
+    const flags = last ? END_STREAM : 0;
+    let at = Math.min(block.length, this.#maxFrame);
+    this.#frame(TYPE.headers, flags | (at === block.length ? END_HEADERS : 0), id, block.subarray(0, at));
+    while (at < block.length) {
+      const end = Math.min(block.length, at + this.#maxFrame);
+      this.#frame(TYPE.continuation, end === block.length ? END_HEADERS : 0, id, block.subarray(at, end));
+      at = end;
+    }
+  }
+
+  #settings(settings: readonly (readonly [number, number])[]): void {
+    const payload = Buffer.alloc(6 * settings.length);
+    settings.forEach(([name, value], i) => {
+      payload.writeUInt16BE(name, 6 * i);
+      payload.writeUInt32BE(value, 6 * i + 2);
+    });
+    this.#frame(TYPE.settings, 0, 0, payload);
+  }
+
+  #windowUpdate(id: number, increment: number): void {
+    const payload = Buffer.alloc(4);
+    payload.writeUInt32BE(increment);
+    this.#frame(TYPE.windowUpdate, 0, id, payload);
+  }
+
+  #reset(id: number, code: number): void {
+    const payload = Buffer.alloc(4);
+    payload.writeUInt32BE(code);
+    this.#frame(TYPE.reset, 0, id, payload);
+  }
+
+  #goAway(code: number): void {
+    const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(this.#lastStream);
+    payload.writeUInt32BE(code, 4);
+    this.#frame(TYPE.goAway, 0, 0, payload);
+  }
+
+  #frame(type: number, flags: number, id: number, payload: Buffer): void {
+    const head = Buffer.allocUnsafe(FRAME_HEAD);
+    head.writeUIntBE(payload.length, 0, 3);
+    head[3] = type;
+    head[4] = flags;
+    head.writeUInt32BE(id, 5);
+    // What is made within one turn goes out as one, in one record of TLS.
+    if (this.#output.length === 0) process.nextTick(() => this.#flush());
+    this.#output.push(head);
+    if (payload.length > 0) this.#output.push(payload);
+  }
+
+  #flush(): void {
+    if (this.#output.length === 0) return;
+    const output = this.#output;
+    this.#output = [];
+    if (this.#socket.destroyed || this.#socket.writableEnded) return;
+    if (this.#socket.write(Buffer.concat(output))) return;
+    // Answers to pings and the like must not pile up for one who does not read.
+    this.#socket.pause();
+    this.#socket.once('drain', () => this.#socket.resume());
+  }
+}
+
+/** @throws ConnectionFailure when there is more padding than frame */
+function unpadded(flags: number, payload: Buffer): Buffer {
+  if (!(flags & PADDED)) return payload;
+  const padding = payload[0];
+  if (padding === undefined || padding >= payload.length) {
+    throw new ConnectionFailure(CODE.protocol, 'more padding than frame');
+  }
+  return payload.subarray(1, payload.length - padding);
+}
