@@ -14,7 +14,7 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildProvider } from '../provider/build.ts';
+import { buildProvider, executableName } from '../provider/build.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
 import { startCloud, vmConfiguration } from './support/cloud.ts';
 import { listed, startCounter, sum } from './support/counter.ts';
@@ -36,7 +36,7 @@ function peakMemory(directory: string): number {
   let peak = 0;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('provider.cjs')) continue;
+      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(executableName)) continue;
       if (readlinkSync(`/proc/${pid}/cwd`) !== directory) continue;
       const kibibytes = readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1];
       peak = Math.max(peak, Number(kibibytes ?? 0) / 1024);

@@ -2,7 +2,8 @@
  * What the provider costs, each as a ratio within one run: `node bench/provider.ts [--vms 200] [--starts 21] [--rounds 3]`.
  * With `--vms 0` only the starts are measured.
  *
- *   start     from its launch to the line of its handshake, as launcher and as executable, against a bare `node`
+ *   start     from its launch to the line of its handshake, as launcher and as executable, against a bare `node`; and
+ *             to its end, when it is asked for its schema and nothing else, against one from its launch to its end
  *   plan      of one VM and of many, against as many `terraform_data`, which is part of Terraform itself
  *   apply     the same, and destroy
  *   requests  to the API per VM, counted by a proxy in a run of its own
@@ -11,6 +12,7 @@
  * share the processors of this machine.
  */
 import { spawn } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,6 +21,8 @@ import { parseArgs } from 'node:util';
 import { buildExecutable, buildProvider, executableName } from '../provider/build.ts';
 import { canMakeExecutable } from '../provider/packaging/executable.ts';
 import { createCertificate } from '../provider/protocol/certificate.ts';
+import { frame } from '../provider/protocol/grpc.ts';
+import { PluginClient } from '../test/support/plugin-client.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
 import { startCloud, vmConfiguration } from './support/cloud.ts';
 import { listed, startCounter, sum } from './support/counter.ts';
@@ -50,8 +54,32 @@ async function firstOutput(command: string, args: readonly string[], env: NodeJS
   return time;
 }
 
+const terraform = createCertificate();
+
+/** From the launch of a provider to its end, with what Terraform does for a schema in between. */
+async function schemaOnly(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const began = performance.now();
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  if (args.length === 0) {
+    const [line] = (await once(child.stdout, 'data')) as [Buffer];
+    const [, , , socketPath = '', , certificate = ''] = line.toString().trim().split('|');
+    const serverPem = new X509Certificate(Buffer.from(certificate, 'base64')).toString();
+    const client = await PluginClient.connect(socketPath, { own: terraform, serverPem });
+    await client.raw('/tfplugin6.Provider/GetProviderSchema', frame(new Uint8Array()));
+    await client.raw('/plugin.GRPCController/Shutdown', frame(new Uint8Array()));
+    await ended;
+    client.close();
+  }
+  await ended;
+  return performance.now() - began;
+}
+
 /** Medians of starts that alternate, so that what else the machine does meets all alike. */
-async function measureStarts(programs: Readonly<Record<string, readonly string[]>>): Promise<Map<string, number>> {
+async function measureStarts(
+  programs: Readonly<Record<string, readonly string[]>>,
+  measure: typeof firstOutput,
+): Promise<Map<string, number>> {
   // Certificates that only some machines add are no part of anybody's start.
   const { NODE_EXTRA_CA_CERTS: _certificates, ...environment } = process.env;
   const env = {
@@ -59,12 +87,12 @@ async function measureStarts(programs: Readonly<Record<string, readonly string[]
     UCLOUD_NODE: process.execPath,
     TF_PLUGIN_MAGIC_COOKIE: 'd602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2',
     PLUGIN_PROTOCOL_VERSIONS: '6',
-    PLUGIN_CLIENT_CERT: createCertificate().pem,
+    PLUGIN_CLIENT_CERT: terraform.pem,
   };
   const times = new Map<string, number[]>(Object.keys(programs).map((name) => [name, []]));
   for (let i = 0; i < starts; i++) {
     for (const [name, [command = '', ...args]] of Object.entries(programs)) {
-      times.get(name)?.push(await firstOutput(command, args, env));
+      times.get(name)?.push(await measure(command, args, env));
     }
   }
   return new Map([...times].map(([name, values]) => [name, median(values)]));
@@ -103,15 +131,22 @@ const temporary = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const built = await buildProvider(join(temporary, 'dist'));
 const executable = join(temporary, 'executable');
 if (canMakeExecutable) await buildExecutable(executable);
-const started = await measureStarts({
+const programs = {
   node: [process.execPath, '-e', 'process.stdout.write("x")'],
   launcher: [built.launcher],
   ...(canMakeExecutable && { executable: [join(executable, executableName)] }),
-});
-printTable(
-  ['start', 'median', 'to node'],
-  [...started].map(([name, time]) => [name, milliseconds(time), ratio(time, started.get('node') ?? 0)]),
-);
+};
+for (const [words, measure] of [
+  ['start to handshake', firstOutput],
+  ['start for the schema, to its end', schemaOnly],
+] as const) {
+  const times = await measureStarts(programs, measure);
+  printTable(
+    [words, 'median', 'to node'],
+    [...times].map(([name, time]) => [name, milliseconds(time), ratio(time, times.get('node') ?? 0)]),
+  );
+  console.log();
+}
 if (many === 0) {
   rmSync(temporary, { recursive: true, force: true });
   process.exit();
@@ -154,7 +189,6 @@ try {
       rows.push([`${words}, ${count}`, milliseconds(a ?? 0), milliseconds(b ?? 0), ratio(a ?? 0, b ?? 1)]);
     }
   }
-  console.log();
   printTable(['terraform', 'ucloud_vm', 'terraform_data', 'ratio'], rows);
 
   const counter = await startCounter(cloud.endpoint);

@@ -1,21 +1,21 @@
 /**
- * Builds the provider, in one of two forms.
+ * Builds the provider: `npm run build:provider`.
  *
- * `npm run build:provider` makes a launcher of a few lines of shell beside the bundled program, which the user's Node
- * runs. (One file of JavaScript would not do: its name ends in `.0`, which Node takes for a file type inside a project
- * with `"type": "module"`, and that is where Terraform unpacks it.)
+ *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, LICENSE
+ *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   for `filesystem_mirror`
  *
- *     dist/provider/terraform-provider-ucloud_v<version>, provider.cjs, undici.cjs, LICENSE
- *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   the same, for `filesystem_mirror`
+ * The first is for every platform: a launcher of a few lines of shell beside the program, which the user's Node runs.
+ * (One file of JavaScript would not do: its name ends in `.0`, which Node takes for a file type inside a project with
+ * `"type": "module"`, and that is where Terraform unpacks it.)
  *
- * `buildExecutable` makes one file that has Node in it, with the licences.
+ * The mirror is for this machine, whatever Node is on the PATH there: on Linux it has one file with Node in it, as
+ * `buildExecutable` makes it; elsewhere the launcher, which starts the Node that built it.
  */
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { encodeSchema } from './framework/serve.ts';
-import { makeExecutable } from './packaging/executable.ts';
+import { canMakeExecutable, makeExecutable } from './packaging/executable.ts';
 import { provider } from './provider.ts';
 import { version } from './resources/schema.gen.ts';
 
@@ -28,12 +28,15 @@ const address = 'ucloud.localhost/ucloud/ucloud';
  */
 const nodeOptions = ['--no-warnings', '--max-semi-space-size=4'];
 
+/** Text in single quotes for a shell. */
+const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+
 /**
  * Terraform reads the first line of standard output and shows it when it is no handshake: the one way to tell a user
- * that Node is missing. UCLOUD_NODE names the Node to use; else the one on the PATH.
+ * that Node is missing. UCLOUD_NODE names the Node to use; else it is the given one, else the one on the PATH.
  */
-const launcher = `#!/bin/sh
-node=\${UCLOUD_NODE:-node}
+const launcher = (own?: string): string => `#!/bin/sh
+${own === undefined ? '' : `[ -n "$UCLOUD_NODE" ] || [ ! -x ${quoted(own)} ] || UCLOUD_NODE=${quoted(own)}\n`}node=\${UCLOUD_NODE:-node}
 if ! command -v "$node" > /dev/null 2>&1; then
   echo "The ucloud provider needs Node.js 24 or newer, and there is no \\"$node\\". Install it, or set UCLOUD_NODE to its path."
   exit 1
@@ -43,13 +46,6 @@ exec "$node" ${nodeOptions.join(' ')} "\${0%/*}/provider.cjs" "$@"
 
 /** Runs first, and in the syntax of old versions: says what is wrong where Terraform shows it. */
 const versionCheck = `if (+process.versions.node.split('.')[0] < 24) { console.log('The ucloud provider needs Node.js 24 or newer, not ' + process.version + ' (' + process.execPath + '). Install it, or set UCLOUD_NODE to its path.'); process.exit(1); }`;
-
-/** The part of undici that the provider uses; the whole takes twice as long to load. */
-const httpClient = `
-const Pool = require('undici/lib/dispatcher/pool.js');
-Pool.prototype.request = require('undici/lib/api/api-request.js');
-exports.Pool = Pool;
-`;
 
 /** What Terraform looks for in a package, and starts. */
 export const executableName = `terraform-provider-ucloud_v${version}`;
@@ -80,13 +76,17 @@ export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
   try {
     const files = join(staging, 'provider');
     await buildLauncher(files);
-    const copy = join(staging, 'mirror');
-    await cp(files, copy, { recursive: true });
+    const local = join(staging, 'mirror');
+    if (canMakeExecutable) await buildExecutable(local);
+    else {
+      await cp(files, local, { recursive: true });
+      await writeFile(join(local, executableName), launcher(process.execPath), { mode: 0o755 });
+    }
     const directory = join(dist, 'provider');
     const mirror = join(dist, 'mirror');
     await install(files, directory);
     const versions = join(mirror, address);
-    await install(copy, join(versions, version, platform));
+    await install(local, join(versions, version, platform));
     for (const other of await readdir(versions))
       if (other !== version) await rm(join(versions, other), { recursive: true, force: true });
     return { directory, launcher: join(directory, executableName), mirror };
@@ -103,8 +103,6 @@ const common = {
   format: 'cjs',
   legalComments: 'none',
   logLevel: 'warning',
-  // By this name undici is told that it is bundled, and leaves out a second parser of HTTP/1 that nobody switches on.
-  define: { esbuildDetection: 'true' },
 } satisfies BuildOptions;
 
 const entry = join(root, 'provider/main.ts');
@@ -121,17 +119,11 @@ async function schemaInside(): Promise<Plugin> {
     },
   };
 }
-const httpClientSource = { contents: httpClient, resolveDir: join(root, 'provider') };
 
-/** What the licences of the parts demand of who passes them on. */
-async function licence(): Promise<string> {
-  const undici = join(dirname(createRequire(entry).resolve('undici')), 'LICENSE');
-  const licences = await Promise.all([join(root, 'LICENSE'), undici].map((path) => readFile(path, 'utf8')));
-  return licences.join(`\n${'-'.repeat(80)}\nThe HTTP client: undici, https://undici.nodejs.org\n\n`);
-}
+const licence = () => readFile(join(root, 'LICENSE'));
 
 /**
- * The same of Node, in an executable that has it inside. Its npm package leaves the text out, so it is checked in.
+ * What the licences of Node's parts demand of who passes them on. Its npm package leaves the text out, so it is checked in.
  * @throws Error if the text is of another version: the parts of Node differ from one to the next
  */
 export async function nodeLicence(version: string): Promise<string> {
@@ -146,40 +138,25 @@ export async function nodeLicence(version: string): Promise<string> {
 
 async function buildLauncher(directory: string): Promise<void> {
   await mkdir(directory);
-  const apart: Plugin = {
-    name: 'undici apart',
-    setup({ onResolve }) {
-      onResolve({ filter: /^undici$/ }, () => ({ path: './undici.cjs', external: true }));
-    },
-  };
-  // The HTTP client is many times the size of the rest, and half of the starts never need it: it is a file of its own.
-  await build({ ...common, stdin: httpClientSource, outfile: join(directory, 'undici.cjs') });
   await build({
     ...common,
     entryPoints: [entry],
     outfile: join(directory, 'provider.cjs'),
     banner: { js: versionCheck },
-    plugins: [apart, await schemaInside()],
+    plugins: [await schemaInside()],
   });
-  await writeFile(join(directory, executableName), launcher, { mode: 0o755 });
+  await writeFile(join(directory, executableName), launcher(), { mode: 0o755 });
   await writeFile(join(directory, 'LICENSE'), await licence());
 }
 
 /** Makes the directory, with the executable for this platform in it. @throws Error where none can be made */
 export async function buildExecutable(directory: string): Promise<void> {
-  const inside: Plugin = {
-    name: 'undici inside',
-    setup({ onResolve, onLoad }) {
-      onResolve({ filter: /^undici$/ }, ({ path }) => ({ path, namespace: 'http client' }));
-      onLoad({ filter: /.*/, namespace: 'http client' }, () => httpClientSource);
-    },
-  };
   const licenceOfNode = await nodeLicence(process.version);
   const { outputFiles } = await build({
     ...common,
     entryPoints: [entry],
     write: false,
-    plugins: [inside, await schemaInside()],
+    plugins: [await schemaInside()],
   });
   const executable = await makeExecutable(outputFiles.map(({ text }) => text).join(''), nodeOptions);
   await mkdir(directory);

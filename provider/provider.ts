@@ -6,11 +6,13 @@ import {
   resolve,
   retriesProblem,
   type Settings,
+  sourceOf,
   timeoutProblem,
 } from './client/configuration.ts';
+import { type ProxySetting, proxyFor } from './client/proxy.gen.ts';
 import { dataSources } from './data-sources/index.ts';
 import { ephemeral } from './ephemeral/index.ts';
-import { attribute, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
+import { attribute, DiagnosticError, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
 import { functions } from './functions/index.ts';
 import { resources } from './resources/index.ts';
 import { version } from './resources/schema.gen.ts';
@@ -83,13 +85,14 @@ export const provider: ProviderDefinition<Client, Config> = {
       },
       process.env,
     );
-    // The HTTP client takes longer to load than everything else, and only those need it who get here.
     const { Client } = await import('./client/client.ts');
     return new Client({
       endpoint: configuration.endpoint,
       token: configuration.token,
       project: configuration.project,
       caFile: configuration.ca_file,
+      caFileFrom: sourceOf('ca_file', block, process.env),
+      proxy: findProxy(configuration.endpoint),
       ...patience,
       userAgent: `terraform-provider-ucloud/${version} Terraform/${terraformVersion}`,
     });
@@ -99,3 +102,11 @@ export const provider: ProviderDefinition<Client, Config> = {
   functions,
   ephemeral,
 };
+
+function findProxy(endpoint: string): ProxySetting | undefined {
+  try {
+    return proxyFor(new URL(endpoint), process.env);
+  } catch (error) {
+    throw new DiagnosticError('The proxy cannot be used', `${(error as Error).message}.`);
+  }
+}

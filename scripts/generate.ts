@@ -28,6 +28,11 @@ const generators: readonly Generator[] = [
     outputs: ['provider/client/api.gen.ts'],
   },
   {
+    load: async () => (await import('./generate/proxy-rules.ts')).proxyRules,
+    outputs: ['provider/client/proxy.gen.ts'],
+    sources: ['backend/cli/proxy.ts'],
+  },
+  {
     load: async () => (await import('./generate/provider-schema.ts')).providerSchema,
     outputs: ['provider/resources/schema.gen.ts', 'provider/client/errors.gen.ts'],
   },

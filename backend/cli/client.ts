@@ -3,9 +3,10 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
-import { Agent, request } from 'undici';
+import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
 import { type Credentials, credentialsPath, readCredentials } from './credentials.ts';
+import { type ProxySetting, proxyAuthorization, proxyFor } from './proxy.ts';
 import { visible } from './terminal.ts';
 
 export interface Call {
@@ -58,9 +59,14 @@ function describe(status: number, problem: Problem): string {
 
 function urlOf(endpoint: string, path: string): URL {
   try {
-    const url = new URL(path, endpoint);
+    const base = new URL(endpoint);
+    if (base.pathname !== '/') {
+      throw new ApiFailure(`The endpoint "${endpoint}" must not have a path: write ${base.origin}`);
+    }
+    const url = new URL(path, base);
     if (url.protocol === 'http:' || url.protocol === 'https:') return url;
-  } catch {
+  } catch (error) {
+    if (error instanceof ApiFailure) throw error;
     // Said below.
   }
   throw new ApiFailure(`"${endpoint}" is no endpoint: it must be a URL such as http://[::1]:7780`);
@@ -84,11 +90,40 @@ function requireCredentials(): Credentials {
 /** The CAs that this machine trusts, or those of the file. */
 function trusted(file: string | undefined): string | string[] {
   if (file === undefined) return [...getCACertificates('default'), ...getCACertificates('system')];
+  const setting = process.env.UCLOUD_CA_FILE?.trim() ? 'UCLOUD_CA_FILE' : `ca_file of ${credentialsPath()}`;
+  let text: string;
   try {
-    return readFileSync(file, 'utf8');
+    text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new ApiFailure(`ca_file: ${(error as Error).message}`, { cause: error });
+    throw new ApiFailure(`${setting}: ${(error as Error).message}`, { cause: error });
   }
+  // TLS ignores in silence what it cannot read, and then trusts nobody.
+  if (!text.includes('-----BEGIN CERTIFICATE-----'))
+    throw new ApiFailure(`${setting}: ${file} holds no certificate in PEM`);
+  return text;
+}
+
+function proxyOf(url: URL): ProxySetting | undefined {
+  try {
+    return proxyFor(url, process.env);
+  } catch (error) {
+    throw new ApiFailure((error as Error).message, { cause: error });
+  }
+}
+
+/** By which the request goes, where it is not by undici's own. */
+function dispatcherFor(url: URL, ca_file: string | undefined, proxy: ProxySetting | undefined): Dispatcher | undefined {
+  const secure = url.protocol === 'https:';
+  const tls = secure ? { ca: trusted(ca_file) } : {};
+  if (!proxy) return secure ? new Agent({ connect: tls }) : undefined;
+  const token = proxyAuthorization(proxy.url);
+  // A proxy is asked for a whole URL, except where it must not read what passes.
+  return new ProxyAgent({
+    uri: proxy.url.origin,
+    proxyTunnel: secure,
+    requestTls: tls,
+    ...(token !== undefined && { token }),
+  });
 }
 
 /** `credentials`: those of the environment and the file, where no others are given. */
@@ -100,7 +135,8 @@ export async function call(
   const sent = given ?? (body === undefined ? undefined : JSON.stringify(body));
   const url = urlOf(endpoint, path);
   for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
-  const dispatcher = url.protocol === 'https:' ? new Agent({ connect: { ca: trusted(ca_file) } }) : undefined;
+  const proxy = proxyOf(url);
+  const dispatcher = dispatcherFor(url, ca_file, proxy);
   try {
     const answer = await request(url, {
       method: method as 'GET',
@@ -123,7 +159,8 @@ export async function call(
     throw new ApiFailure(describe(answer.statusCode, problem), { code: problem.code });
   } catch (error) {
     if (error instanceof ApiFailure) throw error;
-    throw new ApiFailure(`${url.origin} does not answer: ${(error as Error).message}`, { cause: error });
+    const by = proxy ? ` by the proxy ${proxy.text}` : '';
+    throw new ApiFailure(`${url.origin}${by} does not answer: ${(error as Error).message}`, { cause: error });
   } finally {
     await dispatcher?.close();
   }

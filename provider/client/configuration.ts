@@ -23,8 +23,7 @@ export interface Configuration extends Settings {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export const credentialsPath = (env: Environment): string =>
-  env.UCLOUD_CREDENTIALS?.trim() ||
-  join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+  env.UCLOUD_CREDENTIALS || join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
 function readCredentials(path: string): Settings {
   let text: string;
@@ -51,45 +50,51 @@ function readCredentials(path: string): Settings {
 }
 
 /** What is wrong with an endpoint, or undefined. */
-export function endpointProblem(endpoint: string): string | undefined {
-  let url: URL;
-  try {
-    url = new URL(endpoint);
-  } catch {
-    return `Must be a URL such as \`https://cloud.example.net\`, not "${endpoint}".`;
-  }
+export function endpointProblem(text: string): string | undefined {
+  const endpoint = text.trim();
+  const url = URL.parse(endpoint);
+  if (!url) return `Must be a URL such as \`https://cloud.example.net\`, not "${endpoint}".`;
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
     return `Must begin with \`https://\` or \`http://\`, not \`${url.protocol}\`.`;
   }
   if (url.username || url.password) return 'Must not carry a user name or password: the API takes a token.';
   if (url.search || url.hash) return 'Must not carry a query or a fragment.';
+  if (url.pathname !== '/') return `Must not have a path (\`${url.pathname}\`): write \`${url.origin}\`.`;
   return undefined;
 }
 
-/** What is wrong with a token, or undefined. It is not shown: it may be a good one in bad company. */
-const tokenProblem = (token: string): string | undefined =>
-  /^[\x21-\x7e]+$/.test(token)
-    ? undefined
-    : token === ''
-      ? 'It is empty.'
-      : 'It has a blank, a line end or another character in it that no token has. Was more than the token copied?';
+const variableOf = (name: keyof Settings): string => `UCLOUD_${name.toUpperCase()}`;
 
-/**
- * Undefined counts as not given, and so does empty text in the environment. Line ends and blanks around a value belong to
- * the file that it was read from.
- */
+/** Undefined, or for the environment nothing but blanks, counts as not given. Blanks around a value are none of it. */
+const given = (name: keyof Settings, block: Settings, env: Environment): string | undefined =>
+  block[name]?.trim() ?? (env[variableOf(name)]?.trim() || undefined);
+
+/** Where `resolve` found a value, for errors: the provider block, the variable, or the credentials file. */
+export function sourceOf(name: keyof Settings, block: Settings, env: Environment): string {
+  if (block[name] !== undefined) return `\`${name}\``;
+  return given(name, block, env) === undefined ? `\`${name}\` of ${credentialsPath(env)}` : variableOf(name);
+}
+
+/** What is wrong with a token, or undefined; it is not repeated. */
+function tokenProblem(token: string): string | undefined {
+  if (token === '') return 'It is empty.';
+  return /^[\x21-\x7e]+$/.test(token)
+    ? undefined
+    : 'It has a blank, a line end or another character in it that no token has. Was more than the token copied?';
+}
+
 export function resolve(block: Settings, env: Environment): Configuration {
-  const given = {
-    endpoint: block.endpoint?.trim() ?? (env.UCLOUD_ENDPOINT?.trim() || undefined),
-    token: block.token?.trim() ?? (env.UCLOUD_TOKEN?.trim() || undefined),
-    project: block.project?.trim() ?? (env.UCLOUD_PROJECT?.trim() || undefined),
-    ca_file: block.ca_file?.trim() ?? (env.UCLOUD_CA_FILE?.trim() || undefined),
+  const own = {
+    endpoint: given('endpoint', block, env),
+    token: given('token', block, env),
+    project: given('project', block, env),
+    ca_file: given('ca_file', block, env),
   };
   const path = credentialsPath(env);
-  const file = given.endpoint && given.token ? {} : readCredentials(path);
-  const endpoint = given.endpoint ?? file.endpoint;
+  const file = own.endpoint !== undefined && own.token !== undefined ? {} : readCredentials(path);
+  const endpoint = own.endpoint ?? file.endpoint;
   const same = endpoint !== undefined && file.endpoint !== undefined && sameOrigin(endpoint, file.endpoint);
-  const token = given.token ?? (same ? file.token : undefined);
+  const token = own.token ?? (same ? file.token : undefined);
   if (endpoint === undefined) {
     throw new DiagnosticError(
       'No endpoint is configured',
@@ -98,7 +103,8 @@ export function resolve(block: Settings, env: Environment): Configuration {
     );
   }
   const problem = endpointProblem(endpoint);
-  if (problem) throw new DiagnosticError('The endpoint is not usable', problem, ['endpoint']);
+  const at = (name: keyof Settings) => (block[name] === undefined ? `${sourceOf(name, block, env)}: ` : '');
+  if (problem) throw new DiagnosticError('The endpoint is not usable', `${at('endpoint')}${problem}`, ['endpoint']);
   if (token === undefined) {
     throw new DiagnosticError(
       'No token is configured',
@@ -108,14 +114,14 @@ export function resolve(block: Settings, env: Environment): Configuration {
       ['token'],
     );
   }
-  const wrong = tokenProblem(token);
-  if (wrong) throw new DiagnosticError('The token is not usable', wrong, ['token']);
+  const wrongToken = tokenProblem(token);
+  if (wrongToken) throw new DiagnosticError('The token is not usable', `${at('token')}${wrongToken}`, ['token']);
   return {
     endpoint,
     token,
     // Another token may belong to another project.
-    project: given.project ?? (same && token === file.token ? file.project : undefined),
-    ca_file: given.ca_file ?? (same ? file.ca_file : undefined),
+    project: own.project ?? (same && token === file.token ? file.project : undefined),
+    ca_file: own.ca_file ?? (same ? file.ca_file : undefined),
   };
 }
 

@@ -1,7 +1,7 @@
 /** The API could not be asked at all: why, in the user's words, what to do, and whether trying again may help. */
 
 interface Kind {
-  /** Error codes of Node, of OpenSSL in Node's words, and of undici. */
+  /** Error codes of Node, of OpenSSL in Node's words, and of our own. */
   readonly codes: readonly string[];
   /** What is wrong, after the address of the API. */
   readonly problem: string;
@@ -14,6 +14,18 @@ interface Kind {
 
 /** Also listed in the documentation. */
 export const kinds: readonly Kind[] = [
+  {
+    codes: ['PROXY_AUTHENTICATION'],
+    problem: 'the proxy wants another user name and password (407)',
+    action: 'Write them into the variable that names the proxy: http://USER:PASSWORD@HOST:PORT.',
+    permanent: true,
+  },
+  {
+    codes: ['PROXY_REFUSED'],
+    problem: 'the proxy does not connect to it',
+    action: 'Does the proxy allow this address and port? NO_PROXY names what is asked without it.',
+    unsent: true,
+  },
   {
     codes: ['ECONNREFUSED'],
     problem: 'nothing listens there (ECONNREFUSED)',
@@ -33,12 +45,12 @@ export const kinds: readonly Kind[] = [
     unsent: true,
   },
   {
-    codes: ['UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT'],
+    codes: ['CONNECT_TIMEOUT', 'ETIMEDOUT'],
     problem: 'no connection within 10 seconds',
     action: 'Is `endpoint` right, and does a firewall drop the packets?',
   },
   {
-    codes: ['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'],
+    codes: ['HEADERS_TIMEOUT', 'BODY_TIMEOUT'],
     problem: 'it took the request and did not answer in time',
     action: 'It may be overloaded. `request_timeout` in the provider block says how long to wait.',
   },
@@ -74,13 +86,13 @@ export const kinds: readonly Kind[] = [
     permanent: true,
   },
   {
-    codes: ['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'],
+    codes: ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'],
     problem: 'what answers there does not speak TLS',
     action: 'Should `endpoint` begin with http://, or have another port?',
     permanent: true,
   },
   {
-    codes: ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'],
+    codes: ['ECONNRESET', 'EPIPE', 'HPE_INVALID_CONSTANT'],
     problem: 'it closed the connection without an answer',
     action: 'Is it being restarted? Or does it speak TLS, so that `endpoint` has to begin with https://?',
   },
@@ -94,14 +106,16 @@ export class ConnectionError extends Error {
   /** What the user can do; empty for what is not known here. */
   readonly action: string;
 
-  /** `origin` is the address of the API; `cause` is what undici threw. */
-  constructor(origin: string, cause: unknown) {
+  /** `origin` is the address of the API; `cause` is why there is no answer; `proxy` is by which it was asked. */
+  constructor(origin: string, cause: unknown, proxy?: string) {
     const failures = flatten(cause);
     const kind = kinds.find(({ codes }) => failures.some((failure) => codes.includes(codeOf(failure))));
-    super(`${origin}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
+    const by = proxy === undefined ? '' : ` by the proxy ${proxy}`;
+    super(`${origin}${by}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
     this.retryable = kind?.permanent !== true;
     this.sent = kind?.permanent !== true && kind?.unsent !== true;
-    this.action = kind?.action ?? '';
+    const more = proxy === undefined ? '' : 'Is the proxy right? NO_PROXY names what is asked without it.';
+    this.action = [kind?.action, kind?.action.includes('proxy') ? '' : more].filter(Boolean).join(' ');
   }
 }
 

@@ -1,14 +1,27 @@
-/** HTTP to one API server: a pool of connections kept alive, deadlines, and TLS with the CAs that are trusted. */
-import { readFileSync } from 'node:fs';
-import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
-import { Pool } from 'undici';
+/**
+ * HTTP to one API server: connections kept alive, deadlines, proxies, and TLS with the CAs that are trusted.
+ *
+ * Node's own client: it is in every Node, so that no start has to load another.
+ */
+import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
+import type { Agent as TlsAgent } from 'node:https';
+import type { Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
+import { readAuthorities } from './authorities.ts';
 import { ConnectionError } from './connection-error.ts';
+import { ProxyRefusal, Stale, Timeout } from './connection-failure.ts';
+import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
+import { openTunnel } from './tunnel.ts';
 
 export interface TransportOptions {
-  /** `https://cloud.example.net`, path allowed. */
+  /** `https://cloud.example.net`. */
   readonly endpoint: string;
   /** PEM file of the CAs to trust, instead of the well-known ones and the machine's. */
   readonly caFile?: string | undefined;
+  /** Where that is configured, for errors. Default: the provider block. */
+  readonly caFileFrom?: string | undefined;
+  /** By which requests go. */
+  readonly proxy?: ProxySetting | undefined;
 }
 
 export interface Request {
@@ -30,54 +43,140 @@ export interface Answer {
 
 /** Enough for `-parallelism=50` and the long polls beside it; a connection is made when one is needed. */
 const connections = 64;
+/** Until there is a connection, and between two parts of an answer, in milliseconds. */
+const connecting = 10_000;
+const silence = 30_000;
 
 /**
  * What vouches for the endpoint: made once, since reading some hundred certificates takes longer than everything else
  * about a connection.
  */
-function trust(caFile: string | undefined): SecureContext {
-  if (caFile !== undefined) return createSecureContext({ ca: readFileSync(caFile, 'utf8') });
+function trust({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
+  const { createSecureContext, getCACertificates } = process.getBuiltinModule('node:tls');
+  if (caFile !== undefined) return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
   // Most of them are in both, and the machine's are in its directory and in its file.
-  const authorities = new Set([...getCACertificates('default'), ...getCACertificates('system')]);
-  return createSecureContext({ ca: [...authorities] });
+  const all = new Set([...getCACertificates('default'), ...getCACertificates('system')]);
+  return createSecureContext({ ca: [...all] });
 }
 
 export class Transport {
-  readonly #pool: Pool;
   readonly #base: URL;
+  readonly #agent: Agent | TlsAgent;
+  readonly #proxy: ProxySetting | undefined;
 
-  constructor({ endpoint, caFile }: TransportOptions) {
-    this.#base = new URL(endpoint.endsWith('/') ? endpoint : `${endpoint}/`);
-    this.#pool = new Pool(this.#base.origin, {
-      connections,
-      keepAliveTimeout: 30_000,
-      connect: { timeout: 10_000, ...(this.#base.protocol === 'https:' && { secureContext: trust(caFile) }) },
-    });
+  constructor(transport: TransportOptions) {
+    const { endpoint, proxy } = transport;
+    this.#base = new URL(endpoint);
+    this.#proxy = proxy;
+    const options = { keepAlive: true, maxSockets: connections, maxFreeSockets: connections };
+    if (this.#base.protocol === 'http:') {
+      const { Agent } = process.getBuiltinModule(proxy?.url.protocol === 'https:' ? 'node:https' : 'node:http');
+      this.#agent = new Agent(options);
+      return;
+    }
+    const { Agent } = process.getBuiltinModule('node:https');
+    const agent = new Agent({ ...options, secureContext: trust(transport) });
+    if (proxy) {
+      const { connect } = process.getBuiltinModule('node:tls');
+      const target = `${this.#base.hostname}:${this.#base.port || 443}`;
+      agent.createConnection = (wanted, callback) => {
+        openTunnel(proxy, target, connecting).then(
+          (socket) => callback?.(null, connect({ ...wanted, path: undefined, socket } as object)),
+          (error: Error) => callback?.(error, undefined as unknown as Socket),
+        );
+        return undefined;
+      };
+    }
+    this.#agent = agent;
   }
 
   async send(request: Request): Promise<Answer> {
-    const url = new URL(request.path.replace(/^\//, ''), this.#base);
+    const url = new URL(request.path, this.#base);
     for (const [name, value] of Object.entries(request.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
-    try {
-      const answer = await this.#pool.request({
-        method: request.method,
-        path: url.pathname + url.search,
-        headers: request.headers,
-        body: request.body ?? null,
-        headersTimeout: request.patience,
-        bodyTimeout: 30_000,
-        signal: request.signal ?? null,
-      });
-      return { status: answer.statusCode, headers: answer.headers, body: await answer.body.text() };
-    } catch (error) {
-      if (request.signal?.aborted) throw request.signal.reason;
-      throw new ConnectionError(this.#base.origin, error);
+    for (let again = true; ; again = false) {
+      try {
+        return await this.#exchange(url, request);
+      } catch (error) {
+        if (request.signal?.aborted) throw request.signal.reason;
+        // The server closed a connection that was kept just as the request was on its way: nobody has seen it.
+        if (again && error instanceof Stale) continue;
+        throw new ConnectionError(this.#base.origin, error instanceof Stale ? error.cause : error, this.#proxy?.text);
+      }
     }
   }
 
+  #exchange(url: URL, { method, headers, body, patience, signal }: Request): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const request = this.#request(url, {
+        method,
+        agent: this.#agent,
+        headers: { ...headers, ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }) },
+        ...(signal && { signal }),
+      });
+      const late = (code: Timeout['code']) => {
+        reject(new Timeout(code));
+        request.destroy();
+      };
+      let timer = setTimeout(late, connecting, 'CONNECT_TIMEOUT');
+      const wait = (milliseconds: number, code: Timeout['code']) => {
+        clearTimeout(timer);
+        timer = setTimeout(late, milliseconds, code);
+      };
+      const settle = (then: () => void) => {
+        clearTimeout(timer);
+        then();
+      };
+      request.on('socket', (socket) => {
+        const connected = () => wait(patience, 'HEADERS_TIMEOUT');
+        if (request.reusedSocket) connected();
+        else socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', connected);
+      });
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        const stale = request.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+        settle(() => reject(stale ? new Stale(error) : error));
+      });
+      request.on('response', (response: IncomingMessage) => {
+        wait(silence, 'BODY_TIMEOUT');
+        const parts: Buffer[] = [];
+        response.on('data', (part: Buffer) => {
+          parts.push(part);
+          timer.refresh();
+        });
+        response.on('error', (error) => settle(() => reject(error)));
+        response.on('end', () => {
+          const { statusCode: status = 0 } = response;
+          if (status === 407 && this.#proxy) return settle(() => reject(new ProxyRefusal(status)));
+          const text = Buffer.concat(parts).toString('utf8');
+          settle(() => resolve({ status, headers: response.headers, body: text }));
+        });
+      });
+      request.end(body);
+    });
+  }
+
+  /** A proxy is asked for the whole URL, except where there is a tunnel through it. */
+  #request(url: URL, options: RequestOptions): ClientRequest {
+    const proxy = url.protocol === 'http:' ? this.#proxy?.url : undefined;
+    const target = proxy ?? url;
+    const { request } = process.getBuiltinModule(target.protocol === 'https:' ? 'node:https' : 'node:http');
+    if (!proxy) return request(url, options);
+    const authorization = proxyAuthorization(proxy);
+    return request({
+      ...options,
+      host: proxy.hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: proxy.port || (proxy.protocol === 'https:' ? 443 : 80),
+      path: url.href,
+      headers: {
+        ...options.headers,
+        host: url.host,
+        ...(authorization !== undefined && { 'proxy-authorization': authorization }),
+      },
+    });
+  }
+
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    this.#agent.destroy();
   }
 }

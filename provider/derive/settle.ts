@@ -1,6 +1,7 @@
 /** Waiting for an object to become what was asked for, with an error that says what kept it. */
 import type { Item } from '../client/client.ts';
-import { DiagnosticError } from '../framework/index.ts';
+import { explain } from '../client/problem.ts';
+import { DiagnosticError, UnwatchedError } from '../framework/index.ts';
 import type { Settling } from './resource.ts';
 
 export interface Goal {
@@ -26,7 +27,7 @@ export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goa
     if (end === undefined) throw new DiagnosticError(goal.what, 'It was deleted while Terraform waited for it.');
   } catch (error) {
     // Ctrl-C is the framework's to explain; so is everything that no wait is to blame for.
-    if (!timedOut(ctx.signal)) throw error;
+    if (!timedOut(ctx.signal)) throw ctx.created ? unwatched(error, goal) : error;
     const within = ctx.timeout === undefined ? '' : ` within ${duration(ctx.timeout)}`;
     // Terraform taints what a failed create has made; a change that was made stays made.
     const next = ctx.created
@@ -38,6 +39,15 @@ export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goa
   const failure = goal.failed(last);
   if (failure !== undefined && !goal.reached(last)) throw new DiagnosticError(goal.what, failure);
   return last;
+}
+
+/**
+ * The API does not say any more how the object does: a token that expired or was revoked, a certificate that nobody trusts
+ * any longer. That is no fault of the object, which goes on without being watched.
+ */
+function unwatched(error: unknown, { what }: Goal): unknown {
+  const told = explain(error, `${what}, as far as is known`, new Set());
+  return told instanceof DiagnosticError && told !== error ? new UnwatchedError(told.diagnostics) : error;
 }
 
 /** Whether the time for the operation is over. */

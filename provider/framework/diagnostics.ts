@@ -37,6 +37,12 @@ export class DiagnosticError extends Error {
   }
 }
 
+/**
+ * Throw it from `create` after `save` when the object is made and nothing is wrong with it, but there is no telling how it
+ * goes on. The state keeps it, the diagnostics become warnings, and the next run goes on from there.
+ */
+export class UnwatchedError extends DiagnosticError {}
+
 /** The collector behind `ctx.diagnostics`. */
 export class DiagnosticList implements Diagnostics {
   readonly list: Diagnostic[] = [];

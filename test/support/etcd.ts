@@ -72,12 +72,12 @@ async function claimPort(): Promise<Port> {
 }
 
 /** A throw-away authority, and certificates of a server on [::1] and of a client, made by openssl. */
-export async function makeCertificates(directory: string): Promise<void> {
+export async function makeCertificates(directory: string, names = 'IP:::1,DNS:localhost'): Promise<void> {
   const openssl = (...args: string[]) => run('openssl', args, { cwd: directory });
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
   await openssl('req', '-x509', ...key, '-keyout', 'ca-key.pem', '-out', 'ca.pem', '-days', '1', '-subj', '/CN=test');
   for (const name of ['server', 'client']) {
-    const extensions = ['-addext', 'subjectAltName=IP:::1,DNS:localhost'];
+    const extensions = ['-addext', `subjectAltName=${names}`];
     await openssl(
       ...['req', ...key, '-keyout', `${name}-key.pem`, '-out', `${name}.csr`, '-subj', `/CN=${name}`, ...extensions],
     );

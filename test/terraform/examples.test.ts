@@ -1,5 +1,6 @@
 /** Every example of the provider's documentation is applied; the quickstart with the provider installed as users do. */
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { buildProvider } from '../../provider/build.ts';
@@ -45,21 +46,33 @@ t.test('the quickstart, with the provider installed from a mirror and the creden
   t.strictSame(await directory.pending(), []);
   await directory.destroy();
   t.equal((await cloud.member.list('vms')).items.length, 0);
+});
 
-  const noNode = new TerraformDirectory(
-    {
-      'main.tf': `${readFileSync(`${examples}/provider/provider.tf`, 'utf8')}data "ucloud_image" "a" {\n  name = "demo"\n}`,
-    },
-    { mirror, environment: { UCLOUD_NODE: '/nowhere/node' } },
-  );
-  t.teardown(() => noNode.remove());
-  await noNode.run('init', '-no-color');
-  const { stderr } = await noNode.try('plan', '-no-color');
-  t.match(
-    stderr.replace(/\s+/g, ' '),
-    /needs Node\.js 24 or newer, and there is no "\/nowhere\/node"/,
-    'without Node it says so',
-  );
+t.test('the mirror of build:provider works whatever Node is on the PATH', { skip }, async (t) => {
+  const dist = temporaryDirectory(t);
+  const { mirror } = await buildProvider(dist);
+  const terraform = realpathSync(execFileSync('sh', ['-c', 'command -v terraform'], { encoding: 'utf8' }).trim());
+  for (const [what, node] of [
+    ['none', undefined],
+    ['one that is too old', '#!/bin/sh\necho \'{"Node":"v20"}\'\nexit 1\n'],
+  ] as const) {
+    const bin = join(dist, what);
+    mkdirSync(bin);
+    symlinkSync(terraform, join(bin, 'terraform'));
+    symlinkSync('/bin/sh', join(bin, 'sh'));
+    if (node !== undefined) writeFileSync(join(bin, 'node'), node, { mode: 0o755 });
+    const directory = new TerraformDirectory(
+      {
+        'main.tf': `${readFileSync(`${examples}/provider/provider.tf`, 'utf8')}data "ucloud_image" "a" {\n  name = "demo"\n}`,
+      },
+      { mirror, environment: { PATH: bin, UCLOUD_CREDENTIALS: join(dist, 'no-credentials') } },
+    );
+    t.teardown(() => directory.remove());
+    await directory.run('init', '-no-color');
+    await directory.run('validate', '-no-color');
+    const [told] = await directory.diagnostics('plan');
+    t.match(told, { summary: 'No endpoint is configured' }, `Node on the PATH: ${what}`);
+  }
 });
 
 t.test('every example of a resource, a data source, an ephemeral resource and a function', { skip }, async (t) => {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import t from 'tap';
 import { Client } from '../../provider/client/client.ts';
-import { resolve } from '../../provider/client/configuration.ts';
+import { endpointProblem, resolve, type Settings, sourceOf } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
 import { retryAfter } from '../../provider/client/retry-after.ts';
 import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/patience.ts';
@@ -384,4 +384,88 @@ t.test('where the API is: provider block, environment, credentials file', async 
   const wrong = told(() => resolve({}, env));
   t.match(wrong, { summary: 'The credentials file cannot be used', detail: `${path}: it is not JSON.` });
   t.notMatch(JSON.stringify(wrong), /secret/, 'what is in the file stays there');
+});
+
+t.test('blanks and line ends around a value are none of it; within it they are named', async (t) => {
+  const path = join(temporaryDirectory(t), 'credentials.json');
+  const wanted = { endpoint: 'https://cloud.example', token: 'secret', project: 'prj-1', ca_file: '/ca.pem' };
+  const spaced = Object.fromEntries(Object.entries(wanted).map(([name, value]) => [name, ` ${value}\r\n`]));
+  const none = { UCLOUD_CREDENTIALS: join(path, 'none') };
+  t.strictSame(resolve(spaced, none), wanted, 'in the provider block');
+  const variables = Object.entries(spaced).map(([name, value]) => [`UCLOUD_${name.toUpperCase()}`, value]);
+  t.strictSame(resolve({}, { ...none, ...Object.fromEntries(variables) }), wanted, 'in the environment');
+  writeFileSync(path, JSON.stringify(spaced));
+  t.strictSame(
+    resolve({}, { UCLOUD_CREDENTIALS: path, UCLOUD_TOKEN: ' \n' }),
+    wanted,
+    'in the file; blanks are nothing',
+  );
+
+  const told = (block: Settings, env: Record<string, string> = {}) => {
+    try {
+      resolve(block, { ...none, ...env });
+    } catch (error) {
+      if (error instanceof DiagnosticError) return error.message;
+    }
+    return 'nothing';
+  };
+  const endpoint = 'https://cloud.example';
+  for (const token of ['two words', 'two\nlines', 'schl\u00fcssel', 'a\u0000b']) {
+    t.match(told({ endpoint, token }), /^The token is not usable: It has a blank, a line end/);
+    t.match(told({ endpoint }, { UCLOUD_TOKEN: token }), /^The token is not usable: UCLOUD_TOKEN: It has a blank/);
+    t.notOk(told({ endpoint, token }).includes(token), 'and is not shown');
+  }
+  t.match(told({ endpoint, token: ' ' }), /It is empty/);
+});
+
+t.test('an endpoint with a path is refused, and it is said what to write', async (t) => {
+  for (const [endpoint, path] of [
+    ['https://cloud.example:7780/v1', '/v1'],
+    [' https://cloud.example:7780/v1/ \n', '/v1/'],
+    ['https://cloud.example:7780//', '//'],
+  ] as const) {
+    t.equal(endpointProblem(endpoint), `Must not have a path (\`${path}\`): write \`https://cloud.example:7780\`.`);
+    t.throws(() => resolve({ token: 'x' }, { UCLOUD_ENDPOINT: endpoint }), {
+      message: /^The endpoint is not usable: UCLOUD_ENDPOINT: Must not have a path/,
+    });
+  }
+  t.equal(endpointProblem('https://cloud.example/'), undefined);
+});
+
+t.test('a ca_file that cannot be used is named, with where it is configured', async (t) => {
+  const directory = temporaryDirectory(t);
+  const { pem, key } = createCertificate();
+  const file = (name: string, content: string) => {
+    writeFileSync(join(directory, name), content);
+    return join(directory, name);
+  };
+  const told = (caFile: string, caFileFrom?: string) => {
+    try {
+      void new Client({ endpoint: 'https://cloud.example', token: 'x', caFile, caFileFrom }).close();
+    } catch (error) {
+      if (error instanceof DiagnosticError) return error.diagnostics[0];
+      throw error;
+    }
+    return undefined;
+  };
+  for (const [path, why] of [
+    [join(directory, 'none'), /there is no such file/],
+    [directory, /it is a directory/],
+    [file('empty', ' \n'), /it is empty/],
+    [file('words', 'hello'), /it holds no certificate in PEM/],
+    [file('key', key.export({ type: 'pkcs8', format: 'pem' }) as string), /it holds a private key and no certificate/],
+    [file('cut', pem.replace(/\n.{10}/, '\n')), /certificate 1 of 1 cannot be read/],
+    [file('second', `${pem}${pem.replace(/\n.{10}/, '\n')}`), /certificate 2 of 2 cannot be read/],
+  ] as const) {
+    const said = told(path);
+    t.match(said, { summary: '`ca_file` names a file that cannot be used', detail: why, path: ['ca_file'] });
+    t.ok(said?.detail?.startsWith(`${path}: `), 'with its path');
+    t.match(told(path, 'UCLOUD_CA_FILE'), { summary: 'UCLOUD_CA_FILE names a file that cannot be used' });
+  }
+  t.equal(told(file('good', `# mine\r\n${pem.replaceAll('\n', '\r\n')}\r\n${pem}`)), undefined);
+
+  const block = { ca_file: '/a' };
+  t.equal(sourceOf('ca_file', block, { UCLOUD_CA_FILE: '/b' }), '`ca_file`');
+  t.equal(sourceOf('ca_file', {}, { UCLOUD_CA_FILE: '/b' }), 'UCLOUD_CA_FILE');
+  t.equal(sourceOf('ca_file', {}, { UCLOUD_CREDENTIALS: '/c' }), '`ca_file` of /c');
 });

@@ -4,15 +4,15 @@
  * The state that this call returns is the only trace of the object that Terraform keeps. So, whatever happens:
  * - once the handler has said `save`, a failed create returns what was saved, with the error: Terraform then marks the
  *   object as tainted and replaces it;
- * - a create that was interrupted by Ctrl-C after `save` returns the same with a warning: nothing is wrong with the
- *   object, the next run reads it and goes on;
+ * - a create that was interrupted by Ctrl-C after `save`, or cannot be watched any more, returns the same with a warning:
+ *   nothing is wrong with the object, the next run reads it and goes on;
  * - a create that fails before `save` made nothing and returns nothing;
  * - a failed update or delete returns the state before, with what was saved since, and the next run tries again.
  */
 import type { Response } from '../../protocol/messages.ts';
 import { isObject } from '../../protocol/types.ts';
 import type { Values } from '../../protocol/values.ts';
-import { type Diagnostic, DiagnosticList } from '../diagnostics.ts';
+import { type Diagnostic, DiagnosticList, UnwatchedError } from '../diagnostics.ts';
 import { parseDuration } from '../duration.ts';
 import { pathText, valueAt } from '../paths.ts';
 import { copyObject, overlay, unknownPaths, withoutUnknowns } from '../state.ts';
@@ -142,7 +142,8 @@ async function createOrUpdate(
       failures.error('Bug in the provider', `${typeName} can not be updated, yet an update was planned.`);
     }
   } catch (error) {
-    interrupted = addFailure(failures, error, context.signal, `${operation} ${typeName}`);
+    const stopped = addFailure(failures, error, context.signal, `${operation} ${typeName}`);
+    interrupted = stopped || error instanceof UnwatchedError;
   }
 
   if (!isObject(returned)) {

@@ -1,0 +1,43 @@
+/** The CAs of a file that the user names: checked, since TLS ignores in silence what it cannot read. */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { DiagnosticError } from '../framework/index.ts';
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'there is no such file',
+  EISDIR: 'it is a directory, and one file with all certificates is needed',
+  EACCES: 'it may not be read by this user',
+};
+
+/** Their text. `from` is where the file is configured. @throws DiagnosticError that names both */
+export function readAuthorities(path: string, from: string): string {
+  const fail = (why: string) =>
+    new DiagnosticError(
+      `${from} names a file that cannot be used`,
+      `${path}: ${why}. It has to be the PEM file of the CAs that may vouch for the endpoint.`,
+      ['ca_file'],
+    );
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    throw fail(reasons[code] ?? message);
+  }
+  if (text.trim() === '') throw fail('it is empty');
+  const certificates = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  if (certificates.length === 0) {
+    throw fail(
+      /PRIVATE KEY/.test(text) ? 'it holds a private key and no certificate' : 'it holds no certificate in PEM',
+    );
+  }
+  certificates.forEach((certificate, i) => {
+    try {
+      new X509Certificate(certificate);
+    } catch {
+      throw fail(`certificate ${i + 1} of ${certificates.length} cannot be read`);
+    }
+  });
+  return text;
+}

@@ -1,0 +1,25 @@
+/** What keeps a request from its answer beside what Node says itself. The codes are as those of Node are. */
+
+export class Timeout extends Error {
+  readonly code: 'CONNECT_TIMEOUT' | 'HEADERS_TIMEOUT' | 'BODY_TIMEOUT';
+  constructor(code: Timeout['code']) {
+    super(code);
+    this.code = code;
+  }
+}
+
+/** The proxy did not let the request pass. */
+export class ProxyRefusal extends Error {
+  readonly code: 'PROXY_AUTHENTICATION' | 'PROXY_REFUSED';
+  constructor(status: number) {
+    super(`the proxy answered with ${status}`);
+    this.code = status === 407 ? 'PROXY_AUTHENTICATION' : 'PROXY_REFUSED';
+  }
+}
+
+/** A connection that had been kept broke when it was used again. */
+export class Stale extends Error {
+  constructor(cause: Error) {
+    super(cause.message, { cause });
+  }
+}
