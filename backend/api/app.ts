@@ -2,21 +2,28 @@
  * The HTTP server: every operation of the contract becomes a route. Nothing else is under /v1. What lies beside it is
  * no operation, asks for no token, and is not in openapi.yaml: documents, /healthz, and the protocols of Terraform.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import type { Socket } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Endpoint } from '../contract/endpoint.ts';
 import { UcloudError } from '../contract/errors.ts';
-import { problemMediaType } from '../contract/openapi.ts';
+import { unauthenticated, type Watch } from './callers.ts';
 import type { ApiAnswer, ApiContext, Caller, Handler, Handlers } from './context.ts';
 import { rehearsal } from './dry-run.ts';
+import { checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
+import { type HttpLimits, lingerMs } from './http/limits.ts';
+import { Answers } from './http/sending.ts';
+import { httpServer } from './http/server.ts';
+import { ownerOf } from './http/source.ts';
 import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
-import { bodyLimit, handleErrors, problemOf, sendProblem } from './plugins/errors.ts';
+import { handleErrors, problemText, sendProblem } from './plugins/errors.ts';
 import { limitRates } from './plugins/limits.ts';
 import { serveProviders } from './plugins/providers.ts';
 import type { ProviderDirectory } from './registry/provider-directory.ts';
-import { fieldError, invalidInput, validator } from './validation.ts';
+import { RepeatLogger } from './repeat-logger.ts';
+import { fieldError, validator } from './validation.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -24,6 +31,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: Caller | null;
+    /** Where the answer goes. */
+    response: ServerResponse;
   }
 }
 
@@ -35,7 +44,8 @@ export interface SentResponse {
   readonly operation: string | undefined;
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
-  readonly body: string;
+  /** Undefined where it is made while it is sent. */
+  readonly body: string | undefined;
 }
 
 export interface AppOptions {
@@ -47,6 +57,7 @@ export interface AppOptions {
   readonly failuresPerMinute: number;
   /** Milliseconds in which a request must have arrived, its body included: nobody holds a connection by being slow. */
   readonly arrivalTimeout: number;
+  readonly limits: HttpLimits;
   readonly tls?: { readonly cert: string; readonly key: string };
   /** What to serve as a registry of Terraform providers. */
   readonly providers?: ProviderDirectory;
@@ -81,38 +92,6 @@ function requestIdOf(headers: Readonly<Record<string, unknown>>): string {
   return typeof given === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(given) ? given : newRequestId();
 }
 
-/** What Node's HTTP parser refuses never becomes a request; it is answered on the bare socket. */
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
-  const words: Readonly<Record<string, string>> = {
-    HPE_HEADER_OVERFLOW: 'the headers are too large',
-    ERR_HTTP_REQUEST_TIMEOUT: 'the request did not arrive in time',
-  };
-  const problem = problemOf(
-    new UcloudError('invalid_input', words[error.code ?? ''] ?? 'this is not well-formed HTTP/1.1'),
-    newRequestId(),
-  );
-  const body = JSON.stringify(problem);
-  const head = `HTTP/1.1 400 Bad Request\r\nContent-Type: ${problemMediaType}\r\nContent-Length: ${Buffer.byteLength(body)}`;
-  socket.end(`${head}\r\nConnection: close\r\n\r\n${body}`);
-}
-
-const utf8 = new TextDecoder('utf-8', { fatal: true });
-
-/** JSON is UTF-8 (RFC 8259, 8.1). Anything else would be stored as something that nobody has sent. */
-function readUtf8(body: string | Buffer, contentType: string | undefined): string | UcloudError {
-  const charset = /;\s*charset="?([^";\s]*)/i.exec(contentType ?? '')?.[1];
-  if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
-    return fieldError('unsupported_media_type', '#header/Content-Type', 'must be application/json in UTF-8');
-  }
-  if (typeof body === 'string') return body;
-  try {
-    return utf8.decode(body);
-  } catch {
-    return invalidInput([{ pointer: '', detail: 'is not well-formed UTF-8' }]);
-  }
-}
-
 /** Read-your-writes: the client names a revision that the answer must not be older than. */
 async function catchUp(api: ApiContext, request: FastifyRequest): Promise<void> {
   const header = request.headers['ucloud-min-revision'];
@@ -133,13 +112,21 @@ function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): Fasti
   if (declared && answer.version !== undefined) reply.header('etag', `"${answer.version}"`);
   if (answer.location !== undefined) reply.header('location', answer.location);
   if (answer.replayed) reply.header('idempotent-replayed', 'true');
-  if (answer.bytes) {
-    reply.header('content-md5', createHash('md5').update(answer.bytes).digest('base64'));
-    return reply.type('application/json; charset=utf-8').send(answer.bytes);
-  }
+  if (answer.content) return sendContent(reply, answer.content);
   return answer.body === undefined
     ? reply.send()
     : reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.body));
+}
+
+function sendContent(reply: FastifyReply, { size, md5, data }: NonNullable<ApiAnswer['content']>): FastifyReply {
+  if (md5 !== undefined) reply.header('content-md5', md5);
+  reply.type('application/json; charset=utf-8').header('content-length', size);
+  if (reply.request.method !== 'HEAD' || !(data instanceof Readable)) return reply.send(data);
+  // What nobody gets is not made. Fastify would read it to its end.
+  data.destroy();
+  reply.hijack();
+  reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>).end();
+  return reply;
 }
 
 const headerText = (value: string | string[] | undefined): string | undefined =>
@@ -155,23 +142,25 @@ function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<type
 
 function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, handler: Handler): void {
   const validate = validator(endpoint);
+  const takesKey = endpoint.headers?.properties['idempotency-key'] !== undefined;
   app.route({
     method: endpoint.method,
     url: endpoint.path.replace(/\{(\w+)\}/g, ':$1'),
     config: { endpoint },
-    bodyLimit: endpoint.opaqueBody?.limit ?? bodyLimit,
     async handler(request, reply) {
       const { caller, params, query, headers, body } = request;
       if (!caller) throw new Error(`${endpoint.id} was reached without authentication`);
       validate({ params, query, headers, body });
       await catchUp(api, request);
+      // The body may have taken its time.
+      api.callers.check(caller);
       const tried = endpoint.dryRun ? tryOf(api, caller, query) : undefined;
       // A dry run makes nothing that could be made twice.
-      const keyed = endpoint.method === 'POST' && !tried;
-      const idempotencyKey = keyed ? headerText(headers['idempotency-key']) : undefined;
+      const idempotencyKey = takesKey && !tried ? headerText(headers['idempotency-key']) : undefined;
       const ifMatch = headerText(headers['if-match']);
+      let watch: Watch | undefined;
       let gone: AbortSignal | undefined;
-      const answer = await handler(tried?.api ?? api, {
+      const work = handler(tried?.api ?? api, {
         id: request.id,
         endpoint,
         caller,
@@ -186,10 +175,16 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         now: new Date(),
         // Made only for those who wait: it is dear.
         get gone() {
-          gone ??= AbortSignal.any([api.closing, request.signal]);
+          watch ??= api.callers.watch(caller);
+          gone ??= AbortSignal.any([api.closing, request.signal, watch.signal]);
           return gone;
         },
       });
+      const answer = await work.finally(() => watch?.end());
+      if (endpoint.method === 'GET' && !api.callers.isValid(caller)) {
+        if (answer.content?.data instanceof Readable) answer.content.data.destroy();
+        throw unauthenticated();
+      }
       return send(reply, endpoint, answer);
     },
   });
@@ -197,55 +192,95 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
 
 function observe(app: FastifyInstance, onResponse: (response: SentResponse) => void): void {
   app.addHook('onSend', async (request, reply, payload) => {
+    const whole = typeof payload === 'string' || Buffer.isBuffer(payload) ? payload.toString() : '';
     onResponse({
       method: request.method,
       url: request.url,
       operation: request.routeOptions.config.endpoint?.id,
       status: reply.statusCode,
       headers: reply.getHeaders(),
-      body: typeof payload === 'string' || Buffer.isBuffer(payload) ? payload.toString() : '',
+      body: payload instanceof Readable ? undefined : whole,
     });
   });
 }
 
+/** Refuses those who do not read the answers that they have got. */
+function boundAnswers(app: FastifyInstance, { budget }: Answers): void {
+  const full = () =>
+    new UcloudError('rate_limited', 'answers to other requests of yours are not read yet', { retryAfter: 1 });
+
+  // Before anything is made or changed.
+  app.addHook('preHandler', async (request) => {
+    if (!budget.hasRoom(ownerOf(request), 1)) throw full();
+  });
+  // What has been changed is always told.
+  app.addHook('onSend', async (request, reply, payload) => {
+    if (request.method !== 'GET' || reply.statusCode >= 400) return payload;
+    if (budget.hasRoom(ownerOf(request), Answers.bytesOf(payload))) return payload;
+    if (payload instanceof Readable) payload.destroy();
+    for (const name of ['etag', 'content-length', 'content-md5', 'ucloud-revision']) reply.removeHeader(name);
+    return problemText(reply, full(), request.id);
+  });
+}
+
+/** Sends answers at the pace of their readers, and no longer than the token lasts. */
+function paceAnswers(app: FastifyInstance, api: ApiContext, answers: Answers): void {
+  app.addHook('onSend', async (request, reply, payload) => {
+    if (request.method === 'HEAD') return payload;
+    const { raw } = reply;
+    const sent = answers.begin(raw, ownerOf(request), payload);
+    if (!(sent instanceof Readable)) return sent;
+    if (sent !== payload) reply.header('content-length', Answers.bytesOf(payload));
+    if (!request.caller) return sent;
+    const { signal, end } = api.callers.watch(request.caller);
+    // Its status may have been sent. So all that can be done is to not send the rest.
+    const cut = () => raw.destroy();
+    if (signal.aborted) cut();
+    signal.addEventListener('abort', cut, { once: true });
+    raw.once('close', end);
+    return sent;
+  });
+  app.addHook('onClose', async () => answers.close());
+}
+
+/** Reads and drops the rest of a body that was not wanted, for a moment: a reset would keep the answer from the client. */
+function dropRest({ raw }: FastifyRequest): void {
+  if (raw.complete || raw.destroyed) return;
+  raw.resume();
+  const timer = setTimeout(() => raw.complete || raw.socket.destroy(), lingerMs).unref();
+  raw.once('end', () => clearTimeout(timer));
+}
+
 export async function buildApp(api: ApiContext, options: AppOptions): Promise<FastifyInstance> {
-  const { endpoints, handlers, tls, providers, onResponse, arrivalTimeout } = options;
+  const { endpoints, handlers, tls, providers, onResponse, arrivalTimeout, limits } = options;
   const pairs = pairUp(endpoints, handlers);
-  const timely = {
-    headersTimeout: arrivalTimeout,
-    requestTimeout: arrivalTimeout,
-    connectionsCheckingInterval: Math.ceil(arrivalTimeout / 4),
-  };
+  const server = httpServer({ limits, arrivalTimeout, newRequestId, ...(tls ? { tls } : {}) });
+  const answers = new Answers(limits);
+  const logger = new RepeatLogger(api.logger);
   const app = fastify({
-    bodyLimit,
     requestTimeout: arrivalTimeout,
+    keepAliveTimeout: limits.keepAliveTimeout,
     forceCloseConnections: true,
+    // Its answer is no problem. What still comes is answered as ever, until the connections are closed.
+    return503OnClosing: false,
     genReqId: (request) => requestIdOf(request.headers),
-    clientErrorHandler: refuseMalformed,
+    serverFactory: (handle) => server.factory(handle),
+    clientErrorHandler: (error, socket) => server.onClientError(error, socket),
     frameworkErrors: (error, request, reply) => {
       const problem = new UcloudError('invalid_input', error.message, {
         errors: [{ pointer: '#path', detail: 'is not a well-formed path' }],
       });
       return sendProblem(reply as FastifyReply, problem, request.id);
     },
-    ...(tls ? { https: { ...tls, ...timely } } : { http: timely }),
   }) as unknown as FastifyInstance;
 
-  app.removeAllContentTypeParsers();
-  const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    // Many clients name a type even where they send no body.
-    if (body.length === 0) return done(null, undefined);
-    if (request.routeOptions.config.endpoint?.opaqueBody) return done(null, body);
-    const text = readUtf8(body, request.headers['content-type']);
-    if (text instanceof UcloudError) done(text);
-    else parseJson(request, text, done);
-  });
-
+  app.decorateRequest('response', null as unknown as ServerResponse);
   app.addHook('onRequest', async (request, reply) => {
+    request.response = reply.raw;
     reply.header('request-id', request.id);
     reply.header('x-content-type-options', 'nosniff');
     reply.header('cache-control', 'no-store');
+    checkFraming(request);
   });
   app.addHook('onResponse', async (request, reply) => {
     const { caller, id, method, url } = request;
@@ -255,11 +290,21 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
       { request: id, operation, method, url, status: reply.statusCode, ms, token: caller?.token },
       'answered',
     );
+    dropRest(request);
   });
-  if (onResponse) observe(app, onResponse);
-  handleErrors(app, endpoints, api.logger);
+  app.addHook('onClose', async () => logger.close());
+  handleErrors(app, endpoints, logger);
   await limitRates(app, options.requestsPerMinute);
   authenticate(app, api, options.failuresPerMinute);
+  app.addHook('onRequest', async ({ caller, raw }) => {
+    if (!caller || server.connections.claim(raw.socket, caller.project ?? caller.token)) return;
+    throw new UcloudError('rate_limited', 'your project has too many connections open', { retryAfter: 1 });
+  });
+  app.addHook('onRequest', async (request) => checkBodyHeaders(request));
+  readBodies(app, limits);
+  boundAnswers(app, answers);
+  if (onResponse) observe(app, onResponse);
+  paceAnswers(app, api, answers);
   for (const [endpoint, handler] of pairs) addRoute(app, api, endpoint, handler);
   serveDocuments(app, api, endpoints);
   if (providers) serveProviders(app, providers);

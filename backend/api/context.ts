@@ -1,15 +1,18 @@
 /** What every handler is given and what it gives back. */
+import type { Readable } from 'node:stream';
 import type { Endpoint } from '../contract/endpoint.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Role } from '../contract/tokens.ts';
 import type { Logger } from '../model/component.ts';
 import type { Revision, Store } from '../store/store.ts';
+import type { Callers } from './callers.ts';
 import type { Capacity } from './capacity.ts';
 import type { Changes } from './changes.ts';
 import type { DryRun } from './dry-run.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
 import type { StateKeys } from './state-keys.ts';
+import type { StateWorkshop } from './state-workshop.ts';
 import type { Usage } from './usage.ts';
 
 export interface ApiContext {
@@ -19,6 +22,8 @@ export interface ApiContext {
   readonly usage: Pick<Usage, 'of'>;
   readonly capacity: Capacity;
   readonly locks: Locks;
+  readonly callers: Callers;
+  readonly workshop: StateWorkshop;
   readonly logger: Logger;
   /** Without them states of Terraform can be neither written nor read. */
   readonly stateKeys?: StateKeys;
@@ -36,6 +41,8 @@ export interface Caller {
   readonly secret: string;
   /** Network address. */
   readonly source: string;
+  /** Revision of the token's record. */
+  readonly since: Revision;
 }
 
 /** A request that has passed authentication, authorisation by role, and validation against the contract. */
@@ -55,7 +62,7 @@ export interface ApiRequest {
   readonly dryRun?: DryRun;
   /** The one time of this request: every record it writes carries it. */
   readonly now: Date;
-  /** Aborted when the client has gone or the API closes. */
+  /** Aborted when the client has gone, its token does not work any more, or the API closes. */
   readonly gone: AbortSignal;
 }
 
@@ -63,7 +70,12 @@ export interface ApiAnswer {
   readonly status: number;
   readonly body?: object;
   /** JSON as it is to be sent, in place of `body`. */
-  readonly bytes?: Buffer;
+  readonly content?: {
+    readonly size: number;
+    /** Base 64. */
+    readonly md5?: string;
+    readonly data: Buffer | Readable;
+  };
   /** Revision that the answer shows, for the header UCloud-Revision. */
   readonly revision: Revision;
   /** Revision of the declaration, for ETag. */

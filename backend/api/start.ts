@@ -4,10 +4,12 @@ import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { buildApp, type SentResponse } from './app.ts';
+import { Callers } from './callers.ts';
 import { Capacity } from './capacity.ts';
 import { Changes } from './changes.ts';
 import { startCollector } from './collector.ts';
 import type { ApiContext } from './context.ts';
+import { defaultHttpLimits, type HttpLimits } from './http/limits.ts';
 import { Locks } from './locks.ts';
 import { openApiMirror } from './mirror.ts';
 import { defaultFailuresPerMinute } from './plugins/auth.ts';
@@ -15,6 +17,7 @@ import { defaultRequestsPerMinute } from './plugins/limits.ts';
 import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
 import type { StateKeys } from './state-keys.ts';
+import { StateWorkshop } from './state-workshop.ts';
 import { Usage } from './usage.ts';
 
 export interface ApiOptions {
@@ -34,6 +37,8 @@ export interface ApiOptions {
   };
   /** Milliseconds in which a request must have arrived. Default: 30,000. */
   readonly arrivalTimeout?: number;
+  /** What one side may take of the server. Default: see http/limits.ts. */
+  readonly limits?: Partial<HttpLimits>;
   /** Without them states of Terraform can be neither written nor read. */
   readonly stateKeys?: StateKeys;
   /** Sees every response as it leaves; for tests. */
@@ -54,6 +59,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     providerDirectory,
     rateLimit,
     arrivalTimeout = 30_000,
+    limits,
     stateKeys,
     onResponse,
   } = options;
@@ -61,6 +67,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const changes = new Changes(mirror);
   const usage = new Usage(mirror);
   const capacity = new Capacity(mirror);
+  const callers = new Callers(mirror);
+  const workshop = new StateWorkshop();
   const closing = new AbortController();
   const context: ApiContext = {
     store,
@@ -69,6 +77,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     usage,
     capacity,
     locks: new Locks(),
+    callers,
+    workshop,
     logger,
     ...(stateKeys ? { stateKeys } : {}),
     closing: closing.signal,
@@ -79,6 +89,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     changes.close();
     usage.close();
     capacity.close();
+    callers.close();
+    await workshop.close();
     await mirror.close();
   };
   try {
@@ -90,6 +102,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       requestsPerMinute: rateLimit?.requestsPerMinute ?? defaultRequestsPerMinute,
       failuresPerMinute: rateLimit?.failuresPerMinute ?? defaultFailuresPerMinute,
       arrivalTimeout,
+      limits: { ...defaultHttpLimits, ...limits },
       ...(tls ? { tls } : {}),
       ...(providers ? { providers } : {}),
       ...(onResponse ? { onResponse } : {}),

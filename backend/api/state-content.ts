@@ -8,53 +8,57 @@
  * do so, or by the collector when it is an hour old. Whichever of completion and removal comes first, the other fails.
  * Most states fit into one chunk and need no upload.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { promisify } from 'node:util';
-import { deflate, inflate } from 'node:zlib';
+import { createDecipheriv, randomBytes } from 'node:crypto';
+import { pipeline, Readable } from 'node:stream';
+import { createInflate } from 'node:zlib';
 import { UcloudError } from '../contract/errors.ts';
-import { maxStateBytes } from '../contract/terraform-states.ts';
 import * as records from '../model/records.ts';
 import { absent, present, put, read, readAll, remove, removeAll, unchanged } from '../store/collection.ts';
 import type { Condition, Store, Write } from '../store/store.ts';
-import type { StateKeys } from './state-keys.ts';
+import type { StateKey, StateKeys } from './state-keys.ts';
+import type { StateWorkshop } from './state-workshop.ts';
 
 /** Bytes; with base 64 a third more, and below what a value and a transaction may hold. */
 const chunkBytes = 512 * 1024;
-const nonceBytes = 12;
-/** Chunks read at the same time. */
-const concurrency = 4;
 const abandonedMs = 3600_000;
 
 type Content = records.TerraformStateVersionRecord['content'];
 
 export interface Sealed {
   readonly content: Content;
-  readonly chunks: readonly string[];
+  readonly chunks: readonly Buffer[];
 }
 
 /** What is encrypted belongs to one state: it cannot be passed off as the content of another. */
 const binding = (state: string, content: string): Buffer => Buffer.from(`${state}/${content}`);
 
-export async function seal(keys: StateKeys, state: string, bytes: Uint8Array): Promise<Sealed> {
+/** The bytes come back as they were, since a thread of its own has had them meanwhile. */
+export async function seal(
+  workshop: StateWorkshop,
+  owner: string,
+  keys: StateKeys,
+  state: string,
+  bytes: Uint8Array,
+): Promise<{ readonly sealed: Sealed; readonly bytes: Uint8Array }> {
   const id = randomBytes(16).toString('hex');
-  const nonce = randomBytes(nonceBytes);
-  const cipher = createCipheriv('aes-256-gcm', keys.current.bytes, nonce);
-  cipher.setAAD(binding(state, id));
-  const text = Buffer.concat([cipher.update(await promisify(deflate)(bytes)), cipher.final()]);
-  const chunks: string[] = [];
-  for (let start = 0; start < text.length; start += chunkBytes) {
-    chunks.push(text.subarray(start, start + chunkBytes).toString('base64'));
-  }
+  const { current } = keys;
+  const done = await workshop.run(owner, { work: 'seal', bytes, key: current.bytes, content: id, binding: state });
+  const text = Buffer.from(done.sealed.buffer, done.sealed.byteOffset, done.sealed.byteLength);
+  const chunks: Buffer[] = [];
+  for (let start = 0; start < text.length; start += chunkBytes) chunks.push(text.subarray(start, start + chunkBytes));
   return {
-    content: {
-      id,
-      chunks: chunks.length,
-      stored: text.length,
-      key: keys.current.id,
-      nonce: nonce.toString('base64'),
-      tag: cipher.getAuthTag().toString('base64'),
+    bytes: done.bytes,
+    sealed: {
+      content: {
+        id,
+        chunks: chunks.length,
+        stored: text.length,
+        key: current.id,
+        nonce: done.nonce,
+        tag: done.tag,
+      },
+      chunks,
     },
-    chunks,
   };
 }
 
@@ -69,11 +73,14 @@ export async function upload(
   { content, chunks }: Sealed,
   now: Date,
 ): Promise<{ readonly require: readonly Condition[]; readonly write: readonly Write[] }> {
-  const writes = chunks.map((data, i) => put(records.terraformStateChunks, chunkId(content.id, i), { data }));
-  const last = writes.slice(-1);
-  const ahead = writes.slice(0, -1);
+  // Made one by one: all of them as text would be the state once more in memory.
+  const writeOf = (data: Buffer, i: number): Write =>
+    put(records.terraformStateChunks, chunkId(content.id, i), { data: data.toString('base64') });
+  const last = chunks.slice(-1).map((data) => writeOf(data, chunks.length - 1));
+  const ahead = chunks.slice(0, -1);
   if (ahead.length === 0) return { require: [], write: last };
-  for (const [i, write] of ahead.entries()) {
+  for (const [i, data] of ahead.entries()) {
+    const write = writeOf(data, i);
     const begun = present(records.terraformStateUploads, content.id);
     const { ok } = await store.commit(
       i === 0
@@ -114,13 +121,56 @@ export async function discardAbandoned(store: Store, now: Date, signal: AbortSig
   }
 }
 
-/** The state as it was written, or undefined if it has been removed meanwhile. Throws `not_configured`. */
+async function* opened(
+  store: Store,
+  key: StateKey,
+  state: string,
+  content: Content,
+  first: Buffer,
+): AsyncGenerator<Buffer, void> {
+  const decipher = createDecipheriv('aes-256-gcm', key.bytes, Buffer.from(content.nonce, 'base64'));
+  decipher.setAAD(binding(state, content.id));
+  decipher.setAuthTag(Buffer.from(content.tag, 'base64'));
+  yield decipher.update(first);
+  for (let index = 1; index < content.chunks; index++) {
+    const chunk = await readChunk(store, content, index);
+    if (!chunk) throw new Error(`the content ${content.id} was removed while it was read`);
+    yield decipher.update(chunk);
+  }
+  // Throws if anything in it is not what was written.
+  yield decipher.final();
+}
+
+async function readChunk(store: Store, { id }: Content, index: number): Promise<Buffer | undefined> {
+  const chunk = await read(store, records.terraformStateChunks, chunkId(id, index));
+  return chunk && Buffer.from(chunk.value.data, 'base64');
+}
+
+/** Keeps the last piece back until all is read and found to be right: whoever lacks it knows that something is wrong. */
+async function* checked(pieces: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
+  let held: Buffer | undefined;
+  let length = 0;
+  for await (const piece of pieces) {
+    if (held) yield held;
+    held = piece;
+    length += piece.length;
+    if (length > size) break;
+  }
+  if (length !== size) throw new Error('the content of a state does not have the size that was recorded');
+  if (held) yield held;
+}
+
+/**
+ * The state as it was written, piece by piece, with one chunk of it in memory at a time. Undefined if it has been removed
+ * meanwhile. The stream fails before its last piece if the content is not what was written. Throws `not_configured`.
+ */
 export async function open(
   store: Store,
   keys: StateKeys,
   state: string,
   content: Content,
-): Promise<Buffer | undefined> {
+  size: number,
+): Promise<Readable | undefined> {
   const key = keys.find(content.key);
   if (!key) {
     throw new UcloudError(
@@ -128,20 +178,13 @@ export async function open(
       `the state is encrypted with the key ${content.key}, which is not in the key file of this server (--state-key)`,
     );
   }
-  const chunks: Buffer[] = [];
-  for (let start = 0; start < content.chunks; start += concurrency) {
-    const indexes = Array.from({ length: Math.min(concurrency, content.chunks - start) }, (_, i) => start + i);
-    const found = await Promise.all(
-      indexes.map((index) => read(store, records.terraformStateChunks, chunkId(content.id, index))),
-    );
-    for (const chunk of found) {
-      if (!chunk) return undefined;
-      chunks.push(Buffer.from(chunk.value.data, 'base64'));
-    }
-  }
-  const decipher = createDecipheriv('aes-256-gcm', key.bytes, Buffer.from(content.nonce, 'base64'));
-  decipher.setAAD(binding(state, content.id));
-  decipher.setAuthTag(Buffer.from(content.tag, 'base64'));
-  const text = Buffer.concat([...chunks.map((chunk) => decipher.update(chunk)), decipher.final()]);
-  return promisify(inflate)(text, { maxOutputLength: maxStateBytes });
+  const first = await readChunk(store, content, 0);
+  if (!first) return undefined;
+  // Whoever reads the last stream learns of an error in any of them.
+  const inflated = pipeline(
+    Readable.from(opened(store, key, state, content, first)),
+    createInflate({ chunkSize: 64 * 1024 }),
+    () => undefined,
+  );
+  return Readable.from(checked(inflated, size), { objectMode: false });
 }

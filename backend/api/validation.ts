@@ -175,4 +175,4 @@ export const fieldError = (
     | 'unsupported_media_type',
   pointer: string,
   detail: string,
-): UcloudError => new UcloudError(code, `${pointer} ${detail}`, { errors: [{ pointer, detail }] });
+): UcloudError => new UcloudError(code, `${pointer || 'the body'} ${detail}`, { errors: [{ pointer, detail }] });

@@ -41,7 +41,7 @@ export interface Endpoint {
     readonly opaque?: boolean;
     readonly example?: unknown;
   };
-  /** Beyond those that every endpoint can give (invalid_input, unauthenticated, rate_limited, internal, store_unavailable). */
+  /** Beyond those that every endpoint can give (`commonErrors`). */
   readonly errors: readonly ErrorCode[];
   readonly resource?: Resource<unknown, unknown, unknown>;
 }
@@ -50,7 +50,10 @@ export const commonErrors: readonly ErrorCode[] = [
   'invalid_input',
   'unauthenticated',
   'forbidden',
+  'request_timeout',
+  'expectation_failed',
   'rate_limited',
+  'headers_too_large',
   'internal',
   'store_unavailable',
 ];

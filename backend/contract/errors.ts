@@ -29,7 +29,8 @@ export const errorTable = define({
   unauthenticated: {
     status: 401,
     title: 'No valid token',
-    meaning: 'The Authorization header is missing, malformed, or its token is unknown or expired.',
+    meaning:
+      'The Authorization header is missing, malformed, or its token is unknown, revoked or expired. A request that waits ends with this when its token does.',
     user: 'Use a token that is still valid: by UCLOUD_TOKEN or `ucloud login` for Terraform and the command `ucloud`, elsewhere in `Authorization: Bearer <token>`.',
     operator: 'Make a new token for the user if theirs is lost: only its hash is stored.',
     retry: false,
@@ -133,6 +134,14 @@ export const errorTable = define({
     operator: 'Nothing.',
     retry: false,
   },
+  request_timeout: {
+    status: 408,
+    title: 'The request did not arrive in time',
+    meaning: 'Headers or body were not complete in time, and the connection is closed. Nothing was changed.',
+    user: 'Send it again, over a faster connection if it is large.',
+    operator: 'Nothing.',
+    retry: true,
+  },
   precondition_failed: {
     status: 412,
     title: 'The object has changed since you read it',
@@ -154,6 +163,14 @@ export const errorTable = define({
     title: 'The body is not JSON',
     meaning: 'Content-Type must be application/json.',
     user: 'Send JSON with the right Content-Type.',
+    operator: 'Nothing.',
+    retry: false,
+  },
+  expectation_failed: {
+    status: 417,
+    title: 'The header Expect asks for something unknown',
+    meaning: 'The only expectation that is met is `100-continue`.',
+    user: 'Leave the header Expect out.',
     operator: 'Nothing.',
     retry: false,
   },
@@ -193,10 +210,19 @@ export const errorTable = define({
   rate_limited: {
     status: 429,
     title: 'Too many requests',
-    meaning: 'The token has used up its requests for this period.',
-    user: 'Wait as long as Retry-After says.',
+    meaning:
+      'The token has used up its requests for this period, or too many requests of its project are under way: connections, bodies that arrive, answers that are not read.',
+    user: 'Wait as long as Retry-After says, and read answers as they come.',
     operator: 'Raise the limit if the use is legitimate.',
     retry: true,
+  },
+  headers_too_large: {
+    status: 431,
+    title: 'The headers are too large',
+    meaning: 'Path, query and headers of the request together exceed 16 KiB. The connection is closed.',
+    user: 'Send less: fewer `ids` in a query, no headers that are not needed.',
+    operator: 'Nothing.',
+    retry: false,
   },
   internal: {
     status: 500,
@@ -247,12 +273,15 @@ export class UcloudError extends Error {
   readonly errors: readonly FieldError[];
   /** Further members of the problem (RFC 9457, 3.2). */
   readonly members: Readonly<Record<string, unknown>>;
+  /** Seconds after which the request may be sent again, for the header Retry-After. */
+  readonly retryAfter: number | undefined;
   constructor(
     code: ErrorCode,
     detail: string,
     options: {
       errors?: readonly FieldError[];
       members?: Readonly<Record<string, unknown>>;
+      retryAfter?: number;
       cause?: unknown;
     } = {},
   ) {
@@ -261,6 +290,7 @@ export class UcloudError extends Error {
     this.code = code;
     this.errors = options.errors ?? [];
     this.members = options.members ?? {};
+    this.retryAfter = options.retryAfter;
   }
   get status(): number {
     return errorTable[this.code].status;

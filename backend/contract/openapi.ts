@@ -134,6 +134,7 @@ const responseHeaders = {
   'RateLimit-Remaining': { description: 'Requests left in this period.', schema: { type: 'integer' } },
   'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: { type: 'integer' } },
   'Retry-After': { description: 'Seconds to wait before the next request.', schema: { type: 'integer' } },
+  Allow: { description: 'Methods that the path has.', schema: { type: 'string' } },
 } satisfies JsonObject;
 type HeaderName = keyof typeof responseHeaders;
 
@@ -218,7 +219,11 @@ function errorResponse(codes: readonly ErrorCode[]): JsonObject {
   const schema = others.length === 0 && only ? problemSchemas[only] : undefined;
   return {
     description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}.`).join(' '),
-    headers: headerRefs(...everyResponse, ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : [])),
+    headers: headerRefs(
+      ...everyResponse,
+      ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : []),
+      ...(codes.includes('method_not_allowed') ? (['Allow'] as const) : []),
+    ),
     content: {
       [problemMediaType]: {
         schema: { $ref: `#/components/schemas/${schema?.title ?? 'Problem'}` },
@@ -292,6 +297,10 @@ cloud. What a token may not know of answers 404.
 
 **Errors** are problem details (RFC 9457) with a stable \`code\` and a JSON pointer for each field at fault.
 
+A request that is not well-formed HTTP is answered with a problem as well, and its connection is closed. A path that does
+not exist is answered with 404, a method that a path does not have with 405 and the header \`Allow\`. HEAD is answered as
+GET is, without a body. Operations without a body in this document refuse one.
+
 **Retries.** A POST with an \`Idempotency-Key\` can be sent again for 24 hours: it is done once, and answered alike.
 
 **Dry runs.** A creation with \`?dry_run=true\` is decided as it would be, and answered with its error or with 204; nothing
@@ -301,6 +310,17 @@ is created. \`leaving\` names what will be gone by then.
 send it as \`after\` to wait for the next change. \`UCloud-Revision\` of an answer, sent as \`UCloud-Min-Revision\`, makes
 sure that a later answer, of whichever server, is not older.
 `;
+
+/** Answers to what is no operation: another path or method, or no HTTP at all. */
+const elsewhere: readonly ErrorCode[] = [
+  'invalid_input',
+  'not_found',
+  'method_not_allowed',
+  'request_timeout',
+  'expectation_failed',
+  'rate_limited',
+  'headers_too_large',
+];
 
 export function openApiDocument(endpoints: readonly Endpoint[], version: string): JsonObject {
   const schemas: JsonObject = {};
@@ -314,7 +334,8 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, aboutOf(endpoint));
   }
   for (const problem of [Problem, ...Object.values(problemSchemas)]) hoist(plain(problem), schemas);
-  const used = new Set([...commonErrors, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
+  for (const code of elsewhere) responses[code] = errorResponse([code]);
+  const used = new Set([...commonErrors, ...elsewhere, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
   return {
     openapi: '3.1.0',
     info: {
@@ -328,6 +349,9 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     security: [{ token: [] }],
     tags: [...tags].map(([name, description]) => ({ name, description })),
     paths,
+    'x-other-responses': Object.fromEntries(
+      elsewhere.map((code) => [String(errorTable[code].status), { $ref: `#/components/responses/${code}` }]),
+    ),
     components: {
       securitySchemes: {
         token: { type: 'http', scheme: 'bearer', description: 'A token of ucloud, shown once when it is made.' },

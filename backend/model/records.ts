@@ -172,6 +172,8 @@ export const terraformStateVersions = kind('terraform-state-versions/', {
   lineage: Type.String(),
   terraform_version: Type.Optional(Type.String()),
   size: bytes,
+  /** Digest of the state, base 64. None in versions that were written before it was kept. */
+  md5: Type.Optional(Type.String()),
   token: id('token'),
   /** Where its chunks lie, and how to open them. */
   content: Type.Object({

@@ -39,8 +39,9 @@ t.test('bad input', async (t) => {
   const before = await contentOf(store);
 
   const key = (change: object) => ({ name: 'k', project, public_key: testPublicKey, ...change });
-  const deep = `{"name":"x","project":"${project}","public_key":"${testPublicKey}","labels":${'['.repeat(200_000)}${']'.repeat(200_000)}}`;
-  const wide = `{${Array.from({ length: 20_000 }, (_, i) => `"f${i}":1`).join(',')}}`;
+  const deep = (depth: number) =>
+    `{"name":"x","project":"${project}","public_key":"${testPublicKey}","labels":${'['.repeat(depth)}${']'.repeat(depth)}}`;
+  const wide = (fields: number) => `{${Array.from({ length: fields }, (_, i) => `"f${i}":1`).join(',')}}`;
   const cases: readonly (readonly [
     what: string,
     path: string,
@@ -65,8 +66,12 @@ t.test('bad input', async (t) => {
     ['an unknown field', '/v1/ssh-keys', key({ nmae: 'x' }), 400, '/nmae'],
     ['a read-only field', '/v1/ssh-keys', key({ id: 'key-0123456789abcdef' }), 400, '/id'],
     ['a field with a slash', '/v1/ssh-keys', key({ 'a/b~c': 1 }), 400, '/a~1b~0c'],
-    ['20,000 unknown fields', '/v1/ssh-keys', wide, 400, /^\//],
-    ['deep JSON', '/v1/ssh-keys', deep, 400, '/labels'],
+    ['5,000 unknown fields', '/v1/ssh-keys', wide(5000), 400, /^\//],
+    ['20,000 unknown fields', '/v1/ssh-keys', wide(20_000), 400, ''],
+    ['deep JSON', '/v1/ssh-keys', deep(200_000), 400, ''],
+    ['JSON as deep as is read', '/v1/ssh-keys', deep(63), 400, '/labels'],
+    ['JSON deeper by one', '/v1/ssh-keys', deep(64), 400, ''],
+    ['deep JSON behind a text with quotes', '/v1/ssh-keys', deep(200_000).replace('"x"', '"\\\\\\"\\\\"'), 400, ''],
     ['__proto__', '/v1/ssh-keys', `{"__proto__":{"role":"operator"},"name":"a"}`, 400, ''],
     ['constructor.prototype', '/v1/ssh-keys', `{"constructor":{"prototype":{"role":"operator"}}}`, 400, ''],
     ['a label named __proto__', '/v1/ssh-keys', `{"name":"k","labels":{"__proto__":"x"}}`, 400, ''],
@@ -243,7 +248,7 @@ t.test('bad input', async (t) => {
       `POST /v1/projects HTTP/1.1\r\n${auth}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}`,
       400,
     ],
-    ['headers of 64 kB', `GET /v1/vms HTTP/1.1\r\n${auth}X: ${'x'.repeat(65_536)}\r\n\r\n`, 400],
+    ['headers of 64 kB', `GET /v1/vms HTTP/1.1\r\n${auth}X: ${'x'.repeat(65_536)}\r\n\r\n`, 431],
     [
       'a body that is not UTF-8',
       `POST /v1/projects HTTP/1.1\r\n${auth}Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{"name":"y","description":"\xff"}`,
@@ -269,7 +274,7 @@ t.test('bad input', async (t) => {
 });
 
 t.test('who is slow is not waited for', async (t) => {
-  const test = await startTestApi(t, { arrivalTimeout: 1000 });
+  const test = await startTestApi(t, { arrivalTimeout: 1000, limits: { strangersPerSource: 1000 } });
   const vms = await test.operator.list('vms');
   const head = `Host: x\r\nAuthorization: Bearer ${test.operatorToken}\r\n`;
   const slow = [
@@ -280,7 +285,7 @@ t.test('who is slow is not waited for', async (t) => {
   const answers = Array.from({ length: 1000 }, (_, i) => raw(test.url, slow[i % 2] ?? ''));
   t.equal((await test.operator.list('vms', `?after=${vms.revision}&timeout=2`)).items.length, 0);
   for (const text of await Promise.all(answers)) {
-    if (!/^HTTP\/1.1 400 .*problem\+json.*did not arrive in time/s.test(text)) t.fail(text);
+    if (!/^HTTP\/1.1 408 .*problem\+json.*did not arrive in time/s.test(text)) t.fail(text);
   }
   await test.operator.expect(200, 'GET', '/v1/vms');
 });

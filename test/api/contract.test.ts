@@ -7,6 +7,7 @@ import { build } from 'esbuild';
 import t from 'tap';
 import { buildApp } from '../../backend/api/app.ts';
 import type { ApiContext } from '../../backend/api/context.ts';
+import { defaultHttpLimits } from '../../backend/api/http/limits.ts';
 import { handlers } from '../../backend/api/routes/index.ts';
 import { errorCodes, errorTable } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
@@ -27,7 +28,14 @@ t.test('an operation without a handler, or the reverse, stops the server from st
   const { vm_get, ...others } = handlers;
   if (!vm_get) throw new Error('there is a handler for vm_get');
   const start = (given: typeof handlers) =>
-    buildApp(nothing, { endpoints, handlers: given, requestsPerMinute: 1, failuresPerMinute: 1, arrivalTimeout: 1000 });
+    buildApp(nothing, {
+      endpoints,
+      handlers: given,
+      requestsPerMinute: 1,
+      failuresPerMinute: 1,
+      arrivalTimeout: 1000,
+      limits: defaultHttpLimits,
+    });
   await t.rejects(start(others), /operation vm_get has no handler/);
   await t.rejects(start({ ...handlers, vm_dance: vm_get }), /handler vm_dance has no operation/);
 });

@@ -256,9 +256,13 @@ t.test('bad input changes nothing', async (t) => {
   });
   t.same(await contentOf(test.store), before);
 
-  const deep = state(2, `, "x": ${'['.repeat(200_000)}${']'.repeat(200_000)}`);
-  await member.expect(200, 'POST', `${base}/site`, deep);
-  t.equal(await textOf(member, `${base}/site`), deep, 'depth is nothing to fear');
+  const deep = (depth: number) => state(2, `, "x": ${'['.repeat(depth)}${']'.repeat(depth)}`);
+  for (const depth of [1000, 5_000_000]) {
+    const answer = await member.request('POST', `${base}/site`, deep(depth));
+    t.match(answer, { status: 400, body: { errors: [{ pointer: '', detail: /nested more than 1000 deep/ }] } });
+  }
+  await member.expect(200, 'POST', `${base}/site`, deep(999));
+  t.equal(await textOf(member, `${base}/site`), deep(999), 'deeper than any state of Terraform is');
 });
 
 t.test('a server without the key', async (t) => {

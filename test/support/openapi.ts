@@ -98,7 +98,8 @@ export interface Answer {
   readonly operation: string | undefined;
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
-  readonly body: string;
+  /** Undefined where it could not be seen. */
+  readonly body: string | undefined;
 }
 
 const problem = 'application/problem+json';
@@ -109,6 +110,7 @@ export function violation(answer: Answer): string | undefined {
   const what = `${answer.method} ${answer.url} → ${status}`;
   const type = String(headers['content-type'] ?? '').split(';')[0] ?? '';
   if (headers['request-id'] === undefined) return `${what}: no Request-Id`;
+  if (body === undefined) return status < 400 ? undefined : `${what}: an error that is made while it is sent`;
   const check = (schema: ValidateFunction): string | undefined =>
     schema(JSON.parse(body)) ? undefined : `${what}: ${ajv.errorsText(schema.errors)} in ${body.slice(0, 500)}`;
   if (operationId === undefined) {

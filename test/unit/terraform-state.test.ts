@@ -1,9 +1,12 @@
 /** Which state follows which, what is kept, and how content is closed and opened. */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
 import { open, seal, upload } from '../../backend/api/state-content.ts';
 import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
+import { StateWorkshop } from '../../backend/api/state-workshop.ts';
 import { keptVersions } from '../../backend/contract/terraform-states.ts';
 import { keptBytes, staleness, surplus } from '../../backend/model/terraform-state.ts';
 import { withStore } from '../support/stores.ts';
@@ -36,22 +39,37 @@ t.test('what is kept', async () => {
 
 t.test('content is opened by who closed it, as it was, or not at all', async (t) => {
   const store = await withStore(t);
-  const file = newStateKeyFile();
-  const keys = parseStateKeys(file);
-  for (const bytes of [Buffer.from('{}'), randomBytes(600_000), randomBytes(1_048_576)]) {
-    const sealed = await seal(keys, 'prj/a', bytes);
+  const keys = parseStateKeys(newStateKeyFile());
+  const workshop = new StateWorkshop();
+  t.teardown(() => workshop.close());
+  for (const given of [Buffer.from('{}'), randomBytes(600_000), randomBytes(1_048_576), Buffer.alloc(20_000_000)]) {
+    const { sealed, bytes } = await seal(workshop, 'prj', keys, 'prj/a', Buffer.from(given));
+    t.ok(given.equals(bytes), 'the bytes come back');
     const { require, write } = await upload(store, sealed, new Date());
     t.ok((await store.commit({ require, write })).ok);
-    t.ok((await open(store, keys, 'prj/a', sealed.content))?.equals(bytes), `${bytes.length} bytes`);
-    await t.rejects(open(store, keys, 'prj/b', sealed.content), 'not as the content of another state');
+    const openedAs = async (state: string, size = given.length): Promise<Buffer | undefined> => {
+      const stream = await open(store, keys, state, sealed.content, size);
+      return stream && Buffer.concat(await stream.toArray());
+    };
+    t.ok((await openedAs('prj/a'))?.equals(given), `${given.length} bytes`);
+    await t.rejects(openedAs('prj/b'), 'not as the content of another state');
+    await t.rejects(openedAs('prj/a', given.length - 1), 'nor where it is larger than was recorded');
     const [first] = (await store.list(`terraform-state-chunks/${sealed.content.id}/`)).entries;
     if (!first) throw new Error('there is a chunk');
     const data = Buffer.from(JSON.parse(first.value).data, 'base64');
-    data.writeUInt8(data.readUInt8(0) ^ 1, 0);
+    // The last byte of the checksum of what was compressed: only the tag of the cipher betrays it.
+    const at = sealed.content.chunks === 1 ? data.length - 1 : 0;
+    data.writeUInt8(data.readUInt8(at) ^ 1, at);
     await store.commit({ write: [{ put: first.key, value: JSON.stringify({ data: data.toString('base64') }) }] });
-    await t.rejects(open(store, keys, 'prj/a', sealed.content), 'not with a bit changed');
+    const stream = await open(store, keys, 'prj/a', sealed.content, given.length);
+    let seen = 0;
+    stream?.on('data', (piece: Buffer) => {
+      seen += piece.length;
+    });
+    await t.rejects(once(stream ?? new Readable(), 'end'), 'not with a bit changed');
+    t.ok(seen < given.length, 'whoever reads it does not take it for whole');
     await store.commit({ write: [{ delete: first.key }] });
-    t.equal(await open(store, keys, 'prj/a', sealed.content), undefined, 'nor in part');
+    t.equal(await open(store, keys, 'prj/a', sealed.content, given.length), undefined, 'nor in part');
   }
 });
 

@@ -34,7 +34,14 @@ async function identify(
   if (!stored || !isSecret(parsed.secret, stored.value.hash)) return undefined;
   const { id, role, project, expires_at } = stored.value;
   if (expires_at !== undefined && Date.parse(expires_at) <= Date.now()) return undefined;
-  return { token: id, role, ...(project === undefined ? {} : { project }), secret: text, source: request.ip };
+  return {
+    token: id,
+    role,
+    ...(project === undefined ? {} : { project }),
+    secret: text,
+    source: request.ip,
+    since: stored.revision,
+  };
 }
 
 /** Before the body is read: refuses who has no valid token (401, or 429 if too often), or too low a role (403). */

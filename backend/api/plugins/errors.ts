@@ -3,7 +3,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { Endpoint } from '../../contract/endpoint.ts';
 import { type ErrorCode, errorTable, type FieldError, UcloudError } from '../../contract/errors.ts';
 import { problemMediaType, problemType } from '../../contract/openapi.ts';
-import type { Logger } from '../../model/component.ts';
+import type { RepeatLogger } from '../repeat-logger.ts';
 
 export interface ProblemDetails {
   readonly type: string;
@@ -33,16 +33,9 @@ export function problemOf(error: UcloudError, requestId: string): ProblemDetails
 
 const wholeBody = (detail: string): { errors: FieldError[] } => ({ errors: [{ pointer: '', detail }] });
 
-/** Bytes of a body, where the contract says nothing else. */
-export const bodyLimit = 1024 * 1024;
-
 /** What Fastify and Node refuse before a handler is reached. */
-function fromFramework(error: FastifyError, endpoint: Endpoint | undefined): UcloudError | undefined {
+function fromFramework(error: FastifyError): UcloudError | undefined {
   switch (error.code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE': {
-      const limit = `${(endpoint?.opaqueBody?.limit ?? bodyLimit) / 2 ** 20} MiB`;
-      return new UcloudError('payload_too_large', `the body exceeds ${limit}`, wholeBody(`must be at most ${limit}`));
-    }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
     case 'FST_ERR_CTP_INVALID_CONTENT_TYPE':
       return new UcloudError('unsupported_media_type', 'Content-Type must be application/json', {
@@ -52,18 +45,24 @@ function fromFramework(error: FastifyError, endpoint: Endpoint | undefined): Ucl
       return new UcloudError('invalid_input', 'the path is not well-formed', {
         errors: [{ pointer: '#path', detail: 'has a percent sign without two hex digits, or is not UTF-8' }],
       });
+    // Nobody is there to be answered any more.
+    case 'ECONNRESET':
+      return new UcloudError('invalid_input', 'the body ended before it was complete', wholeBody('must be complete'));
     default:
       if ((error.statusCode ?? 500) >= 500) return undefined;
       return new UcloudError('invalid_input', `the body cannot be read: ${error.message}`, wholeBody(error.message));
   }
 }
 
-export function sendProblem(reply: FastifyReply, error: UcloudError, requestId: string): FastifyReply {
-  return reply
-    .code(error.status)
-    .type(problemMediaType)
-    .send(JSON.stringify(problemOf(error, requestId)));
+/** Sets the headers of a problem, and answers its text. */
+export function problemText(reply: FastifyReply, error: UcloudError, requestId: string): string {
+  if (error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter);
+  reply.code(error.status).type(problemMediaType);
+  return JSON.stringify(problemOf(error, requestId));
 }
+
+export const sendProblem = (reply: FastifyReply, error: UcloudError, requestId: string): FastifyReply =>
+  reply.send(problemText(reply, error, requestId));
 
 /** Methods by path of the contract, to tell 405 from 404. */
 function methodsOf(endpoints: readonly Endpoint[]): (path: string) => string[] {
@@ -76,27 +75,31 @@ function methodsOf(endpoints: readonly Endpoint[]): (path: string) => string[] {
   return (path) => [...paths.values()].find(({ pattern }) => pattern.test(path))?.methods ?? [];
 }
 
-export function handleErrors(app: FastifyInstance, endpoints: readonly Endpoint[], logger: Logger): void {
+export function handleErrors(app: FastifyInstance, endpoints: readonly Endpoint[], logger: RepeatLogger): void {
   const methods = methodsOf(endpoints);
 
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?')[0] ?? '';
+  // Before a body is read that nobody wants.
+  app.addHook('onRequest', async (request, reply) => {
+    if (!request.is404) return;
+    // Proxies name the server as well (RFC 9112, 3.2.2).
+    const path = request.url.replace(/^https?:\/\/[^/?]*/i, '').split('?')[0] ?? '';
     const allowed = methods(path);
-    if (allowed.length === 0)
-      return sendProblem(reply, new UcloudError('not_found', 'there is no such path'), request.id);
+    if (allowed.length === 0) throw new UcloudError('not_found', 'there is no such path');
     reply.header('allow', allowed.join(', '));
-    const error = new UcloudError('method_not_allowed', `this path has ${allowed.join(', ')}`);
-    return sendProblem(reply, error, request.id);
+    throw new UcloudError('method_not_allowed', `this path has ${allowed.join(', ')}`);
   });
 
   app.setErrorHandler((error: FastifyError | UcloudError, request: FastifyRequest, reply) => {
-    const known = error instanceof UcloudError ? error : fromFramework(error, request.routeOptions.config?.endpoint);
+    const known = error instanceof UcloudError ? error : fromFramework(error);
+    const about = { request: request.id, operation: operationOf(request) };
     if (!known) {
-      logger.error({ err: error, request: request.id, operation: operationOf(request) }, 'a request failed');
+      // Where it was thrown tells faults apart, and there are only so many such places.
+      const place = error.stack?.split('\n')[1]?.trim() ?? error.name;
+      logger.say('error', place, { err: error, ...about }, 'a request failed');
       return sendProblem(reply, new UcloudError('internal', 'something unforeseen failed'), request.id);
     }
-    if (known.status >= 500) {
-      logger.warn({ err: known, request: request.id, operation: operationOf(request) }, 'a request was not served');
+    if (known.code === 'store_unavailable' || known.code === 'internal') {
+      logger.say('warn', known.code, { code: known.code, detail: known.message, ...about }, 'a request was not served');
     }
     return sendProblem(reply, known, request.id);
   });

@@ -9,8 +9,8 @@
  *
  * A lock makes the record of a state that is not there yet, and giving it back removes it again if nothing was written.
  */
-import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/terraform-states.ts';
@@ -140,40 +140,74 @@ function unlocked(place: Place, state: State, at: string): Pick<Mutation, 'guard
 }
 
 const checkFile = bodyChecker(StateFile);
+const membersLookedAt = Object.keys(StateFile.properties);
 
-/** Throws `invalid_input`. */
-function parseFile(request: ApiRequest): { readonly bytes: Buffer; readonly file: StateFile } {
-  const wrong = (detail: string) => fieldError('invalid_input', '', detail);
+interface Given {
+  readonly bytes: Uint8Array;
+  readonly md5: string;
+  readonly file: StateFile;
+}
+
+/** Throws `invalid_input`, `rate_limited`. */
+async function readFile({ workshop }: ApiContext, request: ApiRequest, { project }: Place): Promise<Given> {
   const { body: bytes, headers } = request;
-  if (!Buffer.isBuffer(bytes)) throw wrong('is required');
+  if (!Buffer.isBuffer(bytes)) throw fieldError('invalid_input', '', 'is required');
   const digest = headers['content-md5'];
-  if (digest !== undefined && digest !== createHash('md5').update(bytes).digest('base64')) {
-    throw fieldError('invalid_input', '#header/Content-MD5', 'is not the digest of the body that arrived');
-  }
-  if (!isUtf8(bytes)) throw wrong('must be UTF-8');
-  let file: unknown;
-  try {
-    file = JSON.parse(bytes.toString('utf8'));
-  } catch (error) {
-    throw wrong(`must be JSON: ${(error as Error).message}`);
-  }
-  checkFile(file);
-  return { bytes, file: file as StateFile };
+  const result = await workshop.run(project, {
+    work: 'read',
+    bytes,
+    members: membersLookedAt,
+    ...(typeof digest === 'string' ? { digest } : {}),
+  });
+  if (!result.ok) throw fieldError('invalid_input', result.pointer, result.detail);
+  checkFile(result.members);
+  return { bytes: result.bytes, md5: result.md5, file: result.members as StateFile };
 }
 
-async function load(api: ApiContext, place: Place, state: State, version: number): Promise<Buffer | undefined> {
+interface Found {
+  readonly version: Version;
+  readonly stream: Readable;
+}
+
+async function load(api: ApiContext, place: Place, state: State, version: number): Promise<Found | undefined> {
   const stored = await read(api.store, records.terraformStateVersions, key(state.id, version));
-  return stored && open(api.store, keysOf(api), textOf(place), stored.value.content);
+  if (!stored) return undefined;
+  const { content, size } = stored.value;
+  const stream = await open(api.store, keysOf(api), textOf(place), content, size);
+  return stream && { version: stored.value, stream };
 }
 
-const answerWith = (bytes: Buffer, revision: number): ApiAnswer => ({ status: 200, bytes, revision });
+/** Bytes of a state that is read whole before it is sent, so that an error in it can be told. */
+const sentWhole = 256 * 1024;
+
+async function answerWith({ version: { size, md5 }, stream }: Found, revision: number): Promise<ApiAnswer> {
+  if (size > sentWhole) {
+    return { status: 200, content: { size, data: stream, ...(md5 === undefined ? {} : { md5 }) }, revision };
+  }
+  const data = Buffer.concat(await stream.toArray());
+  return { status: 200, content: { size, data, md5: createHash('md5').update(data).digest('base64') }, revision };
+}
+
+/** Compares without having more than a piece of what is stored in memory. */
+async function holds({ version, stream }: Found, bytes: Uint8Array): Promise<boolean> {
+  if (version.size !== bytes.length) {
+    stream.destroy();
+    return false;
+  }
+  let at = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    if (!piece.equals(bytes.subarray(at, at + piece.length))) return false;
+    at += piece.length;
+  }
+  return true;
+}
 
 /** Throws `state_locked`, `invalid_state` or `stale_state`. Answers whether it is the latest version once more. */
 async function checkWrite(
   api: ApiContext,
   request: ApiRequest,
   place: Place,
-  given: { readonly bytes: Buffer; readonly file: StateFile },
+  given: Given,
 ): Promise<{ readonly state: State | undefined; readonly repeated: boolean }> {
   const { ID, force } = request.query as Query;
   const state = await look(api, place);
@@ -187,7 +221,7 @@ async function checkWrite(
   if (serial === given.file.serial && lineage === given.file.lineage) {
     // Whoever has not heard our answer sends the same again.
     const latest = await load(api, place, state, version);
-    if (latest?.equals(given.bytes)) return { state, repeated: true };
+    if (latest && (await holds(latest, given.bytes))) return { state, repeated: true };
   }
   throw new UcloudError('stale_state', stale);
 }
@@ -196,7 +230,7 @@ async function write(
   api: ApiContext,
   request: ApiRequest,
   place: Place,
-  given: { readonly bytes: Buffer; readonly file: StateFile },
+  given: Given,
   sealed: Sealed,
 ): Promise<ApiAnswer> {
   const at = request.now.toISOString();
@@ -218,7 +252,14 @@ async function write(
       ...stored,
       stored: stored.value.content.stored,
     }));
-    const record: Version = { version, ...about, token: request.caller.token, content: sealed.content, created_at: at };
+    const record: Version = {
+      version,
+      ...about,
+      md5: given.md5,
+      token: request.caller.token,
+      content: sealed.content,
+      created_at: at,
+    };
     return {
       ...change,
       guards: [...change.guards, ...completion.require.map((condition): Guard => ({ condition, otherwise: gaveUp }))],
@@ -255,8 +296,8 @@ export const terraformStateHandlers: Handlers = {
       if (version === undefined) {
         throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
       }
-      const bytes = await load(api, place, state, version);
-      if (bytes) return answerWith(bytes, state.revision);
+      const found = await load(api, place, state, version);
+      if (found) return answerWith(found, state.revision);
       // The latest version only goes when newer ones have come, or with the whole state.
       if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
       before = state;
@@ -266,11 +307,14 @@ export const terraformStateHandlers: Handlers = {
   async terraform_state_write(api, request) {
     const place = placeOf(api, request);
     const keys = keysOf(api);
-    const given = parseFile(request);
+    const read = await readFile(api, request, place);
     // What will be refused is not written ahead.
-    const { repeated } = await checkWrite(api, request, place, given);
+    const { repeated } = await checkWrite(api, request, place, read);
     if (repeated) return { status: 200, revision: api.mirror.revision };
-    const sealed = await seal(keys, textOf(place), given.bytes);
+    const { sealed, bytes } = await seal(api.workshop, place.project, keys, textOf(place), read.bytes);
+    const given = { ...read, bytes };
+    // It may have waited for others.
+    api.callers.check(request.caller);
     try {
       return await write(api, request, place, given, sealed);
     } catch (error) {
@@ -349,7 +393,7 @@ export const terraformStateHandlers: Handlers = {
   async terraform_state_version_list(api, request) {
     const state = await find(api, placeOf(api, request));
     const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
-      const { content: _content, ...item } = value;
+      const { content: _content, md5: _md5, ...item } = value;
       return item;
     });
     return { status: 200, body: { items, revision: state.revision }, revision: state.revision };
@@ -359,8 +403,8 @@ export const terraformStateHandlers: Handlers = {
     const place = placeOf(api, request);
     const version = Number(request.params.version);
     const state = await find(api, place);
-    const bytes = await load(api, place, state, version);
-    if (bytes) return answerWith(bytes, state.revision);
+    const found = await load(api, place, state, version);
+    if (found) return answerWith(found, state.revision);
     throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
   },
 };

@@ -1,0 +1,90 @@
+/** The server below Fastify: connections, the order of requests on them, and answers to what is no HTTP. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { Duplex } from 'node:stream';
+import { UcloudError } from '../../contract/errors.ts';
+import { problemMediaType } from '../../contract/openapi.ts';
+import { problemOf } from '../plugins/errors.ts';
+import { Connections } from './connections.ts';
+import type { HttpLimits } from './limits.ts';
+import { Turns } from './turns.ts';
+
+export interface ServerOptions {
+  readonly limits: HttpLimits;
+  /** Milliseconds in which a request must have arrived, its body included. */
+  readonly arrivalTimeout: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly newRequestId: () => string;
+}
+
+/** What Node's parser refuses never becomes a request. */
+function fromParser(error: NodeJS.ErrnoException): UcloudError {
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new UcloudError('request_timeout', 'the request did not arrive in time');
+    case 'HPE_HEADER_OVERFLOW':
+      return new UcloudError('headers_too_large', 'the headers are too large');
+    default:
+      return new UcloudError('invalid_input', 'this is not well-formed HTTP/1.1');
+  }
+}
+
+/** A whole response, after which the connection ends. */
+function refusal(error: UcloudError, requestId: string, headers: readonly string[] = []): string {
+  const body = JSON.stringify(problemOf(error, requestId));
+  return [
+    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}`,
+    `Content-Type: ${problemMediaType}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `Request-Id: ${requestId}`,
+    `Date: ${new Date().toUTCString()}`,
+    'Cache-Control: no-store',
+    'X-Content-Type-Options: nosniff',
+    ...headers,
+    'Connection: close',
+    '',
+    body,
+  ].join('\r\n');
+}
+
+export interface HttpServer {
+  readonly connections: Connections;
+  /** For Fastify. */
+  factory(handle: (request: IncomingMessage, response: ServerResponse) => void): Server;
+  onClientError(error: NodeJS.ErrnoException, socket: Duplex): void;
+}
+
+export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: ServerOptions): HttpServer {
+  const turns = new Turns(limits);
+  const connections = new Connections(limits);
+  const options = {
+    headersTimeout: arrivalTimeout,
+    requestTimeout: arrivalTimeout,
+    connectionsCheckingInterval: Math.ceil(arrivalTimeout / 4),
+    keepAliveTimeout: limits.keepAliveTimeout,
+    // Refused with a problem by checkFraming.
+    requireHostHeader: false,
+  };
+  return {
+    connections,
+    factory(handle) {
+      const take = (request: IncomingMessage, response: ServerResponse) =>
+        turns.take({ request, response, start: () => handle(request, response) });
+      const server = tls
+        ? createTlsServer({ ...options, ...tls, handshakeTimeout: limits.handshakeTimeout }, take)
+        : createServer(options, take);
+      // Both are answered as all requests are; the body is asked for when it is wanted.
+      server.on('checkContinue', take).on('checkExpectation', take);
+      server.on('connect', (_request, socket) => {
+        const error = new UcloudError('method_not_allowed', 'this server is no proxy');
+        turns.refuse(socket, refusal(error, newRequestId(), ['Allow: GET, HEAD, POST, PATCH, DELETE']));
+      });
+      connections.attach(server);
+      return server as Server;
+    },
+    onClientError(error, socket) {
+      if (!socket.writable || error.code === 'ECONNRESET' || error.code === 'EPIPE') return void socket.destroy();
+      turns.refuse(socket, refusal(fromParser(error), newRequestId()));
+    },
+  };
+}
