@@ -306,7 +306,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   if (onResponse) observe(app, onResponse);
   paceAnswers(app, api, answers);
   for (const [endpoint, handler] of pairs) addRoute(app, api, endpoint, handler);
-  serveDocuments(app, api, endpoints);
+  serveDocuments(app, api);
   if (providers) serveProviders(app, providers);
   return app;
 }

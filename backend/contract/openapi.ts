@@ -134,7 +134,6 @@ const responseHeaders = {
   'RateLimit-Remaining': { description: 'Requests left in this period.', schema: { type: 'integer' } },
   'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: { type: 'integer' } },
   'Retry-After': { description: 'Seconds to wait before the next request.', schema: { type: 'integer' } },
-  Allow: { description: 'Methods that the path has.', schema: { type: 'string' } },
 } satisfies JsonObject;
 type HeaderName = keyof typeof responseHeaders;
 
@@ -219,11 +218,7 @@ function errorResponse(codes: readonly ErrorCode[]): JsonObject {
   const schema = others.length === 0 && only ? problemSchemas[only] : undefined;
   return {
     description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}.`).join(' '),
-    headers: headerRefs(
-      ...everyResponse,
-      ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : []),
-      ...(codes.includes('method_not_allowed') ? (['Allow'] as const) : []),
-    ),
+    headers: headerRefs(...everyResponse, ...(codes.includes('rate_limited') ? (['Retry-After'] as const) : [])),
     content: {
       [problemMediaType]: {
         schema: { $ref: `#/components/schemas/${schema?.title ?? 'Problem'}` },
@@ -322,6 +317,14 @@ const elsewhere: readonly ErrorCode[] = [
   'headers_too_large',
 ];
 
+const responseElsewhere = (code: ErrorCode): JsonObject => ({
+  description: `\`${code}\`: ${errorTable[code].title}.`,
+  ...(code === 'method_not_allowed'
+    ? { headers: { Allow: { description: 'Methods that the path has.', schema: { type: 'string' } } } }
+    : {}),
+  content: { [problemMediaType]: { schema: { $ref: '#/components/schemas/Problem' }, example: problemExample(code) } },
+});
+
 export function openApiDocument(endpoints: readonly Endpoint[], version: string): JsonObject {
   const schemas: JsonObject = {};
   const responses: JsonObject = {};
@@ -334,8 +337,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     if (!tags.has(endpoint.tag)) tags.set(endpoint.tag, aboutOf(endpoint));
   }
   for (const problem of [Problem, ...Object.values(problemSchemas)]) hoist(plain(problem), schemas);
-  for (const code of elsewhere) responses[code] = errorResponse([code]);
-  const used = new Set([...commonErrors, ...elsewhere, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
+  const used = new Set([...commonErrors, ...endpoints.flatMap((endpoint) => endpoint.errors)]);
   return {
     openapi: '3.1.0',
     info: {
@@ -350,7 +352,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     tags: [...tags].map(([name, description]) => ({ name, description })),
     paths,
     'x-other-responses': Object.fromEntries(
-      elsewhere.map((code) => [String(errorTable[code].status), { $ref: `#/components/responses/${code}` }]),
+      elsewhere.map((code) => [String(errorTable[code].status), responseElsewhere(code)]),
     ),
     components: {
       securitySchemes: {

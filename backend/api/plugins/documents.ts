@@ -1,57 +1,101 @@
-/** What anybody may read: the API's description, a page of documentation, and whether the server is well. */
+/** What anybody may read: the API's description, a reference to browse, and whether the server is well. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
-import type { Endpoint } from '../../contract/endpoint.ts';
-import { errorTable } from '../../contract/errors.ts';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { ApiContext } from '../context.ts';
 
 const openApiPath = join(import.meta.dirname, '..', '..', '..', 'openapi.yaml');
 
-const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-const html = (text: string): string => text.replace(/[&<>"]/g, (character) => entities[character] ?? character);
-const code = (text: string): string => html(text).replace(/`([^`]+)`/g, '<code>$1</code>');
+/** Nothing comes from elsewhere, and nothing goes there. The reference sets styles as it runs. */
+const policy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data: blob:",
+  "font-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
 
-function page(endpoints: readonly Endpoint[]): string {
-  const tags = [...new Set(endpoints.map(({ tag }) => tag))];
-  const rows = (tag: string) =>
-    endpoints
-      .filter((endpoint) => endpoint.tag === tag)
-      .map(
-        ({ method, path, summary, access }) =>
-          `<tr><td><code>${method}</code></td><td><code>${html(path)}</code></td><td>${html(summary)}</td><td>${access}</td></tr>`,
-      )
-      .join('\n');
-  const errors = Object.entries(errorTable)
-    .map(
-      ([name, { status, meaning, user }]) =>
-        `<tr><td><code>${name}</code></td><td>${status}</td><td>${code(meaning)}</td><td>${code(user)}</td></tr>`,
-    )
-    .join('\n');
-  return `<!doctype html>
+const page = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>ucloud API</title>
-<meta name="viewport" content="width=device-width">
-<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd}
-code,pre{font-family:ui-monospace,monospace;font-size:.9em}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style></head><body>
-<h1>ucloud API</h1>
-<p>The whole description, for people and for generators of clients: <a href="/openapi.yaml">/openapi.yaml</a> (OpenAPI 3.1).</p>
-<pre>curl -H "Authorization: Bearer $UCLOUD_TOKEN" http://[::1]:7780/v1/vms</pre>
-${tags.map((tag) => `<h2 id="${tag}">${tag}</h2><table><tr><th></th><th>path</th><th></th><th>role</th></tr>${rows(tag)}</table>`).join('\n')}
-<h2 id="errors">Errors</h2><table><tr><th>code</th><th>status</th><th>meaning</th><th>what to do</th></tr>${errors}</table>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"></head><body>
+<noscript><p>This reference needs JavaScript. All that it shows is in <a href="openapi.yaml">openapi.yaml</a>
+(OpenAPI 3.1), for people and for generators of clients.</p></noscript>
+<div id="reference"></div>
+<script src="docs/reference.js"></script>
+<script src="docs/start.js"></script>
 </body></html>
 `;
+
+/** Everything is off that would speak to another server: fonts, telemetry, a proxy, an assistant, links to a service. */
+const start = `Scalar.createApiReference('#reference', ${JSON.stringify(
+  {
+    url: 'openapi.yaml',
+    pageTitle: 'ucloud API',
+    withDefaultFonts: false,
+    telemetry: false,
+    proxyUrl: '',
+    hideClientButton: true,
+    showDeveloperTools: 'never',
+    persistAuth: false,
+    agent: { disabled: true },
+    mcp: { disabled: true },
+    documentDownloadType: 'direct',
+    defaultHttpClient: { targetKey: 'shell', clientKey: 'curl' },
+  },
+  undefined,
+  2,
+)});
+`;
+
+interface Script {
+  readonly plain: Buffer;
+  readonly compressed: Buffer;
 }
 
-export function serveDocuments(app: FastifyInstance, api: ApiContext, endpoints: readonly Endpoint[]): void {
+/** The script of the reference: several megabytes, so it is loaded when somebody first looks. */
+async function loadScript(): Promise<Script> {
+  const { default: reference } = await import('@scalar/fastify-api-reference');
+  const holder = fastify();
+  try {
+    await holder.register(reference, { routePrefix: '/docs', configuration: { url: '/openapi.yaml' } });
+    const { rawPayload } = await holder.inject('/docs/js/scalar.js');
+    return { plain: rawPayload, compressed: await promisify(gzip)(rawPayload) };
+  } finally {
+    await holder.close();
+  }
+}
+
+const takesGzip = ({ headers }: FastifyRequest): boolean =>
+  /(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))/i.test(String(headers['accept-encoding'] ?? ''));
+
+export function serveDocuments(app: FastifyInstance, api: ApiContext): void {
   const openApi = readFileSync(openApiPath, 'utf8');
-  const docs = page(endpoints);
-  const policy = "default-src 'none'; style-src 'unsafe-inline'";
+  let script: Promise<Script> | undefined;
+  const send = (reply: FastifyReply, type: string, text: string) =>
+    reply.type(`${type}; charset=utf-8`).header('content-security-policy', policy).send(text);
 
   app.get('/openapi.yaml', (_request, reply) => reply.type('application/yaml; charset=utf-8').send(openApi));
-  app.get('/docs', (_request, reply) =>
-    reply.type('text/html; charset=utf-8').header('content-security-policy', policy).send(docs),
-  );
+  app.get('/docs', (_request, reply) => send(reply, 'text/html', page));
+  app.get('/docs/start.js', (_request, reply) => send(reply, 'text/javascript', start));
+  app.get('/docs/reference.js', async (request, reply) => {
+    // A failure is not kept: the next request tries again.
+    script ??= loadScript().catch((error: Error) => {
+      script = undefined;
+      throw error;
+    });
+    const { plain, compressed } = await script;
+    reply
+      .type('text/javascript; charset=utf-8')
+      .header('cache-control', 'public, max-age=3600')
+      .header('vary', 'accept-encoding');
+    return takesGzip(request) ? reply.header('content-encoding', 'gzip').send(compressed) : reply.send(plain);
+  });
   app.get('/', (_request, reply) => reply.redirect('/docs'));
   // Asks the database, so that a server which has lost it is taken out of rotation.
   app.get('/healthz', async (_request, reply) => {
