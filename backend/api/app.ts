@@ -92,6 +92,12 @@ function requestIdOf(headers: Readonly<Record<string, unknown>>): string {
   return typeof given === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(given) ? given : newRequestId();
 }
 
+const commonHeaders = (requestId: string) => ({
+  'request-id': requestId,
+  'x-content-type-options': 'nosniff',
+  'cache-control': 'no-store',
+});
+
 /** Read-your-writes: the client names a revision that the answer must not be older than. */
 async function catchUp(api: ApiContext, request: FastifyRequest): Promise<void> {
   const header = request.headers['ucloud-min-revision'];
@@ -270,16 +276,15 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
       const problem = new UcloudError('invalid_input', error.message, {
         errors: [{ pointer: '#path', detail: 'is not a well-formed path' }],
       });
-      return sendProblem(reply as FastifyReply, problem, request.id);
+      // No hook runs for these.
+      return sendProblem(reply.headers(commonHeaders(request.id)) as FastifyReply, problem, request.id);
     },
   }) as unknown as FastifyInstance;
 
   app.decorateRequest('response', null as unknown as ServerResponse);
   app.addHook('onRequest', async (request, reply) => {
     request.response = reply.raw;
-    reply.header('request-id', request.id);
-    reply.header('x-content-type-options', 'nosniff');
-    reply.header('cache-control', 'no-store');
+    reply.headers(commonHeaders(request.id));
     checkFraming(request);
   });
   app.addHook('onResponse', async (request, reply) => {
@@ -293,7 +298,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
     dropRest(request);
   });
   app.addHook('onClose', async () => logger.close());
-  handleErrors(app, endpoints, logger);
+  handleErrors(app, logger);
   await limitRates(app, options.requestsPerMinute);
   authenticate(app, api, options.failuresPerMinute);
   app.addHook('onRequest', async ({ caller, raw }) => {

@@ -31,8 +31,8 @@ const MiB = 2 ** 20;
 export const defaultHttpLimits: HttpLimits = {
   connections: 10_000,
   connectionsPerOwner: 1000,
-  strangers: 2000,
-  strangersPerSource: 256,
+  strangers: 4000,
+  strangersPerSource: 1000,
   queuedPerConnection: 128,
   queued: 4096,
   unreadPerOwner: 64 * MiB,

@@ -1,6 +1,5 @@
 /** Turns every failure into problem details (RFC 9457). A fault of our own is logged here, once. */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Endpoint } from '../../contract/endpoint.ts';
 import { type ErrorCode, errorTable, type FieldError, UcloudError } from '../../contract/errors.ts';
 import { problemMediaType, problemType } from '../../contract/openapi.ts';
 import type { RepeatLogger } from '../repeat-logger.ts';
@@ -64,19 +63,23 @@ export function problemText(reply: FastifyReply, error: UcloudError, requestId: 
 export const sendProblem = (reply: FastifyReply, error: UcloudError, requestId: string): FastifyReply =>
   reply.send(problemText(reply, error, requestId));
 
-/** Methods by path of the contract, to tell 405 from 404. */
-function methodsOf(endpoints: readonly Endpoint[]): (path: string) => string[] {
-  const paths = new Map<string, { pattern: RegExp; methods: string[] }>();
-  for (const { path, method } of endpoints) {
-    const known = paths.get(path) ?? { pattern: new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}$`), methods: [] };
-    known.methods.push(...(method === 'GET' ? ['GET', 'HEAD'] : [method]));
-    paths.set(path, known);
-  }
+/** Methods by path, to tell 405 from 404. Knows the routes that are added after it is called. */
+function methodsOf(app: FastifyInstance): (path: string) => readonly string[] {
+  const paths = new Map<string, { readonly pattern: RegExp; readonly methods: string[] }>();
+  app.addHook('onRoute', ({ url, method }) => {
+    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replace(/:\w+/g, '[^/]+')}$`);
+    const methods = paths.get(url)?.methods ?? [];
+    paths.set(url, { pattern, methods });
+    for (const one of typeof method === 'string' ? [method] : method) {
+      // HEAD goes with GET.
+      if (one !== 'HEAD') methods.push(...(one === 'GET' ? ['GET', 'HEAD'] : [one]));
+    }
+  });
   return (path) => [...paths.values()].find(({ pattern }) => pattern.test(path))?.methods ?? [];
 }
 
-export function handleErrors(app: FastifyInstance, endpoints: readonly Endpoint[], logger: RepeatLogger): void {
-  const methods = methodsOf(endpoints);
+export function handleErrors(app: FastifyInstance, logger: RepeatLogger): void {
+  const methods = methodsOf(app);
 
   // Before a body is read that nobody wants.
   app.addHook('onRequest', async (request, reply) => {
