@@ -49,7 +49,12 @@ export function checkFraming({ headers, raw }: FastifyRequest): void {
 /** Whether the operation takes such a body. Throws before any of it is read. */
 export function checkBodyHeaders(request: FastifyRequest): void {
   const { endpoint } = request.routeOptions.config;
-  if (!endpoint || !hasBody(request)) return;
+  if (!endpoint) return;
+  if (!hasBody(request)) {
+    // Of no body, no type is wrong.
+    delete request.raw.headers['content-type'];
+    return;
+  }
   if (!endpoint.body) throw fieldError('invalid_input', '', 'must be empty: this operation takes no body');
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
