@@ -1,5 +1,6 @@
 /** Files and standard input that requests are made of. */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { formats } from '../model/formats.ts';
 import { parseJson } from './json.ts';
 import { pause } from './standard-output.ts';
 import { flagOf, type JsonSchema, solid } from './values.ts';
@@ -73,10 +74,13 @@ export function textOf(schema: JsonSchema, field: string, text: string): string 
   const option = flagOf(field);
   if (file === '') throw new Error(`${option}: no file is named after @`);
   const content = readInput(file, option);
-  const { type, pattern, 'x-rule': rule } = solid(schema);
+  const { type, format, pattern, 'x-rule': rule } = solid(schema);
   if (type !== 'string') return content.trim();
+  // What breaks the rule is not sent: it may be what nobody else must see, such as a private key.
+  const problem = format === undefined ? undefined : formats[format]?.(content);
+  if (problem !== undefined) throw new Error(`${option}: ${file} ${problem}`);
   if (pattern === undefined) return content;
-  // Of one line. It may hold what must not be sent, such as a private key.
+  // Text of one line has none of the line end that files have.
   const line = content.replace(/[\r\n]+$/, '');
   if (!new RegExp(pattern, 'u').test(line)) throw new Error(`${option}: ${file} is not ${rule ?? 'of the right form'}`);
   return line;

@@ -14,6 +14,7 @@ export interface JsonSchema {
   readonly description?: string;
   readonly default?: unknown;
   readonly enum?: readonly string[];
+  readonly format?: string;
   readonly pattern?: string;
   readonly maxLength?: number;
   readonly anyOf?: readonly JsonSchema[];

@@ -94,7 +94,7 @@ t.test('options of the command', async (t) => {
     await Promise.all([
       refused(
         [...update, file('id', '-----BEGIN OPENSSH PRIVATE KEY-----\nx\n')],
-        /--public-key: .*id is not one line/,
+        /--public-key: .*\/id must be one line/,
       ),
       refused([...update, '@'], /--public-key: no file is named/),
       refused([...update, '@/none'], /--public-key: ENOENT: .*\/none/),
