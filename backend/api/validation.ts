@@ -17,6 +17,8 @@ function newAjv(coerce: boolean): Ajv {
     coerceTypes: coerce,
     // The schemas carry extensions (`x-…`); the linter of openapi.yaml finds misspelt keywords.
     strict: false,
+    // A number such as 1e999 is read as Infinity, which JSON cannot give back.
+    strictNumbers: true,
     formats: Object.fromEntries(
       Object.entries(formats).map(([name, problem]) => [name, (text: string) => problem(text) === undefined]),
     ),
@@ -97,8 +99,19 @@ function findUnstorable(value: unknown): string | undefined {
   return undefined;
 }
 
+/** As many digits as 2^53 has: Ajv would take more for Infinity, and then look at no further rule. */
+const decimal = /^(0|-?[1-9][0-9]{0,15})$/;
+
+/** The fields that hold whole numbers as text. `1e3` and `0x10` are numbers to JavaScript, but not to who reads a URL. */
+const wholeFields = (schema: TSchema): readonly string[] =>
+  Object.entries((schema.properties ?? {}) as Record<string, TSchema>).flatMap(([name, { type }]) =>
+    type === 'integer' ? [name] : [],
+  );
+
 interface Part {
   readonly base: string;
+  /** Whole numbers that come as text. */
+  readonly whole: readonly string[];
   readonly validate: ValidateFunction;
   readonly pick: (input: Input) => unknown;
 }
@@ -114,7 +127,14 @@ export interface Input {
 export function validator(endpoint: Endpoint): (input: Input) => void {
   const parts: Part[] = [];
   const add = (base: string, schema: TSchema | undefined, pick: Part['pick']) => {
-    if (schema) parts.push({ base, validate: (base === '' ? typed : textual).compile(schema), pick });
+    if (schema === undefined) return;
+    const text = base !== '';
+    parts.push({
+      base,
+      whole: text ? wholeFields(schema) : [],
+      validate: (text ? textual : typed).compile(schema),
+      pick,
+    });
   };
   add('#path', endpoint.params, (input) => input.params);
   add('#query', endpoint.query ?? noQuery, (input) => input.query);
@@ -126,9 +146,15 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
     const note = (error: FieldError) => {
       if (!errors.has(error.pointer) && errors.size < mostErrors) errors.set(error.pointer, error);
     };
-    for (const { base, validate, pick } of parts) {
+    for (const { base, whole, validate, pick } of parts) {
       const value = pick(input);
       if (value === undefined && base === '' && endpoint.optionalBody) continue;
+      for (const name of whole) {
+        const text = (value as Readonly<Record<string, unknown>>)[name];
+        if (typeof text === 'string' && !decimal.test(text)) {
+          note({ pointer: `${base}/${name}`, detail: 'must be a whole number of at most 16 decimal digits' });
+        }
+      }
       if (validate(value)) {
         const unstorable = base === '#header' ? undefined : findUnstorable(value);
         if (unstorable !== undefined) {

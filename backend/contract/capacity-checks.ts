@@ -4,7 +4,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from './endpoint.ts';
-import { Enum, idPrefixes, Reference, Size } from './fields.ts';
+import { Enum, idPrefixes, Reference, Size, Whole } from './fields.ts';
 import { architectures } from './images.ts';
 import { AntiAffinityCreate } from './vms.ts';
 
@@ -85,8 +85,8 @@ export const refusalReasons = ['quota_exceeded', 'no_host', 'host_full'] as cons
 const Refusal = Type.Object(
   {
     pointer: Type.String({ description: 'JSON pointer (RFC 6901) into the request: what there is too much of.' }),
-    first: Type.Integer({ minimum: 0, description: 'How many of that item come before the first that is refused.' }),
-    count: Type.Integer({ minimum: 1, description: 'How many from there on are refused for this reason.' }),
+    first: Whole({ description: 'How many of that item come before the first that is refused.' }),
+    count: Whole({ minimum: 1, description: 'How many from there on are refused for this reason.' }),
     reason: Enum(refusalReasons, {
       description:
         'quota_exceeded: the creation or change would be refused. no_host: a VM would be created, and wait for a host. host_full: a VM would go on with the size it has.',
@@ -99,7 +99,7 @@ const Refusal = Type.Object(
 export const CapacityCheckResult = Type.Object(
   {
     refusals: Type.Array(Refusal, { description: 'What there is no room for; empty if there is for all.' }),
-    revision: Type.Integer({ description: 'Revision of the database that the answer shows.' }),
+    revision: Whole({ description: 'Revision of the database that the answer shows.' }),
   },
   { additionalProperties: false, title: 'CapacityCheckResult' },
 );

@@ -4,7 +4,7 @@
  */
 import { type TObject, type TProperties, type TSchema, Type } from '@sinclair/typebox';
 import type { ErrorCode } from './errors.ts';
-import { Name, Reference } from './fields.ts';
+import { Name, Reference, Whole } from './fields.ts';
 import type { Resource } from './resource.ts';
 
 /** Least role that may call: everybody, read only, read and write in the project, the cloud's operator. */
@@ -61,9 +61,7 @@ export const commonErrors: readonly ErrorCode[] = [
 /** Long poll: answer when something newer than `after` is there, or when `timeout` has passed. */
 export const waitQuery = {
   after: Type.Optional(
-    Type.Integer({
-      minimum: 0,
-      maximum: Number.MAX_SAFE_INTEGER,
+    Whole({
       description:
         'Wait until there is a change newer than this revision (take it from `revision` of an earlier answer), or until `timeout` has passed; then answer as usual.',
     }),
@@ -151,7 +149,7 @@ export const ListOf = (item: TSchema, title: string) =>
       next_page_token: Type.Optional(
         Type.String({ description: 'Present when there is more: send it as `page_token`.' }),
       ),
-      revision: Type.Integer({
+      revision: Whole({
         description: 'Revision of the database that the answer shows. Send it as `after` to wait for news.',
       }),
     },

@@ -83,6 +83,10 @@ export const Description = Type.String({
   description: 'Free text for people, without control characters.',
 });
 
+/** A whole number from 0 on, as large as JSON, TypeScript and Terraform carry it without loss: 2^53 - 1. */
+export const Whole = (options: SchemaOptions = {}) =>
+  Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, ...options });
+
 /** An amount of bytes with its unit, such as `512MiB` or `20GiB`. Answers use the largest unit that fits exactly. */
 export const Size = (options: SchemaOptions = {}) =>
   Type.String({
@@ -121,7 +125,7 @@ export const common = {
     'x-api-only': true,
     description: 'When its declaration last changed (RFC 3339, UTC).',
   }),
-  revision: Type.Integer({
+  revision: Whole({
     readOnly: true,
     'x-api-only': true,
     description:

@@ -1,15 +1,15 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from './endpoint.ts';
-import { common, Enum, IdOf, Labels } from './fields.ts';
+import { common, Enum, IdOf, Labels, Whole } from './fields.ts';
 import { architectures } from './images.ts';
 import { type ItemType, resource, type UpdateType } from './resource.ts';
 
 const resources = (words: string) =>
   Type.Object(
     {
-      cpus: Type.Number({ minimum: 0, description: 'Processors.' }),
-      memory: Type.Integer({ minimum: 0, description: 'Main memory in bytes.' }),
-      disk: Type.Integer({ minimum: 0, description: 'Storage in bytes.' }),
+      cpus: Type.Number({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Processors.' }),
+      memory: Whole({ description: 'Main memory in bytes.' }),
+      disk: Whole({ description: 'Storage in bytes.' }),
     },
     { additionalProperties: false, description: words },
   );

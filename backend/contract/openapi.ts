@@ -115,11 +115,12 @@ const problemExample = (code: ErrorCode): JsonObject => {
   };
 };
 
+const whole = { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER };
 const responseHeaders = {
   'Request-Id': { description: 'Id of the request, as in the log.', schema: { type: 'string' } },
   'UCloud-Revision': {
     description: 'Revision of the database that the answer shows, for `UCloud-Min-Revision` of a later request.',
-    schema: { type: 'integer', minimum: 0 },
+    schema: whole,
   },
   ETag: {
     description: 'Version of the declaration, for `If-Match`.',
@@ -130,10 +131,10 @@ const responseHeaders = {
     description: '`true` when the answer is that of an earlier request with the same Idempotency-Key.',
     schema: { type: 'string', const: 'true' },
   },
-  'RateLimit-Limit': { description: 'Requests allowed in a period.', schema: { type: 'integer' } },
-  'RateLimit-Remaining': { description: 'Requests left in this period.', schema: { type: 'integer' } },
-  'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: { type: 'integer' } },
-  'Retry-After': { description: 'Seconds to wait before the next request.', schema: { type: 'integer' } },
+  'RateLimit-Limit': { description: 'Requests allowed in a period.', schema: whole },
+  'RateLimit-Remaining': { description: 'Requests left in this period.', schema: whole },
+  'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: whole },
+  'Retry-After': { description: 'Seconds to wait before the next request.', schema: whole },
 } satisfies JsonObject;
 type HeaderName = keyof typeof responseHeaders;
 
@@ -145,7 +146,7 @@ const minRevision: JsonObject = {
   name: 'UCloud-Min-Revision',
   in: 'header',
   description: '`UCloud-Revision` of an earlier answer: the answer will be at least that new.',
-  schema: { type: 'integer', minimum: 0 },
+  schema: whole,
 };
 
 /** Plain JSON of a TypeBox schema: drops its symbols and everything undefined. */

@@ -1,6 +1,6 @@
 /** What an operator can limit in a project, each once: as a limit, and as the amount that the project has. */
 import { type Static, Type } from '@sinclair/typebox';
-import { Reference, Size } from './fields.ts';
+import { Reference, Size, Whole } from './fields.ts';
 
 const counted = {
   vms: 'VMs, those that are stopped or being deleted included.',
@@ -46,7 +46,7 @@ const each = <C, S>(count: (text: string) => C, size: (text: string) => S): Reco
 export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
   Type.Object(
     each(
-      (description) => Type.Optional(Type.Integer({ minimum: 0, description })),
+      (description) => Type.Optional(Whole({ description })),
       (description) => Type.Optional(Size({ description })),
     ),
     {
@@ -62,7 +62,7 @@ export type Quota = Static<typeof Quota>;
 const Used = Type.Unsafe<Each<number, string>>(
   Type.Object(
     each(
-      (description) => Type.Integer({ minimum: 0, description }),
+      (description) => Whole({ description }),
       // Not a Size: those begin at 1 MiB.
       (description) => Type.String({ pattern: '^[0-9]+(MiB|GiB|TiB)$', description }),
     ),
@@ -76,7 +76,7 @@ export const ProjectUsage = Type.Object(
     project: Reference('project', { description: 'The project.' }),
     quota: Quota,
     used: Used,
-    revision: Type.Integer({ description: 'Revision of the database that the answer shows.' }),
+    revision: Whole({ description: 'Revision of the database that the answer shows.' }),
   },
   { additionalProperties: false, title: 'ProjectUsage' },
 );

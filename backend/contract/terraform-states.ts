@@ -7,7 +7,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery, waitQuery } from './endpoint.ts';
-import { common, IdOf, Name, Reference, Timestamp } from './fields.ts';
+import { common, IdOf, Name, Reference, Timestamp, Whole } from './fields.ts';
 
 /** Bytes of one state. */
 export const maxStateBytes = 32 * 1024 * 1024;
@@ -39,11 +39,7 @@ export type LockInfo = Static<typeof LockInfo>;
 export const StateFile = Type.Object(
   {
     version: Type.Integer({ minimum: 1, maximum: 100, description: 'Version of the format.' }),
-    serial: Type.Integer({
-      minimum: 0,
-      maximum: Number.MAX_SAFE_INTEGER,
-      description: 'Counts the changes of the state.',
-    }),
+    serial: Whole({ description: 'Counts the changes of the state.' }),
     lineage: Type.String({
       maxLength: 256,
       pattern: '^[!-~]+$',
@@ -69,10 +65,10 @@ export const StateFile = Type.Object(
 export type StateFile = Static<typeof StateFile>;
 
 const shape = {
-  serial: Type.Integer({ description: 'Serial in the state, as Terraform counts it.' }),
+  serial: Whole({ description: 'Serial in the state, as Terraform counts it.' }),
   lineage: Type.String({ description: 'Lineage in the state.' }),
   terraform_version: Type.Optional(Type.String({ description: 'Terraform that wrote it.' })),
-  size: Type.Integer({ description: 'Size in bytes.' }),
+  size: Whole({ description: 'Size in bytes.' }),
 };
 
 export const TerraformStateItem = Type.Object(
@@ -80,7 +76,7 @@ export const TerraformStateItem = Type.Object(
     id: IdOf('terraform_state'),
     project: Reference('project', { description: 'Project that it belongs to.' }),
     name: Name(),
-    version: Type.Optional(Type.Integer({ description: 'The latest version; none while it has only been locked.' })),
+    version: Type.Optional(Whole({ description: 'The latest version; none while it has only been locked.' })),
     serial: Type.Optional(shape.serial),
     lineage: Type.Optional(shape.lineage),
     terraform_version: shape.terraform_version,
@@ -99,7 +95,7 @@ export type TerraformState = Static<typeof TerraformStateItem>;
 
 export const TerraformStateVersionItem = Type.Object(
   {
-    version: Type.Integer({ description: 'Counts the versions of this state from 1 on.' }),
+    version: Whole({ description: 'Counts the versions of this state from 1 on.' }),
     ...shape,
     token: Reference('token', { description: 'Token that wrote it.' }),
     created_at: Timestamp({ description: 'When it was written (RFC 3339, UTC).' }),

@@ -52,7 +52,7 @@ export const growthFrom = (before: SomeAmounts, after: SomeAmounts): SomeAmounts
 /** What there would be too much of. Only what grows can be: a limit that was lowered takes nothing away. */
 export const exceeded = (limits: SomeAmounts, used: Amounts, growth: SomeAmounts): QuotaKind[] =>
   quotaKinds.filter((kind) => {
-    const limit = limits[kind];
+    const limit = limits[kind] ?? undefined;
     const more = growth[kind] ?? 0;
     return limit !== undefined && more > 0 && used[kind] + more > limit;
   });
@@ -96,9 +96,15 @@ export function limitsOf(quota: Quota): SomeAmounts | undefined {
   return Object.keys(limits).length === 0 ? undefined : limits;
 }
 
+/** Earlier versions took limits of any size; no answer has a number that a client cannot carry. */
 const shown = (amounts: SomeAmounts): object =>
   Object.fromEntries(
-    Object.entries(amounts).map(([kind, amount]) => [kind, isSize(kind as QuotaKind) ? formatSize(amount) : amount]),
+    Object.entries(amounts)
+      .filter(([, amount]) => amount !== null)
+      .map(([kind, amount]) => [
+        kind,
+        isSize(kind as QuotaKind) ? formatSize(amount) : Math.min(amount, Number.MAX_SAFE_INTEGER),
+      ]),
   );
 /** Limits as users see them. */
 export const showQuota = (limits: SomeAmounts = {}): Quota => shown(limits) as Quota;

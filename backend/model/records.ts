@@ -27,6 +27,12 @@ const declared = { created_at: time, updated_at: time };
 const antiAffinity = Type.Optional(Type.Object({ group: Type.String(), mode: oneOf(antiAffinityModes) }));
 const scoped = { project: id('project'), name: Type.String(), labels };
 
+/** Limits of a project, each absent if there is none. Null is no limit: an earlier version wrote it for 1e999. */
+const limits = Type.Unsafe<SomeAmounts>({
+  type: 'object',
+  properties: Object.fromEntries(quotaKinds.map((kind) => [kind, { type: 'integer', nullable: true, minimum: 0 }])),
+});
+
 // ---- written by the API -------------------------------------------------------------------------------------------
 
 export const projects = kind('projects/', {
@@ -36,13 +42,7 @@ export const projects = kind('projects/', {
   labels,
   delete_protection: Type.Boolean(),
   ...declared,
-  /** Limits; absent if there is none. */
-  quota: Type.Optional(
-    Type.Unsafe<SomeAmounts>({
-      type: 'object',
-      properties: Object.fromEntries(quotaKinds.map((kind) => [kind, { type: 'integer', minimum: 0 }])),
-    }),
-  ),
+  quota: Type.Optional(limits),
 });
 
 /**

@@ -21,8 +21,9 @@ export class InvalidRecordError extends Error {
   }
 }
 
-// Not strict: the schemas carry extensions (x-reference) that say nothing about form.
-const ajv = new Ajv({ strict: false, validateFormats: false });
+// Not strict: the schemas carry extensions (x-reference) that say nothing about form. Only finite numbers are numbers:
+// JSON writes the others as null.
+const ajv = new Ajv({ strict: false, strictNumbers: true, validateFormats: false });
 const validators = new WeakMap<TSchema, ValidateFunction>();
 
 function validatorOf(schema: TSchema): ValidateFunction {
