@@ -3,13 +3,10 @@ import { isUsableMac, parseIpv6, parseMac } from './addresses.ts';
 import { parsePrefix } from './prefixes.ts';
 import { parseSize } from './sizes.ts';
 import { sshPublicKeyProblem } from './ssh-public-key.ts';
+import { parseTimestamp } from './timestamps.ts';
 
 /** What is wrong with the text, or undefined if it is of the format. */
 export type FormatRule = (text: string) => string | undefined;
-
-/** RFC 3339, with a zone. */
-const timestamp =
-  /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
 
 export const formats: Readonly<Record<string, FormatRule>> = {
   size: (text) =>
@@ -29,7 +26,7 @@ export const formats: Readonly<Record<string, FormatRule>> = {
   // Any text: the format only says how texts compare.
   'user-data': () => undefined,
   'date-time': (text) =>
-    timestamp.test(text) && !Number.isNaN(Date.parse(text))
-      ? undefined
-      : 'must be a time such as 2026-01-31T12:00:00Z (RFC 3339)',
+    parseTimestamp(text) === undefined
+      ? 'must be a time that exists, such as 2026-01-31T12:00:00Z (RFC 3339), its year in UTC of four digits'
+      : undefined,
 };

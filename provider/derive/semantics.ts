@@ -36,9 +36,18 @@ function normalSize(text: string): string | undefined {
   return `${amount / units[unit]}${unit}`;
 }
 
-/** RFC 3339, with a zone. */
-const timestamp =
-  /^(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
+const time =
+  /^(\d{4}-\d\d-\d\d)[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
+
+/** In UTC, as the API answers. JavaScript moves a day that its month does not have: such a day is none. */
+function normalTime(text: string): string | undefined {
+  const day = text.match(time)?.[1];
+  if (day === undefined) return undefined;
+  const midnight = new Date(`${day}T00:00:00Z`);
+  if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(day)) return undefined;
+  const normal = new Date(text).toISOString();
+  return /^\d{4}-/.test(normal) ? normal : undefined;
+}
 
 export const formats: Readonly<Record<string, Format>> = {
   size: {
@@ -71,16 +80,8 @@ export const formats: Readonly<Record<string, Format>> = {
   'ssh-public-key': { normal: normalSshPublicKey, rule: sshPublicKeyRule, flaw: sshPublicKeyProblem },
   'user-data': { normal: normalUserData, rule: 'text' },
   'date-time': {
-    normal: (text) => {
-      const date = text.match(timestamp);
-      if (!date) return undefined;
-      const [year, month, day] = date.slice(1, 4).map(Number);
-      // JavaScript takes 30 February for 2 March.
-      if (new Date(Date.UTC(year ?? 0, (month ?? 0) - 1, day)).getUTCDate() !== day) return undefined;
-      const time = new Date(text);
-      return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
-    },
-    rule: 'a time with its zone as in RFC 3339, such as `2030-01-31T12:00:00Z`',
+    normal: normalTime,
+    rule: 'a time that exists, with its zone as in RFC 3339, such as `2030-01-31T12:00:00Z`',
   },
 };
 
