@@ -51,9 +51,9 @@ export interface SentResponse {
 export interface AppOptions {
   readonly endpoints: readonly Endpoint[];
   readonly handlers: Handlers;
-  /** Of one token. */
+  /** Of one project, all its tokens together. */
   readonly requestsPerMinute: number;
-  /** Without a valid token, from one network address. */
+  /** Without a valid token, from one network: a /64 of IPv6. */
   readonly failuresPerMinute: number;
   /** Milliseconds in which a request must have arrived, its body included: nobody holds a connection by being slow. */
   readonly arrivalTimeout: number;

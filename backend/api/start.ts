@@ -30,9 +30,9 @@ export interface ApiOptions {
   /** Directory of packages to serve as a registry of Terraform providers. It may change, and be missing. */
   readonly providerDirectory?: string;
   readonly rateLimit?: {
-    /** Of one token. Default: 6000. */
+    /** Of one project, all its tokens together. Default: 6000. */
     readonly requestsPerMinute?: number;
-    /** Without a valid token, from one network address. Default: 120. */
+    /** Without a valid token, from one network: a /64 of IPv6. Default: 120. */
     readonly failuresPerMinute?: number;
   };
   /** Milliseconds in which a request must have arrived. Default: 30,000. */

@@ -15,6 +15,7 @@ import type { Token } from '../contract/tokens.ts';
 import type { Vm } from '../contract/vms.ts';
 import { gatewayAddress } from '../model/interface-names.ts';
 import { defaultPolicy as placementDefaults } from '../model/placement.ts';
+import { minLengthOf, storedPrefix } from '../model/prefixes.ts';
 import { showQuota } from '../model/quota.ts';
 import * as records from '../model/records.ts';
 import { formatSize } from '../model/sizes.ts';
@@ -91,7 +92,11 @@ export const prefixPools = view<PrefixPool>()<records.PrefixPoolRecord>({
   plural: 'prefix-pools',
   kind: records.prefixPools,
   scope: 'cloud',
-  show: (_api, record) => ({ delete_protection: false, ...record }),
+  show: (_api, record) => ({
+    delete_protection: false,
+    ...record,
+    min_length: minLengthOf(storedPrefix(record.cidr), record),
+  }),
 });
 
 export const prefixes = view<Prefix>()<records.PrefixRecord>({

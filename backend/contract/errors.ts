@@ -211,7 +211,7 @@ export const errorTable = define({
     status: 429,
     title: 'Too many requests',
     meaning:
-      'The token has used up its requests for this period, or too many requests of its project are under way: connections, bodies that arrive, answers that are not read.',
+      'The tokens of the project together, or the network address, have used up their requests for this period. Or too many requests of the project are under way: connections, bodies that arrive, answers that are not read.',
     user: 'Wait as long as Retry-After says, and read answers as they come.',
     operator: 'Raise the limit if the use is legitimate.',
     retry: true,

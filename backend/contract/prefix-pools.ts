@@ -23,10 +23,16 @@ export const prefixPool = resource({
       default: 56,
       description: 'Length of a prefix for which the user asks for no length (RFC 6177 suggests 48 to 56).',
     }),
+    min_length: Type.Integer({
+      minimum: 16,
+      maximum: 64,
+      description:
+        'Shortest length, hence the largest prefix, that one request may take; `default_length` may be shorter still. Default: 8 more than the length of the pool, at least 48, at most `default_length`.',
+    }),
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('prefix_pool'), ...common },
-  optional: ['description', 'labels', 'default_length', 'delete_protection'],
+  optional: ['description', 'labels', 'default_length', 'min_length', 'delete_protection'],
 });
 export type PrefixPool = ItemType<typeof prefixPool>;
 export type PrefixPoolCreate = CreateType<typeof prefixPool>;
@@ -39,6 +45,7 @@ const example: PrefixPool = {
   cidr: '2001:db8::/32',
   labels: {},
   default_length: 56,
+  min_length: 48,
   delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',

@@ -50,6 +50,17 @@ export function formatIpv6(address: Ipv6Address): string {
   return `${text(groups.slice(0, start))}::${text(groups.slice(start + length))}`;
 }
 
+/**
+ * The network that a client's address stands for: an IPv6 client has a whole /64, an IPv4 client its one address, also
+ * where it comes as IPv4-mapped (RFC 4291 section 2.5.5.2). Zones (`%eth0`) say nothing of the client.
+ */
+export function sourceNetwork(text: string): string {
+  const address = parseIpv6(text.split('%', 1)[0] ?? '');
+  if (address === undefined) return text;
+  if (address >> 32n === 0xffffn) return [24n, 16n, 8n, 0n].map((bits) => (address >> bits) & 255n).join('.');
+  return `${formatIpv6((address >> 64n) << 64n)}/64`;
+}
+
 /** 32 hex digits, as keys of the database carry it: they sort as the addresses do. */
 export const addressKey = (address: Ipv6Address): string => address.toString(16).padStart(32, '0');
 

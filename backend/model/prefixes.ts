@@ -74,5 +74,18 @@ const uniqueLocal: Prefix = { address: 0xfc00n << 112n, length: 7 };
 export const isUnicastSpace = (prefix: Prefix): boolean =>
   contains(globalUnicast, prefix) || contains(uniqueLocal, prefix);
 
+interface PoolLengths {
+  readonly default_length: number;
+  readonly min_length?: number | undefined;
+}
+
+/** The least length that one request may take by default: 1/256 of the pool, no more than a /48 (RFC 6177). */
+export const minLengthOf = (space: Prefix, { default_length, min_length }: PoolLengths): number =>
+  min_length ?? Math.min(default_length, Math.max(48, space.length + 8));
+
+/** The least length that one request may take: what is given to who asks for none is never too much. */
+export const shortestOf = (space: Prefix, pool: PoolLengths): number =>
+  Math.min(pool.default_length, minLengthOf(space, pool));
+
 /** 16 hex digits of the upper half: the key of a /64. */
 export const subnetKey = (subnet: Prefix): string => (subnet.address >> 64n).toString(16).padStart(16, '0');

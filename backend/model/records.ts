@@ -93,6 +93,8 @@ export const prefixPools = kind('prefix-pools/', {
   labels,
   cidr: Type.String(),
   default_length: Type.Integer(),
+  /** Absent: see minLengthOf. */
+  min_length: Type.Optional(Type.Integer()),
   delete_protection: laterProtection,
   ...declared,
 });

@@ -41,6 +41,15 @@ export const prefix = deriveResource(schemaOf('prefix'), {
         `A /${config.length} does not fit into ${space}, the pool ${name}.`,
         ['length'],
       );
+    } else {
+      const [given, attribute] = cidr ? [cidr.length, 'cidr'] : [config.length, 'length'];
+      const shortest = Math.min(Number(pool.min_length), Number(pool.default_length));
+      if (typeof given !== 'number' || !(given < shortest)) return;
+      diagnostics.error(
+        'The prefix is larger than its pool gives at once',
+        `One prefix of the pool ${name} is at most a /${shortest}, not a /${given}. An operator can change the \`min_length\` of the pool.`,
+        [attribute],
+      );
     }
   },
 });

@@ -6,6 +6,7 @@ import * as records from '../../model/records.ts';
 import { read } from '../../store/collection.ts';
 import type { ApiContext, Caller } from '../context.ts';
 import { isSecret, parseSecret } from '../token-secret.ts';
+import { networkOf } from './limits.ts';
 
 /** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
 export const defaultFailuresPerMinute = 120;
@@ -46,7 +47,11 @@ async function identify(
 
 /** Before the body is read: refuses who has no valid token (401, or 429 if too often), or too low a role (403). */
 export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerMinute: number): void {
-  const countFailure = app.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
+  const countFailure = app.createRateLimit({
+    max: failuresPerMinute,
+    timeWindow: 60_000,
+    keyGenerator: networkOf,
+  });
 
   app.decorateRequest('caller', null);
   app.addHook('onRequest', async (request, reply) => {
@@ -67,6 +72,11 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
       throw new UcloudError('unauthenticated', 'the Authorization header must carry a valid token');
     }
     request.caller = caller;
+  });
+  // After the count of the project's requests: those that are refused count, too.
+  app.addHook('preParsing', async ({ caller, routeOptions }) => {
+    const { endpoint } = routeOptions.config;
+    if (!caller || !endpoint || endpoint.access === 'public') return;
     if (roles.indexOf(caller.role) < roles.indexOf(endpoint.access)) {
       throw new UcloudError('forbidden', `${endpoint.id} needs a token of role ${endpoint.access}, not ${caller.role}`);
     }

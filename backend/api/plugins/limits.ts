@@ -1,18 +1,32 @@
-/** How many requests a token may make in a minute, told in the headers of every answer. */
+/**
+ * How many requests a project may make in a minute, told in the headers of every answer. Tokens are cheap, so those of
+ * one project count together; an operator's counts alone. Who has no token is told apart by network address.
+ */
 import rateLimit from '@fastify/rate-limit';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
+import { sourceNetwork } from '../../model/addresses.ts';
 
 export const defaultRequestsPerMinute = 6000;
 
+/** Projects and operators' tokens that are counted at the same time; those that were quiet longest are forgotten. */
+const mostCounted = 50_000;
+
+export const networkOf = (request: FastifyRequest): string => sourceNetwork(request.ip);
+
 export async function limitRates(app: FastifyInstance, requestsPerMinute: number): Promise<void> {
+  // What anybody may ask has counts of its own, so that nobody can make the server forget those of projects.
+  app.addHook('onRoute', (route) => {
+    if (!route.config?.endpoint) route.config = { ...route.config, rateLimit: {} };
+  });
   await app.register(rateLimit, {
     max: requestsPerMinute,
     timeWindow: 60_000,
     enableDraftSpec: true,
-    // After authentication (onRequest), which says whose request it is, and before the body is read.
-    hook: 'preParsing',
-    keyGenerator: (request) => request.caller?.token ?? request.ip,
+    cache: mostCounted,
+    // A route's own hook runs after that of the server, which says whose request it is.
+    hook: 'onRequest',
+    keyGenerator: (request) => request.caller?.project ?? request.caller?.token ?? networkOf(request),
     errorResponseBuilder: (_request, { max, after }) =>
       new UcloudError('rate_limited', `${max} requests a minute are allowed; wait ${after}`),
   });

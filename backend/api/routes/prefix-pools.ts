@@ -98,9 +98,17 @@ export const prefixPoolHandlers: Handlers = {
   },
 
   async prefix_pool_update(api, request) {
-    const patch = readPatch<PrefixPoolUpdate>(prefixPool, request.body as PrefixPoolUpdate);
+    const { min_length: asked, ...body } = request.body as PrefixPoolUpdate;
+    const patch = readPatch<PrefixPoolUpdate>(prefixPool, body);
     return change(api, request, prefixPools, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      const { min_length: before, ...others } = stored.value;
+      const min_length = asked === undefined ? before : (asked ?? undefined);
+      const next: records.PrefixPoolRecord = {
+        ...others,
+        ...patch,
+        ...(min_length === undefined ? {} : { min_length }),
+        updated_at: request.now.toISOString(),
+      };
       checkDefaultLength(storedPrefix(next.cidr), next.default_length);
       return replacement(api, request, prefixPools, stored, next);
     });

@@ -13,6 +13,7 @@ import {
   overlaps,
   type Prefix,
   parsePrefix,
+  shortestOf,
   storedPrefix,
 } from '../../model/prefixes.ts';
 import { prefixAmounts } from '../../model/quota.ts';
@@ -73,20 +74,34 @@ function poolsFor(api: ApiContext, project: Id<'project'>, body: Body, wish: Wis
   return holding;
 }
 
+/** The pools that give so much at once. Throws `rule_violated` if those that have so much do not. */
+function generous(pools: readonly Pool[], { cidr, length = cidr?.length }: Wish): readonly Pool[] {
+  if (length === undefined) return pools;
+  const large = pools.filter(({ value }) => storedPrefix(value.cidr).length <= length);
+  const limits = large.map(({ value }) => shortestOf(storedPrefix(value.cidr), value));
+  if (large.length > 0 && limits.every((limit) => length < limit)) {
+    const rule = `must be at least ${Math.min(...limits)}: one request may not take more of the prefix pool`;
+    throw fieldError('rule_violated', cidr ? '/cidr' : '/length', cidr ? `has a length that ${rule}` : rule);
+  }
+  return large.filter((_pool, index) => length >= (limits[index] ?? 0));
+}
+
 function usedIn(api: ApiContext, pool: Pool): Prefix[] {
   return [...api.mirror.prefixesByPool.list(pool.id)]
     .map(({ value }) => storedPrefix(value.cidr))
     .sort(comparePrefixes);
 }
 
-/** What to give, and from which pool. Throws `address_taken`, `no_capacity`. */
-function choose(api: ApiContext, pools: readonly Pool[], { cidr, length }: Wish): { pool: Pool; space: Prefix } {
-  for (const pool of pools) {
+/** What to give, and from which pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
+function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Pool; space: Prefix } {
+  const { cidr, length } = wish;
+  for (const pool of cidr ? pools : generous(pools, wish)) {
     const used = usedIn(api, pool);
     if (cidr) {
       if (used.some((other) => overlaps(other, cidr))) {
         throw fieldError('address_taken', '/cidr', 'overlaps a prefix that is taken');
       }
+      generous([pool], wish);
       return { pool, space: cidr };
     }
     const space = firstFree(storedPrefix(pool.value.cidr), length ?? pool.value.default_length, used);
