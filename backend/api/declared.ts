@@ -96,7 +96,8 @@ export function answerWith<R extends DeclaredRecord>(
   const stored = seen !== undefined && seen.revision >= written.revision ? seen : written;
   return {
     status,
-    body: present(api, served, stored),
+    // A viewer changes nothing.
+    body: present(api, served, stored, { role: 'member' }),
     revision: Math.max(api.mirror.revision, written.revision),
     version: written.revision,
   };

@@ -6,9 +6,11 @@
  * finds its answer. Requests that fail write nothing: they may be sent again.
  *
  * Answers can hold secrets (a new token), so they are encrypted, under a key that only the client has the parts of: its
- * Idempotency-Key and its bearer token. Neither lies in the database.
+ * Idempotency-Key and its bearer token. Neither lies in the database. Secrets that the request itself carries (user data)
+ * are left out: who sends it again sends them, too.
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
+import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
 import { idempotency } from '../model/records.ts';
 import { absent, put, read } from '../store/collection.ts';
@@ -30,6 +32,17 @@ function canonical(value: unknown): string {
   return `{${fields.map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`).join(',')}}`;
 }
 
+/** Of the body, what the contract calls sensitive. It is equal in each request that has the same digest. */
+function sensitiveFields({ endpoint, body }: ApiRequest): Readonly<Record<string, unknown>> {
+  const fields: Readonly<Record<string, TSchema>> = endpoint.body?.properties ?? {};
+  const given = (body ?? {}) as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    Object.keys(fields)
+      .filter((name) => fields[name]?.['x-sensitive'] === true && given[name] !== undefined)
+      .map((name) => [name, given[name]]),
+  );
+}
+
 const nonceBytes = 12;
 const tagBytes = 16;
 
@@ -39,6 +52,8 @@ export class IdempotencySlot {
   /** Keyed digest of the request, so that the record does not betray what was asked. */
   readonly #request: string;
   readonly #at: string;
+  /** What the request carries and its answer repeats, not to be stored. */
+  readonly #carried: Readonly<Record<string, unknown>>;
 
   constructor(request: ApiRequest, key: string) {
     const name = createHash('sha256').update(key).digest('hex').slice(0, 32);
@@ -49,6 +64,7 @@ export class IdempotencySlot {
       .update(canonical([method, path, request.params, request.body ?? null]))
       .digest('hex');
     this.#at = request.now.toISOString();
+    this.#carried = sensitiveFields(request);
   }
 
   get free(): Condition {
@@ -59,7 +75,7 @@ export class IdempotencySlot {
     const nonce = randomBytes(nonceBytes);
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonce);
     cipher.setAAD(Buffer.from(this.#request));
-    const text = Buffer.concat([cipher.update(JSON.stringify(answer), 'utf8'), cipher.final()]);
+    const text = Buffer.concat([cipher.update(JSON.stringify(this.#withoutCarried(answer)), 'utf8'), cipher.final()]);
     return put(idempotency, this.#id, {
       request: this.#request,
       status: answer.status,
@@ -83,6 +99,12 @@ export class IdempotencySlot {
     decipher.setAAD(Buffer.from(this.#request));
     decipher.setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes));
     const text = Buffer.concat([decipher.update(bytes.subarray(nonceBytes + tagBytes)), decipher.final()]);
-    return { answer: JSON.parse(text.toString('utf8')), revision: stored.revision };
+    const answer = JSON.parse(text.toString('utf8')) as StoredAnswer;
+    return { answer: { ...answer, body: { ...answer.body, ...this.#carried } }, revision: stored.revision };
+  }
+
+  #withoutCarried(answer: StoredAnswer): StoredAnswer {
+    const fields = Object.entries(answer.body).filter(([name]) => !Object.hasOwn(this.#carried, name));
+    return { ...answer, body: Object.fromEntries(fields) };
   }
 }

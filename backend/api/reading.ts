@@ -30,7 +30,7 @@ export const getHandler =
     const until = deadline(query);
     for (;;) {
       const stored = find(api, served, request.caller, id);
-      const item = present(api, served, stored);
+      const item = present(api, served, stored, request.caller);
       const left = until - performance.now();
       if (query.after === undefined || item.revision > query.after || left <= 0 || request.gone.aborted) {
         return { status: 200, body: item, revision: api.mirror.revision, version: versionOf(api, served, stored) };
@@ -214,6 +214,7 @@ export const listHandler =
 
     const { limit = 100 } = query;
     const { revision } = api.mirror;
+    const audience = { role: request.caller.role, listed: true };
     const items: object[] = [];
     let last = '';
     let more = false;
@@ -224,7 +225,7 @@ export const listHandler =
         more = true;
         break;
       }
-      items.push(options.plain ? served.show(api, stored.value) : present(api, served, stored));
+      items.push(options.plain ? served.show(api, stored.value) : present(api, served, stored, audience));
       last = stored.id;
     }
     return {

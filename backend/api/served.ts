@@ -2,6 +2,7 @@
 import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
 import { type Id, idPrefixes, type Noun } from '../contract/fields.ts';
+import type { Role } from '../contract/tokens.ts';
 import type { RecordKind, Stored } from '../store/records.ts';
 import type { Revision } from '../store/store.ts';
 import type { ApiContext, Caller } from './context.ts';
@@ -13,6 +14,12 @@ export interface DeclaredRecord {
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly delete_protection?: boolean;
+}
+
+/** Who an object is shown to, and whether it is one of a list. */
+export interface Audience {
+  readonly role: Role;
+  readonly listed?: boolean;
 }
 
 export interface Served<R extends DeclaredRecord> {
@@ -28,6 +35,8 @@ export interface Served<R extends DeclaredRecord> {
   readonly isPublic?: (record: R) => boolean;
   /** The object as the contract shows it, without `revision`. */
   readonly show: (api: ApiContext, record: R) => object;
+  /** Fields that are left out for an audience. */
+  readonly hides?: (audience: Audience) => readonly string[];
   /** Labels to select by, where they do not lie in the record. */
   readonly labels?: (api: ApiContext, record: R) => Readonly<Record<string, string>>;
 }
@@ -106,6 +115,9 @@ export function present<R extends DeclaredRecord>(
   api: ApiContext,
   served: Served<R>,
   stored: Stored<R>,
+  audience: Audience,
 ): { readonly revision: Revision } & object {
-  return { ...served.show(api, stored.value), revision: api.changes.revisionOf(served.kind, stored) };
+  const item: Record<string, unknown> = { ...served.show(api, stored.value) };
+  for (const field of served.hides?.(audience) ?? []) delete item[field];
+  return { ...item, revision: api.changes.revisionOf(served.kind, stored) };
 }

@@ -1,4 +1,5 @@
 /** How each kind of object looks from outside, and who sees it. */
+import { createHash } from 'node:crypto';
 import type { TSchema } from '@sinclair/typebox';
 import type { Event } from '../contract/events.ts';
 import type { Noun } from '../contract/fields.ts';
@@ -32,6 +33,7 @@ interface View<R extends DeclaredRecord, Item> {
   readonly kind: RecordKind<TSchema & { static: R }>;
   readonly scope: Served<R>['scope'];
   readonly isPublic?: (record: R) => boolean;
+  readonly hides?: Served<R>['hides'];
   readonly labels?: Served<R>['labels'];
   readonly show: (api: ApiContext, record: R) => Shown<Item>;
 }
@@ -135,11 +137,23 @@ function observe({ mirror }: ApiContext, id: string): VmObservations {
   };
 }
 
+/** By record: a list is made often, and its VMs change seldom. */
+const digests = new WeakMap<records.VmRecord, string>();
+
+function digestOf(record: records.VmRecord, text: string): string {
+  const known = digests.get(record) ?? createHash('sha256').update(text).digest('hex');
+  digests.set(record, known);
+  return known;
+}
+
 export const vms = view<Vm>()<records.VmRecord>({
   noun: 'vm',
   plural: 'vms',
   kind: records.vms,
   scope: 'project',
+  // It can be large and hold secrets.
+  hides: ({ role, listed }) =>
+    role === 'viewer' ? ['user_data', 'user_data_sha256'] : listed === true ? ['user_data'] : [],
   show(api, record) {
     const {
       generation: _generation,
@@ -154,6 +168,7 @@ export const vms = view<Vm>()<records.VmRecord>({
       memory: formatSize(memory),
       disk_size: formatSize(disk_size),
       address: record.interfaces[0]?.address ?? '',
+      ...(record.user_data === undefined ? {} : { user_data_sha256: digestOf(record, record.user_data) }),
       status: vmStatus(record, observe(api, record.id)),
     };
   },

@@ -134,7 +134,7 @@ export const vm = resource({
         'x-sensitive': true,
         'x-at-restart': true,
         description:
-          'Given to the guest, which runs it once: a script that begins with `#!`; ucloud-init runs nothing else. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last.',
+          'Given to the guest, which runs it once: a script that begins with `#!`; ucloud-init runs nothing else. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last. Lists leave it out, and a viewer does not see it.',
       }),
     ),
     power_state: Enum(['running', 'stopped'], {
@@ -146,6 +146,14 @@ export const vm = resource({
   readonly: {
     id: IdOf('vm'),
     address: Ipv6({ description: 'IPv6 address of the first interface.' }),
+    user_data_sha256: Type.Optional(
+      Type.String({
+        pattern: '^[0-9a-f]{64}$',
+        'x-api-only': true,
+        description:
+          'SHA-256 of `user_data` in UTF-8, hex: also in lists, which leave `user_data` out. Not for viewers.',
+      }),
+    ),
     status: Type.Object(
       {
         phase: Enum(vmPhases, { description: 'What it is doing.' }),

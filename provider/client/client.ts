@@ -78,7 +78,7 @@ export class Client {
   readonly #known = new Map<string, Promise<Item | undefined>>();
   /** Newest revision seen, so that no later read, of whichever server, is older. */
   #revision = 0;
-  #project: Promise<string | undefined> | undefined;
+  #token: Promise<{ readonly project?: string; readonly role: string }> | undefined;
 
   constructor(options: ClientOptions) {
     this.#transport = new Transport(options);
@@ -91,14 +91,23 @@ export class Client {
   /** The project that new objects belong to: the provider's, else the token's; none for a token of an operator. */
   project(signal?: AbortSignal): Promise<string | undefined> {
     if (this.#options.project !== undefined) return Promise.resolve(this.#options.project);
-    this.#project ??= this.call('GET', '/v1/token', { signal }).then(
-      (token) => (token as { project?: string }).project,
+    return this.#self(signal).then(({ project }) => project);
+  }
+
+  /** The role of the token: `viewer`, `member` or `operator`. */
+  role(signal?: AbortSignal): Promise<string> {
+    return this.#self(signal).then(({ role }) => role);
+  }
+
+  #self(signal: AbortSignal | undefined) {
+    this.#token ??= this.call('GET', '/v1/token', { signal }).then(
+      (token) => token as { readonly project?: string; readonly role: string },
       (error) => {
-        this.#project = undefined;
+        this.#token = undefined;
         throw error;
       },
     );
-    return this.#project;
+    return this.#token;
   }
 
   async create(path: string, body: unknown, signal?: AbortSignal): Promise<Item> {

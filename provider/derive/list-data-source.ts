@@ -1,6 +1,7 @@
 /** The plural data source of a resource: all objects that a label selector, a name and a project leave. */
 import type { Client, Item } from '../client/client.ts';
 import { explain } from '../client/problem.ts';
+import { allWhole } from '../client/whole.ts';
 import { type DataSourceDefinition, defineDataSource, type Values } from '../framework/index.ts';
 import { listDataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
@@ -26,7 +27,8 @@ export function deriveListDataSource(schema: ResourceSchema): DataSourceDefiniti
         if (typeof value === 'string') query[filter] = value;
       }
       try {
-        const items = (await client.listAll(schema.path, query, signal)).sort(byNameAndId);
+        const listed = (await client.listAll(schema.path, query, signal)).sort(byNameAndId);
+        const items = await allWhole(client, schema.path, listed, signal);
         return {
           ids: items.map(({ id }) => id),
           [plural]: items.map((item) => stateOf(schema.fields, item) as Values),

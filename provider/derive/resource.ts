@@ -5,6 +5,7 @@
 import { type Client, type Item, isBeingDeleted } from '../client/client.ts';
 import type { Managed } from '../client/managed.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
+import { whole } from '../client/whole.ts';
 import {
   type Attribute,
   type AttributeOptions,
@@ -17,6 +18,7 @@ import {
   DiagnosticError,
   defineResource,
   type PlanContext,
+  type ReadContext,
   type ResourceDefinition,
   UNKNOWN,
   type UpdateContext,
@@ -83,6 +85,8 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   const names = new Set(Object.keys(attributes));
   const kind = pluralOf(schema);
   const updatable = Object.entries(fields).filter(([, field]) => field.update);
+  /** Secrets that users give. */
+  const secrets = Object.keys(fields).filter((name) => fields[name]?.sensitive && fields[name]?.create === 'optional');
   const called = (name: unknown) => `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
   const state = (item: Item, known: unknown, applying = true): Values => {
     const answer = stateOf(fields, item) as Values;
@@ -97,6 +101,15 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       const more = error instanceof ApiError && error.code === 'quota_exceeded' ? actionFor(error.code) : undefined;
       throw more === undefined ? told : withHint(told, more);
     }
+  };
+
+  /** With what lists leave out and tokens of viewers do not see, where the state has it. */
+  const shownWhole = async ({ client, state: known, signal }: ReadContext<Values, Client>, item: Item) => {
+    const kept = extras.keep?.(known, false) ?? {};
+    const found = await whole(client, path, { ...item, ...kept }, known, signal);
+    const hidden = secrets.filter((name) => found?.[name] === undefined && typeof known[name] === 'string');
+    if (!found || hidden.length === 0 || (await client.role(signal)) !== 'viewer') return found;
+    return { ...found, ...Object.fromEntries(hidden.map((name) => [name, known[name]])) };
   };
 
   const waitUntilGone = async (ctx: DeleteContext<Values, Client>, leaving: Item): Promise<void> => {
@@ -216,6 +229,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       const what = `${called(ctx.state.name ?? id)} cannot be read`;
       let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
       if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
+      item &&= await failing(what, () => shownWhole(ctx, item as Item));
       if (!item) return undefined;
       ctx.client.managed.note(kind, item.project, item.name, managed(item));
       const own: { [name: string]: Values[string] } = {};

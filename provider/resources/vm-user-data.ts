@@ -15,6 +15,7 @@
 import type { components } from '../client/api.gen.ts';
 import type { Client, Item } from '../client/client.ts';
 import { ApiError, explain } from '../client/problem.ts';
+import { whole } from '../client/whole.ts';
 import type { Settling } from '../derive/resource.ts';
 import { waitFor } from '../derive/settle.ts';
 import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
@@ -97,7 +98,8 @@ export function tellOfUserData(item: Item, { created, changes, diagnostics, plan
 
 /** Whether the VM has other user data than is wanted; where changes were ignored, only the API knows. */
 async function wasIgnored(ctx: PlanContext<Values, Client>, prior: Values, client: Client): Promise<boolean> {
-  const item = await client.read(path, String(prior.id), ctx.signal);
+  const known = await client.read(path, String(prior.id), ctx.signal);
+  const item = known && (await whole(client, path, known, { user_data: wanted(ctx.config, ctx.planned) }, ctx.signal));
   return !sameUserData(item?.user_data ?? null, wanted(ctx.config, ctx.planned) ?? null);
 }
 

@@ -214,7 +214,7 @@ export const vm = deriveResource(schemaOf('vm'), {
     }),
     user_data_wo: attribute.string({
       description:
-        'The same as `user_data`, but in neither plan nor state, and it may come from an ephemeral value. Needs `user_data_wo_version`. The API still shows it to whoever may read the VM.',
+        'The same as `user_data`, but in neither plan nor state, and it may come from an ephemeral value. Needs `user_data_wo_version`. The API still shows it to whoever may change the VM.',
       optional: true,
       writeOnly: true,
       validate: (value) => problemWith(userData, value),

@@ -22,7 +22,10 @@ t.before(async () => {
 t.test('what a change of user data does is chosen, and a write-only one is kept nowhere', { skip }, async (t) => {
   const directory = cloud.configuration(t, ground);
   const write = (more: string) => directory.write({ 'main.tf': ground + vm('web', `wait_for = "none"\n ${more}`) });
-  const shown = async () => (await cloud.member.list('vms', '?name=web')).items[0] as unknown as { user_data?: string };
+  const shown = async () => {
+    const [web] = (await cloud.member.list('vms', '?name=web')).items;
+    return (await cloud.member.get('vms', String(web?.id))) as unknown as { user_data?: string };
+  };
   const hidden = (script: string, version: number, more = '') =>
     write(`user_data_wo = "#!/bin/sh\\n# ${script}"\n user_data_wo_version = ${version}\n ${more}`);
 
@@ -122,7 +125,8 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
   const shown = async () => {
     const [item] = (await cloud.member.list('vms', '?name=web')).items;
     if (!item) throw new Error('there is no VM');
-    return item as typeof item & { readonly user_data?: string; readonly status: { readonly started_at: string } };
+    const whole = await cloud.member.get('vms', item.id);
+    return whole as typeof whole & { readonly user_data?: string; readonly status: { readonly started_at: string } };
   };
 
   write(`user_data = ${script('one')}\n wait_for = "ready"`);
@@ -297,3 +301,37 @@ resource "terraform_data" "late" {
   });
   await directory.destroy();
 });
+
+t.test(
+  'what lists leave out is read all the same, and a viewer plans no change of what it does not see',
+  { skip },
+  async (t) => {
+    const data =
+      'data "ucloud_vms" "all" {\n selector = "of=lists"\n}\ndata "ucloud_vm" "one" {\n name = "twin-0"\n}\n';
+    const vms = [0, 1, 2].map((i) =>
+      vm(`twin-${i}`, `wait_for = "none"\n labels = { of = "lists" }\n user_data = ${script(`twin ${i}`)}`),
+    );
+    const directory = cloud.configuration(t, ground + vms.join('\n'));
+    await directory.apply();
+    t.strictSame(await directory.pending(), [], 'a member');
+    directory.write({ 'main.tf': ground + vms.join('\n') + data });
+    await directory.apply();
+    const { values } = await directory.resource('data.ucloud_vms.all');
+    t.match(
+      values.vms,
+      [0, 1, 2].map((i) => ({ name: `twin-${i}`, user_data: `#!/bin/sh\n# twin ${i}` })),
+    );
+    t.match((await directory.resource('data.ucloud_vm.one')).values, { user_data: '#!/bin/sh\n# twin 0' });
+
+    directory.write({ 'main.tf': ground + vms.join('\n') });
+    await directory.apply();
+    const viewer = await cloud.api.member(cloud.project, 'viewer');
+    await t.test('with the token of a viewer', async (t) => {
+      asked(t, { UCLOUD_TOKEN: viewer.token });
+      t.strictSame(await directory.pending(), []);
+    });
+    const [id] = (await cloud.member.list('vms', '?name=twin-1')).items.map((each) => each.id);
+    await cloud.member.update('vms', String(id), { user_data: '#!/bin/sh\n# drift' });
+    t.strictSame(await directory.pending(), ['ucloud_vm.twin-1: delete, create'], 'what has drifted is seen');
+  },
+);

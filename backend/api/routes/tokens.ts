@@ -23,7 +23,7 @@ export const tokenHandlers: Handlers = {
     const stored = find(api, tokens, request.caller, request.caller.token);
     return {
       status: 200,
-      body: present(api, tokens, stored),
+      body: present(api, tokens, stored, request.caller),
       revision: api.mirror.revision,
       version: stored.revision,
     };
