@@ -55,6 +55,8 @@ export async function ensureProject(store: Store, name: string): Promise<Id<'pro
   return retryOnConflict(async () => {
     const taken = await read(store, records.names, key);
     if (taken) return taken.value.id;
+    const settings = await read(store, records.settings, 'cloud');
+    const quota = settings?.value.default_quota;
     const id = newId('project');
     const at = new Date().toISOString();
     const record: records.ProjectRecord = {
@@ -63,6 +65,7 @@ export async function ensureProject(store: Store, name: string): Promise<Id<'pro
       description: '',
       labels: {},
       delete_protection: false,
+      ...(quota ? { quota } : {}),
       created_at: at,
       updated_at: at,
     };

@@ -8,7 +8,7 @@
  * and what others have observed of it. So nothing is freed that a host may still use, and the keys of a VM go all or
  * none. Any number of collectors may run: all but one find the conditions no longer true.
  */
-import { addressKey, macKey, storedIpv6 } from '../model/addresses.ts';
+import { addressKey, earlierMacKey, macKey, storedIpv6 } from '../model/addresses.ts';
 import type { Component } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
 import * as records from '../model/records.ts';
@@ -19,6 +19,7 @@ import type { Write } from '../store/store.ts';
 import type { ApiContext } from './context.ts';
 import { release, releaseName } from './declared.ts';
 import { expire } from './expiry.ts';
+import { boundTrails } from './trails.ts';
 
 const expiryMs = 10 * 60_000;
 const retryMs = 1000;
@@ -54,16 +55,26 @@ function leftovers(vm: records.VmRecord): Write[] {
   ];
 }
 
+/** Keys of its MAC addresses in the form of earlier versions, as far as it holds them. */
+async function earlierKeys(api: ApiContext, { id, interfaces }: records.VmRecord) {
+  const keys = interfaces.map(({ mac }) => mac).filter((mac) => macKey(mac) !== earlierMacKey(mac));
+  const found = await Promise.all(keys.map((mac) => read(api.store, records.macs, earlierMacKey(mac))));
+  const own = found.filter((each) => each?.value.id === id).filter((each) => each !== undefined);
+  return { require: own.map(unchanged), write: own.map((each) => remove(records.macs, each.id)) };
+}
+
 /** True when it is done or no longer to be done. */
 async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Promise<boolean> {
   const now = new Date();
   const message = `${stored.value.name} is gone.`;
   const operation = await endOperation(api, stored.id, now.toISOString());
+  const earlier = await earlierKeys(api, stored.value);
   const { ok } = await api.store.commit({
-    require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require],
+    require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require, ...earlier.require],
     write: [
       ...leftovers(stored.value),
       ...operation.write,
+      ...earlier.write,
       put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
     ],
   });
@@ -131,10 +142,9 @@ export function startCollector(api: ApiContext): Component {
 
   let expiring: Promise<void> = Promise.resolve();
   const expireNow = () => {
-    expiring = expire(api.store, new Date(), closing.signal).then(
-      () => undefined,
-      (err: unknown) => logger.warn({ err }, 'old records could not be removed, it will be tried again'),
-    );
+    expiring = expire(api.store, new Date(), closing.signal)
+      .then(() => boundTrails(api, closing.signal))
+      .catch((err: unknown) => logger.warn({ err }, 'old records could not be removed, it will be tried again'));
     later(expiryMs, expireNow);
   };
 

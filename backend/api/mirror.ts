@@ -10,6 +10,7 @@ import type { Store } from '../store/store.ts';
 const kinds = [
   records.projects,
   records.quotaGuards,
+  records.settings,
   records.tokens,
   records.sshKeys,
   records.images,

@@ -34,6 +34,7 @@ const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
   disk: '/disk_size',
   subnets: '/length',
   terraform_states: '#path/name',
+  terraform_state_size: '',
 };
 
 /** What a change has to be committed with that gives a project more. Throws `quota_exceeded`. */

@@ -18,6 +18,7 @@ import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
 import type { StateKeys } from './state-keys.ts';
 import { StateWorkshop } from './state-workshop.ts';
+import { startTrails } from './trails.ts';
 import { Usage } from './usage.ts';
 
 export interface ApiOptions {
@@ -84,8 +85,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     closing: closing.signal,
   };
   const collector = startCollector(context);
+  const trails = startTrails(context);
   const stop = async () => {
     await collector.close();
+    await trails.close();
     changes.close();
     usage.close();
     capacity.close();

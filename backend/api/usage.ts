@@ -3,7 +3,15 @@
  * never of another. It is made anew with the process, so it cannot drift from the records.
  */
 import type { QuotaKind } from '../contract/quotas.ts';
-import { type Amounts, noAmounts, plus, prefixAmounts, type SomeAmounts, vmAmounts } from '../model/quota.ts';
+import {
+  type Amounts,
+  noAmounts,
+  plus,
+  prefixAmounts,
+  type SomeAmounts,
+  stateAmounts,
+  vmAmounts,
+} from '../model/quota.ts';
 import * as records from '../model/records.ts';
 import type { Mirror, RecordChange } from '../store/mirror.ts';
 import type { RecordKind, Stored } from '../store/records.ts';
@@ -26,7 +34,7 @@ const counted: ReadonlyMap<string, Counted> = new Map(
     each(records.images, 'images'),
     each(records.sshKeys, 'ssh_keys'),
     each(records.tokens, 'tokens'),
-    each(records.terraformStates, 'terraform_states'),
+    { kind: records.terraformStates, amounts: (value: unknown) => stateAmounts(value as records.TerraformStateRecord) },
   ].map((one) => [one.kind.prefix, one]),
 );
 

@@ -122,7 +122,7 @@ export const terraformStates = view<TerraformState>()<records.TerraformStateReco
   plural: 'terraform-states',
   kind: records.terraformStates,
   scope: 'project',
-  show: (_api, record) => record,
+  show: (_api, { kept_bytes: _kept, ...record }) => record,
 });
 
 function observe({ mirror }: ApiContext, id: string): VmObservations {

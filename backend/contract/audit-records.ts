@@ -16,7 +16,8 @@ export const AuditRecordItem = Type.Object(
   {
     additionalProperties: false,
     title: 'AuditRecord',
-    description: 'Who changed what. Written in the transaction of the change. Kept for 90 days.',
+    description:
+      'Who changed what. Written in the transaction of the change. Kept for 90 days, of one project the last 50,000.',
   },
 );
 export type AuditRecord = Static<typeof AuditRecordItem>;

@@ -107,7 +107,7 @@ export const mutationHeaders = Type.Object({
       maxLength: 255,
       pattern: '^[\\x21-\\x7e]+$',
       description:
-        'Chosen by the client, new for each request. Sent again within 24 hours, the first answer is returned and nothing is done twice.',
+        'Chosen by the client, new for each request. Sent again within 24 hours, the first answer is returned and nothing is done twice. Of one project the last 10,000 answers are kept, or 16 MiB of them.',
     }),
   ),
 });

@@ -19,7 +19,7 @@ export const EventItem = Type.Object(
   {
     additionalProperties: false,
     title: 'Event',
-    description: 'Something that happened to an object. Kept for 7 days.',
+    description: 'Something that happened to an object. Kept for 7 days, of one project the last 10,000.',
   },
 );
 export type Event = Static<typeof EventItem>;

@@ -106,7 +106,7 @@ export const MacAddress = (options: SchemaOptions = {}) =>
   Type.String({
     format: 'mac',
     pattern: '^[0-9a-f]{2}(:[0-9a-f]{2}){5}$',
-    'x-rule': 'six octets in lower-case hex, such as `42:00:5e:10:00:01`',
+    'x-rule': 'six octets in lower-case hex, such as `02:00:5e:10:00:01`',
     ...options,
   });
 

@@ -10,6 +10,7 @@ import { operationEndpoints } from './operations.ts';
 import { prefixPoolEndpoints } from './prefix-pools.ts';
 import { prefixEndpoints } from './prefixes.ts';
 import { projectEndpoints } from './projects.ts';
+import { settingsEndpoints } from './settings.ts';
 import { sshKeyEndpoints } from './ssh-keys.ts';
 import { terraformStateEndpoints } from './terraform-states.ts';
 import { tokenEndpoints } from './tokens.ts';
@@ -30,4 +31,5 @@ export const endpoints: readonly Endpoint[] = [
   auditRecordEndpoints,
   terraformStateEndpoints,
   capacityCheckEndpoints,
+  settingsEndpoints,
 ].flatMap((group) => Object.values(group));

@@ -9,7 +9,7 @@ export const operation = resource({
   noun: 'operation',
   plural: 'operations',
   description:
-    'Something asked for that takes time, such as a reboot: who follows it sees how it goes and how it ended. Kept for 7 days after its end.',
+    'Something asked for that takes time, such as a reboot: who follows it sees how it goes and how it ended. Kept for 7 days after its end, of one project the last 1,000.',
   immutable: {},
   mutable: {},
   readonly: {

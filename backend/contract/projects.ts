@@ -49,6 +49,7 @@ const usage: ProjectUsage = {
     ssh_keys: 3,
     tokens: 2,
     terraform_states: 1,
+    terraform_state_size: '2MiB',
   },
   revision: 42,
 };

@@ -16,6 +16,8 @@ const counted = {
 const sized = {
   memory: 'Main memory of all VMs together, as declared.',
   disk: 'Disks of all VMs together, as declared.',
+  terraform_state_size:
+    'All kept versions of all states of Terraform together, compressed as they are stored. Where there is no room for a new version, old versions of the same state go first.',
 } as const;
 
 /** In the order in which people read of them. */
@@ -31,10 +33,11 @@ export const quotaKinds = [
   'ssh_keys',
   'tokens',
   'terraform_states',
+  'terraform_state_size',
 ] as const satisfies readonly QuotaKind[];
 export type QuotaKind = keyof typeof counted | keyof typeof sized;
 
-const isSized = (kind: QuotaKind): kind is keyof typeof sized => Object.hasOwn(sized, kind);
+export const isSized = (kind: QuotaKind): kind is keyof typeof sized => Object.hasOwn(sized, kind);
 
 type Each<C, S> = { [K in keyof typeof counted]: C } & { [K in keyof typeof sized]: S };
 
@@ -51,9 +54,8 @@ export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
     ),
     {
       additionalProperties: false,
-      default: {},
       description:
-        'The most that the project may have of each; what is left out is not limited. Only growth is refused: what is there when a limit is lowered stays.',
+        'The most that the project may have of each; what is left out is not limited. Default: `default_quota` of the settings of the cloud. Only growth is refused: what is there when a limit is lowered stays.',
     },
   ),
 );

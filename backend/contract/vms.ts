@@ -67,7 +67,7 @@ const interfaceFields = {
   network: Reference('network', { description: 'The network it is plugged into.' }),
   mac: MacAddress({
     description:
-      'MAC address, unicast and locally administered, unique in the cloud. Default: `42` and the first five octets of the SHA-256 of the id of the project, the name of the VM, the index of the interface and the attempt, as text with a NUL between each. The attempt is 0, or the first number whose address is free. So it can be computed before creation.',
+      'MAC address, unicast and locally administered, unique in the cloud. Those that begin with `42` are for addresses that are computed: one given by hand is refused, unless it is the default for the attempt 0. Default: `42` and the first five octets of the SHA-256 of the id of the project, the name of the VM, the index of the interface and the attempt, as text with a NUL between each. The attempt is 0, or the first number whose address is free. So it can be computed before creation.',
   }),
 };
 const Interface = Type.Object(

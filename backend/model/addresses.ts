@@ -76,11 +76,18 @@ export function isUsableMac(mac: Mac): boolean {
   return value !== undefined && ((value >> 40n) & 0b11n) === 0b10n;
 }
 
+/** First byte of the addresses that are computed (defaultMac). Nobody can choose one of another VM by hand. */
+const computedByte = '42';
+export const isInComputedRange = (mac: Mac): boolean => mac.startsWith(`${computedByte}:`);
+
 /**
- * The key that holds a MAC address: all but its first byte, because names of taps are made of those (Linux allows
- * them 15 characters). Two addresses that differ in the first byte only can thus not both be in use.
+ * The key that holds a MAC address, of which names of taps are made, too: those have 15 characters at most. What can be
+ * computed needs no first byte; so no address that was chosen by hand has the key of one that was computed.
  */
-export const macKey = (mac: Mac): string => mac.replaceAll(':', '').slice(2);
+export const macKey = (mac: Mac): string => (isInComputedRange(mac) ? earlierMacKey(mac) : mac.replaceAll(':', ''));
+
+/** The key of earlier versions, by the last five bytes whatever the first. VMs of theirs still have it. */
+export const earlierMacKey = (mac: Mac): string => mac.replaceAll(':', '').slice(2);
 
 /** Modified EUI-64 interface identifier (RFC 4291 appendix A): ff:fe in the middle, universal/local bit inverted. */
 export function interfaceId(mac: Mac): bigint {
@@ -116,5 +123,5 @@ export function isReservedInterfaceId(id: bigint): boolean {
  */
 export function defaultMac(project: string, vmName: string, index: number, probe: number): Mac {
   const digest = createHash('sha256').update(`${project}\0${vmName}\0${index}\0${probe}`).digest();
-  return formatMac((0x42n << 40n) | BigInt(`0x${digest.subarray(0, 5).toString('hex')}`));
+  return formatMac((BigInt(`0x${computedByte}`) << 40n) | BigInt(`0x${digest.subarray(0, 5).toString('hex')}`));
 }

@@ -17,10 +17,10 @@ export const formats: Readonly<Record<string, FormatRule>> = {
     return parsed.ok ? undefined : parsed.problem;
   },
   mac: (text) => {
-    if (parseMac(text) === undefined) return 'must be a MAC address such as 42:00:5e:10:00:01, in lower case';
+    if (parseMac(text) === undefined) return 'must be a MAC address such as 02:00:5e:10:00:01, in lower case';
     return isUsableMac(text)
       ? undefined
-      : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 42:00:5e:10:00:01';
+      : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 02:00:5e:10:00:01';
   },
   'ssh-public-key': sshPublicKeyProblem,
   // Any text: the format only says how texts compare.

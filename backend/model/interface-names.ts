@@ -2,15 +2,21 @@
  * Names of network interfaces on a host. Linux allows 15 characters, so they are made from numbers, not from ids;
  * host agent and metadata server find each other's interfaces by these rules alone.
  */
-import { type Mac, macKey } from './addresses.ts';
+import { earlierMacKey, type Mac, macKey } from './addresses.ts';
 
 /** Bridge of a network, from its VNI (24 bits): `ub4711`. */
 export const bridgeName = (vni: number): string => `ub${vni}`;
 
-/** Tap of a VM's interface, from its MAC address, whose first byte is the same for nearly all: `ut005e100001`. */
+/** Tap of a VM's interface, from its MAC address: `ut005e100001` for one that was computed, else `ut02005e100001`. */
 export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 
-export const isTapName = (name: string): boolean => /^ut[0-9a-f]{10}$/.test(name);
+/** What earlier versions called it. A VM that they have started keeps it until it ends. */
+export const earlierTapName = (mac: Mac): string => `ut${earlierMacKey(mac)}`;
+
+/** Tap of an interface as it was started. */
+export const tapOf = ({ mac, tap }: { readonly mac: Mac; readonly tap?: string }): string => tap ?? tapName(mac);
+
+export const isTapName = (name: string): boolean => /^ut[0-9a-f]{10}(?:[0-9a-f]{2})?$/.test(name);
 
 /**
  * MAC of a network's bridge, the same on every host: the guests' router keeps its address when a VM moves. Locally

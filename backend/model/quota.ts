@@ -2,10 +2,10 @@
  * What a project may have. Pure: amounts that records stand for, and what a change would exceed. That nothing slips past
  * when many changes come at once is the matter of who commits (backend/api/quota.ts).
  */
-import { type Quota, type QuotaKind, quotaKinds, type Used } from '../contract/quotas.ts';
+import { isSized, type Quota, type QuotaKind, quotaKinds, type Used } from '../contract/quotas.ts';
 import { formatSize, parseSize } from './sizes.ts';
 
-/** Bytes for memory and disk, else numbers. */
+/** Bytes for what is sized, else numbers. */
 export type Amounts = Readonly<Record<QuotaKind, number>>;
 /** What is left out is not limited (as limits), or nothing (as growth). */
 export type SomeAmounts = Readonly<Partial<Record<QuotaKind, number>>>;
@@ -22,6 +22,7 @@ export const noAmounts: Amounts = {
   ssh_keys: 0,
   tokens: 0,
   terraform_states: 0,
+  terraform_state_size: 0,
 };
 
 /** `a` and `times` times `b`. */
@@ -39,6 +40,12 @@ const subnetLength = 64;
 export const prefixAmounts = ({ length }: { readonly length: number }) => ({
   prefixes: 1,
   subnets: 2 ** Math.max(0, subnetLength - length),
+});
+
+/** Of a state that an earlier version wrote last only the size of its latest version is known. */
+export const stateAmounts = (state: { readonly kept_bytes?: number; readonly size?: number }) => ({
+  terraform_states: 1,
+  terraform_state_size: state.kept_bytes ?? state.size ?? 0,
 });
 
 /** How much more `after` is than `before`, of those that are more. */
@@ -69,9 +76,9 @@ const words: Readonly<Record<QuotaKind, readonly [one: string, many: string]>> =
   ssh_keys: ['SSH key', 'SSH keys'],
   tokens: ['token', 'tokens'],
   terraform_states: ['state of Terraform', 'states of Terraform'],
+  terraform_state_size: ['of states of Terraform', 'of states of Terraform'],
 };
-const isSize = (kind: QuotaKind): boolean => kind === 'memory' || kind === 'disk';
-const number = (kind: QuotaKind, amount: number): string => (isSize(kind) ? formatSize(amount) : String(amount));
+const number = (kind: QuotaKind, amount: number): string => (isSized(kind) ? formatSize(amount) : String(amount));
 
 /** `the project acme may have 10 VMs and has 8, and 3 more are asked for`. */
 export function explainExceeded(
@@ -81,7 +88,7 @@ export function explainExceeded(
 ): string {
   const [one, many] = words[kind];
   const may = limit === 0 ? `no ${many}` : `${number(kind, limit)} ${limit === 1 ? one : many}`;
-  const asked = more === 1 ? '' : `, and ${number(kind, more)} more ${isSize(kind) ? 'is' : 'are'} asked for`;
+  const asked = more === 1 ? '' : `, and ${number(kind, more)} more ${isSized(kind) ? 'is' : 'are'} asked for`;
   return `the project ${project} may have ${may} and has ${number(kind, used)}${asked}`;
 }
 
@@ -103,7 +110,7 @@ const shown = (amounts: SomeAmounts): object =>
       .filter(([, amount]) => amount !== null)
       .map(([kind, amount]) => [
         kind,
-        isSize(kind as QuotaKind) ? formatSize(amount) : Math.min(amount, Number.MAX_SAFE_INTEGER),
+        isSized(kind as QuotaKind) ? formatSize(amount) : Math.min(amount, Number.MAX_SAFE_INTEGER),
       ]),
   );
 /** Limits as users see them. */

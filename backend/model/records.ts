@@ -45,6 +45,9 @@ export const projects = kind('projects/', {
   quota: Type.Optional(limits),
 });
 
+/** `settings/cloud`: what operators set for the whole cloud. */
+export const settings = kind('settings/', { default_quota: Type.Optional(limits), updated_at: time });
+
 /**
  * `quota-guards/<project>`: rewritten with everything that gives more to a project that has a quota, so that two which
  * together exceed it cannot both commit. Removed with the project.
@@ -163,6 +166,8 @@ export const terraformStates = kind('terraform-states/', {
   lineage: Type.Optional(Type.String()),
   terraform_version: Type.Optional(Type.String()),
   size: Type.Optional(bytes),
+  /** Of all kept versions together, as they are stored. */
+  kept_bytes: Type.Optional(bytes),
   lock: Type.Optional(LockInfo),
   ...declared,
 });
@@ -204,7 +209,7 @@ export const names = kind('names/', { id: Type.String() });
 export const uses = kind('uses/', {});
 
 /**
- * Who holds it: `macs/<the last five bytes, hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
+ * Who holds it: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
  * `subnets/<the upper half, 16 hex digits>`. Freed in the transaction that removes the holder.
  */
 const holder = { id: Type.String() };

@@ -25,15 +25,22 @@ export function staleness(latest: Position, next: Position): string | undefined 
 /** Bytes, as they are stored, of all versions of one state together. The latest version is kept whatever its size. */
 export const keptBytes = 64 * 1024 * 1024;
 /** Versions removed in one transaction, which has room for so many. */
-const mostAtOnce = 20;
+const mostAtOnce = 40;
 
-/** Which of the versions, oldest first, have to go when one of `newcomer` bytes comes after them: some of the oldest. */
-export function surplus<V extends { readonly stored: number }>(versions: readonly V[], newcomer: number): V[] {
+/**
+ * Which of the versions, oldest first, have to go when one of `newcomer` bytes comes after them: some of the oldest.
+ * `mostBytes` is what the project has room for.
+ */
+export function surplus<V extends { readonly stored: number }>(
+  versions: readonly V[],
+  newcomer: number,
+  mostBytes = keptBytes,
+): V[] {
   let bytes = versions.reduce((sum, { stored }) => sum + stored, newcomer);
   let count = versions.length + 1;
   const going: V[] = [];
   for (const version of versions) {
-    if ((count <= keptVersions && bytes <= keptBytes) || going.length === mostAtOnce) break;
+    if ((count <= keptVersions && bytes <= Math.min(keptBytes, mostBytes)) || going.length === mostAtOnce) break;
     going.push(version);
     bytes -= version.stored;
     count--;

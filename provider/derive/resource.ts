@@ -105,7 +105,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
 
   /** With what lists leave out and tokens of viewers do not see, where the state has it. */
   const shownWhole = async ({ client, state: known, signal }: ReadContext<Values, Client>, item: Item) => {
-    const kept = extras.keep?.(known, false) ?? {};
+    const kept = extras.keep?.(known, false, stateOf(fields, item) as Values) ?? {};
     const found = await whole(client, path, { ...item, ...kept }, known, signal);
     const hidden = secrets.filter((name) => found?.[name] === undefined && typeof known[name] === 'string');
     if (!found || hidden.length === 0 || (await client.role(signal)) !== 'viewer') return found;

@@ -70,7 +70,7 @@ export const formats: Readonly<Record<string, Format>> = {
   },
   mac: {
     normal: normalMac,
-    rule: 'six octets in hex, such as `42:00:5e:10:00:01`',
+    rule: 'six octets in hex, such as `02:00:5e:10:00:01`',
     flaw: (text) => {
       const mac = parseMac(text);
       if (mac === undefined || ((mac >> 40n) & 0b11n) === 0b10n) return undefined;

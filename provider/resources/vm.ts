@@ -20,7 +20,7 @@ import {
   type Values,
 } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
-import { eui64Address, parseMac } from '../net/mac.ts';
+import { defaultMac, eui64Address, normalMac, parseMac } from '../net/mac.ts';
 import { schemaOf } from './schema.gen.ts';
 import { notePlannedName, plannedMac } from './vm-mac.ts';
 import {
@@ -141,7 +141,25 @@ async function planInterface(
     const known = typeof project === 'string' && typeof name === 'string';
     mac = (known && (await plannedMac(ctx.client, { project, name }, index))) || UNKNOWN;
   }
+  if (isObject(configured)) checkGiven(ctx, configured.mac ?? null, index, vm);
   return { ...plan, mac, address: await planAddress(ctx, plan.network, mac) };
+}
+
+/** An address that another VM could have computed is refused by the API: better before a replacement destroys. */
+function checkGiven(
+  { diagnostics }: PlanContext<Values, Client>,
+  given: Value,
+  index: number,
+  { name, project }: { readonly name: Value | undefined; readonly project: Value | undefined },
+): void {
+  if (typeof given !== 'string' || typeof name !== 'string' || typeof project !== 'string') return;
+  const mac = normalMac(given);
+  if (!mac?.startsWith('42:') || mac === defaultMac(project, name, index)) return;
+  diagnostics.error(
+    'This MAC address is not for choosing',
+    `Addresses that begin with 42 are those that ucloud computes, and ${given} is not the one of this interface. Leave \`mac\` out, or choose one that begins with 02.`,
+    ['interfaces', index, 'mac'],
+  );
 }
 
 async function planAddress(ctx: PlanContext<Values, Client>, network: Value | undefined, mac: Value): Promise<Value> {

@@ -332,6 +332,6 @@ t.test(
     });
     const [id] = (await cloud.member.list('vms', '?name=twin-1')).items.map((each) => each.id);
     await cloud.member.update('vms', String(id), { user_data: '#!/bin/sh\n# drift' });
-    t.strictSame(await directory.pending(), ['ucloud_vm.twin-1: delete, create'], 'what has drifted is seen');
+    t.strictSame(await directory.pending(), ['ucloud_vm.twin-1: delete+create'], 'what has drifted is seen');
   },
 );

@@ -32,7 +32,7 @@ t.test('what is kept', async () => {
       const last = going.at(-1);
       const needed = last === undefined || kept.length + 2 > keptVersions || bytes + last.stored > keptBytes;
       // The oldest go, no more than have to, and all that have to unless a transaction has no room for them.
-      return going.every(({ i }, n) => i === n) && needed && (fits || kept.length === 0 || going.length === 20);
+      return going.every(({ i }, n) => i === n) && needed && (fits || kept.length === 0 || going.length === 40);
     }),
   );
 });

@@ -10,6 +10,7 @@ import { operationHandlers } from './operations.ts';
 import { prefixPoolHandlers } from './prefix-pools.ts';
 import { prefixHandlers } from './prefixes.ts';
 import { projectHandlers } from './projects.ts';
+import { settingsHandlers } from './settings.ts';
 import { sshKeyHandlers } from './ssh-keys.ts';
 import { terraformStateHandlers } from './terraform-states.ts';
 import { tokenHandlers } from './tokens.ts';
@@ -30,4 +31,5 @@ export const handlers: Handlers = {
   ...auditRecordHandlers,
   ...terraformStateHandlers,
   ...capacityCheckHandlers,
+  ...settingsHandlers,
 };

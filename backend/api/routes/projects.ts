@@ -1,17 +1,26 @@
 import { type ProjectCreate, type ProjectUpdate, project } from '../../contract/projects.ts';
+import type { Quota } from '../../contract/quotas.ts';
 import { newId } from '../../model/ids.ts';
 import { limitsOf, showQuota, showUsed } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { noneBelow, put, remove } from '../../store/collection.ts';
 import { change } from '../change.ts';
-import type { Handlers } from '../context.ts';
+import type { ApiContext, Handlers } from '../context.ts';
 import { created, inUse, readPatch, removal, replacement, takeName } from '../declared.ts';
 import { mutate } from '../mutation.ts';
 import { getHandler, listHandler } from '../reading.ts';
 import { find } from '../served.ts';
 import { projects } from '../views.ts';
+import { defaultQuota } from './settings.ts';
 
-type Body = ProjectCreate & Required<Pick<ProjectCreate, 'description' | 'labels' | 'delete_protection' | 'quota'>>;
+type Body = ProjectCreate & Required<Pick<ProjectCreate, 'description' | 'labels' | 'delete_protection'>>;
+
+/** The limits that are asked for, or else those that operators have set for all new projects. */
+function quotaOf(api: ApiContext, asked: Quota | undefined) {
+  if (asked !== undefined) return { quota: limitsOf(asked), guards: [] };
+  const { quota, guard } = defaultQuota(api);
+  return { quota, guards: [guard] };
+}
 
 export const projectHandlers: Handlers = {
   project_list: listHandler(projects),
@@ -28,21 +37,21 @@ export const projectHandlers: Handlers = {
   },
 
   async project_create(api, request) {
-    const { quota, ...body } = request.body as Body;
-    const limits = limitsOf(quota);
+    const { quota: asked, ...body } = request.body as Body;
     const id = newId('project');
     const at = request.now.toISOString();
-    const record: records.ProjectRecord = {
-      id,
-      ...body,
-      created_at: at,
-      updated_at: at,
-      ...(limits ? { quota: limits } : {}),
-    };
     return mutate(api, request, () => {
+      const { quota, guards } = quotaOf(api, asked);
+      const record: records.ProjectRecord = {
+        id,
+        ...body,
+        created_at: at,
+        updated_at: at,
+        ...(quota ? { quota } : {}),
+      };
       const name = takeName('project', undefined, body.name, id);
       return {
-        guards: name.guards,
+        guards: [...name.guards, ...guards],
         writes: [put(records.projects, id, record), ...name.writes],
         target: id,
         project: id,
@@ -54,17 +63,18 @@ export const projectHandlers: Handlers = {
   },
 
   async project_update(api, request) {
-    const { quota: asked, ...patch } = readPatch<ProjectUpdate>(project, request.body as ProjectUpdate);
+    const { quota: asked, ...body } = request.body as ProjectUpdate;
+    const patch = readPatch<Omit<ProjectUpdate, 'quota'>>(project, body);
     return change(api, request, projects, (stored) => {
       const { quota: before, ...others } = stored.value;
-      const quota = asked === undefined ? before : limitsOf(asked);
+      const { quota, guards } = asked === undefined ? { quota: before, guards: [] } : quotaOf(api, asked ?? undefined);
       const next: records.ProjectRecord = {
         ...others,
         ...patch,
         updated_at: request.now.toISOString(),
         ...(quota ? { quota } : {}),
       };
-      return replacement(api, request, projects, stored, next);
+      return replacement(api, request, projects, stored, next, { guards });
     });
   },
 

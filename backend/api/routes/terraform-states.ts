@@ -15,6 +15,7 @@ import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/terraform-states.ts';
 import { newId } from '../../model/ids.ts';
+import { growthFrom, stateAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { staleness, surplus } from '../../model/terraform-state.ts';
 import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
@@ -22,6 +23,7 @@ import type { Stored } from '../../store/records.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
 import { nameKey, releaseName } from '../declared.ts';
 import { type Guard, type Mutation, mutate } from '../mutation.ts';
+import { bound } from '../quota.ts';
 import { listHandler } from '../reading.ts';
 import { notFound } from '../served.ts';
 import { discard, open, removeContent, type Sealed, seal, upload } from '../state-content.ts';
@@ -115,7 +117,7 @@ function replace(place: Place, before: State | undefined, next: records.Terrafor
     writes,
     target: next.id,
     project: place.project,
-    ...(before ? {} : { grows: { terraform_states: 1 } }),
+    grows: growthFrom(before ? stateAmounts(before.value) : {}, stateAmounts(next)),
   };
 }
 
@@ -226,6 +228,27 @@ async function checkWrite(
   throw new UcloudError('stale_state', stale);
 }
 
+/** Bytes that the versions of the state may have, for the quota of its project to allow it. */
+function roomFor(api: ApiContext, state: State | undefined, { project }: Place): number {
+  const limit = api.mirror.get(records.projects, project)?.value.quota?.terraform_state_size ?? undefined;
+  if (limit === undefined) return Number.POSITIVE_INFINITY;
+  const own = state ? stateAmounts(state.value).terraform_state_size : 0;
+  return limit - (api.usage.of(project).terraform_state_size - own);
+}
+
+/** What the quota has no room for even without history is not written ahead either. Throws `quota_exceeded`. */
+async function checkRoom(api: ApiContext, { project }: Place, state: State | undefined, stored: number): Promise<void> {
+  const alone = { terraform_states: 1, terraform_state_size: stored };
+  const grows = growthFrom(state ? stateAmounts(state.value) : {}, alone);
+  try {
+    bound(api, { project, grows });
+  } catch {
+    // It may come from a mirror that lags.
+    await api.mirror.refresh();
+    bound(api, { project, grows });
+  }
+}
+
 async function write(
   api: ApiContext,
   request: ApiRequest,
@@ -247,11 +270,14 @@ async function write(
     if (repeated) return { nothing: { status: 200, revision: api.mirror.revision } };
     const { terraform_version: _earlier, ...before } = state?.value ?? draft(place, at);
     const version = (before.version ?? 0) + 1;
-    const change = replace(place, state, { ...before, ...about, version, updated_at: at });
     const earlier = (await versionsOf(api, before.id)).map((stored) => ({
       ...stored,
       stored: stored.value.content.stored,
     }));
+    const going = surplus(earlier, sealed.content.stored, roomFor(api, state, place));
+    const sum = (versions: typeof earlier) => versions.reduce((bytes, { stored }) => bytes + stored, 0);
+    const kept_bytes = sum(earlier) - sum(going) + sealed.content.stored;
+    const change = replace(place, state, { ...before, ...about, version, kept_bytes, updated_at: at });
     const record: Version = {
       version,
       ...about,
@@ -267,10 +293,7 @@ async function write(
         ...change.writes,
         ...completion.write,
         put(records.terraformStateVersions, key(before.id, version), record),
-        ...surplus(earlier, sealed.content.stored).flatMap(({ id, value }) => [
-          remove(records.terraformStateVersions, id),
-          removeContent(value.content),
-        ]),
+        ...going.flatMap(({ id, value }) => [remove(records.terraformStateVersions, id), removeContent(value.content)]),
       ],
       reason: 'written',
       message: `Version ${version} of ${place.name} written, serial ${serial}.`,
@@ -309,12 +332,13 @@ export const terraformStateHandlers: Handlers = {
     const keys = keysOf(api);
     const read = await readFile(api, request, place);
     // What will be refused is not written ahead.
-    const { repeated } = await checkWrite(api, request, place, read);
+    const { state, repeated } = await checkWrite(api, request, place, read);
     if (repeated) return { status: 200, revision: api.mirror.revision };
     const { sealed, bytes } = await seal(api.workshop, place.project, keys, textOf(place), read.bytes);
     const given = { ...read, bytes };
     // It may have waited for others.
     api.callers.check(request.caller);
+    await checkRoom(api, place, state, sealed.content.stored);
     try {
       return await write(api, request, place, given, sealed);
     } catch (error) {

@@ -2,7 +2,7 @@ import { UcloudError } from '../../contract/errors.ts';
 import { roles, type TokenCreate, type TokenUpdate, token } from '../../contract/tokens.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
-import { put } from '../../store/collection.ts';
+import { put, removeAll } from '../../store/collection.ts';
 import { change } from '../change.ts';
 import type { Handlers } from '../context.ts';
 import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../declared.ts';
@@ -87,7 +87,8 @@ export const tokenHandlers: Handlers = {
 
   async token_delete(api, request) {
     return change(api, request, tokens, (stored) => {
-      return removal(api, request, tokens, stored);
+      // Nobody can ask again with it.
+      return removal(api, request, tokens, stored, { writes: [removeAll(records.idempotency, `${stored.id}/`)] });
     });
   },
 };

@@ -8,8 +8,10 @@ import { type Vm, type VmCreate, type VmUpdate, vm } from '../../contract/vms.ts
 import {
   addressKey,
   defaultMac,
+  earlierMacKey,
   formatIpv6,
   interfaceId,
+  isInComputedRange,
   isReservedInterfaceId,
   macKey,
   slaacAddress,
@@ -19,7 +21,7 @@ import { storedPrefix } from '../../model/prefixes.ts';
 import { growthFrom, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/sizes.ts';
-import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
+import { absent, put, read, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { Write } from '../../store/store.ts';
 import { change } from '../change.ts';
@@ -76,6 +78,18 @@ type Interface = records.VmRecord['interfaces'][number];
 /** Counts, by interface, the default MAC addresses found taken. */
 type Probes = number[];
 
+/** No VM of an earlier version, which holds its address by another key, has an address that is given. */
+async function checkEarlier(api: ApiContext, interfaces: Body['interfaces']): Promise<void> {
+  for (const [index, { mac }] of interfaces.entries()) {
+    if (mac === undefined || isInComputedRange(mac)) continue;
+    const holder = await read(api.store, records.macs, earlierMacKey(mac));
+    const vm = holder && api.mirror.get(records.vms, holder.value.id);
+    if (vm?.value.interfaces.some((each) => each.mac === mac)) {
+      throw fieldError('address_taken', `/interfaces/${index}/mac`, 'is taken');
+    }
+  }
+}
+
 interface Plugged {
   readonly interfaces: Interface[];
   readonly guards: Guard[];
@@ -102,6 +116,10 @@ function plug(
       probe += 1;
       mac = defaultMac(project, body.name, index, probe);
     }
+    // Whose address it would be must not be told, nor whether there is such a VM.
+    if (asked.mac !== undefined && isInComputedRange(mac) && mac !== defaultMac(project, body.name, index, 0)) {
+      throw fieldError('rule_violated', `${at}/mac`, 'begins with 42, which is for addresses that ucloud computes');
+    }
     if (macs.has(macKey(mac)))
       throw fieldError('address_taken', `${at}/mac`, 'is that of another interface of this VM');
     if (isReservedInterfaceId(interfaceId(mac))) {
@@ -111,7 +129,7 @@ function plug(
     const subnet = storedPrefix(network.stored.value.cidr);
     const address = slaacAddress(subnet.address, mac);
     const taken = () => {
-      if (asked.mac !== undefined) return fieldError('address_taken', `${at}/mac`, 'is taken by another VM');
+      if (asked.mac !== undefined) return fieldError('address_taken', `${at}/mac`, 'is taken');
       probes[index] = probe + 1;
       return undefined;
     };
@@ -133,7 +151,6 @@ function plug(
   return { interfaces, guards, writes: [...writes.values()] };
 }
 
-/** References from a VM to SSH keys. */
 /** For the keys that the user does not hold yet. */
 function useKeys(
   api: ApiContext,
@@ -170,7 +187,8 @@ export const vmHandlers: Handlers = {
     const id = newId('vm');
     const at = request.now.toISOString();
     const probes: Probes = [];
-    return mutate(api, request, () => {
+    return mutate(api, request, async () => {
+      await checkEarlier(api, body.interfaces);
       const project = projectOfCreation(api, request.caller, asked);
       const image = use(api, images, { project, id: body.image, pointer: '/image', user: id });
       const keys = useKeys(api, project, id, body.ssh_keys);

@@ -21,6 +21,8 @@ export interface InterfaceSpec {
   readonly network: NetworkSpec;
   readonly mac: string;
   readonly address: string;
+  /** Name of the tap that it was started with; else it follows from the MAC address. */
+  readonly tap?: string;
 }
 
 export interface VmSpec {

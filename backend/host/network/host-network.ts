@@ -15,7 +15,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatIpv6, linkLocalAddress } from '../../model/addresses.ts';
-import { bridgeName, isTapName, tapName } from '../../model/interface-names.ts';
+import { bridgeName, isTapName, tapOf } from '../../model/interface-names.ts';
 import type { InterfaceSpec, NetworkSpec } from '../hypervisor/hypervisor.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
@@ -145,11 +145,11 @@ export class HostNetwork {
     const networks = new Map(this.#declared.map((network) => [network.vni, network]));
     const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
     const taps = [...this.#attachments].flatMap(([vm, { uid, interfaces }]) =>
-      interfaces.map(({ mac, network }): DesiredLink => {
+      interfaces.map(({ network, ...each }): DesiredLink => {
         const declared = networks.get(network.vni);
         return {
           kind: 'tap',
-          name: tapName(mac),
+          name: tapOf(each),
           alias: interfaceAlias(this.#instance, vm),
           bridge: declared && bridgeName(declared.vni),
           mtu: (declared ?? network).mtu,
@@ -313,8 +313,9 @@ export class HostNetwork {
   /** Interfaces of VMs whose taps are among these. */
   #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
     return [...this.#attachments.values()].flatMap(({ interfaces }) =>
-      interfaces.flatMap(({ mac, address, network }) => {
-        const tap = tapName(mac);
+      interfaces.flatMap((each) => {
+        const tap = tapOf(each);
+        const { mac, address, network } = each;
         return taps.has(tap) ? [{ tap, mac, address, network }] : [];
       }),
     );

@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
-import { tapName } from '../../../model/interface-names.ts';
+import { tapOf } from '../../../model/interface-names.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../hypervisor.ts';
 
@@ -77,10 +77,10 @@ const file = (descriptorSet: number): object => ({
   locking: 'on',
 });
 
-function networkInterface({ mac, network }: InterfaceSpec, index: number): string[] {
+function networkInterface({ network, ...each }: InterfaceSpec, index: number): string[] {
   return [
-    ...['-netdev', `tap,id=net${index},ifname=${tapName(mac)},script=no,downscript=no,vhost=off`],
-    ...['-device', `virtio-net-pci,netdev=net${index},mac=${mac},host_mtu=${network.mtu},romfile=`],
+    ...['-netdev', `tap,id=net${index},ifname=${tapOf(each)},script=no,downscript=no,vhost=off`],
+    ...['-device', `virtio-net-pci,netdev=net${index},mac=${each.mac},host_mtu=${network.mtu},romfile=`],
   ];
 }
 

@@ -23,7 +23,7 @@ import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
-import { bridgeName, gatewayMac, tapName } from '../../../model/interface-names.ts';
+import { bridgeName, gatewayMac, tapOf } from '../../../model/interface-names.ts';
 import type { Resources } from '../../../model/placement.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
@@ -285,7 +285,11 @@ class Driver implements QemuHypervisor {
     await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
   }
 
-  #bootOf = ({ fence, generation, interfaces }: VmSpec) => ({ fence, generation, interfaces });
+  #bootOf = ({ fence, generation, interfaces }: VmSpec) => ({
+    fence,
+    generation,
+    interfaces: interfaces.map((each) => ({ ...each, tap: tapOf(each) })),
+  });
 
   /** Filters, bridges, taps. */
   async #plugIn(vm: Id<'vm'>, { uid, boot }: VmState): Promise<void> {
@@ -294,8 +298,8 @@ class Driver implements QemuHypervisor {
     network.attach(vm, { uid, interfaces });
     await network.require(interfaces.map((each) => each.network));
     const faults = await network.converge();
-    for (const { mac, network: spec } of interfaces) {
-      const fault = faults.get(tapName(mac)) ?? faults.get(bridgeName(spec.vni));
+    for (const { network: spec, ...each } of interfaces) {
+      const fault = faults.get(tapOf(each)) ?? faults.get(bridgeName(spec.vni));
       if (fault !== undefined) throw new Error(fault);
       if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been taken from this host`);
     }
@@ -339,8 +343,8 @@ class Driver implements QemuHypervisor {
     if (state?.boot) await directories.save(vm, { uid: state.uid });
     network.detach(vm);
     const faults = await network.converge();
-    for (const { mac } of state?.boot?.interfaces ?? []) {
-      const fault = faults.get(tapName(mac));
+    for (const each of state?.boot?.interfaces ?? []) {
+      const fault = faults.get(tapOf(each));
       if (fault !== undefined) throw new Error(fault);
     }
     await directories.removeRunDirectory(vm);

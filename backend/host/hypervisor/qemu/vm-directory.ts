@@ -12,6 +12,7 @@
 import { chmod, lchown, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
+import { earlierTapName } from '../../../model/interface-names.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
@@ -30,6 +31,14 @@ export interface VmState {
   /** Of its process, and of no other VM's. */
   readonly uid: number;
   readonly boot?: Boot;
+}
+
+/** Earlier versions did not write down the names of taps, and made them otherwise. */
+function withTaps(state: VmState): VmState {
+  const { boot } = state;
+  if (!boot) return state;
+  const interfaces = boot.interfaces.map((each) => ({ tap: earlierTapName(each.mac), ...each }));
+  return { ...state, boot: { ...boot, interfaces } };
 }
 
 export interface VmPaths {
@@ -113,7 +122,7 @@ export class VmDirectories {
 
   async load(vm: Id<'vm'>): Promise<VmState | undefined> {
     const text = await readIfThere(join(this.paths(vm).directory, 'state.json'));
-    return text === undefined ? undefined : (JSON.parse(text) as VmState);
+    return text === undefined ? undefined : withTaps(JSON.parse(text) as VmState);
   }
 
   save(vm: Id<'vm'>, state: VmState): Promise<void> {
