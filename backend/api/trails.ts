@@ -145,7 +145,11 @@ function readable<S extends TSchema>(kind: RecordKind<S>, entry: Entry): S['stat
 }
 
 /** One round over what no server keeps in memory: answers for an Idempotency-Key, and the audit. */
-export async function boundTrails({ store, mirror }: ApiContext, signal: AbortSignal): Promise<void> {
+export async function boundTrails(
+  { store, mirror }: Pick<ApiContext, 'store' | 'mirror'>,
+  signal: AbortSignal,
+  mostAudit = keptAuditRecords,
+): Promise<void> {
   const answers = await scan(store, records.idempotency, signal, (entry) => {
     const value = readable(records.idempotency, entry);
     const token = entry.key.split('/')[1] ?? '';
@@ -156,7 +160,7 @@ export async function boundTrails({ store, mirror }: ApiContext, signal: AbortSi
     const value = readable(records.auditRecords, entry);
     return value && { key: entry.key, project: value.project ?? '', at: value.at, bytes: entry.value.length };
   });
-  const going = [...beyond(answers, keptAnswers, keptAnswerBytes), ...beyond(audit, keptAuditRecords)];
+  const going = [...beyond(answers, keptAnswers, keptAnswerBytes), ...beyond(audit, mostAudit)];
   await removeKeys(
     store,
     going.map(({ key }) => key),

@@ -136,6 +136,8 @@ t.test('each operation refuses who may not', async (t) => {
     prefix_pool_update: 'operator',
     prefix_pool_delete: 'operator',
     host_list: 'operator',
+    settings_get: 'operator',
+    settings_update: 'operator',
     host_get: 'operator',
     host_update: 'operator',
     host_delete: 'operator',

@@ -240,6 +240,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       ssh_keys: 2,
       tokens: 2,
       terraform_states: 1,
+      terraform_state_size: '0MiB',
     },
     revision: (await operator.list('projects')).revision,
   });
