@@ -5,6 +5,7 @@ import type { ApiContext } from '../../backend/api/context.ts';
 import { authenticate } from '../../backend/api/plugins/auth.ts';
 import { handleErrors } from '../../backend/api/plugins/errors.ts';
 import { limitRates } from '../../backend/api/plugins/limits.ts';
+import { RepeatLogger } from '../../backend/api/repeat-logger.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { sourceNetwork } from '../../backend/model/addresses.ts';
 import type * as records from '../../backend/model/records.ts';
@@ -33,7 +34,7 @@ t.test('thirty tokens of a project have the rate of one', async (t) => {
 /** A server that knows no token, asked from addresses of our choice. */
 async function strangersServer(failures: number): Promise<FastifyInstance> {
   const app = fastify();
-  handleErrors(app, endpoints, silentLogger);
+  handleErrors(app, new RepeatLogger(silentLogger));
   await limitRates(app, 1_000_000);
   authenticate(app, {} as ApiContext, failures);
   const endpoint = endpoints.find(({ id }) => id === 'vm_list');

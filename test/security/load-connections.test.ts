@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Agent, request } from 'undici';
-import { sourceOf } from '../../backend/api/http/source.ts';
 import { RepeatLogger } from '../../backend/api/repeat-logger.ts';
 import { startApi } from '../../backend/api/start.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
+import { sourceNetwork } from '../../backend/model/addresses.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import { ApiClient, prepareGround, startTestApi } from '../support/api.ts';
 import { bound } from '../support/bound-store.ts';
@@ -70,11 +70,11 @@ t.test('connections of one project are bounded, and those of others are not touc
 });
 
 t.test('a source is a /64', async (t) => {
-  t.equal(sourceOf('2001:db8::1'), sourceOf('2001:0db8:0:0:ffff::2'));
-  t.not(sourceOf('2001:db8::1'), sourceOf('2001:db8:0:1::1'));
-  t.equal(sourceOf('::ffff:192.0.2.1'), '192.0.2.1');
-  t.equal(sourceOf('::ffff:192.0.2.1'), sourceOf('192.0.2.1'));
-  t.equal(sourceOf('fe80::1%eth0'), sourceOf('fe80::2%eth1'));
+  t.equal(sourceNetwork('2001:db8::1'), sourceNetwork('2001:0db8:0:0:ffff::2'));
+  t.not(sourceNetwork('2001:db8::1'), sourceNetwork('2001:db8:0:1::1'));
+  t.equal(sourceNetwork('::ffff:192.0.2.1'), '192.0.2.1');
+  t.equal(sourceNetwork('::ffff:192.0.2.1'), sourceNetwork('192.0.2.1'));
+  t.equal(sourceNetwork('fe80::1%eth0'), sourceNetwork('fe80::2%eth1'));
 });
 
 t.test('who says nothing is not waited for, before the first request and after it', async (t) => {

@@ -4,8 +4,8 @@
  * trip, so it gets through while others hold connections open and say nothing.
  */
 import type { Server, Socket } from 'node:net';
+import { sourceNetwork } from '../../model/addresses.ts';
 import type { HttpLimits } from './limits.ts';
-import { sourceOf } from './source.ts';
 
 interface Connection {
   readonly socket: Socket;
@@ -40,7 +40,7 @@ export class Connections {
 
   #add(socket: Socket): void {
     const peer = peerOf(socket);
-    const connection: Connection = { socket, source: sourceOf(socket.remoteAddress), owner: undefined };
+    const connection: Connection = { socket, source: sourceNetwork(socket.remoteAddress ?? ''), owner: undefined };
     this.#byPeer.set(peer, connection);
     this.#strangers.add(connection);
     const neighbours = this.#bySource.get(connection.source) ?? new Set();

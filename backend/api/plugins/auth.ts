@@ -2,11 +2,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { roles } from '../../contract/tokens.ts';
+import { sourceNetwork } from '../../model/addresses.ts';
 import * as records from '../../model/records.ts';
 import { read } from '../../store/collection.ts';
 import type { ApiContext, Caller } from '../context.ts';
 import { isSecret, parseSecret } from '../token-secret.ts';
-import { networkOf } from './limits.ts';
 
 /** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
 export const defaultFailuresPerMinute = 120;
@@ -50,7 +50,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   const countFailure = app.createRateLimit({
     max: failuresPerMinute,
     timeWindow: 60_000,
-    keyGenerator: networkOf,
+    keyGenerator: ({ ip }) => sourceNetwork(ip),
   });
 
   app.decorateRequest('caller', null);

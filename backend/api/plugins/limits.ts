@@ -3,16 +3,14 @@
  * one project count together; an operator's counts alone. Who has no token is told apart by network address.
  */
 import rateLimit from '@fastify/rate-limit';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
-import { sourceNetwork } from '../../model/addresses.ts';
+import { ownerOf } from '../http/source.ts';
 
 export const defaultRequestsPerMinute = 6000;
 
 /** Projects and operators' tokens that are counted at the same time; those that were quiet longest are forgotten. */
 const mostCounted = 50_000;
-
-export const networkOf = (request: FastifyRequest): string => sourceNetwork(request.ip);
 
 export async function limitRates(app: FastifyInstance, requestsPerMinute: number): Promise<void> {
   // What anybody may ask has counts of its own, so that nobody can make the server forget those of projects.
@@ -26,7 +24,7 @@ export async function limitRates(app: FastifyInstance, requestsPerMinute: number
     cache: mostCounted,
     // A route's own hook runs after that of the server, which says whose request it is.
     hook: 'onRequest',
-    keyGenerator: (request) => request.caller?.project ?? request.caller?.token ?? networkOf(request),
+    keyGenerator: ownerOf,
     errorResponseBuilder: (_request, { max, after }) =>
       new UcloudError('rate_limited', `${max} requests a minute are allowed; wait ${after}`),
   });
