@@ -1,15 +1,16 @@
-/** The string formats of the contract: what each allows, and how to say what is wrong with a text. */
+/** The string formats of the API contract: the rule of each format and its error message. */
 import { isUsableMac, parseIpv6, parseMac } from './addresses.ts';
 import { parsePrefix } from './prefixes.ts';
 import { parseSize } from './sizes.ts';
 
-/** What is wrong with the text, or undefined if it is of the format. */
+/** Returns the error message for a text; undefined if the text has the format. */
 export type FormatRule = (text: string) => string | undefined;
 
-/** RFC 3339, with a zone. */
+/** A timestamp with a time zone (RFC 3339). */
 const timestamp =
   /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
 
+/** The rule of each format, by its name. */
 export const formats: Readonly<Record<string, FormatRule>> = {
   size: (text) =>
     parseSize(text) === undefined ? 'must be an amount such as 512MiB or 20GiB, at most 512TiB' : undefined,

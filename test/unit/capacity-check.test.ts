@@ -1,14 +1,19 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { checkCapacity, type Limited, refusedByQuota, type Wish } from '../../backend/model/capacity-check.ts';
+import {
+  checkCapacity,
+  type PlannedRequest,
+  type ProjectQuota,
+  refusedByQuota,
+} from '../../backend/model/capacity-check.ts';
 import { HostPool } from '../../backend/model/host-pool.ts';
-import { defaultPolicy } from '../../backend/model/placement.ts';
+import { defaultHostPolicy } from '../../backend/model/placement.ts';
 import { noAmounts, plus, type SomeAmounts, vmAmounts } from '../../backend/model/quota.ts';
 
 const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;
-const policy = { ...defaultPolicy, cpu_overcommit: 1 };
+const policy = { ...defaultHostPolicy, cpu_overcommit: 1 };
 
 /** Hosts of 4 cpus, 16 GiB of memory and 100 GiB of disk. */
 function poolOf(hosts: number, architecture: 'x86_64' | 'aarch64' = 'x86_64'): HostPool {
@@ -17,11 +22,17 @@ function poolOf(hosts: number, architecture: 'x86_64' | 'aarch64' = 'x86_64'): H
   for (let n = 1; n <= hosts; n++) pool.setHost({ id: hostId(n), architecture, alive: true, capacity, policy });
   return pool;
 }
-const wish = (count: number, memory: number, more: Partial<Wish> = {}): Wish => {
+const wish = (count: number, memory: number, more: Partial<PlannedRequest> = {}): PlannedRequest => {
   const demand = { cpus: 1, memory: memory * gib, disk: 10 * gib };
-  return { count, demand, grows: vmAmounts({ ...demand, disk_size: demand.disk }), architectures: ['x86_64'], ...more };
+  return {
+    count,
+    resources: demand,
+    quotaDelta: vmAmounts({ ...demand, disk_size: demand.disk }),
+    architectures: ['x86_64'],
+    ...more,
+  };
 };
-const project = (limits: SomeAmounts = {}, used: SomeAmounts = {}): Limited => ({
+const project = (limits: SomeAmounts = {}, used: SomeAmounts = {}): ProjectQuota => ({
   name: 'acme',
   limits,
   used: plus(noAmounts, used),
@@ -31,8 +42,8 @@ t.test('what is planned is looked at together', async (t) => {
   const placed = { host: hostId(1), vm: 'vm-1' as Id<'vm'> };
   const full = poolOf(1);
   full.setPlacement(placed.host, placed.vm, { cpus: 2, memory: 12 * gib, disk: 10 * gib });
-  const any: Wish['architectures'] = ['x86_64', 'aarch64'];
-  const table: [string, HostPool, Limited, Wish[], object[], leaving?: (typeof placed)[]][] = [
+  const any: PlannedRequest['architectures'] = ['x86_64', 'aarch64'];
+  const table: [string, HostPool, ProjectQuota, PlannedRequest[], object[], leaving?: (typeof placed)[]][] = [
     ['there is room', poolOf(1), project(), [wish(4, 4)], []],
     [
       'one more than there is room for',
@@ -119,14 +130,14 @@ t.test('what is planned is looked at together', async (t) => {
       'a VM that grows takes the difference, on its own host',
       full,
       project({ memory: 16 * gib }, { memory: 12 * gib }),
-      [wish(1, 16, { placed, grows: { memory: 4 * gib } }), wish(1, 1, { grows: { vms: 1 } })],
+      [wish(1, 16, { placed, quotaDelta: { memory: 4 * gib } }), wish(1, 1, { quotaDelta: { vms: 1 } })],
       [{ index: 1, reason: 'no_host' }],
     ],
     [
       'and goes on with what it has when its host is full',
       full,
       project(),
-      [wish(1, 17, { placed, grows: {} })],
+      [wish(1, 17, { placed, quotaDelta: {} })],
       [
         {
           index: 0,
@@ -143,7 +154,7 @@ t.test('what is planned is looked at together', async (t) => {
       project(),
       [
         wish(3, 1, {
-          demand: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
+          resources: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
         }),
       ],
       [{ index: 0, first: 2, count: 1, reason: 'no_host', kind: 'anti_affinity', message: /a VM of the group web/ }],
@@ -184,7 +195,7 @@ t.test('it refuses exactly what would find no host, and leaves the pool as it wa
       const before = JSON.stringify(tried.hosts());
       const wishes = planned.map(([cpus, memory]) => {
         const demand = { cpus, memory: memory * gib, disk: gib };
-        return wish(1, memory, { demand });
+        return wish(1, memory, { resources: demand });
       });
       const refused = new Set(checkCapacity(tried, project(), wishes).map(({ index }) => index));
       const found = fill(real, planned, 100);

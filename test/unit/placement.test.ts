@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { membersOf } from '../../backend/model/anti-affinity.ts';
+import { memberCount } from '../../backend/model/anti-affinity.ts';
 import { HostPool, type PoolHost } from '../../backend/model/host-pool.ts';
 import {
   type Candidate,
-  type Demand,
-  defaultPolicy,
-  explain,
+  defaultHostPolicy,
+  explainPlacementFailure,
+  firstRejectingFilter,
   fits,
-  refusedBy,
+  type ResourceRequest,
   score,
 } from '../../backend/model/placement.ts';
 
@@ -20,10 +20,10 @@ const host = (n: number, change: Partial<PoolHost> = {}): PoolHost => ({
   architecture: 'x86_64',
   alive: true,
   capacity: { cpus: 4, memory: 16 * gib, disk: 100 * gib },
-  policy: { ...defaultPolicy, cpu_overcommit: 1 },
+  policy: { ...defaultHostPolicy, cpu_overcommit: 1 },
   ...change,
 });
-const demand = (change: Partial<Demand> = {}): Demand => ({
+const demand = (change: Partial<ResourceRequest> = {}): ResourceRequest => ({
   cpus: 1,
   memory: gib,
   disk: 10 * gib,
@@ -35,13 +35,13 @@ const poolOf = (...hosts: PoolHost[]) => {
   for (const each of hosts) pool.setHost(each);
   return pool;
 };
-const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<Demand> = {}) =>
+const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<ResourceRequest> = {}) =>
   demand({ ...change, anti_affinity: { group: `prj-1/${group}`, mode } });
-const draining = { policy: { ...defaultPolicy, draining: true } };
+const draining = { policy: { ...defaultHostPolicy, draining: true } };
 
 t.test('when no host can take a VM, its owner reads why', async (t) => {
   const small = (n: number) => host(n, { capacity: { cpus: 8, memory: 12 * gib, disk: 100 * gib } });
-  const table: [string, PoolHost[], Demand, string][] = [
+  const table: [string, PoolHost[], ResourceRequest, string][] = [
     ['no host at all', [], demand(), 'there is no host'],
     ['all dead', [host(1, { alive: false }), host(2, { alive: false })], demand(), 'no host is alive'],
     ['one and drained', [host(1, draining)], demand(), 'the only host is draining'],
@@ -102,12 +102,12 @@ t.test('it is told when a change of a host may help those who wait', async (t) =
   t.equal(pool.setHost(host(1)), false, 'nothing new');
   t.equal(pool.setHost(host(1, { alive: false })), false, 'it died');
   t.equal(pool.setHost(host(1)), true, 'it lives again');
-  t.equal(pool.setHost(host(1, { policy: { ...defaultPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
+  t.equal(pool.setHost(host(1, { policy: { ...defaultHostPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
   t.equal(pool.setHost(host(1)), false, 'less');
 });
 
 t.test('VMs of one group are kept apart', async (t) => {
-  const place = (pool: HostPool, vm: string, wish: Demand) => {
+  const place = (pool: HostPool, vm: string, wish: ResourceRequest) => {
     const found = pool.find(wish);
     if (found) pool.setPlacement(found, vm, wish);
     return found;
@@ -215,7 +215,7 @@ const change = fc.oneof(
   fc.record({
     do: fc.constant('place' as const),
     demand: fc.tuple(resources(8), architecture, wish).map(
-      ([given, kind, anti_affinity]): Demand => ({
+      ([given, kind, anti_affinity]): ResourceRequest => ({
         ...given,
         architecture: kind,
         ...(anti_affinity && { anti_affinity }),
@@ -225,10 +225,10 @@ const change = fc.oneof(
   fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),
 );
 
-function best(hosts: readonly Candidate[], wish: Demand): Id<'host'> | undefined {
-  const able = hosts.filter((each) => refusedBy(each, wish) === undefined);
+function best(hosts: readonly Candidate[], wish: ResourceRequest): Id<'host'> | undefined {
+  const able = hosts.filter((each) => firstRejectingFilter(each, wish) === undefined);
   const others = ({ groups }: Candidate) =>
-    wish.anti_affinity?.mode === 'preferred' ? membersOf(groups, wish.anti_affinity) : 0;
+    wish.anti_affinity?.mode === 'preferred' ? memberCount(groups, wish.anti_affinity) : 0;
   able.sort((a, b) => others(a) - others(b) || score(b) - score(a) || (a.id < b.id ? -1 : 1));
   return able[0]?.id;
 }
@@ -237,7 +237,7 @@ t.test('the pool finds what a look at every host finds, and never gives more tha
   fc.assert(
     fc.property(fc.array(change, { maxLength: 120 }), (changes) => {
       const pool = new HostPool();
-      const placed: { vm: string; host: Id<'host'>; given: Demand }[] = [];
+      const placed: { vm: string; host: Id<'host'>; given: ResourceRequest }[] = [];
       changes.forEach((step, n) => {
         if (step.do === 'host') pool.setHost(step.host);
         else if (step.do === 'remove') pool.removeHost(step.id);
@@ -248,13 +248,13 @@ t.test('the pool finds what a look at every host finds, and never gives more tha
           const found = pool.find(step.demand);
           if (found !== best(pool.hosts(), step.demand)) throw new Error(`found ${found}`);
           if (found === undefined) {
-            const { refusals } = explain(pool.hosts(), step.demand);
+            const { refusals } = explainPlacementFailure(pool.hosts(), step.demand);
             if (refusals.reduce((sum, { hosts }) => sum + hosts, 0) !== pool.size)
               throw new Error('a host without reason');
             return;
           }
           const before = pool.get(found);
-          if (!before || refusedBy(before, step.demand)) throw new Error('a host that a filter refuses');
+          if (!before || firstRejectingFilter(before, step.demand)) throw new Error('a host that a filter refuses');
           if (!fits(step.demand, before.free)) throw new Error('over capacity');
           pool.setPlacement(found, `vm-${n}`, step.demand);
           placed.push({ vm: `vm-${n}`, host: found, given: step.demand });

@@ -4,7 +4,7 @@ import t from 'tap';
 import { vmPhases } from '../../backend/contract/vms.ts';
 import { newId } from '../../backend/model/ids.ts';
 import type { ReportRecord, ScheduleRecord, VmRecord } from '../../backend/model/records.ts';
-import { grantAwaited } from '../../backend/model/vm-lifecycle.ts';
+import { grantPending } from '../../backend/model/vm-lifecycle.ts';
 import { type VmObservations, vmStatus } from '../../backend/model/vm-view.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
@@ -167,7 +167,7 @@ t.test('the start of a VM waits for the scheduler while that has to decide wheth
       const note = scheduled ? { ...schedule, ...(reason && { reason }) } : undefined;
       const grows = wanted.cpus > granted.cpus || wanted.memory > granted.memory || disk > granted.disk;
       const decided = scheduled && reason !== undefined;
-      return grantAwaited({ ...vm, ...wanted, disk_size: disk }, granted, note) === (grows && !decided);
+      return grantPending({ ...vm, ...wanted, disk_size: disk }, granted, note) === (grows && !decided);
     }),
   );
 });

@@ -16,7 +16,7 @@ import type { Id } from '../../contract/fields.ts';
 import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/terraform-states.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records.ts';
-import { staleness, surplus } from '../../model/terraform-state.ts';
+import { staleReason, versionsToRemove } from '../../model/terraform-state.ts';
 import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
@@ -182,7 +182,7 @@ async function checkWrite(
   if (!state || force || version === undefined || serial === undefined || lineage === undefined) {
     return { state, repeated: false };
   }
-  const stale = staleness({ serial, lineage }, given.file);
+  const stale = staleReason({ serial, lineage }, given.file);
   if (stale === undefined) return { state, repeated: false };
   if (serial === given.file.serial && lineage === given.file.lineage) {
     // Whoever has not heard our answer sends the same again.
@@ -226,7 +226,7 @@ async function write(
         ...change.writes,
         ...completion.write,
         put(records.terraformStateVersions, key(before.id, version), record),
-        ...surplus(earlier, sealed.content.stored).flatMap(({ id, value }) => [
+        ...versionsToRemove(earlier, sealed.content.stored).flatMap(({ id, value }) => [
           remove(records.terraformStateVersions, id),
           removeContent(value.content),
         ]),
