@@ -451,8 +451,8 @@ await onBothStores(t, 'what no store may be sent is refused by name', async (t, 
   const big = 'x'.repeat(maxValueBytes);
   const put = (key: string, value = ''): Write => ({ put: key, value });
   const cases: [name: string, commit: Commit, words: RegExp][] = [
-    ['an empty key', { write: [put('')] }, /key "" is not/],
-    ['a leading slash', { write: [put('/a')] }, /key "\/a" is not/],
+    ['an empty key', { write: [put('')] }, /key "" must be/],
+    ['a leading slash', { write: [put('/a')] }, /key "\/a" must be/],
     ['a space', { write: [put('a b')] }, /printable ASCII/],
     ['a letter beyond ASCII', { write: [put('é')] }, /printable ASCII/],
     ['a control character', { write: [{ delete: 'a\0' }] }, /printable ASCII/],
