@@ -1,4 +1,4 @@
-/** provider/client/api.gen.ts: the types of the API, from openapi.yaml. */
+/** Generates provider/client/api.gen.ts, the types of the API, from openapi.yaml. */
 import { readFile } from 'node:fs/promises';
 import openapiTypescript, { astToString } from 'openapi-typescript';
 import { generatedBy, type Step } from './step.ts';

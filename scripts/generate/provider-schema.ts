@@ -1,4 +1,4 @@
-/** provider/resources/schema.gen.ts and provider/client/errors.gen.ts, from openapi.yaml and nothing else. */
+/** Generates provider/resources/schema.gen.ts and provider/client/errors.gen.ts from openapi.yaml alone. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
@@ -59,7 +59,7 @@ export interface Document {
   };
 }
 
-/** Drops what is undefined, so that the generated file holds only what is said. */
+/** Removes undefined values, so that the generated file contains only defined ones. */
 const said = <T extends object>(object: T): T =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
@@ -80,7 +80,7 @@ function typeOf(schema: Schema, where: string): Field['type'] {
   }
 }
 
-/** How one value may look: nothing yet of who may set it. */
+/** Returns the schema of a value, without the rules about who may set it. */
 function shape(schema: Schema, where: string): Field {
   const type = typeOf(schema, where);
   const values = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined;
@@ -111,7 +111,7 @@ function shape(schema: Schema, where: string): Field {
   });
 }
 
-/** The fields of an object: those of the answer, with what creation and update say of each. */
+/** Returns the fields of an object: those of the response, with the rules of creation and update. */
 function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | undefined, where: string): Fields {
   const fields: Record<string, Field> = {};
   for (const [name, schema] of Object.entries(item.properties ?? {})) {
@@ -153,7 +153,7 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
     const findable = (list.operation.parameters ?? []).some(
       ({ name, in: place }) => name === 'name' && place === 'query',
     );
-    // What has no name and cannot be made is a record, not something to declare.
+    // An object without a name and without a create operation is a record, which users cannot declare.
     if (!create && !item.properties?.name) continue;
     schemas.push({
       noun,
@@ -192,14 +192,15 @@ import type { ResourceSchema } from '../derive/fields.ts';
 
 export const version = '${document.info.version}';
 export type Noun = ${nouns};
-/** Those that can be made. */
+/** The nouns with a create operation. */
 export const creatable: readonly Noun[] = ${JSON.stringify(named(schemas, 'creatable'))};
-/** Those that can be looked for by name. */
+/** The nouns that can be found by name. */
 export const findable: readonly Noun[] = ${JSON.stringify(named(schemas, 'findable'))};
 
 export const plurals: Readonly<Record<Noun, string>> = ${JSON.stringify(Object.fromEntries(schemas.map((schema) => [schema.noun, pluralOf(schema)])))};
 
-// As text, parsed when asked for: the provider starts several times a command, and rarely needs them all.
+// The schemas are text, parsed on demand: Terraform starts the provider several times per command, and each run needs
+// few of them.
 const texts: Readonly<Record<Noun, string>> = {
 ${schemas.map((schema) => `  ${schema.noun}: ${JSON.stringify(JSON.stringify(schema))},`).join('\n')}
 };
@@ -215,7 +216,7 @@ export function schemaOf(noun: Noun): ResourceSchema {
       {
         path: 'provider/client/errors.gen.ts',
         content: `// ${generatedBy}
-/** What the API says of its errors, by code. */
+/** The API's errors, by code. */
 export const errors: Readonly<Record<string, { readonly title: string; readonly action: string; readonly retryable: boolean }>> = ${JSON.stringify(
           Object.fromEntries(errors),
           undefined,

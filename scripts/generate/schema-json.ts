@@ -1,4 +1,4 @@
-/** The provider's schema in the form of `terraform providers schema -json`, made without Terraform. */
+/** Generates the provider's schema in the format of `terraform providers schema -json`, without Terraform. */
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
 import { isComputed, isOptional, type Timeouts, timeoutsAttribute } from '../../provider/framework/schema.ts';
 import type { Lazy } from '../../provider/framework/types.ts';
@@ -20,7 +20,7 @@ export interface Block {
   };
 }
 
-/** Terraform leaves out what is false. */
+/** Removes false values, as Terraform does. */
 const flags = (attr: Attribute) => ({
   ...(attr.required && { required: true }),
   ...(isOptional(attr) && { optional: true }),
@@ -47,7 +47,7 @@ const attributesJson = (attributes: Attributes): Record<string, unknown> =>
       ]),
   );
 
-/** All attributes that users see, those of the framework among them. */
+/** Returns all attributes that users see, including those of the framework. */
 export const allAttributes = ({ attributes, timeouts }: Definition): Attributes => ({
   ...attributes,
   ...(timeouts && { timeouts: timeoutsAttribute(timeouts) }),

@@ -1,8 +1,8 @@
 export interface GeneratedFile {
-  /** From the root of the repository. */
+  /** The path from the root of the repository. */
   readonly path: string;
   readonly content: string;
-  /** Under version control: then `--check` compares it. */
+  /** True for a file under version control; `--check` compares it. */
   readonly checkedIn: boolean;
 }
 
