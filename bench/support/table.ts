@@ -1,4 +1,4 @@
-/** Prints rows as a table whose columns line up. */
+/** Prints the rows as a table with aligned columns. */
 export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (cells: readonly string[]) =>

@@ -1,6 +1,6 @@
 /**
- * One suite for both drivers. Random histories are checked against test/support/store-model.ts; what needs real time or
- * real rivals (leases running out, concurrent commits) is told as a story.
+ * One conformance suite for both drivers. It compares random histories with test/support/store-model.ts. Separate tests
+ * cover real time and real concurrency (ended leases, concurrent commits).
  */
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -24,12 +24,12 @@ import { normalize, StoreModel } from '../support/store-model.ts';
 
 t.teardown(stopSharedEtcd);
 
-// Few keys, of which some are prefixes of others, so that operations meet.
+// A few keys, some of them prefixes of others, so that operations affect the same keys.
 const keys = ['a', 'a/1', 'a/2', 'a/20', 'ab', 'b/1', 'b/~'];
 const prefixes = ['', 'a', 'a/', 'a/2', 'b/', 'c'];
 const key = fc.constantFrom(...keys);
 const prefix = fc.constantFrom(...prefixes);
-/** A point of the history so far: 0 its beginning, 1 now. */
+/** A point of the history: 0 is its beginning, 1 the present. */
 const moment = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20);
 const slot = fc.nat({ max: 2 });
 
@@ -71,7 +71,7 @@ const step = fc.oneof(
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
-/** A watch that is read, broken off and resumed, and what it showed. */
+/** A watch that is read, interrupted and resumed, with the batches that it has delivered. */
 class Observer {
   readonly prefix: string;
   readonly from: Revision;
@@ -98,7 +98,10 @@ class Observer {
     return (this.seen.at(-1)?.revision ?? this.from - 1) + 1;
   }
 
-  /** Shows what is expected, or has ended because history was compacted beyond what it had shown. */
+  /**
+   * True if the watch has delivered the expected batches, or has ended because the history was compacted beyond its
+   * last batch.
+   */
   async shows(expected: readonly Batch[], compacted: Revision = 0): Promise<void> {
     await eventually(() => {
       const overtaken = this.error instanceof CompactedError && this.next <= compacted;
@@ -117,7 +120,7 @@ class Observer {
     await this.#reading;
   }
 
-  /** Goes on from the revision after the last that was seen, through another handle. */
+  /** Resumes after the last delivered revision, on another handle. */
   async resume(store: Store): Promise<void> {
     await this.stop();
     if (this.error !== undefined) return;
@@ -208,8 +211,8 @@ class Run {
         return;
       }
       case 'compact': {
-        // Each watch is to have shown all there is, so that it goes on; one that etcd has only just been asked for, and
-        // whose prefix was quiet, may still be overtaken.
+        // Wait until each watch has delivered everything, so that compaction does not end it. It can still end a watch
+        // that etcd has just created and whose prefix had no changes.
         await this.check();
         const revision = this.#revisionAt(one.at);
         await this.#store.compact(revision);
@@ -238,7 +241,9 @@ class Run {
     this.#model.endLease(lease.id);
   }
 
-  /** Each watch has shown exactly what the model says, and the database holds what it says. */
+  /**
+   * Checks that each watch has delivered the batches of the model, and that the database has the state of the model.
+   */
   async check(): Promise<void> {
     for (const observer of this.#observers)
       await observer.shows(this.#model.batches(observer.prefix, observer.from), this.#model.compacted);
@@ -333,7 +338,7 @@ await onBothStores(t, 'a lease lives as long as its holder, and its keys with it
   const [holder, other] = [await database.connect(), await database.connect()];
   const { revision } = await other.list('', { limit: 1 });
   const observer = new Observer(other, '', revision + 1);
-  // Seconds enough for a machine that stands still for a while now and then.
+  // Long enough for a machine that sometimes stalls.
   const ttl = 4;
   const lease = await holder.lease(ttl);
   await holder.commit({
@@ -385,7 +390,7 @@ await onBothStores(t, 'a watch from the future shows nothing earlier', async (t,
   const store = await (await fresh()).connect();
   const { revision } = await store.list('', { limit: 1 });
   const observer = new Observer(store, 'k', revision + 3);
-  // Not needed for what is checked: it lets the watch begin while its revision still lies ahead.
+  // The check does not need this delay. It lets the watch begin while its revision is still in the future.
   await delay(150);
   for (let i = 1; i <= 5; i++) await store.commit({ write: [{ put: 'k', value: `${i}` }] });
   await eventually(() => assert.equal(observer.seen.length, 3));
@@ -405,7 +410,7 @@ await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh
   const committed = Promise.withResolvers<void>();
   const reading = (async () => {
     for await (const batch of other.watch('', revision + 1)) {
-      // All commits pile up behind the first.
+      // All commits queue behind the first.
       if (revisions.push(batch.revision) === 1) await committed.promise;
       if (revisions.length === commits) return;
     }

@@ -1,4 +1,4 @@
-/** Mirrors: they come to show what the database holds, in order, whatever happens on the way. */
+/** Mirrors: a mirror shows the state of the database, in order, after any failure. */
 import assert from 'node:assert/strict';
 import { Type } from '@sinclair/typebox';
 import fc from 'fast-check';
@@ -44,7 +44,7 @@ const committed = async (result: ReturnType<Store['commit']>): Promise<Revision>
   return answer.revision;
 };
 
-/** A way to a store that can be cut: watches break off, calls fail. */
+/** A connection to a store that can be interrupted: watches break and calls fail. */
 class Link {
   readonly store: Store;
   #watching = new AbortController();
@@ -106,7 +106,7 @@ t.test('a mirror converges under random commits, cuts and compaction', async (t)
       const link = new Link(real);
       const mirror = await openMirror(link.store, { prefixes: several ? ['disks/', 'snapshots/'] : [''], kinds });
       const byProject = mirror.index(disks, ({ value }) => value.project);
-      // What a subscriber makes of the batches, starting from nothing.
+      // The state that a subscriber builds from the batches, starting empty.
       const told = new Map<string, unknown>();
       let last = 0;
       mirror.subscribe(({ revision, changes }: MirrorBatch) => {
@@ -348,7 +348,7 @@ t.test('long polls wake for what they wait for, and for nothing else', async (t)
   t.ok(await asked(latest, 'd7'), 'a deletion is a change');
   t.notOk(await asked(gone, 'd7'));
 
-  // More changes than are remembered: then only what is surely the same waits.
+  // More changes than the log holds: only a wait for certainly unchanged records then blocks.
   const write100 = (size: number) =>
     Array.from({ length: 100 }, (_, i) => put(snapshots, `s${i}`, { project: 'p', size }));
   let end = gone;

@@ -139,7 +139,7 @@ t.test('VMs of a group that requires it never share a host', async (t) => {
   const machines: Id<'host'>[] = [];
   for (let n = 0; n < 6; n++)
     machines.push(await cluster.addHost({ capacity: { cpus: 40, memory: 160 * GiB, disk: 1000 * GiB } }));
-  // Declared before anybody schedules, so that they are decided together.
+  // The VMs are declared before a scheduler runs, so that one commit places them together.
   const ids = await Promise.all(Array.from({ length: 8 }, () => cluster.createVm(group('required'))));
   await Promise.all(Array.from({ length: 40 }, () => cluster.createVm()));
   await scheduler(t, sessions[0], 'one', 1);
@@ -212,7 +212,7 @@ t.test('of two schedulers one leads, and the other takes over', async (t) => {
   const before = await cluster.createVm();
   await cluster.until('placed', () => placedOn(cluster, before) !== undefined);
   t.equal(leader(), 'one');
-  // The first dies: its lease is renewed no more.
+  // The first scheduler dies: nothing renews its lease.
   await one.close();
   await cluster.until('two leads', () => leader() === 'two');
   const vms = await Promise.all(Array.from({ length: 7 }, () => cluster.createVm()));
@@ -226,7 +226,7 @@ t.test('of two schedulers one leads, and the other takes over', async (t) => {
 t.test('a deposed leader cannot write, even if it does not know yet', async (t) => {
   const cluster = await withCluster(t);
   const host = await cluster.addHost({ capacity: { cpus: 1, memory: 16 * GiB, disk: 100 * GiB } });
-  // The first leader's commits are held up on their way, as by a network that stalls.
+  // The commits of the first leader are delayed, as by a stalled network.
   const held: (() => void)[] = [];
   const results: boolean[] = [];
   let hold = false;
@@ -245,7 +245,7 @@ t.test('a deposed leader cannot write, even if it does not know yet', async (t) 
   hold = true;
   const vm = await cluster.createVm();
   await cluster.until('its decision is under way', () => held.length > 0);
-  // Meanwhile another leads, and has given the only place to another VM.
+  // Meanwhile another scheduler leads and has given the only free place to another VM.
   const other = await cluster.createVm({ cpus: 1, memory: GiB });
   const at = new Date().toISOString();
   await cluster.write(

@@ -15,7 +15,7 @@ const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;
 const policy = { ...defaultHostPolicy, cpu_overcommit: 1 };
 
-/** Hosts of 4 cpus, 16 GiB of memory and 100 GiB of disk. */
+/** Creates a pool of hosts with 4 cpus, 16 GiB of memory and 100 GiB of disk each. */
 function poolOf(hosts: number, architecture: 'x86_64' | 'aarch64' = 'x86_64'): HostPool {
   const pool = new HostPool();
   const capacity = { cpus: 4, memory: 16 * gib, disk: 100 * gib };

@@ -179,7 +179,7 @@ t.test('VMs of one group are kept apart', async (t) => {
   });
 });
 
-// ---- against a model: a plain list, every host looked at for every VM -------------------------------------------------
+// ---- comparison with a model: a plain list; every placement compares all hosts -------------------------------------
 
 const resources = (max: number) =>
   fc.record({

@@ -1,4 +1,4 @@
-/** A VM's phase, from what its five writers say. */
+/** The phase of a VM, derived from the records of its five writers. */
 import fc from 'fast-check';
 import t from 'tap';
 import { vmPhases } from '../../backend/contract/vms.ts';
