@@ -61,7 +61,7 @@ async function live(cluster: Cluster, host: MortalHost, history: RunHistory, cra
   return boundaries;
 }
 
-t.test('an agent that is killed at any step is replaced by one that brings the VM to the same end', async (t) => {
+t.test('after a kill at any step, the next agent brings the VM to the same state', async (t) => {
   const history = new RunHistory();
   const directory = temporaryDirectory(t);
   const newHost = (cluster: Cluster, name: string) => {

@@ -106,7 +106,7 @@ const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
 
 const sizes = [GiB, 2 * GiB, 8 * GiB, 24 * GiB];
 
-t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is left behind', async (t) => {
+t.test('under random kills, no VM runs twice, no host exceeds its resources, and nothing is left', async (t) => {
   const random = new Random(Number(process.env.UCLOUD_TEST_SEED ?? Date.now() % 2 ** 31));
   t.comment(`seed ${random.seed}`);
   const cluster = await withCluster(t);

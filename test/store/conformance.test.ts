@@ -277,7 +277,7 @@ async function runs(database: TestDatabase, script: readonly Step[], rest: reado
   }
 }
 
-await onBothStores(t, 'random histories are those of the model', async (t, fresh) => {
+await onBothStores(t, 'random histories match the model', async (t, fresh) => {
   const embedded = (await fresh()).driver === 'embedded';
   const script = fc.array(step, { minLength: 1, maxLength: 40, size: 'max' });
   await fc.assert(
@@ -291,7 +291,7 @@ await onBothStores(t, 'random histories are those of the model', async (t, fresh
   t.pass('every run agreed');
 });
 
-await onBothStores(t, 'of rivals for one key, each revision has one winner', async (t, fresh) => {
+await onBothStores(t, 'of concurrent commits to one key, one wins each revision', async (t, fresh) => {
   const database = await fresh();
   const handles = await Promise.all([1, 2, 3].map(() => database.connect()));
   const [reader] = handles as [Store];
@@ -333,7 +333,7 @@ await onBothStores(t, 'of rivals for one key, each revision has one winner', asy
   await observer.stop();
 });
 
-await onBothStores(t, 'a lease lives as long as its holder, and its keys with it', async (t, fresh) => {
+await onBothStores(t, 'a lease and its keys live as long as the holder', async (t, fresh) => {
   const database = await fresh();
   const [holder, other] = [await database.connect(), await database.connect()];
   const { revision } = await other.list('', { limit: 1 });
@@ -373,7 +373,7 @@ await onBothStores(t, 'a lease lives as long as its holder, and its keys with it
   await observer.stop();
 });
 
-await onBothStores(t, 'close ends watches, and what is used afterwards says so', async (t, fresh) => {
+await onBothStores(t, 'close ends watches, and later calls fail', async (t, fresh) => {
   const database = await fresh();
   const [store, other] = [await database.connect(), await database.connect()];
   const observer = new Observer(store, '', 1_000_000);
@@ -386,7 +386,7 @@ await onBothStores(t, 'close ends watches, and what is used afterwards says so',
   t.equal((await other.get('a'))?.value, '1', 'other handles go on');
 });
 
-await onBothStores(t, 'a watch from the future shows nothing earlier', async (t, fresh) => {
+await onBothStores(t, 'a watch from a future revision delivers nothing earlier', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const { revision } = await store.list('', { limit: 1 });
   const observer = new Observer(store, 'k', revision + 3);
@@ -401,7 +401,7 @@ await onBothStores(t, 'a watch from the future shows nothing earlier', async (t,
   await observer.stop();
 });
 
-await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh) => {
+await onBothStores(t, 'a slow reader of a watch gets every commit', async (t, fresh) => {
   const database = await fresh();
   const [store, other] = [await database.connect(), await database.connect()];
   const { revision } = await store.list('', { limit: 1 });
@@ -426,7 +426,7 @@ await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh
   );
 });
 
-await onBothStores(t, 'long lists come in pages of one moment', async (t, fresh) => {
+await onBothStores(t, 'the pages of a long list show one revision', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const ids = Array.from({ length: 2500 }, (_, i) => `k/${String(i).padStart(5, '0')}`);
   for (let at = 0; at < ids.length; at += 100)
@@ -450,7 +450,7 @@ await onBothStores(t, 'long lists come in pages of one moment', async (t, fresh)
   t.same((await store.list('k/')).entries, []);
 });
 
-await onBothStores(t, 'what no store may be sent is refused by name', async (t, fresh) => {
+await onBothStores(t, 'invalid commits are rejected with the violated limit', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const { revision } = await store.list('', { limit: 1 });
   const big = 'x'.repeat(maxValueBytes);

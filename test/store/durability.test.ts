@@ -74,7 +74,7 @@ t.test('the embedded store: killed five times while 32 writers commit', async (t
   }
 });
 
-t.test('the embedded store: history is forgotten, and the file does not grow with it', async (t) => {
+t.test('the embedded store: compaction keeps the file from growing', async (t) => {
   const path = join(temporaryDirectory(t), 'store.db');
   const store = await openEmbeddedStore({ path });
   const churn = async () => {
@@ -93,7 +93,7 @@ t.test('the embedded store: history is forgotten, and the file does not grow wit
   await store.close();
 });
 
-t.test('a file of something else is left alone', async (t) => {
+t.test('the embedded store does not change a file of another program', async (t) => {
   const path = join(temporaryDirectory(t), 'store.db');
   const { DatabaseSync } = await import('node:sqlite');
   const other = new DatabaseSync(path);

@@ -89,7 +89,7 @@ class Link {
   }
 }
 
-t.test('a mirror converges under random commits, cuts and compaction', async (t) => {
+t.test('a mirror converges under random commits, interruptions and compaction', async (t) => {
   const id = fc.constantFrom('a', 'a/b', 'b', 'c', 'd');
   const change = fc.oneof(
     fc.record({ kind: fc.constantFrom(...kinds), id, size: fc.nat({ max: 9 }), project: fc.constantFrom('p', 'q') }),
@@ -167,7 +167,7 @@ t.test('a mirror converges under random commits, cuts and compaction', async (t)
   t.ok(relisted > 0, `compacted ${relisted} times while cut off`);
 });
 
-t.test('the order of a sorted map is that of a sorted list', async (t) => {
+t.test('a sorted map has the order of a sorted list', async (t) => {
   const key = fc.string({ minLength: 1, maxLength: 3, unit: fc.constantFrom('a', 'b', 'c', '/') });
   const operation = fc.record({ key, value: fc.option(fc.nat(), { nil: undefined }) });
   fc.assert(
@@ -219,7 +219,7 @@ t.test('the order of a sorted map is that of a sorted list', async (t) => {
   );
 });
 
-t.test('a record that is not of its kind is reported once and left out', async (t) => {
+t.test('an invalid record is reported once and left out', async (t) => {
   const store = await memoryStore(t);
   await store.commit({ write: [{ put: 'disks/old', value: '{"project":"p","size":1.5}' }] });
   const reported: string[] = [];
@@ -269,7 +269,7 @@ t.test('a record that is not of its kind is reported once and left out', async (
   await mirror.close();
 });
 
-t.test('whoever waits for their own write, reads it', async (t) => {
+t.test('a client that waits for its own write reads it', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store.session(), { prefixes: [''], kinds });
   const writer = async (id: string): Promise<void> => {
@@ -293,7 +293,7 @@ t.test('whoever waits for their own write, reads it', async (t) => {
   t.notOk(await mirror.waitFor(future));
 });
 
-t.test('a revision that somebody else raised, outside the mirrored prefixes, is reached too', async (t) => {
+t.test('a mirror reaches a revision of a write outside its prefixes', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store, { prefixes: [disks.prefix, snapshots.prefix], kinds });
   t.teardown(() => mirror.close());
@@ -306,7 +306,7 @@ t.test('a revision that somebody else raised, outside the mirrored prefixes, is 
   t.equal(mirror.get(disks, 'a')?.value.size, 1, 'and goes on following');
 });
 
-t.test('long polls wake for what they wait for, and for nothing else', async (t) => {
+t.test('long polls wake for matching changes only', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store, { prefixes: [''], kinds });
   const write = (id: string, project: string, size = 1) =>
@@ -361,7 +361,7 @@ t.test('long polls wake for what they wait for, and for nothing else', async (t)
   t.equal(woken.size, 2, 'closing wakes nobody with true');
 });
 
-t.test('conditions and writes of records mean what they say', async (t) => {
+t.test('conditions and writes of records have their documented effect', async (t) => {
   const store = await memoryStore(t);
   const disk = { project: 'p', size: 1 };
   const make = () => store.commit({ require: [absent(disks, 'p/1')], write: [put(disks, 'p/1', disk)] });

@@ -22,12 +22,12 @@ function poolOf(hosts: number, architecture: 'x86_64' | 'aarch64' = 'x86_64'): H
   for (let n = 1; n <= hosts; n++) pool.setHost({ id: hostId(n), architecture, alive: true, capacity, policy });
   return pool;
 }
-const wish = (count: number, memory: number, more: Partial<PlannedRequest> = {}): PlannedRequest => {
-  const demand = { cpus: 1, memory: memory * gib, disk: 10 * gib };
+const plannedRequest = (count: number, memory: number, more: Partial<PlannedRequest> = {}): PlannedRequest => {
+  const resources = { cpus: 1, memory: memory * gib, disk: 10 * gib };
   return {
     count,
-    resources: demand,
-    quotaDelta: vmAmounts({ ...demand, disk_size: demand.disk }),
+    resources,
+    quotaDelta: vmAmounts({ ...resources, disk_size: resources.disk }),
     architectures: ['x86_64'],
     ...more,
   };
@@ -38,18 +38,18 @@ const project = (limits: SomeAmounts = {}, used: SomeAmounts = {}): ProjectQuota
   used: plus(noAmounts, used),
 });
 
-t.test('what is planned is looked at together', async (t) => {
+t.test('the check considers all planned VMs together', async (t) => {
   const placed = { host: hostId(1), vm: 'vm-1' as Id<'vm'> };
   const full = poolOf(1);
   full.setPlacement(placed.host, placed.vm, { cpus: 2, memory: 12 * gib, disk: 10 * gib });
   const any: PlannedRequest['architectures'] = ['x86_64', 'aarch64'];
-  const table: [string, HostPool, ProjectQuota, PlannedRequest[], object[], leaving?: (typeof placed)[]][] = [
-    ['there is room', poolOf(1), project(), [wish(4, 4)], []],
+  const table: [string, HostPool, ProjectQuota, PlannedRequest[], object[], removed?: (typeof placed)[]][] = [
+    ['there is room', poolOf(1), project(), [plannedRequest(4, 4)], []],
     [
       'one more than there is room for',
       poolOf(1),
       project(),
-      [wish(2, 4), wish(3, 4)],
+      [plannedRequest(2, 4), plannedRequest(3, 4)],
       [
         {
           index: 1,
@@ -63,7 +63,7 @@ t.test('what is planned is looked at together', async (t) => {
       'a small one may still fit after a large one that does not',
       poolOf(1),
       project(),
-      [wish(1, 64), wish(1, 1)],
+      [plannedRequest(1, 64), plannedRequest(1, 1)],
       [
         {
           index: 0,
@@ -78,23 +78,29 @@ t.test('what is planned is looked at together', async (t) => {
       'an architecture that no host has',
       poolOf(1, 'aarch64'),
       project(),
-      [wish(1, 1)],
+      [plannedRequest(1, 1)],
       [{ message: 'no host has the architecture x86_64' }],
     ],
-    ['any architecture', poolOf(1, 'aarch64'), project(), [wish(1, 1, { architectures: any })], []],
+    ['any architecture', poolOf(1, 'aarch64'), project(), [plannedRequest(1, 1, { architectures: any })], []],
     [
       'any architecture, and too large for each',
       poolOf(1, 'aarch64'),
       project(),
-      [wish(1, 64, { architectures: any })],
+      [plannedRequest(1, 64, { architectures: any })],
       [{ message: 'needs 64 GiB of memory, largest free host has 16 GiB' }],
     ],
-    ['no host at all', poolOf(0), project(), [wish(2, 1)], [{ index: 0, count: 2, message: 'there is no host' }]],
+    [
+      'no host at all',
+      poolOf(0),
+      project(),
+      [plannedRequest(2, 1)],
+      [{ index: 0, count: 2, message: 'there is no host' }],
+    ],
     [
       'the quota, counted over all',
       poolOf(2),
       project({ vms: 4 }, { vms: 2 }),
-      [wish(1, 1), wish(3, 1)],
+      [plannedRequest(1, 1), plannedRequest(3, 1)],
       [
         {
           index: 1,
@@ -109,7 +115,7 @@ t.test('what is planned is looked at together', async (t) => {
       'both, in one row',
       poolOf(1),
       project({ vms: 6 }),
-      [wish(8, 4)],
+      [plannedRequest(8, 4)],
       [
         { index: 0, first: 4, count: 2, reason: 'no_host' },
         { index: 0, first: 6, count: 2, reason: 'quota_exceeded', kind: 'vms' },
@@ -119,7 +125,7 @@ t.test('what is planned is looked at together', async (t) => {
       'what the quota refuses takes no room; what finds no host counts',
       poolOf(1),
       project({ memory: 70 * gib }),
-      [wish(1, 71), wish(1, 64), wish(1, 8), wish(1, 6)],
+      [plannedRequest(1, 71), plannedRequest(1, 64), plannedRequest(1, 8), plannedRequest(1, 6)],
       [
         { index: 0, reason: 'quota_exceeded', kind: 'memory' },
         { index: 1, reason: 'no_host' },
@@ -130,14 +136,17 @@ t.test('what is planned is looked at together', async (t) => {
       'a VM that grows takes the difference, on its own host',
       full,
       project({ memory: 16 * gib }, { memory: 12 * gib }),
-      [wish(1, 16, { placed, quotaDelta: { memory: 4 * gib } }), wish(1, 1, { quotaDelta: { vms: 1 } })],
+      [
+        plannedRequest(1, 16, { placed, quotaDelta: { memory: 4 * gib } }),
+        plannedRequest(1, 1, { quotaDelta: { vms: 1 } }),
+      ],
       [{ index: 1, reason: 'no_host' }],
     ],
     [
       'and goes on with what it has when its host is full',
       full,
       project(),
-      [wish(1, 17, { placed, quotaDelta: {} })],
+      [plannedRequest(1, 17, { placed, quotaDelta: {} })],
       [
         {
           index: 0,
@@ -153,17 +162,17 @@ t.test('what is planned is looked at together', async (t) => {
       poolOf(2),
       project(),
       [
-        wish(3, 1, {
+        plannedRequest(3, 1, {
           resources: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
         }),
       ],
       [{ index: 0, first: 2, count: 1, reason: 'no_host', kind: 'anti_affinity', message: /a VM of the group web/ }],
     ],
-    ['where one leaves, another fits', full, project(), [wish(1, 16)], [], [placed]],
+    ['where one leaves, another fits', full, project(), [plannedRequest(1, 16)], [], [placed]],
   ];
-  for (const [what, pool, limited, wishes, expected, leaving] of table) {
+  for (const [what, pool, limited, requests, expected, removed] of table) {
     const before = JSON.stringify(pool.hosts());
-    const refusals = checkCapacity(pool, limited, wishes, leaving);
+    const refusals = checkCapacity(pool, limited, requests, removed);
     t.equal(refusals.length, expected.length, what);
     t.match(refusals, expected, what);
     t.equal(JSON.stringify(pool.hosts()), before, `${what}: nothing is taken`);
@@ -179,25 +188,25 @@ t.test('what is planned is looked at together', async (t) => {
   ]);
 });
 
-t.test('it refuses exactly what would find no host, and leaves the pool as it was', async () => {
+t.test('the check refuses exactly the VMs without a host, and restores the pool', async () => {
   const sizes = fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 20 })), { maxLength: 8 });
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 4 }), sizes, sizes, (hosts, present, planned) => {
       const [tried, real] = [poolOf(hosts), poolOf(hosts)];
       const fill = (pool: HostPool, list: typeof present, from: number) =>
         list.map(([cpus, memory], i) => {
-          const demand = { cpus, memory: memory * gib, disk: gib, architecture: 'x86_64' as const };
-          const host = pool.find(demand);
-          if (host) pool.setPlacement(host, `vm-${from + i}`, demand);
+          const resources = { cpus, memory: memory * gib, disk: gib, architecture: 'x86_64' as const };
+          const host = pool.find(resources);
+          if (host) pool.setPlacement(host, `vm-${from + i}`, resources);
           return host !== undefined;
         });
       for (const pool of [tried, real]) fill(pool, present, 0);
       const before = JSON.stringify(tried.hosts());
-      const wishes = planned.map(([cpus, memory]) => {
-        const demand = { cpus, memory: memory * gib, disk: gib };
-        return wish(1, memory, { resources: demand });
+      const requests = planned.map(([cpus, memory]) => {
+        const resources = { cpus, memory: memory * gib, disk: gib };
+        return plannedRequest(1, memory, { resources });
       });
-      const refused = new Set(checkCapacity(tried, project(), wishes).map(({ index }) => index));
+      const refused = new Set(checkCapacity(tried, project(), requests).map(({ index }) => index));
       const found = fill(real, planned, 100);
       return found.every((ok, index) => ok !== refused.has(index)) && JSON.stringify(tried.hosts()) === before;
     }),
