@@ -30,14 +30,14 @@ export async function startCloud(directory: string): Promise<Cloud> {
     credentials,
   ];
   const child: ChildProcess = spawn('backend/cli/ucloud', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let said = '';
+  let output = '';
   child.stdout?.on('data', (text: Buffer) => {
-    said += text;
+    output += text;
   });
   const up = new Promise<void>((resolve) => {
-    child.stdout?.on('data', () => said.includes('ucloud is up') && resolve());
+    child.stdout?.on('data', () => output.includes('ucloud is up') && resolve());
   });
-  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${said}`)))]);
+  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${output}`)))]);
   const { endpoint, token, project } = JSON.parse(readFileSync(credentials, 'utf8')) as Cloud;
   const operator = new ApiClient(endpoint, token);
   await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });

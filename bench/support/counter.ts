@@ -9,6 +9,7 @@ function keyOf({ method, path: asked }: Asked): string {
   return `${method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;
 }
 
+/** Starts the proxy in front of an API endpoint. */
 export async function startCounter(endpoint: string) {
   const counts = new Map<string, number>();
   const refused = new Map<string, number>();
@@ -36,6 +37,7 @@ export async function startCounter(endpoint: string) {
   };
 }
 
+/** Returns the total of all counts. */
 export const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
 export const listed = (counts: ReadonlyMap<string, number>): string =>
   [...counts].map(([key, count]) => `${count} × ${key}`).join(', ');

@@ -8,6 +8,8 @@ export function printTable(head: readonly string[], rows: readonly (readonly str
   for (const row of rows) console.log(line(row));
 }
 
+/** Formats a rate as a whole number. */
 export const perSecond = (rate: number): string => Math.round(rate).toLocaleString('en');
 
+/** Formats the ratio of two figures with two decimals. */
 export const ratio = (a: number, b: number): string => (a / b).toFixed(2);

@@ -51,7 +51,7 @@ export interface SubnetConfig {
   readonly retired?: boolean;
 }
 
-/** What is cut. */
+/** The prefix that a plan divides. */
 export type PrefixPlanSpace =
   | (Omit<PrefixConfig, 'name' | 'length' | 'count' | 'forEach'> & {
       /**

@@ -29,6 +29,7 @@ const fields = (noun: Parameters<typeof schemaOf>[0], inPlace: boolean): string 
     .map(([name]) => `\`${name}\``)
     .join(', ') || '–';
 
+/** The step that generates the reference of the acceptance tests. */
 export const acceptanceReference: Step = {
   name: 'acceptance reference',
   async generate() {

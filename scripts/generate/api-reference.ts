@@ -17,6 +17,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...rows.map(line)].join('\n');
 }
 
+/** The step that generates the API reference. */
 export const apiReference: Step = {
   name: 'API reference',
   async generate() {

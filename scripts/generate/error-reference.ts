@@ -13,6 +13,7 @@ ${error.meaning}
 - The operator: ${error.operator}
 `;
 
+/** The step that generates the error reference. */
 export const errorReference: Step = {
   name: 'error reference',
   async generate() {

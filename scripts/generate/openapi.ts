@@ -5,6 +5,7 @@ import { endpoints } from '../../backend/contract/index.ts';
 import { openApiDocument } from '../../backend/contract/openapi.ts';
 import { generatedBy, type Step } from './step.ts';
 
+/** The step that generates openapi.yaml. */
 export const openapi: Step = {
   name: 'openapi',
   async generate() {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import openapiTypescript, { astToString } from 'openapi-typescript';
 import { generatedBy, type Step } from './step.ts';
 
+/** The step that generates the client's types. */
 export const providerClient: Step = {
   name: 'provider client',
   async generate() {

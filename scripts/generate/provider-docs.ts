@@ -256,6 +256,7 @@ async function guidePage(name: string): Promise<GeneratedFile> {
   return { path, content: `${frontMatter(title, '', first)}\n${body}`, checkedIn: true };
 }
 
+/** The step that generates the provider's documentation. */
 export const providerDocs: Step = {
   name: 'provider docs',
   async generate() {

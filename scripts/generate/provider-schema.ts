@@ -40,6 +40,7 @@ interface Operation {
   readonly requestBody?: Body;
   readonly responses: Readonly<Record<string, Body>>;
 }
+/** The used parts of an OpenAPI document. */
 export interface Document {
   readonly info: { readonly version: string };
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
@@ -60,7 +61,7 @@ export interface Document {
 }
 
 /** Removes undefined values, so that the generated file contains only defined ones. */
-const said = <T extends object>(object: T): T =>
+const withoutUndefined = <T extends object>(object: T): T =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
 
@@ -81,11 +82,11 @@ function typeOf(schema: Schema, where: string): Field['type'] {
 }
 
 /** Returns the schema of a value, without the rules about who may set it. */
-function shape(schema: Schema, where: string): Field {
+function valueSchema(schema: Schema, where: string): Field {
   const type = typeOf(schema, where);
   const values = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined;
   const items = schema.items ?? (type === 'map' ? values : undefined);
-  return said<Field>({
+  return withoutUndefined<Field>({
     type,
     description: schema.description ?? '',
     default: schema.default,
@@ -106,8 +107,8 @@ function shape(schema: Schema, where: string): Field {
     minItems: schema.minItems ?? schema.minProperties,
     maxItems: schema.maxItems ?? schema.maxProperties,
     unique: flag(schema.uniqueItems),
-    items: items && items.type !== 'object' ? shape(items, `${where}[]`) : undefined,
-    keys: schema.propertyNames ? shape({ type: 'string', ...schema.propertyNames }, `${where} keys`) : undefined,
+    items: items && items.type !== 'object' ? valueSchema(items, `${where}[]`) : undefined,
+    keys: schema.propertyNames ? valueSchema({ type: 'string', ...schema.propertyNames }, `${where} keys`) : undefined,
   });
 }
 
@@ -120,8 +121,8 @@ function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | und
     const creation = create?.properties?.[name];
     const nested = schema.type === 'array' ? schema.items : schema;
     const nestedCreation = creation?.type === 'array' ? creation.items : creation;
-    fields[name] = said<Field>({
-      ...shape(creation ?? schema, path),
+    fields[name] = withoutUndefined<Field>({
+      ...valueSchema(creation ?? schema, path),
       immutable: flag(schema['x-immutable'] ?? creation?.['x-immutable']),
       create: creation ? (create?.required?.includes(name) ? 'required' : 'optional') : undefined,
       update: flag(update?.properties?.[name] !== undefined),
@@ -132,6 +133,10 @@ function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | und
   return fields;
 }
 
+/**
+ * Returns the schemas of all objects that the provider offers.
+ * @throws Error if the response of a `get` operation is not JSON
+ */
 export function resourceSchemas(document: Document): ResourceSchema[] {
   const component = (schema: Schema | undefined): Schema | undefined =>
     schema?.$ref ? document.components.schemas[schema.$ref.replace('#/components/schemas/', '')] : schema;
@@ -146,7 +151,7 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
     const list = noun && operations.get(`${noun}_list`);
     if (!noun || !list) continue;
     const item = json(get.responses['200']);
-    if (!item) throw new Error(`${id} answers with no JSON`);
+    if (!item) throw new Error(`${id} has no JSON response`);
     const create = operations.get(`${noun}_create`)?.operation;
     const update = operations.get(`${noun}_update`)?.operation;
     const remove = operations.get(`${noun}_delete`)?.operation;
@@ -172,8 +177,10 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
 const named = (schemas: readonly ResourceSchema[], property: 'creatable' | 'findable'): string[] =>
   schemas.filter((schema) => schema[property]).map(({ noun }) => noun);
 
+/** Reads openapi.yaml. */
 export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
 
+/** The step that generates the provider's schema. */
 export const providerSchema: Step = {
   name: 'provider schema',
   async generate() {

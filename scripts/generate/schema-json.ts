@@ -11,6 +11,7 @@ interface Definition {
   readonly timeouts?: Timeouts;
 }
 
+/** A schema block in Terraform's JSON format. */
 export interface Block {
   readonly version: number;
   readonly block: {
@@ -62,15 +63,18 @@ const blockOf = (definition: Definition): Block => ({
   },
 });
 
+/** Loads a definition that may be lazy. */
 export const load = async <T>(definition: Lazy<T>): Promise<T> =>
   typeof definition === 'function' ? (definition as () => Promise<T>)() : definition;
 
+/** Loads all definitions. Returns them with their names. */
 export async function loadAll<T>(definitions: Readonly<Record<string, Lazy<T>>> = {}): Promise<[string, T][]> {
   return Promise.all(
     Object.entries(definitions).map(async ([name, definition]): Promise<[string, T]> => [name, await load(definition)]),
   );
 }
 
+/** Returns the schema of the whole provider. */
 export async function schemaJson() {
   const blocks = async (definitions: Readonly<Record<string, Lazy<Definition>>> | undefined) =>
     Object.fromEntries(

@@ -39,6 +39,7 @@ const unreachable = (): string[] =>
     row(`… ${problem}`, action, permanent ? 'at once' : 'after `max_retries`'),
   );
 
+/** Returns the page. */
 export function troubleshooting(path: string, frontMatter: string): GeneratedFile {
   const content = `${frontMatter}
 # When Terraform reports an error

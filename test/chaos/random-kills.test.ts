@@ -31,7 +31,7 @@ import { capacity } from '../support/simulated-host.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const steps = 400;
-const mostVms = 30;
+const maxVms = 30;
 
 class MortalScheduler {
   readonly #cluster: Cluster;
@@ -60,8 +60,8 @@ class MortalScheduler {
 /** Returns the anti-affinity modes that the VMs on a host declare for a group. */
 const modesOn = (cluster: Cluster, host: string, group: string): string[] =>
   [...cluster.mirror.list(placements, `${host}/`)].flatMap(({ id }) => {
-    const wish = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
-    return wish?.group === group ? wish.mode : [];
+    const antiAffinity = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
+    return antiAffinity?.group === group ? antiAffinity.mode : [];
   });
 
 /** Checks every state of the database. */
@@ -127,7 +127,7 @@ t.test('under random kills, no VM runs twice, no host exceeds its resources, and
   const user = async () => {
     const vm = random.pick(living());
     const action = random.below(6);
-    if (vm === undefined || (action < 2 && living().length < mostVms)) {
+    if (vm === undefined || (action < 2 && living().length < maxVms)) {
       const mode = random.below(2) ? ('required' as const) : ('preferred' as const);
       const group = random.pick(['web', 'app', undefined, undefined]);
       await cluster.createVm({

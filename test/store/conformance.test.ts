@@ -30,7 +30,7 @@ const prefixes = ['', 'a', 'a/', 'a/2', 'b/', 'c'];
 const key = fc.constantFrom(...keys);
 const prefix = fc.constantFrom(...prefixes);
 /** A point of the history: 0 is its beginning, 1 the present. */
-const moment = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20);
+const historyPoint = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20);
 const slot = fc.nat({ max: 2 });
 
 const condition = fc.oneof(
@@ -62,12 +62,12 @@ const step = fc.oneof(
       prefix,
       after: fc.option(key, { nil: undefined }),
       limit: fc.integer({ min: 1, max: 8 }),
-      at: fc.option(moment, { nil: undefined }),
+      at: fc.option(historyPoint, { nil: undefined }),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('get' as const), key }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('compact' as const), at: moment }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('watch' as const), prefix, from: moment }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('compact' as const), at: historyPoint }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('watch' as const), prefix, from: historyPoint }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
@@ -144,8 +144,8 @@ class Run {
     this.#model = new StoreModel(first);
   }
 
-  #revisionAt(moment: number): Revision {
-    return this.#first + Math.round(moment * (this.#model.revision - this.#first));
+  #revisionAt(historyPoint: number): Revision {
+    return this.#first + Math.round(historyPoint * (this.#model.revision - this.#first));
   }
 
   #condition(one: Extract<Step, { do: 'commit' }>['require'][number]): Condition {

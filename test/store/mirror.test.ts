@@ -212,7 +212,7 @@ t.test('a sorted map has the order of a sorted list', async (t) => {
   for (const n of shuffled) map.set(String(n).padStart(5, '0'), n);
   const reading = map.values();
   for (const n of shuffled) if (n % 2 === 0) map.delete(String(n).padStart(5, '0'));
-  t.same([...reading].length, 20_000, 'a reader sees the moment at which it began');
+  t.same([...reading].length, 20_000, 'a reader sees the state at its beginning');
   t.same(
     [...map.values()],
     shuffled.filter((n) => n % 2 === 1).sort((a, b) => a - b),
@@ -257,7 +257,7 @@ t.test('an invalid record is reported once and left out', async (t) => {
   t.same(
     [...reported].sort(),
     ['disks/good2: it must be object', 'disks/old: /size must be integer', 'disks/text: it is not JSON'],
-    'each once, also after listing anew',
+    'each once, also after a new list',
   );
   t.throws(() => mirror.get(kind('tapes/'), 'x'), /records of tapes\/ are not in this mirror/);
   t.throws(() => put(disks, 'x', { project: 'p', size: 0.5 }), InvalidRecordError, 'and none can be written');

@@ -43,6 +43,7 @@ const project = newId('project');
 const now = () => new Date().toISOString();
 const declaredNow = () => ({ created_at: now(), updated_at: now() });
 
+/** A cloud in one process. */
 export class Cluster {
   readonly store: EmbeddedStore;
   readonly mirror: Mirror;
@@ -212,8 +213,8 @@ export class Cluster {
     return this.mirror.get(operations, id)?.value;
   }
   ready(id: Id<'vm'>): boolean {
-    const [said, started] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
-    return said !== undefined && started !== undefined && said >= started;
+    const [readyAt, startedAt] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
+    return readyAt !== undefined && startedAt !== undefined && readyAt >= startedAt;
   }
   /** In the order of the commits, because event ids of one millisecond have no order. */
   eventsOf(target: string): readonly EventRecord[] {
@@ -253,6 +254,7 @@ export class Cluster {
   }
 }
 
+/** Creates a cluster with an image and a network; the test closes it. */
 export async function withCluster(t: Test): Promise<Cluster> {
   const store = await withStore(t);
   const mirror = await openMirror(store, {

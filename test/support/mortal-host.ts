@@ -36,7 +36,7 @@ export class RunHistory {
       for (const change of changes) {
         const phase = isChangeOf(reports, change) ? change.stored?.value.phase : undefined;
         if (phase === 'gone' && this.running.has(change.id))
-          this.violations.push(`${change.id} runs and is said to be gone`);
+          this.violations.push(`${change.id} runs and is reported as gone`);
       }
     });
   }

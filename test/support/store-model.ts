@@ -14,6 +14,7 @@ export const normalize = (batch: Batch): Batch => ({
 
 const plain = ({ key, value, revision, created }: Entry): Entry => ({ key, value, revision, created });
 
+/** The model of one store. */
 export class StoreModel {
   /** The states by revision, from the first one on. */
   readonly #states = new Map<Revision, State>();
