@@ -217,24 +217,24 @@ export class Agent {
     // The agent has interrupted the step: the VM is deleted, or the lease was lost.
     if (err instanceof Error && err.name === 'AbortError') return 0;
     runtime.failures++;
-    const wait = Math.min(maxRetryMs, retryMs * 2 ** (runtime.failures - 1));
-    logger.warn({ err, vm: id, failures: runtime.failures, retryMs: wait }, 'a step failed; the agent retries it');
-    if (err instanceof UcloudError && err.code === 'store_unavailable') return wait;
+    const delayMs = Math.min(maxRetryMs, retryMs * 2 ** (runtime.failures - 1));
+    logger.warn({ err, vm: id, failures: runtime.failures, retryMs: delayMs }, 'a step failed; the agent retries it');
+    if (err instanceof UcloudError && err.code === 'store_unavailable') return delayMs;
     try {
-      await this.#reportFailure(snapshot, runtime, err, wait);
+      await this.#reportFailure(snapshot, runtime, err, delayMs);
     } catch (reportErr) {
       logger.warn({ err: reportErr, vm: id }, 'the agent could not report the failure');
     }
-    return wait;
+    return delayMs;
   }
 
-  async #reportFailure(snapshot: VmSnapshot, { failures }: VmRuntime, err: unknown, wait: number): Promise<void> {
+  async #reportFailure(snapshot: VmSnapshot, { failures }: VmRuntime, err: unknown, delayMs: number): Promise<void> {
     const { placement, operations } = snapshot;
     if (placement === undefined) return;
     const reported: ReportRecord | undefined = currentReport(snapshot);
     const now = new Date();
     const cause = publicMessage(err);
-    const seconds = Math.ceil(wait / 1000);
+    const seconds = Math.ceil(delayMs / 1000);
     const message = `${cause} (failed ${failures} times; next attempt in ${seconds} s)`;
     const persistent = failures >= maxFailuresBeforeError;
     const { host: _host, fence: _fence, at: _at, ...before } = reported ?? { phase: 'preparing' as const };

@@ -161,10 +161,10 @@ export class VmSteps {
     const { id, placement } = snapshot;
     if (snapshot.vm === undefined) return again;
     const vm = snapshot.vm;
-    const wait = runtime.startNotBeforeMs - performance.now();
-    if (wait > 0) return { again: false, afterMs: wait };
-    const grantWait = this.#grantWait(snapshot, vm.value, runtime);
-    if (grantWait > 0) return { again: false, afterMs: grantWait };
+    const waitMs = runtime.startNotBeforeMs - performance.now();
+    if (waitMs > 0) return { again: false, afterMs: waitMs };
+    const grantWaitMs = this.#grantWaitMs(snapshot, vm.value, runtime);
+    if (grantWaitMs > 0) return { again: false, afterMs: grantWaitMs };
     const reported = currentReport(snapshot);
     const blocked = await imageUnavailable(this.#options, vm.value);
     if (blocked) {
@@ -216,7 +216,7 @@ export class VmSteps {
   }
 
   /** Returns the time in milliseconds that a start must still wait for the scheduler's decision about a growing VM. */
-  #grantWait({ id, placement }: PlacedVmSnapshot, vm: VmRecord, runtime: VmRuntime): number {
+  #grantWaitMs({ id, placement }: PlacedVmSnapshot, vm: VmRecord, runtime: VmRuntime): number {
     const schedule = this.#options.view.mirror.get(schedules, id)?.value;
     if (!grantPending(vm, placement.value, schedule)) {
       delete runtime.grantDeadlineMs;
@@ -233,11 +233,11 @@ export class VmSteps {
     const before = currentReport(snapshot);
     const generation = before?.generation ?? runtime.observed?.generation;
     const started_at = before?.started_at ?? runtime.observed?.started_at ?? now.toISOString();
-    const what = {
+    const startedWith = {
       ...(generation !== undefined && { generation }),
       ...(before?.resources && { resources: before.resources }),
     };
-    const reported: ReportFields = { phase: 'running', started_at, ...what };
+    const reported: ReportFields = { phase: 'running', started_at, ...startedWith };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);
     const { require, write } = advanceOperations(restarted, now, { state: 'succeeded', progress: 100 });
     const message = `${restarted.length > 0 ? 'Rebooted' : 'Started'} on ${this.#options.name}.`;
@@ -281,19 +281,19 @@ export class VmSteps {
     const started = Date.parse(currentReport(snapshot)?.started_at ?? '');
     const now = new Date();
     runtime.consecutiveExits = now.getTime() - started > stableMs ? 1 : runtime.consecutiveExits + 1;
-    const wait =
+    const delayMs =
       runtime.consecutiveExits === 1
         ? 0
         : Math.min(maxRetryMs, this.#options.retryMs * 2 ** (runtime.consecutiveExits - 1));
-    runtime.startNotBeforeMs = performance.now() + wait;
-    const [reason, what] =
+    runtime.startNotBeforeMs = performance.now() + delayMs;
+    const [reason, cause] =
       runtime.exitCause === 'guest_shutdown'
         ? ['guest_shutdown', 'The guest shut itself down']
         : [
             'crashed',
             runtime.exitCause ? 'The VM ended unexpectedly' : 'The VM ended while the host agent was not running',
           ];
-    const message = `${what}; the host starts it again${wait > 0 ? ` in ${Math.ceil(wait / 1000)} s` : ''}.`;
+    const message = `${cause}; the host starts it again${delayMs > 0 ? ` in ${Math.ceil(delayMs / 1000)} s` : ''}.`;
     const severity = reason === 'crashed' ? 'warning' : 'info';
     const write = eventWrites(snapshot, now, { severity, reason, message });
     return this.commit(reportCommit(snapshot, { phase: 'stopped', reason, message }, now, { write }));

@@ -40,11 +40,11 @@ export class WorkQueue<K> {
   }
 
   async #run(key: K): Promise<void> {
-    const again = await this.#work(key);
+    const delayMs = await this.#work(key);
     this.#working.delete(key);
     if (this.#closed) return;
-    if (again !== undefined && !this.#waiting.has(key)) {
-      const timer = setTimeout(() => this.add(key), again).unref();
+    if (delayMs !== undefined && !this.#waiting.has(key)) {
+      const timer = setTimeout(() => this.add(key), delayMs).unref();
       clearTimeout(this.#timers.get(key));
       this.#timers.set(key, timer);
     }

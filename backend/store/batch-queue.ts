@@ -7,14 +7,14 @@ import type { Batch } from './store.ts';
 
 /** A bounded queue of batches. */
 export class BatchQueue {
-  readonly #limit: number;
+  readonly #maxBatches: number;
   #batches: Batch[] = [];
   #wake: (() => void) | undefined;
   #ended = false;
   #error: Error | undefined;
 
-  constructor(limit: number) {
-    this.#limit = limit;
+  constructor(maxBatches: number) {
+    this.#maxBatches = maxBatches;
   }
 
   /** True after `end`. */
@@ -29,7 +29,7 @@ export class BatchQueue {
 
   /** Queues a batch. Returns false if the queue is full. */
   push(batch: Batch): boolean {
-    if (this.#batches.length >= this.#limit) return false;
+    if (this.#batches.length >= this.#maxBatches) return false;
     this.#batches.push(batch);
     this.wake();
     return true;

@@ -215,7 +215,7 @@ export class EtcdConnection {
   ): Promise<T> {
     const deadline = Date.now() + this.#timeoutMs;
     const started = performance.now();
-    for (let wait = 20; ; wait = Math.min(500, wait * 2)) {
+    for (let retryDelayMs = 20; ; retryDelayMs = Math.min(500, retryDelayMs * 2)) {
       this.assertOpen();
       try {
         const result = await call({ deadline });
@@ -224,14 +224,14 @@ export class EtcdConnection {
       } catch (error) {
         const meaning = translateError(error);
         if (meaning !== undefined) throw meaning;
-        const left = deadline - Date.now() - wait;
-        if (left <= 0 || !mayRetry(error) || this.closing.aborted) {
+        const remainingMs = deadline - Date.now() - retryDelayMs;
+        if (remainingMs <= 0 || !mayRetry(error) || this.closing.aborted) {
           this.reportOutage(error, started);
           throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} failed: ${messageOf(error)}`, {
             cause: error,
           });
         }
-        await delay(wait, undefined, { signal: this.closing }).catch(() => undefined);
+        await delay(retryDelayMs, undefined, { signal: this.closing }).catch(() => undefined);
       }
     }
   }

@@ -91,7 +91,7 @@ export async function* watchEtcd(
 ): AsyncGenerator<Batch, void> {
   // Revision 1 is the empty database.
   let next = Math.max(2, fromRevision);
-  let wait = 50;
+  let retryDelayMs = 50;
   let failures = 0;
   while (!signal.aborted) {
     try {
@@ -102,7 +102,7 @@ export async function* watchEtcd(
           throw new Error(`etcd cancelled the watch: ${response.cancel_reason || 'no reason given'}`);
         if (signal.aborted) return;
         connection.reportRecovery();
-        wait = 50;
+        retryDelayMs = 50;
         failures = 0;
         fragments = fragments.concat(response.events);
         if (response.fragment) continue;
@@ -125,8 +125,8 @@ export async function* watchEtcd(
           { err: error, fromRevision: next },
           'a watch on etcd fails repeatedly; the watch retries',
         );
-      await delay(wait, undefined, { signal }).catch(() => undefined);
-      wait = Math.min(1000, wait * 2);
+      await delay(retryDelayMs, undefined, { signal }).catch(() => undefined);
+      retryDelayMs = Math.min(1000, retryDelayMs * 2);
       // The read renews an expired token. It also waits for the server, so that the loop does not open a new stream at
       // each try.
       if (!signal.aborted)

@@ -308,20 +308,20 @@ class StoreMirror implements Mirror {
   /** Follows the prefix until the mirror or the store is closed. */
   async #follow(prefix: string): Promise<void> {
     const { signal } = this.#closing;
-    let away = false;
+    let unreachable = false;
     let mustList = false;
-    let wait = retryMs.first;
+    let retryDelayMs = retryMs.first;
     while (!signal.aborted) {
       try {
         if (mustList) await this.#list(prefix);
         mustList = false;
-        if (away) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
-        away = false;
+        if (unreachable) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
+        unreachable = false;
         const from = (this.#watchedRevision.get(prefix) ?? 0) + 1;
         const again = this.#relist.signal;
         const ending = AbortSignal.any([signal, again]);
         for await (const { revision, changes } of this.#store.watch(prefix, from, ending)) {
-          wait = retryMs.first;
+          retryDelayMs = retryMs.first;
           this.#apply(
             prefix,
             revision,
@@ -339,10 +339,11 @@ class StoreMirror implements Mirror {
           continue;
         }
         if (!(err instanceof UcloudError)) mustList = true;
-        if (!away) this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database; it retries');
-        away = true;
-        await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
-        wait = Math.min(wait * 2, retryMs.max);
+        if (!unreachable)
+          this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database; it retries');
+        unreachable = true;
+        await delay(retryDelayMs, undefined, { signal, ref: false }).catch(() => undefined);
+        retryDelayMs = Math.min(retryDelayMs * 2, retryMs.max);
       }
     }
   }

@@ -90,7 +90,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     }, afterMs);
     timers.set(id, timer.unref());
   };
-  const end = (id: Id<'vm'>) => {
+  const stopGuest = (id: Id<'vm'>) => {
     const vm = vms.get(id);
     clearReadyTimer(id);
     unresponsive.delete(id);
@@ -134,9 +134,11 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     stop: async (id, graceSeconds) => {
       enter('stop', id);
       if (!vms.get(id)?.running) return;
-      const grace = graceSeconds * 1000;
-      await delay(unresponsive.has(id) ? grace : Math.min(grace, shutdownMs), undefined, { signal: closing.signal });
-      end(id);
+      const graceMs = graceSeconds * 1000;
+      await delay(unresponsive.has(id) ? graceMs : Math.min(graceMs, shutdownMs), undefined, {
+        signal: closing.signal,
+      });
+      stopGuest(id);
     },
 
     destroy: async (id) => {
@@ -184,7 +186,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     exit: (id, cause) => {
       if (!vms.get(id)?.running) throw new Error(`${id} does not run`);
-      end(id);
+      stopGuest(id);
       for (const listener of exitListeners) listener(id, cause);
     },
     hang: (id) => unresponsive.add(id),
