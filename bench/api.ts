@@ -1,14 +1,15 @@
 /**
- * What the API costs above its store, each as a ratio within one run:
- * `node bench/api.ts [--creates 1500] [--reads 5000] [--rounds 3] [--listed 10000]`.
+ * Measures the cost of the API on top of its store, as ratios within one run: `node bench/api.ts [--creates 1500]
+ * [--reads 5000] [--rounds 3] [--listed 10000]`.
  *
- *   creates  VMs created a second over HTTP, against transactions of the same conditions and writes, a second, on the
- *            bare store
- *   reads    GET of one VM a second over HTTP, against a bare Fastify that answers the same bytes
- *   list     a first page of 100 and all pages of 10,000 VMs over HTTP, against reading the same records from the store
+ *   creates  VMs per second over HTTP, compared with transactions per second of the same conditions and writes
+ *            on the bare store
+ *   reads    GET requests for one VM per second over HTTP, compared with a bare Fastify that returns the same bytes
+ *   list     the first page of 100 and all pages of 10,000 VMs over HTTP, compared with reading the same records
+ *            from the store
  *
- * On the embedded store, and on etcd where it is installed. The API runs in a process of its own; the bare store runs
- * here, on data of its own.
+ * The bench runs on the embedded store, and on etcd if it is installed. The API runs in its own process. The bare store
+ * runs in this process, on its own data.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -49,7 +50,7 @@ interface Served {
   readonly url: string;
   readonly token: string;
   readonly project: string;
-  /** The transaction of the first VM that was made. */
+  /** The transaction that created the first VM. */
   readonly sample: Commit;
 }
 
@@ -89,7 +90,7 @@ async function prepare(call: Call, project: string) {
   return { project, network: network.id, image: image.id };
 }
 
-/** Child process: the API on a store, with enough VMs to list. */
+/** The child process: the API on a store, with enough VMs to list. */
 async function serve(address: string, bulk: boolean): Promise<void> {
   const store = await openStore(address);
   let sample: Commit = { write: [] };
@@ -129,7 +130,7 @@ async function serve(address: string, bulk: boolean): Promise<void> {
   });
 }
 
-/** Copies of the first VM's record: what lists go through. */
+/** Copies of the first VM's record, as content for the lists. */
 async function fill(store: Store): Promise<void> {
   const [entry] = (await store.list(records.vms.prefix, { limit: 1 })).entries;
   if (!entry) throw new Error('there is a VM');
@@ -161,7 +162,7 @@ async function withServer<T>(
   }
 }
 
-/** The sample with keys of its own, so that it commits again. */
+/** Returns the sample transaction with new keys, so that it can be committed again. */
 function variant(sample: Commit, i: number, written: Revision): Commit {
   const fresh = new Set((sample.require ?? []).flatMap((one) => ('exists' in one && !one.exists ? [one.key] : [])));
   const rename = (key: string) => (fresh.has(key) || /^(vms|uses|audit|events)\//.test(key) ? `${key}-${i}` : key);

@@ -1,6 +1,6 @@
 /**
- * Runs the benches one after the other, so that they do not measure each other. `npm run bench` runs all of them,
- * `npm run bench -- api store` some; each also runs by itself, with options of its own: `node bench/api.ts`.
+ * Runs the benches one after the other, so that they do not affect each other. `npm run bench` runs all of them, `npm
+ * run bench -- api store` only some. Each bench also runs alone, with its own options: `node bench/api.ts`.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,11 +1,11 @@
 /**
- * How many VMs a second the scheduler places, against what the same store commits a second when asked to write the
- * same amount in the same way: transactions of 40 VMs, three records each.
+ * Measures the VMs per second that the scheduler places. It compares them with the VMs per second that the same store
+ * commits in equal transactions: 40 VMs each, with three records per VM.
  *
- *     node bench/scheduler.ts [--vms 4000] [--hosts 1000,10000] [--agents 0] [--store <address>]
+ *   node bench/scheduler.ts [--vms 4000] [--hosts 1000,10000] [--agents 0] [--store <address>]
  *
- * Hosts are records only: this measures the scheduler. With `--agents <n>` it also starts that many simulated hosts,
- * each with a real agent, and measures from the declarations to all VMs running.
+ * The hosts are only records, so this measures the scheduler. With `--agents <n>` the bench also starts n simulated
+ * hosts with real agents, and measures the time from the declarations until all VMs run.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -134,7 +134,7 @@ function newVm(n: number): VmRecord {
   };
 }
 
-/** Four at a time, as the scheduler does. */
+/** Runs four transactions at a time, like the scheduler. */
 async function rawCommits(): Promise<number> {
   const begun = performance.now();
   let next = 0;

@@ -1,11 +1,11 @@
 /**
- * The store against what it stands on, within one run: durable commits of the embedded driver against groups of inserts
- * straight into node:sqlite, commits of the etcd driver against transactions of the bare etcd3 client on the same
- * server, and how fast a mirror takes in commits and lists.
+ * Compares the store with its base, within one run. The embedded driver's durable commits are compared with groups of
+ * inserts directly into node:sqlite. The etcd driver's commits are compared with transactions of the bare etcd3 client
+ * on the same server. The bench also measures how fast a mirror applies commits and lists.
  *
- *     node bench/store.ts [seconds per figure, 2 without]
+ *   node bench/store.ts [seconds per figure, 2 by default]
  *
- * A ratio near 1 means that the semantics cost nothing. Figures are medians of three rounds, taken in turn.
+ * A ratio near 1 means that the semantics cost nothing. The figures are medians of three alternating rounds.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ const seconds = Number(process.argv[2] ?? 2);
 const value = JSON.stringify({ text: 'x'.repeat(245) });
 const directory = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 
-/** Calls a second with `concurrency` callers, each starting the next call when the last has been answered. */
+/** Measures the calls per second of `concurrency` callers. Each caller starts its next call after the previous one. */
 async function rateFor(concurrency: number, call: (n: number) => Promise<unknown>): Promise<number> {
   const start = performance.now();
   const end = start + (seconds * 1000) / 3;
@@ -38,7 +38,7 @@ async function rateFor(concurrency: number, call: (n: number) => Promise<unknown
   return (n / (performance.now() - start)) * 1000;
 }
 
-/** Both in turn, three times, so that a busy moment of the machine meets both. */
+/** Measures both in turn, three times, so that a disturbance of the machine affects both. */
 async function compare(ours: () => Promise<number>, theirs: () => Promise<number>): Promise<[number, number]> {
   const a: number[] = [];
   const b: number[] = [];
@@ -59,7 +59,7 @@ const show = (name: string, ours: number, against = '', theirs?: number): void =
   ]);
 };
 
-/** A commit that creates: a condition and a write, like most of ucloud's. */
+/** A commit that creates a key: one condition and one write, like most commits of ucloud. */
 let serial = 0;
 const create = (store: Store): Promise<unknown> => {
   const key = `bench/${serial++}`;
@@ -73,7 +73,7 @@ async function benchEmbedded(): Promise<void> {
   bare.exec('CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID');
   const insert = bare.prepare('INSERT INTO entries VALUES (?, ?)');
   for (const concurrency of [1, 32, 256]) {
-    // What a group commit of that size could be at best: as many inserts in one transaction.
+    // The upper bound for a group commit of this size: the same number of inserts in one transaction.
     const group = async (): Promise<void> => {
       bare.exec('BEGIN');
       for (let i = 0; i < concurrency; i++) insert.run(`bench/${serial++}`, value);

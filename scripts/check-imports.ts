@@ -1,7 +1,7 @@
 /**
- * Checks that imports run downhill (docs/architecture.md): contract imports nothing of ours, model and store only the
- * contract, components only those three and never one another, cli anything in backend/. provider/ knows the backend
- * only through openapi.yaml and imports nothing from it; nor do cdk-examples/.
+ * Checks the direction of imports (docs/architecture.md). The contract imports none of our code. Model and store import
+ * only the contract. Components import only contract, model and store, and never one another. The cli imports anything
+ * in backend/. provider/ and cdk-examples/ import nothing from the backend; they know it only from openapi.yaml.
  */
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, normalize, relative } from 'node:path';
@@ -21,10 +21,10 @@ const allowed: Record<string, readonly string[]> = {
   'cdk-examples/': ['cdk-examples/', 'provider/constructs'],
 };
 
-/** The longest rule that the file falls under. */
-const houseOf = (path: string): string | undefined =>
+/** Returns the most specific rule for the file. */
+const ruleFor = (path: string): string | undefined =>
   Object.keys(allowed)
-    .filter((house) => path.startsWith(house.endsWith('/') ? house : `${house}/`))
+    .filter((rule) => path.startsWith(rule.endsWith('/') ? rule : `${rule}/`))
     .sort((a, b) => b.length - a.length)[0];
 
 const imports =
@@ -34,20 +34,20 @@ const files = globSync(['backend/**/*.ts', 'provider/**/*.ts', 'cdk-examples/**/
   exclude: (path) => /node_modules|dist|cdktf\.out|bindings|constructs\/cdktn/.test(path),
 });
 for (const file of files) {
-  const house = houseOf(file);
-  if (house === undefined) {
-    problems.push(`${file}: belongs to no part of the house; add its folder to scripts/check-imports.ts`);
+  const rule = ruleFor(file);
+  if (rule === undefined) {
+    problems.push(`${file}: has no import rule; add its folder to scripts/check-imports.ts`);
     continue;
   }
   for (const match of readFileSync(file, 'utf8').matchAll(imports)) {
     const target = relative('.', normalize(`${dirname(file)}/${match[1] ?? match[2]}`));
-    const to = houseOf(target) ?? target;
+    const to = ruleFor(target) ?? target;
     const ok =
-      to === house ||
-      (allowed[house] ?? []).some((rule) => to === rule || target.startsWith(`${rule.replace(/\/$/, '')}/`));
-    if (!ok) problems.push(`${file}: imports ${target}, which ${house} may not`);
+      to === rule ||
+      (allowed[rule] ?? []).some((rule) => to === rule || target.startsWith(`${rule.replace(/\/$/, '')}/`));
+    if (!ok) problems.push(`${file}: imports ${target}; ${rule} must not import it`);
   }
 }
 for (const problem of problems) console.error(problem);
-console.log(`${files.length} files, ${problems.length} imports uphill`);
+console.log(`${files.length} files, ${problems.length} forbidden imports`);
 process.exitCode = problems.length === 0 ? 0 : 1;

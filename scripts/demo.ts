@@ -1,17 +1,17 @@
 /**
- * The whole of ucloud on one machine: builds the provider and a guest image, starts every component, and lets
- * Terraform make two VMs. Proves them by ping and ssh, and shows that a second plan has nothing to do.
+ * Runs all of ucloud on one machine: builds the provider and a guest image, starts every component, and lets Terraform
+ * create two VMs. Tests the VMs by ping and ssh, and shows that a second plan has no changes.
  *
- *     npm run demo                stays up; Ctrl-C removes everything
- *     npm run demo -- --once      destroys, checks that nothing is left, ends
- *     npm run demo -- --hypervisor simulated    no QEMU, no root: VMs only pretend
- *     npm run demo -- --store etcd://[::1]:2379     on an etcd that runs already
+ *   npm run demo                stays up; Ctrl-C removes everything
+ *   npm run demo -- --once      destroys the VMs, checks that nothing is left, and ends
+ *   npm run demo -- --hypervisor simulated    no QEMU, no root: VMs are simulated
+ *   npm run demo -- --store etcd://[::1]:2379     uses an etcd that already runs
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from './demo/cloud.ts';
-import { footprint, leftBehind, marksOf } from './demo/footprint.ts';
+import { addedLines, footprint, processMarks } from './demo/footprint.ts';
 import { eventually, exec, show, step } from './demo/steps.ts';
 
 const { values: options } = parseArgs({
@@ -23,7 +23,7 @@ const { values: options } = parseArgs({
   },
 });
 const data = resolve(options.data);
-/** On an etcd each demo is a cloud of its own, under a key prefix of its own unless the address has one. */
+/** Each demo on an etcd is a separate cloud. It gets a new key prefix unless the address has one. */
 const store = options.store?.replace(/^(etcds?:\/\/[^/?]+)\/?$/, `$1/demo-${Date.now().toString(36)}`);
 const cache = resolve('.ucloud/cache');
 const began = performance.now();
@@ -37,7 +37,7 @@ async function requireTerraform(): Promise<void> {
   if (major > 1 || (major === 1 && minor >= 11)) return;
   console.error(
     `Terraform 1.11 or newer is needed, and ${version ? `this machine has ${version}` : 'there is none on the PATH'}.\n` +
-      'Get it from https://developer.hashicorp.com/terraform/install: it is one file in a zip; put it into a folder of your PATH.',
+      'Get it from https://developer.hashicorp.com/terraform/install. It is one file in a zip; put it into a folder of your PATH.',
   );
   process.exit(1);
 }
@@ -48,7 +48,7 @@ async function buildImage(): Promise<string> {
   return output;
 }
 
-/** A raw disk of 1 MiB with nothing on it but the mark of a boot sector. */
+/** Creates a raw disk of 1 MiB that contains only the signature of a boot sector. */
 function emptyImage(): string {
   const output = join(data, 'empty.raw');
   writeFileSync(output, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
@@ -64,7 +64,7 @@ function prepareTerraform(cloud: Cloud, token: string): Terraform {
   const directory = join(data, 'quickstart');
   mkdirSync(directory, { recursive: true });
   for (const file of ['main.tf']) copyFileSync(join('provider/examples/quickstart', file), join(directory, file));
-  // In a file, so that whoever goes on in this directory has it too.
+  // The key is in a file, so that a user can continue in this directory.
   const publicKey = readFileSync(join(data, 'ssh.pub'), 'utf8').trim();
   writeFileSync(join(directory, 'terraform.tfvars'), `public_key = ${JSON.stringify(publicKey)}\n`);
   const config = join(data, 'terraform.rc');
@@ -102,7 +102,7 @@ const sshOptions = () => [
   'BatchMode=yes',
 ];
 
-async function prove(addresses: Record<string, string>): Promise<void> {
+async function verifyVms(addresses: Record<string, string>): Promise<void> {
   for (const [name, address] of Object.entries(addresses)) {
     await eventually(`ping ${name}`, 60_000, () => exec('ping', ['-6', '-c', '1', '-W', '2', address]));
     console.log(`    ${name}  ${address}  answers ping`);
@@ -124,7 +124,7 @@ async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: 
   }
   await cloud.stop();
   await cleanUp(data);
-  const left = leftBehind(before, await footprint(marks));
+  const left = addedLines(before, await footprint(marks));
   if (left.length > 0) throw new Error(`left on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
   console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
 }
@@ -132,12 +132,12 @@ async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: 
 async function main(): Promise<void> {
   await requireTerraform();
   if (existsSync(data)) {
-    await step('removing what an earlier demo left', async () => {
+    await step('removing the remains of an earlier demo', async () => {
       const removed = await cleanUp(data);
       if (removed !== '') console.log(`    ${removed.replaceAll('\n', '\n    ')}`);
     });
   }
-  const marks = marksOf(data);
+  const marks = processMarks(data);
   const before = await footprint(marks);
   mkdirSync(cache, { recursive: true });
   mkdirSync(data, { recursive: true, mode: 0o700 });
@@ -161,7 +161,7 @@ async function main(): Promise<void> {
   let stopping = false;
   const interrupted = new Promise<void>((resolved) => {
     let first = 0;
-    // Ctrl-C arrives here from the terminal and, a second time, from npm: only a later one ends the cleaning up too.
+    // The terminal sends Ctrl-C here, and npm sends it a second time. Only a later one also ends the cleanup.
     const stop = () => {
       if (stopping && performance.now() - first > 1000) process.exit(1);
       if (!stopping) {
@@ -174,7 +174,7 @@ async function main(): Promise<void> {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   });
   const work = async () => {
-    // Simulated guests have no use for what an image holds.
+    // Simulated guests do not read their image.
     const image = real ? await step('building a guest image from Debian packages', buildImage) : emptyImage();
     const { token } = await step('as operator: a pool of prefixes, a public image, a token', () =>
       setUpCloud(cloud, data, image),
@@ -187,9 +187,9 @@ async function main(): Promise<void> {
       addresses: { value: Record<string, string> };
     };
     const addresses = output.addresses.value;
-    if (real) await step('proving the VMs', () => prove(addresses));
+    if (real) await step('testing the VMs', () => verifyVms(addresses));
     await step('terraform plan: nothing to do', async () => {
-      // Ends with 2 when there is something to do, which rejects.
+      // Exit code 2 means that the plan has changes; the promise then rejects.
       const plan = await terraform.quiet('plan', '-detailed-exitcode', '-no-color');
       console.log(`    ${/No changes\..*/.exec(plan)?.[0] ?? plan}`);
     });
@@ -217,11 +217,11 @@ Ctrl-C removes the VMs and ends.`);
     await interrupted;
   };
   try {
-    // What an interrupt leaves unfinished ends with the process.
+    // Unfinished work ends with the process.
     await Promise.race([work(), interrupted]);
   } catch (error) {
     const [log, kept] = [join(data, 'ucloud.log'), `${data}.log`];
-    // Gone already when the last check, after the cleaning up, is what failed.
+    // The log is already gone if the last check failed, because it runs after the cleanup.
     const there = existsSync(log);
     if (there) copyFileSync(log, kept);
     throw new Error(`${(error as Error).message}\n\nThe demo failed.${there ? ` Log: ${kept}` : ''}`, { cause: error });

@@ -1,11 +1,11 @@
 /**
  * Writes every generated file: `npm run generate`.
  *
- *     node scripts/generate.ts --check      writes nothing; exits 1 if a checked-in file is not what it would write
- *     node scripts/generate.ts --if-stale   writes only what is not checked in and is missing or older than its sources
+ *   node scripts/generate.ts --check      writes nothing; exits with 1 if a checked-in file is out of date
+ *   node scripts/generate.ts --if-stale   writes only files that are not checked in and are missing or older than their sources
  *
- * A generator is a step: it returns files, each with its path from the root of the repository. Steps run in order and
- * may read what earlier ones wrote.
+ * A generator is a step. It returns files, each with its path from the root of the repository. The steps run in order
+ * and may read the files of earlier steps.
  */
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -13,9 +13,9 @@ import type { Step } from './generate/step.ts';
 
 interface Generator {
   readonly load: () => Promise<Step>;
-  /** Files that it writes and that are not checked in. */
+  /** The written files that are not checked in. */
   readonly outputs: readonly string[];
-  /** Files, or directories of files, that they are made from, besides openapi.yaml and scripts/generate/. */
+  /** The source files, or directories of source files, besides openapi.yaml and scripts/generate/. */
   readonly sources?: readonly string[];
 }
 
@@ -57,7 +57,7 @@ const check = process.argv.includes('--check');
 const ifStale = process.argv.includes('--if-stale');
 const stale: string[] = [];
 
-/** When a file, or the newest file of a directory, was last written; 0 when there is none. */
+/** Returns the modification time of a file, or of the newest file in a directory; 0 if there is none. */
 async function modified(path: string): Promise<number> {
   const own = await stat(join(root, path)).catch(() => undefined);
   if (!own?.isDirectory()) return own?.mtimeMs ?? 0;
@@ -89,6 +89,6 @@ for (const generator of generators) {
 }
 
 if (stale.length > 0) {
-  for (const path of stale) console.error(`${path} is not what \`npm run generate\` writes`);
+  for (const path of stale) console.error(`${path} is out of date; run \`npm run generate\``);
   process.exitCode = 1;
 }

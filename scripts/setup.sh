@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings a fresh clone to where `npm run demo` or `npm test` can work: npm packages, and Debian packages where this
-# runs as root on Debian. Says what it does, does nothing twice.
+# Prepares a fresh clone for `npm run demo` or `npm test`: installs npm packages, and on Debian as root also Debian
+# packages. Prints each action, and skips completed actions.
 #
 #     sh scripts/setup.sh demo|test|npm
 set -eu
@@ -9,7 +9,7 @@ purpose=${1:-npm}
 
 say() { printf 'setup: %s\n' "$*"; }
 
-# --- npm packages: Node 24 among them, so that an older one on the machine is enough to start ------------------------
+# --- npm packages: they include Node 24, so an older Node on the machine is enough for this script --------------------
 lock=$(cksum < package-lock.json)
 if [ ! -x node_modules/.bin/node ] || [ "$(cat node_modules/.ucloud-lock 2>/dev/null || true)" != "$lock" ]; then
   say "installing npm packages (about 30 s)"
@@ -21,7 +21,8 @@ if [ ! -x node_modules/.bin/node ] || [ "$(cat node_modules/.ucloud-lock 2>/dev/
     exit 1
   fi
   rm -f "$log"
-  # tap is built anew for the plugins that .taprc asks for; without this its first run would transpile what Node runs.
+  # tap must be built for the plugins in .taprc. Without this, its first run would transpile TypeScript, which Node runs
+  # directly.
   PATH="$PWD/node_modules/.bin:$PATH" node_modules/.bin/tap build > /dev/null
   printf '%s\n' "$lock" > node_modules/.ucloud-lock
 fi
@@ -31,7 +32,7 @@ case "$version" in
   *) say "node_modules/.bin/node is $version, but Node 24 or newer is needed: remove node_modules and try again" >&2; exit 1 ;;
 esac
 
-# --- the cdktf command, which a test deploys with: for that alone, since it has more packages than everything else -----
+# --- the cdktf command, installed only for its test: it has more packages than everything else ------------------------
 if [ "$purpose" = test ]; then
   cli=cdk-examples/cli
   lock=$(cksum < "$cli/package-lock.json")
@@ -42,14 +43,14 @@ if [ "$purpose" = test ]; then
       printf '%s\n' "$lock" > "$cli/node_modules/.ucloud-lock"
     else
       cat "$log" >&2
-      say "npm ci of $cli failed; its output is above. Going on without; what needs it is skipped, and says so"
+      say "npm ci of $cli failed; its output is above. Set-up continues; the tests that need cdktf are skipped and say so"
     fi
     rm -f "$log"
   fi
 fi
 
 # --- Debian packages -----------------------------------------------------------------------------------------------
-# command that proves it, and the package that has it
+# Each entry names a command and the package that contains it.
 needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping
   ssh:openssh-client setpriv:util-linux'
 needs_image='mkfs.ext4:e2fsprogs'
@@ -78,11 +79,11 @@ if [ -n "$missing" ]; then
     else
       say "  install the equivalents of these Debian packages with your system's package manager"
     fi
-    say "  going on without; what needs them is skipped or simulated, and says so"
+    say "  set-up continues; tests that need them are skipped or simulated and say so"
   fi
 fi
 
-# The guest image is made of packages that apt downloads; for that it must know what there is.
+# apt downloads the packages of the guest image, so it needs the package lists.
 if [ "$purpose" != npm ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null 2>&1 &&
   ! ls /var/lib/apt/lists/*_Packages* > /dev/null 2>&1; then
   say "fetching the lists of Debian packages"

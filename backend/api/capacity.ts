@@ -28,7 +28,7 @@ export class Capacity {
   }
 
   #setHost(id: Id<'host'>): void {
-    this.pool.enter(
+    this.pool.updateHost(
       id,
       this.#mirror.get(records.hosts, id)?.value,
       this.#mirror.get(records.hostPolicies, id)?.value,

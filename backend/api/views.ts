@@ -15,7 +15,7 @@ import type { TerraformState } from '../contract/terraform-states.ts';
 import type { Token } from '../contract/tokens.ts';
 import type { Vm } from '../contract/vms.ts';
 import { gatewayAddress } from '../model/interface-names.ts';
-import { defaultPolicy as placementDefaults } from '../model/placement.ts';
+import { defaultHostPolicy as placementDefaults } from '../model/placement.ts';
 import { minLengthOf, storedPrefix } from '../model/prefixes.ts';
 import { showQuota } from '../model/quota.ts';
 import * as records from '../model/records.ts';

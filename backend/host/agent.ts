@@ -1,75 +1,80 @@
 /**
- * The agent of one host: makes the machine what the database says, VM by VM. Which step comes next is decided in
- * model/vm-lifecycle.ts, where states and invariants are described; vm-steps.ts carries it out; this file sees to it that
- * each VM is visited when something has changed, and tells what keeps failing.
+ * The agent of one host. It brings each VM on the machine to the state that the database declares.
+ * model/vm-lifecycle.ts decides the next step and describes states and invariants; vm-steps.ts carries out the step.
+ * This file visits each VM after a change, and reports repeated failures.
  *
- * Level-triggered: each visit to a VM looks at what is and does what is left, so visits may be repeated, may come too
- * often or too late, and may end anywhere. What the agent keeps in memory (what runs, when to try again) it can lose.
+ * Level-triggered: each visit compares the current state with the declared state and does the missing steps. So a visit
+ * may be repeated, late or cut short. The agent may lose what it holds in memory (observed VMs, retry times).
  *
- * Remains. On the machine may be a VM that is not placed here. If the database says that it has been placed elsewhere
- * with a newer fence, or if this host has reported `gone`, what is here is void and is destroyed. Otherwise nobody has
- * ever said that it may go: the database was lost, or restored from an old backup, or the operator has removed this
- * host from it. Then it is left alone, running or not, a warning is logged, and `ucloud host clean` removes it when the
- * operator says so. To lose a VM because of an empty database would be worse than to keep one too many. It gets no
- * network meanwhile (only networks of placed VMs exist), so that it is in nobody's way.
+ * Orphans. The machine may have a VM that is not placed here. The agent destroys it if the database proves that it is
+ * void: the VM is placed elsewhere with a newer fence, or this host has reported `gone`. Otherwise there is no such
+ * proof: the database is empty or restored from an old backup, or the operator has removed this host. The agent then
+ * leaves the VM alone, running or not, and logs a warning. `ucloud host clean` removes it. An unneeded VM does less
+ * harm than a lost VM. The orphan has no network, because only networks of placed VMs exist.
  *
- * Self-fencing. When the lease of the host is lost, the scheduler may one day give its VMs to others. Those VMs for
- * which that is possible (`restartableElsewhere`) are ended at once, without grace: the lease counts from when a
- * renewal was sent, so it is lost here before anybody else sees it end. No VM with a local disk is among them; those go
- * on running. Nothing is started before there is a lease again.
+ * Self-fencing. After the lease of the host is lost, the scheduler may move some VMs to other hosts
+ * (`restartableElsewhere`). The agent ends these VMs at once, without a grace period. The lease counts from the sending
+ * of a renewal, so this host sees the loss before any other process. VMs with a local disk go on running. The agent
+ * starts no VM without a lease.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records.ts';
-import { forOwner } from './failures.ts';
+import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
-import { advance, currentReport, event, reporting, type VmSight } from './reports.ts';
-import { wantedNetworks } from './vm-spec.ts';
-import { type Memory, mostRetryMs, VmSteps, type VmStepsOptions } from './vm-steps.ts';
+import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
+import { requiredNetworks } from './vm-spec.ts';
+import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
 import { WorkQueue } from './work-queue.ts';
 
+/** Options of an agent. */
 export interface AgentOptions extends VmStepsOptions {
   readonly host: Id<'host'>;
+  /** Tells whether the scheduler may move the VM while this host is unreachable. */
   readonly restartableElsewhere: (vm: VmRecord) => boolean;
-  /** The sign of life of this host has changed. */
+  /** The agent calls this when the `alive` key of this host has changed. */
   readonly onAlive: () => void;
 }
 
-/** Failures in a row after which a VM is called in error. It is tried on all the same. */
-const failuresUntilError = 3;
-const concurrency = 16;
-const closeMs = 5_000;
-const fencedMs = 1_000;
-/** No VM needs so many steps in a row. */
-const mostSteps = 32;
+/** The number of consecutive failures after which the agent reports the phase `error`. The agent still retries. */
+const maxFailuresBeforeError = 3;
+/** The maximum number of VMs that the agent works on at the same time. */
+const maxConcurrentVisits = 16;
+/** The maximum time that `close` waits for the current steps. */
+const closeTimeoutMs = 5_000;
+/** The interval between two visits of a fenced VM. */
+const fencedRecheckMs = 1_000;
+/** The maximum number of steps of one visit. No VM needs as many. */
+const maxStepsPerVisit = 32;
 
+/** The agent of one host. */
 export class Agent {
   readonly #options: AgentOptions;
-  readonly #memories = new Map<Id<'vm'>, Memory>();
+  readonly #runtimes = new Map<Id<'vm'>, VmRuntime>();
   readonly #networks: NetworkSync;
   readonly #steps: VmSteps;
   readonly #queue: WorkQueue<Id<'vm'>>;
-  readonly #ends: (() => void)[] = [];
+  readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#networks = new NetworkSync({
       logger: options.logger,
-      wanted: () => wantedNetworks(options.view, options.host),
-      set: (networks) => options.hypervisor.setNetworks(networks),
-      retryMs: mostRetryMs,
+      required: () => requiredNetworks(options.view, options.host),
+      apply: (networks) => options.hypervisor.setNetworks(networks),
+      retryMs: maxRetryMs,
     });
     this.#steps = new VmSteps(options, this.#networks, () => this.#closed);
-    this.#queue = new WorkQueue(concurrency, (id) => this.#visit(id));
+    this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
-  /** Adopts what runs, then follows the database. */
+  /** Adopts the running VMs, then follows the database. */
   async start(): Promise<void> {
     const { hypervisor, view, host } = this.#options;
-    this.#ends.push(
+    this.#unsubscribers.push(
       hypervisor.onExit((id, cause) => this.#exited(id, cause)),
       view.listen(host, {
         vm: (id) => this.#changed(id),
@@ -77,67 +82,75 @@ export class Agent {
         alive: this.#options.onAlive,
       }),
     );
-    for (const observed of await hypervisor.list()) this.#memory(observed.id).observed = observed;
+    for (const observed of await hypervisor.list()) this.#runtime(observed.id).observed = observed;
     const ready = hypervisor.onReady?.((id, at) => {
-      this.#memory(id).readyAt = at;
+      this.#runtime(id).readyAt = at;
       this.#queue.add(id);
     });
-    if (ready) this.#ends.push(ready);
+    if (ready) this.#unsubscribers.push(ready);
     this.#networks.request();
     this.visitAll();
   }
 
+  /** Queues a visit of every VM that is known, placed here, or reported by this host. */
   visitAll(): void {
     const { view, host } = this.#options;
-    for (const id of this.#memories.keys()) this.#queue.add(id);
+    for (const id of this.#runtimes.keys()) this.#queue.add(id);
     for (const id of view.placedOn(host)) this.#queue.add(id);
     for (const { id } of view.reportsBy(host)) this.#queue.add(id);
   }
 
-  /** The lease is lost: visits that fence come before all others. */
+  /** Interrupts the current steps and visits the running VMs first, because the lease is lost. */
   fence(): void {
-    for (const [id, { abort, observed }] of this.#memories) {
+    for (const [id, { abort, observed }] of this.#runtimes) {
       abort?.abort();
       if (observed?.running) this.#queue.add(id);
     }
   }
 
-  /** VMs go on running. A step under way is broken off where it can be. */
+  /** Stops the agent. VMs go on running. Interrupts the current steps where possible. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const end of this.#ends) end();
-    for (const { abort } of this.#memories.values()) abort?.abort();
+    for (const end of this.#unsubscribers) end();
+    for (const { abort } of this.#runtimes.values()) abort?.abort();
     this.#networks.close();
-    // A guest that is slow to shut down is not waited for: the next agent sees how it ended.
-    await Promise.race([this.#queue.close(), delay(closeMs, undefined, { ref: false })]);
+    // `close` does not wait for a slow guest. The next agent observes the result.
+    await Promise.race([this.#queue.close(), delay(closeTimeoutMs, undefined, { ref: false })]);
   }
 
-  #memory(id: Id<'vm'>): Memory {
-    const known = this.#memories.get(id);
+  #runtime(id: Id<'vm'>): VmRuntime {
+    const known = this.#runtimes.get(id);
     if (known) return known;
-    const memory: Memory = { failures: 0, exits: 0, startNotBefore: 0, warned: false, uncertain: false, ended: false };
-    this.#memories.set(id, memory);
-    return memory;
+    const runtime: VmRuntime = {
+      failures: 0,
+      consecutiveExits: 0,
+      startNotBeforeMs: 0,
+      orphanLogged: false,
+      mustObserve: false,
+      exitedDuringStart: false,
+    };
+    this.#runtimes.set(id, runtime);
+    return runtime;
   }
 
   #changed(id: Id<'vm'>): void {
     const { mirror } = this.#options.view;
-    const memory = this.#memories.get(id);
-    // Whoever waits for a start to succeed waits in vain.
+    const runtime = this.#runtimes.get(id);
+    // The VM must not start any more, so the agent interrupts its start.
     const placed = mirror.get(placements, `${this.#options.host}/${id}`);
-    if (memory?.abort && (!placed || mirror.get(vms, id)?.value.deleted_at !== undefined)) memory.abort.abort();
+    if (runtime?.abort && (!placed || mirror.get(vms, id)?.value.deleted_at !== undefined)) runtime.abort.abort();
     this.#queue.add(id);
   }
 
   #exited(id: Id<'vm'>, cause: ExitCause | undefined): void {
-    const memory = this.#memory(id);
-    memory.observed = { id, running: false };
-    memory.ended = true;
-    if (cause) memory.exitCause = cause;
+    const runtime = this.#runtime(id);
+    runtime.observed = { id, running: false };
+    runtime.exitedDuringStart = true;
+    if (cause) runtime.exitCause = cause;
     this.#queue.add(id);
   }
 
-  #sight(id: Id<'vm'>): VmSight {
+  #snapshot(id: Id<'vm'>): VmSnapshot {
     const { view, host } = this.#options;
     return {
       id,
@@ -149,89 +162,94 @@ export class Agent {
     };
   }
 
-  /** Does what is left to do for the VM. Never rejects. */
+  /**
+   * Takes the missing steps of the VM. Never rejects. Returns the delay in milliseconds until the next visit, if there
+   * is one.
+   */
   async #visit(id: Id<'vm'>): Promise<number | undefined> {
-    const memory = this.#memory(id);
+    const runtime = this.#runtime(id);
     try {
-      if (memory.uncertain) await this.#observe(id, memory);
-      for (let steps = 0; steps < mostSteps; steps++) {
+      if (runtime.mustObserve) await this.#observe(id, runtime);
+      for (let steps = 0; steps < maxStepsPerVisit; steps++) {
         if (this.#closed) return undefined;
-        const sight = this.#sight(id);
-        if (await this.#fenced(sight, memory)) return fencedMs;
-        const outcome = await this.#steps.take(sight, memory);
+        const snapshot = this.#snapshot(id);
+        if (await this.#enforceFence(snapshot, runtime)) return fencedRecheckMs;
+        const outcome = await this.#steps.take(snapshot, runtime);
         if (outcome.again) continue;
-        // Nothing of it is here and nothing is to come.
-        if (sight.placement === undefined && memory.observed === undefined) this.#memories.delete(id);
-        if (outcome.afterMs === undefined) memory.failures = 0;
+        // The machine has nothing of the VM, and the VM is not placed here.
+        if (snapshot.placement === undefined && runtime.observed === undefined) this.#runtimes.delete(id);
+        if (outcome.afterMs === undefined) runtime.failures = 0;
         return outcome.afterMs;
       }
       return this.#options.retryMs;
     } catch (err) {
-      return this.#failed(id, memory, err);
+      return this.#handleFailure(id, runtime, err);
     }
   }
 
-  async #observe(id: Id<'vm'>, memory: Memory): Promise<void> {
+  async #observe(id: Id<'vm'>, runtime: VmRuntime): Promise<void> {
     const observed = (await this.#options.hypervisor.list()).find((each) => each.id === id);
-    if (observed) memory.observed = observed;
-    else delete memory.observed;
-    memory.uncertain = false;
+    if (observed) runtime.observed = observed;
+    else delete runtime.observed;
+    runtime.mustObserve = false;
   }
 
-  /** Ends the VM if it may be started elsewhere soon, and answers whether it has to stay so. */
-  async #fenced({ id, vm }: VmSight, memory: Memory): Promise<boolean> {
+  /** Ends the VM if the lease is lost and the VM may start elsewhere. Returns true while the VM must stay off. */
+  async #enforceFence({ id, vm }: VmSnapshot, runtime: VmRuntime): Promise<boolean> {
     const { lease, restartableElsewhere, logger, hypervisor } = this.#options;
     if (lease().valid || vm === undefined || !restartableElsewhere(vm.value)) return false;
-    if (memory.observed?.running) {
-      logger.warn({ vm: id }, 'the lease of this host is lost: ending the VM, as it may be started elsewhere');
+    if (runtime.observed?.running) {
+      logger.warn({ vm: id }, 'the lease of this host is lost; the agent ends the VM, because it may start elsewhere');
       await hypervisor.stop(id, 0);
-      memory.observed = { id, running: false };
+      runtime.observed = { id, running: false };
     }
     return true;
   }
 
   // ---- failures -------------------------------------------------------------------------------------------------------
 
-  /** A step failed: says so, and answers when to try again. */
-  async #failed(id: Id<'vm'>, memory: Memory, err: unknown): Promise<number> {
+  /** Logs and reports a failed step. Returns the delay until the retry, in milliseconds. */
+  async #handleFailure(id: Id<'vm'>, runtime: VmRuntime, err: unknown): Promise<number> {
     const { logger, retryMs } = this.#options;
-    memory.uncertain = true;
+    runtime.mustObserve = true;
     if (this.#closed) return retryMs;
-    const sight = this.#sight(id);
-    // Broken off on purpose: the VM is deleted or the lease was lost.
+    const snapshot = this.#snapshot(id);
+    // The agent has interrupted the step: the VM is deleted, or the lease was lost.
     if (err instanceof Error && err.name === 'AbortError') return 0;
-    memory.failures++;
-    const wait = Math.min(mostRetryMs, retryMs * 2 ** (memory.failures - 1));
-    logger.warn({ err, vm: id, failures: memory.failures, retryMs: wait }, 'a step failed, it is tried again');
-    if (err instanceof UcloudError && err.code === 'store_unavailable') return wait;
+    runtime.failures++;
+    const delayMs = Math.min(maxRetryMs, retryMs * 2 ** (runtime.failures - 1));
+    logger.warn({ err, vm: id, failures: runtime.failures, retryMs: delayMs }, 'a step failed; the agent retries it');
+    if (err instanceof UcloudError && err.code === 'store_unavailable') return delayMs;
     try {
-      await this.#reportFailure(sight, memory, err, wait);
+      await this.#reportFailure(snapshot, runtime, err, delayMs);
     } catch (reportErr) {
-      logger.warn({ err: reportErr, vm: id }, 'the failure could not be reported');
+      logger.warn({ err: reportErr, vm: id }, 'the agent could not report the failure');
     }
-    return wait;
+    return delayMs;
   }
 
-  async #reportFailure(sight: VmSight, { failures }: Memory, err: unknown, wait: number): Promise<void> {
-    const { placement, operations } = sight;
+  async #reportFailure(snapshot: VmSnapshot, { failures }: VmRuntime, err: unknown, delayMs: number): Promise<void> {
+    const { placement, operations } = snapshot;
     if (placement === undefined) return;
-    const said: ReportRecord | undefined = currentReport(sight);
+    const reported: ReportRecord | undefined = currentReport(snapshot);
     const now = new Date();
-    const cause = forOwner(err);
-    const seconds = Math.ceil(wait / 1000);
-    const message = `${cause} (failed ${failures} times; tried again in ${seconds} s)`;
-    const persistent = failures >= failuresUntilError;
-    const { host: _host, fence: _fence, at: _at, ...before } = said ?? { phase: 'preparing' as const };
+    const cause = publicMessage(err);
+    const seconds = Math.ceil(delayMs / 1000);
+    const message = `${cause} (failed ${failures} times; next attempt in ${seconds} s)`;
+    const persistent = failures >= maxFailuresBeforeError;
+    const { host: _host, fence: _fence, at: _at, ...before } = reported ?? { phase: 'preparing' as const };
     const phase = persistent ? ('error' as const) : before.phase;
     const reason = 'step_failed';
     const write =
-      persistent && said?.phase !== 'error' ? event(sight, now, { severity: 'error', reason, message: cause }) : [];
+      persistent && reported?.phase !== 'error'
+        ? eventWrites(snapshot, now, { severity: 'error', reason, message: cause })
+        : [];
     const error = { code: 'internal', message: cause };
     const failed = persistent
-      ? advance(operations, now, { state: 'failed', progress: 100, error })
+      ? advanceOperations(operations, now, { state: 'failed', progress: 100, error })
       : { require: [], write: [] };
     await this.#steps.commit(
-      reporting({ ...sight, placement }, { ...before, phase, reason, message }, now, {
+      reportCommit({ ...snapshot, placement }, { ...before, phase, reason, message }, now, {
         require: failed.require,
         write: [...write, ...failed.write],
       }),

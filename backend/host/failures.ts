@@ -1,10 +1,10 @@
 import { UcloudError } from '../contract/errors.ts';
 
 /**
- * What the owner of a VM may read of a failure. Rules that were broken are said; what a command on the host printed
- * (paths, processes, other VMs) is the operator's, and in the log.
+ * Returns the text of a failure for the owner of the VM. The owner sees the message of a `UcloudError`. The output of a
+ * command on the host may name paths, processes or other VMs, so only the operator sees it, in the log.
  */
-export const forOwner = (err: unknown): string =>
+export const publicMessage = (err: unknown): string =>
   err instanceof UcloudError
     ? err.message
-    : 'a step failed on the host; its operator finds the reason in the log of the agent';
+    : 'a step failed on the host; the log of the host agent contains the reason for the operator';

@@ -1,11 +1,12 @@
 /**
- * The host's sign of life: `alive/<host>` under a lease, entered together with `hosts/<host>`.
+ * The host's lease: the key `alive/<host>` under a lease, written together with `hosts/<host>`.
  *
- * A new agent of the same host replaces the key at once, without waiting for the old agent's lease to run out: after a
- * crash the host is back in no time. Should the old agent still live, it cannot start anything any more, since starting
- * requires its own revision of the key; it sees the other one and ends.
+ * A new agent of the same host replaces the key at once, so the host is back immediately after a crash of its agent.
+ * The old agent may still live. It can start no VM, because a start requires the old agent's own revision of the key.
+ * It notices the new revision and ends.
  *
- * If the lease is lost (the database was away for too long), the host enters itself anew as soon as it can.
+ * The lease is lost when the database is unreachable for too long. The host then writes its keys again as soon as the
+ * database answers.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -14,21 +15,23 @@ import { alive, type HostRecord, hosts } from '../model/records.ts';
 import { absent, put, read, unchanged } from '../store/collection.ts';
 import type { Condition, Lease, Revision, Store } from '../store/store.ts';
 
+/** Options of `HostLease.acquire`. */
 export interface HostLeaseOptions {
   readonly store: Store;
   readonly logger: Logger;
   readonly host: Omit<HostRecord, 'created_at'>;
   readonly leaseSeconds: number;
-  /** The lease has ended or may have ended. */
+  /** Called when the lease has ended or may have ended. */
   readonly onLost: () => void;
-  /** There is a lease again. */
+  /** Called when the host has a lease again. */
   readonly onRegained: () => void;
-  /** Another agent acts for this host now. */
+  /** Called when another agent of this host has taken over. */
   readonly onSuperseded: () => void;
 }
 
 const retryMs = 500;
 
+/** Holds the lease of one host and renews it. */
 export class HostLease {
   readonly #options: HostLeaseOptions;
   readonly #closing = new AbortController();
@@ -39,6 +42,10 @@ export class HostLease {
     this.#options = options;
   }
 
+  /**
+   * Writes the host's keys under a new lease.
+   * @throws UcloudError `store_unavailable` if the database does not answer
+   */
   static async acquire(options: HostLeaseOptions): Promise<HostLease> {
     const lease = new HostLease(options);
     await lease.#enter();
@@ -46,37 +53,40 @@ export class HostLease {
     return lease;
   }
 
-  /** To be required by whatever only a living host may write; undefined while there is no lease. */
+  /** The condition for writes that only a living host may do; undefined while the host has no lease. */
   get holds(): Condition | undefined {
     return this.valid && this.#held
       ? { key: alive.prefix + this.#options.host.id, revision: this.#held.revision }
       : undefined;
   }
 
-  /** Whether the lease is sure to live now. */
+  /** Tells whether the lease certainly exists now. */
   get valid(): boolean {
     return (
       this.#held !== undefined && !this.#held.lease.lost.aborted && performance.now() < this.#held.lease.validUntil
     );
   }
 
-  /** To be told of changes of `alive/<host>`. */
+  /** The agent calls this after a change of `alive/<host>`. */
   aliveChanged(revision: Revision | undefined): void {
     if (this.#held === undefined || this.#closing.signal.aborted) return;
     if (revision === undefined || revision <= this.#held.revision) return;
     this.#closing.abort();
-    this.#options.logger.error({}, 'another agent of this host has been started; this one ends');
+    this.#options.logger.error({}, 'another agent of this host has started; this agent ends');
     this.#options.onSuperseded();
   }
 
+  /** Stops the renewal and ends the lease. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#following;
     const lease = this.#held?.lease;
     this.#held = undefined;
     if (lease === undefined || lease.lost.aborted) return;
-    // If the database is away, the lease ends by itself.
-    await lease.revoke().catch((err: unknown) => this.#options.logger.warn({ err }, 'could not end the lease'));
+    // If the database does not answer, the lease ends after its time to live.
+    await lease
+      .revoke()
+      .catch((err: unknown) => this.#options.logger.warn({ err }, 'the agent could not revoke the lease'));
   }
 
   async #enter(): Promise<void> {
@@ -89,7 +99,7 @@ export class HostLease {
         return;
       }
     } catch (error) {
-      // A lease that nobody watches must not be renewed.
+      // The driver renews the lease until it is revoked, and no code watches this one.
       await lease.revoke().catch(() => undefined);
       throw error;
     }
@@ -124,7 +134,7 @@ export class HostLease {
           logger.info({}, 'the host has a lease again');
           onRegained();
         } catch (err) {
-          logger.warn({ err }, 'cannot get a lease, trying on');
+          logger.warn({ err }, 'the host cannot get a lease; it retries');
           await delay(retryMs, undefined, { signal, ref: false }).catch(() => undefined);
         }
       }

@@ -1,16 +1,20 @@
-/** Keeps the host's networks exactly those that its VMs need, one change after the other. */
+/** Keeps the networks of the host equal to the networks that its VMs need. Changes run one after the other. */
 import type { Logger } from '../model/component.ts';
 import type { NetworkSpec } from './hypervisor/hypervisor.ts';
 import { Mutex } from './system/mutex.ts';
 
+/** Options of `NetworkSync`. */
 export interface NetworkSyncOptions {
   readonly logger: Logger;
-  wanted(): readonly NetworkSpec[];
-  set(networks: readonly NetworkSpec[]): Promise<void>;
-  /** Wait before what failed is tried again. */
+  /** Returns the networks that the host's VMs need now. */
+  required(): readonly NetworkSpec[];
+  /** Makes the networks of the machine equal to these. */
+  apply(networks: readonly NetworkSpec[]): Promise<void>;
+  /** The delay before a retry. */
   readonly retryMs: number;
 }
 
+/** Synchronizes the networks of one host. */
 export class NetworkSync {
   readonly #options: NetworkSyncOptions;
   #applied: string | undefined;
@@ -22,33 +26,33 @@ export class NetworkSync {
     this.#options = options;
   }
 
-  /** Resolves when the networks are as wanted now. Rejects if that fails; it is then tried again with the next call. */
+  /** Resolves when the networks are in sync. Rejects if that fails; the next call retries. */
   sync(): Promise<void> {
     return this.#mutex.run(() => this.#apply());
   }
 
-  /** The same for callers that need not wait: tried again until it succeeds. */
+  /** Synchronizes in the background and retries until it succeeds. */
   request(): void {
     clearTimeout(this.#retry);
     this.sync().catch((err: unknown) => {
       if (this.#closed) return;
-      this.#options.logger.warn({ err }, 'the networks of this host could not be set, they are tried again');
+      this.#options.logger.warn({ err }, 'the agent could not set the networks of this host; it retries');
       this.#retry = setTimeout(() => this.request(), this.#options.retryMs).unref();
     });
   }
 
-  /** Nothing is tried again any more. */
+  /** Stops all retries. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
   }
 
   async #apply(): Promise<void> {
-    const networks = [...this.#options.wanted()].sort((a, b) => a.vni - b.vni);
+    const networks = [...this.#options.required()].sort((a, b) => a.vni - b.vni);
     const text = JSON.stringify(networks);
     if (text === this.#applied) return;
     this.#applied = undefined;
-    await this.#options.set(networks);
+    await this.#options.apply(networks);
     this.#applied = text;
   }
 }

@@ -1,6 +1,6 @@
-/** What an agent writes, as parts of one commit: its report on a VM, and what goes with it. */
+/** The writes of an agent, as parts of one commit: the report on a VM, and the records that belong to it. */
 import type { Id } from '../contract/fields.ts';
-import { type Happening, newEvent } from '../model/events.ts';
+import { type EventDetails, newEvent } from '../model/events.ts';
 import {
   events,
   guests,
@@ -16,8 +16,8 @@ import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts'
 import type { Stored } from '../store/records.ts';
 import type { Commit, Condition, Write } from '../store/store.ts';
 
-/** What the agent knows of a VM when it decides. */
-export interface VmSight {
+/** The records of one VM that the agent decides on. */
+export interface VmSnapshot {
   readonly id: Id<'vm'>;
   readonly host: Id<'host'>;
   readonly vm: Stored<VmRecord> | undefined;
@@ -25,35 +25,38 @@ export interface VmSight {
   readonly report: Stored<ReportRecord> | undefined;
   readonly operations: readonly Stored<OperationRecord>[];
 }
-export type Placed = VmSight & { readonly placement: Stored<PlacementRecord> };
+/** The records of a VM that is placed on this host. */
+export type PlacedVmSnapshot = VmSnapshot & { readonly placement: Stored<PlacementRecord> };
 
-export type Said = Pick<ReportRecord, 'phase'> &
+/** The fields of a report that the agent chooses. */
+export type ReportFields = Pick<ReportRecord, 'phase'> &
   Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at'>>;
 
-/** The report of this placement, if there is one. */
-export const currentReport = ({ host, placement, report }: VmSight): ReportRecord | undefined =>
+/** Returns the report of the current placement, if there is one. */
+export const currentReport = ({ host, placement, report }: VmSnapshot): ReportRecord | undefined =>
   report?.value.host === host && report.value.fence === placement?.value.fence ? report.value : undefined;
 
-/** A report with the fence of the placement, on condition that this is still the placement. */
-export function reporting(
-  sight: Placed,
-  said: Said,
+/** Returns a commit that writes a report with the fence of the placement. It requires the placement to be unchanged. */
+export function reportCommit(
+  snapshot: PlacedVmSnapshot,
+  reported: ReportFields,
   now: Date,
   more: { readonly require?: readonly Condition[]; readonly write?: readonly Write[] } = {},
 ): Commit {
-  const { id, host, placement, report } = sight;
-  const record = { ...said, host, fence: placement.value.fence, at: now.toISOString() };
+  const { id, host, placement, report } = snapshot;
+  const record = { ...reported, host, fence: placement.value.fence, at: now.toISOString() };
   return {
     require: [unchanged(placement), report ? unchanged(report) : absent(reports, id), ...(more.require ?? [])],
     write: [put(reports, id, record), ...(more.write ?? [])],
   };
 }
 
-export const event = ({ vm }: VmSight, now: Date, happening: Happening): Write[] =>
-  vm === undefined ? [] : [put(events, ...newEvent(now, vm.value, happening))];
+/** Returns the write of an event; none if the VM's record is gone. */
+export const eventWrites = ({ vm }: VmSnapshot, now: Date, details: EventDetails): Write[] =>
+  vm === undefined ? [] : [put(events, ...newEvent(now, vm.value, details))];
 
-/** Moves operations on. */
-export function advance(
+/** Changes the state and progress of operations. */
+export function advanceOperations(
   operationRecords: readonly Stored<OperationRecord>[],
   now: Date,
   change: Pick<OperationRecord, 'state' | 'progress'> & Partial<Pick<OperationRecord, 'error'>>,
@@ -73,20 +76,26 @@ export function advance(
   };
 }
 
-/** Takes back the report of a VM that is not placed here any more. */
-export function forgetting({ id, host, report }: VmSight): Commit {
+/** Returns a commit that removes the report of a VM that is no longer placed here. */
+export function removeReport({ id, host, report }: VmSnapshot): Commit {
   return {
     require: [absent(placements, `${host}/${id}`), ...(report ? [unchanged(report)] : [])],
     write: [remove(reports, id), remove(guests, id)],
   };
 }
 
-/** Records, in the stead of a guest and its metadata server, that the guest is ready. Its scripts all succeed. */
-export function guestReady(sight: Placed & { readonly report: Stored<ReportRecord> }, at: Date): Commit {
-  const data = sight.vm?.value.user_data ?? '';
+/**
+ * Returns a commit that records the readiness of a guest, on a host without a metadata server. The scripts of such a
+ * guest all succeed.
+ */
+export function guestReadyCommit(
+  snapshot: PlacedVmSnapshot & { readonly report: Stored<ReportRecord> },
+  at: Date,
+): Commit {
+  const data = snapshot.vm?.value.user_data ?? '';
   const user_data = data === '' ? 'none' : data.startsWith('#!') ? 'ok' : 'ignored';
   return {
-    require: [unchanged(sight.placement), unchanged(sight.report)],
-    write: [put(guests, sight.id, { ready_at: at.toISOString(), user_data })],
+    require: [unchanged(snapshot.placement), unchanged(snapshot.report)],
+    write: [put(guests, snapshot.id, { ready_at: at.toISOString(), user_data })],
   };
 }

@@ -1,4 +1,7 @@
-/** Many simulated hosts in one process, each with a real agent; they share one view of the database. For scale. */
+/**
+ * Many simulated hosts in one process, for tests at scale. Each host has a real agent; all of them share one view of
+ * the database.
+ */
 import { join } from 'node:path';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
@@ -6,19 +9,26 @@ import { createSimulatedHypervisor, type SimulatedOptions } from './hypervisor/s
 import { type Host, startHost } from './start.ts';
 import { openHostView } from './view.ts';
 
+/** Options of `startSimulatedHosts`. */
 export interface FleetOptions extends Omit<SimulatedOptions, 'dataDir'> {
   readonly store: Store;
   readonly logger: Logger;
-  /** Each host has a directory below it. */
+  /** The directory that contains one directory for each host. */
   readonly dataDir: string;
   readonly count: number;
   readonly version: string;
   readonly leaseSeconds?: number;
 }
 
-/** Hosts started side by side: enough to keep the database busy, few enough not to queue up behind its deadline. */
-const atOnce = 50;
+/**
+ * The maximum number of hosts that start at the same time. It keeps the database busy without running into its timeout.
+ */
+const maxConcurrentStarts = 50;
 
+/**
+ * Starts simulated hosts. Resolves when all of them run.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function startSimulatedHosts(
   options: FleetOptions,
 ): Promise<Component & { readonly hosts: readonly Host[] }> {
@@ -39,8 +49,8 @@ export async function startSimulatedHosts(
     hosts.push(await startHost({ store, logger, hypervisor, dataDir: directory, name, version, leaseSeconds, view }));
   };
   try {
-    for (let first = 0; first < count; first += atOnce) {
-      const length = Math.min(atOnce, count - first);
+    for (let first = 0; first < count; first += maxConcurrentStarts) {
+      const length = Math.min(maxConcurrentStarts, count - first);
       await Promise.all(Array.from({ length }, (_, offset) => startOne(first + offset)));
     }
   } catch (error) {

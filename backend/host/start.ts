@@ -1,4 +1,4 @@
-/** A host of the cloud: enters itself in the database and runs the VMs that are placed on it. */
+/** A host of the cloud: it writes its record into the database and runs the VMs that are placed on it. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
@@ -13,28 +13,33 @@ import { HostLease } from './lease.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
 import { type HostView, openHostView } from './view.ts';
 
+/** Options of `startHost`. */
 export interface HostOptions {
   readonly store: Store;
   readonly logger: Logger;
-  /** Stays the caller's, to be closed after the host. */
+  /** The hypervisor driver. The caller closes it after the host. */
   readonly hypervisor: Hypervisor;
-  /** Keeps the host's identity: who has the directory is the host. */
+  /** The directory with the host's id. A process with this directory acts as this host. */
   readonly dataDir: string;
-  /** Host name of the machine. */
+  /** The host name of the machine. */
   readonly name: string;
   readonly version: string;
-  /** After so many seconds without a sign of life the host counts as dead. */
+  /** The time to live of the host's lease, in seconds. A host without a lease counts as dead. */
   readonly leaseSeconds?: number;
-  /** How long a guest that is asked to shut down is waited for. */
+  /** The time in seconds that a guest has for its shutdown. */
   readonly graceSeconds?: number;
-  /** Wait before a failed step is tried again; doubles each time up to a minute. */
+  /** The delay before the first retry of a failed step. It doubles with each failure, up to one minute. */
   readonly retryMs?: number;
-  /** See model/vm-lifecycle.ts. */
+  /**
+   * Tells whether the scheduler may move a VM away from an unreachable host. Default: `restartableElsewhere` of
+   * model/vm-lifecycle.ts.
+   */
   readonly restartableElsewhere?: (vm: VmRecord) => boolean;
-  /** Shared by the hosts of one process. Default: one of its own. */
+  /** The view of the database, which the hosts of one process may share. Default: a view of its own. */
   readonly view?: HostView;
 }
 
+/** A running host. */
 export interface Host extends Component {
   readonly id: Id<'host'>;
 }
@@ -49,7 +54,10 @@ async function hostId(dataDir: string): Promise<Id<'host'>> {
   return id;
 }
 
-/** Resolves when the host is entered and has begun to work. Rejects with store_unavailable if the database is away. */
+/**
+ * Starts a host. Resolves when its record is written and its agent works.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function startHost(options: HostOptions): Promise<Host> {
   const { store, hypervisor, name, version, leaseSeconds = 10, graceSeconds = 30, retryMs = 1_000 } = options;
   const id = await hostId(options.dataDir);
@@ -98,7 +106,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     onRegained: () => agent.visitAll(),
     onSuperseded: () => void close(),
   });
-  // What was decided before this agent took over is in the mirror now.
+  // The mirror now shows every decision from before this agent took over.
   await view.catchUp();
   await agent.start();
   return { id, close };

@@ -1,6 +1,6 @@
 /**
- * What agents see of the database: one mirror, and who is to be told of which change. An agent has a view of its own;
- * many simulated ones in a process share one.
+ * The view of the database that agents have: one mirror, and listeners for the changes that concern a host. An agent
+ * usually has its own view; many simulated hosts in one process share one.
  */
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
@@ -19,12 +19,14 @@ import {
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 
+/** Callbacks for the changes that concern one host. */
 export interface ViewListener {
   vm(id: Id<'vm'>): void;
   networks(): void;
   alive(): void;
 }
 
+/** A mirror with the indexes and listeners that agents need. */
 export class HostView {
   readonly mirror: Mirror;
   readonly #store: Store;
@@ -46,9 +48,10 @@ export class HostView {
       const [host = '', vm = ''] = id.split('/');
       this.#hostOf.set(vm, host);
     }
-    mirror.subscribe((batch) => this.#changed(batch));
+    mirror.subscribe((batch) => this.#onBatch(batch));
   }
 
+  /** Registers the listener of a host. Returns a function that removes it. */
   listen(host: Id<'host'>, listener: ViewListener): () => void {
     this.#listeners.set(host, listener);
     return () => {
@@ -56,21 +59,22 @@ export class HostView {
     };
   }
 
-  /** VMs placed on the host. */
+  /** Returns the VMs that are placed on the host. */
   placedOn(host: Id<'host'>): Id<'vm'>[] {
     return [...this.mirror.list(placements, `${host}/`)].map(({ id }) => id.slice(host.length + 1));
   }
 
+  /** Returns the reports that the host has written. */
   reportsBy(host: Id<'host'>) {
     return this.#reportsBy.list(host);
   }
 
-  /** The operations on the VM that have not ended, oldest first. */
+  /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
   }
 
-  /** Resolves when the mirror shows everything that is in the database now. */
+  /** Resolves when the mirror shows the current state of the database. */
   async catchUp(): Promise<void> {
     const { revision } = await this.#store.list(alive.prefix, { limit: 1 });
     await this.mirror.waitFor(revision);
@@ -80,23 +84,23 @@ export class HostView {
     return this.mirror.close();
   }
 
-  #tell(vm: Id<'vm'>): void {
+  #notify(vm: Id<'vm'>): void {
     const host = this.#hostOf.get(vm);
     if (host !== undefined) this.#listeners.get(host)?.vm(vm);
   }
 
-  #changed({ changes }: MirrorBatch): void {
+  #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
       if (isChangeOf(placements, change)) {
         const [host = '', vm = ''] = change.id.split('/');
         if (change.stored) this.#hostOf.set(vm, host);
         else if (this.#hostOf.get(vm) === host) this.#hostOf.delete(vm);
         this.#listeners.get(host)?.vm(vm);
-      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#tell(change.id);
+      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(change.id);
       else if (isChangeOf(operations, change)) {
-        if (change.stored) this.#tell(change.stored.value.target);
+        if (change.stored) this.#notify(change.stored.value.target);
       } else if (isChangeOf(imageReports, change)) {
-        for (const { id } of this.#byImage.list(change.id)) this.#tell(id);
+        for (const { id } of this.#byImage.list(change.id)) this.#notify(id);
       } else if (isChangeOf(networks, change)) {
         for (const listener of this.#listeners.values()) listener.networks();
       } else if (isChangeOf(alive, change)) this.#listeners.get(change.id)?.alive();
@@ -104,8 +108,12 @@ export class HostView {
   }
 }
 
+/**
+ * Opens a view.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function openHostView(store: Store, logger: Logger): Promise<HostView> {
-  // One watch of everything, so that each commit is seen whole: a placement never without its VM.
+  // One watch of the whole database shows each commit as a whole: a placement always appears together with its VM.
   const mirror = await openMirror(store, {
     prefixes: [''],
     kinds: [vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive],

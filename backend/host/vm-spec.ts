@@ -1,27 +1,29 @@
-/** What a VM needs of this host before it can start, from the records. */
+/** Derives from the records what a VM needs on this host before it starts. */
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Resources } from '../model/placement.ts';
 import { imageReports, networks, reports, type VmRecord, vms } from '../model/records.ts';
 import type { Hypervisor, NetworkSpec, VmSpec } from './hypervisor/hypervisor.ts';
-import type { Said } from './reports.ts';
+import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';
 
-/** What to report while the VM cannot start because of its image. */
-export async function imageNotThere(
+/**
+ * Returns the report of a VM that cannot start because its image is not available; undefined if the image is available.
+ */
+export async function imageUnavailable(
   { view, hypervisor }: { readonly view: HostView; readonly hypervisor: Hypervisor },
   vm: VmRecord,
-): Promise<(Said & { readonly message: string }) | undefined> {
+): Promise<(ReportFields & { readonly message: string }) | undefined> {
   const image = view.mirror.get(imageReports, vm.image)?.value;
   const reason = 'image_not_available';
   if (image?.phase === 'error') {
     return { phase: 'error', reason, message: `The image cannot be used. ${image.message ?? 'Its import failed.'}` };
   }
   if (image?.phase !== 'available') {
-    return { phase: 'preparing', reason, message: 'Waits until the image is imported.' };
+    return { phase: 'preparing', reason, message: 'The VM waits for the import of its image.' };
   }
   if (await hypervisor.hasImage(vm.image)) return undefined;
-  return { phase: 'preparing', reason, message: 'Waits until the image is in the image store of this host.' };
+  return { phase: 'preparing', reason, message: 'The VM waits until its image is in the image store of this host.' };
 }
 
 function networkSpec(view: HostView, id: Id<'network'>): NetworkSpec | undefined {
@@ -31,8 +33,11 @@ function networkSpec(view: HostView, id: Id<'network'>): NetworkSpec | undefined
   return { id, vni, cidr, mtu, dns_servers };
 }
 
-/** Throws UcloudError('invalid_reference') if a network is not there. */
-export function specOf(view: HostView, vm: VmRecord, fence: number, { cpus, memory, disk }: Resources): VmSpec {
+/**
+ * Returns the specification of a VM for the hypervisor.
+ * @throws UcloudError `invalid_reference` if a network does not exist
+ */
+export function vmSpec(view: HostView, vm: VmRecord, fence: number, { cpus, memory, disk }: Resources): VmSpec {
   const { id, name, generation, image } = vm;
   const interfaces = vm.interfaces.map(({ network, mac, address }) => {
     const spec = networkSpec(view, network);
@@ -42,8 +47,8 @@ export function specOf(view: HostView, vm: VmRecord, fence: number, { cpus, memo
   return { id, name, fence, generation, cpus, memory, disk_size: disk, image, interfaces };
 }
 
-/** Networks of all VMs placed on the host that are not torn down yet. */
-export function wantedNetworks(view: HostView, host: Id<'host'>): NetworkSpec[] {
+/** Returns the networks of all VMs that are placed on the host and not yet removed from it. */
+export function requiredNetworks(view: HostView, host: Id<'host'>): NetworkSpec[] {
   const wanted = new Map<string, NetworkSpec>();
   for (const id of view.placedOn(host)) {
     const report = view.mirror.get(reports, id)?.value;

@@ -1,140 +1,154 @@
 /**
- * The steps of a VM's life, carried out: model/vm-lifecycle.ts decides which comes next, this file does it. Each step may
- * end anywhere and is decided anew from what is then; what a step remembers it can lose.
+ * Carries out the steps of a VM's life. model/vm-lifecycle.ts decides which step comes next. A step may fail or crash
+ * at any point; the next decision starts from the new state. A step may lose what it holds in memory.
  */
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records.ts';
-import { grantAwaited, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm-lifecycle.ts';
+import { grantPending, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm-lifecycle.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
 import type { HostLease } from './lease.ts';
 import type { NetworkSync } from './network-sync.ts';
 import {
-  advance,
+  advanceOperations,
   currentReport,
-  event,
-  forgetting,
-  guestReady,
-  type Placed,
-  reporting,
-  type Said,
-  type VmSight,
+  eventWrites,
+  guestReadyCommit,
+  type PlacedVmSnapshot,
+  type ReportFields,
+  removeReport,
+  reportCommit,
+  type VmSnapshot,
 } from './reports.ts';
 import type { HostView } from './view.ts';
-import { imageNotThere, specOf } from './vm-spec.ts';
+import { imageUnavailable, vmSpec } from './vm-spec.ts';
 
+/** Options of `VmSteps`. */
 export interface VmStepsOptions {
   readonly store: Store;
   readonly view: HostView;
   readonly logger: Logger;
   readonly hypervisor: Hypervisor;
+  /** The host name of the machine, for event messages. */
   readonly name: string;
   readonly lease: () => Pick<HostLease, 'holds' | 'valid'>;
-  /** How long a guest that is asked to shut down is waited for. */
+  /** The time in seconds that a guest has for its shutdown. */
   readonly graceSeconds: number;
-  /** Wait before a failed step is tried again; doubles each time up to a minute. */
+  /** The delay before the first retry of a failed step. It doubles with each failure, up to one minute. */
   readonly retryMs: number;
 }
 
-/** Longest wait before something is tried again. */
-export const mostRetryMs = 60_000;
-/** A guest that ran for so long before it ended counts as having run well. */
+/** The maximum delay before a retry. */
+export const maxRetryMs = 60_000;
+/** A guest that ran at least this long counts as stable, so its next restart has no delay. */
 const stableMs = 60_000;
-/** How long a start waits for the scheduler to decide about a VM that is to grow. It takes milliseconds, if it is there. */
-const grantMs = 3_000;
+/**
+ * The maximum time that a start waits for the scheduler to grant more resources. A running scheduler needs
+ * milliseconds.
+ */
+const grantTimeoutMs = 3_000;
 
-/** What the agent remembers of a VM. */
-export interface Memory {
+/** The agent's state of one VM in memory. */
+export interface VmRuntime {
+  /** The VM as the agent last saw it on the machine; undefined if the machine has nothing of it. */
   observed?: ObservedVm;
+  /** The time at which a simulated guest became ready. */
   readyAt?: Date;
   exitCause?: ExitCause;
-  /** Failures of steps in a row. */
+  /** The number of consecutive failures. */
   failures: number;
-  /** Unexpected ends in a row. */
-  exits: number;
-  /** By performance.now(). */
-  startNotBefore: number;
-  warned: boolean;
-  /** A call of the hypervisor failed: what runs has to be asked anew. */
-  uncertain: boolean;
-  /** It ended while it was being started. */
-  ended: boolean;
-  /** By performance.now(): how long a start waits for the scheduler. */
-  grantBy?: number;
+  /** The number of consecutive exits that the agent did not request. */
+  consecutiveExits: number;
+  /** The earliest time of the next start, on the clock of `performance.now()`. */
+  startNotBeforeMs: number;
+  orphanLogged: boolean;
+  /** A call of the hypervisor failed, so the agent must observe the VM again. */
+  mustObserve: boolean;
+  /** The guest ended during its start. */
+  exitedDuringStart: boolean;
+  /** The time until which a start waits for the scheduler, on the clock of `performance.now()`. */
+  grantDeadlineMs?: number;
+  /** Interrupts the current start. */
   abort?: AbortController;
 }
 
-/** The answer of a step: look again, or done for now, with the milliseconds after which to look again. */
-export type Outcome = { readonly again: true } | { readonly again: false; readonly afterMs?: number };
-export const again: Outcome = { again: true };
-export const done: Outcome = { again: false };
+/** The result of a step: decide again at once, or stop for now, with an optional delay in milliseconds. */
+export type StepOutcome = { readonly again: true } | { readonly again: false; readonly afterMs?: number };
+export const again: StepOutcome = { again: true };
+export const done: StepOutcome = { again: false };
 
+/** Carries out the steps of the VMs of one host. */
 export class VmSteps {
   readonly #options: VmStepsOptions;
   readonly #networks: NetworkSync;
   readonly #closed: () => boolean;
 
-  /** @param closed whether the agent is closing: then nothing is started. */
+  /** @param closed tells whether the agent is closing; it then starts no guest */
   constructor(options: VmStepsOptions, networks: NetworkSync, closed: () => boolean) {
     this.#options = options;
     this.#networks = networks;
     this.#closed = closed;
   }
 
-  /** Takes the next step. Rejects if it fails. */
-  async take(sight: VmSight, memory: Memory): Promise<Outcome> {
-    const { host, vm, placement, report, operations } = sight;
+  /** Takes the next step of the VM. Rejects if the step fails. */
+  async take(snapshot: VmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    const { host, vm, placement, report, operations } = snapshot;
     const step = nextStep({
       host,
       vm: vm?.value,
       placement: placement?.value,
       report: report?.value,
-      observed: memory.observed,
+      observed: runtime.observed,
       operation: operations[0]?.value,
     });
     if (placement === undefined) {
       switch (step.do) {
-        case 'judge_remains':
-          return this.#judgeRemains(sight, memory);
-        case 'forget':
-          return this.commit(forgetting(sight));
+        case 'resolve_orphan':
+          return this.#resolveOrphan(snapshot, runtime);
+        case 'remove_report':
+          return this.commit(removeReport(snapshot));
         default:
           return done;
       }
     }
-    const placed: Placed = { ...sight, placement };
+    const placed: PlacedVmSnapshot = { ...snapshot, placement };
     const now = new Date();
     switch (step.do) {
       case 'destroy':
-        return this.#destroy(placed, memory);
+        return this.#destroy(placed, runtime);
       case 'refuse_operation': {
         const error = { code: 'invalid_state', message: 'The VM is to be stopped.' };
-        return this.commit(advance(operations, now, { state: 'failed', progress: 100, error }));
+        return this.commit(advanceOperations(operations, now, { state: 'failed', progress: 100, error }));
       }
       case 'begin_operation':
-        return this.commit(advance(operations.slice(0, 1), now, { state: 'running', progress: rebootAccepted }));
+        return this.commit(
+          advanceOperations(operations.slice(0, 1), now, { state: 'running', progress: rebootAccepted }),
+        );
       case 'stop':
-        return this.#stop(placed, memory, step.force);
+        return this.#stop(placed, runtime, step.force);
       case 'report_stopped': {
         const write = currentReport(placed)
-          ? event(placed, now, { severity: 'info', reason: 'stopped', message: 'Stopped.' })
+          ? eventWrites(placed, now, { severity: 'info', reason: 'stopped', message: 'Stopped.' })
           : [];
-        return this.commit(reporting(placed, { phase: 'stopped' }, now, { write }));
+        return this.commit(reportCommit(placed, { phase: 'stopped' }, now, { write }));
       }
       case 'report_exit':
-        return this.#reportExit(placed, memory);
+        return this.#reportExit(placed, runtime);
       case 'start':
-        return this.#start(placed, memory);
+        return this.#start(placed, runtime);
       case 'report_running':
-        return this.#reportRunning(placed, memory);
+        return this.#reportRunning(placed, runtime);
       default:
-        return this.#atRest(placed, memory);
+        return this.#reportReady(placed, runtime);
     }
   }
 
-  /** Commits and waits until the mirror shows it. If a condition failed, the mirror was behind: it catches up. */
-  async commit(commit: Commit): Promise<Outcome> {
+  /**
+   * Commits, and waits until the mirror shows the commit. After a failed condition, it waits until the mirror is up to
+   * date.
+   */
+  async commit(commit: Commit): Promise<StepOutcome> {
     const { store, view } = this.#options;
     const result = await store.commit(commit);
     if (result.ok) await view.mirror.waitFor(result.revision);
@@ -142,43 +156,43 @@ export class VmSteps {
     return again;
   }
 
-  async #start(sight: Placed, memory: Memory): Promise<Outcome> {
+  async #start(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
     const { hypervisor, lease, store, view } = this.#options;
-    const { id, placement } = sight;
-    if (sight.vm === undefined) return again;
-    const vm = sight.vm;
-    const wait = memory.startNotBefore - performance.now();
-    if (wait > 0) return { again: false, afterMs: wait };
-    const grantWait = this.#grantWait(sight, vm.value, memory);
-    if (grantWait > 0) return { again: false, afterMs: grantWait };
-    const said = currentReport(sight);
-    const blocked = await imageNotThere(this.#options, vm.value);
+    const { id, placement } = snapshot;
+    if (snapshot.vm === undefined) return again;
+    const vm = snapshot.vm;
+    const waitMs = runtime.startNotBeforeMs - performance.now();
+    if (waitMs > 0) return { again: false, afterMs: waitMs };
+    const grantWaitMs = this.#grantWaitMs(snapshot, vm.value, runtime);
+    if (grantWaitMs > 0) return { again: false, afterMs: grantWaitMs };
+    const reported = currentReport(snapshot);
+    const blocked = await imageUnavailable(this.#options, vm.value);
     if (blocked) {
-      if (said?.phase !== blocked.phase || said.message !== blocked.message) {
-        return this.commit(reporting(sight, blocked, new Date()));
+      if (reported?.phase !== blocked.phase || reported.message !== blocked.message) {
+        return this.commit(reportCommit(snapshot, blocked, new Date()));
       }
       return { again: false, afterMs: 5_000 };
     }
-    if (said?.phase !== 'preparing' && said?.phase !== 'starting') {
-      return this.commit(reporting(sight, { phase: 'preparing' }, new Date()));
+    if (reported?.phase !== 'preparing' && reported?.phase !== 'starting') {
+      return this.commit(reportCommit(snapshot, { phase: 'preparing' }, new Date()));
     }
 
     const resources = startResources(vm.value, placement.value);
-    const spec = specOf(view, vm.value, placement.value.fence, resources);
+    const spec = vmSpec(view, vm.value, placement.value.fence, resources);
     const abort = new AbortController();
-    memory.abort = abort;
+    runtime.abort = abort;
     try {
       await hypervisor.prepare(spec, abort.signal);
       await this.#networks.sync();
       const holds = lease().holds;
-      // Told when there is a lease again.
+      // `visitAll` runs when the host has a lease again; the delay is only a fallback.
       if (holds === undefined) return { again: false, afterMs: 1_000 };
       const now = new Date();
       const generation = vm.value.generation;
-      const starting: Said = { phase: 'starting', generation, resources, started_at: now.toISOString() };
-      const restarts = sight.operations.filter(({ value }) => value.state === 'running');
-      const restarted = advance(restarts, now, { state: 'running', progress: rebootRestarted });
-      const commit = reporting(sight, starting, now, {
+      const starting: ReportFields = { phase: 'starting', generation, resources, started_at: now.toISOString() };
+      const restarts = snapshot.operations.filter(({ value }) => value.state === 'running');
+      const restarted = advanceOperations(restarts, now, { state: 'running', progress: rebootRestarted });
+      const commit = reportCommit(snapshot, starting, now, {
         require: [unchanged(vm), holds, ...restarted.require],
         write: restarted.write,
       });
@@ -189,138 +203,149 @@ export class VmSteps {
       }
       await view.mirror.waitFor(result.revision);
       if (!lease().valid || this.#closed()) return { again: false, afterMs: 1_000 };
-      delete memory.exitCause;
-      delete memory.readyAt;
-      memory.ended = false;
+      delete runtime.exitCause;
+      delete runtime.readyAt;
+      runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
-      if (memory.ended) throw new Error('the guest ended as soon as it was started');
-      memory.observed = { id, running: true, fence: spec.fence, generation, started_at: now.toISOString() };
+      if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
+      runtime.observed = { id, running: true, fence: spec.fence, generation, started_at: now.toISOString() };
       return again;
     } finally {
-      delete memory.abort;
+      delete runtime.abort;
     }
   }
 
-  /** For how many milliseconds a start has to wait until the scheduler has decided what a VM that is to grow gets. */
-  #grantWait({ id, placement }: Placed, vm: VmRecord, memory: Memory): number {
+  /** Returns the time in milliseconds that a start must still wait for the scheduler's decision about a growing VM. */
+  #grantWaitMs({ id, placement }: PlacedVmSnapshot, vm: VmRecord, runtime: VmRuntime): number {
     const schedule = this.#options.view.mirror.get(schedules, id)?.value;
-    if (!grantAwaited(vm, placement.value, schedule)) {
-      delete memory.grantBy;
+    if (!grantPending(vm, placement.value, schedule)) {
+      delete runtime.grantDeadlineMs;
       return 0;
     }
-    memory.grantBy ??= performance.now() + grantMs;
-    return memory.grantBy - performance.now();
+    runtime.grantDeadlineMs ??= performance.now() + grantTimeoutMs;
+    return runtime.grantDeadlineMs - performance.now();
   }
 
-  async #reportRunning(sight: Placed, memory: Memory): Promise<Outcome> {
-    const { vm, operations } = sight;
+  async #reportRunning(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    const { vm, operations } = snapshot;
     if (vm === undefined) return again;
     const now = new Date();
-    const before = currentReport(sight);
-    const generation = before?.generation ?? memory.observed?.generation;
-    const started_at = before?.started_at ?? memory.observed?.started_at ?? now.toISOString();
-    const what = {
+    const before = currentReport(snapshot);
+    const generation = before?.generation ?? runtime.observed?.generation;
+    const started_at = before?.started_at ?? runtime.observed?.started_at ?? now.toISOString();
+    const startedWith = {
       ...(generation !== undefined && { generation }),
       ...(before?.resources && { resources: before.resources }),
     };
-    const said: Said = { phase: 'running', started_at, ...what };
+    const reported: ReportFields = { phase: 'running', started_at, ...startedWith };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);
-    const { require, write } = advance(restarted, now, { state: 'succeeded', progress: 100 });
+    const { require, write } = advanceOperations(restarted, now, { state: 'succeeded', progress: 100 });
     const message = `${restarted.length > 0 ? 'Rebooted' : 'Started'} on ${this.#options.name}.`;
     const started = before?.phase === 'starting' || before?.phase === 'error';
-    if (started) write.push(...event(sight, now, { severity: 'info', reason: 'started', message }));
-    return this.commit(reporting(sight, said, now, { require, write }));
+    if (started) write.push(...eventWrites(snapshot, now, { severity: 'info', reason: 'started', message }));
+    return this.commit(reportCommit(snapshot, reported, now, { require, write }));
   }
 
-  /** Nothing is left to do, except to record what a guest without a metadata server has said. */
-  async #atRest(sight: Placed, memory: Memory): Promise<Outcome> {
-    const { id, report } = sight;
-    const { readyAt } = memory;
+  /** Records the readiness of a guest on a host without a metadata server. No other step is left. */
+  async #reportReady(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    const { id, report } = snapshot;
+    const { readyAt } = runtime;
     if (readyAt === undefined || report?.value.phase !== 'running') return done;
     const started = Date.parse(report.value.started_at ?? '');
     const known = this.#options.view.mirror.get(guests, id)?.value.ready_at;
     if (known !== undefined && Date.parse(known) >= started) return done;
-    return this.commit(guestReady({ ...sight, report }, new Date(Math.max(readyAt.getTime(), started))));
+    return this.commit(guestReadyCommit({ ...snapshot, report }, new Date(Math.max(readyAt.getTime(), started))));
   }
 
-  async #stop(sight: Placed, memory: Memory, force: boolean): Promise<Outcome> {
+  async #stop(snapshot: PlacedVmSnapshot, runtime: VmRuntime, force: boolean): Promise<StepOutcome> {
     const { hypervisor, graceSeconds } = this.#options;
-    const said = currentReport(sight);
-    if (said?.phase !== 'stopping') {
-      const { generation, resources, started_at } = said ?? {};
+    const reported = currentReport(snapshot);
+    if (reported?.phase !== 'stopping') {
+      const { generation, resources, started_at } = reported ?? {};
       const keep = {
         ...(generation !== undefined && { generation }),
         ...(resources && { resources }),
         ...(started_at && { started_at }),
       };
-      return this.commit(reporting(sight, { phase: 'stopping', ...keep }, new Date()));
+      return this.commit(reportCommit(snapshot, { phase: 'stopping', ...keep }, new Date()));
     }
-    await hypervisor.stop(sight.id, force ? 0 : graceSeconds);
-    memory.observed = { id: sight.id, running: false };
-    memory.exits = 0;
-    memory.startNotBefore = 0;
-    delete memory.exitCause;
+    await hypervisor.stop(snapshot.id, force ? 0 : graceSeconds);
+    runtime.observed = { id: snapshot.id, running: false };
+    runtime.consecutiveExits = 0;
+    runtime.startNotBeforeMs = 0;
+    delete runtime.exitCause;
     return again;
   }
 
-  async #reportExit(sight: Placed, memory: Memory): Promise<Outcome> {
-    const started = Date.parse(currentReport(sight)?.started_at ?? '');
+  async #reportExit(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    const started = Date.parse(currentReport(snapshot)?.started_at ?? '');
     const now = new Date();
-    memory.exits = now.getTime() - started > stableMs ? 1 : memory.exits + 1;
-    const wait = memory.exits === 1 ? 0 : Math.min(mostRetryMs, this.#options.retryMs * 2 ** (memory.exits - 1));
-    memory.startNotBefore = performance.now() + wait;
-    const [reason, what] =
-      memory.exitCause === 'guest_shutdown'
-        ? ['guest_shutdown', 'The guest has shut itself down']
-        : ['crashed', memory.exitCause ? 'It ended unexpectedly' : 'It ended while the agent of its host was away'];
-    const message = `${what}; it is started again${wait > 0 ? ` in ${Math.ceil(wait / 1000)} s` : ''}.`;
+    runtime.consecutiveExits = now.getTime() - started > stableMs ? 1 : runtime.consecutiveExits + 1;
+    const delayMs =
+      runtime.consecutiveExits === 1
+        ? 0
+        : Math.min(maxRetryMs, this.#options.retryMs * 2 ** (runtime.consecutiveExits - 1));
+    runtime.startNotBeforeMs = performance.now() + delayMs;
+    const [reason, cause] =
+      runtime.exitCause === 'guest_shutdown'
+        ? ['guest_shutdown', 'The guest shut itself down']
+        : [
+            'crashed',
+            runtime.exitCause ? 'The VM ended unexpectedly' : 'The VM ended while the host agent was not running',
+          ];
+    const message = `${cause}; the host starts it again${delayMs > 0 ? ` in ${Math.ceil(delayMs / 1000)} s` : ''}.`;
     const severity = reason === 'crashed' ? 'warning' : 'info';
-    const write = event(sight, now, { severity, reason, message });
-    return this.commit(reporting(sight, { phase: 'stopped', reason, message }, now, { write }));
+    const write = eventWrites(snapshot, now, { severity, reason, message });
+    return this.commit(reportCommit(snapshot, { phase: 'stopped', reason, message }, now, { write }));
   }
 
-  async #destroy(sight: Placed, memory: Memory): Promise<Outcome> {
+  async #destroy(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
     const { store, hypervisor } = this.#options;
-    const { id, operations } = sight;
-    // Not in the mirror must really mean not in the database; one that cannot be read is a failure.
-    if (sight.vm === undefined && (await read(store, vms, id))) {
+    const { id, operations } = snapshot;
+    // The mirror may be behind, so a missing record must be missing in the database too. A record that cannot be read
+    // is a failure.
+    if (snapshot.vm === undefined && (await read(store, vms, id))) {
       await this.#options.view.catchUp();
       return again;
     }
     await hypervisor.destroy(id);
-    delete memory.observed;
+    delete runtime.observed;
     const now = new Date();
     const error = { code: 'being_deleted', message: 'The VM was deleted.' };
-    const { require, write } = advance(operations, now, { state: 'failed', progress: 100, error });
+    const { require, write } = advanceOperations(operations, now, { state: 'failed', progress: 100, error });
     write.push(
-      ...event(sight, now, { severity: 'info', reason: 'torn_down', message: 'Nothing of it is left on its host.' }),
+      ...eventWrites(snapshot, now, {
+        severity: 'info',
+        reason: 'torn_down',
+        message: 'The host has removed everything of the VM.',
+      }),
     );
-    await this.commit(reporting(sight, { phase: 'gone' }, now, { require, write }));
+    await this.commit(reportCommit(snapshot, { phase: 'gone' }, now, { require, write }));
     this.#networks.request();
     return again;
   }
 
-  async #judgeRemains({ id, host, report }: VmSight, memory: Memory): Promise<Outcome> {
+  async #resolveOrphan({ id, host, report }: VmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
     const { store, view, hypervisor, logger } = this.#options;
     const schedule = (await read(store, schedules, id))?.value;
     if (schedule?.host === host) {
       await view.catchUp();
       return again;
     }
-    const newer = schedule?.host !== undefined && schedule.fence > (memory.observed?.fence ?? 0);
+    const newer = schedule?.host !== undefined && schedule.fence > (runtime.observed?.fence ?? 0);
     const released = report?.value.host === host && report.value.phase === 'gone';
     if (newer || released) {
       await hypervisor.destroy(id);
-      delete memory.observed;
+      delete runtime.observed;
       return again;
     }
-    if (!memory.warned) {
+    if (!runtime.orphanLogged) {
       logger.warn(
-        { vm: id, running: memory.observed?.running },
-        'this machine has a VM that the database does not place here; it is left alone (`ucloud host clean` removes it)',
+        { vm: id, running: runtime.observed?.running },
+        'this machine has a VM that the database does not place here; the agent leaves it alone (`ucloud host clean` removes it)',
       );
     }
-    memory.warned = true;
+    runtime.orphanLogged = true;
     return done;
   }
 }

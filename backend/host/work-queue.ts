@@ -1,7 +1,8 @@
 /**
- * Work by key: one at a time for each key, a bounded number at a time for all. A key that is added while it is being
- * worked on is worked on once more afterwards, however often it was added; so nothing that changes is missed.
+ * A work queue by key. It runs one task at a time for each key, and a limited number of tasks in total. A key that is
+ * added during its task runs once more afterwards, so the queue misses no change.
  */
+/** A queue of keys to work on. */
 export class WorkQueue<K> {
   readonly #concurrency: number;
   readonly #work: (key: K) => Promise<number | undefined>;
@@ -10,13 +11,17 @@ export class WorkQueue<K> {
   readonly #timers = new Map<K, NodeJS.Timeout>();
   #closed = false;
 
-  /** `work` must not reject. It answers in how many milliseconds the key is to be worked on again, if at all. */
+  /**
+   * @param concurrency the maximum number of concurrent tasks
+   * @param work the task; it must not reject. It returns the delay in milliseconds until the key runs again, if it
+   * should.
+   */
   constructor(concurrency: number, work: (key: K) => Promise<number | undefined>) {
     this.#concurrency = concurrency;
     this.#work = work;
   }
 
-  /** At once, or as soon as there is room. */
+  /** Queues the key. Its task runs at once or when a slot is free. */
   add(key: K): void {
     if (this.#closed) return;
     clearTimeout(this.#timers.get(key));
@@ -35,18 +40,18 @@ export class WorkQueue<K> {
   }
 
   async #run(key: K): Promise<void> {
-    const again = await this.#work(key);
+    const delayMs = await this.#work(key);
     this.#working.delete(key);
     if (this.#closed) return;
-    if (again !== undefined && !this.#waiting.has(key)) {
-      const timer = setTimeout(() => this.add(key), again).unref();
+    if (delayMs !== undefined && !this.#waiting.has(key)) {
+      const timer = setTimeout(() => this.add(key), delayMs).unref();
       clearTimeout(this.#timers.get(key));
       this.#timers.set(key, timer);
     }
     this.#next();
   }
 
-  /** Takes on nothing more and waits for the work under way. */
+  /** Accepts no more keys, and waits for the running tasks. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);

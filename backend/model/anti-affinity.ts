@@ -1,49 +1,61 @@
 /**
- * VMs of one group are kept on different hosts. One rule decides it: two of a group never share a host if either of them
- * requires it. So who requires it can rely on it, whatever those that come later ask for. Those that only prefer it
- * share a host when no other has room, and then one with as few of the group as there is.
+ * Anti-affinity: the scheduler keeps the VMs of one group on different hosts.
  *
- * A VM counts from the moment it is given to a host until nothing of it is left there, so one that is being deleted
- * still counts. The group is part of its placement: who knows the placements of a host knows its groups.
+ * Two VMs of a group never share a host if at least one of them has the mode `required`. So a VM with this mode stays
+ * alone, whatever later VMs ask for. A VM with the mode `preferred` shares a host only when no other host has room. The
+ * scheduler then takes the host with the fewest VMs of the group.
+ *
+ * A VM counts from its placement until its host has removed everything of it, so a VM in deletion still counts. The
+ * placement record contains the group, so the placements of a host are enough to know its groups.
  */
 import type { antiAffinityModes } from '../contract/vms.ts';
 import type { VmRecord } from './records.ts';
 
+/** The anti-affinity group of one VM, and how strict the VM is. */
 export interface AntiAffinity {
-  /** `<project>/<name>`: the groups of different projects have nothing to do with each other. */
+  /** `<project>/<name>`: groups with the same name in two projects are different groups. */
   readonly group: string;
   readonly mode: (typeof antiAffinityModes)[number];
 }
 
-/** How many VMs of a group a host has. */
-export interface Members {
+/** The number of VMs of one group on one host. */
+export interface GroupMembers {
   readonly all: number;
-  /** Those that require to be the only one. */
+  /** The VMs with the mode `required`. */
   readonly required: number;
 }
-export type Groups = ReadonlyMap<string, Members>;
+/** The groups on one host, by `<project>/<name>`. */
+export type Groups = ReadonlyMap<string, GroupMembers>;
 
+/** Returns the anti-affinity of a VM record; undefined if the VM has none. */
 export const antiAffinityOf = ({
   project,
   anti_affinity,
 }: Pick<VmRecord, 'project' | 'anti_affinity'>): AntiAffinity | undefined =>
   anti_affinity && { group: `${project}/${anti_affinity.group}`, mode: anti_affinity.mode };
 
-/** What its owner calls the group. */
-export const groupName = (wish: AntiAffinity | undefined): string => wish?.group.split('/').at(-1) ?? '';
+/** Returns the name of the group without its project, as the owner wrote it. */
+export const groupName = (antiAffinity: AntiAffinity | undefined): string =>
+  antiAffinity?.group.split('/').at(-1) ?? '';
 
-/** Whether a VM with that wish may be on a host with these groups. */
-export function apart(groups: Groups, { group, mode }: AntiAffinity): boolean {
+/** Tells whether a host with these groups may take a VM with this anti-affinity. */
+export function satisfiesAntiAffinity(groups: Groups, { group, mode }: AntiAffinity): boolean {
   const members = groups.get(group);
   return members === undefined || (mode === 'preferred' && members.required === 0);
 }
 
-export const membersOf = (groups: Groups, { group }: AntiAffinity): number => groups.get(group)?.all ?? 0;
+/** Returns the number of VMs of the group on the host. */
+export const memberCount = (groups: Groups, { group }: AntiAffinity): number => groups.get(group)?.all ?? 0;
 
-/** Counts one VM of the group more or less. */
-export function count(groups: Map<string, Members>, wish: AntiAffinity | undefined, by: 1 | -1): void {
-  if (wish === undefined) return;
-  const { all, required } = groups.get(wish.group) ?? { all: 0, required: 0 };
-  if (all + by === 0) groups.delete(wish.group);
-  else groups.set(wish.group, { all: all + by, required: required + (wish.mode === 'required' ? by : 0) });
+/** Adds one VM of the group to the host's counts, or removes one. */
+export function adjustMemberCount(
+  groups: Map<string, GroupMembers>,
+  antiAffinity: AntiAffinity | undefined,
+  by: 1 | -1,
+): void {
+  if (antiAffinity === undefined) return;
+  const { all, required } = groups.get(antiAffinity.group) ?? { all: 0, required: 0 };
+  if (all + by === 0) groups.delete(antiAffinity.group);
+  else
+    groups.set(antiAffinity.group, { all: all + by, required: required + (antiAffinity.mode === 'required' ? by : 0) });
 }

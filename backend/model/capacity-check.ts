@@ -1,53 +1,61 @@
 /**
- * Whether there is room for what is planned: in the project's quota, and for its VMs on the hosts, each in the room that
- * those before it leave. Placed by the scheduler's own rules, in a pool of hosts that is given back as it was.
+ * The capacity check: tells whether the planned VMs fit into the quota of the project and onto the hosts. It places the
+ * VMs one after the other by the scheduler's own rules, in a host pool that it then restores.
  *
- * A VM that the quota does not allow takes no host. One that finds no host counts all the same: it would be made, and
- * wait.
+ * A VM that exceeds the quota takes no room on a host. A VM without a suitable host counts against the quota all the
+ * same, because it would exist and wait.
  */
 import type { refusalReasons } from '../contract/capacity-checks.ts';
 import type { Id } from '../contract/fields.ts';
 import type { QuotaKind } from '../contract/quotas.ts';
 import type { HostPool } from './host-pool.ts';
-import { type Demand, explainLacking, type Given, lackingOn } from './placement.ts';
+import {
+  explainInsufficientResources,
+  insufficientResources,
+  type PlacedResources,
+  type ResourceRequest,
+} from './placement.ts';
 import { type Amounts, exceeded, explainExceeded, plus, type SomeAmounts } from './quota.ts';
 
-type Architecture = Demand['architecture'];
+type Architecture = ResourceRequest['architecture'];
 
-export interface Wish {
+/** One entry of a plan: a number of equal objects. */
+export interface PlannedRequest {
   readonly count: number;
-  /** What one of them takes of the quota. */
-  readonly grows: SomeAmounts;
-  /** What one of them asks of its host, but for the architecture. */
-  readonly demand: Omit<Demand, 'architecture'>;
-  /** Any of these will do. */
+  /** The amounts by which one object raises the use of the quota. */
+  readonly quotaDelta: SomeAmounts;
+  /** The resources that one VM needs, without the architecture. */
+  readonly resources: Omit<ResourceRequest, 'architecture'>;
+  /** The possible architectures of the VM. */
   readonly architectures: readonly [Architecture, ...Architecture[]];
-  /** It has a host, and stays there. */
+  /** The current placement of an existing VM, which keeps its host. */
   readonly placed?: { readonly host: Id<'host'>; readonly vm: Id<'vm'> };
 }
 
+/** A number of objects of one request that the quota or the hosts refuse. */
 export interface Refusal {
-  /** Of the wish. */
+  /** The index of the request. */
   readonly index: number;
-  /** Those refused for one reason follow each other: the first of them, and how many they are. */
+  /** The index of the first refused object. Objects with the same reason follow each other. */
   readonly first: number;
   readonly count: number;
   readonly reason: (typeof refusalReasons)[number];
-  /** What there is too little of, where it is one thing. */
+  /** The scarce resource, if it is a single one. */
   readonly kind?: QuotaKind | 'anti_affinity';
   readonly message: string;
 }
 
-type Why = Pick<Refusal, 'reason' | 'kind' | 'message'>;
+type RefusalCause = Pick<Refusal, 'reason' | 'kind' | 'message'>;
 
-export interface Limited {
+/** The limits of a project and its current use. */
+export interface ProjectQuota {
   readonly name: string;
   readonly limits: SomeAmounts;
   readonly used: Amounts;
 }
 
-/** What the quota refuses of objects that come in numbers. */
-export function refusedByQuota({ name, limits, used }: Limited, growth: SomeAmounts): Omit<Refusal, 'index'>[] {
+/** Returns the objects that exceed the quota, for a growth in countable objects. */
+export function refusedByQuota({ name, limits, used }: ProjectQuota, growth: SomeAmounts): Omit<Refusal, 'index'>[] {
   return exceeded(limits, used, growth).map((kind) => {
     const [limit, more] = [limits[kind] ?? 0, growth[kind] ?? 0];
     const count = Math.min(more, used[kind] + more - limit);
@@ -61,101 +69,113 @@ export function refusedByQuota({ name, limits, used }: Limited, growth: SomeAmou
   });
 }
 
-/** A pool in which placements can be tried and taken back. */
-class Rehearsal {
+/** Places VMs in a host pool on trial, and rolls all of them back. */
+class TrialPlacement {
   readonly #pool: HostPool;
-  readonly #before: [host: Id<'host'>, vm: string, given: Given | undefined][] = [];
-  /** What has found no host. Room only becomes less, so it will not find one later either. */
-  readonly #impossible = new Set<string>();
-  #made = 0;
+  readonly #undoLog: [host: Id<'host'>, vm: string, resources: PlacedResources | undefined][] = [];
+  /** Requests without a suitable host. Room only shrinks during the trial, so a repeated request fails too. */
+  readonly #unplaceable = new Set<string>();
+  #placedCount = 0;
 
   constructor(pool: HostPool) {
     this.#pool = pool;
   }
 
-  give(host: Id<'host'>, vm: string, given: Given | undefined): void {
-    this.#before.push([host, vm, this.#pool.placement(host, vm)]);
-    this.#pool.setPlacement(host, vm, given);
+  /** Sets the resources of a VM on a host; `undefined` removes the VM. */
+  assign(host: Id<'host'>, vm: string, resources: PlacedResources | undefined): void {
+    this.#undoLog.push([host, vm, this.#pool.placement(host, vm)]);
+    this.#pool.setPlacement(host, vm, resources);
   }
 
-  /** Why no host can take it, or undefined: it has been placed. */
-  place({ demand, architectures }: Wish): Why | undefined {
-    const shape = JSON.stringify([demand, architectures]);
-    const host = this.#impossible.has(shape) ? undefined : this.#find(demand, architectures);
+  /** Places the VM on its best host. Returns the reason if no host can take it. */
+  place({ resources, architectures }: PlannedRequest): RefusalCause | undefined {
+    const requestKey = JSON.stringify([resources, architectures]);
+    const host = this.#unplaceable.has(requestKey) ? undefined : this.#find(resources, architectures);
     if (host !== undefined) {
-      this.give(host, `planned-${this.#made++}`, demand);
+      this.assign(host, `planned-${this.#placedCount++}`, resources);
       return undefined;
     }
-    this.#impossible.add(shape);
+    this.#unplaceable.add(requestKey);
     const known = new Set(this.#pool.hosts().map(({ architecture }) => architecture));
     const architecture = architectures.find((one) => known.has(one)) ?? architectures[0];
-    const { anti_affinity: _group, ...ungrouped } = demand;
+    const { anti_affinity: _group, ...ungrouped } = resources;
     const kind = this.#find(ungrouped, architectures)
       ? 'anti_affinity'
-      : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...demand, [kind]: 0 }, architectures));
+      : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...resources, [kind]: 0 }, architectures));
     return {
       reason: 'no_host',
       ...(kind && { kind }),
-      message: this.#pool.explain({ ...demand, architecture }).message,
+      message: this.#pool.explain({ ...resources, architecture }).message,
     };
   }
 
-  /** Why its host cannot give it more, or undefined: it has it. */
-  grow({ demand }: Wish, { host, vm }: NonNullable<Wish['placed']>): Why | undefined {
-    const given = this.#pool.placement(host, vm);
-    if (given === undefined) return undefined;
+  /** Grows the VM on its host. Returns the reason if the host lacks resources. */
+  grow({ resources }: PlannedRequest, { host, vm }: NonNullable<PlannedRequest['placed']>): RefusalCause | undefined {
+    const granted = this.#pool.placement(host, vm);
+    if (granted === undefined) return undefined;
     const wanted = {
-      cpus: Math.max(given.cpus, demand.cpus),
-      memory: Math.max(given.memory, demand.memory),
-      disk: Math.max(given.disk, demand.disk),
+      cpus: Math.max(granted.cpus, resources.cpus),
+      memory: Math.max(granted.memory, resources.memory),
+      disk: Math.max(granted.disk, resources.disk),
     };
-    const lacking = lackingOn(this.#pool.get(host)?.free, given, wanted);
+    const lacking = insufficientResources(this.#pool.get(host)?.free, granted, wanted);
     if (lacking.length > 0) {
-      return { reason: 'host_full', ...(lacking[0] && { kind: lacking[0] }), message: explainLacking(lacking) };
+      return {
+        reason: 'host_full',
+        ...(lacking[0] && { kind: lacking[0] }),
+        message: explainInsufficientResources(lacking),
+      };
     }
-    this.give(host, vm, { ...given, ...wanted });
+    this.assign(host, vm, { ...granted, ...wanted });
     return undefined;
   }
 
-  end(): void {
-    for (const [host, vm, given] of this.#before.toReversed()) this.#pool.setPlacement(host, vm, given);
+  /** Restores the pool. */
+  rollBack(): void {
+    for (const [host, vm, resources] of this.#undoLog.toReversed()) this.#pool.setPlacement(host, vm, resources);
   }
 
-  #find(demand: Wish['demand'], architectures: Wish['architectures']): Id<'host'> | undefined {
+  #find(
+    resources: PlannedRequest['resources'],
+    architectures: PlannedRequest['architectures'],
+  ): Id<'host'> | undefined {
     for (const architecture of architectures) {
-      const host = this.#pool.find({ ...demand, architecture });
+      const host = this.#pool.find({ ...resources, architecture });
       if (host !== undefined) return host;
     }
     return undefined;
   }
 }
 
-/** What there is no room for, in the order of the wishes. `leaving` are placements that will be gone by then. */
+/**
+ * Returns the refused objects, in the order of the requests.
+ * @param removedPlacements placements that the plan removes
+ */
 export function checkCapacity(
   pool: HostPool,
-  project: Limited,
-  wishes: readonly Wish[],
-  leaving: readonly NonNullable<Wish['placed']>[] = [],
+  project: ProjectQuota,
+  requests: readonly PlannedRequest[],
+  removedPlacements: readonly NonNullable<PlannedRequest['placed']>[] = [],
 ): Refusal[] {
-  const rehearsal = new Rehearsal(pool);
+  const trial = new TrialPlacement(pool);
   try {
-    for (const { host, vm } of leaving) rehearsal.give(host, vm, undefined);
+    for (const { host, vm } of removedPlacements) trial.assign(host, vm, undefined);
     let { used } = project;
-    return wishes.flatMap((wish, index): Refusal[] => {
+    return requests.flatMap((request, index): Refusal[] => {
       const refusals = new Map<string, Refusal>();
-      const refuse = (first: number, why: Why) => {
-        const known = refusals.get(why.reason) ?? { index, first, count: 0, ...why };
-        refusals.set(why.reason, { ...known, count: known.count + 1 });
+      const refuse = (first: number, cause: RefusalCause) => {
+        const known = refusals.get(cause.reason) ?? { index, first, count: 0, ...cause };
+        refusals.set(cause.reason, { ...known, count: known.count + 1 });
       };
-      for (let i = 0; i < wish.count; i++) {
-        const [kind] = exceeded(project.limits, used, wish.grows);
+      for (let i = 0; i < request.count; i++) {
+        const [kind] = exceeded(project.limits, used, request.quotaDelta);
         if (kind === undefined) {
-          used = plus(used, wish.grows);
-          const why = wish.placed ? rehearsal.grow(wish, wish.placed) : rehearsal.place(wish);
-          if (why) refuse(i, why);
+          used = plus(used, request.quotaDelta);
+          const cause = request.placed ? trial.grow(request, request.placed) : trial.place(request);
+          if (cause) refuse(i, cause);
         } else {
           const limit = project.limits[kind] ?? 0;
-          const more = used[kind] - project.used[kind] + (wish.grows[kind] ?? 0);
+          const more = used[kind] - project.used[kind] + (request.quotaDelta[kind] ?? 0);
           const message = explainExceeded(project.name, kind, { limit, used: project.used[kind], more });
           refuse(i, { reason: 'quota_exceeded', kind, message });
         }
@@ -163,6 +183,6 @@ export function checkCapacity(
       return [...refusals.values()];
     });
   } finally {
-    rehearsal.end();
+    trial.rollBack();
   }
 }

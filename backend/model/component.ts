@@ -1,6 +1,6 @@
-/** What every long-running part of ucloud has in common. */
+/** Types that all components share. */
 
-/** The subset of pino that components use. An error is logged once, where it is handled, as `{ err }`. */
+/** The part of pino's interface that components use. The code that handles an error logs it once, as `{ err }`. */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -9,7 +9,8 @@ export interface Logger {
   child(fields: Record<string, unknown>): Logger;
 }
 
+/** A long-running part of ucloud in this process. */
 export interface Component {
-  /** Stops working. What outlives the process by design (running VMs) goes on. */
+  /** Stops the component. Running VMs outlive it by design. */
   close(): Promise<void>;
 }

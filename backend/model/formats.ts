@@ -1,13 +1,14 @@
-/** The string formats of the contract: what each allows, and how to say what is wrong with a text. */
+/** The string formats of the API contract: the rule of each format and its error message. */
 import { isUsableMac, parseIpv6, parseMac } from './addresses.ts';
 import { parsePrefix } from './prefixes.ts';
 import { parseSize } from './sizes.ts';
 import { sshPublicKeyProblem } from './ssh-public-key.ts';
 import { parseTimestamp } from './timestamps.ts';
 
-/** What is wrong with the text, or undefined if it is of the format. */
+/** Returns the error message for a text; undefined if the text has the format. */
 export type FormatRule = (text: string) => string | undefined;
 
+/** The rule of each format, by its name. */
 export const formats: Readonly<Record<string, FormatRule>> = {
   size: (text) =>
     parseSize(text) === undefined ? 'must be an amount such as 512MiB or 20GiB, at most 512TiB' : undefined,

@@ -1,35 +1,37 @@
 /**
- * The accounts of all hosts, kept up to date change by change, and the best host for a VM without looking at each.
+ * The resources of all hosts, and a fast search for the best host of a VM.
  *
- * Hosts are the leaves of a complete binary tree in arrays. Each inner node knows, of the usable hosts below it, the
- * most free of each resource, the architectures, and which leaf is best. The search goes into the better half first
- * and leaves out every half that cannot hold the VM or cannot beat what was found: a few dozen steps for ten
- * thousand hosts, where VMs are of usual sizes. A change of one host renews the path from its leaf to the root.
+ * The hosts are the leaves of a complete binary tree in arrays. An inner node holds values of the usable hosts below
+ * it: the maximum free amount of each resource, the set of architectures, and the best leaf. The search goes into the
+ * better half first. It skips every half that cannot hold the VM or cannot beat the best host so far. With usual VM
+ * sizes, a search among ten thousand hosts takes a few dozen steps. A change of one host updates the path from its leaf
+ * to the root.
  *
- * The order of hosts is total (score, then id), so the result does not depend on the order in which they came.
+ * The order of hosts is total (score, then id), so the result does not depend on the order of insertion.
  */
 import type { Id } from '../contract/fields.ts';
-import { count, type Groups, type Members, membersOf } from './anti-affinity.ts';
+import { adjustMemberCount, type GroupMembers, type Groups, memberCount } from './anti-affinity.ts';
 import {
   allocatable,
   type Candidate,
-  type Demand,
-  defaultPolicy,
-  explain,
-  type Given,
-  type NoHost,
-  type Policy,
+  defaultHostPolicy,
+  explainPlacementFailure,
+  firstRejectingFilter,
+  type HostPolicy,
+  type PlacedResources,
+  type PlacementFailure,
+  type ResourceRequest,
   type Resources,
-  refusedBy,
   score,
 } from './placement.ts';
 
+/** A host as its records describe it. */
 export interface PoolHost {
   readonly id: Id<'host'>;
   readonly architecture: 'x86_64' | 'aarch64';
   readonly alive: boolean;
   readonly capacity: Resources;
-  readonly policy: Policy;
+  readonly policy: HostPolicy;
 }
 
 interface Slot {
@@ -38,141 +40,153 @@ interface Slot {
   score: number;
 }
 
-interface Account {
+interface HostUsage {
   cpus: number;
   memory: number;
   disk: number;
-  readonly vms: Map<string, Given>;
-  readonly groups: Map<string, Members>;
+  readonly vms: Map<string, PlacedResources>;
+  readonly groups: Map<string, GroupMembers>;
 }
 
 const noGroups: Groups = new Map();
-const nothing: Resources = { cpus: 0, memory: 0, disk: 0 };
-const none = -1;
-const bits = { x86_64: 1, aarch64: 2 } as const;
+const zeroResources: Resources = { cpus: 0, memory: 0, disk: 0 };
+const noSlot = -1;
+const architectureBits = { x86_64: 1, aarch64: 2 } as const;
 
+/** The pool of hosts. The scheduler has one, and each API server has one for capacity checks. */
 export class HostPool {
   readonly #slots: (Slot | undefined)[] = [];
-  readonly #unused: number[] = [];
+  readonly #freeSlots: number[] = [];
   readonly #byHost = new Map<Id<'host'>, Slot>();
-  /** What the VMs of a host have been given; also of hosts that are not known (yet). */
-  readonly #accounts = new Map<Id<'host'>, Account>();
+  /** The resources of the VMs on each host. It also holds hosts without a host record. */
+  readonly #usage = new Map<Id<'host'>, HostUsage>();
   #width = 1;
   #cpus = new Float64Array(2);
   #memory = new Float64Array(2);
   #disk = new Float64Array(2);
   #architectures = new Uint8Array(2);
-  #best = new Int32Array(2).fill(none);
+  #best = new Int32Array(2).fill(noSlot);
 
+  /** The number of hosts with a record. */
   get size(): number {
     return this.#byHost.size;
   }
 
+  /** Returns all hosts with a record. */
   hosts(): Candidate[] {
     return [...this.#byHost.values()].map(({ host }) => host);
   }
 
+  /** Returns the host; undefined if it has no record. */
   get(id: Id<'host'>): Candidate | undefined {
     return this.#byHost.get(id)?.host;
   }
 
-  /** Enters a host as its records tell it, and takes it out where it has none. */
-  enter(
+  /** Updates a host from its records, and removes it when it has no host record. */
+  updateHost(
     id: Id<'host'>,
     record: Pick<PoolHost, 'architecture' | 'capacity'> | undefined,
-    policy: Policy | undefined,
+    policy: HostPolicy | undefined,
     alive: boolean,
   ): void {
     if (record === undefined) this.removeHost(id);
     else {
       const { architecture, capacity } = record;
-      this.setHost({ id, architecture, capacity, policy: policy ?? defaultPolicy, alive });
+      this.setHost({ id, architecture, capacity, policy: policy ?? defaultHostPolicy, alive });
     }
   }
 
-  /** Enters a host or changes what is known of it. Returns whether it may now take what it could not take before. */
+  /** Adds or updates a host. Returns true if the host may now take a VM that it could not take before. */
   setHost({ id, architecture, alive, capacity, policy }: PoolHost): boolean {
     const total = allocatable(capacity, policy);
     const known = this.#byHost.get(id);
     const old = known?.host;
-    const groups = this.#accounts.get(id)?.groups ?? noGroups;
+    const groups = this.#usage.get(id)?.groups ?? noGroups;
     const host = { id, architecture, alive, draining: policy.draining, total, free: this.#free(id, total), groups };
     const slot = known ?? this.#newSlot(host);
     slot.host = host;
-    this.#renew(slot);
+    this.#updateSlot(slot);
     if (!alive || policy.draining) return false;
     const was = old?.alive && !old.draining && old.architecture === architecture ? old.free : undefined;
     return was === undefined || host.free.cpus > was.cpus || host.free.memory > was.memory || host.free.disk > was.disk;
   }
 
+  /** Removes the host. The resources of its VMs stay, in case the record comes back. */
   removeHost(id: Id<'host'>): void {
     const slot = this.#byHost.get(id);
     if (slot === undefined) return;
     this.#byHost.delete(id);
     this.#slots[slot.index] = undefined;
-    this.#unused.push(slot.index);
-    this.#renewPath(slot.index);
+    this.#freeSlots.push(slot.index);
+    this.#updatePath(slot.index);
   }
 
-  /** Says what the VM has been given on the host (`undefined`: nothing). Saying it again changes nothing. */
-  setPlacement(host: Id<'host'>, vm: string, given: Given | undefined): void {
-    let account = this.#accounts.get(host);
-    if (account === undefined) {
-      if (given === undefined) return;
-      account = { cpus: 0, memory: 0, disk: 0, vms: new Map(), groups: new Map() };
-      this.#accounts.set(host, account);
+  /** Sets the resources of the VM on the host; `undefined` removes the VM. The call is idempotent. */
+  setPlacement(host: Id<'host'>, vm: string, resources: PlacedResources | undefined): void {
+    let usage = this.#usage.get(host);
+    if (usage === undefined) {
+      if (resources === undefined) return;
+      usage = { cpus: 0, memory: 0, disk: 0, vms: new Map(), groups: new Map() };
+      this.#usage.set(host, usage);
     }
-    const before: Given = account.vms.get(vm) ?? nothing;
-    const after: Given = given ?? nothing;
-    account.cpus += after.cpus - before.cpus;
-    account.memory += after.memory - before.memory;
-    account.disk += after.disk - before.disk;
-    count(account.groups, before.anti_affinity, -1);
-    count(account.groups, after.anti_affinity, 1);
-    if (given) account.vms.set(vm, given);
-    else account.vms.delete(vm);
-    if (account.vms.size === 0) this.#accounts.delete(host);
+    const before: PlacedResources = usage.vms.get(vm) ?? zeroResources;
+    const after: PlacedResources = resources ?? zeroResources;
+    usage.cpus += after.cpus - before.cpus;
+    usage.memory += after.memory - before.memory;
+    usage.disk += after.disk - before.disk;
+    adjustMemberCount(usage.groups, before.anti_affinity, -1);
+    adjustMemberCount(usage.groups, after.anti_affinity, 1);
+    if (resources) usage.vms.set(vm, resources);
+    else usage.vms.delete(vm);
+    if (usage.vms.size === 0) this.#usage.delete(host);
     const slot = this.#byHost.get(host);
     if (slot === undefined) return;
-    slot.host = { ...slot.host, free: this.#free(host, slot.host.total), groups: account.groups };
-    this.#renew(slot);
+    slot.host = { ...slot.host, free: this.#free(host, slot.host.total), groups: usage.groups };
+    this.#updateSlot(slot);
   }
 
-  placement(host: Id<'host'>, vm: string): Given | undefined {
-    return this.#accounts.get(host)?.vms.get(vm);
+  /** Returns the resources of the VM on the host; undefined if it is not placed there. */
+  placement(host: Id<'host'>, vm: string): PlacedResources | undefined {
+    return this.#usage.get(host)?.vms.get(vm);
   }
 
-  /** The best host for the VM; if it prefers to be without others of its group, the best of those with the fewest. */
-  find(demand: Demand): Id<'host'> | undefined {
-    const { anti_affinity: wish } = demand;
-    if (wish?.mode !== 'preferred') return this.#search(1, demand, undefined)?.host.id;
-    const without = this.#search(1, { ...demand, anti_affinity: { ...wish, mode: 'required' } }, undefined);
+  /**
+   * Returns the best host for the VM; undefined if no host can take it. For a VM that prefers anti-affinity, the best
+   * host is the best one of those with the fewest VMs of its group.
+   */
+  find(request: ResourceRequest): Id<'host'> | undefined {
+    const { anti_affinity: antiAffinity } = request;
+    if (antiAffinity?.mode !== 'preferred') return this.#search(1, request, undefined)?.host.id;
+    const without = this.#search(1, { ...request, anti_affinity: { ...antiAffinity, mode: 'required' } }, undefined);
     if (without) return without.host.id;
-    // Each host with room has one: there is no order to go by, so each is looked at.
+    // Every host with room has a VM of the group. The tree has no order by group members, so the loop compares all
+    // hosts.
     let best: Slot | undefined;
     for (const slot of this.#byHost.values()) {
-      if (refusedBy(slot.host, demand) !== undefined) continue;
-      const fewer = best ? membersOf(best.host.groups, wish) - membersOf(slot.host.groups, wish) : 1;
-      if (fewer > 0 || (fewer === 0 && !beats(best, slot))) best = slot;
+      if (firstRejectingFilter(slot.host, request) !== undefined) continue;
+      const fewer = best
+        ? memberCount(best.host.groups, antiAffinity) - memberCount(slot.host.groups, antiAffinity)
+        : 1;
+      if (fewer > 0 || (fewer === 0 && !ranksHigher(best, slot))) best = slot;
     }
     return best?.host.id;
   }
 
-  /** Why `find` has found none. Looks at every host. */
-  explain(demand: Demand): NoHost {
-    return explain(
+  /** Explains why `find` returned undefined. Compares every host. */
+  explain(request: ResourceRequest): PlacementFailure {
+    return explainPlacementFailure(
       [...this.#byHost.values()].map(({ host }) => host),
-      demand,
+      request,
     );
   }
 
   #free(id: Id<'host'>, total: Resources): Resources {
-    const used = this.#accounts.get(id) ?? nothing;
+    const used = this.#usage.get(id) ?? zeroResources;
     return { cpus: total.cpus - used.cpus, memory: total.memory - used.memory, disk: total.disk - used.disk };
   }
 
   #newSlot(host: Candidate): Slot {
-    const index = this.#unused.pop() ?? this.#slots.length;
+    const index = this.#freeSlots.pop() ?? this.#slots.length;
     const slot = { index, host, score: 0 };
     this.#slots[index] = slot;
     this.#byHost.set(host.id, slot);
@@ -187,33 +201,33 @@ export class HostPool {
     this.#memory = new Float64Array(length);
     this.#disk = new Float64Array(length);
     this.#architectures = new Uint8Array(length);
-    this.#best = new Int32Array(length).fill(none);
-    for (let index = 0; index < this.#width; index++) this.#renewLeaf(index);
-    for (let node = this.#width - 1; node > 0; node--) this.#renewInner(node);
+    this.#best = new Int32Array(length).fill(noSlot);
+    for (let index = 0; index < this.#width; index++) this.#updateLeaf(index);
+    for (let node = this.#width - 1; node > 0; node--) this.#updateInner(node);
   }
 
-  #renew(slot: Slot): void {
+  #updateSlot(slot: Slot): void {
     slot.score = score(slot.host);
-    this.#renewPath(slot.index);
+    this.#updatePath(slot.index);
   }
 
-  #renewPath(index: number): void {
-    this.#renewLeaf(index);
-    for (let node = (this.#width + index) >> 1; node > 0; node >>= 1) this.#renewInner(node);
+  #updatePath(index: number): void {
+    this.#updateLeaf(index);
+    for (let node = (this.#width + index) >> 1; node > 0; node >>= 1) this.#updateInner(node);
   }
 
-  #renewLeaf(index: number): void {
+  #updateLeaf(index: number): void {
     const node = this.#width + index;
     const host = this.#slots[index]?.host;
     const usable = host?.alive && !host.draining;
-    this.#best[node] = usable ? index : none;
-    this.#architectures[node] = usable ? bits[host.architecture] : 0;
+    this.#best[node] = usable ? index : noSlot;
+    this.#architectures[node] = usable ? architectureBits[host.architecture] : 0;
     this.#cpus[node] = usable ? host.free.cpus : -Infinity;
     this.#memory[node] = usable ? host.free.memory : -Infinity;
     this.#disk[node] = usable ? host.free.disk : -Infinity;
   }
 
-  #renewInner(node: number): void {
+  #updateInner(node: number): void {
     const left = node * 2;
     const right = left + 1;
     const max = (values: Float64Array) => Math.max(values[left] ?? -Infinity, values[right] ?? -Infinity);
@@ -221,41 +235,41 @@ export class HostPool {
     this.#memory[node] = max(this.#memory);
     this.#disk[node] = max(this.#disk);
     this.#architectures[node] = (this.#architectures[left] ?? 0) | (this.#architectures[right] ?? 0);
-    this.#best[node] = (this.#leftFirst(left, right) ? this.#best[left] : this.#best[right]) ?? none;
+    this.#best[node] = (this.#leftRanksFirst(left, right) ? this.#best[left] : this.#best[right]) ?? noSlot;
   }
 
   #bestOf(node: number): Slot | undefined {
-    const index = this.#best[node] ?? none;
-    return index === none ? undefined : this.#slots[index];
+    const index = this.#best[node] ?? noSlot;
+    return index === noSlot ? undefined : this.#slots[index];
   }
 
-  #leftFirst(left: number, right: number): boolean {
+  #leftRanksFirst(left: number, right: number): boolean {
     const b = this.#bestOf(right);
-    return b === undefined || beats(this.#bestOf(left), b);
+    return b === undefined || ranksHigher(this.#bestOf(left), b);
   }
 
-  #search(node: number, demand: Demand, found: Slot | undefined): Slot | undefined {
+  #search(node: number, request: ResourceRequest, found: Slot | undefined): Slot | undefined {
     const best = this.#bestOf(node);
-    if (best === undefined || (found && !beats(best, found)) || !this.#mayHold(node, demand)) return found;
-    if (refusedBy(best.host, demand) === undefined) return best;
+    if (best === undefined || (found && !ranksHigher(best, found)) || !this.#mayFit(node, request)) return found;
+    if (firstRejectingFilter(best.host, request) === undefined) return best;
     if (node >= this.#width) return found;
     const left = node * 2;
     const right = left + 1;
-    const [first, second] = this.#leftFirst(left, right) ? [left, right] : [right, left];
-    return this.#search(second, demand, this.#search(first, demand, found));
+    const [first, second] = this.#leftRanksFirst(left, right) ? [left, right] : [right, left];
+    return this.#search(second, request, this.#search(first, request, found));
   }
 
-  #mayHold(node: number, demand: Demand): boolean {
+  #mayFit(node: number, request: ResourceRequest): boolean {
     return (
-      demand.cpus <= (this.#cpus[node] ?? 0) &&
-      demand.memory <= (this.#memory[node] ?? 0) &&
-      demand.disk <= (this.#disk[node] ?? 0) &&
-      ((this.#architectures[node] ?? 0) & bits[demand.architecture]) !== 0
+      request.cpus <= (this.#cpus[node] ?? 0) &&
+      request.memory <= (this.#memory[node] ?? 0) &&
+      request.disk <= (this.#disk[node] ?? 0) &&
+      ((this.#architectures[node] ?? 0) & architectureBits[request.architecture]) !== 0
     );
   }
 }
 
-function beats(a: Slot | undefined, b: Slot): boolean {
+function ranksHigher(a: Slot | undefined, b: Slot): boolean {
   if (a === undefined) return false;
   return a.score !== b.score ? a.score > b.score : a.host.id < b.host.id;
 }

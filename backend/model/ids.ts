@@ -1,4 +1,7 @@
-/** Making ids. Random ones carry 80 bits; time-ordered ones (events, audit) start with 48 bits of milliseconds. */
+/**
+ * Creation of ids. Random ids contain 80 random bits. Time-ordered ids (events, audit) start with a timestamp of 48
+ * bits in milliseconds.
+ */
 import { randomBytes } from 'node:crypto';
 import { type Id, idPrefixes, type Noun } from '../contract/fields.ts';
 
@@ -16,15 +19,19 @@ function base32(bytes: Uint8Array): string {
   return text;
 }
 
+/** Returns a new random id. */
 export const newId = <N extends Noun>(noun: N): Id<N> => `${idPrefixes[noun]}-${base32(randomBytes(10))}` as Id<N>;
 
-/** The last time-ordered id of this process: its millisecond, and its random part. */
+/** The last time-ordered id of this process: its timestamp and its random part. */
 let last = { milliseconds: -1, tail: 0 };
 
-/** Ids that sort by the time of their making; those that one process makes within a millisecond, by their order. */
+/**
+ * Returns an id that sorts by its time of creation. Ids of one process and one millisecond sort by their order of
+ * creation.
+ */
 export function newTimeOrderedId<N extends Noun>(noun: N, now: Date): Id<N> {
   const milliseconds = now.getTime();
-  // 31 random bits leave room to count up.
+  // 31 random bits, so that the counter does not overflow 32 bits.
   const tail = last.milliseconds === milliseconds ? last.tail + 1 : randomBytes(4).readUInt32BE() >>> 1;
   last = { milliseconds, tail };
   const bytes = Buffer.alloc(10);

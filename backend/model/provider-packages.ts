@@ -1,15 +1,16 @@
 /**
- * Names and checksum lists of Terraform provider packages, as registries and mirrors lay them out:
+ * File names and checksum lists of Terraform provider packages, in the layout of registries and mirrors:
  * https://developer.hashicorp.com/terraform/registry/providers/publishing and
  * https://developer.hashicorp.com/terraform/cli/config/config-file#filesystem_mirror
  */
 
+/** The parts of a package's file name. */
 export interface PackageName {
-  /** The last word of the provider's address: `ucloud`. */
+  /** The last part of the provider's address: `ucloud`. */
   readonly type: string;
   /** Semantic version. */
   readonly version: string;
-  /** As Go calls it: `linux`, `darwin`. */
+  /** The operating system as Go names it: `linux`, `darwin`. */
   readonly os: string;
   readonly arch: string;
 }
@@ -24,25 +25,32 @@ const namespaceOrType = new RegExp(`^(?=.{1,64}$)${word}$`);
 const hostLabel = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
 const hostName = new RegExp(`^(?=.{1,260}$)${hostLabel}(?:\\.${hostLabel})*(?::\\d{1,5})?$`);
 
+/** Tells whether the text is a semantic version (semver.org) of at most 100 characters. */
 export const isVersion = (text: string): boolean => text.length <= 100 && versionName.test(text);
 
-/** A namespace or a type, in the normal form that Terraform sends. */
+/** Tells whether the text is a namespace or a type in the normal form that Terraform sends. */
 export const isProviderWord = (text: string): boolean => namespaceOrType.test(text);
 
-/** The host name of a provider's address, with its port unless that is 443. */
+/** Tells whether the text is the host name of a provider's address, with its port unless that is 443. */
 export const isProviderHost = (text: string): boolean => hostName.test(text);
 
-/** `terraform-provider-ucloud_0.1.0_linux_amd64.zip`, or undefined for what is no package. */
+/**
+ * Parses a file name such as `terraform-provider-ucloud_0.1.0_linux_amd64.zip`. Returns undefined for any other text.
+ */
 export function parsePackageName(name: string): PackageName | undefined {
   const [, type, version, os, arch] = (name.length <= 255 && packageName.exec(name)) || [];
   if (type === undefined || version === undefined || os === undefined || arch === undefined) return undefined;
   return { type, version, os, arch };
 }
 
+/** Returns the file name of a package. */
 export const packageFileName = ({ type, version, os, arch }: PackageName): string =>
   `terraform-provider-${type}_${version}_${os}_${arch}.zip`;
 
-/** SHA-256 by file name, from what `sha256sum` prints; undefined if a line is something else. */
+/**
+ * Parses the output of `sha256sum`. Returns the SHA-256 of each file by its name, or undefined if a line has another
+ * form.
+ */
 export function parseChecksums(text: string): ReadonlyMap<string, string> | undefined {
   const sums = new Map<string, string>();
   for (const line of text.split('\n')) {

@@ -1,11 +1,12 @@
 /**
- * Label selectors in the syntax of Kubernetes: `env=prod,tier!=db,app in (a,b),zone notin (x),legacy,!old`. All
- * requirements must hold. As there, `!=` and `notin` also hold for objects without the label.
+ * Label selectors in the syntax of Kubernetes: `env=prod,tier!=db,app in (a,b),zone notin (x),legacy,!old`. An object
+ * matches if all requirements hold. As in Kubernetes, `!=` and `notin` also hold for objects without the label.
  */
 export type Requirement =
   | { readonly key: string; readonly operator: 'in' | 'notin'; readonly values: ReadonlySet<string> }
   | { readonly key: string; readonly operator: 'exists' | 'absent' };
 
+/** A parsed selector: all requirements must hold. */
 export type Selector = readonly Requirement[];
 
 const keyPattern = '(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?';
@@ -15,8 +16,8 @@ const equality = new RegExp(`^(${keyPattern})\\s*(==|=|!=)\\s*(${valuePattern})$
 const set = new RegExp(`^(${keyPattern})\\s+(in|notin)\\s*\\(([^()]*)\\)$`);
 const value = new RegExp(`^${valuePattern}$`);
 
-/** Cuts at commas outside parentheses. */
-function split(text: string): string[] {
+/** Splits the text at the commas outside parentheses. */
+function splitRequirements(text: string): string[] {
   const parts: string[] = [''];
   let depth = 0;
   for (const character of text) {
@@ -28,10 +29,10 @@ function split(text: string): string[] {
   return parts.map((part) => part.trim());
 }
 
-/** The selector, or a text that says which part cannot be read. */
+/** Parses a selector. Returns a message that names the invalid part if the text is not a selector. */
 export function parseSelector(text: string): Selector | string {
   const selector: Requirement[] = [];
-  for (const part of split(text)) {
+  for (const part of splitRequirements(text)) {
     const byExistence = exists.exec(part);
     const byEquality = equality.exec(part);
     const bySet = set.exec(part);
@@ -52,7 +53,7 @@ export function parseSelector(text: string): Selector | string {
   return selector;
 }
 
-function holds(requirement: Requirement, label: string | undefined): boolean {
+function requirementMatches(requirement: Requirement, label: string | undefined): boolean {
   switch (requirement.operator) {
     case 'exists':
       return label !== undefined;
@@ -65,7 +66,8 @@ function holds(requirement: Requirement, label: string | undefined): boolean {
   }
 }
 
+/** Tells whether the labels fulfil all requirements of the selector. */
 export const matches = (selector: Selector, labels: Readonly<Record<string, string>>): boolean =>
   selector.every((requirement) =>
-    holds(requirement, Object.hasOwn(labels, requirement.key) ? labels[requirement.key] : undefined),
+    requirementMatches(requirement, Object.hasOwn(labels, requirement.key) ? labels[requirement.key] : undefined),
   );

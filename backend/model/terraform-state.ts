@@ -1,18 +1,19 @@
 /**
- * When a state of Terraform follows another, and how much of its history is kept.
+ * The rules for the order of Terraform states, and for the size of their history.
  *
- * Terraform gives a state its lineage when it first writes it, and raises the serial with every change. So a state of
- * another lineage belongs to another configuration, and one whose serial is not greater was made from an old version.
+ * Terraform assigns the lineage when it first writes a state, and raises the serial with every change. So a state with
+ * another lineage belongs to another configuration. A state whose serial is not greater was made from an old version.
  */
 import { keptVersions } from '../contract/terraform-states.ts';
 
-export interface Position {
+/** The place of a state in the history of its configuration. */
+export interface StatePosition {
   readonly serial: number;
   readonly lineage: string;
 }
 
-/** Why `next` does not follow `latest`; undefined when it does. */
-export function staleness(latest: Position, next: Position): string | undefined {
+/** Returns why `next` may not follow `latest`; undefined if it may. */
+export function staleReason(latest: StatePosition, next: StatePosition): string | undefined {
   if (latest.lineage !== next.lineage) {
     return `the lineage is ${next.lineage}, that of the latest version is ${latest.lineage}: this is the state of another configuration`;
   }
@@ -22,28 +23,31 @@ export function staleness(latest: Position, next: Position): string | undefined 
   return undefined;
 }
 
-/** Bytes, as they are stored, of all versions of one state together. The latest version is kept whatever its size. */
-export const keptBytes = 64 * 1024 * 1024;
-/** Versions removed in one transaction, which has room for so many. */
-const mostAtOnce = 40;
+/** The maximum stored size, in bytes, of all versions of one state. The latest version stays, whatever its size. */
+export const maxHistoryBytes = 64 * 1024 * 1024;
+/** The maximum number of versions that one transaction removes: its operations are limited. */
+const maxRemovedVersions = 40;
 
 /**
- * Which of the versions, oldest first, have to go when one of `newcomer` bytes comes after them: some of the oldest.
- * `mostBytes` is what the project has room for.
+ * Returns the oldest versions that must be removed before a new version is stored.
+ * @param versions the versions, oldest first
+ * @param newVersionBytes the stored size of the new version, in bytes
+ * @param maxBytes the stored size that the project has room for
  */
-export function surplus<V extends { readonly stored: number }>(
+export function versionsToRemove<V extends { readonly stored: number }>(
   versions: readonly V[],
-  newcomer: number,
-  mostBytes = keptBytes,
+  newVersionBytes: number,
+  maxBytes = maxHistoryBytes,
 ): V[] {
-  let bytes = versions.reduce((sum, { stored }) => sum + stored, newcomer);
+  let bytes = versions.reduce((sum, { stored }) => sum + stored, newVersionBytes);
   let count = versions.length + 1;
-  const going: V[] = [];
+  const removed: V[] = [];
   for (const version of versions) {
-    if ((count <= keptVersions && bytes <= Math.min(keptBytes, mostBytes)) || going.length === mostAtOnce) break;
-    going.push(version);
+    const fits = count <= keptVersions && bytes <= Math.min(maxHistoryBytes, maxBytes);
+    if (fits || removed.length === maxRemovedVersions) break;
+    removed.push(version);
     bytes -= version.stored;
     count--;
   }
-  return going;
+  return removed;
 }

@@ -1,83 +1,88 @@
 /**
- * What a host's agent does next for one VM. Pure: from what is declared, granted, reported and observed to one step;
- * the agent carries it out and asks again, until there is nothing to do. Killed after any step, a new agent asks again.
+ * The life cycle of a VM on its host. A pure function derives the next step from four inputs: the declaration, the
+ * placement, the report and the observed state. The agent carries out the step and asks again until no step is left.
+ * After a crash at any step, the next agent asks again.
  *
- * Who moves a VM, by the phase in `reports/<vm>`:
+ * The phases in `reports/<vm>`, and the cause of each change:
  *
  *   (none) → preparing → starting → running    declared `running`: disk, then networks and process
- *   (none) → stopped                           declared `stopped`: nothing is made before it is to run
- *   running → stopping → stopped               declared `stopped`, or a reboot, which then goes on to starting
- *   running → stopped → starting → running     the guest ended by itself; it is started again, see below
- *   any → error → (as before)                  a step keeps failing; it is tried again, ever more slowly
- *   any → gone                                 deleted: destroyed, nothing is left here. Final for this fence
+ *   (none) → stopped                           declared `stopped`: the agent creates nothing before the first start
+ *   running → stopping → stopped               declared `stopped`, or a reboot, which continues with `starting`
+ *   running → stopped → starting → running     the guest ended by itself; the agent starts it again, see below
+ *   any → error → (as before)                  a step fails repeatedly; the agent retries with growing delays
+ *   any → gone                                 deleted: the host has removed everything. Final for this fence
  *
  * Invariants:
- * - A guest runs only with the fence of the newest placement. Before it starts, a transaction writes `starting` and
- *   requires in the database itself (not in a mirror) that placement and declaration are as they were read and that
- *   the agent's sign of life is its own and still there. There is one placement, so no two hosts pass; and of two
- *   agents on one host the older one fails, as the newer has replaced the sign of life.
- * - Every report requires the placement unchanged: what an agent says after its placement has gone is not written.
- * - `gone` is written after the hypervisor has removed everything, and only then may the scheduler release the VM.
+ * - A guest runs only with the fence of the newest placement. Before a start, a transaction writes `starting`. It
+ *   requires, in the database and not in a mirror, that placement and declaration are unchanged and that the agent's
+ *   own `alive` key still exists. A VM has one placement, so the transaction succeeds on one host only. Of two agents
+ *   on one host, the older one fails, because the newer one has replaced the `alive` key.
+ * - Every report requires an unchanged placement, so an agent cannot write a report after its placement is gone.
+ * - The agent writes `gone` after the hypervisor has removed everything. The scheduler releases the VM only after that.
  *   So a crash leaves either remains with a placement, which the next agent removes, or no remains.
- * - A guest takes no more than its placement grants and no more than is declared, and the `starting` transaction
- *   enters in the report what it takes. Before it, the scheduler gets a moment to grant what has been declared
- *   (`grantAwaited`), so that a change of size together with a reboot needs no second reboot.
- * - Whatever of the declaration waits for the next start is derived from declaration and report (`pendingChanges`);
- *   nobody stores it, so no crash can lose it.
+ * - A guest gets at most the granted resources and at most the declared resources. The `starting` transaction writes
+ *   the used resources into the report. The agent first gives the scheduler a short time to grant the declared
+ *   resources (`grantPending`). So a resize together with a reboot needs no second reboot.
+ * - The changes that wait for the next start are derived from declaration and report (`pendingChanges`). No record
+ *   stores them, so a crash cannot lose them.
  *
- * A guest that ends by itself, in a crash or because it shut itself down, is started again while `running` is declared:
- * the declaration says what should be, and whoever wants it off says so there. (Other clouds leave a VM off that has
- * shut itself down; then what runs differs from what was declared, and the next `terraform apply` starts it anyway.)
+ * The agent starts a guest again that ended by itself, by a crash or by its own shutdown, while `running` is declared.
+ * The user declares `stopped` to keep it off. (Other clouds leave such a VM off. Its state then differs from the
+ * declaration, and the next `terraform apply` starts it anyway.)
  *
- * A reboot is an operation: pending → running (10 %) → [stop] → 50 %, in the transaction that begins the new run
- * → succeeded, in the transaction that reports it running. So a new agent knows from the operation alone whether the
- * old run has yet to end; no clocks are compared.
+ * A reboot is an operation. It goes from pending to running (10 %), then the agent stops the guest. The transaction
+ * that begins the new run sets 50 %, and the transaction that reports the guest as running sets `succeeded`. So a new
+ * agent knows from the operation alone whether the old run must still end, and it compares no clocks.
  */
 import type { Id } from '../contract/fields.ts';
 import { type RestartField, restartFields } from '../contract/vms.ts';
 import { fits, type Resources } from './placement.ts';
 import type { OperationRecord, PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
 
+/** The inputs of `nextStep` for one VM on one host. */
 export interface LifecycleFacts {
   readonly host: Id<'host'>;
   readonly vm: VmRecord | undefined;
-  /** Its placement on this host. */
+  /** The placement of the VM on this host. */
   readonly placement: PlacementRecord | undefined;
-  /** By whichever host. */
+  /** The report of any host. */
   readonly report: ReportRecord | undefined;
-  /** What this machine has of it; undefined: nothing. */
+  /** The observed state of the VM on this machine; undefined if the machine has nothing of it. */
   readonly observed: { readonly running: boolean; readonly fence?: number } | undefined;
-  /** The oldest that is neither succeeded nor failed. */
+  /** The oldest operation that has not ended. */
   readonly operation: OperationRecord | undefined;
 }
 
+/** A step of the agent for one VM. */
 export type Step =
   | { readonly do: 'nothing' }
-  /** Not placed here, and nothing is left here: take back the report. */
-  | { readonly do: 'forget' }
-  /** Not placed here, but something of it is here. */
-  | { readonly do: 'judge_remains' }
+  /** The VM is not placed here and the machine has nothing of it: remove the report. */
+  | { readonly do: 'remove_report' }
+  /** The VM is not placed here, but the machine has something of it: decide whether to destroy it. */
+  | { readonly do: 'resolve_orphan' }
   | { readonly do: 'destroy' }
   | { readonly do: 'refuse_operation' }
   | { readonly do: 'begin_operation' }
   | { readonly do: 'stop'; readonly force: boolean }
   | { readonly do: 'report_stopped' }
-  /** It ended by itself. */
+  /** The guest ended without a request of the agent. */
   | { readonly do: 'report_exit' }
   | { readonly do: 'start' }
   | { readonly do: 'report_running' };
 
-/** Progress of a reboot: accepted by the agent; the new run has begun. */
+/** Progress of a reboot, in percent, after the agent has accepted it. */
 export const rebootAccepted = 10;
+/** Progress of a reboot, in percent, after the new run has begun. */
 export const rebootRestarted = 50;
 
+/** Returns the resources that the VM record declares. */
 export const declaredResources = (vm: VmRecord): Resources => ({
   cpus: vm.cpus,
   memory: vm.memory,
   disk: vm.disk_size,
 });
 
-/** What a guest that is started now takes: what is declared, as far as it is granted. */
+/** Returns the resources of a guest at its start: the declared amounts, limited to the granted ones. */
 export const startResources = (vm: VmRecord, granted: Resources): Resources => ({
   cpus: Math.min(vm.cpus, granted.cpus),
   memory: Math.min(vm.memory, granted.memory),
@@ -85,15 +90,15 @@ export const startResources = (vm: VmRecord, granted: Resources): Resources => (
 });
 
 /**
- * The fields whose change waits until the guest is next started, for a report that says with what it was started. A new
- * name or label does not wait. Sizes are compared with what the guest has. Of user data the report says only at which
- * generation the guest was started, so a change counts even if it was taken back.
+ * Returns the fields whose change takes effect at the next start of the guest, compared with the report of its last
+ * start. A new name or label takes effect at once and is not included. Sizes are compared by value. User data is
+ * compared by generation, so a change counts even if the user has reverted it.
  */
 export function pendingChanges(
   vm: VmRecord,
   { resources, generation }: Pick<ReportRecord, 'resources' | 'generation'>,
 ): RestartField[] {
-  // Adopted without a report that says what it was started with: any size may have changed.
+  // An adopted guest may have no report of its start. The code then assumes that every size has changed.
   const resized = (wanted: number, had: number | undefined) =>
     had === undefined ? generation !== vm.generation : had !== wanted;
   const waits: Readonly<Record<RestartField, boolean>> = {
@@ -106,44 +111,45 @@ export function pendingChanges(
 }
 
 /**
- * Whether the scheduler has yet to decide about a VM that is to grow: it grants more, or notes in the schedule that
- * the host has no more.
+ * Tells whether the scheduler must still decide about the growth of a VM. The scheduler either grants the resources or
+ * writes into the schedule that the host has no room.
  */
-export const grantAwaited = (vm: VmRecord, granted: Resources, schedule: ScheduleRecord | undefined): boolean =>
+export const grantPending = (vm: VmRecord, granted: Resources, schedule: ScheduleRecord | undefined): boolean =>
   schedule?.reason === undefined && !fits(declaredResources(vm), granted);
 
 /**
- * Whether a VM may be given to another host while this one cannot be reached, so that this one must stop it before it
- * can. Disks are local: no other host has them, so none of them may, and none has to be stopped.
+ * Tells whether the scheduler may move the VM to another host while this host is unreachable. The agent of this host
+ * must then stop the VM before the move. Disks are local, so no VM may move, and no agent has to stop one.
  */
 export const restartableElsewhere = (_vm: VmRecord): boolean => false;
 
+/** Returns the next step for the VM; `nothing` when no step is left. */
 export function nextStep({ host, vm, placement, report, observed, operation }: LifecycleFacts): Step {
   if (placement === undefined) {
-    if (observed) return { do: 'judge_remains' };
-    return report?.host === host ? { do: 'forget' } : { do: 'nothing' };
+    if (observed) return { do: 'resolve_orphan' };
+    return report?.host === host ? { do: 'remove_report' } : { do: 'nothing' };
   }
   const current = report?.host === host && report.fence === placement.fence ? report : undefined;
   if (vm === undefined || vm.deleted_at !== undefined) {
     return current?.phase === 'gone' && !observed ? { do: 'nothing' } : { do: 'destroy' };
   }
   const running = observed?.running === true;
-  // A run of an earlier placement: not one that may be adopted.
+  // The guest runs with the fence of an earlier placement, so the agent must not adopt it.
   if (running && observed.fence !== placement.fence) return { do: 'stop', force: false };
   if (vm.power_state === 'stopped') {
     if (operation) return { do: 'refuse_operation' };
     if (running) return { do: 'stop', force: false };
-    const said = current?.phase === 'stopped' && current.reason === undefined;
-    return said ? { do: 'nothing' } : { do: 'report_stopped' };
+    const reported = current?.phase === 'stopped' && current.reason === undefined;
+    return reported ? { do: 'nothing' } : { do: 'report_stopped' };
   }
   if (operation?.state === 'pending') return { do: 'begin_operation' };
   if (running) {
     if (operation && operation.progress < rebootRestarted) {
       return { do: 'stop', force: operation.options.force === true };
     }
-    // With a reason, it is the report of a step that failed and is not to be taken any more.
-    const said = current?.phase === 'running' && current.reason === undefined;
-    return said && !operation ? { do: 'nothing' } : { do: 'report_running' };
+    // A report with a reason belongs to a failed step, so the agent must report the running guest again.
+    const reported = current?.phase === 'running' && current.reason === undefined;
+    return reported && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };
 }

@@ -1,40 +1,42 @@
 /**
- * What a VM is doing, as its owner sees it, derived from five records by different writers: the declaration (API), the
- * schedule (scheduler), the report (the host that holds the placement), the guest's word (metadata server) and the
- * host's sign of life. Nobody stores a phase, so no two writers can disagree about it.
+ * The status of a VM for its owner. It is derived from five records with different writers: the declaration (API), the
+ * schedule (scheduler), the report (host), the readiness of the guest (metadata server) and the `alive` key (host). No
+ * record stores the phase, so two writers cannot disagree about it.
  *
- * In order, the first that holds:
- *   deleting   the deletion was accepted; the record is removed when the host has torn the VM down
- *   pending    no host yet: the schedule says why
- *   unknown    it has a host, but that host gives no sign of life: what it does there cannot be known
- *   scheduled  it has a host, which has not reported on this placement (an older one's report is void: its fencing
- *              number differs)
+ * The phase is the first of these that applies:
+ *   deleting   the API has accepted the deletion; it removes the record after the host has removed the VM
+ *   pending    no host yet: the schedule contains the reason
+ *   unknown    the host has no `alive` key, so the state of the VM there is not known
+ *   scheduled  the host has not reported on this placement (a report with another fence does not count)
  *   preparing, starting, running, stopping, stopped, error   as the host reports
  *
- * A restart is owed while the last report tells of a run that was begun with less than is declared. That is so from the
- * moment of the change on, whether the host is alive or not. A VM that is declared stopped owes none.
+ * `restart_required` is true while the last start of the guest used other values than the declaration has now. It is
+ * true from the change on, whether the host is alive or not. It is false for a VM with the declared power state
+ * `stopped`.
  */
 import type { RestartField, Vm } from '../contract/vms.ts';
 import type { GuestRecord, ReportRecord, ScheduleRecord, VmRecord } from './records.ts';
 import { pendingChanges } from './vm-lifecycle.ts';
 
+/** The records of the other writers about one VM. */
 export interface VmObservations {
   readonly schedule?: ScheduleRecord;
   readonly report?: ReportRecord;
-  /** What the guest said when it last said that it is ready. */
+  /** The last report of the guest that it is ready. */
   readonly guest?: GuestRecord;
   readonly hostAlive: boolean;
 }
 
 type Status = Vm['status'];
 
-const lost = { reason: 'host_lost', message: 'The host gives no sign of life.' };
+const hostLost = { reason: 'host_lost', message: 'The host gives no sign of life.' };
 
+/** Derives the status of the VM. */
 export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
   const { schedule } = seen;
   const host = schedule?.host;
   const report = host !== undefined && seen.report?.fence === schedule?.fence ? seen.report : undefined;
-  const waiting = owed(vm, report);
+  const waiting = restartFields(vm, report);
   const status: Status = {
     phase: 'pending',
     ...(host === undefined ? {} : { host }),
@@ -49,10 +51,10 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
   });
 
   if (vm.deleted_at !== undefined) {
-    return { ...status, phase: 'deleting', ...(host !== undefined && !seen.hostAlive ? lost : because(report)) };
+    return { ...status, phase: 'deleting', ...(host !== undefined && !seen.hostAlive ? hostLost : because(report)) };
   }
   if (host === undefined) return { ...status, ...because(schedule) };
-  if (!seen.hostAlive) return { ...status, phase: 'unknown', ...lost };
+  if (!seen.hostAlive) return { ...status, phase: 'unknown', ...hostLost };
   if (report === undefined || report.phase === 'gone') return { ...status, phase: 'scheduled' };
   const running = report.phase === 'running';
   return {
@@ -63,16 +65,16 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
   };
 }
 
-/** Phases in which a guest runs, or has just been begun or ended. */
-const inRun: readonly ReportRecord['phase'][] = ['starting', 'running', 'stopping', 'error'];
+/** The phases of a guest that runs, has just started, or is about to end. */
+const startedPhases: readonly ReportRecord['phase'][] = ['starting', 'running', 'stopping', 'error'];
 
-function owed(vm: VmRecord, report: ReportRecord | undefined): RestartField[] {
-  const run = report?.started_at !== undefined && inRun.includes(report.phase) ? report : undefined;
+function restartFields(vm: VmRecord, report: ReportRecord | undefined): RestartField[] {
+  const run = report?.started_at !== undefined && startedPhases.includes(report.phase) ? report : undefined;
   const wanted = vm.power_state === 'running' && vm.deleted_at === undefined;
   return run && wanted ? pendingChanges(vm, run) : [];
 }
 
-/** The guest's word counts if it was given after the last start. */
+/** Tells whether the guest has reported that it is ready since its last start. */
 const isReady = (report: ReportRecord, guest: GuestRecord | undefined): guest is GuestRecord =>
   guest !== undefined && report.started_at !== undefined && Date.parse(guest.ready_at) >= Date.parse(report.started_at);
 

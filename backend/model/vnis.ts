@@ -1,18 +1,19 @@
-/** VXLAN network identifiers (RFC 7348): 24 bits; 0 is not given away. */
+/** VXLAN network identifiers (VNIs, RFC 7348): 24 bits. ucloud does not use 0. */
 import { randomInt } from 'node:crypto';
 
-export const largestVni = 2 ** 24 - 1;
+/** The largest VNI. */
+export const maxVni = 2 ** 24 - 1;
 
-/** Tries this many before it takes the numbers to be used up: by then all but a few in a thousand are. */
-const probes = 2000;
+/** The maximum number of random tries. If all of them fail, more than 99 % of the VNIs are in use. */
+const maxProbes = 2000;
 
 /**
- * A free number. Random, so that two servers that choose at the same time do not choose the same, and a number is not
- * given again right after it was freed. Undefined when there is none left.
+ * Returns a free VNI, or undefined if there is none. The choice is random: two servers that choose at the same time
+ * then choose different VNIs, and a freed VNI is not reused at once.
  */
 export function randomVni(isTaken: (vni: number) => boolean): number | undefined {
-  for (let probe = 0; probe < probes; probe++) {
-    const vni = randomInt(1, largestVni + 1);
+  for (let probe = 0; probe < maxProbes; probe++) {
+    const vni = randomInt(1, maxVni + 1);
     if (!isTaken(vni)) return vni;
   }
   return undefined;

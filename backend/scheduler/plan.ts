@@ -1,74 +1,77 @@
 /**
- * What the scheduler has to do for one VM. Pure: from records to a decision; term.ts finds the host and commits.
+ * The decision of the scheduler for one VM: a pure function of its records. term.ts finds the host and commits.
  *
- * States of a VM, by its records:
- *   unscheduled  no schedule: new, or of an older scheduler
- *   waiting      a schedule without host: nothing fits, it says why
- *   placed       a schedule with host and fence, and the placement; both are written and removed in one transaction
+ * The states of a VM, by its records:
+ *   unscheduled  no schedule: the VM is new
+ *   waiting      a schedule without host, with the reason
+ *   placed       a schedule with host and fence, and the placement; one transaction writes or removes both
  *
- *   unscheduled, waiting → placed    a host fits; the fence is one more than before
- *   placed → placed                  the declaration asks for more (granted if its host has it) or for less (taken back
- *                                    once the guest no longer runs with more)
- *   waiting → (none)                 deleted: nothing to tear down
- *   placed → (none)                  deleted, and its host has reported `gone` for this fence
+ *   unscheduled, waiting → placed    a host can take the VM; the new fence is the old one plus 1
+ *   placed → placed                  the declaration asks for more (the scheduler grants it if the host has room), or
+ *                                    for less (the scheduler reclaims it after the guest has stopped using it)
+ *   waiting → (none)                 deleted: no host has anything of the VM
+ *   placed → (none)                  deleted, and the host has reported `gone` with this fence
  *
  * Invariants:
- * - The sum of a host's placements never exceeds what it can give: only the one leader adds to it.
- * - A placement covers what its guest runs with. The host starts a guest with no more than the placement, in a
- *   transaction that requires the placement unchanged, and writes what it took into its report; the scheduler takes
- *   back only what the report does not claim, in a transaction that requires the report unchanged.
- * - A VM keeps its host even when that is dead: its disk is there and nowhere else. What the dead host did last
- *   cannot be known, so nothing may be done elsewhere in its place.
- * - If the record of a host is removed (the operator's word that it does not come back), its deleted VMs are released
- *   without its `gone`; those not deleted stay placed until their owner deletes them.
+ * - The sum of a host's placements never exceeds the host's resources, because only the leader adds placements.
+ * - A placement covers the resources that the guest uses. The host starts a guest with at most the granted resources.
+ *   Its transaction requires the placement unchanged and writes the used resources into the report. The scheduler
+ *   reclaims only resources that the report does not contain. Its transaction requires the report unchanged.
+ * - A VM keeps its host even when the host is dead, because no other host has its disk. The last actions of a dead host
+ *   are unknown, so the scheduler must not start the VM elsewhere.
+ * - The operator removes a host's record to say that the host does not come back. The scheduler then releases the
+ *   host's deleted VMs without the report `gone`. The other VMs stay placed until their owners delete them.
  */
 import type { Id } from '../contract/fields.ts';
 import { fits, type Resources } from '../model/placement.ts';
 import type { PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
 
+/** The records that a decision depends on. */
 export interface VmFacts {
-  /** Missing: the record is gone, which counts as deleted. */
+  /** Undefined if the record is gone, which counts as deleted. */
   readonly vm: VmRecord | undefined;
   readonly schedule: ScheduleRecord | undefined;
   readonly placement: PlacementRecord | undefined;
   readonly report: ReportRecord | undefined;
-  /** The host of the schedule is entered in `hosts/`. */
-  readonly hostKnown: boolean;
+  /** The host of the schedule has a record in `hosts/`. */
+  readonly hostExists: boolean;
 }
 
+/** The action of the scheduler for one VM. */
 export type Decision =
   | { readonly do: 'nothing' }
   | { readonly do: 'place' }
-  /** Change what the placement grants; `more`: if its host has that much left. */
-  | { readonly do: 'grant'; readonly host: Id<'host'>; readonly resources: Resources; readonly more: boolean }
-  /** The grant is right: remove the note that it was not. */
+  /** Change the granted resources. `grows`: the host must have room for it. */
+  | { readonly do: 'grant'; readonly host: Id<'host'>; readonly resources: Resources; readonly grows: boolean }
+  /** The granted resources are right: remove the reason from the schedule. */
   | { readonly do: 'clear' }
   | { readonly do: 'release' };
 
-const nothing: Decision = { do: 'nothing' };
+const noAction: Decision = { do: 'nothing' };
 
-const larger = (a: Resources, b: Resources): Resources => ({
+const maxResources = (a: Resources, b: Resources): Resources => ({
   cpus: Math.max(a.cpus, b.cpus),
   memory: Math.max(a.memory, b.memory),
   disk: Math.max(a.disk, b.disk),
 });
-const same = (a: Resources, b: Resources) => a.cpus === b.cpus && a.memory === b.memory && a.disk === b.disk;
+const equalResources = (a: Resources, b: Resources) => a.cpus === b.cpus && a.memory === b.memory && a.disk === b.disk;
 
-export function decide({ vm, schedule, placement, report, hostKnown }: VmFacts): Decision {
+/** Returns the action for the VM; `nothing` if its records are as they should be. */
+export function decide({ vm, schedule, placement, report, hostExists }: VmFacts): Decision {
   const current = report && schedule && report.host === schedule.host && report.fence === schedule.fence;
   if (vm === undefined || vm.deleted_at !== undefined) {
-    if (schedule === undefined) return nothing;
-    const tornDown = schedule.host === undefined || !hostKnown || (current && report.phase === 'gone');
-    return tornDown ? { do: 'release' } : nothing;
+    if (schedule === undefined) return noAction;
+    const tornDown = schedule.host === undefined || !hostExists || (current && report.phase === 'gone');
+    return tornDown ? { do: 'release' } : noAction;
   }
   if (schedule?.host === undefined) return { do: 'place' };
-  if (placement === undefined) return nothing;
+  if (placement === undefined) return noAction;
   const runsWith = current ? report.resources : undefined;
   const declared = declaredResources(vm);
-  const wanted = runsWith ? larger(declared, runsWith) : declared;
-  if (!same(wanted, placement)) {
-    return { do: 'grant', host: schedule.host, resources: wanted, more: !fits(wanted, placement) };
+  const wanted = runsWith ? maxResources(declared, runsWith) : declared;
+  if (!equalResources(wanted, placement)) {
+    return { do: 'grant', host: schedule.host, resources: wanted, grows: !fits(wanted, placement) };
   }
-  return schedule.reason === undefined ? nothing : { do: 'clear' };
+  return schedule.reason === undefined ? noAction : { do: 'clear' };
 }

@@ -1,39 +1,44 @@
-/** The scheduler: decides which host runs which VM. Any number may run; one leads. */
+/** The scheduler decides which host runs which VM. Several scheduler processes may run; one of them leads. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Component, Logger } from '../model/component.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { campaign } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { Term, task } from './term.ts';
+import { LeaderLoop, schedulerTask } from './term.ts';
 
+/** Options of `startScheduler`. */
 export interface SchedulerOptions {
   readonly store: Store;
   readonly logger: Logger;
-  /** Tells schedulers apart in `leader/scheduler`. Default: host name and process id. */
+  /** The name of this scheduler in `leader/scheduler`. Default: host name and process id. */
   readonly id?: string;
-  /** After so many seconds without a sign of life another scheduler takes over. */
+  /** The time to live of the leader's lease, in seconds. After the lease has ended, another scheduler takes over. */
   readonly leaseSeconds?: number;
 }
 
 const retryMs = 500;
 
-/** Resolves when it has read the database; it may then still wait for another scheduler to go. */
+/**
+ * Starts a scheduler. Resolves when the mirror has read the database; another scheduler may still lead.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function startScheduler(options: SchedulerOptions): Promise<Component> {
   const { store, logger, leaseSeconds = 5 } = options;
   const closing = new AbortController();
-  // One watch of everything, so that each commit is seen whole: a schedule never without its placement.
+  // One watch of the whole database shows each commit as a whole: a schedule always appears together with its
+  // placement.
   const mirror = await openMirror(store, {
     prefixes: [''],
     kinds: [vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
     logger,
   });
 
-  /** False when there will be no further term. */
+  /** Leads for one term. Returns false when no further term follows. */
   const lead = async (): Promise<boolean> => {
     const leadership = await campaign(store, mirror, {
       kind: leaders,
-      task,
+      task: schedulerTask,
       ...(options.id !== undefined && { id: options.id }),
       leaseSeconds,
       signal: closing.signal,
@@ -41,9 +46,9 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     if (leadership === undefined) return false;
     logger.info({ revision: leadership.revision }, 'leading');
     try {
-      await new Term(store, mirror, leadership, logger).run(closing.signal);
+      await new LeaderLoop(store, mirror, leadership, logger).run(closing.signal);
     } finally {
-      // If this fails too, the lease ends by itself.
+      // If the revocation fails, the lease ends after its time to live.
       if (!leadership.lease.lost.aborted) {
         await leadership.lease.revoke().catch((err: unknown) => logger.warn({ err }, 'could not step down'));
       }

@@ -1,18 +1,26 @@
 /**
- * One leader's time in office: keeps the accounts, decides for each VM that has changed, commits.
+ * The work of the scheduler while it leads: it decides for each changed VM and commits the decisions.
  *
- * It begins when the mirror shows the creation of its leader key. From then on nobody else can change placements, so
- * the accounts in memory, kept up by the mirror, are the truth plus what this term has under way. What is under way is
- * entered at once, so no two commits give the same room away; a VM with a commit under way is left alone until the
- * mirror shows the outcome.
+ * The loop begins when the mirror shows the creation of the leader key. From then on no other process changes
+ * placements. The host pool in memory therefore equals the database plus the commits in flight. The pool contains a
+ * placement from the moment its commit is sent, so two commits never give the same room to two VMs. The loop skips a VM
+ * with a commit in flight until the mirror shows the result.
  *
- * A commit that fails without answer may or may not have happened: the term ends, and the next one reads anew what is.
+ * A commit without an answer may or may not have happened. The term then ends, and the next term reads the database
+ * again.
  */
 import type { Id } from '../contract/fields.ts';
 import { antiAffinityOf } from '../model/anti-affinity.ts';
 import type { Logger } from '../model/component.ts';
 import { HostPool } from '../model/host-pool.ts';
-import { type Demand, explainLacking, type Given, lackingOn, type NoHost, type Resources } from '../model/placement.ts';
+import {
+  explainInsufficientResources,
+  insufficientResources,
+  type PlacedResources,
+  type PlacementFailure,
+  type ResourceRequest,
+  type Resources,
+} from '../model/placement.ts';
 import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
 import { declaredResources } from '../model/vm-lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
@@ -20,35 +28,47 @@ import { maxOperations } from '../store/limits.ts';
 import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { decide } from './plan.ts';
-import { grant, isNews, note, type Part, place, refuse, release, type Seen } from './writes.ts';
+import {
+  type CommitPart,
+  changeGrant,
+  hasNewReason,
+  placeVm,
+  recordPlacementFailure,
+  releaseVm,
+  setResizeNote,
+  type VmRecords,
+} from './writes.ts';
 
-/** What a scheduler leads, in `leader/`. */
-export const task = 'scheduler';
-const mostUnderWay = 4;
-/** How long a reason may show old numbers. */
-const refreshMs = 30_000;
+/** The name of the scheduler's leader key in `leader/`. */
+export const schedulerTask = 'scheduler';
+const maxCommitsInFlight = 4;
+/** The interval after which the reason of a waiting VM gets new numbers. */
+const reasonRefreshMs = 30_000;
 
-export class Term {
+/** Runs the scheduler's work for one term of leadership. */
+export class LeaderLoop {
   readonly #store: Store;
   readonly #mirror: Mirror;
   readonly #leadership: Leadership;
   readonly #logger: Logger;
   readonly #pool = new HostPool();
-  /** To be decided. */
+  /** VMs that need a decision. */
   readonly #dirty = new Set<Id<'vm'>>();
-  /** With a commit under way; true if it changed meanwhile. */
-  readonly #underWay = new Map<Id<'vm'>, boolean>();
-  /** Without a host that fits. */
+  /** VMs with a commit in flight. True if the VM has changed since. */
+  readonly #inFlight = new Map<Id<'vm'>, boolean>();
+  /** VMs that no host can take. */
   readonly #waiting = new Set<Id<'vm'>>();
-  /** To be looked at again in a while: those whose reason shows old numbers, and those that cannot be written. */
-  readonly #outdated = new Set<Id<'vm'>>();
-  /** The conditions of a VM that did not hold, until they do. */
-  readonly #refused = new Map<Id<'vm'>, string>();
-  /** To be committed alone, as one of its last company was out of date. */
-  readonly #alone = new Set<Id<'vm'>>();
-  /** What does not fit anywhere, until a host changes or room appears. */
-  readonly #impossible = new Map<string, NoHost>();
-  readonly #ending = new AbortController();
+  /**
+   * VMs to decide again after `reasonRefreshMs`: their reason shows old numbers, or the scheduler cannot write them.
+   */
+  readonly #refreshLater = new Set<Id<'vm'>>();
+  /** The failed conditions of a VM's last commit, in JSON. */
+  readonly #failedConditions = new Map<Id<'vm'>, string>();
+  /** VMs to commit alone, because a batch with them has failed. */
+  readonly #commitAlone = new Set<Id<'vm'>>();
+  /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
+  readonly #unplaceable = new Map<string, PlacementFailure>();
+  readonly #stop = new AbortController();
   readonly #commits = new Set<Promise<void>>();
   #failure: { readonly cause: unknown } | undefined;
   #wake: () => void = () => undefined;
@@ -60,16 +80,19 @@ export class Term {
     this.#logger = logger;
   }
 
-  /** Resolves when the term is over: `signal` has aborted or the leadership is lost. Rejects with the store's errors. */
+  /**
+   * Runs until the term is over: `signal` has aborted or the leadership is lost.
+   * @throws UcloudError of the store, such as `store_unavailable`
+   */
   async run(signal: AbortSignal): Promise<void> {
-    const over = AbortSignal.any([signal, this.#leadership.lease.lost, this.#ending.signal]);
+    const over = AbortSignal.any([signal, this.#leadership.lease.lost, this.#stop.signal]);
     if (!(await this.#mirror.waitFor(this.#leadership.revision, { signal: over }))) return;
-    const unsubscribe = this.#mirror.subscribe((batch) => this.#changed(batch));
-    const refresh = setInterval(() => this.#refresh(), refreshMs).unref();
+    const unsubscribe = this.#mirror.subscribe((batch) => this.#onBatch(batch));
+    const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
     over.addEventListener('abort', () => this.#wake());
     try {
       for (const { id } of this.#mirror.list(hosts)) this.#setHost(id as Id<'host'>);
-      for (const { id, value } of this.#mirror.list(placements)) this.#account(id, value);
+      for (const { id, value } of this.#mirror.list(placements)) this.#applyPlacement(id, value);
       for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
       while (!over.aborted) {
@@ -81,54 +104,57 @@ export class Term {
     } finally {
       clearInterval(refresh);
       unsubscribe();
-      // Who waits for the mirror to show a commit need not any more, and might for ever if the database is away.
-      this.#ending.abort();
+      // A commit may still wait for the mirror, which never catches up while the database is unreachable.
+      this.#stop.abort();
       await Promise.all(this.#commits);
     }
     if (this.#failure) throw this.#failure.cause;
   }
 
-  #changed({ changes }: MirrorBatch): void {
+  #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
-      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#touch(change.id as Id<'vm'>);
-      else if (isChangeOf(reports, change)) this.#touch(change.id as Id<'vm'>);
-      else if (isChangeOf(placements, change)) this.#account(change.id, change.stored?.value);
+      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#markDirty(change.id as Id<'vm'>);
+      else if (isChangeOf(reports, change)) this.#markDirty(change.id as Id<'vm'>);
+      else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
         this.#setHost(change.id as Id<'host'>);
-        this.#reconsider(change.id);
+        this.#markWaitingDirty(change.id);
         if (isChangeOf(hosts, change) && change.stored === undefined) {
-          for (const { id, value } of this.#mirror.list(schedules)) if (value.host === change.id) this.#touch(id);
+          for (const { id, value } of this.#mirror.list(schedules)) if (value.host === change.id) this.#markDirty(id);
         }
-      } else if (isChangeOf(images, change) && change.previous === undefined) this.#reconsider();
+      } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
     }
     this.#wake();
   }
 
-  #touch(vm: Id<'vm'>): void {
-    if (this.#underWay.has(vm)) this.#underWay.set(vm, true);
+  #markDirty(vm: Id<'vm'>): void {
+    if (this.#inFlight.has(vm)) this.#inFlight.set(vm, true);
     else this.#dirty.add(vm);
   }
 
-  /** Those who wait may have a chance now, or at least another reason; so may those on the host who want more of it. */
-  #reconsider(host?: Id<'host'>): void {
-    this.#impossible.clear();
-    for (const vm of this.#waiting) this.#touch(vm);
+  /**
+   * Marks all waiting VMs for a new decision: a host may have room now, or the reason may have changed. With a host, it
+   * also marks the VMs on that host that wait for a resize.
+   */
+  #markWaitingDirty(host?: Id<'host'>): void {
+    this.#unplaceable.clear();
+    for (const vm of this.#waiting) this.#markDirty(vm);
     if (host === undefined) return;
     for (const { id } of this.#mirror.list(placements, `${host}/`)) {
       const vm = id.slice(host.length + 1);
-      if (this.#mirror.get(schedules, vm)?.value.reason !== undefined) this.#touch(vm);
+      if (this.#mirror.get(schedules, vm)?.value.reason !== undefined) this.#markDirty(vm);
     }
   }
 
   #refresh(): void {
-    for (const vm of this.#outdated) this.#touch(vm);
-    this.#outdated.clear();
-    this.#impossible.clear();
+    for (const vm of this.#refreshLater) this.#markDirty(vm);
+    this.#refreshLater.clear();
+    this.#unplaceable.clear();
     this.#wake();
   }
 
   #setHost(id: Id<'host'>): void {
-    this.#pool.enter(
+    this.#pool.updateHost(
       id,
       this.#mirror.get(hosts, id)?.value,
       this.#mirror.get(hostPolicies, id)?.value,
@@ -136,40 +162,41 @@ export class Term {
     );
   }
 
-  /** Enters a placement (id: `<host>/<vm>`) as the mirror shows it. */
-  #account(id: string, given: Given | undefined): void {
+  /** Updates the pool with a placement (id: `<host>/<vm>`) of the mirror. */
+  #applyPlacement(id: string, resources: PlacedResources | undefined): void {
     const [host = '', vm = ''] = id.split('/');
     const before = this.#pool.placement(host, vm);
-    this.#pool.setPlacement(host, vm, given);
+    this.#pool.setPlacement(host, vm, resources);
     const room =
-      before && (!given || given.cpus < before.cpus || given.memory < before.memory || given.disk < before.disk);
+      before &&
+      (!resources || resources.cpus < before.cpus || resources.memory < before.memory || resources.disk < before.disk);
     if (room) {
-      this.#reconsider(host);
+      this.#markWaitingDirty(host);
     }
-    this.#touch(vm);
+    this.#markDirty(vm);
   }
 
   #work(): void {
-    while (this.#dirty.size > 0 && this.#commits.size < mostUnderWay) {
-      const parts: Part[] = [];
-      // One condition is that the leadership holds.
+    while (this.#dirty.size > 0 && this.#commits.size < maxCommitsInFlight) {
+      const parts: CommitPart[] = [];
+      // The first condition is the leadership.
       let conditions = 1;
       let writes = 0;
       const now = new Date();
       for (const id of this.#dirty) {
         this.#dirty.delete(id);
-        if (this.#underWay.has(id)) {
-          this.#underWay.set(id, true);
+        if (this.#inFlight.has(id)) {
+          this.#inFlight.set(id, true);
           continue;
         }
-        const part = this.#partFor(id, now);
+        const part = this.#commitPartFor(id, now);
         if (part === undefined) continue;
         parts.push(part);
-        this.#underWay.set(id, false);
+        this.#inFlight.set(id, false);
         conditions += part.require.length;
         writes += part.write.length;
-        // The largest part has five conditions and four writes.
-        if (this.#alone.delete(id) || Math.max(conditions + 5, writes + 4) > maxOperations) break;
+        // A part has at most five conditions and four writes.
+        if (this.#commitAlone.delete(id) || Math.max(conditions + 5, writes + 4) > maxOperations) break;
       }
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
@@ -180,138 +207,150 @@ export class Term {
     }
   }
 
-  #partFor(id: Id<'vm'>, now: Date): Part | undefined {
+  #commitPartFor(id: Id<'vm'>, now: Date): CommitPart | undefined {
     const mirror = this.#mirror;
     const schedule = mirror.get(schedules, id);
     const host = schedule?.value.host;
     const placement = host === undefined ? undefined : mirror.get(placements, `${host}/${id}`);
-    const seen: Seen = { id, vm: mirror.get(vms, id), schedule, placement, report: mirror.get(reports, id) };
-    const hostKnown = host !== undefined && mirror.get(hosts, host) !== undefined;
-    const vm = seen.vm?.value;
+    const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report: mirror.get(reports, id) };
+    const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
+    const vm = records.vm?.value;
     const decision = decide({
       vm,
       schedule: schedule?.value,
       placement: placement?.value,
-      report: seen.report?.value,
-      hostKnown,
+      report: records.report?.value,
+      hostExists,
     });
     this.#waiting.delete(id);
     switch (decision.do) {
       case 'nothing':
         return undefined;
       case 'release':
-        return release(seen, hostKnown);
+        return releaseVm(records, hostExists);
       case 'clear':
-        return schedule && note({ ...seen, schedule }, undefined);
+        return schedule && setResizeNote({ ...records, schedule }, undefined);
       case 'grant':
-        return schedule && placement && this.#grant({ ...seen, schedule, placement }, decision);
+        return schedule && placement && this.#grant({ ...records, schedule, placement }, decision);
       case 'place':
-        return vm && this.#place(seen, vm, now);
+        return vm && this.#place(records, vm, now);
     }
   }
 
-  #place(seen: Seen, vm: NonNullable<Seen['vm']>['value'], now: Date): Part | undefined {
+  #place(records: VmRecords, vm: NonNullable<VmRecords['vm']>['value'], now: Date): CommitPart | undefined {
     const architecture = this.#mirror.get(images, vm.image)?.value.architecture;
-    const wish = antiAffinityOf(vm);
-    const given: Given = { ...declaredResources(vm), ...(wish && { anti_affinity: wish }) };
-    const demand = architecture && { ...given, architecture };
-    const host = demand && this.#find(demand);
+    const antiAffinity = antiAffinityOf(vm);
+    const resources: PlacedResources = {
+      ...declaredResources(vm),
+      ...(antiAffinity && { anti_affinity: antiAffinity }),
+    };
+    const request = architecture && { ...resources, architecture };
+    const host = request && this.#find(request);
     if (host !== undefined) {
-      this.#pool.setPlacement(host, seen.id, given);
-      return place(seen, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, given, now);
+      this.#pool.setPlacement(host, records.id, resources);
+      return placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
     }
-    this.#waiting.add(seen.id);
-    const why = demand ? this.#whyNot(demand) : { refusals: [], message: `its image ${vm.image} does not exist` };
-    const schedule = seen.schedule?.value;
-    const news = isNews(schedule, why);
-    if (!news && schedule?.message === why.message) return undefined;
-    if (!news && now.getTime() - Date.parse(schedule?.at ?? '') < refreshMs) {
-      this.#outdated.add(seen.id);
+    this.#waiting.add(records.id);
+    const failure = request
+      ? this.#explain(request)
+      : { refusals: [], message: `its image ${vm.image} does not exist` };
+    const schedule = records.schedule?.value;
+    const newReason = hasNewReason(schedule, failure);
+    if (!newReason && schedule?.message === failure.message) return undefined;
+    if (!newReason && now.getTime() - Date.parse(schedule?.at ?? '') < reasonRefreshMs) {
+      this.#refreshLater.add(records.id);
       return undefined;
     }
-    return refuse(seen, vm, why, now);
+    return recordPlacementFailure(records, vm, failure, now);
   }
 
-  #find(demand: Demand): Id<'host'> | undefined {
-    return this.#impossible.has(shape(demand)) ? undefined : this.#pool.find(demand);
+  #find(request: ResourceRequest): Id<'host'> | undefined {
+    return this.#unplaceable.has(requestKey(request)) ? undefined : this.#pool.find(request);
   }
 
-  #whyNot(demand: Demand): NoHost {
-    const known = this.#impossible.get(shape(demand));
+  #explain(request: ResourceRequest): PlacementFailure {
+    const known = this.#unplaceable.get(requestKey(request));
     if (known) return known;
-    const why = this.#pool.explain(demand);
-    this.#impossible.set(shape(demand), why);
-    return why;
+    const failure = this.#pool.explain(request);
+    this.#unplaceable.set(requestKey(request), failure);
+    return failure;
   }
 
   #grant(
-    seen: Parameters<typeof grant>[0],
-    { host, resources, more }: { host: Id<'host'>; resources: Resources; more: boolean },
-  ): Part | undefined {
-    const given = this.#pool.placement(host, seen.id) ?? seen.placement.value;
+    records: Parameters<typeof changeGrant>[0],
+    { host, resources, grows }: { host: Id<'host'>; resources: Resources; grows: boolean },
+  ): CommitPart | undefined {
+    const granted = this.#pool.placement(host, records.id) ?? records.placement.value;
     const free = this.#pool.get(host)?.free;
-    const lacking = lackingOn(free, given, resources);
-    if (more && lacking.length > 0) {
-      const message = explainLacking(lacking);
-      return seen.schedule.value.message === message ? undefined : note(seen, message);
+    const lacking = insufficientResources(free, granted, resources);
+    if (grows && lacking.length > 0) {
+      const message = explainInsufficientResources(lacking);
+      return records.schedule.value.message === message ? undefined : setResizeNote(records, message);
     }
-    this.#pool.setPlacement(host, seen.id, { ...given, ...resources });
-    return grant(seen, host, resources);
+    this.#pool.setPlacement(host, records.id, { ...granted, ...resources });
+    return changeGrant(records, host, resources);
   }
 
-  async #commit(parts: readonly Part[]): Promise<void> {
+  async #commit(parts: readonly CommitPart[]): Promise<void> {
     try {
       const result = await this.#store.commit({
         require: [this.#leadership.holds, ...parts.flatMap(({ require }) => require)],
         write: parts.flatMap(({ write }) => write),
       });
       if (result.ok) {
-        for (const { id } of parts) this.#refused.delete(id);
-        await this.#mirror.waitFor(result.revision, { signal: this.#ending.signal });
+        for (const { id } of parts) this.#failedConditions.delete(id);
+        await this.#mirror.waitFor(result.revision, { signal: this.#stop.signal });
       } else await this.#catchUp(parts);
     } catch (cause) {
       this.#failure ??= { cause };
-      this.#ending.abort();
+      this.#stop.abort();
     } finally {
       for (const { id } of parts) {
-        const changed = this.#underWay.get(id);
-        this.#underWay.delete(id);
+        const changed = this.#inFlight.get(id);
+        this.#inFlight.delete(id);
         if (changed) this.#dirty.add(id);
       }
     }
   }
 
-  /** A condition did not hold: somebody else leads, or the mirror was behind for one of the VMs. */
-  async #catchUp(parts: readonly Part[]): Promise<void> {
+  /** Handles a failed condition. Either another scheduler leads, or the mirror was behind for one of the VMs. */
+  async #catchUp(parts: readonly CommitPart[]): Promise<void> {
     const { entries, revision } = await this.#store.list(leaders.prefix);
-    if (entries.find(({ key }) => key === leaders.prefix + task)?.revision !== this.#leadership.revision) {
-      this.#logger.warn({}, 'another scheduler leads');
-      this.#ending.abort();
+    if (entries.find(({ key }) => key === leaders.prefix + schedulerTask)?.revision !== this.#leadership.revision) {
+      this.#logger.warn({}, 'another scheduler leads; this term ends');
+      this.#stop.abort();
       return;
     }
-    await this.#mirror.waitFor(revision, { signal: this.#ending.signal });
+    await this.#mirror.waitFor(revision, { signal: this.#stop.signal });
     for (const { id, host, require } of parts) {
       if (host !== undefined) this.#pool.setPlacement(host, id, this.#mirror.get(placements, `${host}/${id}`)?.value);
-      if (parts.length > 1) this.#alone.add(id);
+      if (parts.length > 1) this.#commitAlone.add(id);
       else if (this.#isUnreadable(id, require)) continue;
-      this.#underWay.set(id, true);
+      this.#inFlight.set(id, true);
     }
-    // What was reserved has come free again.
-    this.#reconsider();
+    // The commit's reservations in the pool are free again.
+    this.#markWaitingDirty();
   }
 
-  /** Whether the same conditions are refused twice, of which the mirror, which is not behind, says that they hold. */
-  #isUnreadable(id: Id<'vm'>, require: Part['require']): boolean {
+  /**
+   * Tells whether the same conditions have failed twice although the mirror is up to date. The mirror then lacks a
+   * record that it cannot read.
+   */
+  #isUnreadable(id: Id<'vm'>, require: CommitPart['require']): boolean {
     const conditions = JSON.stringify(require);
-    if (this.#refused.get(id) !== conditions) {
-      this.#refused.set(id, conditions);
+    if (this.#failedConditions.get(id) !== conditions) {
+      this.#failedConditions.set(id, conditions);
       return false;
     }
-    this.#logger.warn({ vm: id, refreshMs }, 'a record of the VM cannot be read; it is left as it is');
-    this.#outdated.add(id);
+    this.#logger.warn(
+      { vm: id, refreshMs: reasonRefreshMs },
+      'a record of the VM cannot be read; the scheduler leaves the VM as it is',
+    );
+    this.#refreshLater.add(id);
     return true;
   }
 }
 
-const shape = ({ cpus, memory, disk, architecture, anti_affinity: wish }: Demand) =>
-  `${cpus}/${memory}/${disk}/${architecture}${wish ? `/${wish.mode}/${wish.group}` : ''}`;
+/** Returns equal keys for equal requests. */
+const requestKey = ({ cpus, memory, disk, architecture, anti_affinity: antiAffinity }: ResourceRequest) =>
+  `${cpus}/${memory}/${disk}/${architecture}${antiAffinity ? `/${antiAffinity.mode}/${antiAffinity.group}` : ''}`;

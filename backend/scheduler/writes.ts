@@ -1,7 +1,7 @@
-/** The scheduler's commits, one part for each VM: conditions and writes that belong together. */
+/** The writes of the scheduler. Each VM has one part of a commit: the conditions and writes that belong together. */
 import type { Id } from '../contract/fields.ts';
-import { type Happening, newEvent } from '../model/events.ts';
-import type { Given, NoHost, Resources } from '../model/placement.ts';
+import { type EventDetails, newEvent } from '../model/events.ts';
+import type { PlacedResources, PlacementFailure, Resources } from '../model/placement.ts';
 import {
   events,
   guests,
@@ -19,8 +19,8 @@ import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts'
 import type { Stored } from '../store/records.ts';
 import type { Condition, Write } from '../store/store.ts';
 
-/** What the commit for one VM was decided on. */
-export interface Seen {
+/** The records of one VM that a decision was based on. */
+export interface VmRecords {
   readonly id: Id<'vm'>;
   readonly vm: Stored<VmRecord> | undefined;
   readonly schedule: Stored<ScheduleRecord> | undefined;
@@ -28,44 +28,60 @@ export interface Seen {
   readonly report: Stored<ReportRecord> | undefined;
 }
 
-export interface Part {
+/** The conditions and writes for one VM. */
+export interface CommitPart {
   readonly id: Id<'vm'>;
   readonly require: readonly Condition[];
   readonly write: readonly Write[];
-  /** Host whose account the part changes. */
+  /** The host whose resources the part changes. */
   readonly host?: Id<'host'>;
 }
 
-const asSeen = (seen: Seen): Condition[] => [
-  seen.vm ? unchanged(seen.vm) : absent(vms, seen.id),
-  seen.schedule ? unchanged(seen.schedule) : absent(schedules, seen.id),
+const recordsUnchanged = (records: VmRecords): Condition[] => [
+  records.vm ? unchanged(records.vm) : absent(vms, records.id),
+  records.schedule ? unchanged(records.schedule) : absent(schedules, records.id),
 ];
 
-const event = (vm: VmRecord, now: Date, happening: Happening): Write => put(events, ...newEvent(now, vm, happening));
+const eventWrite = (vm: VmRecord, now: Date, details: EventDetails): Write =>
+  put(events, ...newEvent(now, vm, details));
 
-export function place(seen: Seen, vm: VmRecord, host: Id<'host'>, name: string, given: Given, now: Date): Part {
-  const fence = (seen.schedule?.value.fence ?? 0) + 1;
+/** Places the VM on the host, with a new fence. */
+export function placeVm(
+  records: VmRecords,
+  vm: VmRecord,
+  host: Id<'host'>,
+  name: string,
+  resources: PlacedResources,
+  now: Date,
+): CommitPart {
+  const fence = (records.schedule?.value.fence ?? 0) + 1;
   const at = now.toISOString();
   return {
-    id: seen.id,
+    id: records.id,
     host,
-    require: asSeen(seen),
+    require: recordsUnchanged(records),
     write: [
-      put(schedules, seen.id, { host, fence, at }),
-      put(placements, `${host}/${seen.id}`, { fence, ...given, at }),
-      event(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
+      put(schedules, records.id, { host, fence, at }),
+      put(placements, `${host}/${records.id}`, { fence, ...resources, at }),
+      eventWrite(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
     ],
   };
 }
 
 const filtersOf = (refusals: ScheduleRecord['refusals']) => (refusals ?? []).map(({ filter }) => filter).join();
 
-/** Whether it is another reason, not only other numbers. */
-export const isNews = (schedule: ScheduleRecord | undefined, { refusals }: NoHost): boolean =>
+/** Tells whether the failure has other reasons than the schedule. New numbers alone do not count. */
+export const hasNewReason = (schedule: ScheduleRecord | undefined, { refusals }: PlacementFailure): boolean =>
   schedule?.reason !== 'no_host' || filtersOf(schedule.refusals) !== filtersOf([...refusals]);
 
-export function refuse(seen: Seen, vm: VmRecord, { refusals, message }: NoHost, now: Date): Part {
-  const schedule = seen.schedule?.value;
+/** Writes into the schedule why no host can take the VM, and adds an event if the reasons are new. */
+export function recordPlacementFailure(
+  records: VmRecords,
+  vm: VmRecord,
+  { refusals, message }: PlacementFailure,
+  now: Date,
+): CommitPart {
+  const schedule = records.schedule?.value;
   const record: ScheduleRecord = {
     fence: schedule?.fence ?? 0,
     reason: 'no_host',
@@ -73,59 +89,66 @@ export function refuse(seen: Seen, vm: VmRecord, { refusals, message }: NoHost, 
     refusals: [...refusals],
     at: now.toISOString(),
   };
-  const news = isNews(schedule, { refusals, message });
+  const newReason = hasNewReason(schedule, { refusals, message });
   return {
-    id: seen.id,
-    require: asSeen(seen),
+    id: records.id,
+    require: recordsUnchanged(records),
     write: [
-      put(schedules, seen.id, record),
-      ...(news ? [event(vm, now, { severity: 'warning', reason: 'no_host', message: `No host: ${message}.` })] : []),
+      put(schedules, records.id, record),
+      ...(newReason
+        ? [eventWrite(vm, now, { severity: 'warning', reason: 'no_host', message: `No host: ${message}.` })]
+        : []),
     ],
   };
 }
 
-export function grant(
-  seen: Seen & { readonly schedule: Stored<ScheduleRecord>; readonly placement: Stored<PlacementRecord> },
+/** Changes the granted resources of a placement. */
+export function changeGrant(
+  records: VmRecords & { readonly schedule: Stored<ScheduleRecord>; readonly placement: Stored<PlacementRecord> },
   host: Id<'host'>,
   resources: Resources,
-): Part {
-  const { reason, message: _message, ...schedule } = seen.schedule.value;
+): CommitPart {
+  const { reason, message: _message, ...schedule } = records.schedule.value;
   return {
-    id: seen.id,
+    id: records.id,
     host,
     require: [
-      ...asSeen(seen),
-      unchanged(seen.placement),
-      seen.report ? unchanged(seen.report) : absent(reports, seen.id),
+      ...recordsUnchanged(records),
+      unchanged(records.placement),
+      records.report ? unchanged(records.report) : absent(reports, records.id),
     ],
     write: [
-      rewrite(placements, seen.placement, { ...seen.placement.value, ...resources }),
-      ...(reason === undefined ? [] : [rewrite(schedules, seen.schedule, schedule)]),
+      rewrite(placements, records.placement, { ...records.placement.value, ...resources }),
+      ...(reason === undefined ? [] : [rewrite(schedules, records.schedule, schedule)]),
     ],
   };
 }
 
-/** Says, or with `undefined` no longer says, why the VM does not get what it asks for. */
-export function note(seen: Seen & { readonly schedule: Stored<ScheduleRecord> }, message: string | undefined): Part {
-  const { reason: _reason, message: _message, ...schedule } = seen.schedule.value;
+/** Writes into the schedule why the VM does not get the declared resources; `undefined` removes the reason. */
+export function setResizeNote(
+  records: VmRecords & { readonly schedule: Stored<ScheduleRecord> },
+  message: string | undefined,
+): CommitPart {
+  const { reason: _reason, message: _message, ...schedule } = records.schedule.value;
   const record = message === undefined ? schedule : { ...schedule, reason: 'resize_waits', message };
-  return { id: seen.id, require: asSeen(seen), write: [rewrite(schedules, seen.schedule, record)] };
+  return { id: records.id, require: recordsUnchanged(records), write: [rewrite(schedules, records.schedule, record)] };
 }
 
 /**
- * The VM is torn down, or there never was anything. If its host is no more, nobody else removes what was reported of it.
+ * Removes the schedule and the placement of a deleted VM that no host has anything of. If the host's record is gone, it
+ * also removes the VM's report, because no agent does that.
  */
-export function release(seen: Seen, hostKnown: boolean): Part {
-  const host = seen.schedule?.value.host;
-  const orphaned = host !== undefined && !hostKnown;
+export function releaseVm(records: VmRecords, hostExists: boolean): CommitPart {
+  const host = records.schedule?.value.host;
+  const orphaned = host !== undefined && !hostExists;
   return {
-    id: seen.id,
+    id: records.id,
     ...(host && { host }),
-    require: [...asSeen(seen), ...(orphaned ? [absent(hosts, host)] : [])],
+    require: [...recordsUnchanged(records), ...(orphaned ? [absent(hosts, host)] : [])],
     write: [
-      remove(schedules, seen.id),
-      ...(host === undefined ? [] : [remove(placements, `${host}/${seen.id}`)]),
-      ...(orphaned ? [remove(reports, seen.id), remove(guests, seen.id)] : []),
+      remove(schedules, records.id),
+      ...(host === undefined ? [] : [remove(placements, `${host}/${records.id}`)]),
+      ...(orphaned ? [remove(reports, records.id), remove(guests, records.id)] : []),
     ],
   };
 }

@@ -1,4 +1,4 @@
-/** Conditions, writes and reads in terms of kinds of records, to make commits from. */
+/** Conditions, writes and reads by record kind, for building commits. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Static, TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
@@ -7,8 +7,8 @@ import type { RecordKind, Stored } from './records.ts';
 import type { Condition, LeaseId, Revision, Store, Write } from './store.ts';
 
 /**
- * A record that is made anew, whatever was there. Throws InvalidRecordError if the value is not of the kind. With a lease,
- * the record ends when the lease does.
+ * Returns a write that creates or replaces a record. With a lease, the record ends with the lease.
+ * @throws InvalidRecordError if the value does not match the schema of the kind
  */
 export function put<S extends TSchema>(kind: RecordKind<S>, id: string, value: Static<S>, lease?: LeaseId): Write {
   const write = { put: kind.prefix + id, value: serializeRecord(kind, id, value) };
@@ -16,8 +16,9 @@ export function put<S extends TSchema>(kind: RecordKind<S>, id: string, value: S
 }
 
 /**
- * A change of a record that was read: keeps the fields of it that only a newer version knows. Goes with `unchanged`.
- * Throws InvalidRecordError.
+ * Returns a write that changes a record. It keeps the fields that only a newer version knows. Use it together with the
+ * condition `unchanged`.
+ * @throws InvalidRecordError if the value does not match the schema of the kind
  */
 export const rewrite = <S extends TSchema>(
   kind: RecordKind<S>,
@@ -25,28 +26,34 @@ export const rewrite = <S extends TSchema>(
   value: Static<S>,
 ): Write => ({ put: before.key, value: serializeRecord(kind, before.id, value, before) });
 
+/** Returns a write that removes a record. */
 export const remove = (kind: RecordKind, id: string): Write => ({ delete: kind.prefix + id });
 
-/** Removes all records whose ids start with `idPrefix`. */
+/** Returns a write that removes all records with the id prefix. */
 export const removeAll = (kind: RecordKind, idPrefix: string): Write => ({ deletePrefix: kind.prefix + idPrefix });
 
+/** Returns the condition that the record does not exist. */
 export const absent = (kind: RecordKind, id: string): Condition => ({ key: kind.prefix + id, exists: false });
 
+/** Returns the condition that the record exists. */
 export const present = (kind: RecordKind, id: string): Condition => ({ key: kind.prefix + id, exists: true });
 
-/** No record's id starts with `idPrefix`. */
+/** Returns the condition that no record has the id prefix. */
 export const noneBelow = (kind: RecordKind, idPrefix: string): Condition => ({
   prefix: kind.prefix + idPrefix,
   empty: true,
 });
 
-/** The record is still as it was read. */
+/** Returns the condition that the record has not changed since it was read. */
 export const unchanged = ({ key, revision }: Pick<Stored<unknown>, 'key' | 'revision'>): Condition => ({
   key,
   revision,
 });
 
-/** The record as it is now in the database, not in a mirror. Throws InvalidRecordError. */
+/**
+ * Reads a record from the database, not from a mirror.
+ * @throws InvalidRecordError if the record does not match the schema of the kind
+ */
 export async function read<S extends TSchema>(
   store: Store,
   kind: RecordKind<S>,
@@ -56,7 +63,10 @@ export async function read<S extends TSchema>(
   return entry === undefined ? undefined : parseRecord(kind, entry);
 }
 
-/** All records whose ids start with `idPrefix`, in order, as of one revision. Throws InvalidRecordError. */
+/**
+ * Reads all records with the id prefix, in the order of their ids, at one revision.
+ * @throws InvalidRecordError if a record does not match the schema of the kind
+ */
 export async function* readAll<S extends TSchema>(
   store: Store,
   kind: RecordKind<S>,
@@ -77,13 +87,14 @@ export async function* readAll<S extends TSchema>(
   }
 }
 
-/** What an attempt answers when its commit's conditions did not hold. */
+/** The result of an attempt whose commit failed its conditions. */
 export const conflict: unique symbol = Symbol('conflict');
 
 /**
- * Runs `attempt`, which reads, decides and commits, until it answers something else than `conflict`. Waits a random
- * time between attempts, up to 5 ms, 10 ms, 20 ms … 320 ms, so that rivals part. Gives up with UcloudError('conflict').
- * Errors of an attempt pass through: after store_unavailable nobody knows what happened, so it is not for us to retry.
+ * Runs `attempt` (read, decide, commit) until it returns a result other than `conflict`. It waits a random time between
+ * two attempts, up to 5 ms, 10 ms, 20 ms … 320 ms, so that competing callers separate. An error of an attempt ends the
+ * loop: after `store_unavailable` the result of the commit is unknown, so only the caller may retry.
+ * @throws UcloudError `conflict` after the last attempt
  */
 export async function retryOnConflict<T>(
   attempt: (number: number) => Promise<T | typeof conflict>,

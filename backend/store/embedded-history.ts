@@ -1,11 +1,12 @@
 /**
- * The tables of the embedded store: every version of every key, in SQLite. Synchronous and unaware of time, groups and
- * watchers; embedded.ts calls it within transactions that it opens.
+ * The tables of the embedded store: every version of every key, in SQLite. This file is synchronous and knows nothing
+ * of time, groups and watchers. embedded.ts calls it inside the transactions that it opens.
  *
- * `history` holds one row per key and revision; a deletion is a row without value. The present state is the newest row
- * of each key. Compaction to C forgets what lists at C and later, and watches from C + 1 on, do not need: of each key
- * all rows older than its newest up to C, and that one too if it is a deletion. It is marked first and collected in
- * slices later, in the order of revisions, so a slice costs little and a crash between two leaves nothing wrong.
+ * `history` contains one row per key and revision; a deletion is a row without a value. The current state is the newest
+ * row of each key. Compaction to revision C removes the rows that neither lists at C or later nor watches from C + 1
+ * need. For each key, these are the rows before its newest row up to C, and that row too if it is a deletion.
+ * Compaction first stores C and later deletes the rows in small steps, in the order of revisions. So a step is cheap,
+ * and a crash between two steps does no harm.
  */
 import { DatabaseSync } from 'node:sqlite';
 import { prefixEnd } from './limits.ts';
@@ -41,13 +42,14 @@ const schema = `
   PRAGMA user_version = ${schemaVersion};
 `;
 
+/** The changes of one revision. */
 export interface RevisionChanges {
   readonly revision: Revision;
   readonly changes: readonly Change[];
 }
 
-/** What a commit did. `changes` is empty if nothing had to be written, or a condition did not hold. */
-export interface Outcome extends RevisionChanges {
+/** The result of a commit. `changes` is empty if the commit wrote nothing or a condition failed. */
+export interface CommitOutcome extends RevisionChanges {
   readonly ok: boolean;
 }
 
@@ -58,22 +60,25 @@ interface Row {
   readonly value: string | null;
 }
 
-/** Rows of `history` as the statements below select them. */
+/** Gives a row of `history` its type. */
 const asRow = (row: Record<string, unknown>): Row => row as unknown as Row;
 const asEntry = ({ key, value, revision, created }: Row): Entry => ({ key, value: value ?? '', revision, created });
 
 function open(path: string): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: 0 });
   try {
-    // EXCLUSIVE before WAL: the lock is held from the first access until closing, and dies with the process.
+    // EXCLUSIVE comes before WAL: SQLite then holds the lock from the first access until the file is closed, and the
+    // kernel releases it when the process dies.
     db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
     db.exec('PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; BEGIN EXCLUSIVE');
     const pragma = (name: string): unknown => Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0];
     const tables = db.prepare('SELECT count(*) AS count FROM sqlite_schema').get();
     if (tables?.count === 0) db.exec(schema);
-    else if (pragma('application_id') !== applicationId) throw new Error('it is a database of another program');
+    else if (pragma('application_id') !== applicationId) throw new Error('the file is a database of another program');
     else if (pragma('user_version') !== schemaVersion)
-      throw new Error(`it has version ${pragma('user_version')}, this program reads version ${schemaVersion}`);
+      throw new Error(
+        `the file has version ${pragma('user_version')}, but this program reads version ${schemaVersion}`,
+      );
     db.exec('COMMIT');
     return db;
   } catch (error) {
@@ -82,6 +87,7 @@ function open(path: string): DatabaseSync {
   }
 }
 
+/** The history of all keys in one SQLite file. */
 export class History {
   readonly #db: DatabaseSync;
   readonly #sql;
@@ -101,7 +107,8 @@ export class History {
       newest: db.prepare(
         'SELECT key, revision, created, value FROM history WHERE key = ? ORDER BY revision DESC LIMIT 1',
       ),
-      // With max() the bare columns come from the row that holds the maximum (SQLite, "Bare columns in an aggregate").
+      // With max(), SQLite takes the other columns from the row with the maximum ("Bare columns in an aggregate
+      // query").
       range: db.prepare(
         `SELECT key, max(revision) AS revision, created, value FROM history
          WHERE key >= ? AND key < ? AND revision <= ? GROUP BY key HAVING value IS NOT NULL ORDER BY key LIMIT ?`,
@@ -132,13 +139,15 @@ export class History {
     this.#collected = collected;
   }
 
+  /** The current revision. */
   get revision(): Revision {
     return this.#revision;
   }
+  /** The revision that the history is compacted to. */
   get compacted(): Revision {
     return this.#compacted;
   }
-  /** Whether compacted history is still to be collected. */
+  /** True while compacted rows still exist. */
   get hasGarbage(): boolean {
     return this.#collected < this.#compacted;
   }
@@ -147,7 +156,7 @@ export class History {
     return this.#sql.state.get() as unknown as { revision: number; compacted: number; collected: number };
   }
 
-  /** Runs `work` in one durable transaction. If it or the COMMIT throws, nothing of it has happened. */
+  /** Runs `work` in one durable transaction. If `work` or the COMMIT throws, the transaction changes nothing. */
   transaction<T>(work: () => T): T {
     const before = { revision: this.#revision, compacted: this.#compacted, collected: this.#collected };
     try {
@@ -170,16 +179,22 @@ export class History {
     }
   }
 
+  /** Returns the current entry of the key. */
   get(key: string): Entry | undefined {
     const row = this.#sql.newest.get(key);
     return row === undefined || row.value === null ? undefined : asEntry(asRow(row));
   }
 
+  /**
+   * Lists the entries below the prefix at a revision.
+   * @throws CompactedError if the revision is compacted
+   * @throws RangeError if the revision is in the future
+   */
   list(prefix: string, after: string | undefined, limit: number | undefined, at: Revision | undefined): Page {
     const revision = at ?? this.#revision;
     if (revision < this.#compacted) throw new CompactedError(this.#compacted);
-    if (revision > this.#revision) throw new RangeError(`revision ${revision} lies in the future`);
-    // No key contains \x01, so this bound means "after".
+    if (revision > this.#revision) throw new RangeError(`revision ${revision} is in the future`);
+    // No key contains \x01, so the bound is the first key after `after`.
     const lower = after !== undefined && after >= prefix ? `${after}\x01` : prefix;
     const rows = this.#sql.range.all(lower, prefixEnd(prefix), revision, limit === undefined ? -1 : limit + 1);
     const more = limit !== undefined && rows.length > limit;
@@ -187,7 +202,10 @@ export class History {
     return { entries: rows.map((row) => asEntry(asRow(row))), more, revision };
   }
 
-  /** The commits from `from` to `to` (both included) that touched the prefix. */
+  /**
+   * Returns the commits from `from` to `to` (both inclusive) that changed a key below the prefix.
+   * @throws CompactedError if `from` is compacted
+   */
   since(prefix: string, from: Revision, to: Revision): RevisionChanges[] {
     if (from <= this.#compacted) throw new CompactedError(this.#compacted);
     const batches: { revision: Revision; changes: Change[] }[] = [];
@@ -235,8 +253,12 @@ export class History {
     changes.push({ type: 'put', entry: { key: write.put, value: write.value, revision, created } });
   }
 
-  /** Evaluates and applies one commit, which must be within the limits, inside `transaction`. */
-  apply({ require = [], write }: Commit): Outcome {
+  /**
+   * Checks the conditions of a commit and applies its writes. It must run inside `transaction`, and the commit must be
+   * within the limits.
+   * @throws LeaseEndedError if a write names a lease that does not exist
+   */
+  apply({ require = [], write }: Commit): CommitOutcome {
     if (!require.every((condition) => this.#holds(condition)))
       return { ok: false, revision: this.#revision, changes: [] };
     for (const one of write)
@@ -248,16 +270,18 @@ export class History {
     return { ok: true, revision: this.#revision, changes };
   }
 
+  /** Returns all leases with their time to live in seconds. */
   leases(): { id: LeaseId; ttl: number }[] {
     return this.#sql.leases.all() as unknown as { id: LeaseId; ttl: number }[];
   }
 
+  /** Adds a lease with its time to live in seconds. */
   addLease(id: LeaseId, ttl: number): void {
     this.#sql.addLease.run(id, ttl);
   }
 
-  /** Ends the lease and deletes its keys in one commit. */
-  endLease(id: LeaseId): Outcome {
+  /** Ends the lease and deletes its keys, in one commit. */
+  endLease(id: LeaseId): CommitOutcome {
     const changes: Change[] = [];
     for (const row of this.#sql.leaseKeys.all(id)) this.#delete(String(row.key), this.#revision + 1, changes);
     this.#sql.dropLease.run(id);
@@ -265,14 +289,18 @@ export class History {
     return { ok: true, revision: this.#revision, changes };
   }
 
+  /**
+   * Marks the history as compacted to the revision. `collect` deletes the rows.
+   * @throws RangeError if the revision is in the future
+   */
   markCompacted(revision: Revision): void {
-    if (revision > this.#revision) throw new RangeError(`revision ${revision} lies in the future`);
+    if (revision > this.#revision) throw new RangeError(`revision ${revision} is in the future`);
     this.#compacted = Math.max(this.#compacted, revision);
   }
 
-  /** Collects at most `revisions` revisions of compacted history. */
-  collect(revisions: number): void {
-    const to = Math.min(this.#compacted, this.#collected + revisions);
+  /** Deletes the compacted rows of at most `maxRevisions` revisions. */
+  collect(maxRevisions: number): void {
+    const to = Math.min(this.#compacted, this.#collected + maxRevisions);
     this.#sql.dropOlder.run(this.#collected, to);
     this.#sql.dropDeletions.run(this.#collected, to);
     this.#collected = to;

@@ -1,9 +1,10 @@
 /**
- * The connection to etcd: deadlines, keep-alive, and which failure means what.
+ * The connection to etcd: deadlines, keep-alive, and the meaning of failures.
  *
- * etcd3 by itself waits for ever, and retries a transaction whose answer was lost: the second try then finds its own
- * conditions broken and would report a commit that happened as one that did not. So its retries are off. Here reads are
- * retried freely, writes only when they surely never left the process; any other failure is store_unavailable.
+ * By default, etcd3 waits without a limit and retries a transaction whose answer was lost. The second try then fails on
+ * conditions that the first try has changed, so a successful commit would look like a failed one. This driver therefore
+ * disables etcd3's retries. It retries reads freely. It retries a write only if the request certainly never left the
+ * process. Any other failure becomes `store_unavailable`.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -19,35 +20,41 @@ import { UcloudError } from '../contract/errors.ts';
 import type { StoreLogger } from './logger.ts';
 import { CompactedError } from './store.ts';
 
+/** Options of `openEtcdStore`. */
 export interface EtcdOptions {
-  /** `host:port` each; members of one cluster. */
+  /** The endpoints (`host:port`) of the members of one cluster. */
   readonly endpoints: readonly string[];
-  /** Under which prefix of etcd's keys this store lies. Ends with `/`. */
+  /** The prefix of this store's keys in etcd. Ends with `/`. */
   readonly keyPrefix?: string;
-  /** PEM. Without `ca`, the authorities that Node trusts. `cert` and `key` identify this client to the server. */
+  /**
+   * TLS settings in PEM. Default of `ca`: the authorities that Node trusts. `cert` and `key` identify this client to
+   * the server.
+   */
   readonly tls?: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
   readonly username?: string;
   readonly password?: string;
-  /** How long one call may take with all its retries. */
+  /** The maximum time of one call, including its retries. */
   readonly requestTimeoutMs?: number;
   readonly logger?: StoreLogger;
 }
 
-const defaultTimeout = 5000;
-/** etcd refuses pings more often than every 5 s. A silent connection is noticed after 10 + 4 s. */
-const keepAlive = { time: 10_000, timeout: 4000 };
+const defaultTimeoutMs = 5000;
+/** Keep-alive pings. etcd refuses more than one ping per 5 s. The client notices a silent connection after 10 + 4 s. */
+const keepAlive = { intervalMs: 10_000, timeoutMs: 4000 };
 /**
- * Calls under way at once. More make etcd no faster, but would let a burst of thousands run into its deadlines; they wait
- * here instead, and their time begins when they are sent.
+ * The maximum number of concurrent calls. More calls would not make etcd faster, and a burst of thousands would exceed
+ * its deadlines. Further calls wait here, and their deadline starts when they are sent.
  */
-const maxUnderWay = 128;
-/** Failures in a row after which a member is left alone for a second, if there are others. */
-const failuresInARow = 2;
+const maxCallsInFlight = 128;
+/**
+ * The number of consecutive failures after which the client avoids a member for one second, if the cluster has others.
+ */
+const maxConsecutiveFailures = 2;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-/** The request was refused before it was sent: no connection, or one that was being closed. */
-const neverSent = (error: unknown): boolean =>
+/** Tells whether the request failed before it was sent: there was no connection, or the connection was closing. */
+const wasNeverSent = (error: unknown): boolean =>
   /No connection established|Channel closed before call started|ECONNREFUSED|circuit breaker is open/.test(
     messageOf(error),
   );
@@ -68,20 +75,20 @@ function clientOptions(options: EtcdOptions): IOptions {
         }),
     ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
     defaultCallOptions: ({ isStream }) =>
-      isStream ? {} : { deadline: Date.now() + (options.requestTimeoutMs ?? defaultTimeout) },
+      isStream ? {} : { deadline: Date.now() + (options.requestTimeoutMs ?? defaultTimeoutMs) },
     faultHandling: {
       host: (): CircuitBreakerPolicy | NoopPolicy =>
         several
           ? circuitBreaker(handleWhen(isRecoverableError), {
               halfOpenAfter: 1000,
-              breaker: new ConsecutiveBreaker(failuresInARow),
+              breaker: new ConsecutiveBreaker(maxConsecutiveFailures),
             })
           : noop,
       global: noop,
     },
     grpcOptions: {
-      'grpc.keepalive_time_ms': keepAlive.time,
-      'grpc.keepalive_timeout_ms': keepAlive.timeout,
+      'grpc.keepalive_time_ms': keepAlive.intervalMs,
+      'grpc.keepalive_timeout_ms': keepAlive.timeoutMs,
       'grpc.initial_reconnect_backoff_ms': 50,
       'grpc.min_reconnect_backoff_ms': 50,
       'grpc.max_reconnect_backoff_ms': 1000,
@@ -91,23 +98,24 @@ function clientOptions(options: EtcdOptions): IOptions {
   };
 }
 
+/** A connection to an etcd cluster, shared by all calls of one store. */
 export class EtcdConnection {
   readonly client: Etcd3;
   readonly logger: StoreLogger | undefined;
   readonly #endpoints: string;
-  readonly #timeout: number;
+  readonly #timeoutMs: number;
   readonly #closing = new AbortController();
-  #away = false;
-  /** When etcd last answered. */
-  #answered = 0;
-  #underWay = 0;
+  #unreachable = false;
+  /** The time of etcd's last answer, on the clock of `performance.now()`. */
+  #lastAnswerAt = 0;
+  #inFlight = 0;
   readonly #waiting: (() => void)[] = [];
 
   constructor(options: EtcdOptions) {
     this.client = new Etcd3(clientOptions(options));
     this.logger = options.logger;
     this.#endpoints = options.endpoints.join(', ');
-    this.#timeout = options.requestTimeoutMs ?? defaultTimeout;
+    this.#timeoutMs = options.requestTimeoutMs ?? defaultTimeoutMs;
   }
 
   /** Aborted by `close`. */
@@ -115,61 +123,76 @@ export class EtcdConnection {
     return this.#closing.signal;
   }
 
-  get timeout(): number {
-    return this.#timeout;
+  /** The maximum time of one call. */
+  get timeoutMs(): number {
+    return this.#timeoutMs;
   }
 
+  /** Closes the connection. Running calls fail. */
   close(): void {
     this.#closing.abort();
     this.client.close();
   }
 
-  check(): void {
+  /** @throws UcloudError `store_unavailable` if the connection is closed */
+  assertOpen(): void {
     if (this.closing.aborted) throw new UcloudError('store_unavailable', 'the connection to etcd is closed');
   }
 
   /**
-   * Logs the beginning of an outage: not each call that fails in it, and not one that began at `since` and was left
-   * hanging when a member died, while others have answered in the meantime.
+   * Logs the beginning of an outage, once per outage. It ignores a call that began at `since` and hung when a member
+   * died, if other calls have succeeded since.
    */
-  wentAway(error: unknown, since: number): void {
-    if (this.#away || this.closing.aborted || this.#answered > since) return;
-    this.#away = true;
-    this.logger?.warn({ err: error, endpoints: this.#endpoints }, 'etcd does not answer, trying on');
+  reportOutage(error: unknown, since: number): void {
+    if (this.#unreachable || this.closing.aborted || this.#lastAnswerAt > since) return;
+    this.#unreachable = true;
+    this.logger?.warn({ err: error, endpoints: this.#endpoints }, 'etcd does not answer; the connection retries');
   }
 
-  cameBack(): void {
-    this.#answered = performance.now();
-    if (!this.#away) return;
-    this.#away = false;
+  /** Records an answer of etcd, and logs the end of an outage. */
+  reportRecovery(): void {
+    this.#lastAnswerAt = performance.now();
+    if (!this.#unreachable) return;
+    this.#unreachable = false;
     this.logger?.info({ endpoints: this.#endpoints }, 'etcd answers again');
   }
 
+  /**
+   * Runs a call that is safe to retry.
+   * @throws UcloudError `store_unavailable` if etcd does not answer in time
+   */
   async read<T>(call: (options: { deadline: number }) => Promise<T>): Promise<T> {
     return this.#call(call, () => true);
   }
 
+  /**
+   * Runs a call that must not run twice.
+   * @throws UcloudError `store_unavailable` if etcd does not answer in time; the call may have succeeded
+   */
   async write<T>(call: (options: { deadline: number }) => Promise<T>): Promise<T> {
-    return this.#call(call, neverSent);
+    return this.#call(call, wasNeverSent);
   }
 
-  /** Waits for its turn. Rejects if that takes longer than a call may, and etcd has answered none in the meantime. */
-  async #begin(): Promise<void> {
-    if (this.#underWay < maxUnderWay) {
-      this.#underWay += 1;
+  /**
+   * Waits for a free slot. Rejects if that takes longer than the maximum time of a call and etcd has answered no call
+   * since.
+   */
+  async #acquireSlot(): Promise<void> {
+    if (this.#inFlight < maxCallsInFlight) {
+      this.#inFlight += 1;
       return;
     }
     const asked = performance.now();
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    if (this.#answered >= asked || performance.now() - asked < this.#timeout) return;
-    this.#end();
-    throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} answers nothing; this was not sent`);
+    if (this.#lastAnswerAt >= asked || performance.now() - asked < this.#timeoutMs) return;
+    this.#releaseSlot();
+    throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} does not answer; the request was not sent`);
   }
 
-  /** Hands its turn to the next who waits. */
-  #end(): void {
+  /** Gives the slot to the next waiting call. */
+  #releaseSlot(): void {
     const next = this.#waiting.shift();
-    if (next === undefined) this.#underWay -= 1;
+    if (next === undefined) this.#inFlight -= 1;
     else next();
   }
 
@@ -177,12 +200,12 @@ export class EtcdConnection {
     call: (options: { deadline: number }) => Promise<T>,
     mayRetry: (error: unknown) => boolean,
   ): Promise<T> {
-    this.check();
-    await this.#begin();
+    this.assertOpen();
+    await this.#acquireSlot();
     try {
       return await this.#try(call, mayRetry);
     } finally {
-      this.#end();
+      this.#releaseSlot();
     }
   }
 
@@ -190,45 +213,46 @@ export class EtcdConnection {
     call: (options: { deadline: number }) => Promise<T>,
     mayRetry: (error: unknown) => boolean,
   ): Promise<T> {
-    const deadline = Date.now() + this.#timeout;
+    const deadline = Date.now() + this.#timeoutMs;
     const started = performance.now();
-    for (let wait = 20; ; wait = Math.min(500, wait * 2)) {
-      this.check();
+    for (let retryDelayMs = 20; ; retryDelayMs = Math.min(500, retryDelayMs * 2)) {
+      this.assertOpen();
       try {
         const result = await call({ deadline });
-        this.cameBack();
+        this.reportRecovery();
         return result;
       } catch (error) {
-        const meaning = translate(error);
+        const meaning = translateError(error);
         if (meaning !== undefined) throw meaning;
-        const left = deadline - Date.now() - wait;
-        if (left <= 0 || !mayRetry(error) || this.closing.aborted) {
-          this.wentAway(error, started);
+        const remainingMs = deadline - Date.now() - retryDelayMs;
+        if (remainingMs <= 0 || !mayRetry(error) || this.closing.aborted) {
+          this.reportOutage(error, started);
           throw new UcloudError('store_unavailable', `etcd at ${this.#endpoints} failed: ${messageOf(error)}`, {
             cause: error,
           });
         }
-        await delay(wait, undefined, { signal: this.closing }).catch(() => undefined);
+        await delay(retryDelayMs, undefined, { signal: this.closing }).catch(() => undefined);
       }
     }
   }
 }
 
-/** What an answer of etcd means to the caller; undefined if it is a failure of the server or of the way to it. */
-function translate(error: unknown): Error | undefined {
+/** Translates an error of etcd for the caller. Returns undefined for a failure of the server or the network. */
+function translateError(error: unknown): Error | undefined {
   const message = messageOf(error);
   if (error instanceof EtcdLeaseInvalidError) return error;
   if (message.includes('required revision has been compacted')) return new CompactedError();
   if (message.includes('required revision is a future revision')) return new RangeError('revision lies in the future');
   if (message.includes('too many operations in txn request'))
-    return new RangeError('commit has more operations than etcd takes; start it with --max-txn-ops=128 or more');
+    return new RangeError('the commit has more operations than etcd allows; start etcd with --max-txn-ops=128 or more');
   if (message.includes('request is too large'))
-    return new RangeError('commit is larger than etcd takes; start it with --max-request-bytes=1572864 or more');
-  if (isFinal(error)) return new UcloudError('store_unavailable', `etcd refuses: ${message}`, { cause: error });
+    return new RangeError('the commit is larger than etcd allows; start etcd with --max-request-bytes=1572864 or more');
+  if (isFinal(error))
+    return new UcloudError('store_unavailable', `etcd refuses the request: ${message}`, { cause: error });
   return undefined;
 }
 
-/** Refusals that trying again does not change: credentials, permissions, a full database. */
+/** Tells whether a retry cannot succeed: wrong credentials, missing permissions, or a full database. */
 const isFinal = (error: unknown): boolean =>
   error instanceof Error &&
   !isRecoverableError(error) &&

@@ -1,27 +1,28 @@
 /**
- * A lease of etcd, renewed as long as it is held. Each renewal is a short stream with a deadline: one that hangs cannot
- * keep the next from being tried, on another member if there are several. The lease counts as lost when etcd says that
- * it has ended, or when `validUntil` has passed without a renewal, since it may have ended then.
+ * An etcd lease with automatic renewal. Each renewal is a short stream with a deadline. So a hanging renewal does not
+ * block the next one, which may use another member. The lease counts as lost when etcd says that it has ended. It also
+ * counts as lost when `validUntil` passes without a renewal, because it may have ended then.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { EtcdLeaseInvalidError, type ILeaseKeepAliveResponse } from 'etcd3';
 import type { EtcdConnection } from './etcd-connection.ts';
 import type { Lease, LeaseId } from './store.ts';
 
+/** A lease of the etcd driver. */
 export class EtcdLease implements Lease {
   readonly id: LeaseId;
   readonly #connection: EtcdConnection;
   readonly #lost = new AbortController();
-  readonly #milliseconds: number;
+  readonly #ttlMs: number;
   #validUntil: number;
 
-  constructor(connection: EtcdConnection, id: LeaseId, ttl: number, sent: number) {
+  constructor(connection: EtcdConnection, id: LeaseId, ttlSeconds: number, sentAt: number) {
     this.id = id;
     this.#connection = connection;
-    this.#milliseconds = ttl * 1000;
-    this.#validUntil = sent + this.#milliseconds;
+    this.#ttlMs = ttlSeconds * 1000;
+    this.#validUntil = sentAt + this.#ttlMs;
     connection.closing.addEventListener('abort', this.#end, { once: true });
-    void this.#keep(sent);
+    void this.#renewLoop(sentAt);
   }
 
   get lost(): AbortSignal {
@@ -36,35 +37,38 @@ export class EtcdLease implements Lease {
     this.#lost.abort(new Error(`lease ${this.id} has ended`));
   };
 
-  async #keep(granted: number): Promise<void> {
+  async #renewLoop(grantedAt: number): Promise<void> {
     const { signal } = this.#lost;
-    const third = this.#milliseconds / 3;
-    let next = granted + third;
-    const expiry = setInterval(() => performance.now() >= this.#validUntil && this.#end(), Math.min(250, third / 4));
+    const renewIntervalMs = this.#ttlMs / 3;
+    let next = grantedAt + renewIntervalMs;
+    const expiry = setInterval(
+      () => performance.now() >= this.#validUntil && this.#end(),
+      Math.min(250, renewIntervalMs / 4),
+    );
     while (!signal.aborted) {
       await delay(Math.max(0, next - performance.now()), undefined, { signal }).catch(() => undefined);
       if (signal.aborted) break;
-      const sent = performance.now();
+      const sentAt = performance.now();
       try {
-        if (!(await this.#renew(Math.min(third, this.#connection.timeout)))) {
+        if (!(await this.#renew(Math.min(renewIntervalMs, this.#connection.timeoutMs)))) {
           this.#end();
           break;
         }
-        this.#connection.cameBack();
-        if (!signal.aborted) this.#validUntil = sent + this.#milliseconds;
-        next = sent + third;
+        this.#connection.reportRecovery();
+        if (!signal.aborted) this.#validUntil = sentAt + this.#ttlMs;
+        next = sentAt + renewIntervalMs;
       } catch (error) {
         if (signal.aborted) break;
-        this.#connection.wentAway(error, sent);
-        next = performance.now() + Math.min(500, third / 4);
+        this.#connection.reportOutage(error, sentAt);
+        next = performance.now() + Math.min(500, renewIntervalMs / 4);
       }
     }
     clearInterval(expiry);
   }
 
-  /** False: the lease has ended. Throws if etcd did not say in time. */
-  async #renew(timeout: number): Promise<boolean> {
-    const stream = await this.#connection.client.leaseClient.leaseKeepAlive({ deadline: Date.now() + timeout });
+  /** Renews the lease once. Returns false if the lease has ended. Throws if etcd does not answer in time. */
+  async #renew(timeoutMs: number): Promise<boolean> {
+    const stream = await this.#connection.client.leaseClient.leaseKeepAlive({ deadline: Date.now() + timeoutMs });
     try {
       const answer = new Promise<ILeaseKeepAliveResponse>((resolve, reject) => {
         stream.on('data', resolve);
@@ -87,7 +91,7 @@ export class EtcdLease implements Lease {
         this.#connection.client.leaseClient.leaseRevoke({ ID: this.id }, options),
       );
     } catch (error) {
-      // Gone already, perhaps by an earlier try whose answer was lost.
+      // The lease has already ended, perhaps by an earlier try whose answer was lost.
       if (!(error instanceof EtcdLeaseInvalidError)) throw error;
     }
   }

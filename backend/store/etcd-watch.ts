@@ -1,10 +1,10 @@
 /**
- * One watch on etcd, on a stream of its own, as long as it is read: broken streams are replaced and resumed after the
- * last commit delivered, so nothing is lost and nothing comes twice.
+ * A watch on etcd, with its own stream, for as long as the caller reads it. The watch replaces a broken stream and
+ * continues after the last delivered commit, so it delivers every commit exactly once.
  *
- * etcd (3.4) lets a watch begin at the very revision that history was compacted to, although deletions of that revision
- * are gone. So the watch asks for one revision more than it needs and drops it: then compaction up to the revision
- * wanted, or later, makes the server refuse, which is what CompactedError promises.
+ * etcd 3.4 lets a watch begin at the revision that the history is compacted to, although the deletions of that revision
+ * are gone. Therefore the watch asks for one revision more than it needs, and drops it. The server then rejects a watch
+ * whose first revision is compacted, as CompactedError requires.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { IEvent, IWatchResponse } from 'etcd3';
@@ -18,6 +18,7 @@ interface KeyValue {
   readonly create_revision: string;
 }
 
+/** Converts a key-value pair of etcd into an entry. */
 export const entryOf = (kv: KeyValue, keyPrefix: string): Entry => ({
   key: kv.key.toString('latin1').slice(keyPrefix.length),
   value: kv.value.toString('utf8'),
@@ -27,11 +28,14 @@ export const entryOf = (kv: KeyValue, keyPrefix: string): Entry => ({
 
 const changeOf = (event: IEvent, keyPrefix: string): Change => {
   const entry = entryOf(event.kv, keyPrefix);
-  // proto-loader gives the names of enum values, whatever their declaration says.
+  // proto-loader returns the names of enum values, although their type declaration says numbers.
   return String(event.type) === 'Delete' ? { type: 'delete', key: entry.key } : { type: 'put', entry };
 };
 
-/** The commits of a response, each whole: etcd cuts responses between revisions, unless it marks them as fragments. */
+/**
+ * Groups the events of a response by commit. etcd splits responses only between revisions, unless it marks them as
+ * fragments.
+ */
 function batchesOf(events: readonly IEvent[], from: Revision, keyPrefix: string): Batch[] {
   const batches: { revision: Revision; changes: Change[] }[] = [];
   for (const event of events) {
@@ -49,7 +53,7 @@ interface Range {
   readonly range_end: Buffer;
 }
 
-/** The responses of one stream. Ends, or throws, when the stream does. */
+/** Yields the responses of one stream. Ends or throws together with the stream. */
 async function* responses(
   connection: EtcdConnection,
   range: Range,
@@ -57,7 +61,7 @@ async function* responses(
   signal: AbortSignal,
 ): AsyncGenerator<IWatchResponse, void> {
   const stream = await connection.client.watchClient.watch();
-  // Ended before it is cancelled: etcd3 counts the failure of a stream that can be written to against the whole member.
+  // `end` comes before `cancel`: etcd3 counts the failure of a writable stream as a failure of the whole member.
   const stop = (): void => {
     stream.end();
     stream.cancel();
@@ -66,7 +70,7 @@ async function* responses(
   try {
     if (signal.aborted) return;
     stream.write({ create_request: { ...range, start_revision: startRevision } });
-    // A stream of grpc-js is a Duplex of Node, which its declaration in etcd3 does not say.
+    // A stream of grpc-js is a Duplex of Node, although its declaration in etcd3 does not say so.
     for await (const response of stream as unknown as AsyncIterable<IWatchResponse>) yield response;
   } finally {
     signal.removeEventListener('abort', stop);
@@ -74,6 +78,10 @@ async function* responses(
   }
 }
 
+/**
+ * Watches a key range from a revision on.
+ * @throws CompactedError if the history of `fromRevision` is compacted
+ */
 export async function* watchEtcd(
   connection: EtcdConnection,
   range: Range,
@@ -83,7 +91,7 @@ export async function* watchEtcd(
 ): AsyncGenerator<Batch, void> {
   // Revision 1 is the empty database.
   let next = Math.max(2, fromRevision);
-  let wait = 50;
+  let retryDelayMs = 50;
   let failures = 0;
   while (!signal.aborted) {
     try {
@@ -93,8 +101,8 @@ export async function* watchEtcd(
         if (response.canceled)
           throw new Error(`etcd cancelled the watch: ${response.cancel_reason || 'no reason given'}`);
         if (signal.aborted) return;
-        connection.cameBack();
-        wait = 50;
+        connection.reportRecovery();
+        retryDelayMs = 50;
         failures = 0;
         fragments = fragments.concat(response.events);
         if (response.fragment) continue;
@@ -110,13 +118,17 @@ export async function* watchEtcd(
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof CompactedError) throw error;
-      // That etcd is away is told by the calls that find it so; a watch that alone cannot go on would go unnoticed.
+      // Failing calls report an outage of etcd. This warning covers a watch that fails while other calls succeed.
       failures += 1;
       if (failures === 5)
-        connection.logger?.warn({ err: error, fromRevision: next }, 'a watch on etcd keeps failing, trying on');
-      await delay(wait, undefined, { signal }).catch(() => undefined);
-      wait = Math.min(1000, wait * 2);
-      // Renews the token, if that was the reason, and waits for the server without a new stream at each try.
+        connection.logger?.warn(
+          { err: error, fromRevision: next },
+          'a watch on etcd fails repeatedly; the watch retries',
+        );
+      await delay(retryDelayMs, undefined, { signal }).catch(() => undefined);
+      retryDelayMs = Math.min(1000, retryDelayMs * 2);
+      // The read renews an expired token. It also waits for the server, so that the loop does not open a new stream at
+      // each try.
       if (!signal.aborted)
         await connection
           .read((options) => connection.client.kv.range({ ...range, limit: 1, keys_only: true }, options))

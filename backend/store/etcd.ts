@@ -1,9 +1,9 @@
 /**
- * The store in etcd 3.4 or later, for production and for more than one machine. The semantics of store.ts are etcd's own;
- * what this driver adds is what a client must do for them to hold: see etcd-connection.ts, etcd-watch.ts and
- * etcd-lease.ts. Give the cluster to ucloud alone: revisions count every write, also those of others.
+ * The store on etcd 3.4 or later, for production and for several machines. The semantics of store.ts are those of etcd.
+ * This driver adds what a client must do to preserve them: see etcd-connection.ts, etcd-watch.ts and etcd-lease.ts.
+ * Only ucloud should use the cluster, because revisions count all writes, including those of other programs.
  *
- * History grows until it is compacted: start etcd with `--auto-compaction-retention`, for example `5m`.
+ * The history grows until it is compacted: start etcd with `--auto-compaction-retention`, for example `5m`.
  */
 import { EtcdLeaseInvalidError, type ICompare, type IRangeRequest, type IRequestOp } from 'etcd3';
 import { UcloudError } from '../contract/errors.ts';
@@ -30,7 +30,7 @@ import {
 export type { EtcdOptions } from './etcd-connection.ts';
 
 const defaultKeyPrefix = 'ucloud/v1/';
-/** Entries of one answer; longer lists are read in several, at one revision. */
+/** The maximum number of entries in one answer. The driver reads longer lists in several pages, at one revision. */
 const pageSize = 1000;
 
 class EtcdStore implements Store {
@@ -64,11 +64,11 @@ class EtcdStore implements Store {
     const request: IRangeRequest = {
       ...range,
       limit,
-      // No key contains \x01, so this bound means "after".
+      // No key contains \x01, so the bound is the first key after `after`.
       ...(after !== undefined && after >= prefix ? { key: this.#key(`${after}\x01`) } : {}),
       ...(revision === undefined ? {} : { revision }),
     };
-    // etcd rejects a range that ends before it begins.
+    // etcd rejects a range whose end is before its beginning.
     if (Buffer.compare(request.key ?? range.key, range.range_end) >= 0) request.range_end = request.key ?? range.key;
     const { kvs, more, header } = await this.#connection.read((options) =>
       this.#connection.client.kv.range(request, options),
@@ -97,7 +97,8 @@ class EtcdStore implements Store {
         }
         return { entries, more, revision: first.revision };
       } catch (error) {
-        // Compacted between two answers: begin again at a newer revision, unless the caller wants this one.
+        // The history was compacted between two pages. Start again at a newer revision, unless the caller asked for
+        // this one.
         if (!(error instanceof CompactedError) || revision !== undefined) throw error;
       }
     }
@@ -144,7 +145,7 @@ class EtcdStore implements Store {
   async *watch(prefix: string, fromRevision: Revision, signal?: AbortSignal): AsyncGenerator<Batch, void> {
     checkPrefix(prefix);
     checkRevision(fromRevision);
-    this.#connection.check();
+    this.#connection.assertOpen();
     const { closing } = this.#connection;
     const stop = signal === undefined ? closing : AbortSignal.any([signal, closing]);
     yield* watchEtcd(this.#connection, this.#range(prefix), this.#keyPrefix, fromRevision, stop);
@@ -165,7 +166,7 @@ class EtcdStore implements Store {
     try {
       await this.#connection.read((options) => this.#connection.client.kv.compact({ revision }, options));
     } catch (error) {
-      // Compacted that far already.
+      // The history is already compacted to this revision.
       if (!(error instanceof CompactedError)) throw error;
     }
   }
@@ -175,12 +176,17 @@ class EtcdStore implements Store {
   }
 }
 
-/** Rejects with store_unavailable if no endpoint answers within `requestTimeoutMs`, or if it refuses the credentials. */
+/**
+ * Opens the store.
+ * @throws UcloudError `invalid_input` if the options are invalid
+ * @throws UcloudError `store_unavailable` if no endpoint answers within `requestTimeoutMs`, or if etcd refuses the
+ * credentials
+ */
 export async function openEtcdStore(options: EtcdOptions): Promise<Store> {
   const keyPrefix = options.keyPrefix ?? defaultKeyPrefix;
   checkKey(keyPrefix);
   if (!keyPrefix.endsWith('/')) throw new UcloudError('invalid_input', `key prefix ${keyPrefix} does not end with /`);
-  if (options.endpoints.length === 0) throw new UcloudError('invalid_input', 'no endpoint of etcd is given');
+  if (options.endpoints.length === 0) throw new UcloudError('invalid_input', 'the address names no etcd endpoint');
   const connection = new EtcdConnection(options);
   const store = new EtcdStore(connection, keyPrefix);
   try {

@@ -1,10 +1,10 @@
 /**
- * One worker at a time for a task; the others wait to take over.
+ * Leader election: one process at a time does a task, and the others wait to take over.
  *
- * Who creates the key of the task under its lease leads until the lease ends. A leader may be deposed without noticing:
- * it was stopped for a while, or cut off, and its lease ran out. So being leader is never a matter of belief: each of
- * its commits requires that the key still has the revision of its own creation. A new leader's key has another one, and
- * from then on no write of the old leader, not even one under way, can take effect.
+ * The process that creates the key of the task under its lease leads until the lease ends. A leader may lose its
+ * leadership without noticing, for example when it is suspended or disconnected for longer than its lease. Therefore
+ * each commit of a leader requires the leader key at the revision of its own creation. The key of a new leader has
+ * another revision. From then on, every write of the old leader fails, including writes already in flight.
  */
 import { hostname } from 'node:os';
 import type { TSchema } from '@sinclair/typebox';
@@ -13,25 +13,29 @@ import type { Mirror } from './mirror.ts';
 import type { RecordKind } from './records.ts';
 import type { CommitResult, Condition, Lease, Revision, Store } from './store.ts';
 
+/** The leadership of this process. */
 export interface Leadership {
   readonly lease: Lease;
   readonly revision: Revision;
-  /** To be required by every commit of the leader. */
+  /** The condition that every commit of the leader must require. */
   readonly holds: Condition;
 }
 
+/** Options of `campaign`. */
 export interface Campaign {
-  /** Kind and id of the task's key; the mirror must hold it. */
+  /** The kind of the leader key. The mirror must contain it. */
   readonly kind: RecordKind<TSchema & { static: { id: string } }>;
   readonly task: string;
-  /** Who leads, for people. Default: host name and process id. */
+  /** A readable name of this process. Default: host name and process id. */
   readonly id?: string;
-  /** After so many seconds without a sign of life another takes over. */
+  /** The time to live of the lease, in seconds. */
   readonly leaseSeconds: number;
   readonly signal: AbortSignal;
 }
 
-/** Waits until nobody leads and becomes it; undefined when `signal` aborts or the store was closed. */
+/**
+ * Waits until no process leads, then takes the leadership. Returns undefined when `signal` aborts or the store closes.
+ */
 export async function campaign(
   store: Store,
   mirror: Mirror,
@@ -49,8 +53,8 @@ export async function campaign(
     try {
       result = await store.commit({ require: [absent(kind, task)], write: [put(kind, task, { id }, lease.id)] });
     } catch (error) {
-      // It may have happened all the same: the lease must not be renewed for a leader that does not know it is one.
-      // Renewals end with the call; if it fails, the lease runs out.
+      // The commit may have succeeded. The lease must not be renewed for a leader that does not know of its leadership.
+      // `revoke` stops the renewals; if the call fails, the lease ends after its time to live.
       await lease.revoke().catch(() => undefined);
       throw error;
     }

@@ -1,48 +1,61 @@
 /**
- * What a key, a value and a commit may be. Both drivers ask here first, so that code which runs on the embedded store
- * does not meet a limit of etcd later. Breaking one is a fault of the caller's code, hence a RangeError and no code of
- * the error table: what users send is limited by the contract long before.
+ * The limits of keys, values and commits. Both drivers check them first, so that code for the embedded store does not
+ * exceed a limit of etcd later. A violation is a bug of the caller and therefore a RangeError. The API contract limits
+ * user input long before.
  */
 import type { Commit, Condition, Write } from './store.ts';
 
-/** UTF-8 bytes of one value. */
+/** The maximum size of a value, in UTF-8 bytes. */
 export const maxValueBytes = 1024 * 1024;
-/** Conditions, and writes, of one commit: etcd's default `--max-txn-ops`. */
+/** The maximum number of conditions, and of writes, in one commit: etcd's default of `--max-txn-ops`. */
 export const maxOperations = 128;
-/** UTF-8 bytes of all keys and values of one commit; etcd's default `--max-request-bytes` is 1.5 MiB with framing. */
+/**
+ * The maximum size of all keys and values of one commit, in UTF-8 bytes. etcd's default of `--max-request-bytes` is 1.5
+ * MiB, including its encoding.
+ */
 const maxCommitBytes = 1408 * 1024;
 const maxKeyBytes = 1024;
 
 const keyForm = /^[!-.0-~][!-~]*$/;
 const prefixForm = /^(?:[!-.0-~][!-~]*)?$/;
 
+/** @throws RangeError if the text is not a valid key */
 export function checkKey(key: string): void {
   if (!keyForm.test(key) || key.length > maxKeyBytes)
     throw new RangeError(
-      `store key ${JSON.stringify(key.slice(0, 100))} is not 1 to ${maxKeyBytes} printable ASCII characters without spaces and a leading slash`,
+      `store key ${JSON.stringify(key.slice(0, 100))} must be 1 to ${maxKeyBytes} printable ASCII characters without spaces and without a leading slash`,
     );
 }
 
+/** @throws RangeError if the text is not a valid key prefix */
 export function checkPrefix(prefix: string): void {
   if (!prefixForm.test(prefix) || prefix.length > maxKeyBytes)
     throw new RangeError(`store prefix ${JSON.stringify(prefix.slice(0, 100))} is not printable ASCII`);
 }
 
+/** @throws RangeError if the number is not a revision */
 export function checkRevision(revision: number): void {
   if (!Number.isSafeInteger(revision) || revision < 0)
-    throw new RangeError(`revision ${revision} is not an integer from 0 on`);
+    throw new RangeError(`revision ${revision} is not an integer of at least 0`);
 }
 
+/** @throws RangeError if the number is not a positive integer */
 export function checkLimit(limit: number): void {
   if (!Number.isSafeInteger(limit) || limit < 1) throw new RangeError(`limit ${limit} is not an integer from 1 on`);
 }
 
-/** Of a lease, in seconds. */
+/**
+ * Checks the time to live of a lease, in seconds.
+ * @throws RangeError if it is shorter than 1 s
+ */
 export function checkTtl(ttl: number): void {
-  if (!(ttl >= 1 && Number.isFinite(ttl))) throw new RangeError(`ttl ${ttl} is not a number of seconds from 1 on`);
+  if (!(ttl >= 1 && Number.isFinite(ttl))) throw new RangeError(`ttl ${ttl} is not a number of at least 1 second`);
 }
 
-/** The first string after all that start with `prefix`. Keys are printable ASCII, so the last character can be raised. */
+/**
+ * Returns the first string after all keys with the prefix. Keys are printable ASCII, so the last character has a
+ * successor.
+ */
 export function prefixEnd(prefix: string): string {
   if (prefix === '') return '\x7f';
   return prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
@@ -51,12 +64,12 @@ export function prefixEnd(prefix: string): string {
 function checkCondition(condition: Condition): void {
   if ('prefix' in condition) checkPrefix(condition.prefix);
   else checkKey(condition.key);
-  // Revision 0 would mean "absent" to etcd, and there is a condition for that.
+  // etcd reads revision 0 as "absent", for which the store has its own condition.
   if ('revision' in condition && !(Number.isSafeInteger(condition.revision) && condition.revision >= 1))
     throw new RangeError(`condition on ${condition.key}: revision ${condition.revision} is not an integer from 1 on`);
 }
 
-function sizeOf(write: Write): number {
+function writeSizeBytes(write: Write): number {
   if ('delete' in write) {
     checkKey(write.delete);
     return write.delete.length;
@@ -71,7 +84,10 @@ function sizeOf(write: Write): number {
   return write.put.length + bytes;
 }
 
-/** Throws a RangeError that names the rule if the commit may not be sent to any store. */
+/**
+ * Checks the limits of a commit.
+ * @throws RangeError that names the violated limit
+ */
 export function checkCommit({ require = [], write }: Commit): void {
   if (require.length > maxOperations || write.length > maxOperations)
     throw new RangeError(
@@ -81,7 +97,7 @@ export function checkCommit({ require = [], write }: Commit): void {
   let bytes = 0;
   const keys = new Set<string>();
   for (const one of write) {
-    bytes += sizeOf(one);
+    bytes += writeSizeBytes(one);
     if ('deletePrefix' in one) continue;
     const key = 'put' in one ? one.put : one.delete;
     if (keys.has(key)) throw new RangeError(`commit writes ${key} twice`);

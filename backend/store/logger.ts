@@ -1,4 +1,4 @@
-/** What the store logs to: a part of pino. */
+/** The logger of the store: a part of pino's interface. */
 export interface StoreLogger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;

@@ -1,19 +1,20 @@
-/** One kind of records in memory, in the order of their ids, with its indexes. Filled by mirror.ts alone. */
+/** The records of one kind in memory, in the order of their ids, with their indexes. Only mirror.ts fills it. */
 import type { Stored } from './records.ts';
 import { SortedMap } from './sorted-map.ts';
 
-/** Records of one kind by something else than their id; kept up with every change. */
+/** Finds records of one kind by another key than their id. Every change updates it. */
 export interface MirrorIndex<T> {
-  /** In the order of their ids, as they are now; only ids after `after`. */
+  /** Returns the current records in the order of their ids, only ids after `after`. */
   list(indexKey: string, after?: string): Iterable<Stored<T>>;
-  /** The last id first; only ids before `before`. */
+  /** Returns the current records in the reverse order of their ids, only ids before `before`. */
   listBackwards(indexKey: string, before?: string): Iterable<Stored<T>>;
-  /** The first of `list`. */
+  /** Returns the first record of `list`. */
   get(indexKey: string): Stored<T> | undefined;
+  /** Returns the number of records. */
   size(indexKey: string): number;
 }
 
-/** Under which keys a record is found. Must be pure; the keys must not contain `\0`. */
+/** Returns the index keys of a record. The function must be pure, and its keys must not contain `\0`. */
 export type IndexKeys<T> = (record: Stored<T>) => string | readonly string[] | undefined;
 
 class Index<T> implements MirrorIndex<T> {
@@ -52,6 +53,7 @@ class Index<T> implements MirrorIndex<T> {
   }
 }
 
+/** The table of one record kind. */
 export class MirrorTable<T> {
   readonly #byId = new Map<string, Stored<T>>();
   readonly #sorted = new SortedMap<Stored<T>>();
@@ -73,7 +75,7 @@ export class MirrorTable<T> {
     return this.#sorted.count(idPrefix);
   }
 
-  /** Puts the record in its place, or takes it away; answers what was there. */
+  /** Sets or removes the record. Returns the previous record. */
   replace(id: string, next: Stored<T> | undefined): Stored<T> | undefined {
     const previous = this.#byId.get(id);
     if (next === undefined) {
@@ -87,6 +89,7 @@ export class MirrorTable<T> {
     return previous;
   }
 
+  /** Creates an index of the table. */
   index(keysOf: IndexKeys<T>): MirrorIndex<T> {
     const index = new Index<T>(keysOf);
     for (const record of this.#byId.values()) index.replace(undefined, record);

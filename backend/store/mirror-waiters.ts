@@ -1,38 +1,41 @@
 /**
- * Those who wait for a mirror to change: long polls, by the thousands. Each waits for certain records or kinds and is
- * looked at only when one of these changes, so that waiting costs nothing while others are busy.
+ * The waiters of a mirror: thousands of long polls. Each waiter names records or kinds. A change costs only the waiters
+ * of its own record and kind, so waiting is free while other records change.
  */
 import type { RecordKind, Stored } from './records.ts';
 import type { Revision } from './store.ts';
 
+/** A change of one record. */
 export interface RecordChange<T = unknown> {
   readonly kind: RecordKind;
   readonly id: string;
-  /** As it is now; undefined when it was deleted. */
+  /** The record after the change; undefined if it was deleted. */
   readonly stored?: Stored<T> | undefined;
-  /** As it was before, if it was there. */
+  /** The record before the change, if it existed. */
   readonly previous?: Stored<T> | undefined;
 }
 
+/** Limits of a wait. */
 export interface WaitOptions {
-  /** At most this long, in milliseconds; for ever without. */
+  /** The maximum time. Default: no limit. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
+/** The changes that a waiter waits for. */
 export interface ChangeWaitOptions extends WaitOptions {
-  /** Only changes later than this revision count. */
+  /** Only changes after this revision count. */
   readonly after: Revision;
-  /** Changes of which kinds, or of which records. */
+  /** The kinds, or the records, whose changes count. */
   readonly of: readonly { readonly kind: RecordKind; readonly id?: string }[];
-  /** Only changes for which it answers true count. Called for each change of `of`, so keep it cheap. */
+  /** A filter of the changes. The mirror calls it for each change of `of`, so it must be cheap. */
   readonly predicate?: (change: RecordChange) => boolean;
 }
 
-/** Changes kept, to answer those who ask for a revision that has just gone by. */
-const logLength = 4096;
+/** The number of recent changes in the log. The log answers a waiter that asks for a recent revision. */
+const maxLogLength = 4096;
 
-/** A promise that resolves at most once: true when woken, false on time-out or abort. */
+/** A promise that resolves once: true when woken, false on timeout or abort. */
 class Waiter {
   readonly done: Promise<boolean>;
   #resolve: (woken: boolean) => void = () => undefined;
@@ -60,9 +63,9 @@ class Waiter {
   }
 }
 
-/** Waiters for the mirror to reach a revision. */
+/** Waiters until the mirror reaches a revision. */
 export class RevisionWaiters {
-  /** By revision, the next to be reached last. */
+  /** In the order of revisions; the lowest revision is last. */
   readonly #waiting: { revision: Revision; waiter: Waiter }[] = [];
 
   wait(revision: Revision, options: WaitOptions): Promise<boolean> {
@@ -77,6 +80,7 @@ export class RevisionWaiters {
     return waiter.done;
   }
 
+  /** Wakes all waiters up to the revision. */
   reached(revision: Revision): void {
     for (
       let last = this.#waiting.at(-1);
@@ -102,25 +106,29 @@ interface ChangeWaiter {
   readonly waiter: Waiter;
 }
 
-/** Waiters for changes of records. */
+/** Waiters until a record changes. */
 export class ChangeWaiters {
   readonly #waiting = new Map<Topic, Set<ChangeWaiter>>();
-  /** The latest changes in the order of their arrival. */
+  /** The latest changes, in the order of their arrival. */
   #log: { revision: Revision; change: RecordChange }[] = [];
-  /** Changes after this revision are all in the log. */
+  /** The log contains all changes after this revision. */
   #logStart: Revision;
 
   constructor(revision: Revision) {
     this.#logStart = revision;
   }
 
+  /** The number of waiters. */
   get count(): number {
     let count = 0;
     for (const waiters of this.#waiting.values()) count += waiters.size;
     return count;
   }
 
-  /** Whether something that counts has changed already; when the log does not reach back far enough, it may have. */
+  /**
+   * Tells whether a matching change has already happened. If the log is too short, it returns true unless every record
+   * is certainly unchanged.
+   */
   #hasChanged({ after, of, predicate }: ChangeWaitOptions, current: CurrentRecord): boolean {
     if (after < this.#logStart) {
       const untouched = of.every(({ kind, id }) => {
@@ -138,6 +146,7 @@ export class ChangeWaiters {
     return false;
   }
 
+  /** Waits for a matching change. Resolves to false on timeout or abort. */
   async wait(options: ChangeWaitOptions, current: CurrentRecord): Promise<boolean> {
     if (options.signal?.aborted) return false;
     if (this.#hasChanged(options, current)) return true;
@@ -158,6 +167,7 @@ export class ChangeWaiters {
     return waiter.done;
   }
 
+  /** Adds the changes to the log and wakes the waiters that match. */
   changed(revision: Revision, changes: readonly RecordChange[]): void {
     for (const change of changes) {
       this.#log.push({ revision, change });
@@ -165,9 +175,9 @@ export class ChangeWaiters {
         for (const { predicate, waiter } of this.#waiting.get(topic) ?? [])
           if (predicate === undefined || predicate(change)) waiter.settle(true);
     }
-    if (this.#log.length > 2 * logLength) {
-      this.#logStart = this.#log[this.#log.length - logLength - 1]?.revision ?? this.#logStart;
-      this.#log = this.#log.slice(-logLength);
+    if (this.#log.length > 2 * maxLogLength) {
+      this.#logStart = this.#log[this.#log.length - maxLogLength - 1]?.revision ?? this.#logStart;
+      this.#log = this.#log.slice(-maxLogLength);
     }
   }
 

@@ -1,13 +1,14 @@
 /**
- * A part of the database in memory, kept up by watching: the source of nearly all reads. Every process has one.
+ * A mirror: a part of the database in memory, kept up to date by watching. Nearly all reads use it, and every process
+ * has one.
  *
- * A mirror first lists its prefixes at one revision and then applies each commit whole and in order, so what it shows
- * is the database as it was a moment ago, never a mixture. When the watch cannot go on because the history was
- * compacted in the meantime, it lists anew and applies the difference as one batch. While the database is away it keeps
- * showing what it has.
+ * A mirror first lists its prefixes at one revision. It then applies each commit as a whole and in order. So it always
+ * shows one recent state of the database, never a mixture of two. If the history is compacted before the watch can
+ * continue, the mirror lists again and applies the difference as one batch. While the database is unreachable, the
+ * mirror keeps its last state.
  *
- * `['']` mirrors everything. With several prefixes there are as many watches: a commit that touches two of them then
- * arrives as two batches, and `revision` is the one up to which all of them have come.
+ * The prefix `''` mirrors everything. A mirror of several prefixes has one watch for each. A commit below two prefixes
+ * then arrives as two batches, and `revision` is the revision that all watches have reached.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Static, TSchema } from '@sinclair/typebox';
@@ -28,56 +29,74 @@ import { CompactedError, type Entry, type Revision, type Store } from './store.t
 export type { MirrorIndex } from './mirror-table.ts';
 export type { ChangeWaitOptions, RecordChange, WaitOptions } from './mirror-waiters.ts';
 
+/** Options of `openMirror`. */
 export interface MirrorOptions {
   readonly prefixes: readonly string[];
-  /** Records of other kinds are not kept. */
+  /** The kinds of records to keep. */
   readonly kinds: readonly RecordKind[];
   readonly logger?: StoreLogger;
-  /** Called once for each version of a record that does not have the form of its kind. It is left out of the mirror. */
+  /**
+   * Called once for each version of a record that does not match the schema of its kind. The mirror leaves this record
+   * out.
+   */
   readonly onInvalid?: (error: InvalidRecordError) => void;
 }
 
+/** The changes of one commit, or of one new list. */
 export interface MirrorBatch {
   readonly revision: Revision;
   readonly changes: readonly RecordChange[];
 }
 
+/** A mirror of the database. */
 export interface Mirror {
-  /** Revision that the mirror shows. */
+  /** The revision that the mirror shows. */
   readonly revision: Revision;
+  /** Returns the record; undefined if the mirror does not contain it. */
   get<S extends TSchema>(kind: RecordKind<S>, id: string): Stored<Static<S>> | undefined;
-  /** In the order of ids; only those that start with `idPrefix` and come after `after`. Shows one moment throughout. */
+  /**
+   * Lists records in the order of their ids, only ids with the prefix and after `after`. The result shows one revision,
+   * however slowly the caller reads it.
+   */
   list<S extends TSchema>(kind: RecordKind<S>, idPrefix?: string, after?: string): Iterable<Stored<Static<S>>>;
-  /** The last id first; only ids before `before`. */
+  /** Lists records in the reverse order of their ids, only ids before `before`. */
   listBackwards<S extends TSchema>(kind: RecordKind<S>, before?: string): Iterable<Stored<Static<S>>>;
+  /** Returns the number of records whose id has the prefix. */
   size(kind: RecordKind, idPrefix?: string): number;
-  /** A new index; make it once, it is kept up until the mirror is closed. */
+  /** Creates an index. The mirror updates it until it is closed, so create each index once. */
   index<S extends TSchema>(kind: RecordKind<S>, keysOf: IndexKeys<Static<S>>): MirrorIndex<Static<S>>;
-  /** Resolves when the mirror shows `revision` or later; false on time-out, abort or close. */
+  /** Resolves to true when the mirror shows `revision` or a later one; to false on timeout, abort or close. */
   waitFor(revision: Revision, options?: WaitOptions): Promise<boolean>;
   /**
-   * Resolves when a record has changed after the given revision, at once if one has already; false on time-out, abort
-   * or close. May also resolve true without a change when `after` lies thousands of changes back: look again.
+   * Resolves to true when a matching record has changed after the given revision, immediately if it already has; to
+   * false on timeout, abort or close. If `after` is thousands of changes old, it may resolve to true without a change,
+   * so the caller must check the record.
    */
   waitForChange(options: ChangeWaitOptions): Promise<boolean>;
-  /** The listener is called after each batch with at least one change, when the mirror shows it. Answers how to stop. */
+  /**
+   * Registers a listener. The mirror calls it after each batch with at least one change, when the mirror already shows
+   * the batch. Returns a function that removes it.
+   */
   subscribe(listener: (batch: MirrorBatch) => void): () => void;
+  /** Stops the watches and ends all waits. */
   close(): Promise<void>;
 }
 
-/** Narrows a change to the kind that it is of. */
+/** Tells whether the change is of this kind, and narrows its type. */
 export const isChangeOf = <S extends TSchema>(
   kind: RecordKind<S>,
   change: RecordChange,
 ): change is RecordChange<Static<S>> => change.kind.prefix === kind.prefix;
 
 const pageSize = 1000;
-/** Waits between tries while the database is away: the first, and the longest. */
-const retryMilliseconds = { first: 20, longest: 1000 };
-/** With so long no batch, a revision that is waited for is taken to be somebody else's: outside the mirrored prefixes. */
-const quietMilliseconds = 1000;
+/** The first and the maximum delay between two tries while the database is unreachable. */
+const retryMs = { first: 20, max: 1000 };
+/**
+ * After this time without a batch, the mirror assumes that the awaited revision changed only keys outside its prefixes.
+ */
+const quietMs = 1000;
 
-/** A key with its new entry, or without one when it is gone. */
+/** A key with its new entry; undefined if the key was deleted. */
 type KeyChange = readonly [key: string, entry: Entry | undefined];
 
 class StoreMirror implements Mirror {
@@ -89,14 +108,14 @@ class StoreMirror implements Mirror {
   readonly #revisionWaiters = new RevisionWaiters();
   #changeWaiters = new ChangeWaiters(0);
   readonly #closing = new AbortController();
-  /** By prefix, the revision up to which its watch has come. */
-  readonly #seen = new Map<string, Revision>();
-  /** Invalid records that have been reported, with their revisions. */
-  readonly #reported = new Map<string, Revision>();
+  /** The revision that the watch of each prefix has reached. */
+  readonly #watchedRevision = new Map<string, Revision>();
+  /** The revisions of the invalid records that were reported, by key. */
+  readonly #reportedInvalid = new Map<string, Revision>();
   #revision: Revision = 0;
   #lastBatchAt = performance.now();
-  /** Ends the watches, for the prefixes to be listed anew. */
-  #again = new AbortController();
+  /** Ends the watches, so that the mirror lists the prefixes again. */
+  #relist = new AbortController();
   #following: Promise<unknown> = Promise.resolve();
 
   constructor(store: Store, options: MirrorOptions) {
@@ -124,7 +143,7 @@ class StoreMirror implements Mirror {
   #table<S extends TSchema>(kind: RecordKind<S>): MirrorTable<Static<S>> {
     const table = this.#tables.get(kind.prefix);
     if (table === undefined) throw new RangeError(`records of ${kind.prefix} are not in this mirror`);
-    // Filled by #apply with records that have passed the schema of this kind.
+    // #apply fills the table only with records that match the schema of this kind.
     return table as MirrorTable<Static<S>>;
   }
 
@@ -151,7 +170,7 @@ class StoreMirror implements Mirror {
   async waitFor(revision: Revision, options: WaitOptions = {}): Promise<boolean> {
     if (this.#revision >= revision) return true;
     if (this.#closing.signal.aborted) return false;
-    const repeat = setInterval(() => this.#listIfQuiet(), quietMilliseconds).unref();
+    const repeat = setInterval(() => this.#relistIfQuiet(), quietMs).unref();
     try {
       return await this.#revisionWaiters.wait(revision, options);
     } finally {
@@ -160,15 +179,15 @@ class StoreMirror implements Mirror {
   }
 
   /**
-   * Revisions count the whole database, and a watch tells only of its prefix: what others write there (another program
-   * in the same etcd, a prefix that this mirror has not) raises the revision without a batch. A list shows how far the
-   * mirror really is.
+   * Lists again after a quiet time. Revisions count all writes of the database, but a watch shows only its prefix. A
+   * write outside the prefix (another program in the same etcd, a prefix that this mirror lacks) raises the revision
+   * without a batch. A list returns the current revision.
    */
-  #listIfQuiet(): void {
-    if (performance.now() - this.#lastBatchAt < quietMilliseconds) return;
+  #relistIfQuiet(): void {
+    if (performance.now() - this.#lastBatchAt < quietMs) return;
     this.#lastBatchAt = performance.now();
-    this.#again.abort();
-    this.#again = new AbortController();
+    this.#relist.abort();
+    this.#relist = new AbortController();
   }
 
   async waitForChange(options: ChangeWaitOptions): Promise<boolean> {
@@ -193,15 +212,18 @@ class StoreMirror implements Mirror {
     this.#changeWaiters.end();
   }
 
-  /** The record that an entry holds, or nothing if it is not of its kind. */
+  /** Parses an entry. Returns undefined if it does not match the schema of its kind. */
   #parse(kind: RecordKind, entry: Entry): Stored<unknown> | undefined {
     try {
       return parseRecord(kind, entry);
     } catch (error) {
       if (!(error instanceof InvalidRecordError)) throw error;
-      if (this.#reported.get(entry.key) === entry.revision) return undefined;
-      this.#reported.set(entry.key, entry.revision);
-      this.#options.logger?.error({ err: error, key: error.key }, 'left out a record that is not of its kind');
+      if (this.#reportedInvalid.get(entry.key) === entry.revision) return undefined;
+      this.#reportedInvalid.set(entry.key, entry.revision);
+      this.#options.logger?.error(
+        { err: error, key: error.key },
+        'the mirror leaves out a record that does not match the schema of its kind',
+      );
       this.#options.onInvalid?.(error);
       return undefined;
     }
@@ -214,22 +236,24 @@ class StoreMirror implements Mirror {
       const kind = this.#kinds.get(key.slice(0, cut));
       if (kind === undefined) continue;
       const id = key.slice(cut);
-      if (entry === undefined) this.#reported.delete(key);
+      if (entry === undefined) this.#reportedInvalid.delete(key);
       const stored = entry === undefined ? undefined : this.#parse(kind, entry);
       const previous = this.#table(kind).replace(id, stored);
       if (stored !== undefined || previous !== undefined) changes.push({ kind, id, stored, previous });
     }
     this.#lastBatchAt = performance.now();
-    this.#seen.set(prefix, revision);
+    this.#watchedRevision.set(prefix, revision);
     this.#revision =
-      this.#seen.size === this.#options.prefixes.length ? Math.min(...this.#seen.values()) : this.#revision;
+      this.#watchedRevision.size === this.#options.prefixes.length
+        ? Math.min(...this.#watchedRevision.values())
+        : this.#revision;
     this.#changeWaiters.changed(revision, changes);
     this.#revisionWaiters.reached(this.#revision);
-    if (changes.length > 0) for (const listener of this.#listeners) this.#tell(listener, { revision, changes });
+    if (changes.length > 0) for (const listener of this.#listeners) this.#notify(listener, { revision, changes });
   }
 
-  /** A listener that throws has a fault of its own, which must not keep the others from the batch. */
-  #tell(listener: (batch: MirrorBatch) => void, batch: MirrorBatch): void {
+  /** An exception of one listener must not keep the batch from the other listeners. */
+  #notify(listener: (batch: MirrorBatch) => void, batch: MirrorBatch): void {
     try {
       listener(batch);
     } catch (err) {
@@ -241,7 +265,7 @@ class StoreMirror implements Mirror {
     }
   }
 
-  /** All entries below the prefix as of one revision. */
+  /** Reads all entries below the prefix at one revision. */
   async #readAll(prefix: string): Promise<{ revision: Revision; entries: Map<string, Entry> }> {
     for (;;) {
       try {
@@ -255,13 +279,13 @@ class StoreMirror implements Mirror {
           page = await this.#store.list(prefix, { limit: pageSize, after, revision });
         }
       } catch (error) {
-        // Compacted between two pages: begin again.
+        // The history was compacted between two pages: start again.
         if (!(error instanceof CompactedError)) throw error;
       }
     }
   }
 
-  /** Brings the tables to what the database holds below the prefix, as one batch. */
+  /** Updates the tables to the current state of the database below the prefix, as one batch. */
   async #list(prefix: string): Promise<void> {
     const { revision, entries } = await this.#readAll(prefix);
     const difference: KeyChange[] = [];
@@ -281,23 +305,23 @@ class StoreMirror implements Mirror {
     return this.#tables.get(key.slice(0, cut))?.get(key.slice(cut));
   }
 
-  /** Keeps up with the prefix until the mirror or the store is closed. */
+  /** Follows the prefix until the mirror or the store is closed. */
   async #follow(prefix: string): Promise<void> {
     const { signal } = this.#closing;
-    let away = false;
-    let anew = false;
-    let wait = retryMilliseconds.first;
+    let unreachable = false;
+    let mustList = false;
+    let retryDelayMs = retryMs.first;
     while (!signal.aborted) {
       try {
-        if (anew) await this.#list(prefix);
-        anew = false;
-        if (away) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
-        away = false;
-        const from = (this.#seen.get(prefix) ?? 0) + 1;
-        const again = this.#again.signal;
+        if (mustList) await this.#list(prefix);
+        mustList = false;
+        if (unreachable) this.#options.logger?.info({ prefix }, 'the mirror follows the database again');
+        unreachable = false;
+        const from = (this.#watchedRevision.get(prefix) ?? 0) + 1;
+        const again = this.#relist.signal;
         const ending = AbortSignal.any([signal, again]);
         for await (const { revision, changes } of this.#store.watch(prefix, from, ending)) {
-          wait = retryMilliseconds.first;
+          retryDelayMs = retryMs.first;
           this.#apply(
             prefix,
             revision,
@@ -306,25 +330,29 @@ class StoreMirror implements Mirror {
             ),
           );
         }
-        // A watch ends without an error only when it is told to, or when the store is closed.
-        if (again.aborted && !signal.aborted) anew = true;
+        // A watch ends without an error only after an abort, or when the store is closed.
+        if (again.aborted && !signal.aborted) mustList = true;
         else this.#end();
       } catch (err) {
         if (err instanceof CompactedError) {
-          anew = true;
+          mustList = true;
           continue;
         }
-        if (!(err instanceof UcloudError)) anew = true;
-        if (!away) this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database, it will try on');
-        away = true;
-        await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
-        wait = Math.min(wait * 2, retryMilliseconds.longest);
+        if (!(err instanceof UcloudError)) mustList = true;
+        if (!unreachable)
+          this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database; it retries');
+        unreachable = true;
+        await delay(retryDelayMs, undefined, { signal, ref: false }).catch(() => undefined);
+        retryDelayMs = Math.min(retryDelayMs * 2, retryMs.max);
       }
     }
   }
 }
 
-/** Resolves when everything is listed. Rejects with store_unavailable if that fails. */
+/**
+ * Opens a mirror. Resolves when it has listed all prefixes.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function openMirror(store: Store, options: MirrorOptions): Promise<Mirror> {
   const mirror = new StoreMirror(store, options);
   await mirror.open();

@@ -1,4 +1,4 @@
-/** Opens the store that an address names. */
+/** Opens a store by its address. */
 import { readFile } from 'node:fs/promises';
 import { UcloudError } from '../contract/errors.ts';
 import { openEmbeddedStore } from './embedded.ts';
@@ -6,9 +6,10 @@ import type { EtcdOptions } from './etcd-connection.ts';
 import type { StoreLogger } from './logger.ts';
 import type { Store } from './store.ts';
 
+/** Options of `openStore`. */
 export interface OpenStoreOptions {
   readonly logger?: StoreLogger;
-  /** etcd only. */
+  /** The maximum time of one call to etcd. */
   readonly requestTimeoutMs?: number;
 }
 
@@ -28,16 +29,15 @@ async function readPem(url: string, name: string, path: string): Promise<Buffer>
 
 async function parseEtcdAddress(url: string): Promise<EtcdOptions> {
   const [, scheme, user, password, hosts = '', path = '', query = ''] = etcdForm.exec(url) ?? [];
-  if (scheme === undefined)
-    throw invalid(url, 'it is not of the form etcd://[user:password@]host:port[,host:port][/prefix]');
+  if (scheme === undefined) throw invalid(url, 'the form is etcd://[user:password@]host:port[,host:port][/prefix]');
   const endpoints = hosts.split(',');
   for (const endpoint of endpoints)
     if (!endpointForm.test(endpoint)) throw invalid(url, `${endpoint} is not host:port or [address]:port`);
   const parameters = new URLSearchParams(query);
   for (const name of parameters.keys())
     if (!['ca', 'cert', 'key'].includes(name)) throw invalid(url, `unknown parameter ${name}; known are ca, cert, key`);
-  if (scheme === 'etcd' && parameters.size > 0) throw invalid(url, 'ca, cert and key are for etcds://');
-  if (parameters.has('cert') !== parameters.has('key')) throw invalid(url, 'cert and key go together');
+  if (scheme === 'etcd' && parameters.size > 0) throw invalid(url, 'only etcds:// takes ca, cert and key');
+  if (parameters.has('cert') !== parameters.has('key')) throw invalid(url, 'cert and key must be given together');
   const tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } = {};
   for (const name of ['ca', 'cert', 'key'] as const) {
     const file = parameters.get(name);
@@ -52,24 +52,25 @@ async function parseEtcdAddress(url: string): Promise<EtcdOptions> {
 }
 
 /**
- * Addresses:
- * - `embedded:<path>`, or the path alone: the embedded store in that file; `embedded::memory:` for one that is lost at
- *   the end.
- * - `etcd://[<user>:<password>@]<host>:<port>[,<host>:<port>…][/<key prefix>]`; user and password percent-encoded, IPv6
- *   addresses in brackets.
+ * Opens the store with this address:
+ * - `embedded:<path>`, or the path alone: the embedded store in this file. `embedded::memory:` is a store in memory,
+ *   which ends with the process.
+ * - `etcd://[<user>:<password>@]<host>:<port>[,<host>:<port>…][/<key prefix>]`. User and password are percent-encoded;
+ *   IPv6 addresses are in brackets.
  * - `etcds://…[?ca=<file>[&cert=<file>&key=<file>]]`: the same over TLS, with PEM files.
  *
- * Rejects with invalid_input if the address is of no known form, with store_unavailable if it cannot be opened.
+ * @throws UcloudError `invalid_input` if the address has none of these forms
+ * @throws UcloudError `store_unavailable` if the store cannot be opened
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<Store> {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(url)?.[1];
   if (scheme === 'embedded' && url !== 'embedded:') return openEmbeddedStore({ path: url.slice('embedded:'.length) });
   if (scheme === 'etcd' || scheme === 'etcds') {
     const address = await parseEtcdAddress(url);
-    // Its client takes a tenth of a second to load, which the embedded store need not wait for.
+    // The etcd client takes 100 ms to load, which the embedded store does not need.
     const { openEtcdStore } = await import('./etcd.ts');
     return openEtcdStore({ ...address, ...options });
   }
   if (scheme === undefined && url !== '') return openEmbeddedStore({ path: url });
-  throw invalid(url, 'it is not embedded:<path>, a path, etcd://host:port or etcds://host:port');
+  throw invalid(url, 'the known forms are embedded:<path>, a path, etcd://host:port and etcds://host:port');
 }

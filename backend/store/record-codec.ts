@@ -6,7 +6,7 @@ import type { Static, TSchema } from '@sinclair/typebox';
 import { Ajv, type ValidateFunction } from 'ajv';
 import type { RecordKind, Stored } from './records.ts';
 import type { Entry } from './store.ts';
-import { carry, closed, separate, type UnknownFields } from './unknown-fields.ts';
+import { closedSchema, restoreUnknownFields, separateUnknownFields, type UnknownFields } from './unknown-fields.ts';
 
 /** A record that does not have the form of its kind: written by hand, or by a fault. */
 export class InvalidRecordError extends Error {
@@ -29,7 +29,7 @@ const validators = new WeakMap<TSchema, ValidateFunction>();
 function validatorOf(schema: TSchema): ValidateFunction {
   let validator = validators.get(schema);
   if (validator === undefined) {
-    validator = ajv.compile(closed(schema));
+    validator = ajv.compile(closedSchema(schema));
     validators.set(schema, validator);
   }
   return validator;
@@ -54,7 +54,7 @@ export function serializeRecord<S extends TSchema>(
   before?: Stored<Static<S>>,
 ): string {
   check(kind.schema, kind.prefix + id, value);
-  return JSON.stringify(before?.unknown ? carry(before.value, value, before.unknown) : value);
+  return JSON.stringify(before?.unknown ? restoreUnknownFields(before.value, value, before.unknown) : value);
 }
 
 /** Throws InvalidRecordError. The entry's key must begin with the prefix of the kind. */
@@ -69,6 +69,6 @@ export function parseRecord<S extends TSchema>(kind: RecordKind<S>, entry: Entry
   const place = { key, id: key.slice(kind.prefix.length), revision, created };
   // Nearly always there is nothing unknown, and it need not be taken apart.
   if (validatorOf(kind.schema)(value)) return { ...place, value };
-  const { known, unknown }: { known: unknown; unknown?: UnknownFields } = separate(kind.schema, value);
+  const { known, unknown }: { known: unknown; unknown?: UnknownFields } = separateUnknownFields(kind.schema, value);
   return { ...place, value: check(kind.schema, key, known), ...(unknown ? { unknown } : {}) };
 }

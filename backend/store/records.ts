@@ -1,25 +1,27 @@
 /**
- * How records of one kind lie in the database: under which prefix and of what form. The kinds themselves are
- * declared in model/records.ts.
+ * The form of records in the database: the key prefix and the schema of each kind. model/records.ts declares the kinds.
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { Revision } from './store.ts';
 import type { UnknownFields } from './unknown-fields.ts';
 
+/** A kind of records. */
 export interface RecordKind<S extends TSchema = TSchema> {
-  /** Ends with `/`: `vms/`. */
+  /** The key prefix, which ends with `/`: `vms/`. */
   readonly prefix: string;
   readonly schema: S;
 }
 
-/** A record with its place in the database. */
+/** A record as it was read from the database. */
 export interface Stored<T> {
   readonly key: string;
   /** The key without the prefix of its kind. */
   readonly id: string;
   readonly value: T;
+  /** The revision of the last write. */
   readonly revision: Revision;
+  /** The revision of the creation. */
   readonly created: Revision;
-  /** What a newer version has added to it. Not in `value`; `rewrite` keeps it. */
+  /** The fields that a newer version has added. `value` does not contain them, and `rewrite` keeps them. */
   readonly unknown?: UnknownFields;
 }

@@ -1,16 +1,16 @@
 /**
- * A map from strings to values in the order of its keys, for tens of thousands of entries. Kept as a list of short
- * sorted runs that are replaced, never changed: a write copies one run and the list of runs (about a microsecond), and
- * a reader goes through the entries as they were when it began, however long it takes.
+ * A map from strings to values in the order of its keys, for tens of thousands of entries. The map is a list of short
+ * sorted runs. A write replaces one run and the list of runs, which takes about a microsecond, and changes none of the
+ * old arrays. So an iteration shows the entries as they were at its beginning, however long it takes.
  */
 interface Run<V> {
   readonly keys: readonly string[];
   readonly values: readonly V[];
 }
 
-const longestRun = 512;
+const maxRunLength = 512;
 
-/** Position of the first of `keys` that is not less than `key`. */
+/** Returns the index of the first key that is not less than `key`. */
 function lowerBound(keys: readonly string[], key: string): number {
   let low = 0;
   let high = keys.length;
@@ -56,6 +56,7 @@ function* iterateBackwards<V>(
   }
 }
 
+/** A sorted map. */
 export class SortedMap<V> {
   #runs: readonly Run<V>[] = [];
   #size = 0;
@@ -64,7 +65,7 @@ export class SortedMap<V> {
     return this.#size;
   }
 
-  /** The run that holds `key`, or would: the last that starts at or before it. */
+  /** Returns the index of the run for `key`: the last run that starts at or before it. */
   #runOf(key: string): number {
     let low = 0;
     let high = this.#runs.length;
@@ -99,11 +100,11 @@ export class SortedMap<V> {
     this.#size += 1;
     const keys = run.keys.toSpliced(at, 0, key);
     const values = run.values.toSpliced(at, 0, value);
-    if (keys.length <= longestRun) {
+    if (keys.length <= maxRunLength) {
       this.#runs = this.#runs.with(index, { keys, values });
       return;
     }
-    // Appending in order leaves full runs behind; otherwise split in the middle.
+    // Appending in order leaves full runs. Otherwise the run splits in the middle.
     const cut = at === keys.length - 1 ? at : keys.length >>> 1;
     const low = { keys: keys.slice(0, cut), values: values.slice(0, cut) };
     const high = { keys: keys.slice(cut), values: values.slice(cut) };
@@ -123,7 +124,7 @@ export class SortedMap<V> {
         : this.#runs.with(index, { keys: run.keys.toSpliced(at, 1), values: run.values.toSpliced(at, 1) });
   }
 
-  /** The values whose keys start with `prefix` and come after `after`, in order, as they are now. */
+  /** Returns the current values in the order of their keys, only keys with the prefix and after `after`. */
   values(prefix = '', after = ''): Iterable<V> {
     const from = after >= prefix ? after : prefix;
     const runs = this.#runs;
@@ -131,7 +132,7 @@ export class SortedMap<V> {
     return { [Symbol.iterator]: () => iterate(runs, first, from, prefix, after) };
   }
 
-  /** The values whose keys start with `prefix` and come before `before`, the last first, as they are now. */
+  /** Returns the current values in the reverse order of their keys, only keys with the prefix and before `before`. */
   valuesBackwards(prefix = '', before = ''): Iterable<V> {
     // Keys are ASCII, so this bound lies after all that start with the prefix.
     const end = `${prefix}\uffff`;
@@ -141,7 +142,7 @@ export class SortedMap<V> {
     return { [Symbol.iterator]: () => iterateBackwards(runs, last, bound, prefix) };
   }
 
-  /** How many keys start with `prefix`. */
+  /** Returns the number of keys with the prefix. */
   count(prefix = ''): number {
     if (prefix === '') return this.#size;
     let count = 0;

@@ -1,73 +1,81 @@
 /**
- * The shared database. Components meet only here. Two drivers, `etcd.ts` and `embedded.ts`, obey this file and one
- * conformance suite (test/store).
+ * The interface of the shared database, through which all components communicate. There are two drivers, `etcd.ts` and
+ * `embedded.ts`, with one conformance suite (test/store).
  *
- * Semantics, those of etcd v3:
- * - One revision counter for the whole database; every commit that writes raises it by one, and all its writes carry
+ * The semantics are those of etcd v3:
+ * - The database has one revision counter. Every commit with a write raises it by 1, and all writes of the commit have
  *   the new revision.
- * - A commit is atomic: all its conditions hold and all its writes happen, or nothing does.
- * - An acknowledged commit is durable. One that failed with `store_unavailable` may or may not have happened.
- * - A watch sees every commit from its first revision on, in order, each commit whole, or ends with CompactedError.
- * - Keys belong to at most one lease; when it ends they are deleted in one commit.
+ * - A commit is atomic: either all conditions hold and all writes happen, or nothing happens.
+ * - An acknowledged commit is durable. A commit that failed with `store_unavailable` may or may not have happened.
+ * - A watch delivers every commit from its first revision on, in order and as a whole, or ends with CompactedError.
+ * - A key belongs to at most one lease. The end of a lease deletes its keys in one commit.
  *
- * Keys are paths of printable ASCII without a leading slash; values are UTF-8 text of at most 1 MiB.
- * Every method rejects with UcloudError('store_unavailable') when the database does not answer in time.
+ * Keys are paths of printable ASCII characters without a leading slash. Values are UTF-8 text of at most 1 MiB. Every
+ * method rejects with UcloudError `store_unavailable` when the database does not answer in time.
  */
 export type Revision = number;
 
+/** A key with its value. */
 export interface Entry {
   readonly key: string;
   readonly value: string;
-  /** Revision of the commit that last wrote the key. */
+  /** The revision of the last write. */
   readonly revision: Revision;
-  /** Revision of the commit that created it (since its last deletion). */
+  /** The revision of the creation (since the last deletion). */
   readonly created: Revision;
 }
 
+/** A condition of a commit. */
 export type Condition =
   | { readonly key: string; readonly exists: boolean }
-  /** The key was last written at exactly this revision. */
+  /** The last write of the key has exactly this revision. */
   | { readonly key: string; readonly revision: Revision }
-  /** No key starts with the prefix. */
+  /** No key has the prefix. */
   | { readonly prefix: string; readonly empty: true };
 
+/** A write of a commit. */
 export type Write =
   | { readonly put: string; readonly value: string; readonly lease?: LeaseId }
-  /** Deleting what is not there is allowed and does nothing. */
+  /** A deletion of an absent key does nothing. */
   | { readonly delete: string }
   | { readonly deletePrefix: string };
 
 export type LeaseId = string;
 
+/** A lease: a time limit for keys. The driver renews it. */
 export interface Lease {
   readonly id: LeaseId;
-  /** Aborted when the lease has ended or may have ended: whoever relies on it must stop at once. */
+  /** Aborted when the lease has ended or may have ended. The holder must then stop at once. */
   readonly lost: AbortSignal;
   /**
-   * Time on the clock of `performance.now()` until which the lease is sure to live. Moves on with each successful
-   * renewal; counted from when the renewal was sent, so it errs on the safe side.
+   * The time until which the lease certainly exists, on the clock of `performance.now()`. Each renewal extends it. It
+   * counts from the sending of the renewal, so it is never too late.
    */
   readonly validUntil: number;
   /** Ends the lease and deletes its keys. */
   revoke(): Promise<void>;
 }
 
+/** Options of `list`. */
 export interface ListOptions {
   readonly limit?: number;
-  /** Only keys after this one. */
+  /** Only keys after this key. */
   readonly after?: string;
-  /** As the database was at this revision. Rejects with CompactedError if that is gone. */
+  /** Lists the database at this revision. Rejects with CompactedError if the revision is compacted. */
   readonly revision?: Revision;
 }
 
+/** A part of a list. */
 export interface Page {
-  /** In byte order of the keys. */
+  /** The entries in the byte order of their keys. */
   readonly entries: readonly Entry[];
+  /** True if the list has further entries. */
   readonly more: boolean;
-  /** Revision that the page shows: for the next page, or to watch from `revision + 1`. */
+  /** The revision that the page shows. Use it for the next page, or watch from `revision + 1`. */
   readonly revision: Revision;
 }
 
+/** A change of one key. */
 export type Change =
   | { readonly type: 'put'; readonly entry: Entry }
   | { readonly type: 'delete'; readonly key: string };
@@ -78,30 +86,42 @@ export interface Batch {
   readonly changes: readonly Change[];
 }
 
+/** The result of a commit. `ok` is false if a condition failed; nothing was written then. */
 export type CommitResult = { readonly ok: true; readonly revision: Revision } | { readonly ok: false };
 
+/** A transaction: conditions and writes. */
 export interface Commit {
   readonly require?: readonly Condition[];
-  /** At most one write per key. */
+  /** The writes, at most one per key. */
   readonly write: readonly Write[];
 }
 
+/** The database. Every method may reject with UcloudError `store_unavailable`. */
 export interface Store {
+  /** Returns the current entry of the key; undefined if there is none. */
   get(key: string): Promise<Entry | undefined>;
+  /** Lists the entries below the prefix. */
   list(prefix: string, options?: ListOptions): Promise<Page>;
-  /** `ok: false`: a condition did not hold, nothing was written. */
+  /** Commits a transaction. A commit without a result may or may not have happened. */
   commit(commit: Commit): Promise<CommitResult>;
-  /** From `fromRevision` on, which may lie in the past or the future. Ends without error when `signal` aborts. */
+  /**
+   * Watches the changes below the prefix from `fromRevision` on. The revision may be in the past or in the future. The
+   * watch ends without an error when `signal` aborts.
+   */
   watch(prefix: string, fromRevision: Revision, signal?: AbortSignal): AsyncIterable<Batch>;
-  /** Renewed by itself about three times per `ttl` (seconds, at least 1) until revoked, lost, or the store is closed. */
-  lease(ttl: number): Promise<Lease>;
-  /** Drops history older than `revision`. */
+  /**
+   * Creates a lease. The driver renews it about three times per time to live until it is revoked or lost, or the store
+   * is closed.
+   * @param ttlSeconds the time to live in seconds, at least 1
+   */
+  lease(ttlSeconds: number): Promise<Lease>;
+  /** Deletes the history before `revision`. */
   compact(revision: Revision): Promise<void>;
-  /** Ends watches and stops renewing leases (without revoking them). */
+  /** Ends the watches and stops the renewal of leases. Does not revoke the leases. */
   close(): Promise<void>;
 }
 
-/** The revisions asked for have been compacted away: list anew and go on from there. */
+/** The requested revisions are compacted. The caller must list again and continue from there. */
 export class CompactedError extends Error {
   constructor(oldest?: Revision) {
     super(oldest === undefined ? 'history was compacted' : `history before ${oldest} was compacted`);
@@ -109,7 +129,7 @@ export class CompactedError extends Error {
   }
 }
 
-/** A write names a lease that has ended or never was. Nothing was written. */
+/** A write names a lease that has ended or never existed. Nothing was written. */
 export class LeaseEndedError extends Error {
   constructor(lease: LeaseId) {
     super(`lease ${lease} has ended`);

@@ -1,43 +1,43 @@
 /**
- * Fields of a record that this version does not know: a newer one has added them (docs/adr/0014). They are kept apart
- * from the value when a record is read, so that nothing in the process meets them, and put back when the record is
- * changed.
+ * Unknown fields: fields of a record that a newer version has added (docs/adr/0014). Reading a record separates them
+ * from its value, so that no other code sees them. Changing the record restores them.
  *
- * In nested objects they are put back as long as the object is there, in the objects of a list as long as the list is
- * the same: which of its items is which, only who knows the field could tell.
+ * Unknown fields of a nested object stay while the object exists. Unknown fields of list items stay only while the list
+ * is unchanged, because only the newer version knows how the items correspond.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { TSchema } from '@sinclair/typebox';
 
+/** The unknown fields of a value. */
 export interface UnknownFields {
-  /** Those of the object itself. */
+  /** The unknown fields of the object itself. */
   readonly fields: Readonly<Record<string, unknown>>;
-  /** Those further inside, by known field or by the index in a list. */
+  /** The unknown fields of nested values, by field name or list index. */
   readonly inside: Readonly<Record<string, UnknownFields>>;
 }
 
-/** What of a JSON schema says which fields are known. */
-interface Shape {
-  readonly properties?: Readonly<Record<string, Shape>>;
+/** The part of a JSON schema that defines the known fields. */
+interface JsonSchema {
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly patternProperties?: object;
   readonly additionalProperties?: boolean | object;
-  readonly items?: Shape;
+  readonly items?: JsonSchema;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
 const isObject = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Whether the schema lists the fields of an object, rather than describing a map. */
-const listsFields = ({ properties, patternProperties, additionalProperties }: Shape): boolean =>
+/** Tells whether the schema lists the fields of an object instead of describing a map. */
+const listsFields = ({ properties, patternProperties, additionalProperties }: JsonSchema): boolean =>
   properties !== undefined && patternProperties === undefined && typeof additionalProperties !== 'object';
 
 const own = <T>(fields: Readonly<Record<string, T>>, name: string): T | undefined =>
   Object.hasOwn(fields, name) ? fields[name] : undefined;
 
-/** The schema with no other fields in any of its objects than those that it lists. */
-export function closed(schema: TSchema): TSchema {
-  const close = (shape: Shape): Shape => ({
+/** Returns the schema with `additionalProperties: false` in all objects that list their fields. */
+export function closedSchema(schema: TSchema): TSchema {
+  const close = (shape: JsonSchema): JsonSchema => ({
     ...shape,
     ...(shape.items ? { items: close(shape.items) } : {}),
     ...(shape.properties
@@ -45,19 +45,19 @@ export function closed(schema: TSchema): TSchema {
       : {}),
     ...(listsFields(shape) ? { additionalProperties: false } : {}),
   });
-  return close(schema as Shape) as TSchema;
+  return close(schema as JsonSchema) as TSchema;
 }
 
-/** Takes a JSON value apart. `unknown` is missing if there is nothing unknown in it. */
-export function separate(schema: TSchema, value: unknown): { known: unknown; unknown?: UnknownFields } {
-  return separateShape(schema as Shape, value);
+/** Separates the unknown fields from a JSON value. The result has no `unknown` if all fields are known. */
+export function separateUnknownFields(schema: TSchema, value: unknown): { known: unknown; unknown?: UnknownFields } {
+  return separateBySchema(schema as JsonSchema, value);
 }
 
-function separateShape(shape: Shape, value: unknown): { known: unknown; unknown?: UnknownFields } {
+function separateBySchema(shape: JsonSchema, value: unknown): { known: unknown; unknown?: UnknownFields } {
   const fields: [string, unknown][] = [];
   const inside: [string, UnknownFields][] = [];
-  const descend = (name: string, child: Shape, each: unknown): unknown => {
-    const parts = separateShape(child, each);
+  const descend = (name: string, child: JsonSchema, each: unknown): unknown => {
+    const parts = separateBySchema(child, each);
     if (parts.unknown) inside.push([name, parts.unknown]);
     return parts.known;
   };
@@ -78,19 +78,19 @@ function separateShape(shape: Shape, value: unknown): { known: unknown; unknown?
   return { known, unknown: { fields: Object.fromEntries(fields), inside: Object.fromEntries(inside) } };
 }
 
-/** Puts back into `after` what was unknown in `before`, of which it is a changed version. */
-export function carry(before: unknown, after: unknown, { fields, inside }: UnknownFields): unknown {
+/** Restores the unknown fields of `before` in `after`, a changed version of it. */
+export function restoreUnknownFields(before: unknown, after: unknown, { fields, inside }: UnknownFields): unknown {
   if (Array.isArray(before) && Array.isArray(after)) {
     if (!isDeepStrictEqual(before, after)) return after;
     return after.map((each, i) => {
       const unknown = own(inside, String(i));
-      return unknown ? carry(each, each, unknown) : each;
+      return unknown ? restoreUnknownFields(each, each, unknown) : each;
     });
   }
   if (!isObject(before) || !isObject(after)) return after;
   const entries = Object.entries(after).map(([name, each]): [string, unknown] => {
     const unknown = own(inside, name);
-    return [name, unknown ? carry(own(before, name), each, unknown) : each];
+    return [name, unknown ? restoreUnknownFields(own(before, name), each, unknown) : each];
   });
   return Object.fromEntries([...entries, ...Object.entries(fields)]);
 }

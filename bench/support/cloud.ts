@@ -1,4 +1,4 @@
-/** A cloud for measurements of its clients: `ucloud up` on simulated hosts, in a process of its own. */
+/** A cloud for measurements of its clients: `ucloud up` on simulated hosts, in its own process. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { ApiClient } from '../../test/support/api.ts';
 import { rawDisk } from '../../test/support/disk-images.ts';
 import { groundOf, vmBlock } from '../../test/support/hcl.ts';
 
+/** A running cloud. */
 export interface Cloud {
   readonly endpoint: string;
   readonly token: string;
@@ -14,7 +15,7 @@ export interface Cloud {
   stop(): Promise<void>;
 }
 
-/** `ucloud up` on simulated hosts, with a pool of prefixes and an image. */
+/** Starts `ucloud up` on simulated hosts, with a prefix pool and an image. */
 export async function startCloud(directory: string): Promise<Cloud> {
   const credentials = join(directory, 'operator.json');
   const args = [
@@ -29,14 +30,14 @@ export async function startCloud(directory: string): Promise<Cloud> {
     credentials,
   ];
   const child: ChildProcess = spawn('backend/cli/ucloud', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let said = '';
+  let output = '';
   child.stdout?.on('data', (text: Buffer) => {
-    said += text;
+    output += text;
   });
   const up = new Promise<void>((resolve) => {
-    child.stdout?.on('data', () => said.includes('ucloud is up') && resolve());
+    child.stdout?.on('data', () => output.includes('ucloud is up') && resolve());
   });
-  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${said}`)))]);
+  await Promise.race([up, once(child, 'exit').then(() => Promise.reject(new Error(`ucloud ended:\n${output}`)))]);
   const { endpoint, token, project } = JSON.parse(readFileSync(credentials, 'utf8')) as Cloud;
   const operator = new ApiClient(endpoint, token);
   await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });
@@ -56,7 +57,7 @@ export async function startCloud(directory: string): Promise<Cloud> {
   };
 }
 
-/** VMs on a network of their own. */
+/** Returns a Terraform configuration of VMs on one network. */
 export const vmConfiguration = (count: number): string =>
   readFileSync('provider/examples/provider/provider.tf', 'utf8') +
   groundOf({ name: 'bench' }) +

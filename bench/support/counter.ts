@@ -1,7 +1,7 @@
-/** Passes requests on to the API and counts them. */
+/** A proxy that forwards requests to the API and counts them. */
 import { type Asked, startGateway } from '../../test/support/gateway.ts';
 
-/** Method and path, without what tells one object from another. */
+/** Returns method and path without ids and other values that differ between objects. */
 function keyOf({ method, path: asked }: Asked): string {
   const path = asked.replace(/\?.*/, (query) =>
     query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
@@ -9,6 +9,7 @@ function keyOf({ method, path: asked }: Asked): string {
   return `${method} ${path.replace(/[a-z]+-[0-9a-z]{16}/, '{id}')}`;
 }
 
+/** Starts the proxy in front of an API endpoint. */
 export async function startCounter(endpoint: string) {
   const counts = new Map<string, number>();
   const refused = new Map<string, number>();
@@ -24,7 +25,7 @@ export async function startCounter(endpoint: string) {
   });
   return {
     url: gateway.url,
-    /** What was asked of VMs and of the room for them, and what was refused of it, since the last time. */
+    /** Returns the requests about VMs and capacity, and the rejected ones, since the last call. */
     take(): { requests: Map<string, number>; refused: Map<string, number> } {
       const requests = new Map([...counts].filter(([key]) => /\/v1\/(vms|capacity-checks)/.test(key)));
       const taken = { requests, refused: new Map(refused) };
@@ -36,6 +37,7 @@ export async function startCounter(endpoint: string) {
   };
 }
 
+/** Returns the total of all counts. */
 export const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0);
 export const listed = (counts: ReadonlyMap<string, number>): string =>
   [...counts].map(([key, count]) => `${count} × ${key}`).join(', ');

@@ -1,4 +1,4 @@
-/** Runs `work` `count` times, `width` at a time; answers how many a second. */
+/** Runs `work` `count` times, `width` at a time. Returns the runs per second. */
 export async function rate(count: number, width: number, work: (i: number) => Promise<unknown>): Promise<number> {
   let next = 0;
   const started = performance.now();
@@ -10,6 +10,6 @@ export async function rate(count: number, width: number, work: (i: number) => Pr
   return count / ((performance.now() - started) / 1000);
 }
 
-/** The middle of several measurements: one that was disturbed does not count. */
+/** Returns the median, which a single disturbed measurement does not affect. */
 export const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;

@@ -1,4 +1,4 @@
-/** Prints rows as a table whose columns line up. */
+/** Prints the rows as a table with aligned columns. */
 export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
@@ -8,6 +8,8 @@ export function printTable(head: readonly string[], rows: readonly (readonly str
   for (const row of rows) console.log(line(row));
 }
 
+/** Formats a rate as a whole number. */
 export const perSecond = (rate: number): string => Math.round(rate).toLocaleString('en');
 
+/** Formats the ratio of two figures with two decimals. */
 export const ratio = (a: number, b: number): string => (a / b).toFixed(2);

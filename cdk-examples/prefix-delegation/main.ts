@@ -1,14 +1,14 @@
 /**
- * One /48 for a company, a /56 of it for each department, a /64 of that for each of its networks. Departments plan their
- * part on their own: what one of them adds never moves what another has.
+ * A company has a /48, each department has a /56 of it, and each network of a department has a /64 of that. The
+ * departments plan their parts independently: a change in one department never moves the networks of another.
  *
- *     node cdk-examples/prefix-delegation/main.ts     writes cdktf.out/stacks/prefix-delegation/cdk.tf.json
+ *   node cdk-examples/prefix-delegation/main.ts     writes cdktf.out/stacks/prefix-delegation/cdk.tf.json
  */
 import { Network, PrefixPlan, type Subnet, UcloudProvider, VirtualMachine } from '@ucloud/provider/constructs';
 import { App, TerraformOutput, TerraformStack } from 'cdktf';
 import { Construct } from 'constructs';
 
-/** What a department makes of the space that it was given. */
+/** A department: the networks in its part of the prefix, with one VM in each. */
 class Department extends Construct {
   readonly cidrs: Record<string, string>;
 
@@ -33,7 +33,7 @@ class Company extends TerraformStack {
       length: 48,
       subnets: [
         { name: 'sales', length: 56 },
-        // It closed. What is behind it stays where it is.
+        // The department has closed. `retired` keeps its place, so that later subnets do not move.
         { name: 'fax', length: 56, retired: true },
         { name: 'research', length: 56 },
       ],

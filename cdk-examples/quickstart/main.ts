@@ -1,9 +1,9 @@
 /**
  * Two VMs on one network, reachable by ssh.
  *
- *     node cdk-examples/quickstart/main.ts     writes cdktf.out/stacks/quickstart/cdk.tf.json
+ *   node cdk-examples/quickstart/main.ts     writes cdktf.out/stacks/quickstart/cdk.tf.json
  *
- * Then plain Terraform does the rest, in that directory: `terraform init`, `terraform apply`.
+ * Then run Terraform in that directory: `terraform init`, `terraform apply`.
  */
 import { UcloudProvider, VirtualMachine } from '@ucloud/provider/constructs';
 import { App, TerraformOutput, TerraformStack, TerraformVariable } from 'cdktf';
@@ -12,7 +12,7 @@ import type { Construct } from 'constructs';
 class Quickstart extends TerraformStack {
   constructor(scope: Construct, id: string) {
     super(scope, id);
-    // Endpoint and token come from the environment or from the credentials file that `ucloud login` writes.
+    // The endpoint and the token come from the environment, or from the credentials file of `ucloud login`.
     new UcloudProvider(this, 'ucloud');
     const key = new TerraformVariable(this, 'public_key', {
       type: 'string',

@@ -1,12 +1,12 @@
 /**
- * Three servers that never share a host, and that get new user data one after the other: each is restarted with it, and
- * the next one's turn comes when ucloud-init has reported that it is ready. The state lies in the cloud, locked while
- * somebody applies, so that a pipeline and its people share it.
+ * Three servers that never share a host. New user data restarts them one after the other: Terraform waits until
+ * ucloud-init in the restarted guest has reported that it is ready. The cloud stores the Terraform state and locks it
+ * during an apply, so a pipeline and its team can share it.
  *
- *     UCLOUD_ENDPOINT=https://cloud.example.net:7780 node main.ts
- *     export TF_HTTP_USERNAME=ucloud TF_HTTP_PASSWORD="$UCLOUD_TOKEN"     for the state
- *     terraform -chdir=cdktf.out/stacks/rolling-update init
- *     terraform -chdir=cdktf.out/stacks/rolling-update apply -var=release=1
+ *   UCLOUD_ENDPOINT=https://cloud.example.net:7780 node main.ts
+ *   export TF_HTTP_USERNAME=ucloud TF_HTTP_PASSWORD="$UCLOUD_TOKEN"     for the state
+ *   terraform -chdir=cdktf.out/stacks/rolling-update init
+ *   terraform -chdir=cdktf.out/stacks/rolling-update apply -var=release=1
  */
 import { UcloudProvider, VmGroup } from '@ucloud/provider/constructs';
 import { App, HttpBackend, TerraformOutput, TerraformStack, TerraformVariable } from 'cdktf';
@@ -26,7 +26,7 @@ class RollingUpdate extends TerraformStack {
     });
     const release = new TerraformVariable(this, 'release', {
       type: 'string',
-      description: 'What the servers are to run.',
+      description: 'The release that the servers run.',
     });
 
     const servers = new VmGroup(this, 'server', {

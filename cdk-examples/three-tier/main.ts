@@ -1,9 +1,9 @@
 /**
- * Web servers, application servers and a database, each tier on a network of its own, all in one prefix.
+ * Web servers, application servers and a database. Each tier has its own network, and all networks are in one prefix.
  *
- *     node cdk-examples/three-tier/main.ts     writes cdktf.out/stacks/three-tier/cdk.tf.json
+ *   node cdk-examples/three-tier/main.ts     writes cdktf.out/stacks/three-tier/cdk.tf.json
  *
- * Change a number, synthesize, apply: only the VMs that come or go are touched.
+ * After a change of a number, synthesize and apply again: only added or removed VMs are affected.
  */
 import { Network, PrefixPlan, UcloudProvider, VirtualMachine, VmGroup } from '@ucloud/provider/constructs';
 import { App, TerraformOutput, TerraformStack, TerraformVariable } from 'cdktf';
@@ -23,7 +23,7 @@ class ThreeTier extends TerraformStack {
       description: 'Public SSH key that may log in everywhere, in the format of OpenSSH.',
     });
 
-    // A new tier goes to the end of the list; those before it keep their /64.
+    // Append a new tier to the list, so that the others keep their /64.
     const site = new PrefixPlan(this, 'site', { subnets: ['web', 'app', 'db'] });
     const network = (tier: string) => new Network(this, tier, { subnet: site.subnet(tier) });
 
@@ -50,7 +50,7 @@ class ThreeTier extends TerraformStack {
       name: 'web',
       image,
       count: size.web,
-      // So that a host that fails takes one of them along, not all. Where there are hosts enough, 'required' promises it.
+      // A failed host then stops one of the VMs, not all. With enough hosts, use 'required' to guarantee it.
       spread: 'preferred',
       network: network('web'),
       sshKeys: db.ownKeys,

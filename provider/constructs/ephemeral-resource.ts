@@ -1,6 +1,6 @@
 /**
- * Ephemeral resources for cdktf, which ended before it had them: an element that writes a block `ephemeral`. cdktn has a
- * class of this name, which takes this one's place there; so what is generated on top fits both.
+ * Ephemeral resources for cdktf, which does not support them: a Terraform element that writes an `ephemeral` block.
+ * cdktn has a class with the same name and replaces this one there, so the generated subclasses fit both.
  */
 import {
   dependable,
@@ -17,19 +17,27 @@ import {
 import type { Construct } from 'constructs';
 import { fail } from './checks.ts';
 
+/** The meta-arguments of an ephemeral resource. */
 export interface TerraformEphemeralMetaArguments {
-  /** What has to be there before it is opened. */
+  /** The resources that must exist before Terraform opens this one. */
   readonly dependsOn?: ITerraformDependable[];
-  /** How many, known at the latest in the plan. Not together with `forEach`. @default one, which is no list */
+  /**
+   * The number of resources, known at the latest in the plan. Not together with `forEach`.
+   * @default a single resource, not a list
+   */
   readonly count?: number | TerraformCount;
-  /** One for each element. Not together with `count`. */
+  /** An iterator: Terraform opens one resource for each element. Not together with `count`. */
   readonly forEach?: ITerraformIterator;
-  /** Only conditions: Terraform takes nothing else here. */
+  /** The conditions. Terraform supports no other lifecycle arguments here. */
   readonly lifecycle?: Pick<TerraformResourceLifecycle, 'precondition' | 'postcondition'>;
-  /** @default the provider without an alias */
+  /**
+   * The provider.
+   * @default the provider without an alias
+   */
   readonly provider?: TerraformProvider;
 }
 
+/** The configuration of an ephemeral resource. */
 export interface TerraformEphemeralResourceConfig extends TerraformEphemeralMetaArguments {
   readonly terraformResourceType: string;
   readonly terraformGeneratorMetadata?: TerraformProviderGeneratorMetadata;
@@ -38,6 +46,7 @@ export interface TerraformEphemeralResourceConfig extends TerraformEphemeralMeta
 type Condition = NonNullable<TerraformResourceLifecycle['precondition' | 'postcondition']>[number];
 const conditionToTerraform = ({ condition, errorMessage }: Condition) => ({ condition, error_message: errorMessage });
 
+/** An ephemeral resource. */
 export class TerraformEphemeralResource extends TerraformElement {
   readonly terraformResourceType: string;
   readonly terraformGeneratorMetadata: TerraformProviderGeneratorMetadata | undefined;
@@ -51,7 +60,10 @@ export class TerraformEphemeralResource extends TerraformElement {
     if (config.count !== undefined && config.forEach) fail(this, 'give count or forEach, not both');
   }
 
-  /** Refers to an attribute. Terraform takes it only where nothing is kept: providers, provisioners, write-only arguments. */
+  /**
+   * Returns a reference to an attribute. Terraform accepts it only in places without storage: providers, provisioners,
+   * and write-only arguments.
+   */
   getStringAttribute(attribute: string): string {
     const all = this.#meta.forEach ? '.*' : '';
     return Token.asString(
@@ -85,7 +97,10 @@ export class TerraformEphemeralResource extends TerraformElement {
     return { ephemeral: { [this.terraformResourceType]: { [this.friendlyUniqueId]: block } } };
   }
 
-  /** What cdktf makes HCL of does not know ephemeral resources, and would leave this out without a word. @throws Error */
+  /**
+   * Rejects HCL: cdktf's HCL writer does not know ephemeral resources and would silently omit this one.
+   * @throws Error always
+   */
   override toHclTerraform(): never {
     return fail(this, 'cdktf writes ephemeral resources in JSON only, not in HCL; cdktn writes both');
   }

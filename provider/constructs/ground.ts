@@ -1,61 +1,69 @@
-/** What VMs stand on, a single one as well as a group: their image, their network, and the keys that they let in. */
+/** The dependencies of a single VM or a group of VMs: the image, the network, and the SSH keys. */
 import { createHash } from 'node:crypto';
 import { DefaultTokenResolver, Fn, StringConcat, type TerraformProvider, Token, Tokenization } from 'cdktf';
 import type { Construct } from 'constructs';
 import { DataUcloudImage } from './bindings/data-ucloud-image/index.ts';
 import { SshKey } from './bindings/ssh-key/index.ts';
-import { checkedName, fail, mustBeKnown } from './checks.ts';
+import { fail, requireKnown, validateName } from './checks.ts';
 import { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 
+/** The options for the dependencies of VMs. */
 export interface GroundConfig {
   /**
-   * The image: its name, such as `demo`, which is looked up; or what has its id, as a construct, a data source, or
-   * `{ id: 'img-0123456789abcdef' }`.
+   * The image: its name, such as `demo`, or an object with its id (a construct, a data source, or `{ id:
+   * 'img-0123456789abcdef' }`).
    */
   readonly image: string | { readonly id: string };
   /**
    * The network: a construct, a data source, or an id.
-   * @default a network of its own, in a prefix of its own
+   * @default a new network with a new prefix
    */
   readonly network?: Reference;
   /**
-   * Public keys that may log in, each a line in the format of OpenSSH (`ssh-ed25519 AAAA…`). An SSH key is made for each,
-   * with a name that follows from its text: one that is added or taken away touches no other. The list has to be known
-   * while the app runs, its elements need not.
+   * The public keys for logins, each a line in OpenSSH format (`ssh-ed25519 AAAA…`). The construct creates an SSH key
+   * for each, with a name derived from its text. So adding or removing one key does not affect the others. The app must
+   * know the length of the list; an element may be a token.
    * @default none
    */
   readonly publicKeys?: readonly string[];
   /**
-   * SSH keys that exist already: constructs, data sources, or ids. The whole list may be one that only Terraform knows.
+   * Existing SSH keys: constructs, data sources, or ids. The whole list may be a token.
    * @default none
    */
   readonly sshKeys?: readonly Reference[];
-  /** Id of the project of all that is made. @default `project` of the provider, else the project of its token */
+  /**
+   * The id of the project for all created resources.
+   * @default `project` of the provider, otherwise the project of its token
+   */
   readonly project?: string;
-  /** With which provider it is made. @default the provider without an alias */
+  /**
+   * The provider for all created resources.
+   * @default the provider without an alias
+   */
   readonly provider?: TerraformProvider;
 }
 
-/** What has been found or made. */
-export interface Ground {
+/** The found and created dependencies of VMs. */
+export interface VmDependencies {
   readonly image: { readonly id: string };
   readonly network: Reference;
-  /** Made where none was given. */
+  /** The created network; undefined if a network was given. */
   readonly ownNetwork: Network | undefined;
-  /** Made of public keys. */
+  /** The SSH keys that were created from `publicKeys`. */
   readonly ownKeys: readonly SshKey[];
-  /** Ids of all keys. */
+  /** The ids of all SSH keys. */
   readonly sshKeys: string[];
 }
 
 /**
- * Finds or makes it, as children of `scope`.
- * @param name of what is made, or what its name begins with
+ * Finds or creates the dependencies of VMs, as children of `scope`.
+ * @param name the name of the created resources, or the beginning of their names
+ * @throws Error that names the construct and the invalid option
  */
-export function ground(scope: Construct, name: string, config: GroundConfig): Ground {
+export function createVmDependencies(scope: Construct, name: string, config: GroundConfig): VmDependencies {
   const { image, publicKeys = [], sshKeys = [], project, provider } = config;
-  if (image === undefined || image === '') fail(scope, 'give image: the name of one, or what has its id');
+  if (image === undefined || image === '') fail(scope, 'image is missing: give its name, or an object with its id');
   const meta = { ...(provider && { provider }) };
   const owned = { ...meta, ...(project !== undefined && { project }) };
 
@@ -66,19 +74,21 @@ export function ground(scope: Construct, name: string, config: GroundConfig): Gr
     network = ownNetwork;
   }
 
-  mustBeKnown(scope, 'how many publicKeys there are', publicKeys);
+  requireKnown(scope, 'how many publicKeys there are', publicKeys);
   const ownKeys = publicKeys.map((given, index) => {
-    // A file that was read ends with a line break.
+    // A key that was read from a file ends with a line break.
     const publicKey = given.trim();
-    const keyId = `key-${digits(expression(scope, publicKey))}`;
-    if (scope.node.tryFindChild(keyId)) fail(scope, `publicKeys[${index}] is there twice`);
-    // The name follows from the key itself, which Terraform may be the only one to know.
-    const mark = Token.isUnresolved(publicKey) ? Fn.substr(Fn.sha256(publicKey), 0, marked) : digits(publicKey);
+    const keyId = `key-${keyDigest(resolveExpression(scope, publicKey))}`;
+    if (scope.node.tryFindChild(keyId)) fail(scope, `publicKeys[${index}] occurs twice`);
+    // The name contains a digest of the key. If the key is a token, Terraform computes the digest.
+    const mark = Token.isUnresolved(publicKey)
+      ? Fn.substr(Fn.sha256(publicKey), 0, keyDigestLength)
+      : keyDigest(publicKey);
     return new SshKey(scope, keyId, {
-      name: checkedName(scope, `${name}-${mark}`, 'the name of an SSH key, made of name,'),
+      name: validateName(scope, `${name}-${mark}`, 'the name of an SSH key, made of name,'),
       publicKey,
       ...owned,
-      // So that a key which is taken away or changes goes only after the VMs have been told that they no longer have it.
+      // With this order, Terraform updates the VMs before it deletes a removed or changed key.
       lifecycle: { createBeforeDestroy: true },
     });
   });
@@ -88,12 +98,12 @@ export function ground(scope: Construct, name: string, config: GroundConfig): Gr
     network,
     ownNetwork,
     ownKeys,
-    sshKeys: joined(ownKeys, sshKeys),
+    sshKeys: concatIds(ownKeys, sshKeys),
   };
 }
 
-/** The ids of all. A list that only Terraform knows cannot be spread, so Terraform is told to join them. */
-export function joined(...lists: readonly (readonly Reference[])[]): string[] {
+/** Returns the ids of all lists. The app cannot spread a list that is a token, so Terraform concatenates such lists. */
+export function concatIds(...lists: readonly (readonly Reference[])[]): string[] {
   const known = lists.filter((list) => !Token.isUnresolved(list)).flat();
   const unknown = lists.filter((list) => Token.isUnresolved(list));
   const [first, ...more] = unknown;
@@ -103,18 +113,18 @@ export function joined(...lists: readonly (readonly Reference[])[]): string[] {
   return Fn.concat([...(known.length > 0 ? [known.map(idOf)] : []), ...unknown.map(strings)]) as string[];
 }
 
-/** The entries of all; of those with the same key the last. Again by Terraform where only it knows them. */
-export function merged(...maps: readonly Readonly<Record<string, string>>[]): Record<string, string> {
+/** Merges the maps; a later entry replaces an earlier one with the same key. Terraform merges maps that are tokens. */
+export function mergeMaps(...maps: readonly Readonly<Record<string, string>>[]): Record<string, string> {
   if (!maps.some((map) => Token.isUnresolved(map))) return Object.assign({}, ...maps) as Record<string, string>;
   return Token.asStringMap(Fn.merge(maps.filter((map) => Token.isUnresolved(map) || Object.keys(map).length > 0)));
 }
 
-/** How many digits tell one key from another. */
-const marked = 8;
-const digits = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, marked);
+/** The number of hex digits that distinguish the keys. */
+const keyDigestLength = 8;
+const keyDigest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, keyDigestLength);
 
-/** What Terraform will be given: the text, or an expression. */
-const expression = (scope: Construct, text: string): string =>
+/** Returns the text that Terraform gets: the text itself, or an expression. */
+const resolveExpression = (scope: Construct, text: string): string =>
   String(
     Tokenization.resolve(text, {
       scope,

@@ -1,6 +1,6 @@
 /**
- * What a CDKTF app imports: the higher constructs, the classes generated for each resource, data source and
- * ephemeral resource, and the functions of the provider.
+ * The exports for CDKTF apps: the constructs, the generated class of each resource, data source and ephemeral resource,
+ * and the functions of the provider.
  */
 
 export {

@@ -1,45 +1,48 @@
-/** A network with the prefix that it takes its /64 from. */
+/** A network and the prefix of its /64. */
 import { Construct } from 'constructs';
 import { Network as NetworkResource, type NetworkConfig as NetworkResourceConfig } from './bindings/network/index.ts';
 import { Prefix } from './bindings/prefix/index.ts';
-import { checkedName, fail } from './checks.ts';
+import { fail, validateName } from './checks.ts';
 import type { Subnet } from './prefix-plan.ts';
 import { idOf, type Reference } from './reference.ts';
 
-/** Where a network has its /64 from. */
+/** The source of a network's /64. */
 export type NetworkPlace =
   | {
       /**
-       * What it takes its /64 from: a construct, a data source, or an id. Not together with `subnet`.
-       * @default a prefix of its own, a /64
+       * The prefix that contains the /64: a construct, a data source, or an id. Not together with `subnet`.
+       * @default a new /64 prefix
        */
       readonly prefix?: Reference;
-      /** Its /64, in CIDR notation. Not together with `subnet`. @default the first of its prefix that is free */
+      /**
+       * The /64 of the network, in CIDR notation. Not together with `subnet`.
+       * @default the first free /64 of its prefix
+       */
       readonly cidr?: string;
       readonly subnet?: undefined;
     }
   | {
-      /** The /64 of a plan. Not together with `prefix` and `cidr`. */
+      /** A /64 subnet of a `PrefixPlan`. Not together with `prefix` and `cidr`. */
       readonly subnet: Subnet;
       readonly prefix?: undefined;
       readonly cidr?: undefined;
     };
 
 /**
- * Everything that a `ucloud_network` takes. `dependsOn`, `lifecycle`, `connection` and `provisioners` are those of the
- * network; `provider` and `project` hold for a prefix of its own, too.
+ * All arguments of a `ucloud_network`. `dependsOn`, `lifecycle`, `connection` and `provisioners` apply to the network;
+ * `provider` and `project` also apply to a prefix that the construct creates.
  */
 export type NetworkConfig = Omit<NetworkResourceConfig, 'name' | 'prefix' | 'cidr' | 'count' | 'forEach'> &
   NetworkPlace & {
     /**
-     * Name of the network, and of the prefix that is made for it: an RFC 1123 label.
+     * The name of the network and of the created prefix: an RFC 1123 label.
      * @default the id of the construct
      */
     readonly name?: string;
   };
 
 /**
- * A link of its own for VMs, with its /64: from a plan, from a prefix, or from a prefix of its own.
+ * A network for VMs with a /64: from a plan, from a prefix, or from a new prefix.
  *
  * ```ts
  * const lan = new Network(this, 'lan', { dnsServers: ['2001:db8::53'] });
@@ -47,18 +50,18 @@ export type NetworkConfig = Omit<NetworkResourceConfig, 'name' | 'prefix' | 'cid
  * ```
  */
 export class Network extends Construct {
-  /** The resource itself. */
+  /** The network resource. */
   readonly network: NetworkResource;
-  /** Made only when neither a prefix nor a subnet was given. */
+  /** The created prefix; undefined if a prefix or a subnet was given. */
   readonly ownPrefix: Prefix | undefined;
 
-  /** @throws Error that names the construct and what is wrong: its name, its subnet */
+  /** @throws Error that names the construct and the invalid option */
   constructor(scope: Construct, id: string, config: NetworkConfig = {}) {
     super(scope, id);
     const { prefix, subnet, cidr, ...rest } = config;
-    const name = checkedName(this, config.name ?? id);
+    const name = validateName(this, config.name ?? id);
     if (subnet !== undefined && (prefix !== undefined || cidr !== undefined)) {
-      fail(this, 'subnet says prefix and cidr, so give only that');
+      fail(this, 'subnet contains prefix and cidr, so give subnet alone');
     }
     if (subnet !== undefined && subnet.length !== 64) {
       fail(this, `a network needs a /64, but the subnet "${subnet.name}" is a /${subnet.length}`);
@@ -86,22 +89,22 @@ export class Network extends Construct {
     });
   }
 
-  /** Id of the network. */
+  /** The id of the network. */
   get id(): string {
     return this.network.id;
   }
 
-  /** Its /64. */
+  /** The /64 of the network, in CIDR notation. */
   get cidr(): string {
     return this.network.cidr;
   }
 
-  /** Link-local address of the router. */
+  /** The link-local address of the router. */
   get gateway(): string {
     return this.network.gateway;
   }
 
-  /** Makes it something that `dependsOn` takes: waits for the network. */
+  /** The address of the network in Terraform, so that `dependsOn` accepts the construct. */
   get fqn(): string {
     return this.network.fqn;
   }

@@ -1,84 +1,102 @@
-/** A prefix cut into subnets that have names. */
+/** A prefix, divided into named subnets. */
 import { Fn, Token } from 'cdktf';
 import { Construct } from 'constructs';
 import { formatPrefix, hostBits, parsePrefix, subnet } from '../net/ipv6.ts';
 import { Prefix, type PrefixConfig } from './bindings/prefix/index.ts';
-import { checkedName, fail, mustBeKnown } from './checks.ts';
+import { fail, requireKnown, validateName } from './checks.ts';
 import { placeSubnets } from './subnets.ts';
 
-/** IPv6 space that can be cut: a `ucloud_prefix` (resource or data source), another plan, or a subnet of one. */
+/**
+ * An IPv6 prefix that a plan can divide: a `ucloud_prefix` (resource or data source), another plan, or a subnet of a
+ * plan.
+ */
 export interface Space {
   /** Id of the `ucloud_prefix`. */
   readonly id: string;
-  /** In CIDR notation. */
+  /** The prefix in CIDR notation. */
   readonly cidr: string;
   /** Prefix length of `cidr`. */
   readonly length?: number;
 }
 
-/** A piece of a plan. */
+/** A subnet of a plan. */
 export interface Subnet extends Space {
-  /** As the plan calls it. */
+  /** The name of the subnet in the plan. */
   readonly name: string;
-  /** Id of the `ucloud_prefix` that it lies in, which networks name as theirs. */
+  /** The id of the `ucloud_prefix` that contains the subnet. Networks use it as their prefix. */
   readonly id: string;
   /** Prefix length of `cidr`. */
   readonly length: number;
 }
 
-/** What is asked of a plan. */
+/** A subnet to place in a plan. */
 export interface SubnetConfig {
-  /** By which `subnet(name)` finds it. */
+  /** The name for `subnet(name)`. */
   readonly name: string;
-  /** Prefix length. @default 64, what a network needs */
+  /**
+   * The prefix length.
+   * @default 64, the length that a network needs
+   */
   readonly length?: number;
   /**
-   * Which of the subnets of this length it is, counted from 0. Where one subnet of a plan says it, all must: then their
-   * order means nothing, and any can be added or taken away without moving another.
-   * @default its place follows from the order of the list
+   * The index among the subnets of this length, from 0. Either all subnets of a plan have an index, or none. With
+   * indexes, the order of the list has no meaning, and adding or removing a subnet does not move the others.
+   * @default the place follows from the order of the list
    */
   readonly index?: number;
   /**
-   * Keeps its place although it is no longer used, so that those behind it stay where they are.
+   * True for an unused subnet that keeps its place, so that later subnets do not move.
    * @default false
    */
   readonly retired?: boolean;
 }
 
-/** What is cut. */
+/** The prefix that a plan divides. */
 export type PrefixPlanSpace =
   | (Omit<PrefixConfig, 'name' | 'length' | 'count' | 'forEach'> & {
       /**
-       * Name of the prefix that is made, an RFC 1123 label. Not together with `within`.
+       * The name of the created prefix: an RFC 1123 label. Not together with `within`.
        * @default the id of the construct
        */
       readonly name?: string;
       readonly within?: undefined;
-      /** Prefix length of the prefix that is made. @default that of `cidr`, or 56 */
+      /**
+       * The length of the created prefix.
+       * @default the length of `cidr`, or 56
+       */
       readonly length?: number;
     })
   | ({ readonly [Option in Exclude<keyof PrefixConfig, 'length'>]?: undefined } & {
-      /** What is cut. @default a prefix of its own */
+      /**
+       * The prefix to divide.
+       * @default a new prefix
+       */
       readonly within: Space;
-      /** Prefix length of what is cut. Needed where `within` does not tell before apply, as a data source. @default that of `within` */
+      /**
+       * The length of the divided prefix. Required if `within` does not know it before apply, such as a data source.
+       * @default the length of `within`
+       */
       readonly length?: number;
     });
 
-/** A prefix of its own, with all that a `ucloud_prefix` takes, or `within` another; and its subnets. */
+/**
+ * The options of a plan: either a new prefix with all arguments of a `ucloud_prefix`, or an existing prefix (`within`);
+ * and the subnets.
+ */
 export type PrefixPlanConfig = PrefixPlanSpace & {
   /**
-   * The subnets. A name alone is a /64. Their places follow from the order, so append new ones and mark old ones as
-   * retired; or each says its `index`.
+   * The subnets. A name alone means a /64. The places follow from the order, so append new subnets and mark unused ones
+   * as `retired`. Alternatively, give every subnet an `index`.
    */
   readonly subnets: readonly (string | SubnetConfig)[];
 };
 
-/** Length of a prefix that is made for a plan: 256 networks (RFC 6177 suggests 48 to 56 for a site). */
+/** The length of a created prefix: room for 256 networks (RFC 6177 suggests 48 to 56 for a site). */
 const siteLength = 56;
 
 /**
- * Cuts a prefix into named subnets. Which subnet gets which place follows from the list alone, so a plan made anew on
- * another prefix has the same form, and a plan that does not fit is refused while the app runs.
+ * Divides a prefix into named subnets. The places of the subnets depend on the list alone. So the same plan has the
+ * same layout in another prefix, and a plan that does not fit fails while the app runs.
  *
  * ```ts
  * const site = new PrefixPlan(this, 'site', { subnets: ['web', 'db', { name: 'lab', length: 60 }] });
@@ -87,50 +105,53 @@ const siteLength = 56;
  * ```
  */
 export class PrefixPlan extends Construct implements Space {
-  /** Made only when it cuts no other's. */
+  /** The created prefix; undefined with `within`. */
   readonly ownPrefix: Prefix | undefined;
-  /** Id of the `ucloud_prefix` that is cut, or that what is cut lies in. */
+  /** The id of the `ucloud_prefix` that is divided, or that contains the divided subnet. */
   readonly id: string;
-  /** What is cut, in CIDR notation. */
+  /** The divided prefix, in CIDR notation. */
   readonly cidr: string;
   /** Prefix length of what is cut. */
   readonly length: number;
-  /** Those that are not retired, in the order of the plan. */
+  /** The subnets in the order of the plan, without the retired ones. */
   readonly subnets: readonly Subnet[];
 
-  /** @throws Error that names the construct and what is wrong: its name, its length, the subnet that has no place */
+  /** @throws Error that names the construct and the invalid option, or the subnet without a place */
   constructor(scope: Construct, id: string, config: PrefixPlanConfig) {
     super(scope, id);
-    const { within, subnets, length: wished, ...ofPrefix } = config;
-    mustBeKnown(this, 'length', wished);
-    mustBeKnown(this, 'subnets', subnets);
+    const { within, subnets, length: requestedLength, ...ofPrefix } = config;
+    requireKnown(this, 'length', requestedLength);
+    requireKnown(this, 'subnets', subnets);
     if (within !== undefined) {
-      const surplus = Object.entries(ofPrefix).find(([, value]) => value !== undefined)?.[0];
-      if (surplus !== undefined) fail(this, `${surplus} is for a prefix of its own; it has within`);
+      const conflicting = Object.entries(ofPrefix).find(([, value]) => value !== undefined)?.[0];
+      if (conflicting !== undefined) fail(this, `${conflicting} cannot be set together with within`);
     }
     let space = within;
     if (space === undefined) {
       const { cidr } = ofPrefix;
       this.ownPrefix = new Prefix(this, 'Default', {
         ...ofPrefix,
-        name: checkedName(this, ofPrefix.name ?? id),
-        // A CIDR says its length, too.
-        ...(cidr === undefined && { length: wished ?? siteLength }),
+        name: validateName(this, ofPrefix.name ?? id),
+        // A CIDR contains the length.
+        ...(cidr === undefined && { length: requestedLength ?? siteLength }),
       });
       space = this.ownPrefix;
     }
     const known = knownLength(space);
-    const length = wished ?? known;
+    const length = requestedLength ?? known;
     const source = within ? 'within' : 'cidr';
-    if (length === undefined) fail(this, `give length, which ${source} does not tell before apply`);
+    if (length === undefined) fail(this, `length is missing: ${source} does not tell it before apply`);
     if (known !== undefined && known !== length) fail(this, `${source} is a /${known}, but length is ${length}`);
     this.id = space.id;
     this.cidr = space.cidr;
     this.length = length;
-    this.subnets = this.#cut(subnets.map((each) => (typeof each === 'string' ? { name: each } : each)));
+    this.subnets = this.#placeSubnets(subnets.map((each) => (typeof each === 'string' ? { name: each } : each)));
   }
 
-  /** The subnet with this name. @throws Error that names those which there are */
+  /**
+   * Returns the subnet with this name.
+   * @throws Error that names the existing subnets
+   */
   subnet(name: string): Subnet {
     const found = this.subnets.find((each) => each.name === name);
     if (found) return found;
@@ -138,44 +159,49 @@ export class PrefixPlan extends Construct implements Space {
     return fail(this, `there is no subnet "${name}", only ${names}`);
   }
 
-  /** Makes it something that `dependsOn` takes: waits for the prefix. */
+  /** The address of the prefix in Terraform, so that `dependsOn` accepts the construct. */
   get fqn(): string {
-    return this.ownPrefix ? this.ownPrefix.fqn : fail(this, 'it makes no prefix that can be waited for; it has within');
+    return this.ownPrefix
+      ? this.ownPrefix.fqn
+      : fail(this, 'the plan has within, so it has no prefix of its own to wait for');
   }
 
-  #cut(wishes: readonly SubnetConfig[]): Subnet[] {
-    for (const { name, length, index } of wishes) {
-      mustBeKnown(this, 'the name of a subnet', name);
-      mustBeKnown(this, `the length of subnet "${name}"`, length);
-      mustBeKnown(this, `the index of subnet "${name}"`, index);
+  #placeSubnets(requests: readonly SubnetConfig[]): Subnet[] {
+    for (const { name, length, index } of requests) {
+      requireKnown(this, 'the name of a subnet', name);
+      requireKnown(this, `the length of subnet "${name}"`, length);
+      requireKnown(this, `the index of subnet "${name}"`, index);
     }
-    const retired = new Set(wishes.filter((each) => each.retired).map((each) => each.name));
-    const places = this.#explained(() =>
+    const retired = new Set(requests.filter((each) => each.retired).map((each) => each.name));
+    const places = this.#withConstructPath(() =>
       placeSubnets(
         this.length,
-        wishes.map(({ name, length = 64, index }) => ({ name, length, index })),
+        requests.map(({ name, length = 64, index }) => ({ name, length, index })),
       ),
     );
-    const cidrOf = this.#cutter();
+    const cidrOf = this.#cidrFunction();
     return places
       .filter(({ name }) => !retired.has(name))
       .map(({ name, length, index }) => ({ name, id: this.id, cidr: cidrOf(length, index), length }));
   }
 
-  /** Gives subnets of what is cut: as text where that is known, else as an expression that Terraform evaluates. */
-  #cutter(): (length: number, index: number) => string {
+  /**
+   * Returns a function that computes the CIDR of a subnet: as text if the prefix is known, otherwise as an expression
+   * for Terraform.
+   */
+  #cidrFunction(): (length: number, index: number) => string {
     const { cidr } = this;
     if (Token.isUnresolved(cidr)) return (to, index) => Fn.cidrsubnet(cidr, to - this.length, index);
     const prefix = parsePrefix(cidr);
-    if (!prefix || hostBits(prefix) !== 0n) fail(this, `"${cidr}" is no IPv6 prefix such as 2001:db8::/56`);
+    if (!prefix || hostBits(prefix) !== 0n) fail(this, `"${cidr}" is not an IPv6 prefix such as 2001:db8::/56`);
     return (to, index) => {
       const piece = subnet(prefix, to, BigInt(index));
       return piece ? formatPrefix(piece) : fail(this, `${cidr} has no /${to} with the number ${index}`);
     };
   }
 
-  /** Says which construct an error of the arithmetic is about. */
-  #explained<T>(run: () => T): T {
+  /** Adds the path of the construct to an error of the computation. */
+  #withConstructPath<T>(run: () => T): T {
     try {
       return run();
     } catch (error) {
@@ -185,7 +211,7 @@ export class PrefixPlan extends Construct implements Space {
   }
 }
 
-/** What synthesis can know of the length. A resource tells only what it was configured with. */
+/** Returns the prefix length if it is known while the app runs. A resource knows only its configured length. */
 function knownLength(space: Space): number | undefined {
   const { cidr, length } =
     space instanceof Prefix ? { cidr: space.cidrInput ?? space.cidr, length: space.lengthInput } : space;

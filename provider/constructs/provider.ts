@@ -1,4 +1,4 @@
-/** The provider, with the place to install it from. */
+/** The provider and its source for `terraform init`. */
 import { TerraformStack } from 'cdktf';
 import type { Construct } from 'constructs';
 import {
@@ -7,19 +7,20 @@ import {
 } from './bindings/provider/index.ts';
 import { fail } from './checks.ts';
 
+/** The configuration of the provider. */
 export interface UcloudProviderConfig extends GeneratedProviderConfig {
   /**
-   * What `terraform init` installs the provider from: `<host name of your cloud>/ucloud/ucloud`, with `:<port>` after the
-   * host name where it is not 443. Terraform knows one source for all providers `ucloud` of a stack, so it is enough to
-   * say it at one of them.
-   * @default ucloud.localhost/ucloud/ucloud, which has to be in a mirror
+   * The source from which `terraform init` installs the provider: `<host name of your cloud>/ucloud/ucloud`. Add
+   * `:<port>` to the host name if the port is not 443. Terraform uses one source for all `ucloud` providers of a stack,
+   * so set it at one of them.
+   * @default ucloud.localhost/ucloud/ucloud, which must be in a mirror
    */
   readonly source?: string;
 }
 
 /**
- * The provider in a stack; a second one needs an `alias`, and is handed to what shall use it as `provider`. Endpoint, token
- * and project may also come from the environment, or from the credentials file that `ucloud login` writes.
+ * The provider in a stack. A second provider needs an `alias`; pass it to constructs as `provider`. Endpoint, token and
+ * project may also come from the environment, or from the credentials file of `ucloud login`.
  *
  * ```ts
  * new UcloudProvider(this, 'ucloud', { source: 'cloud.example.net/ucloud/ucloud' });
@@ -30,7 +31,7 @@ export interface UcloudProviderConfig extends GeneratedProviderConfig {
 export class UcloudProvider extends GeneratedProvider {
   readonly #source: string | undefined;
 
-  /** @throws Error when `source` is none, or is not that of another provider `ucloud` in the stack */
+  /** @throws Error if `source` is invalid, or differs from that of another `ucloud` provider in the stack */
   constructor(scope: Construct, id: string, config: UcloudProviderConfig = {}) {
     const { source, ...rest } = config;
     super(scope, id, rest);

@@ -1,30 +1,33 @@
-/** A VM with what it needs around it: network, prefix, keys, image. */
+/** A VM with its network, prefix, SSH keys and image. */
 import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
-import { checkedName } from './checks.ts';
-import { type GroundConfig, ground } from './ground.ts';
+import { validateName } from './checks.ts';
+import { createVmDependencies, type GroundConfig } from './ground.ts';
 import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 
 /**
- * Everything that a `ucloud_vm` takes, except that it has one network. `dependsOn`, `lifecycle`, `connection` and
- * `provisioners` are those of the VM; `provider` and `project` hold for what is made for it, too.
+ * All arguments of a `ucloud_vm`, with a single network. `dependsOn`, `lifecycle`, `connection` and `provisioners`
+ * apply to the VM; `provider` and `project` apply to all created resources.
  */
 export interface VirtualMachineConfig
   extends Omit<VmConfig, keyof GroundConfig | 'name' | 'interfaces' | 'count' | 'forEach'>,
     GroundConfig {
   /**
-   * Name of the VM and of what is made for it, and host name of the guest: an RFC 1123 label.
+   * The name of the VM and of the created resources, and the host name of the guest: an RFC 1123 label.
    * @default the id of the construct
    */
   readonly name?: string;
-  /** MAC address. @default one that follows from project and name, so that a VM made anew keeps its address */
+  /**
+   * The MAC address.
+   * @default derived from project and name, so that a replaced VM keeps its address
+   */
   readonly mac?: string;
 }
 
 /**
- * A virtual machine with its network and its keys.
+ * A virtual machine with its network and its SSH keys.
  *
  * ```ts
  * const web = new VirtualMachine(this, 'web', { image: 'demo', publicKeys: ['ssh-ed25519 AAAA… alice'] });
@@ -32,26 +35,27 @@ export interface VirtualMachineConfig
  * new TerraformOutput(this, 'address', { value: web.address });
  * ```
  *
- * What it does not have, its parts do: `web.vm.addOverride(…)`, `web.vm.importFrom('vm-…')`, `web.vm.moveTo('…')`.
+ * The resources inside have the other methods: `web.vm.addOverride(…)`, `web.vm.importFrom('vm-…')`,
+ * `web.vm.moveTo('…')`.
  */
 export class VirtualMachine extends Construct {
-  /** The resource itself. */
+  /** The VM resource. */
   readonly vm: Vm;
-  /** Name of the VM. */
+  /** The name of the VM. */
   readonly name: string;
-  /** The network it is in, as it was given. */
+  /** The network of the VM, as it was given. */
   readonly network: Reference;
-  /** Made only when no network was given. */
+  /** The created network; undefined if a network was given. */
   readonly ownNetwork: Network | undefined;
-  /** The SSH keys that were made from public keys. */
+  /** The SSH keys that were created from `publicKeys`. */
   readonly ownKeys: readonly SshKey[];
 
-  /** @throws Error that names the construct and what is wrong: its name, its image, its keys */
+  /** @throws Error that names the construct and the invalid option */
   constructor(scope: Construct, id: string, config: VirtualMachineConfig) {
     super(scope, id);
     const { image: _image, network: _network, publicKeys: _publicKeys, sshKeys: _sshKeys, mac, ...rest } = config;
-    this.name = checkedName(this, config.name ?? id);
-    const { image, network, ownNetwork, ownKeys, sshKeys } = ground(this, this.name, config);
+    this.name = validateName(this, config.name ?? id);
+    const { image, network, ownNetwork, ownKeys, sshKeys } = createVmDependencies(this, this.name, config);
     this.network = network;
     this.ownNetwork = ownNetwork;
     this.ownKeys = ownKeys;
@@ -64,7 +68,7 @@ export class VirtualMachine extends Construct {
     });
   }
 
-  /** Id of the VM. */
+  /** The id of the VM. */
   get id(): string {
     return this.vm.id;
   }
@@ -74,12 +78,12 @@ export class VirtualMachine extends Construct {
     return this.vm.address;
   }
 
-  /** Id of the host that it has been placed on. */
+  /** The id of the VM's host. */
   get host(): string {
     return this.vm.status.host;
   }
 
-  /** Makes it something that `dependsOn` takes: waits for the VM. */
+  /** The address of the VM in Terraform, so that `dependsOn` accepts the construct. */
   get fqn(): string {
     return this.vm.fqn;
   }

@@ -1,83 +1,89 @@
-/** A number of VMs that are alike. */
+/** A group of similar VMs. */
 import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import type { VmAntiAffinity } from './bindings/vm/index.ts';
-import { checkedName, fail, mustBeKnown } from './checks.ts';
-import { ground, joined, merged } from './ground.ts';
+import { fail, requireKnown, validateName } from './checks.ts';
+import { concatIds, createVmDependencies, mergeMaps } from './ground.ts';
 import type { Network } from './network.ts';
 import type { Reference } from './reference.ts';
 import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
 
-/** What a member may have otherwise than its group. Labels, keys and `dependsOn` are added to those of the group. */
+/**
+ * The options of a member that may differ from its group. Labels, keys and `dependsOn` are added to those of the group.
+ */
 export type VmGroupMember = Omit<
   Partial<VirtualMachineConfig>,
   'name' | 'image' | 'network' | 'publicKeys' | 'project' | 'provider' | 'antiAffinity'
 >;
 
-/** Which VMs there are. */
+/** The members of the group. */
 export type VmGroupMembers =
   | {
       /**
-       * How many: they are called `<name>-1`, `<name>-2`, …. A change adds or removes the last ones and touches no other.
-       * Either this or `members`.
+       * The number of VMs, with the names `<name>-1`, `<name>-2`, …. A change adds or removes the last VMs and does not
+       * affect the others. Give either this or `members`.
        */
       readonly count: number;
       readonly members?: undefined;
     }
   | {
       /**
-       * Which: they are called `<name>-<member>`. Any of them can be added or removed without touching the others. Either
-       * this or `count`.
+       * The members; their VMs have the names `<name>-<member>`. Adding or removing a member does not affect the
+       * others. Give either this or `count`.
        */
       readonly members: readonly string[];
       readonly count?: undefined;
     };
 
-/** How the VMs are kept on different hosts. */
+/** The anti-affinity of the group. */
 export type VmGroupSpread =
   | {
       /**
-       * How firmly the VMs are kept on different hosts. `required`: no two of them ever share a host, and one for which
-       * there is no host of its own waits. `preferred`: they share a host where there is no other. `none`: they are placed
-       * as if they had nothing to do with each other. A VM keeps its host, so a change makes the VMs anew.
+       * How strictly the VMs are kept on different hosts. `required`: two of them never share a host; a VM waits until
+       * a host is available. `preferred`: they share a host only if no other host has room. `none`: the group has no
+       * effect on placement. A VM never changes its host, so a change of this option replaces the VMs.
        *
-       * They are then an anti-affinity group with the name of this one; for a group of another name, which other VMs may
-       * belong to, give `antiAffinity` instead.
+       * The VMs form an anti-affinity group with the name of this construct. For a group with another name, which other
+       * VMs may join, give `antiAffinity` instead.
        * @default preferred
        */
       readonly spread?: 'required' | 'preferred' | 'none';
       readonly antiAffinity?: undefined;
     }
   | {
-      /** The group of VMs that they are kept apart from, and from each other. Instead of `spread`. */
+      /** The anti-affinity group of the VMs. Not together with `spread`. */
       readonly antiAffinity: VmAntiAffinity;
       readonly spread?: undefined;
     };
 
-/** Everything that a `VirtualMachine` takes, and who the members are. */
+/** All options of a `VirtualMachine`, and the members. */
 export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAffinity'> &
   VmGroupMembers &
   VmGroupSpread & {
     /**
-     * Name of the group, an RFC 1123 label: begins the names of its VMs, and is their label `group`.
+     * The name of the group: an RFC 1123 label. It is the beginning of the VM names and the value of their label
+     * `group`.
      * @default the id of the construct
      */
     readonly name?: string;
     /**
-     * Whether one VM is made, changed or deleted after the other, in the order of the group, and not all at once. Together
-     * with `waitFor: 'ready'`, a change that restarts VMs takes at most one of them down at a time.
+     * True to create, change and delete the VMs one after the other, in the order of the group. Together with `waitFor:
+     * 'ready'`, at most one VM at a time is down during a change that restarts VMs.
      * @default false
      */
     readonly rolling?: boolean;
-    /** What a member has otherwise, by what follows the name of the group (`1`, or one of `members`). @default nothing */
+    /**
+     * Returns the options of a member by its name without the name of the group (`1`, or an element of `members`).
+     * @default no own options
+     */
     readonly each?: (member: string) => VmGroupMember;
   };
 
 /**
- * VMs that are alike, on one network, spread over hosts: strictly with `spread: 'required'`, otherwise as far as there
- * are hosts.
+ * A group of similar VMs on one network, spread over hosts: strictly with `spread: 'required'`, otherwise as far as the
+ * hosts allow.
  *
- * Each is a resource of its own, named after itself: growing or shrinking the group never touches those that stay.
+ * Each VM is a separate resource with its own name, so a change of the group's size does not affect the remaining VMs.
  *
  * ```ts
  * const web = new VmGroup(this, 'web', { image: 'demo', count: 3, spread: 'required', network: lan });
@@ -85,29 +91,29 @@ export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAff
  * ```
  */
 export class VmGroup extends Construct {
-  /** The VMs, in the order of their members. */
+  /** The VMs, in the order of the members. */
   readonly vms: readonly VirtualMachine[];
-  /** Name of the group. */
+  /** The name of the group. */
   readonly name: string;
-  /** The network they are on, as it was given. */
+  /** The network of the VMs, as it was given. */
   readonly network: Reference;
-  /** Made only when no network was given. */
+  /** The created network; undefined if a network was given. */
   readonly ownNetwork: Network | undefined;
-  /** The SSH keys that were made from public keys. */
+  /** The SSH keys that were created from `publicKeys`. */
   readonly ownKeys: readonly SshKey[];
   readonly #members: ReadonlyMap<string, VirtualMachine>;
 
-  /** @throws Error that names the construct and what is wrong: its name, its image, its keys, its members */
+  /** @throws Error that names the construct and the invalid option */
   constructor(scope: Construct, id: string, config: VmGroupConfig) {
     super(scope, id);
     const { count, members, each, spread, antiAffinity, rolling, publicKeys: _publicKeys, ...common } = config;
     if (spread !== undefined && antiAffinity !== undefined) fail(this, 'give spread or antiAffinity, not both');
-    this.name = checkedName(this, config.name ?? id);
+    this.name = validateName(this, config.name ?? id);
     const mode = spread ?? 'preferred';
-    const apart = antiAffinity ?? (mode === 'none' ? undefined : { group: this.name, mode });
+    const groupAntiAffinity = antiAffinity ?? (mode === 'none' ? undefined : { group: this.name, mode });
     const names = memberNames(this, count, members);
 
-    const { image, network, ownNetwork, ownKeys, sshKeys } = ground(this, this.name, config);
+    const { image, network, ownNetwork, ownKeys, sshKeys } = createVmDependencies(this, this.name, config);
     this.network = network;
     this.ownNetwork = ownNetwork;
     this.ownKeys = ownKeys;
@@ -124,9 +130,9 @@ export class VmGroup extends Construct {
         name: `${this.name}-${member}`,
         image,
         network,
-        labels: merged({ group: this.name }, config.labels ?? {}, labels),
-        sshKeys: joined(sshKeys, moreKeys),
-        ...(apart && { antiAffinity: apart }),
+        labels: mergeMaps({ group: this.name }, config.labels ?? {}, labels),
+        sshKeys: concatIds(sshKeys, moreKeys),
+        ...(groupAntiAffinity && { antiAffinity: groupAntiAffinity }),
         ...(waits.length > 0 && { dependsOn: waits }),
       });
       vms.set(member, before);
@@ -135,7 +141,10 @@ export class VmGroup extends Construct {
     this.vms = [...vms.values()];
   }
 
-  /** The VM of a member, by what follows the name of the group. @throws Error that names those which there are */
+  /**
+   * Returns the VM of a member, by its name without the name of the group.
+   * @throws Error that names the existing members
+   */
   member(member: string): VirtualMachine {
     const found = this.#members.get(member);
     if (found) return found;
@@ -143,17 +152,17 @@ export class VmGroup extends Construct {
     return fail(this, `there is no member "${member}", only ${names}`);
   }
 
-  /** The id of each VM by its name. */
+  /** The ids of the VMs, by VM name. */
   get ids(): Record<string, string> {
     return this.#collect((vm) => vm.id);
   }
 
-  /** The IPv6 address of each VM by its name. */
+  /** The IPv6 addresses of the VMs, by VM name. */
   get addresses(): Record<string, string> {
     return this.#collect((vm) => vm.address);
   }
 
-  /** The id of the host that each VM has been placed on, by its name. */
+  /** The ids of the VMs' hosts, by VM name. */
   get hosts(): Record<string, string> {
     return this.#collect((vm) => vm.host);
   }
@@ -169,15 +178,15 @@ function memberNames(
   members: readonly string[] | undefined,
 ): readonly string[] {
   if ((count === undefined) === (members === undefined)) fail(group, 'give either count or members');
-  mustBeKnown(group, 'count', count);
-  mustBeKnown(group, 'members', members);
+  requireKnown(group, 'count', count);
+  requireKnown(group, 'members', members);
   if (members) {
     for (const member of members) {
-      mustBeKnown(group, 'a member', member);
+      requireKnown(group, 'a member', member);
       if (member === '') fail(group, 'a member has no name');
     }
     const twice = members.find((member, index) => members.indexOf(member) !== index);
-    if (twice !== undefined) fail(group, `the member "${twice}" is there twice`);
+    if (twice !== undefined) fail(group, `the member "${twice}" occurs twice`);
     return members;
   }
   if (count === undefined || !Number.isInteger(count) || count < 0) {

@@ -122,12 +122,15 @@ const Named = message('FunctionMetadata', { name: one(1, 'string') });
 const Typed = message('TypeMetadata', { type_name: one(1, 'string') });
 const diagnostics = <N extends number>(number: N) => repeated(number, Diagnostic);
 const validateTyped = {
-  request: message('Validate.Request', {
-    type_name: one(1, 'string'),
-    config: one(2, DynamicValue),
+  request: message('Validate.Request', { type_name: one(1, 'string'), config: one(2, DynamicValue) }),
+  response: message('Validate.Response', { diagnostics: diagnostics(1) }),
+};
+const validateResource = {
+  request: message('ValidateResourceConfig.Request', {
+    ...validateTyped.request.fields,
     client_capabilities: one(3, ClientCapabilities),
   }),
-  response: message('Validate.Response', { diagnostics: diagnostics(1) }),
+  response: validateTyped.response,
 };
 
 /** The calls of the service by name. */
@@ -166,7 +169,7 @@ export const RPCS = {
     request: message('ValidateProviderConfig.Request', { config: one(1, DynamicValue) }),
     response: message('ValidateProviderConfig.Response', { diagnostics: diagnostics(2) }),
   },
-  ValidateResourceConfig: validateTyped,
+  ValidateResourceConfig: validateResource,
   ValidateDataResourceConfig: validateTyped,
   ValidateEphemeralResourceConfig: validateTyped,
   UpgradeResourceState: {

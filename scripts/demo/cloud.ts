@@ -1,28 +1,32 @@
-/** The demo's own cloud: `ucloud up` as a child process with a data directory of its own, and what an operator sets up once. */
+/**
+ * The cloud of the demo: `ucloud up` as a child process with its own data directory, and the initial set-up by an
+ * operator.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { eventually, exec } from './steps.ts';
 
+/** A running cloud. */
 export interface Cloud {
   readonly endpoint: string;
   readonly credentials: string;
   readonly hypervisor: string;
   readonly project: string;
-  /** Of the operator. */
+  /** The token of the operator. */
   readonly token: string;
-  /** Runs an operator command and gives its answer. */
+  /** Runs a command as the operator and returns its parsed answer. */
   ucloud(...args: string[]): Promise<Record<string, unknown>>;
-  /** What it has printed, but for its log. */
+  /** Returns the standard output of `ucloud up`, without its log. */
   output(): string;
   stop(): Promise<void>;
-  /** kill -9, as a crash would. */
+  /** Ends the cloud with SIGKILL, to simulate a crash. */
   kill(): Promise<void>;
 }
 
 const command = resolve('backend/cli/ucloud');
 
-/** Removes what an earlier demo left: its VMs, networks and data. */
+/** Removes the VMs, networks and data of an earlier demo. */
 export async function cleanUp(data: string): Promise<string> {
   if (!existsSync(data)) return '';
   const { stdout } = await exec(command, ['host', 'clean', '--yes', '--data', data]);
@@ -37,6 +41,7 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   await gone;
 }
 
+/** Starts the cloud. Resolves when its API answers. */
 export async function startCloud(data: string, extra: readonly string[]): Promise<Cloud> {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const credentials = join(data, 'credentials.json');
@@ -45,7 +50,8 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
   const child = spawn(
     command,
     ['up', '--data', data, '--listen', '[::1]:0', '--credentials', credentials, ...extra],
-    // A group of its own: Ctrl-C in the terminal must reach the demo first, which then stops this in order.
+    // The child has its own process group, so that Ctrl-C in the terminal reaches only the demo, which then stops the
+    // child.
     { stdio: ['ignore', 'pipe', log], detached: true },
   );
   closeSync(log);
@@ -65,11 +71,11 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
   if (!existsSync(credentials)) {
     await end(child, 'SIGTERM');
     throw new Error(
-      'The database holds a cloud already, whose operator has the token. Give this one a part of its own: a key prefix behind the address, such as etcd://[::1]:2379/demo-2',
+      'The database already contains a cloud with its own operator token. Add a key prefix for this cloud to the address, such as etcd://[::1]:2379/demo-2',
     );
   }
   const { project, token } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string; token: string };
-  // The port is a new one at each start, and the credentials are for that of the first.
+  // Each start has a new port, but the credentials contain the port of the first start.
   const env = { ...process.env, UCLOUD_ENDPOINT: up.endpoint, UCLOUD_TOKEN: token, UCLOUD_PROJECT: project };
   return {
     ...up,
@@ -83,9 +89,9 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
   };
 }
 
-/** What an operator does once: a pool of prefixes, a public image, and a token for the project that Terraform uses. */
+/** Does the initial set-up of an operator: a prefix pool, a public image, and a token for Terraform's project. */
 export async function setUpCloud(cloud: Cloud, data: string, image: string): Promise<{ token: string }> {
-  // A unique local prefix (RFC 4193): reachable from this machine, and from nowhere else.
+  // A unique local prefix (RFC 4193), which only this machine can reach.
   await cloud.ucloud('prefix-pool', 'create', '--name', 'demo', '--cidr', 'fd75:c10d::/40');
   await cloud.ucloud('image', 'import', image, '--name', 'demo', '--visibility', 'public', '--data', data);
   const token = await cloud.ucloud('token', 'create', '--name', 'terraform', '--project', cloud.project);

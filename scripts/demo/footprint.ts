@@ -1,4 +1,4 @@
-/** What ucloud leaves on a machine, as a list that can be compared: interfaces, packet filters, processes. */
+/** The footprint of ucloud on a machine as a list of lines to compare: interfaces, packet filters, processes. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { instanceOf, runDirectory } from '../../backend/host/system/instance.ts';
@@ -6,14 +6,14 @@ import { exec } from './steps.ts';
 
 const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
 
-/** What the processes of a host with this data directory have in their command lines. */
-export function marksOf(data: string): readonly string[] {
+/** Returns the texts that occur in the command lines of a host's processes, for this data directory. */
+export function processMarks(data: string): readonly string[] {
   const host = join(data, 'host');
   mkdirSync(host, { recursive: true, mode: 0o700 });
   return [data, runDirectory(instanceOf(host))];
 }
 
-/** Processes count when their command line has one of the marks. */
+/** Lists the footprint. It includes a process if its command line contains one of the marks. */
 export async function footprint(marks: readonly string[]): Promise<string[]> {
   const [links, routes, processes] = await Promise.all([
     exec('ip', ['-br', 'link', 'show']).then(({ stdout }) =>
@@ -34,8 +34,8 @@ export async function footprint(marks: readonly string[]): Promise<string[]> {
   return [...directories.map((path) => `directory ${path}`), ...links, ...routes, ...processes, ...tables].sort();
 }
 
-/** What `after` has more of than `before`. */
-export function leftBehind(before: readonly string[], after: readonly string[]): string[] {
+/** Returns the lines of `after` that `before` does not contain. */
+export function addedLines(before: readonly string[], after: readonly string[]): string[] {
   const rest = [...before];
   return after.filter((line) => {
     const at = rest.indexOf(line);

@@ -1,9 +1,11 @@
-/** Progress that people can follow: a line when a step begins, its time when it ends, a sign of life in between. */
+/** Readable progress: a line at the beginning of a step, its duration at the end, and a line every 10 s in between. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
 
+/** Runs a program and returns its output. */
 export const exec = promisify(execFile);
 
+/** Runs a step and prints its progress. */
 export async function step<T>(title: string, work: () => Promise<T>): Promise<T> {
   const start = performance.now();
   const seconds = () => `${((performance.now() - start) / 1000).toFixed(1)} s`;
@@ -18,7 +20,10 @@ export async function step<T>(title: string, work: () => Promise<T>): Promise<T>
   }
 }
 
-/** Runs a command, its output indented below the step; rejects with the tail of it when it fails. */
+/**
+ * Runs a command and prints its output, indented below the step.
+ * @throws Error with the end of the output, if the command fails
+ */
 export function show(
   command: string,
   args: readonly string[],
@@ -51,17 +56,21 @@ export function show(
   });
 }
 
-/** Trying again is of no use. */
-export class Hopeless extends Error {}
+/** An error that a retry cannot fix. */
+export class PermanentError extends Error {}
 
-/** Tries until it succeeds or the deadline has passed; then rejects with the last reason. */
+/**
+ * Retries until the attempt succeeds.
+ * @throws PermanentError of the attempt, at once
+ * @throws Error with the last reason, after the timeout
+ */
 export async function eventually<T>(what: string, timeoutMs: number, attempt: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
       return await attempt();
     } catch (cause) {
-      if (cause instanceof Hopeless) throw cause;
+      if (cause instanceof PermanentError) throw cause;
       if (performance.now() > deadline) {
         throw new Error(`${what}: not within ${timeoutMs / 1000} s: ${(cause as Error).message}`, { cause });
       }

@@ -1,4 +1,4 @@
-/** docs/reference/acceptance.md, from the table that the acceptance tests run. */
+/** Generates docs/reference/acceptance.md from the table of the acceptance tests. */
 import { schemaOf } from '../../provider/resources/schema.gen.ts';
 import {
   type AcceptanceCase,
@@ -16,7 +16,7 @@ const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
 
-/** Why a resource leaves a step out, each reason once. */
+/** The reasons for skipped steps, each once. */
 const reasons = [...new Set(cases.flatMap(([, life]) => steps.flatMap(([step]) => notApplicable(step, life) ?? [])))];
 const mark = (step: AcceptanceStep, life: AcceptanceCase): string => {
   const reason = notApplicable(step, life);
@@ -29,18 +29,19 @@ const fields = (noun: Parameters<typeof schemaOf>[0], inPlace: boolean): string 
     .map(([name]) => `\`${name}\``)
     .join(', ') || '–';
 
+/** The step that generates the reference of the acceptance tests. */
 export const acceptanceReference: Step = {
   name: 'acceptance reference',
   async generate() {
     const content = `\
 <!-- ${generatedBy} -->
 
-# What the provider is accepted by
+# Acceptance tests of the provider
 
-Every resource goes through these steps with the real Terraform, against a whole cloud on simulated hosts. A cell is a
-test, called after resource and step: \`ucloud_network: deleted outside is recreated\`. Tests and this page are made from
-one table, [test/support/acceptance.ts](../../test/support/acceptance.ts); a resource of the API that is missing there
-fails the suite, and so does a cell that was not run. Run it with \`npm test -- test/terraform\`.
+The tests take every resource through these steps with the real Terraform, against a whole cloud on simulated hosts. Each
+cell is a test, named after resource and step: \`ucloud_network: deleted outside is recreated\`. The tests and this page use
+one table, [test/support/acceptance.ts](../../test/support/acceptance.ts). The suite fails if a resource of the API is
+missing in the table, or if a cell did not run. Run it with \`npm test -- test/terraform\`.
 
 ${table(
   ['', ...steps.map(([, { short }]) => short)],
@@ -53,8 +54,9 @@ ${steps.map(([, { short, says }]) => `- **${short}**: ${says}.`).join('\n')}
 
 ## Fields
 
-The test changes every field of the first column in one apply and finds each changed in place; it changes every field of
-the second in one plan, which names exactly these as the reason for a replacement.
+The test changes every field of the first column in one apply, and checks that each field changed in place. It changes
+every field of the second column in one plan, and checks that the plan names exactly these fields as the reason for a
+replacement.
 
 ${table(
   ['', 'change in place', 'replace'],
@@ -69,8 +71,9 @@ ${Object.values(languageFeatures)
   .map((says) => `- ${says}.`)
   .join('\n')}
 
-These run with a provider that is reattached, which is fast. As an installed plugin it is run by the quickstart and all
-examples from a mirror, by the [guide](../guides/from-nothing-to-ten-vms.md), and from the cloud's own registry over TLS.
+These tests reattach a running provider, which is fast. Other tests run the provider as an installed plugin: the quickstart
+and all examples from a mirror, the [guide](../guides/from-nothing-to-ten-vms.md), and an installation from the cloud's own
+registry over TLS.
 `;
     return [{ path: 'docs/reference/acceptance.md', content, checkedIn: true }];
   },

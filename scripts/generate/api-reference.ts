@@ -1,4 +1,4 @@
-/** docs/reference/api.md: every operation in a table, from the contract. */
+/** Generates docs/reference/api.md from the contract: one table with all operations. */
 import { aboutOf, type Endpoint } from '../../backend/contract/endpoint.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { generatedBy, type Step } from './step.ts';
@@ -10,13 +10,14 @@ const cells = (endpoint: Endpoint): string[] => [
   endpoint.access,
 ];
 
-/** A table as the formatter of the repository would write it: columns padded to their widest cell. */
+/** Formats a table like the formatter of the repository: columns are padded to their widest cell. */
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, i) => Math.max(3, title.length, ...rows.map((row) => row[i]?.length ?? 0)));
   const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(' | ')} |`;
   return [line(head), `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...rows.map(line)].join('\n');
 }
 
+/** The step that generates the API reference. */
 export const apiReference: Step = {
   name: 'API reference',
   async generate() {
@@ -31,8 +32,8 @@ export const apiReference: Step = {
 
 # The API in one table
 
-\`openapi.yaml\` at the root of the repository, which every server also serves at \`/openapi.yaml\`, is the full
-description: fields, rules, examples and errors of each operation. [errors.md](errors.md) explains each error.
+\`openapi.yaml\` at the root of the repository contains the full description: fields, rules, examples and errors of each
+operation. Every server also serves it at \`/openapi.yaml\`. [errors.md](errors.md) explains each error.
 
 ${sections.join('\n')}`;
     return [{ path: 'docs/reference/api.md', content: text, checkedIn: true }];

@@ -1,11 +1,11 @@
-/** docs/reference/errors.md, from the error table. */
+/** Generates docs/reference/errors.md from the error table. */
 import { errorTable } from '../../backend/contract/errors.ts';
 import { generatedBy, type Step } from './step.ts';
 
 const section = ([code, error]: [string, (typeof errorTable)[keyof typeof errorTable]]): string => `\
 ## ${code}
 
-**${error.status}** · ${error.title}${error.retry ? ' · may be sent again' : ''}
+**${error.status}** · ${error.title}${error.retry ? ' · may be retried' : ''}
 
 ${error.meaning}
 
@@ -13,6 +13,7 @@ ${error.meaning}
 - The operator: ${error.operator}
 `;
 
+/** The step that generates the error reference. */
 export const errorReference: Step = {
   name: 'error reference',
   async generate() {
@@ -21,8 +22,8 @@ export const errorReference: Step = {
 
 # Errors
 
-Errors are problem details (RFC 9457, \`application/problem+json\`). \`code\` is stable: programs look at it, not at
-the text. \`errors\` names each field at fault with a JSON pointer, \`request_id\` finds the request in the log.
+Errors are problem details (RFC 9457, \`application/problem+json\`). \`code\` is stable: programs should use it
+instead of the text. \`errors\` names each invalid field with a JSON pointer. \`request_id\` identifies the request in the log.
 
 \`\`\`json
 {
@@ -36,8 +37,8 @@ the text. \`errors\` names each field at fault with a JSON pointer, \`request_id
 }
 \`\`\`
 
-A request may be sent again unchanged, best with the same \`Idempotency-Key\`, where it says so; anything else needs a
-change first.
+If an error says "may be retried", the client may send the same request again, preferably with the same
+\`Idempotency-Key\`. After any other error, the request must change first.
 
 ${Object.entries(errorTable).map(section).join('\n')}`;
     return [{ path: 'docs/reference/errors.md', content: text, checkedIn: true }];

@@ -1,10 +1,11 @@
-/** openapi.yaml, from backend/contract. */
+/** Generates openapi.yaml from backend/contract. */
 import { readFile } from 'node:fs/promises';
 import { stringify } from 'yaml';
 import { endpoints } from '../../backend/contract/index.ts';
 import { openApiDocument } from '../../backend/contract/openapi.ts';
 import { generatedBy, type Step } from './step.ts';
 
+/** The step that generates openapi.yaml. */
 export const openapi: Step = {
   name: 'openapi',
   async generate() {
@@ -14,7 +15,7 @@ export const openapi: Step = {
       lineWidth: 120,
       aliasDuplicateObjects: false,
       blockQuote: 'literal',
-      // Quotes what readers of YAML 1.1 would take for dates.
+      // Quotes texts that a YAML 1.1 parser would read as dates.
       compat: 'yaml-1.1',
     });
     return [{ path: 'openapi.yaml', content: `# ${generatedBy}\n${text}`, checkedIn: true }];

@@ -1,10 +1,11 @@
 /**
- * provider/constructs/bindings: a CDKTF class for each resource and data source, by cdktf's own generator, from our
- * schema. Its output is TypeScript for a compiler; a few lines are changed so that Node runs it as it is.
+ * Generates provider/constructs/bindings: a CDKTF class for each resource and data source. cdktf's own generator writes
+ * them from our schema. Its output needs a TypeScript compiler, so this step changes a few lines for Node.
  *
- * provider/constructs/cdktn: the same and the higher constructs once more, for CDK Terrain, which continues cdktf under
- * another name. Its classes have the same names and take the same; objects of one library are strangers to the other,
- * so each needs constructs that import it. Its own generator would bring 133 npm packages to write the same files.
+ * Generates provider/constructs/cdktn too: the same bindings, and the constructs, for CDK Terrain, the successor of
+ * cdktf. Its classes have the same names and options, but objects of one library do not work in the other. So each
+ * library needs constructs that import it. The generator of CDK Terrain would add 133 npm packages to write the same
+ * files.
  */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -16,7 +17,7 @@ import { schemaJson } from './schema-json.ts';
 import { type GeneratedFile, generatedBy, type Step } from './step.ts';
 
 const root = join(import.meta.dirname, '../..');
-const home = 'provider/constructs';
+const constructsFolder = 'provider/constructs';
 
 interface CodeMaker {
   save(directory: string): Promise<void>;
@@ -26,8 +27,10 @@ interface Generators {
   readonly TerraformProviderGenerator: new (code: CodeMaker, schema: unknown) => { generateAll(): void };
 }
 
-/** By its inner path: the package's front door wants a compiler for other languages to be installed. */
-function generators(): Generators {
+/**
+ * Loads the generator by its internal path, because the package's main module requires a compiler for other languages.
+ */
+function loadGenerators(): Generators {
   const require = createRequire(join(root, 'provider/package.json'));
   return {
     ...(require('codemaker') as Pick<Generators, 'CodeMaker'>),
@@ -39,10 +42,10 @@ function generators(): Generators {
 }
 
 /**
- * Whole paths in imports, no parameter properties, no links to a registry where these pages are not, no warning that an
- * id might not be settable: those that can be set find the object.
+ * Converts a generated file for Node: full paths in imports, no parameter properties. It also removes links to a
+ * registry that does not have these pages, and a warning about ids that does not apply here.
  */
-const runnable = (text: string): string =>
+const toRunnableModule = (text: string): string =>
   `// ${generatedBy}\n// @ts-nocheck\n${text
     .replace(/^\/\/ (generated|https).*\n/gm, '')
     .replace(/ \* *\n *\* Docs at Terraform Registry: .*\n/g, '')
@@ -57,67 +60,68 @@ const runnable = (text: string): string =>
     )}`;
 
 /**
- * For apps that write HCL (`new App({ hclOutput: true })`): the generator takes nested attributes for blocks there, which
- * Terraform refuses. What it writes for JSON is right in both.
+ * Fixes the HCL output (`new App({ hclOutput: true })`): the generator writes nested attributes as blocks, which
+ * Terraform rejects. Its JSON output is correct.
  */
 const nestedAttributes = (text: string): string => {
-  const mended = text.replace(
+  const fixed = text.replace(
     /value: (?:cdktf\.listMapperHcl\((\w+)ToHclTerraform, false\)|(\w+)ToHclTerraform)\((.*)\),\n( *)isBlock: true,\n *type: "(?:list|struct)",/g,
     (_all, list: string | undefined, struct: string, value: string, indent: string) =>
       `value: ${list === undefined ? `${struct}ToTerraform` : `cdktf.listMapper(${list}ToTerraform, false)`}(${value}),\n${indent}isBlock: false,\n${indent}type: "any",`,
   );
-  if (mended.includes('isBlock: true')) throw new Error('the generator made a block, and the provider has none');
-  return mended;
+  if (fixed.includes('isBlock: true')) throw new Error('the generator wrote a block, but the provider has no blocks');
+  return fixed;
 };
 
-/** The same source for the library that continues cdktf; what lies outside of the constructs is one folder further up. */
-const forTerrain = ({ path, content, checkedIn }: GeneratedFile): GeneratedFile => ({
-  path: `${home}/cdktn/${relative(home, path)}`,
+/** Converts a file for cdktn. Paths out of the constructs folder get one more level. */
+const toCdktn = ({ path, content, checkedIn }: GeneratedFile): GeneratedFile => ({
+  path: `${constructsFolder}/cdktn/${relative(constructsFolder, path)}`,
   content:
-    path === `${home}/ephemeral-resource.ts`
+    path === `${constructsFolder}/ephemeral-resource.ts`
       ? `// ${generatedBy}\nexport { type TerraformEphemeralMetaArguments, TerraformEphemeralResource } from 'cdktn';\n`
       : content
           .replaceAll("from 'cdktf'", "from 'cdktn'")
           .replace(/from '(\.\.\/[^']+)'/g, (all, target: string) =>
-            relative(home, join(dirname(path), target)).startsWith('..') ? `from '../${target}'` : all,
+            relative(constructsFolder, join(dirname(path), target)).startsWith('..') ? `from '../${target}'` : all,
           ),
   checkedIn,
 });
 
 async function higherConstructs(): Promise<GeneratedFile[]> {
-  const names = (await readdir(join(root, home))).filter((name) => name.endsWith('.ts'));
+  const names = (await readdir(join(root, constructsFolder))).filter((name) => name.endsWith('.ts'));
   return Promise.all(
     names.map(async (name) => ({
-      path: `${home}/${name}`,
-      content: `// ${generatedBy}\n${await readFile(join(root, home, name), 'utf8')}`,
+      path: `${constructsFolder}/${name}`,
+      content: `// ${generatedBy}\n${await readFile(join(root, constructsFolder, name), 'utf8')}`,
       checkedIn: false,
     })),
   );
 }
 
+/** The step that generates the bindings. */
 export const providerBindings: Step = {
   name: 'provider bindings',
   async generate() {
-    const { CodeMaker, TerraformProviderGenerator } = generators();
+    const { CodeMaker, TerraformProviderGenerator } = loadGenerators();
     const code = new CodeMaker();
     const schema = await schemaJson();
-    // Apps ask for the version that the bindings were made with; `cdktf deploy` insists on one.
+    // Apps require the provider version of the bindings, because `cdktf deploy` needs a version.
     const versions = { [provider.address]: provider.version };
     new TerraformProviderGenerator(code, { ...schema, provider_versions: versions }).generateAll();
     const directory = await mkdtemp(join(tmpdir(), 'ucloud-bindings-'));
     try {
       await code.save(directory);
       const written = join(directory, 'providers/ucloud');
-      const extras = await providerExtras(`${home}/bindings`);
+      const extras = await providerExtras(`${constructsFolder}/bindings`);
       const files: GeneratedFile[] = [...extras.files];
       for (const path of await readdir(written, { recursive: true })) {
         if (!path.endsWith('index.ts') || path.endsWith('lazy-index.ts')) continue;
-        const made = nestedAttributes(runnable(await readFile(join(written, path), 'utf8')));
-        const content = path === 'index.ts' ? made + extras.index : made;
-        files.push({ path: `${home}/bindings/${path}`, content, checkedIn: false });
+        const source = nestedAttributes(toRunnableModule(await readFile(join(written, path), 'utf8')));
+        const content = path === 'index.ts' ? source + extras.index : source;
+        files.push({ path: `${constructsFolder}/bindings/${path}`, content, checkedIn: false });
       }
       files.sort((a, b) => (a.path < b.path ? -1 : 1));
-      return [...files, ...[...files, ...(await higherConstructs())].map(forTerrain)];
+      return [...files, ...[...files, ...(await higherConstructs())].map(toCdktn)];
     } finally {
       await rm(directory, { recursive: true });
     }

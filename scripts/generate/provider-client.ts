@@ -1,8 +1,9 @@
-/** provider/client/api.gen.ts: the types of the API, from openapi.yaml. */
+/** Generates provider/client/api.gen.ts, the types of the API, from openapi.yaml. */
 import { readFile } from 'node:fs/promises';
 import openapiTypescript, { astToString } from 'openapi-typescript';
 import { generatedBy, type Step } from './step.ts';
 
+/** The step that generates the client's types. */
 export const providerClient: Step = {
   name: 'provider client',
   async generate() {

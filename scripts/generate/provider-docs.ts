@@ -1,6 +1,6 @@
 /**
- * provider/docs: a page for each resource, data source and function, and the guides, in the layout of Terraform's
- * registry.
+ * Generates provider/docs in the layout of Terraform's registry: a page for each resource, data source and function,
+ * and the guides.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, normalize, relative } from 'node:path';
@@ -53,7 +53,7 @@ function defaultText(value: unknown): string {
   return empty || value === '' ? '' : ` Default: \`${JSON.stringify(value)}\`.`;
 }
 
-/** One line, and the lines of what is inside below it. */
+/** Returns the line of an attribute, and indented lines for its nested attributes. */
 function attributeLines(name: string, attr: Attribute, configurable: boolean, indent = ''): string[] {
   const type = attr.kind === 'plain' ? typeText(attr.type) : nestingText[attr.nesting];
   const marks = [
@@ -98,7 +98,7 @@ interface Definition {
 
 const importCommand = (type: string): Promise<string> => readFile(`${examples}/resources/${type}/import.sh`, 'utf8');
 
-/** The command, said in the configuration. */
+/** Converts the import command into an `import` block. */
 async function importBlock(type: string): Promise<string> {
   const [, to, id] = /^terraform import (\S+) (\S+)$/m.exec(await importCommand(type)) ?? [];
   if (to === undefined) throw new Error(`${examples}/resources/${type}/import.sh imports nothing`);
@@ -130,7 +130,7 @@ ${code('terraform', await importBlock(type))}
 or on the command line:
 
 ${code('sh', await importCommand(type))}
-${definition.timeouts === undefined ? '' : '\nWhat only Terraform knows, such as `timeouts`, comes into the state with the next apply, as a change in place.\n'}`;
+${definition.timeouts === undefined ? '' : '\nThe next apply adds arguments that only Terraform knows, such as `timeouts`, to the state, as an update in place.\n'}`;
   return { path: `${docs}/resources/${noun}.md`, content, checkedIn: true };
 }
 
@@ -139,7 +139,7 @@ async function dataSourcePage(noun: string, definition: Definition): Promise<Gen
   const example = await read(`${examples}/data-sources/${type}/data-source.tf`);
   if (example === undefined)
     throw new Error(`${type} has no example in ${examples}/data-sources/${type}/data-source.tf`);
-  // A data source is only asked: nothing of it is ever replaced.
+  // Terraform never replaces a data source.
   const asked = Object.fromEntries(
     Object.entries(allAttributes(definition)).map(([name, attr]) => [name, { ...attr, requiresReplace: false }]),
   );
@@ -242,7 +242,7 @@ ${(await guideNames()).map(({ name, title }) => `- [${title}](guides/${name})`).
   return { path: `${docs}/index.md`, content, checkedIn: true };
 }
 
-/** The same page, with links that lead on from where the registry wants it, without remarks for the test that runs it. */
+/** Returns a guide with its links adapted to the registry's layout, without the comments for the test that runs it. */
 async function guidePage(name: string): Promise<GeneratedFile> {
   const text = await readFile(`${guides}/${name}`, 'utf8');
   const [, title = '', first = ''] = /^# (.*)\n+(.*)/.exec(text) ?? [];
@@ -258,6 +258,7 @@ async function guidePage(name: string): Promise<GeneratedFile> {
   return { path, content: `${frontMatter(title, '', first)}\n${body}`, checkedIn: true };
 }
 
+/** The step that generates the provider's documentation. */
 export const providerDocs: Step = {
   name: 'provider docs',
   async generate() {
@@ -269,7 +270,7 @@ export const providerDocs: Step = {
         frontMatter(
           'When Terraform reports an error',
           '',
-          'What the messages of the ucloud provider mean, and what to do.',
+          'The error messages of the ucloud provider, their causes and remedies.',
         ),
       ),
       replacement(

@@ -1,6 +1,6 @@
 /**
- * Bindings that cdktf's generator does not make: a class for each ephemeral resource of the provider, its functions, and
- * the rule for names, for constructs that make names of other names.
+ * Generates the bindings that cdktf's generator lacks: a class for each ephemeral resource, the provider's functions,
+ * and the rule for names that constructs need.
  */
 import type { Attribute } from '../../provider/framework/attributes.ts';
 import { isOptional } from '../../provider/framework/schema.ts';
@@ -19,7 +19,7 @@ const comment = (indent: string, ...lines: string[]): string =>
     `${indent} */`,
   ].join('\n');
 
-/** @throws Error where the API has something for which there is no code here yet */
+/** @throws Error if the type has no TypeScript equivalent here yet */
 function typescript(what: string, type: unknown): 'string' | 'number' {
   if (type === 'string' || type === 'number') return type;
   throw new Error(
@@ -59,9 +59,9 @@ export class ${name} extends TerraformEphemeralResource {
   readonly #config: ${name}Config;
 
   /**
-   * @param scope The construct that it belongs to.
-   * @param id Its name among the children of \`scope\`.
-   * @param config What it takes.
+   * @param scope The parent construct.
+   * @param id Its id among the children of \`scope\`.
+   * @param config The configuration.
    */
   constructor(scope: Construct, id: string, config: ${name}Config${configurable.some(([, attr]) => attr.required) ? '' : ' = {}'}) {
     super(scope, id, {
@@ -108,8 +108,9 @@ import { call, Token } from 'cdktf';
 import type { ${pascal(provider.name)}Provider } from '../provider/index.ts';
 
 /**
- * The functions of the provider, as expressions that Terraform (1.8 or newer) evaluates. Of a provider, since Terraform
- * knows them only where the stack requires it. Not for the configuration of the provider itself.
+ * The functions of the provider, as expressions that Terraform (1.8 or newer) evaluates. They belong to a provider,
+ * because Terraform knows them only in a stack that requires it. The configuration of the provider itself cannot use
+ * them.
  */
 export function functionsOf(provider: ${pascal(provider.name)}Provider) {
   const called = (name: string, args: (string | number)[]) =>
@@ -121,7 +122,7 @@ ${members.join('\n')}
 `;
 }
 
-/** @throws Error where constructs could no longer go by one rule */
+/** @throws Error if the resources no longer share one name rule */
 function rulesFile(): string {
   const [first, ...more] = (['vm', 'network', 'prefix', 'ssh_key'] as const).map((noun) => schemaOf(noun).fields.name);
   const { pattern, rule } = first ?? {};
@@ -129,14 +130,14 @@ function rulesFile(): string {
     throw new Error('VMs, networks, prefixes and SSH keys no longer have one rule for names');
   }
   return `// ${generatedBy}
-/** Names of VMs, networks, prefixes and SSH keys. */
+/** The pattern for names of VMs, networks, prefixes and SSH keys. */
 export const namePattern = /${pattern}/;
-/** The same in words, after "must be". */
+/** The same rule in words, to follow "must be". */
 export const nameRule = '${rule}';
 `;
 }
 
-/** Files below `bindings`, and the lines that its index has for them. */
+/** Returns the files below `bindings`, and their lines in its index. */
 export async function providerExtras(bindings: string): Promise<{ files: GeneratedFile[]; index: string }> {
   const ephemeral = (await loadAll(provider.ephemeral)) as unknown as [string, Ephemeral][];
   const functions = (await loadAll(provider.functions)) as unknown as [string, FunctionDefinition][];

@@ -1,4 +1,4 @@
-/** provider/resources/schema.gen.ts and provider/client/errors.gen.ts, from openapi.yaml and nothing else. */
+/** Generates provider/resources/schema.gen.ts and provider/client/errors.gen.ts from openapi.yaml alone. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
@@ -40,6 +40,7 @@ interface Operation {
   readonly requestBody?: Body;
   readonly responses: Readonly<Record<string, Body>>;
 }
+/** The used parts of an OpenAPI document. */
 export interface Document {
   readonly info: { readonly version: string };
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
@@ -59,8 +60,8 @@ export interface Document {
   };
 }
 
-/** Drops what is undefined, so that the generated file holds only what is said. */
-const said = <T extends object>(object: T): T =>
+/** Removes undefined values, so that the generated file contains only defined ones. */
+const withoutUndefined = <T extends object>(object: T): T =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 const flag = (value: unknown): true | undefined => (value === true ? true : undefined);
 
@@ -80,12 +81,12 @@ function typeOf(schema: Schema, where: string): Field['type'] {
   }
 }
 
-/** How one value may look: nothing yet of who may set it. */
-function shape(schema: Schema, where: string): Field {
+/** Returns the schema of a value, without the rules about who may set it. */
+function valueSchema(schema: Schema, where: string): Field {
   const type = typeOf(schema, where);
   const values = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined;
   const items = schema.items ?? (type === 'map' ? values : undefined);
-  return said<Field>({
+  return withoutUndefined<Field>({
     type,
     description: schema.description ?? '',
     default: schema.default,
@@ -106,12 +107,12 @@ function shape(schema: Schema, where: string): Field {
     minItems: schema.minItems ?? schema.minProperties,
     maxItems: schema.maxItems ?? schema.maxProperties,
     unique: flag(schema.uniqueItems),
-    items: items && items.type !== 'object' ? shape(items, `${where}[]`) : undefined,
-    keys: schema.propertyNames ? shape({ type: 'string', ...schema.propertyNames }, `${where} keys`) : undefined,
+    items: items && items.type !== 'object' ? valueSchema(items, `${where}[]`) : undefined,
+    keys: schema.propertyNames ? valueSchema({ type: 'string', ...schema.propertyNames }, `${where} keys`) : undefined,
   });
 }
 
-/** The fields of an object: those of the answer, with what creation and update say of each. */
+/** Returns the fields of an object: those of the response, with the rules of creation and update. */
 function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | undefined, where: string): Fields {
   const fields: Record<string, Field> = {};
   for (const [name, schema] of Object.entries(item.properties ?? {})) {
@@ -120,8 +121,8 @@ function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | und
     const creation = create?.properties?.[name];
     const nested = schema.type === 'array' ? schema.items : schema;
     const nestedCreation = creation?.type === 'array' ? creation.items : creation;
-    fields[name] = said<Field>({
-      ...shape(creation ?? schema, path),
+    fields[name] = withoutUndefined<Field>({
+      ...valueSchema(creation ?? schema, path),
       immutable: flag(schema['x-immutable'] ?? creation?.['x-immutable']),
       create: creation ? (create?.required?.includes(name) ? 'required' : 'optional') : undefined,
       update: flag(update?.properties?.[name] !== undefined),
@@ -132,6 +133,10 @@ function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | und
   return fields;
 }
 
+/**
+ * Returns the schemas of all objects that the provider offers.
+ * @throws Error if the response of a `get` operation is not JSON
+ */
 export function resourceSchemas(document: Document): ResourceSchema[] {
   const component = (schema: Schema | undefined): Schema | undefined =>
     schema?.$ref ? document.components.schemas[schema.$ref.replace('#/components/schemas/', '')] : schema;
@@ -146,14 +151,14 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
     const list = noun && operations.get(`${noun}_list`);
     if (!noun || !list) continue;
     const item = json(get.responses['200']);
-    if (!item) throw new Error(`${id} answers with no JSON`);
+    if (!item) throw new Error(`${id} has no JSON response`);
     const create = operations.get(`${noun}_create`)?.operation;
     const update = operations.get(`${noun}_update`)?.operation;
     const remove = operations.get(`${noun}_delete`)?.operation;
     const findable = (list.operation.parameters ?? []).some(
       ({ name, in: place }) => name === 'name' && place === 'query',
     );
-    // What has no name and cannot be made is a record, not something to declare.
+    // An object without a name and without a create operation is a record, which users cannot declare.
     if (!create && !item.properties?.name) continue;
     schemas.push({
       noun,
@@ -172,8 +177,10 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
 const named = (schemas: readonly ResourceSchema[], property: 'creatable' | 'findable'): string[] =>
   schemas.filter((schema) => schema[property]).map(({ noun }) => noun);
 
+/** Reads openapi.yaml. */
 export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
 
+/** The step that generates the provider's schema. */
 export const providerSchema: Step = {
   name: 'provider schema',
   async generate() {
@@ -192,14 +199,15 @@ import type { ResourceSchema } from '../derive/fields.ts';
 
 export const version = '${document.info.version}';
 export type Noun = ${nouns};
-/** Those that can be made. */
+/** The nouns with a create operation. */
 export const creatable: readonly Noun[] = ${JSON.stringify(named(schemas, 'creatable'))};
-/** Those that can be looked for by name. */
+/** The nouns that can be found by name. */
 export const findable: readonly Noun[] = ${JSON.stringify(named(schemas, 'findable'))};
 
 export const plurals: Readonly<Record<Noun, string>> = ${JSON.stringify(Object.fromEntries(schemas.map((schema) => [schema.noun, pluralOf(schema)])))};
 
-// As text, parsed when asked for: the provider starts several times a command, and rarely needs them all.
+// The schemas are text, parsed on demand: Terraform starts the provider several times per command, and each run needs
+// few of them.
 const texts: Readonly<Record<Noun, string>> = {
 ${schemas.map((schema) => `  ${schema.noun}: ${JSON.stringify(JSON.stringify(schema))},`).join('\n')}
 };
@@ -215,7 +223,7 @@ export function schemaOf(noun: Noun): ResourceSchema {
       {
         path: 'provider/client/errors.gen.ts',
         content: `// ${generatedBy}
-/** What the API says of its errors, by code. */
+/** The API's errors, by code. */
 export const errors: Readonly<Record<string, { readonly title: string; readonly action: string; readonly retryable: boolean }>> = ${JSON.stringify(
           Object.fromEntries(errors),
           undefined,

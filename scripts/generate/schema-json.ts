@@ -1,4 +1,4 @@
-/** The provider's schema in the form of `terraform providers schema -json`, made without Terraform. */
+/** Generates the provider's schema in the format of `terraform providers schema -json`, without Terraform. */
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
 import { isComputed, isOptional, type Timeouts, timeoutsAttribute } from '../../provider/framework/schema.ts';
 import type { Lazy } from '../../provider/framework/types.ts';
@@ -11,6 +11,7 @@ interface Definition {
   readonly timeouts?: Timeouts;
 }
 
+/** A schema block in Terraform's JSON format. */
 export interface Block {
   readonly version: number;
   readonly block: {
@@ -20,7 +21,7 @@ export interface Block {
   };
 }
 
-/** Terraform leaves out what is false. */
+/** Removes false values, as Terraform does. */
 const flags = (attr: Attribute) => ({
   ...(attr.required && { required: true }),
   ...(isOptional(attr) && { optional: true }),
@@ -47,7 +48,7 @@ const attributesJson = (attributes: Attributes): Record<string, unknown> =>
       ]),
   );
 
-/** All attributes that users see, those of the framework among them. */
+/** Returns all attributes that users see, including those of the framework. */
 export const allAttributes = ({ attributes, timeouts }: Definition): Attributes => ({
   ...attributes,
   ...(timeouts && { timeouts: timeoutsAttribute(timeouts) }),
@@ -62,15 +63,18 @@ const blockOf = (definition: Definition): Block => ({
   },
 });
 
+/** Loads a definition that may be lazy. */
 export const load = async <T>(definition: Lazy<T>): Promise<T> =>
   typeof definition === 'function' ? (definition as () => Promise<T>)() : definition;
 
+/** Loads all definitions. Returns them with their names. */
 export async function loadAll<T>(definitions: Readonly<Record<string, Lazy<T>>> = {}): Promise<[string, T][]> {
   return Promise.all(
     Object.entries(definitions).map(async ([name, definition]): Promise<[string, T]> => [name, await load(definition)]),
   );
 }
 
+/** Returns the schema of the whole provider. */
 export async function schemaJson() {
   const blocks = async (definitions: Readonly<Record<string, Lazy<Definition>>> | undefined) =>
     Object.fromEntries(

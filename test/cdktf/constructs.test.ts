@@ -133,7 +133,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     }
     t.match(three, keys('ssh-ed25519 BBBB bob', 'var'), 'in any order, and whoever goes');
     t.match(three, keys('ssh-ed25519 AAAA alice\n'), 'as it is in a file');
-    t.throws(() => keys(key, key), { message: 'test/web: publicKeys[1] is there twice' });
+    t.throws(() => keys(key, key), { message: 'test/web: publicKeys[1] occurs twice' });
   });
 
   await t.test('values that only Terraform knows are handed on, or refused where the app has to know', async (t) => {
@@ -198,7 +198,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
       const any = config as VirtualMachineConfig;
       return () => synthesize((stack) => void new VirtualMachine(stack, id, any));
     };
-    t.throws(refused({}), { message: 'test/a: give image: the name of one, or what has its id' });
+    t.throws(refused({}), { message: 'test/a: image is missing: give its name, or an object with its id' });
     const rule = '1 to 63 lower-case letters, digits and inner hyphens';
     t.throws(refused({ image }, 'Web_1'), { message: `test/Web_1: name must be ${rule}, not "Web_1"` });
     t.throws(refused({ image, name: 'web.example.net' }), { message: /^test\/a: name must be/ });
@@ -263,7 +263,7 @@ t.test('Network brings its prefix, or lies where it is told to', async (t) => {
   t.throws(refused({ subnet }), { message: 'test/lan: a network needs a /64, but the subnet "lab" is a /60' });
   const whole = { ...subnet, cidr: '2001:db8::/64', length: 64 };
   t.throws(refused({ subnet: whole, prefix: 'pfx-0' }), {
-    message: 'test/lan: subnet says prefix and cidr, so give only that',
+    message: 'test/lan: subnet contains prefix and cidr, so give subnet alone',
   });
   t.throws(refused({ subnet: whole, cidr: '2001:db8::/64' }), { message: /give only that/ });
   t.throws(refused({ name: 'LAN' }), { message: /^test\/lan: name must be 1 to 63 .* not "LAN"$/ });
@@ -393,10 +393,10 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
     for (const count of [-1, 1.5, Number.NaN]) {
       t.throws(() => group({ count }), { message: `test/web: count must be a whole number from 0, not ${count}` });
     }
-    t.throws(() => group({ members: ['a', 'a'] }), { message: 'test/web: the member "a" is there twice' });
+    t.throws(() => group({ members: ['a', 'a'] }), { message: 'test/web: the member "a" occurs twice' });
     t.throws(() => group({ members: ['A'] }), { message: /^test\/web\/vm\/A: name must be 1 to 63 .* not "web-A"$/ });
     t.throws(() => group({ members: [''] }), { message: 'test/web: a member has no name' });
-    t.throws(() => group({ count: 1, image: undefined }), { message: /^test\/web: give image/ });
+    t.throws(() => group({ count: 1, image: undefined }), { message: /^test\/web: image is missing/ });
     const unknown = 'must be known while the app runs, not only to Terraform';
     const only = (stack: TerraformStack) => new TerraformVariable(stack, 'only', {});
     const told = (config: (stack: TerraformStack) => object) => () =>

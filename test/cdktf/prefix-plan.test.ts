@@ -78,7 +78,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
       const found = new bindings.dataUcloudPrefix.DataUcloudPrefix(stack, 'found', { name: 'found' });
       cut('data', { within: found, length: 56 });
       t.throws(() => cut('unknown', { within: found }), {
-        message: 'test/unknown: give length, which within does not tell before apply',
+        message: 'test/unknown: length is missing: within does not tell it before apply',
       });
       t.throws(() => cut('other', { within: made, length: 56 }), {
         message: 'test/other: within is a /48, but length is 56',
@@ -133,7 +133,9 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
       const again = new PrefixPlan(stack, 'again', { within: own, subnets: [{ name: 'x', length: 56, index: 255 }] });
       new TerraformOutput(stack, 'x', { value: again.subnet('x').cidr });
       new Network(stack, 'lan', { subnet: own.subnet('a'), dependsOn: [own] });
-      t.throws(() => again.fqn, { message: 'test/again: it makes no prefix that can be waited for; it has within' });
+      t.throws(() => again.fqn, {
+        message: 'test/again: the plan has within, so it has no prefix of its own to wait for',
+      });
     });
     t.match(resource.ucloud_prefix?.own, {
       name: 'own',
@@ -181,7 +183,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
     t.throws(
       refused((stack) => ({ cidr: only(stack).stringValue, subnets: ['a'] })),
       {
-        message: 'test/p: give length, which cidr does not tell before apply',
+        message: 'test/p: length is missing: cidr does not tell it before apply',
       },
     );
     const { resource, output } = synthesize((stack) => {
@@ -197,13 +199,15 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
     const refused = (config: object) => () =>
       synthesize((stack) => void new PrefixPlan(stack, 'p', config as PrefixPlanConfig));
     const within = { id: 'pfx-0', cidr: '2001:db8::/62' };
-    t.throws(refused({ within, name: 'a', subnets: [] }), { message: /^test\/p: name is for a prefix of its own/ });
+    t.throws(refused({ within, name: 'a', subnets: [] }), {
+      message: /^test\/p: name cannot be set together with within/,
+    });
     t.throws(refused({ within, pool: 'pool-0', subnets: [] }), { message: /^test\/p: pool is for/ });
     t.throws(refused({ within, subnets: ['a', 'b', 'c', 'd', 'e'] }), {
       message: 'test/p: subnet "e", a /64, has no room left in the /62',
     });
     t.throws(refused({ within: { id: 'pfx-0', cidr: '2001:db8::1/62' }, subnets: [] }), {
-      message: 'test/p: "2001:db8::1/62" is no IPv6 prefix such as 2001:db8::/56',
+      message: 'test/p: "2001:db8::1/62" is not an IPv6 prefix such as 2001:db8::/56',
     });
     t.throws(refused({ name: 'Site', subnets: [] }), { message: /^test\/p: name must be 1 to 63 .* not "Site"$/ });
     t.throws(refused({ cidr: '2001:db8::/48', length: 56, subnets: [] }), {

@@ -1,6 +1,6 @@
 /**
- * An agent is killed before and after everything it does in the life of a VM, once at each point; the next agent must
- * bring the VM to the same end. All points are tried side by side, each with a host and a VM of its own.
+ * Kills an agent before and after each action in the life of a VM, once at each point. The next agent must bring the VM
+ * to the same final state. The points run concurrently, each with its own host and VM.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ async function assign(cluster: Cluster, vm: Id<'vm'>, host: Id<'host'>): Promise
   await cluster.write(put(schedules, vm, { host, fence: 1, at }), put(placements, `${host}/${vm}`, given));
 }
 
-/** Lives through everything once; answers the number of boundaries that the first agent passed. */
+/** Runs the whole life of a VM once. Returns the number of boundaries that the first agent passed. */
 async function live(cluster: Cluster, host: MortalHost, history: RunHistory, crashAt?: number): Promise<number> {
   let agents = 1;
   await host.start(crashAt);
@@ -61,7 +61,7 @@ async function live(cluster: Cluster, host: MortalHost, history: RunHistory, cra
   return boundaries;
 }
 
-t.test('an agent that is killed at any step is replaced by one that brings the VM to the same end', async (t) => {
+t.test('after a kill at any step, the next agent brings the VM to the same state', async (t) => {
   const history = new RunHistory();
   const directory = temporaryDirectory(t);
   const newHost = (cluster: Cluster, name: string) => {
@@ -73,7 +73,7 @@ t.test('an agent that is killed at any step is replaced by one that brings the V
   const total = await live(first, newHost(first, 'whole'), history);
   t.ok(total > 40, `a whole life has ${total} boundaries`);
   const failures: string[] = [];
-  // Every agent sees every commit, so the points are tried in groups, each with a database of its own.
+  // Every agent sees every commit, so the points run in groups, each with its own database.
   for (let start = 1; start <= total - 2; start += 16) {
     const cluster = await withCluster(t);
     t.teardown(history.watch(cluster.mirror));

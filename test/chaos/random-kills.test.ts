@@ -1,7 +1,8 @@
 /**
- * Users, operators and death: VMs are created, changed, rebooted and deleted while schedulers and agents are killed
- * and started again, guests crash and hosts are drained. All along no VM may run twice, no host give more than it
- * has, and no VM share a host against its anti-affinity; when things calm down, database and machines agree, and after everything is deleted nothing is left.
+ * Random kills: VMs are created, changed, rebooted and deleted while schedulers and agents are killed and restarted,
+ * guests crash and hosts are drained. At every moment, no VM may run twice, no host may give more than it has, and no
+ * VM may share a host against its anti-affinity. In the end, database and machines must agree. After the deletion of
+ * everything, nothing may remain.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,7 +31,7 @@ import { capacity } from '../support/simulated-host.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const steps = 400;
-const mostVms = 30;
+const maxVms = 30;
 
 class MortalScheduler {
   readonly #cluster: Cluster;
@@ -40,7 +41,7 @@ class MortalScheduler {
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
   }
-  /** Kills the one that runs; its lease has to run out before another leads. */
+  /** Kills the running scheduler. Its lease must end before another one leads. */
   async kill(): Promise<void> {
     await this.#session?.close();
     this.#session = undefined;
@@ -56,14 +57,14 @@ class MortalScheduler {
   }
 }
 
-/** What the VMs on a host, in their declarations, say about a group. */
+/** Returns the anti-affinity modes that the VMs on a host declare for a group. */
 const modesOn = (cluster: Cluster, host: string, group: string): string[] =>
   [...cluster.mirror.list(placements, `${host}/`)].flatMap(({ id }) => {
-    const wish = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
-    return wish?.group === group ? wish.mode : [];
+    const antiAffinity = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
+    return antiAffinity?.group === group ? antiAffinity.mode : [];
   });
 
-/** Looks at every state the database goes through. */
+/** Checks every state of the database. */
 function observe(cluster: Cluster, violations: string[]): () => void {
   const fences = new Map<string, number>();
   return cluster.mirror.subscribe(({ changes }) => {
@@ -88,12 +89,12 @@ function observe(cluster: Cluster, violations: string[]): () => void {
   });
 }
 
-/** The mirror may still show what has just been deleted. */
+/** The mirror may still show deleted records. */
 function unlessGone(error: unknown): void {
   if (!(error instanceof UcloudError && error.code === 'not_found')) throw error;
 }
 
-/** Whether a host has room for the VM. */
+/** Tells whether a host has room for the VM. */
 const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
   [...cluster.mirror.list(hostRecords)].some(({ id }) => {
     const given = [...cluster.mirror.list(placements, `${id}/`)].map(({ value }) => value);
@@ -105,7 +106,7 @@ const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
 
 const sizes = [GiB, 2 * GiB, 8 * GiB, 24 * GiB];
 
-t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is left behind', async (t) => {
+t.test('under random kills, no VM runs twice, no host exceeds its resources, and nothing is left', async (t) => {
   const random = new Random(Number(process.env.UCLOUD_TEST_SEED ?? Date.now() % 2 ** 31));
   t.comment(`seed ${random.seed}`);
   const cluster = await withCluster(t);
@@ -126,7 +127,7 @@ t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is 
   const user = async () => {
     const vm = random.pick(living());
     const action = random.below(6);
-    if (vm === undefined || (action < 2 && living().length < mostVms)) {
+    if (vm === undefined || (action < 2 && living().length < maxVms)) {
       const mode = random.below(2) ? ('required' as const) : ('preferred' as const);
       const group = random.pick(['web', 'app', undefined, undefined]);
       await cluster.createVm({
@@ -165,7 +166,7 @@ t.test('whatever dies, no VM runs twice, no host gives too much, and nothing is 
     if (random.below(3) === 0) await delay(random.below(20));
   }
 
-  // Calm: everything lives, nothing is drained.
+  // The calm phase: all processes run, no host is drained.
   for (const each of [...hosts, ...schedulers]) await each.start();
   for (const { id } of hosts) if (id) await cluster.setPolicy(id);
   const settled = (id: Id<'vm'>): boolean => {

@@ -1,5 +1,8 @@
-/** kill -9 of everything while ten VMs are being made: ten VMs, ten addresses, none twice, nothing left after deletion. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+/**
+ * Kills every process with SIGKILL while ten VMs are created. The result must be ten VMs with ten different addresses,
+ * and nothing may remain after their deletion. This test runs alone: it boots guests, which use every core without
+ * hardware virtualization.
+ */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -46,7 +49,7 @@ function judge(t: Test, seen: TenVms): void {
 t.test('simulated VMs', async (t) => {
   const directory = temporaryDirectory(t);
   const image = join(directory, 'empty.raw');
-  // A raw disk with nothing on it but the mark of a boot sector.
+  // A raw disk that contains only the signature of a boot sector.
   writeFileSync(image, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
   judge(t, await tenVms(t, [], join(directory, 'data'), image, 'simulated'));
 });

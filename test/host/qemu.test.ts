@@ -211,7 +211,7 @@ t.test('guests that end or hang', { skip }, async (t) => {
     await t.rejects(driver.call('start', thief), /the router's address/);
     t.equal(qemus(host).length, 0);
     const second = host.driver('qemu');
-    await t.rejects(second.call('list'), /another process of ucloud works on this data directory/);
+    await t.rejects(second.call('list'), /another ucloud process uses this data directory/);
     await second.kill();
     await driver.call('clean');
   });

@@ -1,6 +1,6 @@
 /**
- * One suite for both drivers. Random histories are checked against test/support/store-model.ts; what needs real time or
- * real rivals (leases running out, concurrent commits) is told as a story.
+ * One conformance suite for both drivers. It compares random histories with test/support/store-model.ts. Separate tests
+ * cover real time and real concurrency (ended leases, concurrent commits).
  */
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -24,13 +24,13 @@ import { normalize, StoreModel } from '../support/store-model.ts';
 
 t.teardown(stopSharedEtcd);
 
-// Few keys, of which some are prefixes of others, so that operations meet.
+// A few keys, some of them prefixes of others, so that operations affect the same keys.
 const keys = ['a', 'a/1', 'a/2', 'a/20', 'ab', 'b/1', 'b/~'];
 const prefixes = ['', 'a', 'a/', 'a/2', 'b/', 'c'];
 const key = fc.constantFrom(...keys);
 const prefix = fc.constantFrom(...prefixes);
-/** A point of the history so far: 0 its beginning, 1 now. */
-const moment = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20);
+/** A point of the history: 0 is its beginning, 1 the present. */
+const historyPoint = fc.integer({ min: 0, max: 20 }).map((twentieths) => twentieths / 20);
 const slot = fc.nat({ max: 2 });
 
 const condition = fc.oneof(
@@ -62,16 +62,16 @@ const step = fc.oneof(
       prefix,
       after: fc.option(key, { nil: undefined }),
       limit: fc.integer({ min: 1, max: 8 }),
-      at: fc.option(moment, { nil: undefined }),
+      at: fc.option(historyPoint, { nil: undefined }),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('get' as const), key }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('compact' as const), at: moment }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('watch' as const), prefix, from: moment }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('compact' as const), at: historyPoint }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('watch' as const), prefix, from: historyPoint }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
-/** A watch that is read, broken off and resumed, and what it showed. */
+/** A watch that is read, interrupted and resumed, with the batches that it has delivered. */
 class Observer {
   readonly prefix: string;
   readonly from: Revision;
@@ -98,7 +98,10 @@ class Observer {
     return (this.seen.at(-1)?.revision ?? this.from - 1) + 1;
   }
 
-  /** Shows what is expected, or has ended because history was compacted beyond what it had shown. */
+  /**
+   * True if the watch has delivered the expected batches, or has ended because the history was compacted beyond its
+   * last batch.
+   */
   async shows(expected: readonly Batch[], compacted: Revision = 0): Promise<void> {
     await eventually(() => {
       const overtaken = this.error instanceof CompactedError && this.next <= compacted;
@@ -117,7 +120,7 @@ class Observer {
     await this.#reading;
   }
 
-  /** Goes on from the revision after the last that was seen, through another handle. */
+  /** Resumes after the last delivered revision, on another handle. */
   async resume(store: Store): Promise<void> {
     await this.stop();
     if (this.error !== undefined) return;
@@ -141,8 +144,8 @@ class Run {
     this.#model = new StoreModel(first);
   }
 
-  #revisionAt(moment: number): Revision {
-    return this.#first + Math.round(moment * (this.#model.revision - this.#first));
+  #revisionAt(historyPoint: number): Revision {
+    return this.#first + Math.round(historyPoint * (this.#model.revision - this.#first));
   }
 
   #condition(one: Extract<Step, { do: 'commit' }>['require'][number]): Condition {
@@ -208,8 +211,8 @@ class Run {
         return;
       }
       case 'compact': {
-        // Each watch is to have shown all there is, so that it goes on; one that etcd has only just been asked for, and
-        // whose prefix was quiet, may still be overtaken.
+        // Wait until each watch has delivered everything, so that compaction does not end it. It can still end a watch
+        // that etcd has just created and whose prefix had no changes.
         await this.check();
         const revision = this.#revisionAt(one.at);
         await this.#store.compact(revision);
@@ -238,7 +241,9 @@ class Run {
     this.#model.endLease(lease.id);
   }
 
-  /** Each watch has shown exactly what the model says, and the database holds what it says. */
+  /**
+   * Checks that each watch has delivered the batches of the model, and that the database has the state of the model.
+   */
   async check(): Promise<void> {
     for (const observer of this.#observers)
       await observer.shows(this.#model.batches(observer.prefix, observer.from), this.#model.compacted);
@@ -272,7 +277,7 @@ async function runs(database: TestDatabase, script: readonly Step[], rest: reado
   }
 }
 
-await onBothStores(t, 'random histories are those of the model', async (t, fresh) => {
+await onBothStores(t, 'random histories match the model', async (t, fresh) => {
   const embedded = (await fresh()).driver === 'embedded';
   const script = fc.array(step, { minLength: 1, maxLength: 40, size: 'max' });
   await fc.assert(
@@ -286,7 +291,7 @@ await onBothStores(t, 'random histories are those of the model', async (t, fresh
   t.pass('every run agreed');
 });
 
-await onBothStores(t, 'of rivals for one key, each revision has one winner', async (t, fresh) => {
+await onBothStores(t, 'of concurrent commits to one key, one wins each revision', async (t, fresh) => {
   const database = await fresh();
   const handles = await Promise.all([1, 2, 3].map(() => database.connect()));
   const [reader] = handles as [Store];
@@ -328,12 +333,12 @@ await onBothStores(t, 'of rivals for one key, each revision has one winner', asy
   await observer.stop();
 });
 
-await onBothStores(t, 'a lease lives as long as its holder, and its keys with it', async (t, fresh) => {
+await onBothStores(t, 'a lease and its keys live as long as the holder', async (t, fresh) => {
   const database = await fresh();
   const [holder, other] = [await database.connect(), await database.connect()];
   const { revision } = await other.list('', { limit: 1 });
   const observer = new Observer(other, '', revision + 1);
-  // Seconds enough for a machine that stands still for a while now and then.
+  // Long enough for a machine that sometimes stalls.
   const ttl = 4;
   const lease = await holder.lease(ttl);
   await holder.commit({
@@ -368,7 +373,7 @@ await onBothStores(t, 'a lease lives as long as its holder, and its keys with it
   await observer.stop();
 });
 
-await onBothStores(t, 'close ends watches, and what is used afterwards says so', async (t, fresh) => {
+await onBothStores(t, 'close ends watches, and later calls fail', async (t, fresh) => {
   const database = await fresh();
   const [store, other] = [await database.connect(), await database.connect()];
   const observer = new Observer(store, '', 1_000_000);
@@ -381,11 +386,11 @@ await onBothStores(t, 'close ends watches, and what is used afterwards says so',
   t.equal((await other.get('a'))?.value, '1', 'other handles go on');
 });
 
-await onBothStores(t, 'a watch from the future shows nothing earlier', async (t, fresh) => {
+await onBothStores(t, 'a watch from a future revision delivers nothing earlier', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const { revision } = await store.list('', { limit: 1 });
   const observer = new Observer(store, 'k', revision + 3);
-  // Not needed for what is checked: it lets the watch begin while its revision still lies ahead.
+  // The check does not need this delay. It lets the watch begin while its revision is still in the future.
   await delay(150);
   for (let i = 1; i <= 5; i++) await store.commit({ write: [{ put: 'k', value: `${i}` }] });
   await eventually(() => assert.equal(observer.seen.length, 3));
@@ -396,7 +401,7 @@ await onBothStores(t, 'a watch from the future shows nothing earlier', async (t,
   await observer.stop();
 });
 
-await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh) => {
+await onBothStores(t, 'a slow reader of a watch gets every commit', async (t, fresh) => {
   const database = await fresh();
   const [store, other] = [await database.connect(), await database.connect()];
   const { revision } = await store.list('', { limit: 1 });
@@ -405,7 +410,7 @@ await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh
   const committed = Promise.withResolvers<void>();
   const reading = (async () => {
     for await (const batch of other.watch('', revision + 1)) {
-      // All commits pile up behind the first.
+      // All commits queue behind the first.
       if (revisions.push(batch.revision) === 1) await committed.promise;
       if (revisions.length === commits) return;
     }
@@ -421,7 +426,7 @@ await onBothStores(t, 'a slow reader of a watch misses nothing', async (t, fresh
   );
 });
 
-await onBothStores(t, 'long lists come in pages of one moment', async (t, fresh) => {
+await onBothStores(t, 'the pages of a long list show one revision', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const ids = Array.from({ length: 2500 }, (_, i) => `k/${String(i).padStart(5, '0')}`);
   for (let at = 0; at < ids.length; at += 100)
@@ -445,14 +450,14 @@ await onBothStores(t, 'long lists come in pages of one moment', async (t, fresh)
   t.same((await store.list('k/')).entries, []);
 });
 
-await onBothStores(t, 'what no store may be sent is refused by name', async (t, fresh) => {
+await onBothStores(t, 'invalid commits are rejected with the violated limit', async (t, fresh) => {
   const store = await (await fresh()).connect();
   const { revision } = await store.list('', { limit: 1 });
   const big = 'x'.repeat(maxValueBytes);
   const put = (key: string, value = ''): Write => ({ put: key, value });
   const cases: [name: string, commit: Commit, words: RegExp][] = [
-    ['an empty key', { write: [put('')] }, /key "" is not/],
-    ['a leading slash', { write: [put('/a')] }, /key "\/a" is not/],
+    ['an empty key', { write: [put('')] }, /key "" must be/],
+    ['a leading slash', { write: [put('/a')] }, /key "\/a" must be/],
     ['a space', { write: [put('a b')] }, /printable ASCII/],
     ['a letter beyond ASCII', { write: [put('é')] }, /printable ASCII/],
     ['a control character', { write: [{ delete: 'a\0' }] }, /printable ASCII/],

@@ -1,4 +1,4 @@
-/** kill -9 in the middle: what was acknowledged is there, nothing is there by half, and all goes on. */
+/** After kill -9 during commits: acknowledged commits are complete, no commit is partial, and the store works again. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,7 +19,10 @@ import { temporaryDirectory } from '../support/stores.ts';
 
 const committer = fileURLToPath(new URL('../support/committing-process.ts', import.meta.url));
 
-/** The numbers on both sides. Throws if one stands alone or its two halves are of different commits. */
+/**
+ * Returns the numbers of complete pairs. Throws if one half of a pair is missing, or the halves belong to different
+ * commits.
+ */
 async function pairs(store: Store): Promise<Map<number, Revision>> {
   const { entries: left, revision } = await store.list('left/');
   const { entries: right } = await store.list('right/', { revision });
@@ -52,10 +55,10 @@ t.test('the embedded store: killed five times while 32 writers commit', async (t
     t.ok(count >= enough, `killed after ${enough} acknowledgements, had given ${count}`);
 
     const store = await openEmbeddedStore({ path });
-    // Asked first: it is running out.
+    // Read the lease's keys first, because the lease is about to end.
     t.ok(await store.get(`alive/${first}`), 'the lease of the killed process has its time again');
     const present = await pairs(store);
-    // A pair was deleted on purpose if the commit after it is there and says so.
+    // A pair was deleted on purpose if the next commit exists and says so.
     const deleted = (n: number) => n % 4 === 2 && present.has(n + 1);
     t.same(
       [...acknowledged].filter((n) => !present.has(n) && !deleted(n)),
@@ -71,7 +74,7 @@ t.test('the embedded store: killed five times while 32 writers commit', async (t
   }
 });
 
-t.test('the embedded store: history is forgotten, and the file does not grow with it', async (t) => {
+t.test('the embedded store: compaction keeps the file from growing', async (t) => {
   const path = join(temporaryDirectory(t), 'store.db');
   const store = await openEmbeddedStore({ path });
   const churn = async () => {
@@ -90,7 +93,7 @@ t.test('the embedded store: history is forgotten, and the file does not grow wit
   await store.close();
 });
 
-t.test('a file of something else is left alone', async (t) => {
+t.test('the embedded store does not change a file of another program', async (t) => {
   const path = join(temporaryDirectory(t), 'store.db');
   const { DatabaseSync } = await import('node:sqlite');
   const other = new DatabaseSync(path);
@@ -98,7 +101,10 @@ t.test('a file of something else is left alone', async (t) => {
   other.close();
   await t.rejects(openStore(path), { code: 'store_unavailable', message: /database of another program/ });
   await t.rejects(openStore('/proc/nowhere/store.db'), { code: 'store_unavailable', message: /ENOENT/ });
-  await t.rejects(openStore('redis://x'), { code: 'invalid_input', message: /redis:\/\/x: it is not embedded:/ });
+  await t.rejects(openStore('redis://x'), {
+    code: 'invalid_input',
+    message: /redis:\/\/x: the known forms are embedded:/,
+  });
   await t.rejects(openStore('etcd://u:secret@nowhere'), {
     code: 'invalid_input',
     message: /^store address etcd:\/\/…@nowhere: nowhere is not host:port/,
@@ -131,7 +137,7 @@ t.test('etcd: the server is killed twice while 16 writers commit', needsEtcd(), 
     while (!stop) {
       const n = next++;
       try {
-        // The conditions hold, so a refusal could only be an own commit taken for somebody else's.
+        // The conditions hold, so a failed condition would mean that the driver has retried its own successful commit.
         const result = await store.commit({
           require: [{ key: `left/${n}`, exists: false }],
           write: ['left', 'right'].map((side) => ({ put: `${side}/${n}`, value: `${n}` })),
@@ -151,7 +157,7 @@ t.test('etcd: the server is killed twice while 16 writers commit', needsEtcd(), 
     const before = acknowledged();
     await eventually(() => assert.ok(acknowledged() > before + 200));
     await server.kill();
-    // Restarted at once, the server may be back before any call has had to give up; then there is no outage to tell of.
+    // The server restarts at once and may answer before any call fails. The driver then logs no outage.
     if (round === 1) await eventually(() => assert.ok(log.length > 0));
     await server.restart();
   }
@@ -165,7 +171,7 @@ t.test('etcd: the server is killed twice while 16 writers commit', needsEtcd(), 
   t.same(missing, [], `all ${acknowledged()} acknowledged commits are there, at their revisions`);
   await eventually(() => assert.deepEqual(new Map([...seen].sort()), new Map([...present].sort())));
   t.pass('the watch has shown each commit once, over both restarts');
-  t.same(log.slice(0, 2), ['etcd does not answer, trying on', 'etcd answers again']);
+  t.same(log.slice(0, 2), ['etcd does not answer; the connection retries', 'etcd answers again']);
   t.ok(log.length <= 20, `${log.length} lines of log for two outages, not one for each failure`);
   watching.abort();
   await watch;

@@ -1,4 +1,4 @@
-/** Mirrors: they come to show what the database holds, in order, whatever happens on the way. */
+/** Mirrors: a mirror shows the state of the database, in order, after any failure. */
 import assert from 'node:assert/strict';
 import { Type } from '@sinclair/typebox';
 import fc from 'fast-check';
@@ -44,7 +44,7 @@ const committed = async (result: ReturnType<Store['commit']>): Promise<Revision>
   return answer.revision;
 };
 
-/** A way to a store that can be cut: watches break off, calls fail. */
+/** A connection to a store that can be interrupted: watches break and calls fail. */
 class Link {
   readonly store: Store;
   #watching = new AbortController();
@@ -89,7 +89,7 @@ class Link {
   }
 }
 
-t.test('a mirror converges under random commits, cuts and compaction', async (t) => {
+t.test('a mirror converges under random commits, interruptions and compaction', async (t) => {
   const id = fc.constantFrom('a', 'a/b', 'b', 'c', 'd');
   const change = fc.oneof(
     fc.record({ kind: fc.constantFrom(...kinds), id, size: fc.nat({ max: 9 }), project: fc.constantFrom('p', 'q') }),
@@ -106,7 +106,7 @@ t.test('a mirror converges under random commits, cuts and compaction', async (t)
       const link = new Link(real);
       const mirror = await openMirror(link.store, { prefixes: several ? ['disks/', 'snapshots/'] : [''], kinds });
       const byProject = mirror.index(disks, ({ value }) => value.project);
-      // What a subscriber makes of the batches, starting from nothing.
+      // The state that a subscriber builds from the batches, starting empty.
       const told = new Map<string, unknown>();
       let last = 0;
       mirror.subscribe(({ revision, changes }: MirrorBatch) => {
@@ -167,7 +167,7 @@ t.test('a mirror converges under random commits, cuts and compaction', async (t)
   t.ok(relisted > 0, `compacted ${relisted} times while cut off`);
 });
 
-t.test('the order of a sorted map is that of a sorted list', async (t) => {
+t.test('a sorted map has the order of a sorted list', async (t) => {
   const key = fc.string({ minLength: 1, maxLength: 3, unit: fc.constantFrom('a', 'b', 'c', '/') });
   const operation = fc.record({ key, value: fc.option(fc.nat(), { nil: undefined }) });
   fc.assert(
@@ -212,14 +212,14 @@ t.test('the order of a sorted map is that of a sorted list', async (t) => {
   for (const n of shuffled) map.set(String(n).padStart(5, '0'), n);
   const reading = map.values();
   for (const n of shuffled) if (n % 2 === 0) map.delete(String(n).padStart(5, '0'));
-  t.same([...reading].length, 20_000, 'a reader sees the moment at which it began');
+  t.same([...reading].length, 20_000, 'a reader sees the state at its beginning');
   t.same(
     [...map.values()],
     shuffled.filter((n) => n % 2 === 1).sort((a, b) => a - b),
   );
 });
 
-t.test('a record that is not of its kind is reported once and left out', async (t) => {
+t.test('an invalid record is reported once and left out', async (t) => {
   const store = await memoryStore(t);
   await store.commit({ write: [{ put: 'disks/old', value: '{"project":"p","size":1.5}' }] });
   const reported: string[] = [];
@@ -257,7 +257,7 @@ t.test('a record that is not of its kind is reported once and left out', async (
   t.same(
     [...reported].sort(),
     ['disks/good2: it must be object', 'disks/old: /size must be integer', 'disks/text: it is not JSON'],
-    'each once, also after listing anew',
+    'each once, also after a new list',
   );
   t.throws(() => mirror.get(kind('tapes/'), 'x'), /records of tapes\/ are not in this mirror/);
   t.throws(() => put(disks, 'x', { project: 'p', size: 0.5 }), InvalidRecordError, 'and none can be written');
@@ -269,7 +269,7 @@ t.test('a record that is not of its kind is reported once and left out', async (
   await mirror.close();
 });
 
-t.test('whoever waits for their own write, reads it', async (t) => {
+t.test('a client that waits for its own write reads it', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store.session(), { prefixes: [''], kinds });
   const writer = async (id: string): Promise<void> => {
@@ -293,7 +293,7 @@ t.test('whoever waits for their own write, reads it', async (t) => {
   t.notOk(await mirror.waitFor(future));
 });
 
-t.test('a revision that somebody else raised, outside the mirrored prefixes, is reached too', async (t) => {
+t.test('a mirror reaches a revision of a write outside its prefixes', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store, { prefixes: [disks.prefix, snapshots.prefix], kinds });
   t.teardown(() => mirror.close());
@@ -306,7 +306,7 @@ t.test('a revision that somebody else raised, outside the mirrored prefixes, is 
   t.equal(mirror.get(disks, 'a')?.value.size, 1, 'and goes on following');
 });
 
-t.test('long polls wake for what they wait for, and for nothing else', async (t) => {
+t.test('long polls wake for matching changes only', async (t) => {
   const store = await memoryStore(t);
   const mirror = await openMirror(store, { prefixes: [''], kinds });
   const write = (id: string, project: string, size = 1) =>
@@ -348,7 +348,7 @@ t.test('long polls wake for what they wait for, and for nothing else', async (t)
   t.ok(await asked(latest, 'd7'), 'a deletion is a change');
   t.notOk(await asked(gone, 'd7'));
 
-  // More changes than are remembered: then only what is surely the same waits.
+  // More changes than the log holds: only a wait for certainly unchanged records then blocks.
   const write100 = (size: number) =>
     Array.from({ length: 100 }, (_, i) => put(snapshots, `s${i}`, { project: 'p', size }));
   let end = gone;
@@ -361,7 +361,7 @@ t.test('long polls wake for what they wait for, and for nothing else', async (t)
   t.equal(woken.size, 2, 'closing wakes nobody with true');
 });
 
-t.test('conditions and writes of records mean what they say', async (t) => {
+t.test('conditions and writes of records have their documented effect', async (t) => {
   const store = await memoryStore(t);
   const disk = { project: 'p', size: 1 };
   const make = () => store.commit({ require: [absent(disks, 'p/1')], write: [put(disks, 'p/1', disk)] });

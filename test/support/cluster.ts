@@ -1,6 +1,6 @@
 /**
- * A cloud in one process for tests of scheduler and hosts: a store, a mirror to look into, and the part of the API
- * that they depend on: declarations come in, and the records of deleted VMs go when nothing is placed any more.
+ * A cloud in one process, for tests of scheduler and hosts: a store, a mirror to inspect, and the necessary part of the
+ * API. This part writes declarations, and removes the records of deleted VMs after their placements are gone.
  */
 import type { Test } from 'tap';
 import { UcloudError } from '../../backend/contract/errors.ts';
@@ -43,6 +43,7 @@ const project = newId('project');
 const now = () => new Date().toISOString();
 const declaredNow = () => ({ created_at: now(), updated_at: now() });
 
+/** A cloud in one process. */
 export class Cluster {
   readonly store: EmbeddedStore;
   readonly mirror: Mirror;
@@ -116,7 +117,7 @@ export class Cluster {
     return vm.id;
   }
 
-  /** As the API changes a declaration: only if nobody else has meanwhile. */
+  /** Changes a declaration like the API, on condition that it is unchanged. */
   async updateVm(id: Id<'vm'>, change: Partial<VmRecord>): Promise<void> {
     await retryOnConflict(async () => {
       const before = await read(this.store, vms, id);
@@ -133,7 +134,7 @@ export class Cluster {
     return this.updateVm(id, { deleted_at: now() });
   }
 
-  /** As the API does: only while the VM is not deleted. */
+  /** Requires, like the API, that the VM is not deleted. */
   async rebootVm(id: Id<'vm'>, force = false): Promise<Id<'operation'>> {
     const operation = newId('operation');
     const record: OperationRecord = {
@@ -154,7 +155,7 @@ export class Cluster {
     });
   }
 
-  /** What the API's collector does: removes deleted VMs that nothing is placed of. Returns how to stop it. */
+  /** Removes deleted VMs without a placement, like the API's collector. Returns a function that stops it. */
   collect(): () => void {
     const look = async (id: string) => {
       const vm = this.mirror.get(vms, id);
@@ -167,7 +168,7 @@ export class Cluster {
     });
   }
 
-  /** A host that exists only as records. `lease`: what its sign of life hangs on. */
+  /** Adds a host that exists only as records. `lease`: the lease of its `alive` key. */
   async addHost(change: Partial<HostRecord> & { policy?: Partial<HostPolicyRecord> } = {}): Promise<Id<'host'>> {
     const { policy, ...fields } = change;
     const id = fields.id ?? newId('host');
@@ -203,7 +204,7 @@ export class Cluster {
   vm(id: Id<'vm'>) {
     return this.mirror.get(vms, id)?.value;
   }
-  /** Fields whose change waits for the next start. */
+  /** Returns the fields whose change waits for the next start. */
   pending(id: Id<'vm'>): string {
     const [vm, report] = [this.vm(id), this.report(id)];
     return vm && report ? pendingChanges(vm, report).join() : '';
@@ -212,10 +213,10 @@ export class Cluster {
     return this.mirror.get(operations, id)?.value;
   }
   ready(id: Id<'vm'>): boolean {
-    const [said, started] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
-    return said !== undefined && started !== undefined && said >= started;
+    const [readyAt, startedAt] = [this.mirror.get(guests, id)?.value.ready_at, this.report(id)?.started_at];
+    return readyAt !== undefined && startedAt !== undefined && readyAt >= startedAt;
   }
-  /** In the order of the commits: the ids of events of one millisecond are in none. */
+  /** In the order of the commits, because event ids of one millisecond have no order. */
   eventsOf(target: string): readonly EventRecord[] {
     return [...this.mirror.list(events)]
       .filter(({ value }) => value.target === target)
@@ -226,7 +227,10 @@ export class Cluster {
     return this.eventsOf(target).map(({ reason }) => reason);
   }
 
-  /** Waits until the check holds; looks again after every change of the database, and now and then for what is not in it. */
+  /**
+   * Waits until the check is true. It checks again after every change of the database, and periodically for states
+   * outside it.
+   */
   async until(what: string, check: () => boolean, timeoutMs = 120_000): Promise<void> {
     if (check()) return;
     await new Promise<void>((resolve, reject) => {
@@ -250,6 +254,7 @@ export class Cluster {
   }
 }
 
+/** Creates a cluster with an image and a network; the test closes it. */
 export async function withCluster(t: Test): Promise<Cluster> {
   const store = await withStore(t);
   const mirror = await openMirror(store, {

@@ -1,6 +1,6 @@
 /**
- * Hosts whose agents can be killed at any moment, or exactly before or after the n-th thing they do, as by kill -9:
- * nothing of the dead agent goes on, its lease is renewed no more, and what it had made on the machine stays.
+ * Hosts whose agents can be killed as by kill -9: at any time, or exactly before or after the n-th action. A dead agent
+ * does nothing more, nothing renews its lease, and the VMs and disks that it has created stay.
  */
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Hypervisor } from '../../backend/host/hypervisor/hypervisor.ts';
@@ -15,7 +15,7 @@ import { capacity } from './simulated-host.ts';
 
 const never = new Promise<never>(() => undefined);
 
-/** What happened to VMs on all hosts of a test. */
+/** The runs of all VMs on all hosts of a test. */
 export class RunHistory {
   readonly running = new Map<Id<'vm'>, string>();
   readonly runs = new Map<Id<'vm'>, number>();
@@ -30,18 +30,19 @@ export class RunHistory {
   ended(vm: Id<'vm'>): void {
     this.running.delete(vm);
   }
-  /** Notes VMs that are said to be gone while they run. Returns how to stop. */
+  /** Records a violation for each VM that is reported as gone while it runs. Returns a function that stops it. */
   watch(mirror: Mirror): () => void {
     return mirror.subscribe(({ changes }) => {
       for (const change of changes) {
         const phase = isChangeOf(reports, change) ? change.stored?.value.phase : undefined;
         if (phase === 'gone' && this.running.has(change.id))
-          this.violations.push(`${change.id} runs and is said to be gone`);
+          this.violations.push(`${change.id} runs and is reported as gone`);
       }
     });
   }
 }
 
+/** A host whose agent can be killed and restarted. */
 export class MortalHost {
   readonly #store: EmbeddedStore;
   readonly #dataDir: string;
@@ -50,9 +51,9 @@ export class MortalHost {
   #hypervisor: SimulatedHypervisor;
   #kill: () => Promise<void> = async () => undefined;
   #host: Host | undefined;
-  /** Boundaries passed by the agent that was started last. */
+  /** The number of boundaries that the current agent has passed. */
   boundaries = 0;
-  /** Resolves when an agent that was to crash has. */
+  /** Resolves after the planned crash of the agent. */
   crashed: Promise<string> = never;
 
   constructor(store: EmbeddedStore, dataDir: string, history: RunHistory, options: Partial<HostOptions> = {}) {
@@ -74,7 +75,11 @@ export class MortalHost {
     return createSimulatedHypervisor({ dataDir: this.#dataDir, capacity, bootMs: 1, readyMs: 1, shutdownMs: 1 });
   }
 
-  /** `crashAt`: at which boundary the agent dies. Each commit and each call of the hypervisor has one before and one after. */
+  /**
+   * Starts an agent.
+   * @param crashAt the boundary at which the agent dies. Each commit and each call of the hypervisor has one boundary
+   * before and one after it.
+   */
   async start(crashAt = Number.POSITIVE_INFINITY): Promise<void> {
     await this.#kill();
     await this.#hypervisor.close();
@@ -177,7 +182,7 @@ export class MortalHost {
     return this.#kill();
   }
 
-  /** Ends a guest that runs, as a fault would. */
+  /** Ends a running guest, like a fault. */
   crashGuest(vm: Id<'vm'>): void {
     if (this.#hypervisor.resourcesOf(vm) === undefined) return;
     this.#history.ended(vm);

@@ -11,17 +11,21 @@ import { GiB } from './cluster.ts';
 import { silentLogger } from './silent-logger.ts';
 import { temporaryDirectory } from './stores.ts';
 
+/** A host with its simulated hypervisor. */
 export interface SimulatedHost extends Host {
   readonly hypervisor: SimulatedHypervisor;
   readonly dataDir: string;
 }
 
+/** Options of a host, and of its hypervisor. */
 export interface SimulatedHostOptions extends Partial<HostOptions> {
   readonly simulated?: Partial<SimulatedOptions>;
 }
 
+/** The capacity of a simulated host. */
 export const capacity = { cpus: 16, memory: 64 * GiB, disk: 1024 * GiB };
 
+/** Starts a simulated host; the test closes it. */
 export async function startSimulatedHost(
   t: Test,
   store: Store,

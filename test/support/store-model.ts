@@ -1,4 +1,4 @@
-/** What a store must do, said as simply as possible: every state it ever had, kept whole. */
+/** A simple model of a store: it keeps every state as a whole. */
 import type { Batch, Change, Commit, Condition, Entry, Page, Revision } from '../../backend/store/store.ts';
 
 type State = ReadonlyMap<string, Entry & { readonly lease?: string | undefined }>;
@@ -6,7 +6,7 @@ type State = ReadonlyMap<string, Entry & { readonly lease?: string | undefined }
 const byKey = <T extends { readonly key: string }>(a: T, b: T): number => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0);
 const keyOf = (change: Change): string => (change.type === 'put' ? change.entry.key : change.key);
 
-/** The order of changes within a commit carries no meaning. */
+/** Sorts the changes of a commit, because their order has no meaning. */
 export const normalize = (batch: Batch): Batch => ({
   revision: batch.revision,
   changes: [...batch.changes].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1)),
@@ -14,8 +14,9 @@ export const normalize = (batch: Batch): Batch => ({
 
 const plain = ({ key, value, revision, created }: Entry): Entry => ({ key, value, revision, created });
 
+/** The model of one store. */
 export class StoreModel {
-  /** The states by revision, from the first on. */
+  /** The states by revision, from the first one on. */
   readonly #states = new Map<Revision, State>();
   readonly #batches: Batch[] = [];
   revision: Revision;
@@ -36,7 +37,7 @@ export class StoreModel {
     return entry === undefined ? undefined : plain(entry);
   }
 
-  /** 'compacted' where the store must reject with CompactedError. */
+  /** Returns 'compacted' if the store must reject with CompactedError. */
   list(prefix: string, after: string, limit: number, revision: Revision): Page | 'compacted' {
     if (revision < this.compacted) return 'compacted';
     const state = this.#states.get(revision) ?? new Map();
@@ -55,7 +56,7 @@ export class StoreModel {
       : entry !== undefined && entry.revision === condition.revision;
   }
 
-  /** Replaces the state by `next`, as one commit, if anything is different. */
+  /** Replaces the state with `next`, as one commit, if they differ. */
   #advance(change: (state: Map<string, Entry & { lease?: string | undefined }>, revision: Revision) => Change[]): void {
     const next = new Map(this.state);
     const changes = change(next, this.revision + 1);
@@ -100,7 +101,7 @@ export class StoreModel {
     this.compacted = Math.max(this.compacted, revision);
   }
 
-  /** What a watch of `prefix` from `from` on has to show up to now. */
+  /** Returns the batches that a watch of `prefix` from `from` on must have delivered by now. */
   batches(prefix: string, from: Revision): Batch[] {
     return this.#batches
       .filter(({ revision }) => revision >= from)

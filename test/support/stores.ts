@@ -1,21 +1,21 @@
-/** Fresh stores for tests. See both-stores.ts for tests that run on either driver. */
+/** New stores for tests. For tests on both drivers see both-stores.ts. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embedded.ts';
 
-/** A directory of the test's own, removed with it. */
+/** Creates a temporary directory, which the test removes at its end. */
 export function temporaryDirectory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'ucloud-test-'));
-  // Again where a process of the test that is ending, such as gpg's agent, still writes into it.
+  // The removal retries, because a process that is ending, such as gpg's agent, may still write into the directory.
   t.teardown(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
   return path;
 }
 
 /**
- * An empty embedded store on a file, closed with the test. `session()` gives further handles, such as one for each
- * component under test; closing one is how a component dies without a word.
+ * Opens an empty embedded store in a file; the test closes it. `session()` returns further handles, such as one for
+ * each tested component. Closing a handle simulates the crash of its component.
  */
 export async function withStore(t: Test): Promise<EmbeddedStore> {
   const directory = temporaryDirectory(t);

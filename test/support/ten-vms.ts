@@ -6,7 +6,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
-import { footprint, leftBehind, marksOf } from '../../scripts/demo/footprint.ts';
+import { addedLines, footprint, processMarks } from '../../scripts/demo/footprint.ts';
 import { eventually, exec } from '../../scripts/demo/steps.ts';
 
 export interface TenVms {
@@ -37,7 +37,7 @@ const vmsOf = async (cloud: Cloud) => ((await cloud.ucloud('vm', 'list')) as { i
 const runningIn = (vms: readonly Vm[]) => vms.filter(({ status }) => status.phase === 'running').length;
 
 const start = () => startCloud(data, ['--hypervisor', hypervisor]);
-const marks = marksOf(data);
+const marks = processMarks(data);
 const before = await footprint(marks);
 let cloud = await start();
 async function story(): Promise<TenVms> {
@@ -115,7 +115,7 @@ async function story(): Promise<TenVms> {
   const leftInApi = ((await cloud.ucloud('network', 'list')) as { items: unknown[] }).items.length;
   // Before anything is cleaned: what ucloud itself left behind once the last VM and network were gone.
   const leftByItself = await eventually('bridges and taps gone', 30_000, async () => {
-    const left = leftBehind(before, await footprint(marks)).filter((line) => /interface|route|qemu/.test(line));
+    const left = addedLines(before, await footprint(marks)).filter((line) => /interface|route|qemu/.test(line));
     if (left.length > 0) throw new Error(left.join('\n'));
     return left;
   });
@@ -127,7 +127,7 @@ async function story(): Promise<TenVms> {
     macs: vms.flatMap(({ interfaces }) => interfaces.map(({ mac }) => mac)),
     running: runningIn(vms),
     processes,
-    left: [...leftByItself, ...leftBehind(before, await footprint(marks))],
+    left: [...leftByItself, ...addedLines(before, await footprint(marks))],
     leftInApi,
   };
 }

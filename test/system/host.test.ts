@@ -142,8 +142,8 @@ t.test('a guest that ends by itself is started again, ever more slowly', async (
   await cluster.until('and again', running(3));
   t.strictSame(cluster.reasonsOf(vm), ['started', 'guest_shutdown', 'started', 'crashed', 'started']);
   const [, shutdown, , crash] = cluster.eventsOf(vm);
-  t.match(shutdown, { severity: 'info', message: 'The guest has shut itself down; it is started again.' });
-  t.match(crash, { severity: 'warning', message: 'It ended unexpectedly; it is started again in 1 s.' });
+  t.match(shutdown, { severity: 'info', message: 'The guest shut itself down; the host starts it again.' });
+  t.match(crash, { severity: 'warning', message: 'The VM ended unexpectedly; the host starts it again in 1 s.' });
 });
 
 t.test('a guest that does not listen is ended after its grace', async (t) => {

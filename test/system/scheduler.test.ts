@@ -34,7 +34,7 @@ async function reportGone(cluster: Cluster, id: Id<'vm'>): Promise<void> {
   await cluster.write(put(reports, id, { host, fence, phase: 'gone', at }));
 }
 
-t.test('a VM without a host says why, and is placed as soon as one joins', async (t) => {
+t.test('a VM without a host has a reason, and is placed as soon as a host joins', async (t) => {
   const cluster = await withCluster(t);
   await scheduler(t, cluster.store);
   const vm = await cluster.createVm({ memory: 4 * GiB });
@@ -49,7 +49,7 @@ t.test('a VM without a host says why, and is placed as soon as one joins', async
   t.notOk(cluster.schedule(vm)?.reason, 'the reason is gone');
 });
 
-t.test('drained and dead hosts get nothing new and keep what they have', async (t) => {
+t.test('drained and dead hosts get no new VM and keep their VMs', async (t) => {
   const cluster = await withCluster(t);
   await scheduler(t, cluster.store);
   const [drained, dead, good] = [await cluster.addHost(), await cluster.addHost(), await cluster.addHost()];
@@ -73,7 +73,7 @@ t.test('drained and dead hosts get nothing new and keep what they have', async (
   );
 });
 
-t.test('a deleted VM gives its room to who waits, but only when its host has torn it down', async (t) => {
+t.test('a waiting VM gets the room of a deleted VM after the host has removed it', async (t) => {
   const cluster = await withCluster(t);
   await scheduler(t, cluster.store);
   await cluster.addHost({ capacity: { cpus: 1, memory: 16 * GiB, disk: 100 * GiB } });
@@ -95,7 +95,7 @@ t.test('a deleted VM gives its room to who waits, but only when its host has tor
   t.equal(cluster.mirror.size(placements), 1);
 });
 
-t.test('a host that the operator has removed does not keep a deleted VM from going', async (t) => {
+t.test('a deleted VM on a removed host is released', async (t) => {
   const cluster = await withCluster(t);
   await scheduler(t, cluster.store);
   const host = await cluster.addHost();
@@ -107,30 +107,33 @@ t.test('a host that the operator has removed does not keep a deleted VM from goi
   t.equal(cluster.mirror.size(placements), 0);
 });
 
-t.test('more is granted to a VM if its host has it, and less is taken back once it runs with less', async (t) => {
-  const cluster = await withCluster(t);
-  await scheduler(t, cluster.store);
-  const host = await cluster.addHost();
-  const vm = await cluster.createVm({ memory: 4 * GiB });
-  const granted = () => cluster.mirror.get(placements, `${host}/${vm}`)?.value.memory;
-  await cluster.until('placed', () => granted() === 4 * GiB);
-  const resources = { cpus: 1, memory: 4 * GiB, disk: GiB };
-  const at = new Date().toISOString();
-  const running = { host, fence: 1, phase: 'running' as const, at, resources };
-  await cluster.write(put(reports, vm, running));
-  await cluster.updateVm(vm, { memory: 32 * GiB });
-  await cluster.until('too much', () => cluster.schedule(vm)?.reason === 'resize_waits');
-  t.equal(granted(), 4 * GiB);
-  await cluster.setPolicy(host, { memory_overcommit: 2 });
-  await cluster.until('granted', () => granted() === 32 * GiB && cluster.schedule(vm)?.reason === undefined);
-  t.equal(cluster.schedule(vm)?.fence, 1, 'it is the same placement');
-  await cluster.updateVm(vm, { memory: GiB });
-  await cluster.until('back to what it still runs with', () => granted() === 4 * GiB);
-  await cluster.write(put(reports, vm, { ...running, resources: { ...resources, memory: GiB } }));
-  await cluster.until('and after its restart, all of it', () => granted() === GiB);
-});
+t.test(
+  'the scheduler grants more if the host has room, and reclaims resources after the guest uses less',
+  async (t) => {
+    const cluster = await withCluster(t);
+    await scheduler(t, cluster.store);
+    const host = await cluster.addHost();
+    const vm = await cluster.createVm({ memory: 4 * GiB });
+    const granted = () => cluster.mirror.get(placements, `${host}/${vm}`)?.value.memory;
+    await cluster.until('placed', () => granted() === 4 * GiB);
+    const resources = { cpus: 1, memory: 4 * GiB, disk: GiB };
+    const at = new Date().toISOString();
+    const running = { host, fence: 1, phase: 'running' as const, at, resources };
+    await cluster.write(put(reports, vm, running));
+    await cluster.updateVm(vm, { memory: 32 * GiB });
+    await cluster.until('too much', () => cluster.schedule(vm)?.reason === 'resize_waits');
+    t.equal(granted(), 4 * GiB);
+    await cluster.setPolicy(host, { memory_overcommit: 2 });
+    await cluster.until('granted', () => granted() === 32 * GiB && cluster.schedule(vm)?.reason === undefined);
+    t.equal(cluster.schedule(vm)?.fence, 1, 'it is the same placement');
+    await cluster.updateVm(vm, { memory: GiB });
+    await cluster.until('back to what it still runs with', () => granted() === 4 * GiB);
+    await cluster.write(put(reports, vm, { ...running, resources: { ...resources, memory: GiB } }));
+    await cluster.until('and after its restart, all of it', () => granted() === GiB);
+  },
+);
 
-t.test('VMs of a group that requires it never share a host', async (t) => {
+t.test('VMs with required anti-affinity never share a host', async (t) => {
   const cluster = await withCluster(t);
   const group = (mode: 'required' | 'preferred') => ({ anti_affinity: { group: 'web', mode } });
   const members = (host: Id<'host'>) =>
@@ -139,7 +142,7 @@ t.test('VMs of a group that requires it never share a host', async (t) => {
   const machines: Id<'host'>[] = [];
   for (let n = 0; n < 6; n++)
     machines.push(await cluster.addHost({ capacity: { cpus: 40, memory: 160 * GiB, disk: 1000 * GiB } }));
-  // Declared before anybody schedules, so that they are decided together.
+  // The VMs are declared before a scheduler runs, so that one commit places them together.
   const ids = await Promise.all(Array.from({ length: 8 }, () => cluster.createVm(group('required'))));
   await Promise.all(Array.from({ length: 40 }, () => cluster.createVm()));
   await scheduler(t, sessions[0], 'one', 1);
@@ -154,7 +157,7 @@ t.test('VMs of a group that requires it never share a host', async (t) => {
     refusals: [{ filter: 'anti_affinity', hosts: 6 }],
   });
 
-  await t.test('also not with one that is being deleted, nor under the next leader', async (t) => {
+  await t.test('a VM in deletion counts, also for the next leader', async (t) => {
     const leaving = ids.find((id) => placedOn(cluster, id) !== undefined) ?? newId('vm');
     const host = placedOn(cluster, leaving);
     await cluster.deleteVm(leaving);
@@ -177,7 +180,7 @@ t.test('VMs of a group that requires it never share a host', async (t) => {
   });
 });
 
-t.test('VMs of a group that prefers it share a host only where there is no other', async (t) => {
+t.test('VMs with preferred anti-affinity share a host only if no other host has room', async (t) => {
   const cluster = await withCluster(t);
   await scheduler(t, cluster.store);
   const [small, large] = [
@@ -201,7 +204,7 @@ t.test('VMs of a group that prefers it share a host only where there is no other
   t.match(placement()?.anti_affinity, { mode: 'preferred' }, 'which is still of the group');
 });
 
-t.test('of two schedulers one leads, and the other takes over', async (t) => {
+t.test('one of two schedulers leads, and the other takes over', async (t) => {
   const cluster = await withCluster(t);
   const leader = () => cluster.mirror.get(leaders, 'scheduler')?.value.id;
   const [hostA, hostB] = [await cluster.addHost(), await cluster.addHost()];
@@ -212,7 +215,7 @@ t.test('of two schedulers one leads, and the other takes over', async (t) => {
   const before = await cluster.createVm();
   await cluster.until('placed', () => placedOn(cluster, before) !== undefined);
   t.equal(leader(), 'one');
-  // The first dies: its lease is renewed no more.
+  // The first scheduler dies: nothing renews its lease.
   await one.close();
   await cluster.until('two leads', () => leader() === 'two');
   const vms = await Promise.all(Array.from({ length: 7 }, () => cluster.createVm()));
@@ -223,10 +226,10 @@ t.test('of two schedulers one leads, and the other takes over', async (t) => {
   await cluster.until('it steps down at once when stopped', () => leader() === undefined);
 });
 
-t.test('a deposed leader cannot write, even if it does not know yet', async (t) => {
+t.test('a former leader cannot write, even before it knows of its loss', async (t) => {
   const cluster = await withCluster(t);
   const host = await cluster.addHost({ capacity: { cpus: 1, memory: 16 * GiB, disk: 100 * GiB } });
-  // The first leader's commits are held up on their way, as by a network that stalls.
+  // The commits of the first leader are delayed, as by a stalled network.
   const held: (() => void)[] = [];
   const results: boolean[] = [];
   let hold = false;
@@ -245,7 +248,7 @@ t.test('a deposed leader cannot write, even if it does not know yet', async (t) 
   hold = true;
   const vm = await cluster.createVm();
   await cluster.until('its decision is under way', () => held.length > 0);
-  // Meanwhile another leads, and has given the only place to another VM.
+  // Meanwhile another scheduler leads and has given the only free place to another VM.
   const other = await cluster.createVm({ cpus: 1, memory: GiB });
   const at = new Date().toISOString();
   await cluster.write(
@@ -263,7 +266,7 @@ t.test('a deposed leader cannot write, even if it does not know yet', async (t) 
   await cluster.until('in its next term it knows better', () => cluster.schedule(vm)?.reason === 'no_host');
 });
 
-t.test('a VM whose record cannot be read keeps its place, and holds up nobody', async (t) => {
+t.test('a VM with an unreadable record keeps its placement and does not block other VMs', async (t) => {
   const cluster = await withCluster(t);
   const host = await cluster.addHost();
   let refused = 0;
@@ -289,7 +292,7 @@ t.test('a VM whose record cannot be read keeps its place, and holds up nobody', 
   t.ok(cluster.mirror.get(placements, `${host}/${vm}`), 'its place is kept');
 });
 
-t.test('two hundred VMs at once fill the hosts evenly and never beyond what they have', async (t) => {
+t.test('two hundred VMs at once fill the hosts evenly and never exceed them', async (t) => {
   const cluster = await withCluster(t);
   for (let n = 0; n < 10; n++) await cluster.addHost({ capacity: { cpus: 100, memory: 16 * GiB, disk: 100 * GiB } });
   await scheduler(t, cluster.store);

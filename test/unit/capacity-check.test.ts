@@ -1,44 +1,55 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { checkCapacity, type Limited, refusedByQuota, type Wish } from '../../backend/model/capacity-check.ts';
+import {
+  checkCapacity,
+  type PlannedRequest,
+  type ProjectQuota,
+  refusedByQuota,
+} from '../../backend/model/capacity-check.ts';
 import { HostPool } from '../../backend/model/host-pool.ts';
-import { defaultPolicy } from '../../backend/model/placement.ts';
+import { defaultHostPolicy } from '../../backend/model/placement.ts';
 import { noAmounts, plus, type SomeAmounts, vmAmounts } from '../../backend/model/quota.ts';
 
 const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;
-const policy = { ...defaultPolicy, cpu_overcommit: 1 };
+const policy = { ...defaultHostPolicy, cpu_overcommit: 1 };
 
-/** Hosts of 4 cpus, 16 GiB of memory and 100 GiB of disk. */
+/** Creates a pool of hosts with 4 cpus, 16 GiB of memory and 100 GiB of disk each. */
 function poolOf(hosts: number, architecture: 'x86_64' | 'aarch64' = 'x86_64'): HostPool {
   const pool = new HostPool();
   const capacity = { cpus: 4, memory: 16 * gib, disk: 100 * gib };
   for (let n = 1; n <= hosts; n++) pool.setHost({ id: hostId(n), architecture, alive: true, capacity, policy });
   return pool;
 }
-const wish = (count: number, memory: number, more: Partial<Wish> = {}): Wish => {
-  const demand = { cpus: 1, memory: memory * gib, disk: 10 * gib };
-  return { count, demand, grows: vmAmounts({ ...demand, disk_size: demand.disk }), architectures: ['x86_64'], ...more };
+const plannedRequest = (count: number, memory: number, more: Partial<PlannedRequest> = {}): PlannedRequest => {
+  const resources = { cpus: 1, memory: memory * gib, disk: 10 * gib };
+  return {
+    count,
+    resources,
+    quotaDelta: vmAmounts({ ...resources, disk_size: resources.disk }),
+    architectures: ['x86_64'],
+    ...more,
+  };
 };
-const project = (limits: SomeAmounts = {}, used: SomeAmounts = {}): Limited => ({
+const project = (limits: SomeAmounts = {}, used: SomeAmounts = {}): ProjectQuota => ({
   name: 'acme',
   limits,
   used: plus(noAmounts, used),
 });
 
-t.test('what is planned is looked at together', async (t) => {
+t.test('the check considers all planned VMs together', async (t) => {
   const placed = { host: hostId(1), vm: 'vm-1' as Id<'vm'> };
   const full = poolOf(1);
   full.setPlacement(placed.host, placed.vm, { cpus: 2, memory: 12 * gib, disk: 10 * gib });
-  const any: Wish['architectures'] = ['x86_64', 'aarch64'];
-  const table: [string, HostPool, Limited, Wish[], object[], leaving?: (typeof placed)[]][] = [
-    ['there is room', poolOf(1), project(), [wish(4, 4)], []],
+  const any: PlannedRequest['architectures'] = ['x86_64', 'aarch64'];
+  const table: [string, HostPool, ProjectQuota, PlannedRequest[], object[], removed?: (typeof placed)[]][] = [
+    ['there is room', poolOf(1), project(), [plannedRequest(4, 4)], []],
     [
       'one more than there is room for',
       poolOf(1),
       project(),
-      [wish(2, 4), wish(3, 4)],
+      [plannedRequest(2, 4), plannedRequest(3, 4)],
       [
         {
           index: 1,
@@ -52,7 +63,7 @@ t.test('what is planned is looked at together', async (t) => {
       'a small one may still fit after a large one that does not',
       poolOf(1),
       project(),
-      [wish(1, 64), wish(1, 1)],
+      [plannedRequest(1, 64), plannedRequest(1, 1)],
       [
         {
           index: 0,
@@ -67,23 +78,29 @@ t.test('what is planned is looked at together', async (t) => {
       'an architecture that no host has',
       poolOf(1, 'aarch64'),
       project(),
-      [wish(1, 1)],
+      [plannedRequest(1, 1)],
       [{ message: 'no host has the architecture x86_64' }],
     ],
-    ['any architecture', poolOf(1, 'aarch64'), project(), [wish(1, 1, { architectures: any })], []],
+    ['any architecture', poolOf(1, 'aarch64'), project(), [plannedRequest(1, 1, { architectures: any })], []],
     [
       'any architecture, and too large for each',
       poolOf(1, 'aarch64'),
       project(),
-      [wish(1, 64, { architectures: any })],
+      [plannedRequest(1, 64, { architectures: any })],
       [{ message: 'needs 64 GiB of memory, largest free host has 16 GiB' }],
     ],
-    ['no host at all', poolOf(0), project(), [wish(2, 1)], [{ index: 0, count: 2, message: 'there is no host' }]],
+    [
+      'no host at all',
+      poolOf(0),
+      project(),
+      [plannedRequest(2, 1)],
+      [{ index: 0, count: 2, message: 'there is no host' }],
+    ],
     [
       'the quota, counted over all',
       poolOf(2),
       project({ vms: 4 }, { vms: 2 }),
-      [wish(1, 1), wish(3, 1)],
+      [plannedRequest(1, 1), plannedRequest(3, 1)],
       [
         {
           index: 1,
@@ -98,7 +115,7 @@ t.test('what is planned is looked at together', async (t) => {
       'both, in one row',
       poolOf(1),
       project({ vms: 6 }),
-      [wish(8, 4)],
+      [plannedRequest(8, 4)],
       [
         { index: 0, first: 4, count: 2, reason: 'no_host' },
         { index: 0, first: 6, count: 2, reason: 'quota_exceeded', kind: 'vms' },
@@ -108,7 +125,7 @@ t.test('what is planned is looked at together', async (t) => {
       'what the quota refuses takes no room; what finds no host counts',
       poolOf(1),
       project({ memory: 70 * gib }),
-      [wish(1, 71), wish(1, 64), wish(1, 8), wish(1, 6)],
+      [plannedRequest(1, 71), plannedRequest(1, 64), plannedRequest(1, 8), plannedRequest(1, 6)],
       [
         { index: 0, reason: 'quota_exceeded', kind: 'memory' },
         { index: 1, reason: 'no_host' },
@@ -119,14 +136,17 @@ t.test('what is planned is looked at together', async (t) => {
       'a VM that grows takes the difference, on its own host',
       full,
       project({ memory: 16 * gib }, { memory: 12 * gib }),
-      [wish(1, 16, { placed, grows: { memory: 4 * gib } }), wish(1, 1, { grows: { vms: 1 } })],
+      [
+        plannedRequest(1, 16, { placed, quotaDelta: { memory: 4 * gib } }),
+        plannedRequest(1, 1, { quotaDelta: { vms: 1 } }),
+      ],
       [{ index: 1, reason: 'no_host' }],
     ],
     [
       'and goes on with what it has when its host is full',
       full,
       project(),
-      [wish(1, 17, { placed, grows: {} })],
+      [plannedRequest(1, 17, { placed, quotaDelta: {} })],
       [
         {
           index: 0,
@@ -142,17 +162,17 @@ t.test('what is planned is looked at together', async (t) => {
       poolOf(2),
       project(),
       [
-        wish(3, 1, {
-          demand: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
+        plannedRequest(3, 1, {
+          resources: { cpus: 1, memory: gib, disk: gib, anti_affinity: { group: 'p/web', mode: 'required' } },
         }),
       ],
       [{ index: 0, first: 2, count: 1, reason: 'no_host', kind: 'anti_affinity', message: /a VM of the group web/ }],
     ],
-    ['where one leaves, another fits', full, project(), [wish(1, 16)], [], [placed]],
+    ['where one leaves, another fits', full, project(), [plannedRequest(1, 16)], [], [placed]],
   ];
-  for (const [what, pool, limited, wishes, expected, leaving] of table) {
+  for (const [what, pool, limited, requests, expected, removed] of table) {
     const before = JSON.stringify(pool.hosts());
-    const refusals = checkCapacity(pool, limited, wishes, leaving);
+    const refusals = checkCapacity(pool, limited, requests, removed);
     t.equal(refusals.length, expected.length, what);
     t.match(refusals, expected, what);
     t.equal(JSON.stringify(pool.hosts()), before, `${what}: nothing is taken`);
@@ -168,25 +188,25 @@ t.test('what is planned is looked at together', async (t) => {
   ]);
 });
 
-t.test('it refuses exactly what would find no host, and leaves the pool as it was', async () => {
+t.test('the check refuses exactly the VMs without a host, and restores the pool', async () => {
   const sizes = fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 20 })), { maxLength: 8 });
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 4 }), sizes, sizes, (hosts, present, planned) => {
       const [tried, real] = [poolOf(hosts), poolOf(hosts)];
       const fill = (pool: HostPool, list: typeof present, from: number) =>
         list.map(([cpus, memory], i) => {
-          const demand = { cpus, memory: memory * gib, disk: gib, architecture: 'x86_64' as const };
-          const host = pool.find(demand);
-          if (host) pool.setPlacement(host, `vm-${from + i}`, demand);
+          const resources = { cpus, memory: memory * gib, disk: gib, architecture: 'x86_64' as const };
+          const host = pool.find(resources);
+          if (host) pool.setPlacement(host, `vm-${from + i}`, resources);
           return host !== undefined;
         });
       for (const pool of [tried, real]) fill(pool, present, 0);
       const before = JSON.stringify(tried.hosts());
-      const wishes = planned.map(([cpus, memory]) => {
-        const demand = { cpus, memory: memory * gib, disk: gib };
-        return wish(1, memory, { demand });
+      const requests = planned.map(([cpus, memory]) => {
+        const resources = { cpus, memory: memory * gib, disk: gib };
+        return plannedRequest(1, memory, { resources });
       });
-      const refused = new Set(checkCapacity(tried, project(), wishes).map(({ index }) => index));
+      const refused = new Set(checkCapacity(tried, project(), requests).map(({ index }) => index));
       const found = fill(real, planned, 100);
       return found.every((ok, index) => ok !== refused.has(index)) && JSON.stringify(tried.hosts()) === before;
     }),

@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { membersOf } from '../../backend/model/anti-affinity.ts';
+import { memberCount } from '../../backend/model/anti-affinity.ts';
 import { HostPool, type PoolHost } from '../../backend/model/host-pool.ts';
 import {
   type Candidate,
-  type Demand,
-  defaultPolicy,
-  explain,
+  defaultHostPolicy,
+  explainPlacementFailure,
+  firstRejectingFilter,
   fits,
-  refusedBy,
+  type ResourceRequest,
   score,
 } from '../../backend/model/placement.ts';
 
@@ -20,10 +20,10 @@ const host = (n: number, change: Partial<PoolHost> = {}): PoolHost => ({
   architecture: 'x86_64',
   alive: true,
   capacity: { cpus: 4, memory: 16 * gib, disk: 100 * gib },
-  policy: { ...defaultPolicy, cpu_overcommit: 1 },
+  policy: { ...defaultHostPolicy, cpu_overcommit: 1 },
   ...change,
 });
-const demand = (change: Partial<Demand> = {}): Demand => ({
+const resourceRequest = (change: Partial<ResourceRequest> = {}): ResourceRequest => ({
   cpus: 1,
   memory: gib,
   disk: 10 * gib,
@@ -35,28 +35,38 @@ const poolOf = (...hosts: PoolHost[]) => {
   for (const each of hosts) pool.setHost(each);
   return pool;
 };
-const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<Demand> = {}) =>
-  demand({ ...change, anti_affinity: { group: `prj-1/${group}`, mode } });
-const draining = { policy: { ...defaultPolicy, draining: true } };
+const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<ResourceRequest> = {}) =>
+  resourceRequest({ ...change, anti_affinity: { group: `prj-1/${group}`, mode } });
+const draining = { policy: { ...defaultHostPolicy, draining: true } };
 
-t.test('when no host can take a VM, its owner reads why', async (t) => {
+t.test('the owner reads why no host can take the VM', async (t) => {
   const small = (n: number) => host(n, { capacity: { cpus: 8, memory: 12 * gib, disk: 100 * gib } });
-  const table: [string, PoolHost[], Demand, string][] = [
-    ['no host at all', [], demand(), 'there is no host'],
-    ['all dead', [host(1, { alive: false }), host(2, { alive: false })], demand(), 'no host is alive'],
-    ['one and drained', [host(1, draining)], demand(), 'the only host is draining'],
-    ['all drained', [host(1, draining), host(2, draining), host(3, draining)], demand(), 'all 3 hosts are draining'],
-    ['another architecture', [host(1)], demand({ architecture: 'aarch64' }), 'no host has the architecture aarch64'],
+  const table: [string, PoolHost[], ResourceRequest, string][] = [
+    ['no host at all', [], resourceRequest(), 'there is no host'],
+    ['all dead', [host(1, { alive: false }), host(2, { alive: false })], resourceRequest(), 'no host is alive'],
+    ['one and drained', [host(1, draining)], resourceRequest(), 'the only host is draining'],
+    [
+      'all drained',
+      [host(1, draining), host(2, draining), host(3, draining)],
+      resourceRequest(),
+      'all 3 hosts are draining',
+    ],
+    [
+      'another architecture',
+      [host(1)],
+      resourceRequest({ architecture: 'aarch64' }),
+      'no host has the architecture aarch64',
+    ],
     [
       'too little memory',
       [small(1), small(2)],
-      demand({ memory: 64 * gib }),
+      resourceRequest({ memory: 64 * gib }),
       'needs 64 GiB of memory, largest free host has 12 GiB',
     ],
     [
       'too little of two things',
       [small(1)],
-      demand({ cpus: 9, disk: 2048 * gib }),
+      resourceRequest({ cpus: 9, disk: 2048 * gib }),
       'needs 9 cpus, largest free host has 8 cpus; needs 2 TiB of disk, largest free host has 100 GiB',
     ],
     [
@@ -65,55 +75,55 @@ t.test('when no host can take a VM, its owner reads why', async (t) => {
         host(1, { capacity: { cpus: 2, memory: 64 * gib, disk: 100 * gib } }),
         host(2, { capacity: { cpus: 32, memory: 4 * gib, disk: 100 * gib } }),
       ],
-      demand({ cpus: 16, memory: 32 * gib }),
+      resourceRequest({ cpus: 16, memory: 32 * gib }),
       'needs 16 cpus, 32 GiB of memory, 10 GiB of disk on one host; no host has all of it free',
     ],
     [
       'different reasons on different hosts',
       [host(1, draining), host(2, { alive: false }), host(3, { alive: false }), small(4), small(5)],
-      demand({ memory: 12.5 * gib }),
+      resourceRequest({ memory: 12.5 * gib }),
       'needs 12.5 GiB of memory, largest free host has 12 GiB; 1 of 5 hosts is draining; 2 of 5 hosts are not alive',
     ],
   ];
-  for (const [name, hosts, wish, message] of table) {
+  for (const [name, hosts, request, message] of table) {
     const pool = poolOf(...hosts);
-    t.equal(pool.find(wish), undefined, `${name}: no host`);
-    t.equal(pool.explain(wish).message, message, name);
+    t.equal(pool.find(request), undefined, `${name}: no host`);
+    t.equal(pool.explain(request).message, message, name);
   }
 });
 
-t.test('VMs are spread: the next one goes where most is free', async (t) => {
+t.test('VMs are spread: the next VM gets the host with the largest free share', async (t) => {
   const pool = poolOf(host(1), host(2), host(3));
   const taken: (string | undefined)[] = [];
   for (let n = 0; n < 12; n++) {
-    const found = pool.find(demand());
+    const found = pool.find(resourceRequest());
     taken.push(found);
-    if (found) pool.setPlacement(found, `vm-${n}`, demand());
+    if (found) pool.setPlacement(found, `vm-${n}`, resourceRequest());
   }
   for (const n of [1, 2, 3]) t.equal(taken.filter((id) => id === hostId(n)).length, 4);
-  t.equal(pool.find(demand()), undefined, 'and when all are full, none');
+  t.equal(pool.find(resourceRequest()), undefined, 'and when all are full, none');
   pool.setPlacement(hostId(2), 'vm-1', undefined);
-  t.equal(pool.find(demand()), hostId(2), 'until something goes');
+  t.equal(pool.find(resourceRequest()), hostId(2), 'until something goes');
 });
 
-t.test('it is told when a change of a host may help those who wait', async (t) => {
+t.test('setHost tells when a changed host may take more VMs', async (t) => {
   const pool = new HostPool();
   t.equal(pool.setHost(host(1)), true, 'a new host');
   t.equal(pool.setHost(host(1)), false, 'nothing new');
   t.equal(pool.setHost(host(1, { alive: false })), false, 'it died');
   t.equal(pool.setHost(host(1)), true, 'it lives again');
-  t.equal(pool.setHost(host(1, { policy: { ...defaultPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
+  t.equal(pool.setHost(host(1, { policy: { ...defaultHostPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
   t.equal(pool.setHost(host(1)), false, 'less');
 });
 
-t.test('VMs of one group are kept apart', async (t) => {
-  const place = (pool: HostPool, vm: string, wish: Demand) => {
-    const found = pool.find(wish);
-    if (found) pool.setPlacement(found, vm, wish);
+t.test('anti-affinity keeps the VMs of a group on different hosts', async (t) => {
+  const place = (pool: HostPool, vm: string, request: ResourceRequest) => {
+    const found = pool.find(request);
+    if (found) pool.setPlacement(found, vm, request);
     return found;
   };
 
-  await t.test('those who require it wait rather than share', async (t) => {
+  await t.test('VMs with the mode required wait instead of sharing a host', async (t) => {
     const pool = poolOf(host(1), host(2), host(3, { alive: false }));
     const web = inGroup('web', 'required');
     t.strictSame([place(pool, 'a', web), place(pool, 'b', web)], [hostId(1), hostId(2)]);
@@ -126,24 +136,24 @@ t.test('VMs of one group are kept apart', async (t) => {
       message: 'all 2 hosts with room have a VM of the group web already; 1 of 3 hosts is not alive',
     });
     t.ok(pool.find(inGroup('app', 'required')), 'another group has room');
-    t.ok(pool.find(demand()), 'and so has a VM without one');
+    t.ok(pool.find(resourceRequest()), 'and so has a VM without one');
     t.ok(pool.find({ ...web, anti_affinity: { group: 'prj-2/web', mode: 'required' } }), 'or one of another project');
     pool.setPlacement(hostId(2), 'b', undefined);
     t.equal(pool.find(web), hostId(2), 'when one goes, the next has its host');
   });
 
-  await t.test('a host without room is refused for that, not for the group', async (t) => {
+  await t.test('a host without room is rejected for its capacity, not for the group', async (t) => {
     const pool = poolOf(host(1), host(2));
     place(pool, 'a', inGroup('web', 'required', { cpus: 4 }));
     place(pool, 'b', inGroup('web', 'required'));
-    const wish = inGroup('web', 'required', { cpus: 2 });
+    const request = inGroup('web', 'required', { cpus: 2 });
     t.equal(
-      pool.explain(wish).message,
+      pool.explain(request).message,
       'the only host with room has a VM of the group web already; needs 2 cpus, largest free host has 0 cpus',
     );
   });
 
-  await t.test('those who prefer it share when they must, with as few as can be', async (t) => {
+  await t.test('VMs with the mode preferred share a host only if necessary, with the fewest members', async (t) => {
     const pool = poolOf(host(1), host(2), host(3, { capacity: { cpus: 64, memory: 256 * gib, disk: 9000 * gib } }));
     const web = inGroup('web', 'preferred');
     const first = ['a', 'b', 'c'].map((vm) => place(pool, vm, web));
@@ -153,7 +163,7 @@ t.test('VMs of one group are kept apart', async (t) => {
     t.equal(pool.find(inGroup('web', 'required')), undefined, 'who requires it has come too late');
   });
 
-  await t.test('one that requires it keeps off also those who only prefer it', async (t) => {
+  await t.test('a VM with the mode required also keeps off VMs with the mode preferred', async (t) => {
     const pool = poolOf(host(1), host(2));
     place(pool, 'a', inGroup('web', 'required'));
     const web = inGroup('web', 'preferred');
@@ -168,7 +178,7 @@ t.test('VMs of one group are kept apart', async (t) => {
     t.equal(pool.find(inGroup('web', 'required')), undefined);
   });
 
-  await t.test('a new size does not take a VM out of its group', async (t) => {
+  await t.test('a resized VM stays in its group', async (t) => {
     const pool = poolOf(host(1));
     const web = inGroup('web', 'required');
     place(pool, 'a', web);
@@ -179,7 +189,7 @@ t.test('VMs of one group are kept apart', async (t) => {
   });
 });
 
-// ---- against a model: a plain list, every host looked at for every VM -------------------------------------------------
+// ---- comparison with a model: a plain list; every placement compares all hosts -------------------------------------
 
 const resources = (max: number) =>
   fc.record({
@@ -188,7 +198,7 @@ const resources = (max: number) =>
     disk: fc.integer({ min: 1, max }),
   });
 const architecture = fc.constantFrom('x86_64' as const, 'aarch64' as const);
-const wish = fc.option(
+const antiAffinity = fc.option(
   fc.record({
     group: fc.constantFrom('prj-1/a', 'prj-1/b'),
     mode: fc.constantFrom('required' as const, 'preferred' as const),
@@ -214,8 +224,8 @@ const change = fc.oneof(
   fc.record({ do: fc.constant('remove' as const), id: number.map(hostId) }),
   fc.record({
     do: fc.constant('place' as const),
-    demand: fc.tuple(resources(8), architecture, wish).map(
-      ([given, kind, anti_affinity]): Demand => ({
+    request: fc.tuple(resources(8), architecture, antiAffinity).map(
+      ([given, kind, anti_affinity]): ResourceRequest => ({
         ...given,
         architecture: kind,
         ...(anti_affinity && { anti_affinity }),
@@ -225,19 +235,19 @@ const change = fc.oneof(
   fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),
 );
 
-function best(hosts: readonly Candidate[], wish: Demand): Id<'host'> | undefined {
-  const able = hosts.filter((each) => refusedBy(each, wish) === undefined);
+function best(hosts: readonly Candidate[], request: ResourceRequest): Id<'host'> | undefined {
+  const able = hosts.filter((each) => firstRejectingFilter(each, request) === undefined);
   const others = ({ groups }: Candidate) =>
-    wish.anti_affinity?.mode === 'preferred' ? membersOf(groups, wish.anti_affinity) : 0;
+    request.anti_affinity?.mode === 'preferred' ? memberCount(groups, request.anti_affinity) : 0;
   able.sort((a, b) => others(a) - others(b) || score(b) - score(a) || (a.id < b.id ? -1 : 1));
   return able[0]?.id;
 }
 
-t.test('the pool finds what a look at every host finds, and never gives more than there is', async (t) => {
+t.test('the pool finds the same host as a comparison of all hosts, and never exceeds a host', async (t) => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 120 }), (changes) => {
       const pool = new HostPool();
-      const placed: { vm: string; host: Id<'host'>; given: Demand }[] = [];
+      const placed: { vm: string; host: Id<'host'>; request: ResourceRequest }[] = [];
       changes.forEach((step, n) => {
         if (step.do === 'host') pool.setHost(step.host);
         else if (step.do === 'remove') pool.removeHost(step.id);
@@ -245,34 +255,35 @@ t.test('the pool finds what a look at every host finds, and never gives more tha
           const [end] = placed.splice(step.pick % Math.max(1, placed.length), 1);
           if (end) pool.setPlacement(end.host, end.vm, undefined);
         } else {
-          const found = pool.find(step.demand);
-          if (found !== best(pool.hosts(), step.demand)) throw new Error(`found ${found}`);
+          const found = pool.find(step.request);
+          if (found !== best(pool.hosts(), step.request)) throw new Error(`found ${found}`);
           if (found === undefined) {
-            const { refusals } = explain(pool.hosts(), step.demand);
+            const { refusals } = explainPlacementFailure(pool.hosts(), step.request);
             if (refusals.reduce((sum, { hosts }) => sum + hosts, 0) !== pool.size)
               throw new Error('a host without reason');
             return;
           }
           const before = pool.get(found);
-          if (!before || refusedBy(before, step.demand)) throw new Error('a host that a filter refuses');
-          if (!fits(step.demand, before.free)) throw new Error('over capacity');
-          pool.setPlacement(found, `vm-${n}`, step.demand);
-          placed.push({ vm: `vm-${n}`, host: found, given: step.demand });
+          if (!before || firstRejectingFilter(before, step.request)) throw new Error('a host that a filter refuses');
+          if (!fits(step.request, before.free)) throw new Error('over capacity');
+          pool.setPlacement(found, `vm-${n}`, step.request);
+          placed.push({ vm: `vm-${n}`, host: found, request: step.request });
         }
       });
       for (const each of pool.hosts()) {
         const mine = placed.filter((placement) => placement.host === each.id);
         for (const kind of ['cpus', 'memory', 'disk'] as const) {
-          const used = mine.reduce((sum, { given }) => sum + given[kind], 0);
+          const used = mine.reduce((sum, { request }) => sum + request[kind], 0);
           if (each.total[kind] - used !== each.free[kind]) throw new Error(`the account of ${kind} is wrong`);
         }
-        const wishes = mine.flatMap(({ given }) => given.anti_affinity ?? []);
-        for (const { group, mode } of wishes) {
-          const all = wishes.filter((other) => other.group === group).length;
+        const hostGroups = mine.flatMap(({ request }) => request.anti_affinity ?? []);
+        for (const { group, mode } of hostGroups) {
+          const all = hostGroups.filter((other) => other.group === group).length;
           if (mode === 'required' && all > 1) throw new Error('a VM that requires to be alone is not');
           if (each.groups.get(group)?.all !== all) throw new Error('a group is counted wrongly');
         }
-        if (each.groups.size !== new Set(wishes.map(({ group }) => group)).size) throw new Error('a group too many');
+        if (each.groups.size !== new Set(hostGroups.map(({ group }) => group)).size)
+          throw new Error('a group too many');
       }
     }),
     { numRuns: 300 },
@@ -280,15 +291,15 @@ t.test('the pool finds what a look at every host finds, and never gives more tha
   t.pass('for random histories');
 });
 
-t.test('the order in which hosts came does not matter', async (t) => {
+t.test('the result does not depend on the order of insertion', async (t) => {
   const hosts = Array.from({ length: 9 }, (_, n) =>
     host(n, { capacity: { cpus: 4 + (n % 3), memory: 16 * gib, disk: 100 * gib } }),
   );
   const fill = (order: readonly PoolHost[]) => {
     const pool = poolOf(...order);
     return Array.from({ length: 30 }, (_, n) => {
-      const found = pool.find(demand());
-      if (found) pool.setPlacement(found, `vm-${n}`, demand());
+      const found = pool.find(resourceRequest());
+      if (found) pool.setPlacement(found, `vm-${n}`, resourceRequest());
       return found;
     });
   };

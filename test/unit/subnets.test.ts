@@ -1,10 +1,11 @@
 /** How a PrefixPlan cuts a prefix: places that do not overlap, and that nothing which comes later can move. */
 import fc from 'fast-check';
 import t from 'tap';
-import { placeSubnets, type SubnetWish } from '../../provider/constructs/subnets.ts';
+import { placeSubnets, type SubnetRequest } from '../../provider/constructs/subnets.ts';
 import { contains, formatPrefix, parsePrefix, subnet } from '../../provider/net/ipv6.ts';
 
-const asked = (...lengths: number[]): SubnetWish[] => lengths.map((length, index) => ({ name: `n${index}`, length }));
+const asked = (...lengths: number[]): SubnetRequest[] =>
+  lengths.map((length, index) => ({ name: `n${index}`, length }));
 const placed = (cidr: string, ...lengths: number[]): string[] => {
   const prefix = parsePrefix(cidr);
   if (!prefix) throw new Error(cidr);
@@ -34,27 +35,27 @@ t.test('each at the lowest place that is free and aligned', async (t) => {
 });
 
 t.test('what cannot be, is refused with the name of the subnet', async (t) => {
-  const refuse = (length: number, wishes: SubnetWish[], message: string) =>
+  const refuse = (length: number, wishes: SubnetRequest[], message: string) =>
     t.throws(() => placeSubnets(length, wishes), { name: 'RangeError', message });
   refuse(63, asked(64, 64, 64), 'subnet "n2", a /64, has no room left in the /63');
   refuse(56, asked(57, 64, 57), 'subnet "n2", a /57, has no room left in the /56');
   refuse(56, asked(48), 'subnet "n0" must have a length from 56 to 64, not 48');
   refuse(56, asked(64, 65), 'subnet "n1" must have a length from 56 to 64, not 65');
   refuse(56, asked(60.5), 'subnet "n0" must have a length from 56 to 64, not 60.5');
-  refuse(15, [], 'a prefix to cut has a length from 16 to 64, not 15');
-  refuse(65, [], 'a prefix to cut has a length from 16 to 64, not 65');
-  refuse(56, [...asked(64), ...asked(60)], 'subnet "n0" is there twice');
+  refuse(15, [], 'the prefix of a plan must have a length from 16 to 64, not 15');
+  refuse(65, [], 'the prefix of a plan must have a length from 16 to 64, not 65');
+  refuse(56, [...asked(64), ...asked(60)], 'subnet "n0" occurs twice');
   refuse(56, [{ name: '', length: 64 }], 'a subnet has no name');
 });
 
 t.test('or each at the number that it says, in any order', async (t) => {
-  const wish = (name: string, length: number, index?: number): SubnetWish => ({ name, length, index });
+  const wish = (name: string, length: number, index?: number): SubnetRequest => ({ name, length, index });
   const [a, b, c] = [wish('a', 64, 3), wish('b', 60, 1), wish('c', 64, 0)];
   t.strictSame(placeSubnets(56, [a, b, c]), [a, b, c]);
   t.strictSame(placeSubnets(56, [c, a]), [c, a], 'whichever is taken out');
   t.strictSame(placeSubnets(64, [c]), [c]);
 
-  const refuse = (wishes: SubnetWish[], message: string) =>
+  const refuse = (wishes: SubnetRequest[], message: string) =>
     t.throws(() => placeSubnets(56, wishes), { name: 'RangeError', message });
   refuse([a, wish('d', 64)], 'subnet "a" has an index, so every subnet of the plan needs one');
   refuse([b, wish('d', 64, 16)], 'subnet "d" overlaps "b"');
@@ -73,7 +74,7 @@ const plan = fc
 
 /** As many of them as there is room for, one after the other. */
 function placeAll(length: number, lengths: readonly number[]) {
-  const wishes: SubnetWish[] = [];
+  const wishes: SubnetRequest[] = [];
   const refused: { length: number; after: number }[] = [];
   for (const wish of asked(...lengths)) {
     try {

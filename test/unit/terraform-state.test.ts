@@ -8,29 +8,29 @@ import { open, seal, upload } from '../../backend/api/state-content.ts';
 import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
 import { StateWorkshop } from '../../backend/api/state-workshop.ts';
 import { keptVersions } from '../../backend/contract/terraform-states.ts';
-import { keptBytes, staleness, surplus } from '../../backend/model/terraform-state.ts';
+import { maxHistoryBytes, staleReason, versionsToRemove } from '../../backend/model/terraform-state.ts';
 import { withStore } from '../support/stores.ts';
 
 t.test('which state follows which', async (t) => {
   const latest = { serial: 7, lineage: 'a' };
-  t.equal(staleness(latest, { serial: 8, lineage: 'a' }), undefined);
-  t.equal(staleness(latest, { serial: 80, lineage: 'a' }), undefined, 'serials may leave some out');
-  t.match(staleness(latest, { serial: 7, lineage: 'a' }), /serial is 7, .* 7 already/);
-  t.match(staleness(latest, { serial: 6, lineage: 'a' }), /older version/);
-  t.match(staleness(latest, { serial: 8, lineage: 'b' }), /lineage is b, .* is a/);
+  t.equal(staleReason(latest, { serial: 8, lineage: 'a' }), undefined);
+  t.equal(staleReason(latest, { serial: 80, lineage: 'a' }), undefined, 'serials may leave some out');
+  t.match(staleReason(latest, { serial: 7, lineage: 'a' }), /serial is 7, .* 7 already/);
+  t.match(staleReason(latest, { serial: 6, lineage: 'a' }), /older version/);
+  t.match(staleReason(latest, { serial: 8, lineage: 'b' }), /lineage is b, .* is a/);
 });
 
 t.test('what is kept', async () => {
-  const size = fc.integer({ min: 0, max: keptBytes });
+  const size = fc.integer({ min: 0, max: maxHistoryBytes });
   fc.assert(
     fc.property(fc.array(size, { maxLength: keptVersions }), size, (sizes, newcomer) => {
       const versions = sizes.map((stored, i) => ({ stored, i }));
-      const going = surplus(versions, newcomer);
+      const going = versionsToRemove(versions, newcomer);
       const kept = versions.slice(going.length);
       const bytes = kept.reduce((sum, { stored }) => sum + stored, newcomer);
-      const fits = kept.length + 1 <= keptVersions && bytes <= keptBytes;
+      const fits = kept.length + 1 <= keptVersions && bytes <= maxHistoryBytes;
       const last = going.at(-1);
-      const needed = last === undefined || kept.length + 2 > keptVersions || bytes + last.stored > keptBytes;
+      const needed = last === undefined || kept.length + 2 > keptVersions || bytes + last.stored > maxHistoryBytes;
       // The oldest go, no more than have to, and all that have to unless a transaction has no room for them.
       return going.every(({ i }, n) => i === n) && needed && (fits || kept.length === 0 || going.length === 40);
     }),

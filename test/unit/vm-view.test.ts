@@ -1,10 +1,10 @@
-/** A VM's phase, from what its five writers say. */
+/** The phase of a VM, derived from the records of its five writers. */
 import fc from 'fast-check';
 import t from 'tap';
 import { vmPhases } from '../../backend/contract/vms.ts';
 import { newId } from '../../backend/model/ids.ts';
 import type { ReportRecord, ScheduleRecord, VmRecord } from '../../backend/model/records.ts';
-import { grantAwaited } from '../../backend/model/vm-lifecycle.ts';
+import { grantPending } from '../../backend/model/vm-lifecycle.ts';
 import { type VmObservations, vmStatus } from '../../backend/model/vm-view.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
@@ -33,7 +33,7 @@ const resources = { cpus: 1, memory: 1, disk: 1 };
 const report: ReportRecord = { host, fence: 3, phase: 'running', generation: 1, resources, started_at: at, at };
 const placed: VmObservations = { schedule, hostAlive: true };
 
-t.test('one after the other', async (t) => {
+t.test('each phase in its order', async (t) => {
   const rows: readonly (readonly [what: string, seen: VmObservations, expected: object, deleted?: true])[] = [
     ['nothing is known', { hostAlive: false }, { phase: 'pending', reason: undefined, host: undefined }],
     [
@@ -92,7 +92,7 @@ t.test('one after the other', async (t) => {
   }
 });
 
-t.test('a restart is owed while a run goes on that was begun with less than is declared', async (t) => {
+t.test('a restart is required while the guest runs with other values than declared', async (t) => {
   const grown: Partial<VmRecord> = { generation: 2, cpus: 2, disk_size: 2 };
   const told: Partial<VmRecord> = { generation: 2, user_data: '#!', user_data_generation: 2 };
   const rows: readonly (readonly [string, Partial<VmRecord>, Partial<ReportRecord>, string[], hostAlive?: false])[] = [
@@ -138,7 +138,7 @@ t.test('a restart is owed while a run goes on that was begun with less than is d
   }
 });
 
-t.test('whatever happens to user data, a restart is owed from its change to the next start', async () => {
+t.test('a change of user data requires a restart until the next start', async () => {
   const events = fc.array(fc.constantFrom('change', 'rename', 'start'), { maxLength: 12 });
   fc.assert(
     fc.property(events, (history) => {
@@ -158,7 +158,7 @@ t.test('whatever happens to user data, a restart is owed from its change to the 
   );
 });
 
-t.test('the start of a VM waits for the scheduler while that has to decide whether it may grow', async () => {
+t.test('a start waits until the scheduler has decided about the growth of the VM', async () => {
   const amount = fc.integer({ min: 1, max: 3 });
   const sizes = fc.record({ cpus: amount, memory: amount, disk: amount });
   const noted = fc.option(fc.constantFrom('resize_waits', 'no_host'), { nil: undefined });
@@ -167,12 +167,12 @@ t.test('the start of a VM waits for the scheduler while that has to decide wheth
       const note = scheduled ? { ...schedule, ...(reason && { reason }) } : undefined;
       const grows = wanted.cpus > granted.cpus || wanted.memory > granted.memory || disk > granted.disk;
       const decided = scheduled && reason !== undefined;
-      return grantAwaited({ ...vm, ...wanted, disk_size: disk }, granted, note) === (grows && !decided);
+      return grantPending({ ...vm, ...wanted, disk_size: disk }, granted, note) === (grows && !decided);
     }),
   );
 });
 
-t.test('whatever is seen', async () => {
+t.test('for all combinations of records', async () => {
   const times = fc.constantFrom(at, later, undefined);
   const seen = fc.record({
     scheduled: fc.option(fc.record({ host: fc.option(fc.constant(host)), fence: fc.nat(3) })),

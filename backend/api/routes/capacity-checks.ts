@@ -5,7 +5,7 @@ import { architectures } from '../../contract/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/quotas.ts';
 import { type Vm, vmDefaults } from '../../contract/vms.ts';
 import { antiAffinityOf } from '../../model/anti-affinity.ts';
-import { checkCapacity, type Refusal, refusedByQuota, type Wish } from '../../model/capacity-check.ts';
+import { checkCapacity, type PlannedRequest, type Refusal, refusedByQuota } from '../../model/capacity-check.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { sizeInBytes } from '../../model/sizes.ts';
@@ -29,7 +29,7 @@ const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
   return wish ? { anti_affinity: wish } : {};
 };
 
-function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: string): Wish {
+function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: string): PlannedRequest {
   const { cpus, memory, disk_size } = planned;
   if (planned.vm !== undefined) {
     const { value } = refer(api, vms, project, planned.vm, `${at}/vm`);
@@ -42,8 +42,8 @@ function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: s
     const architecture = api.mirror.get(records.images, value.image)?.value.architecture;
     return {
       count: 1,
-      grows: growthFrom(vmAmounts(value), vmAmounts(next)),
-      demand: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...groupOf(value) },
+      quotaDelta: growthFrom(vmAmounts(value), vmAmounts(next)),
+      resources: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...groupOf(value) },
       architectures: architecture ? [architecture] : architectures,
       ...(host === undefined ? {} : { placed: { host, vm: value.id } }),
     };
@@ -58,8 +58,8 @@ function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: s
   const architecture = image?.architecture ?? planned.architecture;
   return {
     count: planned.count ?? 1,
-    grows: vmAmounts({ ...demand, disk_size: demand.disk }),
-    demand: { ...demand, ...groupOf({ project, ...planned }) },
+    quotaDelta: vmAmounts({ ...demand, disk_size: demand.disk }),
+    resources: { ...demand, ...groupOf({ project, ...planned }) },
     architectures: architecture ? [architecture] : architectures,
   };
 }
@@ -89,7 +89,7 @@ export const capacityCheckHandlers: Handlers = {
     }
     const wishes = planned.map((each, index) => wishOf(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);
-    const released: NonNullable<Wish['placed']>[] = [];
+    const released: NonNullable<PlannedRequest['placed']>[] = [];
     for (const id of leaving) {
       const kind = servedKinds.get(nounOfId(id) ?? 'project')?.kind;
       const stored = kind && api.mirror.get(kind, id);

@@ -17,7 +17,7 @@ import { type LockInfo, StateFile, type TerraformStateVersion } from '../../cont
 import { newId } from '../../model/ids.ts';
 import { growthFrom, stateAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
-import { staleness, surplus } from '../../model/terraform-state.ts';
+import { staleReason, versionsToRemove } from '../../model/terraform-state.ts';
 import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/records.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../context.ts';
@@ -218,7 +218,7 @@ async function checkWrite(
   if (!state || force || version === undefined || serial === undefined || lineage === undefined) {
     return { state, repeated: false };
   }
-  const stale = staleness({ serial, lineage }, given.file);
+  const stale = staleReason({ serial, lineage }, given.file);
   if (stale === undefined) return { state, repeated: false };
   if (serial === given.file.serial && lineage === given.file.lineage) {
     // Whoever has not heard our answer sends the same again.
@@ -274,7 +274,7 @@ async function write(
       ...stored,
       stored: stored.value.content.stored,
     }));
-    const going = surplus(earlier, sealed.content.stored, roomFor(api, state, place));
+    const going = versionsToRemove(earlier, sealed.content.stored, roomFor(api, state, place));
     const sum = (versions: typeof earlier) => versions.reduce((bytes, { stored }) => bytes + stored, 0);
     const kept_bytes = sum(earlier) - sum(going) + sealed.content.stored;
     const change = replace(place, state, { ...before, ...about, version, kept_bytes, updated_at: at });

@@ -1,22 +1,24 @@
 /**
- * What a host agent needs of a hypervisor. Two drivers: `qemu/` runs VMs, `simulated.ts` pretends. The agent decides
- * what should be (agent.ts), a driver makes it so.
+ * The interface between the host agent and a hypervisor. There are two drivers: `qemu/` runs VMs, `simulated.ts`
+ * simulates them. The agent decides the desired state of a VM (agent.ts), and a driver establishes it.
  *
- * Every method may be called again after a crash at any point of an earlier call and must then do what is left. The
- * agent never runs two calls for one VM at the same time; calls for different VMs run concurrently.
+ * A caller may repeat every method after a crash at any point of an earlier call; the method then does the missing
+ * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
 import type { Id } from '../../contract/fields.ts';
 import type { Resources } from '../../model/placement.ts';
 
+/** A network on the host. */
 export interface NetworkSpec {
   readonly id: Id<'network'>;
   readonly vni: number;
-  /** The /64, RFC 5952. */
+  /** The /64 in CIDR notation (RFC 5952). */
   readonly cidr: string;
   readonly mtu: number;
   readonly dns_servers: readonly string[];
 }
 
+/** A network interface of a VM. */
 export interface InterfaceSpec {
   readonly network: NetworkSpec;
   readonly mac: string;
@@ -25,10 +27,11 @@ export interface InterfaceSpec {
   readonly tap?: string;
 }
 
+/** A VM to prepare or start. */
 export interface VmSpec {
   readonly id: Id<'vm'>;
   readonly name: string;
-  /** Number of the placement that this host holds. */
+  /** The fencing number of the placement on this host. */
   readonly fence: number;
   readonly generation: number;
   readonly cpus: number;
@@ -40,47 +43,63 @@ export interface VmSpec {
   readonly interfaces: readonly InterfaceSpec[];
 }
 
-/** A VM of which this machine holds anything at all: a process, a disk, a tap, or remains of a half-done step. */
+/** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
 export interface ObservedVm {
   readonly id: Id<'vm'>;
   readonly running: boolean;
-  /** Of the running process: what it was started with. */
+  /** The fence with which the running process was started. */
   readonly fence?: number;
+  /** The generation of the declaration with which the running process was started. */
   readonly generation?: number;
-  /** RFC 3339 UTC. */
+  /** The start time of the running process (RFC 3339, UTC). */
   readonly started_at?: string;
 }
 
 /** The guest shut itself down, or its process ended in any other way. */
 export type ExitCause = 'guest_shutdown' | 'crash';
 
+/** A hypervisor driver. */
 export interface Hypervisor {
   readonly kind: 'qemu' | 'simulated';
   readonly accelerator: 'kvm' | 'tcg' | 'none';
   readonly architecture: 'x86_64' | 'aarch64';
+  /** Returns the resources of the machine. */
   capacity(): Promise<Resources>;
+  /** Returns all VMs of which the machine has any part. */
   list(): Promise<readonly ObservedVm[]>;
-  /** Whether the store of images here has this one. */
+  /** Tells whether the host's image store contains the image. */
   hasImage(image: Id<'image'>): Promise<boolean>;
-  /** Makes or grows the disk. Does not touch a running VM. */
+  /** Creates or grows the disk. Does not change a running VM. */
   prepare(spec: VmSpec, signal: AbortSignal): Promise<void>;
-  /** Networks, taps, filters, process: returns once the guest executes. Does nothing if it runs already. */
+  /**
+   * Creates networks, taps, filters and the process. Returns after the guest has begun to run. Does nothing for a
+   * running VM.
+   */
   start(spec: VmSpec, signal: AbortSignal): Promise<void>;
-  /** Asks the guest to shut down; ends the process after `graceSeconds` (0: at once). Returns when it has ended and its taps and filters are gone. The disk stays. */
+  /**
+   * Asks the guest to shut down, and ends the process after `graceSeconds` (0: at once). Returns after the process has
+   * ended and its taps and filters are removed. The disk stays.
+   */
   stop(vm: Id<'vm'>, graceSeconds: number): Promise<void>;
-  /** Ends the VM if it runs and removes everything of it, disk included. */
+  /** Ends the VM if it runs, and removes everything of it, its disk included. */
   destroy(vm: Id<'vm'>): Promise<void>;
-  /** Makes bridges and router advertisements exactly those of these networks. Called when the set or a network changes. */
+  /**
+   * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
+   * the set or of one network.
+   */
   setNetworks(networks: readonly NetworkSpec[]): Promise<void>;
-  /** Calls back when a VM ended without having been asked to. Returns a function that ends this. */
+  /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
   /**
-   * Only where no metadata server hears the guests (the simulated driver): calls back when a guest is ready, for
-   * adopted VMs too. The agent then records it in the metadata server's stead. Returns a function that ends this.
+   * Registers a callback for guests that become ready, adopted VMs included. Only the simulated driver has it, because
+   * it has no metadata server; the agent records the readiness instead. Returns a function that removes the callback.
    */
   onReady?(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
-  /** Removes everything that this driver has made on the machine, VMs included (`ucloud host clean`). Returns what it removed, for people. */
+  /**
+   * Removes everything that this driver has created on the machine, VMs included (`ucloud host clean`). Returns
+   * readable names of the removed things.
+   */
   clean(): Promise<readonly string[]>;
-  /** Lets go of the machine. VMs go on running. */
+  /** Releases the driver's resources. VMs go on running. */
   close(): Promise<void>;
 }

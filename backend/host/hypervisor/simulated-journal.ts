@@ -1,19 +1,20 @@
 /**
- * Small records by id in one file, to which every change is appended: the cheapest thing that survives the death of the
- * process. Not synced to disk, so it need not survive that of the machine.
+ * Small records by id in one file. Every change appends a line, so the records survive the end of the process at low
+ * cost. The file is not synced to disk, so they may be lost in a crash of the machine.
  */
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 
-/** Lines written beyond what is needed before the file is written anew. */
-const slack = 1_000;
+/** The maximum number of obsolete lines before the journal rewrites its file. */
+const maxObsoleteLines = 1_000;
 
+/** A journal of records. */
 export class Journal<T extends { readonly id: string }> {
   readonly #path: string;
   readonly #records = new Map<string, T>();
   #file: number | undefined;
   #lines = 0;
 
-  /** Takes up what an earlier process has left. */
+  /** Reads the records that an earlier process left in the file. */
   constructor(path: string) {
     this.#path = path;
     for (const line of readIfThere(path).split('\n').slice(0, -1)) {
@@ -43,7 +44,7 @@ export class Journal<T extends { readonly id: string }> {
     this.#records.delete(id);
   }
 
-  /** Removes the file too. */
+  /** Removes all records and the file. */
   clear(): void {
     this.close();
     this.#records.clear();
@@ -57,10 +58,10 @@ export class Journal<T extends { readonly id: string }> {
 
   #append(change: { put: T } | { removed: string }): void {
     this.#file ??= openSync(this.#path, 'a');
-    // One call of write(2): the whole line is there, or none of it.
+    // One call of write(2) writes either the whole line or nothing.
     writeSync(this.#file, `${JSON.stringify(change)}\n`);
     this.#lines++;
-    if (this.#lines > 2 * this.#records.size + slack) this.#rewrite();
+    if (this.#lines > 2 * this.#records.size + maxObsoleteLines) this.#rewrite();
   }
 
   #rewrite(): void {

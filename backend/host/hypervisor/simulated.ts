@@ -1,9 +1,9 @@
 /**
- * A hypervisor that only pretends. The agent above it is the real one, so everything but the guests is: for trying
- * ucloud without QEMU, for tests of providers and clients, and for scale (a VM costs a few lines in a file).
+ * A simulated hypervisor: only the guests are simulated, and the agent is real. Its uses are a trial of ucloud without
+ * QEMU, tests of providers and clients, and tests at scale. A VM costs a few lines in a file.
  *
- * A VM runs if the journal on disk says so. So VMs outlive the process, as real ones do, and the next process finds them.
- * The journal is not synced to disk: like processes, simulated VMs need not survive the machine.
+ * A VM runs if the journal on disk says so. So VMs outlive the process like real VMs, and the next process finds them.
+ * The journal is not synced to disk: simulated VMs need not survive a crash of the machine.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,29 +13,34 @@ import type { Resources } from '../../model/placement.ts';
 import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 
+/** A step of the driver that can fail. */
 export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetworks';
 
+/** Options of `createSimulatedHypervisor`. */
 export interface SimulatedOptions {
   readonly dataDir: string;
   readonly capacity: Resources;
   readonly architecture?: 'x86_64' | 'aarch64';
-  /** From the call of `start` until the guest executes. */
+  /** The time from the call of `start` until the guest runs. */
   readonly bootMs?: number;
-  /** From then until the guest says that it is ready. */
+  /** The time from then until the guest reports that it is ready. */
   readonly readyMs?: number;
-  /** How long a guest takes to shut down when asked to. */
+  /** The time that a guest takes for its shutdown. */
   readonly shutdownMs?: number;
-  /** Called before each step; what it throws, the step fails with. */
+  /** Called before each step. The step fails with the error that it throws. */
   readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void;
 }
 
+/** The simulated driver, with methods for tests. */
 export interface SimulatedHypervisor extends Hypervisor {
   onReady(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
-  /** Ends a running VM without anybody having asked, as a fault would or as its guest can. */
+  /** Ends a running VM without a request, like a fault or a shutdown by the guest. */
   exit(vm: Id<'vm'>, cause: ExitCause): void;
-  /** From now on the guest does not hear requests to shut down. */
+  /** Makes the guest ignore all further requests to shut down. */
   hang(vm: Id<'vm'>): void;
+  /** Returns the networks that the agent has set. */
   networks(): readonly NetworkSpec[];
+  /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
 }
 
@@ -50,7 +55,7 @@ interface SimulatedVm {
   readonly running?: Running;
 }
 
-/** Finds the VMs that an earlier process left in the directory. */
+/** Creates the driver, with the VMs that an earlier process left in the directory. */
 export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedHypervisor {
   const {
     capacity,
@@ -62,7 +67,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   } = options;
   mkdirSync(options.dataDir, { recursive: true });
   const vms = new Journal<SimulatedVm>(join(options.dataDir, 'simulated-vms.jsonl'));
-  const deaf = new Set<Id<'vm'>>();
+  const unresponsive = new Set<Id<'vm'>>();
   const timers = new Map<Id<'vm'>, NodeJS.Timeout>();
   const exitListeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   const readyListeners = new Set<(vm: Id<'vm'>, at: Date) => void>();
@@ -73,22 +78,22 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     closing.signal.throwIfAborted();
     fault(step, id);
   };
-  const forgetTimer = (id: Id<'vm'>) => {
+  const clearReadyTimer = (id: Id<'vm'>) => {
     clearTimeout(timers.get(id));
     timers.delete(id);
   };
-  const becomeReady = (id: Id<'vm'>, afterMs: number) => {
-    forgetTimer(id);
+  const scheduleReady = (id: Id<'vm'>, afterMs: number) => {
+    clearReadyTimer(id);
     const timer = setTimeout(() => {
       timers.delete(id);
       for (const listener of readyListeners) listener(id, new Date());
     }, afterMs);
     timers.set(id, timer.unref());
   };
-  const end = (id: Id<'vm'>) => {
+  const stopGuest = (id: Id<'vm'>) => {
     const vm = vms.get(id);
-    forgetTimer(id);
-    deaf.delete(id);
+    clearReadyTimer(id);
+    unresponsive.delete(id);
     if (vm?.running) vms.put({ id, disk: vm.disk });
   };
 
@@ -123,21 +128,23 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
       vms.put({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk } });
-      becomeReady(id, readyMs);
+      scheduleReady(id, readyMs);
     },
 
     stop: async (id, graceSeconds) => {
       enter('stop', id);
       if (!vms.get(id)?.running) return;
-      const grace = graceSeconds * 1000;
-      await delay(deaf.has(id) ? grace : Math.min(grace, shutdownMs), undefined, { signal: closing.signal });
-      end(id);
+      const graceMs = graceSeconds * 1000;
+      await delay(unresponsive.has(id) ? graceMs : Math.min(graceMs, shutdownMs), undefined, {
+        signal: closing.signal,
+      });
+      stopGuest(id);
     },
 
     destroy: async (id) => {
       enter('destroy', id);
-      forgetTimer(id);
-      deaf.delete(id);
+      clearReadyTimer(id);
+      unresponsive.delete(id);
       vms.remove(id);
     },
 
@@ -153,25 +160,25 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     onReady: (listener) => {
       readyListeners.add(listener);
-      // Guests that were booting when the last process ended have gone on meanwhile.
+      // Guests that were booting at the end of the last process have continued since.
       for (const { id, running } of vms.values())
         if (running && !timers.has(id)) {
-          becomeReady(id, Math.max(0, Date.parse(running.started_at) + readyMs - Date.now()));
+          scheduleReady(id, Math.max(0, Date.parse(running.started_at) + readyMs - Date.now()));
         }
       return () => readyListeners.delete(listener);
     },
 
     clean: async () => {
       const ids = [...vms.values()].map(({ id }) => id);
-      for (const id of ids) forgetTimer(id);
+      for (const id of ids) clearReadyTimer(id);
       vms.clear();
       return ids.map((id) => `VM ${id} (simulated)`);
     },
 
     close: async () => {
-      // What is under way fails, as when the process ends.
+      // Running calls fail, as at the end of the process.
       closing.abort();
-      for (const id of timers.keys()) forgetTimer(id);
+      for (const id of timers.keys()) clearReadyTimer(id);
       exitListeners.clear();
       readyListeners.clear();
       vms.close();
@@ -179,10 +186,10 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     exit: (id, cause) => {
       if (!vms.get(id)?.running) throw new Error(`${id} does not run`);
-      end(id);
+      stopGuest(id);
       for (const listener of exitListeners) listener(id, cause);
     },
-    hang: (id) => deaf.add(id),
+    hang: (id) => unresponsive.add(id),
     networks: () => networks,
     resourcesOf: (id) => {
       const running = vms.get(id)?.running;

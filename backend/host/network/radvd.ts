@@ -12,7 +12,7 @@ import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { environment, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
-import { end, findProcesses, type Process, signal } from '../system/processes.ts';
+import { findProcesses, type Process, signal, terminate } from '../system/processes.ts';
 
 export class Radvd {
   readonly #config: string;
@@ -37,10 +37,10 @@ export class Radvd {
   /** Text from radvdConfig; empty: nothing to announce. */
   async converge(text: string): Promise<void> {
     const [running, ...surplus] = await this.find();
-    for (const process of surplus) await end(process, 5_000);
+    for (const process of surplus) await terminate(process, 5_000);
     if (text === '') {
       // Told to end, radvd says good-bye to its guests (a lifetime of 0).
-      if (running) await end(running, 5_000);
+      if (running) await terminate(running, 5_000);
       for (const path of this.files) await rm(path, { force: true });
       return;
     }

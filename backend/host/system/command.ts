@@ -1,12 +1,14 @@
-/** Running the programs of the machine (`ip`, `nft`, `qemu-img`): argument arrays only, never a shell. */
+/** Runs programs of the machine (`ip`, `nft`, `qemu-img`) with argument arrays, never with a shell. */
 import { spawn } from 'node:child_process';
 
 /**
- * Runs a program to its end and gives its standard output. Rejects with CommandError when it fails, cannot be
- * started, or takes longer than a minute. Handed in everywhere, so that tests can stop the world between any two.
+ * Runs a program to its end and returns its standard output. It is passed as a parameter, so that tests can interrupt
+ * the code between any two programs.
+ * @throws CommandError if the program fails, cannot start, or takes longer than one minute
  */
 export type Run = (program: string, args: readonly string[], input?: string) => Promise<string>;
 
+/** A program failed. The message contains the command line and the end of its standard error. */
 export class CommandError extends Error {
   readonly program: string;
   readonly stderr: string;
@@ -21,12 +23,16 @@ export class CommandError extends Error {
   }
 }
 
-/** Nothing of the agent's own environment (tokens, proxies) reaches the programs it starts. Debian keeps some in sbin. */
+/**
+ * The environment of the programs. It contains nothing of the agent's own environment (tokens, proxies). Debian
+ * installs some of the programs in sbin.
+ */
 export const environment: NodeJS.ProcessEnv = {
   PATH: `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`,
   LC_ALL: 'C',
 };
 
+/** Runs a program on this machine. */
 export const run: Run = (program, args, input = '') =>
   new Promise((resolve, reject) => {
     const child = spawn(program, args, { env: environment, stdio: 'pipe', timeout: 60_000, killSignal: 'SIGKILL' });
@@ -39,7 +45,7 @@ export const run: Run = (program, args, input = '') =>
       stderr += text;
     });
     child.stdin.on('error', (cause: NodeJS.ErrnoException) => {
-      // A program that fails early closes its input; its exit code tells why.
+      // A program that fails early closes its input. Its exit code then contains the reason.
       if (cause.code !== 'EPIPE' && cause.code !== 'ECONNRESET') reject(cause);
     });
     child.on('error', (cause) => reject(new CommandError(program, args, cause.message, stderr, { cause })));

@@ -1,12 +1,14 @@
-/** Files that are either the old or the new one, whenever the machine stops. */
+/** Atomic file operations: after a crash, a file has its old or its new content. */
 import { open, readFile, rename, rmdir } from 'node:fs/promises';
 
+/** Tells whether the error says that a file does not exist. */
 export const isMissing = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
 
 /**
- * Replaces the file. After a crash of the machine it is the old or the new one, whole; what is kept here describes
- * things that end with the machine, so the old one is then as good. One writer per path at a time.
+ * Replaces the file atomically. After a crash of the machine, the file has its complete old or new content. The files
+ * describe processes and interfaces that end with the machine, so the old content is then good enough. Only one writer
+ * per path may run at a time.
  */
 export async function writeAtomically(path: string, text: string, mode = 0o600): Promise<void> {
   const temporary = `${path}.new`;
@@ -20,7 +22,7 @@ export async function writeAtomically(path: string, text: string, mode = 0o600):
   await rename(temporary, path);
 }
 
-/** The file's text, or undefined if there is none. */
+/** Returns the text of the file; undefined if it does not exist. */
 export async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
@@ -30,7 +32,7 @@ export async function readIfThere(path: string): Promise<string | undefined> {
   }
 }
 
-/** Other instances may use a directory too: it goes with the last. */
+/** Removes the directory unless another instance still has files in it. */
 export async function removeIfEmpty(directory: string): Promise<void> {
   try {
     await rmdir(directory);

@@ -1,50 +1,56 @@
 /**
- * Several ucloud hosts may live on one machine (several data directories, a lab, tests). Everything that one of them
- * makes outside its data directory carries its instance name, so that each finds exactly its own things and leaves the
- * others' alone. The name follows from the path of the data directory: it is known again even when the directory is
- * lost.
+ * Instance names. Several ucloud hosts may run on one machine (several data directories, a lab, tests). Each host puts
+ * its instance name into everything that it creates outside its data directory. So each host finds its own things and
+ * leaves the others alone. The name depends only on the path of the data directory, so it stays the same after a loss
+ * of the directory.
  */
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { createServer } from 'node:net';
 
-/** 8 hex digits. */
+/** Returns the instance name of a data directory: 8 hex digits. */
 export const instanceOf = (dataDir: string): string =>
   createHash('sha256').update(realpathSync(dataDir)).digest('hex').slice(0, 8);
 
-/** `ip link … alias`: who made an interface, and for what (id of a network or VM). */
+/**
+ * Returns the value for `ip link … alias`: the instance that created the interface, and the id of its network or VM.
+ */
 export const interfaceAlias = (instance: string, id: string): string => `ucloud:${instance}:${id}`;
 
-/** The id in an alias of this instance, else undefined. */
+/** Returns the id in an alias of this instance; undefined for any other alias. */
 export function idInAlias(instance: string, alias: string | undefined): string | undefined {
   const start = interfaceAlias(instance, '');
   return alias?.startsWith(start) ? alias.slice(start.length) : undefined;
 }
 
-/** Whether an interface is one of this or any other ucloud host on the machine. */
+/** Tells whether an interface belongs to this or any other ucloud host on the machine. */
 export const isAnyInstances = (alias: string | undefined): boolean => alias?.startsWith('ucloud:') ?? false;
 
-/** Sockets and pid files: short (a Unix socket's path has at most 107 bytes), and gone after a reboot like the processes. */
+/**
+ * Returns the directory for sockets and pid files. It is short, because the path of a Unix socket has at most 107
+ * bytes. It is empty after a reboot, when all processes are gone too.
+ */
 export const runDirectory = (instance: string): string => `/run/ucloud/${instance}`;
 
-/** nftables table of the instance, the same name in each family. */
+/** Returns the name of the instance's nftables table, the same in each address family. */
 export const tableName = (instance: string): string => `ucloud_${instance}`;
 
 /**
- * First of 65536 user ids for VMs of the instance. systemd's table of uids (uids-gids.md) lists 1879048192 to
- * 2147483647 as used by nobody.
+ * Returns the first of 65536 user ids for the VMs of the instance. The range 1879048192 to 2147483647 is unused
+ * according to systemd's table of user ids (uids-gids.md).
  */
 export const defaultUidBase = (instance: string): number => 1879048192 + (Number.parseInt(instance, 16) % 4096) * 65536;
 
 /**
- * Group of all VMs' processes of the instance, which a process without privileges can neither take nor leave: it tells
- * them from those of other instances that happen to have the same user ids.
+ * Returns the group of all VM processes of the instance. A process without privileges can neither join nor leave it, so
+ * it separates these processes from those of other instances with the same user ids.
  */
 export const processGroupId = (instance: string): number => 1879048192 + (Number.parseInt(instance, 16) % 2 ** 28);
 
 /**
- * Makes sure that one process at a time works on the data directory. An abstract socket is the lock: the kernel gives
- * it to one and frees it when that one ends, however it ends.
+ * Locks the data directory for this process. The lock is an abstract Unix socket: the kernel gives it to one process
+ * and releases it at the end of that process. Returns a function that unlocks.
+ * @throws Error if another process holds the lock
  */
 export function lockInstance(instance: string): Promise<() => Promise<void>> {
   return new Promise((resolve, reject) => {
@@ -52,7 +58,7 @@ export function lockInstance(instance: string): Promise<() => Promise<void>> {
     server.once('error', (cause: NodeJS.ErrnoException) =>
       reject(
         cause.code === 'EADDRINUSE'
-          ? new Error('another process of ucloud works on this data directory: stop it first')
+          ? new Error('another ucloud process uses this data directory; stop that process first')
           : cause,
       ),
     );

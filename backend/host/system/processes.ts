@@ -1,14 +1,17 @@
 /**
- * Finding processes again. /proc is the one source of truth on what runs: a process is recognized by an argument that
- * only we give, so one that was started just before a crash is found although nobody
- * could write down its pid. A pid alone is never trusted: it is kept with the time its process was started.
+ * Finds processes again. /proc is the only source for running processes. The caller recognizes a process by its user,
+ * its groups and its arguments. So the agent finds a process that started just before a crash, even without a stored
+ * pid. A pid alone is not an identity, so the code stores it together with the start time of the process.
  */
 import { open, readdir, readFile } from 'node:fs/promises';
 import { isMissing } from './files.ts';
 
+/** The identity of a process. */
 export interface Process {
   readonly pid: number;
-  /** Clock ticks since boot (proc(5), field 22 of stat): tells processes with the same pid apart. */
+  /**
+   * The start time in clock ticks since boot (proc(5), field 22 of stat). It distinguishes processes with the same pid.
+   */
   readonly startTime: number;
 }
 
@@ -24,34 +27,42 @@ async function read(pid: number, file: string): Promise<string | undefined> {
   }
 }
 
-/** Undefined when there is none, or only its zombie: one that has ended but was not yet waited for. */
+/**
+ * Undefined if there is no such process, or only its zombie: a process that has ended but whose parent has not waited
+ * for it.
+ */
 async function statOf(pid: number): Promise<{ startTime: number; group: number } | undefined> {
   const stat = await read(pid, 'stat');
-  // The second field is the name in parentheses and may itself hold blanks and parentheses.
+  // The second field is the name in parentheses, which may itself contain spaces and parentheses.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   if (!fields || fields[0] === 'Z' || fields[0] === 'X') return undefined;
   return { startTime: Number(fields[19]), group: Number(fields[2]) };
 }
 
+/** Tells whether the process still runs. */
 export const isAlive = async (process: Process): Promise<boolean> =>
   (await statOf(process.pid))?.startTime === process.startTime;
 
+/** Returns the identity of the running process with this pid; undefined if there is none. */
 export async function identify(pid: number): Promise<Process | undefined> {
   const stat = await statOf(pid);
   return stat && { pid, startTime: stat.startTime };
 }
 
-/** Kept by the kernel: a process without privileges cannot change them. */
+/** User and groups of a process. The kernel keeps them: a process without privileges cannot change them. */
 export interface Credentials {
   readonly uid: number;
   /** Supplementary groups. */
   readonly groups: readonly number[];
 }
 
+/** A process that `findProcesses` has found. */
 export interface FoundProcess extends Process, Credentials {
-  /** Chosen by the process itself, even while it runs. */
+  /** The process itself can change them, even while it runs. */
   readonly args: readonly string[];
-  /** Started by us (as leader of a group), not by another process of its own. */
+  /**
+   * True if the process leads its process group. ucloud starts its processes as leaders; their child processes are not.
+   */
   readonly leader: boolean;
 }
 
@@ -62,14 +73,14 @@ async function credentialsOf(pid: number): Promise<Credentials | undefined> {
   return uid === undefined ? undefined : { uid: Number(uid), groups: groups.split(/\s+/).filter(Boolean).map(Number) };
 }
 
-/** Bytes of a command line that are read. Ours have a few KiB; a process can make its own as long as its memory. */
-const commandLineLimit = 256 * 1024;
+/** Maximum bytes of a command line that are read. A process can make its own as long as its memory. */
+const maxCommandLineBytes = 256 * 1024;
 
 async function argumentsOf(pid: number): Promise<string[]> {
   try {
     const file = await open(`/proc/${pid}/cmdline`, 'r');
     try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(commandLineLimit), 0, commandLineLimit, 0);
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(maxCommandLineBytes), 0, maxCommandLineBytes, 0);
       return buffer.toString('utf8', 0, bytesRead).split('\0').slice(0, -1);
     } finally {
       await file.close();
@@ -81,8 +92,8 @@ async function argumentsOf(pid: number): Promise<string[]> {
 }
 
 /**
- * All live processes with such credentials. The command lines of others are not read: the kernel takes them from the
- * memory of the process, which can make the reader wait.
+ * Returns all running processes with such credentials. The command lines of others are not read: the kernel takes them
+ * from the memory of the process, which can make the reader wait.
  */
 export async function findProcesses(wanted: (credentials: Credentials) => boolean): Promise<FoundProcess[]> {
   const found: FoundProcess[] = [];
@@ -98,7 +109,7 @@ export async function findProcesses(wanted: (credentials: Credentials) => boolea
   return found;
 }
 
-/** Sends the signal unless the process has ended. */
+/** Sends the signal, unless the process has ended. */
 export async function signal(target: Process, name: NodeJS.Signals): Promise<void> {
   if (!(await isAlive(target))) return;
   try {
@@ -108,9 +119,9 @@ export async function signal(target: Process, name: NodeJS.Signals): Promise<voi
   }
 }
 
-/** True when it has ended within the time. */
-export async function waitForEnd(target: Process, milliseconds: number): Promise<boolean> {
-  const deadline = performance.now() + milliseconds;
+/** Waits for the end of the process. Returns false if it still runs after the timeout. */
+export async function waitForExit(target: Process, timeoutMs: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
   while (await isAlive(target)) {
     if (performance.now() > deadline) return false;
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -118,10 +129,13 @@ export async function waitForEnd(target: Process, milliseconds: number): Promise
   return true;
 }
 
-/** SIGTERM, and SIGKILL for one that does not heed it in time. Returns when it has ended. */
-export async function end(target: Process, graceMilliseconds: number): Promise<void> {
+/**
+ * Sends SIGTERM, then SIGKILL after the grace period. Returns after the process has ended.
+ * @throws Error if the process still runs 10 s after SIGKILL
+ */
+export async function terminate(target: Process, graceMs: number): Promise<void> {
   await signal(target, 'SIGTERM');
-  if (await waitForEnd(target, graceMilliseconds)) return;
+  if (await waitForExit(target, graceMs)) return;
   await signal(target, 'SIGKILL');
-  if (!(await waitForEnd(target, 10_000))) throw new Error(`process ${target.pid} does not end after SIGKILL`);
+  if (!(await waitForExit(target, 10_000))) throw new Error(`process ${target.pid} still runs after SIGKILL`);
 }

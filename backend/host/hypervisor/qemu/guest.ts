@@ -6,7 +6,7 @@
  */
 import { stat, truncate } from 'node:fs/promises';
 import { isMissing } from '../../system/files.ts';
-import { isAlive, type Process, signal, waitForEnd } from '../../system/processes.ts';
+import { isAlive, type Process, signal, waitForExit } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
 import { ConsoleLog } from './console-log.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
@@ -96,7 +96,7 @@ export class Guest {
     qmp.on('event', (event) => this.#note(event));
     qmp.on('close', () => {
       // The socket closes a moment before the process is gone.
-      waitForEnd(this.process, patience).then(
+      waitForExit(this.process, patience).then(
         () => this.#look(),
         (error: unknown) => this.#fault(error, 'cannot look at the process'),
       );
@@ -151,7 +151,7 @@ export class Guest {
         if (!(error instanceof QmpError)) throw error;
         // It has just ended, or does not answer: time will tell which.
       }
-      if (await waitForEnd(this.process, Math.min(5_000, Math.max(0, deadline - performance.now())))) return true;
+      if (await waitForExit(this.process, Math.min(5_000, Math.max(0, deadline - performance.now())))) return true;
     }
     return false;
   }
@@ -167,9 +167,9 @@ export class Guest {
       // It hangs, or its socket is gone: SIGKILL needs no consent.
       if (!(error instanceof QmpError)) this.#fault(error, 'QEMU cannot be told to quit');
     }
-    if (await waitForEnd(this.process, 1_000)) return;
+    if (await waitForExit(this.process, 1_000)) return;
     await signal(this.process, 'SIGKILL');
-    if (!(await waitForEnd(this.process, 10_000))) {
+    if (!(await waitForExit(this.process, 10_000))) {
       throw new Error(`QEMU (process ${this.process.pid}) does not end after SIGKILL`);
     }
   }
