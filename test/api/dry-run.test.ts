@@ -60,7 +60,7 @@ t.test('what is leaving counts as gone, with all that it holds', async (t) => {
   const project = (await operator.create('projects', { name: 'full' })).id;
   const member = await api.member(project);
   const ground = await prepareGround(api, project);
-  const mac = '42:00:00:00:00:01';
+  const mac = '02:00:00:00:00:01';
   const body = {
     name: 'web',
     image: ground.image.id,

@@ -63,7 +63,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
       new VirtualMachine(stack, 'a', {
         image,
         network: 'net-0123456789abcdef',
-        mac: '42:00:5e:10:00:01',
+        mac: '02:00:5e:10:00:01',
       });
       new VirtualMachine(stack, 'b', { image, network: new Network(stack, 'lan', { prefix }) });
     });
@@ -71,7 +71,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     t.equal(Object.keys(resource.ucloud_prefix ?? {}).length, 1);
     t.match(Object.values(resource.ucloud_vm ?? {})[0], {
       image: image.id,
-      interfaces: [{ network: 'net-0123456789abcdef', mac: '42:00:5e:10:00:01' }],
+      interfaces: [{ network: 'net-0123456789abcdef', mac: '02:00:5e:10:00:01' }],
     });
   });
 

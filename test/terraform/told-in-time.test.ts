@@ -60,7 +60,7 @@ t.test('what the API would refuse of a replacement is told in the plan', { skip 
   const holder = await cloud.member.create('vms', {
     name: 'holder',
     image: image?.id,
-    interfaces: [{ network: other.id, mac: '42:00:00:00:00:99' }],
+    interfaces: [{ network: other.id, mac: '02:00:00:00:00:99' }],
   });
   const main = (bad: boolean) => `${ground}
 resource "ucloud_token" "ci" {
@@ -88,7 +88,7 @@ resource "ucloud_vm" "data" {
 resource "ucloud_vm" "mac" {
   name       = "mac"
   image      = data.ucloud_image.demo.id
-  interfaces = [{ network = "${other.id}", mac = "42:00:00:00:00:${bad ? '99' : '98'}" }]
+  interfaces = [{ network = "${other.id}", mac = "02:00:00:00:00:${bad ? '99' : '98'}" }]
 }
 resource "ucloud_image" "image" {
   name   = "image"
