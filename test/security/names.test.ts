@@ -1,11 +1,13 @@
 /** Who knows the formula of the default MAC address learns nothing of others by it, and takes nothing from them. */
 import t from 'tap';
+import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
 import { defaultMac, earlierMacKey, macKey } from '../../backend/model/addresses.ts';
 import { earlierTapName, tapName } from '../../backend/model/interface-names.ts';
 import * as records from '../../backend/model/records.ts';
 import { put } from '../../backend/store/collection.ts';
 import { type Body, contentOf, prepareGround, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 
 async function twoTenants(t: Parameters<typeof startTestApi>[0]) {
   const test = await startTestApi(t);
@@ -73,6 +75,21 @@ t.test('names of taps are different wherever keys are', async (t) => {
     t.equal(earlierTapName(mac), 'ut1122334455');
   }
   t.not(tapName('02:11:22:33:44:55'), tapName('42:11:22:33:44:55'));
+});
+
+t.test('a VM that an earlier version has started keeps the name of its tap', async (t) => {
+  const [directory, id] = [temporaryDirectory(t), 'vm-0123456789abcdef'];
+  const directories = new VmDirectories(directory, 'test', 100_000);
+  const network = { id: 'net-0123456789abcdef', vni: 1, cidr: 'fd00::/64', mtu: 1430, dns_servers: [] } as const;
+  const given = { network, mac: '02:11:22:33:44:55', address: 'fd00::1' };
+  await directories.create(id);
+  const boot = { fence: 1, generation: 1, interfaces: [given, { ...given, tap: 'ut021122334455' }] };
+  await directories.save(id, { uid: 100_000, boot });
+  const loaded = await directories.load(id);
+  t.same(
+    loaded?.boot?.interfaces.map(({ tap }) => tap),
+    ['ut1122334455', 'ut021122334455'],
+  );
 });
 
 t.test('VMs of an earlier version keep their addresses, whatever they begin with', async (t) => {
