@@ -101,10 +101,9 @@ async function list(endpoint: Endpoint, path: string, query: Record<string, stri
   const limit = options.all ? undefined : options.limit ? Number(query.limit) : log ? logLimit : undefined;
   if (limit !== undefined && limit < 1) throw new Error(`--limit: "${limit}" is not a number of items`);
   const latest = log && queryOf(endpoint).properties?.order !== undefined && !options.order;
-  const answer = await listUpTo(
-    { method: 'GET', path, query: { ...query, ...(latest && { order: 'newest' }) } },
-    limit,
-  );
+  const asked = { method: 'GET', path, query: { ...query, ...(latest && { order: 'newest' }) } };
+  const hasPages = queryOf(endpoint).properties?.limit !== undefined;
+  const answer = hasPages ? await listUpTo(asked, limit) : ((await call(asked)) as Listed);
   const shown: Listed = latest && !options.json ? { ...answer, items: answer.items.toReversed() } : answer;
   await print(shown, options);
   if (answer.next_page_token !== undefined) {

@@ -257,8 +257,8 @@ resource "ucloud_vm" "v" {
       });
     write('one', '[ucloud_ssh_key.k.id]');
     await own.apply();
-    write('two', '[ucloud_ssh_key.k.id]');
-    t.match((await own.plan()).text, /1 to add, 1 to change, 1 to destroy/, 'replaced: its new id is not known yet');
+    const replaced = await own.plan('-replace=ucloud_ssh_key.k');
+    t.match(replaced.text, /1 to add, 1 to change, 1 to destroy/, 'replaced: its new id is not known yet');
     const id = (await own.state()).find(({ type }) => type === 'ucloud_ssh_key')?.values.id;
     write(undefined, `["${id}", "${good.id}"]`);
     t.match((await own.plan()).text, /0 to add, 1 to change, 1 to destroy/, 'deleted: it is still there');
