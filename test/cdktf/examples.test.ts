@@ -272,7 +272,10 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     const servers = await vms();
     t.strictSame(servers.map(({ name }) => name).toSorted(), ['server-a', 'server-b', 'server-c']);
     t.equal(new Set(servers.map(({ status }) => status.host)).size, 3, 'each on a host of its own');
-    for (const { name, user_data: data, status } of servers as unknown as Server[]) {
+    for (const { id } of servers) {
+      // Lists leave user data out.
+      const one = await cloud.member.get('vms', String(id));
+      const { name, user_data: data, status } = one as unknown as Server;
       t.match(data, /RELEASE=2/, `${name} has the second release`);
       t.strictSame(status.pending_changes, [], `${name} was restarted with it`);
     }
@@ -318,10 +321,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     t.match((await directory.pending(key)).toSorted(), [/^ucloud_ssh_key\.web_key-\w+: delete$/, ...updates]);
     await directory.apply(key);
     const changed = `${key} alice`;
-    t.match((await directory.pending(changed)).toSorted(), [
-      /^ucloud_ssh_key\.web_key-\w+: create\+delete$/,
-      ...updates,
-    ]);
+    t.match(await directory.pending(changed), [/^ucloud_ssh_key\.web_key-\w+: update$/], 'in place');
     await directory.apply(changed);
     t.match((await cloud.member.list('ssh-keys')).items, [{ public_key: `${publicKey} alice` }]);
     t.strictSame(await directory.pending(changed), []);
