@@ -9,7 +9,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Endpoint } from '../contract/endpoint.ts';
 import { UcloudError } from '../contract/errors.ts';
 import { unauthenticated, type Watch } from './callers.ts';
-import type { ApiAnswer, ApiContext, Caller, Handler, Handlers } from './context.ts';
+import { type ApiAnswer, type ApiContext, accountOf, type Caller, type Handler, type Handlers } from './context.ts';
 import { rehearsal } from './dry-run.ts';
 import { checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
 import { type HttpLimits, lingerMs } from './http/limits.ts';
@@ -158,6 +158,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
       if (!caller) throw new Error(`${endpoint.id} was reached without authentication`);
       validate({ params, query, headers, body });
       await catchUp(api, request);
+      await api.turns.take(accountOf(caller));
       // The body may have taken its time.
       api.callers.check(caller);
       const tried = endpoint.dryRun ? tryOf(api, caller, query) : undefined;
@@ -302,7 +303,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   await limitRates(app, options.requestsPerMinute);
   authenticate(app, api, options.failuresPerMinute);
   app.addHook('onRequest', async ({ caller, raw }) => {
-    if (!caller || server.connections.claim(raw.socket, caller.project ?? caller.token)) return;
+    if (!caller || server.connections.claim(raw.socket, accountOf(caller))) return;
     throw new UcloudError('rate_limited', 'your project has too many connections open', { retryAfter: 1 });
   });
   app.addHook('onRequest', async (request) => checkBodyHeaders(request));

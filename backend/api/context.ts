@@ -11,6 +11,7 @@ import type { Changes } from './changes.ts';
 import type { DryRun } from './dry-run.ts';
 import type { Locks } from './locks.ts';
 import type { ApiMirror } from './mirror.ts';
+import type { ProjectTurns } from './project-turns.ts';
 import type { StateKeys } from './state-keys.ts';
 import type { StateWorkshop } from './state-workshop.ts';
 import type { Usage } from './usage.ts';
@@ -22,6 +23,7 @@ export interface ApiContext {
   readonly usage: Pick<Usage, 'of'>;
   readonly capacity: Capacity;
   readonly locks: Locks;
+  readonly turns: ProjectTurns;
   readonly callers: Callers;
   readonly workshop: StateWorkshop;
   readonly logger: Logger;
@@ -83,6 +85,9 @@ export interface ApiAnswer {
   readonly location?: string;
   readonly replayed?: boolean;
 }
+
+/** The project of the token, or an operator's token itself: who is charged with what a request takes. */
+export const accountOf = ({ project, token }: Caller): string => project ?? token;
 
 export type Handler = (api: ApiContext, request: ApiRequest) => Promise<ApiAnswer>;
 /** By operation id. */

@@ -5,7 +5,7 @@ import { matches, parseSelector, type Selector } from '../model/selectors.ts';
 import type { ChangeWaitOptions, RecordChange } from '../store/mirror.ts';
 import type { RecordKind, Stored } from '../store/records.ts';
 import { isSignOfLife, observations } from './changes.ts';
-import type { ApiAnswer, ApiContext, ApiRequest, Handler } from './context.ts';
+import { type ApiAnswer, type ApiContext, type ApiRequest, accountOf, type Handler } from './context.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { type DeclaredRecord, find, isVisible, notFound, present, projectOf, type Served } from './served.ts';
 import { fieldError } from './validation.ts';
@@ -47,6 +47,7 @@ export const getHandler =
         timeoutMs: left,
         signal: request.gone,
       });
+      await api.turns.take(accountOf(request.caller));
     }
   };
 
@@ -146,6 +147,8 @@ async function waitForNews<R extends DeclaredRecord>(
   };
   const timeoutMs = Math.max(0, deadline(query) - performance.now());
   await api.mirror.waitForChange({ after: query.after, of, predicate: counts, timeoutMs, signal: request.gone });
+  // One change wakes all who wait for it.
+  await api.turns.take(accountOf(request.caller));
 }
 
 function* merge<R>(sources: readonly Iterable<Stored<R>>[]): Generator<Stored<R>, void> {

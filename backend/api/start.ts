@@ -14,6 +14,7 @@ import { Locks } from './locks.ts';
 import { openApiMirror } from './mirror.ts';
 import { defaultFailuresPerMinute } from './plugins/auth.ts';
 import { defaultRequestsPerMinute } from './plugins/limits.ts';
+import { ProjectTurns } from './project-turns.ts';
 import { openProviderDirectory } from './registry/provider-directory.ts';
 import { handlers } from './routes/index.ts';
 import type { StateKeys } from './state-keys.ts';
@@ -78,6 +79,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     usage,
     capacity,
     locks: new Locks(),
+    turns: new ProjectTurns(),
     callers,
     workshop,
     logger,

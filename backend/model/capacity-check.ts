@@ -148,20 +148,22 @@ class TrialPlacement {
 }
 
 /**
- * Returns the refused objects, in the order of the requests.
+ * Returns the refused objects, in the order of the requests. A check may take seconds where there are thousands of
+ * hosts, so it pauses after each VM. Nothing else may use the pool until it has ended.
  * @param removedPlacements placements that the plan removes
  */
-export function checkCapacity(
+export function* capacityCheck(
   pool: HostPool,
   project: ProjectQuota,
   requests: readonly PlannedRequest[],
   removedPlacements: readonly NonNullable<PlannedRequest['placed']>[] = [],
-): Refusal[] {
+): Generator<void, Refusal[]> {
   const trial = new TrialPlacement(pool);
   try {
     for (const { host, vm } of removedPlacements) trial.assign(host, vm, undefined);
     let { used } = project;
-    return requests.flatMap((request, index): Refusal[] => {
+    const all: Refusal[] = [];
+    for (const [index, request] of requests.entries()) {
       const refusals = new Map<string, Refusal>();
       const refuse = (first: number, cause: RefusalCause) => {
         const known = refusals.get(cause.reason) ?? { index, first, count: 0, ...cause };
@@ -179,10 +181,21 @@ export function checkCapacity(
           const message = explainExceeded(project.name, kind, { limit, used: project.used[kind], more });
           refuse(i, { reason: 'quota_exceeded', kind, message });
         }
+        yield;
       }
-      return [...refusals.values()];
-    });
+      all.push(...refusals.values());
+    }
+    return all;
   } finally {
     trial.rollBack();
+  }
+}
+
+/** The same without a pause. */
+export function checkCapacity(...given: Parameters<typeof capacityCheck>): Refusal[] {
+  const check = capacityCheck(...given);
+  for (;;) {
+    const { done, value } = check.next();
+    if (done) return value;
   }
 }

@@ -5,11 +5,11 @@ import { architectures } from '../../contract/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/quotas.ts';
 import { type Vm, vmDefaults } from '../../contract/vms.ts';
 import { antiAffinityOf } from '../../model/anti-affinity.ts';
-import { checkCapacity, type PlannedRequest, type Refusal, refusedByQuota } from '../../model/capacity-check.ts';
+import { type PlannedRequest, type Refusal, refusedByQuota } from '../../model/capacity-check.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota.ts';
 import * as records from '../../model/records.ts';
 import { sizeInBytes } from '../../model/sizes.ts';
-import type { ApiContext, Handlers } from '../context.ts';
+import { type ApiContext, accountOf, type Handlers } from '../context.ts';
 import { projectOfCreation } from '../declared.ts';
 import { nounOfId, refer } from '../served.ts';
 import { amountsOf } from '../usage.ts';
@@ -103,12 +103,16 @@ export const capacityCheckHandlers: Handlers = {
     const growth = Object.fromEntries(
       quotaKinds.map((kind) => [kind, kind in others ? others[kind as keyof typeof others] : 0]),
     );
+    const { caller, gone } = request;
+    const refusals = await api.capacity
+      .check(accountOf(caller), gone, limited, wishes, released)
+      .finally(() => api.callers.check(caller));
     const { revision } = api.mirror;
     return {
       status: 200,
       body: {
         refusals: [
-          ...checkCapacity(api.capacity.pool, limited, wishes, released).map((refusal) =>
+          ...refusals.map((refusal) =>
             show(`/vms/${refusal.index}${(refusal.kind && fields[refusal.kind]) ?? ''}`, refusal),
           ),
           ...refusedByQuota(limited, growth).map((refusal) => show(`/${refusal.kind}`, refusal)),
