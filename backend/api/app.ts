@@ -13,9 +13,8 @@ import { type ApiAnswer, type ApiContext, accountOf, type Caller, type Handler, 
 import { rehearsal } from './dry-run.ts';
 import { checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
 import { type HttpLimits, lingerMs } from './http/limits.ts';
-import { Answers } from './http/sending.ts';
+import { Answers, sendHeadersOnly } from './http/sending.ts';
 import { httpServer } from './http/server.ts';
-import { ownerOf } from './http/source.ts';
 import { authenticate } from './plugins/auth.ts';
 import { serveDocuments } from './plugins/documents.ts';
 import { handleErrors, problemText, sendProblem } from './plugins/errors.ts';
@@ -128,11 +127,8 @@ function sendContent(reply: FastifyReply, { size, md5, data }: NonNullable<ApiAn
   if (md5 !== undefined) reply.header('content-md5', md5);
   reply.type('application/json; charset=utf-8').header('content-length', size);
   if (reply.request.method !== 'HEAD' || !(data instanceof Readable)) return reply.send(data);
-  // What nobody gets is not made. Fastify would read it to its end.
   data.destroy();
-  reply.hijack();
-  reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>).end();
-  return reply;
+  return sendHeadersOnly(reply);
 }
 
 const headerText = (value: string | string[] | undefined): string | undefined =>
@@ -212,18 +208,18 @@ function observe(app: FastifyInstance, onResponse: (response: SentResponse) => v
 }
 
 /** Refuses those who do not read the answers that they have got. */
-function boundAnswers(app: FastifyInstance, { budget }: Answers): void {
+function boundAnswers(app: FastifyInstance, answers: Answers): void {
   const full = () =>
     new UcloudError('rate_limited', 'answers to other requests of yours are not read yet', { retryAfter: 1 });
 
   // Before anything is made or changed.
   app.addHook('preHandler', async (request) => {
-    if (!budget.hasRoom(ownerOf(request), 1)) throw full();
+    if (!answers.hasRoom(request, 1)) throw full();
   });
   // What has been changed is always told.
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method !== 'GET' || reply.statusCode >= 400) return payload;
-    if (budget.hasRoom(ownerOf(request), Answers.bytesOf(payload))) return payload;
+    if (answers.hasRoom(request, Answers.costOf(payload))) return payload;
     if (payload instanceof Readable) payload.destroy();
     for (const name of ['etag', 'content-length', 'content-md5', 'ucloud-revision']) reply.removeHeader(name);
     return problemText(reply, full(), request.id);
@@ -235,7 +231,7 @@ function paceAnswers(app: FastifyInstance, api: ApiContext, answers: Answers): v
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method === 'HEAD') return payload;
     const { raw } = reply;
-    const sent = answers.begin(raw, ownerOf(request), payload);
+    const sent = answers.begin(request, payload);
     if (!(sent instanceof Readable)) return sent;
     if (sent !== payload) reply.header('content-length', Answers.bytesOf(payload));
     if (!request.caller) return sent;

@@ -9,16 +9,17 @@ export interface RawResponse {
   readonly body: string;
 }
 
-/** A connection whose every byte is one's own. */
+/** A connection whose every byte is one's own; `from` an address of this machine. */
 export class RawConnection {
   readonly socket: Socket;
   readonly closed: Promise<void>;
   #received = Buffer.alloc(0);
   #bytes = 0;
 
-  constructor(url: string, { reads = true }: { readonly reads?: boolean } = {}) {
+  constructor(url: string, { reads = true, from }: { readonly reads?: boolean; readonly from?: string } = {}) {
     const { hostname, port } = new URL(url);
-    this.socket = connect(Number(port), hostname.replace(/^\[|\]$/g, ''));
+    const host = hostname.replace(/^\[|\]$/g, '');
+    this.socket = connect({ port: Number(port), host, ...(from === undefined ? {} : { localAddress: from }) });
     this.closed = socketClosed(this.socket);
     if (reads) this.read();
     else this.socket.pause();

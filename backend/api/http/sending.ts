@@ -4,8 +4,10 @@
  */
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ByteBudget } from './byte-budget.ts';
 import { type HttpLimits, pieceBytes, streamBytes } from './limits.ts';
+import { ownerOf } from './source.ts';
 
 interface Sending {
   readonly response: ServerResponse;
@@ -13,14 +15,32 @@ interface Sending {
   since: number;
 }
 
+const shared = new WeakSet<Uint8Array>();
+
+/** Marks what is in memory once, however many are sent it. */
+export function share(bytes: Buffer): Buffer {
+  shared.add(bytes);
+  return bytes;
+}
+
+/** Answers to HEAD with the headers that are set: what nobody gets is not made. Fastify would read a stream to its end. */
+export function sendHeadersOnly(reply: FastifyReply): FastifyReply {
+  reply.hijack();
+  reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>).end();
+  return reply;
+}
+
 export class Answers {
-  readonly budget: ByteBudget;
+  readonly #owners: ByteBudget;
+  /** Of their own, so that many networks without a token take nothing from projects. */
+  readonly #strangers: ByteBudget;
   readonly #sendTimeout: number;
   readonly #sending = new Set<Sending>();
   readonly #timer: NodeJS.Timeout;
 
   constructor({ unreadPerOwner, unread, sendTimeout }: HttpLimits) {
-    this.budget = new ByteBudget(unreadPerOwner, unread);
+    this.#owners = new ByteBudget(unreadPerOwner, unread);
+    this.#strangers = new ByteBudget(unreadPerOwner, unread);
     this.#sendTimeout = sendTimeout;
     this.#timer = setInterval(() => this.#endStalled(), Math.ceil(sendTimeout / 4)).unref();
   }
@@ -30,7 +50,20 @@ export class Answers {
     return this.#sending.size;
   }
 
+  /** Whether the one who asks may be sent so much more. */
+  hasRoom(request: FastifyRequest, bytes: number): boolean {
+    return this.#budgetOf(request).hasRoom(ownerOf(request), bytes);
+  }
+
+  #budgetOf = ({ caller }: FastifyRequest): ByteBudget => (caller ? this.#owners : this.#strangers);
+
   /** What memory the answer takes. */
+  static costOf = (payload: unknown): number =>
+    payload instanceof Uint8Array && shared.has(payload)
+      ? Math.min(payload.length, pieceBytes)
+      : Answers.bytesOf(payload);
+
+  /** How long the answer is. */
   static bytesOf(payload: unknown): number {
     if (typeof payload === 'string') return Buffer.byteLength(payload);
     if (payload instanceof Uint8Array) return payload.length;
@@ -38,8 +71,9 @@ export class Answers {
   }
 
   /** Counts the answer until it has been sent or its connection is closed. Answers what to send in its place. */
-  begin(response: ServerResponse, owner: string, payload: unknown): unknown {
-    const release = this.budget.hold(owner, Answers.bytesOf(payload));
+  begin(request: FastifyRequest, payload: unknown): unknown {
+    const { response } = request;
+    const release = this.#budgetOf(request).hold(ownerOf(request), Answers.costOf(payload));
     const sending: Sending = { response, since: performance.now() };
     this.#sending.add(sending);
     response.once('close', () => {
@@ -60,8 +94,10 @@ export class Answers {
       // It begins when the connection asks for it.
       return payload.pause();
     }
-    const bytes = typeof payload === 'string' ? payload.length : payload instanceof Uint8Array ? payload.length : 0;
-    return bytes > pieceBytes ? inPieces(Buffer.from(payload as string | Uint8Array), taken) : payload;
+    if (typeof payload === 'string') {
+      return payload.length > pieceBytes ? inPieces(Buffer.from(payload), taken) : payload;
+    }
+    return payload instanceof Uint8Array && payload.length > pieceBytes ? inPieces(payload, taken) : payload;
   }
 
   #endStalled(): void {
@@ -75,7 +111,7 @@ export class Answers {
 }
 
 /** Gives out a piece each time there is room for one. */
-function inPieces(bytes: Buffer, taken: () => void): Readable {
+function inPieces(bytes: Uint8Array, taken: () => void): Readable {
   let start = 0;
   return new Readable({
     highWaterMark: pieceBytes,

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { ApiContext } from '../context.ts';
+import { share } from '../http/sending.ts';
 
 const openApiPath = join(import.meta.dirname, '..', '..', '..', 'openapi.yaml');
 
@@ -65,7 +66,7 @@ async function loadScript(): Promise<Script> {
   try {
     await holder.register(reference, { routePrefix: '/docs', configuration: { url: '/openapi.yaml' } });
     const { rawPayload } = await holder.inject('/docs/js/scalar.js');
-    return { plain: rawPayload, compressed: await promisify(gzip)(rawPayload) };
+    return { plain: share(rawPayload), compressed: share(await promisify(gzip)(rawPayload)) };
   } finally {
     await holder.close();
   }
@@ -75,7 +76,7 @@ const takesGzip = ({ headers }: FastifyRequest): boolean =>
   /(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))/i.test(String(headers['accept-encoding'] ?? ''));
 
 export function serveDocuments(app: FastifyInstance, api: ApiContext): void {
-  const openApi = readFileSync(openApiPath, 'utf8');
+  const openApi = share(readFileSync(openApiPath));
   let script: Promise<Script> | undefined;
   const send = (reply: FastifyReply, type: string, text: string) =>
     reply.type(`${type}; charset=utf-8`).header('content-security-policy', policy).send(text);

@@ -14,6 +14,7 @@ import { open } from 'node:fs/promises';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { isVersion } from '../../model/provider-packages.ts';
+import { sendHeadersOnly } from '../http/sending.ts';
 import type { Provider, Release } from '../registry/catalogue.ts';
 import type { ProviderDirectory } from '../registry/provider-directory.ts';
 
@@ -49,10 +50,12 @@ async function sendFile(reply: FastifyReply, provider: Provider | undefined, nam
     await file.close();
     throw nothing('such file');
   }
-  return reply
+  reply
     .type(name.endsWith('.zip') ? 'application/zip' : 'application/octet-stream')
-    .header('content-length', status.size)
-    .send(file.createReadStream());
+    .header('content-length', status.size);
+  if (reply.request.method !== 'HEAD') return reply.send(file.createReadStream());
+  await file.close();
+  return sendHeadersOnly(reply);
 }
 
 const archivesOf = ({ archives }: Release) =>
