@@ -6,7 +6,9 @@ import type { TSchema } from '@sinclair/typebox';
 import type { Component } from '../model/component.ts';
 import * as records from '../model/records.ts';
 import {
+  type AuditTrail,
   beyond,
+  beyondAudit,
   keptAnswerBytes,
   keptAnswers,
   keptAuditRecords,
@@ -121,8 +123,13 @@ export function startTrails({ mirror, store, logger }: ApiContext, limits: reado
   };
 }
 
-async function scan(store: Store, kind: RecordKind, signal: AbortSignal, read: (entry: Entry) => Trail | undefined) {
-  const trails: Trail[] = [];
+async function scan<T extends Trail>(
+  store: Store,
+  kind: RecordKind,
+  signal: AbortSignal,
+  read: (entry: Entry) => T | undefined,
+): Promise<T[]> {
+  const trails: T[] = [];
   for (let after: string | undefined; !signal.aborted; ) {
     const page = await store.list(kind.prefix, { limit: pageSize, ...(after === undefined ? {} : { after }) });
     for (const entry of page.entries) {
@@ -146,7 +153,7 @@ function readable<S extends TSchema>(kind: RecordKind<S>, entry: Entry): S['stat
 
 /** One round over what no server keeps in memory: answers for an Idempotency-Key, and the audit. */
 export async function boundTrails(
-  { store, mirror }: Pick<ApiContext, 'store' | 'mirror'>,
+  { store, mirror, logger }: Pick<ApiContext, 'store' | 'mirror' | 'logger'>,
   signal: AbortSignal,
   mostAudit = keptAuditRecords,
 ): Promise<void> {
@@ -156,11 +163,17 @@ export async function boundTrails(
     const project = mirror.get(records.tokens, token)?.value.project ?? token;
     return value && { key: entry.key, project, at: value.at, bytes: entry.value.length };
   });
-  const audit = await scan(store, records.auditRecords, signal, (entry) => {
+  const audit = await scan(store, records.auditRecords, signal, (entry): AuditTrail | undefined => {
     const value = readable(records.auditRecords, entry);
-    return value && { key: entry.key, project: value.project ?? '', at: value.at, bytes: entry.value.length };
+    if (!value) return undefined;
+    const { project = '', at, token, operation } = value;
+    return { key: entry.key, project, at, bytes: entry.value.length, token, operation };
   });
-  const going = [...beyond(answers, keptAnswers, keptAnswerBytes), ...beyond(audit, mostAudit)];
+  const thinned = beyondAudit(audit, mostAudit);
+  for (const [project, { length: removed }] of Map.groupBy(thinned, (each) => each.project)) {
+    logger.warn({ project, removed }, 'the audit of a project is too long: those of its most frequent records go');
+  }
+  const going = [...beyond(answers, keptAnswers, keptAnswerBytes), ...thinned];
   await removeKeys(
     store,
     going.map(({ key }) => key),

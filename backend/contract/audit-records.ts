@@ -17,7 +17,7 @@ export const AuditRecordItem = Type.Object(
     additionalProperties: false,
     title: 'AuditRecord',
     description:
-      'Who changed what. Written in the transaction of the change. Kept for 90 days, of one project the last 50,000.',
+      'Who changed what. Written in the transaction of the change. Kept for 90 days, of one project 50,000: beyond that, those go of whose operation and token there are most, neither the oldest nor the newest.',
   },
 );
 export type AuditRecord = Static<typeof AuditRecordItem>;

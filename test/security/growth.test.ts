@@ -6,7 +6,7 @@ import { openApiMirror } from '../../backend/api/mirror.ts';
 import { boundTrails } from '../../backend/api/trails.ts';
 import { newTimeOrderedId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records.ts';
-import { beyond, keptEvents, keptOperations } from '../../backend/model/trails.ts';
+import { beyond, beyondAudit, keptEvents, keptOperations } from '../../backend/model/trails.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Store, Write } from '../../backend/store/store.ts';
 import { contentOf, startTestApi } from '../support/api.ts';
@@ -103,8 +103,8 @@ t.test('events, operations, answers and audit of a project are bounded, whatever
   t.teardown(() => mirror.close());
   const audited = async () => (await keysBelow(store, 'audit/')).filter((key) => auditKeys.has(key));
   t.equal((await audited()).length, 121, 'of few nothing has gone');
-  await boundTrails({ store, mirror }, new AbortController().signal, 100);
-  t.equal((await audited()).length, 101, 'the newest hundred, and that of another project');
+  await boundTrails({ store, mirror, logger: silentLogger }, new AbortController().signal, 100);
+  t.equal((await audited()).length, 101, 'a hundred, and that of another project');
 });
 
 t.test('of each project the newest stay, by number and by bytes', async (t) => {
@@ -121,6 +121,34 @@ t.test('of each project the newest stay, by number and by bytes', async (t) => {
   t.same(keys(1), ['a2', 'a1']);
   t.same(keys(9, 10), ['a1']);
   t.same(keys(9, 4), ['a3', 'a2', 'a1', 'b1']);
+});
+
+t.test('nobody pushes a deed of theirs out of the audit by a flood', async (t) => {
+  let second = 0;
+  const trail = (operation: string, token: string) => {
+    const at = timeOf(second++).toISOString();
+    return { key: `${operation}/${token}/${second}`, project: 'p', at, bytes: 1, operation, token };
+  };
+  const flood = (operation: string, count: number, tokenOf: (i: number) => string = () => 'bad') =>
+    Array.from({ length: count }, (_, i) => trail(operation, tokenOf(i)));
+  const before = flood('vm_delete', 3, () => 'good');
+  const early = flood('vm_update', 500);
+  const deed = trail('terraform_state_delete', 'bad');
+  const named = trail('vm_update', 'victim');
+  for (const [name, late] of [
+    ['one object', flood('vm_update', 5000)],
+    ['objects that come and go', [...flood('ssh_key_create', 2500), ...flood('ssh_key_delete', 2500)]],
+    ['a new token for each', flood('vm_update', 5000, (i) => `t${i}`)],
+    ['the same by another token', flood('terraform_state_delete', 5000, () => 'other')],
+  ] as const) {
+    const all = [...before, ...early, deed, named, ...late];
+    const going = new Set(beyondAudit(all, 1000));
+    t.equal(all.length - going.size <= 1000 && all.length - going.size > 900, true, name);
+    for (const each of [...before, deed]) t.notOk(going.has(each), `${name}: ${each.key} stays`);
+    if (name !== 'a new token for each') t.notOk(going.has(named), `${name}: what another token did stays`);
+    t.notOk(going.has(late.at(-1) ?? deed), `${name}: so does the newest`);
+  }
+  t.same(beyondAudit(early, 500), []);
 });
 
 t.test('a token that is deleted takes its answers along', async (t) => {
