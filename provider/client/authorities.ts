@@ -1,6 +1,7 @@
-/** The CAs of a file that the user names: checked, since TLS ignores in silence what it cannot read. */
+/** Which CAs are trusted: those of a file that the user names, else the well-known ones and the machine's. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { SecureContext } from 'node:tls';
 import { DiagnosticError } from '../framework/index.ts';
 
 const reasons: Readonly<Record<string, string>> = {
@@ -10,7 +11,10 @@ const reasons: Readonly<Record<string, string>> = {
   EACCES: 'it may not be read by this user',
 };
 
-/** Their text. `from` is where the file is configured. @throws DiagnosticError that names both */
+/**
+ * The text of a file of CAs: checked, since TLS ignores in silence what it cannot read. `from` is where the file is
+ * configured. @throws DiagnosticError that names both
+ */
 export function readAuthorities(path: string, from: string): string {
   const fail = (why: string) =>
     new DiagnosticError(
@@ -40,4 +44,22 @@ export function readAuthorities(path: string, from: string): string {
     }
   });
   return text;
+}
+
+/**
+ * The well-known CAs, those of NODE_EXTRA_CA_CERTS and the machine's, in PEM. Node's own choice of them is not asked for:
+ * the executable starts Node with an option that changes it (build.ts).
+ */
+export function commonAuthorities(): string[] {
+  const { getCACertificates } = process.getBuiltinModule('node:tls');
+  // Most of them are in more than one, and the machine's are in its directory and in its file.
+  return [...new Set((['bundled', 'extra', 'system'] as const).flatMap((type) => getCACertificates(type)))];
+}
+
+let common: SecureContext | undefined;
+
+/** Made once, since reading some hundred certificates takes longer than everything else about a connection. */
+export function commonTrust(): SecureContext {
+  common ??= process.getBuiltinModule('node:tls').createSecureContext({ ca: commonAuthorities() });
+  return common;
 }

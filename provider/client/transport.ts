@@ -7,11 +7,11 @@ import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node
 import type { Agent as TlsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { readAuthorities } from './authorities.ts';
+import { commonTrust, readAuthorities } from './authorities.ts';
 import { ConnectionError } from './connection-error.ts';
 import { ProxyRefusal, Stale, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
-import { openTunnel } from './tunnel.ts';
+import { openTunnel, placeOf } from './tunnel.ts';
 
 export interface TransportOptions {
   /** `https://cloud.example.net`. */
@@ -47,16 +47,11 @@ const connections = 64;
 const connecting = 10_000;
 const silence = 30_000;
 
-/**
- * What vouches for the endpoint: made once, since reading some hundred certificates takes longer than everything else
- * about a connection.
- */
+/** What vouches for the endpoint. */
 function trust({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
-  const { createSecureContext, getCACertificates } = process.getBuiltinModule('node:tls');
-  if (caFile !== undefined) return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
-  // Most of them are in both, and the machine's are in its directory and in its file.
-  const all = new Set([...getCACertificates('default'), ...getCACertificates('system')]);
-  return createSecureContext({ ca: [...all] });
+  if (caFile === undefined) return commonTrust();
+  const { createSecureContext } = process.getBuiltinModule('node:tls');
+  return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
 }
 
 export class Transport {
@@ -70,8 +65,10 @@ export class Transport {
     this.#proxy = proxy;
     const options = { keepAlive: true, maxSockets: connections, maxFreeSockets: connections };
     if (this.#base.protocol === 'http:') {
-      const { Agent } = process.getBuiltinModule(proxy?.url.protocol === 'https:' ? 'node:https' : 'node:http');
-      this.#agent = new Agent(options);
+      this.#agent =
+        proxy?.url.protocol === 'https:'
+          ? new (process.getBuiltinModule('node:https').Agent)({ ...options, secureContext: commonTrust() })
+          : new (process.getBuiltinModule('node:http').Agent)(options);
       return;
     }
     const { Agent } = process.getBuiltinModule('node:https');
@@ -165,8 +162,7 @@ export class Transport {
     const authorization = proxyAuthorization(proxy);
     return request({
       ...options,
-      host: proxy.hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: proxy.port || (proxy.protocol === 'https:' ? 443 : 80),
+      ...placeOf(proxy),
       path: url.href,
       headers: {
         ...options.headers,
