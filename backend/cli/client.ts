@@ -6,6 +6,7 @@ import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
 import { type Credentials, credentialsPath, readCredentials } from './credentials.ts';
+import { endpointProblem, tokenProblem } from './endpoint.ts';
 import { type ProxySetting, proxyAuthorization, proxyFor } from './proxy.ts';
 import { visible } from './terminal.ts';
 
@@ -18,6 +19,8 @@ export interface Call {
   readonly text?: string | undefined;
   /** Answer the text as it came. */
   readonly opaque?: boolean | undefined;
+  /** The name of a field in errors. @param pointer of the API's answer */
+  readonly fieldName?: ((pointer: string) => string) | undefined;
 }
 
 interface Problem {
@@ -45,37 +48,34 @@ const advice: Partial<Record<ErrorCode, string>> = {
   invalid_input: 'Correct the fields named above; `--help` says what each may hold.',
 };
 
-function describe(status: number, problem: Problem): string {
+const fieldOfBody = (pointer: string): string => pointer || 'the body';
+
+function describe(status: number, problem: Problem, fieldName = fieldOfBody): string {
   const { code } = problem;
   const todo = code && (advice[code] ?? errorTable[code]?.user);
   return [
     `${problem.title ?? `HTTP ${status}`}${code ? ` (${code})` : ''}`,
     ...(problem.detail && !problem.errors?.length ? [`  ${visible(problem.detail)}`] : []),
-    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${visible(`${pointer || 'the body'}: ${detail}`)}`),
+    ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${visible(`${fieldName(pointer)}: ${detail}`)}`),
     ...(todo ? [`  What to do: ${todo}`] : []),
     ...(problem.request_id && status >= 500 ? [`  Request id: ${problem.request_id}`] : []),
   ].join('\n');
 }
 
+/** Throws the error of an endpoint or a token. */
+function check(problem: string | undefined): void {
+  if (problem !== undefined) throw new ApiFailure(problem);
+}
+
 function urlOf(endpoint: string, path: string): URL {
-  try {
-    const base = new URL(endpoint);
-    if (base.pathname !== '/') {
-      throw new ApiFailure(`The endpoint "${endpoint}" must not have a path: write ${base.origin}`);
-    }
-    const url = new URL(path, base);
-    if (url.protocol === 'http:' || url.protocol === 'https:') return url;
-  } catch (error) {
-    if (error instanceof ApiFailure) throw error;
-    // Said below.
-  }
-  throw new ApiFailure(`"${endpoint}" is no endpoint: it must be a URL such as http://[::1]:7780`);
+  check(endpointProblem(endpoint));
+  return new URL(path, endpoint);
 }
 
 /** Throws what is missing, and how to give it. */
 function requireCredentials(): Credentials {
   const { endpoint, token, withheldFrom, ...rest } = readCredentials();
-  if (endpoint) urlOf(endpoint, '/');
+  if (endpoint) check(endpointProblem(endpoint));
   if (endpoint && token) return { endpoint, token, ...rest };
   if (endpoint && withheldFrom) {
     throw new ApiFailure(
@@ -126,14 +126,21 @@ function dispatcherFor(url: URL, ca_file: string | undefined, proxy: ProxySettin
   });
 }
 
+/** OpenSSL's own words for an answer without TLS help nobody. */
+const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
+  code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG'
+    ? ' in TLS: should the endpoint begin with http://, or have another port?'
+    : `: ${message.trim()}`;
+
 /** `credentials`: those of the environment and the file, where no others are given. */
 export async function call(
-  { method, path, query, body, text: given, opaque }: Call,
+  { method, path, query, body, text: given, opaque, fieldName }: Call,
   credentials: Credentials = requireCredentials(),
 ): Promise<unknown> {
   const { endpoint, token, ca_file } = credentials;
   const sent = given ?? (body === undefined ? undefined : JSON.stringify(body));
   const url = urlOf(endpoint, path);
+  check(tokenProblem(token));
   for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
   const proxy = proxyOf(url);
   const dispatcher = dispatcherFor(url, ca_file, proxy);
@@ -156,11 +163,13 @@ export async function call(
     } catch {
       problem = { detail: text.slice(0, 500) };
     }
-    throw new ApiFailure(describe(answer.statusCode, problem), { code: problem.code });
+    throw new ApiFailure(describe(answer.statusCode, problem, fieldName), { code: problem.code });
   } catch (error) {
     if (error instanceof ApiFailure) throw error;
     const by = proxy ? ` by the proxy ${proxy.text}` : '';
-    throw new ApiFailure(`${url.origin}${by} does not answer: ${(error as Error).message}`, { cause: error });
+    throw new ApiFailure(`${url.origin}${by} does not answer${reasonOf(error as NodeJS.ErrnoException)}`, {
+      cause: error,
+    });
   } finally {
     await dispatcher?.close();
   }

@@ -18,8 +18,8 @@ export interface Credentials {
 }
 
 export const credentialsPath = (): string =>
-  process.env.UCLOUD_CREDENTIALS?.trim() ??
-  join(process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config'), 'ucloud', 'credentials.json');
+  process.env.UCLOUD_CREDENTIALS?.trim() ||
+  join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
 function readFile(path: string): Partial<Credentials> {
   let text: string;

@@ -28,6 +28,8 @@ export async function idOf(
   project: string | undefined,
   credentials?: Credentials,
 ): Promise<string> {
+  // A variable of a script that has no value: as a path, it would be that of the list.
+  if (text.trim() === '') throw new Error(`"${text}" is no id or name`);
   const list = listOf(noun);
   if (idForm.test(text) || !list?.query?.properties.name) return text;
   const asked = { method: 'GET', path: list.path, query: { name: text } };

@@ -41,6 +41,15 @@ export class FieldOption extends Option {
   }
 }
 
+/** The option of a field that the API names by a JSON pointer (RFC 6901), or by `#query/` and its name. */
+export function optionOf(pointer: string): string {
+  const [, place = '', path = ''] = /^(#query)?\/(.+)$/s.exec(pointer) ?? [];
+  if (path === '') return pointer || 'the options';
+  const parts = path.split('/').map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+  const [field = '', ...below] = place ? [path] : parts;
+  return [flagOf(field), ...below].join('.');
+}
+
 /** A field of a query. One that is true or false is true where no value follows. */
 export function queryOption(field: string, schema: JsonSchema): Option {
   if (solid(schema).type !== 'boolean') return new FieldOption(field, schema);

@@ -15,6 +15,7 @@ import {
   completeNames,
   FieldOption,
   type Given,
+  optionOf,
   queryOf,
   queryOption,
   readGiven,
@@ -81,8 +82,8 @@ interface Options extends OutputOptions {
 
 /** The project of names, and of what is created: the one that is named, or that of the credentials. */
 export async function projectNamed(asked: string | undefined): Promise<string | undefined> {
-  const owner = asked ?? readCredentials().project;
-  return owner && (await idOf('project', owner, undefined));
+  const owner = asked ?? (readCredentials().project || undefined);
+  return owner === undefined ? undefined : idOf('project', owner, undefined);
 }
 
 function addListOptions(command: Command, endpoint: Endpoint): void {
@@ -101,7 +102,7 @@ async function list(endpoint: Endpoint, path: string, query: Record<string, stri
   const limit = options.all ? undefined : options.limit ? Number(query.limit) : log ? logLimit : undefined;
   if (limit !== undefined && limit < 1) throw new Error(`--limit: "${limit}" is not a number of items`);
   const latest = log && queryOf(endpoint).properties?.order !== undefined && !options.order;
-  const asked = { method: 'GET', path, query: { ...query, ...(latest && { order: 'newest' }) } };
+  const asked = { method: 'GET', path, query: { ...query, ...(latest && { order: 'newest' }) }, fieldName: optionOf };
   const hasPages = queryOf(endpoint).properties?.limit !== undefined;
   const answer = hasPages ? await listUpTo(asked, limit) : ((await call(asked)) as Listed);
   const shown: Listed = latest && !options.json ? { ...answer, items: answer.items.toReversed() } : answer;
@@ -169,6 +170,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
         query: asked,
         ...sent,
         opaque: endpoint.success.opaque,
+        ...(options.body === undefined && { fieldName: optionOf }),
       });
       if (given.query.dry_run) tell('Nothing stands against it. Nothing was created.');
       if (!wait || !options.wait || answer === undefined) return answer;
@@ -181,6 +183,9 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     const options = args[byId ? 1 : parameters.length] as Options & Texts;
     const read = readGiven(endpoint, options, options.body);
     const given = body ? { ...read, body } : read;
+    // The API says the same, but of a body that nobody has written.
+    if (endpoint.method === 'PATCH' && !options.body && given.body && Object.keys(given.body).length === 0)
+      throw new Error('no option says what to change');
     const project = await projectNamed(options.project?.at(-1));
     if (byId) {
       const texts = args[0] as readonly string[];

@@ -68,6 +68,54 @@ t.test('options of the command', async (t) => {
     t.match(await project(), { quota: { vms: 3, cpus: 4 }, labels: { env: 'test' } }, 'all is as it was');
   });
 
+  await t.test('an empty variable of a script names no object, and an update says what to change', async () => {
+    const none = /"\s*" is no id or name/;
+    await Promise.all([
+      refused(['vm', 'get', ''], none),
+      refused(['vm', 'delete', ' ', '--wait'], none),
+      refused(['vm', 'list', '--project', ''], none),
+      refused(['project', 'update', ''], /no option says what to change/),
+      refused(['vm', 'delete', 'a', '', '--project', ''], none),
+    ]);
+  });
+
+  await t.test('an error of the API names the option, and of a file the place in it', async (t) => {
+    const errorOf = async (...args: string[]) => (await ucloud(args)).err;
+    const labels = '{"example.net/a b": "x"}';
+    const told = await errorOf('network', 'create', '--name', 'N', '--mtu', '1', '--labels', labels);
+    for (const option of ['--labels.example.net/a b: ', '--mtu: ', '--name: ', '--prefix: is required']) {
+      t.match(told, `  ${option}`);
+    }
+    t.match(await errorOf('project', 'update', 'f12', '--quota', 'vms=-1'), '  --quota.vms: must be >= 0');
+    t.match(await errorOf('vm', 'list', '--page-token', 'x'), '  --page-token: must be');
+    const body = path('body.json');
+    writeFileSync(body, '{"name": "N"}');
+    t.match(await errorOf('network', 'create', '--body', body), '  /name: must be');
+  });
+
+  await t.test('an endpoint or a token that cannot be one is told, and nothing is sent', async (t) => {
+    const token = api.operatorToken;
+    const host = new URL(gateway.url).host;
+    const before = sent.length;
+    const errorOf = async (changed: Record<string, string>) =>
+      (await runUcloud(['vm', 'list'], { ...environment, ...changed })).err;
+    const told = (endpoint: string) => errorOf({ UCLOUD_ENDPOINT: endpoint });
+    t.match(await told('localhost:7780'), '"localhost:7780" is no endpoint: it must be a URL');
+    t.match(await told('mailto:a@b.example'), 'is no endpoint');
+    t.match(await told(`${gateway.url}/v1`), `must not have a path: write ${gateway.url}`);
+    t.match(await told(`${gateway.url}/?x=1`), `must not have a query or a fragment: write ${gateway.url}`);
+    const named = await told(`http://me:secret@${host}`);
+    t.match(named, 'must not have a user name or a password');
+    t.notMatch(named, /secret@/, 'the password is not repeated');
+    t.match(await told(`https://${host}`), 'does not answer in TLS: should the endpoint begin with http://');
+    for (const wrong of [`Bearer ${token}`, `${token}\n${token}`, 'tökèn\u200b']) {
+      const error = await errorOf({ UCLOUD_TOKEN: wrong });
+      t.match(error, 'The token has a blank, a line end or another character in it');
+      t.notMatch(error, token.slice(-20), 'the token is not repeated');
+    }
+    t.equal(sent.length, before);
+  });
+
   await t.test('a map is written, added to and cleared on purpose', async (t) => {
     const update = (...args: string[]) => json(['project', 'update', 'f12', ...args]);
     t.strictSame((await update('--labels', 'a=1,b=', '--labels', 'c=3')).labels, { a: '1', b: '', c: '3' });
