@@ -23,7 +23,8 @@ export interface Configuration extends Settings {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export const credentialsPath = (env: Environment): string =>
-  env.UCLOUD_CREDENTIALS || join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+  env.UCLOUD_CREDENTIALS?.trim() ||
+  join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
 
 function readCredentials(path: string): Settings {
   let text: string;

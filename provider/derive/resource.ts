@@ -270,7 +270,9 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       });
     },
 
-    async import(text, ctx) {
+    async import(given, ctx) {
+      // Blanks and line ends around an id or a name are no part of it.
+      const text = given.trim();
       const pattern = fields.id?.pattern;
       if (pattern && new RegExp(pattern).test(text)) return { id: text };
       return failing(`${called(text)} cannot be imported`, async () => {

@@ -184,7 +184,7 @@ resource "ucloud_prefix" "same_space" {
       t.equal((await directory.resource('ucloud_network.this')).values.id, network.id);
 
       directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
-      await directory.run('import', 'ucloud_vm.web', 'web');
+      await directory.run('import', 'ucloud_vm.web', ' web\n');
       await directory.apply();
       const protectedOne = await directory.diagnostics('destroy');
       t.match(protectedOne, [{ summary: 'VM "web" was not deleted: the object is protected against deletion' }]);

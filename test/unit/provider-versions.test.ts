@@ -140,6 +140,9 @@ t.test('what only newer Terraforms ask for: identity, renewal, metadata', async 
     id: 'item-7',
   });
   t.match((await client.call('UpgradeResourceIdentity', { type_name, raw_identity, version: 5 })).diagnostics, [{}]);
+  t.match((await client.call('ImportResourceState', { type_name, id: '' })).diagnostics, [
+    { summary: 'The id to import by is empty', detail: 'Give the id of the shelf_item after its address.' },
+  ]);
   t.match((await client.call('ImportResourceState', { type_name: 'shelf_thing', id: 'x' })).diagnostics, [
     { summary: 'shelf_thing can not be imported' },
   ]);

@@ -70,6 +70,9 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
       diagnostics: call.messages(),
     };
   }
+  if (!request.id && !request.identity?.identity_data) {
+    throw new DiagnosticError('The id to import by is empty', `Give the id of the ${typeName} after its address.`);
+  }
   const id = request.id || importIdOf(entry, request.identity?.identity_data);
   const privateState: PrivateState = {};
   const context = call.context();
