@@ -144,7 +144,7 @@ const image = 'img-0000000000000001';
 const [hostileVm, honestVm] = [1, 2].map((number): VmSpec => {
   const size = { cpus: 1, memory: 64 * MiB, disk_size: 64 * MiB };
   const mac = `02:00:5e:10:00:0${number}`;
-  const interfaces = [{ network, mac, address: `fd42:0:0:1:0:5eff:fe10:${number}` }];
+  const interfaces = [{ network, mac, address: `fd42::1:0:5eff:fe10:${number}` }];
   return {
     id: `vm-000000000000000${number}`,
     name: `vm-${number}`,

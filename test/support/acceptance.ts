@@ -46,7 +46,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   prefix_pool: {
     create: 'name = "spare"\n cidr = "2001:DB8:F000::/36"',
     update:
-      'name = "spare-2"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60\n description = "more"\n labels = { site = "a" }\n delete_protection = true',
+      'name = "spare-2"\n cidr = "2001:db8:f000:0::/36"\n default_length = 60\n min_length = 44\n description = "more"\n labels = { site = "a" }\n delete_protection = true',
     replace: 'name = "spare-2"\n cidr = "2001:db8:e000::/36"',
     spelled: ['cidr'],
   },

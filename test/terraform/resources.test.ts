@@ -17,6 +17,7 @@ import {
 } from '../support/acceptance.ts';
 import type { Body } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { until } from '../support/eventually.ts';
 import { changes, type StateResource, type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -153,7 +154,7 @@ t.test('each resource, through its life', { skip }, async (t) => {
       t.equal(values(noun).id, old.id, 'it is the same object');
       for (const [name, field] of fieldsOf(noun)) {
         if (!field.update || field.create === 'required') continue;
-        if (field.fields)
+        if (field.fields && 'default' in field)
           t.same(
             Object.values(values(noun)[name] ?? {}).filter((one) => one !== null),
             [],
@@ -283,6 +284,11 @@ t.test('each resource, through its life', { skip }, async (t) => {
     t.match(stdout + stderr, /Interrupt/);
     const interrupted = await directory.state();
     await cloud.scanner.start();
+    // An image that exists is not waited for.
+    await until('the image is imported', async () => {
+      const { status } = await cloud.api.operator.get('images', ids.get('image') ?? '');
+      return (status as { phase: string }).phase === 'available';
+    });
     directory.write({ 'main.tf': settled + slowBlocks('goesOn').join('') });
     await directory.apply();
     const after = await directory.state();

@@ -113,11 +113,11 @@ resource "ucloud_image" "image" {
     all.toSorted((a, b) => String(a[0]).localeCompare(String(b[0]))),
     [
       ['ucloud_image.image', 'visibility', /must be project/],
-      ['ucloud_prefix.large', 'length', /has room for a \/36/],
+      ['ucloud_prefix.large', 'length', /must be at least 48/],
       ['ucloud_prefix.overlapping', 'cidr', /overlaps a prefix that is taken/],
       ['ucloud_prefix.p', 'cidr', /lies in no prefix pool\.[\s\S]*The old one would be destroyed before/],
       ['ucloud_token.ci', 'expires_at', /makes no token that has expired/],
-      ['ucloud_vm.mac', 'interfaces', /is taken by another VM/],
+      ['ucloud_vm.mac', 'interfaces', /is taken/],
     ],
   );
   t.equal(all.length, 6);

@@ -77,7 +77,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     },
     prefix_pool: {
       config: {
-        ...{ name: 'pool', cidr: '2001:db8:f000::/36', default_length: 56, description: 'd', labels },
+        ...{ name: 'pool', cidr: '2001:db8:f000::/36', default_length: 56, min_length: 44, description: 'd', labels },
         ...{ delete_protection: false },
       },
       replace: { cidr: '2001:db8:e000::/36' },

@@ -70,7 +70,7 @@ resource "ucloud_prefix" "p" {
         [
           'memory',
           'Invalid value for "memory"',
-          'Must be a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`, not "2GB".',
+          'Must be a whole number with its unit, MiB, GiB or TiB, such as `512MiB` or `2GiB`, at most 512TiB, not "2GB".',
         ],
         ['cpus', 'Invalid value for "cpus"', 'Must be between 1 and 256, not 1000.'],
         [
@@ -187,7 +187,7 @@ resource "ucloud_prefix" "same_space" {
       await directory.run('import', 'ucloud_vm.web', ' web\n');
       await directory.apply();
       const protectedOne = await directory.diagnostics('destroy');
-      t.match(protectedOne, [{ summary: 'VM "web" was not deleted: the object is protected against deletion' }]);
+      t.match(protectedOne, [{ summary: 'VM "web" is protected from deletion' }]);
       directory.write({ 'main.tf': `${ground}${vm('web')}` });
       await directory.apply();
     });
