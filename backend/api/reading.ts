@@ -47,7 +47,7 @@ export const getHandler =
         timeoutMs: left,
         signal: request.gone,
       });
-      await api.turns.take(accountOf(request.caller));
+      if (!request.gone.aborted) await api.turns.take(accountOf(request.caller));
     }
   };
 
@@ -147,8 +147,8 @@ async function waitForNews<R extends DeclaredRecord>(
   };
   const timeoutMs = Math.max(0, deadline(query) - performance.now());
   await api.mirror.waitForChange({ after: query.after, of, predicate: counts, timeoutMs, signal: request.gone });
-  // One change wakes all who wait for it.
-  await api.turns.take(accountOf(request.caller));
+  // One change wakes all who wait for it. A server that closes answers all at once.
+  if (!request.gone.aborted) await api.turns.take(accountOf(request.caller));
 }
 
 function* merge<R>(sources: readonly Iterable<Stored<R>>[]): Generator<Stored<R>, void> {

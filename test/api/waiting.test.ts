@@ -92,7 +92,7 @@ t.test('long polls', async (t) => {
   await operator.expect(202, 'DELETE', `/v1/vms/${vm.id}`);
   await waiting;
   await listing;
-  t.equal((await nextEvent).items.length, events.items.length + 1);
+  t.ok((await nextEvent).items.length > events.items.length, 'those that came until its turn');
   t.pass('who waits for an object learns of its end');
 });
 
