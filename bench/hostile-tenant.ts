@@ -1,5 +1,5 @@
 /**
- * What a hostile tenant costs another one, as ratios against the quiet server of the same run:
+ * The cost of a hostile tenant for another tenant, as ratios against the quiet server of the same run:
  * `node bench/hostile-tenant.ts [--requests 300] [--unread 20] [--megabytes 24]`.
  *
  * The API runs in a process of its own on the embedded store. Another tenant reads one object, over and over, while each

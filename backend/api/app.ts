@@ -134,7 +134,7 @@ function sendContent(reply: FastifyReply, { size, md5, data }: NonNullable<ApiAn
 const headerText = (value: string | string[] | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
 
-/** What a dry run goes by; undefined for a request that means it. Throws `invalid_input`. */
+/** Returns the settings of a dry run; undefined for a real request. @throws UcloudError `invalid_input` */
 function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<typeof rehearsal> | undefined {
   const { dry_run, leaving } = query as { readonly dry_run?: boolean; readonly leaving?: string };
   if (dry_run) return rehearsal(api, caller, leaving);
@@ -216,7 +216,7 @@ function boundAnswers(app: FastifyInstance, answers: Answers): void {
   app.addHook('preHandler', async (request) => {
     if (!answers.hasRoom(request, 1)) throw full();
   });
-  // What has been changed is always told.
+  // The answer to a change is always sent.
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method !== 'GET' || reply.statusCode >= 400) return payload;
     if (answers.hasRoom(request, Answers.costOf(payload))) return payload;

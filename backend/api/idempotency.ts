@@ -52,7 +52,7 @@ export class IdempotencySlot {
   /** Keyed digest of the request, so that the record does not betray what was asked. */
   readonly #request: string;
   readonly #at: string;
-  /** What the request carries and its answer repeats, not to be stored. */
+  /** The fields that the answer repeats from the request. The record does not store them. */
   readonly #carried: Readonly<Record<string, unknown>>;
 
   constructor(request: ApiRequest, key: string) {

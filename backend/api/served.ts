@@ -16,7 +16,7 @@ export interface DeclaredRecord {
   readonly delete_protection?: boolean;
 }
 
-/** Who an object is shown to, and whether it is one of a list. */
+/** The reader of an object, and whether the object is part of a list. */
 export interface Audience {
   readonly role: Role;
   readonly listed?: boolean;

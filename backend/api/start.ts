@@ -39,7 +39,7 @@ export interface ApiOptions {
   };
   /** Milliseconds in which a request must have arrived. Default: 30,000. */
   readonly arrivalTimeout?: number;
-  /** What one side may take of the server. Default: see http/limits.ts. */
+  /** The limits of one client of the server. Default: see http/limits.ts. */
   readonly limits?: Partial<HttpLimits>;
   /** Without them states of Terraform can be neither written nor read. */
   readonly stateKeys?: StateKeys;

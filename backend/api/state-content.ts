@@ -180,7 +180,7 @@ export async function open(
   }
   const first = await readChunk(store, content, 0);
   if (!first) return undefined;
-  // Whoever reads the last stream learns of an error in any of them.
+  // The reader of the last stream receives the errors of all streams.
   const inflated = pipeline(
     Readable.from(opened(store, key, state, content, first)),
     createInflate({ chunkSize: 64 * 1024 }),

@@ -28,7 +28,7 @@ export interface SealJob {
   readonly bytes: Uint8Array;
   readonly key: Uint8Array;
   readonly content: string;
-  /** What the content belongs to. It cannot be passed off as that of another. */
+  /** The owner of the content. The content cannot be decrypted as that of another owner. */
   readonly binding: string;
 }
 export interface SealResult {

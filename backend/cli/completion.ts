@@ -1,5 +1,5 @@
 /**
- * What can come next on a command line, for the completion of shells. Made from the commands themselves, hence from the
+ * The words that can come next on a command line, for the completion of shells. Made from the commands themselves, hence from the
  * contract; names come from the API, within a second, and whatever goes wrong completes nothing.
  */
 import { readdirSync } from 'node:fs';

@@ -76,7 +76,7 @@ export function textOf(schema: JsonSchema, field: string, text: string): string 
   const content = readInput(file, option);
   const { type, format, pattern, 'x-rule': rule } = solid(schema);
   if (type !== 'string') return content.trim();
-  // What breaks the rule is not sent: it may be what nobody else must see, such as a private key.
+  // The command does not send a value that breaks the rule: it may be a secret, such as a private key.
   const problem = format === undefined ? undefined : formats[format]?.(content);
   if (problem !== undefined) throw new Error(`${option}: ${file} ${problem}`);
   if (pattern === undefined) return content;

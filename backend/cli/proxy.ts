@@ -40,7 +40,7 @@ export function proxyFor(url: URL, environment: ProxyEnvironment): ProxySetting 
   return { url: proxy, text: `${proxy.protocol}//${proxy.host} (${name})` };
 }
 
-/** What to send as `Proxy-Authorization`; undefined for a proxy without user name. */
+/** Returns the value of `Proxy-Authorization`; undefined for a proxy without user name. */
 export function proxyAuthorization({ username, password }: URL): string | undefined {
   if (username === '' && password === '') return undefined;
   const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;

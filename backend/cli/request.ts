@@ -5,7 +5,7 @@ import { readBody, readInput, takesFile, textOf } from './input-files.ts';
 import { resolveNames } from './names.ts';
 import { flagOf, type JsonSchema, parseValue, solid, takesNull } from './values.ts';
 
-/** What commander has read: a text for each time that an option was given. */
+/** The options as commander has read them: one text for each use of an option. */
 export type Texts = Readonly<Record<string, readonly string[] | undefined>>;
 
 /** Commander's own key for a flag. */
@@ -91,7 +91,7 @@ function valuesOf(schema: JsonSchema, texts: Texts): Record<string, unknown> {
   );
 }
 
-/** What was given on the command line, understood, with names where people have written names. */
+/** The parsed values of the command line. Names are not resolved yet. */
 export interface Given {
   readonly query: Record<string, unknown>;
   readonly body?: Record<string, unknown>;

@@ -60,14 +60,14 @@ const parametersOf = ({ params }: Endpoint): string[] => Object.keys(params?.pro
 const targetOf = ({ params }: Endpoint): string =>
   (params as { properties?: Record<string, JsonSchema> } | undefined)?.properties?.id?.['x-reference'] ?? '';
 
-/** What is listed, if it is. */
+/** Returns the schema of the items of a list endpoint; undefined for other endpoints. */
 function itemOf({ success }: Endpoint): JsonSchema | undefined {
   const items = (success.schema as JsonSchema | undefined)?.properties?.items;
   return items?.items;
 }
 /** Of what grows people want the end; as a table like a log, with the newest at the bottom. */
 const isLog = (endpoint: Endpoint): boolean => itemOf(endpoint)?.properties?.at !== undefined;
-/** What is shown of a log, where nobody says how much. */
+/** The number of log items that a list shows by default. */
 const logLimit = 100;
 
 interface Options extends OutputOptions {
@@ -113,7 +113,7 @@ async function list(endpoint: Endpoint, path: string, query: Record<string, stri
   }
 }
 
-/** What can be said of an endpoint beyond the contract. */
+/** A variant of an endpoint that the contract does not describe. */
 export interface Variant {
   readonly verb: string;
   readonly summary?: string;
@@ -154,7 +154,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     const pairs = parameters.map((parameter, i) => [parameter, values[i] ?? ''] as const);
     const path = pairs.reduce((so, [name, value]) => so.replace(`{${name}}`, encodeURIComponent(value)), endpoint.path);
     const { query, ...sent } = await resolved(endpoint, given, project);
-    // What is called by its name lies in a project, which an operator's token does not say.
+    // An object that is given by name lies in a project, and an operator's token names none.
     const named = given.query.project !== undefined || parameters.includes('name');
     const asked = { ...query, ...(named && { project }) };
     if (isList) return list(endpoint, path, asked, options);

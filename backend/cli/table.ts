@@ -24,7 +24,7 @@ function cell(value: unknown, names: Names): string {
   return visible(typeof value === 'object' ? JSON.stringify(value) : (names.get(String(value)) ?? String(value)));
 }
 
-/** What a table shows of an item, where it has it; most lists have a few of these. */
+/** The columns of a table, where the items have the field; most lists have a few of these. */
 const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   id: ({ id }) => id,
   name: ({ name }) => name,

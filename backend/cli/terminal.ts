@@ -1,5 +1,5 @@
 /**
- * What goes to the terminal. Names, descriptions and reasons come from others: what a terminal would obey instead of
+ * Text for the terminal. Names, descriptions and reasons come from others: what a terminal would obey instead of
  * show (escape sequences, direction overrides) is shown as an escape.
  */
 

@@ -1,5 +1,5 @@
 /**
- * What goes on without the command. Who ends a wait (Ctrl-C, SIGTERM) is told what has been asked for, how to look at it,
+ * Actions that go on without the command. A user who ends a wait (Ctrl-C, SIGTERM) is told what has been asked for, how to look at it,
  * and how to take it back. Exit codes are those of shells: 128 and the number of the signal.
  */
 import type { Endpoint } from '../contract/endpoint.ts';
@@ -31,7 +31,7 @@ export async function goingOn<T>(describe: () => string, work: () => Promise<T>)
 
 const commandOf = (noun: string): string => `ucloud ${noun.replaceAll('_', '-')}`;
 
-/** What was begun, of an answer that came. */
+/** Describes the action that the answer confirms. */
 export function outcomeOf({ method, resource, id: operation }: Endpoint, noun: string, answer: Waited): string {
   if (resource === undefined && answer.state !== undefined) {
     return [
@@ -51,7 +51,7 @@ export function outcomeOf({ method, resource, id: operation }: Endpoint, noun: s
   ].join('\n');
 }
 
-/** What is not known, while there is no answer yet. */
+/** Describes a request whose answer has not come yet. */
 export function unansweredOf(
   { summary, resource }: Endpoint,
   noun: string,

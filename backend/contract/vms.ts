@@ -35,7 +35,7 @@ export const vmPhases = [
 export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
 export type RestartField = (typeof restartFields)[number];
 
-/** What may become of user data. A guest reports it, which may be hostile: nothing else is taken from it. */
+/** The results of user data. A hostile guest can report anything, so the API takes only these words from it. */
 export const userDataResults = ['none', 'ok', 'failed', 'ignored', 'interrupted', 'unavailable'] as const;
 export type UserDataResult = (typeof userDataResults)[number];
 

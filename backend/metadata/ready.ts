@@ -11,7 +11,7 @@ import type { Guest } from './identity.ts';
 
 type Told = { readonly reason: string; readonly message: string };
 
-/** What the owner is told of user data that did not run well. */
+/** The events for the owner of a VM whose user data did not run well. */
 const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
   failed: {
     reason: 'user_data_failed',
@@ -32,7 +32,7 @@ const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
 };
 
 /**
- * What ucloud-init says of user data, in lines: `user_data=failed`, `exit_code=3`. A guest may say anything, so only words of
+ * Parses the report of ucloud-init on user data, in lines: `user_data=failed`, `exit_code=3`. A guest may say anything, so only words of
  * the contract and a number of its range are taken; the text itself goes nowhere.
  */
 export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {

@@ -10,7 +10,7 @@ export const bridgeName = (vni: number): string => `ub${vni}`;
 /** Returns the name of a tap, from the MAC of its interface: `ut005e100001` for a computed MAC, else `ut02005e100001`. */
 export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 
-/** What earlier versions called it. A VM that they have started keeps it until it ends. */
+/** Returns the tap name of earlier versions. A VM that such a version has started keeps it until the VM ends. */
 export const earlierTapName = (mac: Mac): string => `ut${earlierMacKey(mac)}`;
 
 /** Tap of an interface as it was started. */

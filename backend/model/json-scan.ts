@@ -23,7 +23,7 @@ const closeBracket = 0x5d;
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
-/** What keeps JSON from being parsed, in words, or undefined. Whether it is JSON at all, the parser will say. */
+/** Returns why the text must not be parsed, or undefined. The parser itself checks that it is JSON. */
 export function excess(text: string): string | undefined {
   let depth = 0;
   let values = 0;

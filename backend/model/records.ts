@@ -209,7 +209,7 @@ export const names = kind('names/', { id: Type.String() });
 export const uses = kind('uses/', {});
 
 /**
- * Who holds it: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
+ * The holder of an address: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
  * `subnets/<the upper half, 16 hex digits>`. Freed in the transaction that removes the holder.
  */
 const holder = { id: Type.String() };
@@ -293,7 +293,7 @@ export const reports = kind('reports/', {
 /** `guests/<vm>`: what the guest has said of itself. Removed with the report. */
 export const guests = kind('guests/', {
   ready_at: time,
-  /** What became of its user data; left out by earlier versions, and where it says nothing that is known. */
+  /** The result of the user data. Earlier versions leave it out, and so does an unknown result. */
   user_data: Type.Optional(oneOf(userDataResults)),
   exit_code: Type.Optional(Type.Integer({ minimum: 0 })),
 });

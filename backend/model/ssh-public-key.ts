@@ -106,7 +106,7 @@ const readers = new Map<string, (blob: Blob) => void>([
   ['sk-ecdsa-sha2-nistp256@openssh.com', withApplication(readEcdsa('nistp256'))],
 ]);
 
-/** What public keys are to be, after "must be". */
+/** The rule for public keys; it completes the sentence "must be …". */
 export const sshPublicKeyRule = 'one line in the format of OpenSSH: type, base64, comment';
 
 /** Without the line end and the blanks around it: files of ssh-keygen end with one, and it means nothing. */
@@ -116,7 +116,7 @@ export const normalSshPublicKey = (text: string): string => text.trim();
 export const sshPublicKeyBlob = (text: string): Buffer =>
   Buffer.from(normalSshPublicKey(text).split(' ')[1] ?? '', 'base64');
 
-/** What is wrong with a line, as a clause after the name of its field; undefined for one that OpenSSH takes. */
+/** Returns why OpenSSH refuses the line, as a clause after the field name; undefined if it accepts the line. */
 export function sshPublicKeyProblem(text: string): string | undefined {
   const line = normalSshPublicKey(text);
   if (line.startsWith('-----BEGIN ')) return `must be ${sshPublicKeyRule}, not a PEM file`;

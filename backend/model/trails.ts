@@ -1,5 +1,5 @@
 /**
- * What changes leave behind, and how much of it is kept of one project: nobody fills the database by changing one object
+ * The records that changes leave behind, and the number of them that each project keeps: nobody fills the database by changing one object
  * back and forth. The newest are kept. What belongs to no project (the operators' own) counts as one more project.
  */
 

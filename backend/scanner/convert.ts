@@ -149,7 +149,7 @@ export async function convert(conversion: Conversion, limits: ImportLimits, sign
   throw await fault(outcome, conversion, limits, exceeded);
 }
 
-/** What the end of qemu-img means. A file makes it fail in many ways: all are the file's fault, but for a full disk. */
+/** Explains the exit of qemu-img. Every failure is a fault of the file, except a full disk. */
 async function fault(
   { signal, stderr }: Outcome,
   { target, format }: Conversion,

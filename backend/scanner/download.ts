@@ -89,7 +89,7 @@ export async function* download(
   }
 }
 
-/** What a failed transfer means for the user. All is of the server's making, answers that are no HTTP included. */
+/** Explains a failed transfer to the user. Every failure is a fault of the server, also an answer that is no HTTP. */
 function explain(err: unknown, url: URL): unknown {
   if (err instanceof ImageRejected || err instanceof SourceUnavailable || !(err instanceof Error)) return err;
   if (err instanceof AddressRefused) return refused(url.hostname);

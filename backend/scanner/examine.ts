@@ -1,4 +1,4 @@
-/** What a file is, by its content, before any program that is not ours reads it. */
+/** Detects the format of a file by its content, before a foreign program reads the file. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type DiskImage, headSize, recognizeDiskImage } from '../model/disk-image.ts';

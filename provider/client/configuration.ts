@@ -76,7 +76,7 @@ export function sourceOf(name: keyof Settings, block: Settings, env: Environment
   return given(name, block, env) === undefined ? `\`${name}\` of ${credentialsPath(env)}` : variableOf(name);
 }
 
-/** What is wrong with a token, or undefined; it is not repeated. */
+/** Returns why a token cannot be used, or undefined. The message does not repeat the token. */
 function tokenProblem(token: string): string | undefined {
   if (token === '') return 'It is empty.';
   return /^[\x21-\x7e]+$/.test(token)

@@ -1,4 +1,4 @@
-/** What keeps a request from its answer beside what Node says itself. The codes are as those of Node are. */
+/** Failures of a request beside those that Node reports. Their codes have the form of Node's codes. */
 
 export class Timeout extends Error {
   readonly code: 'CONNECT_TIMEOUT' | 'HEADERS_TIMEOUT' | 'BODY_TIMEOUT';

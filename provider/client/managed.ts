@@ -31,7 +31,7 @@ export class ManagedObjects {
     if (typeof name === 'string') this.#named.set(place(kind, project, name), object);
   }
 
-  /** What an object is to be called. */
+  /** The planned name of an object. */
   plan(id: string, name: unknown): void {
     this.#planned.set(id, name);
   }

@@ -47,7 +47,7 @@ const connections = 64;
 const connecting = 10_000;
 const silence = 30_000;
 
-/** What vouches for the endpoint. */
+/** The authorities that the client trusts for the endpoint. */
 function trust({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
   if (caFile === undefined) return commonTrust();
   const { createSecureContext } = process.getBuiltinModule('node:tls');

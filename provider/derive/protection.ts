@@ -13,7 +13,7 @@ const path: AttributePath = ['delete_protection'];
 const called = ({ noun, name }: Told): string =>
   `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
 
-/** What is to be destroyed has `delete_protection` switched on, as far as the state knows. */
+/** Tells whether `delete_protection` is on, in the state, for an object that the plan destroys. */
 export function refuseDestroy(told: Told): void {
   told.diagnostics.error(
     `${called(told)} is protected from deletion`,

@@ -15,7 +15,7 @@ import { nounInSentence, pluralOf } from './words.ts';
 
 /** How long deletions may take to be planned, in milliseconds. */
 const moment = 250;
-/** What one request can name. */
+/** The maximum number of ids in one request. */
 const mostLeaving = 500;
 
 /** Refusals that other objects are the reason of. */
@@ -41,7 +41,7 @@ export function knownRequest(
   return { ...(typeof project === 'string' && { project }), ...requestBody(fields, known) };
 }
 
-/** What the API says against it; undefined if nothing, or nothing that a user could mend in the configuration. */
+/** Returns the refusal of the API; undefined without one, or if the configuration cannot mend it. */
 async function refusal(
   client: Client,
   path: string,

@@ -151,7 +151,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     return ctx.prior !== null && [...replacing.map((name) => [name]), ...demanded].some((path) => ctx.changed(...path));
   };
 
-  /** What the plan does with an object that exists. */
+  /** The planned action for an existing object. */
   const noteManaged = (
     { client, planned, prior }: PlanContext<Values, Client>,
     id: string,

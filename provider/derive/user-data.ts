@@ -22,7 +22,7 @@ const ignored = (
   detail: `It ${what}: ${more}`,
 });
 
-/** What it is instead of a script, by how it begins. */
+/** Names the kind of user data that is no script, by its beginning. */
 const others: readonly (readonly [start: RegExp, what: string])[] = [
   [/^#cloud-config/, 'is a cloud-config document'],
   [/^(#cloud-boothook|#include|#part-handler|## template:)/, 'is in a format of cloud-init'],
@@ -33,7 +33,7 @@ const others: readonly (readonly [start: RegExp, what: string])[] = [
   [/^\s+#!/, 'begins with a blank or an empty line'],
 ];
 
-/** What a user should know of it before it is given to a VM; undefined where there is nothing. */
+/** Returns a warning about the user data for a plan; undefined without one. */
 export function oddUserData(text: string): Odd | undefined {
   if (text === '') return ignored('is empty', 'leave it out where there is nothing to run.');
   if (!text.startsWith('#!')) {

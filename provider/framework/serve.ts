@@ -24,7 +24,7 @@ export interface ServeOptions {
   readonly schema?: Uint8Array | undefined;
 }
 
-/** What serves a connection. All but the schema is loaded at the first call that needs it. */
+/** The server of a connection. It loads everything except the schema at the first call that needs it. */
 function methodsFor<Client, Config extends object>(
   provider: Lazy<ProviderDefinition<Client, Config>>,
   log: Logger,

@@ -31,7 +31,7 @@ const STATIC: readonly Field[] = [
     .map((name): Field => [name, '']),
 ];
 
-/** What both sides start with, in bytes, and what we leave it at. */
+/** The initial size of the table in bytes, which this server keeps. */
 const TABLE_SIZE = 4096;
 /** Of each entry beside its text (section 4.1). */
 const ENTRY_OVERHEAD = 32;

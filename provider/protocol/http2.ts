@@ -103,7 +103,7 @@ interface StreamState {
   /** The request is. */
   complete: boolean;
   sendWindow: number;
-  /** What waits for the other side to make room. */
+  /** Data that waits until the other side makes room. */
   waiting?: Answer;
   /** Bytes of the body that was sent. */
   sent: number;
@@ -495,7 +495,7 @@ export class Connection {
     head[3] = type;
     head[4] = flags;
     head.writeUInt32BE(id, 5);
-    // What is made within one turn goes out as one, in one record of TLS.
+    // All frames of one turn leave together, in one record of TLS.
     if (this.#output.length === 0) process.nextTick(() => this.#flush());
     this.#output.push(head);
     if (payload.length > 0) this.#output.push(payload);

@@ -75,7 +75,7 @@ function warnOfUserData({ config, changed, diagnostics }: PlanContext<Values, Cl
 
 type Result = NonNullable<components['schemas']['Vm']['status']['user_data']>;
 
-/** What the guest's report of its user data means, where it did not run as it should. */
+/** Explains the guest's report on user data that did not run as it should. */
 const troubles: Readonly<Partial<Record<Result, string>>> = {
   failed: 'Its user data ended with an error. What it printed is in /var/log/ucloud-init-user-data.log of the guest.',
   ignored: 'Its user data was ignored: ucloud-init runs only a script that begins with `#!`.',

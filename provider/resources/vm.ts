@@ -70,7 +70,7 @@ function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext<Va
     typeof size === 'string' ? mebibytes(size) : undefined,
   );
   if (before === undefined || after === undefined || after >= before) return;
-  // What is given a new disk anyway may have a smaller one.
+  // A VM that gets a new disk anyway may have a smaller one.
   if (['image', 'interfaces', 'project', 'anti_affinity'].some((name) => changed(name))) return;
   diagnostics.error(
     'A disk can only grow',

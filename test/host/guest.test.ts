@@ -112,7 +112,7 @@ class FakeCloud {
     return stdout;
   }
 
-  /** What follows a boot; the answer ends it. */
+  /** The work after a boot; the answer ends it. */
   watch(shell: readonly string[]): () => Promise<void> {
     const [program = '', ...args] = shell;
     const env = { PATH: process.env.PATH, UCLOUD_INIT_ROOT: this.tree, UCLOUD_INIT_METADATA: this.url };

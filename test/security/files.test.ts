@@ -1,4 +1,4 @@
-/** What other users of the machine can learn from the files of ucloud. */
+/** Other users of the machine learn nothing from the files of ucloud. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const root = process.getuid?.() === 0;
 interface Up {
   readonly child: ChildProcess;
   readonly credentials: string;
-  /** What it said on both outputs. */
+  /** The text of both outputs. */
   said(): string;
   /** Ends it and gives its exit code. */
   end(): Promise<number | null>;
@@ -83,7 +83,7 @@ t.test('a data directory that was open before is closed, and that is said', asyn
   await once(first.child, 'exit');
   for (const [path, mode] of permissions(data)) chmodSync(path, mode | 0o055);
   chmodSync(first.credentials, 0o644);
-  // What others have put there by a link is theirs.
+  // A file of another user, put there by a link, stays theirs.
   const foreign = join(data, '..', 'foreign');
   writeFileSync(foreign, '', { mode: 0o644 });
   chmodSync(foreign, 0o644);

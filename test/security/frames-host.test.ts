@@ -1,5 +1,5 @@
 /**
- * What a guest sends past its bridge, to the host itself: frames to the groups that bridges keep for themselves (IEEE
+ * Frames of a guest that pass its bridge and reach the host itself: frames to the groups that bridges keep for themselves (IEEE
  * 802.1D, table 7-10) reach the host's protocols with the tap as their interface. After every order of events that
  * used to open that way, on real taps made by the driver.
  */

@@ -99,7 +99,7 @@ t.test('tables of the host', { skip }, async (t) => {
       `${lab.trackedConnections() - before} entries of ${flood.length} packets`,
     );
 
-    // What the host itself begins is tracked, and rules for it work.
+    // The host's own connections are tracked, and rules for them work.
     namespace.run('nft', 'add', 'table', 'inet', 'operator');
     namespace.run(
       'nft',

@@ -1,5 +1,5 @@
 /**
- * What a guest sends and another must not get: a table of frames, written to the real tap that the driver has made for the
+ * Frames of a guest that no other guest must receive: a table of frames, written to the real tap that the driver has made for the
  * first, and heard at the tap of the second. The same frames arrive as soon as the filter is taken out.
  */
 import fc from 'fast-check';

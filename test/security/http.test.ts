@@ -1,4 +1,4 @@
-/** Whatever comes over a connection, each request gets its own answer, and every answer is documented. */
+/** Each request on a connection gets its own answer, and every answer is documented. */
 import t, { type Test } from 'tap';
 import { startTestApi, type TestApi, testPublicKey } from '../support/api.ts';
 import { head, RawConnection, type RawResponse, responsesIn } from '../support/hostile-tenant.ts';

@@ -1,4 +1,4 @@
-/** What a file that is declared as an image, or the server that it comes from, can do to the image scanner. */
+/** Attacks on the image scanner by a declared image or by its server. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

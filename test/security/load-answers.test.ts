@@ -1,4 +1,4 @@
-/** What a tenant does not read, or sends slowly, costs others nothing. */
+/** A tenant that does not read, or sends slowly, costs others nothing. */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { startTestApi, testPublicKey } from '../support/api.ts';

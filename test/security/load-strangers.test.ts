@@ -1,4 +1,4 @@
-/** What anybody may ask costs little, from however many networks it is asked, and takes nothing from projects. */
+/** Public requests cost little, from any number of networks, and take nothing from projects. */
 import { mkdirSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';

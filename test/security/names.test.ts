@@ -1,4 +1,4 @@
-/** Who knows the formula of the default MAC address learns nothing of others by it, and takes nothing from them. */
+/** The public formula of the default MAC address reveals nothing about others, and takes nothing from them. */
 import t from 'tap';
 import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
 import { defaultMac, earlierMacKey, macKey } from '../../backend/model/addresses.ts';

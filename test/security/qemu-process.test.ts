@@ -1,4 +1,4 @@
-/** What a guest can do to the agent of its host once it has taken over its QEMU. */
+/** Attacks on the agent of a host by a guest that has taken over its QEMU. */
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

@@ -25,7 +25,7 @@ export interface Ipv6Packet {
   /** Next header, and what follows the IPv6 header. */
   readonly next: number;
   readonly payload: Buffer;
-  /** What the header says, if it lies. */
+  /** The length in the header, if it is wrong on purpose. */
   readonly version?: number;
   readonly length?: number;
 }

@@ -66,7 +66,7 @@ export function hostileFrames(me: Party, to: Party, router: string): Case[] {
   const claim = icmp(136, target(to.address));
   const datagram = Buffer.concat([udp(7, 7), Buffer.alloc(8)]);
 
-  // Who sends.
+  // Senders.
   add('mac', 'the MAC of another', frame(packet(58, icmp(128)), 0x86dd, to.mac));
   add('mac', 'the MAC of the router', frame(packet(58, icmp(128)), 0x86dd, router));
   add('mac', 'no MAC', frame(packet(58, icmp(128)), 0x86dd, '00:00:00:00:00:00'));
@@ -77,7 +77,7 @@ export function hostileFrames(me: Party, to: Party, router: string): Case[] {
   add('source', 'no address, but UDP', send(17, udp(1, 2), { source: '::' }));
   add('source', 'no address, but a fragment', send(44, fragment(17, 0, true, datagram), { source: '::' }));
 
-  // What is not IPv6 in plain Ethernet.
+  // Frames that are not IPv6 in plain Ethernet.
   const types = {
     IPv4: 0x0800,
     ARP: 0x0806,
@@ -183,7 +183,7 @@ export function hostileFrames(me: Party, to: Party, router: string): Case[] {
     ],
   ];
   for (const [name, next, around] of behind) {
-    // What follows AH is not looked for.
+    // The filter does not look behind AH.
     add(next === 51 ? 'header' : 'icmp', `a router advertisement behind ${name}`, announce(next, around(58, ra)));
     add('header', `a claim behind ${name}`, send(next, around(58, claim)));
     add('header', `a claim to its own address behind ${name}`, send(next, around(58, icmp(136, target(me.address)))));
@@ -244,7 +244,7 @@ export function hostileFrames(me: Party, to: Party, router: string): Case[] {
   return cases;
 }
 
-/** What a guest must be able to send to another. */
+/** Frames that a guest must be able to send to another. */
 export function honestFrames(me: Party, to: Party): Case[] {
   const cases: Case[] = [];
   const add = (what: string, next: number, payload: Buffer, change: Partial<Parameters<typeof ipv6>[0]> = {}) => {

@@ -108,7 +108,7 @@ export const head = (method: string, path: string, token?: string, headers: read
     '',
   ].join('\r\n');
 
-/** What is held until it is let go. */
+/** A resource that the tenant holds until it is released. */
 export interface Held {
   readonly connections: readonly RawConnection[];
   letGo(): void;

@@ -14,7 +14,7 @@ import { silentLogger } from './silent-logger.ts';
 export interface FuzzReport {
   readonly requests: number;
   readonly statuses: Readonly<Record<string, number>>;
-  /** What should not have been, with the seed in front. */
+  /** The faults, each with its seed in front. */
   readonly faults: readonly string[];
 }
 
@@ -253,7 +253,7 @@ export async function fuzz(count: number, seed: number): Promise<FuzzReport> {
           faults.push(`seed ${seed + number}: ${status} ${JSON.stringify(headers)}`);
       }
     } catch (error) {
-      // What comes behind the answer to HEAD cannot be told from its body by this reader.
+      // This reader cannot tell the next answer from a body after HEAD.
       if (!requests.some((request) => request.startsWith('HEAD')))
         faults.push(`seed ${seed + number}: ${(error as Error).message}`);
     }

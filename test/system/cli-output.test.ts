@@ -1,4 +1,4 @@
-/** What the `ucloud` command prints, and where: data to standard output, all else to standard error. */
+/** The output of the `ucloud` command: data to standard output, all else to standard error. */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';

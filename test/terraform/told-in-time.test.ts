@@ -1,4 +1,4 @@
-/** What would fail in an apply, or do nothing, is told by the plan, at the attribute; nothing is destroyed for it. */
+/** The plan tells, at the attribute, each fault that would fail an apply; nothing is destroyed for it. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -100,7 +100,7 @@ resource "ucloud_image" "image" {
   await directory.apply();
   const before = await directory.run('state', 'pull');
   directory.write({ 'main.tf': main(true) });
-  // What is wrong in itself is found first; then what only the API knows.
+  // The plan finds static faults first, then those that only the API knows.
   const itself = await directory.diagnostics('plan');
   t.match(
     itself.map(({ severity, address, summary }) => [severity, address, summary]),

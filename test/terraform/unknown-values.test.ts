@@ -16,7 +16,7 @@ import { PluginClient } from '../support/plugin-client.ts';
 
 type Path = readonly (string | number)[];
 
-/** What of a value can be unknown: the whole, and every part of it. */
+/** The parts of a value that can be unknown: the whole, and every part of it. */
 function partsOf(value: Value, path: Path = []): Path[] {
   if (value === null || typeof value !== 'object') return [path];
   const parts = Array.isArray(value) ? value.map((each, index) => [index, each] as const) : Object.entries(value);
@@ -177,7 +177,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         const wanted = withUnknown(fresh, path) as Values;
         const { diagnostics, planned } = await plan(wanted, before);
         const where = `${noun}, ${action}: ${path.join('.')}`;
-        // What is not there yet may be said to be odd; it is no error.
+        // A warning about a value that is not there yet is no error.
         t.strictSame(
           diagnostics.filter(({ severity }) => severity === 1),
           [],
@@ -215,7 +215,7 @@ function fill(attributes: Attributes, config: Values): Values {
 /** Another object of the same form: the first one has the name already. */
 const rename = (config: Values): Values => ({ ...config, name: `${String(config.name)}-new` });
 
-/** What is at the path; elements of sets have no place of their own, so that any unknown one will do. */
+/** Returns the value at the path; elements of sets have no place of their own, so that any unknown one will do. */
 function valueIn(planned: Values, path: Path, attr: Attribute | undefined): Value {
   const type = attr && attributeType(attr);
   let value: Value = planned;

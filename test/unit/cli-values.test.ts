@@ -1,4 +1,4 @@
-/** What the command line makes of text: values of options, JSON, and answers as people read them. */
+/** The command line's reading of text: values of options, JSON, and answers as people read them. */
 import fc from 'fast-check';
 import t from 'tap';
 import { parse as parseYaml } from 'yaml';

@@ -25,13 +25,13 @@ const run = promisify(execFile);
 const starts = [['--use-openssl-ca'], []];
 
 interface Printed {
-  /** What the API answered, or the name of the error. */
+  /** The answer of the API, or the name of the error. */
   readonly said: readonly string[];
   /** The authorities that are trusted, in PEM. */
   readonly known: readonly string[];
 }
 
-/** What a module prints, in a process of its own. */
+/** Returns the output of a module in a process of its own. */
 async function printed(program: string, options: readonly string[], env: NodeJS.ProcessEnv): Promise<Printed> {
   const args = [...options, '--no-warnings', '--input-type=module', '-e', program];
   const { stdout } = await run(process.execPath, args, { env, maxBuffer: 64 * 1024 * 1024 });

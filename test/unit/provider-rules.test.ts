@@ -1,4 +1,4 @@
-/** What the API refuses of a creation by its contract alone, a plan refuses, too: for every field, and values of all kinds. */
+/** A plan refuses every value that the API refuses by its contract alone: for every field, and values of all kinds. */
 import t from 'tap';
 import { validator } from '../../backend/api/validation.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
@@ -47,7 +47,7 @@ function valuesFor(field: Field): unknown[] {
   }
 }
 
-/** What the plan finds wrong with a value of a field, in its parts, too. */
+/** Returns the faults that the plan finds in a value of a field and its parts. */
 function planned(field: Field, value: unknown): unknown[] {
   const own = [...flawsOf(field, value)];
   const parts = Array.isArray(value) ? value : [value];

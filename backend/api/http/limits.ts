@@ -1,4 +1,4 @@
-/** What one side may take of an API server, so that the others do not notice. */
+/** The limits of one client of an API server. They keep one client from slowing down the others. */
 
 export interface HttpLimits {
   /** Connections in all. Beyond it new ones are closed at once. */
@@ -46,7 +46,7 @@ export const defaultHttpLimits: HttpLimits = {
 
 /** Answers are handed to the connection in pieces of this many bytes. */
 export const pieceBytes = 64 * 1024;
-/** What an answer that is made while it is sent counts for: more than it keeps in memory at any time. */
+/** The bytes that a streamed answer counts for: more than it keeps in memory at any time. */
 export const streamBytes = 2 * MiB;
 /** Milliseconds for a client to read a refusal before its connection is closed. */
 export const lingerMs = 2000;

@@ -57,7 +57,7 @@ export class Answers {
 
   #budgetOf = ({ caller }: FastifyRequest): ByteBudget => (caller ? this.#owners : this.#strangers);
 
-  /** What memory the answer takes. */
+  /** Returns the bytes of memory that the answer takes. */
   static costOf = (payload: unknown): number =>
     payload instanceof Uint8Array && shared.has(payload)
       ? Math.min(payload.length, pieceBytes)

@@ -1,4 +1,4 @@
-/** Who a request is charged to. */
+/** The owner that a request is charged to. */
 import type { FastifyRequest } from 'fastify';
 import { sourceNetwork } from '../../model/addresses.ts';
 import { accountOf } from '../context.ts';

@@ -31,7 +31,7 @@ function finish(socket: Duplex, bytes: string): void {
   socket.once('end', () => socket.destroy());
   socket.once('close', () => clearTimeout(timer));
   socket.end(bytes);
-  // What else it sends is dropped: unread bytes would make the kernel reset the connection, and the refusal be lost.
+  // The server drops everything else from the connection: unread bytes would make the kernel reset the connection, and the refusal be lost.
   socket.resume();
 }
 

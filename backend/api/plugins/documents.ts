@@ -1,4 +1,4 @@
-/** What anybody may read: the API's description, a reference to browse, and whether the server is well. */
+/** The public documents: the API's description, a reference to browse, and whether the server is well. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

@@ -13,7 +13,7 @@ export const defaultRequestsPerMinute = 6000;
 const mostCounted = 50_000;
 
 export async function limitRates(app: FastifyInstance, requestsPerMinute: number): Promise<void> {
-  // What anybody may ask has counts of its own, so that nobody can make the server forget those of projects.
+  // Public routes have counts of their own, so that no stranger can make the server forget those of projects.
   app.addHook('onRoute', (route) => {
     if (!route.config?.endpoint) route.config = { ...route.config, rateLimit: {} };
   });

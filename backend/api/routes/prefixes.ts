@@ -92,7 +92,7 @@ function usedIn(api: ApiContext, pool: Pool): Prefix[] {
     .sort(comparePrefixes);
 }
 
-/** What to give, and from which pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
+/** Returns the prefix to allocate and its pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
 function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Pool; space: Prefix } {
   const { cidr, length } = wish;
   for (const pool of cidr ? pools : generous(pools, wish)) {

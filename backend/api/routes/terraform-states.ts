@@ -236,7 +236,7 @@ function roomFor(api: ApiContext, state: State | undefined, { project }: Place):
   return limit - (api.usage.of(project).terraform_state_size - own);
 }
 
-/** What the quota has no room for even without history is not written ahead either. Throws `quota_exceeded`. */
+/** Checks, before anything is written, that the quota has room for the state without history. Throws `quota_exceeded`. */
 async function checkRoom(api: ApiContext, { project }: Place, state: State | undefined, stored: number): Promise<void> {
   const alone = { terraform_states: 1, terraform_state_size: stored };
   const grows = growthFrom(state ? stateAmounts(state.value) : {}, alone);

@@ -1,5 +1,5 @@
 /**
- * What guests may do to the host: rules of nft in family inet. Pure.
+ * Rules of nft, in family inet, for traffic of guests to the host. Pure.
  *
  * - To the host itself (input): ICMPv6, the metadata server, answers to what the host asked. Nothing comes in by a tap.
  * - Through the host: not restricted, and not tracked either, as the connection table is one for the whole machine. The

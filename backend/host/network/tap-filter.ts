@@ -1,5 +1,5 @@
 /**
- * What a guest may send: rules of nft for its tap, in family netdev at the ingress hook. Pure.
+ * Rules of nft for the frames of a guest, on its tap, in family netdev at the ingress hook. Pure.
  *
  * The hook sees every frame before the bridge, before br_netfilter and before the host's own protocols, whatever its
  * destination and whether or not the tap is in a bridge. (The bridge's own hooks miss frames to 01:80:c2:00:00:0x, which
