@@ -1,7 +1,7 @@
 /** The footprint of ucloud on a machine as a list of lines to compare: interfaces, packet filters, processes. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { instanceOf, runDirectory } from '../../backend/host/system/instance.ts';
+import { instanceOf, interfaceAlias, runDirectory } from '../../backend/host/system/instance.ts';
 import { exec } from './steps.ts';
 
 const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
@@ -10,7 +10,9 @@ const lines = (text: string) => text.split('\n').filter((line) => line.trim() !=
 export function processMarks(data: string): readonly string[] {
   const host = join(data, 'host');
   mkdirSync(host, { recursive: true, mode: 0o700 });
-  return [data, runDirectory(instanceOf(host))];
+  const instance = instanceOf(host);
+  // QEMU receives its files open, so only the name of its VM tells the instance.
+  return [data, runDirectory(instance), interfaceAlias(instance, '')];
 }
 
 /** Lists the footprint. It includes a process if its command line contains one of the marks. */

@@ -202,7 +202,9 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
     t.throws(refused({ within, name: 'a', subnets: [] }), {
       message: /^test\/p: name cannot be set together with within/,
     });
-    t.throws(refused({ within, pool: 'pool-0', subnets: [] }), { message: /^test\/p: pool is for/ });
+    t.throws(refused({ within, pool: 'pool-0', subnets: [] }), {
+      message: /^test\/p: pool cannot be set together with within/,
+    });
     t.throws(refused({ within, subnets: ['a', 'b', 'c', 'd', 'e'] }), {
       message: 'test/p: subnet "e", a /64, has no room left in the /62',
     });
@@ -214,7 +216,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
       message: 'test/p: cidr is a /48, but length is 56',
     });
     t.throws(refused({ within: { id: 'pfx-0', cidr: '10.0.0.0/8' }, length: 56, subnets: [] }), {
-      message: /is no IPv6/,
+      message: 'test/p: "10.0.0.0/8" is not an IPv6 prefix such as 2001:db8::/56',
     });
     t.throws(() => synthesize((stack) => new PrefixPlan(stack, 'p', { subnets: ['a', 'b'] }).subnet('c')), {
       message: 'test/p: there is no subnet "c", only "a", "b"',

@@ -234,8 +234,8 @@ for (const shell of [['dash'], ['busybox', 'sh']]) {
       };
       const script = (word: string, more = '') => `#!/bin/sh\necho ${word} >>"$UCLOUD_INIT_ROOT/ran"\n${more}`;
       await boot(script('a'), 'ok', 'a\n');
-      await boot(script('b', 'exit 1\n'), 'failed', 'a\nb\n');
-      await boot(script('b', 'exit 1\n'), 'failed', 'a\nb\n');
+      await boot(script('b', 'exit 1\n'), 'failed\nexit_code=1', 'a\nb\n');
+      await boot(script('b', 'exit 1\n'), 'failed\nexit_code=1', 'a\nb\n');
       await boot(script('a'), 'ok', 'a\nb\na\n');
       await boot('', 'none', 'a\nb\na\n');
       await boot('#cloud-config\n', 'ignored', 'a\nb\na\n');
