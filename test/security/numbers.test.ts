@@ -210,7 +210,7 @@ t.test('a project that an earlier version made unreadable with 1e999 is there ag
   await store.commit({ write: [{ put: `projects/${id}`, value }] });
   const now = await operator.get('projects', id, `?after=${entry?.revision}`);
   t.match(now, { name: 'poisoned', quota: { tokens: Number.MAX_SAFE_INTEGER } });
-  t.notHas((now as unknown as { quota: object }).quota, 'vms');
+  t.same(Object.keys((now as unknown as { quota: object }).quota), ['tokens']);
   t.ok(await test.member(id));
   await operator.update('projects', id, { quota: { vms: 3 } });
 });
