@@ -160,6 +160,13 @@ async function* checked(pieces: AsyncIterable<Buffer>, size: number): AsyncGener
   if (held) yield held;
 }
 
+/** Inflates a state. A stream without a reader reads nothing from the store. */
+async function* inflated(deflated: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
+  // The reader of the last stream receives the errors of all streams.
+  const stream = pipeline(Readable.from(deflated), createInflate({ chunkSize: 64 * 1024 }), () => undefined);
+  yield* checked(stream, size);
+}
+
 /**
  * The state as it was written, piece by piece, with one chunk of it in memory at a time. Undefined if it has been removed
  * meanwhile. The stream fails before its last piece if the content is not what was written. Throws `not_configured`.
@@ -180,11 +187,5 @@ export async function open(
   }
   const first = await readChunk(store, content, 0);
   if (!first) return undefined;
-  // The reader of the last stream receives the errors of all streams.
-  const inflated = pipeline(
-    Readable.from(opened(store, key, state, content, first)),
-    createInflate({ chunkSize: 64 * 1024 }),
-    () => undefined,
-  );
-  return Readable.from(checked(inflated, size), { objectMode: false });
+  return Readable.from(inflated(opened(store, key, state, content, first), size), { objectMode: false });
 }

@@ -1,8 +1,11 @@
 /** Each request on a connection gets its own answer, and every answer is documented. */
+import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { startTestApi, type TestApi, testPublicKey } from '../support/api.ts';
-import { head, RawConnection, type RawResponse, responsesIn } from '../support/hostile-tenant.ts';
+import { bound } from '../support/bound-store.ts';
+import { head, largeState, RawConnection, type RawResponse, responsesIn } from '../support/hostile-tenant.ts';
 import { openApiDocument, violation } from '../support/openapi.ts';
+import { withStore } from '../support/stores.ts';
 
 interface Problem {
   readonly code: string;
@@ -210,10 +213,16 @@ t.test('every answer of the server is a documented problem, or what was asked fo
 });
 
 t.test('HEAD of a large state makes nothing of it', async (t) => {
-  const test = await startTestApi(t);
+  const store = await withStore(t);
+  let pieces = 0;
+  const counting = (key: string) => {
+    if (key.startsWith('terraform-state-chunks/')) pieces++;
+    return store.get(key);
+  };
+  const test = await startTestApi(t, { store: { ...bound(store), get: counting } });
   const { url, project } = test;
   const member = await test.member(project);
-  const text = `{"version":4,"serial":1,"lineage":"a","x":"${'x'.repeat(3_000_000)}"}`;
+  const text = largeState(1, 4_000_000, randomBytes);
   await member.expect(200, 'POST', '/v1/terraform-states/s', text);
   const connection = new RawConnection(url).send(
     head('HEAD', '/v1/terraform-states/s', member.token, ['Connection: close']),
@@ -222,4 +231,11 @@ t.test('HEAD of a large state makes nothing of it', async (t) => {
   t.match(answer, /^HTTP\/1.1 200 .*\r\n\r\n$/s);
   t.match(answer, new RegExp(`content-length: ${text.length}\r\n`, 'i'));
   t.match(answer, /content-md5/i);
+  const read = pieces;
+  t.ok(read <= 1, `${read} pieces were read`);
+  await member.expect(200, 'GET', '/v1/terraform-states/s');
+  const whole = pieces - read;
+  t.ok(whole > 4, `GET reads ${whole}`);
+  await member.expect(200, 'HEAD', '/v1/terraform-states/s');
+  t.ok(pieces <= read + whole + 1, 'no more was read meanwhile');
 });
