@@ -1,7 +1,7 @@
 /** Attacks on the image scanner by a declared image or by its server. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import { put } from '../../backend/store/collection.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { hostileImages, rawDisk } from '../support/disk-images.ts';
-import { until } from '../support/eventually.ts';
+import { until, within } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -180,10 +180,27 @@ t.test('what is small and becomes large is ended before it fills the disk', need
 });
 
 t.test('an import takes no more than its part of the free space', needsQemuImg, async (t) => {
-  const tiny = importer(t, { freeShare: 1e-9 });
-  const fault = await faultOf(tiny.importBytes(rawDisk(8 * MiB)));
-  t.ok(fault instanceof SourceUnavailable, 'it may pass by itself');
-  t.match(fault, { message: /not enough free space/ });
+  const disk = Buffer.alloc(16 * MiB, 'a');
+  disk.writeUInt16LE(0xaa55, 510);
+  const directory = temporaryDirectory(t);
+  const [raw, packed] = [join(directory, 'raw'), join(directory, 'packed')];
+  writeFileSync(raw, disk);
+  execFileSync('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, packed]);
+  const small = readFileSync(packed);
+  const { bavail, bsize } = statfsSync(directory);
+  // Room for the packed source and not for the copy.
+  const between = (4 * MiB * defaultLimits.concurrency) / (bavail * bsize);
+  const cases: readonly (readonly [string, Partial<ImportLimits>, Buffer])[] = [
+    ['its part is small', { freeShare: 1e-9 }, disk],
+    ['it shares with as many as may run', { concurrency: 1e9 }, disk],
+    ['the copy counts as well', { freeShare: between }, small],
+  ];
+  for (const [what, limits, bytes] of cases) {
+    const fault = await faultOf(importer(t, limits).importBytes(bytes));
+    t.ok(fault instanceof SourceUnavailable, `it may pass by itself: ${what}`);
+    t.match(fault, { message: /not enough free space/ }, what);
+  }
+  t.match(await importer(t).importBytes(small), { virtualSize: disk.length });
 });
 
 async function serve(t: Test, handle: RequestListener): Promise<string> {
@@ -223,10 +240,10 @@ const slowly: RequestListener = (_request, response) => {
 
 t.test('a server that is too slow is ended, and its user is told', async (t) => {
   const url = await serve(t, slowly);
-  const fault = await faultOf(importer(t, { rateWindow: 300, leastRate: 1024 }).import(url));
+  const fault = await within('the end', faultOf(importer(t, { rateWindow: 300, leastRate: 1024 }).import(url)));
   t.ok(fault instanceof ImageRejected);
   t.match(fault, { message: 'The server sends less than 1 KiB a second, which is too slow.' });
-  const late = await faultOf(importer(t, { fetchTime: 200 }).import(url));
+  const late = await within('the end', faultOf(importer(t, { fetchTime: 200 }).import(url)));
   t.match(late, { message: 'Fetching the URL took too long.' });
 });
 

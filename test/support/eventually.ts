@@ -17,6 +17,13 @@ export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 
   }
 }
 
+/** The result of work that may never end: rejects after a deadline. */
+export async function within<T>(what: string, work: Promise<T>, seconds = 120): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000);
+  return Promise.race([work, promise]).finally(() => clearTimeout(timer));
+}
+
 /** The same for what is there or not: calls `look` until it finds something. */
 export const until = <T>(
   what: string,
