@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import t, { type Test } from 'tap';
 import { writeCredentials } from '../../backend/cli/credentials.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
-import { until } from '../support/eventually.ts';
+import { until, within } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const command = resolve('backend/cli/ucloud');
@@ -111,7 +111,7 @@ t.test('files of another user are refused, by name', { skip: root ? false : 'nee
     else if (name !== '.') writeFileSync(join(data, name), '');
     chownSync(join(data, name), 12_345, 12_345);
     const cloud = up(t, data);
-    const [code] = (await once(cloud.child, 'exit')) as [number];
+    const [code] = (await within('its end', once(cloud.child, 'exit'), 60)) as [number];
     t.equal(code, 1, name);
     t.match(cloud.said(), `${join(data, name)} belongs to the user with the id 12345`, name);
     t.notMatch(cloud.said(), /\n\s+at /, 'no stack');
