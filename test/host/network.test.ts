@@ -28,10 +28,7 @@ const vmId = (number: number) => `vm-${String(number).padStart(16, '0')}`;
 const macOf = (number: number) => `02:00:5e:10:00:${number.toString(16).padStart(2, '0')}`;
 const linkLocalOf = (mac: string) => formatIpv6(linkLocalAddress(mac));
 const addressIn = ({ cidr }: NetworkSpec, mac: string) => formatIpv6(slaacAddress(storedPrefix(cidr).address, mac));
-const attachment = (spec: NetworkSpec, mac: string) => ({
-  uid: 1879048192,
-  interfaces: [{ network: spec, mac, address: addressIn(spec, mac) }],
-});
+const attachment = (spec: NetworkSpec, mac: string) => [{ network: spec, mac, address: addressIn(spec, mac) }];
 
 /** Interfaces that were made again come in another order. */
 const sorted = (state: string) => state.split('\n').sort().join('\n');

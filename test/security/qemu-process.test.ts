@@ -25,6 +25,7 @@ import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { defaultUidBase, instanceOf, processGroupId, runDirectory } from '../../backend/host/system/instance.ts';
 import { identify } from '../../backend/host/system/processes.ts';
+import { tapName } from '../../backend/model/interface-names.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
 import { type Attack, attacks, honest } from '../support/hostile-qmp.ts';
@@ -242,6 +243,18 @@ t.test('a taken-over QEMU', { skip }, async (t) => {
     const [pid] = processesOf(host, uid);
     t.match(readFileSync(`/proc/${pid}/limits`, 'utf8'), /Max file size +134888817 /, 'it cannot fill the disk');
     await driver.call('destroy', hostileVm.id);
+  });
+
+  await t.test('has no way to a tap but the one that it was given', async (t) => {
+    const [pid] = [...host.processes()].find(([, line]) => line.includes(honestVm.id)) ?? [];
+    for (const device of ['/dev/net/tun', '/dev/vhost-net']) {
+      if (!existsSync(device)) continue;
+      t.equal(lstatSync(`/proc/${pid}/root${device}`).rdev, lstatSync('/dev/null').rdev, device);
+    }
+    const [link] = JSON.parse(
+      host.namespace.ip('-d', '-j', 'link', 'show', 'dev', tapName(honestVm.interfaces[0]?.mac ?? '')),
+    ) as { operstate: string; linkinfo: { info_data: object } }[];
+    t.match(link, { operstate: 'UP', linkinfo: { info_data: { vnet_hdr: false, user: 'root' } } });
   });
 
   await t.test('hides behind the name of another VM, and is found all the same', async (t) => {

@@ -144,12 +144,34 @@ export function summed(frame: Buffer): Buffer {
   return copy;
 }
 
+/**
+ * The frame such that the checksum of all bytes from `start` on is `value`, by its last two bytes; the header of virtio that
+ * asks to write it there; and what becomes of the frame if that is done.
+ */
+export function unfinished(
+  frame: Buffer,
+  start: number,
+  value: number,
+): { header: Buffer; sent: Buffer; made: Buffer } {
+  const sent = Buffer.from(frame);
+  sent.writeUInt16BE(0, sent.length - 2);
+  const before = complement(sent.subarray(start));
+  sent.writeUInt16BE((before + 0xffff - value) % 0xffff, sent.length - 2);
+  const made = Buffer.from(sent);
+  made.writeUInt16BE(value, start);
+  const header = Buffer.alloc(10);
+  // VIRTIO_NET_HDR_F_NEEDS_CSUM, csum_start; csum_offset is 0.
+  header.writeUInt8(1, 0);
+  header.writeUInt16LE(start, 6);
+  return { header, sent, made };
+}
+
 /** Fragment header (RFC 8200, 4.5) before the payload; offset in units of 8 bytes. */
-export function fragment(next: number, offset: number, more: boolean, payload: Buffer): Buffer {
+export function fragment(next: number, offset: number, more: boolean, payload: Buffer, id = 0x1234): Buffer {
   const header = Buffer.alloc(8);
   header.writeUInt8(next, 0);
   header.writeUInt16BE((offset << 3) | Number(more), 2);
-  header.writeUInt32BE(0x1234, 4);
+  header.writeUInt32BE(id, 4);
   return Buffer.concat([header, payload]);
 }
 

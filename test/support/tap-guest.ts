@@ -1,11 +1,12 @@
 /**
- * A guest without a VM: a process of the VM's user that has opened its tap, as QEMU does, and sends and hears frames. It
+ * A guest without a VM: a process of the VM's user that gets its tap as QEMU does, and sends and hears frames. It
  * can thus do all that a QEMU can do that its guest has taken over.
  */
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, statSync } from 'node:fs';
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
+import { withTaps } from '../../backend/host/hypervisor/qemu/taps.ts';
 import { until } from './eventually.ts';
 import type { NetNamespace } from './net-namespace.ts';
 
@@ -15,26 +16,24 @@ import fcntl, os, struct, sys, threading
 lock = threading.Lock()
 def say(text):
     with lock: print(text, flush=True)
+name, uid, instructed = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'true'
+tap = 3
+if instructed:
+    tap = os.open('/dev/net/tun', os.O_RDWR)
+    fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x0002 | 0x1000 | 0x4000))
 # Not before: the interpreter may be one that only root can start.
-uid = int(sys.argv[2])
 os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
-tap = os.open('/dev/net/tun', os.O_RDWR)
-fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
 def hear():
-    while True: say(os.read(tap, 70000)[10:].hex())
+    while True: say(os.read(tap, 70000)[10 if instructed else 0:].hex())
 threading.Thread(target=hear, daemon=True).start()
 say('ready')
 for line in sys.stdin:
     word = line.strip()
     if word.startswith('sync'): say(word)
     else:
-        header, frame = word.split(':')
-        try: os.write(tap, bytes.fromhex(header) + bytes.fromhex(frame))
+        try: os.write(tap, bytes.fromhex(word))
         except OSError as error: say('refused ' + error.strerror)
 `;
-
-/** Header of virtio (5.1.6) without anything to do: no checksum to fill in, no segmentation. */
-const plain = Buffer.alloc(10);
 
 export class TapGuest {
   /** Frames as hexadecimal digits. */
@@ -49,13 +48,11 @@ export class TapGuest {
     this.#child = child;
   }
 
-  /** Closed with the test. */
-  static async open(t: Test, namespace: NetNamespace, tap: string, uid: number): Promise<TapGuest> {
-    // As the driver leaves it.
-    if ((statSync('/dev/net/tun').mode & 0o666) !== 0o666) chmodSync('/dev/net/tun', 0o666);
-    const child = namespace.spawn('python3', ['-c', program, tap, String(uid)], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
+  /** Closed with the test. `instructed`: each frame that it sends comes behind a header of virtio (1.2, 5.1.6). */
+  static async open(t: Test, namespace: NetNamespace, tap: string, uid: number, instructed = false): Promise<TapGuest> {
+    const guestProgram = ['python3', '-c', program, tap, `${uid}`, `${instructed}`];
+    const [name = '', ...args] = instructed ? guestProgram : withTaps([tap], guestProgram, 3);
+    const child = namespace.spawn(name, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const guest = new TapGuest(child);
     t.teardown(() => child.kill('SIGKILL'));
     if (!child.stdout) throw new Error('no output');
@@ -73,8 +70,8 @@ export class TapGuest {
   }
 
   /** Resolves when the kernel has dealt with all of them: it does so as they are written. */
-  async send(frames: Iterable<Buffer>, header: Buffer = plain): Promise<void> {
-    for (const frame of frames) this.#child.stdin?.write(`${header.toString('hex')}:${frame.toString('hex')}\n`);
+  async send(frames: Iterable<Buffer>): Promise<void> {
+    for (const frame of frames) this.#child.stdin?.write(`${frame.toString('hex')}\n`);
     const sync = `sync ${++this.#syncs}`;
     this.#child.stdin?.write(`${sync}\n`);
     await until('the frames are sent', () => this.#synced.has(sync));
@@ -83,6 +80,13 @@ export class TapGuest {
   /** Among what it heard from that index on. */
   async hears(frame: Buffer, from = 0): Promise<void> {
     await until('the frame arrives', () => this.heard.includes(frame.toString('hex'), from));
+  }
+
+  /** Resolves when the tap can be opened by another. */
+  async close(): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await ended;
   }
 
   has(frame: Buffer): boolean {

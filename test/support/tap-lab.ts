@@ -14,7 +14,8 @@ import type { Party } from './hostile-frames.ts';
 import { type NetNamespace, netNamespace } from './net-namespace.ts';
 import { TapGuest } from './tap-guest.ts';
 
-const uid = 1879048192;
+/** Of the processes that have the taps. */
+export const uid = 1879048192;
 
 export interface LabGuest extends Party {
   readonly vm: string;
@@ -82,7 +83,7 @@ export class TapLab {
   async converge(): Promise<unknown> {
     await this.driver.call('declare', this.networks);
     for (const { vm, network, mac, address } of this.guests)
-      await this.driver.call('attach', vm, { uid, interfaces: [{ network, mac, address }] });
+      await this.driver.call('attach', vm, [{ network, mac, address }]);
     return this.driver.call('converge');
   }
 
@@ -91,8 +92,8 @@ export class TapLab {
     this.driver = this.host.driver('network');
   }
 
-  open(t: Test, { tap }: LabGuest): Promise<TapGuest> {
-    return TapGuest.open(t, this.host.namespace, tap, uid);
+  open(t: Test, { tap }: LabGuest, instructed = false): Promise<TapGuest> {
+    return TapGuest.open(t, this.host.namespace, tap, uid, instructed);
   }
 
   sysctl(name: string, value: string | number): void {

@@ -40,12 +40,6 @@ import { type Family, families, removeTable, ruleset } from './ruleset.ts';
 import { applyLinkSysctls, applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
 import type { Port } from './tap-filter.ts';
 
-/** Interfaces of one VM, and the user whose process attaches to them. */
-export interface Attachment {
-  readonly uid: number;
-  readonly interfaces: readonly InterfaceSpec[];
-}
-
 export interface HostNetworkOptions {
   /** For files. */
   readonly directory: string;
@@ -68,7 +62,8 @@ export class HostNetwork {
   readonly #run: Run;
   readonly #radvd: Radvd;
   readonly #mutex = new Mutex();
-  readonly #attachments = new Map<string, Attachment>();
+  /** Interfaces by VM. */
+  readonly #attachments = new Map<string, readonly InterfaceSpec[]>();
   #declared: readonly NetworkSpec[] = [];
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
   /** Rule set that was applied last, and how the kernel showed it then. */
@@ -121,8 +116,8 @@ export class HostNetwork {
   }
 
   /** To be called before the VM's process starts, followed by `converge`. The VM's directory remembers it. */
-  attach(vm: string, attachment: Attachment): void {
-    this.#attachments.set(vm, attachment);
+  attach(vm: string, interfaces: readonly InterfaceSpec[]): void {
+    this.#attachments.set(vm, interfaces);
   }
 
   detach(vm: string): void {
@@ -144,7 +139,7 @@ export class HostNetwork {
   #desired(): DesiredLink[] {
     const networks = new Map(this.#declared.map((network) => [network.vni, network]));
     const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
-    const taps = [...this.#attachments].flatMap(([vm, { uid, interfaces }]) =>
+    const taps = [...this.#attachments].flatMap(([vm, interfaces]) =>
       interfaces.map(({ network, ...each }): DesiredLink => {
         const declared = networks.get(network.vni);
         return {
@@ -153,7 +148,6 @@ export class HostNetwork {
           alias: interfaceAlias(this.#instance, vm),
           bridge: declared && bridgeName(declared.vni),
           mtu: (declared ?? network).mtu,
-          uid,
         };
       }),
     );
@@ -312,7 +306,7 @@ export class HostNetwork {
 
   /** Interfaces of VMs whose taps are among these. */
   #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
-    return [...this.#attachments.values()].flatMap(({ interfaces }) =>
+    return [...this.#attachments.values()].flatMap((interfaces) =>
       interfaces.flatMap((each) => {
         const tap = tapOf(each);
         const { mac, address, network } = each;

@@ -35,8 +35,6 @@ export interface Tap {
   /** None: its network is not on this host (any more), the tap stays unplugged. */
   readonly bridge: string | undefined;
   readonly mtu: number;
-  /** The user whose processes may attach to it without privileges. */
-  readonly uid: number;
 }
 
 export type DesiredLink = Bridge | Tap;
@@ -179,7 +177,8 @@ export function planMaking(desired: DesiredLink, observed: ObservedLink | undefi
     lines.push(
       desired.kind === 'bridge'
         ? `link add name ${name} address ${desired.mac} type bridge ${differing(bridgeSettings)}`
-        : `tuntap add name ${name} mode tap user ${desired.uid} vnet_hdr`,
+        : // Without an owner, anybody could open it.
+          `tuntap add name ${name} mode tap user 0`,
     );
   }
   if (observed?.alias !== desired.alias) lines.push(`link set dev ${name} alias ${desired.alias}`);

@@ -12,6 +12,9 @@ const programs = [
   ['nft', 'nftables'],
   ['radvd', 'radvd'],
   ['setpriv', 'util-linux'],
+  ['unshare', 'util-linux'],
+  ['mount', 'mount'],
+  ['perl', 'perl-base'],
 ] as const;
 
 async function isInstalled(program: string): Promise<boolean> {
@@ -37,6 +40,17 @@ async function filterFault(): Promise<string | undefined> {
   } catch (error) {
     if (error instanceof CommandError)
       return `nftables does not work here (kernel too old or modules missing): ${error.stderr.trim()}`;
+    throw error;
+  }
+}
+
+async function namespaceFault(): Promise<string | undefined> {
+  try {
+    await run('unshare', ['--mount', 'true']);
+    return undefined;
+  } catch (error) {
+    if (error instanceof CommandError)
+      return `mount namespaces cannot be made here (in a container, it lacks CAP_SYS_ADMIN): ${error.stderr.trim()}`;
     throw error;
   }
 }
@@ -67,6 +81,10 @@ export async function checkQemu(): Promise<string[]> {
     missing.push('the kernel has no IPv6: boot without ipv6.disable=1');
   if (!absent.includes('nft')) {
     const fault = await filterFault();
+    if (fault) missing.push(fault);
+  }
+  if (!absent.includes('unshare')) {
+    const fault = await namespaceFault();
     if (fault) missing.push(fault);
   }
   return missing;

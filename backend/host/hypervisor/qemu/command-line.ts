@@ -1,15 +1,14 @@
 /**
  * The command line of a VM's QEMU. Pure.
  *
- * The process may open nothing on the host but what is given to it: disk, image and sockets come as open descriptors,
- * the tap belongs to its user. It has a user id of its own, no capabilities, and
- * QEMU's seccomp sandbox.
+ * The process may open nothing on the host but what is given to it: disk, image, sockets and taps come as open
+ * descriptors. It has a user id of its own, no capabilities, and QEMU's seccomp sandbox.
  */
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
-import { tapOf } from '../../../model/interface-names.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../hypervisor.ts';
+import { firstTapDescriptor } from './taps.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 
@@ -77,10 +76,10 @@ const file = (descriptorSet: number): object => ({
   locking: 'on',
 });
 
-function networkInterface({ network, ...each }: InterfaceSpec, index: number): string[] {
+function networkInterface({ network, mac }: InterfaceSpec, index: number): string[] {
   return [
-    ...['-netdev', `tap,id=net${index},ifname=${tapOf(each)},script=no,downscript=no,vhost=off`],
-    ...['-device', `virtio-net-pci,netdev=net${index},mac=${each.mac},host_mtu=${network.mtu},romfile=`],
+    ...['-netdev', `tap,id=net${index},fd=${firstTapDescriptor + index},vhost=off`],
+    ...['-device', `virtio-net-pci,netdev=net${index},mac=${mac},host_mtu=${network.mtu},romfile=`],
   ];
 }
 

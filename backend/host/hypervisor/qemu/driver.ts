@@ -17,7 +17,7 @@
  * A second process for a disk cannot be: a process is looked for by its user in /proc before one is started,
  * one agent at a time works on the data directory (lockInstance), and QEMU locks the disk.
  */
-import { chmod, rm, stat, statfs } from 'node:fs/promises';
+import { rm, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
@@ -38,6 +38,7 @@ import { kvmGroups, probeKvm } from './kvm-probe.ts';
 import { lastWords, launch } from './launch.ts';
 import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
+import { withTaps } from './taps.ts';
 import { VmDirectories, type VmState } from './vm-directory.ts';
 
 export { checkQemu } from './check.ts';
@@ -87,8 +88,6 @@ export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHy
   const unlock = await lockInstance(instance);
   try {
     const uidBase = options.uidBase ?? defaultUidBase(instance);
-    // Processes open it unprivileged, each for the taps of its own user. Debian's default, but not everywhere.
-    if (((await stat('/dev/net/tun')).mode & 0o666) !== 0o666) await chmod('/dev/net/tun', 0o666);
     const accelerator = await chooseAccelerator(options, uidBase + 65535);
     const run = options.run ?? runCommand;
     const network = await HostNetwork.open({ directory: join(dataDir, 'network'), instance, run });
@@ -144,7 +143,7 @@ class Driver implements QemuHypervisor {
     const running = await this.#processes();
     for (const vm of await directories.list()) {
       const state = await directories.load(vm);
-      if (state?.boot) network.attach(vm, { uid: state.uid, interfaces: state.boot.interfaces });
+      if (state?.boot) network.attach(vm, state.boot.interfaces);
     }
     await network.adopt();
     await Promise.all(
@@ -160,7 +159,7 @@ class Driver implements QemuHypervisor {
     );
   }
 
-  /** Live processes of ours. Ones that are about to become QEMU (setpriv) count. */
+  /** Live processes of ours. Ones that are about to become QEMU count. */
   async #processes(): Promise<Map<Id<'vm'>, FoundProcess>> {
     const { directories, instance } = this.#parts;
     const owners = await directories.owners();
@@ -292,10 +291,10 @@ class Driver implements QemuHypervisor {
   });
 
   /** Filters, bridges, taps. */
-  async #plugIn(vm: Id<'vm'>, { uid, boot }: VmState): Promise<void> {
+  async #plugIn(vm: Id<'vm'>, { boot }: VmState): Promise<void> {
     const { network } = this.#parts;
     const interfaces = boot?.interfaces ?? [];
-    network.attach(vm, { uid, interfaces });
+    network.attach(vm, interfaces);
     await network.require(interfaces.map((each) => each.network));
     const faults = await network.converge();
     for (const { network: spec, ...each } of interfaces) {
@@ -312,7 +311,7 @@ class Driver implements QemuHypervisor {
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
     const { id: vm, cpus, memory, interfaces, disk_size } = spec;
     const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, instance });
-    const command = [...fileLimits(disk_size), ...unprivileged(uid, groups, args)];
+    const command = withTaps(interfaces.map(tapOf), [...fileLimits(disk_size), ...unprivileged(uid, groups, args)]);
     const image = imagePath(imageStore, spec.image);
     return launch({ command, disk, image, qmp, serial, log });
   }

@@ -43,7 +43,7 @@ export function vmOfProcess(
   instance: string,
 ): Id<'vm'> | undefined {
   const named = namedVm(instance, args) ?? namedVmOfOldProcess(instance, args);
-  // About to become QEMU: setpriv has not yet changed the user.
+  // About to become QEMU: it has not yet changed its user.
   if (uid === 0) return named;
   if (groups.includes(processGroupId(instance))) return owner ?? named;
   const old = namedVmOfOldProcess(instance, args);
