@@ -6,8 +6,8 @@ import t from 'tap';
 import { routerAddress } from '../../backend/host/network/links.ts';
 import { metadataAddress } from '../../backend/model/interface-names.ts';
 import { until } from '../support/eventually.ts';
-import { ethernet, icmp, ipv6, summed, target, tcp, udp } from '../support/frames.ts';
-import { noNamespaces } from '../support/net-namespace.ts';
+import { ethernet, fragment, icmp, ipv6, summed, target, tcp, udp } from '../support/frames.ts';
+import { type NetNamespace, noNamespaces } from '../support/net-namespace.ts';
 import { hostAddress, tapLab, worldAddress } from '../support/tap-lab.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'python3', 'bridge', 'ping');
@@ -23,10 +23,10 @@ t.test('tables of the host', { skip }, async (t) => {
   const [a, b, c] = [await lab.open(t, lab.a), await lab.open(t, lab.b), await lab.open(t, lab.c)];
   const packet = (next: number, payload: Buffer, destination: string, source = lab.a.address) =>
     ipv6({ source, destination, next, payload });
-  const toRouter = (next: number, payload: Buffer, destination: string) => {
+  const toRouter = (next: number, payload: Buffer, destination: string, sum = next !== 47) => {
     const frame = ethernet(lab.a.mac, lab.router, 0x86dd, packet(next, payload, destination));
     // Packets with a wrong checksum are not tracked anyway.
-    return next === 47 ? frame : summed(frame);
+    return sum ? summed(frame) : frame;
   };
   const marker = ethernet(lab.a.mac, lab.b.mac, 0x86dd, packet(17, udp(9, 9), lab.b.address));
 
@@ -124,10 +124,59 @@ t.test('tables of the host', { skip }, async (t) => {
     namespace.run('nft', 'delete', 'table', 'inet', 'operator');
 
     const tracked = lab.trackedConnections();
-    namespace.run('nft', 'flush', 'chain', 'inet', lab.table, 'prerouting');
+    for (const chain of ['arriving', 'prerouting']) namespace.run('nft', 'flush', 'chain', 'inet', lab.table, chain);
     await a.send(flood);
     t.ok(lab.trackedConnections() - tracked > 3000, 'without the rules, the table fills');
     t.strictSame(await lab.converge(), []);
+  });
+
+  await t.test('a guest cannot fill the memory for fragments of its host', async (t) => {
+    const first = (destination: string) =>
+      numbers(4000).map((id) =>
+        toRouter(44, fragment(17, 0, true, Buffer.concat([udp(9, 9), Buffer.alloc(1200)]), id), destination, false),
+      );
+    // Not to the world, whose memory is not the host's.
+    const toOther = first(lab.c.address);
+    const toHost = first(hostAddress);
+    /** One of another guest arrives in the other network. */
+    let id = 10_000;
+    const passes = async (): Promise<boolean> => {
+      id++;
+      const parts = [
+        fragment(17, 0, true, Buffer.concat([udp(9, 9), Buffer.alloc(1000)]), id),
+        fragment(17, 126, false, Buffer.alloc(100), id),
+      ];
+      const whole = packet(17, udp(8, id), lab.c.address, lab.b.address);
+      c.heard.length = 0;
+      await b.send([
+        ...parts.map((part) => ethernet(lab.b.mac, lab.router, 0x86dd, packet(44, part, lab.c.address, lab.b.address))),
+        summed(ethernet(lab.b.mac, lab.router, 0x86dd, whole)),
+      ]);
+      const port = Buffer.from([0, 8, id >> 8, id & 255]).toString('hex');
+      await until('what was sent behind it', () => c.heard.some((frame) => frame.slice(108).startsWith(port)));
+      const mark = id.toString(16).padStart(8, '0');
+      return c.heard.filter((frame) => frame.slice(40, 42) === '2c' && frame.slice(116, 124) === mark).length === 2;
+    };
+    const hears = (from: NetNamespace, to: string): boolean => {
+      try {
+        return from.run('ping', '-6', '-c1', '-W5', '-s4000', to).includes(' 0% packet loss');
+      } catch {
+        return false;
+      }
+    };
+    t.ok(await passes());
+    await a.send(toOther);
+    t.ok(await passes(), 'fragments of others go through the host');
+    await a.send(toHost);
+    t.ok(await passes(), 'after fragments to the host, too');
+    t.ok(hears(lab.world, hostAddress), 'and the host hears what comes in fragments from elsewhere');
+
+    namespace.run('nft', 'flush', 'chain', 'inet', lab.table, 'arriving');
+    await a.send(toOther);
+    t.notOk(await passes(), 'without the rules, none go through');
+    t.notOk(hears(lab.world, hostAddress), 'nor does the host hear any');
+    t.strictSame(await lab.converge(), []);
+    t.ok(await passes(), 'with them, at once');
   });
 
   await t.test('a guest and the world cannot fill the neighbours of a host', async (t) => {

@@ -5,6 +5,10 @@
  * - Through the host: not restricted, and not tracked either, as the connection table is one for the whole machine. The
  *   same goes for what guests may begin with the host. So only what the host begins has entries. Rules of the operator for
  *   the host's own connections go on working; for forwarded packets of guests `ct state` is `untracked`.
+ * - Fragments: the connection table needs whole packets, so the kernel puts fragments together before (priority -400), in
+ *   a memory that is one for the whole machine (4 MiB). Fragments that go through the host are marked before that and
+ *   pass as they are. Of those to the host itself, guests may send two a second: all together, with 9,000 bytes each,
+ *   less than that memory takes in the minute for which the kernel waits for the rest.
  * - Neighbours of the host that are not guests: a guest makes the host look for a few new ones in a second. The table
  *   of neighbours is one for the whole machine (1,024 by default), and each datagram to an address on a link of the host
  *   could take an entry. A packet that goes to a router counts as that router.
@@ -20,6 +24,7 @@ export interface HostFilter {
   readonly addresses: readonly string[];
 }
 
+const manyFragments = 'limit rate over 2/second burst 40 packets';
 const newHops = 'limit rate over 10/second burst 20 packets';
 /** More than a guest can make before the first entries end. */
 const hopsOfGuest = 1024;
@@ -40,14 +45,19 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
     `delete table inet ${table}`,
     `add table inet ${table}`,
 
+    chain('through'),
+    rule('through', 'fib daddr type != local notrack return'),
+    rule('through', `exthdr frag exists ${manyFragments} counter drop`),
+    chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
+    ...given(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
+    ...given(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
+    ...given(bridges, rule('arriving', `iifname ${set(bridges)} jump through`)),
+
     chain('untracked_from_guests'),
-    rule('untracked_from_guests', 'fib daddr type != local notrack'),
     rule('untracked_from_guests', 'icmpv6 type echo-request notrack'),
     rule('untracked_from_guests', `${metadata('daddr')} notrack`),
     chain('prerouting', '{ type filter hook prerouting priority -300; policy accept; }'),
-    ...given(taps, rule('prerouting', `iifname ${set(taps)} counter drop`)),
     ...given(bridges, rule('prerouting', `iifname ${set(bridges)} jump untracked_from_guests`)),
-    ...given(addresses, rule('prerouting', `ip6 daddr ${set(addresses, '')} notrack`)),
 
     chain('untracked_to_guests'),
     rule('untracked_to_guests', 'icmpv6 type echo-reply notrack'),
