@@ -12,9 +12,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ensureOperatorToken, ensureProject } from '../backend/api/bootstrap.ts';
 import { startApi } from '../backend/api/start.ts';
-import { newStateKeyFile, parseStateKeys } from '../backend/api/state-keys.ts';
+import { newStateKeyFile, parseStateKeys } from '../backend/api/terraform-state/keys.ts';
+import { ensureOperatorToken, ensureProject } from '../backend/api/tokens/first-operator-token.ts';
 import { openEmbeddedStore } from '../backend/store/embedded.ts';
 import { ApiClient, testPublicKey } from '../test/support/api.ts';
 import {

@@ -26,12 +26,12 @@ import {
   schedules,
   type VmRecord,
   vms,
-} from '../backend/model/records.ts';
+} from '../backend/model/records/index.ts';
 import { startScheduler } from '../backend/scheduler/start.ts';
 import { put, removeAll } from '../backend/store/collection.ts';
 import { openMirror } from '../backend/store/mirror.ts';
 import { openStore } from '../backend/store/open.ts';
-import type { RecordKind } from '../backend/store/records.ts';
+import type { RecordKind } from '../backend/store/record-kind.ts';
 import type { Store, Write } from '../backend/store/store.ts';
 import { silentLogger } from '../test/support/silent-logger.ts';
 import { perSecond, printTable, ratio } from './support/table.ts';

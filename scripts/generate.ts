@@ -39,7 +39,7 @@ const generators: readonly Generator[] = [
   {
     load: async () => (await import('./generate/provider-rules.ts')).providerRules,
     outputs: ['provider/net/ssh-public-key.gen.ts'],
-    sources: ['backend/model/ssh-public-key.ts'],
+    sources: ['backend/model/text/ssh-public-key.ts'],
   },
   {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,

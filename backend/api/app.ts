@@ -8,21 +8,28 @@ import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Endpoint } from '../contract/endpoint.ts';
 import { UcloudError } from '../contract/errors.ts';
-import { unauthenticated, type Watch } from './callers.ts';
-import { type ApiAnswer, type ApiContext, accountOf, type Caller, type Handler, type Handlers } from './context.ts';
-import { rehearsal } from './dry-run.ts';
+import { authenticate } from './http/authentication.ts';
 import { checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
+import { unauthenticated, type Watch } from './http/callers.ts';
+import { serveDocuments } from './http/documentation.ts';
 import { type HttpLimits, lingerMs } from './http/limits.ts';
+import { handleErrors, problemText, sendProblem } from './http/problems.ts';
+import { limitRates } from './http/rate-limit.ts';
+import { RepeatLogger } from './http/repeat-logger.ts';
 import { Answers, sendHeadersOnly } from './http/sending.ts';
 import { httpServer } from './http/server.ts';
-import { authenticate } from './plugins/auth.ts';
-import { serveDocuments } from './plugins/documents.ts';
-import { handleErrors, problemText, sendProblem } from './plugins/errors.ts';
-import { limitRates } from './plugins/limits.ts';
-import { serveProviders } from './plugins/providers.ts';
-import type { ProviderDirectory } from './registry/provider-directory.ts';
-import { RepeatLogger } from './repeat-logger.ts';
-import { fieldError, validator } from './validation.ts';
+import type { ProviderDirectory } from './provider-registry/provider-directory.ts';
+import { serveProviders } from './provider-registry/routes.ts';
+import {
+  type ApiAnswer,
+  type ApiContext,
+  accountOf,
+  type Caller,
+  type Handler,
+  type Handlers,
+} from './requests/context.ts';
+import { fieldError, validator } from './requests/validation.ts';
+import { rehearsal } from './transaction/dry-run.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

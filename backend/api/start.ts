@@ -4,23 +4,23 @@ import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { buildApp, type SentResponse } from './app.ts';
-import { Callers } from './callers.ts';
-import { Capacity } from './capacity.ts';
-import { Changes } from './changes.ts';
-import { startCollector } from './collector.ts';
-import type { ApiContext } from './context.ts';
+import { KeyedMutex } from './concurrency/keyed-mutex.ts';
+import { ProjectTurns } from './concurrency/project-turns.ts';
+import { defaultFailuresPerMinute } from './http/authentication.ts';
+import { Callers } from './http/callers.ts';
 import { defaultHttpLimits, type HttpLimits } from './http/limits.ts';
-import { Locks } from './locks.ts';
-import { openApiMirror } from './mirror.ts';
-import { defaultFailuresPerMinute } from './plugins/auth.ts';
-import { defaultRequestsPerMinute } from './plugins/limits.ts';
-import { ProjectTurns } from './project-turns.ts';
-import { openProviderDirectory } from './registry/provider-directory.ts';
-import { handlers } from './routes/index.ts';
-import type { StateKeys } from './state-keys.ts';
-import { StateWorkshop } from './state-workshop.ts';
-import { startTrails } from './trails.ts';
-import { Usage } from './usage.ts';
+import { defaultRequestsPerMinute } from './http/rate-limit.ts';
+import { startTrails } from './jobs/trails.ts';
+import { startCollector } from './jobs/vm-collector.ts';
+import { openProviderDirectory } from './provider-registry/provider-directory.ts';
+import { HostPoolFeed } from './read-model/host-pool-feed.ts';
+import { openApiMirror } from './read-model/mirror.ts';
+import { ObjectRevisions } from './read-model/object-revisions.ts';
+import { QuotaUsage } from './read-model/quota-usage.ts';
+import type { ApiContext } from './requests/context.ts';
+import { handlers } from './resources/index.ts';
+import type { StateKeys } from './terraform-state/keys.ts';
+import { StateWorkerPool } from './terraform-state/worker-pool.ts';
 
 export interface ApiOptions {
   readonly store: Store;
@@ -66,22 +66,22 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     onResponse,
   } = options;
   const mirror = await openApiMirror(store, logger);
-  const changes = new Changes(mirror);
-  const usage = new Usage(mirror);
-  const capacity = new Capacity(mirror);
+  const changes = new ObjectRevisions(mirror);
+  const usage = new QuotaUsage(mirror);
+  const capacity = new HostPoolFeed(mirror);
   const callers = new Callers(mirror);
-  const workshop = new StateWorkshop();
+  const workshop = new StateWorkerPool();
   const closing = new AbortController();
   const context: ApiContext = {
     store,
     mirror,
-    changes,
+    revisions: changes,
     usage,
-    capacity,
-    locks: new Locks(),
+    hostPool: capacity,
+    mutexes: new KeyedMutex(),
     turns: new ProjectTurns(),
     callers,
-    workshop,
+    stateWorkers: workshop,
     logger,
     ...(stateKeys ? { stateKeys } : {}),
     closing: closing.signal,

@@ -5,7 +5,7 @@
 import { statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { startApi } from '../api/start.ts';
-import type { StateKeys } from '../api/state-keys.ts';
+import type { StateKeys } from '../api/terraform-state/keys.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';

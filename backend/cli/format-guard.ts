@@ -3,7 +3,7 @@
  * stops when that comes to be so. Running VMs are not touched.
  */
 import type { Component, Logger } from '../model/component.ts';
-import { currentFormat, formats } from '../model/records.ts';
+import { currentFormat, formats } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { architectures } from '../contract/images.ts';
+import { architectures } from '../contract/resources/images.ts';
 import { call } from './client.ts';
 import { readCredentials } from './credentials.ts';
 import { defaultDataDirectory, layout } from './layout.ts';

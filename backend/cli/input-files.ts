@@ -1,6 +1,6 @@
 /** Files and standard input that requests are made of. */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { formats } from '../model/formats.ts';
+import { formats } from '../model/text/formats.ts';
 import { parseJson } from './json.ts';
 import { pause } from './standard-output.ts';
 import { flagOf, type JsonSchema, solid } from './values.ts';

@@ -20,7 +20,7 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
   }
   if (url === undefined && !existsSync(layout(data).store)) throw new Error(`there is no ${layout(data).store}`);
   const [{ makeOperatorToken }, { openStore }] = await Promise.all([
-    import('../api/bootstrap.ts'),
+    import('../api/tokens/first-operator-token.ts'),
     import('../store/open.ts'),
   ]);
   const logger = createLogger({ level: 'warn' });

@@ -1,6 +1,6 @@
 /** The file with the keys that states of Terraform are encrypted with. */
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { newStateKeyFile, parseStateKeys, type StateKeys } from '../api/state-keys.ts';
+import { newStateKeyFile, parseStateKeys, type StateKeys } from '../api/terraform-state/keys.ts';
 
 /** Throws an Error that names the file and what is wrong with it. */
 export function readStateKeys(file: string): StateKeys {

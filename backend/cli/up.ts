@@ -36,7 +36,7 @@ async function up(options: UpOptions): Promise<void> {
   // Loaded here, so that the commands that only talk to the API start fast.
   const [daemons, { ensureOperatorToken, ensureProject }, { openStore }] = await Promise.all([
     import('./daemons.ts'),
-    import('../api/bootstrap.ts'),
+    import('../api/tokens/first-operator-token.ts'),
     import('../store/open.ts'),
   ]);
   const logger = createLogger({ level: options.logLevel });

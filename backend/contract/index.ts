@@ -1,20 +1,21 @@
 /** Every endpoint of the API, in the order of the document. */
-import { auditRecordEndpoints } from './audit-records.ts';
-import { capacityCheckEndpoints } from './capacity-checks.ts';
+
 import type { Endpoint } from './endpoint.ts';
-import { eventEndpoints } from './events.ts';
-import { hostEndpoints } from './hosts.ts';
-import { imageEndpoints } from './images.ts';
-import { networkEndpoints } from './networks.ts';
-import { operationEndpoints } from './operations.ts';
-import { prefixPoolEndpoints } from './prefix-pools.ts';
-import { prefixEndpoints } from './prefixes.ts';
-import { projectEndpoints } from './projects.ts';
-import { settingsEndpoints } from './settings.ts';
-import { sshKeyEndpoints } from './ssh-keys.ts';
-import { terraformStateEndpoints } from './terraform-states.ts';
-import { tokenEndpoints } from './tokens.ts';
-import { vmEndpoints } from './vms.ts';
+import { auditRecordEndpoints } from './resources/audit-records.ts';
+import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
+import { eventEndpoints } from './resources/events.ts';
+import { hostEndpoints } from './resources/hosts.ts';
+import { imageEndpoints } from './resources/images.ts';
+import { networkEndpoints } from './resources/networks.ts';
+import { operationEndpoints } from './resources/operations.ts';
+import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
+import { prefixEndpoints } from './resources/prefixes.ts';
+import { projectEndpoints } from './resources/projects.ts';
+import { settingsEndpoints } from './resources/settings.ts';
+import { sshKeyEndpoints } from './resources/ssh-keys.ts';
+import { terraformStateEndpoints } from './resources/terraform-states.ts';
+import { tokenEndpoints } from './resources/tokens.ts';
+import { vmEndpoints } from './resources/vms.ts';
 
 export const endpoints: readonly Endpoint[] = [
   projectEndpoints,

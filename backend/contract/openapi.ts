@@ -7,7 +7,7 @@ import { type TObject, type TSchema, Type } from '@sinclair/typebox';
 import { aboutOf, commonErrors, type Endpoint } from './endpoint.ts';
 import { type ErrorCode, errorCodes, errorTable } from './errors.ts';
 import { Enum } from './fields.ts';
-import { LockInfo } from './terraform-states.ts';
+import { LockInfo } from './resources/terraform-states.ts';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type JsonObject = { [key: string]: Json };

@@ -20,7 +20,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
-import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records.ts';
+import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';

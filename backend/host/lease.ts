@@ -11,7 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '../model/component.ts';
-import { alive, type HostRecord, hosts } from '../model/records.ts';
+import { alive, type HostRecord, hosts } from '../model/records/index.ts';
 import { absent, put, read, unchanged } from '../store/collection.ts';
 import type { Condition, Lease, Revision, Store } from '../store/store.ts';
 

@@ -11,9 +11,9 @@ import {
   type ReportRecord,
   reports,
   type VmRecord,
-} from '../model/records.ts';
+} from '../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
-import type { Stored } from '../store/records.ts';
+import type { Stored } from '../store/record-kind.ts';
 import type { Commit, Condition, Write } from '../store/store.ts';
 
 /** The records of one VM that the agent decides on. */

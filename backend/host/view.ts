@@ -15,7 +15,7 @@ import {
   reports,
   schedules,
   vms,
-} from '../model/records.ts';
+} from '../model/records/index.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 

@@ -1,8 +1,8 @@
 /** Derives from the records what a VM needs on this host before it starts. */
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
-import type { Resources } from '../model/placement.ts';
-import { imageReports, networks, reports, type VmRecord, vms } from '../model/records.ts';
+import type { Resources } from '../model/placement/filters.ts';
+import { imageReports, networks, reports, type VmRecord, vms } from '../model/records/index.ts';
 import type { Hypervisor, NetworkSpec, VmSpec } from './hypervisor/hypervisor.ts';
 import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';

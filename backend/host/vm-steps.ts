@@ -3,8 +3,8 @@
  * at any point; the next decision starts from the new state. A step may lose what it holds in memory.
  */
 import type { Logger } from '../model/component.ts';
-import { guests, schedules, type VmRecord, vms } from '../model/records.ts';
-import { grantPending, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm-lifecycle.ts';
+import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';
+import { grantPending, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm/lifecycle.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';

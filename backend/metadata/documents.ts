@@ -1,6 +1,6 @@
 /** What a guest is told about itself. Made of its own declaration only: nothing of the host or of other VMs. */
-import { gatewayAddress } from '../model/interface-names.ts';
-import { networks, sshKeys, type VmRecord } from '../model/records.ts';
+import { gatewayAddress } from '../model/network/interface-names.ts';
+import { networks, sshKeys, type VmRecord } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
 
 export interface NetworkInterfaceDocument {

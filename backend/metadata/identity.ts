@@ -3,10 +3,12 @@
  * the guest: the listener is bound to the bridge, and the filters on the guest's tap let through only the addresses
  * made from its MAC address. Nothing in the request itself is looked at.
  */
-import { formatIpv6, linkLocalAddress, parseIpv6 } from '../model/addresses.ts';
-import { type Id, placements, type VmRecord, vms } from '../model/records.ts';
+
+import type { Id } from '../contract/fields.ts';
+import { formatIpv6, linkLocalAddress, parseIpv6 } from '../model/network/addresses.ts';
+import { placements, type VmRecord, vms } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
-import type { Stored } from '../store/records.ts';
+import type { Stored } from '../store/record-kind.ts';
 
 const sourceKey = (network: Id<'network'>, address: string): string => `${network} ${address}`;
 

@@ -2,9 +2,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { UcloudError } from '../contract/errors.ts';
+import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
-import { metadataAddress } from '../model/interface-names.ts';
-import type { Id } from '../model/records.ts';
+import { metadataAddress } from '../model/network/interface-names.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest, Identify } from './identity.ts';

@@ -2,9 +2,9 @@
  * A guest says that it is ready. Believed only while this host holds the VM's placement: the commit is conditioned on
  * it, so that the word of a guest that has been placed elsewhere in the meantime changes nothing.
  */
-import { type UserDataResult, userDataResults } from '../contract/vms.ts';
+import { type UserDataResult, userDataResults } from '../contract/resources/vms.ts';
 import { newEvent } from '../model/events.ts';
-import { events, type GuestRecord, guests, reports, vms } from '../model/records.ts';
+import { events, type GuestRecord, guests, reports, vms } from '../model/records/index.ts';
 import { present, put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest } from './identity.ts';

@@ -2,7 +2,7 @@
  * The paths that guests may ask for. `/v1/` is ucloud's own layout: a JSON document for programs, and each value that
  * a shell script needs as plain text. Layouts of other systems (NoCloud, OpenStack) become further rows of this table.
  */
-import { type VmRecord, vms } from '../model/records.ts';
+import { type VmRecord, vms } from '../model/records/index.ts';
 import { read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';

@@ -8,9 +8,10 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:http';
+import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
-import { bridgeName } from '../model/interface-names.ts';
-import { type Id, networks, placements, sshKeys, vms } from '../model/records.ts';
+import { bridgeName } from '../model/network/interface-names.ts';
+import { networks, placements, sshKeys, vms } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { identifier } from './identity.ts';

@@ -4,7 +4,7 @@
  */
 import type { Id } from '../contract/fields.ts';
 import { newTimeOrderedId } from './ids.ts';
-import type { EventRecord } from './records.ts';
+import type { EventRecord } from './records/index.ts';
 
 /** The part of an event that its cause defines. */
 export type EventDetails = Pick<EventRecord, 'severity' | 'reason' | 'message'>;

@@ -5,7 +5,7 @@
 import { lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, request } from 'undici';
-import { isPublicAddress } from '../model/public-address.ts';
+import { isPublicAddress } from '../model/network/public-address.ts';
 import { ImageRejected, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 

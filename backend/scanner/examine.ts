@@ -1,9 +1,9 @@
 /** Detects the format of a file by its content, before a foreign program reads the file. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { type DiskImage, headSize, recognizeDiskImage } from '../model/disk-image.ts';
-import { readQcow2Header } from '../model/qcow2.ts';
-import { ClusterCheck } from '../model/qcow2-clusters.ts';
+import { type DiskImage, headSize, recognizeDiskImage } from '../model/image/disk-image.ts';
+import { ClusterCheck } from '../model/image/qcow2-clusters.ts';
+import { readQcow2Header } from '../model/image/qcow2-header.ts';
 import { ImageRejected } from './failures.ts';
 
 /** Bytes from there on, with zeros for what is beyond the end of the file, as QEMU reads it. */

@@ -22,7 +22,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
-import { events, type ImageRecord, type ImageReportRecord, imageReports, images, leaders } from '../model/records.ts';
+import {
+  events,
+  type ImageRecord,
+  type ImageReportRecord,
+  imageReports,
+  images,
+  leaders,
+} from '../model/records/index.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
 import { campaign, type Leadership } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';

@@ -2,8 +2,9 @@
 import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { imageFileName } from '../model/disk-image.ts';
-import type { Id, ImageRecord } from '../model/records.ts';
+import type { Id } from '../contract/fields.ts';
+import { imageFileName } from '../model/image/disk-image.ts';
+import type { ImageRecord } from '../model/records/index.ts';
 import { convert } from './convert.ts';
 import { examine } from './examine.ts';
 import { ImageRejected } from './failures.ts';

@@ -1,5 +1,5 @@
 /**
- * The decision of the scheduler for one VM: a pure function of its records. term.ts finds the host and commits.
+ * The decision of the scheduler for one VM: a pure function of its records. leader-loop.ts finds the host and commits.
  *
  * The states of a VM, by its records:
  *   unscheduled  no schedule: the VM is new
@@ -23,9 +23,9 @@
  *   host's deleted VMs without the report `gone`. The other VMs stay placed until their owners delete them.
  */
 import type { Id } from '../contract/fields.ts';
-import { fits, type Resources } from '../model/placement.ts';
-import type { PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../model/records.ts';
-import { declaredResources } from '../model/vm-lifecycle.ts';
+import { fits, type Resources } from '../model/placement/filters.ts';
+import type { PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../model/records/index.ts';
+import { declaredResources } from '../model/vm/lifecycle.ts';
 
 /** The records that a decision depends on. */
 export interface VmFacts {

@@ -1,11 +1,21 @@
 /** The scheduler decides which host runs which VM. Several scheduler processes may run; one of them leads. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Component, Logger } from '../model/component.ts';
-import { alive, hostPolicies, hosts, images, leaders, placements, reports, schedules, vms } from '../model/records.ts';
+import {
+  alive,
+  hostPolicies,
+  hosts,
+  images,
+  leaders,
+  placements,
+  reports,
+  schedules,
+  vms,
+} from '../model/records/index.ts';
 import { campaign } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { LeaderLoop, schedulerTask } from './term.ts';
+import { LeaderLoop, schedulerTask } from './leader-loop.ts';
 
 /** Options of `startScheduler`. */
 export interface SchedulerOptions {

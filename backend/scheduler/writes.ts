@@ -1,7 +1,7 @@
 /** The writes of the scheduler. Each VM has one part of a commit: the conditions and writes that belong together. */
 import type { Id } from '../contract/fields.ts';
 import { type EventDetails, newEvent } from '../model/events.ts';
-import type { PlacedResources, PlacementFailure, Resources } from '../model/placement.ts';
+import type { PlacedResources, PlacementFailure, Resources } from '../model/placement/filters.ts';
 import {
   events,
   guests,
@@ -14,9 +14,9 @@ import {
   schedules,
   type VmRecord,
   vms,
-} from '../model/records.ts';
+} from '../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
-import type { Stored } from '../store/records.ts';
+import type { Stored } from '../store/record-kind.ts';
 import type { Condition, Write } from '../store/store.ts';
 
 /** The records of one VM that a decision was based on. */

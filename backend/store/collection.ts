@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Static, TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
 import { parseRecord, serializeRecord } from './record-codec.ts';
-import type { RecordKind, Stored } from './records.ts';
+import type { RecordKind, Stored } from './record-kind.ts';
 import type { Condition, LeaseId, Revision, Store, Write } from './store.ts';
 
 /**

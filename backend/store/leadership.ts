@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import type { TSchema } from '@sinclair/typebox';
 import { absent, put } from './collection.ts';
 import type { Mirror } from './mirror.ts';
-import type { RecordKind } from './records.ts';
+import type { RecordKind } from './record-kind.ts';
 import type { CommitResult, Condition, Lease, Revision, Store } from './store.ts';
 
 /** The leadership of this process. */

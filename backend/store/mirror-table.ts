@@ -1,5 +1,5 @@
 /** The records of one kind in memory, in the order of their ids, with their indexes. Only mirror.ts fills it. */
-import type { Stored } from './records.ts';
+import type { Stored } from './record-kind.ts';
 import { SortedMap } from './sorted-map.ts';
 
 /** Finds records of one kind by another key than their id. Every change updates it. */

@@ -2,7 +2,7 @@
  * The waiters of a mirror: thousands of long polls. Each waiter names records or kinds. A change costs only the waiters
  * of its own record and kind, so waiting is free while other records change.
  */
-import type { RecordKind, Stored } from './records.ts';
+import type { RecordKind, Stored } from './record-kind.ts';
 import type { Revision } from './store.ts';
 
 /** A change of one record. */

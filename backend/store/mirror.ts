@@ -23,7 +23,7 @@ import {
   type WaitOptions,
 } from './mirror-waiters.ts';
 import { InvalidRecordError, parseRecord } from './record-codec.ts';
-import type { RecordKind, Stored } from './records.ts';
+import type { RecordKind, Stored } from './record-kind.ts';
 import { CompactedError, type Entry, type Revision, type Store } from './store.ts';
 
 export type { MirrorIndex } from './mirror-table.ts';

@@ -4,7 +4,7 @@
  */
 import type { Static, TSchema } from '@sinclair/typebox';
 import { Ajv, type ValidateFunction } from 'ajv';
-import type { RecordKind, Stored } from './records.ts';
+import type { RecordKind, Stored } from './record-kind.ts';
 import type { Entry } from './store.ts';
 import { closedSchema, restoreUnknownFields, separateUnknownFields, type UnknownFields } from './unknown-fields.ts';
 

@@ -69,9 +69,9 @@ interface Item {
 }
 
 /** How long a question waits for company, in milliseconds: less than anybody notices. */
-const company = 3;
+const batchWindowMs = 3;
 /** How long deletions may take to be planned before it is told that there is no room, in milliseconds. */
-const moment = 250;
+const deletionGraceMs = 250;
 /** VMs that are asked ahead for at least. */
 const leastAhead = 16;
 /** What the API takes; a larger plan is not checked to its end. */
@@ -133,7 +133,7 @@ export class CapacityChecks {
   async #work(project: string, plan: ProjectPlan): Promise<void> {
     plan.busy = true;
     while (plan.asking.length > 0) {
-      if (plan.asking.every((one) => this.#foretold(plan, one) === undefined)) await sleep(company);
+      if (plan.asking.every((one) => this.#foretold(plan, one) === undefined)) await sleep(batchWindowMs);
       const asking = plan.asking;
       plan.asking = [];
       const rest = asking.filter((one) => {
@@ -219,7 +219,7 @@ export class CapacityChecks {
     for (let patient = true; !this.#over; patient = false) {
       const counted = this.#leaving.size;
       const refusals = await this.#request(project, plan, items);
-      if (refusals.length > 0 && patient) await sleep(moment);
+      if (refusals.length > 0 && patient) await sleep(deletionGraceMs);
       if (refusals.length === 0 || this.#leaving.size === counted) return refusals;
     }
     return [];

@@ -3,7 +3,7 @@ import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
 import { validateName } from './checks.ts';
-import { createVmDependencies, type GroundConfig } from './ground.ts';
+import { createVmDependencies, type GroundConfig } from './construct-support.ts';
 import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 

@@ -3,7 +3,7 @@ import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import type { VmAntiAffinity } from './bindings/vm/index.ts';
 import { fail, requireKnown, validateName } from './checks.ts';
-import { concatIds, createVmDependencies, mergeMaps } from './ground.ts';
+import { concatIds, createVmDependencies, mergeMaps } from './construct-support.ts';
 import type { Network } from './network.ts';
 import type { Reference } from './reference.ts';
 import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';

@@ -15,9 +15,9 @@
 import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
 import { describe } from './describe.ts';
 import { type Field, type Fields, isSet, type ResourceSchema } from './fields.ts';
+import { nouns, pluralOf } from './nouns.ts';
 import { flawsOf, problemWith } from './rules.ts';
 import { formats, sameMeaning } from './semantics.ts';
-import { nouns, pluralOf } from './words.ts';
 
 function typeOf(field: Field): Type {
   switch (field.type) {

@@ -12,7 +12,7 @@ import {
 import { dataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findByName } from './find.ts';
-import { aNoun, nounInSentence } from './words.ts';
+import { aNoun, nounInSentence } from './nouns.ts';
 
 export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
   const attributes = dataSourceAttributes(schema);

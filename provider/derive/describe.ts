@@ -1,7 +1,7 @@
 /** What documentation and editors say of an attribute: the description of the field, and what values it may have. */
 import type { Field } from './fields.ts';
+import { aNoun, nouns } from './nouns.ts';
 import { formats } from './semantics.ts';
-import { aNoun, nouns } from './words.ts';
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 

@@ -3,7 +3,7 @@ import type { Client, Item } from '../client/client.ts';
 import { type AttributePath, DiagnosticError } from '../framework/index.ts';
 import { schemaOf } from '../resources/schema.gen.ts';
 import type { ResourceSchema } from './fields.ts';
-import { nouns } from './words.ts';
+import { nouns } from './nouns.ts';
 
 export interface Where {
   /** Id of the project in which it is looked for first. */

@@ -5,7 +5,7 @@ import { allWhole } from '../client/whole.ts';
 import { type DataSourceDefinition, defineDataSource, type Values } from '../framework/index.ts';
 import { listDataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
-import { nouns, pluralOf } from './words.ts';
+import { nouns, pluralOf } from './nouns.ts';
 
 /** The same objects in the same order give the same state, whatever order the API lists them in. */
 const byNameAndId = (a: Item, b: Item): number => {

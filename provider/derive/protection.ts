@@ -1,6 +1,6 @@
 /** Objects that must not be deleted, told while planning: an apply would delete half of what it should, and then fail. */
 import type { AttributePath, Diagnostics } from '../framework/index.ts';
-import { nounInSentence } from './words.ts';
+import { nounInSentence } from './nouns.ts';
 
 interface Told {
   readonly noun: string;

@@ -3,7 +3,7 @@ import type { Client } from '../client/client.ts';
 import type { AttributePath, PlanContext, Values } from '../framework/index.ts';
 import { type Noun, schemaOf } from '../resources/schema.gen.ts';
 import { type Field, type Fields, isSet } from './fields.ts';
-import { nounWords } from './words.ts';
+import { nounWords } from './nouns.ts';
 
 interface Reference {
   readonly noun: string;

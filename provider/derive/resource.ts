@@ -26,15 +26,15 @@ import {
   type Values,
 } from '../framework/index.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
+import { checkRoom } from './capacity-warnings.ts';
+import { rehearse } from './dry-run.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
-import { deleteWhenUnused, whenNameIsFree } from './patience.ts';
+import { nounInSentence, pluralOf } from './nouns.ts';
 import { refuseDestroy, refuseReplacement } from './protection.ts';
 import { checkReferences } from './references.ts';
-import { rehearse } from './rehearse.ts';
-import { checkRoom } from './room.ts';
-import { duration, timedOut } from './settle.ts';
-import { nounInSentence, pluralOf } from './words.ts';
+import { deleteWhenUnused, whenNameIsFree } from './retry-while-blocked.ts';
+import { duration, timedOut } from './wait-for-state.ts';
 
 /** What those who wait for an object get. */
 export interface Settling extends CallContext {

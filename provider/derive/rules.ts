@@ -1,8 +1,8 @@
 /** What is wrong with a configured value, in words: the rules that openapi.yaml gives its field, checked in a plan. */
 import { Decimal, type Flaw, UNKNOWN } from '../framework/index.ts';
 import { type Field, isSet } from './fields.ts';
+import { aNoun } from './nouns.ts';
 import { formats } from './semantics.ts';
-import { aNoun } from './words.ts';
 
 const shown = (field: Field, value: unknown): string => {
   if (field.sensitive) return 'the value given';

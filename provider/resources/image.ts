@@ -1,7 +1,7 @@
 /** An image can be used once the image scanner has checked and imported its source: creation waits for that. */
 import type { Item } from '../client/client.ts';
 import { deriveResource } from '../derive/resource.ts';
-import { waitFor } from '../derive/settle.ts';
+import { waitFor } from '../derive/wait-for-state.ts';
 import { schemaOf } from './schema.gen.ts';
 
 interface Status {

@@ -17,8 +17,8 @@ import type { Client, Item } from '../client/client.ts';
 import { ApiError, explain } from '../client/problem.ts';
 import { whole } from '../client/whole.ts';
 import type { Settling } from '../derive/resource.ts';
-import { waitFor } from '../derive/settle.ts';
 import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
+import { waitFor } from '../derive/wait-for-state.ts';
 import {
   DiagnosticError,
   type PlanContext,

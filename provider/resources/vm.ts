@@ -9,8 +9,8 @@ import type { Field } from '../derive/fields.ts';
 import { deriveResource, type Settling } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
 import { mebibytes } from '../derive/semantics.ts';
-import { waitFor } from '../derive/settle.ts';
 import { normalUserData } from '../derive/user-data.ts';
+import { waitFor } from '../derive/wait-for-state.ts';
 import {
   attribute,
   type PlanContext,

@@ -8,7 +8,7 @@ import { generatedBy, type Step } from './step.ts';
 export const providerRules: Step = {
   name: 'provider rules',
   async generate() {
-    const source = await readFile('backend/model/ssh-public-key.ts', 'utf8');
+    const source = await readFile('backend/model/text/ssh-public-key.ts', 'utf8');
     return [{ path: 'provider/net/ssh-public-key.gen.ts', content: `// ${generatedBy}\n${source}`, checkedIn: false }];
   },
 };

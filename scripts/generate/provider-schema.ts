@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
-import { pluralOf } from '../../provider/derive/words.ts';
+import { pluralOf } from '../../provider/derive/nouns.ts';
 import { generatedBy, type Step } from './step.ts';
 
 interface Schema {

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { startApi } from '../../backend/api/start.ts';
 import { newId } from '../../backend/model/ids.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
 import {

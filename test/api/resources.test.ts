@@ -1,7 +1,7 @@
 /** What a user does with each kind of object, from its making to its end. */
 import t from 'tap';
 import { newId } from '../../backend/model/ids.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { startTestApi, testPublicKey } from '../support/api.ts';
 import { until } from '../support/eventually.ts';

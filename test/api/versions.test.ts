@@ -1,7 +1,7 @@
 /** Two versions of ucloud on one database: what the newer one has written, the older one must neither lose nor tell. */
 import t from 'tap';
 import { guardFormat } from '../../backend/cli/format-guard.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';

@@ -1,8 +1,8 @@
 /** VMs: what can be asked for, how they get their addresses, how they go. */
 import t from 'tap';
-import { defaultMac } from '../../backend/model/addresses.ts';
 import { newId } from '../../backend/model/ids.ts';
-import * as records from '../../backend/model/records.ts';
+import { defaultMac } from '../../backend/model/network/addresses.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
 

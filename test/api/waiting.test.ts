@@ -1,9 +1,9 @@
 /** Long polls, reading one's own writes, what a VM's status says, reboots, and what is cleared away with time. */
 import t from 'tap';
-import { expire } from '../../backend/api/expiry.ts';
+import { expire } from '../../backend/api/jobs/retention.ts';
 import { startApi } from '../../backend/api/start.ts';
 import { newId, newTimeOrderedId } from '../../backend/model/ids.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, read, unchanged } from '../../backend/store/collection.ts';
 import { ApiClient, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
 import { silentLogger } from '../support/silent-logger.ts';

@@ -6,10 +6,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { placements, reports, schedules } from '../../backend/model/records.ts';
+import { placements, reports, schedules } from '../../backend/model/records/index.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
-import { MortalHost, RunHistory } from '../support/mortal-host.ts';
+import { MortalHost, RunHistory } from '../support/killable-host.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 async function assign(cluster: Cluster, vm: Id<'vm'>, host: Id<'host'>): Promise<void> {

@@ -20,11 +20,11 @@ import {
   schedules,
   type VmRecord,
   vms,
-} from '../../backend/model/records.ts';
+} from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
-import { MortalHost, RunHistory } from '../support/mortal-host.ts';
+import { MortalHost, RunHistory } from '../support/killable-host.ts';
 import { Random } from '../support/random.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { capacity } from '../support/simulated-host.ts';

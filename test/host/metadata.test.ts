@@ -4,13 +4,13 @@
  * a test can also ask from addresses that are not a VM's.
  */
 import t, { type Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
 import { readReport, recordReady } from '../../backend/metadata/ready.ts';
-import { formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
 import { newId } from '../../backend/model/ids.ts';
-import { bridgeName, metadataAddress } from '../../backend/model/interface-names.ts';
+import { formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
+import { bridgeName, metadataAddress } from '../../backend/model/network/interface-names.ts';
 import {
   guests,
-  type Id,
   type NetworkRecord,
   networks,
   placements,
@@ -19,7 +19,7 @@ import {
   sshKeys,
   type VmRecord,
   vms,
-} from '../../backend/model/records.ts';
+} from '../../backend/model/records/index.ts';
 import { put, read, remove } from '../../backend/store/collection.ts';
 import { until } from '../support/eventually.ts';
 import { type MetadataServer, metadataServer } from '../support/metadata-server.ts';

@@ -10,8 +10,8 @@ import { ConsoleLog, consoleLimit } from '../../backend/host/hypervisor/qemu/con
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
 import { instanceOf, processGroupId } from '../../backend/host/system/instance.ts';
-import { formatIpv6, slaacAddress } from '../../backend/model/addresses.ts';
-import { storedPrefix } from '../../backend/model/prefixes.ts';
+import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
+import { storedPrefix } from '../../backend/model/network/prefixes.ts';
 import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';

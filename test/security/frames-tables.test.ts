@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { routerAddress } from '../../backend/host/network/links.ts';
-import { metadataAddress } from '../../backend/model/interface-names.ts';
+import { metadataAddress } from '../../backend/model/network/interface-names.ts';
 import { until } from '../support/eventually.ts';
 import { ethernet, fragment, icmp, ipv6, summed, target, tcp, udp } from '../support/frames.ts';
 import { type NetNamespace, noNamespaces } from '../support/net-namespace.ts';

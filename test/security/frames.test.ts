@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { routerAddress } from '../../backend/host/network/links.ts';
 import { dropReasons } from '../../backend/host/network/tap-filter.ts';
-import { formatIpv6 } from '../../backend/model/addresses.ts';
+import { formatIpv6 } from '../../backend/model/network/addresses.ts';
 import { honestFrames, hostileFrames, mutated, type Party } from '../support/hostile-frames.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
 import { hostAddress, type TapLab, tapLab } from '../support/tap-lab.ts';

@@ -1,12 +1,12 @@
 /** Nothing that a tenant can repeat grows without bound: it counts in the quota, or the oldest of it goes. */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
-import { ensureProject } from '../../backend/api/bootstrap.ts';
-import { openApiMirror } from '../../backend/api/mirror.ts';
-import { boundTrails } from '../../backend/api/trails.ts';
+import { boundTrails } from '../../backend/api/jobs/trails.ts';
+import { openApiMirror } from '../../backend/api/read-model/mirror.ts';
+import { ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
 import { newTimeOrderedId } from '../../backend/model/ids.ts';
-import * as records from '../../backend/model/records.ts';
-import { beyond, beyondAudit, keptEvents, keptOperations } from '../../backend/model/trails.ts';
+import { beyond, beyondAudit, keptEvents, keptOperations } from '../../backend/model/quota/trails.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Store, Write } from '../../backend/store/store.ts';
 import { contentOf, startTestApi } from '../support/api.ts';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
-import { type ImageRecord, imageReports, images } from '../../backend/model/records.ts';
+import { type ImageRecord, imageReports, images } from '../../backend/model/records/index.ts';
 import { ImageRejected, SourceUnavailable } from '../../backend/scanner/failures.ts';
 import { FairSlots } from '../../backend/scanner/fair-slots.ts';
 import { startImageScanner } from '../../backend/scanner/images.ts';

@@ -1,14 +1,14 @@
 /** Limits of rate and size hold for who they are meant for, however many tokens or addresses they come with. */
 import fastify, { type FastifyInstance } from 'fastify';
 import t from 'tap';
-import type { ApiContext } from '../../backend/api/context.ts';
-import { authenticate } from '../../backend/api/plugins/auth.ts';
-import { handleErrors } from '../../backend/api/plugins/errors.ts';
-import { limitRates } from '../../backend/api/plugins/limits.ts';
-import { RepeatLogger } from '../../backend/api/repeat-logger.ts';
+import { authenticate } from '../../backend/api/http/authentication.ts';
+import { handleErrors } from '../../backend/api/http/problems.ts';
+import { limitRates } from '../../backend/api/http/rate-limit.ts';
+import { RepeatLogger } from '../../backend/api/http/repeat-logger.ts';
+import type { ApiContext } from '../../backend/api/requests/context.ts';
 import { endpoints } from '../../backend/contract/index.ts';
-import { sourceNetwork } from '../../backend/model/addresses.ts';
-import type * as records from '../../backend/model/records.ts';
+import { sourceNetwork } from '../../backend/model/network/addresses.ts';
+import type * as records from '../../backend/model/records/index.ts';
 import { startTestApi } from '../support/api.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 

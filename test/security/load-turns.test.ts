@@ -1,8 +1,8 @@
 /** The rate of a project bounds its requests, not their work. So projects take turns, and what takes long pauses. */
 import t from 'tap';
-import { ProjectTurns } from '../../backend/api/project-turns.ts';
+import { ProjectTurns } from '../../backend/api/concurrency/project-turns.ts';
 import type { Logger } from '../../backend/model/component.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { prepareGround, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';

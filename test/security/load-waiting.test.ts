@@ -1,7 +1,7 @@
 /** A request that waits ends with its token: nobody is told what came after. */
 import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { ApiClient, startTestApi, testPublicKey } from '../support/api.ts';
 import { eventually, until } from '../support/eventually.ts';

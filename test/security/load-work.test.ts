@@ -2,9 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
 import t from 'tap';
-import { FairQueue } from '../../backend/api/fair-queue.ts';
-import { type Job, perform } from '../../backend/api/state-work.ts';
-import { StateWorkshop } from '../../backend/api/state-workshop.ts';
+import { FairQueue } from '../../backend/api/concurrency/fair-queue.ts';
+import { type Job, perform } from '../../backend/api/terraform-state/work.ts';
+import { StateWorkerPool } from '../../backend/api/terraform-state/worker-pool.ts';
 import { startTestApi } from '../support/api.ts';
 import { bound } from '../support/bound-store.ts';
 import { deepState, largeState } from '../support/hostile-tenant.ts';
@@ -30,7 +30,7 @@ async function longestPause(work: () => Promise<unknown>): Promise<number> {
 }
 
 t.test('a state of 31 MiB holds nobody up', async (t) => {
-  const workshop = new StateWorkshop();
+  const workshop = new StateWorkerPool();
   t.teardown(() => workshop.close());
   const text = largeState(1, 31 * MiB, randomBytes);
   const jobs = (): Job[] => [

@@ -1,9 +1,9 @@
 /** The public formula of the default MAC address reveals nothing about others, and takes nothing from them. */
 import t from 'tap';
 import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
-import { defaultMac, earlierMacKey, macKey } from '../../backend/model/addresses.ts';
-import { earlierTapName, tapName } from '../../backend/model/interface-names.ts';
-import * as records from '../../backend/model/records.ts';
+import { defaultMac, earlierMacKey, macKey } from '../../backend/model/network/addresses.ts';
+import { earlierTapName, tapName } from '../../backend/model/network/interface-names.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { type Body, contentOf, prepareGround, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';

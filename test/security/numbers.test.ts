@@ -1,13 +1,13 @@
 /** Every number of the contract is one that JSON, TypeScript and Terraform carry without loss, wherever it comes from. */
 import t from 'tap';
-import { validator } from '../../backend/api/validation.ts';
+import { validator } from '../../backend/api/requests/validation.ts';
 import type { Endpoint } from '../../backend/contract/endpoint.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { InvalidRecordError } from '../../backend/store/record-codec.ts';
-import type { RecordKind } from '../../backend/store/records.ts';
+import type { RecordKind } from '../../backend/store/record-kind.ts';
 import { contentOf, startTestApi } from '../support/api.ts';
 
 interface Schema {

@@ -25,7 +25,7 @@ import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { defaultUidBase, instanceOf, processGroupId, runDirectory } from '../../backend/host/system/instance.ts';
 import { identify } from '../../backend/host/system/processes.ts';
-import { tapName } from '../../backend/model/interface-names.ts';
+import { tapName } from '../../backend/model/network/interface-names.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
 import { type Attack, attacks, honest } from '../support/hostile-qmp.ts';

@@ -1,8 +1,8 @@
 /** A time that does not exist is refused wherever one is given: it is never moved to another day. */
 import fc from 'fast-check';
 import t from 'tap';
-import { formats } from '../../backend/model/formats.ts';
-import { parseTimestamp } from '../../backend/model/timestamps.ts';
+import { formats } from '../../backend/model/text/formats.ts';
+import { parseTimestamp } from '../../backend/model/text/timestamps.ts';
 import { formats as providerFormats } from '../../provider/derive/semantics.ts';
 import { contentOf, startTestApi } from '../support/api.ts';
 

@@ -1,8 +1,8 @@
 /** An API on a store of its own, and clients for it. Every response it gives is checked against openapi.yaml. */
 import type { Test } from 'tap';
-import { ensureOperatorToken, ensureProject } from '../../backend/api/bootstrap.ts';
 import { type Api, type ApiOptions, startApi } from '../../backend/api/start.ts';
-import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
+import { newStateKeyFile, parseStateKeys } from '../../backend/api/terraform-state/keys.ts';
+import { ensureOperatorToken, ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
 import type { FieldError } from '../../backend/contract/errors.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import type { Store } from '../../backend/store/store.ts';

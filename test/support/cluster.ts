@@ -26,8 +26,8 @@ import {
   schedules,
   type VmRecord,
   vms,
-} from '../../backend/model/records.ts';
-import { pendingChanges } from '../../backend/model/vm-lifecycle.ts';
+} from '../../backend/model/records/index.ts';
+import { pendingChanges } from '../../backend/model/vm/lifecycle.ts';
 import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { type Mirror, openMirror } from '../../backend/store/mirror.ts';

@@ -1,5 +1,5 @@
 import { newId } from '../../backend/model/ids.ts';
-import type { HostRecord } from '../../backend/model/records.ts';
+import type { HostRecord } from '../../backend/model/records/index.ts';
 
 /** Of a host that exists only as records: 4 processors, 16 GiB of memory, 100 GiB of disk. */
 export function hostRecord(change: Partial<HostRecord> = {}): HostRecord {

@@ -2,9 +2,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ensureOperatorToken, ensureProject } from '../../backend/api/bootstrap.ts';
 import { startApi } from '../../backend/api/start.ts';
-import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
+import { newStateKeyFile, parseStateKeys } from '../../backend/api/terraform-state/keys.ts';
+import { ensureOperatorToken, ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import { RawConnection, responsesIn } from './hostile-tenant.ts';
 import { type Operation, operations, violation } from './openapi.ts';

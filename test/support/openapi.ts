@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
-import { formats } from '../../backend/model/formats.ts';
+import { formats } from '../../backend/model/text/formats.ts';
 
 export interface Parameter {
   readonly name: string;

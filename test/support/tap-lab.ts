@@ -5,9 +5,9 @@
 import type { Test } from 'tap';
 import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
-import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/addresses.ts';
-import { bridgeName, gatewayMac, tapName } from '../../backend/model/interface-names.ts';
-import { storedPrefix } from '../../backend/model/prefixes.ts';
+import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/network/addresses.ts';
+import { bridgeName, gatewayMac, tapName } from '../../backend/model/network/interface-names.ts';
+import { storedPrefix } from '../../backend/model/network/prefixes.ts';
 import { type DrivenHost, type DriverProcess, drivenHost } from './driven-host.ts';
 import { until } from './eventually.ts';
 import type { Party } from './hostile-frames.ts';

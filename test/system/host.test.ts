@@ -12,7 +12,7 @@ import {
   reports,
   schedules,
   vms,
-} from '../../backend/model/records.ts';
+} from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import type { Lease, Store } from '../../backend/store/store.ts';

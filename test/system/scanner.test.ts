@@ -17,15 +17,15 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
 import {
   events,
-  type Id,
   type ImageRecord,
   type ImageReportRecord,
   imageReports,
   images,
-} from '../../backend/model/records.ts';
+} from '../../backend/model/records/index.ts';
 import { type ImageScannerOptions, startImageScanner } from '../../backend/scanner/images.ts';
 import { put, readAll, remove } from '../../backend/store/collection.ts';
 import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embedded.ts';

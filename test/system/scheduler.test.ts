@@ -2,7 +2,7 @@ import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Component } from '../../backend/model/component.ts';
 import { newId } from '../../backend/model/ids.ts';
-import { alive, hosts, leaders, placements, reports, schedules, vms } from '../../backend/model/records.ts';
+import { alive, hosts, leaders, placements, reports, schedules, vms } from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import type { Commit, Store } from '../../backend/store/store.ts';

@@ -3,7 +3,7 @@
  * forced replacement, tests, several projects, modules.
  */
 import t, { type Test } from 'tap';
-import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { type LanguageFeature, languageFeatures } from '../support/acceptance.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { groundOf, vmBlock } from '../support/hcl.ts';

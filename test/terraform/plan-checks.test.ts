@@ -1,272 +1,270 @@
-/** What a plan says before anything is applied: references that do not exist, quotas, hosts without room. */
-import type { ServerResponse } from 'node:http';
-import t, { type Test } from 'tap';
-import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
-import { ground } from '../support/hcl.ts';
+/** The plan tells, at the attribute, each fault that would fail an apply; nothing is destroyed for it. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { guests } from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
+import { testPublicKey } from '../support/api.ts';
+import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { until } from '../support/eventually.ts';
+import { ground, vmBlock } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const vms = (count: number, memory: string, more = '') => `${ground}
-resource "ucloud_vm" "web" {
-  count      = ${count}
-  name       = "web-\${count.index}"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-  memory     = "${memory}"
-  wait_for   = "none"
-  ${more}
-}`;
-
 let cloud: TestCloud;
 t.before(async () => {
-  if (!skip) cloud = await startTestCloud(t, { capacity: { cpus: 8, memory: 16 * GiB, disk: 1000 * GiB } });
+  if (!skip) cloud = await startTestCloud(t, { readyMs: 700 });
 });
-const allow = (quota: object) => cloud.api.operator.update('projects', cloud.project, { quota });
 
-/** Notes what is asked of the API, and answers some of it in its stead. */
-async function interpose(t: Test, answer: (path: string) => number | undefined = () => undefined): Promise<string[]> {
-  const seen: string[] = [];
-  const decide = ({ method, path }: Asked, response: ServerResponse): Fate => {
-    seen.push(`${method} ${path}`);
-    const status = answer(path);
-    return status === undefined ? 'pass' : answerProblem(response, status, status === 404 ? 'not_found' : 'internal');
-  };
-  asked(t, { UCLOUD_ENDPOINT: (await startGateway(cloud.api.url, { decide }, t)).url });
-  return seen;
+t.test('a name that is known only after apply', { skip }, async (t) => {
+  const directory = cloud.configuration(
+    t,
+    `resource "terraform_data" "suffix" {
+  input = "ab12"
 }
-
-t.test('what there is no room for is told while planning, and does not stop the plan', { skip }, async (t) => {
-  t.teardown(() => allow({}));
-  await allow({ vms: 6 });
-  const directory = cloud.configuration(t, vms(8, '3GiB'));
-  const told = await directory.diagnostics('plan');
-  const [quota, hosts] = ['quota', 'host'].map((word) => told.filter(({ summary }) => summary.includes(word)));
-  t.equal(told.length, 3, 'two too many for the quota, and one of the others for the host');
-  t.match(quota, [
-    {
-      severity: 'warning',
-      summary: "The project's quota does not allow this VM",
-      detail:
-        /^The project test may have 6 VMs and has 0, and 7 more are asked for\. This counts all that was planned so far; what Terraform plans to delete after this makes room\.\n\nUnless there is room by then, apply will fail here\. Delete what is no longer needed, ask for less, or ask the operator for a higher quota\.$/,
-      address: /^ucloud_vm\.web\[\d\]$/,
-    },
-    { severity: 'warning' },
-  ]);
-  t.match(hosts, [
-    {
-      severity: 'warning',
-      summary: 'No host can run this VM',
-      detail:
-        /^Needs 3 GiB of memory, largest free host has 1 GiB\. This counts all that was planned so far; what Terraform plans to delete after this makes room\.\n\nIt would be made, and wait until a host has room\. Make it smaller, or ask the operator for room\.$/,
-      code: 'memory     = "3GiB"',
-    },
-  ]);
-  const { text } = await directory.plan();
-  t.equal(text.match(/Warning: The project's quota/g)?.length, 1, 'Terraform shows equal warnings once');
-  t.match(text, /and one more similar warning elsewhere/);
-
-  await t.test('what has been planned is applied when there is room after all', async (t) => {
-    directory.write({ 'main.tf': vms(5, '3GiB') });
-    await allow({ vms: 4 });
-    t.match((await directory.plan()).text, /Plan: 7 to add[\s\S]*does not allow this VM/);
-    const refused = await directory.diagnostics('apply', '-parallelism=1');
-    t.match(
-      refused.filter(({ severity }) => severity === 'error'),
-      [
-        {
-          summary: /^VM "web-\d" was not created: the quota of the project is used up$/,
-          detail:
-            '`project` exceeds the quota: the project test may have 4 VMs and has 4.\n\nDelete what is no longer needed, ask for less, or ask the operator for a higher quota.',
-        },
-      ],
-    );
-    await directory.plan();
-    await allow({ vms: 5 });
-    await directory.run('apply', '-no-color', 'test.tfplan');
-    t.strictSame(await directory.pending(), []);
-  });
-
-  await t.test('what is replaced makes room for what replaces it', async (t) => {
-    directory.write({ 'main.tf': vms(5, '3GiB', 'user_data = "#!/bin/sh"') });
-    const plan = await directory.plan();
-    t.match(plan.text, /Plan: 5 to add, 0 to change, 5 to destroy/);
-    t.notMatch(plan.text, /Warning/);
-    directory.write({ 'main.tf': vms(5, '3GiB') });
-    const forced = await directory.plan(...[0, 1, 2, 3, 4].map((index) => `-replace=ucloud_vm.web[${index}]`));
-    t.match(forced.text, /Plan: 5 to add, 0 to change, 5 to destroy/);
-    t.notMatch(forced.text, /Warning/);
-  });
-
-  await t.test('a change in place is looked at where the VM is', async (t) => {
-    directory.write({ 'main.tf': vms(5, `\${count.index == 0 ? 4 : 3}GiB`) });
-    t.strictSame(await directory.diagnostics('plan'), []);
-    directory.write({ 'main.tf': vms(5, `\${count.index == 0 ? 5 : 3}GiB`) });
-    await allow({ vms: 5, cpus: 5 });
-    t.match(await directory.diagnostics('plan'), [
-      {
-        severity: 'warning',
-        summary: 'The host of this VM has no room for the change',
-        detail: /^Its host has not enough memory left for the new size; it keeps what it has\. .*\n\nChange less, or/,
-        address: 'ucloud_vm.web[0]',
-        code: /^memory/,
-      },
-    ]);
-    directory.write({ 'main.tf': vms(5, '3GiB', 'cpus = count.index == 0 ? 3 : 1') });
-    t.match(await directory.diagnostics('plan'), [
-      { detail: /^The project test may have 5 cpus and has 5, and 2 more are asked for\./, code: /^cpus/ },
-    ]);
-  });
-
-  await t.test('VMs that must not share a host need one each', async (t) => {
-    await allow({});
-    const apart = `
-resource "ucloud_vm" "apart" {
-  count         = 2
-  name          = "apart-\${count.index}"
-  image         = data.ucloud_image.demo.id
-  interfaces    = [{ network = ucloud_network.this.id }]
-  memory        = "64MiB"
-  anti_affinity = { group = "apart" }
-}`;
-    directory.write({ 'main.tf': vms(5, '3GiB') + apart });
-    t.match(await directory.diagnostics('plan'), [
-      {
-        severity: 'warning',
-        summary: 'No host can run this VM',
-        detail:
-          /^The only host with room has a VM of the group apart already\. This counts .*\n\n.* Make fewer of the group, let/s,
-        code: /^anti_affinity/,
-      },
-    ]);
-  });
-
-  await t.test('other objects are counted, too', async (t) => {
-    await allow({ networks: 2 });
-    const network = (name: string) =>
-      `resource "ucloud_network" "${name}" {\n name = "${name}"\n prefix = ucloud_prefix.this.id\n}`;
-    directory.write({ 'main.tf': `${vms(5, '3GiB')}\n${network('a')}\n${network('b')}` });
-    t.match(await directory.diagnostics('plan'), [
-      {
-        severity: 'warning',
-        summary: "The project's quota does not allow this network",
-        detail: /^The project test may have 2 networks and has 1, and 2 more are asked for\./,
-      },
-    ]);
-  });
-
-  await t.test('an API that cannot tell does not hold up the plan', async (t) => {
-    await allow({ vms: 5 });
-    directory.write({ 'main.tf': vms(9, '3GiB') });
-    for (const status of [404, 500]) {
-      await t.test(`${status}`, async (t) => {
-        const seen = await interpose(t, (path) => (path === '/v1/capacity-checks' ? status : undefined));
-        const plan = await directory.plan();
-        t.match(plan.text, /Plan: 4 to add/);
-        t.notMatch(plan.text, /Warning|Error/);
-        t.ok(seen.includes('POST /v1/capacity-checks'), 'it was asked');
-      });
-    }
-  });
+resource "ucloud_ssh_key" "k" {
+  name       = "web-\${terraform_data.suffix.output}"
+  public_key = "${testPublicKey}"
+}`,
+  );
+  t.match((await directory.plan()).text, /name += \(known after apply\)[\s\S]*Plan: 2 to add/);
+  await directory.apply();
+  t.strictSame(await directory.pending(), []);
   await directory.destroy();
 });
 
-t.test('many VMs ask little', { skip }, async (t) => {
-  const seen = await interpose(t);
-  const directory = cloud.configuration(t, vms(100, '64MiB'));
-  await directory.plan();
-  const checks = seen.filter((one) => one === 'POST /v1/capacity-checks').length;
-  t.ok(checks >= 1 && checks <= 12, `${checks} capacity checks for 100 VMs`);
-  t.equal(seen.filter((one) => /\/v1\/images(\/|\?ids)/.test(one)).length, 1, 'one question whether the image exists');
-});
-
-t.test('what does not exist is told at the attribute that refers to it', { skip }, async (t) => {
-  const { operator } = cloud.api;
-  const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
-  const good = await cloud.member.create('ssh-keys', { name: 'good', public_key: key });
-  const pool = (await operator.list('prefix-pools')).items[0];
-  const foreign = await operator.create('prefixes', { name: 'foreign', project: cloud.api.project });
+t.test('a key file as ssh-keygen writes it', { skip }, async (t) => {
   const directory = cloud.configuration(
     t,
-    `${ground}
-resource "ucloud_vm" "v" {
-  name       = "v"
-  image      = "img-0123456789abcdef"
-  interfaces = [
-    { network = ucloud_network.this.id },
-    { network = "net-0123456789abcdef" },
-  ]
-  ssh_keys = ["${good.id}", "key-0123456789abcdef"]
-}
-resource "ucloud_network" "n" {
-  name   = "n"
-  prefix = "${foreign.id}"
+    'resource "ucloud_ssh_key" "me" {\n  name = "me"\n  public_key = file("id.pub")\n}',
+  );
+  writeFileSync(join(directory.path, 'id.pub'), `${testPublicKey}\n`);
+  await directory.apply();
+  t.strictSame(await directory.pending(), [], 'no difference afterwards');
+  writeFileSync(join(directory.path, 'id.pub'), `${testPublicKey}\r\n`);
+  t.strictSame(await directory.pending(), [], 'nor with another line end');
+  writeFileSync(join(directory.path, 'id.pub'), `${testPublicKey.slice(0, 60)}\n`);
+  t.match(await directory.diagnostics('plan'), [
+    { summary: 'Invalid value for "public_key"', detail: /must be a key that OpenSSH takes, but this one is cut off/ },
+  ]);
+  writeFileSync(join(directory.path, 'id.pub'), testPublicKey);
+  await directory.destroy();
+});
+
+t.test('what the API would refuse of a replacement is told in the plan', { skip }, async (t) => {
+  const taken = await cloud.member.create('prefixes', { name: 'taken', length: 60 });
+  const outside = await cloud.member.create('prefixes', { name: 'outside', length: 60 });
+  const other = await cloud.member.create('networks', { name: 'other', prefix: outside.id });
+  const image = (await cloud.member.list('images', '?name=demo')).items[0];
+  const holder = await cloud.member.create('vms', {
+    name: 'holder',
+    image: image?.id,
+    interfaces: [{ network: other.id, mac: '02:00:00:00:00:99' }],
+  });
+  const main = (bad: boolean) => `${ground}
+resource "ucloud_token" "ci" {
+  name       = "ci"
+  expires_at = "${bad ? '2025-01-31T12:00:00Z' : '2035-01-31T12:00:00Z'}"
 }
 resource "ucloud_prefix" "p" {
-  name = "p"
-  pool = "pool-0123456789abcdef"
+  name = "dr"
+  cidr = "${bad ? 'fd4a:71ce:9::/56' : '2001:db8:0:7000::/56'}"
 }
-resource "ucloud_prefix" "outside" {
-  name = "outside"
-  pool = "${pool?.id}"
-  cidr = "2001:db9::/56"
+resource "ucloud_prefix" "overlapping" {
+  name = "overlapping"
+  cidr = "${bad ? taken.cidr : '2001:db8:0:7100::/56'}"
 }
 resource "ucloud_prefix" "large" {
   name   = "large"
-  pool   = "${pool?.id}"
-  length = 32
+  length = ${bad ? 36 : 60}
 }
-resource "ucloud_ssh_key" "k" {
-  name       = "k"
-  project    = "prj-0123456789abcdef"
-  public_key = "${key}"
-}`,
-  );
-  const told = (await directory.diagnostics('plan')).toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+resource "ucloud_vm" "data" {
+  name       = "data"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = "${other.id}" }]
+  user_data  = ${bad ? 'jsondecode("\\"#!/bin/sh\\\\u0000\\"")' : '"#!/bin/sh\\n"'}
+}
+resource "ucloud_vm" "mac" {
+  name       = "mac"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = "${other.id}", mac = "02:00:00:00:00:${bad ? '99' : '98'}" }]
+}
+resource "ucloud_image" "image" {
+  name   = "image"
+  source = "file:${bad ? 'again' : 'image'}.raw"
+  visibility = "${bad ? 'public' : 'project'}"
+}`;
+  cloud.file(cloud.project, 'image.raw');
+  const directory = cloud.configuration(t, main(false));
+  await directory.apply();
+  const before = await directory.run('state', 'pull');
+  directory.write({ 'main.tf': main(true) });
+  // The plan finds static faults first, then those that only the API knows.
+  const itself = await directory.diagnostics('plan');
   t.match(
-    told.map(({ severity, summary, code }) => [severity, summary, code]),
+    itself.map(({ severity, address, summary }) => [severity, address, summary]),
+    [['error', 'ucloud_vm.data', 'Invalid value for "user_data"']],
+  );
+  directory.write({ 'main.tf': main(true).replace(/jsondecode\(.*\)/, '"#!/bin/sh\\n"') });
+  const told = (await directory.diagnostics('plan')).filter(({ severity }) => severity === 'error');
+  const all = told.map(({ address, code, detail }) => [address, code?.split(' ')[0], detail] as const);
+  t.match(
+    all.toSorted((a, b) => String(a[0]).localeCompare(String(b[0]))),
     [
-      ['error', 'There is no image img-0123456789abcdef', 'image      = "img-0123456789abcdef"'],
-      ['error', 'There is no network net-0123456789abcdef', '{ network = "net-0123456789abcdef" },'],
-      ['error', 'There is no SSH key key-0123456789abcdef', /^ssh_keys/],
-      ['error', `There is no prefix ${foreign.id}`, /^prefix/],
-      ['error', 'There is no prefix pool pool-0123456789abcdef', /^pool/],
-      ['error', 'The prefix is outside its pool', 'cidr = "2001:db9::/56"'],
-      ['error', 'The prefix is larger than its pool', 'length = 32'],
-      ['error', 'There is no project prj-0123456789abcdef', /^project/],
+      ['ucloud_image.image', 'visibility', /must be project/],
+      ['ucloud_prefix.large', 'length', /must be at least 48/],
+      ['ucloud_prefix.overlapping', 'cidr', /overlaps a prefix that is taken/],
+      ['ucloud_prefix.p', 'cidr', /lies in no prefix pool\.[\s\S]*The old one would be destroyed before/],
+      ['ucloud_token.ci', 'expires_at', /makes no token that has expired/],
+      ['ucloud_vm.mac', 'interfaces', /is taken/],
     ],
   );
-  t.equal(told.length, 8);
-  t.equal(told[0]?.detail, 'It does not exist, or the token of the provider may not know of it.');
-  t.equal(told[5]?.detail, '2001:db9::/56 is not inside 2001:db8::/36, the pool main.');
-  t.equal(told[6]?.detail, 'A /32 does not fit into 2001:db8::/36, the pool main.');
+  t.equal(all.length, 6);
+  t.equal(await directory.run('state', 'pull'), before, 'nothing was destroyed');
 
-  await t.test('what the plan makes, replaces or deletes is there, or will be', async (t) => {
-    const own = cloud.configuration(t, '');
-    const write = (comment: string | undefined, keys: string) =>
-      own.write({
-        'main.tf': `${ground}
-${comment === undefined ? '' : `resource "ucloud_ssh_key" "k" {\n name = "k"\n public_key = "${key} ${comment}"\n}`}
-resource "ucloud_vm" "v" {
-  name       = "v"
-  image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.this.id }]
-  ssh_keys   = ${keys}
-}`,
-      });
-    write('one', '[ucloud_ssh_key.k.id]');
-    await own.apply();
-    const replaced = await own.plan('-replace=ucloud_ssh_key.k');
-    t.match(replaced.text, /1 to add, 1 to change, 1 to destroy/, 'replaced: its new id is not known yet');
-    const id = (await own.state()).find(({ type }) => type === 'ucloud_ssh_key')?.values.id;
-    write(undefined, `["${id}", "${good.id}"]`);
-    t.match((await own.plan()).text, /0 to add, 1 to change, 1 to destroy/, 'deleted: it is still there');
-    write('one', `[ucloud_ssh_key.k.id, "key-0123456789abcdef"]`);
-    t.match(await own.diagnostics('plan'), [
-      { severity: 'error', summary: 'There is no SSH key key-0123456789abcdef', address: 'ucloud_vm.v' },
-    ]);
-    write('one', '[ucloud_ssh_key.k.id]');
-    await own.destroy();
+  await t.test('but what objects of the configuration give one another is none of it', async (t) => {
+    const swapped = (first: string, second: string) => `${ground}
+resource "ucloud_prefix" "a" {
+  name = "swap-a"
+  cidr = "${first}"
+}
+resource "ucloud_prefix" "b" {
+  name = "swap-b"
+  cidr = "${second}"
+}`;
+    const swap = cloud.configuration(t, swapped('2001:db8:0:7300::/56', '2001:db8:0:7400::/56').replace(ground, ''));
+    await swap.apply();
+    swap.write({ 'main.tf': swapped('2001:db8:0:7400::/56', '2001:db8:0:7300::/56').replace(ground, '') });
+    const plan = await swap.plan();
+    t.match(plan.text, /Plan: 2 to add, 0 to change, 2 to destroy/);
+    t.notMatch(plan.text, /Error:/);
+    await swap.destroy();
   });
+  directory.write({ 'main.tf': main(false) });
+  await directory.destroy();
+  await cloud.member.remove('vms', holder.id);
+});
+
+t.test('delete protection is told in the plan, with what to do', { skip }, async (t) => {
+  const main = (protect: boolean, more = '') =>
+    ground +
+    vmBlock('v', `delete_protection = ${protect}\n  ${more}`, '"guarded"') +
+    `resource "ucloud_ssh_key" "k" {\n  name = "beside"\n  public_key = "${testPublicKey}"\n}`;
+  const directory = cloud.configuration(t, main(true));
+  await directory.apply();
+  const before = (await directory.state()).length;
+  const guarded = [
+    {
+      severity: 'error',
+      summary: 'VM "guarded" is protected from deletion',
+      detail: /set `delete_protection = false`, apply, then destroy/,
+    },
+  ];
+  t.match(await directory.diagnostics('destroy'), guarded);
+  t.equal((await directory.state()).length, before, 'nothing was destroyed, no half of it');
+  directory.write({ 'main.tf': main(false) });
+  t.match(await directory.diagnostics('destroy'), guarded, 'it is the object that has it, whatever is configured');
+  directory.write({ 'main.tf': ground });
+  t.match(await directory.diagnostics('plan'), guarded, 'the same where it is taken out of the configuration');
+  const replaced = [{ severity: 'error', summary: 'VM "guarded" is protected from deletion, and cannot be replaced' }];
+  directory.write({ 'main.tf': main(false, 'anti_affinity = { group = "g" }') });
+  t.match(await directory.diagnostics('plan'), replaced, 'and where a change replaces it');
+  directory.write({ 'main.tf': main(true) });
+  t.match(await directory.diagnostics('plan', '-replace=ucloud_vm.v'), replaced, 'or the user asks for it');
+  t.strictSame(await directory.pending(), [], 'what is kept is as it was');
+  directory.write({ 'main.tf': main(false) });
+  await directory.apply();
+  await directory.destroy();
+});
+
+t.test('user data that will not run is told, and line ends are no change', { skip }, async (t) => {
+  const main = (data: string, more = '') => ground + vmBlock('v', `user_data = ${data}\n  ${more}`, '"data"');
+  const directory = cloud.configuration(t, main('"#cloud-config\\npackages: [nginx]\\n"', 'wait_for = "ready"'));
+  const warned = {
+    severity: 'warning',
+    summary: 'This user data will not run',
+    detail: /cloud-config/,
+    code: /^user_data/,
+  };
+  t.match(await directory.diagnostics('plan'), [warned]);
+  const applied = await directory.diagnostics('apply');
+  t.match(
+    applied.find(({ summary }) => summary.includes('is ready')),
+    {
+      severity: 'warning',
+      summary: 'VM "data" is ready, but its user data did not run well',
+      detail: /was ignored/,
+      code: /^user_data/,
+    },
+    'the guest has said so',
+  );
+  t.strictSame(await directory.diagnostics('plan'), [], 'it is told once');
+  directory.write({ 'main.tf': main('"#!/bin/sh\\r\\necho hello\\r\\n"', 'wait_for = "ready"') });
+  const windows = await directory.diagnostics('plan');
+  t.match(windows, [{ severity: 'warning', summary: 'This user data has line ends of Windows' }]);
+  t.equal(windows.length, 1, 'a replacement tells it once');
+  await directory.apply();
+  const id = String((await directory.resource('ucloud_vm.v')).values.id);
+  t.match(await cloud.member.get('vms', id), { user_data: '#!/bin/sh\necho hello\n', status: { user_data: 'ok' } });
+  t.strictSame(await directory.pending(), []);
+  directory.write({ 'main.tf': main('"#!/bin/sh\\necho hello\\n"', 'wait_for = "ready"') });
+  t.strictSame(await directory.pending(), [], 'a checkout with other line ends replaces nothing');
+  await directory.destroy();
+});
+
+t.test('the exit code that a guest reports is told', { skip }, async (t) => {
+  const main = ground + vmBlock('v', 'user_data = "#!/bin/sh\\nexit 3\\n"\n  wait_for = "ready"', '"failing"');
+  const directory = cloud.configuration(t, main);
+  // The guest is quicker than the simulated host, and says something else.
+  const { store } = cloud.api;
+  const applying = directory.diagnostics('apply');
+  const id = await cloud.appears('/v1/vms', 'failing');
+  await until('the VM runs', async () => (await cloud.member.get('vms', id)).status.phase === 'running');
+  const ready_at = new Date(Date.now() + 60_000).toISOString();
+  await store.commit({ write: [put(guests, id, { ready_at, user_data: 'failed', exit_code: 3 })] });
+  t.match(await applying, [{ severity: 'warning', detail: /ended with an error.* Its exit code is 3\./ }]);
+  await directory.destroy();
+});
+
+t.test('a disk that shrinks is refused in the plan', { skip }, async (t) => {
+  const main = (size: string, more = '') => ground + vmBlock('v', `disk_size = "${size}"\n  ${more}`, '"disk"');
+  const directory = cloud.configuration(t, main('4GiB'));
+  await directory.apply();
+  directory.write({ 'main.tf': main('2048MiB') });
+  t.match(await directory.diagnostics('plan'), [
+    {
+      severity: 'error',
+      summary: 'A disk can only grow',
+      detail: /is 4GiB, and cannot become 2048MiB/,
+      code: /^disk_size/,
+    },
+  ]);
+  directory.write({ 'main.tf': main('4096MiB') });
+  t.strictSame(await directory.pending(), [], 'the same size in other words is the same');
+  directory.write({ 'main.tf': main('2GiB', 'anti_affinity = { group = "g" }') });
+  t.strictSame(await directory.pending(), ['ucloud_vm.v: delete+create'], 'a VM that is made anew may have less');
+  await directory.destroy();
+});
+
+t.test('after an apply there is nothing to plan, outputs of the status included', { skip }, async (t) => {
+  const outputs =
+    '\noutput "status" {\n  value = ucloud_vm.v.status\n}\noutput "vm" {\n  value = ucloud_vm.v\n  sensitive = true\n}';
+  const directory = cloud.configuration(t, ground + vmBlock('v', 'user_data = "#!/bin/sh\\n"', '"quiet"') + outputs);
+  await directory.apply();
+  t.strictSame(await directory.pending(), [], 'at once');
+  const id = String((await directory.resource('ucloud_vm.v')).values.id);
+  await until('the guest is ready', async () => (await cloud.member.get('vms', id)).status.ready);
+  t.strictSame(await directory.pending(), [], 'and when the guest has got ready');
+  await cloud.member.expect(202, 'POST', `/v1/vms/${id}/reboot`, {});
+  const { started_at } = (await directory.resource('ucloud_vm.v')).values.status as { started_at: string };
+  await until('it has been rebooted', async () => {
+    const { status } = await cloud.member.get('vms', id);
+    return status.ready && (status as unknown as { started_at: string }).started_at !== started_at;
+  });
+  t.strictSame(await directory.pending(), [], 'and when it was rebooted');
+  await cloud.member.update('vms', id, { power_state: 'stopped' });
+  await until('it has stopped', async () => (await cloud.member.get('vms', id)).status.phase === 'stopped');
+  t.ok((await directory.pending()).includes('ucloud_vm.v: update'), 'what is otherwise than declared is told');
+  await directory.destroy();
 });

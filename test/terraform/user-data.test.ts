@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
-import { type OperationRecord, operations } from '../../backend/model/records.ts';
+import { type OperationRecord, operations } from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';

@@ -1,6 +1,6 @@
 /** What a VM's users see of plan and apply: addresses before it exists, waits, and names that move. */
 import t from 'tap';
-import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/addresses.ts';
+import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
 import { demoImage, groundOf, vmBlock as vm } from '../support/hcl.ts';

@@ -12,8 +12,8 @@ import {
   parseIpv6,
   parseMac,
   slaacAddress,
-} from '../../backend/model/addresses.ts';
-import { tapName } from '../../backend/model/interface-names.ts';
+} from '../../backend/model/network/addresses.ts';
+import { tapName } from '../../backend/model/network/interface-names.ts';
 
 const address = fc.bigInt({ min: 0n, max: 2n ** 128n - 1n });
 /** Addresses with runs of zeros, where the rules of RFC 5952 matter. */

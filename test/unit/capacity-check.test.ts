@@ -6,10 +6,10 @@ import {
   type PlannedRequest,
   type ProjectQuota,
   refusedByQuota,
-} from '../../backend/model/capacity-check.ts';
-import { HostPool } from '../../backend/model/host-pool.ts';
-import { defaultHostPolicy } from '../../backend/model/placement.ts';
-import { noAmounts, plus, type SomeAmounts, vmAmounts } from '../../backend/model/quota.ts';
+} from '../../backend/model/placement/capacity-check.ts';
+import { defaultHostPolicy } from '../../backend/model/placement/filters.ts';
+import { HostPool } from '../../backend/model/placement/host-pool.ts';
+import { noAmounts, plus, type SomeAmounts, vmAmounts } from '../../backend/model/quota/amounts.ts';
 
 const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;

@@ -1,8 +1,8 @@
 /** What is accepted as an image, and what is not: files come from users, and qemu-img would follow what they name. */
 import fc from 'fast-check';
 import t from 'tap';
-import { headSize, recognizeDiskImage } from '../../backend/model/disk-image.ts';
-import { isPublicAddress } from '../../backend/model/public-address.ts';
+import { headSize, recognizeDiskImage } from '../../backend/model/image/disk-image.ts';
+import { isPublicAddress } from '../../backend/model/network/public-address.ts';
 import { type Qcow2Fields, qcow2Image, rawDisk } from '../support/disk-images.ts';
 
 const recognize = (file: Buffer) => recognizeDiskImage(file.subarray(0, headSize), file.length);

@@ -1,7 +1,7 @@
 /** The look at JSON without parsing it says what JSON.parse says, and where members lie. */
 import fc from 'fast-check';
 import t from 'tap';
-import { excess, maxDepth, maxValues, scanJson } from '../../backend/model/json-scan.ts';
+import { excess, maxDepth, maxValues, scanJson } from '../../backend/model/text/json-scan.ts';
 
 const scan = (text: string, wanted: readonly string[] = [], deepest = 1000) =>
   scanJson(Buffer.from(text), new Set(wanted), deepest);

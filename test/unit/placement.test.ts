@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { memberCount } from '../../backend/model/anti-affinity.ts';
-import { HostPool, type PoolHost } from '../../backend/model/host-pool.ts';
+import { memberCount } from '../../backend/model/placement/anti-affinity.ts';
 import {
   type Candidate,
   defaultHostPolicy,
@@ -11,7 +10,8 @@ import {
   fits,
   type ResourceRequest,
   score,
-} from '../../backend/model/placement.ts';
+} from '../../backend/model/placement/filters.ts';
+import { HostPool, type PoolHost } from '../../backend/model/placement/host-pool.ts';
 
 const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;

@@ -12,8 +12,8 @@ import {
   parsePrefix,
   storedPrefix,
   subnetKey,
-} from '../../backend/model/prefixes.ts';
-import { maxVni, randomVni } from '../../backend/model/vnis.ts';
+} from '../../backend/model/network/prefixes.ts';
+import { maxVni, randomVni } from '../../backend/model/network/vnis.ts';
 
 const prefix = fc
   .record({ address: fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }), length: fc.integer({ min: 0, max: 128 }) })

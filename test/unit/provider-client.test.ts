@@ -10,7 +10,7 @@ import { Client } from '../../provider/client/client.ts';
 import { endpointProblem, resolve, type Settings, sourceOf } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
 import { retryAfter } from '../../provider/client/retry-after.ts';
-import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/patience.ts';
+import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/retry-while-blocked.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
 import { schemaOf } from '../../provider/resources/schema.gen.ts';

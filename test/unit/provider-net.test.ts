@@ -4,8 +4,8 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
-import * as backend from '../../backend/model/addresses.ts';
-import { formatSize, parseSize } from '../../backend/model/sizes.ts';
+import * as backend from '../../backend/model/network/addresses.ts';
+import { formatSize, parseSize } from '../../backend/model/text/sizes.ts';
 import { attributePath } from '../../provider/client/problem.ts';
 import { describe } from '../../provider/derive/describe.ts';
 import { flawsOf } from '../../provider/derive/rules.ts';

@@ -13,7 +13,7 @@ import {
   packageFileName,
   parseChecksums,
   parsePackageName,
-} from '../../backend/model/provider-packages.ts';
+} from '../../backend/model/terraform/provider-packages.ts';
 import { nodeLicence } from '../../provider/build.ts';
 import { withNote } from '../../provider/packaging/elf.ts';
 import { zip } from '../../provider/packaging/zip.ts';

@@ -1,6 +1,6 @@
 /** A plan refuses every value that the API refuses by its contract alone: for every field, and values of all kinds. */
 import t from 'tap';
-import { validator } from '../../backend/api/validation.ts';
+import { validator } from '../../backend/api/requests/validation.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import type { Field, Fields } from '../../provider/derive/fields.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { type QuotaKind, quotaKinds } from '../../backend/contract/quotas.ts';
+import { type QuotaKind, quotaKinds } from '../../backend/contract/resources/quotas.ts';
 import {
   exceeded,
   explainExceeded,
@@ -11,7 +11,7 @@ import {
   prefixAmounts,
   type SomeAmounts,
   showQuota,
-} from '../../backend/model/quota.ts';
+} from '../../backend/model/quota/amounts.ts';
 
 const gib = 2 ** 30;
 

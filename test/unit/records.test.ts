@@ -2,10 +2,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import t from 'tap';
-import * as records from '../../backend/model/records.ts';
+import * as records from '../../backend/model/records/index.ts';
 import { put, rewrite } from '../../backend/store/collection.ts';
 import { parseRecord } from '../../backend/store/record-codec.ts';
-import type { RecordKind } from '../../backend/store/records.ts';
+import type { RecordKind } from '../../backend/store/record-kind.ts';
 
 const kinds = Object.values<unknown>(records).filter(
   (each): each is RecordKind => typeof each === 'object' && each !== null && 'prefix' in each,

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { sshPublicKeyProblem } from '../../backend/model/ssh-public-key.ts';
+import { sshPublicKeyProblem } from '../../backend/model/text/ssh-public-key.ts';
 import { flawsOf } from '../../provider/derive/rules.ts';
 import { schemaOf } from '../../provider/resources/schema.gen.ts';
 import { temporaryDirectory } from '../support/stores.ts';

@@ -4,11 +4,11 @@ import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
-import { open, seal, upload } from '../../backend/api/state-content.ts';
-import { newStateKeyFile, parseStateKeys } from '../../backend/api/state-keys.ts';
-import { StateWorkshop } from '../../backend/api/state-workshop.ts';
-import { keptVersions } from '../../backend/contract/terraform-states.ts';
-import { maxHistoryBytes, staleReason, versionsToRemove } from '../../backend/model/terraform-state.ts';
+import { open, seal, upload } from '../../backend/api/terraform-state/content.ts';
+import { newStateKeyFile, parseStateKeys } from '../../backend/api/terraform-state/keys.ts';
+import { StateWorkerPool } from '../../backend/api/terraform-state/worker-pool.ts';
+import { keptVersions } from '../../backend/contract/resources/terraform-states.ts';
+import { maxHistoryBytes, staleReason, versionsToRemove } from '../../backend/model/terraform/state.ts';
 import { withStore } from '../support/stores.ts';
 
 t.test('which state follows which', async (t) => {
@@ -40,7 +40,7 @@ t.test('what is kept', async () => {
 t.test('content is opened by who closed it, as it was, or not at all', async (t) => {
   const store = await withStore(t);
   const keys = parseStateKeys(newStateKeyFile());
-  const workshop = new StateWorkshop();
+  const workshop = new StateWorkerPool();
   t.teardown(() => workshop.close());
   for (const given of [Buffer.from('{}'), randomBytes(600_000), randomBytes(1_048_576), Buffer.alloc(20_000_000)]) {
     const { sealed, bytes } = await seal(workshop, 'prj', keys, 'prj/a', Buffer.from(given));

@@ -1,11 +1,11 @@
 /** The phase of a VM, derived from the records of its five writers. */
 import fc from 'fast-check';
 import t from 'tap';
-import { vmPhases } from '../../backend/contract/vms.ts';
+import { vmPhases } from '../../backend/contract/resources/vms.ts';
 import { newId } from '../../backend/model/ids.ts';
-import type { ReportRecord, ScheduleRecord, VmRecord } from '../../backend/model/records.ts';
-import { grantPending } from '../../backend/model/vm-lifecycle.ts';
-import { type VmObservations, vmStatus } from '../../backend/model/vm-view.ts';
+import type { ReportRecord, ScheduleRecord, VmRecord } from '../../backend/model/records/index.ts';
+import { grantPending } from '../../backend/model/vm/lifecycle.ts';
+import { type VmObservations, vmStatus } from '../../backend/model/vm/status.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
 const later = '2026-01-01T00:00:05.000Z';

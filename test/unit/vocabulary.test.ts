@@ -1,12 +1,12 @@
 /** Sizes, formats, label selectors, page tokens, bearer tokens. */
 import fc from 'fast-check';
 import t from 'tap';
-import { decodePageToken, encodePageToken } from '../../backend/api/page-token.ts';
-import { isSecret, newSecret, parseSecret } from '../../backend/api/token-secret.ts';
-import { formats } from '../../backend/model/formats.ts';
+import { decodePageToken, encodePageToken } from '../../backend/api/requests/page-token.ts';
+import { isSecret, newSecret, parseSecret } from '../../backend/api/tokens/secret.ts';
 import { newId } from '../../backend/model/ids.ts';
-import { matches, parseSelector } from '../../backend/model/selectors.ts';
-import { formatSize, largestSize, parseSize } from '../../backend/model/sizes.ts';
+import { formats } from '../../backend/model/text/formats.ts';
+import { matches, parseSelector } from '../../backend/model/text/selectors.ts';
+import { formatSize, largestSize, parseSize } from '../../backend/model/text/sizes.ts';
 
 const MiB = 2 ** 20;
 

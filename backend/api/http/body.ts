@@ -1,8 +1,8 @@
 /** Bodies of requests: how they are framed, how much of them is in memory, and what JSON may be like. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
-import { excess } from '../../model/json-scan.ts';
-import { fieldError, invalidInput } from '../validation.ts';
+import { excess } from '../../model/text/json-scan.ts';
+import { fieldError, invalidInput } from '../requests/validation.ts';
 import { ByteBudget } from './byte-budget.ts';
 import type { HttpLimits } from './limits.ts';
 import { ownerOf } from './source.ts';

@@ -4,7 +4,7 @@
  * trip, so it gets through while others hold connections open and say nothing.
  */
 import type { Server, Socket } from 'node:net';
-import { sourceNetwork } from '../../model/addresses.ts';
+import { sourceNetwork } from '../../model/network/addresses.ts';
 import type { HttpLimits } from './limits.ts';
 
 interface Connection {

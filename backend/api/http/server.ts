@@ -4,9 +4,9 @@ import { createServer as createTlsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { UcloudError } from '../../contract/errors.ts';
 import { problemMediaType } from '../../contract/openapi.ts';
-import { problemOf } from '../plugins/errors.ts';
 import { Connections } from './connections.ts';
 import type { HttpLimits } from './limits.ts';
+import { problemOf } from './problems.ts';
 import { Turns } from './turns.ts';
 
 export interface ServerOptions {

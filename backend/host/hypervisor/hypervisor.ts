@@ -6,7 +6,7 @@
  * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
 import type { Id } from '../../contract/fields.ts';
-import type { Resources } from '../../model/placement.ts';
+import type { Resources } from '../../model/placement/filters.ts';
 
 /** A network on the host. */
 export interface NetworkSpec {

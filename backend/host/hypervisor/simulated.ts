@@ -9,7 +9,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
-import type { Resources } from '../../model/placement.ts';
+import type { Resources } from '../../model/placement/filters.ts';
 import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 

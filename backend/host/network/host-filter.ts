@@ -15,7 +15,7 @@
  *
  * Sets that packets write are left out of what `nft -t` prints; all that is decided here is in the rules themselves.
  */
-import { metadataAddress } from '../../model/interface-names.ts';
+import { metadataAddress } from '../../model/network/interface-names.ts';
 
 export interface HostFilter {
   readonly taps: readonly string[];

@@ -14,8 +14,8 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatIpv6, linkLocalAddress } from '../../model/addresses.ts';
-import { bridgeName, isTapName, tapOf } from '../../model/interface-names.ts';
+import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
+import { bridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
 import type { InterfaceSpec, NetworkSpec } from '../hypervisor/hypervisor.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';

@@ -12,9 +12,9 @@
  *
  * An interface is made first, closed: down and in no bridge. It is opened when kernel settings and filter are in force.
  */
-import { formatIpv6 } from '../../model/addresses.ts';
-import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/interface-names.ts';
-import { storedPrefix } from '../../model/prefixes.ts';
+import { formatIpv6 } from '../../model/network/addresses.ts';
+import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/network/interface-names.ts';
+import { storedPrefix } from '../../model/network/prefixes.ts';
 import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
 import type { Run } from '../system/command.ts';
 import { interfaceAlias } from '../system/instance.ts';

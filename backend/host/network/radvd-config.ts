@@ -2,7 +2,7 @@
  * Configuration of radvd: announces to each network its router, its /64, its MTU and its resolvers (RFC 4861, 4862,
  * 8106). Pure.
  */
-import { bridgeName, gatewayAddress } from '../../model/interface-names.ts';
+import { bridgeName, gatewayAddress } from '../../model/network/interface-names.ts';
 import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
 
 /** Seconds between advertisements that nobody asked for. What they say is valid for three of them. */

@@ -18,7 +18,13 @@
  * what was checked here, not even by an overlap (RFC 5722). Routing headers are dropped (RFC 5095), and AH, behind which
  * nft does not look. Hop-by-hop options are for multicast listener reports (RFC 2710) and other ICMPv6 only.
  */
-import { addressKey, formatIpv6, type Ipv6Address, linkLocalAddress, storedIpv6 } from '../../model/addresses.ts';
+import {
+  addressKey,
+  formatIpv6,
+  type Ipv6Address,
+  linkLocalAddress,
+  storedIpv6,
+} from '../../model/network/addresses.ts';
 
 export interface Port {
   readonly tap: string;

@@ -2,16 +2,16 @@
  * Disks of VMs: a qcow2 overlay on the image, which all VMs of the image share and none can write to. The overlay
  * starts empty and holds what the guest has written.
  *
- * A disk grows when its VM starts next: QEMU itself does it, unprivileged (see qcow2.ts on why nobody else may).
+ * A disk grows when its VM starts next: QEMU itself does it, unprivileged (see overlay.ts on why nobody else may).
  */
 import { access, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { imageFileName } from '../../model/disk-image.ts';
+import { imageFileName } from '../../model/image/disk-image.ts';
 import type { Run } from '../system/command.ts';
 import { isMissing } from '../system/files.ts';
-import { virtualSize } from './qcow2.ts';
+import { virtualSize } from './overlay.ts';
 
 export const imagePath = (imageStore: string, image: Id<'image'>): string => join(imageStore, imageFileName(image));
 

@@ -23,8 +23,8 @@ import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
-import { bridgeName, gatewayMac, tapOf } from '../../../model/interface-names.ts';
-import type { Resources } from '../../../model/placement.ts';
+import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
+import type { Resources } from '../../../model/placement/filters.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
@@ -35,7 +35,7 @@ import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from '../
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
 import { kvmGroups, probeKvm } from './kvm-probe.ts';
-import { lastWords, launch } from './launch.ts';
+import { launch, logTail } from './launch.ts';
 import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
 import { withTaps } from './taps.ts';
@@ -277,7 +277,7 @@ class Driver implements QemuHypervisor {
       await guest.resume(spec.disk_size, startTimeout);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
-      throw new Error(`VM ${spec.id} does not start: ${await lastWords(directories.paths(spec.id).log)}`, {
+      throw new Error(`VM ${spec.id} does not start: ${await logTail(directories.paths(spec.id).log)}`, {
         cause: error,
       });
     }

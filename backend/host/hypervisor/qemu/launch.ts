@@ -20,7 +20,7 @@ export interface Launch {
 }
 
 /** The end of what the last QEMU of the VM said, for error messages. The file may be large. */
-export async function lastWords(log: string): Promise<string> {
+export async function logTail(log: string): Promise<string> {
   const file = await open(log, 'r');
   try {
     const { size } = await file.stat();
@@ -66,7 +66,7 @@ export async function launch({ command, disk, image, qmp, serial, log }: Launch)
     await once(child, 'spawn');
     child.unref();
     const process = child.pid === undefined ? undefined : await identify(child.pid);
-    if (!process) throw new Error(`QEMU ended at once: ${await lastWords(log)}`);
+    if (!process) throw new Error(`QEMU ended at once: ${await logTail(log)}`);
     return process;
   } finally {
     for (const each of [...files, ...sockets]) await each.close();

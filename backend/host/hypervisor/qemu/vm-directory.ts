@@ -12,7 +12,7 @@
 import { chmod, lchown, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
-import { earlierTapName } from '../../../model/interface-names.ts';
+import { earlierTapName } from '../../../model/network/interface-names.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';

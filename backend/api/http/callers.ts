@@ -1,0 +1,108 @@
+/**
+ * Whether who asked may still be answered. A token may be revoked or expire while its request waits, and its project may
+ * be deleted. The request then ends with that: it is not answered with what came later.
+ */
+import { UcloudError } from '../../contract/errors.ts';
+import * as records from '../../model/records/index.ts';
+import { isChangeOf, type MirrorBatch } from '../../store/mirror.ts';
+import type { ApiMirror } from '../read-model/mirror.ts';
+import type { Caller } from '../requests/context.ts';
+
+/** Longest time that a timer of Node can wait, in milliseconds. */
+const longestTimer = 2 ** 31 - 1;
+
+export const unauthenticated = (): UcloudError =>
+  new UcloudError('unauthenticated', 'the token was revoked or has expired while the request was under way');
+
+interface Watched {
+  readonly caller: Caller;
+  readonly abort: AbortController;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export interface Watch {
+  /** Aborted when the caller may no longer be answered. */
+  readonly signal: AbortSignal;
+  end(): void;
+}
+
+export class Callers {
+  readonly #mirror: ApiMirror;
+  readonly #watched = new Map<string, Set<Watched>>();
+  readonly #stop: () => void;
+
+  constructor(mirror: ApiMirror) {
+    this.#mirror = mirror;
+    this.#stop = mirror.subscribe((batch) => this.#look(batch));
+  }
+
+  /** Callers that are watched now. */
+  get count(): number {
+    let count = 0;
+    for (const group of this.#watched.values()) count += group.size;
+    return count;
+  }
+
+  /** The token is there, opens what it opened when the request came, and has not expired. */
+  isValid({ token, role, project, since }: Caller): boolean {
+    const record = this.#mirror.get(records.tokens, token)?.value;
+    // A token that another server has just made may not be here yet.
+    if (!record) return since > this.#mirror.revision;
+    if (record.role !== role || record.project !== project) return false;
+    if (project !== undefined && !this.#mirror.get(records.projects, project)) return false;
+    return record.expires_at === undefined || Date.parse(record.expires_at) > Date.now();
+  }
+
+  /** Throws `unauthenticated`. */
+  check(caller: Caller): void {
+    if (!this.isValid(caller)) throw unauthenticated();
+  }
+
+  /** For what takes time. */
+  watch(caller: Caller): Watch {
+    const watched: Watched = { caller, abort: new AbortController(), timer: undefined };
+    const group = this.#watched.get(caller.token) ?? new Set();
+    this.#watched.set(caller.token, group.add(watched));
+    this.#examine(watched);
+    return {
+      signal: watched.abort.signal,
+      end: () => {
+        clearTimeout(watched.timer);
+        group.delete(watched);
+        if (group.size === 0 && this.#watched.get(caller.token) === group) this.#watched.delete(caller.token);
+      },
+    };
+  }
+
+  #examine(watched: Watched): void {
+    clearTimeout(watched.timer);
+    const { caller, abort } = watched;
+    if (!this.isValid(caller)) {
+      abort.abort();
+      return;
+    }
+    const expiry = this.#mirror.get(records.tokens, caller.token)?.value.expires_at;
+    if (expiry === undefined) return;
+    const left = Math.max(1, Date.parse(expiry) - Date.now());
+    // Once more when it fires: the clock may have been set, or the token been given more time.
+    watched.timer = setTimeout(() => this.#examine(watched), Math.min(left, longestTimer)).unref();
+  }
+
+  #look({ changes }: MirrorBatch): void {
+    for (const change of changes) {
+      if (isChangeOf(records.tokens, change)) {
+        for (const watched of this.#watched.get(change.id) ?? []) this.#examine(watched);
+      } else if (isChangeOf(records.projects, change) && change.stored === undefined) {
+        for (const group of this.#watched.values()) {
+          for (const watched of group) if (watched.caller.project === change.id) this.#examine(watched);
+        }
+      }
+    }
+  }
+
+  close(): void {
+    this.#stop();
+    for (const group of this.#watched.values()) for (const { timer } of group) clearTimeout(timer);
+    this.#watched.clear();
+  }
+}

@@ -1,0 +1,112 @@
+/** Removes records that are kept for a time only. Each deletion names the version it means, so it may run anywhere. */
+import type { TSchema } from '@sinclair/typebox';
+import { newEvent } from '../../model/events.ts';
+import * as records from '../../model/records/index.ts';
+import { put } from '../../store/collection.ts';
+import { InvalidRecordError, parseRecord } from '../../store/record-codec.ts';
+import type { RecordKind } from '../../store/record-kind.ts';
+import type { Entry, Store, Write } from '../../store/store.ts';
+import { discardAbandoned } from '../terraform-state/content.ts';
+import { releaseName } from '../transaction/declarations.ts';
+
+const hours = 3600_000;
+const pageSize = 500;
+/** Deletions in one transaction. */
+const batchSize = 30;
+
+interface Rule {
+  readonly kind: RecordKind;
+  readonly keptMs: number;
+  /** Since when the record has been of no use but to look back; undefined while it is in use. */
+  readonly since: (entry: Entry) => string | undefined;
+  /** Ids begin with the time, so the first record that is young enough ends the search. */
+  readonly ordered: boolean;
+  /** What goes with it, and what is to be known of it. */
+  readonly more: (entry: Entry, now: Date) => readonly Write[];
+}
+
+const rule = <S extends TSchema>(
+  kind: RecordKind<S>,
+  keptMs: number,
+  ordered: boolean,
+  since: (value: S['static']) => string | undefined,
+  more: (value: S['static'], now: Date) => readonly Write[] = () => [],
+): Rule => ({
+  kind,
+  keptMs,
+  ordered,
+  since: (entry) => since(parseRecord(kind, entry).value),
+  more: (entry, now) => more(parseRecord(kind, entry).value, now),
+});
+
+/** A name is changed only together with its token, so it is still the token's own if the token is unchanged. */
+function afterToken(token: records.TokenRecord, now: Date): Write[] {
+  const message = `${token.name} stopped working at ${token.expires_at} and is gone.`;
+  return [
+    releaseName('token', token.project, token.name),
+    put(records.events, ...newEvent(now, token, { severity: 'info', reason: 'deleted', message })),
+  ];
+}
+
+const rules: readonly Rule[] = [
+  rule(records.idempotency, 24 * hours, false, ({ at }) => at),
+  rule(records.events, 7 * 24 * hours, true, ({ at }) => at),
+  rule(records.auditRecords, 90 * 24 * hours, true, ({ at }) => at),
+  rule(records.operations, 7 * 24 * hours, false, ({ finished_at }) => finished_at),
+  rule(records.tokens, 30 * 24 * hours, false, ({ expires_at }) => expires_at, afterToken),
+];
+
+async function remove(store: Store, { more }: Rule, entries: readonly Entry[], now: Date): Promise<void> {
+  for (let start = 0; start < entries.length; start += batchSize) {
+    const batch = entries.slice(start, start + batchSize);
+    // If one has changed meanwhile none goes; the next round will see it as it is then.
+    await store.commit({
+      require: batch.map(({ key, revision }) => ({ key, revision })),
+      write: batch.flatMap((entry) => [{ delete: entry.key }, ...more(entry, now)]),
+    });
+  }
+}
+
+/** Whether the record has had its time, or why it cannot be read: then it stays, and keeps no other from going. */
+function isOld({ since, keptMs }: Rule, entry: Entry, now: Date): boolean | InvalidRecordError {
+  try {
+    const at = since(entry);
+    return at !== undefined && Date.parse(at) + keptMs <= now.getTime();
+  } catch (error) {
+    if (error instanceof InvalidRecordError) return error;
+    throw error;
+  }
+}
+
+async function apply(store: Store, rule: Rule, now: Date, signal: AbortSignal) {
+  let fault: InvalidRecordError | undefined;
+  let after: string | undefined;
+  while (!signal.aborted) {
+    const page = await store.list(rule.kind.prefix, { limit: pageSize, ...(after === undefined ? {} : { after }) });
+    const old: Entry[] = [];
+    let young = false;
+    for (const entry of page.entries) {
+      const verdict = isOld(rule, entry, now);
+      if (verdict instanceof InvalidRecordError) fault ??= verdict;
+      else if (verdict) old.push(entry);
+      else young = true;
+    }
+    await remove(store, rule, old, now);
+    after = page.entries.at(-1)?.key;
+    if (!page.more || after === undefined || (rule.ordered && young)) break;
+  }
+  return fault;
+}
+
+/**
+ * One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90
+ * days, tokens 30 days longer than they work, what is left of a state that was not completed an hour. Rejects at the end
+ * with the first record that could not be read, if there is one.
+ */
+export async function expire(store: Store, now: Date, signal: AbortSignal): Promise<void> {
+  const faults = [];
+  for (const one of rules) faults.push(await apply(store, one, now, signal));
+  await discardAbandoned(store, now, signal);
+  const fault = faults.find((one) => one !== undefined);
+  if (fault) throw fault;
+}

@@ -1,0 +1,164 @@
+/**
+ * Removes what has served its purpose: VMs that are torn down, and records that are kept for a time only.
+ *
+ * A VM is deleted in three steps, each by who owns the keys. The API sets `deleted_at`. The host tears the VM down and
+ * reports `gone`; the scheduler then removes schedule and placement, at once where the VM never had a host, and it
+ * never places a VM that is marked. The collector does the rest when VM `deleted_at` is set and there is no schedule:
+ * in one transaction on exactly these conditions it removes the declaration with its name, addresses and references,
+ * and what others have observed of it. So nothing is freed that a host may still use, and the keys of a VM go all or
+ * none. Any number of collectors may run: all but one find the conditions no longer true.
+ */
+
+import type { Component } from '../../model/component.ts';
+import { newEvent } from '../../model/events.ts';
+import { addressKey, earlierMacKey, macKey, storedIpv6 } from '../../model/network/addresses.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, put, read, remove, rewrite, unchanged } from '../../store/collection.ts';
+import { isChangeOf, type RecordChange } from '../../store/mirror.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { Write } from '../../store/store.ts';
+import type { ApiContext } from '../requests/context.ts';
+import { releaseName, removeReference } from '../transaction/declarations.ts';
+import { expire } from './retention.ts';
+import { boundTrails } from './trails.ts';
+
+const expiryMs = 10 * 60_000;
+const retryMs = 1000;
+/** VMs removed at the same time. */
+const concurrency = 64;
+
+/** What is left of an operation on a VM that has gone: it cannot succeed any more. */
+async function endOperation(api: ApiContext, vm: string, at: string) {
+  const latest = await read(api.store, records.latestOperations, vm);
+  const operation = latest && (await read(api.store, records.operations, latest.value.id));
+  if (!operation || operation.value.finished_at !== undefined) return { require: [], write: [] };
+  const value: records.OperationRecord = {
+    ...operation.value,
+    state: 'failed',
+    error: { code: 'being_deleted', message: 'The VM was deleted.' },
+    finished_at: at,
+    updated_at: at,
+  };
+  return { require: [unchanged(operation)], write: [rewrite(records.operations, operation, value)] };
+}
+
+function leftovers(vm: records.VmRecord): Write[] {
+  const used = new Set([vm.image, ...vm.ssh_keys, ...vm.interfaces.map(({ network }) => network)]);
+  return [
+    remove(records.vms, vm.id),
+    releaseName('vm', vm.project, vm.name),
+    ...[...used].map((id) => removeReference(id, vm.id)),
+    ...vm.interfaces.map(({ mac }) => remove(records.macs, macKey(mac))),
+    ...vm.interfaces.map(({ address }) => remove(records.addresses, addressKey(storedIpv6(address)))),
+    remove(records.reports, vm.id),
+    remove(records.guests, vm.id),
+    remove(records.latestOperations, vm.id),
+  ];
+}
+
+/** Keys of its MAC addresses in the form of earlier versions, as far as it holds them. */
+async function earlierKeys(api: ApiContext, { id, interfaces }: records.VmRecord) {
+  const keys = interfaces.map(({ mac }) => mac).filter((mac) => macKey(mac) !== earlierMacKey(mac));
+  const found = await Promise.all(keys.map((mac) => read(api.store, records.macs, earlierMacKey(mac))));
+  const own = found.filter((each) => each?.value.id === id).filter((each) => each !== undefined);
+  return { require: own.map(unchanged), write: own.map((each) => remove(records.macs, each.id)) };
+}
+
+/** True when it is done or no longer to be done. */
+async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Promise<boolean> {
+  const now = new Date();
+  const message = `${stored.value.name} is gone.`;
+  const operation = await endOperation(api, stored.id, now.toISOString());
+  const earlier = await earlierKeys(api, stored.value);
+  const { ok } = await api.store.commit({
+    require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require, ...earlier.require],
+    write: [
+      ...leftovers(stored.value),
+      ...operation.write,
+      ...earlier.write,
+      put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
+    ],
+  });
+  return ok;
+}
+
+export function startCollector(api: ApiContext): Component {
+  const { mirror, logger } = api;
+  const waiting = new Set<string>();
+  const timers = new Set<NodeJS.Timeout>();
+  const closing = new AbortController();
+  let working: Promise<void> | undefined;
+
+  const isDue = (id: string): boolean =>
+    mirror.get(records.vms, id)?.value.deleted_at !== undefined && mirror.get(records.schedules, id) === undefined;
+
+  const later = (ms: number, work: () => void) => {
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      work();
+    }, ms);
+    timer.unref();
+    timers.add(timer);
+  };
+
+  async function collect(id: string): Promise<void> {
+    const stored = mirror.get(records.vms, id);
+    if (!stored || !isDue(id)) return;
+    try {
+      if (await removeVm(api, stored)) return;
+    } catch (err) {
+      logger.warn({ err, vm: id }, 'a deleted VM could not be removed, it will be tried again');
+    }
+    // Nothing may change that would bring it up again, so it is looked at again by the clock.
+    later(retryMs, () => consider(id));
+  }
+
+  async function work(): Promise<void> {
+    while (waiting.size > 0 && !closing.signal.aborted) {
+      const batch = [...waiting].slice(0, concurrency);
+      for (const id of batch) waiting.delete(id);
+      await Promise.all(batch.map(collect));
+    }
+  }
+
+  function begin(): void {
+    if (waiting.size === 0 || closing.signal.aborted) return;
+    working ??= work().finally(() => {
+      working = undefined;
+      begin();
+    });
+  }
+
+  function consider(id: string): void {
+    if (!isDue(id)) return;
+    waiting.add(id);
+    begin();
+  }
+
+  const affected = (change: RecordChange): boolean =>
+    isChangeOf(records.vms, change) || isChangeOf(records.schedules, change);
+  const stop = mirror.subscribe(({ changes }) => {
+    for (const change of changes) if (affected(change)) consider(change.id);
+  });
+
+  let expiring: Promise<void> = Promise.resolve();
+  const expireNow = () => {
+    expiring = expire(api.store, new Date(), closing.signal)
+      .then(() => boundTrails(api, closing.signal))
+      .catch((err: unknown) => logger.warn({ err }, 'old records could not be removed, it will be tried again'));
+    later(expiryMs, expireNow);
+  };
+
+  for (const { id } of mirror.list(records.vms)) consider(id);
+  expireNow();
+
+  return {
+    async close() {
+      closing.abort();
+      stop();
+      for (const timer of timers) clearTimeout(timer);
+      await working;
+      await expiring;
+    },
+  };
+}

@@ -1,0 +1,126 @@
+/** Answers from memory alone: what is tried here is never written. */
+
+import type { Id } from '../../contract/fields.ts';
+import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/resources/capacity-checks.ts';
+import { architectures } from '../../contract/resources/images.ts';
+import { type QuotaKind, quotaKinds } from '../../contract/resources/quotas.ts';
+import { type Vm, vmDefaults } from '../../contract/resources/vms.ts';
+import { antiAffinityOf } from '../../model/placement/anti-affinity.ts';
+import { type PlannedRequest, type Refusal, refusedByQuota } from '../../model/placement/capacity-check.ts';
+import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
+import * as records from '../../model/records/index.ts';
+import { sizeInBytes } from '../../model/text/sizes.ts';
+import { amountsOf } from '../read-model/quota-usage.ts';
+import { type ApiContext, accountOf, type Handlers } from '../requests/context.ts';
+import { nounOfId, refer } from '../requests/descriptor.ts';
+import { fieldError } from '../requests/validation.ts';
+import { projectOfCreation } from '../transaction/declarations.ts';
+import { images, servedKinds, vms } from './views.ts';
+import { imageSize } from './vms.ts';
+
+/** With the defaults of the contract. */
+type Planned = PlannedVm & Pick<Vm, 'anti_affinity'>;
+type Body = Omit<CapacityCheck, 'vms'> &
+  Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly Planned[] };
+
+const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : sizeInBytes(size));
+
+const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
+  const wish = antiAffinityOf(vm);
+  return wish ? { anti_affinity: wish } : {};
+};
+
+function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: string): PlannedRequest {
+  const { cpus, memory, disk_size } = planned;
+  if (planned.vm !== undefined) {
+    const { value } = refer(api, vms, project, planned.vm, `${at}/vm`);
+    const next = {
+      cpus: cpus ?? value.cpus,
+      memory: bytes(memory) ?? value.memory,
+      disk_size: bytes(disk_size) ?? value.disk_size,
+    };
+    const host = api.mirror.get(records.schedules, value.id)?.value.host;
+    const architecture = api.mirror.get(records.images, value.image)?.value.architecture;
+    return {
+      count: 1,
+      quotaDelta: growthFrom(vmAmounts(value), vmAmounts(next)),
+      resources: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...groupOf(value) },
+      architectures: architecture ? [architecture] : architectures,
+      ...(host === undefined ? {} : { placed: { host, vm: value.id } }),
+    };
+  }
+  const image =
+    planned.image === undefined ? undefined : refer(api, images, project, planned.image, `${at}/image`).value;
+  const demand = {
+    cpus: cpus ?? vmDefaults.cpus,
+    memory: sizeInBytes(memory ?? vmDefaults.memory),
+    disk: bytes(disk_size) ?? (image && imageSize(api, image.id)) ?? 0,
+  };
+  const architecture = image?.architecture ?? planned.architecture;
+  return {
+    count: planned.count ?? 1,
+    quotaDelta: vmAmounts({ ...demand, disk_size: demand.disk }),
+    resources: { ...demand, ...groupOf({ project, ...planned }) },
+    architectures: architecture ? [architecture] : architectures,
+  };
+}
+
+/** The field of a VM that asks for too much. */
+const fields: Readonly<Partial<Record<QuotaKind | 'anti_affinity', string>>> = {
+  cpus: '/cpus',
+  memory: '/memory',
+  disk: '/disk_size',
+  anti_affinity: '/anti_affinity',
+};
+
+const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 'index' | 'kind'>) => ({
+  pointer,
+  first,
+  count,
+  reason,
+  message,
+});
+
+export const capacityCheckHandlers: Handlers = {
+  async capacity_check(api, request) {
+    const { project: asked, vms: planned, leaving, ...others } = request.body as Body;
+    const project = projectOfCreation(api, request.caller, asked);
+    if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > mostVms) {
+      throw fieldError('rule_violated', '/vms', `must be at most ${mostVms} VMs in all`);
+    }
+    const wishes = planned.map((each, index) => wishOf(api, project, each, `/vms/${index}`));
+    let used = api.usage.of(project);
+    const released: NonNullable<PlannedRequest['placed']>[] = [];
+    for (const id of leaving) {
+      const kind = servedKinds.get(nounOfId(id) ?? 'project')?.kind;
+      const stored = kind && api.mirror.get(kind, id);
+      if (!kind || !stored || !('project' in stored.value) || stored.value.project !== project) continue;
+      used = plus(used, amountsOf(kind, project, stored.value), -1);
+      const host = api.mirror.get(records.schedules, id)?.value.host;
+      if (host !== undefined) released.push({ host, vm: id });
+    }
+    const { name, quota = {} } = api.mirror.get(records.projects, project)?.value ?? { name: project };
+    const limited = { name, limits: quota, used };
+    const growth = Object.fromEntries(
+      quotaKinds.map((kind) => [kind, kind in others ? others[kind as keyof typeof others] : 0]),
+    );
+    const { caller, gone } = request;
+    const refusals = await api.hostPool
+      .check(accountOf(caller), gone, limited, wishes, released)
+      .finally(() => api.callers.check(caller));
+    const { revision } = api.mirror;
+    return {
+      status: 200,
+      body: {
+        refusals: [
+          ...refusals.map((refusal) =>
+            show(`/vms/${refusal.index}${(refusal.kind && fields[refusal.kind]) ?? ''}`, refusal),
+          ),
+          ...refusedByQuota(limited, growth).map((refusal) => show(`/${refusal.kind}`, refusal)),
+        ],
+        revision,
+      },
+      revision,
+    };
+  },
+};

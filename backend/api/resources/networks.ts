@@ -1,0 +1,146 @@
+/** Networks take a /64 from a prefix and a number for their VXLAN; each is held by a key of its own. */
+import { type NetworkCreate, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
+import { newId } from '../../model/ids.ts';
+import {
+  contains,
+  firstFree,
+  formatPrefix,
+  type Prefix,
+  parsePrefix,
+  storedPrefix,
+  subnetKey,
+} from '../../model/network/prefixes.ts';
+import { randomVni } from '../../model/network/vnis.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, put, remove } from '../../store/collection.ts';
+import type { ApiContext, Handlers } from '../requests/context.ts';
+import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import {
+  addReference,
+  created,
+  projectOfCreation,
+  readPatch,
+  removal,
+  removeReference,
+  replacement,
+  takeName,
+} from '../transaction/declarations.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
+import { networks, prefixes } from './views.ts';
+
+type Body = NetworkCreate & Required<Pick<NetworkCreate, 'mtu' | 'labels' | 'dns_servers' | 'delete_protection'>>;
+
+const subnetLength = 64;
+
+function readSubnet(cidr: string): Prefix {
+  const parsed = parsePrefix(cidr);
+  if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
+  if (parsed.value.length !== subnetLength) {
+    throw fieldError('rule_violated', '/cidr', 'must be a /64: guests form their addresses by SLAAC (RFC 4862)');
+  }
+  return parsed.value;
+}
+
+/** The /64s in use from the start of the prefix on, in order. */
+function* subnetsFrom(api: ApiContext, { address }: Prefix): Generator<Prefix, void> {
+  const before = subnetKey({ address: address - 1n, length: subnetLength });
+  for (const { id } of api.mirror.list(records.subnets, '', before)) {
+    yield { address: BigInt(`0x${id}`) << 64n, length: subnetLength };
+  }
+}
+
+function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, wish: Prefix | undefined): Prefix {
+  const space = storedPrefix(holder.cidr);
+  if (wish) {
+    if (contains(space, wish)) return wish;
+    throw fieldError('rule_violated', '/cidr', `lies outside the prefix ${holder.name}, which is ${holder.cidr}`);
+  }
+  const free = firstFree(space, subnetLength, subnetsFrom(api, space));
+  if (free) return free;
+  throw fieldError('no_capacity', '/prefix', `the prefix ${holder.name}, which is ${holder.cidr}, has no free /64`);
+}
+
+function chooseVni(api: ApiContext): number {
+  const vni = randomVni((number) => api.mirror.get(records.vnis, String(number)) !== undefined);
+  if (vni === undefined) throw fieldError('no_capacity', '', 'there is no free number for another network');
+  return vni;
+}
+
+export const networkHandlers: Handlers = {
+  network_list: listHandler(networks),
+  network_get: getHandler(networks),
+
+  async network_create(api, request) {
+    const body = request.body as Body;
+    const wish = body.cidr === undefined ? undefined : readSubnet(body.cidr);
+    const id = newId('network');
+    const at = request.now.toISOString();
+    const allocate = () =>
+      mutate(api, request, () => {
+        const project = projectOfCreation(api, request.caller, body.project);
+        const prefix = addReference(api, prefixes, { project, id: body.prefix, pointer: '/prefix', user: id });
+        const subnet = chooseSubnet(api, prefix.stored.value, wish);
+        const vni = chooseVni(api);
+        const record: records.NetworkRecord = {
+          id,
+          project,
+          name: body.name,
+          labels: body.labels,
+          prefix: body.prefix,
+          cidr: formatPrefix(subnet),
+          mtu: body.mtu,
+          dns_servers: body.dns_servers,
+          delete_protection: body.delete_protection,
+          vni,
+          created_at: at,
+          updated_at: at,
+        };
+        const taken = takeName('network', project, body.name, id);
+        const free: Guard = {
+          condition: absent(records.subnets, subnetKey(subnet)),
+          otherwise: () => (wish ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
+        };
+        return {
+          guards: [...taken.guards, ...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],
+          writes: [
+            put(records.networks, id, record),
+            put(records.subnets, subnetKey(subnet), { id }),
+            put(records.vnis, String(vni), { id }),
+            ...prefix.writes,
+            ...taken.writes,
+          ],
+          target: id,
+          project,
+          quotaDelta: { networks: 1 },
+          reason: 'created',
+          message: `Created ${body.name}, ${record.cidr}.`,
+          answer: created('networks', id, networks.show(api, record)),
+        };
+      });
+    return api.mutexes.run(`subnets/${body.prefix}`, allocate);
+  },
+
+  async network_update(api, request) {
+    const patch = readPatch<NetworkUpdate>(network, request.body as NetworkUpdate);
+    return changeObject(api, request, networks, (stored) => {
+      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      return replacement(api, request, networks, stored, next);
+    });
+  },
+
+  async network_delete(api, request) {
+    const { id = '' } = request.params;
+    return changeObject(api, request, networks, (stored) => {
+      const { prefix, cidr, vni } = stored.value;
+      return removal(api, request, networks, stored, {
+        writes: [
+          removeReference(prefix, id),
+          remove(records.subnets, subnetKey(storedPrefix(cidr))),
+          remove(records.vnis, String(vni)),
+        ],
+      });
+    });
+  },
+};

@@ -1,0 +1,123 @@
+import { type PrefixPoolCreate, type PrefixPoolUpdate, prefixPool } from '../../contract/resources/prefix-pools.ts';
+import { newId } from '../../model/ids.ts';
+import {
+  formatPrefix,
+  isUnicastSpace,
+  overlaps,
+  type Prefix,
+  parsePrefix,
+  storedPrefix,
+} from '../../model/network/prefixes.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
+import type { ApiContext, Handlers } from '../requests/context.ts';
+import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import { created, readPatch, removal, replacement, takeName } from '../transaction/declarations.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
+import { prefixPools } from './views.ts';
+
+type Body = PrefixPoolCreate &
+  Required<Pick<PrefixPoolCreate, 'description' | 'labels' | 'default_length' | 'delete_protection'>>;
+
+const shortest = 16;
+const longest = 60;
+/** Record that every new pool is written with, so that no two that overlap can both commit. */
+const allPools = 'pools';
+
+/** The space of a pool. Throws `invalid_input`, `rule_violated`. */
+function readSpace(cidr: string): Prefix {
+  const parsed = parsePrefix(cidr);
+  if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
+  const { value } = parsed;
+  if (value.length < shortest || value.length > longest) {
+    throw fieldError('rule_violated', '/cidr', `must have a length of ${shortest} to ${longest}`);
+  }
+  if (!isUnicastSpace(value)) {
+    throw fieldError('rule_violated', '/cidr', 'must be global unicast (2000::/3) or unique local (fc00::/7)');
+  }
+  return value;
+}
+
+function checkDefaultLength(space: Prefix, length: number): void {
+  if (length >= space.length) return;
+  throw fieldError('rule_violated', '/default_length', `must be at least the length of the pool, ${space.length}`);
+}
+
+function checkOverlap(api: ApiContext, space: Prefix): void {
+  for (const { value } of api.mirror.list(records.prefixPools)) {
+    if (overlaps(space, storedPrefix(value.cidr))) {
+      throw fieldError(
+        'address_taken',
+        '/cidr',
+        `overlaps ${value.cidr} of the prefix pool ${value.name} (${value.id})`,
+      );
+    }
+  }
+}
+
+export const prefixPoolHandlers: Handlers = {
+  prefix_pool_list: listHandler(prefixPools),
+  prefix_pool_get: getHandler(prefixPools),
+
+  async prefix_pool_create(api, request) {
+    const body = request.body as Body;
+    const space = readSpace(body.cidr);
+    checkDefaultLength(space, body.default_length);
+    const id = newId('prefix_pool');
+    const at = request.now.toISOString();
+    const record: records.PrefixPoolRecord = {
+      id,
+      ...body,
+      cidr: formatPrefix(space),
+      created_at: at,
+      updated_at: at,
+    };
+    return mutate(api, request, () => {
+      checkOverlap(api, space);
+      const map = api.mirror.get(records.prefixMaps, allPools);
+      const alone: Guard = { condition: map ? unchanged(map) : absent(records.prefixMaps, allPools) };
+      const name = takeName('prefix_pool', undefined, body.name, id);
+      return {
+        guards: [...name.guards, alone],
+        writes: [
+          put(records.prefixPools, id, record),
+          put(records.prefixMaps, id, { count: 0 }),
+          map
+            ? rewrite(records.prefixMaps, map, { count: map.value.count + 1 })
+            : put(records.prefixMaps, allPools, { count: 1 }),
+          ...name.writes,
+        ],
+        target: id,
+        reason: 'created',
+        message: `Created ${body.name}.`,
+        answer: created('prefix-pools', id, prefixPools.show(api, record)),
+      };
+    });
+  },
+
+  async prefix_pool_update(api, request) {
+    const { min_length: asked, ...body } = request.body as PrefixPoolUpdate;
+    const patch = readPatch<PrefixPoolUpdate>(prefixPool, body);
+    return changeObject(api, request, prefixPools, (stored) => {
+      const { min_length: before, ...others } = stored.value;
+      const min_length = asked === undefined ? before : (asked ?? undefined);
+      const next: records.PrefixPoolRecord = {
+        ...others,
+        ...patch,
+        ...(min_length === undefined ? {} : { min_length }),
+        updated_at: request.now.toISOString(),
+      };
+      checkDefaultLength(storedPrefix(next.cidr), next.default_length);
+      return replacement(api, request, prefixPools, stored, next);
+    });
+  },
+
+  async prefix_pool_delete(api, request) {
+    const { id = '' } = request.params;
+    return changeObject(api, request, prefixPools, (stored) => {
+      return removal(api, request, prefixPools, stored, { writes: [remove(records.prefixMaps, id)] });
+    });
+  },
+};

@@ -1,0 +1,184 @@
+/**
+ * Prefixes are taken from a pool. Two that overlap cannot both be given: every allocation rewrites the map of its pool
+ * on the condition that it is as it was when the free space was looked up.
+ */
+import type { Id } from '../../contract/fields.ts';
+import { type PrefixCreate, type PrefixUpdate, prefix } from '../../contract/resources/prefixes.ts';
+import { newId } from '../../model/ids.ts';
+import {
+  comparePrefixes,
+  contains,
+  firstFree,
+  formatPrefix,
+  overlaps,
+  type Prefix,
+  parsePrefix,
+  shortestOf,
+  storedPrefix,
+} from '../../model/network/prefixes.ts';
+import { prefixAmounts } from '../../model/quota/amounts.ts';
+import * as records from '../../model/records/index.ts';
+import { put, rewrite, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { ApiContext, Handlers } from '../requests/context.ts';
+import { refer } from '../requests/descriptor.ts';
+import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import {
+  created,
+  projectOfCreation,
+  readPatch,
+  removal,
+  removeReference,
+  replacement,
+  takeName,
+} from '../transaction/declarations.ts';
+import { mutate } from '../transaction/mutate.ts';
+import { prefixes, prefixPools } from './views.ts';
+
+type Body = PrefixCreate & Required<Pick<PrefixCreate, 'labels' | 'delete_protection'>>;
+type Pool = Stored<records.PrefixPoolRecord>;
+
+interface Wish {
+  readonly cidr?: Prefix;
+  readonly length?: number;
+}
+
+function readWish({ cidr, length }: Body): Wish {
+  if (cidr === undefined) return length === undefined ? {} : { length };
+  const parsed = parsePrefix(cidr);
+  if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
+  if (length !== undefined && length !== parsed.value.length) {
+    throw fieldError('rule_violated', '/length', `is not the length of cidr, ${parsed.value.length}`);
+  }
+  if (parsed.value.length > 64) throw fieldError('rule_violated', '/cidr', 'must have a length of at most 64');
+  return { cidr: parsed.value };
+}
+
+/** The pools to try, in order. */
+function poolsFor(api: ApiContext, project: Id<'project'>, body: Body, wish: Wish): Pool[] {
+  if (body.pool !== undefined) {
+    const pool = refer(api, prefixPools, project, body.pool, '/pool');
+    const { cidr, name } = pool.value;
+    const space = storedPrefix(cidr);
+    if (wish.cidr && !contains(space, wish.cidr)) {
+      throw fieldError('rule_violated', '/cidr', `lies outside the prefix pool ${name}, which is ${cidr}`);
+    }
+    if (wish.length !== undefined && wish.length < space.length) {
+      throw fieldError(
+        'rule_violated',
+        '/length',
+        `must be at least that of the prefix pool ${name}, which is ${cidr}`,
+      );
+    }
+    return [pool];
+  }
+  const pools = [...api.mirror.list(records.prefixPools)];
+  const { cidr } = wish;
+  if (cidr === undefined) return pools.sort((a, b) => (a.value.name < b.value.name ? -1 : 1));
+  const holding = pools.filter(({ value }) => contains(storedPrefix(value.cidr), cidr));
+  if (holding.length === 0) throw fieldError('rule_violated', '/cidr', 'lies in no prefix pool');
+  return holding;
+}
+
+/** The pools that give so much at once. Throws `rule_violated` if those that have so much do not. */
+function generous(pools: readonly Pool[], { cidr, length = cidr?.length }: Wish): readonly Pool[] {
+  if (length === undefined) return pools;
+  const large = pools.filter(({ value }) => storedPrefix(value.cidr).length <= length);
+  const limits = large.map(({ value }) => shortestOf(storedPrefix(value.cidr), value));
+  if (large.length > 0 && limits.every((limit) => length < limit)) {
+    const rule = `must be at least ${Math.min(...limits)}: one request may not take more of the prefix pool`;
+    throw fieldError('rule_violated', cidr ? '/cidr' : '/length', cidr ? `has a length that ${rule}` : rule);
+  }
+  return large.filter((_pool, index) => length >= (limits[index] ?? 0));
+}
+
+function usedIn(api: ApiContext, pool: Pool): Prefix[] {
+  return [...api.mirror.prefixesByPool.list(pool.id)]
+    .map(({ value }) => storedPrefix(value.cidr))
+    .sort(comparePrefixes);
+}
+
+/** Returns the prefix to allocate and its pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
+function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Pool; space: Prefix } {
+  const { cidr, length } = wish;
+  for (const pool of cidr ? pools : generous(pools, wish)) {
+    const used = usedIn(api, pool);
+    if (cidr) {
+      if (used.some((other) => overlaps(other, cidr))) {
+        throw fieldError('address_taken', '/cidr', 'overlaps a prefix that is taken');
+      }
+      generous([pool], wish);
+      return { pool, space: cidr };
+    }
+    const space = firstFree(storedPrefix(pool.value.cidr), length ?? pool.value.default_length, used);
+    if (space) return { pool, space };
+  }
+  const what = length === undefined ? 'a prefix' : `a /${length}`;
+  throw fieldError('no_capacity', length === undefined ? '/pool' : '/length', `no prefix pool has room for ${what}`);
+}
+
+export const prefixHandlers: Handlers = {
+  prefix_list: listHandler(prefixes),
+  prefix_get: getHandler(prefixes),
+
+  async prefix_create(api, request) {
+    const body = request.body as Body;
+    const wish = readWish(body);
+    const id = newId('prefix');
+    const at = request.now.toISOString();
+    const allocate = () =>
+      mutate(api, request, async () => {
+        const project = projectOfCreation(api, request.caller, body.project);
+        const { pool, space } = choose(api, poolsFor(api, project, body, wish), wish);
+        const map = api.mirror.get(records.prefixMaps, pool.id);
+        if (!map) throw new Error(`the prefix pool ${pool.id} has no map`);
+        const record: records.PrefixRecord = {
+          id,
+          project,
+          name: body.name,
+          labels: body.labels,
+          pool: pool.value.id,
+          cidr: formatPrefix(space),
+          length: space.length,
+          delete_protection: body.delete_protection,
+          created_at: at,
+          updated_at: at,
+        };
+        const taken = takeName('prefix', project, body.name, id);
+        return {
+          // The map goes with its pool, so the pool is there too.
+          guards: [...taken.guards, { condition: unchanged(map) }],
+          writes: [
+            put(records.prefixes, id, record),
+            rewrite(records.prefixMaps, map, { count: map.value.count + 1 }),
+            put(records.uses, `${pool.id}/${id}`, {}),
+            ...taken.writes,
+          ],
+          target: id,
+          project,
+          quotaDelta: prefixAmounts(record),
+          reason: 'created',
+          message: `Created ${body.name}, ${record.cidr}.`,
+          answer: created('prefixes', id, prefixes.show(api, record)),
+        };
+      });
+    return api.mutexes.run('prefixes', allocate);
+  },
+
+  async prefix_update(api, request) {
+    const patch = readPatch<PrefixUpdate>(prefix, request.body as PrefixUpdate);
+    return changeObject(api, request, prefixes, (stored) => {
+      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+      return replacement(api, request, prefixes, stored, next);
+    });
+  },
+
+  async prefix_delete(api, request) {
+    const { id = '' } = request.params;
+    return changeObject(api, request, prefixes, (stored) => {
+      return removal(api, request, prefixes, stored, { writes: [removeReference(stored.value.pool, id)] });
+    });
+  },
+};

@@ -1,0 +1,438 @@
+/**
+ * States of Terraform, with lock and history.
+ *
+ * A state is one record: which version is the latest, and who holds the lock. Versions and their content lie beside it
+ * and never change. Every change is one transaction on the condition that this record is as it was read, from the
+ * database and not from the mirror: a state that is read after its lock was taken must be the one that the last holder
+ * wrote, whichever server answers. So of two that take the lock one gets it, a write cannot slip past a lock that has
+ * been broken and taken by another, and a version is the latest as soon as it is there.
+ *
+ * A lock makes the record of a state that is not there yet, and giving it back removes it again if nothing was written.
+ */
+import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/resources/terraform-states.ts';
+import { newId } from '../../model/ids.ts';
+import { growthFrom, stateAmounts } from '../../model/quota/amounts.ts';
+import * as records from '../../model/records/index.ts';
+import { staleReason, versionsToRemove } from '../../model/terraform/state.ts';
+import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../requests/context.ts';
+import { notFound } from '../requests/descriptor.ts';
+import { listHandler } from '../requests/get-and-list.ts';
+import { bodyChecker, fieldError } from '../requests/validation.ts';
+import { discard, open, removeContent, type Sealed, seal, upload } from '../terraform-state/content.ts';
+import type { StateKeys } from '../terraform-state/keys.ts';
+import { nameKey, releaseName } from '../transaction/declarations.ts';
+import { type Guard, type Mutation, mutate } from '../transaction/mutate.ts';
+import { quotaGuard } from '../transaction/quota-guard.ts';
+import { terraformStates } from './views.ts';
+
+type State = Stored<records.TerraformStateRecord>;
+type Version = records.TerraformStateVersionRecord;
+
+interface Query {
+  readonly project?: Id<'project'>;
+  readonly ID?: string;
+  readonly force?: boolean;
+}
+
+/** Which state the request is about. A name means another state in each project. */
+interface Place {
+  readonly project: Id<'project'>;
+  readonly name: string;
+}
+
+function placeOf(api: ApiContext, { caller, params, query }: ApiRequest): Place {
+  const asked = (query as Query).project;
+  const project = asked ?? caller.project;
+  if (project === undefined) {
+    throw fieldError('invalid_input', '#query/project', 'is required with a token that belongs to no project');
+  }
+  const foreign = caller.role !== 'operator' && project !== caller.project;
+  if (foreign || !api.mirror.get(records.projects, project)) throw notFound('project', project);
+  return { project, name: params.name ?? '' };
+}
+
+const textOf = ({ project, name }: Place): string => `${project}/${name}`;
+
+async function look({ store }: ApiContext, { project, name }: Place): Promise<State | undefined> {
+  const holder = await read(store, records.names, nameKey(project, 'terraform_state', name));
+  return holder && read(store, records.terraformStates, holder.value.id);
+}
+
+async function find(api: ApiContext, place: Place): Promise<State> {
+  const state = await look(api, place);
+  if (!state) throw notFound('terraform_state', place.name);
+  return state;
+}
+
+function keysOf({ stateKeys }: ApiContext): StateKeys {
+  if (stateKeys) return stateKeys;
+  throw new UcloudError('not_configured', 'this server has no key to encrypt states with (--state-key)');
+}
+
+/** Who holds the lock, in words. */
+const holderOf = ({ Who, Operation, Created }: LockInfo): string =>
+  `held by ${Who || 'an unnamed client'}${Created === undefined ? '' : ` since ${Created}`}${Operation ? `, ${Operation}` : ''}`;
+
+/** Of what LockInfo of Terraform says it prints the ID alone, so that has to name the holder as well. */
+function locked(name: string, lock: LockInfo): UcloudError {
+  const holder = holderOf(lock);
+  return new UcloudError('state_locked', `the state ${name} is locked, ${holder}; the ID of the lock is ${lock.ID}`, {
+    members: { ...lock, ID: `${lock.ID} (${holder})`, lock },
+  });
+}
+
+/** Whoever changes a state holds its lock, or there is none and they do not think there is. */
+function checkLock(name: string, lock: LockInfo | undefined, id: string | undefined): void {
+  if (lock && lock.ID !== id) throw locked(name, lock);
+  if (!lock && id !== undefined) {
+    throw new UcloudError('invalid_state', `the state ${name} is not locked any more; it must be locked with ID ${id}`);
+  }
+}
+
+const key = (state: string, version: number): string => `${state}/${String(version).padStart(10, '0')}`;
+
+async function versionsOf({ store }: ApiContext, state: string): Promise<Stored<Version>[]> {
+  const versions: Stored<Version>[] = [];
+  for await (const version of readAll(store, records.terraformStateVersions, `${state}/`)) versions.push(version);
+  return versions;
+}
+
+/** The guards and writes that put the record of a state in place of what was read, or make it. */
+function replace(place: Place, before: State | undefined, next: records.TerraformStateRecord) {
+  const holder = nameKey(place.project, 'terraform_state', place.name);
+  const guards: Guard[] = before ? [{ condition: unchanged(before) }] : [{ condition: absent(records.names, holder) }];
+  const writes = [
+    ...(before
+      ? [rewrite(records.terraformStates, before, next)]
+      : [put(records.terraformStates, next.id, next), put(records.names, holder, { id: next.id })]),
+  ];
+  return {
+    guards,
+    writes,
+    target: next.id,
+    project: place.project,
+    grows: growthFrom(before ? stateAmounts(before.value) : {}, stateAmounts(next)),
+  };
+}
+
+const draft = ({ project, name }: Place, at: string): records.TerraformStateRecord => ({
+  id: newId('terraform_state'),
+  project,
+  name,
+  created_at: at,
+  updated_at: at,
+});
+
+/** The record that is left of a state without its lock: none, if nothing was ever written to it. */
+function unlocked(place: Place, state: State, at: string): Pick<Mutation, 'guards' | 'writes' | 'target' | 'project'> {
+  const { lock: _lock, ...rest } = state.value;
+  if (rest.version !== undefined) return replace(place, state, { ...rest, updated_at: at });
+  return {
+    guards: [{ condition: unchanged(state) }],
+    writes: [remove(records.terraformStates, state.id), releaseName('terraform_state', place.project, place.name)],
+    target: state.id,
+    project: place.project,
+  };
+}
+
+const checkFile = bodyChecker(StateFile);
+const membersLookedAt = Object.keys(StateFile.properties);
+
+interface Given {
+  readonly bytes: Uint8Array;
+  readonly md5: string;
+  readonly file: StateFile;
+}
+
+/** Throws `invalid_input`, `rate_limited`. */
+async function readFile(
+  { stateWorkers: workshop }: ApiContext,
+  request: ApiRequest,
+  { project }: Place,
+): Promise<Given> {
+  const { body: bytes, headers } = request;
+  if (!Buffer.isBuffer(bytes)) throw fieldError('invalid_input', '', 'is required');
+  const digest = headers['content-md5'];
+  const result = await workshop.run(project, {
+    work: 'read',
+    bytes,
+    members: membersLookedAt,
+    ...(typeof digest === 'string' ? { digest } : {}),
+  });
+  if (!result.ok) throw fieldError('invalid_input', result.pointer, result.detail);
+  checkFile(result.members);
+  return { bytes: result.bytes, md5: result.md5, file: result.members as StateFile };
+}
+
+interface Found {
+  readonly version: Version;
+  readonly stream: Readable;
+}
+
+async function load(api: ApiContext, place: Place, state: State, version: number): Promise<Found | undefined> {
+  const stored = await read(api.store, records.terraformStateVersions, key(state.id, version));
+  if (!stored) return undefined;
+  const { content, size } = stored.value;
+  const stream = await open(api.store, keysOf(api), textOf(place), content, size);
+  return stream && { version: stored.value, stream };
+}
+
+/** Bytes of a state that is read whole before it is sent, so that an error in it can be told. */
+const sentWhole = 256 * 1024;
+
+async function answerWith({ version: { size, md5 }, stream }: Found, revision: number): Promise<ApiAnswer> {
+  if (size > sentWhole) {
+    return { status: 200, content: { size, data: stream, ...(md5 === undefined ? {} : { md5 }) }, revision };
+  }
+  const data = Buffer.concat(await stream.toArray());
+  return { status: 200, content: { size, data, md5: createHash('md5').update(data).digest('base64') }, revision };
+}
+
+/** Compares without having more than a piece of what is stored in memory. */
+async function holds({ version, stream }: Found, bytes: Uint8Array): Promise<boolean> {
+  if (version.size !== bytes.length) {
+    stream.destroy();
+    return false;
+  }
+  let at = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    if (!piece.equals(bytes.subarray(at, at + piece.length))) return false;
+    at += piece.length;
+  }
+  return true;
+}
+
+/** Throws `state_locked`, `invalid_state` or `stale_state`. Answers whether it is the latest version once more. */
+async function checkWrite(
+  api: ApiContext,
+  request: ApiRequest,
+  place: Place,
+  given: Given,
+): Promise<{ readonly state: State | undefined; readonly repeated: boolean }> {
+  const { ID, force } = request.query as Query;
+  const state = await look(api, place);
+  checkLock(place.name, state?.value.lock, ID);
+  const { version, serial, lineage } = state?.value ?? {};
+  if (!state || force || version === undefined || serial === undefined || lineage === undefined) {
+    return { state, repeated: false };
+  }
+  const stale = staleReason({ serial, lineage }, given.file);
+  if (stale === undefined) return { state, repeated: false };
+  if (serial === given.file.serial && lineage === given.file.lineage) {
+    // Whoever has not heard our answer sends the same again.
+    const latest = await load(api, place, state, version);
+    if (latest && (await holds(latest, given.bytes))) return { state, repeated: true };
+  }
+  throw new UcloudError('stale_state', stale);
+}
+
+/** Bytes that the versions of the state may have, for the quota of its project to allow it. */
+function roomFor(api: ApiContext, state: State | undefined, { project }: Place): number {
+  const limit = api.mirror.get(records.projects, project)?.value.quota?.terraform_state_size ?? undefined;
+  if (limit === undefined) return Number.POSITIVE_INFINITY;
+  const own = state ? stateAmounts(state.value).terraform_state_size : 0;
+  return limit - (api.usage.of(project).terraform_state_size - own);
+}
+
+/** Checks, before anything is written, that the quota has room for the state without history. Throws `quota_exceeded`. */
+async function checkRoom(api: ApiContext, { project }: Place, state: State | undefined, stored: number): Promise<void> {
+  const alone = { terraform_states: 1, terraform_state_size: stored };
+  const grows = growthFrom(state ? stateAmounts(state.value) : {}, alone);
+  try {
+    quotaGuard(api, { project, grows });
+  } catch {
+    // It may come from a mirror that lags.
+    await api.mirror.refresh();
+    quotaGuard(api, { project, grows });
+  }
+}
+
+async function write(
+  api: ApiContext,
+  request: ApiRequest,
+  place: Place,
+  given: Given,
+  sealed: Sealed,
+): Promise<ApiAnswer> {
+  const at = request.now.toISOString();
+  const { serial, lineage, terraform_version } = given.file;
+  const about = {
+    serial,
+    lineage,
+    ...(terraform_version === undefined ? {} : { terraform_version }),
+    size: given.bytes.length,
+  };
+  const completion = await upload(api.store, sealed, request.now);
+  return mutate(api, request, async () => {
+    const { state, repeated } = await checkWrite(api, request, place, given);
+    if (repeated) return { nothing: { status: 200, revision: api.mirror.revision } };
+    const { terraform_version: _earlier, ...before } = state?.value ?? draft(place, at);
+    const version = (before.version ?? 0) + 1;
+    const earlier = (await versionsOf(api, before.id)).map((stored) => ({
+      ...stored,
+      stored: stored.value.content.stored,
+    }));
+    const going = versionsToRemove(earlier, sealed.content.stored, roomFor(api, state, place));
+    const sum = (versions: typeof earlier) => versions.reduce((bytes, { stored }) => bytes + stored, 0);
+    const kept_bytes = sum(earlier) - sum(going) + sealed.content.stored;
+    const change = replace(place, state, { ...before, ...about, version, kept_bytes, updated_at: at });
+    const record: Version = {
+      version,
+      ...about,
+      md5: given.md5,
+      token: request.caller.token,
+      content: sealed.content,
+      created_at: at,
+    };
+    return {
+      ...change,
+      guards: [...change.guards, ...completion.require.map((condition): Guard => ({ condition, otherwise: gaveUp }))],
+      writes: [
+        ...change.writes,
+        ...completion.write,
+        put(records.terraformStateVersions, key(before.id, version), record),
+        ...going.flatMap(({ id, value }) => [remove(records.terraformStateVersions, id), removeContent(value.content)]),
+      ],
+      reason: 'written',
+      message: `Version ${version} of ${place.name} written, serial ${serial}.`,
+      answer: (revision) => ({ status: 200, revision }),
+    };
+  });
+}
+
+/**
+ * The record of the upload is gone: it was given up, or our own transaction has removed it, and we did not hear of that.
+ * Either way the request may be sent again: a state that is the latest version already is no new one.
+ */
+const gaveUp = (): UcloudError => new UcloudError('conflict', 'the upload of the state was given up; send it again');
+
+export const terraformStateHandlers: Handlers = {
+  terraform_state_list: listHandler(terraformStates),
+
+  async terraform_state_read(api, request) {
+    const place = placeOf(api, request);
+    for (let before: State | undefined; ; ) {
+      const state = await find(api, place);
+      const { version } = state.value;
+      if (version === undefined) {
+        throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
+      }
+      const found = await load(api, place, state, version);
+      if (found) return answerWith(found, state.revision);
+      // The latest version only goes when newer ones have come, or with the whole state.
+      if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
+      before = state;
+    }
+  },
+
+  async terraform_state_write(api, request) {
+    const place = placeOf(api, request);
+    const keys = keysOf(api);
+    const read = await readFile(api, request, place);
+    // What will be refused is not written ahead.
+    const { state, repeated } = await checkWrite(api, request, place, read);
+    if (repeated) return { status: 200, revision: api.mirror.revision };
+    const { sealed, bytes } = await seal(api.stateWorkers, place.project, keys, textOf(place), read.bytes);
+    const given = { ...read, bytes };
+    // It may have waited for others.
+    api.callers.check(request.caller);
+    await checkRoom(api, place, state, sealed.content.stored);
+    try {
+      return await write(api, request, place, given, sealed);
+    } catch (error) {
+      if (sealed.chunks.length > 1) {
+        await discard(api.store, sealed).catch((err: unknown) =>
+          api.logger.warn({ err, request: request.id }, 'a state that was not written is left to the collector'),
+        );
+      }
+      throw error;
+    }
+  },
+
+  async terraform_state_delete(api, request) {
+    const place = placeOf(api, request);
+    const { ID } = request.query as Query;
+    return mutate(api, request, async () => {
+      const state = await find(api, place);
+      checkLock(place.name, state.value.lock, ID);
+      const versions = await versionsOf(api, state.id);
+      return {
+        guards: [{ condition: unchanged(state) }],
+        writes: [
+          remove(records.terraformStates, state.id),
+          releaseName('terraform_state', place.project, place.name),
+          removeAll(records.terraformStateVersions, `${state.id}/`),
+          ...versions.map(({ value }) => removeContent(value.content)),
+        ],
+        target: state.id,
+        project: place.project,
+        reason: 'deleted',
+        message: `Deleted ${place.name} with ${versions.length} versions.`,
+        answer: (revision) => ({ status: 204, revision }),
+      };
+    });
+  },
+
+  async terraform_state_lock(api, request) {
+    const place = placeOf(api, request);
+    const lock = request.body as LockInfo;
+    const at = request.now.toISOString();
+    return mutate(api, request, async () => {
+      const state = await look(api, place);
+      const held = state?.value.lock;
+      if (state && held?.ID === lock.ID) return { nothing: { status: 200, body: held, revision: state.revision } };
+      if (held) throw locked(place.name, held);
+      return {
+        ...replace(place, state, { ...(state?.value ?? draft(place, at)), lock, updated_at: at }),
+        reason: 'locked',
+        message: `${place.name} is ${holderOf(lock)}.`,
+        answer: (revision) => ({ status: 200, body: lock, revision }),
+      };
+    });
+  },
+
+  async terraform_state_unlock(api, request) {
+    const place = placeOf(api, request);
+    const id = (request.body as LockInfo | undefined)?.ID ?? (request.query as Query).ID;
+    const at = request.now.toISOString();
+    return mutate(api, request, async () => {
+      const state = await look(api, place);
+      const held = state?.value.lock;
+      if (!state || !held) return { nothing: { status: 200, revision: api.mirror.revision } };
+      if (id !== undefined && id !== held.ID) throw locked(place.name, held);
+      return {
+        ...unlocked(place, state, at),
+        reason: id === undefined ? 'lock_broken' : 'unlocked',
+        message:
+          id === undefined
+            ? `The lock ${held.ID} of ${place.name} was broken: ${holderOf(held)}.`
+            : `${place.name} unlocked.`,
+        answer: (revision) => ({ status: 200, revision }),
+      };
+    });
+  },
+
+  async terraform_state_version_list(api, request) {
+    const state = await find(api, placeOf(api, request));
+    const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
+      const { content: _content, md5: _md5, ...item } = value;
+      return item;
+    });
+    return { status: 200, body: { items, revision: state.revision }, revision: state.revision };
+  },
+
+  async terraform_state_version_read(api, request) {
+    const place = placeOf(api, request);
+    const version = Number(request.params.version);
+    const state = await find(api, place);
+    const found = await load(api, place, state, version);
+    if (found) return answerWith(found, state.revision);
+    throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
+  },
+};

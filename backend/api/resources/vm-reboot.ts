@@ -1,0 +1,65 @@
+/** Opens an operation that the agent of the VM's host carries out. */
+import { UcloudError } from '../../contract/errors.ts';
+import { newId } from '../../model/ids.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, present, put, read, unchanged } from '../../store/collection.ts';
+import type { ApiContext, Handler } from '../requests/context.ts';
+import { findToChange } from '../requests/descriptor.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
+import { operations, vms } from './views.ts';
+
+const isOpen = (operation: records.OperationRecord): boolean =>
+  operation.state === 'pending' || operation.state === 'running';
+
+/**
+ * That no other operation on the object is open. The latest one is named by a key of the object; opening another
+ * replaces that key on the condition that it still names one that has ended.
+ */
+async function alone(api: ApiContext, target: string): Promise<Guard> {
+  const latest = await read(api.store, records.latestOperations, target);
+  if (!latest) return { condition: absent(records.latestOperations, target) };
+  const operation = await read(api.store, records.operations, latest.value.id);
+  if (operation && isOpen(operation.value)) {
+    throw new UcloudError('invalid_state', `${operation.id} on ${target} has not ended yet`);
+  }
+  return { condition: unchanged(latest) };
+}
+
+export const rebootHandler: Handler = async (api, request) => {
+  const { id: target = '' } = request.params;
+  const { force } = request.body as { force: boolean };
+  const id = newId('operation');
+  const at = request.now.toISOString();
+  return mutate(api, request, async () => {
+    const stored = findToChange(api, vms, request.caller, target);
+    const { value } = stored;
+    if (value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${target} is being deleted`);
+    if (value.power_state === 'stopped') {
+      throw new UcloudError('invalid_state', `${target} is declared stopped; its power_state must be running`);
+    }
+    if (api.mirror.get(records.schedules, target)?.value.host === undefined) {
+      throw new UcloudError('invalid_state', `${target} has no host yet; it must have been placed`);
+    }
+    const record: records.OperationRecord = {
+      id,
+      project: value.project,
+      kind: 'vm_reboot',
+      target,
+      options: { force },
+      state: 'pending',
+      progress: 0,
+      created_at: at,
+      updated_at: at,
+    };
+    const onlyOne = await alone(api, target);
+    return {
+      guards: [{ condition: unchanged(stored) }, { condition: present(records.schedules, target) }, onlyOne],
+      writes: [put(records.operations, id, record), put(records.latestOperations, target, { id })],
+      target,
+      project: value.project,
+      reason: 'reboot_requested',
+      message: `${value.name} is to be rebooted.`,
+      answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${id}` },
+    };
+  });
+};

@@ -1,0 +1,282 @@
+/**
+ * VMs are declared here; the scheduler places them, a host runs them. Deletion only marks the declaration: the host
+ * tears down first, and the collector (jobs/vm-collector.ts) removes what is left.
+ */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type Vm, type VmCreate, type VmUpdate, vm } from '../../contract/resources/vms.ts';
+import { newId } from '../../model/ids.ts';
+import {
+  addressKey,
+  defaultMac,
+  earlierMacKey,
+  formatIpv6,
+  interfaceId,
+  isInComputedRange,
+  isReservedInterfaceId,
+  macKey,
+  slaacAddress,
+} from '../../model/network/addresses.ts';
+import { storedPrefix } from '../../model/network/prefixes.ts';
+import { growthFrom, vmAmounts } from '../../model/quota/amounts.ts';
+import * as records from '../../model/records/index.ts';
+import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/text/sizes.ts';
+import { absent, put, read, rewrite, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { Write } from '../../store/store.ts';
+import type { ApiContext, Handlers } from '../requests/context.ts';
+import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import {
+  addReference,
+  answerWith,
+  checkProtection,
+  created,
+  projectOfCreation,
+  readPatch,
+  removeReference,
+  replacement,
+  takeName,
+} from '../transaction/declarations.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
+import { images, networks, sshKeys, vms } from './views.ts';
+import { rebootHandler } from './vm-reboot.ts';
+
+/** With the defaults of the contract. */
+type Body = VmCreate &
+  Pick<Vm, 'anti_affinity'> &
+  Required<
+    Pick<VmCreate, 'description' | 'labels' | 'cpus' | 'memory' | 'ssh_keys' | 'power_state' | 'delete_protection'>
+  >;
+
+/** Size of the disk that the image describes, once the scanner has found it out. */
+export const imageSize = (api: ApiContext, image: string): number | undefined => {
+  const size = api.mirror.get(records.imageReports, image)?.value.size;
+  return size === undefined ? undefined : roundUpToMiB(size);
+};
+
+function diskSize(api: ApiContext, image: string, asked: string | undefined): number {
+  const least = imageSize(api, image);
+  if (asked === undefined) {
+    if (least !== undefined) return least;
+    throw fieldError(
+      'rule_violated',
+      '/disk_size',
+      'is required as long as the image is not imported and its size not known',
+    );
+  }
+  const size = sizeInBytes(asked);
+  if (least !== undefined && size < least) {
+    throw fieldError('rule_violated', '/disk_size', `must be at least that of the image, ${formatSize(least)}`);
+  }
+  return size;
+}
+
+type Interface = records.VmRecord['interfaces'][number];
+
+/** Counts, by interface, the default MAC addresses found taken. */
+type Probes = number[];
+
+/** No VM of an earlier version, which holds its address by another key, has an address that is given. */
+async function checkEarlier(api: ApiContext, interfaces: Body['interfaces']): Promise<void> {
+  for (const [index, { mac }] of interfaces.entries()) {
+    if (mac === undefined || isInComputedRange(mac)) continue;
+    const holder = await read(api.store, records.macs, earlierMacKey(mac));
+    const vm = holder && api.mirror.get(records.vms, holder.value.id);
+    if (vm?.value.interfaces.some((each) => each.mac === mac)) {
+      throw fieldError('address_taken', `/interfaces/${index}/mac`, 'is taken');
+    }
+  }
+}
+
+interface Plugged {
+  readonly interfaces: Interface[];
+  readonly guards: Guard[];
+  readonly writes: Write[];
+}
+
+/** The interfaces with their addresses, and what makes them unique. */
+function allocateInterfaces(
+  api: ApiContext,
+  project: Id<'project'>,
+  id: Id<'vm'>,
+  body: Pick<Body, 'name' | 'interfaces'>,
+  probes: Probes,
+): Plugged {
+  const guards: Guard[] = [];
+  const writes = new Map<string, Write>();
+  const macs = new Set<string>();
+  const interfaces = body.interfaces.map((asked, index): Interface => {
+    const at = `/interfaces/${index}`;
+    const network = addReference(api, networks, { project, id: asked.network, pointer: `${at}/network`, user: id });
+    let probe = probes[index] ?? 0;
+    let mac = asked.mac ?? defaultMac(project, body.name, index, probe);
+    while (asked.mac === undefined && (macs.has(macKey(mac)) || isReservedInterfaceId(interfaceId(mac)))) {
+      probe += 1;
+      mac = defaultMac(project, body.name, index, probe);
+    }
+    // Whose address it would be must not be told, nor whether there is such a VM.
+    if (asked.mac !== undefined && isInComputedRange(mac) && mac !== defaultMac(project, body.name, index, 0)) {
+      throw fieldError('rule_violated', `${at}/mac`, 'begins with 42, which is for addresses that ucloud computes');
+    }
+    if (macs.has(macKey(mac)))
+      throw fieldError('address_taken', `${at}/mac`, 'is that of another interface of this VM');
+    if (isReservedInterfaceId(interfaceId(mac))) {
+      throw fieldError('rule_violated', `${at}/mac`, 'gives an interface identifier that is reserved (RFC 5453)');
+    }
+    macs.add(macKey(mac));
+    const subnet = storedPrefix(network.stored.value.cidr);
+    const address = slaacAddress(subnet.address, mac);
+    const taken = () => {
+      if (asked.mac !== undefined) return fieldError('address_taken', `${at}/mac`, 'is taken');
+      probes[index] = probe + 1;
+      return undefined;
+    };
+    guards.push(
+      ...network.guards,
+      { condition: absent(records.macs, macKey(mac)), otherwise: taken },
+      { condition: absent(records.addresses, addressKey(address)), otherwise: taken },
+    );
+    for (const write of [
+      ...network.writes,
+      put(records.macs, macKey(mac), { id }),
+      put(records.addresses, addressKey(address), { id }),
+    ]) {
+      // Two interfaces in one network refer to it once.
+      if ('put' in write) writes.set(write.put, write);
+    }
+    return { network: asked.network, mac, address: formatIpv6(address) };
+  });
+  return { interfaces, guards, writes: [...writes.values()] };
+}
+
+/** For the keys that the user does not hold yet. */
+function useKeys(
+  api: ApiContext,
+  project: Id<'project'>,
+  user: string,
+  keys: readonly string[],
+  held: readonly string[] = [],
+) {
+  const uses = keys.flatMap((id, index) =>
+    held.includes(id) ? [] : [addReference(api, sshKeys, { project, id, pointer: `/ssh_keys/${index}`, user })],
+  );
+  return { guards: uses.flatMap((one) => one.guards), writes: uses.flatMap((one) => one.writes) };
+}
+
+function checkAlive(stored: Stored<records.VmRecord>): void {
+  if (stored.value.deleted_at === undefined) return;
+  throw new UcloudError('being_deleted', `${stored.id} is being deleted since ${stored.value.deleted_at}`);
+}
+
+/** With the user data that is asked for; `null` takes it away. That it has changed is noted for the next start. */
+function withUserData(vm: records.VmRecord, asked: string | null | undefined): records.VmRecord {
+  const { user_data, ...others } = vm;
+  if (asked === undefined || asked === (user_data ?? null)) return vm;
+  return { ...others, ...(asked !== null && { user_data: asked }), user_data_generation: vm.generation + 1 };
+}
+
+export const vmHandlers: Handlers = {
+  vm_list: listHandler(vms),
+  vm_get: getHandler(vms),
+  vm_reboot: rebootHandler,
+
+  async vm_create(api, request) {
+    const { project: asked, ...body } = request.body as Body;
+    const id = newId('vm');
+    const at = request.now.toISOString();
+    const probes: Probes = [];
+    return mutate(api, request, async () => {
+      await checkEarlier(api, body.interfaces);
+      const project = projectOfCreation(api, request.caller, asked);
+      const image = addReference(api, images, { project, id: body.image, pointer: '/image', user: id });
+      const keys = useKeys(api, project, id, body.ssh_keys);
+      const plugged = allocateInterfaces(api, project, id, body, probes);
+      const record: records.VmRecord = {
+        id,
+        project,
+        ...body,
+        interfaces: plugged.interfaces,
+        memory: sizeInBytes(body.memory),
+        disk_size: diskSize(api, body.image, body.disk_size),
+        generation: 1,
+        created_at: at,
+        updated_at: at,
+      };
+      const taken = takeName('vm', project, body.name, id);
+      return {
+        guards: [...taken.guards, ...image.guards, ...keys.guards, ...plugged.guards],
+        writes: [put(records.vms, id, record), ...taken.writes, ...image.writes, ...keys.writes, ...plugged.writes],
+        target: id,
+        project,
+        quotaDelta: vmAmounts(record),
+        reason: 'created',
+        message: `Created ${body.name}.`,
+        answer: created('vms', id, vms.show(api, record)),
+      };
+    });
+  },
+
+  async vm_update(api, request) {
+    const { id = '' } = request.params;
+    const { user_data, ...asked } = request.body as VmUpdate;
+    return changeObject(api, request, vms, (stored) => {
+      checkAlive(stored);
+      const before = stored.value;
+      const least = imageSize(api, before.image);
+      const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
+        ...asked,
+        ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
+      });
+      const size = disk_size === undefined ? before.disk_size : sizeInBytes(disk_size);
+      if (size < before.disk_size) {
+        throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
+      }
+      const next = withUserData(
+        {
+          ...before,
+          ...patch,
+          memory: memory === undefined ? before.memory : sizeInBytes(memory),
+          disk_size: size,
+        },
+        user_data,
+      );
+      const unlike = JSON.stringify(next) !== JSON.stringify(before);
+      const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
+      const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
+      return replacement(
+        api,
+        request,
+        vms,
+        stored,
+        unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
+        {
+          guards: keys.guards,
+          writes: [...keys.writes, ...dropped.map((key) => removeReference(key, id))],
+          grows: growthFrom(vmAmounts(before), vmAmounts(next)),
+        },
+      );
+    });
+  },
+
+  async vm_delete(api, request) {
+    const { id = '' } = request.params;
+    return changeObject(api, request, vms, (stored) => {
+      const { value } = stored;
+      if (value.deleted_at !== undefined) return { nothing: answerWith(api, vms, stored, 202) };
+      checkProtection(value, id);
+      const at = request.now.toISOString();
+      const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
+      return {
+        guards: [{ condition: unchanged(stored) }],
+        writes: [rewrite(records.vms, stored, next)],
+        target: id,
+        project: value.project,
+        reason: 'deletion_requested',
+        message: `${value.name} is to be deleted.`,
+        answer: (revision) => answerWith(api, vms, { ...stored, value: next, revision }, 202),
+      };
+    });
+  },
+};

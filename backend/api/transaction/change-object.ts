@@ -1,0 +1,23 @@
+/** The change of one object that the path of the request names. */
+import type { Stored } from '../../store/record-kind.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { type DeclaredRecord, findToChange, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { versionOf } from '../requests/get-and-list.ts';
+import { checkIfMatch } from './declarations.ts';
+import { type Decision, mutate } from './mutate.ts';
+
+/**
+ * Decides on the object as it is, which must be what If-Match asks for, and again after each lost race.
+ * Rejects with `not_found`, `forbidden`, `precondition_failed`, and with what `decide` throws.
+ */
+export const changeObject = <R extends DeclaredRecord>(
+  api: ApiContext,
+  request: ApiRequest,
+  served: ResourceDescriptor<R>,
+  decide: (stored: Stored<R>) => Decision | Promise<Decision>,
+): Promise<ApiAnswer> =>
+  mutate(api, request, () => {
+    const stored = findToChange(api, served, request.caller, request.params.id ?? '');
+    checkIfMatch(request.ifMatch, versionOf(api, served, stored));
+    return decide(stored);
+  });

@@ -1,0 +1,103 @@
+/**
+ * A dry run decides on a creation exactly as the creation would, and commits nothing. Objects that are leaving, such as the
+ * one that is to be replaced, count as gone, with all that they hold.
+ *
+ * Every record that an object holds says so: its own record, its name, its MAC addresses, its addresses, its /64 and its
+ * number all carry its id. So one rule takes them away: a record whose `id` is leaving is not there. Handlers see that in
+ * their mirror, quotas in the usage, and `mutate` in the database (mutate.ts).
+ */
+import type { TSchema } from '@sinclair/typebox';
+import type { Id } from '../../contract/fields.ts';
+import { plus } from '../../model/quota/amounts.ts';
+import type { MirrorIndex } from '../../store/mirror.ts';
+import type { RecordKind, Stored } from '../../store/record-kind.ts';
+import type { Entry } from '../../store/store.ts';
+import type { ApiMirror } from '../read-model/mirror.ts';
+import { amountsOf } from '../read-model/quota-usage.ts';
+import type { ApiContext, Caller } from '../requests/context.ts';
+import { nounOfId, projectOf } from '../requests/descriptor.ts';
+import { fieldError } from '../requests/validation.ts';
+import { servedKinds } from '../resources/views.ts';
+
+export interface DryRun {
+  /** Whether a record of the database counts as gone. */
+  hides(entry: Entry): boolean;
+}
+
+const holderOf = (value: unknown): unknown => (value as { readonly id?: unknown } | null)?.id;
+
+/** Ids in `leaving` at most. */
+const mostLeaving = 500;
+
+function* without<T>(records: Iterable<Stored<T>>, leaving: ReadonlySet<unknown>): Generator<Stored<T>, void> {
+  for (const stored of records) if (!leaving.has(holderOf(stored.value))) yield stored;
+}
+
+function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMirror {
+  const indexWithout = <T>(index: MirrorIndex<T>): MirrorIndex<T> => ({
+    list: (...given) => without(index.list(...given), leaving),
+    listBackwards: (...given) => without(index.listBackwards(...given), leaving),
+    get: (...given) => without(index.list(...given), leaving).next().value ?? undefined,
+    size: (...given) => index.size(...given),
+  });
+  return {
+    get revision() {
+      return mirror.revision;
+    },
+    get<S extends TSchema>(kind: RecordKind<S>, id: string) {
+      const stored = mirror.get(kind, id);
+      return stored && leaving.has(holderOf(stored.value)) ? undefined : stored;
+    },
+    list: (...given) => without(mirror.list(...given), leaving),
+    listBackwards: (...given) => without(mirror.listBackwards(...given), leaving),
+    size: (...given) => mirror.size(...given),
+    index: (...given) => mirror.index(...given),
+    waitFor: (...given) => mirror.waitFor(...given),
+    waitForChange: (...given) => mirror.waitForChange(...given),
+    subscribe: (listener) => mirror.subscribe(listener),
+    close: () => mirror.close(),
+    prefixesByPool: indexWithout(mirror.prefixesByPool),
+    schedulesByHost: mirror.schedulesByHost,
+    publicImages: mirror.publicImages,
+    eventsByTarget: mirror.eventsByTarget,
+    operationsByTarget: mirror.operationsByTarget,
+    byProject: (kind) => indexWithout(mirror.byProject(kind)),
+    refresh: () => mirror.refresh(),
+  };
+}
+
+/** Those of the objects that the caller could delete: of others nobody learns by what would be if they were gone. */
+function deletable({ mirror }: ApiContext, caller: Caller, ids: readonly string[]) {
+  return ids.flatMap((id) => {
+    const served = servedKinds.get(nounOfId(id) ?? 'project');
+    const stored = served && mirror.get(served.kind, id);
+    if (!served || !stored) return [];
+    const own = served.scope === 'project' && projectOf(stored.value) === caller.project;
+    return caller.role === 'operator' || own ? [{ kind: served.kind, id, value: stored.value }] : [];
+  });
+}
+
+/** The API as the handler of a dry run gets it. Throws `invalid_input`. */
+export function rehearsal(
+  api: ApiContext,
+  caller: Caller,
+  asked: string | undefined,
+): { readonly api: ApiContext; readonly dryRun: DryRun } {
+  const ids = asked === undefined ? [] : asked.split(',');
+  if (ids.length > mostLeaving) {
+    throw fieldError('invalid_input', '#query/leaving', `must be at most ${mostLeaving} ids`);
+  }
+  const gone = deletable(api, caller, ids);
+  const leaving = new Set<unknown>(gone.map(({ id }) => id));
+  const usage = {
+    of: (project: string) =>
+      gone.reduce(
+        (used, { kind, value }) => plus(used, amountsOf(kind, project as Id<'project'>, value), -1),
+        api.usage.of(project),
+      ),
+  };
+  return {
+    api: { ...api, mirror: mirrorWithout(api.mirror, leaving), usage },
+    dryRun: { hides: ({ value }) => leaving.size > 0 && leaving.has(holderOf(JSON.parse(value))) },
+  };
+}

@@ -1,0 +1,60 @@
+import { type Static, Type } from '@sinclair/typebox';
+import { type Endpoint, ListOf, listQuery, projectQuery } from '../endpoint.ts';
+import { IdOf, Reference, Timestamp } from '../fields.ts';
+
+export const AuditRecordItem = Type.Object(
+  {
+    id: IdOf('audit_record'),
+    at: Timestamp({ description: 'When (RFC 3339, UTC).' }),
+    token: Reference('token', { description: 'Token that asked.' }),
+    project: Type.Optional(Reference('project', { description: 'Project of the object.' })),
+    operation: Type.String({ description: 'Operation of the API, such as `vm_create`.' }),
+    target: Type.String({ description: 'Id of the object.' }),
+    request_id: Type.String({ description: 'Id of the request, as in the log.' }),
+    source: Type.String({ description: 'Network address the request came from.' }),
+  },
+  {
+    additionalProperties: false,
+    title: 'AuditRecord',
+    description:
+      'Who changed what. Written in the transaction of the change. Kept for 90 days, of one project 50,000: beyond that, those go of whose operation and token there are most, neither the oldest nor the newest.',
+  },
+);
+export type AuditRecord = Static<typeof AuditRecordItem>;
+
+const example: AuditRecord = {
+  id: 'aud-0123456789abcdef',
+  at: '2026-01-01T00:00:00.000Z',
+  token: 'tok-0123456789abcdef',
+  project: 'prj-0123456789abcdef',
+  operation: 'vm_create',
+  target: 'vm-0123456789abcdef',
+  request_id: 'req-1',
+  source: '2001:db8::7',
+};
+
+export const auditRecordEndpoints = {
+  list: {
+    id: 'audit_record_list',
+    method: 'GET',
+    path: '/v1/audit-records',
+    tag: 'audit-records',
+    summary: 'List audit records',
+    access: 'operator',
+    query: Type.Object(
+      {
+        ...listQuery,
+        ...projectQuery,
+        target: Type.Optional(Type.String({ maxLength: 64, description: 'Only records of this object.' })),
+      },
+      { additionalProperties: false },
+    ),
+    success: {
+      status: 200,
+      description: 'A page of the list, oldest first.',
+      schema: ListOf(AuditRecordItem, 'AuditRecordList'),
+      example: { items: [example], revision: 42 },
+    },
+    errors: ['not_found'],
+  },
+} as const satisfies Record<string, Endpoint>;

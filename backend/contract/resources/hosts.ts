@@ -1,0 +1,84 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from '../endpoint.ts';
+import { common, Enum, IdOf, Labels, Whole } from '../fields.ts';
+import { type ItemType, resource, type UpdateType } from '../resource.ts';
+import { architectures } from './images.ts';
+
+const resources = (words: string) =>
+  Type.Object(
+    {
+      cpus: Type.Number({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Processors.' }),
+      memory: Whole({ description: 'Main memory in bytes.' }),
+      disk: Whole({ description: 'Storage in bytes.' }),
+    },
+    { additionalProperties: false, description: words },
+  );
+
+export const host = resource({
+  noun: 'host',
+  plural: 'hosts',
+  description: 'A machine that runs VMs. It enters itself when its agent first starts; the operator sets its policy.',
+  immutable: {},
+  mutable: {
+    labels: Labels,
+    draining: Type.Boolean({ default: false, description: 'While true, no VM is placed on it.' }),
+    cpu_overcommit: Type.Number({
+      minimum: 0.1,
+      maximum: 64,
+      default: 4,
+      description: 'Virtual processors per processor.',
+    }),
+    memory_overcommit: Type.Number({
+      minimum: 0.1,
+      maximum: 8,
+      default: 1,
+      description: 'Memory given to VMs per memory of the host.',
+    }),
+  },
+  readonly: {
+    id: IdOf('host'),
+    name: Type.String({ description: 'Host name of the machine.' }),
+    alive: Type.Boolean({ description: 'Its agent holds its lease.' }),
+    hypervisor: Enum(['qemu', 'simulated'], { description: 'How it runs VMs.' }),
+    accelerator: Enum(['kvm', 'tcg', 'none'], {
+      description: 'Hardware virtualisation (kvm), emulation (tcg), or neither (simulated).',
+    }),
+    architecture: Enum(architectures, { description: 'Processor architecture.' }),
+    version: Type.String({ description: 'Version of the agent.' }),
+    capacity: resources('What the machine has for VMs.'),
+    allocated: resources('What the VMs placed on it have been given.'),
+    ...common,
+  },
+  optional: [],
+});
+export type Host = ItemType<typeof host>;
+export type HostUpdate = UpdateType<typeof host>;
+
+const example: Host = {
+  id: 'host-0123456789abcdef',
+  name: 'rack1-node3',
+  labels: { rack: '1' },
+  draining: false,
+  cpu_overcommit: 4,
+  memory_overcommit: 1,
+  alive: true,
+  hypervisor: 'qemu',
+  accelerator: 'kvm',
+  architecture: 'x86_64',
+  version: '0.1.0',
+  capacity: { cpus: 64, memory: 274877906944, disk: 2199023255552 },
+  allocated: { cpus: 12, memory: 25769803776, disk: 214748364800 },
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 2,
+};
+
+// A host enters itself, so there is nothing to create.
+const { create: _create, ...endpoints } = crud(host, {
+  read: 'operator',
+  write: 'operator',
+  scoped: false,
+  deleteErrors: ['invalid_state'],
+  example: { create: {}, item: example, update: { draining: true } },
+});
+export const hostEndpoints = endpoints;

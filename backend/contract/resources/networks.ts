@@ -1,0 +1,74 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from '../endpoint.ts';
+import { common, DeleteProtection, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
+import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+
+export const network = resource({
+  noun: 'network',
+  plural: 'networks',
+  description:
+    'A link of its own for VMs, with one /64. Routers announce it (RFC 4861); VMs form their addresses from it and from their MAC address (SLAAC with modified EUI-64, RFC 4862 and RFC 4291), so each address is known before boot.',
+  immutable: {
+    project: Reference('project', { description: 'Default: the project of the token.' }),
+    prefix: Reference('prefix', { description: 'The prefix it takes its /64 from.' }),
+    cidr: Ipv6Prefix({ description: 'The /64. Default: the first free one in `prefix`.' }),
+    mtu: Type.Integer({
+      minimum: 1280,
+      maximum: 9000,
+      default: 1430,
+      description:
+        'Largest packet in bytes, announced to the VMs. 1430 leaves room for VXLAN over IPv6 on an underlay of 1500.',
+    }),
+  },
+  mutable: {
+    name: Name(),
+    labels: Labels,
+    dns_servers: Type.Array(Ipv6(), {
+      maxItems: 3,
+      uniqueItems: true,
+      default: [],
+      description: 'Resolvers announced to the VMs (RDNSS, RFC 8106).',
+    }),
+    delete_protection: DeleteProtection,
+  },
+  readonly: {
+    id: IdOf('network'),
+    vni: Type.Integer({ minimum: 1, maximum: 16777215, description: 'VXLAN network identifier (RFC 7348).' }),
+    gateway: Ipv6({ description: 'Link-local address of the router.' }),
+    ...common,
+  },
+  optional: ['project', 'cidr', 'mtu', 'labels', 'dns_servers', 'delete_protection'],
+});
+export type Network = ItemType<typeof network>;
+export type NetworkCreate = CreateType<typeof network>;
+export type NetworkUpdate = UpdateType<typeof network>;
+
+const example: Network = {
+  id: 'net-0123456789abcdef',
+  project: 'prj-0123456789abcdef',
+  prefix: 'pfx-0123456789abcdef',
+  name: 'web',
+  cidr: '2001:db8:0:100::/64',
+  mtu: 1430,
+  labels: {},
+  dns_servers: ['2001:db8::53'],
+  delete_protection: false,
+  vni: 4711,
+  gateway: 'fe80::1',
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 23,
+};
+
+export const networkEndpoints = crud(network, {
+  read: 'viewer',
+  write: 'member',
+  scoped: true,
+  createErrors: ['address_taken', 'no_capacity'],
+  deleteErrors: ['delete_protected'],
+  example: {
+    create: { name: 'web', prefix: example.prefix, dns_servers: ['2001:db8::53'] },
+    item: example,
+    update: { dns_servers: ['2001:db8::53', '2001:db8::54'] },
+  },
+});

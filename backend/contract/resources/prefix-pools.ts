@@ -1,0 +1,62 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from '../endpoint.ts';
+import { common, DeleteProtection, Description, IdOf, Ipv6Prefix, Labels, Name } from '../fields.ts';
+import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+
+export const prefixPool = resource({
+  noun: 'prefix_pool',
+  plural: 'prefix-pools',
+  description: 'IPv6 space of the operator, from which projects take prefixes.',
+  immutable: {
+    cidr: Ipv6Prefix({
+      description:
+        'The space, such as `2001:db8::/32`: global unicast or unique local, length 16 to 60, no overlap with other pools.',
+    }),
+  },
+  mutable: {
+    name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
+    description: Description,
+    labels: Labels,
+    default_length: Type.Integer({
+      minimum: 20,
+      maximum: 64,
+      default: 56,
+      description: 'Length of a prefix for which the user asks for no length (RFC 6177 suggests 48 to 56).',
+    }),
+    min_length: Type.Integer({
+      minimum: 16,
+      maximum: 64,
+      description:
+        'Shortest length, hence the largest prefix, that one request may take; `default_length` may be shorter still. Default: 8 more than the length of the pool, at least 48, at most `default_length`.',
+    }),
+    delete_protection: DeleteProtection,
+  },
+  readonly: { id: IdOf('prefix_pool'), ...common },
+  optional: ['description', 'labels', 'default_length', 'min_length', 'delete_protection'],
+});
+export type PrefixPool = ItemType<typeof prefixPool>;
+export type PrefixPoolCreate = CreateType<typeof prefixPool>;
+export type PrefixPoolUpdate = UpdateType<typeof prefixPool>;
+
+const example: PrefixPool = {
+  id: 'pool-0123456789abcdef',
+  name: 'main',
+  description: '',
+  cidr: '2001:db8::/32',
+  labels: {},
+  default_length: 56,
+  min_length: 48,
+  delete_protection: false,
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 3,
+};
+
+export const prefixPoolEndpoints = crud(prefixPool, {
+  read: 'viewer',
+  write: 'operator',
+  scoped: false,
+  createErrors: ['address_taken'],
+  deleteErrors: ['delete_protected'],
+  example: { create: { name: 'main', cidr: '2001:db8::/32' }, item: example, update: { default_length: 48 } },
+});

@@ -1,0 +1,80 @@
+import { crud, type Endpoint, idParams } from '../endpoint.ts';
+import { common, DeleteProtection, Description, IdOf, Labels, Name } from '../fields.ts';
+import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { ProjectUsage, Quota } from './quotas.ts';
+
+export const project = resource({
+  noun: 'project',
+  plural: 'projects',
+  description: 'What one customer or team owns. Every VM, network and prefix belongs to a project.',
+  immutable: {},
+  mutable: {
+    name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
+    description: Description,
+    labels: Labels,
+    delete_protection: DeleteProtection,
+    quota: Quota,
+  },
+  readonly: { id: IdOf('project'), ...common },
+  optional: ['description', 'labels', 'delete_protection', 'quota'],
+});
+export type Project = ItemType<typeof project>;
+export type ProjectCreate = CreateType<typeof project>;
+export type ProjectUpdate = UpdateType<typeof project>;
+
+const example: Project = {
+  id: 'prj-0123456789abcdef',
+  name: 'acme',
+  description: 'ACME Ltd.',
+  labels: {},
+  delete_protection: false,
+  quota: { vms: 20, memory: '64GiB' },
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 7,
+};
+
+const usage: ProjectUsage = {
+  project: example.id,
+  quota: example.quota,
+  used: {
+    vms: 12,
+    cpus: 16,
+    memory: '24GiB',
+    disk: '240GiB',
+    networks: 2,
+    prefixes: 1,
+    subnets: 256,
+    images: 1,
+    ssh_keys: 3,
+    tokens: 2,
+    terraform_states: 1,
+    terraform_state_size: '2MiB',
+  },
+  revision: 42,
+};
+
+export const projectEndpoints = {
+  ...crud(project, {
+    read: 'viewer',
+    write: 'operator',
+    scoped: false,
+    deleteErrors: ['delete_protected'],
+    example: {
+      create: { name: 'acme', description: 'ACME Ltd.', quota: example.quota },
+      item: example,
+      update: { description: 'ACME Inc.', quota: { vms: 30, memory: '64GiB' } },
+    },
+  }),
+  usage: {
+    id: 'project_usage',
+    method: 'GET',
+    path: '/v1/projects/{id}/usage',
+    tag: 'projects',
+    summary: 'Get what a project has of all that can be limited',
+    access: 'viewer',
+    params: idParams('project'),
+    success: { status: 200, description: 'Its quota and its use.', schema: ProjectUsage, example: usage },
+    errors: ['not_found'],
+  },
+} as const satisfies Record<string, Endpoint>;

@@ -1,0 +1,219 @@
+/**
+ * The rules of placement. Filters say which hosts can take a VM, the score says which of them is best, and the
+ * explanation tells the owner of the VM why no host can. The rules have no I/O and no state; host-pool.ts adds the data
+ * structure for fast searches.
+ *
+ * The resources of a host are the capacity of its machine times the operator's overcommit ratio. Disk is never
+ * overcommitted, because a full host disk corrupts every guest on it at once.
+ */
+import type { Id } from '../../contract/fields.ts';
+import { type AntiAffinity, type Groups, groupName, satisfiesAntiAffinity } from './anti-affinity.ts';
+
+/** Resources of a host or a VM. */
+export interface Resources {
+  readonly cpus: number;
+  /** Bytes. */
+  readonly memory: number;
+  /** Bytes. */
+  readonly disk: number;
+}
+const resourceKinds = ['cpus', 'memory', 'disk'] as const satisfies readonly (keyof Resources)[];
+
+/** The resources that a placement gives to a VM, with the VM's anti-affinity group. */
+export interface PlacedResources extends Resources {
+  readonly anti_affinity?: AntiAffinity;
+}
+
+/** The resources that a VM needs, and the architecture of its image. */
+export interface ResourceRequest extends PlacedResources {
+  readonly architecture: 'x86_64' | 'aarch64';
+}
+
+/** A host as the placement rules see it. */
+export interface Candidate {
+  readonly id: Id<'host'>;
+  readonly architecture: 'x86_64' | 'aarch64';
+  /** The host's agent holds its lease. */
+  readonly alive: boolean;
+  /** The operator allows no new VM on the host. */
+  readonly draining: boolean;
+  /** All resources for VMs, overcommit included. */
+  readonly total: Resources;
+  /** The unused part of `total`. Negative after the operator has lowered the overcommit ratio below the current use. */
+  readonly free: Resources;
+  /** The anti-affinity groups of the host's VMs, VMs in deletion included. */
+  readonly groups: Groups;
+}
+
+/** The operator's settings for one host. */
+export interface HostPolicy {
+  readonly draining: boolean;
+  readonly cpu_overcommit: number;
+  readonly memory_overcommit: number;
+}
+/** The policy of a host without a policy record: the defaults of the API contract. */
+export const defaultHostPolicy: HostPolicy = { draining: false, cpu_overcommit: 4, memory_overcommit: 1 };
+
+/** Returns the resources that a host can give to VMs: its capacity times the overcommit ratios. */
+export const allocatable = (capacity: Resources, policy: HostPolicy): Resources => ({
+  cpus: capacity.cpus * policy.cpu_overcommit,
+  memory: Math.floor(capacity.memory * policy.memory_overcommit),
+  disk: capacity.disk,
+});
+
+/** Tells whether the request fits into the free resources. */
+export const fits = (request: Resources, free: Resources): boolean =>
+  request.cpus <= free.cpus && request.memory <= free.memory && request.disk <= free.disk;
+
+/**
+ * Returns how suitable a host is for the next VM, from 0 (full) to 1 (empty): the free share of its scarcest resource.
+ * Taking the highest score spreads VMs over hosts. The score depends on the host alone, so host-pool.ts can keep the
+ * hosts in order.
+ */
+export const score = ({ total, free }: Candidate): number =>
+  Math.max(0, Math.min(...resourceKinds.map((kind) => (total[kind] > 0 ? free[kind] / total[kind] : 0))));
+
+/** One reason why hosts cannot take a VM. A host counts under the first filter that rejects it. */
+export interface Refusal {
+  readonly filter: string;
+  readonly hosts: number;
+  readonly message: string;
+}
+
+/** The reasons why no host can take a VM. */
+export interface PlacementFailure {
+  readonly refusals: readonly Refusal[];
+  /** One sentence for the owner of the VM. */
+  readonly message: string;
+}
+
+/** A rule that rejects hosts. */
+interface Filter {
+  readonly name: string;
+  /** Tells whether the host cannot take the VM. */
+  rejects(host: Candidate, request: ResourceRequest): boolean;
+  /** Describes why the `refused` hosts, out of `total` hosts, cannot take the VM. */
+  describe(refused: readonly Candidate[], total: number, request: ResourceRequest): string;
+}
+
+const gibibyte = 2 ** 30;
+const units = [
+  ['TiB', 2 ** 40],
+  ['GiB', gibibyte],
+  ['MiB', 2 ** 20],
+] as const;
+
+/** Formats an amount, rounded down: the text must not name more than the host has. */
+function formatAmount(kind: keyof Resources, value: number): string {
+  const left = Math.max(0, value);
+  if (kind === 'cpus') return left === 1 ? '1 cpu' : `${Math.floor(left * 10) / 10} cpus`;
+  const [unit, size] = units.find(([, size]) => left >= size) ?? ['MiB', 2 ** 20];
+  return `${Math.floor((left / size) * 10) / 10} ${unit}`;
+}
+const formatNeeded = (kind: keyof Resources, value: number) =>
+  kind === 'cpus' ? formatAmount(kind, value) : `${formatAmount(kind, value)} of ${kind}`;
+
+/** Formats `all 3 hosts are draining`, `the only host is draining` or `1 of 5 hosts is draining`. */
+function describeShare(refused: number, total: number, what: string): string {
+  const are = refused === 1 ? 'is' : 'are';
+  if (refused < total) return `${refused} of ${total} hosts ${are} ${what}`;
+  return total === 1 ? `the only host is ${what}` : `all ${total} hosts are ${what}`;
+}
+
+function explainCapacity(refused: readonly Candidate[], request: ResourceRequest): string {
+  const lacking = resourceKinds
+    .map((kind) => ({ kind, most: Math.max(...refused.map(({ free }) => free[kind])) }))
+    .filter(({ kind, most }) => most < request[kind]);
+  if (lacking.length === 0) {
+    const all = resourceKinds.map((kind) => formatNeeded(kind, request[kind])).join(', ');
+    return `needs ${all} on one host; no host has all of it free`;
+  }
+  return lacking
+    .map(
+      ({ kind, most }) =>
+        `needs ${formatNeeded(kind, request[kind])}, largest free host has ${formatAmount(kind, most)}`,
+    )
+    .join('; ');
+}
+
+function explainAntiAffinity(refused: number, antiAffinity: AntiAffinity | undefined): string {
+  const hosts = refused === 1 ? 'the only host with room has' : `all ${refused} hosts with room have`;
+  const alone = antiAffinity?.mode === 'preferred' ? ' that must not share its host with another' : '';
+  return `${hosts} a VM of the group ${groupName(antiAffinity)} already${alone}`;
+}
+
+/** The filters in their order: first the rules about the whole host, last the rules about this VM. */
+export const filters: readonly Filter[] = [
+  {
+    name: 'alive',
+    rejects: (host) => !host.alive,
+    describe: ({ length }, total) =>
+      length === total ? 'no host is alive' : describeShare(length, total, 'not alive'),
+  },
+  {
+    name: 'draining',
+    rejects: (host) => host.draining,
+    describe: ({ length }, total) => describeShare(length, total, 'draining'),
+  },
+  {
+    name: 'architecture',
+    rejects: (host, request) => host.architecture !== request.architecture,
+    describe: ({ length }, total, { architecture }) =>
+      length === total
+        ? `no host has the architecture ${architecture}`
+        : describeShare(length, total, `not ${architecture}`),
+  },
+  {
+    name: 'capacity',
+    rejects: (host, request) => !fits(request, host.free),
+    describe: (refused, _total, request) => explainCapacity(refused, request),
+  },
+  {
+    name: 'anti_affinity',
+    rejects: ({ groups }, { anti_affinity }) =>
+      anti_affinity !== undefined && !satisfiesAntiAffinity(groups, anti_affinity),
+    describe: ({ length }, _total, { anti_affinity }) => explainAntiAffinity(length, anti_affinity),
+  },
+];
+
+/** Returns the name of the first filter that rejects the host; undefined if the host can take the VM. */
+export const firstRejectingFilter = (host: Candidate, request: ResourceRequest): string | undefined =>
+  filters.find((filter) => filter.rejects(host, request))?.name;
+
+/** Explains why no host can take the VM. */
+export function explainPlacementFailure(hosts: Iterable<Candidate>, request: ResourceRequest): PlacementFailure {
+  const refused = new Map<string, Candidate[]>();
+  let total = 0;
+  for (const host of hosts) {
+    total++;
+    const name = firstRejectingFilter(host, request);
+    if (name === undefined) continue;
+    const others = refused.get(name);
+    if (others) others.push(host);
+    else refused.set(name, [host]);
+  }
+  if (total === 0) return { refusals: [], message: 'there is no host' };
+  // The last filter rejects the hosts that were closest to taking the VM, so its reason helps most and comes first.
+  const refusals = filters.toReversed().flatMap(({ name, describe }) => {
+    const rejected = refused.get(name);
+    return rejected ? [{ filter: name, hosts: rejected.length, message: describe(rejected, total, request) }] : [];
+  });
+  return { refusals, message: refusals.map(({ message }) => message).join('; ') };
+}
+
+/**
+ * Returns the resources that the host does not have free for a resize.
+ * @param free the free resources of the host, without the resources of this VM
+ * @param given the resources that the VM has now
+ * @param wanted the resources that the VM is to have
+ */
+export const insufficientResources = (
+  free: Resources | undefined,
+  given: Resources,
+  wanted: Resources,
+): (keyof Resources)[] =>
+  resourceKinds.filter((kind) => wanted[kind] > given[kind] && wanted[kind] - given[kind] > (free?.[kind] ?? 0));
+
+/** Formats, for the owner of the VM, which resources its host does not have free. */
+export const explainInsufficientResources = (lacking: readonly (keyof Resources)[]): string =>
+  `Its host has not enough ${lacking.join(' and ')} left for the new size; it keeps what it has.`;

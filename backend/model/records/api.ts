@@ -1,0 +1,231 @@
+/** Records that only the API writes: the declarations of users and operators, and the keys that keep them unique. */
+import { type Static, Type } from '@sinclair/typebox';
+import { LockInfo } from '../../contract/resources/terraform-states.ts';
+import { roles } from '../../contract/resources/tokens.ts';
+import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
+
+export const projects = kind('projects/', {
+  id: id('project'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  delete_protection: Type.Boolean(),
+  ...declared,
+  quota: Type.Optional(limits),
+});
+export type ProjectRecord = Static<typeof projects.schema>;
+
+/** `settings/cloud`: what operators set for the whole cloud. */
+export const settings = kind('settings/', { default_quota: Type.Optional(limits), updated_at: time });
+
+/**
+ * `quota-guards/<project>`: rewritten with everything that gives more to a project that has a quota, so that two which
+ * together exceed it cannot both commit. Removed with the project.
+ */
+export const quotaGuards = kind('quota-guards/', { count: Type.Integer() });
+
+export const tokens = kind('tokens/', {
+  id: id('token'),
+  project: Type.Optional(id('project')),
+  name: Type.String(),
+  labels,
+  role: oneOf(roles),
+  /** SHA-256 of the secret, hex. The secret has 256 random bits, so it needs no slow hash. */
+  hash: Type.String(),
+  expires_at: Type.Optional(time),
+  ...declared,
+});
+export type TokenRecord = Static<typeof tokens.schema>;
+
+export const sshKeys = kind('ssh-keys/', {
+  id: id('ssh_key'),
+  ...scoped,
+  public_key: Type.String(),
+  fingerprint: Type.String(),
+  ...declared,
+});
+export type SshKeyRecord = Static<typeof sshKeys.schema>;
+
+export const images = kind('images/', {
+  id: id('image'),
+  ...scoped,
+  description: Type.String(),
+  source: Type.String(),
+  sha256: Type.Optional(Type.String()),
+  architecture: oneOf(['x86_64', 'aarch64']),
+  visibility: oneOf(['project', 'public']),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type ImageRecord = Static<typeof images.schema>;
+
+/** Records of earlier versions do not have it: not protected. */
+const laterProtection = Type.Optional(Type.Boolean());
+
+export const prefixPools = kind('prefix-pools/', {
+  id: id('prefix_pool'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  cidr: Type.String(),
+  default_length: Type.Integer(),
+  /** Absent: see minLengthOf. */
+  min_length: Type.Optional(Type.Integer()),
+  delete_protection: laterProtection,
+  ...declared,
+});
+export type PrefixPoolRecord = Static<typeof prefixPools.schema>;
+
+export const prefixes = kind('prefixes/', {
+  id: id('prefix'),
+  ...scoped,
+  pool: id('prefix_pool'),
+  cidr: Type.String(),
+  length: Type.Integer(),
+  delete_protection: laterProtection,
+  ...declared,
+});
+export type PrefixRecord = Static<typeof prefixes.schema>;
+
+export const networks = kind('networks/', {
+  id: id('network'),
+  ...scoped,
+  prefix: id('prefix'),
+  cidr: Type.String(),
+  mtu: Type.Integer(),
+  dns_servers: Type.Array(Type.String()),
+  vni: Type.Integer(),
+  delete_protection: laterProtection,
+  ...declared,
+});
+export type NetworkRecord = Static<typeof networks.schema>;
+
+export const vms = kind('vms/', {
+  id: id('vm'),
+  ...scoped,
+  description: Type.String(),
+  image: id('image'),
+  interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
+  anti_affinity: antiAffinity,
+  user_data: Type.Optional(Type.String()),
+  /** Generation at which user data last changed; never if it is missing. */
+  user_data_generation: Type.Optional(Type.Integer()),
+  cpus: Type.Integer(),
+  memory: bytes,
+  disk_size: bytes,
+  ssh_keys: Type.Array(id('ssh_key')),
+  power_state: oneOf(['running', 'stopped']),
+  delete_protection: Type.Boolean(),
+  /** Counts changes of the declaration. */
+  generation: Type.Integer(),
+  /** Set once by a deletion; the host then tears down, and the API's collector removes the record. */
+  deleted_at: Type.Optional(time),
+  ...declared,
+});
+export type VmRecord = Static<typeof vms.schema>;
+
+export const hostPolicies = kind('host-policies/', {
+  labels,
+  draining: Type.Boolean(),
+  cpu_overcommit: Type.Number(),
+  memory_overcommit: Type.Number(),
+  updated_at: time,
+});
+export type HostPolicyRecord = Static<typeof hostPolicies.schema>;
+
+/** The lock lies in the same record, so every change of either is conditioned on both. */
+export const terraformStates = kind('terraform-states/', {
+  id: id('terraform_state'),
+  project: id('project'),
+  name: Type.String(),
+  /** The latest version; none while it has only been locked. */
+  version: Type.Optional(Type.Integer()),
+  serial: Type.Optional(Type.Integer()),
+  lineage: Type.Optional(Type.String()),
+  terraform_version: Type.Optional(Type.String()),
+  size: Type.Optional(bytes),
+  /** Of all kept versions together, as they are stored. */
+  kept_bytes: Type.Optional(bytes),
+  lock: Type.Optional(LockInfo),
+  ...declared,
+});
+export type TerraformStateRecord = Static<typeof terraformStates.schema>;
+
+/** `terraform-state-versions/<state>/<number, ten digits>`. */
+export const terraformStateVersions = kind('terraform-state-versions/', {
+  version: Type.Integer(),
+  serial: Type.Integer(),
+  lineage: Type.String(),
+  terraform_version: Type.Optional(Type.String()),
+  size: bytes,
+  /** Digest of the state, base 64. None in versions that were written before it was kept. */
+  md5: Type.Optional(Type.String()),
+  token: id('token'),
+  /** Where its chunks lie, and how to open them. */
+  content: Type.Object({
+    id: Type.String(),
+    chunks: Type.Integer(),
+    /** Bytes of all chunks together, before base 64. */
+    stored: bytes,
+    /** Which key of the API's encrypted it. */
+    key: Type.String(),
+    nonce: Type.String(),
+    tag: Type.String(),
+  }),
+  created_at: time,
+});
+export type TerraformStateVersionRecord = Static<typeof terraformStateVersions.schema>;
+
+/** `terraform-state-chunks/<content>/<index, four digits>`: a piece of a compressed and encrypted state, base 64. */
+export const terraformStateChunks = kind('terraform-state-chunks/', { data: Type.String() });
+
+/** `terraform-state-uploads/<content>`: its chunks are being written. Removed with them when none of it comes to anything. */
+export const terraformStateUploads = kind('terraform-state-uploads/', { at: time });
+
+/** `names/<project or _>/<noun>/<name>`: uniqueness of names. */
+export const names = kind('names/', { id: Type.String() });
+
+/** `uses/<id of the used>/<id of the user>`: what keeps an object from being deleted. */
+export const uses = kind('uses/', {});
+
+/**
+ * The holder of an address: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
+ * `subnets/<the upper half, 16 hex digits>`. Freed in the transaction that removes the holder.
+ */
+const holder = { id: Type.String() };
+export const macs = kind('macs/', holder);
+export const addresses = kind('addresses/', holder);
+export const vnis = kind('vnis/', holder);
+export const subnets = kind('subnets/', holder);
+
+/**
+ * `prefix-maps/<pool>`: written with every allocation from the pool, so that two that overlap cannot both commit.
+ * `prefix-maps/pools`: the same for the pools themselves.
+ */
+export const prefixMaps = kind('prefix-maps/', { count: Type.Integer() });
+
+/**
+ * `latest-operations/<id of the target>`: the operation opened last. A new one is opened on the condition that it has
+ * ended. Removed with the target.
+ */
+export const latestOperations = kind('latest-operations/', { id: id('operation') });
+
+/** `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. Removed after 24 hours. */
+export const idempotency = kind('idempotency/', {
+  request: Type.String(),
+  status: Type.Integer(),
+  answer: Type.String(),
+  at: time,
+});
+
+/** `audit/<id>`, time-ordered ids. Removed after 90 days. */
+export const auditRecords = kind('audit/', {
+  id: id('audit_record'),
+  at: time,
+  token: id('token'),
+  project: Type.Optional(id('project')),
+  operation: Type.String(),
+  target: Type.String(),
+  request_id: Type.String(),
+  source: Type.String(),
+});

@@ -1,0 +1,16 @@
+/** Records that only the image scanner writes: the state of each import. */
+import { type Static, Type } from '@sinclair/typebox';
+import { bytes, kind, oneOf, time } from './form.ts';
+
+/** `image-reports/<image>`. Removed by the API with the image. */
+export const imageReports = kind('image-reports/', {
+  phase: oneOf(['importing', 'available', 'error']),
+  /** `file_missing`: the one error that is not final. */
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  sha256: Type.Optional(Type.String()),
+  /** Virtual size in bytes. */
+  size: Type.Optional(bytes),
+  at: time,
+});
+export type ImageReportRecord = Static<typeof imageReports.schema>;

@@ -1,0 +1,33 @@
+/** The string formats of the API contract: the rule of each format and its error message. */
+import { isUsableMac, parseIpv6, parseMac } from '../network/addresses.ts';
+import { parsePrefix } from '../network/prefixes.ts';
+import { parseSize } from './sizes.ts';
+import { sshPublicKeyProblem } from './ssh-public-key.ts';
+import { parseTimestamp } from './timestamps.ts';
+
+/** Returns the error message for a text; undefined if the text has the format. */
+export type FormatRule = (text: string) => string | undefined;
+
+/** The rule of each format, by its name. */
+export const formats: Readonly<Record<string, FormatRule>> = {
+  size: (text) =>
+    parseSize(text) === undefined ? 'must be an amount such as 512MiB or 20GiB, at most 512TiB' : undefined,
+  ipv6: (text) => (parseIpv6(text) === undefined ? 'must be an IPv6 address such as 2001:db8::1' : undefined),
+  'ipv6-prefix': (text) => {
+    const parsed = parsePrefix(text);
+    return parsed.ok ? undefined : parsed.problem;
+  },
+  mac: (text) => {
+    if (parseMac(text) === undefined) return 'must be a MAC address such as 02:00:5e:10:00:01, in lower case';
+    return isUsableMac(text)
+      ? undefined
+      : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 02:00:5e:10:00:01';
+  },
+  'ssh-public-key': sshPublicKeyProblem,
+  // Any text: the format only says how texts compare.
+  'user-data': () => undefined,
+  'date-time': (text) =>
+    parseTimestamp(text) === undefined
+      ? 'must be a time that exists, such as 2026-01-31T12:00:00Z (RFC 3339), its year in UTC of four digits'
+      : undefined,
+};

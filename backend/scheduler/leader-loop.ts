@@ -1,0 +1,366 @@
+/**
+ * The work of the scheduler while it leads: it decides for each changed VM and commits the decisions.
+ *
+ * The loop begins when the mirror shows the creation of the leader key. From then on no other process changes
+ * placements. The host pool in memory therefore equals the database plus the commits in flight. The pool contains a
+ * placement from the moment its commit is sent, so two commits never give the same room to two VMs. The loop skips a VM
+ * with a commit in flight until the mirror shows the result.
+ *
+ * A commit without an answer may or may not have happened. The term then ends, and the next term reads the database
+ * again.
+ */
+import type { Id } from '../contract/fields.ts';
+import type { Logger } from '../model/component.ts';
+import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
+import {
+  explainInsufficientResources,
+  insufficientResources,
+  type PlacedResources,
+  type PlacementFailure,
+  type ResourceRequest,
+  type Resources,
+} from '../model/placement/filters.ts';
+import { HostPool } from '../model/placement/host-pool.ts';
+import {
+  alive,
+  hostPolicies,
+  hosts,
+  images,
+  leaders,
+  placements,
+  reports,
+  schedules,
+  vms,
+} from '../model/records/index.ts';
+import { declaredResources } from '../model/vm/lifecycle.ts';
+import type { Leadership } from '../store/leadership.ts';
+import { maxOperations } from '../store/limits.ts';
+import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
+import type { Store } from '../store/store.ts';
+import { decide } from './plan.ts';
+import {
+  type CommitPart,
+  changeGrant,
+  hasNewReason,
+  placeVm,
+  recordPlacementFailure,
+  releaseVm,
+  setResizeNote,
+  type VmRecords,
+} from './writes.ts';
+
+/** The name of the scheduler's leader key in `leader/`. */
+export const schedulerTask = 'scheduler';
+const maxCommitsInFlight = 4;
+/** The interval after which the reason of a waiting VM gets new numbers. */
+const reasonRefreshMs = 30_000;
+
+/** Runs the scheduler's work for one term of leadership. */
+export class LeaderLoop {
+  readonly #store: Store;
+  readonly #mirror: Mirror;
+  readonly #leadership: Leadership;
+  readonly #logger: Logger;
+  readonly #pool = new HostPool();
+  /** VMs that need a decision. */
+  readonly #dirty = new Set<Id<'vm'>>();
+  /** VMs with a commit in flight. True if the VM has changed since. */
+  readonly #inFlight = new Map<Id<'vm'>, boolean>();
+  /** VMs that no host can take. */
+  readonly #waiting = new Set<Id<'vm'>>();
+  /**
+   * VMs to decide again after `reasonRefreshMs`: their reason shows old numbers, or the scheduler cannot write them.
+   */
+  readonly #refreshLater = new Set<Id<'vm'>>();
+  /** The failed conditions of a VM's last commit, in JSON. */
+  readonly #failedConditions = new Map<Id<'vm'>, string>();
+  /** VMs to commit alone, because a batch with them has failed. */
+  readonly #commitAlone = new Set<Id<'vm'>>();
+  /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
+  readonly #unplaceable = new Map<string, PlacementFailure>();
+  readonly #stop = new AbortController();
+  readonly #commits = new Set<Promise<void>>();
+  #failure: { readonly cause: unknown } | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor(store: Store, mirror: Mirror, leadership: Leadership, logger: Logger) {
+    this.#store = store;
+    this.#mirror = mirror;
+    this.#leadership = leadership;
+    this.#logger = logger;
+  }
+
+  /**
+   * Runs until the term is over: `signal` has aborted or the leadership is lost.
+   * @throws UcloudError of the store, such as `store_unavailable`
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const over = AbortSignal.any([signal, this.#leadership.lease.lost, this.#stop.signal]);
+    if (!(await this.#mirror.waitFor(this.#leadership.revision, { signal: over }))) return;
+    const unsubscribe = this.#mirror.subscribe((batch) => this.#onBatch(batch));
+    const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
+    over.addEventListener('abort', () => this.#wake());
+    try {
+      for (const { id } of this.#mirror.list(hosts)) this.#setHost(id as Id<'host'>);
+      for (const { id, value } of this.#mirror.list(placements)) this.#applyPlacement(id, value);
+      for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
+      for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
+      while (!over.aborted) {
+        this.#work();
+        const woken = Promise.withResolvers<void>();
+        this.#wake = woken.resolve;
+        await woken.promise;
+      }
+    } finally {
+      clearInterval(refresh);
+      unsubscribe();
+      // A commit may still wait for the mirror, which never catches up while the database is unreachable.
+      this.#stop.abort();
+      await Promise.all(this.#commits);
+    }
+    if (this.#failure) throw this.#failure.cause;
+  }
+
+  #onBatch({ changes }: MirrorBatch): void {
+    for (const change of changes) {
+      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#markDirty(change.id as Id<'vm'>);
+      else if (isChangeOf(reports, change)) this.#markDirty(change.id as Id<'vm'>);
+      else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
+      else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
+        this.#setHost(change.id as Id<'host'>);
+        this.#markWaitingDirty(change.id);
+        if (isChangeOf(hosts, change) && change.stored === undefined) {
+          for (const { id, value } of this.#mirror.list(schedules)) if (value.host === change.id) this.#markDirty(id);
+        }
+      } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
+    }
+    this.#wake();
+  }
+
+  #markDirty(vm: Id<'vm'>): void {
+    if (this.#inFlight.has(vm)) this.#inFlight.set(vm, true);
+    else this.#dirty.add(vm);
+  }
+
+  /**
+   * Marks all waiting VMs for a new decision: a host may have room now, or the reason may have changed. With a host, it
+   * also marks the VMs on that host that wait for a resize.
+   */
+  #markWaitingDirty(host?: Id<'host'>): void {
+    this.#unplaceable.clear();
+    for (const vm of this.#waiting) this.#markDirty(vm);
+    if (host === undefined) return;
+    for (const { id } of this.#mirror.list(placements, `${host}/`)) {
+      const vm = id.slice(host.length + 1);
+      if (this.#mirror.get(schedules, vm)?.value.reason !== undefined) this.#markDirty(vm);
+    }
+  }
+
+  #refresh(): void {
+    for (const vm of this.#refreshLater) this.#markDirty(vm);
+    this.#refreshLater.clear();
+    this.#unplaceable.clear();
+    this.#wake();
+  }
+
+  #setHost(id: Id<'host'>): void {
+    this.#pool.updateHost(
+      id,
+      this.#mirror.get(hosts, id)?.value,
+      this.#mirror.get(hostPolicies, id)?.value,
+      this.#mirror.get(alive, id) !== undefined,
+    );
+  }
+
+  /** Updates the pool with a placement (id: `<host>/<vm>`) of the mirror. */
+  #applyPlacement(id: string, resources: PlacedResources | undefined): void {
+    const [host = '', vm = ''] = id.split('/');
+    const before = this.#pool.placement(host, vm);
+    this.#pool.setPlacement(host, vm, resources);
+    const room =
+      before &&
+      (!resources || resources.cpus < before.cpus || resources.memory < before.memory || resources.disk < before.disk);
+    if (room) {
+      this.#markWaitingDirty(host);
+    }
+    this.#markDirty(vm);
+  }
+
+  #work(): void {
+    while (this.#dirty.size > 0 && this.#commits.size < maxCommitsInFlight) {
+      const parts: CommitPart[] = [];
+      // The first condition is the leadership.
+      let conditions = 1;
+      let writes = 0;
+      const now = new Date();
+      for (const id of this.#dirty) {
+        this.#dirty.delete(id);
+        if (this.#inFlight.has(id)) {
+          this.#inFlight.set(id, true);
+          continue;
+        }
+        const part = this.#commitPartFor(id, now);
+        if (part === undefined) continue;
+        parts.push(part);
+        this.#inFlight.set(id, false);
+        conditions += part.require.length;
+        writes += part.write.length;
+        // A part has at most five conditions and four writes.
+        if (this.#commitAlone.delete(id) || Math.max(conditions + 5, writes + 4) > maxOperations) break;
+      }
+      if (parts.length === 0) continue;
+      const commit = this.#commit(parts).finally(() => {
+        this.#commits.delete(commit);
+        this.#wake();
+      });
+      this.#commits.add(commit);
+    }
+  }
+
+  #commitPartFor(id: Id<'vm'>, now: Date): CommitPart | undefined {
+    const mirror = this.#mirror;
+    const schedule = mirror.get(schedules, id);
+    const host = schedule?.value.host;
+    const placement = host === undefined ? undefined : mirror.get(placements, `${host}/${id}`);
+    const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report: mirror.get(reports, id) };
+    const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
+    const vm = records.vm?.value;
+    const decision = decide({
+      vm,
+      schedule: schedule?.value,
+      placement: placement?.value,
+      report: records.report?.value,
+      hostExists,
+    });
+    this.#waiting.delete(id);
+    switch (decision.do) {
+      case 'nothing':
+        return undefined;
+      case 'release':
+        return releaseVm(records, hostExists);
+      case 'clear':
+        return schedule && setResizeNote({ ...records, schedule }, undefined);
+      case 'grant':
+        return schedule && placement && this.#grant({ ...records, schedule, placement }, decision);
+      case 'place':
+        return vm && this.#place(records, vm, now);
+    }
+  }
+
+  #place(records: VmRecords, vm: NonNullable<VmRecords['vm']>['value'], now: Date): CommitPart | undefined {
+    const architecture = this.#mirror.get(images, vm.image)?.value.architecture;
+    const antiAffinity = antiAffinityOf(vm);
+    const resources: PlacedResources = {
+      ...declaredResources(vm),
+      ...(antiAffinity && { anti_affinity: antiAffinity }),
+    };
+    const request = architecture && { ...resources, architecture };
+    const host = request && this.#find(request);
+    if (host !== undefined) {
+      this.#pool.setPlacement(host, records.id, resources);
+      return placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
+    }
+    this.#waiting.add(records.id);
+    const failure = request
+      ? this.#explain(request)
+      : { refusals: [], message: `its image ${vm.image} does not exist` };
+    const schedule = records.schedule?.value;
+    const newReason = hasNewReason(schedule, failure);
+    if (!newReason && schedule?.message === failure.message) return undefined;
+    if (!newReason && now.getTime() - Date.parse(schedule?.at ?? '') < reasonRefreshMs) {
+      this.#refreshLater.add(records.id);
+      return undefined;
+    }
+    return recordPlacementFailure(records, vm, failure, now);
+  }
+
+  #find(request: ResourceRequest): Id<'host'> | undefined {
+    return this.#unplaceable.has(requestKey(request)) ? undefined : this.#pool.find(request);
+  }
+
+  #explain(request: ResourceRequest): PlacementFailure {
+    const known = this.#unplaceable.get(requestKey(request));
+    if (known) return known;
+    const failure = this.#pool.explain(request);
+    this.#unplaceable.set(requestKey(request), failure);
+    return failure;
+  }
+
+  #grant(
+    records: Parameters<typeof changeGrant>[0],
+    { host, resources, grows }: { host: Id<'host'>; resources: Resources; grows: boolean },
+  ): CommitPart | undefined {
+    const granted = this.#pool.placement(host, records.id) ?? records.placement.value;
+    const free = this.#pool.get(host)?.free;
+    const lacking = insufficientResources(free, granted, resources);
+    if (grows && lacking.length > 0) {
+      const message = explainInsufficientResources(lacking);
+      return records.schedule.value.message === message ? undefined : setResizeNote(records, message);
+    }
+    this.#pool.setPlacement(host, records.id, { ...granted, ...resources });
+    return changeGrant(records, host, resources);
+  }
+
+  async #commit(parts: readonly CommitPart[]): Promise<void> {
+    try {
+      const result = await this.#store.commit({
+        require: [this.#leadership.holds, ...parts.flatMap(({ require }) => require)],
+        write: parts.flatMap(({ write }) => write),
+      });
+      if (result.ok) {
+        for (const { id } of parts) this.#failedConditions.delete(id);
+        await this.#mirror.waitFor(result.revision, { signal: this.#stop.signal });
+      } else await this.#catchUp(parts);
+    } catch (cause) {
+      this.#failure ??= { cause };
+      this.#stop.abort();
+    } finally {
+      for (const { id } of parts) {
+        const changed = this.#inFlight.get(id);
+        this.#inFlight.delete(id);
+        if (changed) this.#dirty.add(id);
+      }
+    }
+  }
+
+  /** Handles a failed condition. Either another scheduler leads, or the mirror was behind for one of the VMs. */
+  async #catchUp(parts: readonly CommitPart[]): Promise<void> {
+    const { entries, revision } = await this.#store.list(leaders.prefix);
+    if (entries.find(({ key }) => key === leaders.prefix + schedulerTask)?.revision !== this.#leadership.revision) {
+      this.#logger.warn({}, 'another scheduler leads; this term ends');
+      this.#stop.abort();
+      return;
+    }
+    await this.#mirror.waitFor(revision, { signal: this.#stop.signal });
+    for (const { id, host, require } of parts) {
+      if (host !== undefined) this.#pool.setPlacement(host, id, this.#mirror.get(placements, `${host}/${id}`)?.value);
+      if (parts.length > 1) this.#commitAlone.add(id);
+      else if (this.#isUnreadable(id, require)) continue;
+      this.#inFlight.set(id, true);
+    }
+    // The commit's reservations in the pool are free again.
+    this.#markWaitingDirty();
+  }
+
+  /**
+   * Tells whether the same conditions have failed twice although the mirror is up to date. The mirror then lacks a
+   * record that it cannot read.
+   */
+  #isUnreadable(id: Id<'vm'>, require: CommitPart['require']): boolean {
+    const conditions = JSON.stringify(require);
+    if (this.#failedConditions.get(id) !== conditions) {
+      this.#failedConditions.set(id, conditions);
+      return false;
+    }
+    this.#logger.warn(
+      { vm: id, refreshMs: reasonRefreshMs },
+      'a record of the VM cannot be read; the scheduler leaves the VM as it is',
+    );
+    this.#refreshLater.add(id);
+    return true;
+  }
+}
+
+/** Returns equal keys for equal requests. */
+const requestKey = ({ cpus, memory, disk, architecture, anti_affinity: antiAffinity }: ResourceRequest) =>
+  `${cpus}/${memory}/${disk}/${architecture}${antiAffinity ? `/${antiAffinity.mode}/${antiAffinity.group}` : ''}`;

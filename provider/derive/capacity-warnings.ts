@@ -1,0 +1,75 @@
+/**
+ * Whether there is room for what is planned, told as warnings: what others do before the apply, nobody knows. And so a
+ * question that fails does not fail the plan.
+ */
+import { type CountedKind, countedKinds, type PlannedVm, type Refusal } from '../client/capacity.ts';
+import type { Client } from '../client/client.ts';
+import { actionFor, sentence } from '../client/problem.ts';
+import { isWhollyKnown, type PlanContext, type Values } from '../framework/index.ts';
+import { requestValue } from './attributes.ts';
+import type { ResourceSchema } from './fields.ts';
+import { nounWords, pluralOf } from './nouns.ts';
+
+function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
+  const object = nounWords(noun);
+  const why = `${sentence(message)} This counts all that was planned so far; what Terraform plans to delete after this makes room.`;
+  switch (reason) {
+    case 'no_host':
+      return {
+        summary: `No host can run this ${object}`,
+        detail: `${why}\n\nIt would be made, and wait until a host has room. ${
+          field === 'anti_affinity'
+            ? 'Make fewer of the group, let it prefer (`mode = "preferred"`), or ask the operator for hosts.'
+            : 'Make it smaller, or ask the operator for room.'
+        }`,
+      };
+    case 'host_full':
+      return {
+        summary: `The host of this ${object} has no room for the change`,
+        detail: `${why}\n\nChange less, or make it anew (\`-replace\`): then it may find another host.`,
+      };
+    case 'quota_exceeded':
+      return {
+        summary: `The project's quota does not allow this ${object}`,
+        detail: `${why}\n\nUnless there is room by then, apply will fail here. ${actionFor(reason) ?? ''}`.trimEnd(),
+      };
+  }
+}
+
+const sizes = ['cpus', 'memory', 'disk_size'] as const;
+
+/** What is known of a VM that is to be made, or of the change of one; undefined where it does not grow. */
+function plannedVm({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>): PlannedVm | undefined {
+  const { action, planned, prior } = ctx;
+  const known = (name: string): object => {
+    const [field, value] = [fields[name], planned[name]];
+    return field === undefined || value === undefined || value === null || !isWhollyKnown(value)
+      ? {}
+      : { [name]: requestValue(field, value) };
+  };
+  if (action === 'create') return Object.assign({}, ...['image', ...sizes, 'anti_affinity'].map(known));
+  const changed = sizes.filter((name) => ctx.changed(name));
+  return changed.length > 0 && typeof prior?.id === 'string'
+    ? Object.assign({ vm: prior.id }, ...changed.map(known))
+    : undefined;
+}
+
+const isCounted = (kind: string): kind is CountedKind => (countedKinds as readonly string[]).includes(kind);
+
+/** Of an object that is to be made or changed in place. */
+export async function checkRoom(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
+  const { client, action, planned } = ctx;
+  const { project } = planned;
+  if (!client || typeof project !== 'string') return;
+  const kind = pluralOf(schema);
+  const what = kind === 'vms' ? plannedVm(schema, ctx) : action === 'create' && isCounted(kind) ? kind : undefined;
+  if (what === undefined) return;
+  try {
+    for (const refusal of await client.capacity.check(project, what)) {
+      const { summary, detail } = warningOf(schema.noun, refusal);
+      ctx.diagnostics.warning(summary, detail, refusal.field === undefined ? undefined : [refusal.field]);
+    }
+  } catch (error) {
+    ctx.log.warn('could not ask whether there is room', { error: String(error) });
+  }
+}
