@@ -10,6 +10,7 @@ export interface ResourceDeclaration<
   M extends TProperties,
   R extends TProperties,
   D extends string,
+  O extends string,
   C extends TProperties,
 > {
   readonly noun: Noun;
@@ -20,8 +21,10 @@ export interface ResourceDeclaration<
   readonly immutable: I;
   readonly mutable: M;
   readonly readonly: R;
-  /** Fields that creation may leave out: those with a `default`, and those that ucloud then chooses itself. */
-  readonly optional: readonly D[];
+  /** Fields with a `default`, which a creation receives where the request leaves the field out. */
+  readonly defaulted?: readonly D[];
+  /** Fields without a default that a creation may leave out. */
+  readonly optional?: readonly O[];
   /** Fields whose form at creation differs from the one in answers (nested objects with read-only parts). */
   readonly create?: C;
 }
@@ -33,9 +36,11 @@ type CreateOf<I extends TProperties, M extends TProperties, D extends string, C 
 > &
   Partial<Omit<Pick<Static<TObject<I & M>>, D & keyof Static<TObject<I & M>>>, keyof C>> &
   Static<TObject<C>>;
+/** A creation as handlers receive it: every field with a default is present. */
+type BodyOf<Create, D extends string> = Create & Required<Pick<Create, D & keyof Create>>;
 type UpdateOf<M extends TProperties> = { [K in keyof Static<TObject<M>>]?: Static<TObject<M>>[K] | null };
 
-export interface Resource<Item, Create, Update> {
+export interface Resource<Item, Create, Update, Body = unknown> {
   readonly noun: Noun;
   readonly plural: string;
   readonly description: string;
@@ -44,6 +49,8 @@ export interface Resource<Item, Create, Update> {
   readonly Item: TUnsafe<Item>;
   readonly Create: TUnsafe<Create>;
   readonly Update: TUnsafe<Update>;
+  /** Exists only as a type: see `BodyType`. */
+  readonly body?: Body;
 }
 
 const pascal = (noun: string): string =>
@@ -54,19 +61,29 @@ export function resource<
   M extends TProperties,
   R extends TProperties,
   const D extends string = never,
+  const O extends string = never,
   // biome-ignore lint/complexity/noBannedTypes: no override is the empty set of properties
   C extends TProperties = {},
->(declaration: ResourceDeclaration<I, M, R, D, C>): Resource<ItemOf<I, M, R>, CreateOf<I, M, D, C>, UpdateOf<M>> {
-  const { immutable, mutable, readonly, optional, create } = declaration;
+>(
+  declaration: ResourceDeclaration<I, M, R, D, O, C>,
+): Resource<ItemOf<I, M, R>, CreateOf<I, M, D | O, C>, UpdateOf<M>, BodyOf<CreateOf<I, M, D | O, C>, D>> {
+  const { immutable, mutable, readonly, create } = declaration;
+  const { defaulted = [], optional = [] }: { defaulted?: readonly string[]; optional?: readonly string[] } =
+    declaration;
   const title = pascal(declaration.noun);
   const mark = (fields: TProperties, extra: object) =>
     Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, { ...schema, ...extra } as TSchema]));
   const fixed = mark(immutable, { 'x-immutable': true });
   const fields = { ...fixed, ...mutable, ...mark(readonly, { readOnly: true }) };
   const creatable: TProperties = { ...fixed, ...mutable, ...mark(create ?? {}, { 'x-immutable': true }) };
-  for (const name of optional) {
+  for (const name of [...defaulted, ...optional]) {
     const schema = creatable[name];
     if (!schema) throw new Error(`${declaration.noun}: optional field ${name} is not declared`);
+    if ((schema.default !== undefined) !== defaulted.includes(name)) {
+      throw new Error(
+        `${declaration.noun}: ${name} must be in \`defaulted\` if it has a default, else in \`optional\``,
+      );
+    }
     creatable[name] = Type.Optional(schema);
   }
   const updatable = Object.fromEntries(
@@ -97,4 +114,6 @@ export function resource<
 
 export type ItemType<T> = T extends Resource<infer Item, unknown, unknown> ? Item : never;
 export type CreateType<T> = T extends Resource<unknown, infer Create, unknown> ? Create : never;
+/** A creation as its handler receives it, with the defaults of the contract. */
+export type BodyType<T> = T extends Resource<unknown, unknown, unknown, infer Body> ? Body : never;
 export type UpdateType<T> = T extends Resource<unknown, unknown, infer Update> ? Update : never;

@@ -117,7 +117,7 @@ function replace(place: Place, before: State | undefined, next: records.Terrafor
     writes,
     target: next.id,
     project: place.project,
-    grows: growthFrom(before ? stateAmounts(before.value) : {}, stateAmounts(next)),
+    quotaDelta: growthFrom(before ? stateAmounts(before.value) : {}, stateAmounts(next)),
   };
 }
 
@@ -243,13 +243,13 @@ function roomFor(api: ApiContext, state: State | undefined, { project }: Place):
 /** Checks, before anything is written, that the quota has room for the state without history. Throws `quota_exceeded`. */
 async function checkRoom(api: ApiContext, { project }: Place, state: State | undefined, stored: number): Promise<void> {
   const alone = { terraform_states: 1, terraform_state_size: stored };
-  const grows = growthFrom(state ? stateAmounts(state.value) : {}, alone);
+  const quotaDelta = growthFrom(state ? stateAmounts(state.value) : {}, alone);
   try {
-    quotaGuard(api, { project, grows });
+    quotaGuard(api, { project, quotaDelta });
   } catch {
     // It may come from a mirror that lags.
     await api.mirror.refresh();
-    quotaGuard(api, { project, grows });
+    quotaGuard(api, { project, quotaDelta });
   }
 }
 

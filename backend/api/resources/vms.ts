@@ -254,7 +254,7 @@ export const vmHandlers: Handlers = {
         {
           guards: keys.guards,
           writes: [...keys.writes, ...dropped.map((key) => removeReference(key, id))],
-          grows: growthFrom(vmAmounts(before), vmAmounts(next)),
+          quotaDelta: growthFrom(vmAmounts(before), vmAmounts(next)),
         },
       );
     });

@@ -144,7 +144,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
   served: ResourceDescriptor<R>,
   stored: Stored<R>,
   next: R,
-  more: { guards?: readonly Guard[]; writes?: readonly Write[]; grows?: SomeAmounts } = {},
+  more: { guards?: readonly Guard[]; writes?: readonly Write[]; quotaDelta?: SomeAmounts } = {},
 ): Mutation | { readonly nothing: ApiAnswer } {
   const { updated_at: _then, ...before } = stored.value;
   const { updated_at: _now, ...after } = next;
@@ -166,7 +166,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
     ],
     target: stored.id,
     project: served.scope === 'self' ? stored.value.id : project,
-    ...(more.grows ? { quotaDelta: more.grows } : {}),
+    ...(more.quotaDelta ? { quotaDelta: more.quotaDelta } : {}),
     reason: 'updated',
     message: `Changed: ${changed}.`,
     answer: (revision) => answerWith(api, served, { ...stored, value: next, revision }, 200),

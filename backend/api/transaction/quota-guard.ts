@@ -40,20 +40,20 @@ const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
 /** What a change has to be committed with that gives a project more. Throws `quota_exceeded`. */
 export function quotaGuard(
   { mirror, usage }: ApiContext,
-  { project, grows }: { readonly project?: Id<'project'> | undefined; readonly grows?: SomeAmounts },
+  { project, quotaDelta }: { readonly project?: Id<'project'> | undefined; readonly quotaDelta?: SomeAmounts },
 ): QuotaGuard {
-  if (project === undefined || grows === undefined || Object.keys(grows).length === 0) return unbound;
+  if (project === undefined || quotaDelta === undefined || Object.keys(quotaDelta).length === 0) return unbound;
   const stored = mirror.get(records.projects, project);
   if (!stored) return { require: [present(records.projects, project)], write: [] };
   const { name, quota } = stored.value;
   if (quota === undefined) return { require: [unchanged(stored)], write: [] };
   const used = usage.of(project);
-  const errors = exceeded(quota, used, grows).map((kind) => ({
+  const errors = exceeded(quota, used, quotaDelta).map((kind) => ({
     pointer: pointers[kind] ?? '/project',
     detail: `exceeds the quota: ${explainExceeded(name, kind, {
       limit: quota[kind] ?? 0,
       used: used[kind],
-      more: grows[kind] ?? 0,
+      more: quotaDelta[kind] ?? 0,
     })}`,
   }));
   if (errors.length > 0) {

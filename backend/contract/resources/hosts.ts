@@ -49,7 +49,6 @@ export const host = resource({
     allocated: resources('What the VMs placed on it have been given.'),
     ...common,
   },
-  optional: [],
 });
 export type Host = ItemType<typeof host>;
 export type HostUpdate = UpdateType<typeof host>;

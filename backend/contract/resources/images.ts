@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, Description, Enum, IdOf, Labels, Name, Reference, Size } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const architectures = ['x86_64', 'aarch64'] as const;
 
@@ -54,10 +54,12 @@ export const image = resource({
     ),
     ...common,
   },
-  optional: ['project', 'sha256', 'architecture', 'description', 'labels', 'visibility', 'delete_protection'],
+  defaulted: ['architecture', 'description', 'labels', 'visibility', 'delete_protection'],
+  optional: ['project', 'sha256'],
 });
 export type Image = ItemType<typeof image>;
 export type ImageCreate = CreateType<typeof image>;
+export type ImageBody = BodyType<typeof image>;
 export type ImageUpdate = UpdateType<typeof image>;
 
 const example: Image = {

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const network = resource({
   noun: 'network',
@@ -37,10 +37,12 @@ export const network = resource({
     gateway: Ipv6({ description: 'Link-local address of the router.' }),
     ...common,
   },
-  optional: ['project', 'cidr', 'mtu', 'labels', 'dns_servers', 'delete_protection'],
+  defaulted: ['mtu', 'labels', 'dns_servers', 'delete_protection'],
+  optional: ['project', 'cidr'],
 });
 export type Network = ItemType<typeof network>;
 export type NetworkCreate = CreateType<typeof network>;
+export type NetworkBody = BodyType<typeof network>;
 export type NetworkUpdate = UpdateType<typeof network>;
 
 const example: Network = {

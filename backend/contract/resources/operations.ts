@@ -28,7 +28,6 @@ export const operation = resource({
     finished_at: Type.Optional(Timestamp({ description: 'When it ended.' })),
     ...common,
   },
-  optional: [],
 });
 export type Operation = ItemType<typeof operation>;
 

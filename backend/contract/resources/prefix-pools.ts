@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, Description, IdOf, Ipv6Prefix, Labels, Name } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const prefixPool = resource({
   noun: 'prefix_pool',
@@ -32,10 +32,12 @@ export const prefixPool = resource({
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('prefix_pool'), ...common },
-  optional: ['description', 'labels', 'default_length', 'min_length', 'delete_protection'],
+  defaulted: ['description', 'labels', 'default_length', 'delete_protection'],
+  optional: ['min_length'],
 });
 export type PrefixPool = ItemType<typeof prefixPool>;
 export type PrefixPoolCreate = CreateType<typeof prefixPool>;
+export type PrefixPoolBody = BodyType<typeof prefixPool>;
 export type PrefixPoolUpdate = UpdateType<typeof prefixPool>;
 
 const example: PrefixPool = {

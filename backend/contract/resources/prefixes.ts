@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, IdOf, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const prefix = resource({
   noun: 'prefix',
@@ -21,10 +21,12 @@ export const prefix = resource({
   },
   mutable: { name: Name(), labels: Labels, delete_protection: DeleteProtection },
   readonly: { id: IdOf('prefix'), ...common },
-  optional: ['project', 'pool', 'cidr', 'length', 'labels', 'delete_protection'],
+  defaulted: ['labels', 'delete_protection'],
+  optional: ['project', 'pool', 'cidr', 'length'],
 });
 export type Prefix = ItemType<typeof prefix>;
 export type PrefixCreate = CreateType<typeof prefix>;
+export type PrefixBody = BodyType<typeof prefix>;
 export type PrefixUpdate = UpdateType<typeof prefix>;
 
 const example: Prefix = {

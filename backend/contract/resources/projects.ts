@@ -1,6 +1,6 @@
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
 import { common, DeleteProtection, Description, IdOf, Labels, Name } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { ProjectUsage, Quota } from './quotas.ts';
 
 export const project = resource({
@@ -16,10 +16,12 @@ export const project = resource({
     quota: Quota,
   },
   readonly: { id: IdOf('project'), ...common },
-  optional: ['description', 'labels', 'delete_protection', 'quota'],
+  defaulted: ['description', 'labels', 'delete_protection'],
+  optional: ['quota'],
 });
 export type Project = ItemType<typeof project>;
 export type ProjectCreate = CreateType<typeof project>;
+export type ProjectBody = BodyType<typeof project>;
 export type ProjectUpdate = UpdateType<typeof project>;
 
 const example: Project = {

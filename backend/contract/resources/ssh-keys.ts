@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, IdOf, Labels, Name, Reference } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const sshKey = resource({
   noun: 'ssh_key',
@@ -26,10 +26,12 @@ export const sshKey = resource({
     fingerprint: Type.String({ description: 'SHA-256 fingerprint as `ssh-keygen -l` prints it.' }),
     ...common,
   },
-  optional: ['project', 'labels'],
+  defaulted: ['labels'],
+  optional: ['project'],
 });
 export type SshKey = ItemType<typeof sshKey>;
 export type SshKeyCreate = CreateType<typeof sshKey>;
+export type SshKeyBody = BodyType<typeof sshKey>;
 export type SshKeyUpdate = UpdateType<typeof sshKey>;
 
 const public_key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T alice@example';

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import { crud, type Endpoint } from '../endpoint.ts';
 import { common, Enum, IdOf, Labels, Name, Reference, Timestamp } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const roles = ['viewer', 'member', 'operator'] as const;
 export type Role = (typeof roles)[number];
@@ -37,10 +37,12 @@ export const token = resource({
     ),
     ...common,
   },
-  optional: ['project', 'role', 'expires_at', 'labels'],
+  defaulted: ['role', 'labels'],
+  optional: ['project', 'expires_at'],
 });
 export type Token = ItemType<typeof token>;
 export type TokenCreate = CreateType<typeof token>;
+export type TokenBody = BodyType<typeof token>;
 export type TokenUpdate = UpdateType<typeof token>;
 
 const example: Token = {

@@ -14,7 +14,7 @@ import {
   Size,
   Timestamp,
 } from '../fields.ts';
-import { type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { operation, operationExample } from './operations.ts';
 
 /** What a VM is doing, as its owner sees it. Derived from the declaration, the placement and the host's report. */
@@ -186,23 +186,13 @@ export const vm = resource({
     ),
     ...common,
   },
-  optional: [
-    'project',
-    'description',
-    'labels',
-    'cpus',
-    'memory',
-    'disk_size',
-    'ssh_keys',
-    'power_state',
-    'delete_protection',
-    'user_data',
-    'anti_affinity',
-  ],
+  defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'power_state', 'delete_protection'],
+  optional: ['project', 'disk_size', 'user_data', 'anti_affinity'],
   create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
 export type Vm = ItemType<typeof vm>;
 export type VmCreate = CreateType<typeof vm>;
+export type VmBody = BodyType<typeof vm>;
 export type VmUpdate = UpdateType<typeof vm>;
 
 const example: Vm = {
