@@ -18,7 +18,8 @@ import { openApiMirror } from './read-model/mirror.ts';
 import { ObjectRevisions } from './read-model/object-revisions.ts';
 import { QuotaUsage } from './read-model/quota-usage.ts';
 import type { ApiContext } from './requests/context.ts';
-import { handlers } from './resources/index.ts';
+import { Resources } from './requests/descriptor.ts';
+import { handlersFor, resources } from './resources/index.ts';
 import type { StateKeys } from './terraform-state/keys.ts';
 import { StateWorkerPool } from './terraform-state/worker-pool.ts';
 
@@ -65,23 +66,24 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     stateKeys,
     onResponse,
   } = options;
-  const mirror = await openApiMirror(store, logger);
-  const changes = new ObjectRevisions(mirror);
-  const usage = new QuotaUsage(mirror);
-  const capacity = new HostPoolFeed(mirror);
+  const mirror = await openApiMirror(store, resources, logger);
+  const revisions = new ObjectRevisions(mirror, resources);
+  const usage = new QuotaUsage(mirror, resources);
+  const hostPool = new HostPoolFeed(mirror);
   const callers = new Callers(mirror);
-  const workshop = new StateWorkerPool();
+  const stateWorkers = new StateWorkerPool();
   const closing = new AbortController();
   const context: ApiContext = {
+    resources: new Resources(resources),
     store,
     mirror,
-    revisions: changes,
+    revisions,
     usage,
-    hostPool: capacity,
+    hostPool,
     mutexes: new KeyedMutex(),
     turns: new ProjectTurns(),
     callers,
-    stateWorkers: workshop,
+    stateWorkers,
     logger,
     ...(stateKeys ? { stateKeys } : {}),
     closing: closing.signal,
@@ -91,11 +93,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const stop = async () => {
     await collector.close();
     await trails.close();
-    changes.close();
+    revisions.close();
     usage.close();
-    capacity.close();
+    hostPool.close();
     callers.close();
-    await workshop.close();
+    await stateWorkers.close();
     await mirror.close();
   };
   try {
@@ -103,7 +105,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       providerDirectory === undefined ? undefined : await openProviderDirectory(providerDirectory, logger);
     const app = await buildApp(context, {
       endpoints,
-      handlers,
+      handlers: handlersFor(endpoints),
       requestsPerMinute: rateLimit?.requestsPerMinute ?? defaultRequestsPerMinute,
       failuresPerMinute: rateLimit?.failuresPerMinute ?? defaultFailuresPerMinute,
       arrivalTimeout,

@@ -8,7 +8,7 @@ import t from 'tap';
 import { buildApp } from '../../backend/api/app.ts';
 import { defaultHttpLimits } from '../../backend/api/http/limits.ts';
 import type { ApiContext } from '../../backend/api/requests/context.ts';
-import { handlers } from '../../backend/api/resources/index.ts';
+import { handlersFor } from '../../backend/api/resources/index.ts';
 import { errorCodes, errorTable } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { newId } from '../../backend/model/ids.ts';
@@ -25,6 +25,7 @@ t.test('every operation of the document is one of the contract, and the reverse'
 
 t.test('an operation without a handler, or the reverse, stops the server from starting', async (t) => {
   const nothing = {} as ApiContext;
+  const handlers = handlersFor(endpoints);
   const { vm_get, ...others } = handlers;
   if (!vm_get) throw new Error('there is a handler for vm_get');
   const start = (given: typeof handlers) =>

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { boundTrails } from '../../backend/api/jobs/trails.ts';
 import { openApiMirror } from '../../backend/api/read-model/mirror.ts';
+import { resources } from '../../backend/api/resources/index.ts';
 import { ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
 import { newTimeOrderedId } from '../../backend/model/ids.ts';
 import { beyond, beyondAudit, keptEvents, keptOperations } from '../../backend/model/quota/trails.ts';
@@ -99,7 +100,7 @@ t.test('events, operations, answers and audit of a project are bounded, whatever
     'what goes on stays',
   );
 
-  const mirror = await openApiMirror(store, silentLogger);
+  const mirror = await openApiMirror(store, resources, silentLogger);
   t.teardown(() => mirror.close());
   const audited = async () => (await keysBelow(store, 'audit/')).filter((key) => auditKeys.has(key));
   t.equal((await audited()).length, 121, 'of few nothing has gone');

@@ -71,7 +71,7 @@ export function startTrails({ mirror, store, logger }: ApiContext, limits: reado
     const all =
       project === ''
         ? [...mirror.list(kind)].filter(({ value }) => projectOf(value) === '')
-        : [...mirror.byProject(kind).list(project, '')];
+        : [...mirror.by(kind, 'project').list(project, '')];
     // Ids of events are in the order of time; an operation ends about in the order in which it began.
     const trails = all
       .filter(({ value }) => ended(value))

@@ -1,86 +1,76 @@
 /** The part of the database that the API keeps in memory, and the ways it looks things up. */
+
+import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Logger } from '../../model/component.ts';
 import * as records from '../../model/records/index.ts';
 import { type Mirror, type MirrorIndex, openMirror } from '../../store/mirror.ts';
-import type { RecordKind } from '../../store/record-kind.ts';
+import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Store } from '../../store/store.ts';
 
-/** Left out: what only transactions ask for (macs, addresses, uses, idempotency) and the audit. */
-const kinds = [
-  records.projects,
-  records.quotaGuards,
-  records.settings,
-  records.tokens,
-  records.sshKeys,
-  records.images,
-  records.prefixPools,
-  records.prefixes,
-  records.networks,
-  records.vms,
-  records.terraformStates,
-  records.hostPolicies,
-  records.names,
-  records.vnis,
-  records.subnets,
-  records.prefixMaps,
-  records.hosts,
-  records.alive,
-  records.reports,
-  records.guests,
-  records.imageReports,
-  records.schedules,
-  records.placements,
-  records.operations,
-  records.events,
-];
+/** The part of a descriptor that determines what the mirror contains. */
+export interface MirroredResource {
+  readonly kind: RecordKind;
+  readonly scope: string;
+  isPublic?(record: never): boolean;
+  readonly observedBy?: readonly RecordKind[];
+  readonly indexes?: readonly string[];
+  readonly alsoMirrored?: readonly RecordKind[];
+}
 
-/** Kinds of which every record may belong to a project. */
-const scopedKinds = [
-  records.tokens,
-  records.sshKeys,
-  records.images,
-  records.prefixes,
-  records.networks,
-  records.vms,
-  records.terraformStates,
-  records.operations,
-  records.events,
-];
+/** Kinds that belong to no resource. The rest is read only in transactions: MAC and other addresses, references, audit. */
+const commonKinds: readonly RecordKind[] = [records.names, records.settings];
 
 export interface ApiMirror extends Mirror {
-  readonly prefixesByPool: MirrorIndex<records.PrefixRecord>;
   readonly schedulesByHost: MirrorIndex<records.ScheduleRecord>;
-  readonly publicImages: MirrorIndex<records.ImageRecord>;
-  readonly eventsByTarget: MirrorIndex<records.EventRecord>;
-  readonly operationsByTarget: MirrorIndex<records.OperationRecord>;
-  /** The records of a kind by their project. */
-  byProject(kind: RecordKind): MirrorIndex<unknown>;
+  /** Returns the index of a kind by a field: `project`, or one of the `indexes` of its descriptor. */
+  by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']>;
+  /** Iterates the public objects of a kind. */
+  listPublic<S extends TSchema>(kind: RecordKind<S>, after?: string): Iterable<Stored<S['static']>>;
   /** Waits until the mirror shows what the database holds now. Rejects with store_unavailable if it cannot catch up. */
   refresh(): Promise<void>;
 }
 
 export const mirrorTimeoutMs = 5000;
 
-export async function openApiMirror(store: Store, logger: Logger): Promise<ApiMirror> {
-  // One watch over everything keeps each commit whole; what is not of these kinds is dropped on arrival.
-  const mirror = await openMirror(store, { prefixes: [''], kinds, logger });
-  const projectIndexes = new Map(
-    scopedKinds.map((kind) => [
-      kind.prefix,
-      mirror.index<(typeof kind)['schema']>(kind, ({ value }) => value.project) as MirrorIndex<unknown>,
-    ]),
-  );
+const publicKey = 'public';
+
+export async function openApiMirror(
+  store: Store,
+  resources: readonly MirroredResource[],
+  logger: Logger,
+): Promise<ApiMirror> {
+  const kinds = resources.flatMap(({ kind, observedBy = [], alsoMirrored = [] }) => [
+    kind,
+    ...observedBy,
+    ...alsoMirrored,
+  ]);
+  // One watch over everything keeps each commit whole. The mirror drops other kinds on arrival.
+  const mirror = await openMirror(store, { prefixes: [''], kinds: [...new Set([...kinds, ...commonKinds])], logger });
+  const indexes = new Map<string, MirrorIndex<unknown>>();
+  const publicIndexes = new Map<string, MirrorIndex<unknown>>();
+  for (const resource of resources) {
+    const { kind, scope, indexes: fields = [] } = resource;
+    for (const field of scope === 'project' ? ['project', ...fields] : fields) {
+      indexes.set(
+        `${kind.prefix}${field}`,
+        mirror.index(kind, ({ value }) => (value as Readonly<Record<string, string | undefined>>)[field]),
+      );
+    }
+    if (resource.isPublic) {
+      const keyOf = ({ value }: Stored<unknown>) => (resource.isPublic?.(value as never) ? publicKey : undefined);
+      publicIndexes.set(kind.prefix, mirror.index(kind, keyOf));
+    }
+  }
   const extensions = {
-    prefixesByPool: mirror.index(records.prefixes, ({ value }) => value.pool),
     schedulesByHost: mirror.index(records.schedules, ({ value }) => value.host),
-    publicImages: mirror.index(records.images, ({ value }) => (value.visibility === 'public' ? 'public' : undefined)),
-    eventsByTarget: mirror.index(records.events, ({ value }) => value.target),
-    operationsByTarget: mirror.index(records.operations, ({ value }) => value.target),
-    byProject(kind: RecordKind): MirrorIndex<unknown> {
-      const index = projectIndexes.get(kind.prefix);
-      if (!index) throw new Error(`records of ${kind.prefix} belong to no project`);
+    by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']> {
+      const index = indexes.get(`${kind.prefix}${field}`);
+      if (!index) throw new Error(`records of ${kind.prefix} have no index by ${field}`);
       return index;
+    },
+    listPublic<S extends TSchema>(kind: RecordKind<S>, after?: string): Iterable<Stored<S['static']>> {
+      return publicIndexes.get(kind.prefix)?.list(publicKey, after) ?? [];
     },
     async refresh(): Promise<void> {
       const { revision } = await store.list(records.leaders.prefix, { limit: 1 });

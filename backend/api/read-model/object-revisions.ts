@@ -13,12 +13,11 @@ import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Revision } from '../../store/store.ts';
 import type { ApiMirror } from './mirror.ts';
 
-/** Kinds whose records are observations of an object and lie under its id. */
-export const observations: ReadonlyMap<string, readonly RecordKind[]> = new Map<string, readonly RecordKind[]>([
-  [records.vms.prefix, [records.schedules, records.reports, records.guests]],
-  [records.images.prefix, [records.imageReports]],
-  [records.hosts.prefix, [records.hostPolicies]],
-]);
+/** The part of a descriptor that names the observations of its objects. */
+export interface ObservedResource {
+  readonly kind: RecordKind;
+  readonly observedBy?: readonly RecordKind[];
+}
 
 /** A host's sign of life came or went; that it was given again is no news. */
 export const isSignOfLife = (change: RecordChange): boolean =>
@@ -27,10 +26,17 @@ export const isSignOfLife = (change: RecordChange): boolean =>
 export class ObjectRevisions {
   readonly #mirror: ApiMirror;
   readonly #opened: Revision;
+  /** The kinds of observations, by the prefix of the kind of the object. */
+  readonly #observedBy: ReadonlyMap<string, readonly RecordKind[]>;
+  readonly #observations: ReadonlySet<string>;
   readonly #touched = new Map<string, Revision>();
   readonly #stop: () => void;
 
-  constructor(mirror: ApiMirror) {
+  constructor(mirror: ApiMirror, resources: readonly ObservedResource[]) {
+    this.#observedBy = new Map(
+      resources.flatMap(({ kind, observedBy }) => (observedBy ? [[kind.prefix, observedBy] as const] : [])),
+    );
+    this.#observations = new Set([...this.#observedBy.values()].flat().map(({ prefix }) => prefix));
     this.#mirror = mirror;
     this.#opened = mirror.revision;
     this.#stop = mirror.subscribe((batch) => this.#note(batch));
@@ -38,7 +44,7 @@ export class ObjectRevisions {
 
   /** Newest revision of everything that the object shows. */
   revisionOf(kind: RecordKind, stored: Stored<unknown>): Revision {
-    const observed = observations.get(kind.prefix);
+    const observed = this.#observedBy.get(kind.prefix);
     if (!observed) return stored.revision;
     const others = observed.map((other) => this.#mirror.get(other, stored.id)?.revision ?? 0);
     return Math.max(stored.revision, this.#touched.get(stored.id) ?? this.#opened, ...others);
@@ -52,9 +58,9 @@ export class ObjectRevisions {
       } else if (isChangeOf(records.placements, change)) {
         this.#touched.set(change.id.split('/')[0] ?? '', revision);
       } else if (change.stored === undefined) {
-        const gone = observations.has(change.kind.prefix);
+        const gone = this.#observedBy.has(change.kind.prefix);
         if (gone) this.#touched.delete(change.id);
-        else if (observedKinds.has(change.kind.prefix)) this.#touched.set(change.id, revision);
+        else if (this.#observations.has(change.kind.prefix)) this.#touched.set(change.id, revision);
       }
     }
   }
@@ -64,5 +70,3 @@ export class ObjectRevisions {
     this.#touched.clear();
   }
 }
-
-const observedKinds = new Set([...observations.values()].flat().map((kind) => kind.prefix));

@@ -15,8 +15,10 @@ import type { QuotaUsage } from '../read-model/quota-usage.ts';
 import type { StateKeys } from '../terraform-state/keys.ts';
 import type { StateWorkerPool } from '../terraform-state/worker-pool.ts';
 import type { DryRun } from '../transaction/dry-run.ts';
+import type { Resources } from './descriptor.ts';
 
 export interface ApiContext {
+  readonly resources: Resources;
   readonly store: Store;
   readonly mirror: ApiMirror;
   readonly revisions: ObjectRevisions;

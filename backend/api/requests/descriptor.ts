@@ -1,14 +1,13 @@
-/** What the API needs to know of a kind of object to serve it: where its records lie, who sees it, how it looks. */
+/** The descriptor of a resource. */
 import type { TSchema } from '@sinclair/typebox';
-import { UcloudError } from '../../contract/errors.ts';
 import { type Id, idPrefixes, type Noun } from '../../contract/fields.ts';
 import type { Role } from '../../contract/resources/tokens.ts';
+import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Revision } from '../../store/store.ts';
-import type { ApiContext, Caller } from './context.ts';
-import { fieldError } from './validation.ts';
+import type { ApiContext, Handlers } from './context.ts';
 
-/** What every record that is served has. */
+/** The fields that the API itself reads from records of every resource. */
 export interface DeclaredRecord {
   readonly id: string;
   readonly name?: string;
@@ -22,102 +21,100 @@ export interface Audience {
   readonly listed?: boolean;
 }
 
-export interface ResourceDescriptor<R extends DeclaredRecord> {
+/**
+ * Everything that the API knows of a resource. The list of all descriptors (resources/index.ts) determines the kinds of
+ * the mirror, visibility, quota usage, revisions and routes. A member is a method, so that a list of descriptors of
+ * different records has one type; the API gives each descriptor only its own records.
+ */
+export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
   readonly noun: Noun;
+  /** The noun in paths: `ssh-keys`. */
   readonly plural: string;
   readonly kind: RecordKind<TSchema & { static: R }>;
   /**
-   * How to find the project an object belongs to: `project` where the record has a field for it, `self` for projects,
-   * `cloud` for what belongs to the operator but all may read, `operator` for what nobody else may see.
+   * The owner of an object: `project` if the record has a field for it; `self` for projects; `cloud` for objects of the
+   * operator that everyone may read; `operator` for objects that only operators see.
    */
   readonly scope: 'project' | 'self' | 'cloud' | 'operator';
-  /** Readable by all projects although it belongs to one. */
-  readonly isPublic?: (record: R) => boolean;
-  /** The object as the contract shows it, without `revision`. */
-  readonly show: (api: ApiContext, record: R) => object;
-  /** Fields that are left out for an audience. */
-  readonly hides?: (audience: Audience) => readonly string[];
-  /** Labels to select by, where they do not lie in the record. */
-  readonly labels?: (api: ApiContext, record: R) => Readonly<Record<string, string>>;
+  /** Tells whether all projects may read an object of one project. */
+  isPublic?(record: R): boolean;
+  /** Returns the object of the contract, without `revision`. */
+  show(api: ApiContext, record: R): object;
+  /** Returns the fields that this audience does not get. */
+  hides?(audience: Audience): readonly string[];
+  /** Returns the labels for selectors. Default: the labels of the record. */
+  labels?(api: ApiContext, record: R): Readonly<Record<string, string>>;
+  /** Returns the amounts that the object takes from the quota of its project. Default: none. */
+  quota?(record: R): SomeAmounts;
+  /** The kinds of records under the same id that change how the object looks. */
+  readonly observedBy?: readonly RecordKind[];
+  /** Returns the host whose sign of life the object shows. */
+  hostOf?(api: ApiContext, id: string): string | undefined;
+  /** Returns the revision of the declaration, for ETag and If-Match. Default: that of the record. */
+  version?(api: ApiContext, stored: Stored<R>): Revision;
+  /** The fields by which the mirror has an index, beside the project. */
+  readonly indexes?: readonly string[];
+  /** Further kinds of records that handlers read from the mirror. */
+  readonly alsoMirrored?: readonly RecordKind[];
+  readonly list?: {
+    /** The contract shows no `revision` in the items. */
+    readonly plain?: boolean;
+    /** A parameter of the query that selects by the field of the same name, which needs an index. */
+    readonly selectedBy?: string;
+  };
+  /** The handlers of all operations except get and list. */
+  readonly handlers: Handlers;
 }
+
+type Description<R extends DeclaredRecord, Item> = Omit<
+  ResourceDescriptor<R>,
+  'noun' | 'plural' | 'show' | 'indexes'
+> & {
+  show(api: ApiContext, record: R): Omit<Item, 'revision'>;
+  readonly indexes?: readonly (keyof R & string)[];
+};
+
+/**
+ * Makes the descriptor of a resource of the contract. The type of `show` requires all fields of the contract. The type of
+ * the records follows from the type of the result.
+ */
+export const describe = <Item, R extends DeclaredRecord>(
+  {
+    noun,
+    plural,
+  }: { readonly noun: Noun; readonly plural: string; readonly Item: TSchema & { readonly static: Item } },
+  description: Description<NoInfer<R>, Item>,
+): ResourceDescriptor<R> => ({ noun, plural, ...description });
+
+/** The descriptors of all resources. */
+export class Resources {
+  readonly all: readonly ResourceDescriptor[];
+  readonly #byNoun: ReadonlyMap<Noun, ResourceDescriptor>;
+
+  constructor(all: readonly ResourceDescriptor[]) {
+    this.all = all;
+    this.#byNoun = new Map(all.map((each) => [each.noun, each]));
+  }
+
+  /** Returns the descriptor of the object with this id; undefined for other ids. */
+  ofId(id: string): ResourceDescriptor | undefined {
+    const noun = nounOfId(id);
+    return noun && this.#byNoun.get(noun);
+  }
+}
+
+/** Returns what a record takes from the quota of the project; nothing if it belongs to another one. */
+export const amountsIn = <R extends DeclaredRecord>(
+  descriptor: ResourceDescriptor<R>,
+  project: string,
+  record: R,
+): SomeAmounts => (projectOf(record) === project ? (descriptor.quota?.(record) ?? {}) : {});
 
 export const projectOf = (record: DeclaredRecord): Id<'project'> | undefined =>
   'project' in record && typeof record.project === 'string' ? record.project : undefined;
 
-/** Whether the caller may know of the object. */
-export function isVisible<R extends DeclaredRecord>(served: ResourceDescriptor<R>, caller: Caller, record: R): boolean {
-  if (caller.role === 'operator') return true;
-  switch (served.scope) {
-    case 'cloud':
-      return true;
-    case 'operator':
-      return false;
-    case 'self':
-      return record.id === caller.project;
-    case 'project':
-      return projectOf(record) === caller.project || served.isPublic?.(record) === true;
-  }
-}
-
-const words = (noun: Noun): string => noun.replaceAll('_', ' ');
-
-export const notFound = (noun: Noun, id: string): UcloudError =>
-  new UcloudError('not_found', `there is no ${words(noun)} ${id}`);
-
-/** The object that the path names, if the caller may know of it. Throws `not_found`. */
-export function find<R extends DeclaredRecord>(
-  api: ApiContext,
-  served: ResourceDescriptor<R>,
-  caller: Caller,
-  id: string,
-): Stored<R> {
-  const stored = api.mirror.get(served.kind, id);
-  if (!stored || !isVisible(served, caller, stored.value)) throw notFound(served.noun, id);
-  return stored;
-}
-
-/** The same for a change: who may read what is public may still not change it. Throws `not_found`, `forbidden`. */
-export function findToChange<R extends DeclaredRecord>(
-  api: ApiContext,
-  served: ResourceDescriptor<R>,
-  caller: Caller,
-  id: string,
-): Stored<R> {
-  const stored = find(api, served, caller, id);
-  if (caller.role !== 'operator' && served.scope === 'project' && projectOf(stored.value) !== caller.project) {
-    throw new UcloudError('forbidden', `the ${words(served.noun)} ${id} is public, but belongs to another project`);
-  }
-  return stored;
-}
-
-/** The object of the same project (or a public one) that a field refers to. Throws `invalid_reference`. */
-export function refer<R extends DeclaredRecord>(
-  api: ApiContext,
-  served: ResourceDescriptor<R>,
-  project: Id<'project'>,
-  id: string,
-  pointer: string,
-): Stored<R> {
-  const stored = api.mirror.get(served.kind, id);
-  const usable =
-    stored && (served.scope !== 'project' || projectOf(stored.value) === project || served.isPublic?.(stored.value));
-  if (!usable) throw fieldError('invalid_reference', pointer, `names no ${words(served.noun)} of this project: ${id}`);
-  return stored;
-}
-
+/** Returns the noun whose ids begin as this one does. */
 export const nounOfId = (id: string): Noun | undefined => {
   const prefix = id.slice(0, id.indexOf('-'));
   return (Object.keys(idPrefixes) as Noun[]).find((noun) => idPrefixes[noun] === prefix);
 };
-
-/** The object with its revision: what answers carry. */
-export function presentObject<R extends DeclaredRecord>(
-  api: ApiContext,
-  served: ResourceDescriptor<R>,
-  stored: Stored<R>,
-  audience: Audience,
-): { readonly revision: Revision } & object {
-  const item: Record<string, unknown> = { ...served.show(api, stored.value) };
-  for (const field of served.hides?.(audience) ?? []) delete item[field];
-  return { ...item, revision: api.revisions.revisionOf(served.kind, stored) };
-}

@@ -3,7 +3,7 @@ import type { AuditRecord } from '../../contract/resources/audit-records.ts';
 import * as records from '../../model/records/index.ts';
 import { parseRecord } from '../../store/record-codec.ts';
 import type { Handlers } from '../requests/context.ts';
-import { notFound } from '../requests/descriptor.ts';
+import { notFound } from '../requests/objects.ts';
 import { decodePageToken, encodePageToken } from '../requests/page-token.ts';
 
 interface Query {

@@ -10,13 +10,13 @@ import { type PlannedRequest, type Refusal, refusedByQuota } from '../../model/p
 import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
-import { amountsOf } from '../read-model/quota-usage.ts';
 import { type ApiContext, accountOf, type Handlers } from '../requests/context.ts';
-import { nounOfId, refer } from '../requests/descriptor.ts';
+import { amountsIn, projectOf } from '../requests/descriptor.ts';
+import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { projectOfCreation } from '../transaction/declarations.ts';
-import { images, servedKinds, vms } from './views.ts';
-import { imageSize } from './vms.ts';
+import { images } from './images.ts';
+import { imageSize, vms } from './vms.ts';
 
 /** With the defaults of the contract. */
 type Planned = PlannedVm & Pick<Vm, 'anti_affinity'>;
@@ -92,10 +92,10 @@ export const capacityCheckHandlers: Handlers = {
     let used = api.usage.of(project);
     const released: NonNullable<PlannedRequest['placed']>[] = [];
     for (const id of leaving) {
-      const kind = servedKinds.get(nounOfId(id) ?? 'project')?.kind;
-      const stored = kind && api.mirror.get(kind, id);
-      if (!kind || !stored || !('project' in stored.value) || stored.value.project !== project) continue;
-      used = plus(used, amountsOf(kind, project, stored.value), -1);
+      const descriptor = api.resources.ofId(id);
+      const stored = descriptor && api.mirror.get(descriptor.kind, id);
+      if (!descriptor || !stored || projectOf(stored.value) !== project) continue;
+      used = plus(used, amountsIn(descriptor, project, stored.value), -1);
       const host = api.mirror.get(records.schedules, id)?.value.host;
       if (host !== undefined) released.push({ host, vm: id });
     }

@@ -1,17 +1,15 @@
-import type * as records from '../../model/records/index.ts';
-import type { Handlers } from '../requests/context.ts';
-import { type ListOptions, listHandler } from '../requests/get-and-list.ts';
-import { events } from './views.ts';
+/** Events of objects. Components write them, and the API only lists them. */
+import { EventItem } from '../../contract/resources/events.ts';
+import * as records from '../../model/records/index.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 
-const byTarget: ListOptions<records.EventRecord> = {
-  plain: true,
-  extra: ({ target }) => (target === undefined ? undefined : (record) => record.target === target),
-  source({ mirror }, { target, order }, after) {
-    if (typeof target !== 'string') return undefined;
-    return order === 'newest'
-      ? mirror.eventsByTarget.listBackwards(target, after)
-      : mirror.eventsByTarget.list(target, after);
-  },
-};
+const contract = { noun: 'event', plural: 'events', Item: EventItem } as const;
 
-export const eventHandlers: Handlers = { event_list: listHandler(events, byTarget) };
+export const events: ResourceDescriptor<records.EventRecord> = describe(contract, {
+  kind: records.events,
+  scope: 'project',
+  show: (_api, record) => record,
+  indexes: ['target'],
+  list: { plain: true, selectedBy: 'target' },
+  handlers: {},
+});

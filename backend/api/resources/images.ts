@@ -1,18 +1,38 @@
 import { UcloudError } from '../../contract/errors.ts';
-import { type ImageCreate, type ImageUpdate, image } from '../../contract/resources/images.ts';
+import { type Image, type ImageBody, type ImageUpdate, image } from '../../contract/resources/images.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { put, remove } from '../../store/collection.ts';
-import type { Caller, Handlers } from '../requests/context.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { formatSize } from '../../model/text/sizes.ts';
+import { remove } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest, Caller } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../transaction/declarations.ts';
+import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
-import { images } from './views.ts';
 
-type Body = ImageCreate &
-  Required<Pick<ImageCreate, 'architecture' | 'description' | 'labels' | 'visibility' | 'delete_protection'>>;
+export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
+  kind: records.images,
+  scope: 'project',
+  isPublic: (record) => record.visibility === 'public',
+  show(api, record) {
+    const report = api.mirror.get(records.imageReports, record.id)?.value;
+    const sha256 = record.sha256 ?? report?.sha256;
+    const phase: Image['status']['phase'] = report?.phase ?? 'pending';
+    return {
+      ...record,
+      ...(sha256 === undefined ? {} : { sha256 }),
+      ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),
+      status: {
+        phase,
+        ...(report?.message === undefined ? {} : { message: report.message }),
+      },
+    };
+  },
+  quota: () => ({ images: 1 }),
+  observedBy: [records.imageReports],
+  handlers: { image_create: createImage, image_update: updateImage, image_delete: deleteImage },
+});
 
 function checkVisibility(caller: Caller, visibility: string | undefined): void {
   if (visibility !== 'public' || caller.role === 'operator') return;
@@ -21,7 +41,7 @@ function checkVisibility(caller: Caller, visibility: string | undefined): void {
   });
 }
 
-function checkSource(caller: Caller, { source, sha256 }: Body): void {
+function checkSource(caller: Caller, { source, sha256 }: ImageBody): void {
   if (source.startsWith('file:')) return;
   if (!URL.canParse(source)) throw fieldError('invalid_input', '/source', 'is not a URL');
   const url = new URL(source);
@@ -34,48 +54,33 @@ function checkSource(caller: Caller, { source, sha256 }: Body): void {
   if (sha256 === undefined) throw fieldError('rule_violated', '/sha256', 'is required when the source is a URL');
 }
 
-export const imageHandlers: Handlers = {
-  image_list: listHandler(images),
-  image_get: getHandler(images),
+async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as ImageBody;
+  const { project: asked, ...declared } = body;
+  const { caller } = request;
+  checkVisibility(caller, body.visibility);
+  checkSource(caller, body);
+  const id = newId('image');
+  const at = request.now.toISOString();
+  return mutate(api, request, () => {
+    const project = projectOfCreation(api, caller, asked);
+    const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
+    return creation(api, images, record);
+  });
+}
 
-  async image_create(api, request) {
-    const body = request.body as Body;
-    const { project: asked, ...declared } = body;
-    const { caller } = request;
-    checkVisibility(caller, body.visibility);
-    checkSource(caller, body);
-    const id = newId('image');
-    const at = request.now.toISOString();
-    return mutate(api, request, () => {
-      const project = projectOfCreation(api, caller, asked);
-      const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
-      const taken = takeName('image', project, body.name, id);
-      return {
-        guards: taken.guards,
-        writes: [put(records.images, id, record), ...taken.writes],
-        target: id,
-        project,
-        quotaDelta: { images: 1 },
-        reason: 'created',
-        message: `Created ${body.name}.`,
-        answer: created('images', id, images.show(api, record)),
-      };
-    });
-  },
+async function updateImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<ImageUpdate>(image, request.body as ImageUpdate);
+  checkVisibility(request.caller, patch.visibility);
+  return changeObject(api, request, images, (stored) => {
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, images, stored, next);
+  });
+}
 
-  async image_update(api, request) {
-    const patch = readPatch<ImageUpdate>(image, request.body as ImageUpdate);
-    checkVisibility(request.caller, patch.visibility);
-    return changeObject(api, request, images, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-      return replacement(api, request, images, stored, next);
-    });
-  },
-
-  async image_delete(api, request) {
-    const { id = '' } = request.params;
-    return changeObject(api, request, images, (stored) => {
-      return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
-    });
-  },
-};
+async function deleteImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, images, (stored) => {
+    return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
+  });
+}

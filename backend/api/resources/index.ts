@@ -1,35 +1,53 @@
-/** The handlers of all operations of the contract, by operation id. */
+/**
+ * All resources. The API derives from their descriptors what the mirror contains, what quotas count, what long polls wait
+ * for, and the handlers of get and list.
+ */
+import type { Endpoint } from '../../contract/endpoint.ts';
 import type { Handlers } from '../requests/context.ts';
+import type { ResourceDescriptor } from '../requests/descriptor.ts';
+import { getHandler, listHandler } from '../requests/get-and-list.ts';
 import { auditRecordHandlers } from './audit-records.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
-import { eventHandlers } from './events.ts';
-import { hostHandlers } from './hosts.ts';
-import { imageHandlers } from './images.ts';
-import { networkHandlers } from './networks.ts';
-import { operationHandlers } from './operations.ts';
-import { prefixPoolHandlers } from './prefix-pools.ts';
-import { prefixHandlers } from './prefixes.ts';
-import { projectHandlers } from './projects.ts';
+import { events } from './events.ts';
+import { hosts } from './hosts.ts';
+import { images } from './images.ts';
+import { networks } from './networks.ts';
+import { operations } from './operations.ts';
+import { prefixPools } from './prefix-pools.ts';
+import { prefixes } from './prefixes.ts';
+import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
-import { sshKeyHandlers } from './ssh-keys.ts';
-import { terraformStateHandlers } from './terraform-states.ts';
-import { tokenHandlers } from './tokens.ts';
-import { vmHandlers } from './vms.ts';
+import { sshKeys } from './ssh-keys.ts';
+import { terraformStates } from './terraform-states.ts';
+import { tokens } from './tokens.ts';
+import { vms } from './vms.ts';
 
-export const handlers: Handlers = {
-  ...projectHandlers,
-  ...tokenHandlers,
-  ...sshKeyHandlers,
-  ...imageHandlers,
-  ...prefixPoolHandlers,
-  ...prefixHandlers,
-  ...networkHandlers,
-  ...vmHandlers,
-  ...hostHandlers,
-  ...operationHandlers,
-  ...eventHandlers,
-  ...auditRecordHandlers,
-  ...terraformStateHandlers,
-  ...capacityCheckHandlers,
-  ...settingsHandlers,
-};
+export const resources: readonly ResourceDescriptor[] = [
+  projects,
+  tokens,
+  sshKeys,
+  images,
+  prefixPools,
+  prefixes,
+  networks,
+  vms,
+  hosts,
+  operations,
+  events,
+  terraformStates,
+];
+
+/** The handlers of operations that belong to no resource with records in the mirror. */
+const others: Handlers = { ...auditRecordHandlers, ...capacityCheckHandlers, ...settingsHandlers };
+
+/** Returns the handlers of all operations, by operation id. Get and list exist where the contract has them. */
+export function handlersFor(endpoints: readonly Endpoint[]): Handlers {
+  const standard: Handlers = Object.fromEntries(
+    resources.flatMap((descriptor) => [
+      [`${descriptor.noun}_list`, listHandler(descriptor)],
+      [`${descriptor.noun}_get`, getHandler(descriptor)],
+    ]),
+  );
+  const offered = endpoints.flatMap(({ id }) => (standard[id] ? [[id, standard[id]] as const] : []));
+  return Object.assign(Object.fromEntries(offered), others, ...resources.map(({ handlers }) => handlers));
+}

@@ -1,6 +1,8 @@
 /** Networks take a /64 from a prefix and a number for their VXLAN; each is held by a key of its own. */
-import { type NetworkCreate, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
+
+import { type NetworkBody, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
 import { newId } from '../../model/ids.ts';
+import { gatewayAddress } from '../../model/network/interface-names.ts';
 import {
   contains,
   firstFree,
@@ -13,24 +15,30 @@ import {
 import { randomVni } from '../../model/network/vnis.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, remove } from '../../store/collection.ts';
-import type { ApiContext, Handlers } from '../requests/context.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import {
   addReference,
-  created,
+  creation,
   projectOfCreation,
   readPatch,
   removal,
   removeReference,
   replacement,
-  takeName,
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
-import { networks, prefixes } from './views.ts';
+import { prefixes } from './prefixes.ts';
 
-type Body = NetworkCreate & Required<Pick<NetworkCreate, 'mtu' | 'labels' | 'dns_servers' | 'delete_protection'>>;
+export const networks: ResourceDescriptor<records.NetworkRecord> = describe(network, {
+  kind: records.networks,
+  scope: 'project',
+  show: (_api, record) => ({ delete_protection: false, ...record, gateway: gatewayAddress }),
+  quota: () => ({ networks: 1 }),
+  alsoMirrored: [records.vnis, records.subnets],
+  handlers: { network_create: createNetwork, network_update: updateNetwork, network_delete: deleteNetwork },
+});
 
 const subnetLength = 64;
 
@@ -68,79 +76,66 @@ function chooseVni(api: ApiContext): number {
   return vni;
 }
 
-export const networkHandlers: Handlers = {
-  network_list: listHandler(networks),
-  network_get: getHandler(networks),
-
-  async network_create(api, request) {
-    const body = request.body as Body;
-    const wish = body.cidr === undefined ? undefined : readSubnet(body.cidr);
-    const id = newId('network');
-    const at = request.now.toISOString();
-    const allocate = () =>
-      mutate(api, request, () => {
-        const project = projectOfCreation(api, request.caller, body.project);
-        const prefix = addReference(api, prefixes, { project, id: body.prefix, pointer: '/prefix', user: id });
-        const subnet = chooseSubnet(api, prefix.stored.value, wish);
-        const vni = chooseVni(api);
-        const record: records.NetworkRecord = {
-          id,
-          project,
-          name: body.name,
-          labels: body.labels,
-          prefix: body.prefix,
-          cidr: formatPrefix(subnet),
-          mtu: body.mtu,
-          dns_servers: body.dns_servers,
-          delete_protection: body.delete_protection,
-          vni,
-          created_at: at,
-          updated_at: at,
-        };
-        const taken = takeName('network', project, body.name, id);
-        const free: Guard = {
-          condition: absent(records.subnets, subnetKey(subnet)),
-          otherwise: () => (wish ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
-        };
-        return {
-          guards: [...taken.guards, ...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],
-          writes: [
-            put(records.networks, id, record),
-            put(records.subnets, subnetKey(subnet), { id }),
-            put(records.vnis, String(vni), { id }),
-            ...prefix.writes,
-            ...taken.writes,
-          ],
-          target: id,
-          project,
-          quotaDelta: { networks: 1 },
-          reason: 'created',
-          message: `Created ${body.name}, ${record.cidr}.`,
-          answer: created('networks', id, networks.show(api, record)),
-        };
-      });
-    return api.mutexes.run(`subnets/${body.prefix}`, allocate);
-  },
-
-  async network_update(api, request) {
-    const patch = readPatch<NetworkUpdate>(network, request.body as NetworkUpdate);
-    return changeObject(api, request, networks, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-      return replacement(api, request, networks, stored, next);
-    });
-  },
-
-  async network_delete(api, request) {
-    const { id = '' } = request.params;
-    return changeObject(api, request, networks, (stored) => {
-      const { prefix, cidr, vni } = stored.value;
-      return removal(api, request, networks, stored, {
+async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as NetworkBody;
+  const wish = body.cidr === undefined ? undefined : readSubnet(body.cidr);
+  const id = newId('network');
+  const at = request.now.toISOString();
+  const allocate = () =>
+    mutate(api, request, () => {
+      const project = projectOfCreation(api, request.caller, body.project);
+      const prefix = addReference(api, prefixes, { project, id: body.prefix, pointer: '/prefix', user: id });
+      const subnet = chooseSubnet(api, prefix.stored.value, wish);
+      const vni = chooseVni(api);
+      const record: records.NetworkRecord = {
+        id,
+        project,
+        name: body.name,
+        labels: body.labels,
+        prefix: body.prefix,
+        cidr: formatPrefix(subnet),
+        mtu: body.mtu,
+        dns_servers: body.dns_servers,
+        delete_protection: body.delete_protection,
+        vni,
+        created_at: at,
+        updated_at: at,
+      };
+      const free: Guard = {
+        condition: absent(records.subnets, subnetKey(subnet)),
+        otherwise: () => (wish ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
+      };
+      return creation(api, networks, record, {
+        guards: [...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],
         writes: [
-          removeReference(prefix, id),
-          remove(records.subnets, subnetKey(storedPrefix(cidr))),
-          remove(records.vnis, String(vni)),
+          put(records.subnets, subnetKey(subnet), { id }),
+          put(records.vnis, String(vni), { id }),
+          ...prefix.writes,
         ],
+        message: `Created ${body.name}, ${record.cidr}.`,
       });
     });
-  },
-};
+  return api.mutexes.run(`subnets/${body.prefix}`, allocate);
+}
+
+async function updateNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<NetworkUpdate>(network, request.body as NetworkUpdate);
+  return changeObject(api, request, networks, (stored) => {
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, networks, stored, next);
+  });
+}
+
+async function deleteNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, networks, (stored) => {
+    const { prefix, cidr, vni } = stored.value;
+    return removal(api, request, networks, stored, {
+      writes: [
+        removeReference(prefix, id),
+        remove(records.subnets, subnetKey(storedPrefix(cidr))),
+        remove(records.vnis, String(vni)),
+      ],
+    });
+  });
+}

@@ -1,15 +1,13 @@
-import type * as records from '../../model/records/index.ts';
-import type { Handlers } from '../requests/context.ts';
-import { getHandler, type ListOptions, listHandler } from '../requests/get-and-list.ts';
-import { operations } from './views.ts';
+/** Operations. Other resources open them (vm-reboot.ts). */
+import { operation } from '../../contract/resources/operations.ts';
+import * as records from '../../model/records/index.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 
-const byTarget: ListOptions<records.OperationRecord> = {
-  extra: ({ target }) => (target === undefined ? undefined : (record) => record.target === target),
-  source: ({ mirror }, { target }, after) =>
-    typeof target === 'string' ? mirror.operationsByTarget.list(target, after) : undefined,
-};
-
-export const operationHandlers: Handlers = {
-  operation_list: listHandler(operations, byTarget),
-  operation_get: getHandler(operations),
-};
+export const operations: ResourceDescriptor<records.OperationRecord> = describe(operation, {
+  kind: records.operations,
+  scope: 'project',
+  show: (_api, { options: _options, ...record }) => record,
+  indexes: ['target'],
+  list: { selectedBy: 'target' },
+  handlers: {},
+});

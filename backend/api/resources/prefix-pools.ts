@@ -1,8 +1,9 @@
-import { type PrefixPoolCreate, type PrefixPoolUpdate, prefixPool } from '../../contract/resources/prefix-pools.ts';
+import { type PrefixPoolBody, type PrefixPoolUpdate, prefixPool } from '../../contract/resources/prefix-pools.ts';
 import { newId } from '../../model/ids.ts';
 import {
   formatPrefix,
   isUnicastSpace,
+  minLengthOf,
   overlaps,
   type Prefix,
   parsePrefix,
@@ -10,16 +11,28 @@ import {
 } from '../../model/network/prefixes.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
-import type { ApiContext, Handlers } from '../requests/context.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { created, readPatch, removal, replacement, takeName } from '../transaction/declarations.ts';
+import { creation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
-import { prefixPools } from './views.ts';
 
-type Body = PrefixPoolCreate &
-  Required<Pick<PrefixPoolCreate, 'description' | 'labels' | 'default_length' | 'delete_protection'>>;
+export const prefixPools: ResourceDescriptor<records.PrefixPoolRecord> = describe(prefixPool, {
+  kind: records.prefixPools,
+  scope: 'cloud',
+  show: (_api, record) => ({
+    delete_protection: false,
+    ...record,
+    min_length: minLengthOf(storedPrefix(record.cidr), record),
+  }),
+  alsoMirrored: [records.prefixMaps],
+  handlers: {
+    prefix_pool_create: createPrefixPool,
+    prefix_pool_update: updatePrefixPool,
+    prefix_pool_delete: deletePrefixPool,
+  },
+});
 
 const shortest = 16;
 const longest = 60;
@@ -57,67 +70,55 @@ function checkOverlap(api: ApiContext, space: Prefix): void {
   }
 }
 
-export const prefixPoolHandlers: Handlers = {
-  prefix_pool_list: listHandler(prefixPools),
-  prefix_pool_get: getHandler(prefixPools),
+async function createPrefixPool(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as PrefixPoolBody;
+  const space = readSpace(body.cidr);
+  checkDefaultLength(space, body.default_length);
+  const id = newId('prefix_pool');
+  const at = request.now.toISOString();
+  const record: records.PrefixPoolRecord = {
+    id,
+    ...body,
+    cidr: formatPrefix(space),
+    created_at: at,
+    updated_at: at,
+  };
+  return mutate(api, request, () => {
+    checkOverlap(api, space);
+    const map = api.mirror.get(records.prefixMaps, allPools);
+    const alone: Guard = { condition: map ? unchanged(map) : absent(records.prefixMaps, allPools) };
+    return creation(api, prefixPools, record, {
+      guards: [alone],
+      writes: [
+        put(records.prefixMaps, id, { count: 0 }),
+        map
+          ? rewrite(records.prefixMaps, map, { count: map.value.count + 1 })
+          : put(records.prefixMaps, allPools, { count: 1 }),
+      ],
+    });
+  });
+}
 
-  async prefix_pool_create(api, request) {
-    const body = request.body as Body;
-    const space = readSpace(body.cidr);
-    checkDefaultLength(space, body.default_length);
-    const id = newId('prefix_pool');
-    const at = request.now.toISOString();
-    const record: records.PrefixPoolRecord = {
-      id,
-      ...body,
-      cidr: formatPrefix(space),
-      created_at: at,
-      updated_at: at,
+async function updatePrefixPool(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { min_length: asked, ...body } = request.body as PrefixPoolUpdate;
+  const patch = readPatch<PrefixPoolUpdate>(prefixPool, body);
+  return changeObject(api, request, prefixPools, (stored) => {
+    const { min_length: before, ...others } = stored.value;
+    const min_length = asked === undefined ? before : (asked ?? undefined);
+    const next: records.PrefixPoolRecord = {
+      ...others,
+      ...patch,
+      ...(min_length === undefined ? {} : { min_length }),
+      updated_at: request.now.toISOString(),
     };
-    return mutate(api, request, () => {
-      checkOverlap(api, space);
-      const map = api.mirror.get(records.prefixMaps, allPools);
-      const alone: Guard = { condition: map ? unchanged(map) : absent(records.prefixMaps, allPools) };
-      const name = takeName('prefix_pool', undefined, body.name, id);
-      return {
-        guards: [...name.guards, alone],
-        writes: [
-          put(records.prefixPools, id, record),
-          put(records.prefixMaps, id, { count: 0 }),
-          map
-            ? rewrite(records.prefixMaps, map, { count: map.value.count + 1 })
-            : put(records.prefixMaps, allPools, { count: 1 }),
-          ...name.writes,
-        ],
-        target: id,
-        reason: 'created',
-        message: `Created ${body.name}.`,
-        answer: created('prefix-pools', id, prefixPools.show(api, record)),
-      };
-    });
-  },
+    checkDefaultLength(storedPrefix(next.cidr), next.default_length);
+    return replacement(api, request, prefixPools, stored, next);
+  });
+}
 
-  async prefix_pool_update(api, request) {
-    const { min_length: asked, ...body } = request.body as PrefixPoolUpdate;
-    const patch = readPatch<PrefixPoolUpdate>(prefixPool, body);
-    return changeObject(api, request, prefixPools, (stored) => {
-      const { min_length: before, ...others } = stored.value;
-      const min_length = asked === undefined ? before : (asked ?? undefined);
-      const next: records.PrefixPoolRecord = {
-        ...others,
-        ...patch,
-        ...(min_length === undefined ? {} : { min_length }),
-        updated_at: request.now.toISOString(),
-      };
-      checkDefaultLength(storedPrefix(next.cidr), next.default_length);
-      return replacement(api, request, prefixPools, stored, next);
-    });
-  },
-
-  async prefix_pool_delete(api, request) {
-    const { id = '' } = request.params;
-    return changeObject(api, request, prefixPools, (stored) => {
-      return removal(api, request, prefixPools, stored, { writes: [remove(records.prefixMaps, id)] });
-    });
-  },
-};
+async function deletePrefixPool(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, prefixPools, (stored) => {
+    return removal(api, request, prefixPools, stored, { writes: [remove(records.prefixMaps, id)] });
+  });
+}

@@ -2,8 +2,9 @@
  * Prefixes are taken from a pool. Two that overlap cannot both be given: every allocation rewrites the map of its pool
  * on the condition that it is as it was when the free space was looked up.
  */
+
 import type { Id } from '../../contract/fields.ts';
-import { type PrefixCreate, type PrefixUpdate, prefix } from '../../contract/resources/prefixes.ts';
+import { type PrefixBody, type PrefixUpdate, prefix } from '../../contract/resources/prefixes.ts';
 import { newId } from '../../model/ids.ts';
 import {
   comparePrefixes,
@@ -20,24 +21,31 @@ import { prefixAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
-import type { ApiContext, Handlers } from '../requests/context.ts';
-import { refer } from '../requests/descriptor.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import {
-  created,
+  creation,
   projectOfCreation,
   readPatch,
   removal,
   removeReference,
   replacement,
-  takeName,
 } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
-import { prefixes, prefixPools } from './views.ts';
+import { prefixPools } from './prefix-pools.ts';
 
-type Body = PrefixCreate & Required<Pick<PrefixCreate, 'labels' | 'delete_protection'>>;
+export const prefixes: ResourceDescriptor<records.PrefixRecord> = describe(prefix, {
+  kind: records.prefixes,
+  scope: 'project',
+  show: (_api, record) => ({ delete_protection: false, ...record }),
+  quota: prefixAmounts,
+  indexes: ['pool'],
+  handlers: { prefix_create: createPrefix, prefix_update: updatePrefix, prefix_delete: deletePrefix },
+});
+
 type Pool = Stored<records.PrefixPoolRecord>;
 
 interface Wish {
@@ -45,7 +53,7 @@ interface Wish {
   readonly length?: number;
 }
 
-function readWish({ cidr, length }: Body): Wish {
+function readWish({ cidr, length }: PrefixBody): Wish {
   if (cidr === undefined) return length === undefined ? {} : { length };
   const parsed = parsePrefix(cidr);
   if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
@@ -57,7 +65,7 @@ function readWish({ cidr, length }: Body): Wish {
 }
 
 /** The pools to try, in order. */
-function poolsFor(api: ApiContext, project: Id<'project'>, body: Body, wish: Wish): Pool[] {
+function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wish: Wish): Pool[] {
   if (body.pool !== undefined) {
     const pool = refer(api, prefixPools, project, body.pool, '/pool');
     const { cidr, name } = pool.value;
@@ -95,7 +103,7 @@ function generous(pools: readonly Pool[], { cidr, length = cidr?.length }: Wish)
 }
 
 function usedIn(api: ApiContext, pool: Pool): Prefix[] {
-  return [...api.mirror.prefixesByPool.list(pool.id)]
+  return [...api.mirror.by(records.prefixes, 'pool').list(pool.id)]
     .map(({ value }) => storedPrefix(value.cidr))
     .sort(comparePrefixes);
 }
@@ -119,66 +127,53 @@ function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Po
   throw fieldError('no_capacity', length === undefined ? '/pool' : '/length', `no prefix pool has room for ${what}`);
 }
 
-export const prefixHandlers: Handlers = {
-  prefix_list: listHandler(prefixes),
-  prefix_get: getHandler(prefixes),
-
-  async prefix_create(api, request) {
-    const body = request.body as Body;
-    const wish = readWish(body);
-    const id = newId('prefix');
-    const at = request.now.toISOString();
-    const allocate = () =>
-      mutate(api, request, async () => {
-        const project = projectOfCreation(api, request.caller, body.project);
-        const { pool, space } = choose(api, poolsFor(api, project, body, wish), wish);
-        const map = api.mirror.get(records.prefixMaps, pool.id);
-        if (!map) throw new Error(`the prefix pool ${pool.id} has no map`);
-        const record: records.PrefixRecord = {
-          id,
-          project,
-          name: body.name,
-          labels: body.labels,
-          pool: pool.value.id,
-          cidr: formatPrefix(space),
-          length: space.length,
-          delete_protection: body.delete_protection,
-          created_at: at,
-          updated_at: at,
-        };
-        const taken = takeName('prefix', project, body.name, id);
-        return {
-          // The map goes with its pool, so the pool is there too.
-          guards: [...taken.guards, { condition: unchanged(map) }],
-          writes: [
-            put(records.prefixes, id, record),
-            rewrite(records.prefixMaps, map, { count: map.value.count + 1 }),
-            put(records.uses, `${pool.id}/${id}`, {}),
-            ...taken.writes,
-          ],
-          target: id,
-          project,
-          quotaDelta: prefixAmounts(record),
-          reason: 'created',
-          message: `Created ${body.name}, ${record.cidr}.`,
-          answer: created('prefixes', id, prefixes.show(api, record)),
-        };
+async function createPrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as PrefixBody;
+  const wish = readWish(body);
+  const id = newId('prefix');
+  const at = request.now.toISOString();
+  const allocate = () =>
+    mutate(api, request, async () => {
+      const project = projectOfCreation(api, request.caller, body.project);
+      const { pool, space } = choose(api, poolsFor(api, project, body, wish), wish);
+      const map = api.mirror.get(records.prefixMaps, pool.id);
+      if (!map) throw new Error(`the prefix pool ${pool.id} has no map`);
+      const record: records.PrefixRecord = {
+        id,
+        project,
+        name: body.name,
+        labels: body.labels,
+        pool: pool.value.id,
+        cidr: formatPrefix(space),
+        length: space.length,
+        delete_protection: body.delete_protection,
+        created_at: at,
+        updated_at: at,
+      };
+      return creation(api, prefixes, record, {
+        // The map goes with its pool, so the pool is there too.
+        guards: [{ condition: unchanged(map) }],
+        writes: [
+          rewrite(records.prefixMaps, map, { count: map.value.count + 1 }),
+          put(records.uses, `${pool.id}/${id}`, {}),
+        ],
+        message: `Created ${body.name}, ${record.cidr}.`,
       });
-    return api.mutexes.run('prefixes', allocate);
-  },
-
-  async prefix_update(api, request) {
-    const patch = readPatch<PrefixUpdate>(prefix, request.body as PrefixUpdate);
-    return changeObject(api, request, prefixes, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-      return replacement(api, request, prefixes, stored, next);
     });
-  },
+  return api.mutexes.run('prefixes', allocate);
+}
 
-  async prefix_delete(api, request) {
-    const { id = '' } = request.params;
-    return changeObject(api, request, prefixes, (stored) => {
-      return removal(api, request, prefixes, stored, { writes: [removeReference(stored.value.pool, id)] });
-    });
-  },
-};
+async function updatePrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<PrefixUpdate>(prefix, request.body as PrefixUpdate);
+  return changeObject(api, request, prefixes, (stored) => {
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, prefixes, stored, next);
+  });
+}
+
+async function deletePrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, prefixes, (stored) => {
+    return removal(api, request, prefixes, stored, { writes: [removeReference(stored.value.pool, id)] });
+  });
+}

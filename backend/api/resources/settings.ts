@@ -44,6 +44,7 @@ export const settingsHandlers: Handlers = {
         guards: [defaultQuota(api).guard],
         writes: [stored ? rewrite(records.settings, stored, next) : put(records.settings, id, next)],
         target: id,
+        quotaDelta: undefined,
         reason: 'updated',
         message: 'Changed: default_quota.',
         answer: (revision) => ({ status: 200, body: show(api), revision }),

@@ -13,23 +13,45 @@ import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { type LockInfo, StateFile, type TerraformStateVersion } from '../../contract/resources/terraform-states.ts';
+import {
+  type LockInfo,
+  StateFile,
+  TerraformStateItem,
+  type TerraformStateVersion,
+} from '../../contract/resources/terraform-states.ts';
 import { newId } from '../../model/ids.ts';
 import { growthFrom, stateAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { staleReason, versionsToRemove } from '../../model/terraform/state.ts';
 import { absent, put, read, readAll, remove, removeAll, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
-import type { ApiAnswer, ApiContext, ApiRequest, Handlers } from '../requests/context.ts';
-import { notFound } from '../requests/descriptor.ts';
-import { listHandler } from '../requests/get-and-list.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { notFound } from '../requests/objects.ts';
 import { bodyChecker, fieldError } from '../requests/validation.ts';
 import { discard, open, removeContent, type Sealed, seal, upload } from '../terraform-state/content.ts';
 import type { StateKeys } from '../terraform-state/keys.ts';
 import { nameKey, releaseName } from '../transaction/declarations.ts';
 import { type Guard, type Mutation, mutate } from '../transaction/mutate.ts';
 import { quotaGuard } from '../transaction/quota-guard.ts';
-import { terraformStates } from './views.ts';
+
+const contract = { noun: 'terraform_state', plural: 'terraform-states', Item: TerraformStateItem } as const;
+
+export const terraformStates: ResourceDescriptor<records.TerraformStateRecord> = describe(contract, {
+  kind: records.terraformStates,
+  scope: 'project',
+  show: (_api, { kept_bytes: _kept, ...record }) => record,
+  quota: stateAmounts,
+  handlers: {
+    terraform_state_read: readState,
+    terraform_state_write: writeState,
+    terraform_state_delete: deleteState,
+    terraform_state_lock: lockState,
+    terraform_state_unlock: unlockState,
+    terraform_state_version_list: listVersions,
+    terraform_state_version_read: readVersion,
+  },
+});
 
 type State = Stored<records.TerraformStateRecord>;
 type Version = records.TerraformStateVersionRecord;
@@ -130,7 +152,11 @@ const draft = ({ project, name }: Place, at: string): records.TerraformStateReco
 });
 
 /** The record that is left of a state without its lock: none, if nothing was ever written to it. */
-function unlocked(place: Place, state: State, at: string): Pick<Mutation, 'guards' | 'writes' | 'target' | 'project'> {
+function unlocked(
+  place: Place,
+  state: State,
+  at: string,
+): Pick<Mutation, 'guards' | 'writes' | 'target' | 'project' | 'quotaDelta'> {
   const { lock: _lock, ...rest } = state.value;
   if (rest.version !== undefined) return replace(place, state, { ...rest, updated_at: at });
   return {
@@ -138,6 +164,7 @@ function unlocked(place: Place, state: State, at: string): Pick<Mutation, 'guard
     writes: [remove(records.terraformStates, state.id), releaseName('terraform_state', place.project, place.name)],
     target: state.id,
     project: place.project,
+    quotaDelta: undefined,
   };
 }
 
@@ -312,127 +339,124 @@ async function write(
  */
 const gaveUp = (): UcloudError => new UcloudError('conflict', 'the upload of the state was given up; send it again');
 
-export const terraformStateHandlers: Handlers = {
-  terraform_state_list: listHandler(terraformStates),
-
-  async terraform_state_read(api, request) {
-    const place = placeOf(api, request);
-    for (let before: State | undefined; ; ) {
-      const state = await find(api, place);
-      const { version } = state.value;
-      if (version === undefined) {
-        throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
-      }
-      const found = await load(api, place, state, version);
-      if (found) return answerWith(found, state.revision);
-      // The latest version only goes when newer ones have come, or with the whole state.
-      if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
-      before = state;
-    }
-  },
-
-  async terraform_state_write(api, request) {
-    const place = placeOf(api, request);
-    const keys = keysOf(api);
-    const read = await readFile(api, request, place);
-    // What will be refused is not written ahead.
-    const { state, repeated } = await checkWrite(api, request, place, read);
-    if (repeated) return { status: 200, revision: api.mirror.revision };
-    const { sealed, bytes } = await seal(api.stateWorkers, place.project, keys, textOf(place), read.bytes);
-    const given = { ...read, bytes };
-    // It may have waited for others.
-    api.callers.check(request.caller);
-    await checkRoom(api, place, state, sealed.content.stored);
-    try {
-      return await write(api, request, place, given, sealed);
-    } catch (error) {
-      if (sealed.chunks.length > 1) {
-        await discard(api.store, sealed).catch((err: unknown) =>
-          api.logger.warn({ err, request: request.id }, 'a state that was not written is left to the collector'),
-        );
-      }
-      throw error;
-    }
-  },
-
-  async terraform_state_delete(api, request) {
-    const place = placeOf(api, request);
-    const { ID } = request.query as Query;
-    return mutate(api, request, async () => {
-      const state = await find(api, place);
-      checkLock(place.name, state.value.lock, ID);
-      const versions = await versionsOf(api, state.id);
-      return {
-        guards: [{ condition: unchanged(state) }],
-        writes: [
-          remove(records.terraformStates, state.id),
-          releaseName('terraform_state', place.project, place.name),
-          removeAll(records.terraformStateVersions, `${state.id}/`),
-          ...versions.map(({ value }) => removeContent(value.content)),
-        ],
-        target: state.id,
-        project: place.project,
-        reason: 'deleted',
-        message: `Deleted ${place.name} with ${versions.length} versions.`,
-        answer: (revision) => ({ status: 204, revision }),
-      };
-    });
-  },
-
-  async terraform_state_lock(api, request) {
-    const place = placeOf(api, request);
-    const lock = request.body as LockInfo;
-    const at = request.now.toISOString();
-    return mutate(api, request, async () => {
-      const state = await look(api, place);
-      const held = state?.value.lock;
-      if (state && held?.ID === lock.ID) return { nothing: { status: 200, body: held, revision: state.revision } };
-      if (held) throw locked(place.name, held);
-      return {
-        ...replace(place, state, { ...(state?.value ?? draft(place, at)), lock, updated_at: at }),
-        reason: 'locked',
-        message: `${place.name} is ${holderOf(lock)}.`,
-        answer: (revision) => ({ status: 200, body: lock, revision }),
-      };
-    });
-  },
-
-  async terraform_state_unlock(api, request) {
-    const place = placeOf(api, request);
-    const id = (request.body as LockInfo | undefined)?.ID ?? (request.query as Query).ID;
-    const at = request.now.toISOString();
-    return mutate(api, request, async () => {
-      const state = await look(api, place);
-      const held = state?.value.lock;
-      if (!state || !held) return { nothing: { status: 200, revision: api.mirror.revision } };
-      if (id !== undefined && id !== held.ID) throw locked(place.name, held);
-      return {
-        ...unlocked(place, state, at),
-        reason: id === undefined ? 'lock_broken' : 'unlocked',
-        message:
-          id === undefined
-            ? `The lock ${held.ID} of ${place.name} was broken: ${holderOf(held)}.`
-            : `${place.name} unlocked.`,
-        answer: (revision) => ({ status: 200, revision }),
-      };
-    });
-  },
-
-  async terraform_state_version_list(api, request) {
-    const state = await find(api, placeOf(api, request));
-    const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
-      const { content: _content, md5: _md5, ...item } = value;
-      return item;
-    });
-    return { status: 200, body: { items, revision: state.revision }, revision: state.revision };
-  },
-
-  async terraform_state_version_read(api, request) {
-    const place = placeOf(api, request);
-    const version = Number(request.params.version);
+async function readState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  for (let before: State | undefined; ; ) {
     const state = await find(api, place);
+    const { version } = state.value;
+    if (version === undefined) {
+      throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
+    }
     const found = await load(api, place, state, version);
     if (found) return answerWith(found, state.revision);
-    throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
-  },
-};
+    // The latest version only goes when newer ones have come, or with the whole state.
+    if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
+    before = state;
+  }
+}
+
+async function writeState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  const keys = keysOf(api);
+  const read = await readFile(api, request, place);
+  // What will be refused is not written ahead.
+  const { state, repeated } = await checkWrite(api, request, place, read);
+  if (repeated) return { status: 200, revision: api.mirror.revision };
+  const { sealed, bytes } = await seal(api.stateWorkers, place.project, keys, textOf(place), read.bytes);
+  const given = { ...read, bytes };
+  // It may have waited for others.
+  api.callers.check(request.caller);
+  await checkRoom(api, place, state, sealed.content.stored);
+  try {
+    return await write(api, request, place, given, sealed);
+  } catch (error) {
+    if (sealed.chunks.length > 1) {
+      await discard(api.store, sealed).catch((err: unknown) =>
+        api.logger.warn({ err, request: request.id }, 'a state that was not written is left to the collector'),
+      );
+    }
+    throw error;
+  }
+}
+
+async function deleteState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  const { ID } = request.query as Query;
+  return mutate(api, request, async () => {
+    const state = await find(api, place);
+    checkLock(place.name, state.value.lock, ID);
+    const versions = await versionsOf(api, state.id);
+    return {
+      guards: [{ condition: unchanged(state) }],
+      writes: [
+        remove(records.terraformStates, state.id),
+        releaseName('terraform_state', place.project, place.name),
+        removeAll(records.terraformStateVersions, `${state.id}/`),
+        ...versions.map(({ value }) => removeContent(value.content)),
+      ],
+      target: state.id,
+      project: place.project,
+      quotaDelta: undefined,
+      reason: 'deleted',
+      message: `Deleted ${place.name} with ${versions.length} versions.`,
+      answer: (revision) => ({ status: 204, revision }),
+    };
+  });
+}
+
+async function lockState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  const lock = request.body as LockInfo;
+  const at = request.now.toISOString();
+  return mutate(api, request, async () => {
+    const state = await look(api, place);
+    const held = state?.value.lock;
+    if (state && held?.ID === lock.ID) return { nothing: { status: 200, body: held, revision: state.revision } };
+    if (held) throw locked(place.name, held);
+    return {
+      ...replace(place, state, { ...(state?.value ?? draft(place, at)), lock, updated_at: at }),
+      reason: 'locked',
+      message: `${place.name} is ${holderOf(lock)}.`,
+      answer: (revision) => ({ status: 200, body: lock, revision }),
+    };
+  });
+}
+
+async function unlockState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  const id = (request.body as LockInfo | undefined)?.ID ?? (request.query as Query).ID;
+  const at = request.now.toISOString();
+  return mutate(api, request, async () => {
+    const state = await look(api, place);
+    const held = state?.value.lock;
+    if (!state || !held) return { nothing: { status: 200, revision: api.mirror.revision } };
+    if (id !== undefined && id !== held.ID) throw locked(place.name, held);
+    return {
+      ...unlocked(place, state, at),
+      reason: id === undefined ? 'lock_broken' : 'unlocked',
+      message:
+        id === undefined
+          ? `The lock ${held.ID} of ${place.name} was broken: ${holderOf(held)}.`
+          : `${place.name} unlocked.`,
+      answer: (revision) => ({ status: 200, revision }),
+    };
+  });
+}
+
+async function listVersions(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const state = await find(api, placeOf(api, request));
+  const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
+    const { content: _content, md5: _md5, ...item } = value;
+    return item;
+  });
+  return { status: 200, body: { items, revision: state.revision }, revision: state.revision };
+}
+
+async function readVersion(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const place = placeOf(api, request);
+  const version = Number(request.params.version);
+  const state = await find(api, place);
+  const found = await load(api, place, state, version);
+  if (found) return answerWith(found, state.revision);
+  throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
+}

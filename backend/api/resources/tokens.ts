@@ -1,94 +1,89 @@
 import { UcloudError } from '../../contract/errors.ts';
-import { roles, type TokenCreate, type TokenUpdate, token } from '../../contract/resources/tokens.ts';
+import { roles, type TokenBody, type TokenUpdate, token } from '../../contract/resources/tokens.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { put, removeAll } from '../../store/collection.ts';
-import type { Handlers } from '../requests/context.ts';
-import { find, presentObject } from '../requests/descriptor.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import { removeAll } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { find, presentObject } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { newSecret } from '../tokens/secret.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { created, projectOfCreation, readPatch, removal, replacement, takeName } from '../transaction/declarations.ts';
+import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
-import { tokens } from './views.ts';
 
-type Body = TokenCreate & Required<Pick<TokenCreate, 'role' | 'labels'>>;
+export const tokens: ResourceDescriptor<records.TokenRecord> = describe(token, {
+  kind: records.tokens,
+  scope: 'project',
+  show: (_api, { hash: _hash, ...record }) => record,
+  quota: () => ({ tokens: 1 }),
+  handlers: {
+    token_self: getOwnToken,
+    token_create: createToken,
+    token_update: updateToken,
+    token_delete: deleteToken,
+  },
+});
 
-export const tokenHandlers: Handlers = {
-  token_list: listHandler(tokens),
-  token_get: getHandler(tokens),
+async function getOwnToken(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const stored = find(api, tokens, request.caller, request.caller.token);
+  return {
+    status: 200,
+    body: presentObject(api, tokens, stored, request.caller),
+    revision: api.mirror.revision,
+    version: stored.revision,
+  };
+}
 
-  async token_self(api, request) {
-    const stored = find(api, tokens, request.caller, request.caller.token);
-    return {
-      status: 200,
-      body: presentObject(api, tokens, stored, request.caller),
-      revision: api.mirror.revision,
-      version: stored.revision,
+async function createToken(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { name, role, labels, expires_at, project: asked } = request.body as TokenBody;
+  const { caller, now } = request;
+  if (roles.indexOf(role) > roles.indexOf(caller.role)) {
+    throw new UcloudError('forbidden', `a token of role ${caller.role} cannot make one of role ${role}`, {
+      errors: [{ pointer: '/role', detail: `must be at most ${caller.role}` }],
+    });
+  }
+  if (role === 'operator' && asked !== undefined) {
+    throw fieldError(
+      'rule_violated',
+      '/project',
+      'must be left out for an operator, whose token opens the whole cloud',
+    );
+  }
+  if (expires_at !== undefined && Date.parse(expires_at) <= now.getTime()) {
+    throw fieldError('rule_violated', '/expires_at', 'lies in the past');
+  }
+  const id = newId('token');
+  const secret = newSecret(id);
+  const at = now.toISOString();
+  return mutate(api, request, () => {
+    const project = role === 'operator' ? undefined : projectOfCreation(api, caller, asked);
+    const record: records.TokenRecord = {
+      id,
+      ...(project === undefined ? {} : { project }),
+      name,
+      labels,
+      role,
+      hash: secret.hash,
+      ...(expires_at === undefined ? {} : { expires_at: new Date(expires_at).toISOString() }),
+      created_at: at,
+      updated_at: at,
     };
-  },
+    return creation(api, tokens, record, { shown: { secret: secret.text } });
+  });
+}
 
-  async token_create(api, request) {
-    const { name, role, labels, expires_at, project: asked } = request.body as Body;
-    const { caller, now } = request;
-    if (roles.indexOf(role) > roles.indexOf(caller.role)) {
-      throw new UcloudError('forbidden', `a token of role ${caller.role} cannot make one of role ${role}`, {
-        errors: [{ pointer: '/role', detail: `must be at most ${caller.role}` }],
-      });
-    }
-    if (role === 'operator' && asked !== undefined) {
-      throw fieldError(
-        'rule_violated',
-        '/project',
-        'must be left out for an operator, whose token opens the whole cloud',
-      );
-    }
-    if (expires_at !== undefined && Date.parse(expires_at) <= now.getTime()) {
-      throw fieldError('rule_violated', '/expires_at', 'lies in the past');
-    }
-    const id = newId('token');
-    const secret = newSecret(id);
-    const at = now.toISOString();
-    return mutate(api, request, () => {
-      const project = role === 'operator' ? undefined : projectOfCreation(api, caller, asked);
-      const record: records.TokenRecord = {
-        id,
-        ...(project === undefined ? {} : { project }),
-        name,
-        labels,
-        role,
-        hash: secret.hash,
-        ...(expires_at === undefined ? {} : { expires_at: new Date(expires_at).toISOString() }),
-        created_at: at,
-        updated_at: at,
-      };
-      const taken = takeName('token', project, name, id);
-      return {
-        guards: taken.guards,
-        writes: [put(records.tokens, id, record), ...taken.writes],
-        target: id,
-        project,
-        quotaDelta: { tokens: 1 },
-        reason: 'created',
-        message: `Created ${name}.`,
-        answer: created('tokens', id, { ...tokens.show(api, record), secret: secret.text }),
-      };
-    });
-  },
+async function updateToken(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<TokenUpdate>(token, request.body as TokenUpdate);
+  return changeObject(api, request, tokens, (stored) => {
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, tokens, stored, next);
+  });
+}
 
-  async token_update(api, request) {
-    const patch = readPatch<TokenUpdate>(token, request.body as TokenUpdate);
-    return changeObject(api, request, tokens, (stored) => {
-      const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-      return replacement(api, request, tokens, stored, next);
-    });
-  },
-
-  async token_delete(api, request) {
-    return changeObject(api, request, tokens, (stored) => {
-      // Nobody can ask again with it.
-      return removal(api, request, tokens, stored, { writes: [removeAll(records.idempotency, `${stored.id}/`)] });
-    });
-  },
-};
+async function deleteToken(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, tokens, (stored) => {
+    // Nobody can ask again with it.
+    return removal(api, request, tokens, stored, { writes: [removeAll(records.idempotency, `${stored.id}/`)] });
+  });
+}

@@ -4,9 +4,10 @@ import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, present, put, read, unchanged } from '../../store/collection.ts';
 import type { ApiContext, Handler } from '../requests/context.ts';
-import { findToChange } from '../requests/descriptor.ts';
+import { findToChange } from '../requests/objects.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
-import { operations, vms } from './views.ts';
+import { operations } from './operations.ts';
+import { vms } from './vms.ts';
 
 const isOpen = (operation: records.OperationRecord): boolean =>
   operation.state === 'pending' || operation.state === 'running';
@@ -57,6 +58,7 @@ export const rebootHandler: Handler = async (api, request) => {
       writes: [put(records.operations, id, record), put(records.latestOperations, target, { id })],
       target,
       project: value.project,
+      quotaDelta: undefined,
       reason: 'reboot_requested',
       message: `${value.name} is to be rebooted.`,
       answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${id}` },

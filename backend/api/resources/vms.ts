@@ -2,9 +2,10 @@
  * VMs are declared here; the scheduler places them, a host runs them. Deletion only marks the declaration: the host
  * tears down first, and the collector (jobs/vm-collector.ts) removes what is left.
  */
+import { createHash } from 'node:crypto';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { type Vm, type VmCreate, type VmUpdate, vm } from '../../contract/resources/vms.ts';
+import { type Vm, type VmBody, type VmUpdate, vm } from '../../contract/resources/vms.ts';
 import { newId } from '../../model/ids.ts';
 import {
   addressKey,
@@ -18,37 +19,86 @@ import {
   slaacAddress,
 } from '../../model/network/addresses.ts';
 import { storedPrefix } from '../../model/network/prefixes.ts';
-import { growthFrom, vmAmounts } from '../../model/quota/amounts.ts';
+import { vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/text/sizes.ts';
+import { type VmObservations, vmStatus } from '../../model/vm/status.ts';
 import { absent, put, read, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
-import type { ApiContext, Handlers } from '../requests/context.ts';
-import { getHandler, listHandler } from '../requests/get-and-list.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import {
   addReference,
   answerWith,
   checkProtection,
-  created,
+  creation,
   projectOfCreation,
   readPatch,
   removeReference,
   replacement,
-  takeName,
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
-import { images, networks, sshKeys, vms } from './views.ts';
+import { images } from './images.ts';
+import { networks } from './networks.ts';
+import { sshKeys } from './ssh-keys.ts';
 import { rebootHandler } from './vm-reboot.ts';
 
+export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
+  kind: records.vms,
+  scope: 'project',
+  // It can be large and hold secrets.
+  hides: ({ role, listed }) =>
+    role === 'viewer' ? ['user_data', 'user_data_sha256'] : listed === true ? ['user_data'] : [],
+  show(api, record) {
+    const {
+      generation: _generation,
+      user_data_generation: _changed,
+      deleted_at: _deleted,
+      memory,
+      disk_size,
+      ...shown
+    } = record;
+    return {
+      ...shown,
+      memory: formatSize(memory),
+      disk_size: formatSize(disk_size),
+      address: record.interfaces[0]?.address ?? '',
+      ...(record.user_data === undefined ? {} : { user_data_sha256: digestOf(record, record.user_data) }),
+      status: vmStatus(record, observe(api, record.id)),
+    };
+  },
+  quota: vmAmounts,
+  observedBy: [records.schedules, records.reports, records.guests],
+  hostOf: ({ mirror }, id) => mirror.get(records.schedules, id)?.value.host,
+  handlers: { vm_create: createVm, vm_update: updateVm, vm_delete: deleteVm, vm_reboot: rebootHandler },
+});
+
 /** With the defaults of the contract. */
-type Body = VmCreate &
-  Pick<Vm, 'anti_affinity'> &
-  Required<
-    Pick<VmCreate, 'description' | 'labels' | 'cpus' | 'memory' | 'ssh_keys' | 'power_state' | 'delete_protection'>
-  >;
+type Body = VmBody & Pick<Vm, 'anti_affinity'>;
+
+function observe({ mirror }: ApiContext, id: string): VmObservations {
+  const schedule = mirror.get(records.schedules, id)?.value;
+  const report = mirror.get(records.reports, id)?.value;
+  const guest = mirror.get(records.guests, id)?.value;
+  return {
+    ...(schedule === undefined ? {} : { schedule }),
+    ...(report === undefined ? {} : { report }),
+    ...(guest === undefined ? {} : { guest }),
+    hostAlive: schedule?.host !== undefined && mirror.get(records.alive, schedule.host) !== undefined,
+  };
+}
+
+/** By record: a list is made often, and its VMs change seldom. */
+const digests = new WeakMap<records.VmRecord, string>();
+
+function digestOf(record: records.VmRecord, text: string): string {
+  const known = digests.get(record) ?? createHash('sha256').update(text).digest('hex');
+  digests.set(record, known);
+  return known;
+}
 
 /** Size of the disk that the image describes, once the scanner has found it out. */
 export const imageSize = (api: ApiContext, image: string): number | undefined => {
@@ -90,7 +140,7 @@ async function checkEarlier(api: ApiContext, interfaces: Body['interfaces']): Pr
   }
 }
 
-interface Plugged {
+interface AllocatedInterfaces {
   readonly interfaces: Interface[];
   readonly guards: Guard[];
   readonly writes: Write[];
@@ -103,7 +153,7 @@ function allocateInterfaces(
   id: Id<'vm'>,
   body: Pick<Body, 'name' | 'interfaces'>,
   probes: Probes,
-): Plugged {
+): AllocatedInterfaces {
   const guards: Guard[] = [];
   const writes = new Map<string, Write>();
   const macs = new Set<string>();
@@ -177,106 +227,93 @@ function withUserData(vm: records.VmRecord, asked: string | null | undefined): r
   return { ...others, ...(asked !== null && { user_data: asked }), user_data_generation: vm.generation + 1 };
 }
 
-export const vmHandlers: Handlers = {
-  vm_list: listHandler(vms),
-  vm_get: getHandler(vms),
-  vm_reboot: rebootHandler,
+async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { project: asked, ...body } = request.body as Body;
+  const id = newId('vm');
+  const at = request.now.toISOString();
+  const probes: Probes = [];
+  return mutate(api, request, async () => {
+    await checkEarlier(api, body.interfaces);
+    const project = projectOfCreation(api, request.caller, asked);
+    const image = addReference(api, images, { project, id: body.image, pointer: '/image', user: id });
+    const keys = useKeys(api, project, id, body.ssh_keys);
+    const allocated = allocateInterfaces(api, project, id, body, probes);
+    const record: records.VmRecord = {
+      id,
+      project,
+      ...body,
+      interfaces: allocated.interfaces,
+      memory: sizeInBytes(body.memory),
+      disk_size: diskSize(api, body.image, body.disk_size),
+      generation: 1,
+      created_at: at,
+      updated_at: at,
+    };
+    return creation(api, vms, record, {
+      guards: [...image.guards, ...keys.guards, ...allocated.guards],
+      writes: [...image.writes, ...keys.writes, ...allocated.writes],
+    });
+  });
+}
 
-  async vm_create(api, request) {
-    const { project: asked, ...body } = request.body as Body;
-    const id = newId('vm');
+async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  const { user_data, ...asked } = request.body as VmUpdate;
+  return changeObject(api, request, vms, (stored) => {
+    checkAlive(stored);
+    const before = stored.value;
+    const least = imageSize(api, before.image);
+    const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
+      ...asked,
+      ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
+    });
+    const size = disk_size === undefined ? before.disk_size : sizeInBytes(disk_size);
+    if (size < before.disk_size) {
+      throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
+    }
+    const next = withUserData(
+      {
+        ...before,
+        ...patch,
+        memory: memory === undefined ? before.memory : sizeInBytes(memory),
+        disk_size: size,
+      },
+      user_data,
+    );
+    const unlike = JSON.stringify(next) !== JSON.stringify(before);
+    const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
+    const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
+    return replacement(
+      api,
+      request,
+      vms,
+      stored,
+      unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
+      {
+        guards: keys.guards,
+        writes: [...keys.writes, ...dropped.map((key) => removeReference(key, id))],
+      },
+    );
+  });
+}
+
+async function deleteVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, vms, (stored) => {
+    const { value } = stored;
+    if (value.deleted_at !== undefined) return { nothing: answerWith(api, vms, stored, 202) };
+    checkProtection(value, id);
     const at = request.now.toISOString();
-    const probes: Probes = [];
-    return mutate(api, request, async () => {
-      await checkEarlier(api, body.interfaces);
-      const project = projectOfCreation(api, request.caller, asked);
-      const image = addReference(api, images, { project, id: body.image, pointer: '/image', user: id });
-      const keys = useKeys(api, project, id, body.ssh_keys);
-      const plugged = allocateInterfaces(api, project, id, body, probes);
-      const record: records.VmRecord = {
-        id,
-        project,
-        ...body,
-        interfaces: plugged.interfaces,
-        memory: sizeInBytes(body.memory),
-        disk_size: diskSize(api, body.image, body.disk_size),
-        generation: 1,
-        created_at: at,
-        updated_at: at,
-      };
-      const taken = takeName('vm', project, body.name, id);
-      return {
-        guards: [...taken.guards, ...image.guards, ...keys.guards, ...plugged.guards],
-        writes: [put(records.vms, id, record), ...taken.writes, ...image.writes, ...keys.writes, ...plugged.writes],
-        target: id,
-        project,
-        quotaDelta: vmAmounts(record),
-        reason: 'created',
-        message: `Created ${body.name}.`,
-        answer: created('vms', id, vms.show(api, record)),
-      };
-    });
-  },
-
-  async vm_update(api, request) {
-    const { id = '' } = request.params;
-    const { user_data, ...asked } = request.body as VmUpdate;
-    return changeObject(api, request, vms, (stored) => {
-      checkAlive(stored);
-      const before = stored.value;
-      const least = imageSize(api, before.image);
-      const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
-        ...asked,
-        ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
-      });
-      const size = disk_size === undefined ? before.disk_size : sizeInBytes(disk_size);
-      if (size < before.disk_size) {
-        throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
-      }
-      const next = withUserData(
-        {
-          ...before,
-          ...patch,
-          memory: memory === undefined ? before.memory : sizeInBytes(memory),
-          disk_size: size,
-        },
-        user_data,
-      );
-      const unlike = JSON.stringify(next) !== JSON.stringify(before);
-      const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
-      const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
-      return replacement(
-        api,
-        request,
-        vms,
-        stored,
-        unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
-        {
-          guards: keys.guards,
-          writes: [...keys.writes, ...dropped.map((key) => removeReference(key, id))],
-          quotaDelta: growthFrom(vmAmounts(before), vmAmounts(next)),
-        },
-      );
-    });
-  },
-
-  async vm_delete(api, request) {
-    const { id = '' } = request.params;
-    return changeObject(api, request, vms, (stored) => {
-      const { value } = stored;
-      if (value.deleted_at !== undefined) return { nothing: answerWith(api, vms, stored, 202) };
-      checkProtection(value, id);
-      const at = request.now.toISOString();
-      const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
-      return {
-        guards: [{ condition: unchanged(stored) }],
-        writes: [rewrite(records.vms, stored, next)],
-        target: id,
-        project: value.project,
-        reason: 'deletion_requested',
-        message: `${value.name} is to be deleted.`,
-        answer: (revision) => answerWith(api, vms, { ...stored, value: next, revision }, 202),
-      };
-    });
-  },
-};
+    const next = { ...value, deleted_at: at, updated_at: at, generation: value.generation + 1 };
+    return {
+      guards: [{ condition: unchanged(stored) }],
+      writes: [rewrite(records.vms, stored, next)],
+      target: id,
+      project: value.project,
+      quotaDelta: undefined,
+      reason: 'deletion_requested',
+      message: `${value.name} is to be deleted.`,
+      answer: (revision) => answerWith(api, vms, { ...stored, value: next, revision }, 202),
+    };
+  });
+}

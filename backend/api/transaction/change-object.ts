@@ -1,8 +1,8 @@
 /** The change of one object that the path of the request names. */
 import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
-import { type DeclaredRecord, findToChange, type ResourceDescriptor } from '../requests/descriptor.ts';
-import { versionOf } from '../requests/get-and-list.ts';
+import type { DeclaredRecord, ResourceDescriptor } from '../requests/descriptor.ts';
+import { findToChange, versionOf } from '../requests/objects.ts';
 import { checkIfMatch } from './declarations.ts';
 import { type Decision, mutate } from './mutate.ts';
 
@@ -13,11 +13,11 @@ import { type Decision, mutate } from './mutate.ts';
 export const changeObject = <R extends DeclaredRecord>(
   api: ApiContext,
   request: ApiRequest,
-  served: ResourceDescriptor<R>,
+  descriptor: ResourceDescriptor<R>,
   decide: (stored: Stored<R>) => Decision | Promise<Decision>,
 ): Promise<ApiAnswer> =>
   mutate(api, request, () => {
-    const stored = findToChange(api, served, request.caller, request.params.id ?? '');
-    checkIfMatch(request.ifMatch, versionOf(api, served, stored));
+    const stored = findToChange(api, descriptor, request.caller, request.params.id ?? '');
+    checkIfMatch(request.ifMatch, versionOf(api, descriptor, stored));
     return decide(stored);
   });

@@ -3,7 +3,7 @@ import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id, Noun } from '../../contract/fields.ts';
 import type { Resource } from '../../contract/resource.ts';
-import type { SomeAmounts } from '../../model/quota/amounts.ts';
+import { growthFrom } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import {
   absent,
@@ -17,17 +17,9 @@ import {
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Caller } from '../requests/context.ts';
-import {
-  type DeclaredRecord,
-  isVisible,
-  nounOfId,
-  presentObject,
-  projectOf,
-  type ResourceDescriptor,
-  refer,
-} from '../requests/descriptor.ts';
+import { type DeclaredRecord, projectOf, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { isVisible, presentObject, refer } from '../requests/objects.ts';
 import { fieldError, invalidInput } from '../requests/validation.ts';
-import { servedKinds } from '../resources/views.ts';
 import type { Guard, Mutation } from './mutate.ts';
 
 /** The project of a new object. Throws `invalid_input` or `invalid_reference`. */
@@ -71,25 +63,59 @@ export const releaseName = (noun: Noun, project: Id<'project'> | undefined, name
 /** What an object refers to is still there, and cannot go as long as the object is. */
 export function addReference<R extends DeclaredRecord>(
   api: ApiContext,
-  served: ResourceDescriptor<R>,
+  descriptor: ResourceDescriptor<R>,
   reference: { project: Id<'project'>; id: string; pointer: string; user: string },
 ): { stored: Stored<R>; guards: Guard[]; writes: Write[] } {
-  const stored = refer(api, served, reference.project, reference.id, reference.pointer);
+  const stored = refer(api, descriptor, reference.project, reference.id, reference.pointer);
   return {
     stored,
-    guards: [{ condition: recordPresent(served.kind, stored.id) }],
+    guards: [{ condition: recordPresent(descriptor.kind, stored.id) }],
     writes: [put(records.uses, `${stored.id}/${reference.user}`, {})],
   };
 }
 
 export const removeReference = (used: string, user: string): Write => remove(records.uses, `${used}/${user}`);
 
-/** The answer to a creation, in the form that can be given again for the same Idempotency-Key. */
-export const created = (plural: string, id: string, item: object): Mutation['answer'] => ({
-  status: 201,
-  body: item,
-  location: `/v1/${plural}/${id}`,
-});
+interface Additions {
+  readonly guards?: readonly Guard[];
+  readonly writes?: readonly Write[];
+}
+
+/**
+ * Returns the creation of an object: its record, its name, and its share of the quota.
+ * @param additions.message the message of the event; default: `Created <name>.`
+ * @param additions.shown fields that only this answer shows
+ */
+export function creation<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  record: R,
+  { guards = [], writes = [], message, shown = {} }: Additions & { message?: string; shown?: object } = {},
+): Mutation {
+  const { id, name } = record;
+  const project = descriptor.scope === 'self' ? undefined : projectOf(record);
+  const taken = name === undefined ? { guards: [], writes: [] } : takeName(descriptor.noun, project, name, id);
+  return {
+    guards: [...taken.guards, ...guards],
+    writes: [put(descriptor.kind, id, record), ...taken.writes, ...writes],
+    target: id,
+    project: accountedTo(descriptor, record),
+    quotaDelta: descriptor.quota?.(record),
+    reason: 'created',
+    message: message ?? `Created ${name ?? id}.`,
+    // In the form that can be given again for the same Idempotency-Key.
+    answer: {
+      status: 201,
+      body: { ...descriptor.show(api, record), ...shown },
+      location: `/v1/${descriptor.plural}/${id}`,
+    },
+  };
+}
+
+/** Returns the project whose audit and events contain the object: a project belongs to itself. */
+const accountedTo = <R extends DeclaredRecord>({ scope }: ResourceDescriptor<R>, record: R) =>
+  // The id of a record of this scope is that of a project.
+  scope === 'self' ? (record.id as Id<'project'>) : projectOf(record);
 
 /** If-Match (RFC 9110 section 13.1.1) against the version of the declaration. Throws `precondition_failed`. */
 export function checkIfMatch(ifMatch: string | undefined, version: number): void {
@@ -104,16 +130,16 @@ export function checkIfMatch(ifMatch: string | undefined, version: number): void
 /** An object as it is after a change, from the mirror; as it was written if it has gone or the mirror lags. */
 export function answerWith<R extends DeclaredRecord>(
   api: ApiContext,
-  served: ResourceDescriptor<R>,
+  descriptor: ResourceDescriptor<R>,
   written: Stored<R>,
   status: number,
 ): ApiAnswer {
-  const seen = api.mirror.get(served.kind, written.id);
+  const seen = api.mirror.get(descriptor.kind, written.id);
   const stored = seen !== undefined && seen.revision >= written.revision ? seen : written;
   return {
     status,
     // A viewer changes nothing.
-    body: presentObject(api, served, stored, { role: 'member' }),
+    body: presentObject(api, descriptor, stored, { role: 'member' }),
     revision: Math.max(api.mirror.revision, written.revision),
     version: written.revision,
   };
@@ -141,35 +167,35 @@ export function readPatch<Update extends object>(
 export function replacement<R extends DeclaredRecord & { readonly updated_at: string }>(
   api: ApiContext,
   request: ApiRequest,
-  served: ResourceDescriptor<R>,
+  descriptor: ResourceDescriptor<R>,
   stored: Stored<R>,
   next: R,
-  more: { guards?: readonly Guard[]; writes?: readonly Write[]; quotaDelta?: SomeAmounts } = {},
+  { guards = [], writes = [] }: Additions = {},
 ): Mutation | { readonly nothing: ApiAnswer } {
   const { updated_at: _then, ...before } = stored.value;
   const { updated_at: _now, ...after } = next;
-  if (JSON.stringify(before) === JSON.stringify(after)) return { nothing: answerWith(api, served, stored, 200) };
+  if (JSON.stringify(before) === JSON.stringify(after)) return { nothing: answerWith(api, descriptor, stored, 200) };
   const project = projectOf(next);
   const renamed = next.name !== undefined && next.name !== stored.value.name;
   const name =
     renamed && next.name !== undefined
-      ? takeName(served.noun, project, next.name, next.id)
+      ? takeName(descriptor.noun, project, next.name, next.id)
       : { guards: [], writes: [] };
   const changed = Object.keys(request.body as object).join(', ');
   return {
-    guards: [{ condition: unchanged(stored) }, ...name.guards, ...(more.guards ?? [])],
+    guards: [{ condition: unchanged(stored) }, ...name.guards, ...guards],
     writes: [
-      rewrite(served.kind, stored, next),
+      rewrite(descriptor.kind, stored, next),
       ...name.writes,
-      ...(renamed && stored.value.name !== undefined ? [releaseName(served.noun, project, stored.value.name)] : []),
-      ...(more.writes ?? []),
+      ...(renamed && stored.value.name !== undefined ? [releaseName(descriptor.noun, project, stored.value.name)] : []),
+      ...writes,
     ],
     target: stored.id,
-    project: served.scope === 'self' ? stored.value.id : project,
-    ...(more.quotaDelta ? { quotaDelta: more.quotaDelta } : {}),
+    project: accountedTo(descriptor, next),
+    quotaDelta: descriptor.quota && growthFrom(descriptor.quota(stored.value), descriptor.quota(next)),
     reason: 'updated',
     message: `Changed: ${changed}.`,
-    answer: (revision) => answerWith(api, served, { ...stored, value: next, revision }, 200),
+    answer: (revision) => answerWith(api, descriptor, { ...stored, value: next, revision }, 200),
   };
 }
 
@@ -179,13 +205,12 @@ export function inUse(api: ApiContext, caller: Caller, what: string, users: read
   const known: { id: string; being_deleted: boolean }[] = [];
   let hidden = 0;
   for (const id of users) {
-    const noun = nounOfId(id);
-    const kind = noun && servedKinds.get(noun);
-    const stored = kind && api.mirror.get(kind.kind, id);
-    if (kind && stored && isVisible(kind, caller, stored.value)) {
+    const descriptor = api.resources.ofId(id);
+    const stored = descriptor && api.mirror.get(descriptor.kind, id);
+    if (descriptor && stored && isVisible(descriptor, caller, stored.value)) {
       const leaving = isBeingDeleted(stored.value);
       names.push(
-        `${kind.noun.replaceAll('_', ' ')} ${stored.value.name ?? ''} (${id}${leaving ? ', being deleted' : ''})`,
+        `${descriptor.noun.replaceAll('_', ' ')} ${stored.value.name ?? ''} (${id}${leaving ? ', being deleted' : ''})`,
       );
       known.push({ id, being_deleted: leaving });
     } else {
@@ -220,22 +245,23 @@ export function checkProtection(record: DeclaredRecord, id: string): void {
 export function removal<R extends DeclaredRecord>(
   api: ApiContext,
   request: ApiRequest,
-  served: ResourceDescriptor<R>,
+  descriptor: ResourceDescriptor<R>,
   stored: Stored<R>,
-  more: { guards?: readonly Guard[]; writes?: readonly Write[] } = {},
+  { guards = [], writes = [] }: Additions = {},
 ): Mutation {
   checkProtection(stored.value, stored.id);
   const project = projectOf(stored.value);
   const { name } = stored.value;
   return {
-    guards: [{ condition: unchanged(stored) }, unused(api, request.caller, stored.id), ...(more.guards ?? [])],
+    guards: [{ condition: unchanged(stored) }, unused(api, request.caller, stored.id), ...guards],
     writes: [
-      remove(served.kind, stored.id),
-      ...(name === undefined ? [] : [releaseName(served.noun, project, name)]),
-      ...(more.writes ?? []),
+      remove(descriptor.kind, stored.id),
+      ...(name === undefined ? [] : [releaseName(descriptor.noun, project, name)]),
+      ...writes,
     ],
     target: stored.id,
-    project,
+    project: accountedTo(descriptor, stored.value),
+    quotaDelta: undefined,
     reason: 'deleted',
     message: `Deleted${name === undefined ? '' : ` ${name}`}.`,
     answer: (revision) => ({ status: 204, revision }),

@@ -7,17 +7,14 @@
  * their mirror, quotas in the usage, and `mutate` in the database (mutate.ts).
  */
 import type { TSchema } from '@sinclair/typebox';
-import type { Id } from '../../contract/fields.ts';
 import { plus } from '../../model/quota/amounts.ts';
 import type { MirrorIndex } from '../../store/mirror.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Entry } from '../../store/store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
-import { amountsOf } from '../read-model/quota-usage.ts';
 import type { ApiContext, Caller } from '../requests/context.ts';
-import { nounOfId, projectOf } from '../requests/descriptor.ts';
+import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
-import { servedKinds } from '../resources/views.ts';
 
 export interface DryRun {
   /** Whether a record of the database counts as gone. */
@@ -56,24 +53,24 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
     waitForChange: (...given) => mirror.waitForChange(...given),
     subscribe: (listener) => mirror.subscribe(listener),
     close: () => mirror.close(),
-    prefixesByPool: indexWithout(mirror.prefixesByPool),
     schedulesByHost: mirror.schedulesByHost,
-    publicImages: mirror.publicImages,
-    eventsByTarget: mirror.eventsByTarget,
-    operationsByTarget: mirror.operationsByTarget,
-    byProject: (kind) => indexWithout(mirror.byProject(kind)),
+    by: (kind, field) => indexWithout(mirror.by(kind, field)),
+    listPublic: (...given) => without(mirror.listPublic(...given), leaving),
     refresh: () => mirror.refresh(),
   };
 }
 
-/** Those of the objects that the caller could delete: of others nobody learns by what would be if they were gone. */
-function deletable({ mirror }: ApiContext, caller: Caller, ids: readonly string[]) {
+/**
+ * Returns the objects among the ids that the caller could delete. For others the answer would tell something about
+ * objects that the caller may not know of.
+ */
+function deletable({ mirror, resources }: ApiContext, caller: Caller, ids: readonly string[]) {
   return ids.flatMap((id) => {
-    const served = servedKinds.get(nounOfId(id) ?? 'project');
-    const stored = served && mirror.get(served.kind, id);
-    if (!served || !stored) return [];
-    const own = served.scope === 'project' && projectOf(stored.value) === caller.project;
-    return caller.role === 'operator' || own ? [{ kind: served.kind, id, value: stored.value }] : [];
+    const descriptor = resources.ofId(id);
+    const stored = descriptor && mirror.get(descriptor.kind, id);
+    if (!descriptor || !stored) return [];
+    const own = descriptor.scope === 'project' && projectOf(stored.value) === caller.project;
+    return caller.role === 'operator' || own ? [{ descriptor, id, value: stored.value }] : [];
   });
 }
 
@@ -92,7 +89,7 @@ export function rehearsal(
   const usage = {
     of: (project: string) =>
       gone.reduce(
-        (used, { kind, value }) => plus(used, amountsOf(kind, project as Id<'project'>, value), -1),
+        (used, { descriptor, value }) => plus(used, amountsIn(descriptor, project, value), -1),
         api.usage.of(project),
       ),
   };

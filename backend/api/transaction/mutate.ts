@@ -39,7 +39,7 @@ export interface Mutation {
   readonly target: string;
   readonly project?: Id<'project'> | undefined;
   /** What the project gets more of: the project has to be there then, and its quota to allow it. */
-  readonly quotaDelta?: SomeAmounts;
+  readonly quotaDelta: SomeAmounts | undefined;
   /** What happened to it, as a stable word and for people. */
   readonly reason: string;
   readonly message: string;

@@ -40,7 +40,10 @@ const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
 /** What a change has to be committed with that gives a project more. Throws `quota_exceeded`. */
 export function quotaGuard(
   { mirror, usage }: ApiContext,
-  { project, quotaDelta }: { readonly project?: Id<'project'> | undefined; readonly quotaDelta?: SomeAmounts },
+  {
+    project,
+    quotaDelta,
+  }: { readonly project?: Id<'project'> | undefined; readonly quotaDelta: SomeAmounts | undefined },
 ): QuotaGuard {
   if (project === undefined || quotaDelta === undefined || Object.keys(quotaDelta).length === 0) return unbound;
   const stored = mirror.get(records.projects, project);

@@ -1,0 +1,100 @@
+/** The ways in which requests find, refer to and show the objects of a resource. */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id, Noun } from '../../contract/fields.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { Revision } from '../../store/store.ts';
+import type { ApiContext, Caller } from './context.ts';
+import { type Audience, type DeclaredRecord, projectOf, type ResourceDescriptor } from './descriptor.ts';
+import { fieldError } from './validation.ts';
+
+/** Tells whether the caller may know of the object. */
+export function isVisible<R extends DeclaredRecord>(
+  descriptor: ResourceDescriptor<R>,
+  caller: Caller,
+  record: R,
+): boolean {
+  if (caller.role === 'operator') return true;
+  switch (descriptor.scope) {
+    case 'cloud':
+      return true;
+    case 'operator':
+      return false;
+    case 'self':
+      return record.id === caller.project;
+    case 'project':
+      return projectOf(record) === caller.project || descriptor.isPublic?.(record) === true;
+  }
+}
+
+const words = (noun: Noun): string => noun.replaceAll('_', ' ');
+
+export const notFound = (noun: Noun, id: string): UcloudError =>
+  new UcloudError('not_found', `there is no ${words(noun)} ${id}`);
+
+/** Returns the object with this id. @throws UcloudError `not_found`, also if the caller may not know of it */
+export function find<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  caller: Caller,
+  id: string,
+): Stored<R> {
+  const stored = api.mirror.get(descriptor.kind, id);
+  if (!stored || !isVisible(descriptor, caller, stored.value)) throw notFound(descriptor.noun, id);
+  return stored;
+}
+
+/**
+ * Returns the object with this id, for a change.
+ * @throws UcloudError `not_found`; `forbidden` for a public object of another project
+ */
+export function findToChange<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  caller: Caller,
+  id: string,
+): Stored<R> {
+  const stored = find(api, descriptor, caller, id);
+  if (caller.role !== 'operator' && descriptor.scope === 'project' && projectOf(stored.value) !== caller.project) {
+    throw new UcloudError('forbidden', `the ${words(descriptor.noun)} ${id} is public, but belongs to another project`);
+  }
+  return stored;
+}
+
+/**
+ * Returns the object that a field refers to: of the same project, or public.
+ * @throws UcloudError `invalid_reference` with the pointer of the field
+ */
+export function refer<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  project: Id<'project'>,
+  id: string,
+  pointer: string,
+): Stored<R> {
+  const stored = api.mirror.get(descriptor.kind, id);
+  const usable =
+    stored &&
+    (descriptor.scope !== 'project' || projectOf(stored.value) === project || descriptor.isPublic?.(stored.value));
+  if (!usable)
+    throw fieldError('invalid_reference', pointer, `names no ${words(descriptor.noun)} of this project: ${id}`);
+  return stored;
+}
+
+/** Returns the object of the contract with its revision, for this audience. */
+export function presentObject<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  stored: Stored<R>,
+  audience: Audience,
+): { readonly revision: Revision } & object {
+  const item: Record<string, unknown> = { ...descriptor.show(api, stored.value) };
+  for (const field of descriptor.hides?.(audience) ?? []) delete item[field];
+  return { ...item, revision: api.revisions.revisionOf(descriptor.kind, stored) };
+}
+
+/** Returns the revision of the declaration. */
+export const versionOf = <R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  stored: Stored<R>,
+): Revision => descriptor.version?.(api, stored) ?? stored.revision;
