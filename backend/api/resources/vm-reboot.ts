@@ -3,11 +3,11 @@ import { UcloudError } from '../../contract/errors.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, present, put, read, unchanged } from '../../store/collection.ts';
-import type { ApiContext, Handler } from '../requests/context.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import type { ResourceDescriptor } from '../requests/descriptor.ts';
 import { findToChange } from '../requests/objects.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { operations } from './operations.ts';
-import { vms } from './vms.ts';
 
 const isOpen = (operation: records.OperationRecord): boolean =>
   operation.state === 'pending' || operation.state === 'running';
@@ -26,7 +26,11 @@ async function alone(api: ApiContext, target: string): Promise<Guard> {
   return { condition: unchanged(latest) };
 }
 
-export const rebootHandler: Handler = async (api, request) => {
+export async function rebootVm(
+  api: ApiContext,
+  request: ApiRequest,
+  vms: ResourceDescriptor<records.VmRecord>,
+): Promise<ApiAnswer> {
   const { id: target = '' } = request.params;
   const { force } = request.body as { force: boolean };
   const id = newId('operation');
@@ -64,4 +68,4 @@ export const rebootHandler: Handler = async (api, request) => {
       answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${id}` },
     };
   });
-};
+}

@@ -44,7 +44,7 @@ import { type Guard, mutate } from '../transaction/mutate.ts';
 import { images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
-import { rebootHandler } from './vm-reboot.ts';
+import { rebootVm } from './vm-reboot.ts';
 
 export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
   kind: records.vms,
@@ -73,7 +73,12 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
   quota: vmAmounts,
   observedBy: [records.schedules, records.reports, records.guests],
   hostOf: ({ mirror }, id) => mirror.get(records.schedules, id)?.value.host,
-  handlers: { vm_create: createVm, vm_update: updateVm, vm_delete: deleteVm, vm_reboot: rebootHandler },
+  handlers: {
+    vm_create: createVm,
+    vm_update: updateVm,
+    vm_delete: deleteVm,
+    vm_reboot: (api, request) => rebootVm(api, request, vms),
+  },
 });
 
 /** With the defaults of the contract. */
