@@ -25,8 +25,12 @@ export const idPrefixes = {
 } as const;
 export type Noun = keyof typeof idPrefixes;
 
-/** An id that cannot be mistaken for the id of another kind: `Id<'vm'>` is not an `Id<'network'>`. */
-export type Id<N extends Noun> = string & { readonly __noun?: N };
+declare const brand: unique symbol;
+/** The id of an object of one kind. Neither another string nor the id of another kind can take its place. */
+export type Id<N extends Noun> = string & { readonly [brand]: N };
+
+/** Returns the id that examples use. */
+export const exampleId = <N extends Noun>(noun: N): Id<N> => `${idPrefixes[noun]}-0123456789abcdef` as Id<N>;
 
 const idPattern = (noun: Noun) => `^${idPrefixes[noun]}-[0-9a-hjkmnp-tv-z]{16}$`;
 

@@ -17,9 +17,12 @@
  * of a renewal, so this host sees the loss before any other process. VMs with a local disk go on running. The agent
  * starts no VM without a lease.
  */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
+import { idFrom } from '../model/ids.ts';
+import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
@@ -97,7 +100,7 @@ export class Agent {
     const { view, host } = this.#options;
     for (const id of this.#runtimes.keys()) this.#queue.add(id);
     for (const id of view.placedOn(host)) this.#queue.add(id);
-    for (const { id } of view.reportsBy(host)) this.#queue.add(id);
+    for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
   }
 
   /** Interrupts the current steps and visits the running VMs first, because the lease is lost. */
@@ -156,7 +159,7 @@ export class Agent {
       id,
       host,
       vm: view.mirror.get(vms, id),
-      placement: view.mirror.get(placements, `${host}/${id}`),
+      placement: view.mirror.get(placements, placementId(host, id)),
       report: view.mirror.get(reports, id),
       operations: view.openOperations(id),
     };

@@ -1,6 +1,8 @@
 /** The writes of an agent, as parts of one commit: the report on a VM, and the records that belong to it. */
+
 import type { Id } from '../contract/fields.ts';
 import { type EventDetails, newEvent } from '../model/events.ts';
+import { placementId } from '../model/placement/placement-id.ts';
 import {
   events,
   guests,
@@ -79,7 +81,7 @@ export function advanceOperations(
 /** Returns a commit that removes the report of a VM that is no longer placed here. */
 export function removeReport({ id, host, report }: VmSnapshot): Commit {
   return {
-    require: [absent(placements, `${host}/${id}`), ...(report ? [unchanged(report)] : [])],
+    require: [absent(placements, placementId(host, id)), ...(report ? [unchanged(report)] : [])],
     write: [remove(reports, id), remove(guests, id)],
   };
 }

@@ -2,8 +2,11 @@
  * The view of the database that agents have: one mirror, and listeners for the changes that concern a host. An agent
  * usually has its own view; many simulated hosts in one process share one.
  */
+
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
+import { idFrom } from '../model/ids.ts';
+import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
 import {
   alive,
   guests,
@@ -45,7 +48,7 @@ export class HostView {
     );
     this.#reportsBy = mirror.index(reports, ({ value }) => value.host);
     for (const { id } of mirror.list(placements)) {
-      const [host = '', vm = ''] = id.split('/');
+      const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
     }
     mirror.subscribe((batch) => this.#onBatch(batch));
@@ -61,7 +64,7 @@ export class HostView {
 
   /** Returns the VMs that are placed on the host. */
   placedOn(host: Id<'host'>): Id<'vm'>[] {
-    return [...this.mirror.list(placements, `${host}/`)].map(({ id }) => id.slice(host.length + 1));
+    return [...this.mirror.list(placements, placementsOn(host))].map(({ id }) => parsePlacementId(id).vm);
   }
 
   /** Returns the reports that the host has written. */
@@ -92,18 +95,18 @@ export class HostView {
   #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
       if (isChangeOf(placements, change)) {
-        const [host = '', vm = ''] = change.id.split('/');
+        const { host, vm } = parsePlacementId(change.id);
         if (change.stored) this.#hostOf.set(vm, host);
         else if (this.#hostOf.get(vm) === host) this.#hostOf.delete(vm);
         this.#listeners.get(host)?.vm(vm);
-      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(change.id);
+      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(idFrom('vm', change.id));
       else if (isChangeOf(operations, change)) {
-        if (change.stored) this.#notify(change.stored.value.target);
+        if (change.stored) this.#notify(idFrom('vm', change.stored.value.target));
       } else if (isChangeOf(imageReports, change)) {
-        for (const { id } of this.#byImage.list(change.id)) this.#notify(id);
+        for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
       } else if (isChangeOf(networks, change)) {
         for (const listener of this.#listeners.values()) listener.networks();
-      } else if (isChangeOf(alive, change)) this.#listeners.get(change.id)?.alive();
+      } else if (isChangeOf(alive, change)) this.#listeners.get(idFrom('host', change.id))?.alive();
     }
   }
 }

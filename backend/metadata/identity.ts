@@ -6,6 +6,7 @@
 
 import type { Id } from '../contract/fields.ts';
 import { formatIpv6, linkLocalAddress, parseIpv6 } from '../model/network/addresses.ts';
+import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type VmRecord, vms } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Stored } from '../store/record-kind.ts';
@@ -32,7 +33,7 @@ export function identifier(mirror: Mirror, hostId: Id<'host'>): Identify {
     const source = parseIpv6(remoteAddress?.split('%')[0] ?? '');
     if (source === undefined) return undefined;
     for (const vm of bySource.list(sourceKey(network, formatIpv6(source)))) {
-      const placement = mirror.get(placements, `${hostId}/${vm.id}`);
+      const placement = mirror.get(placements, placementId(hostId, vm.value.id));
       if (placement) return { vm, placement };
     }
     return undefined;

@@ -39,3 +39,12 @@ export function newTimeOrderedId<N extends Noun>(noun: N, now: Date): Id<N> {
   bytes.writeUInt32BE(tail, 6);
   return `${idPrefixes[noun]}-${base32(bytes)}` as Id<N>;
 }
+
+/**
+ * Returns a text of the database as the id that it is, such as the key of a report.
+ * @throws Error for the id of another kind of object
+ */
+export function idFrom<N extends Noun>(noun: N, text: string): Id<N> {
+  if (!text.startsWith(`${idPrefixes[noun]}-`)) throw new Error(`"${text}" is not the id of a ${noun}`);
+  return text as Id<N>;
+}

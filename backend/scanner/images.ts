@@ -15,11 +15,13 @@
  * Level-triggered: a round compares declarations, reports and files. A crash at any point leaves a state that the next
  * round completes.
  */
+
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
+import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
 import {
@@ -232,7 +234,7 @@ class Scan {
     const { imageStore, logger } = this.#options;
     const kept = new Set<string>();
     for (const name of await readdir(imageStore)) {
-      const id = /^(img-[0-9a-z]{16})\.qcow2$/.exec(name)?.[1];
+      const id = /^(img-[0-9a-z]{16})\.qcow2$/.exec(name)?.[1] as Id<'image'> | undefined;
       if (id !== undefined && (this.#mirror.get(images, id) || this.#running.has(id))) {
         kept.add(id);
       } else if (id !== undefined) {

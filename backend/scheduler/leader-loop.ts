@@ -9,8 +9,10 @@
  * A commit without an answer may or may not have happened. The term then ends, and the next term reads the database
  * again.
  */
+
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
+import { idFrom } from '../model/ids.ts';
 import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
 import {
   explainInsufficientResources,
@@ -21,6 +23,7 @@ import {
   type Resources,
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
+import { parsePlacementId, placementId, placementsOn } from '../model/placement/placement-id.ts';
 import {
   alive,
   hostPolicies,
@@ -123,14 +126,16 @@ export class LeaderLoop {
 
   #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
-      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#markDirty(change.id as Id<'vm'>);
-      else if (isChangeOf(reports, change)) this.#markDirty(change.id as Id<'vm'>);
+      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#markDirty(idFrom('vm', change.id));
+      else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
       else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
-        this.#setHost(change.id as Id<'host'>);
-        this.#markWaitingDirty(change.id);
+        const host = idFrom('host', change.id);
+        this.#setHost(host);
+        this.#markWaitingDirty(host);
         if (isChangeOf(hosts, change) && change.stored === undefined) {
-          for (const { id, value } of this.#mirror.list(schedules)) if (value.host === change.id) this.#markDirty(id);
+          for (const { id, value } of this.#mirror.list(schedules))
+            if (value.host === host) this.#markDirty(idFrom('vm', id));
         }
       } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
     }
@@ -150,8 +155,8 @@ export class LeaderLoop {
     this.#unplaceable.clear();
     for (const vm of this.#waiting) this.#markDirty(vm);
     if (host === undefined) return;
-    for (const { id } of this.#mirror.list(placements, `${host}/`)) {
-      const vm = id.slice(host.length + 1);
+    for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
+      const { vm } = parsePlacementId(id);
       if (this.#mirror.get(schedules, vm)?.value.reason !== undefined) this.#markDirty(vm);
     }
   }
@@ -174,7 +179,7 @@ export class LeaderLoop {
 
   /** Updates the pool with a placement (id: `<host>/<vm>`) of the mirror. */
   #applyPlacement(id: string, resources: PlacedResources | undefined): void {
-    const [host = '', vm = ''] = id.split('/');
+    const { host, vm } = parsePlacementId(id);
     const before = this.#pool.placement(host, vm);
     this.#pool.setPlacement(host, vm, resources);
     const room =
@@ -221,7 +226,7 @@ export class LeaderLoop {
     const mirror = this.#mirror;
     const schedule = mirror.get(schedules, id);
     const host = schedule?.value.host;
-    const placement = host === undefined ? undefined : mirror.get(placements, `${host}/${id}`);
+    const placement = host === undefined ? undefined : mirror.get(placements, placementId(host, id));
     const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report: mirror.get(reports, id) };
     const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
     const vm = records.vm?.value;
@@ -333,7 +338,8 @@ export class LeaderLoop {
     }
     await this.#mirror.waitFor(revision, { signal: this.#stop.signal });
     for (const { id, host, require } of parts) {
-      if (host !== undefined) this.#pool.setPlacement(host, id, this.#mirror.get(placements, `${host}/${id}`)?.value);
+      if (host !== undefined)
+        this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);
       if (parts.length > 1) this.#commitAlone.add(id);
       else if (this.#isUnreadable(id, require)) continue;
       this.#inFlight.set(id, true);

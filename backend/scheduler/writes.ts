@@ -1,7 +1,9 @@
 /** The writes of the scheduler. Each VM has one part of a commit: the conditions and writes that belong together. */
+
 import type { Id } from '../contract/fields.ts';
 import { type EventDetails, newEvent } from '../model/events.ts';
 import type { PlacedResources, PlacementFailure, Resources } from '../model/placement/filters.ts';
+import { placementId } from '../model/placement/placement-id.ts';
 import {
   events,
   guests,
@@ -62,7 +64,7 @@ export function placeVm(
     require: recordsUnchanged(records),
     write: [
       put(schedules, records.id, { host, fence, at }),
-      put(placements, `${host}/${records.id}`, { fence, ...resources, at }),
+      put(placements, placementId(host, records.id), { fence, ...resources, at }),
       eventWrite(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
     ],
   };
@@ -147,7 +149,7 @@ export function releaseVm(records: VmRecords, hostExists: boolean): CommitPart {
     require: [...recordsUnchanged(records), ...(orphaned ? [absent(hosts, host)] : [])],
     write: [
       remove(schedules, records.id),
-      ...(host === undefined ? [] : [remove(placements, `${host}/${records.id}`)]),
+      ...(host === undefined ? [] : [remove(placements, placementId(host, records.id))]),
       ...(orphaned ? [remove(reports, records.id), remove(guests, records.id)] : []),
     ],
   };

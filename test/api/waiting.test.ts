@@ -1,7 +1,9 @@
 /** Long polls, reading one's own writes, what a VM's status says, reboots, and what is cleared away with time. */
+
 import t from 'tap';
 import { expire } from '../../backend/api/jobs/retention.ts';
 import { startApi } from '../../backend/api/start.ts';
+import type { Id } from '../../backend/contract/fields.ts';
 import { newId, newTimeOrderedId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, read, unchanged } from '../../backend/store/collection.ts';
@@ -243,7 +245,7 @@ t.test('what is kept for a time only', async (t) => {
     }),
   );
   // Tokens: one for ever, one that still works, one whose end its user may still look up, and two to go.
-  const expired = (days: number | undefined, owner?: string) => {
+  const expired = (days: number | undefined, owner?: Id<'project'>) => {
     const id = newId('token');
     const record = {
       id,

@@ -4,6 +4,7 @@
  * VM may share a host against its anti-affinity. In the end, database and machines must agree. After the deletion of
  * everything, nothing may remain.
  */
+
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,6 +12,8 @@ import t from 'tap';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Component } from '../../backend/model/component.ts';
+import { idFrom } from '../../backend/model/ids.ts';
+import { parsePlacementId, placementsOn } from '../../backend/model/placement/placement-id.ts';
 import {
   guests,
   hosts as hostRecords,
@@ -58,9 +61,9 @@ class MortalScheduler {
 }
 
 /** Returns the anti-affinity modes that the VMs on a host declare for a group. */
-const modesOn = (cluster: Cluster, host: string, group: string): string[] =>
-  [...cluster.mirror.list(placements, `${host}/`)].flatMap(({ id }) => {
-    const antiAffinity = cluster.vm(id.slice(host.length + 1))?.anti_affinity;
+const modesOn = (cluster: Cluster, host: Id<'host'>, group: string): string[] =>
+  [...cluster.mirror.list(placements, placementsOn(host))].flatMap(({ id }) => {
+    const antiAffinity = cluster.vm(parsePlacementId(id).vm)?.anti_affinity;
     return antiAffinity?.group === group ? antiAffinity.mode : [];
   });
 
@@ -70,8 +73,8 @@ function observe(cluster: Cluster, violations: string[]): () => void {
   return cluster.mirror.subscribe(({ changes }) => {
     for (const { kind, id } of changes) {
       if (kind === placements) {
-        const [host = '', vm = ''] = id.split('/');
-        const given = [...cluster.mirror.list(placements, `${host}/`)].map(({ value }) => value);
+        const { host, vm } = parsePlacementId(id);
+        const given = [...cluster.mirror.list(placements, placementsOn(host))].map(({ value }) => value);
         const memory = given.reduce((sum, each) => sum + each.memory, 0);
         const cpus = given.reduce((sum, each) => sum + each.cpus, 0);
         if (memory > capacity.memory || cpus > capacity.cpus) violations.push(`${host} gives more than it has`);
@@ -81,7 +84,7 @@ function observe(cluster: Cluster, violations: string[]): () => void {
         if (modes.length > 1 && modes.includes('required')) violations.push(`${vm} shares ${host} with its group`);
       }
       if (kind === schedules) {
-        const fence = cluster.schedule(id)?.fence;
+        const fence = cluster.schedule(idFrom('vm', id))?.fence;
         if (fence !== undefined && fence < (fences.get(id) ?? 0)) violations.push(`the fence of ${id} went back`);
         if (fence !== undefined) fences.set(id, fence);
       }
@@ -96,8 +99,8 @@ function unlessGone(error: unknown): void {
 
 /** Tells whether a host has room for the VM. */
 const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
-  [...cluster.mirror.list(hostRecords)].some(({ id }) => {
-    const given = [...cluster.mirror.list(placements, `${id}/`)].map(({ value }) => value);
+  [...cluster.mirror.list(hostRecords)].some(({ value: { id } }) => {
+    const given = [...cluster.mirror.list(placements, placementsOn(id))].map(({ value }) => value);
     const left = (kind: 'cpus' | 'memory' | 'disk') => given.reduce((rest, each) => rest - each[kind], capacity[kind]);
     const others = vm.anti_affinity ? modesOn(cluster, id, vm.anti_affinity.group) : [];
     if (others.includes('required') || (others.length > 0 && vm.anti_affinity?.mode === 'required')) return false;
@@ -123,7 +126,8 @@ t.test('under random kills, no VM runs twice, no host exceeds its resources, and
   for (const each of [...hosts, ...schedulers]) await each.start();
   for (const { id } of hosts) if (id) await cluster.setPolicy(id);
 
-  const living = () => [...cluster.mirror.list(vms)].filter(({ value }) => !value.deleted_at).map(({ id }) => id);
+  const living = () =>
+    [...cluster.mirror.list(vms)].filter(({ value }) => !value.deleted_at).map(({ value }) => value.id);
   const user = async () => {
     const vm = random.pick(living());
     const action = random.below(6);
@@ -180,17 +184,18 @@ t.test('under random kills, no VM runs twice, no host exceeds its resources, and
     const report = cluster.report(id);
     return !open && report?.fence === schedule.fence && report.phase === vm.power_state && !report.reason;
   };
-  const unsettled = () => [...cluster.mirror.list(vms)].filter(({ id }) => !settled(id));
+  const unsettled = () => [...cluster.mirror.list(vms)].filter(({ value }) => !settled(value.id));
   await cluster
     .until('everything is as declared', () => unsettled().length === 0)
     .catch((error: unknown) => {
-      for (const { id, value } of unsettled()) {
+      for (const { value } of unsettled()) {
+        const { id } = value;
         t.comment(JSON.stringify({ vm: value, schedule: cluster.schedule(id), report: cluster.report(id) }));
       }
       throw error;
     });
   const should = [...cluster.mirror.list(vms)].filter(
-    ({ id, value }) => value.power_state === 'running' && cluster.schedule(id)?.host,
+    ({ value }) => value.power_state === 'running' && cluster.schedule(value.id)?.host,
   );
   const does = (await Promise.all(hosts.map(({ hypervisor }) => hypervisor.list())))
     .flat()

@@ -3,6 +3,7 @@
  * boots in QEMU on a bridge with router advertisements and the metadata server, and becomes the VM that was declared.
  */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
+
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -21,6 +22,7 @@ import type { AddressInfo } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { metadataAddress } from '../../backend/model/network/interface-names.ts';
 import { guests, networks, placements, sshKeys, type VmRecord, vms } from '../../backend/model/records/index.ts';
@@ -395,7 +397,7 @@ t.test('the demo image becomes the VM that was declared', { skip, timeout: 580_0
   };
   makeLink(t, ns, directory, 'ub7');
   const server = await metadataServer(t, ns, host);
-  const declare = (id: string, change: Partial<VmRecord>): VmRecord => ({
+  const declare = (id: Id<'vm'>, change: Partial<VmRecord>): VmRecord => ({
     ...common,
     id,
     name: 'web-1',

@@ -6,6 +6,7 @@ import { radvdConfig } from '../../backend/host/network/radvd-config.ts';
 import type { DropReason } from '../../backend/host/network/tap-filter.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { bridgeName, metadataAddress, tapName } from '../../backend/model/network/interface-names.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
@@ -17,14 +18,14 @@ import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-na
 const skip = noNamespaces('nft', 'radvd', 'rdisc6', 'python3');
 
 const network = (vni: number, fields: Partial<NetworkSpec> = {}): NetworkSpec => ({
-  id: `net-${String(vni).padStart(16, '0')}`,
+  id: idFrom('network', `net-${String(vni).padStart(16, '0')}`),
   vni,
   cidr: `fd42:0:0:${vni.toString(16)}::/64`,
   mtu: 1430,
   dns_servers: [],
   ...fields,
 });
-const vmId = (number: number) => `vm-${String(number).padStart(16, '0')}`;
+const vmId = (number: number) => idFrom('vm', `vm-${String(number).padStart(16, '0')}`);
 const macOf = (number: number) => `02:00:5e:10:00:${number.toString(16).padStart(2, '0')}`;
 const linkLocalOf = (mac: string) => formatIpv6(linkLocalAddress(mac));
 const addressIn = ({ cidr }: NetworkSpec, mac: string) => formatIpv6(slaacAddress(storedPrefix(cidr).address, mac));
@@ -55,7 +56,7 @@ t.test('every configuration announces each network and is one that radvd accepts
     .map((groups) => groups.map((group) => group.toString(16)).join(':'));
   const networks = fc.uniqueArray(
     fc.record({
-      id: fc.constant('net-0000000000000000'),
+      id: fc.constant(idFrom('network', 'net-0000000000000000')),
       vni: fc.integer({ min: 1, max: 0xffffff }),
       cidr: fc.integer({ min: 0, max: 0xffff }).map((n) => `2001:db8:1:${n.toString(16)}::/64`),
       mtu: fc.integer({ min: 1280, max: 9000 }),

@@ -1,4 +1,5 @@
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
+
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,7 @@ import { ConsoleLog, consoleLimit } from '../../backend/host/hypervisor/qemu/con
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
 import { instanceOf, processGroupId } from '../../backend/host/system/instance.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
 import { demoImage } from '../support/demo-image.ts';
@@ -21,18 +23,18 @@ const skip = noNamespaces('nft', 'radvd', 'qemu-system-x86_64', 'qemu-img', 'set
 const MiB = 1024 ** 2;
 
 const network: NetworkSpec = {
-  id: 'net-0000000000000001',
+  id: idFrom('network', 'net-0000000000000001'),
   vni: 1,
   cidr: 'fd42:0:0:1::/64',
   mtu: 1430,
   dns_servers: [],
 };
-const image = 'img-0000000000000001';
+const image = idFrom('image', 'img-0000000000000001');
 
 function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
   const mac = `02:00:5e:10:00:0${number}`;
   const interfaces = [{ network, mac, address: formatIpv6(slaacAddress(storedPrefix(network.cidr).address, mac)) }];
-  const id = `vm-${String(number).padStart(16, '0')}`;
+  const id = idFrom('vm', `vm-${String(number).padStart(16, '0')}`);
   const size = { cpus: 1, memory: 256 * MiB, disk_size: 1024 * MiB };
   return { id, name: `vm-${number}`, fence: 3, generation: 5, image, interfaces, ...size, ...change };
 }
@@ -205,7 +207,10 @@ t.test('guests that end or hang', { skip }, async (t) => {
     await tinyImage(host, idle);
     const small = spec(3, { disk_size: 1 });
     await t.rejects(driver.call('prepare', small), /smaller than the image/);
-    await t.rejects(driver.call('prepare', spec(3, { id: 'vm-../../../etc/pass' })), /not the id of a VM/);
+    await t.rejects(
+      driver.call('prepare', spec(3, { id: idFrom('vm', 'vm-../../../etc/pass') })),
+      /not the id of a VM/,
+    );
     const thief = spec(4, { interfaces: [{ network, mac: '06:00:5e:00:00:01', address: 'fd42:0:0:1::2' }] });
     await driver.call('prepare', thief);
     await t.rejects(driver.call('start', thief), /the router's address/);

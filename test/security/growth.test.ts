@@ -1,11 +1,13 @@
 /** Nothing that a tenant can repeat grows without bound: it counts in the quota, or the oldest of it goes. */
+
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { boundTrails } from '../../backend/api/jobs/trails.ts';
 import { openApiMirror } from '../../backend/api/read-model/mirror.ts';
 import { resources } from '../../backend/api/resources/index.ts';
 import { ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
-import { newTimeOrderedId } from '../../backend/model/ids.ts';
+import type { Id } from '../../backend/contract/fields.ts';
+import { idFrom, newTimeOrderedId } from '../../backend/model/ids.ts';
 import { beyond, beyondAudit, keptEvents, keptOperations } from '../../backend/model/quota/trails.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
@@ -33,8 +35,11 @@ const timeOf = (second: number): Date => new Date(Date.now() - 86_400_000 + seco
 
 t.test('events, operations, answers and audit of a project are bounded, whatever others have', async (t) => {
   const store = await withStore(t);
-  const [noisy, quiet] = ['prj-0000000000000001', 'prj-0000000000000002'] as const;
-  const event = (project: string, second: number): Write => {
+  const [noisy, quiet] = [
+    idFrom('project', 'prj-0000000000000001'),
+    idFrom('project', 'prj-0000000000000002'),
+  ] as const;
+  const event = (project: Id<'project'>, second: number): Write => {
     const id = newTimeOrderedId('event', timeOf(second));
     const [severity, target] = ['info', 'vm-0123456789abcdef'] as const;
     const value = { id, project, at: timeOf(second).toISOString(), target, severity, reason: 'x', message: 'x' };
@@ -63,10 +68,14 @@ t.test('events, operations, answers and audit of a project are bounded, whatever
       answer: 'a'.repeat(bytes),
       at: timeOf(second + 3600).toISOString(),
     });
-  const audit = (project: string, second: number): Write => {
+  const audit = (project: Id<'project'>, second: number): Write => {
     const id = newTimeOrderedId('audit_record', timeOf(second));
     const at = timeOf(second).toISOString();
-    const [token, operation, target] = ['tok-0000000000000001', 'vm_update', 'vm-0123456789abcdef'] as const;
+    const [token, operation, target] = [
+      idFrom('token', 'tok-0000000000000001'),
+      'vm_update',
+      'vm-0123456789abcdef',
+    ] as const;
     return put(records.auditRecords, id, { id, at, token, project, operation, target, request_id: 'r', source: '::' });
   };
   const numbers = (count: number) => Array.from({ length: count }, (_, i) => i);

@@ -1,6 +1,8 @@
 /** The public formula of the default MAC address reveals nothing about others, and takes nothing from them. */
+
 import t from 'tap';
 import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { defaultMac, earlierMacKey, macKey } from '../../backend/model/network/addresses.ts';
 import { earlierTapName, tapName } from '../../backend/model/network/interface-names.ts';
 import * as records from '../../backend/model/records/index.ts';
@@ -80,9 +82,15 @@ t.test('names of taps are different wherever keys are', async (t) => {
 });
 
 t.test('a VM that an earlier version has started keeps the name of its tap', async (t) => {
-  const [directory, id] = [temporaryDirectory(t), 'vm-0123456789abcdef'];
+  const [directory, id] = [temporaryDirectory(t), idFrom('vm', 'vm-0123456789abcdef')];
   const directories = new VmDirectories(directory, 'test', 100_000);
-  const network = { id: 'net-0123456789abcdef', vni: 1, cidr: 'fd00::/64', mtu: 1430, dns_servers: [] } as const;
+  const network = {
+    id: idFrom('network', 'net-0123456789abcdef'),
+    vni: 1,
+    cidr: 'fd00::/64',
+    mtu: 1430,
+    dns_servers: [],
+  };
   const given = { network, mac: '02:11:22:33:44:55', address: 'fd00::1' };
   await directories.create(id);
   const boot = { fence: 1, generation: 1, interfaces: [given, { ...given, tap: 'ut021122334455' }] };

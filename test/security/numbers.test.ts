@@ -1,9 +1,11 @@
 /** Every number of the contract is one that JSON, TypeScript and Terraform carry without loss, wherever it comes from. */
+
 import t from 'tap';
 import { validator } from '../../backend/api/requests/validation.ts';
 import type { Endpoint } from '../../backend/contract/endpoint.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { InvalidRecordError } from '../../backend/store/record-codec.ts';
@@ -172,15 +174,17 @@ t.test('sums of the largest sizes stay exact', async (t) => {
   const at = '2026-01-01T00:00:00.000Z';
   const largest = 2 ** 49;
   for (let i = 0; i < 40; i++) {
-    const id = `vm-${String(i).padStart(16, '0')}`;
+    const id = idFrom('vm', `vm-${String(i).padStart(16, '0')}`);
     const vm: records.VmRecord = {
       id,
       project,
       name: `vm-${i}`,
       labels: {},
       description: '',
-      image: 'img-0123456789abcdef',
-      interfaces: [{ network: 'net-0123456789abcdef', mac: '42:00:00:00:00:01', address: '2001:db8::1' }],
+      image: idFrom('image', 'img-0123456789abcdef'),
+      interfaces: [
+        { network: idFrom('network', 'net-0123456789abcdef'), mac: '42:00:00:00:00:01', address: '2001:db8::1' },
+      ],
       cpus: 256,
       memory: i === 0 ? 2 ** 20 : largest,
       disk_size: largest,

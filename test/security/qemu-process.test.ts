@@ -1,4 +1,5 @@
 /** Attacks on the agent of a host by a guest that has taken over its QEMU. */
+
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -25,6 +26,7 @@ import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { defaultUidBase, instanceOf, processGroupId, runDirectory } from '../../backend/host/system/instance.ts';
 import { identify } from '../../backend/host/system/processes.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { tapName } from '../../backend/model/network/interface-names.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
@@ -107,7 +109,7 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
 
 t.test('a process cannot pass for the process of another VM', async (t) => {
   const instance = '0123abcd';
-  const [own, other] = ['vm-0000000000000001', 'vm-0000000000000002'] as const;
+  const [own, other] = [idFrom('vm', 'vm-0000000000000001'), idFrom('vm', 'vm-0000000000000002')] as const;
   const groups = [processGroupId(instance)];
   const named = (vm: string, of = instance) => ['qemu', '-name', `guest=ucloud:${of}:${vm},debug-threads=on`];
   const old = (vm: string) => ['qemu', `socket,id=qmp,path=${runDirectory(instance)}/${vm}/qmp,server=on`];
@@ -135,19 +137,19 @@ t.test('a process cannot pass for the process of another VM', async (t) => {
 });
 
 const network: NetworkSpec = {
-  id: 'net-0000000000000001',
+  id: idFrom('network', 'net-0000000000000001'),
   vni: 1,
   cidr: 'fd42:0:0:1::/64',
   mtu: 1430,
   dns_servers: [],
 };
-const image = 'img-0000000000000001';
+const image = idFrom('image', 'img-0000000000000001');
 const [hostileVm, honestVm] = [1, 2].map((number): VmSpec => {
   const size = { cpus: 1, memory: 64 * MiB, disk_size: 64 * MiB };
   const mac = `02:00:5e:10:00:0${number}`;
   const interfaces = [{ network, mac, address: `fd42::1:0:5eff:fe10:${number}` }];
   return {
-    id: `vm-000000000000000${number}`,
+    id: idFrom('vm', `vm-000000000000000${number}`),
     name: `vm-${number}`,
     fence: 1,
     generation: 1,

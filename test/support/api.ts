@@ -1,9 +1,11 @@
 /** An API on a store of its own, and clients for it. Every response it gives is checked against openapi.yaml. */
+
 import type { Test } from 'tap';
 import { type Api, type ApiOptions, startApi } from '../../backend/api/start.ts';
 import { newStateKeyFile, parseStateKeys } from '../../backend/api/terraform-state/keys.ts';
 import { ensureOperatorToken, ensureProject } from '../../backend/api/tokens/first-operator-token.ts';
 import type { FieldError } from '../../backend/contract/errors.ts';
+import type { Id } from '../../backend/contract/fields.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { violation } from './openapi.ts';
@@ -19,7 +21,7 @@ export interface Answer<T = Body> {
 export interface Body {
   readonly id: string;
   readonly name: string;
-  readonly project: string;
+  readonly project: Id<'project'>;
   readonly labels: Readonly<Record<string, string>>;
   readonly revision: number;
   readonly created_at: string;
@@ -143,7 +145,7 @@ export interface TestApi {
   readonly operatorToken: string;
   readonly operator: ApiClient;
   /** Id of the project `default`. */
-  readonly project: string;
+  readonly project: Id<'project'>;
   /** A client with a new token of the role in the project. */
   member(project: string, role?: 'member' | 'viewer'): Promise<ApiClient>;
   client(token: string | undefined): ApiClient;

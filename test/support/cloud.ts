@@ -2,9 +2,11 @@
  * A whole cloud in this process, on simulated hosts, with the provider beside it: Terraform is the only other process.
  * Every request that the provider makes can be looked at.
  */
+
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
@@ -25,7 +27,7 @@ export interface TestCloud {
   readonly api: TestApi;
   /** Acts for the project that the provider works in. */
   readonly member: ApiClient;
-  readonly project: string;
+  readonly project: Id<'project'>;
   /** Puts a file where `file:<name>` of a project finds it. Without content: a small disk. */
   file(project: string, name: string, content?: Uint8Array): void;
   /** Stopped, images stay as they are. */
@@ -116,7 +118,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     if (image.status.phase === 'error') throw new Error(`the image is not imported: ${image.status.message}`);
     image = await operator.get('images', image.id, `?after=${image.revision}`);
   }
-  const project = (await operator.create('projects', { name: 'test' })).id;
+  const project = (await operator.create('projects', { name: 'test' })).id as Id<'project'>;
   const member = await api.member(project);
   asked(t, {
     UCLOUD_ENDPOINT: api.url,

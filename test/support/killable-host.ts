@@ -2,10 +2,12 @@
  * Hosts whose agents can be killed as by kill -9: at any time, or exactly before or after the n-th action. A dead agent
  * does nothing more, nothing renews its lease, and the VMs and disks that it has created stay.
  */
+
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Hypervisor } from '../../backend/host/hypervisor/hypervisor.ts';
 import { createSimulatedHypervisor, type SimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { type Host, type HostOptions, startHost } from '../../backend/host/start.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { reports } from '../../backend/model/records/index.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { isChangeOf, type Mirror } from '../../backend/store/mirror.ts';
@@ -35,7 +37,7 @@ export class RunHistory {
     return mirror.subscribe(({ changes }) => {
       for (const change of changes) {
         const phase = isChangeOf(reports, change) ? change.stored?.value.phase : undefined;
-        if (phase === 'gone' && this.running.has(change.id))
+        if (phase === 'gone' && this.running.has(idFrom('vm', change.id)))
           this.violations.push(`${change.id} runs and is reported as gone`);
       }
     });

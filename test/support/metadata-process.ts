@@ -2,7 +2,9 @@
  * A metadata server with a store of its own, in a process of its own (so that it can run in a network namespace).
  * Speaks by IPC: { commit } and { get } are answered with { id, result }; says { ready: true } when it has started.
  */
+
 import { startMetadata } from '../../backend/metadata/start.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import type { Commit } from '../../backend/store/store.ts';
 import { silentLogger } from './silent-logger.ts';
@@ -15,7 +17,7 @@ type Request = { readonly id: number } & (
 
 const [hostId = ''] = process.argv.slice(2);
 const store = await openEmbeddedStore({ path: ':memory:' });
-const metadata = await startMetadata({ store, logger: silentLogger, hostId });
+const metadata = await startMetadata({ store, logger: silentLogger, hostId: idFrom('host', hostId) });
 
 const answer = (request: Request): Promise<unknown> => {
   if ('commit' in request) return store.commit(request.commit);

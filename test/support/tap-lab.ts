@@ -2,9 +2,11 @@
  * A host with two networks, made by the driver, and guests on its real taps: `a` and `b` in one network, `c` in the other.
  * A namespace `world` lies behind the host's uplink.
  */
+
 import type { Test } from 'tap';
 import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { bridgeName, gatewayMac, tapName } from '../../backend/model/network/interface-names.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
@@ -24,7 +26,7 @@ export interface LabGuest extends Party {
 }
 
 export const networkOf = (vni: number): NetworkSpec => ({
-  id: `net-${String(vni).padStart(16, '0')}`,
+  id: idFrom('network', `net-${String(vni).padStart(16, '0')}`),
   vni,
   cidr: `fd42:0:0:${vni.toString(16)}::/64`,
   mtu: 1430,

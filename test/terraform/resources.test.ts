@@ -3,7 +3,9 @@
  * resources go together, since each step is a run of Terraform; what is asserted, is asserted of each, in a test that
  * is called after resource and step.
  */
+
 import t, { type Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
 import { resources } from '../../provider/resources/index.ts';
 import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
 import {
@@ -353,7 +355,7 @@ output "found" {
       Array.from({ length: 11 }, (_, index) => operator.create('projects', { name: `other-${index}` })),
     );
     for (const { id } of projects) await operator.create('ssh-keys', { name: 'deploy', project: id, public_key: key });
-    const asked = (project: string, more = '') =>
+    const asked = (project: Id<'project'>, more = '') =>
       cloud.terraform(t, {
         'provider.tf': operatorBlock({ ...cloud, project }),
         'main.tf': `data "ucloud_ssh_key" "deploy" {\n name = "deploy"\n ${more}\n}`,

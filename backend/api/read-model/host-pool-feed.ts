@@ -4,9 +4,11 @@
  * A check may take seconds where there are thousands of hosts. So it goes on for a moment at a time, there is one at a
  * time, projects take turns, and what changes meanwhile is entered when it has ended.
  */
+
 import { setImmediate as nextRound } from 'node:timers/promises';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
+import { idFrom } from '../../model/ids.ts';
 import {
   capacityCheck,
   type PlannedRequest,
@@ -14,6 +16,7 @@ import {
   type Refusal,
 } from '../../model/placement/capacity-check.ts';
 import { HostPool } from '../../model/placement/host-pool.ts';
+import { parsePlacementId } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
 import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.ts';
 import { FairQueue } from '../concurrency/fair-queue.ts';
@@ -33,7 +36,7 @@ export class HostPoolFeed {
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
-    for (const { id } of mirror.list(records.hosts)) this.#setHost(id as Id<'host'>);
+    for (const { id } of mirror.list(records.hosts)) this.#setHost(idFrom('host', id));
     for (const { id, value } of mirror.list(records.placements)) this.#setPlacement(id, value);
     this.#stop = mirror.subscribe(({ changes }) => {
       if (this.#later) this.#later.push(...changes.filter(concerns));
@@ -73,7 +76,7 @@ export class HostPoolFeed {
 
   #enter(change: RecordChange): void {
     if (isChangeOf(records.placements, change)) this.#setPlacement(change.id, change.stored?.value);
-    else if (concerns(change)) this.#setHost(change.id as Id<'host'>);
+    else if (concerns(change)) this.#setHost(idFrom('host', change.id));
   }
 
   #setHost(id: Id<'host'>): void {
@@ -87,7 +90,7 @@ export class HostPoolFeed {
 
   /** `id`: `<host>/<vm>`. */
   #setPlacement(id: string, given: records.PlacementRecord | undefined): void {
-    const [host = '', vm = ''] = id.split('/');
+    const { host, vm } = parsePlacementId(id);
     this.#pool.setPlacement(host, vm, given);
   }
 

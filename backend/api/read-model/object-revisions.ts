@@ -7,6 +7,7 @@
  * such an object counts as changed when the mirror was opened. That answers a waiting client once too often at worst,
  * never too seldom.
  */
+import { parsePlacementId } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
 import { isChangeOf, type MirrorBatch, type RecordChange } from '../../store/mirror.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
@@ -56,7 +57,7 @@ export class ObjectRevisions {
         this.#touched.set(change.id, revision);
         for (const { id } of this.#mirror.schedulesByHost.list(change.id)) this.#touched.set(id, revision);
       } else if (isChangeOf(records.placements, change)) {
-        this.#touched.set(change.id.split('/')[0] ?? '', revision);
+        this.#touched.set(parsePlacementId(change.id).host, revision);
       } else if (change.stored === undefined) {
         const gone = this.#observedBy.has(change.kind.prefix);
         if (gone) this.#touched.delete(change.id);

@@ -111,7 +111,8 @@ export const amountsIn = <R extends DeclaredRecord>(
 ): SomeAmounts => (projectOf(record) === project ? (descriptor.quota?.(record) ?? {}) : {});
 
 export const projectOf = (record: DeclaredRecord): Id<'project'> | undefined =>
-  'project' in record && typeof record.project === 'string' ? record.project : undefined;
+  // The schema of the record has checked it.
+  'project' in record ? (record.project as Id<'project'> | undefined) : undefined;
 
 /** Returns the noun whose ids begin as this one does. */
 export const nounOfId = (id: string): Noun | undefined => {

@@ -5,6 +5,7 @@ import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/reso
 import { architectures } from '../../contract/resources/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/resources/quotas.ts';
 import { type Vm, vmDefaults } from '../../contract/resources/vms.ts';
+import { idFrom } from '../../model/ids.ts';
 import { antiAffinityOf } from '../../model/placement/anti-affinity.ts';
 import { type PlannedRequest, type Refusal, refusedByQuota } from '../../model/placement/capacity-check.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
@@ -97,7 +98,7 @@ export const capacityCheckHandlers: Handlers = {
       if (!descriptor || !stored || projectOf(stored.value) !== project) continue;
       used = plus(used, amountsIn(descriptor, project, stored.value), -1);
       const host = api.mirror.get(records.schedules, id)?.value.host;
-      if (host !== undefined) released.push({ host, vm: id });
+      if (host !== undefined) released.push({ host, vm: idFrom('vm', id) });
     }
     const { name, quota = {} } = api.mirror.get(records.projects, project)?.value ?? { name: project };
     const limited = { name, limits: quota, used };

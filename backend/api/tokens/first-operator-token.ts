@@ -1,7 +1,7 @@
 /** What a new cloud needs before anybody can use it: the first token, a first project. Both may be asked for each start. */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { newId } from '../../model/ids.ts';
+import { idFrom, newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, conflict, put, read, readAll, retryOnConflict } from '../../store/collection.ts';
 import type { Store } from '../../store/store.ts';
@@ -54,7 +54,7 @@ export async function ensureProject(store: Store, name: string): Promise<Id<'pro
   const key = `_/project/${name}`;
   return retryOnConflict(async () => {
     const taken = await read(store, records.names, key);
-    if (taken) return taken.value.id;
+    if (taken) return idFrom('project', taken.value.id);
     const settings = await read(store, records.settings, 'cloud');
     const quota = settings?.value.default_quota;
     const id = newId('project');

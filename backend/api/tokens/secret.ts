@@ -24,7 +24,9 @@ export function newSecret(id: Id<'token'>): NewSecret {
 /** The id and the secret of a bearer token, or undefined if it cannot be one. */
 export function parseSecret(text: string): { id: Id<'token'>; secret: string } | undefined {
   const match = form.exec(text);
-  return match?.[1] && match[2] ? { id: `${idPrefixes.token}-${match[1]}`, secret: match[2] } : undefined;
+  return match?.[1] && match[2]
+    ? { id: `${idPrefixes.token}-${match[1]}` as Id<'token'>, secret: match[2] }
+    : undefined;
 }
 
 /** In constant time. */

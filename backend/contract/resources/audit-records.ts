@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery } from '../endpoint.ts';
-import { IdOf, Reference, Timestamp } from '../fields.ts';
+import { exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 
 export const AuditRecordItem = Type.Object(
   {
@@ -23,12 +23,12 @@ export const AuditRecordItem = Type.Object(
 export type AuditRecord = Static<typeof AuditRecordItem>;
 
 const example: AuditRecord = {
-  id: 'aud-0123456789abcdef',
+  id: exampleId('audit_record'),
   at: '2026-01-01T00:00:00.000Z',
-  token: 'tok-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  token: exampleId('token'),
+  project: exampleId('project'),
   operation: 'vm_create',
-  target: 'vm-0123456789abcdef',
+  target: exampleId('vm'),
   request_id: 'req-1',
   source: '2001:db8::7',
 };

@@ -4,7 +4,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
-import { Enum, idPrefixes, Reference, Size, Whole } from '../fields.ts';
+import { Enum, exampleId, idPrefixes, Reference, Size, Whole } from '../fields.ts';
 import { architectures } from './images.ts';
 import { AntiAffinityCreate } from './vms.ts';
 
@@ -119,7 +119,7 @@ export const capacityCheckEndpoints = {
     bodyExample: {
       vms: [
         { count: 3, cpus: 2, memory: '4GiB', disk_size: '20GiB' },
-        { vm: 'vm-0123456789abcdef', memory: '8GiB' },
+        { vm: exampleId('vm'), memory: '8GiB' },
       ],
       networks: 1,
     },

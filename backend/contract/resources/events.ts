@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery, waitQuery } from '../endpoint.ts';
-import { Enum, IdOf, Reference, Timestamp } from '../fields.ts';
+import { Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 
 export const EventItem = Type.Object(
   {
@@ -25,10 +25,10 @@ export const EventItem = Type.Object(
 export type Event = Static<typeof EventItem>;
 
 const example: Event = {
-  id: 'evt-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('event'),
+  project: exampleId('project'),
   at: '2026-01-01T00:00:05.000Z',
-  target: 'vm-0123456789abcdef',
+  target: exampleId('vm'),
   severity: 'info',
   reason: 'started',
   message: 'Started on rack1-node3.',

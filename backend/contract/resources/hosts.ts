@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, Enum, IdOf, Labels, Whole } from '../fields.ts';
+import { common, Enum, exampleId, IdOf, Labels, Whole } from '../fields.ts';
 import { type ItemType, resource, type UpdateType } from '../resource.ts';
 import { architectures } from './images.ts';
 
@@ -54,7 +54,7 @@ export type Host = ItemType<typeof host>;
 export type HostUpdate = UpdateType<typeof host>;
 
 const example: Host = {
-  id: 'host-0123456789abcdef',
+  id: exampleId('host'),
   name: 'rack1-node3',
   labels: { rack: '1' },
   draining: false,

@@ -1,6 +1,17 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, Description, Enum, IdOf, Labels, Name, Reference, Size } from '../fields.ts';
+import {
+  common,
+  DeleteProtection,
+  Description,
+  Enum,
+  exampleId,
+  IdOf,
+  Labels,
+  Name,
+  Reference,
+  Size,
+} from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const architectures = ['x86_64', 'aarch64'] as const;
@@ -63,8 +74,8 @@ export type ImageBody = BodyType<typeof image>;
 export type ImageUpdate = UpdateType<typeof image>;
 
 const example: Image = {
-  id: 'img-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('image'),
+  project: exampleId('project'),
   name: 'debian-13',
   description: '',
   source: 'https://images.example.net/debian-13.qcow2',

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
+import { common, DeleteProtection, exampleId, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const network = resource({
@@ -46,9 +46,9 @@ export type NetworkBody = BodyType<typeof network>;
 export type NetworkUpdate = UpdateType<typeof network>;
 
 const example: Network = {
-  id: 'net-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
-  prefix: 'pfx-0123456789abcdef',
+  id: exampleId('network'),
+  project: exampleId('project'),
+  prefix: exampleId('prefix'),
   name: 'web',
   cidr: '2001:db8:0:100::/64',
   mtu: 1430,

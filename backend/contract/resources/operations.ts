@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, Enum, IdOf, Reference, Timestamp } from '../fields.ts';
+import { common, Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 import { type ItemType, resource } from '../resource.ts';
 
 export const operationStates = ['pending', 'running', 'succeeded', 'failed'] as const;
@@ -32,10 +32,10 @@ export const operation = resource({
 export type Operation = ItemType<typeof operation>;
 
 export const operationExample: Operation = {
-  id: 'op-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('operation'),
+  project: exampleId('project'),
   kind: 'vm_reboot',
-  target: 'vm-0123456789abcdef',
+  target: exampleId('vm'),
   state: 'running',
   progress: 50,
   created_at: '2026-01-01T00:00:00.000Z',

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, Description, IdOf, Ipv6Prefix, Labels, Name } from '../fields.ts';
+import { common, DeleteProtection, Description, exampleId, IdOf, Ipv6Prefix, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const prefixPool = resource({
@@ -41,7 +41,7 @@ export type PrefixPoolBody = BodyType<typeof prefixPool>;
 export type PrefixPoolUpdate = UpdateType<typeof prefixPool>;
 
 const example: PrefixPool = {
-  id: 'pool-0123456789abcdef',
+  id: exampleId('prefix_pool'),
   name: 'main',
   description: '',
   cidr: '2001:db8::/32',

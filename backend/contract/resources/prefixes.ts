@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, IdOf, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
+import { common, DeleteProtection, exampleId, IdOf, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const prefix = resource({
@@ -30,9 +30,9 @@ export type PrefixBody = BodyType<typeof prefix>;
 export type PrefixUpdate = UpdateType<typeof prefix>;
 
 const example: Prefix = {
-  id: 'pfx-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
-  pool: 'pool-0123456789abcdef',
+  id: exampleId('prefix'),
+  project: exampleId('project'),
+  pool: exampleId('prefix_pool'),
   name: 'site-a',
   cidr: '2001:db8:0:100::/56',
   length: 56,

@@ -1,5 +1,5 @@
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
-import { common, DeleteProtection, Description, IdOf, Labels, Name } from '../fields.ts';
+import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { ProjectUsage, Quota } from './quotas.ts';
 
@@ -25,7 +25,7 @@ export type ProjectBody = BodyType<typeof project>;
 export type ProjectUpdate = UpdateType<typeof project>;
 
 const example: Project = {
-  id: 'prj-0123456789abcdef',
+  id: exampleId('project'),
   name: 'acme',
   description: 'ACME Ltd.',
   labels: {},

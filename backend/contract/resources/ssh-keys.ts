@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, IdOf, Labels, Name, Reference } from '../fields.ts';
+import { common, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const sshKey = resource({
@@ -36,8 +36,8 @@ export type SshKeyUpdate = UpdateType<typeof sshKey>;
 
 const public_key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T alice@example';
 const example: SshKey = {
-  id: 'key-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('ssh_key'),
+  project: exampleId('project'),
   name: 'alice',
   public_key,
   labels: {},

@@ -7,7 +7,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery, waitQuery } from '../endpoint.ts';
-import { common, IdOf, Name, Reference, Timestamp, Whole } from '../fields.ts';
+import { common, exampleId, IdOf, Name, Reference, Timestamp, Whole } from '../fields.ts';
 
 /** Bytes of one state. */
 export const maxStateBytes = 32 * 1024 * 1024;
@@ -133,8 +133,8 @@ const shapeExample = {
   size: 181,
 };
 const example: TerraformState = {
-  id: 'tfs-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('terraform_state'),
+  project: exampleId('project'),
   name: 'production',
   version: 3,
   ...shapeExample,
@@ -146,7 +146,7 @@ const example: TerraformState = {
 const versionExample: TerraformStateVersion = {
   version: 3,
   ...shapeExample,
-  token: 'tok-0123456789abcdef',
+  token: exampleId('token'),
   created_at: '2026-01-01T00:00:00.000Z',
 };
 

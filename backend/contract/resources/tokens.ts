@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud, type Endpoint } from '../endpoint.ts';
-import { common, Enum, IdOf, Labels, Name, Reference, Timestamp } from '../fields.ts';
+import { common, Enum, exampleId, IdOf, Labels, Name, Reference, Timestamp } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const roles = ['viewer', 'member', 'operator'] as const;
@@ -46,8 +46,8 @@ export type TokenBody = BodyType<typeof token>;
 export type TokenUpdate = UpdateType<typeof token>;
 
 const example: Token = {
-  id: 'tok-0123456789abcdef',
-  project: 'prj-0123456789abcdef',
+  id: exampleId('token'),
+  project: exampleId('project'),
   name: 'ci',
   role: 'member',
   labels: {},

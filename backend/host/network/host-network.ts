@@ -12,8 +12,10 @@
  * Order: an interface is made, and is opened only when its kernel settings and its filter are in force; it goes before its
  * filter does.
  */
+
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Id } from '../../contract/fields.ts';
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
 import { bridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
 import type { InterfaceSpec, NetworkSpec } from '../hypervisor/hypervisor.ts';
@@ -358,9 +360,10 @@ export class HostNetwork {
   }
 
   /** VMs that an interface on this machine was made for. */
-  async attachedVms(): Promise<string[]> {
+  async attachedVms(): Promise<Id<'vm'>[]> {
     const links = this.#owned(await observeLinks(this.#run)).filter((link) => link.kind === 'tun');
-    return [...new Set(links.map((link) => idInAlias(this.#instance, link.alias) ?? ''))];
+    // Only VMs have taps.
+    return [...new Set(links.flatMap((link) => (idInAlias(this.#instance, link.alias) as Id<'vm'> | undefined) ?? []))];
   }
 
   /** Everything here that this instance has made, for people. */

@@ -17,6 +17,7 @@
  * A second process for a disk cannot be: a process is looked for by its user in /proc before one is started,
  * one agent at a time works on the data directory (lockInstance), and QEMU locks the disk.
  */
+
 import { rm, statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
