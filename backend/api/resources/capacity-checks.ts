@@ -1,7 +1,7 @@
 /** Answers from memory alone: what is tried here is never written. */
 
 import type { Id } from '../../contract/fields.ts';
-import { type CapacityCheck, mostVms, type PlannedVm } from '../../contract/resources/capacity-checks.ts';
+import { type CapacityCheck, maxVms, type PlannedVm } from '../../contract/resources/capacity-checks.ts';
 import { architectures } from '../../contract/resources/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/resources/quotas.ts';
 import { type Vm, vmDefaults } from '../../contract/resources/vms.ts';
@@ -86,8 +86,8 @@ export const capacityCheckHandlers: Handlers = {
   async capacity_check(api, request) {
     const { project: asked, vms: planned, leaving, ...others } = request.body as Body;
     const project = projectOfCreation(api, request.caller, asked);
-    if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > mostVms) {
-      throw fieldError('rule_violated', '/vms', `must be at most ${mostVms} VMs in all`);
+    if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
+      throw fieldError('rule_violated', '/vms', `must be at most ${maxVms} VMs in all`);
     }
     const wishes = planned.map((each, index) => wishOf(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);

@@ -2,20 +2,21 @@
  * A dry run for what is still being planned: most of it refers to things that are not there yet, so it cannot be a
  * creation that stops short of the end. What can be known is how much it takes.
  */
-import { type Static, Type } from '@sinclair/typebox';
+import { type Static, type TInteger, type TOptional, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
 import { Enum, exampleId, idPrefixes, Reference, Size, Whole } from '../fields.ts';
 import { architectures } from './images.ts';
+import { type PlannedObject, plannedObjects } from './quotas.ts';
 import { AntiAffinityCreate } from './vms.ts';
 
 /** VMs of all `vms` together. */
-export const mostVms = 5000;
-const mostOthers = 100_000;
+export const maxVms = 5000;
+const maxOthers = 100_000;
 
 const PlannedVm = Type.Object(
   {
     count: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: mostVms, default: 1, description: 'How many of them are to be created.' }),
+      Type.Integer({ minimum: 1, maximum: maxVms, default: 1, description: 'How many of them are to be created.' }),
     ),
     vm: Type.Optional(
       Reference('vm', {
@@ -40,8 +41,13 @@ const PlannedVm = Type.Object(
   { additionalProperties: false },
 );
 
-const others = (description: string) =>
-  Type.Optional(Type.Integer({ minimum: 0, maximum: mostOthers, default: 0, description }));
+/** A number for each kind of other objects. */
+const others = Object.fromEntries(
+  Object.entries(plannedObjects).map(([kind, text]) => [
+    kind,
+    Type.Optional(Type.Integer({ minimum: 0, maximum: maxOthers, default: 0, description: `${text} to be created.` })),
+  ]),
+) as Record<PlannedObject, TOptional<TInteger>>;
 
 export const CapacityCheck = Type.Object(
   {
@@ -50,16 +56,10 @@ export const CapacityCheck = Type.Object(
       Type.Array(PlannedVm, {
         maxItems: 1000,
         default: [],
-        description: `VMs to be created or changed, in this order: each finds less room than the one before. At most ${mostVms} in all.`,
+        description: `VMs to be created or changed, in this order: each finds less room than the one before. At most ${maxVms} in all.`,
       }),
     ),
-    networks: others('Networks to be created.'),
-    prefixes: others('Prefixes to be created.'),
-    subnets: others('/64s in the prefixes to be created.'),
-    images: others('Images to be created.'),
-    ssh_keys: others('SSH keys to be created.'),
-    tokens: others('Tokens to be created.'),
-    terraform_states: others('States of Terraform to be created.'),
+    ...others,
     leaving: Type.Optional(
       Type.Array(
         Type.String({
@@ -67,7 +67,7 @@ export const CapacityCheck = Type.Object(
           'x-rule': 'an id',
         }),
         {
-          maxItems: mostVms,
+          maxItems: maxVms,
           uniqueItems: true,
           default: [],
           description: 'Ids of objects that will be gone by then. What is not of the project counts for nothing.',

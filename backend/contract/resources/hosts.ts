@@ -14,6 +14,9 @@ const resources = (words: string) =>
     { additionalProperties: false, description: words },
   );
 
+/** The policy of a host that no operator has set. */
+export const hostPolicyDefaults = { draining: false, cpu_overcommit: 4, memory_overcommit: 1 } as const;
+
 export const host = resource({
   noun: 'host',
   plural: 'hosts',
@@ -21,17 +24,17 @@ export const host = resource({
   immutable: {},
   mutable: {
     labels: Labels,
-    draining: Type.Boolean({ default: false, description: 'While true, no VM is placed on it.' }),
+    draining: Type.Boolean({ default: hostPolicyDefaults.draining, description: 'While true, no VM is placed on it.' }),
     cpu_overcommit: Type.Number({
       minimum: 0.1,
       maximum: 64,
-      default: 4,
+      default: hostPolicyDefaults.cpu_overcommit,
       description: 'Virtual processors per processor.',
     }),
     memory_overcommit: Type.Number({
       minimum: 0.1,
       maximum: 8,
-      default: 1,
+      default: hostPolicyDefaults.memory_overcommit,
       description: 'Memory given to VMs per memory of the host.',
     }),
   },

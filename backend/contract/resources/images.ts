@@ -15,6 +15,7 @@ import {
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 export const architectures = ['x86_64', 'aarch64'] as const;
+export type Architecture = (typeof architectures)[number];
 
 export const image = resource({
   noun: 'image',

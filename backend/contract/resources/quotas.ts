@@ -37,6 +37,18 @@ export const quotaKinds = [
 ] as const satisfies readonly QuotaKind[];
 export type QuotaKind = keyof typeof counted | keyof typeof sized;
 
+/** The kinds that count objects other than VMs: a capacity check takes a number of each. The text tells which. */
+export const plannedObjects = {
+  networks: 'Networks',
+  prefixes: 'Prefixes',
+  subnets: '/64s in the prefixes',
+  images: 'Images',
+  ssh_keys: 'SSH keys',
+  tokens: 'Tokens',
+  terraform_states: 'States of Terraform',
+} as const satisfies Partial<Record<keyof typeof counted, string>>;
+export type PlannedObject = keyof typeof plannedObjects;
+
 export const isSized = (kind: QuotaKind): kind is keyof typeof sized => Object.hasOwn(sized, kind);
 
 type Each<C, S> = { [K in keyof typeof counted]: C } & { [K in keyof typeof sized]: S };

@@ -5,7 +5,9 @@
  * A caller may repeat every method after a crash at any point of an earlier call; the method then does the missing
  * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
+
 import type { Id } from '../../contract/fields.ts';
+import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 
 /** A network on the host. */
@@ -62,7 +64,7 @@ export type ExitCause = 'guest_shutdown' | 'crash';
 export interface Hypervisor {
   readonly kind: 'qemu' | 'simulated';
   readonly accelerator: 'kvm' | 'tcg' | 'none';
-  readonly architecture: 'x86_64' | 'aarch64';
+  readonly architecture: Architecture;
   /** Returns the resources of the machine. */
   capacity(): Promise<Resources>;
   /** Returns all VMs of which the machine has any part. */

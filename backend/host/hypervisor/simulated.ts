@@ -5,10 +5,12 @@
  * A VM runs if the journal on disk says so. So VMs outlive the process like real VMs, and the next process finds them.
  * The journal is not synced to disk: simulated VMs need not survive a crash of the machine.
  */
+
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
+import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
@@ -20,7 +22,7 @@ export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetwo
 export interface SimulatedOptions {
   readonly dataDir: string;
   readonly capacity: Resources;
-  readonly architecture?: 'x86_64' | 'aarch64';
+  readonly architecture?: Architecture;
   /** The time from the call of `start` until the guest runs. */
   readonly bootMs?: number;
   /** The time from then until the guest reports that it is ready. */

@@ -6,7 +6,10 @@
  * The resources of a host are the capacity of its machine times the operator's overcommit ratio. Disk is never
  * overcommitted, because a full host disk corrupts every guest on it at once.
  */
+
 import type { Id } from '../../contract/fields.ts';
+import { hostPolicyDefaults } from '../../contract/resources/hosts.ts';
+import type { Architecture } from '../../contract/resources/images.ts';
 import { type AntiAffinity, type Groups, groupName, satisfiesAntiAffinity } from './anti-affinity.ts';
 
 /** Resources of a host or a VM. */
@@ -26,13 +29,13 @@ export interface PlacedResources extends Resources {
 
 /** The resources that a VM needs, and the architecture of its image. */
 export interface ResourceRequest extends PlacedResources {
-  readonly architecture: 'x86_64' | 'aarch64';
+  readonly architecture: Architecture;
 }
 
 /** A host as the placement rules see it. */
 export interface Candidate {
   readonly id: Id<'host'>;
-  readonly architecture: 'x86_64' | 'aarch64';
+  readonly architecture: Architecture;
   /** The host's agent holds its lease. */
   readonly alive: boolean;
   /** The operator allows no new VM on the host. */
@@ -52,7 +55,7 @@ export interface HostPolicy {
   readonly memory_overcommit: number;
 }
 /** The policy of a host without a policy record: the defaults of the API contract. */
-export const defaultHostPolicy: HostPolicy = { draining: false, cpu_overcommit: 4, memory_overcommit: 1 };
+export const defaultHostPolicy: HostPolicy = hostPolicyDefaults;
 
 /** Returns the resources that a host can give to VMs: its capacity times the overcommit ratios. */
 export const allocatable = (capacity: Resources, policy: HostPolicy): Resources => ({

@@ -9,7 +9,9 @@
  *
  * The order of hosts is total (score, then id), so the result does not depend on the order of insertion.
  */
+
 import type { Id } from '../../contract/fields.ts';
+import type { Architecture } from '../../contract/resources/images.ts';
 import { adjustMemberCount, type GroupMembers, type Groups, memberCount } from './anti-affinity.ts';
 import {
   allocatable,
@@ -28,7 +30,7 @@ import {
 /** A host as its records describe it. */
 export interface PoolHost {
   readonly id: Id<'host'>;
-  readonly architecture: 'x86_64' | 'aarch64';
+  readonly architecture: Architecture;
   readonly alive: boolean;
   readonly capacity: Resources;
   readonly policy: HostPolicy;

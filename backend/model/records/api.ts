@@ -1,5 +1,7 @@
 /** Records that only the API writes: the declarations of users and operators, and the keys that keep them unique. */
+
 import { type Static, Type } from '@sinclair/typebox';
+import { architectures } from '../../contract/resources/images.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
 import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
@@ -52,7 +54,7 @@ export const images = kind('images/', {
   description: Type.String(),
   source: Type.String(),
   sha256: Type.Optional(Type.String()),
-  architecture: oneOf(['x86_64', 'aarch64']),
+  architecture: oneOf(architectures),
   visibility: oneOf(['project', 'public']),
   delete_protection: Type.Boolean(),
   ...declared,

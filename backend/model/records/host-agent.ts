@@ -1,5 +1,7 @@
 /** Records that only the agent of a host writes: the host, its sign of life, and the VMs that it observes. */
+
 import { type Static, Type } from '@sinclair/typebox';
+import { architectures } from '../../contract/resources/images.ts';
 import { id, kind, oneOf, resources, time } from './form.ts';
 
 export const hosts = kind('hosts/', {
@@ -7,7 +9,7 @@ export const hosts = kind('hosts/', {
   name: Type.String(),
   hypervisor: oneOf(['qemu', 'simulated']),
   accelerator: oneOf(['kvm', 'tcg', 'none']),
-  architecture: oneOf(['x86_64', 'aarch64']),
+  architecture: oneOf(architectures),
   version: Type.String(),
   capacity: Type.Object(resources),
   created_at: time,
