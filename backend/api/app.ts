@@ -29,7 +29,7 @@ import {
   type Handlers,
 } from './requests/context.ts';
 import { fieldError, validator } from './requests/validation.ts';
-import { rehearsal } from './transaction/dry-run.ts';
+import { dryRunOf } from './transaction/dry-run.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -142,9 +142,9 @@ const headerText = (value: string | string[] | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
 
 /** Returns the settings of a dry run; undefined for a real request. @throws UcloudError `invalid_input` */
-function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<typeof rehearsal> | undefined {
+function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<typeof dryRunOf> | undefined {
   const { dry_run, leaving } = query as { readonly dry_run?: boolean; readonly leaving?: string };
-  if (dry_run) return rehearsal(api, caller, leaving);
+  if (dry_run) return dryRunOf(api, caller, leaving);
   if (leaving !== undefined) throw fieldError('invalid_input', '#query/leaving', 'is for dry runs only');
   return undefined;
 }

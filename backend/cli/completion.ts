@@ -17,7 +17,7 @@ import { type JsonSchema, solid } from './values.ts';
 /** Longest time for names, in milliseconds. On a slow line more may be wanted. */
 const longest = (): number => Number(process.env.UCLOUD_COMPLETION_TIMEOUT ?? 1) * 1000 || 1000;
 /** Names at most; who has more types a letter more. */
-const mostNames = 500;
+const maxNames = 500;
 
 interface Candidate {
   readonly value: string;
@@ -33,7 +33,7 @@ async function namesAt(path: string, asked: string | undefined): Promise<Candida
   const list = endpoints.find((endpoint) => endpoint.method === 'GET' && endpoint.path === path);
   if (!list) return [];
   const project = list.query?.properties.project ? await projectNamed(asked) : undefined;
-  const answer = await call({ method: 'GET', path, query: { limit: String(mostNames), project } });
+  const answer = await call({ method: 'GET', path, query: { limit: String(maxNames), project } });
   const { items } = answer as { items: readonly { readonly id?: string; readonly name?: string }[] };
   return items
     .flatMap(({ id, name = id }) => (name !== undefined && isPlain(name) ? [{ value: name }] : []))

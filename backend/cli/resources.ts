@@ -28,10 +28,10 @@ import { goingOn, outcomeOf, unansweredOf } from './under-way.ts';
 import type { JsonSchema } from './values.ts';
 import { type Waited, waitFor } from './wait.ts';
 
-const longestWait = 300;
+const maxWaitSeconds = 300;
 
 export const waitLimit = () =>
-  new Option('--wait-timeout <seconds>', 'longest wait').default(longestWait).argParser((text) => {
+  new Option('--wait-timeout <seconds>', 'longest wait').default(maxWaitSeconds).argParser((text) => {
     const seconds = Number(text);
     if (!(seconds > 0)) throw new Error(`--wait-timeout: "${text}" is not a number of seconds`);
     return seconds;

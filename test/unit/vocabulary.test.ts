@@ -6,7 +6,7 @@ import { isSecret, newSecret, parseSecret } from '../../backend/api/tokens/secre
 import { newId } from '../../backend/model/ids.ts';
 import { formats } from '../../backend/model/text/formats.ts';
 import { matches, parseSelector } from '../../backend/model/text/selectors.ts';
-import { formatSize, largestSize, parseSize } from '../../backend/model/text/sizes.ts';
+import { formatSize, maxSizeBytes, parseSize } from '../../backend/model/text/sizes.ts';
 
 const MiB = 2 ** 20;
 
@@ -15,7 +15,7 @@ t.test('sizes', async (t) => {
     ['1MiB', MiB],
     ['512MiB', 512 * MiB],
     ['2GiB', 2 ** 31],
-    ['512TiB', largestSize],
+    ['512TiB', maxSizeBytes],
     ['513TiB', undefined],
     ['0GiB', undefined],
     ['-1GiB', undefined],
@@ -31,12 +31,12 @@ t.test('sizes', async (t) => {
   t.equal(formatSize(2 ** 31 + 1), '2049MiB', 'rounded up');
   fc.assert(
     fc.property(
-      fc.integer({ min: 1, max: largestSize / MiB }),
+      fc.integer({ min: 1, max: maxSizeBytes / MiB }),
       (count) => parseSize(formatSize(count * MiB)) === count * MiB,
     ),
   );
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: largestSize }), (bytes) => {
+    fc.property(fc.integer({ min: 1, max: maxSizeBytes }), (bytes) => {
       const shown = parseSize(formatSize(bytes)) ?? 0;
       return shown >= bytes && shown - bytes < MiB;
     }),

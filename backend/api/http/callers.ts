@@ -9,7 +9,7 @@ import type { ApiMirror } from '../read-model/mirror.ts';
 import type { Caller } from '../requests/context.ts';
 
 /** Longest time that a timer of Node can wait, in milliseconds. */
-const longestTimer = 2 ** 31 - 1;
+const maxTimerMs = 2 ** 31 - 1;
 
 export const unauthenticated = (): UcloudError =>
   new UcloudError('unauthenticated', 'the token was revoked or has expired while the request was under way');
@@ -85,7 +85,7 @@ export class Callers {
     if (expiry === undefined) return;
     const left = Math.max(1, Date.parse(expiry) - Date.now());
     // Once more when it fires: the clock may have been set, or the token been given more time.
-    watched.timer = setTimeout(() => this.#examine(watched), Math.min(left, longestTimer)).unref();
+    watched.timer = setTimeout(() => this.#examine(watched), Math.min(left, maxTimerMs)).unref();
   }
 
   #look({ changes }: MirrorBatch): void {

@@ -10,7 +10,7 @@ import { ownerOf } from './source.ts';
 export const defaultRequestsPerMinute = 6000;
 
 /** Projects and operators' tokens that are counted at the same time; those that were quiet longest are forgotten. */
-const mostCounted = 50_000;
+const maxCounters = 50_000;
 
 export async function limitRates(app: FastifyInstance, requestsPerMinute: number): Promise<void> {
   // Public routes have counts of their own, so that no stranger can make the server forget those of projects.
@@ -21,7 +21,7 @@ export async function limitRates(app: FastifyInstance, requestsPerMinute: number
     max: requestsPerMinute,
     timeWindow: 60_000,
     enableDraftSpec: true,
-    cache: mostCounted,
+    cache: maxCounters,
     // A route's own hook runs after that of the server, which says whose request it is.
     hook: 'onRequest',
     keyGenerator: ownerOf,

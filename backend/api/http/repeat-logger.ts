@@ -4,7 +4,7 @@ import type { Logger } from '../../model/component.ts';
 const linesPerPeriod = 10;
 const periodMs = 60_000;
 /** Kinds told apart in a period. All others are one kind. */
-const mostKinds = 100;
+const maxKinds = 100;
 
 interface Kind {
   readonly level: 'warn' | 'error';
@@ -24,9 +24,9 @@ export class RepeatLogger {
   /** @param kind what makes lines count as the same, beside their message */
   say(level: Kind['level'], kind: string, fields: object, message: string): void {
     const key = `${message}\n${kind}`;
-    const known = this.#kinds.get(this.#kinds.size < mostKinds || this.#kinds.has(key) ? key : message);
+    const known = this.#kinds.get(this.#kinds.size < maxKinds || this.#kinds.has(key) ? key : message);
     const entry = known ?? { level, message, said: 0 };
-    if (!known) this.#kinds.set(this.#kinds.size < mostKinds ? key : message, entry);
+    if (!known) this.#kinds.set(this.#kinds.size < maxKinds ? key : message, entry);
     this.#timer ??= setTimeout(() => this.#summarize(), periodMs).unref();
     entry.said++;
     if (entry.said <= linesPerPeriod) this.#logger[level](fields, message);

@@ -155,7 +155,7 @@ function readable<S extends TSchema>(kind: RecordKind<S>, entry: Entry): S['stat
 export async function boundTrails(
   { store, mirror, logger }: Pick<ApiContext, 'store' | 'mirror' | 'logger'>,
   signal: AbortSignal,
-  mostAudit = keptAuditRecords,
+  maxAuditRecords = keptAuditRecords,
 ): Promise<void> {
   const answers = await scan(store, records.idempotency, signal, (entry) => {
     const value = readable(records.idempotency, entry);
@@ -169,7 +169,7 @@ export async function boundTrails(
     const { project = '', at, token, operation } = value;
     return { key: entry.key, project, at, bytes: entry.value.length, token, operation };
   });
-  const thinned = beyondAudit(audit, mostAudit);
+  const thinned = beyondAudit(audit, maxAuditRecords);
   for (const [project, { length: removed }] of Map.groupBy(thinned, (each) => each.project)) {
     logger.warn({ project, removed }, 'the audit of a project is too long: those of its most frequent records go');
   }

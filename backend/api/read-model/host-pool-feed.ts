@@ -22,7 +22,7 @@ import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.t
 import { FairQueue } from '../concurrency/fair-queue.ts';
 
 /** Checks of one project that wait. */
-const mostWaiting = 16;
+const maxWaitingChecks = 16;
 /** Milliseconds for which a check goes on before others are answered. */
 const sliceMs = 5;
 
@@ -30,7 +30,7 @@ export class HostPoolFeed {
   readonly #pool = new HostPool();
   readonly #mirror: Mirror;
   readonly #stop: () => void;
-  readonly #queue = new FairQueue(1, mostWaiting);
+  readonly #queue = new FairQueue(1, maxWaitingChecks);
   /** Changes that came during a check. */
   #later: RecordChange[] | undefined;
 

@@ -11,7 +11,7 @@ import { find, isVisible, notFound, presentObject, versionOf } from './objects.t
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { fieldError } from './validation.ts';
 
-const mostIds = 100;
+const maxIds = 100;
 
 interface WaitQuery {
   readonly after?: number;
@@ -89,8 +89,8 @@ function readFilter<R extends DeclaredRecord>(
   if (typeof selector === 'string') throw fieldError('invalid_input', '#query/selector', selector);
   const ids = query.ids?.split(',').map((id) => id.trim());
   const idPattern = new RegExp(`^${idPrefixes[descriptor.noun]}-[0-9a-z]{16}$`);
-  if (ids && (ids.length > mostIds || !ids.every((id) => idPattern.test(id)))) {
-    const rule = `must be 1 to ${mostIds} ids such as ${idPrefixes[descriptor.noun]}-0123456789abcdef, separated by commas`;
+  if (ids && (ids.length > maxIds || !ids.every((id) => idPattern.test(id)))) {
+    const rule = `must be 1 to ${maxIds} ids such as ${idPrefixes[descriptor.noun]}-0123456789abcdef, separated by commas`;
     throw fieldError('invalid_input', '#query/ids', rule);
   }
   const field = descriptor.list?.selectedBy;

@@ -7,7 +7,7 @@ import { idPrefixes, type Noun } from '../../contract/fields.ts';
 import { canonicalHeader } from '../../contract/openapi.ts';
 import { formats } from '../../model/text/formats.ts';
 
-const mostErrors = 20;
+const maxErrors = 20;
 
 function newAjv(coerce: boolean): Ajv {
   const ajv = new Ajv({
@@ -144,7 +144,7 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
   return (input) => {
     const errors = new Map<string, FieldError>();
     const note = (error: FieldError) => {
-      if (!errors.has(error.pointer) && errors.size < mostErrors) errors.set(error.pointer, error);
+      if (!errors.has(error.pointer) && errors.size < maxErrors) errors.set(error.pointer, error);
     };
     for (const { base, whole, validate, pick } of parts) {
       const value = pick(input);
@@ -173,7 +173,7 @@ export function bodyChecker(schema: TSchema): (body: unknown) => void {
   const validate = typed.compile(schema);
   return (body) => {
     if (validate(body)) return;
-    throw invalidInput((validate.errors ?? []).slice(0, mostErrors).map((error) => toFieldError(error, '')));
+    throw invalidInput((validate.errors ?? []).slice(0, maxErrors).map((error) => toFieldError(error, '')));
   };
 }
 

@@ -15,7 +15,7 @@ interface Query {
 
 const pageSize = 1000;
 /** Records looked at for one answer; it may then hold fewer than asked for, with a token to go on. */
-const mostRead = 20_000;
+const maxRecordsRead = 20_000;
 
 export const auditRecordHandlers: Handlers = {
   async audit_record_list(api, request) {
@@ -34,7 +34,7 @@ export const auditRecordHandlers: Handlers = {
         if (wanted && items.length < limit) items.push(value);
         after = entry.key;
         const more = page.more || entry !== page.entries.at(-1);
-        if (more && (items.length === limit || read >= mostRead)) {
+        if (more && (items.length === limit || read >= maxRecordsRead)) {
           const next_page_token = encodePageToken(entry.key.slice(prefix.length));
           return {
             status: 200,

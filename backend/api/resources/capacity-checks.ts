@@ -20,9 +20,9 @@ import { images } from './images.ts';
 import { imageSize, vms } from './vms.ts';
 
 /** With the defaults of the contract. */
-type Planned = PlannedVm & Pick<Vm, 'anti_affinity'>;
+type PlannedVmBody = PlannedVm & Pick<Vm, 'anti_affinity'>;
 type Body = Omit<CapacityCheck, 'vms'> &
-  Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly Planned[] };
+  Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly PlannedVmBody[] };
 
 const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : sizeInBytes(size));
 
@@ -31,7 +31,7 @@ const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
   return wish ? { anti_affinity: wish } : {};
 };
 
-function wishOf(api: ApiContext, project: Id<'project'>, planned: Planned, at: string): PlannedRequest {
+function plannedRequest(api: ApiContext, project: Id<'project'>, planned: PlannedVmBody, at: string): PlannedRequest {
   const { cpus, memory, disk_size } = planned;
   if (planned.vm !== undefined) {
     const { value } = refer(api, vms, project, planned.vm, `${at}/vm`);
@@ -89,7 +89,7 @@ export const capacityCheckHandlers: Handlers = {
     if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
       throw fieldError('rule_violated', '/vms', `must be at most ${maxVms} VMs in all`);
     }
-    const wishes = planned.map((each, index) => wishOf(api, project, each, `/vms/${index}`));
+    const wishes = planned.map((each, index) => plannedRequest(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);
     const released: NonNullable<PlannedRequest['placed']>[] = [];
     for (const id of leaving) {

@@ -11,10 +11,10 @@ import {
   contains,
   firstFree,
   formatPrefix,
+  minAllocationLength,
   overlaps,
   type Prefix,
   parsePrefix,
-  shortestOf,
   storedPrefix,
 } from '../../model/network/prefixes.ts';
 import { prefixAmounts } from '../../model/quota/amounts.ts';
@@ -48,12 +48,12 @@ export const prefixes: ResourceDescriptor<records.PrefixRecord> = describe(prefi
 
 type Pool = Stored<records.PrefixPoolRecord>;
 
-interface Wish {
+interface RequestedPrefix {
   readonly cidr?: Prefix;
   readonly length?: number;
 }
 
-function readWish({ cidr, length }: PrefixBody): Wish {
+function readRequestedPrefix({ cidr, length }: PrefixBody): RequestedPrefix {
   if (cidr === undefined) return length === undefined ? {} : { length };
   const parsed = parsePrefix(cidr);
   if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
@@ -65,7 +65,7 @@ function readWish({ cidr, length }: PrefixBody): Wish {
 }
 
 /** The pools to try, in order. */
-function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wish: Wish): Pool[] {
+function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wish: RequestedPrefix): Pool[] {
   if (body.pool !== undefined) {
     const pool = refer(api, prefixPools, project, body.pool, '/pool');
     const { cidr, name } = pool.value;
@@ -91,10 +91,10 @@ function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wis
 }
 
 /** The pools that give so much at once. Throws `rule_violated` if those that have so much do not. */
-function generous(pools: readonly Pool[], { cidr, length = cidr?.length }: Wish): readonly Pool[] {
+function poolsAllowing(pools: readonly Pool[], { cidr, length = cidr?.length }: RequestedPrefix): readonly Pool[] {
   if (length === undefined) return pools;
   const large = pools.filter(({ value }) => storedPrefix(value.cidr).length <= length);
-  const limits = large.map(({ value }) => shortestOf(storedPrefix(value.cidr), value));
+  const limits = large.map(({ value }) => minAllocationLength(storedPrefix(value.cidr), value));
   if (large.length > 0 && limits.every((limit) => length < limit)) {
     const rule = `must be at least ${Math.min(...limits)}: one request may not take more of the prefix pool`;
     throw fieldError('rule_violated', cidr ? '/cidr' : '/length', cidr ? `has a length that ${rule}` : rule);
@@ -109,15 +109,15 @@ function usedIn(api: ApiContext, pool: Pool): Prefix[] {
 }
 
 /** Returns the prefix to allocate and its pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
-function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Pool; space: Prefix } {
+function allocatePrefix(api: ApiContext, pools: readonly Pool[], wish: RequestedPrefix): { pool: Pool; space: Prefix } {
   const { cidr, length } = wish;
-  for (const pool of cidr ? pools : generous(pools, wish)) {
+  for (const pool of cidr ? pools : poolsAllowing(pools, wish)) {
     const used = usedIn(api, pool);
     if (cidr) {
       if (used.some((other) => overlaps(other, cidr))) {
         throw fieldError('address_taken', '/cidr', 'overlaps a prefix that is taken');
       }
-      generous([pool], wish);
+      poolsAllowing([pool], wish);
       return { pool, space: cidr };
     }
     const space = firstFree(storedPrefix(pool.value.cidr), length ?? pool.value.default_length, used);
@@ -129,13 +129,13 @@ function choose(api: ApiContext, pools: readonly Pool[], wish: Wish): { pool: Po
 
 async function createPrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as PrefixBody;
-  const wish = readWish(body);
+  const wish = readRequestedPrefix(body);
   const id = newId('prefix');
   const at = request.now.toISOString();
   const allocate = () =>
     mutate(api, request, async () => {
       const project = projectOfCreation(api, request.caller, body.project);
-      const { pool, space } = choose(api, poolsFor(api, project, body, wish), wish);
+      const { pool, space } = allocatePrefix(api, poolsFor(api, project, body, wish), wish);
       const map = api.mirror.get(records.prefixMaps, pool.id);
       if (!map) throw new Error(`the prefix pool ${pool.id} has no map`);
       const record: records.PrefixRecord = {

@@ -63,12 +63,12 @@ interface Query {
 }
 
 /** Which state the request is about. A name means another state in each project. */
-interface Place {
+interface StateName {
   readonly project: Id<'project'>;
   readonly name: string;
 }
 
-function placeOf(api: ApiContext, { caller, params, query }: ApiRequest): Place {
+function stateNameOf(api: ApiContext, { caller, params, query }: ApiRequest): StateName {
   const asked = (query as Query).project;
   const project = asked ?? caller.project;
   if (project === undefined) {
@@ -79,15 +79,15 @@ function placeOf(api: ApiContext, { caller, params, query }: ApiRequest): Place 
   return { project, name: params.name ?? '' };
 }
 
-const textOf = ({ project, name }: Place): string => `${project}/${name}`;
+const textOf = ({ project, name }: StateName): string => `${project}/${name}`;
 
-async function look({ store }: ApiContext, { project, name }: Place): Promise<State | undefined> {
+async function findState({ store }: ApiContext, { project, name }: StateName): Promise<State | undefined> {
   const holder = await read(store, records.names, nameKey(project, 'terraform_state', name));
   return holder && read(store, records.terraformStates, holder.value.id);
 }
 
-async function find(api: ApiContext, place: Place): Promise<State> {
-  const state = await look(api, place);
+async function requireState(api: ApiContext, place: StateName): Promise<State> {
+  const state = await findState(api, place);
   if (!state) throw notFound('terraform_state', place.name);
   return state;
 }
@@ -126,7 +126,7 @@ async function versionsOf({ store }: ApiContext, state: string): Promise<Stored<
 }
 
 /** The guards and writes that put the record of a state in place of what was read, or make it. */
-function replace(place: Place, before: State | undefined, next: records.TerraformStateRecord) {
+function replace(place: StateName, before: State | undefined, next: records.TerraformStateRecord) {
   const holder = nameKey(place.project, 'terraform_state', place.name);
   const guards: Guard[] = before ? [{ condition: unchanged(before) }] : [{ condition: absent(records.names, holder) }];
   const writes = [
@@ -143,7 +143,7 @@ function replace(place: Place, before: State | undefined, next: records.Terrafor
   };
 }
 
-const draft = ({ project, name }: Place, at: string): records.TerraformStateRecord => ({
+const draft = ({ project, name }: StateName, at: string): records.TerraformStateRecord => ({
   id: newId('terraform_state'),
   project,
   name,
@@ -153,7 +153,7 @@ const draft = ({ project, name }: Place, at: string): records.TerraformStateReco
 
 /** The record that is left of a state without its lock: none, if nothing was ever written to it. */
 function unlocked(
-  place: Place,
+  place: StateName,
   state: State,
   at: string,
 ): Pick<Mutation, 'guards' | 'writes' | 'target' | 'project' | 'quotaDelta'> {
@@ -171,7 +171,7 @@ function unlocked(
 const checkFile = bodyChecker(StateFile);
 const membersLookedAt = Object.keys(StateFile.properties);
 
-interface Given {
+interface UploadedState {
   readonly bytes: Uint8Array;
   readonly md5: string;
   readonly file: StateFile;
@@ -181,8 +181,8 @@ interface Given {
 async function readFile(
   { stateWorkers: workshop }: ApiContext,
   request: ApiRequest,
-  { project }: Place,
-): Promise<Given> {
+  { project }: StateName,
+): Promise<UploadedState> {
   const { body: bytes, headers } = request;
   if (!Buffer.isBuffer(bytes)) throw fieldError('invalid_input', '', 'is required');
   const digest = headers['content-md5'];
@@ -197,12 +197,17 @@ async function readFile(
   return { bytes: result.bytes, md5: result.md5, file: result.members as StateFile };
 }
 
-interface Found {
+interface StoredVersion {
   readonly version: Version;
   readonly stream: Readable;
 }
 
-async function load(api: ApiContext, place: Place, state: State, version: number): Promise<Found | undefined> {
+async function openVersion(
+  api: ApiContext,
+  place: StateName,
+  state: State,
+  version: number,
+): Promise<StoredVersion | undefined> {
   const stored = await read(api.store, records.terraformStateVersions, key(state.id, version));
   if (!stored) return undefined;
   const { content, size } = stored.value;
@@ -213,7 +218,7 @@ async function load(api: ApiContext, place: Place, state: State, version: number
 /** Bytes of a state that is read whole before it is sent, so that an error in it can be told. */
 const sentWhole = 256 * 1024;
 
-async function answerWith({ version: { size, md5 }, stream }: Found, revision: number): Promise<ApiAnswer> {
+async function answerWith({ version: { size, md5 }, stream }: StoredVersion, revision: number): Promise<ApiAnswer> {
   if (size > sentWhole) {
     return { status: 200, content: { size, data: stream, ...(md5 === undefined ? {} : { md5 }) }, revision };
   }
@@ -222,7 +227,7 @@ async function answerWith({ version: { size, md5 }, stream }: Found, revision: n
 }
 
 /** Compares without having more than a piece of what is stored in memory. */
-async function holds({ version, stream }: Found, bytes: Uint8Array): Promise<boolean> {
+async function hasContent({ version, stream }: StoredVersion, bytes: Uint8Array): Promise<boolean> {
   if (version.size !== bytes.length) {
     stream.destroy();
     return false;
@@ -239,11 +244,11 @@ async function holds({ version, stream }: Found, bytes: Uint8Array): Promise<boo
 async function checkWrite(
   api: ApiContext,
   request: ApiRequest,
-  place: Place,
-  given: Given,
+  place: StateName,
+  given: UploadedState,
 ): Promise<{ readonly state: State | undefined; readonly repeated: boolean }> {
   const { ID, force } = request.query as Query;
-  const state = await look(api, place);
+  const state = await findState(api, place);
   checkLock(place.name, state?.value.lock, ID);
   const { version, serial, lineage } = state?.value ?? {};
   if (!state || force || version === undefined || serial === undefined || lineage === undefined) {
@@ -253,14 +258,14 @@ async function checkWrite(
   if (stale === undefined) return { state, repeated: false };
   if (serial === given.file.serial && lineage === given.file.lineage) {
     // Whoever has not heard our answer sends the same again.
-    const latest = await load(api, place, state, version);
-    if (latest && (await holds(latest, given.bytes))) return { state, repeated: true };
+    const latest = await openVersion(api, place, state, version);
+    if (latest && (await hasContent(latest, given.bytes))) return { state, repeated: true };
   }
   throw new UcloudError('stale_state', stale);
 }
 
 /** Bytes that the versions of the state may have, for the quota of its project to allow it. */
-function roomFor(api: ApiContext, state: State | undefined, { project }: Place): number {
+function bytesAllowed(api: ApiContext, state: State | undefined, { project }: StateName): number {
   const limit = api.mirror.get(records.projects, project)?.value.quota?.terraform_state_size ?? undefined;
   if (limit === undefined) return Number.POSITIVE_INFINITY;
   const own = state ? stateAmounts(state.value).terraform_state_size : 0;
@@ -268,7 +273,12 @@ function roomFor(api: ApiContext, state: State | undefined, { project }: Place):
 }
 
 /** Checks, before anything is written, that the quota has room for the state without history. Throws `quota_exceeded`. */
-async function checkRoom(api: ApiContext, { project }: Place, state: State | undefined, stored: number): Promise<void> {
+async function checkQuota(
+  api: ApiContext,
+  { project }: StateName,
+  state: State | undefined,
+  stored: number,
+): Promise<void> {
   const alone = { terraform_states: 1, terraform_state_size: stored };
   const quotaDelta = growthFrom(state ? stateAmounts(state.value) : {}, alone);
   try {
@@ -283,8 +293,8 @@ async function checkRoom(api: ApiContext, { project }: Place, state: State | und
 async function write(
   api: ApiContext,
   request: ApiRequest,
-  place: Place,
-  given: Given,
+  place: StateName,
+  given: UploadedState,
   sealed: Sealed,
 ): Promise<ApiAnswer> {
   const at = request.now.toISOString();
@@ -305,7 +315,7 @@ async function write(
       ...stored,
       stored: stored.value.content.stored,
     }));
-    const going = versionsToRemove(earlier, sealed.content.stored, roomFor(api, state, place));
+    const going = versionsToRemove(earlier, sealed.content.stored, bytesAllowed(api, state, place));
     const sum = (versions: typeof earlier) => versions.reduce((bytes, { stored }) => bytes + stored, 0);
     const kept_bytes = sum(earlier) - sum(going) + sealed.content.stored;
     const change = replace(place, state, { ...before, ...about, version, kept_bytes, updated_at: at });
@@ -319,7 +329,10 @@ async function write(
     };
     return {
       ...change,
-      guards: [...change.guards, ...completion.require.map((condition): Guard => ({ condition, otherwise: gaveUp }))],
+      guards: [
+        ...change.guards,
+        ...completion.require.map((condition): Guard => ({ condition, otherwise: uploadAbandoned })),
+      ],
       writes: [
         ...change.writes,
         ...completion.write,
@@ -337,17 +350,18 @@ async function write(
  * The record of the upload is gone: it was given up, or our own transaction has removed it, and we did not hear of that.
  * Either way the request may be sent again: a state that is the latest version already is no new one.
  */
-const gaveUp = (): UcloudError => new UcloudError('conflict', 'the upload of the state was given up; send it again');
+const uploadAbandoned = (): UcloudError =>
+  new UcloudError('conflict', 'the upload of the state was given up; send it again');
 
 async function readState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   for (let before: State | undefined; ; ) {
-    const state = await find(api, place);
+    const state = await requireState(api, place);
     const { version } = state.value;
     if (version === undefined) {
       throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
     }
-    const found = await load(api, place, state, version);
+    const found = await openVersion(api, place, state, version);
     if (found) return answerWith(found, state.revision);
     // The latest version only goes when newer ones have come, or with the whole state.
     if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
@@ -356,7 +370,7 @@ async function readState(api: ApiContext, request: ApiRequest): Promise<ApiAnswe
 }
 
 async function writeState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   const keys = keysOf(api);
   const read = await readFile(api, request, place);
   // What will be refused is not written ahead.
@@ -366,7 +380,7 @@ async function writeState(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
   const given = { ...read, bytes };
   // It may have waited for others.
   api.callers.check(request.caller);
-  await checkRoom(api, place, state, sealed.content.stored);
+  await checkQuota(api, place, state, sealed.content.stored);
   try {
     return await write(api, request, place, given, sealed);
   } catch (error) {
@@ -380,10 +394,10 @@ async function writeState(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
 }
 
 async function deleteState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   const { ID } = request.query as Query;
   return mutate(api, request, async () => {
-    const state = await find(api, place);
+    const state = await requireState(api, place);
     checkLock(place.name, state.value.lock, ID);
     const versions = await versionsOf(api, state.id);
     return {
@@ -405,11 +419,11 @@ async function deleteState(api: ApiContext, request: ApiRequest): Promise<ApiAns
 }
 
 async function lockState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   const lock = request.body as LockInfo;
   const at = request.now.toISOString();
   return mutate(api, request, async () => {
-    const state = await look(api, place);
+    const state = await findState(api, place);
     const held = state?.value.lock;
     if (state && held?.ID === lock.ID) return { nothing: { status: 200, body: held, revision: state.revision } };
     if (held) throw locked(place.name, held);
@@ -423,11 +437,11 @@ async function lockState(api: ApiContext, request: ApiRequest): Promise<ApiAnswe
 }
 
 async function unlockState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   const id = (request.body as LockInfo | undefined)?.ID ?? (request.query as Query).ID;
   const at = request.now.toISOString();
   return mutate(api, request, async () => {
-    const state = await look(api, place);
+    const state = await findState(api, place);
     const held = state?.value.lock;
     if (!state || !held) return { nothing: { status: 200, revision: api.mirror.revision } };
     if (id !== undefined && id !== held.ID) throw locked(place.name, held);
@@ -444,7 +458,7 @@ async function unlockState(api: ApiContext, request: ApiRequest): Promise<ApiAns
 }
 
 async function listVersions(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const state = await find(api, placeOf(api, request));
+  const state = await requireState(api, stateNameOf(api, request));
   const items = (await versionsOf(api, state.id)).map(({ value }): TerraformStateVersion => {
     const { content: _content, md5: _md5, ...item } = value;
     return item;
@@ -453,10 +467,10 @@ async function listVersions(api: ApiContext, request: ApiRequest): Promise<ApiAn
 }
 
 async function readVersion(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const place = placeOf(api, request);
+  const place = stateNameOf(api, request);
   const version = Number(request.params.version);
-  const state = await find(api, place);
-  const found = await load(api, place, state, version);
+  const state = await requireState(api, place);
+  const found = await openVersion(api, place, state, version);
   if (found) return answerWith(found, state.revision);
   throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
 }

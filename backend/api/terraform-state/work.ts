@@ -9,7 +9,7 @@ import { maxStateDepth, scanJson } from '../../model/text/json-scan.ts';
 
 const nonceBytes = 12;
 /** Longest value of a member that is looked at, in bytes as it is spelled. */
-const longestMember = 4096;
+const maxMemberBytes = 4096;
 
 export interface ReadJob {
   readonly work: 'read';
@@ -58,7 +58,7 @@ function readState({ bytes, digest, members: asked }: ReadJob): ReadResult {
   if (!scan.isObject) return wrong('must be object');
   const members: Record<string, unknown> = {};
   for (const [name, [start, end]] of scan.members) {
-    if (end - start > longestMember) return wrong(`must not be longer than ${longestMember} bytes`, `/${name}`);
+    if (end - start > maxMemberBytes) return wrong(`must not be longer than ${maxMemberBytes} bytes`, `/${name}`);
     members[name] = JSON.parse(buffer.toString('utf8', start, end));
   }
   return { ok: true, bytes, md5, members };

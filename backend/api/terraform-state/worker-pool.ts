@@ -10,15 +10,15 @@ import { type Job, perform, type ResultOf } from './work.ts';
 
 /** Bytes of a state that takes about a millisecond. */
 const smallState = 32 * 1024;
-const mostThreads = 2;
+const maxThreads = 2;
 /** Jobs of one project that wait. */
-const mostWaiting = 64;
+const maxWaitingJobs = 64;
 /** Milliseconds for one job: a hundred times what the largest takes. */
 const jobTimeout = 60_000;
 const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 };
 
 export class StateWorkerPool {
-  readonly #queue = new FairQueue(Math.max(1, Math.min(mostThreads, availableParallelism() - 1)), mostWaiting);
+  readonly #queue = new FairQueue(Math.max(1, Math.min(maxThreads, availableParallelism() - 1)), maxWaitingJobs);
   readonly #idle: Worker[] = [];
   readonly #all = new Set<Worker>();
 

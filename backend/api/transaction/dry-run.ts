@@ -24,7 +24,7 @@ export interface DryRun {
 const holderOf = (value: unknown): unknown => (value as { readonly id?: unknown } | null)?.id;
 
 /** Ids in `leaving` at most. */
-const mostLeaving = 500;
+const maxLeaving = 500;
 
 function* without<T>(records: Iterable<Stored<T>>, leaving: ReadonlySet<unknown>): Generator<Stored<T>, void> {
   for (const stored of records) if (!leaving.has(holderOf(stored.value))) yield stored;
@@ -75,14 +75,14 @@ function deletable({ mirror, resources }: ApiContext, caller: Caller, ids: reado
 }
 
 /** The API as the handler of a dry run gets it. Throws `invalid_input`. */
-export function rehearsal(
+export function dryRunOf(
   api: ApiContext,
   caller: Caller,
   asked: string | undefined,
 ): { readonly api: ApiContext; readonly dryRun: DryRun } {
   const ids = asked === undefined ? [] : asked.split(',');
-  if (ids.length > mostLeaving) {
-    throw fieldError('invalid_input', '#query/leaving', `must be at most ${mostLeaving} ids`);
+  if (ids.length > maxLeaving) {
+    throw fieldError('invalid_input', '#query/leaving', `must be at most ${maxLeaving} ids`);
   }
   const gone = deletable(api, caller, ids);
   const leaving = new Set<unknown>(gone.map(({ id }) => id));

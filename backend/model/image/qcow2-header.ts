@@ -45,9 +45,9 @@ const extension = {
 } as const;
 
 /** QEMU refuses larger active tables. */
-const largestL1Bytes = 32 * 1024 * 1024;
+const maxL1Bytes = 32 * 1024 * 1024;
 /** What the rules below need of a header of version 3. */
-const leastHeader = 104;
+const minHeaderBytes = 104;
 
 const no = (problem: string): Qcow2Result => ({ ok: false, problem });
 
@@ -57,7 +57,7 @@ const no = (problem: string): Qcow2Result => ({ ok: false, problem });
  */
 export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  if (head.length < leastHeader || fileSize < head.length) return no('The file is too short to be a qcow2 image.');
+  if (head.length < minHeaderBytes || fileSize < head.length) return no('The file is too short to be a qcow2 image.');
   if (view.getUint32(0) !== qcow2Magic) return no('The file does not start as a qcow2 image does.');
   const version = view.getUint32(4);
   if (version !== 2 && version !== 3) return no(`It is qcow version ${version}; versions 2 and 3 are accepted.`);
@@ -83,9 +83,9 @@ export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result
     if (unknown !== 0n) return no(`It needs features that are not known here (bits 0x${unknown.toString(16)}).`);
     if ((features & known.extendedL2) !== 0n) entrySize = 16;
     extensions = view.getUint32(100);
-    if (extensions < leastHeader || extensions % 8 !== 0 || extensions > Math.min(clusterSize, head.length))
+    if (extensions < minHeaderBytes || extensions % 8 !== 0 || extensions > Math.min(clusterSize, head.length))
       return no('The length of its header is not valid.');
-    const compression = extensions > leastHeader ? view.getUint8(leastHeader) : 0;
+    const compression = extensions > minHeaderBytes ? view.getUint8(minHeaderBytes) : 0;
     if (compression > 1) return no(`It is compressed with a method that is not known here (${compression}).`);
   }
   const problem = extensionProblem(view, extensions, Math.min(clusterSize, head.length));
@@ -117,7 +117,7 @@ function readTables(view: DataView, fileSize: number, clusterSize: number, entry
   // Entries of the first level are 8 bytes; each describes what fits into one table of the second.
   const entries = view.getUint32(36);
   const needed = Math.ceil(virtualSize / (clusterSize * (clusterSize / entrySize)));
-  if (entries * 8 > largestL1Bytes || entries < needed) return no('Its table of clusters has an impossible size.');
+  if (entries * 8 > maxL1Bytes || entries < needed) return no('Its table of clusters has an impossible size.');
   const tables = [
     { offset: view.getBigUint64(40), bytes: BigInt(entries) * 8n },
     { offset: view.getBigUint64(48), bytes: BigInt(view.getUint32(56)) * BigInt(clusterSize) },

@@ -84,7 +84,7 @@ export const minLengthOf = (space: Prefix, { default_length, min_length }: PoolL
   min_length ?? Math.min(default_length, Math.max(48, space.length + 8));
 
 /** The least length that one request may take: what is given to who asks for none is never too much. */
-export const shortestOf = (space: Prefix, pool: PoolLengths): number =>
+export const minAllocationLength = (space: Prefix, pool: PoolLengths): number =>
   Math.min(pool.default_length, minLengthOf(space, pool));
 
 /** 16 hex digits of the upper half: the key of a /64. */

@@ -20,7 +20,7 @@ export interface Trail {
 }
 
 /** Those that have to go, of any number of projects: each keeps its newest, as many as both limits let it. */
-export function beyond<T extends Trail>(trails: Iterable<T>, most: number, mostBytes = Number.POSITIVE_INFINITY): T[] {
+export function beyond<T extends Trail>(trails: Iterable<T>, max: number, maxBytes = Number.POSITIVE_INFINITY): T[] {
   const byProject = new Map<string, T[]>();
   for (const trail of trails) {
     const own = byProject.get(trail.project);
@@ -32,7 +32,7 @@ export function beyond<T extends Trail>(trails: Iterable<T>, most: number, mostB
     let bytes = 0;
     const going = newestFirst.findIndex((trail, index) => {
       bytes += trail.bytes;
-      return index >= most || bytes > mostBytes;
+      return index >= max || bytes > maxBytes;
     });
     return going < 0 ? [] : newestFirst.slice(going);
   });

@@ -62,7 +62,7 @@ export type Scan =
 class Malformed extends Error {}
 
 /** Longest name, in bytes as it is spelled, that is compared with those asked for: six for each letter as `\u0061`. */
-const longestName = 128;
+const maxNameLength = 128;
 
 const words: readonly (readonly [first: number, rest: string])[] = [
   [0x74, 'true'],
@@ -165,7 +165,7 @@ class Scanner {
     if (this.#bytes[this.#at] !== colon) throw this.#unexpected();
     this.#at++;
     this.#space();
-    if (!asked || end - start > longestName) return undefined;
+    if (!asked || end - start > maxNameLength) return undefined;
     return JSON.parse(this.#bytes.toString('utf8', start, end)) as string;
   }
 

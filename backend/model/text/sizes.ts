@@ -8,7 +8,7 @@ const units = [
 ] as const;
 
 /** The largest amount that is taken, 512 TiB. It has nine digits in MiB, and sums of amounts stay exact integers. */
-export const largestSize = 2 ** 49;
+export const maxSizeBytes = 2 ** 49;
 
 /** Bytes of a text such as `20GiB`, or undefined if it is not one or exceeds 512 TiB. */
 export function parseSize(text: string): number | undefined {
@@ -16,7 +16,7 @@ export function parseSize(text: string): number | undefined {
   const unit = units.find(([name]) => name === match?.[2]);
   if (!match || !unit) return undefined;
   const bytes = Number(match[1]) * unit[1];
-  return bytes <= largestSize ? bytes : undefined;
+  return bytes <= maxSizeBytes ? bytes : undefined;
 }
 
 /** The same of a size that validation has let through. Throws RangeError for another. */

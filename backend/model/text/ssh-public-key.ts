@@ -8,8 +8,8 @@ import { createPublicKey } from 'node:crypto';
 const curves = { nistp256: ['P-256', 32], nistp384: ['P-384', 48], nistp521: ['P-521', 66] } as const;
 type Curve = keyof typeof curves;
 
-const leastRsaBits = 1024;
-const mostRsaBits = 16384;
+const minRsaBits = 1024;
+const maxRsaBits = 16384;
 
 class Flaw extends Error {}
 
@@ -44,9 +44,9 @@ class Blob {
   integer(): Buffer {
     const bytes = this.string();
     if (((bytes[0] ?? 0) & 0x80) !== 0) throw new Flaw('holds a negative number');
-    const most = mostRsaBits / 8;
+    const most = maxRsaBits / 8;
     if (bytes.length > most + 1 || (bytes.length === most + 1 && bytes[0] !== 0)) {
-      throw new Flaw(`holds a number of more than ${mostRsaBits} bits`);
+      throw new Flaw(`holds a number of more than ${maxRsaBits} bits`);
     }
     const first = bytes.findIndex((byte) => byte !== 0);
     return first < 0 ? bytes.subarray(bytes.length) : bytes.subarray(first);
@@ -63,7 +63,7 @@ const bitsOf = (number: Buffer): number =>
 function readRsa(blob: Blob): void {
   blob.integer(); // the exponent
   const bits = bitsOf(blob.integer());
-  if (bits < leastRsaBits) throw new Flaw(`has ${bits} bits: OpenSSH takes RSA keys of at least ${leastRsaBits}`);
+  if (bits < minRsaBits) throw new Flaw(`has ${bits} bits: OpenSSH takes RSA keys of at least ${minRsaBits}`);
 }
 
 function readEd25519(blob: Blob): void {
