@@ -13,6 +13,7 @@ import {
   prepareGround,
   startTestApi,
   type TestApi,
+  testPublicKey,
 } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
 import { bound } from '../support/bound-store.ts';
@@ -162,7 +163,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
   const member = await test.member(project);
   const key = {
     name: 'second',
-    public_key: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T',
+    public_key: testPublicKey,
   };
   const lock = { ID: 'one' };
   const table: [limit: object, path: string, body: object, pointer: string, words: RegExp][] = [

@@ -101,16 +101,13 @@ t.test('a driver killed at any point leaves a VM that the next one starts, once'
     const driver = host.driver('qemu', { dieBefore: 'cont' });
     const other = spec(2);
     await driver.call('prepare', other);
+    const started_at = (await driver.call<ObservedVm[]>('list'))[0]?.started_at;
+    t.match(started_at, /^\d{4}-\d\d-\d\dT/);
     await t.rejects(driver.call('start', other), /the driver ended/);
     t.equal(qemus(host).length, 2, 'the process is there');
     const next = host.driver('qemu');
     t.strictSame(await next.call('list'), [
-      {
-        ...observed(vm, true),
-        fence: 3,
-        generation: 5,
-        started_at: (await next.call<ObservedVm[]>('list'))[0]?.started_at,
-      },
+      { ...observed(vm, true), fence: 3, generation: 5, started_at },
       observed(other, false),
     ]);
     const pids = qemus(host).map(([pid]) => pid);

@@ -106,16 +106,6 @@ t.test('VMs are spread: the next VM gets the host with the largest free share', 
   t.equal(pool.find(resourceRequest()), hostId(2), 'until something goes');
 });
 
-t.test('setHost tells when a changed host may take more VMs', async (t) => {
-  const pool = new HostPool();
-  t.equal(pool.setHost(host(1)), true, 'a new host');
-  t.equal(pool.setHost(host(1)), false, 'nothing new');
-  t.equal(pool.setHost(host(1, { alive: false })), false, 'it died');
-  t.equal(pool.setHost(host(1)), true, 'it lives again');
-  t.equal(pool.setHost(host(1, { policy: { ...defaultHostPolicy, cpu_overcommit: 2 } })), true, 'more overcommitment');
-  t.equal(pool.setHost(host(1)), false, 'less');
-});
-
 t.test('anti-affinity keeps the VMs of a group on different hosts', async (t) => {
   const place = (pool: HostPool, vm: string, request: ResourceRequest) => {
     const found = pool.find(request);

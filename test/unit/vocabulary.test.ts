@@ -105,7 +105,16 @@ t.test('label selectors', async (t) => {
   ]) {
     t.type(parseSelector(text), 'string', JSON.stringify(text));
   }
-  fc.assert(fc.property(fc.string(), (text) => ['string', 'object'].includes(typeof parseSelector(text))));
+  // A text is either refused with a message, or it is a selector that some labels match and others do not.
+  const word = fc.stringMatching(/^[a-z]{1,8}$/);
+  fc.assert(
+    fc.property(word, word, word, (key, value, other) => {
+      const selector = parseSelector(`${key}=${value}`);
+      if (typeof selector === 'string') return false;
+      return matches(selector, { [key]: value }) && (value === other || !matches(selector, { [key]: other }));
+    }),
+  );
+  fc.assert(fc.property(fc.string(), (text) => parseSelector(text) !== ''));
 });
 
 t.test('page tokens', async (t) => {

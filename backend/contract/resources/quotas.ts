@@ -2,61 +2,63 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { Reference, Size, Whole } from '../fields.ts';
 
-const counted = {
-  vms: 'VMs, those that are stopped or being deleted included.',
-  cpus: 'Virtual processors of all VMs together, as declared.',
-  networks: 'Networks.',
-  prefixes: 'Prefixes.',
-  subnets: 'IPv6 space: the /64s in all prefixes together. A /56 has 256.',
-  images: 'Images, those that are public included.',
-  ssh_keys: 'SSH keys.',
-  tokens: 'Tokens, expired ones included.',
-  terraform_states: 'States of Terraform.',
-} as const;
-const sized = {
-  memory: 'Main memory of all VMs together, as declared.',
-  disk: 'Disks of all VMs together, as declared.',
-  terraform_state_size:
-    'All kept versions of all states of Terraform together, compressed as they are stored. Where there is no room for a new version, old versions of the same state go first.',
-} as const;
+/** A number of objects or processors. `planned` tells which objects a capacity check takes by number alone. */
+const counted = <const Planned extends string | undefined = undefined>(
+  one: string,
+  many: string,
+  description: string,
+  planned?: Planned,
+) => ({ sized: false, one, many, description, planned }) as const;
+
+/** An amount of bytes. `of` completes "16GiB …". */
+const sized = (of: string, description: string) =>
+  ({ sized: true, one: of, many: of, description, planned: undefined }) as const;
 
 /** In the order in which people read of them. */
-export const quotaKinds = [
-  'vms',
-  'cpus',
-  'memory',
-  'disk',
-  'networks',
-  'prefixes',
-  'subnets',
-  'images',
-  'ssh_keys',
-  'tokens',
-  'terraform_states',
-  'terraform_state_size',
-] as const satisfies readonly QuotaKind[];
-export type QuotaKind = keyof typeof counted | keyof typeof sized;
+const kinds = {
+  vms: counted('VM', 'VMs', 'VMs, those that are stopped or being deleted included.'),
+  cpus: counted('cpu', 'cpus', 'Virtual processors of all VMs together, as declared.'),
+  memory: sized('of memory', 'Main memory of all VMs together, as declared.'),
+  disk: sized('of disk', 'Disks of all VMs together, as declared.'),
+  networks: counted('network', 'networks', 'Networks.', 'Networks'),
+  prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
+  subnets: counted(
+    '/64 in its prefixes',
+    '/64s in its prefixes',
+    'IPv6 space: the /64s in all prefixes together. A /56 has 256.',
+    '/64s in the prefixes',
+  ),
+  images: counted('image', 'images', 'Images, those that are public included.', 'Images'),
+  ssh_keys: counted('SSH key', 'SSH keys', 'SSH keys.', 'SSH keys'),
+  tokens: counted('token', 'tokens', 'Tokens, expired ones included.', 'Tokens'),
+  terraform_states: counted('state of Terraform', 'states of Terraform', 'States of Terraform.', 'States of Terraform'),
+  terraform_state_size: sized(
+    'of states of Terraform',
+    'All kept versions of all states of Terraform together, compressed as they are stored. Where there is no room for a new version, old versions of the same state go first.',
+  ),
+} as const;
 
-/** The kinds that count objects other than VMs: a capacity check takes a number of each. The text tells which. */
-export const plannedObjects = {
-  networks: 'Networks',
-  prefixes: 'Prefixes',
-  subnets: '/64s in the prefixes',
-  images: 'Images',
-  ssh_keys: 'SSH keys',
-  tokens: 'Tokens',
-  terraform_states: 'States of Terraform',
-} as const satisfies Partial<Record<keyof typeof counted, string>>;
-export type PlannedObject = keyof typeof plannedObjects;
+type Kinds = typeof kinds;
+export type QuotaKind = keyof Kinds;
+type KindWith<Property> = { [K in QuotaKind]: Kinds[K] extends Property ? K : never }[QuotaKind];
 
-export const isSized = (kind: QuotaKind): kind is keyof typeof sized => Object.hasOwn(sized, kind);
+export const quotaKinds = Object.keys(kinds) as QuotaKind[];
 
-type Each<C, S> = { [K in keyof typeof counted]: C } & { [K in keyof typeof sized]: S };
+export const isSized = (kind: QuotaKind): kind is KindWith<{ sized: true }> => kinds[kind].sized;
+
+/** Returns the words for an amount in a sentence: `VMs`, `of memory`. */
+export const quotaWords = (kind: QuotaKind, amount: number): string => kinds[kind][amount === 1 ? 'one' : 'many'];
+
+/** The kinds of objects that a capacity check takes by number alone, with their words. */
+export type PlannedObject = KindWith<{ planned: string }>;
+export const plannedObjects = Object.fromEntries(
+  quotaKinds.flatMap((kind) => (kinds[kind].planned === undefined ? [] : [[kind, kinds[kind].planned]])),
+) as Record<PlannedObject, string>;
+
+type Each<C, S> = { [K in QuotaKind]: Kinds[K] extends { sized: true } ? S : C };
 
 const each = <C, S>(count: (text: string) => C, size: (text: string) => S): Record<string, C | S> =>
-  Object.fromEntries(
-    quotaKinds.map((kind) => [kind, isSized(kind) ? size(sized[kind]) : count(counted[kind as keyof typeof counted])]),
-  );
+  Object.fromEntries(quotaKinds.map((kind) => [kind, (kinds[kind].sized ? size : count)(kinds[kind].description)]));
 
 export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
   Type.Object(

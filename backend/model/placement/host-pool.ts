@@ -98,19 +98,15 @@ export class HostPool {
     }
   }
 
-  /** Adds or updates a host. Returns true if the host may now take a VM that it could not take before. */
-  setHost({ id, architecture, alive, capacity, policy }: PoolHost): boolean {
+  /** Adds or updates a host. */
+  setHost({ id, architecture, alive, capacity, policy }: PoolHost): void {
     const total = allocatable(capacity, policy);
     const known = this.#byHost.get(id);
-    const old = known?.host;
     const groups = this.#usage.get(id)?.groups ?? noGroups;
     const host = { id, architecture, alive, draining: policy.draining, total, free: this.#free(id, total), groups };
     const slot = known ?? this.#newSlot(host);
     slot.host = host;
     this.#updateSlot(slot);
-    if (!alive || policy.draining) return false;
-    const was = old?.alive && !old.draining && old.architecture === architecture ? old.free : undefined;
-    return was === undefined || host.free.cpus > was.cpus || host.free.memory > was.memory || host.free.disk > was.disk;
   }
 
   /** Removes the host. The resources of its VMs stay, in case the record comes back. */

@@ -2,7 +2,14 @@
  * What a project may have. Pure: amounts that records stand for, and what a change would exceed. That nothing slips past
  * when many changes come at once is the matter of who commits (backend/api/transaction/quota-guard.ts).
  */
-import { isSized, type Quota, type QuotaKind, quotaKinds, type Used } from '../../contract/resources/quotas.ts';
+import {
+  isSized,
+  type Quota,
+  type QuotaKind,
+  quotaKinds,
+  quotaWords,
+  type Used,
+} from '../../contract/resources/quotas.ts';
 import { formatSize, parseSize } from '../text/sizes.ts';
 
 /** Bytes for what is sized, else numbers. */
@@ -10,20 +17,7 @@ export type Amounts = Readonly<Record<QuotaKind, number>>;
 /** What is left out is not limited (as limits), or nothing (as growth). */
 export type SomeAmounts = Readonly<Partial<Record<QuotaKind, number>>>;
 
-export const noAmounts: Amounts = {
-  vms: 0,
-  cpus: 0,
-  memory: 0,
-  disk: 0,
-  networks: 0,
-  prefixes: 0,
-  subnets: 0,
-  images: 0,
-  ssh_keys: 0,
-  tokens: 0,
-  terraform_states: 0,
-  terraform_state_size: 0,
-};
+export const noAmounts = Object.fromEntries(quotaKinds.map((kind) => [kind, 0])) as Amounts;
 
 /** `a` and `times` times `b`. */
 export const plus = (a: Amounts, b: SomeAmounts, times = 1): Amounts =>
@@ -64,20 +58,6 @@ export const exceeded = (limits: SomeAmounts, used: Amounts, growth: SomeAmounts
     return limit !== undefined && more > 0 && used[kind] + more > limit;
   });
 
-const words: Readonly<Record<QuotaKind, readonly [one: string, many: string]>> = {
-  vms: ['VM', 'VMs'],
-  cpus: ['cpu', 'cpus'],
-  memory: ['of memory', 'of memory'],
-  disk: ['of disk', 'of disk'],
-  networks: ['network', 'networks'],
-  prefixes: ['prefix', 'prefixes'],
-  subnets: ['/64 in its prefixes', '/64s in its prefixes'],
-  images: ['image', 'images'],
-  ssh_keys: ['SSH key', 'SSH keys'],
-  tokens: ['token', 'tokens'],
-  terraform_states: ['state of Terraform', 'states of Terraform'],
-  terraform_state_size: ['of states of Terraform', 'of states of Terraform'],
-};
 const number = (kind: QuotaKind, amount: number): string => (isSized(kind) ? formatSize(amount) : String(amount));
 
 /** `the project acme may have 10 VMs and has 8, and 3 more are asked for`. */
@@ -86,8 +66,8 @@ export function explainExceeded(
   kind: QuotaKind,
   { limit, used, more }: { readonly limit: number; readonly used: number; readonly more: number },
 ): string {
-  const [one, many] = words[kind];
-  const may = limit === 0 ? `no ${many}` : `${number(kind, limit)} ${limit === 1 ? one : many}`;
+  const words = quotaWords(kind, limit);
+  const may = limit === 0 ? `no ${words}` : `${number(kind, limit)} ${words}`;
   const asked = more === 1 ? '' : `, and ${number(kind, more)} more ${isSized(kind) ? 'is' : 'are'} asked for`;
   return `the project ${project} may have ${may} and has ${number(kind, used)}${asked}`;
 }

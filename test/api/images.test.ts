@@ -1,0 +1,56 @@
+/** An image, from its creation to its end. */
+import t from 'tap';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
+import { startTestApi } from '../support/api.ts';
+
+t.test('an image', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, store } = test;
+  const other = await operator.create('projects', { name: 'other' });
+  const member = await test.member(test.project);
+  const stranger = await test.member(other.id);
+  const image = await member.create('images', { name: 'debian', source: 'file:debian.qcow2' });
+  t.match(image, { status: { phase: 'pending' }, architecture: 'x86_64', visibility: 'project' });
+
+  const sha256 = 'a'.repeat(64);
+  const reports = put(records.imageReports, image.id, { phase: 'available', sha256, size: 2 ** 31 + 512, at: 'now' });
+  await store.commit({ write: [reports] });
+  const seen = await member.get('images', image.id, `?after=${image.revision}&timeout=10`);
+  t.match(seen, { status: { phase: 'available' }, sha256, size: '2049MiB' }, 'what the scanner found shows');
+
+  await stranger.expect(404, 'GET', `/v1/images/${image.id}`);
+  await member.expect(403, 'PATCH', `/v1/images/${image.id}`, { visibility: 'public' });
+  await operator.update('images', image.id, { visibility: 'public' });
+  t.equal((await stranger.get('images', image.id)).name, 'debian', 'public images are everybody’s to read');
+  const own = await stranger.create('images', { name: 'debian', source: 'file:debian.qcow2' });
+  t.same(
+    (await stranger.list('images')).items.map(({ id }) => id),
+    [own.id, image.id].sort(),
+  );
+  t.same(
+    (await stranger.list('images', `?project=${other.id}`)).items.map(({ id }) => id),
+    [own.id],
+  );
+  t.equal((await stranger.list('images', '?name=debian')).items.length, 2);
+  const refused = await stranger.expect(403, 'DELETE', `/v1/images/${image.id}`);
+  t.match(refused.body, { code: 'forbidden' }, 'but not to change');
+
+  for (const [source, status, pointer] of [
+    ['https://example.net/a.raw', 422, '/sha256'],
+    ['http://example.net/a.raw', 422, '/source'],
+    ['https://user:secret@example.net/a.raw', 400, '/source'],
+    ['https://[zz]/a.raw', 400, '/source'],
+    ['file:../../etc/passwd', 400, '/source'],
+    ['file:/etc/passwd', 400, '/source'],
+    ['file:.hidden', 400, '/source'],
+    ['ftp://example.net/a', 400, '/source'],
+  ] as const) {
+    const answer = await member.request('POST', '/v1/images', { name: 'x', source });
+    t.match(answer, { status, body: { errors: [{ pointer }] } }, source);
+  }
+  await operator.create('images', { name: 'lan', project: test.project, source: 'http://example.net/a.raw', sha256 });
+  await member.create('images', { name: 'web', source: 'https://example.net/a.raw', sha256 });
+  await operator.remove('images', image.id);
+  t.equal(await store.get(`image-reports/${image.id}`), undefined);
+});
