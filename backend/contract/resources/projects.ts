@@ -1,7 +1,7 @@
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
 import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
-import { ProjectUsage, Quota } from './quotas.ts';
+import { nothingUsed, ProjectUsage, Quota } from './quotas.ts';
 
 export const project = resource({
   noun: 'project',
@@ -40,6 +40,7 @@ const usage: ProjectUsage = {
   project: example.id,
   quota: example.quota,
   used: {
+    ...nothingUsed,
     vms: 12,
     cpus: 16,
     memory: '24GiB',

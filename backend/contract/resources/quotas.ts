@@ -87,6 +87,9 @@ const Used = Type.Unsafe<Each<number, string>>(
 );
 export type Used = Static<typeof Used>;
 
+/** For examples: a project with nothing. */
+export const nothingUsed = Object.fromEntries(quotaKinds.map((kind) => [kind, kinds[kind].sized ? '0MiB' : 0])) as Used;
+
 export const ProjectUsage = Type.Object(
   {
     project: Reference('project', { description: 'The project.' }),
