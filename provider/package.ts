@@ -19,7 +19,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:f
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Built, buildExecutable, buildProvider, executableName, platform } from './build.ts';
+import { type Built, buildProvider, executableName, platform } from './build.ts';
 import { canMakeExecutable } from './packaging/executable.ts';
 import { sign } from './packaging/signature.ts';
 import { type Member, zip } from './packaging/zip.ts';
@@ -112,8 +112,8 @@ async function main(): Promise<void> {
   const build = await mkdtemp(join(tmpdir(), 'ucloud-package-'));
   const packaged = async (): Promise<Packaged> => {
     const built = await buildProvider(build);
-    const executable = values.executable ? join(build, 'executable') : undefined;
-    if (executable !== undefined) await buildExecutable(executable);
+    if (values.executable && built.executable === undefined) throw new Error('executables are made on Linux only');
+    const executable = values.executable ? built.executable : undefined;
     return packageProvider(built, { output: values.output, key: values.key, passphrase, executable });
   };
   const { directory, sums, fingerprint, replaced } = await packaged().finally(() =>

@@ -21,26 +21,73 @@ const fuse = Buffer.from('NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:');
 /** Whether executables can be made here, for one of the platforms that packages are made for. */
 export const canMakeExecutable = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
 
-/** The program, as Node expects it in its executable, with its compiled code. */
+/** The name of the program in stack traces. */
+const programName = 'provider.cjs';
+
+/**
+ * Compiles all functions of `program.js` into `code`, for Node with the options of the executable.
+ *
+ * V8 compiles a function at its first call otherwise, and Node's own `useCodeCache` keeps only what V8 compiles at once.
+ * Compiled code is valid only for the V8 flags that it was made under, so the flag of eager compilation is taken back
+ * before V8 writes the code. Compiled code contains hashes whose seed is random. `--random-seed=1` makes it the same each
+ * time, and Node still accepts it when it runs with another seed, which it does not after `--hash-seed`.
+ */
+const compiler = `
+const { readFileSync, writeFileSync } = require('node:fs');
+const { setFlagsFromString } = require('node:v8');
+const { Script } = require('node:vm');
+setFlagsFromString('--no-lazy');
+const script = new Script(readFileSync('program.js', 'latin1'), { filename: '${programName}' });
+setFlagsFromString('--lazy');
+writeFileSync('code', script.createCachedData());
+`;
+
+/** Fails if V8 does not accept the compiled code: the executable would work, and start slowly. */
+const verifier = `
+const { readFileSync } = require('node:fs');
+const { Script } = require('node:vm');
+const options = { filename: '${programName}', cachedData: readFileSync('code') };
+if (new Script(readFileSync('program.js', 'latin1'), options).cachedDataRejected) process.exit(1);
+`;
+
+/** Starts the program inside the executable. */
+const start = `
+const { getRawAsset } = require('node:sea');
+const { Script } = require('node:vm');
+const source = Buffer.from(getRawAsset('program')).latin1Slice();
+const options = { filename: '${programName}', cachedData: Buffer.from(getRawAsset('code')) };
+new Script(source, options).runInThisContext()(exports, require, module);
+`;
+
+/**
+ * The program with its compiled code, in the form that Node expects in its executable.
+ * @throws Error if the program is not ASCII, or if V8 refuses the compiled code
+ */
 async function prepare(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
+  // Then each character is one byte, and Node need not decode the program.
+  if (/[^\0-\x7f]/.test(program)) throw new Error('the program of an executable must be ASCII');
   const directory = await mkdtemp(join(tmpdir(), 'ucloud-executable-'));
+  const node = (...args: string[]) => run(process.execPath, args, { cwd: directory, env: {} });
   try {
     const configuration = {
       // Relative, since the path becomes part of the result.
-      main: 'provider.cjs',
-      output: 'program',
+      main: 'start.js',
+      output: 'blob',
       disableExperimentalSEAWarning: true,
       useCodeCache: true,
       execArgv: nodeOptions,
       // NODE_OPTIONS is what users want of their Node, not of this program.
       execArgvExtension: 'none',
+      assets: { program: 'program.js', code: 'code' },
     };
-    await writeFile(join(directory, configuration.main), program);
+    await writeFile(join(directory, 'program.js'), `(function (exports, require, module) {${program}\n})`);
+    await node('--random-seed=1', '--eval', compiler);
+    await node(...nodeOptions, '--eval', verifier).catch((cause: unknown) => {
+      throw new Error(`V8 refuses compiled code with the options ${nodeOptions.join(' ')}`, { cause });
+    });
+    await writeFile(join(directory, configuration.main), start);
     await writeFile(join(directory, 'configuration.json'), JSON.stringify(configuration));
-    // Compiled code contains hashes whose seed is random. This makes it the same each time, and Node still accepts it
-    // when it runs with another seed, which it does not after --hash-seed.
-    const options = ['--random-seed=1', '--experimental-sea-config', 'configuration.json'];
-    await run(process.execPath, options, { cwd: directory, env: {} });
+    await node('--random-seed=1', '--experimental-sea-config', 'configuration.json');
     return await readFile(join(directory, configuration.output));
   } finally {
     await rm(directory, { recursive: true, force: true });
@@ -59,9 +106,9 @@ function lightFuse(executable: Buffer): void {
 
 /**
  * The content of the executable file.
- * @param program CommonJS in one file, which requires nothing but modules of Node
+ * @param program CommonJS in one file, in ASCII, which requires nothing but modules of Node
  * @param nodeOptions with which Node starts
- * @throws Error if this is not Linux, or the running Node was not built for it
+ * @throws Error if this is not Linux, if the running Node was not built for it, or if V8 refuses the compiled code
  */
 export async function makeExecutable(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
   if (!canMakeExecutable) {

@@ -1,9 +1,19 @@
 /** Every example of the provider's documentation is applied; the quickstart with the provider installed as users do. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { buildProvider } from '../../provider/build.ts';
+import { buildProvider, platform } from '../../provider/build.ts';
+import { version } from '../../provider/resources/schema.gen.ts';
 import { testPublicKey } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -51,6 +61,9 @@ t.test('the quickstart, with the provider installed from a mirror and the creden
 t.test('the mirror of build:provider works whatever Node is on the PATH', { skip }, async (t) => {
   const dist = temporaryDirectory(t);
   const { mirror } = await buildProvider(dist);
+  const installed = join(mirror, 'ucloud.localhost/ucloud/ucloud', version, platform);
+  const bytes = readdirSync(installed).map((name) => statSync(join(installed, name)).size);
+  t.ok(Math.max(...bytes) < 1_000_000, 'Terraform computes the checksum of few bytes');
   const terraform = realpathSync(execFileSync('sh', ['-c', 'command -v terraform'], { encoding: 'utf8' }).trim());
   for (const [what, node] of [
     ['none', undefined],
