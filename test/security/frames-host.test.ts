@@ -3,47 +3,18 @@
  * 802.1D, table 7-10) reach the host's protocols with the tap as their interface. After every order of events that
  * used to open that way, on real taps made by the driver.
  */
-import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
+import { echoServer, heardAll } from '../support/echo-server.ts';
 import { until } from '../support/eventually.ts';
 import { arp, ethernet, ipv4, ipv6, summed, udp } from '../support/frames.ts';
 import { routerAdvertisement } from '../support/hostile-frames.ts';
-import { type NetNamespace, noNamespaces } from '../support/net-namespace.ts';
+import { noNamespaces } from '../support/net-namespace.ts';
 import { hostAddress, hostIpv4, type LabGuest, type TapLab, tapLab } from '../support/tap-lab.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'python3', 'bridge');
 
 const reserved = Array.from({ length: 16 }, (_, last) => `01:80:c2:00:00:${last.toString(16).padStart(2, '0')}`);
 const port = 7777;
-
-/** Answers every datagram to the port, and tells whom: `<address> <text>`. */
-async function echoServer(t: Test, namespace: NetNamespace): Promise<string[]> {
-  const program = `
-import socket, threading
-lock = threading.Lock()
-def say(text):
-    with lock: print(text, flush=True)
-def serve(family, any):
-    s = socket.socket(family, socket.SOCK_DGRAM)
-    if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    s.bind((any, ${port}))
-    say('ready')
-    while True:
-        data, sender = s.recvfrom(2048)
-        say(sender[0] + ' ' + data.decode('latin1'))
-        try: s.sendto(data, sender)
-        except OSError: pass # There may be no way to a forged sender.
-for each in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')): threading.Thread(target=serve, args=each).start()
-`;
-  const child = namespace.spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(() => child.kill('SIGKILL'));
-  if (!child.stdout) throw new Error('no output');
-  const heard: string[] = [];
-  createInterface({ input: child.stdout }).on('line', (line) => heard.push(line));
-  await until('the server listens', () => heard.filter((line) => line === 'ready').length === 2);
-  heard.length = 0;
-  return heard;
-}
 
 function probes(me: LabGuest, to: string, text: string): Buffer[] {
   const payload = Buffer.concat([udp(port, port), Buffer.from(text)]);
@@ -75,7 +46,7 @@ t.test('from a guest to its host', { skip }, async (t) => {
   lab.sysctl('default.accept_ra', 2);
   lab.sysctl('default.disable_ipv6', 0);
   t.strictSame(await lab.converge(), []);
-  const heard = await echoServer(t, namespace);
+  const heard = await echoServer(t, namespace, port);
   const guest = await lab.open(t, lab.a);
 
   const attack = async (text: string) => {
@@ -83,13 +54,7 @@ t.test('from a guest to its host', { skip }, async (t) => {
     guest.heard.length = 0;
     namespace.ip('-4', 'neigh', 'flush', 'all');
     await guest.send([...reserved, lab.router].flatMap((to) => probes(lab.a, to, `${text} ${to}`)));
-    // The host's own datagram comes after all others.
-    namespace.run(
-      'python3',
-      '-c',
-      `import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'${text} last', ('::1', ${port}))`,
-    );
-    await until('the last datagram', () => heard.includes(`::1 ${text} last`));
+    await heardAll(heard, namespace, port, `${text} last`);
     return heard.filter((line) => !line.startsWith('::1'));
   };
   const isClosed = async (t: Test, what: string) => {

@@ -9,7 +9,7 @@ import { dropReasons } from '../../backend/host/network/tap-filter.ts';
 import { formatIpv6 } from '../../backend/model/network/addresses.ts';
 import { honestFrames, hostileFrames, mutated, type Party } from '../support/hostile-frames.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
-import { hostAddress, type TapLab, tapLab } from '../support/tap-lab.ts';
+import { hostAddress, tapLab } from '../support/tap-lab.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'python3', 'bridge');
 
@@ -17,14 +17,6 @@ const skip = noNamespaces('nft', 'radvd', 'python3', 'bridge');
 const refusedByBridge = new Set(['no MAC', 'a group as sender']);
 
 const sourceOf = (frame: Buffer): string => formatIpv6(BigInt(`0x${frame.subarray(22, 38).toString('hex') || '0'}`));
-
-function drops({ host, table, a }: TapLab): Record<string, number> {
-  const listed = JSON.parse(host.namespace.run('nft', '-j', 'list', 'counters', 'table', 'netdev', table)) as {
-    nftables: { counter?: { name: string; packets: number } }[];
-  };
-  const all = new Map(listed.nftables.flatMap(({ counter }) => (counter ? [[counter.name, counter.packets]] : [])));
-  return Object.fromEntries(dropReasons.map((reason) => [reason, all.get(`${a.tap}_${reason}`) ?? 0]));
-}
 
 t.test('frames between guests', { skip }, async (t) => {
   const lab = await tapLab(t, 'frames');
@@ -43,9 +35,9 @@ t.test('frames between guests', { skip }, async (t) => {
   const last = honest.at(-1)?.frame ?? Buffer.alloc(0);
 
   await t.test('a guest cannot speak for another, as a router, or in a way that hides what it says', async (t) => {
-    const before = drops(lab);
+    const before = lab.drops(lab.a);
     await a.send(hostile.map(({ frame }) => frame));
-    const after = drops(lab);
+    const after = lab.drops(lab.a);
     await a.send([last]);
     await b.hears(last);
     for (const { what, reason, frame } of hostile) t.notOk(b.has(frame), `${reason}: ${what}`);

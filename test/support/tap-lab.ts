@@ -5,6 +5,7 @@
 
 import type { Test } from 'tap';
 import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
+import { counterName, dropReasons } from '../../backend/host/network/tap-filter.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, linkLocalAddress, slaacAddress } from '../../backend/model/network/addresses.ts';
@@ -109,6 +110,15 @@ export class TapLab {
   /** Takes the filters out, as if they had never been. */
   withoutFilters(...families: readonly ('netdev' | 'inet')[]): void {
     for (const family of families) this.host.namespace.run('nft', 'delete', 'table', family, this.table);
+  }
+
+  /** How many frames of the guest the filter of its tap has dropped, by reason. */
+  drops({ tap }: LabGuest): Record<string, number> {
+    const listed = JSON.parse(
+      this.host.namespace.run('nft', '-j', 'list', 'counters', 'table', 'netdev', this.table),
+    ) as { nftables: { counter?: { name: string; packets: number } }[] };
+    const all = new Map(listed.nftables.flatMap(({ counter }) => (counter ? [[counter.name, counter.packets]] : [])));
+    return Object.fromEntries(dropReasons.map((reason) => [reason, all.get(counterName(tap, reason)) ?? 0]));
   }
 
   bridgeEntries(): { mac: string; ifname: string; state: string }[] {

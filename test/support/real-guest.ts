@@ -1,0 +1,121 @@
+/**
+ * A guest of a lab that is a real VM: the demo image under QEMU, started with the agent's own command line on the tap that
+ * the driver has made. It sends frames over its virtio device, by a program that its user data has brought.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { Test } from 'tap';
+import { qemuArguments, unprivileged } from '../../backend/host/hypervisor/qemu/command-line.ts';
+import { ConsoleLog } from '../../backend/host/hypervisor/qemu/console-log.ts';
+import { launch } from '../../backend/host/hypervisor/qemu/launch.ts';
+import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
+import { withTaps } from '../../backend/host/hypervisor/qemu/taps.ts';
+import { prepareDisk } from '../../backend/host/storage/disks.ts';
+import { run as runProgram } from '../../backend/host/system/command.ts';
+import { newId } from '../../backend/model/ids.ts';
+import { guests, networks, placements, sshKeys, vms } from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
+import { demoImage } from './demo-image.ts';
+import { until } from './eventually.ts';
+import { frameSender, senderInput } from './frame-sender.ts';
+import { metadataServer } from './metadata-server.ts';
+import { type LabGuest, type TapLab, uid } from './tap-lab.ts';
+
+const memory = 256 * 1024 ** 2;
+const diskSize = 1024 ** 3;
+const now = '2026-01-01T00:00:00.000Z';
+
+/** Makes the program one that the ssh user may run as root, as raw sockets need that. */
+const userData = (program: Buffer): string => `#!/bin/sh
+modprobe af_packet
+base64 -d >/bin/send-frames <<'END'
+${program.toString('base64')}
+END
+chmod 4755 /bin/send-frames
+`;
+
+type Ssh = (command: string, input?: Buffer) => Promise<string>;
+
+export class RealGuest {
+  readonly #ssh: Ssh;
+  readonly #interfaceIndex: number;
+
+  constructor(ssh: Ssh, interfaceIndex: number) {
+    this.#ssh = ssh;
+    this.#interfaceIndex = interfaceIndex;
+  }
+
+  /** Resolves when the guest's driver has all of them, in this order. Rejects if the guest's kernel refuses one. */
+  async send(frames: readonly Buffer[]): Promise<void> {
+    await this.#ssh('cat >/tmp/frames && send-frames </tmp/frames', senderInput(this.#interfaceIndex, frames));
+  }
+
+  /** Whether its device offers a feature, by its number (virtio 1.2, 5.1.3). */
+  async hasFeature(bit: number): Promise<boolean> {
+    return (await this.#ssh('cat /sys/class/net/eth0/device/features'))[bit] === '1';
+  }
+}
+
+/** The network's records and the VM's, as the API and the scheduler have them. */
+async function declare(t: Test, lab: TapLab, { network, mac, address }: LabGuest, publicKey: string) {
+  const [host, project, vm, key] = [newId('host'), newId('project'), newId('vm'), newId('ssh_key')];
+  const server = await metadataServer(t, lab.host.namespace, host);
+  const common = { project, labels: {}, created_at: now, updated_at: now };
+  await server.commit({
+    write: [
+      put(networks, network.id, { ...common, ...network, dns_servers: [], name: 'net', prefix: newId('prefix') }),
+      put(sshKeys, key, { ...common, id: key, name: 'key', public_key: publicKey, fingerprint: '' }),
+      put(vms, vm, {
+        ...common,
+        ...{ id: vm, name: 'guest', description: '', image: newId('image'), ssh_keys: [key] },
+        ...{ interfaces: [{ network: network.id, mac, address }], user_data: userData(frameSender()) },
+        ...{ cpus: 1, memory, disk_size: diskSize, power_state: 'running', delete_protection: false, generation: 1 },
+      }),
+      put(placements, `${host}/${vm}`, { fence: 1, cpus: 1, memory, disk: diskSize, at: now }),
+    ],
+  });
+  return { vm, isReady: async () => (await server.get(guests.prefix + vm)) !== undefined };
+}
+
+/** Resolves when the guest is ready. It ends with the test. */
+export async function realGuest(t: Test, lab: TapLab, guest: LabGuest): Promise<RealGuest> {
+  const { namespace } = lab.host;
+  const directory = mkdtempSync(join(tmpdir(), 'ucloud-guest-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  const path = (name: string) => join(directory, name);
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path('key')]);
+  const image = await demoImage(directory);
+  await prepareDisk(runProgram, path('disk.qcow2'), image, diskSize);
+  const { vm, isReady } = await declare(t, lab, guest, readFileSync(path('key.pub'), 'utf8').trim());
+
+  const size = { cpus: 1, memory };
+  const args = qemuArguments({ vm, accelerator: 'tcg', ...size, interfaces: [guest], instance: '00000000' });
+  const { pid } = await launch({
+    command: ['ip', 'netns', 'exec', namespace.name, ...withTaps([guest.tap], unprivileged(uid, [], args))],
+    ...{ disk: path('disk.qcow2'), image, qmp: path('qmp'), serial: path('serial'), log: path('log') },
+  });
+  t.teardown(() => process.kill(pid, 'SIGKILL'));
+  writeFileSync(path('console'), '');
+  const console = new ConsoleLog(path('serial'), path('console'), (error) => t.comment(error));
+  t.teardown(() => console.close());
+  const qmp = await Qmp.connect(path('qmp'), 60_000);
+  await qmp.execute('cont', {}, 60_000);
+  qmp.close();
+  await until('the guest is ready', isReady, 300).catch((error: unknown) => {
+    t.comment(readFileSync(path('console'), 'latin1'), readFileSync(path('log'), 'latin1'));
+    throw error;
+  });
+
+  const options = ['StrictHostKeyChecking=accept-new', `UserKnownHostsFile=${path('known_hosts')}`, 'BatchMode=yes'];
+  options.push('IdentitiesOnly=yes', 'ConnectTimeout=60', 'LogLevel=ERROR');
+  const ssh = ['netns', 'exec', namespace.name, 'ssh', ...options.flatMap((each) => ['-o', each]), '-i', path('key')];
+  const run: Ssh = async (command, input = Buffer.alloc(0)) => {
+    const work = promisify(execFile)('ip', [...ssh, `ucloud@${guest.address}`, command], { timeout: 120_000 });
+    work.child.stdin?.end(input);
+    return (await work).stdout;
+  };
+  return new RealGuest(run, Number(await run('cat /sys/class/net/eth0/ifindex')));
+}
