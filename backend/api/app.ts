@@ -1,6 +1,6 @@
 /**
- * The HTTP server: every operation of the contract becomes a route. Nothing else is under /v1. What lies beside it is
- * no operation, asks for no token, and is not in openapi.yaml: documents, /healthz, and the protocols of Terraform.
+ * The HTTP server. Each operation of the contract becomes a route under /v1, and no other route is under /v1. The other
+ * routes are documents, /healthz and the protocols of Terraform; they need no token and are not in openapi.yaml.
  */
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
@@ -37,40 +37,43 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: Caller | null;
-    /** Where the answer goes. */
+    /** The response of Node to this request. */
     response: ServerResponse;
   }
 }
 
-/** A response as it left, for those who check it. */
+/** A response as the client receives it, for tests. */
 export interface SentResponse {
   readonly method: string;
   readonly url: string;
-  /** Undefined for what is no operation of the contract. */
+  /** The id of the operation; undefined for a route that is not in the contract. */
   readonly operation: string | undefined;
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
-  /** Undefined where it is made while it is sent. */
+  /** The body; undefined for a stream. */
   readonly body: string | undefined;
 }
 
+/** The parts and the limits of the HTTP server. */
 export interface AppOptions {
   readonly endpoints: readonly Endpoint[];
   readonly handlers: Handlers;
-  /** Of one project, all its tokens together. */
+  /** The requests per minute of all tokens of one project. */
   readonly requestsPerMinute: number;
-  /** Without a valid token, from one network: a /64 of IPv6. */
+  /** The requests per minute without a valid token from one network (a /64 of IPv6). */
   readonly failuresPerMinute: number;
-  /** Milliseconds in which a request must have arrived, its body included: nobody holds a connection by being slow. */
+  /** Milliseconds in which a request with its body must arrive, so that a slow client does not hold a connection. */
   readonly arrivalTimeout: number;
   readonly limits: HttpLimits;
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** What to serve as a registry of Terraform providers. */
+  /** The packages that the API offers as a registry of Terraform providers. */
   readonly providers?: ProviderDirectory;
   readonly onResponse?: (response: SentResponse) => void;
 }
 
-/** Throws if an operation has no handler or a handler no operation: the server must not start half. */
+/**
+ * Returns the handler of each operation. @throws Error if an operation has no handler, or a handler has no operation
+ */
 function pairUp(endpoints: readonly Endpoint[], handlers: Handlers): Map<Endpoint, Handler> {
   const pairs = new Map<Endpoint, Handler>();
   for (const endpoint of endpoints) {
@@ -84,7 +87,7 @@ function pairUp(endpoints: readonly Endpoint[], handlers: Handlers): Map<Endpoin
   return pairs;
 }
 
-/** Random by process, counted within it. */
+/** The prefix of all request ids of this process: random. A counter follows it. */
 const requestIdPrefix = randomBytes(4).toString('hex');
 let requests = 0;
 const newRequestId = (): string => {
@@ -92,7 +95,7 @@ const newRequestId = (): string => {
   return `req-${requestIdPrefix}${requests.toString(16).padStart(8, '0')}`;
 };
 
-/** The client's own id for the request, if it is a harmless word. */
+/** Returns the request id of the client if it has the allowed form, or else a new one. */
 function requestIdOf(headers: Readonly<Record<string, unknown>>): string {
   const given = headers['request-id'] ?? headers['x-request-id'];
   return typeof given === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(given) ? given : newRequestId();
@@ -104,7 +107,7 @@ const commonHeaders = (requestId: string) => ({
   'cache-control': 'no-store',
 });
 
-/** Read-your-writes: the client names a revision that the answer must not be older than. */
+/** Waits until the mirror has reached the revision that the client asks for. @throws UcloudError `invalid_input` */
 async function catchUp(api: ApiContext, request: FastifyRequest): Promise<void> {
   const header = request.headers['ucloud-min-revision'];
   if (header === undefined) return;
@@ -112,10 +115,10 @@ async function catchUp(api: ApiContext, request: FastifyRequest): Promise<void> 
   const place = '#header/UCloud-Min-Revision';
   if (asked === undefined) throw fieldError('invalid_input', place, 'must be the UCloud-Revision of an earlier answer');
   if (api.mirror.revision >= asked) return;
-  // Whatever was acknowledged before this request came, by any server, is shown after this; what is beyond it never was.
+  // After this call the mirror shows every commit that a server acknowledged before the request.
   await api.mirror.refresh();
   if (api.mirror.revision >= asked) return;
-  throw fieldError('invalid_input', place, `is ${asked}, but the database has only come to ${api.mirror.revision}`);
+  throw fieldError('invalid_input', place, `must be at most ${api.mirror.revision}, the revision of the database`);
 }
 
 function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): FastifyReply {
@@ -141,11 +144,13 @@ function sendContent(reply: FastifyReply, { size, md5, data }: NonNullable<ApiAn
 const headerText = (value: string | string[] | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
 
-/** Returns the settings of a dry run; undefined for a real request. @throws UcloudError `invalid_input` */
+/**
+ * Returns the context and the settings of a dry run; undefined for a real request. @throws UcloudError `invalid_input`
+ */
 function tryOf(api: ApiContext, caller: Caller, query: unknown): ReturnType<typeof dryRunOf> | undefined {
   const { dry_run, leaving } = query as { readonly dry_run?: boolean; readonly leaving?: string };
   if (dry_run) return dryRunOf(api, caller, leaving);
-  if (leaving !== undefined) throw fieldError('invalid_input', '#query/leaving', 'is for dry runs only');
+  if (leaving !== undefined) throw fieldError('invalid_input', '#query/leaving', 'is allowed in dry runs only');
   return undefined;
 }
 
@@ -162,10 +167,10 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
       validate({ params, query, headers, body });
       await catchUp(api, request);
       await api.turns.take(accountOf(caller));
-      // The body may have taken its time.
+      // The token may have expired while the body arrived.
       api.callers.check(caller);
       const tried = endpoint.dryRun ? tryOf(api, caller, query) : undefined;
-      // A dry run makes nothing that could be made twice.
+      // A dry run creates nothing, so a repetition needs no protection.
       const idempotencyKey = takesKey && !tried ? headerText(headers['idempotency-key']) : undefined;
       const ifMatch = headerText(headers['if-match']);
       let watch: Watch | undefined;
@@ -174,7 +179,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         id: request.id,
         endpoint,
         caller,
-        // Valid for the contract, which has only text in paths and named values in queries.
+        // `validate` has checked both against the contract.
         params: params as Record<string, string>,
         query: query as Record<string, unknown>,
         headers,
@@ -183,7 +188,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
         ...(tried ? { dryRun: tried.dryRun } : {}),
         now: new Date(),
-        // Made only for those who wait: it is dear.
+        // The signal is expensive, so only a handler that waits creates it.
         get gone() {
           watch ??= api.callers.watch(caller);
           gone ??= AbortSignal.any([api.closing, request.signal, watch.signal]);
@@ -214,16 +219,18 @@ function observe(app: FastifyInstance, onResponse: (response: SentResponse) => v
   });
 }
 
-/** Refuses those who do not read the answers that they have got. */
+/** Refuses new requests of a client that does not read its earlier responses. */
 function boundAnswers(app: FastifyInstance, answers: Answers): void {
   const full = () =>
-    new UcloudError('rate_limited', 'answers to other requests of yours are not read yet', { retryAfter: 1 });
+    new UcloudError('rate_limited', 'your client has not read the responses to earlier requests; read them first', {
+      retryAfter: 1,
+    });
 
-  // Before anything is made or changed.
+  // The check comes before the handler, so a refused request changes nothing.
   app.addHook('preHandler', async (request) => {
     if (!answers.hasRoom(request, 1)) throw full();
   });
-  // The answer to a change is always sent.
+  // The response to a change is always sent.
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method !== 'GET' || reply.statusCode >= 400) return payload;
     if (answers.hasRoom(request, Answers.costOf(payload))) return payload;
@@ -233,7 +240,7 @@ function boundAnswers(app: FastifyInstance, answers: Answers): void {
   });
 }
 
-/** Sends answers at the pace of their readers, and no longer than the token lasts. */
+/** Sends responses as fast as the client reads them, and stops when the token becomes invalid. */
 function paceAnswers(app: FastifyInstance, api: ApiContext, answers: Answers): void {
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method === 'HEAD') return payload;
@@ -243,7 +250,7 @@ function paceAnswers(app: FastifyInstance, api: ApiContext, answers: Answers): v
     if (sent !== payload) reply.header('content-length', Answers.bytesOf(payload));
     if (!request.caller) return sent;
     const { signal, end } = api.callers.watch(request.caller);
-    // Its status may have been sent. So all that can be done is to not send the rest.
+    // The status may already be sent, so only the connection can be closed.
     const cut = () => raw.destroy();
     if (signal.aborted) cut();
     signal.addEventListener('abort', cut, { once: true });
@@ -253,7 +260,7 @@ function paceAnswers(app: FastifyInstance, api: ApiContext, answers: Answers): v
   app.addHook('onClose', async () => answers.close());
 }
 
-/** Reads and drops the rest of a body that was not wanted, for a moment: a reset would keep the answer from the client. */
+/** Reads and drops the rest of an unwanted body for a short time. A reset would destroy the response on its way. */
 function dropRest({ raw }: FastifyRequest): void {
   if (raw.complete || raw.destroyed) return;
   raw.resume();
@@ -261,6 +268,7 @@ function dropRest({ raw }: FastifyRequest): void {
   raw.once('end', () => clearTimeout(timer));
 }
 
+/** Builds the HTTP server with all routes and hooks. @throws Error if operations and handlers do not match */
 export async function buildApp(api: ApiContext, options: AppOptions): Promise<FastifyInstance> {
   const { endpoints, handlers, tls, providers, onResponse, arrivalTimeout, limits } = options;
   const pairs = pairUp(endpoints, handlers);
@@ -271,7 +279,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
     requestTimeout: arrivalTimeout,
     keepAliveTimeout: limits.keepAliveTimeout,
     forceCloseConnections: true,
-    // Its answer is no problem. What still comes is answered as ever, until the connections are closed.
+    // The built-in response is not a problem document. Requests are answered until their connections close.
     return503OnClosing: false,
     genReqId: (request) => requestIdOf(request.headers),
     serverFactory: (handle) => server.factory(handle),
@@ -280,7 +288,7 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
       const problem = new UcloudError('invalid_input', error.message, {
         errors: [{ pointer: '#path', detail: 'is not a well-formed path' }],
       });
-      // No hook runs for these.
+      // Fastify runs no hooks for these requests.
       return sendProblem(reply.headers(commonHeaders(request.id)) as FastifyReply, problem, request.id);
     },
   }) as unknown as FastifyInstance;

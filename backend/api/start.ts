@@ -1,4 +1,4 @@
-/** The API component. Any number of them may run on one database. */
+/** The API component. Any number of API servers may use one database. */
 import type { AddressInfo } from 'node:net';
 import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
@@ -23,36 +23,39 @@ import { handlersFor, resources } from './resources/index.ts';
 import type { StateKeys } from './terraform-state/keys.ts';
 import { StateWorkerPool } from './terraform-state/worker-pool.ts';
 
+/** The options of an API server. */
 export interface ApiOptions {
   readonly store: Store;
-  /** `::` and port 0 mean any address and any free port. */
+  /** The address and the port. `::` is every address, and port 0 a free port. */
   readonly listen: { readonly host: string; readonly port: number };
   readonly logger: Logger;
-  /** PEM. Without it the API speaks plain HTTP. */
+  /** Certificate and key in PEM. Without them the API speaks plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Directory of packages to serve as a registry of Terraform providers. It may change, and be missing. */
+  /** The directory of Terraform provider packages. It may change or be missing. */
   readonly providerDirectory?: string;
   readonly rateLimit?: {
-    /** Of one project, all its tokens together. Default: 6000. */
+    /** The requests per minute of all tokens of one project. Default: 6000. */
     readonly requestsPerMinute?: number;
-    /** Without a valid token, from one network: a /64 of IPv6. Default: 120. */
+    /** The requests per minute without a valid token from one network (a /64 of IPv6). Default: 120. */
     readonly failuresPerMinute?: number;
   };
-  /** Milliseconds in which a request must have arrived. Default: 30,000. */
+  /** Milliseconds in which a request must arrive. Default: 30,000. */
   readonly arrivalTimeout?: number;
   /** The limits of one client of the server. Default: see http/limits.ts. */
   readonly limits?: Partial<HttpLimits>;
-  /** Without them states of Terraform can be neither written nor read. */
+  /** The keys of Terraform states. Without them states can be neither written nor read. */
   readonly stateKeys?: StateKeys;
-  /** Sees every response as it leaves; for tests. */
+  /** Receives every response, for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
 
+/** A running API server. */
 export interface Api extends Component {
-  /** Where it listens: `http://[::1]:7780`. */
+  /** The base URL: `http://[::1]:7780`. */
   readonly url: string;
 }
 
+/** Starts an API server. Resolves when it listens. */
 export async function startApi(options: ApiOptions): Promise<Api> {
   const {
     store,
@@ -121,7 +124,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     return {
       url,
       async close() {
-        // Who waits in a long poll is answered, then the server ends.
+        // The waiting long polls are answered first, and then the server ends.
         closing.abort();
         await app.close();
         await stop();

@@ -21,9 +21,9 @@ t.test('a network takes a /64 of a prefix', async (t) => {
   t.equal((await member.create('networks', { name: 'd', prefix: given.id })).cidr, '2001:db8:1:13::/64');
   const n = { ...p, name: 'x', prefix: given.id };
   await refused('networks', { ...n, cidr: '2001:db8:1:12::/64' }, 409, '/cidr', /taken/);
-  await refused('networks', { ...n, cidr: '2001:db8:1::/64' }, 422, '/cidr', /outside the prefix given/);
+  await refused('networks', { ...n, cidr: '2001:db8:1::/64' }, 422, '/cidr', /within the prefix given/);
   await refused('networks', { ...n, cidr: '2001:db8:1:14::/63' }, 422, '/cidr', /must be a \/64/);
-  await refused('networks', { ...n, prefix: newId('prefix') }, 422, '/prefix', /names no prefix/);
+  await refused('networks', { ...n, prefix: newId('prefix') }, 422, '/prefix', /id of an existing prefix/);
   await refused('networks', { ...n, mtu: 1279 }, 400, '/mtu', />= 1280/);
   const alone = await member.create('networks', { name: 'alone', prefix: small.id });
   t.equal(alone.cidr, small.cidr, 'a /64 holds one network');

@@ -35,12 +35,18 @@ t.test('a prefix comes from a pool, and no two overlap', async (t) => {
     { ...p, name: 'x', cidr: 'fd00::/48', pool: pool.id },
     422,
     '/cidr',
-    /outside the prefix pool main/,
+    /within the prefix pool main/,
   );
   await refused('prefixes', { ...p, name: 'x', length: 24, pool: pool.id }, 422, '/length', /at least/);
-  await refused('prefixes', { ...p, name: 'x', length: 24 }, 507, '/length', /room/);
+  await refused('prefixes', { ...p, name: 'x', length: 24 }, 507, '/length', /free space/);
   await refused('prefixes', { ...p, name: 'x', length: 56, cidr: '2001:db8:3::/48' }, 422, '/length', /48/);
-  await refused('prefixes', { ...p, name: 'x', pool: newId('prefix_pool') }, 422, '/pool', /names no prefix pool/);
+  await refused(
+    'prefixes',
+    { ...p, name: 'x', pool: newId('prefix_pool') },
+    422,
+    '/pool',
+    /id of an existing prefix pool/,
+  );
   t.match(await operator.request('DELETE', `/v1/prefix-pools/${pool.id}`), { status: 409, body: { code: 'in_use' } });
 });
 

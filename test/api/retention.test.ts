@@ -108,5 +108,5 @@ t.test('records with a time limit are removed after it', async (t) => {
     'the names of tokens that have gone are free',
   );
   const messages = (await store.list('events/')).entries.map(({ value }) => JSON.parse(value).message ?? '');
-  t.equal(messages.filter((message) => /^ends-(31|400) stopped working at .* and is gone\.$/.test(message)).length, 2);
+  t.equal(messages.filter((message) => /^ends-(31|400) expired at .* and was removed\.$/.test(message)).length, 2);
 });

@@ -24,14 +24,19 @@ t.test('a VM', async (t) => {
     const answer = await member.request('POST', '/v1/vms', { ...wish, name: 'x', ...change });
     t.match(answer, { status, body: { errors: [{ pointer, detail }] } }, JSON.stringify(change));
   };
-  await refused({ disk_size: undefined }, 422, '/disk_size', /required as long as the image/);
+  await refused({ disk_size: undefined }, 422, '/disk_size', /required until the image/);
   const size = put(records.imageReports, ground.image.id, { phase: 'available', size: 2 ** 30, at: 'now' });
   await store.commit({ write: [size] });
   await member.get('images', ground.image.id, `?after=${ground.image.revision}&timeout=10`);
   await refused({ disk_size: '512MiB' }, 422, '/disk_size', /at least that of the image, 1GiB/);
-  await refused({ image: newId('image') }, 422, '/image', /names no image/);
-  await refused({ ssh_keys: [newId('ssh_key')] }, 422, '/ssh_keys/0', /names no ssh key/);
-  await refused({ interfaces: [{ network: newId('network') }] }, 422, '/interfaces/0/network', /names no network/);
+  await refused({ image: newId('image') }, 422, '/image', /id of an existing image/);
+  await refused({ ssh_keys: [newId('ssh_key')] }, 422, '/ssh_keys/0', /id of an existing ssh key/);
+  await refused(
+    { interfaces: [{ network: newId('network') }] },
+    422,
+    '/interfaces/0/network',
+    /id of an existing network/,
+  );
   await refused(
     { interfaces: [{ network: ground.network.id, mac: '00:00:5e:10:00:01' }] },
     400,
@@ -66,7 +71,7 @@ t.test('a VM', async (t) => {
   );
   await refused({ interfaces: wish.interfaces.slice(1) }, 409, '/interfaces/0/mac', /taken/);
   const sameTail = [{ network: ground.network.id, mac: '42:00:5e:10:00:01' }];
-  await refused({ interfaces: sameTail }, 422, '/interfaces/0/mac', /begins with 42/);
+  await refused({ interfaces: sameTail }, 422, '/interfaces/0/mac', /must not begin with 42/);
   t.equal(
     (
       await member.create('vms', {

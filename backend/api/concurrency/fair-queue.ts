@@ -1,4 +1,4 @@
-/** Work of many owners in a few places: of each owner one at a time, and the owners in turn. */
+/** A queue of jobs of many owners. One job of each owner runs at a time, and the owners take turns. */
 import { UcloudError } from '../../contract/errors.ts';
 
 interface Job {
@@ -6,23 +6,27 @@ interface Job {
   readonly giveUp: (error: UcloudError) => void;
 }
 
+/** Runs a limited number of jobs at the same time, in turns of their owners. */
 export class FairQueue {
   readonly #places: number;
   readonly #perOwner: number;
-  /** Jobs that wait, by owner. The owner whose turn is next comes first. */
+  /** The waiting jobs by owner. The first owner has the next turn. */
   readonly #waiting = new Map<string, Job[]>();
   readonly #running = new Set<string>();
 
   /**
-   * @param places jobs that run at the same time
-   * @param perOwner jobs of one owner that may wait
+   * @param places the number of jobs that run at the same time
+   * @param perOwner the number of jobs of one owner that may wait
    */
   constructor(places: number, perOwner: number) {
     this.#places = places;
     this.#perOwner = perOwner;
   }
 
-  /** Runs the work when it is its owner's turn. Rejects with `rate_limited`, and with what the work rejects with. */
+  /**
+   * Runs the job when its owner has the turn, and returns its result. @throws UcloudError `rate_limited`, and every
+   * error of the job
+   */
   async run<T>(owner: string, work: () => Promise<T>): Promise<T> {
     const waiting = this.#waiting.get(owner) ?? [];
     if (waiting.length >= this.#perOwner) {
@@ -42,7 +46,7 @@ export class FairQueue {
       if (next === undefined) return;
       const jobs = this.#waiting.get(next) ?? [];
       const job = jobs.shift();
-      // To the end of the line, if there is more.
+      // An owner with further jobs goes to the end of the queue.
       this.#waiting.delete(next);
       if (jobs.length > 0) this.#waiting.set(next, jobs);
       if (!job) continue;
@@ -54,7 +58,7 @@ export class FairQueue {
     }
   }
 
-  /** Refuses what waits. */
+  /** Rejects all waiting jobs with `store_unavailable`. */
   close(): void {
     for (const jobs of this.#waiting.values()) {
       for (const job of jobs) job.giveUp(new UcloudError('store_unavailable', 'this server is stopping'));

@@ -1,11 +1,11 @@
 /**
- * Lets the requests of this process that take from the same pool go one after the other. It only spares them futile
- * attempts: what keeps two from getting the same is the condition of their transactions, which holds across processes.
+ * A mutex for each key. Requests of one process that allocate from the same pool run one after the other. This only
+ * avoids useless attempts: the conditions of the transactions prevent a double allocation, also between processes.
  */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
-  /** Waits for its turn, and answers how to end it. */
+  /** Waits for the mutex, and returns the function that releases it. */
   async enter(name: string): Promise<() => void> {
     const before = this.#tails.get(name);
     const { promise: turn, resolve } = Promise.withResolvers<void>();
@@ -27,7 +27,7 @@ export class KeyedMutex {
   }
 }
 
-/** A turn that is taken on the way, once it is known that one is needed. */
+/** The hold of one request on a mutex. The request takes it when it knows that it needs it. */
 export class Turn {
   readonly #locks: KeyedMutex;
   #leave: (() => void) | undefined;
@@ -36,7 +36,7 @@ export class Turn {
     this.#locks = locks;
   }
 
-  /** Waits for it. False if it had been taken before. */
+  /** Waits for the mutex. Returns false if this request had it already. */
   async take(name: string): Promise<boolean> {
     if (this.#leave) return false;
     this.#leave = await this.#locks.enter(name);

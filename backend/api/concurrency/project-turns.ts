@@ -1,11 +1,12 @@
 /**
- * Projects take turns at the one thread that answers requests. A rate bounds how many requests a project makes, not how
- * long each takes: lists may be long, and a change may wake a thousand long polls at once. So no more than one request
- * goes on in each round of the event loop while others wait, and the next one is that of another project.
+ * Projects take turns at the thread that answers requests. The rate limit bounds the number of requests, not their
+ * duration: a list may be long, and a change may wake a thousand long polls. While requests wait, each round of the
+ * event loop therefore continues one request, and the next round one of another project.
  */
 
-/** Work that waits, by owner. The owner whose turn is next comes first. */
+/** Gives the thread to one request at a time, in turns of their owners. */
 export class ProjectTurns {
+  /** The waiting requests by owner. The first owner has the next turn. */
   readonly #waiting = new Map<string, (() => void)[]>();
   #busy = false;
   readonly #next = (): void => {
@@ -16,21 +17,21 @@ export class ProjectTurns {
     }
     const [owner, queue] = first;
     const go = queue.shift();
-    // To the end of the line, if there is more.
+    // An owner with further requests goes to the end of the queue.
     this.#waiting.delete(owner);
     if (queue.length > 0) this.#waiting.set(owner, queue);
     go?.();
     setImmediate(this.#next);
   };
 
-  /** Requests that wait now. */
+  /** The number of waiting requests. */
   get count(): number {
     let count = 0;
     for (const queue of this.#waiting.values()) count += queue.length;
     return count;
   }
 
-  /** Resolves when it is the owner's turn, at once if nobody has one. */
+  /** Resolves when the owner has the turn; immediately if no request has it. */
   async take(owner: string): Promise<void> {
     if (!this.#busy) {
       this.#busy = true;

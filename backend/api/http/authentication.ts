@@ -1,4 +1,4 @@
-/** Who asks: the bearer token of every request to an operation, checked anew each time. */
+/** Authentication: checks the bearer token of every request to an operation. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { roles } from '../../contract/resources/tokens.ts';
@@ -8,10 +8,13 @@ import { read } from '../../store/collection.ts';
 import type { ApiContext, Caller } from '../requests/context.ts';
 import { isSecret, parseSecret } from '../tokens/secret.ts';
 
-/** Requests without a valid token from one network address (a /64) in a minute, before they are turned away. */
+/** The requests without a valid token per minute from one network (a /64), until the API refuses them. */
 export const defaultFailuresPerMinute = 120;
 
-/** The token of the request: of the scheme Bearer, or where the endpoint allows it the password of Basic (RFC 7617). */
+/**
+ * Returns the token of the request: of the scheme Bearer, or the password of Basic (RFC 7617) if the endpoint allows
+ * it.
+ */
 function tokenIn(request: FastifyRequest): string | undefined {
   const { authorization = '' } = request.headers;
   const bearer = /^bearer +(\S+)$/i.exec(authorization)?.[1];
@@ -28,7 +31,7 @@ async function identify(
   const text = tokenIn(request);
   const parsed = text === undefined ? undefined : parseSecret(text);
   if (text === undefined || !parsed) return undefined;
-  // A token that another server made a moment ago may not have come here yet.
+  // Another server may just have created the token, so the mirror may lack it.
   const stored =
     api.mirror.get(records.tokens, parsed.id) ??
     ((await mayAskStore()) ? await read(api.store, records.tokens, parsed.id) : undefined);
@@ -45,7 +48,10 @@ async function identify(
   };
 }
 
-/** Before the body is read: refuses who has no valid token (401, or 429 if too often), or too low a role (403). */
+/**
+ * Refuses a request before its body is read: without a valid token (401), too often (429), or with too low a role
+ * (403).
+ */
 export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerMinute: number): void {
   const countFailure = app.createRateLimit({
     max: failuresPerMinute,
@@ -57,7 +63,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   app.addHook('onRequest', async (request, reply) => {
     const { endpoint } = request.routeOptions.config;
     if (!endpoint || endpoint.access === 'public') return;
-    // Whoever guesses tokens must not reach the database with each guess.
+    // A client that guesses tokens must not cause a read of the database with each guess.
     const caller = await identify(api, request, async () => {
       const failures = await countFailure(request, { increment: false });
       return failures.isAllowed || failures.remaining > 0;
@@ -73,7 +79,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
     }
     request.caller = caller;
   });
-  // After the count of the project's requests: those that are refused count, too.
+  // The rate limit has counted the request before, so refused requests count too.
   app.addHook('preParsing', async ({ caller, routeOptions }) => {
     const { endpoint } = routeOptions.config;
     if (!caller || !endpoint || endpoint.access === 'public') return;

@@ -1,4 +1,4 @@
-/** Bodies of requests: how they are framed, how much of them is in memory, and what JSON may be like. */
+/** Bodies of requests: their framing, their memory, and their JSON. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { excess } from '../../model/text/json-scan.ts';
@@ -7,12 +7,13 @@ import { ByteBudget } from './byte-budget.ts';
 import type { HttpLimits } from './limits.ts';
 import { ownerOf } from './source.ts';
 
-/** Bytes of a body, where the contract says nothing else. */
+/** The maximum bytes of a body, unless the contract sets another limit. */
 export const bodyLimit = 1024 * 1024;
 
-/** Chunked bodies are counted in steps of so many bytes. */
+/** The steps, in bytes, in which a chunked body is counted. */
 const stepBytes = 64 * 1024;
 
+/** Returns the maximum bytes of the request's body. */
 export const limitOf = ({ routeOptions }: FastifyRequest): number =>
   routeOptions.config.endpoint?.opaqueBody?.limit ?? bodyLimit;
 
@@ -24,21 +25,21 @@ const tooLarge = (limit: number): UcloudError => {
 };
 
 const tooMany = (): UcloudError =>
-  new UcloudError('rate_limited', 'bodies of other requests of yours are still arriving or worked on', {
+  new UcloudError('rate_limited', 'the bodies of your other requests are still in memory; wait for their responses', {
     retryAfter: 1,
   });
 
 const hasBody = ({ headers }: FastifyRequest): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 
-/** Whether the headers say what a message of HTTP has to say. Throws. */
+/** Checks the headers that HTTP requires. @throws UcloudError `invalid_input` */
 export function checkFraming({ headers, raw }: FastifyRequest): void {
   const wrong = (header: string, detail: string) => fieldError('invalid_input', `#header/${header}`, detail);
   const hosts = raw.rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === 'host').length;
-  // RFC 9112, 3.2. HTTP/1.0 knows no such header.
-  if (hosts > 1 || (hosts === 0 && raw.httpVersion === '1.1')) throw wrong('Host', 'must be there once');
+  // RFC 9112, 3.2. HTTP/1.0 does not have this header.
+  if (hosts > 1 || (hosts === 0 && raw.httpVersion === '1.1')) throw wrong('Host', 'must be present exactly once');
   if (headers.expect !== undefined && headers.expect.toLowerCase() !== '100-continue') {
-    throw new UcloudError('expectation_failed', 'the only expectation that is met is 100-continue', {
+    throw new UcloudError('expectation_failed', 'must be 100-continue: the server meets no other expectation', {
       errors: [{ pointer: '#header/Expect', detail: 'must be 100-continue' }],
     });
   }
@@ -46,12 +47,15 @@ export function checkFraming({ headers, raw }: FastifyRequest): void {
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw wrong('Transfer-Encoding', 'must be chunked');
 }
 
-/** Whether the operation takes such a body. Throws before any of it is read. */
+/**
+ * Checks the headers of the body before the body is read. @throws UcloudError `invalid_input`,
+ * `unsupported_media_type`, `payload_too_large`
+ */
 export function checkBodyHeaders(request: FastifyRequest): void {
   const { endpoint } = request.routeOptions.config;
   if (!endpoint) return;
   if (!hasBody(request)) {
-    // Of no body, no type is wrong.
+    // A request without a body may name any type.
     delete request.raw.headers['content-type'];
     return;
   }
@@ -61,12 +65,12 @@ export function checkBodyHeaders(request: FastifyRequest): void {
     throw fieldError(
       'unsupported_media_type',
       '#header/Content-Encoding',
-      'must be left out: bodies are sent as they are',
+      'must be omitted: the server does not decompress bodies',
     );
   }
 }
 
-/** Collects a body. Whatever of it is in memory counts for its owner until the request is answered. */
+/** Collects a body. Its bytes count for its owner until the request is answered. */
 async function collect(request: FastifyRequest, budget: ByteBudget): Promise<Buffer> {
   const limit = limitOf(request);
   const owner = ownerOf(request);
@@ -82,7 +86,7 @@ async function collect(request: FastifyRequest, budget: ByteBudget): Promise<Buf
     if (length > limit) throw tooLarge(limit);
     hold(length);
     bodyIsWanted(request);
-    // Memory of its own, so that it can be handed to another thread. Every byte of it is written below.
+    // This memory belongs to nothing else, so a worker thread can take it over. The loop below writes every byte of it.
     const body = Buffer.allocUnsafeSlow(length);
     let at = 0;
     for await (const piece of pieces) at += piece.copy(body, at);
@@ -108,7 +112,10 @@ async function collect(request: FastifyRequest, budget: ByteBudget): Promise<Buf
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** JSON is UTF-8 (RFC 8259, 8.1). Anything else would be stored as something that nobody has sent. */
+/**
+ * Decodes JSON, which is UTF-8 (RFC 8259, 8.1). Replacement characters would store a text that the client did not send.
+ * @throws UcloudError `invalid_input`
+ */
 function readUtf8(body: Buffer, contentType: string | undefined): string {
   const charset = /;\s*charset="?([^";\s]*)/i.exec(contentType ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) {
@@ -121,11 +128,12 @@ function readUtf8(body: Buffer, contentType: string | undefined): string {
   }
 }
 
-/** Tells a client that asked first (`Expect: 100-continue`) to send the body. What can be refused without it has been. */
+/** Tells a client that sent `Expect: 100-continue` to send the body. All checks that need no body come before this. */
 function bodyIsWanted({ headers, response }: FastifyRequest): void {
   if (headers.expect !== undefined) response.writeContinue();
 }
 
+/** Adds the parsers of request bodies, and returns the memory that bodies hold. */
 export function readBodies(app: FastifyInstance, { bodiesPerOwner, bodies }: HttpLimits): ByteBudget {
   const budget = new ByteBudget(bodiesPerOwner, bodies);
   const parseJson = app.getDefaultJsonParser('error', 'error');
@@ -133,7 +141,7 @@ export function readBodies(app: FastifyInstance, { bodiesPerOwner, bodies }: Htt
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', async (request: FastifyRequest): Promise<unknown> => {
     const body = await collect(request, budget);
-    // Many clients name a type even where they send no body.
+    // Many clients name a type although they send no body.
     if (body.length === 0) return undefined;
     if (request.routeOptions.config.endpoint?.opaqueBody) return body;
     const text = readUtf8(body, request.headers['content-type']);

@@ -1,6 +1,6 @@
 /**
- * Memory that many owners share. Each may hold so much. When all of it is in use, each may hold an equal share of the
- * whole, so those who hold little are not refused because of those who hold much.
+ * Memory that many owners share. Each owner has a limit. When all memory is in use, the limit of each owner is an equal
+ * share, so owners with little memory are not refused because of owners with much.
  */
 export class ByteBudget {
   readonly #perOwner: number;
@@ -21,7 +21,9 @@ export class ByteBudget {
     return this.#held.get(owner) ?? 0;
   }
 
-  /** Whether the owner may hold so much more. Owners that hold nothing may always hold one thing, as large as it is. */
+  /**
+   * Tells whether the owner may hold these further bytes. An owner that holds nothing may hold one object of any size.
+   */
   hasRoom(owner: string, bytes: number): boolean {
     const held = this.held(owner);
     if (held === 0) return true;
@@ -29,7 +31,7 @@ export class ByteBudget {
     return this.#total + bytes <= this.#all || held + bytes <= this.#all / this.#held.size;
   }
 
-  /** Counts the bytes, whether there is room or not. Answers how to give them back; the second time it does nothing. */
+  /** Counts the bytes, even above the limit. Returns the function that releases them; a second call has no effect. */
   hold(owner: string, bytes: number): () => void {
     this.#add(owner, bytes);
     let held = bytes;

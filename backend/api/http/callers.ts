@@ -1,6 +1,6 @@
 /**
- * Whether who asked may still be answered. A token may be revoked or expire while its request waits, and its project may
- * be deleted. The request then ends with that: it is not answered with what came later.
+ * Validity of callers. While a request waits, its token may be revoked or expire, and its project may be deleted. The
+ * request then ends with an error, and its response shows nothing newer.
  */
 import { UcloudError } from '../../contract/errors.ts';
 import * as records from '../../model/records/index.ts';
@@ -8,9 +8,10 @@ import { isChangeOf, type MirrorBatch } from '../../store/mirror.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
 import type { Caller } from '../requests/context.ts';
 
-/** Longest time that a timer of Node can wait, in milliseconds. */
+/** The longest time of a timer in Node, in milliseconds. */
 const maxTimerMs = 2 ** 31 - 1;
 
+/** Returns the error of a request whose token became invalid. */
 export const unauthenticated = (): UcloudError =>
   new UcloudError('unauthenticated', 'the token was revoked or has expired while the request was under way');
 
@@ -20,12 +21,14 @@ interface Watched {
   timer: NodeJS.Timeout | undefined;
 }
 
+/** The watch over a caller for the duration of a request. */
 export interface Watch {
-  /** Aborted when the caller may no longer be answered. */
+  /** Aborted when the caller becomes invalid. */
   readonly signal: AbortSignal;
   end(): void;
 }
 
+/** Checks and watches callers with the tokens and projects of the mirror. */
 export class Callers {
   readonly #mirror: ApiMirror;
   readonly #watched = new Map<string, Set<Watched>>();
@@ -36,29 +39,31 @@ export class Callers {
     this.#stop = mirror.subscribe((batch) => this.#look(batch));
   }
 
-  /** Callers that are watched now. */
+  /** The number of watched callers. */
   get count(): number {
     let count = 0;
     for (const group of this.#watched.values()) count += group.size;
     return count;
   }
 
-  /** The token is there, opens what it opened when the request came, and has not expired. */
+  /**
+   * Tells whether the token exists, has not expired, and has the same role and project as at the start of the request.
+   */
   isValid({ token, role, project, since }: Caller): boolean {
     const record = this.#mirror.get(records.tokens, token)?.value;
-    // A token that another server has just made may not be here yet.
+    // Another server may just have created the token, so the mirror may lack it.
     if (!record) return since > this.#mirror.revision;
     if (record.role !== role || record.project !== project) return false;
     if (project !== undefined && !this.#mirror.get(records.projects, project)) return false;
     return record.expires_at === undefined || Date.parse(record.expires_at) > Date.now();
   }
 
-  /** Throws `unauthenticated`. */
+  /** Checks the caller. @throws UcloudError `unauthenticated` */
   check(caller: Caller): void {
     if (!this.isValid(caller)) throw unauthenticated();
   }
 
-  /** For what takes time. */
+  /** Watches the caller of a request that takes time. */
   watch(caller: Caller): Watch {
     const watched: Watched = { caller, abort: new AbortController(), timer: undefined };
     const group = this.#watched.get(caller.token) ?? new Set();
@@ -84,7 +89,7 @@ export class Callers {
     const expiry = this.#mirror.get(records.tokens, caller.token)?.value.expires_at;
     if (expiry === undefined) return;
     const left = Math.max(1, Date.parse(expiry) - Date.now());
-    // Once more when it fires: the clock may have been set, or the token been given more time.
+    // The caller is examined again when the timer fires: the clock or the expiry may have changed.
     watched.timer = setTimeout(() => this.#examine(watched), Math.min(left, maxTimerMs)).unref();
   }
 

@@ -1,7 +1,7 @@
 /**
- * How many connections anybody may hold. Those that have not shown a valid token are strangers: there are at most so many
- * of one network and in all, and the oldest is closed for the newest. An honest client shows its token within a round
- * trip, so it gets through while others hold connections open and say nothing.
+ * Limits on connections. A connection that has not shown a valid token is a stranger. Strangers have a limit for each
+ * network and in total; above it the newest connection replaces the oldest. A client shows its token within one round
+ * trip, so it gets through while others hold connections open.
  */
 import type { Server, Socket } from 'node:net';
 import { sourceNetwork } from '../../model/network/addresses.ts';
@@ -13,13 +13,14 @@ interface Connection {
   owner: string | undefined;
 }
 
-/** The socket of a TLS connection is another than that below it; both name the same peer. */
+/** A TLS socket and the socket below it are different objects with the same peer. */
 const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
+/** Counts the connections of each owner and network, and closes those above the limits. */
 export class Connections {
   readonly #limits: HttpLimits;
   readonly #byPeer = new Map<string, Connection>();
-  /** Oldest first. */
+  /** In the order of arrival. */
   readonly #strangers = new Set<Connection>();
   readonly #bySource = new Map<string, Set<Connection>>();
   readonly #byOwner = new Map<string, number>();
@@ -28,7 +29,7 @@ export class Connections {
     this.#limits = limits;
   }
 
-  /** Numbers for those who watch: strangers, and connections in all. */
+  /** The numbers of strangers and of all connections. */
   get counts(): { readonly strangers: number; readonly all: number } {
     return { strangers: this.#strangers.size, all: this.#byPeer.size };
   }
@@ -79,7 +80,7 @@ export class Connections {
     else this.#byOwner.set(owner, left);
   }
 
-  /** A valid token of this owner came over the connection. False if the owner has too many connections already. */
+  /** Assigns the connection to the owner of a valid token. Returns false if the owner has too many connections. */
   claim(socket: Socket, owner: string): boolean {
     const connection = this.#byPeer.get(peerOf(socket));
     if (!connection || connection.owner === owner) return true;

@@ -1,4 +1,4 @@
-/** The public documents: the API's description, a reference to browse, and whether the server is well. */
+/** The public documents: the description of the API, the reference for browsers, and the health of the server. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -9,7 +9,7 @@ import { share } from './sending.ts';
 
 const openApiPath = join(import.meta.dirname, '..', '..', '..', 'openapi.yaml');
 
-/** Nothing comes from elsewhere, and nothing goes there. The reference sets styles as it runs. */
+/** The browser loads nothing from other servers and sends nothing to them. The reference sets styles at run time. */
 const policy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -33,7 +33,7 @@ const page = `<!doctype html>
 </body></html>
 `;
 
-/** Everything is off that would speak to another server: fonts, telemetry, a proxy, an assistant, links to a service. */
+/** All options that contact other servers are off: fonts, telemetry, a proxy, an assistant, links to a service. */
 const start = `Scalar.createApiReference('#reference', ${JSON.stringify(
   {
     url: 'openapi.yaml',
@@ -59,7 +59,7 @@ interface Script {
   readonly compressed: Buffer;
 }
 
-/** The script of the reference: several megabytes, so it is loaded when somebody first looks. */
+/** Returns the script of the reference. It has several megabytes, so the first request loads it. */
 async function loadScript(): Promise<Script> {
   const { default: reference } = await import('@scalar/fastify-api-reference');
   const holder = fastify();
@@ -75,6 +75,7 @@ async function loadScript(): Promise<Script> {
 const takesGzip = ({ headers }: FastifyRequest): boolean =>
   /(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))/i.test(String(headers['accept-encoding'] ?? ''));
 
+/** Adds the routes of the public documents and /healthz. */
 export function serveDocuments(app: FastifyInstance, api: ApiContext): void {
   const openApi = share(readFileSync(openApiPath));
   let script: Promise<Script> | undefined;
@@ -85,7 +86,7 @@ export function serveDocuments(app: FastifyInstance, api: ApiContext): void {
   app.get('/docs', (_request, reply) => send(reply, 'text/html', page));
   app.get('/docs/start.js', (_request, reply) => send(reply, 'text/javascript', start));
   app.get('/docs/reference.js', async (request, reply) => {
-    // A failure is not kept: the next request tries again.
+    // A failure is not kept, so the next request tries again.
     script ??= loadScript().catch((error: Error) => {
       script = undefined;
       throw error;
@@ -98,7 +99,7 @@ export function serveDocuments(app: FastifyInstance, api: ApiContext): void {
     return takesGzip(request) ? reply.header('content-encoding', 'gzip').send(compressed) : reply.send(plain);
   });
   app.get('/', (_request, reply) => reply.redirect('/docs'));
-  // Asks the database, so that a server which has lost it is taken out of rotation.
+  // The check reads the database, so a load balancer removes a server that has lost it.
   app.get('/healthz', async (_request, reply) => {
     await api.mirror.refresh();
     return reply.send({ status: 'ok' });

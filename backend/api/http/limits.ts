@@ -1,33 +1,35 @@
-/** The limits of one client of an API server. They keep one client from slowing down the others. */
+/** The limits of one client of an API server. They prevent one client from slowing down the others. */
 
+/** The limits of an HTTP server. */
 export interface HttpLimits {
-  /** Connections in all. Beyond it new ones are closed at once. */
+  /** The maximum number of connections. New connections above it are closed immediately. */
   readonly connections: number;
-  /** Connections of one project, or of one operator's token. */
+  /** The maximum number of connections of one project, or of one operator's token. */
   readonly connectionsPerOwner: number;
-  /** Connections that have not shown a valid token, in all. Beyond it the oldest is closed for the newest. */
+  /** The maximum number of connections without a valid token. Above it the newest replaces the oldest. */
   readonly strangers: number;
-  /** The same from one source: a /64, or an IPv4 address. */
+  /** The maximum number of connections without a valid token from one source: a /64, or an IPv4 address. */
   readonly strangersPerSource: number;
-  /** Requests that wait for the one before them on their connection: of one connection, and in all. */
+  /** The requests that wait for an earlier request on their connection: of one connection, and in total. */
   readonly queuedPerConnection: number;
   readonly queued: number;
-  /** Bytes of answers that are on their way, or that nobody reads: of one owner, and in all. */
+  /** Bytes of responses that the client has not read: of one owner, and in total. */
   readonly unreadPerOwner: number;
   readonly unread: number;
-  /** Bytes of bodies that arrive or are worked on: of one owner, and in all. */
+  /** Bytes of request bodies in memory: of one owner, and in total. */
   readonly bodiesPerOwner: number;
   readonly bodies: number;
-  /** Milliseconds in which a client has to take `pieceBytes` of an answer, or all that is left of it. */
+  /** Milliseconds in which a client must read `pieceBytes` of a response, or the rest of it. */
   readonly sendTimeout: number;
   /** Milliseconds for a TLS handshake. */
   readonly handshakeTimeout: number;
-  /** Milliseconds for which a connection may be open between two requests. */
+  /** Milliseconds for which a connection may be idle between two requests. */
   readonly keepAliveTimeout: number;
 }
 
 const MiB = 2 ** 20;
 
+/** The default limits of an HTTP server. */
 export const defaultHttpLimits: HttpLimits = {
   connections: 10_000,
   connectionsPerOwner: 1000,
@@ -44,9 +46,9 @@ export const defaultHttpLimits: HttpLimits = {
   keepAliveTimeout: 72_000,
 };
 
-/** Answers are handed to the connection in pieces of this many bytes. */
+/** The bytes of one piece in which a response is handed to the connection. */
 export const pieceBytes = 64 * 1024;
-/** The bytes that a streamed answer counts for: more than it keeps in memory at any time. */
+/** The bytes that a streamed response counts for; it never keeps more than these in memory. */
 export const streamBytes = 2 * MiB;
 /** Milliseconds for a client to read a refusal before its connection is closed. */
 export const lingerMs = 2000;

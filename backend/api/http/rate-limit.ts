@@ -1,19 +1,22 @@
 /**
- * How many requests a project may make in a minute, told in the headers of every answer. Tokens are cheap, so those of
- * one project count together; an operator's counts alone. Who has no token is told apart by network address.
+ * The rate limit of each project, which the headers of every response show. All tokens of a project share one limit,
+ * because tokens are easy to create; an operator's token has its own. Clients without a token are identified by network
+ * address.
  */
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { ownerOf } from './source.ts';
 
+/** The default limit of requests per minute. */
 export const defaultRequestsPerMinute = 6000;
 
-/** Projects and operators' tokens that are counted at the same time; those that were quiet longest are forgotten. */
+/** The maximum number of counters. The counters that were unused for the longest time are dropped first. */
 const maxCounters = 50_000;
 
+/** Adds the rate limit and its headers to all routes. */
 export async function limitRates(app: FastifyInstance, requestsPerMinute: number): Promise<void> {
-  // Public routes have counts of their own, so that no stranger can make the server forget those of projects.
+  // Public routes have separate counters, so clients without a token cannot displace the counters of projects.
   app.addHook('onRoute', (route) => {
     if (!route.config?.endpoint) route.config = { ...route.config, rateLimit: {} };
   });
@@ -22,7 +25,7 @@ export async function limitRates(app: FastifyInstance, requestsPerMinute: number
     timeWindow: 60_000,
     enableDraftSpec: true,
     cache: maxCounters,
-    // A route's own hook runs after that of the server, which says whose request it is.
+    // The hook of a route runs after the hook of the server, which determines the caller.
     hook: 'onRequest',
     keyGenerator: ownerOf,
     errorResponseBuilder: (_request, { max, after }) =>

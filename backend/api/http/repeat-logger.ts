@@ -1,9 +1,12 @@
-/** Keeps a log readable when the same happens over and over: so many lines of a kind in a minute, then their number. */
+/**
+ * Limits repeated log lines: each kind gets a number of lines per minute, and then one line with the number of the
+ * others.
+ */
 import type { Logger } from '../../model/component.ts';
 
 const linesPerPeriod = 10;
 const periodMs = 60_000;
-/** Kinds told apart in a period. All others are one kind. */
+/** The maximum number of kinds in a period. All further kinds are one kind. */
 const maxKinds = 100;
 
 interface Kind {
@@ -12,6 +15,7 @@ interface Kind {
   said: number;
 }
 
+/** A logger that limits repeated lines. */
 export class RepeatLogger {
   readonly #logger: Logger;
   #kinds = new Map<string, Kind>();
@@ -21,7 +25,7 @@ export class RepeatLogger {
     this.#logger = logger;
   }
 
-  /** @param kind what makes lines count as the same, beside their message */
+  /** Logs a line. @param kind lines with the same message and kind are repetitions */
   say(level: Kind['level'], kind: string, fields: object, message: string): void {
     const key = `${message}\n${kind}`;
     const known = this.#kinds.get(this.#kinds.size < maxKinds || this.#kinds.has(key) ? key : message);
@@ -41,7 +45,7 @@ export class RepeatLogger {
     }
   }
 
-  /** Says what has not been said yet. */
+  /** Logs the numbers of the repetitions that have not been logged. */
   close(): void {
     clearTimeout(this.#timer);
     this.#summarize();

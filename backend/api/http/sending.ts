@@ -1,6 +1,6 @@
 /**
- * Answers on their way. They count until the client has taken them, each for as many bytes as it keeps in memory. A client
- * that does not take them, or takes less than a piece within the time for one, loses its connection.
+ * Responses on their way. A response counts until the client has read it, with the bytes that it keeps in memory. A
+ * client that reads too slowly loses its connection.
  */
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
@@ -11,28 +11,29 @@ import { ownerOf } from './source.ts';
 
 interface Sending {
   readonly response: ServerResponse;
-  /** Clock of `performance.now()` at which the client last took something. */
+  /** The time of `performance.now()` at which the client last read a piece. */
   since: number;
 }
 
 const shared = new WeakSet<Uint8Array>();
 
-/** Marks what is in memory once, however many are sent it. */
+/** Marks bytes that are in memory once for all responses, so that each response counts for one piece. */
 export function share(bytes: Buffer): Buffer {
   shared.add(bytes);
   return bytes;
 }
 
-/** Answers to HEAD with the headers that are set: what nobody gets is not made. Fastify would read a stream to its end. */
+/** Answers HEAD with the headers of the response. Fastify would read a stream to its end. */
 export function sendHeadersOnly(reply: FastifyReply): FastifyReply {
   reply.hijack();
   reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>).end();
   return reply;
 }
 
+/** Counts the responses on their way, and closes the connections of clients that do not read. */
 export class Answers {
   readonly #owners: ByteBudget;
-  /** Of their own, so that many networks without a token take nothing from projects. */
+  /** A separate budget, so clients without a token take no memory from projects. */
   readonly #strangers: ByteBudget;
   readonly #sendTimeout: number;
   readonly #sending = new Set<Sending>();
@@ -45,32 +46,32 @@ export class Answers {
     this.#timer = setInterval(() => this.#endStalled(), Math.ceil(sendTimeout / 4)).unref();
   }
 
-  /** Answers now under way. */
+  /** The number of responses on their way. */
   get count(): number {
     return this.#sending.size;
   }
 
-  /** Whether the one who asks may be sent so much more. */
+  /** Tells whether the caller may be sent these further bytes. */
   hasRoom(request: FastifyRequest, bytes: number): boolean {
     return this.#budgetOf(request).hasRoom(ownerOf(request), bytes);
   }
 
   #budgetOf = ({ caller }: FastifyRequest): ByteBudget => (caller ? this.#owners : this.#strangers);
 
-  /** Returns the bytes of memory that the answer takes. */
+  /** Returns the bytes of memory that the response takes. */
   static costOf = (payload: unknown): number =>
     payload instanceof Uint8Array && shared.has(payload)
       ? Math.min(payload.length, pieceBytes)
       : Answers.bytesOf(payload);
 
-  /** How long the answer is. */
+  /** Returns the length of the response in bytes. */
   static bytesOf(payload: unknown): number {
     if (typeof payload === 'string') return Buffer.byteLength(payload);
     if (payload instanceof Uint8Array) return payload.length;
     return payload instanceof Readable ? streamBytes : 0;
   }
 
-  /** Counts the answer until it has been sent or its connection is closed. Answers what to send in its place. */
+  /** Counts the response until it is sent or its connection closes. Returns the payload to send. */
   begin(request: FastifyRequest, payload: unknown): unknown {
     const { response } = request;
     const release = this.#budgetOf(request).hold(ownerOf(request), Answers.costOf(payload));
@@ -91,7 +92,7 @@ export class Answers {
         bytes = 0;
         taken();
       });
-      // It begins when the connection asks for it.
+      // The connection starts the stream when it reads.
       return payload.pause();
     }
     if (typeof payload === 'string') {
@@ -110,7 +111,7 @@ export class Answers {
   }
 }
 
-/** Gives out a piece each time there is room for one. */
+/** Returns a stream that emits a piece each time the connection can take one. */
 function inPieces(bytes: Uint8Array, taken: () => void): Readable {
   let start = 0;
   return new Readable({

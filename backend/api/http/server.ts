@@ -1,4 +1,4 @@
-/** The server below Fastify: connections, the order of requests on them, and answers to what is no HTTP. */
+/** The server below Fastify: connections, the order of requests on them, and responses to malformed HTTP. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
@@ -9,15 +9,16 @@ import type { HttpLimits } from './limits.ts';
 import { problemOf } from './problems.ts';
 import { Turns } from './turns.ts';
 
+/** The parts of the server below Fastify. */
 export interface ServerOptions {
   readonly limits: HttpLimits;
-  /** Milliseconds in which a request must have arrived, its body included. */
+  /** Milliseconds in which a request with its body must arrive. */
   readonly arrivalTimeout: number;
   readonly tls?: { readonly cert: string; readonly key: string };
   readonly newRequestId: () => string;
 }
 
-/** What Node's parser refuses never becomes a request. */
+/** Returns the error for bytes that Node's parser refuses. They never become a request. */
 function fromParser(error: NodeJS.ErrnoException): UcloudError {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
@@ -29,7 +30,7 @@ function fromParser(error: NodeJS.ErrnoException): UcloudError {
   }
 }
 
-/** A whole response, after which the connection ends. */
+/** Returns a whole response as text. The connection ends after it. */
 function refusal(error: UcloudError, requestId: string, headers: readonly string[] = []): string {
   const body = JSON.stringify(problemOf(error, requestId));
   return [
@@ -47,13 +48,15 @@ function refusal(error: UcloudError, requestId: string, headers: readonly string
   ].join('\r\n');
 }
 
+/** The server below Fastify. */
 export interface HttpServer {
   readonly connections: Connections;
-  /** For Fastify. */
+  /** The `serverFactory` of Fastify. */
   factory(handle: (request: IncomingMessage, response: ServerResponse) => void): Server;
   onClientError(error: NodeJS.ErrnoException, socket: Duplex): void;
 }
 
+/** Creates the server below Fastify. */
 export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: ServerOptions): HttpServer {
   const turns = new Turns(limits);
   const connections = new Connections(limits);
@@ -62,7 +65,7 @@ export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: Server
     requestTimeout: arrivalTimeout,
     connectionsCheckingInterval: Math.ceil(arrivalTimeout / 4),
     keepAliveTimeout: limits.keepAliveTimeout,
-    // Refused with a problem by checkFraming.
+    // checkFraming refuses requests without this header, with a problem document.
     requireHostHeader: false,
   };
   return {
@@ -73,10 +76,10 @@ export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: Server
       const server = tls
         ? createTlsServer({ ...options, ...tls, handshakeTimeout: limits.handshakeTimeout }, take)
         : createServer(options, take);
-      // Both are answered as all requests are; the body is asked for when it is wanted.
+      // Both kinds become normal requests. The body reader asks for the body.
       server.on('checkContinue', take).on('checkExpectation', take);
       server.on('connect', (_request, socket) => {
-        const error = new UcloudError('method_not_allowed', 'this server is no proxy');
+        const error = new UcloudError('method_not_allowed', 'this server is not a proxy');
         turns.refuse(socket, refusal(error, newRequestId(), ['Allow: GET, HEAD, POST, PATCH, DELETE']));
       });
       connections.attach(server);

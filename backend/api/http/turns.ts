@@ -1,12 +1,13 @@
 /**
- * One request at a time on each connection. HTTP lets a client send further requests before the first is answered
- * (RFC 9112, 9.3.2). They wait here, so that their answers do not pile up behind one that is not read. A request that is
- * not well-formed is refused when those before it have been answered: no refusal takes the place of an answer.
+ * One request at a time on each connection. A client may send further requests before the response to the first (RFC
+ * 9112, 9.3.2). They wait here, so that responses do not accumulate behind one that the client does not read. A
+ * malformed request is refused after the responses to the requests before it, so each response belongs to its request.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { lingerMs } from './limits.ts';
 
+/** One request and the start of its work. */
 export interface Turn {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
@@ -16,25 +17,28 @@ export interface Turn {
 interface Line {
   active: Turn | undefined;
   readonly queue: Turn[];
-  /** Sent when the line is empty, with which the connection ends. */
+  /** The response to a malformed request. It is sent when the queue is empty, and the connection then ends. */
   refusal: string | undefined;
 }
 
+/** The maximum numbers of waiting requests: of one connection, and in total. */
 export interface TurnLimits {
   readonly queuedPerConnection: number;
   readonly queued: number;
 }
 
-/** Sends the last bytes of a connection, and gives the client a moment to read them. */
+/** Sends the last bytes of a connection, and gives the client time to read them. */
 function finish(socket: Duplex, bytes: string): void {
   const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
   socket.once('end', () => socket.destroy());
   socket.once('close', () => clearTimeout(timer));
   socket.end(bytes);
-  // The server drops everything else from the connection: unread bytes would make the kernel reset the connection, and the refusal be lost.
+  // The server drops all further bytes. The kernel would reset the connection because of unread bytes, and the client
+  // would lose the refusal.
   socket.resume();
 }
 
+/** The queues of requests, one for each connection. */
 export class Turns {
   readonly #lines = new WeakMap<Duplex, Line>();
   readonly #limits: TurnLimits;
@@ -58,7 +62,7 @@ export class Turns {
     line.queue.length = 0;
   }
 
-  /** Starts the request when its turn has come. */
+  /** Starts the request when the requests before it on its connection are answered. */
   take(turn: Turn): void {
     const { socket } = turn.request;
     const line = this.#lineOf(socket);
@@ -71,7 +75,7 @@ export class Turns {
     if (line.queue.length >= queuedPerConnection || this.#queued >= queued) return void socket.destroy();
     line.queue.push(turn);
     this.#queued++;
-    // The request under way has arrived whole, or this one could not have begun. So nothing is needed from here.
+    // The active request has arrived completely, so the connection has nothing to read for now.
     socket.pause();
   }
 
@@ -94,14 +98,14 @@ export class Turns {
     else if (line.refusal !== undefined) finish(socket, line.refusal);
   }
 
-  /** Ends the connection with `bytes`, a whole response, after the answers to the requests before. */
+  /** Ends the connection with `bytes`, a whole response, after the responses to the requests before. */
   refuse(socket: Duplex, bytes: string): void {
     const line = this.#lineOf(socket);
     if (line.refusal !== undefined) return;
     line.refusal = bytes;
     const { active, queue } = line;
     if (active && !active.request.complete) {
-      // The rest of this very request is at fault. Nobody else may be waiting behind it.
+      // The active request itself is malformed, so no other request waits behind it.
       if (active.response.headersSent) socket.destroy();
       else finish(socket, bytes);
       return;

@@ -1,4 +1,7 @@
-/** Removes records that are kept for a time only. Each deletion names the version it means, so it may run anywhere. */
+/**
+ * Removes records that are kept for a limited time. Each deletion requires the version that was read, so any server may
+ * run it.
+ */
 import type { TSchema } from '@sinclair/typebox';
 import { newEvent } from '../../model/events.ts';
 import * as records from '../../model/records/index.ts';
@@ -11,17 +14,17 @@ import { releaseName } from '../transaction/declarations.ts';
 
 const hours = 3600_000;
 const pageSize = 500;
-/** Deletions in one transaction. */
+/** The number of deletions in one transaction. */
 const batchSize = 30;
 
 interface Rule {
   readonly kind: RecordKind;
   readonly keptMs: number;
-  /** Since when the record has been of no use but to look back; undefined while it is in use. */
+  /** Returns the time at which the record's use ended; undefined while it is in use. */
   readonly since: (entry: Entry) => string | undefined;
-  /** Ids begin with the time, so the first record that is young enough ends the search. */
+  /** The ids are in the order of time, so the first young record ends the search. */
   readonly ordered: boolean;
-  /** What goes with it, and what is to be known of it. */
+  /** Returns the further writes of the deletion, such as an event. */
   readonly more: (entry: Entry, now: Date) => readonly Write[];
 }
 
@@ -39,9 +42,12 @@ const rule = <S extends TSchema>(
   more: (entry, now) => more(parseRecord(kind, entry).value, now),
 });
 
-/** A name is changed only together with its token, so it is still the token's own if the token is unchanged. */
+/**
+ * The token's record is a condition of the transaction, and a change of the name changes it. So the name is still that
+ * of this token.
+ */
 function afterToken(token: records.TokenRecord, now: Date): Write[] {
-  const message = `${token.name} stopped working at ${token.expires_at} and is gone.`;
+  const message = `${token.name} expired at ${token.expires_at} and was removed.`;
   return [
     releaseName('token', token.project, token.name),
     put(records.events, ...newEvent(now, token, { severity: 'info', reason: 'deleted', message })),
@@ -59,7 +65,7 @@ const rules: readonly Rule[] = [
 async function remove(store: Store, { more }: Rule, entries: readonly Entry[], now: Date): Promise<void> {
   for (let start = 0; start < entries.length; start += batchSize) {
     const batch = entries.slice(start, start + batchSize);
-    // If one has changed meanwhile none goes; the next round will see it as it is then.
+    // If one record has changed, the transaction removes none, and the next round reads them again.
     await store.commit({
       require: batch.map(({ key, revision }) => ({ key, revision })),
       write: batch.flatMap((entry) => [{ delete: entry.key }, ...more(entry, now)]),
@@ -67,7 +73,10 @@ async function remove(store: Store, { more }: Rule, entries: readonly Entry[], n
   }
 }
 
-/** Whether the record has had its time, or why it cannot be read: then it stays, and keeps no other from going. */
+/**
+ * Tells whether the record is old enough. Returns the error of an unreadable record, which stays and does not stop the
+ * others.
+ */
 function isOld({ since, keptMs }: Rule, entry: Entry, now: Date): boolean | InvalidRecordError {
   try {
     const at = since(entry);
@@ -99,9 +108,9 @@ async function apply(store: Store, rule: Rule, now: Date, signal: AbortSignal) {
 }
 
 /**
- * One round over everything that expires. Idempotency keys live a day, events and ended operations a week, the audit 90
- * days, tokens 30 days longer than they work, what is left of a state that was not completed an hour. Rejects at the end
- * with the first record that could not be read, if there is one.
+ * Removes all expired records once: idempotency keys after a day, events and ended operations after a week, audit
+ * records after 90 days, tokens 30 days after their expiry, and incomplete uploads of states after an hour. @throws
+ * InvalidRecordError at the end, of the first unreadable record
  */
 export async function expire(store: Store, now: Date, signal: AbortSignal): Promise<void> {
   const faults = [];

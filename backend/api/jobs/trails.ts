@@ -1,6 +1,7 @@
 /**
- * Bounds what changes leave behind in each project (backend/model/quota/trails.ts). Events and operations lie in the memory
- * of every server, so they are counted as they come, and the oldest go at once. The rest is looked through by the clock.
+ * Limits the records that changes leave in each project (backend/model/quota/trails.ts). Every server has events and
+ * operations in memory, so it counts them on arrival and removes the oldest at once. All other kinds are examined at
+ * intervals.
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { Component } from '../../model/component.ts';
@@ -24,7 +25,7 @@ import type { ApiContext } from '../requests/context.ts';
 const batchSize = 100;
 const pageSize = 500;
 
-/** Removes records that never change, and may have gone already. */
+/** Removes records that never change. Some of them may be removed already. */
 async function removeKeys(store: Store, keys: readonly string[], signal: AbortSignal): Promise<void> {
   for (let start = 0; start < keys.length && !signal.aborted; start += batchSize) {
     await store.commit({ write: keys.slice(start, start + batchSize).map((key) => ({ delete: key })) });
@@ -34,7 +35,7 @@ async function removeKeys(store: Store, keys: readonly string[], signal: AbortSi
 interface Watched {
   readonly kind: RecordKind;
   readonly most: number;
-  /** Operations that go on do not go. */
+  /** Tells whether the record may be removed: an operation only after its end. */
   readonly ended: (value: unknown) => boolean;
 }
 
@@ -49,9 +50,10 @@ const watched: readonly Watched[] = [
 
 const projectOf = (value: unknown): string => (value as { readonly project?: string }).project ?? '';
 
-/** So that not every new one takes a transaction to remove another. */
+/** The share above the limit at which the removal begins, so that not every new record causes a transaction. */
 const slack = 0.1;
 
+/** Starts the removal of the oldest events and operations of each project. */
 export function startTrails({ mirror, store, logger }: ApiContext, limits: readonly Watched[] = watched): Component {
   const closing = new AbortController();
   const counts = new Map<string, number>();
@@ -72,7 +74,7 @@ export function startTrails({ mirror, store, logger }: ApiContext, limits: reado
       project === ''
         ? [...mirror.list(kind)].filter(({ value }) => projectOf(value) === '')
         : [...mirror.by(kind, 'project').list(project, '')];
-    // Ids of events are in the order of time; an operation ends about in the order in which it began.
+    // The ids of events are in the order of time. Operations end roughly in the order of their start.
     const trails = all
       .filter(({ value }) => ended(value))
       .map(({ key, value }): Trail => {
@@ -142,7 +144,7 @@ async function scan<T extends Trail>(
   return trails;
 }
 
-/** The value, or nothing: a record that cannot be read stays, and keeps no other from going. */
+/** Returns the value; undefined for an unreadable record, which stays and does not stop the others. */
 function readable<S extends TSchema>(kind: RecordKind<S>, entry: Entry): S['static'] | undefined {
   try {
     return parseRecord(kind, entry).value;
@@ -151,7 +153,10 @@ function readable<S extends TSchema>(kind: RecordKind<S>, entry: Entry): S['stat
   }
 }
 
-/** One round over what no server keeps in memory: answers for an Idempotency-Key, and the audit. */
+/**
+ * Removes once the oldest records of the kinds that no server has in memory: answers for an Idempotency-Key, and the
+ * audit.
+ */
 export async function boundTrails(
   { store, mirror, logger }: Pick<ApiContext, 'store' | 'mirror' | 'logger'>,
   signal: AbortSignal,
@@ -171,7 +176,10 @@ export async function boundTrails(
   });
   const thinned = beyondAudit(audit, maxAuditRecords);
   for (const [project, { length: removed }] of Map.groupBy(thinned, (each) => each.project)) {
-    logger.warn({ project, removed }, 'the audit of a project is too long: those of its most frequent records go');
+    logger.warn(
+      { project, removed },
+      'the audit of a project exceeds its limit, so its most frequent records are removed',
+    );
   }
   const going = [...beyond(answers, keptAnswers, keptAnswerBytes), ...thinned];
   await removeKeys(

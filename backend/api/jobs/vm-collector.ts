@@ -1,12 +1,14 @@
 /**
- * Removes what has served its purpose: VMs that are torn down, and records that are kept for a time only.
+ * The collector removes deleted VMs and expired records.
  *
- * A VM is deleted in three steps, each by who owns the keys. The API sets `deleted_at`. The host tears the VM down and
- * reports `gone`; the scheduler then removes schedule and placement, at once where the VM never had a host, and it
- * never places a VM that is marked. The collector does the rest when VM `deleted_at` is set and there is no schedule:
- * in one transaction on exactly these conditions it removes the declaration with its name, addresses and references,
- * and what others have observed of it. So nothing is freed that a host may still use, and the keys of a VM go all or
- * none. Any number of collectors may run: all but one find the conditions no longer true.
+ * The deletion of a VM has three steps, each done by the writer of the keys. The API sets `deleted_at`. The host
+ * removes the VM from the machine and reports `gone`, and the scheduler then removes schedule and placement. The
+ * scheduler never places a VM with `deleted_at`, and removes its schedule at once if it had no host. The collector acts
+ * when `deleted_at` is set and no schedule exists. In one transaction with these conditions it removes the declaration,
+ * its name, addresses and references, and all observations.
+ *
+ * So no address is free while a host may use it, and the records of a VM are removed together. Any number of collectors
+ * may run: the conditions hold for one of them only.
  */
 
 import type { Component } from '../../model/component.ts';
@@ -24,10 +26,10 @@ import { boundTrails } from './trails.ts';
 
 const expiryMs = 10 * 60_000;
 const retryMs = 1000;
-/** VMs removed at the same time. */
+/** The number of VMs that are removed at the same time. */
 const concurrency = 64;
 
-/** What is left of an operation on a VM that has gone: it cannot succeed any more. */
+/** Ends the latest operation of a removed VM: it cannot succeed any more. */
 async function endOperation(api: ApiContext, vm: string, at: string) {
   const latest = await read(api.store, records.latestOperations, vm);
   const operation = latest && (await read(api.store, records.operations, latest.value.id));
@@ -56,7 +58,7 @@ function leftovers(vm: records.VmRecord): Write[] {
   ];
 }
 
-/** Keys of its MAC addresses in the form of earlier versions, as far as it holds them. */
+/** Returns the keys of its MAC addresses in the form of earlier versions, if this VM holds them. */
 async function earlierKeys(api: ApiContext, { id, interfaces }: records.VmRecord) {
   const keys = interfaces.map(({ mac }) => mac).filter((mac) => macKey(mac) !== earlierMacKey(mac));
   const found = await Promise.all(keys.map((mac) => read(api.store, records.macs, earlierMacKey(mac))));
@@ -64,7 +66,7 @@ async function earlierKeys(api: ApiContext, { id, interfaces }: records.VmRecord
   return { require: own.map(unchanged), write: own.map((each) => remove(records.macs, each.id)) };
 }
 
-/** True when it is done or no longer to be done. */
+/** Returns true if the VM is removed, or must not be removed any more. */
 async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Promise<boolean> {
   const now = new Date();
   const message = `${stored.value.name} is gone.`;
@@ -82,6 +84,7 @@ async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Prom
   return ok;
 }
 
+/** Starts the collector. */
 export function startCollector(api: ApiContext): Component {
   const { mirror, logger } = api;
   const waiting = new Set<string>();
@@ -109,7 +112,7 @@ export function startCollector(api: ApiContext): Component {
     } catch (err) {
       logger.warn({ err, vm: id }, 'a deleted VM could not be removed, it will be tried again');
     }
-    // Nothing may change that would bring it up again, so it is looked at again by the clock.
+    // No later change may bring the VM up again, so a timer does.
     later(retryMs, () => consider(id));
   }
 

@@ -1,11 +1,10 @@
 /**
- * The provider packages in a directory, as a registry offers them:
+ * The catalogue of the provider packages in a directory:
  *
- *     providers/<namespace>/<type>/          of this cloud's own registry; what `npm run package:provider` makes
- *     mirror/<host>/<namespace>/<type>/      of other registries; what `terraform providers mirror` makes
+ *     providers/<namespace>/<type>/          packages of this registry, from `npm run package:provider`
+ *     mirror/<host>/<namespace>/<type>/      packages of other registries, from `terraform providers mirror`
  *
- * Requests never become paths. A catalogue lists what was found under harmless names, and requests are looked up in it:
- * what is not listed does not exist.
+ * A request never becomes a path. The catalogue contains the files with harmless names, and requests find only these.
  */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,53 +16,58 @@ import {
   parsePackageName,
 } from '../../model/terraform/provider-packages.ts';
 
+/** One archive of a provider. */
 export interface Archive {
   readonly os: string;
   readonly arch: string;
   readonly file: string;
-  /** Of the archive, in hexadecimal, if a list of checksums says it. */
+  /** The SHA-256 of the archive in hexadecimal, if a list of checksums contains it. */
   readonly sha256: string | undefined;
-  /** Checksums in Terraform's notation, `zh:…` or `h1:…`; those that somebody has vouched for, not those found. */
+  /** The published checksums in Terraform's notation (`zh:…` or `h1:…`), as opposed to computed ones. */
   readonly hashes: readonly string[];
 }
 
+/** One version of a provider. */
 export interface Release {
   readonly version: string;
   readonly archives: readonly Archive[];
-  /** Undefined if the release is not signed, or lacks something else that a registry must have. */
+  /** The signature; undefined if it or another requirement of a registry is missing. */
   readonly signed:
     | { readonly sums: string; readonly signature: string; readonly protocols: readonly string[] }
     | undefined;
 }
 
+/** The public key that signs the versions of a namespace. */
 export interface SigningKey {
   /** The last 16 hexadecimal digits of the fingerprint. */
   readonly id: string;
   readonly armor: string;
 }
 
+/** A provider with its versions. */
 export interface Provider {
   readonly releases: ReadonlyMap<string, Release>;
   readonly keys: readonly SigningKey[];
-  /** Path on this machine by file name: all that may be downloaded. */
+  /** The path of each file that may be downloaded, by its name. */
   readonly files: ReadonlyMap<string, string>;
 }
 
+/** The packages of a directory. */
 export interface Catalogue {
-  /** By `<namespace>/<type>`. */
+  /** The providers of this registry, by `<namespace>/<type>`. */
   readonly own: ReadonlyMap<string, Provider>;
-  /** By `<host>/<namespace>/<type>`. */
+  /** The providers of other registries, by `<host>/<namespace>/<type>`. */
   readonly mirrored: ReadonlyMap<string, Provider>;
-  /** What an operator should know: files left out, and why. */
+  /** The files that are not offered, with the reasons, for the operator. */
   readonly problems: readonly string[];
 }
 
-/** Texts that are read are this long at most: lists of checksums, manifests, keys. */
+/** The maximum bytes of a text file: a list of checksums, a manifest or a key. */
 const maxText = 1024 * 1024;
 
 type Report = (problem: string) => void;
 
-/** Undefined if there is no such thing, or it cannot be read, which is reported: the rest is served all the same. */
+/** Returns the result of the read; undefined if the file is missing or unreadable. The latter is reported. */
 async function attempt<T>(path: string, report: Report, read: () => Promise<T>): Promise<T | undefined> {
   try {
     return await read();
@@ -75,13 +79,13 @@ async function attempt<T>(path: string, report: Report, read: () => Promise<T>):
   }
 }
 
-/** Names in a directory, hidden ones left out. */
+/** Returns the names in a directory without the hidden ones. */
 async function namesIn(directory: string, report: Report): Promise<string[]> {
   const names = (await attempt(directory, report, () => readdir(directory))) ?? [];
   return names.filter((name) => !name.startsWith('.')).sort();
 }
 
-/** Undefined, too, if the file is too large to be what it should. */
+/** Returns the text of a file; undefined also if the file is too large. */
 const textOf = (path: string, report: Report): Promise<string | undefined> =>
   attempt(path, report, async () => {
     const { size } = await stat(path);
@@ -101,7 +105,7 @@ function parsed(text: string | undefined): unknown {
 const fieldOf = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
 
-/** `protocol_versions` of a manifest, or undefined if it is none. */
+/** Returns the `protocol_versions` of a manifest; undefined if it is not a manifest. */
 function protocolsOf(manifest: unknown): string[] | undefined {
   const versions = fieldOf(fieldOf(manifest, 'metadata'), 'protocol_versions');
   if (!Array.isArray(versions) || versions.length === 0) return undefined;
@@ -110,14 +114,14 @@ function protocolsOf(manifest: unknown): string[] | undefined {
     : undefined;
 }
 
-/** Hashes that `terraform providers mirror` has written into `<version>.json`. */
+/** Returns the hashes that `terraform providers mirror` wrote into `<version>.json`. */
 function mirroredHashes(index: unknown, platform: string): string[] {
   const hashes = fieldOf(fieldOf(fieldOf(index, 'archives'), platform), 'hashes');
   if (!Array.isArray(hashes)) return [];
   return hashes.filter((hash): hash is string => typeof hash === 'string' && /^(h1|zh):[\w+/=]+$/.test(hash));
 }
 
-/** One version: its archives, as far as the list of checksums (where there is one) knows them. */
+/** Reads one version: the archives that the list of checksums, if there is one, contains. */
 async function readRelease(
   directory: string,
   type: string,
@@ -129,7 +133,7 @@ async function readRelease(
   const sumsFile = `${prefix}_SHA256SUMS`;
   const hasSums = names.has(sumsFile);
   const sums = hasSums ? parseChecksums((await textOf(join(directory, sumsFile), report)) ?? '?') : undefined;
-  if (hasSums && !sums) report(`${sumsFile} is no list of checksums`);
+  if (hasSums && !sums) report(`${sumsFile} is not a list of checksums`);
   const index = names.has(`${version}.json`)
     ? parsed(await textOf(join(directory, `${version}.json`), report))
     : undefined;
@@ -164,15 +168,15 @@ async function readProvider(directory: string, type: string, report: Report): Pr
     const version = parsePackageName(name);
     if (version?.type === type && isVersion(version.version)) versions.add(version.version);
     else if (name.endsWith('.zip'))
-      report(`${join(directory, name)} is not offered: that is no name of a package of ${type}`);
+      report(`${join(directory, name)} is not offered: its name must be that of a package of ${type}`);
     const fingerprint = /^([0-9A-F]{16,64})\.asc$/.exec(name)?.[1];
     if (fingerprint !== undefined) {
       const armor = await textOf(join(directory, name), report);
       if (armor?.includes('-----BEGIN PGP PUBLIC KEY BLOCK-----')) keys.push({ id: fingerprint.slice(-16), armor });
-      else report(`${join(directory, name)} is no armoured public key`);
+      else report(`${join(directory, name)} is not an armoured public key`);
     } else if (name.endsWith('.asc')) {
       report(
-        `${join(directory, name)} is not used: keys are named by fingerprint, in upper case, such as 0123…CDEF.asc`,
+        `${join(directory, name)} is not used: its name must be the fingerprint in upper case, such as 0123…CDEF.asc`,
       );
     }
   }
@@ -191,7 +195,7 @@ async function readProvider(directory: string, type: string, report: Report): Pr
   return { releases, keys, files };
 }
 
-/** Reads the directory anew. What is not there is not offered; what cannot be used is named in `problems`. */
+/** Reads the directory. Unusable files are named in `problems`. */
 export async function readCatalogue(root: string): Promise<Catalogue> {
   const problems: string[] = [];
   const report = (problem: string) => problems.push(problem);
@@ -203,7 +207,7 @@ export async function readCatalogue(root: string): Promise<Catalogue> {
       for (const type of await namesIn(join(directory, namespace), report)) {
         const path = join(directory, namespace, type);
         if (!isProviderWord(namespace) || !isProviderWord(type)) {
-          report(`${path} is not offered: it is not named after a namespace and a type in lower case`);
+          report(`${path} is not offered: its path must be a namespace and a type in lower case`);
           continue;
         }
         const provider = await readProvider(path, type, report);
@@ -223,7 +227,7 @@ export async function readCatalogue(root: string): Promise<Catalogue> {
   }
   for (const host of await namesIn(join(root, 'mirror'), report)) {
     if (isProviderHost(host)) await walk(join(root, 'mirror', host), `${host}/`, mirrored);
-    else report(`${join(root, 'mirror', host)} is not offered: it is not named after a host in lower case`);
+    else report(`${join(root, 'mirror', host)} is not offered: its name must be that of a host in lower case`);
   }
   return { own, mirrored, problems };
 }

@@ -1,16 +1,17 @@
-/** A directory of provider packages that changes under the feet of who serves it. */
+/** A directory of provider packages. Its content may change while the API runs. */
 import type { Logger } from '../../model/component.ts';
 import { type Catalogue, readCatalogue } from './catalogue.ts';
 
-/** How long what was read counts as new: however many requests there are, the directory is not read more often. */
+/** Milliseconds for which a reading is current, so that many requests do not cause many readings. */
 const freshMs = 200;
 
+/** The packages of a directory at this time. */
 export interface ProviderDirectory {
-  /** What is there now, give or take a fifth of a second. */
+  /** Returns the packages, as they were at most 200 ms ago. */
   current(): Promise<Catalogue>;
 }
 
-/** Says what is offered, and what not and why, whenever that changes. */
+/** Opens the directory. Logs the offered and the unusable packages after each change. */
 export async function openProviderDirectory(root: string, logger: Logger): Promise<ProviderDirectory> {
   let said = '';
   let readAt = Number.NEGATIVE_INFINITY;

@@ -1,14 +1,13 @@
 /**
- * The cloud as a registry of Terraform providers, for anybody to read. Three protocols of Terraform's, none of ours,
- * and therefore not in openapi.yaml (docs/adr/0009):
+ * The cloud as a public registry of Terraform providers. The three protocols belong to Terraform, so they are not in
+ * openapi.yaml (docs/adr/0009):
  *
  *     /.well-known/terraform.json                                       remote service discovery
  *     /terraform/providers/v1/:namespace/:type/…                        provider registry protocol
  *     /terraform/mirror/:host/:namespace/:type/{index,:version}.json    provider network mirror protocol
  *
  * https://developer.hashicorp.com/terraform/internals/remote-service-discovery, …/provider-registry-protocol and
- * …/provider-network-mirror-protocol. All links are relative, so that it does not matter by which name or through which
- * proxy a client came.
+ * …/provider-network-mirror-protocol. All links are relative, so they work under every name and behind every proxy.
  */
 import { open } from 'node:fs/promises';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -18,7 +17,7 @@ import { sendHeadersOnly } from '../http/sending.ts';
 import type { Provider, Release } from './catalogue.ts';
 import type { ProviderDirectory } from './provider-directory.ts';
 
-/** The name in examples, which belongs to nobody (RFC 6761): what was built here, wherever here is. */
+/** The host in the address of a package that was built for this cloud. The name belongs to nobody (RFC 6761). */
 const placeholderHost = 'ucloud.localhost';
 
 interface Address {
@@ -41,7 +40,7 @@ async function sendFile(reply: FastifyReply, provider: Provider | undefined, nam
   const path = provider?.files.get(name);
   if (path === undefined) throw nothing('such file');
   const file = await open(path).catch((error: NodeJS.ErrnoException) => {
-    // Taken away since it was listed.
+    // The file was removed after it was listed.
     if (error.code === 'ENOENT') throw nothing('such file');
     throw error;
   });
@@ -66,8 +65,9 @@ const archivesOf = ({ archives }: Release) =>
     ]),
   );
 
+/** Adds the routes of the provider registry. */
 export function serveProviders(app: FastifyInstance, directory: ProviderDirectory): void {
-  /** Of our own registry. */
+  /** Returns a provider of this registry. */
   const own = async ({ namespace, type }: Address) => (await directory.current()).own.get(`${namespace}/${type}`);
   const signedReleases = (provider: Provider | undefined) =>
     [...(provider?.releases.values() ?? [])].flatMap(({ version, archives, signed }) =>
@@ -123,7 +123,7 @@ export function serveProviders(app: FastifyInstance, directory: ProviderDirector
   app.get<{ Params: MirrorFile }>('/terraform/mirror/:host/:namespace/:type/:file', async (request, reply) => {
     const { host, namespace, type, file } = request.params;
     const { own, mirrored } = await directory.current();
-    // What is our own is known by the name that the client calls us.
+    // A package of this registry has the name by which the client reaches the API.
     const ours = host === request.host.toLowerCase() || host === placeholderHost;
     const provider = ours ? own.get(`${namespace}/${type}`) : mirrored.get(`${host}/${namespace}/${type}`);
     if (!provider) throw nothing('such provider');

@@ -1,8 +1,8 @@
 /**
- * The hosts' accounts as the mirror shows them, for questions of what would fit. The scheduler keeps its own.
+ * The free resources of the hosts as the mirror shows them, for capacity checks. The scheduler keeps its own pool.
  *
- * A check may take seconds where there are thousands of hosts. So it goes on for a moment at a time, there is one at a
- * time, projects take turns, and what changes meanwhile is entered when it has ended.
+ * With thousands of hosts a check may take seconds. Checks therefore run one at a time in short slices, and projects
+ * take turns. Changes that arrive during a check are entered after it.
  */
 
 import { setImmediate as nextRound } from 'node:timers/promises';
@@ -21,17 +21,18 @@ import * as records from '../../model/records/index.ts';
 import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.ts';
 import { FairQueue } from '../concurrency/fair-queue.ts';
 
-/** Checks of one project that wait. */
+/** The number of waiting checks of one project. */
 const maxWaitingChecks = 16;
-/** Milliseconds for which a check goes on before others are answered. */
+/** Milliseconds of a slice of a check, before other requests are answered. */
 const sliceMs = 5;
 
+/** Keeps a host pool up to date with the mirror, and runs capacity checks on it. */
 export class HostPoolFeed {
   readonly #pool = new HostPool();
   readonly #mirror: Mirror;
   readonly #stop: () => void;
   readonly #queue = new FairQueue(1, maxWaitingChecks);
-  /** Changes that came during a check. */
+  /** The changes that arrived during a check. */
   #later: RecordChange[] | undefined;
 
   constructor(mirror: Mirror) {
@@ -44,7 +45,10 @@ export class HostPoolFeed {
     });
   }
 
-  /** Rejects with `rate_limited` if too many checks of the owner wait, with `store_unavailable` when nobody waits for it. */
+  /**
+   * Runs a check on the pool. @throws UcloudError `rate_limited` if too many checks of the owner wait;
+   * `store_unavailable` if the request was given up
+   */
   check(
     owner: string,
     gone: AbortSignal,
@@ -65,7 +69,7 @@ export class HostPoolFeed {
           since = performance.now();
         }
       } finally {
-        // Gives the pool back as it was.
+        // Ends the generator, which restores the pool.
         check.return([]);
         const changes = this.#later;
         this.#later = undefined;
@@ -88,7 +92,7 @@ export class HostPoolFeed {
     );
   }
 
-  /** `id`: `<host>/<vm>`. */
+  /** @param id the id of a placement, `<host>/<vm>` */
   #setPlacement(id: string, given: records.PlacementRecord | undefined): void {
     const { host, vm } = parsePlacementId(id);
     this.#pool.setPlacement(host, vm, given);

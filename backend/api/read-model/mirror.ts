@@ -1,4 +1,4 @@
-/** The part of the database that the API keeps in memory, and the ways it looks things up. */
+/** The part of the database that the API keeps in memory, and its indexes. */
 
 import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../../contract/errors.ts';
@@ -18,23 +18,29 @@ export interface MirroredResource {
   readonly alsoMirrored?: readonly RecordKind[];
 }
 
-/** Kinds that belong to no resource. The rest is read only in transactions: MAC and other addresses, references, audit. */
+/** The kinds that belong to no resource. All others are read only in transactions: addresses, references, audit. */
 const commonKinds: readonly RecordKind[] = [records.names, records.settings];
 
+/** The mirror of the API. */
 export interface ApiMirror extends Mirror {
   readonly schedulesByHost: MirrorIndex<records.ScheduleRecord>;
   /** Returns the index of a kind by a field: `project`, or one of the `indexes` of its descriptor. */
   by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']>;
-  /** Iterates the public objects of a kind. */
+  /** Iterates over the public objects of a kind. */
   listPublic<S extends TSchema>(kind: RecordKind<S>, after?: string): Iterable<Stored<S['static']>>;
-  /** Waits until the mirror shows what the database holds now. Rejects with store_unavailable if it cannot catch up. */
+  /**
+   * Waits until the mirror shows the current state of the database. @throws UcloudError `store_unavailable` after
+   * `mirrorTimeoutMs`
+   */
   refresh(): Promise<void>;
 }
 
+/** Milliseconds in which the mirror must catch up with the database. */
 export const mirrorTimeoutMs = 5000;
 
 const publicKey = 'public';
 
+/** Opens the mirror of the API with the kinds and the indexes of all resources. */
 export async function openApiMirror(
   store: Store,
   resources: readonly MirroredResource[],
@@ -45,7 +51,7 @@ export async function openApiMirror(
     ...observedBy,
     ...alsoMirrored,
   ]);
-  // One watch over everything keeps each commit whole. The mirror drops other kinds on arrival.
+  // One watch over all keys keeps each commit whole. The mirror drops other kinds on arrival.
   const mirror = await openMirror(store, { prefixes: [''], kinds: [...new Set([...kinds, ...commonKinds])], logger });
   const indexes = new Map<string, MirrorIndex<unknown>>();
   const publicIndexes = new Map<string, MirrorIndex<unknown>>();
@@ -75,7 +81,7 @@ export async function openApiMirror(
     async refresh(): Promise<void> {
       const { revision } = await store.list(records.leaders.prefix, { limit: 1 });
       if (await mirror.waitFor(revision, { timeoutMs: mirrorTimeoutMs })) return;
-      throw new UcloudError('store_unavailable', 'this server lags behind the database');
+      throw new UcloudError('store_unavailable', 'this server is behind the database');
     },
   };
   return Object.assign(mirror, extensions);

@@ -1,11 +1,10 @@
 /**
- * The revision at which an object last changed, its observed state included.
+ * The revision of an object: that of the last change of its record or its observations.
  *
- * An object shows several records. Each knows the revision at which it was written, but a record that is deleted (a
- * host's sign of life, a schedule) leaves no trace, and yet the object looks different. So deletions are noted here as
- * the mirror learns of them. What was deleted before this process began cannot be known: until it is touched again,
- * such an object counts as changed when the mirror was opened. That answers a waiting client once too often at worst,
- * never too seldom.
+ * Each record has the revision of its last write, but a deleted record (a sign of life, a schedule) has none. So this
+ * class notes deletions when the mirror shows them. Deletions before the start of the process are unknown, so every
+ * object counts as changed when the mirror was opened. A waiting client may therefore get one answer too many, but
+ * never misses a change.
  */
 import { parsePlacementId } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
@@ -20,14 +19,15 @@ export interface ObservedResource {
   readonly observedBy?: readonly RecordKind[];
 }
 
-/** A host's sign of life came or went; that it was given again is no news. */
+/** Tells whether a sign of life of a host appeared or disappeared. Its renewal is not a change. */
 export const isSignOfLife = (change: RecordChange): boolean =>
   isChangeOf(records.alive, change) && (change.stored === undefined || change.previous === undefined);
 
+/** Computes the revisions of objects. */
 export class ObjectRevisions {
   readonly #mirror: ApiMirror;
   readonly #opened: Revision;
-  /** The kinds of observations, by the prefix of the kind of the object. */
+  /** The kinds of observations, by the prefix of the object's kind. */
   readonly #observedBy: ReadonlyMap<string, readonly RecordKind[]>;
   readonly #observations: ReadonlySet<string>;
   readonly #touched = new Map<string, Revision>();
@@ -43,7 +43,7 @@ export class ObjectRevisions {
     this.#stop = mirror.subscribe((batch) => this.#note(batch));
   }
 
-  /** Newest revision of everything that the object shows. */
+  /** Returns the newest revision of all records that the object shows. */
   revisionOf(kind: RecordKind, stored: Stored<unknown>): Revision {
     const observed = this.#observedBy.get(kind.prefix);
     if (!observed) return stored.revision;

@@ -1,6 +1,6 @@
 /**
- * What each project has, summed up from the mirror and kept up with each of its batches: as of the mirror's revision,
- * never of another. It is made anew with the process, so it cannot drift from the records.
+ * The usage of each project, computed from the mirror and updated with each of its batches. It is always that of the
+ * mirror's revision. Each process computes it again, so it cannot deviate from the records.
  */
 import { type Amounts, noAmounts, plus, type SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
@@ -9,15 +9,16 @@ import type { RecordKind, Stored } from '../../store/record-kind.ts';
 
 type Owned = { readonly project?: string };
 
-/** The part of a descriptor that determines what its objects take from a quota. */
+/** The part of a descriptor that determines the usage of its objects. */
 export interface CountedResource {
   readonly kind: RecordKind;
   quota?(record: never): SomeAmounts;
 }
 
+/** Computes the usage of projects. */
 export class QuotaUsage {
   readonly #byProject = new Map<string, Amounts>();
-  /** By the prefix of the kind. */
+  /** The descriptors, by the prefix of the kind. */
   readonly #counted: ReadonlyMap<string, CountedResource>;
   readonly #stop: () => void;
 
@@ -29,7 +30,7 @@ export class QuotaUsage {
     });
   }
 
-  /** What the project has as of the mirror's revision. */
+  /** Returns the usage of the project at the mirror's revision. */
   of(project: string): Amounts {
     return this.#byProject.get(project) ?? noAmounts;
   }

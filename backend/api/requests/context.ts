@@ -1,4 +1,4 @@
-/** What every handler is given and what it gives back. */
+/** The input and the output of handlers. */
 import type { Readable } from 'node:stream';
 import type { Endpoint } from '../../contract/endpoint.ts';
 import type { Id } from '../../contract/fields.ts';
@@ -17,6 +17,7 @@ import type { StateWorkerPool } from '../terraform-state/worker-pool.ts';
 import type { DryRun } from '../transaction/dry-run.ts';
 import type { Resources } from './descriptor.ts';
 
+/** The parts of the API that handlers use. */
 export interface ApiContext {
   readonly resources: Resources;
   readonly store: Store;
@@ -29,23 +30,23 @@ export interface ApiContext {
   readonly callers: Callers;
   readonly stateWorkers: StateWorkerPool;
   readonly logger: Logger;
-  /** Without them states of Terraform can be neither written nor read. */
+  /** The keys of Terraform states. Without them states can be neither written nor read. */
   readonly stateKeys?: StateKeys;
-  /** Aborted when the API closes: whoever waits answers at once. */
+  /** Aborted when the API closes. Waiting requests are then answered. */
   readonly closing: AbortSignal;
 }
 
-/** Who asks. */
+/** The authenticated caller of a request. */
 export interface Caller {
   readonly token: Id<'token'>;
   readonly role: Role;
-  /** None for operators. */
+  /** The project of the token; undefined for operators. */
   readonly project?: Id<'project'>;
-  /** The bearer token itself; only to derive keys from. */
+  /** The bearer token, only for the derivation of keys. */
   readonly secret: string;
-  /** Network address. */
+  /** The network address of the client. */
   readonly source: string;
-  /** Revision of the token's record. */
+  /** The revision of the token's record. */
   readonly since: Revision;
 }
 
@@ -56,41 +57,43 @@ export interface ApiRequest {
   readonly caller: Caller;
   readonly params: Readonly<Record<string, string>>;
   readonly query: Readonly<Record<string, unknown>>;
-  /** As they came; valid for `endpoint.headers`. */
+  /** The headers as received, valid for `endpoint.headers`. */
   readonly headers: Readonly<Record<string, unknown>>;
-  /** Valid for `endpoint.body`, defaults filled in. The bytes as they came, unchecked, where the contract says `opaqueBody`. */
+  /** The body with defaults, valid for `endpoint.body`. With `opaqueBody` it is the received bytes, unchecked. */
   readonly body: unknown;
   readonly ifMatch?: string;
   readonly idempotencyKey?: string;
-  /** Nothing is to be written. */
+  /** The settings of a dry run. The handler then writes nothing. */
   readonly dryRun?: DryRun;
-  /** The one time of this request: every record it writes carries it. */
+  /** The time of this request. Every record that the request writes contains it. */
   readonly now: Date;
-  /** Aborted when the client has gone, its token does not work any more, or the API closes. */
+  /** Aborted when the client disconnects, its token becomes invalid, or the API closes. */
   readonly gone: AbortSignal;
 }
 
+/** The response of a handler. */
 export interface ApiAnswer {
   readonly status: number;
   readonly body?: object;
-  /** JSON as it is to be sent, in place of `body`. */
+  /** JSON text that is sent in place of `body`. */
   readonly content?: {
     readonly size: number;
-    /** Base 64. */
+    /** MD5 in base 64. */
     readonly md5?: string;
     readonly data: Buffer | Readable;
   };
-  /** Revision that the answer shows, for the header UCloud-Revision. */
+  /** The revision that the response shows, for the header UCloud-Revision. */
   readonly revision: Revision;
-  /** Revision of the declaration, for ETag. */
+  /** The revision of the declaration, for ETag. */
   readonly version?: Revision;
   readonly location?: string;
   readonly replayed?: boolean;
 }
 
-/** The project of the token, or an operator's token itself: who is charged with what a request takes. */
+/** Returns the owner of the resources that the caller's requests use: the project, or an operator's token. */
 export const accountOf = ({ project, token }: Caller): string => project ?? token;
 
+/** Carries out one operation. @throws UcloudError every refusal */
 export type Handler = (api: ApiContext, request: ApiRequest) => Promise<ApiAnswer>;
-/** By operation id. */
+/** The handlers by operation id. */
 export type Handlers = Readonly<Record<string, Handler>>;

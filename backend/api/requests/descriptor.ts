@@ -1,4 +1,4 @@
-/** The descriptor of a resource. */
+/** Descriptors of resources. */
 import type { TSchema } from '@sinclair/typebox';
 import { type Id, idPrefixes, type Noun } from '../../contract/fields.ts';
 import type { Role } from '../../contract/resources/tokens.ts';
@@ -7,7 +7,7 @@ import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Revision } from '../../store/store.ts';
 import type { ApiContext, Handlers } from './context.ts';
 
-/** The fields that the API itself reads from records of every resource. */
+/** The fields that the API reads from records of every resource. */
 export interface DeclaredRecord {
   readonly id: string;
   readonly name?: string;
@@ -15,7 +15,7 @@ export interface DeclaredRecord {
   readonly delete_protection?: boolean;
 }
 
-/** The reader of an object, and whether the object is part of a list. */
+/** The reader of an object. */
 export interface Audience {
   readonly role: Role;
   readonly listed?: boolean;
@@ -57,7 +57,7 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
   /** Further kinds of records that handlers read from the mirror. */
   readonly alsoMirrored?: readonly RecordKind[];
   readonly list?: {
-    /** The contract shows no `revision` in the items. */
+    /** Set if the contract shows no `revision` in the items. */
     readonly plain?: boolean;
     /** A parameter of the query that selects by the field of the same name, which needs an index. */
     readonly selectedBy?: string;
@@ -110,11 +110,12 @@ export const amountsIn = <R extends DeclaredRecord>(
   record: R,
 ): SomeAmounts => (projectOf(record) === project ? (descriptor.quota?.(record) ?? {}) : {});
 
+/** Returns the project of a record; undefined if it belongs to none. */
 export const projectOf = (record: DeclaredRecord): Id<'project'> | undefined =>
-  // The schema of the record has checked it.
+  // The schema of the record has checked the id.
   'project' in record ? (record.project as Id<'project'> | undefined) : undefined;
 
-/** Returns the noun whose ids begin as this one does. */
+/** Returns the noun with the prefix of this id; undefined for an unknown prefix. */
 export const nounOfId = (id: string): Noun | undefined => {
   const prefix = id.slice(0, id.indexOf('-'));
   return (Object.keys(idPrefixes) as Noun[]).find((noun) => idPrefixes[noun] === prefix);

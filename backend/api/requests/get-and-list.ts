@@ -1,4 +1,4 @@
-/** Get and list, the same for every kind of object: visibility, filters, pages, long polls. */
+/** Get and list for all resources: visibility, filters, pages, long polls. */
 import { idPrefixes } from '../../contract/fields.ts';
 import * as records from '../../model/records/index.ts';
 import { matches, parseSelector, type Selector } from '../../model/text/selectors.ts';
@@ -18,11 +18,12 @@ interface WaitQuery {
   readonly timeout?: number;
 }
 
-/** The kinds whose changes change how objects of the resource look. */
+/** Returns the kinds of records that the objects of the resource show. */
 const shownKinds = ({ kind, observedBy = [] }: ResourceDescriptor): readonly RecordKind[] => [kind, ...observedBy];
 
 const deadline = ({ timeout = 30 }: WaitQuery): number => performance.now() + timeout * 1000;
 
+/** Returns the handler of get. */
 export const getHandler =
   <R extends DeclaredRecord>(descriptor: ResourceDescriptor<R>): Handler =>
   async (api, request) => {
@@ -38,7 +39,7 @@ export const getHandler =
       }
       const host = descriptor.hostOf?.(api, id);
       await api.mirror.waitForChange({
-        // What changed up to here has been looked at above.
+        // The object above shows all changes up to this revision.
         after: api.mirror.revision,
         of: [
           ...shownKinds(descriptor).map((kind) => ({ kind, id })),
@@ -59,7 +60,7 @@ interface Filter {
   readonly name?: string;
   readonly ids?: ReadonlySet<string>;
   readonly selector?: Selector;
-  /** The field that `selectedBy` names, and its value. */
+  /** The field of `selectedBy`, and its value. */
   readonly selected?: { readonly field: string; readonly value: string };
 }
 
@@ -70,7 +71,7 @@ interface ListQuery extends WaitQuery {
   readonly name?: string;
   readonly ids?: string;
   readonly project?: string;
-  /** Ids are in the order of time where a list has this. */
+  /** The order of the ids, which is the order of time. */
   readonly order?: 'oldest' | 'newest';
 }
 
@@ -104,7 +105,7 @@ function readFilter<R extends DeclaredRecord>(
   };
 }
 
-/** Waits, if the query asks to, until a change that counts for this list is newer than `after`. */
+/** Waits, if the query has `after`, until this list changes after that revision. */
 async function waitForNews<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -123,7 +124,7 @@ async function waitForNews<R extends DeclaredRecord>(
   const counts = (change: RecordChange): boolean => {
     if (change.kind.prefix === records.alive.prefix) return isSignOfLife(change);
     if (change.kind.prefix === descriptor.kind.prefix) {
-      // It counts too that an object has ceased to belong to the list.
+      // An object that leaves the list changes it too.
       return [change.stored, change.previous].some((one) => one !== undefined && accepts(one.value as R));
     }
     const stored = api.mirror.get(descriptor.kind, change.id);
@@ -131,7 +132,7 @@ async function waitForNews<R extends DeclaredRecord>(
   };
   const timeoutMs = Math.max(0, deadline(query) - performance.now());
   await api.mirror.waitForChange({ after: query.after, of, predicate: counts, timeoutMs, signal: request.gone });
-  // One change wakes all who wait for it. A server that closes answers all at once.
+  // One change wakes all waiting requests, so they take turns. A closing server answers them all at once.
   if (!request.gone.aborted) await api.turns.take(accountOf(request.caller));
 }
 
@@ -155,7 +156,7 @@ function* merge<R>(sources: readonly Iterable<Stored<R>>[]): Generator<Stored<R>
   }
 }
 
-/** The records that the filter can be true for, in the order of their ids, or backwards. */
+/** Returns the records that the filter can accept, in the order of their ids or in reverse. */
 function candidates<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -186,6 +187,7 @@ function candidates<R extends DeclaredRecord>(
   return merge([own, mirror.listPublic(descriptor.kind, after)]);
 }
 
+/** Returns the handler of list. */
 export const listHandler =
   <R extends DeclaredRecord>(descriptor: ResourceDescriptor<R>): Handler =>
   async (api, request): Promise<ApiAnswer> => {

@@ -1,4 +1,4 @@
-/** The ways in which requests find, refer to and show the objects of a resource. */
+/** Functions that find, refer to and show the objects of a resource. */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id, Noun } from '../../contract/fields.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -7,7 +7,7 @@ import type { ApiContext, Caller } from './context.ts';
 import { type Audience, type DeclaredRecord, projectOf, type ResourceDescriptor } from './descriptor.ts';
 import { fieldError } from './validation.ts';
 
-/** Tells whether the caller may know of the object. */
+/** Tells whether the caller may see the object. */
 export function isVisible<R extends DeclaredRecord>(
   descriptor: ResourceDescriptor<R>,
   caller: Caller,
@@ -28,10 +28,11 @@ export function isVisible<R extends DeclaredRecord>(
 
 const words = (noun: Noun): string => noun.replaceAll('_', ' ');
 
+/** Returns the error of an unknown or invisible object. */
 export const notFound = (noun: Noun, id: string): UcloudError =>
   new UcloudError('not_found', `there is no ${words(noun)} ${id}`);
 
-/** Returns the object with this id. @throws UcloudError `not_found`, also if the caller may not know of it */
+/** Returns the object with this id. @throws UcloudError `not_found`, also if the caller may not see it */
 export function find<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -76,7 +77,11 @@ export function refer<R extends DeclaredRecord>(
     stored &&
     (descriptor.scope !== 'project' || projectOf(stored.value) === project || descriptor.isPublic?.(stored.value));
   if (!usable)
-    throw fieldError('invalid_reference', pointer, `names no ${words(descriptor.noun)} of this project: ${id}`);
+    throw fieldError(
+      'invalid_reference',
+      pointer,
+      `must be the id of an existing ${words(descriptor.noun)} of this project: there is no ${id}`,
+    );
   return stored;
 }
 

@@ -1,4 +1,4 @@
-/** Checks requests against the schemas of the contract and says what is wrong in words, field by field. */
+/** Checks requests against the schemas of the contract, and reports each field at fault with its rule. */
 import { type TSchema, Type } from '@sinclair/typebox';
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { Endpoint } from '../../contract/endpoint.ts';
@@ -15,9 +15,9 @@ function newAjv(coerce: boolean): Ajv {
     verbose: true,
     useDefaults: true,
     coerceTypes: coerce,
-    // The schemas carry extensions (`x-…`); the linter of openapi.yaml finds misspelt keywords.
+    // The schemas contain extensions (`x-…`). The linter of openapi.yaml finds misspelt keywords.
     strict: false,
-    // A number such as 1e999 is read as Infinity, which JSON cannot give back.
+    // JavaScript reads a number such as 1e999 as Infinity, which JSON cannot express.
     strictNumbers: true,
     formats: Object.fromEntries(
       Object.entries(formats).map(([name, problem]) => [name, (text: string) => problem(text) === undefined]),
@@ -25,7 +25,7 @@ function newAjv(coerce: boolean): Ajv {
   });
   return ajv;
 }
-/** Query, path and headers arrive as text; bodies have types of their own. */
+/** Query, path and headers arrive as text. Bodies have types of their own. */
 const textual = newAjv(true);
 const typed = newAjv(false);
 
@@ -54,12 +54,12 @@ function rule(error: ErrorObject): string {
     }
     case 'propertyNames': {
       const words = (error.schema as Readonly<Record<string, unknown>> | undefined)?.['x-rule'];
-      return typeof words === 'string' ? `is no valid key: it must be ${words}` : 'is no valid key';
+      return typeof words === 'string' ? `is not a valid key: it must be ${words}` : 'is not a valid key';
     }
     case 'minProperties':
       return 'must have at least one field';
     case 'uniqueItems':
-      return `must not hold the same item twice (items ${params.j} and ${params.i})`;
+      return `must not contain the same item twice (items ${params.j} and ${params.i})`;
     default:
       return error.message ?? 'is not valid';
   }
@@ -79,15 +79,15 @@ function toFieldError(error: ErrorObject, base: string): FieldError {
   return { pointer: base + (base === '#header' ? canonicalHeader(path) : path), detail: rule(error) };
 }
 
-/** Errors that only say that a value is not null either, or repeat what another says of the same field. */
+/** Tells whether an error repeats another error of the same field, or only adds that null is allowed. */
 const isNoise = (error: ErrorObject): boolean =>
   error.keyword === 'anyOf' ||
   (error.keyword === 'type' && error.params.type === 'null') ||
   (error.propertyName !== undefined && error.keyword !== 'propertyNames');
 
 /**
- * Pointer to text that no field may hold: NUL, which ends strings in C, and halves of surrogate pairs, which UTF-8 cannot carry.
- * Only called with values that are valid for a schema, so the depth is that of the schema.
+ * Returns the pointer to a text that no field may contain: NUL ends strings in C, and UTF-8 cannot express halves of
+ * surrogate pairs. The value is valid for a schema, so its depth is limited.
  */
 function findUnstorable(value: unknown): string | undefined {
   if (typeof value === 'string') return value.includes('\0') || !value.isWellFormed() ? '' : undefined;
@@ -99,10 +99,13 @@ function findUnstorable(value: unknown): string | undefined {
   return undefined;
 }
 
-/** As many digits as 2^53 has: Ajv would take more for Infinity, and then look at no further rule. */
+/** At most as many digits as 2^53. Ajv reads longer numbers as Infinity and then skips the other rules. */
 const decimal = /^(0|-?[1-9][0-9]{0,15})$/;
 
-/** The fields that hold whole numbers as text. `1e3` and `0x10` are numbers to JavaScript, but not to who reads a URL. */
+/**
+ * Returns the fields that contain whole numbers as text. JavaScript also accepts `1e3` and `0x10`, which no client
+ * means.
+ */
 const wholeFields = (schema: TSchema): readonly string[] =>
   Object.entries((schema.properties ?? {}) as Record<string, TSchema>).flatMap(([name, { type }]) =>
     type === 'integer' ? [name] : [],
@@ -110,12 +113,13 @@ const wholeFields = (schema: TSchema): readonly string[] =>
 
 interface Part {
   readonly base: string;
-  /** Whole numbers that come as text. */
+  /** The fields that contain whole numbers as text. */
   readonly whole: readonly string[];
   readonly validate: ValidateFunction;
   readonly pick: (input: Input) => unknown;
 }
 
+/** The parts of a request that are checked. */
 export interface Input {
   readonly params: unknown;
   readonly query: unknown;
@@ -123,7 +127,10 @@ export interface Input {
   readonly body: unknown;
 }
 
-/** Fills in defaults, turns text into numbers in the query. Throws `invalid_input` with every field at fault. */
+/**
+ * Returns the check of an operation's requests. It fills in defaults and converts numbers in the query. @throws
+ * UcloudError `invalid_input` with every field at fault
+ */
 export function validator(endpoint: Endpoint): (input: Input) => void {
   const parts: Part[] = [];
   const add = (base: string, schema: TSchema | undefined, pick: Part['pick']) => {
@@ -168,7 +175,10 @@ export function validator(endpoint: Endpoint): (input: Input) => void {
   };
 }
 
-/** For a body that the handler itself has read. Throws `invalid_input`. What the schema does not name is not looked at. */
+/**
+ * Returns the check of a body that the handler has read itself. Fields outside the schema are ignored. @throws
+ * UcloudError `invalid_input`
+ */
 export function bodyChecker(schema: TSchema): (body: unknown) => void {
   const validate = typed.compile(schema);
   return (body) => {
@@ -179,6 +189,7 @@ export function bodyChecker(schema: TSchema): (body: unknown) => void {
 
 const noQuery = Type.Object({}, { additionalProperties: false });
 
+/** Returns the error of these fields. */
 export function invalidInput(errors: readonly FieldError[]): UcloudError {
   return new UcloudError(
     'invalid_input',
@@ -189,7 +200,7 @@ export function invalidInput(errors: readonly FieldError[]): UcloudError {
   );
 }
 
-/** For what a request breaks beyond its schema: one field and its rule. */
+/** Returns the error of one field that breaks a rule beyond the schema. */
 export const fieldError = (
   code:
     | 'invalid_input'

@@ -1,4 +1,4 @@
-/** The audit is long and seldom read, so it is read from the database and not kept in memory. */
+/** The audit is long and rarely read, so it is read from the database and not kept in memory. */
 import type { AuditRecord } from '../../contract/resources/audit-records.ts';
 import * as records from '../../model/records/index.ts';
 import { parseRecord } from '../../store/record-codec.ts';
@@ -14,9 +14,12 @@ interface Query {
 }
 
 const pageSize = 1000;
-/** Records looked at for one answer; it may then hold fewer than asked for, with a token to go on. */
+/**
+ * The number of records that one request reads. The page may then be shorter than the limit, with a token for the next.
+ */
 const maxRecordsRead = 20_000;
 
+/** The handlers of audit records. */
 export const auditRecordHandlers: Handlers = {
   async audit_record_list(api, request) {
     const { limit = 100, page_token, project, target } = request.query as Query;

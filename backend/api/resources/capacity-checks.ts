@@ -1,4 +1,4 @@
-/** Answers from memory alone: what is tried here is never written. */
+/** Capacity checks. They use the mirror alone and write nothing. */
 
 import type { Id } from '../../contract/fields.ts';
 import { type CapacityCheck, maxVms, type PlannedVm } from '../../contract/resources/capacity-checks.ts';
@@ -19,7 +19,7 @@ import { projectOfCreation } from '../transaction/declarations.ts';
 import { images } from './images.ts';
 import { imageSize, vms } from './vms.ts';
 
-/** With the defaults of the contract. */
+/** A planned VM with the defaults of the contract. */
 type PlannedVmBody = PlannedVm & Pick<Vm, 'anti_affinity'>;
 type Body = Omit<CapacityCheck, 'vms'> &
   Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly PlannedVmBody[] };
@@ -66,7 +66,7 @@ function plannedRequest(api: ApiContext, project: Id<'project'>, planned: Planne
   };
 }
 
-/** The field of a VM that asks for too much. */
+/** The field of a VM that exceeds a limit. */
 const fields: Readonly<Partial<Record<QuotaKind | 'anti_affinity', string>>> = {
   cpus: '/cpus',
   memory: '/memory',
@@ -82,12 +82,13 @@ const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 
   message,
 });
 
+/** The handlers of capacity checks. */
 export const capacityCheckHandlers: Handlers = {
   async capacity_check(api, request) {
     const { project: asked, vms: planned, leaving, ...others } = request.body as Body;
     const project = projectOfCreation(api, request.caller, asked);
     if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
-      throw fieldError('rule_violated', '/vms', `must be at most ${maxVms} VMs in all`);
+      throw fieldError('rule_violated', '/vms', `must contain at most ${maxVms} VMs in total`);
     }
     const wishes = planned.map((each, index) => plannedRequest(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);

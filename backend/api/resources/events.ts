@@ -5,6 +5,7 @@ import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 
 const contract = { noun: 'event', plural: 'events', Item: EventItem } as const;
 
+/** The descriptor of events. */
 export const events: ResourceDescriptor<records.EventRecord> = describe(contract, {
   kind: records.events,
   scope: 'project',

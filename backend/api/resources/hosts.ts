@@ -11,6 +11,7 @@ import { answerWith, inUse, readPatch } from '../transaction/declarations.ts';
 /** The policy of a host until an operator sets one. */
 const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = { labels: {}, ...defaultHostPolicy };
 
+/** The descriptor of hosts. */
 export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
   kind: records.hosts,
   scope: 'operator',
@@ -68,7 +69,7 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
         { condition: unchanged(stored) },
         {
           condition: absent(records.alive, id),
-          otherwise: () => new UcloudError('invalid_state', `${id} is alive: its agent must have been stopped`),
+          otherwise: () => new UcloudError('invalid_state', `${id} is alive; stop its agent first`),
         },
         {
           condition: noneBelow(records.placements, `${id}/`),

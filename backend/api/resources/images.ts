@@ -11,6 +11,7 @@ import { changeObject } from '../transaction/change-object.ts';
 import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 
+/** The descriptor of images. */
 export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   kind: records.images,
   scope: 'project',
@@ -43,10 +44,10 @@ function checkVisibility(caller: Caller, visibility: string | undefined): void {
 
 function checkSource(caller: Caller, { source, sha256 }: ImageBody): void {
   if (source.startsWith('file:')) return;
-  if (!URL.canParse(source)) throw fieldError('invalid_input', '/source', 'is not a URL');
+  if (!URL.canParse(source)) throw fieldError('invalid_input', '/source', 'must be a URL');
   const url = new URL(source);
   if (url.username !== '' || url.password !== '') {
-    throw fieldError('invalid_input', '/source', 'must not carry a user name or password');
+    throw fieldError('invalid_input', '/source', 'must not contain a user name or password');
   }
   if (url.protocol === 'http:' && caller.role !== 'operator') {
     throw fieldError('rule_violated', '/source', 'must be https: only operators may name an http source');

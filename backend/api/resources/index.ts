@@ -22,6 +22,7 @@ import { terraformStates } from './terraform-states.ts';
 import { tokens } from './tokens.ts';
 import { vms } from './vms.ts';
 
+/** The descriptors of all resources. */
 export const resources: readonly ResourceDescriptor[] = [
   projects,
   tokens,

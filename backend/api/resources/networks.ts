@@ -1,4 +1,4 @@
-/** Networks take a /64 from a prefix and a number for their VXLAN; each is held by a key of its own. */
+/** A network takes a /64 from a prefix, and a number for its VXLAN. Each of the two has a key that makes it unique. */
 
 import { type NetworkBody, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
 import { newId } from '../../model/ids.ts';
@@ -31,6 +31,7 @@ import {
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { prefixes } from './prefixes.ts';
 
+/** The descriptor of networks. */
 export const networks: ResourceDescriptor<records.NetworkRecord> = describe(network, {
   kind: records.networks,
   scope: 'project',
@@ -51,7 +52,7 @@ function readSubnet(cidr: string): Prefix {
   return parsed.value;
 }
 
-/** The /64s in use from the start of the prefix on, in order. */
+/** Iterates over the used /64s from the start of the prefix, in order. */
 function* subnetsFrom(api: ApiContext, { address }: Prefix): Generator<Prefix, void> {
   const before = subnetKey({ address: address - 1n, length: subnetLength });
   for (const { id } of api.mirror.list(records.subnets, '', before)) {
@@ -63,7 +64,7 @@ function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, wish: Prefi
   const space = storedPrefix(holder.cidr);
   if (wish) {
     if (contains(space, wish)) return wish;
-    throw fieldError('rule_violated', '/cidr', `lies outside the prefix ${holder.name}, which is ${holder.cidr}`);
+    throw fieldError('rule_violated', '/cidr', `must be within the prefix ${holder.name}, which is ${holder.cidr}`);
   }
   const free = firstFree(space, subnetLength, subnetsFrom(api, space));
   if (free) return free;
@@ -72,7 +73,8 @@ function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, wish: Prefi
 
 function chooseVni(api: ApiContext): number {
   const vni = randomVni((number) => api.mirror.get(records.vnis, String(number)) !== undefined);
-  if (vni === undefined) throw fieldError('no_capacity', '', 'there is no free number for another network');
+  if (vni === undefined)
+    throw fieldError('no_capacity', '', 'all numbers for networks are in use; delete a network first');
   return vni;
 }
 

@@ -1,8 +1,9 @@
-/** Operations. Other resources open them (vm-reboot.ts). */
+/** Operations. Other resources create them (vm-reboot.ts). */
 import { operation } from '../../contract/resources/operations.ts';
 import * as records from '../../model/records/index.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 
+/** The descriptor of operations. */
 export const operations: ResourceDescriptor<records.OperationRecord> = describe(operation, {
   kind: records.operations,
   scope: 'project',

@@ -18,6 +18,7 @@ import { changeObject } from '../transaction/change-object.ts';
 import { creation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 
+/** The descriptor of prefix pools. */
 export const prefixPools: ResourceDescriptor<records.PrefixPoolRecord> = describe(prefixPool, {
   kind: records.prefixPools,
   scope: 'cloud',
@@ -36,10 +37,10 @@ export const prefixPools: ResourceDescriptor<records.PrefixPoolRecord> = describ
 
 const shortest = 16;
 const longest = 60;
-/** Record that every new pool is written with, so that no two that overlap can both commit. */
+/** The id of the record that every new pool rewrites, so that two overlapping pools cannot both commit. */
 const allPools = 'pools';
 
-/** The space of a pool. Throws `invalid_input`, `rule_violated`. */
+/** Returns the space of a pool. @throws UcloudError `invalid_input`, `rule_violated` */
 function readSpace(cidr: string): Prefix {
   const parsed = parsePrefix(cidr);
   if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);

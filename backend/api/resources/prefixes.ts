@@ -1,6 +1,6 @@
 /**
- * Prefixes are taken from a pool. Two that overlap cannot both be given: every allocation rewrites the map of its pool
- * on the condition that it is as it was when the free space was looked up.
+ * A prefix is allocated from a pool. Two overlapping prefixes cannot both commit: every allocation rewrites the map of
+ * its pool, on the condition that the map is unchanged since the free space was read.
  */
 
 import type { Id } from '../../contract/fields.ts';
@@ -37,6 +37,7 @@ import {
 import { mutate } from '../transaction/mutate.ts';
 import { prefixPools } from './prefix-pools.ts';
 
+/** The descriptor of prefixes. */
 export const prefixes: ResourceDescriptor<records.PrefixRecord> = describe(prefix, {
   kind: records.prefixes,
   scope: 'project',
@@ -58,20 +59,20 @@ function readRequestedPrefix({ cidr, length }: PrefixBody): RequestedPrefix {
   const parsed = parsePrefix(cidr);
   if (!parsed.ok) throw fieldError('invalid_input', '/cidr', parsed.problem);
   if (length !== undefined && length !== parsed.value.length) {
-    throw fieldError('rule_violated', '/length', `is not the length of cidr, ${parsed.value.length}`);
+    throw fieldError('rule_violated', '/length', `must be ${parsed.value.length}, the length of cidr`);
   }
   if (parsed.value.length > 64) throw fieldError('rule_violated', '/cidr', 'must have a length of at most 64');
   return { cidr: parsed.value };
 }
 
-/** The pools to try, in order. */
+/** Returns the pools to try, in order. @throws UcloudError `invalid_reference`, `rule_violated` */
 function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wish: RequestedPrefix): Pool[] {
   if (body.pool !== undefined) {
     const pool = refer(api, prefixPools, project, body.pool, '/pool');
     const { cidr, name } = pool.value;
     const space = storedPrefix(cidr);
     if (wish.cidr && !contains(space, wish.cidr)) {
-      throw fieldError('rule_violated', '/cidr', `lies outside the prefix pool ${name}, which is ${cidr}`);
+      throw fieldError('rule_violated', '/cidr', `must be within the prefix pool ${name}, which is ${cidr}`);
     }
     if (wish.length !== undefined && wish.length < space.length) {
       throw fieldError(
@@ -90,7 +91,10 @@ function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wis
   return holding;
 }
 
-/** The pools that give so much at once. Throws `rule_violated` if those that have so much do not. */
+/**
+ * Returns the pools that allow this length in one allocation. @throws UcloudError `rule_violated` if pools are large
+ * enough but do not allow it
+ */
 function poolsAllowing(pools: readonly Pool[], { cidr, length = cidr?.length }: RequestedPrefix): readonly Pool[] {
   if (length === undefined) return pools;
   const large = pools.filter(({ value }) => storedPrefix(value.cidr).length <= length);
@@ -108,7 +112,7 @@ function usedIn(api: ApiContext, pool: Pool): Prefix[] {
     .sort(comparePrefixes);
 }
 
-/** Returns the prefix to allocate and its pool. Throws `address_taken`, `rule_violated`, `no_capacity`. */
+/** Returns the prefix to allocate and its pool. @throws UcloudError `address_taken`, `rule_violated`, `no_capacity` */
 function allocatePrefix(api: ApiContext, pools: readonly Pool[], wish: RequestedPrefix): { pool: Pool; space: Prefix } {
   const { cidr, length } = wish;
   for (const pool of cidr ? pools : poolsAllowing(pools, wish)) {
@@ -124,7 +128,11 @@ function allocatePrefix(api: ApiContext, pools: readonly Pool[], wish: Requested
     if (space) return { pool, space };
   }
   const what = length === undefined ? 'a prefix' : `a /${length}`;
-  throw fieldError('no_capacity', length === undefined ? '/pool' : '/length', `no prefix pool has room for ${what}`);
+  throw fieldError(
+    'no_capacity',
+    length === undefined ? '/pool' : '/length',
+    `no prefix pool has free space for ${what}`,
+  );
 }
 
 async function createPrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
@@ -151,7 +159,7 @@ async function createPrefix(api: ApiContext, request: ApiRequest): Promise<ApiAn
         updated_at: at,
       };
       return creation(api, prefixes, record, {
-        // The map goes with its pool, so the pool is there too.
+        // The map is removed with its pool, so this condition proves that the pool exists.
         guards: [{ condition: unchanged(map) }],
         writes: [
           rewrite(records.prefixMaps, map, { count: map.value.count + 1 }),

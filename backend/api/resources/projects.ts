@@ -12,6 +12,7 @@ import { creation, inUse, readPatch, removal, replacement } from '../transaction
 import { mutate } from '../transaction/mutate.ts';
 import { defaultQuota } from './settings.ts';
 
+/** The descriptor of projects. */
 export const projects: ResourceDescriptor<records.ProjectRecord> = describe(project, {
   kind: records.projects,
   scope: 'self',
@@ -25,7 +26,7 @@ export const projects: ResourceDescriptor<records.ProjectRecord> = describe(proj
   },
 });
 
-/** The limits that are asked for, or else those that operators have set for all new projects. */
+/** Returns the limits of the request, or else the default of operators for new projects. */
 function quotaOf(api: ApiContext, asked: Quota | undefined) {
   if (asked !== undefined) return { quota: limitsOf(asked), guards: [] };
   const { quota, guard } = defaultQuota(api);
@@ -82,7 +83,7 @@ async function deleteProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       writes: [remove(records.quotaGuards, id)],
       guards: [
         {
-          // Everything that belongs to a project has a name in it.
+          // Every object of a project has a name in it.
           condition: noneBelow(records.names, `${id}/`),
           otherwise: (found) =>
             inUse(

@@ -7,7 +7,7 @@ import { type Guard, mutate } from '../transaction/mutate.ts';
 
 const id = 'cloud';
 
-/** The quota of a project whose creation gives none, and the guard that it is still that. */
+/** Returns the default quota of new projects, and the guard that it is unchanged. */
 export function defaultQuota({ mirror }: ApiContext): {
   readonly quota: SomeAmounts | undefined;
   readonly guard: Guard;
@@ -27,6 +27,7 @@ function show({ mirror }: ApiContext) {
   };
 }
 
+/** The handlers of settings. */
 export const settingsHandlers: Handlers = {
   async settings_get(api) {
     return { status: 200, body: show(api), revision: api.mirror.revision };

@@ -9,6 +9,7 @@ import { changeObject } from '../transaction/change-object.ts';
 import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 
+/** The descriptor of SSH keys. */
 export const sshKeys: ResourceDescriptor<records.SshKeyRecord> = describe(sshKey, {
   kind: records.sshKeys,
   scope: 'project',
@@ -17,7 +18,7 @@ export const sshKeys: ResourceDescriptor<records.SshKeyRecord> = describe(sshKey
   handlers: { ssh_key_create: createSshKey, ssh_key_update: updateSshKey, ssh_key_delete: deleteSshKey },
 });
 
-/** The key as it is kept, and its fingerprint as OpenSSH prints it. */
+/** Returns the stored form of the key, and its fingerprint in the form of OpenSSH. */
 function readKey(text: string): { public_key: string; fingerprint: string } {
   const digest = createHash('sha256').update(sshPublicKeyBlob(text)).digest('base64');
   return { public_key: normalSshPublicKey(text), fingerprint: `SHA256:${digest.replace(/=+$/, '')}` };

@@ -1,13 +1,13 @@
 /**
  * States of Terraform, with lock and history.
  *
- * A state is one record: which version is the latest, and who holds the lock. Versions and their content lie beside it
- * and never change. Every change is one transaction on the condition that this record is as it was read, from the
- * database and not from the mirror: a state that is read after its lock was taken must be the one that the last holder
- * wrote, whichever server answers. So of two that take the lock one gets it, a write cannot slip past a lock that has
- * been broken and taken by another, and a version is the latest as soon as it is there.
+ * The record of a state contains the latest version and the lock. Versions and their content are separate records and
+ * never change. Every change is one transaction on the condition that the record of the state is unchanged. The record
+ * is read from the database, not from the mirror, so every server shows the state of the last lock holder. As a result,
+ * one of two clients gets the lock, a client without the lock cannot write, and a version becomes the latest when it is
+ * committed.
  *
- * A lock makes the record of a state that is not there yet, and giving it back removes it again if nothing was written.
+ * A lock creates the record of a new state. Its release removes the record again if nothing was written.
  */
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
@@ -37,6 +37,7 @@ import { quotaGuard } from '../transaction/quota-guard.ts';
 
 const contract = { noun: 'terraform_state', plural: 'terraform-states', Item: TerraformStateItem } as const;
 
+/** The descriptor of Terraform states. */
 export const terraformStates: ResourceDescriptor<records.TerraformStateRecord> = describe(contract, {
   kind: records.terraformStates,
   scope: 'project',
@@ -62,7 +63,7 @@ interface Query {
   readonly force?: boolean;
 }
 
-/** Which state the request is about. A name means another state in each project. */
+/** The identity of a state: its name is unique in its project. */
 interface StateName {
   readonly project: Id<'project'>;
   readonly name: string;
@@ -97,11 +98,13 @@ function keysOf({ stateKeys }: ApiContext): StateKeys {
   throw new UcloudError('not_configured', 'this server has no key to encrypt states with (--state-key)');
 }
 
-/** Who holds the lock, in words. */
+/** Returns a description of the lock's holder. */
 const holderOf = ({ Who, Operation, Created }: LockInfo): string =>
   `held by ${Who || 'an unnamed client'}${Created === undefined ? '' : ` since ${Created}`}${Operation ? `, ${Operation}` : ''}`;
 
-/** Of what LockInfo of Terraform says it prints the ID alone, so that has to name the holder as well. */
+/**
+ * Returns the error of a locked state. Terraform prints only the ID of the LockInfo, so the ID contains the holder too.
+ */
 function locked(name: string, lock: LockInfo): UcloudError {
   const holder = holderOf(lock);
   return new UcloudError('state_locked', `the state ${name} is locked, ${holder}; the ID of the lock is ${lock.ID}`, {
@@ -109,7 +112,10 @@ function locked(name: string, lock: LockInfo): UcloudError {
   });
 }
 
-/** Whoever changes a state holds its lock, or there is none and they do not think there is. */
+/**
+ * Checks that the client holds the lock, or that there is neither a lock nor a claim to one. @throws UcloudError
+ * `state_locked`, `invalid_state`
+ */
 function checkLock(name: string, lock: LockInfo | undefined, id: string | undefined): void {
   if (lock && lock.ID !== id) throw locked(name, lock);
   if (!lock && id !== undefined) {
@@ -125,7 +131,7 @@ async function versionsOf({ store }: ApiContext, state: string): Promise<Stored<
   return versions;
 }
 
-/** The guards and writes that put the record of a state in place of what was read, or make it. */
+/** Returns the guards and writes that create or replace the record of a state. */
 function replace(place: StateName, before: State | undefined, next: records.TerraformStateRecord) {
   const holder = nameKey(place.project, 'terraform_state', place.name);
   const guards: Guard[] = before ? [{ condition: unchanged(before) }] : [{ condition: absent(records.names, holder) }];
@@ -151,7 +157,7 @@ const draft = ({ project, name }: StateName, at: string): records.TerraformState
   updated_at: at,
 });
 
-/** The record that is left of a state without its lock: none, if nothing was ever written to it. */
+/** Returns the change that removes the lock; it removes the whole record if nothing was ever written to the state. */
 function unlocked(
   place: StateName,
   state: State,
@@ -177,7 +183,7 @@ interface UploadedState {
   readonly file: StateFile;
 }
 
-/** Throws `invalid_input`, `rate_limited`. */
+/** Reads a state from the body. @throws UcloudError `invalid_input`, `rate_limited` */
 async function readFile(
   { stateWorkers: workshop }: ApiContext,
   request: ApiRequest,
@@ -215,7 +221,10 @@ async function openVersion(
   return stream && { version: stored.value, stream };
 }
 
-/** Bytes of a state that is read whole before it is sent, so that an error in it can be told. */
+/**
+ * The maximum bytes of a state that is read completely before the response begins, so that a read error becomes a
+ * problem document.
+ */
 const sentWhole = 256 * 1024;
 
 async function answerWith({ version: { size, md5 }, stream }: StoredVersion, revision: number): Promise<ApiAnswer> {
@@ -226,7 +235,7 @@ async function answerWith({ version: { size, md5 }, stream }: StoredVersion, rev
   return { status: 200, content: { size, data, md5: createHash('md5').update(data).digest('base64') }, revision };
 }
 
-/** Compares without having more than a piece of what is stored in memory. */
+/** Tells whether the stored version has this content. It has only one piece of the version in memory at a time. */
 async function hasContent({ version, stream }: StoredVersion, bytes: Uint8Array): Promise<boolean> {
   if (version.size !== bytes.length) {
     stream.destroy();
@@ -240,7 +249,10 @@ async function hasContent({ version, stream }: StoredVersion, bytes: Uint8Array)
   return true;
 }
 
-/** Throws `state_locked`, `invalid_state` or `stale_state`. Answers whether it is the latest version once more. */
+/**
+ * Checks that the state may be written. Returns whether it is the latest version already. @throws UcloudError
+ * `state_locked`, `invalid_state`, `stale_state`
+ */
 async function checkWrite(
   api: ApiContext,
   request: ApiRequest,
@@ -257,14 +269,14 @@ async function checkWrite(
   const stale = staleReason({ serial, lineage }, given.file);
   if (stale === undefined) return { state, repeated: false };
   if (serial === given.file.serial && lineage === given.file.lineage) {
-    // Whoever has not heard our answer sends the same again.
+    // A client that missed our response sends the same state again.
     const latest = await openVersion(api, place, state, version);
     if (latest && (await hasContent(latest, given.bytes))) return { state, repeated: true };
   }
   throw new UcloudError('stale_state', stale);
 }
 
-/** Bytes that the versions of the state may have, for the quota of its project to allow it. */
+/** Returns the bytes that all versions of the state may have within the quota of the project. */
 function bytesAllowed(api: ApiContext, state: State | undefined, { project }: StateName): number {
   const limit = api.mirror.get(records.projects, project)?.value.quota?.terraform_state_size ?? undefined;
   if (limit === undefined) return Number.POSITIVE_INFINITY;
@@ -272,7 +284,10 @@ function bytesAllowed(api: ApiContext, state: State | undefined, { project }: St
   return limit - (api.usage.of(project).terraform_state_size - own);
 }
 
-/** Checks, before anything is written, that the quota has room for the state without history. Throws `quota_exceeded`. */
+/**
+ * Checks before the first write that the quota allows the state without its history. @throws UcloudError
+ * `quota_exceeded`
+ */
 async function checkQuota(
   api: ApiContext,
   { project }: StateName,
@@ -284,7 +299,7 @@ async function checkQuota(
   try {
     quotaGuard(api, { project, quotaDelta });
   } catch {
-    // It may come from a mirror that lags.
+    // The error may come from an outdated mirror.
     await api.mirror.refresh();
     quotaGuard(api, { project, quotaDelta });
   }
@@ -347,11 +362,12 @@ async function write(
 }
 
 /**
- * The record of the upload is gone: it was given up, or our own transaction has removed it, and we did not hear of that.
- * Either way the request may be sent again: a state that is the latest version already is no new one.
+ * Returns the error of an upload without its record: the collector or our own commit, whose result was lost, has
+ * removed it. The client may send the request again in both cases; a state that is already the latest version creates
+ * no new one.
  */
 const uploadAbandoned = (): UcloudError =>
-  new UcloudError('conflict', 'the upload of the state was given up; send it again');
+  new UcloudError('conflict', 'the upload of the state was removed before it was complete; send the state again');
 
 async function readState(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const place = stateNameOf(api, request);
@@ -359,11 +375,11 @@ async function readState(api: ApiContext, request: ApiRequest): Promise<ApiAnswe
     const state = await requireState(api, place);
     const { version } = state.value;
     if (version === undefined) {
-      throw new UcloudError('not_found', `nothing has been written to the state ${place.name}, it is only locked`);
+      throw new UcloudError('not_found', `the state ${place.name} is locked, but nothing has been written to it yet`);
     }
     const found = await openVersion(api, place, state, version);
     if (found) return answerWith(found, state.revision);
-    // The latest version only goes when newer ones have come, or with the whole state.
+    // The latest version is removed only after a newer one, or with the whole state.
     if (state.revision === before?.revision) throw new Error(`version ${version} of ${state.id} is incomplete`);
     before = state;
   }
@@ -373,12 +389,12 @@ async function writeState(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
   const place = stateNameOf(api, request);
   const keys = keysOf(api);
   const read = await readFile(api, request, place);
-  // What will be refused is not written ahead.
+  // The check precedes the upload, so a refused state writes nothing.
   const { state, repeated } = await checkWrite(api, request, place, read);
   if (repeated) return { status: 200, revision: api.mirror.revision };
   const { sealed, bytes } = await seal(api.stateWorkers, place.project, keys, textOf(place), read.bytes);
   const given = { ...read, bytes };
-  // It may have waited for others.
+  // The token may have become invalid during the wait for other jobs.
   api.callers.check(request.caller);
   await checkQuota(api, place, state, sealed.content.stored);
   try {
@@ -472,5 +488,5 @@ async function readVersion(api: ApiContext, request: ApiRequest): Promise<ApiAns
   const state = await requireState(api, place);
   const found = await openVersion(api, place, state, version);
   if (found) return answerWith(found, state.revision);
-  throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or not any more`);
+  throw new UcloudError('not_found', `the state ${place.name} has no version ${version}, or the version was removed`);
 }

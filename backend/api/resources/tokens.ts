@@ -12,6 +12,7 @@ import { changeObject } from '../transaction/change-object.ts';
 import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 
+/** The descriptor of tokens. */
 export const tokens: ResourceDescriptor<records.TokenRecord> = describe(token, {
   kind: records.tokens,
   scope: 'project',
@@ -39,7 +40,7 @@ async function createToken(api: ApiContext, request: ApiRequest): Promise<ApiAns
   const { name, role, labels, expires_at, project: asked } = request.body as TokenBody;
   const { caller, now } = request;
   if (roles.indexOf(role) > roles.indexOf(caller.role)) {
-    throw new UcloudError('forbidden', `a token of role ${caller.role} cannot make one of role ${role}`, {
+    throw new UcloudError('forbidden', `a token of role ${caller.role} cannot create one of role ${role}`, {
       errors: [{ pointer: '/role', detail: `must be at most ${caller.role}` }],
     });
   }
@@ -47,11 +48,11 @@ async function createToken(api: ApiContext, request: ApiRequest): Promise<ApiAns
     throw fieldError(
       'rule_violated',
       '/project',
-      'must be left out for an operator, whose token opens the whole cloud',
+      'must be omitted for an operator: the token gives access to the whole cloud',
     );
   }
   if (expires_at !== undefined && Date.parse(expires_at) <= now.getTime()) {
-    throw fieldError('rule_violated', '/expires_at', 'lies in the past');
+    throw fieldError('rule_violated', '/expires_at', 'must be in the future');
   }
   const id = newId('token');
   const secret = newSecret(id);
@@ -83,7 +84,7 @@ async function updateToken(api: ApiContext, request: ApiRequest): Promise<ApiAns
 
 async function deleteToken(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   return changeObject(api, request, tokens, (stored) => {
-    // Nobody can ask again with it.
+    // No request can use these keys without the token.
     return removal(api, request, tokens, stored, { writes: [removeAll(records.idempotency, `${stored.id}/`)] });
   });
 }

@@ -1,4 +1,4 @@
-/** Opens an operation that the agent of the VM's host carries out. */
+/** Creates a reboot operation, which the agent of the VM's host carries out. */
 import { UcloudError } from '../../contract/errors.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
@@ -13,8 +13,8 @@ const isOpen = (operation: records.OperationRecord): boolean =>
   operation.state === 'pending' || operation.state === 'running';
 
 /**
- * That no other operation on the object is open. The latest one is named by a key of the object; opening another
- * replaces that key on the condition that it still names one that has ended.
+ * Returns the guard that the object has no open operation. One key contains the latest operation of the object. A new
+ * operation rewrites that key, on the condition that the latest one has ended.
  */
 async function alone(api: ApiContext, target: string): Promise<Guard> {
   const latest = await read(api.store, records.latestOperations, target);
@@ -26,6 +26,7 @@ async function alone(api: ApiContext, target: string): Promise<Guard> {
   return { condition: unchanged(latest) };
 }
 
+/** Handles the reboot of a VM. @throws UcloudError `not_found`, `forbidden`, and the refusals of the guards */
 export async function rebootVm(
   api: ApiContext,
   request: ApiRequest,
@@ -43,7 +44,7 @@ export async function rebootVm(
       throw new UcloudError('invalid_state', `${target} is declared stopped; its power_state must be running`);
     }
     if (api.mirror.get(records.schedules, target)?.value.host === undefined) {
-      throw new UcloudError('invalid_state', `${target} has no host yet; it must have been placed`);
+      throw new UcloudError('invalid_state', `${target} has no host yet; try again when it has one`);
     }
     const record: records.OperationRecord = {
       id,
@@ -64,7 +65,7 @@ export async function rebootVm(
       project: value.project,
       quotaDelta: undefined,
       reason: 'reboot_requested',
-      message: `${value.name} is to be rebooted.`,
+      message: `Reboot of ${value.name} requested.`,
       answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${id}` },
     };
   });

@@ -1,6 +1,6 @@
 /**
- * VMs are declared here; the scheduler places them, a host runs them. Deletion only marks the declaration: the host
- * tears down first, and the collector (jobs/vm-collector.ts) removes what is left.
+ * VMs. The API declares them, the scheduler places them, and a host runs them. A deletion only marks the declaration.
+ * The host then removes the VM from the machine, and the collector (jobs/vm-collector.ts) removes the records.
  */
 import { createHash } from 'node:crypto';
 import { UcloudError } from '../../contract/errors.ts';
@@ -46,10 +46,11 @@ import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { rebootVm } from './vm-reboot.ts';
 
+/** The descriptor of VMs. */
 export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
   kind: records.vms,
   scope: 'project',
-  // It can be large and hold secrets.
+  // User data can be large and contain secrets.
   hides: ({ role, listed }) =>
     role === 'viewer' ? ['user_data', 'user_data_sha256'] : listed === true ? ['user_data'] : [],
   show(api, record) {
@@ -81,7 +82,7 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
   },
 });
 
-/** With the defaults of the contract. */
+/** The body with the defaults of the contract. */
 type Body = VmBody & Pick<Vm, 'anti_affinity'>;
 
 function observe({ mirror }: ApiContext, id: string): VmObservations {
@@ -96,7 +97,7 @@ function observe({ mirror }: ApiContext, id: string): VmObservations {
   };
 }
 
-/** By record: a list is made often, and its VMs change seldom. */
+/** The digests by record, because lists are frequent and VMs rarely change. */
 const digests = new WeakMap<records.VmRecord, string>();
 
 function digestOf(record: records.VmRecord, text: string): string {
@@ -105,7 +106,7 @@ function digestOf(record: records.VmRecord, text: string): string {
   return known;
 }
 
-/** Size of the disk that the image describes, once the scanner has found it out. */
+/** Returns the size of the image's disk in bytes, rounded up to MiB; undefined until the scanner has determined it. */
 export const imageSize = (api: ApiContext, image: string): number | undefined => {
   const size = api.mirror.get(records.imageReports, image)?.value.size;
   return size === undefined ? undefined : roundUpToMiB(size);
@@ -118,7 +119,7 @@ function diskSize(api: ApiContext, image: string, asked: string | undefined): nu
     throw fieldError(
       'rule_violated',
       '/disk_size',
-      'is required as long as the image is not imported and its size not known',
+      'is required until the image is imported, because its size is unknown before',
     );
   }
   const size = sizeInBytes(asked);
@@ -130,10 +131,13 @@ function diskSize(api: ApiContext, image: string, asked: string | undefined): nu
 
 type Interface = records.VmRecord['interfaces'][number];
 
-/** Counts, by interface, the default MAC addresses found taken. */
+/** The number of default MAC addresses that were taken, by interface. */
 type Probes = number[];
 
-/** No VM of an earlier version, which holds its address by another key, has an address that is given. */
+/**
+ * Checks that no VM of an earlier version, which has another form of key, holds a requested address. @throws
+ * UcloudError `address_taken`
+ */
 async function checkEarlier(api: ApiContext, interfaces: Body['interfaces']): Promise<void> {
   for (const [index, { mac }] of interfaces.entries()) {
     if (mac === undefined || isInComputedRange(mac)) continue;
@@ -151,7 +155,7 @@ interface AllocatedInterfaces {
   readonly writes: Write[];
 }
 
-/** The interfaces with their addresses, and what makes them unique. */
+/** Returns the interfaces with their addresses, and the guards that make the addresses unique. */
 function allocateInterfaces(
   api: ApiContext,
   project: Id<'project'>,
@@ -171,14 +175,14 @@ function allocateInterfaces(
       probe += 1;
       mac = defaultMac(project, body.name, index, probe);
     }
-    // Whose address it would be must not be told, nor whether there is such a VM.
+    // The error must not reveal whose address it would be, or whether such a VM exists.
     if (asked.mac !== undefined && isInComputedRange(mac) && mac !== defaultMac(project, body.name, index, 0)) {
-      throw fieldError('rule_violated', `${at}/mac`, 'begins with 42, which is for addresses that ucloud computes');
+      throw fieldError('rule_violated', `${at}/mac`, 'must not begin with 42: ucloud computes these addresses');
     }
     if (macs.has(macKey(mac)))
-      throw fieldError('address_taken', `${at}/mac`, 'is that of another interface of this VM');
+      throw fieldError('address_taken', `${at}/mac`, 'must differ from the other interfaces of this VM');
     if (isReservedInterfaceId(interfaceId(mac))) {
-      throw fieldError('rule_violated', `${at}/mac`, 'gives an interface identifier that is reserved (RFC 5453)');
+      throw fieldError('rule_violated', `${at}/mac`, 'must not result in a reserved interface identifier (RFC 5453)');
     }
     macs.add(macKey(mac));
     const subnet = storedPrefix(network.stored.value.cidr);
@@ -198,7 +202,7 @@ function allocateInterfaces(
       put(records.macs, macKey(mac), { id }),
       put(records.addresses, addressKey(address), { id }),
     ]) {
-      // Two interfaces in one network refer to it once.
+      // Two interfaces in one network share one reference.
       if ('put' in write) writes.set(write.put, write);
     }
     return { network: asked.network, mac, address: formatIpv6(address) };
@@ -206,7 +210,7 @@ function allocateInterfaces(
   return { interfaces, guards, writes: [...writes.values()] };
 }
 
-/** For the keys that the user does not hold yet. */
+/** Returns the references to the SSH keys that the user does not have yet. */
 function useKeys(
   api: ApiContext,
   project: Id<'project'>,
@@ -222,10 +226,13 @@ function useKeys(
 
 function checkAlive(stored: Stored<records.VmRecord>): void {
   if (stored.value.deleted_at === undefined) return;
-  throw new UcloudError('being_deleted', `${stored.id} is being deleted since ${stored.value.deleted_at}`);
+  throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
 }
 
-/** With the user data that is asked for; `null` takes it away. That it has changed is noted for the next start. */
+/**
+ * Returns the VM with the requested user data; `null` removes it. The generation tells the agent to apply the change at
+ * the next start.
+ */
 function withUserData(vm: records.VmRecord, asked: string | null | undefined): records.VmRecord {
   const { user_data, ...others } = vm;
   if (asked === undefined || asked === (user_data ?? null)) return vm;
@@ -274,7 +281,11 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     });
     const size = disk_size === undefined ? before.disk_size : sizeInBytes(disk_size);
     if (size < before.disk_size) {
-      throw fieldError('rule_violated', '/disk_size', `can only grow: it is ${formatSize(before.disk_size)}`);
+      throw fieldError(
+        'rule_violated',
+        '/disk_size',
+        `must be at least ${formatSize(before.disk_size)}: a disk can only grow`,
+      );
     }
     const next = withUserData(
       {
@@ -317,7 +328,7 @@ async function deleteVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
       project: value.project,
       quotaDelta: undefined,
       reason: 'deletion_requested',
-      message: `${value.name} is to be deleted.`,
+      message: `Deletion of ${value.name} requested.`,
       answer: (revision) => answerWith(api, vms, { ...stored, value: next, revision }, 202),
     };
   });

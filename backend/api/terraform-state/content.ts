@@ -1,12 +1,11 @@
 /**
- * The content of a version of a Terraform state: compressed, encrypted, and cut into chunks that the store takes.
+ * The content of a version of a Terraform state: compressed, encrypted and split into chunks that fit into the store.
  *
- * All chunks but the last are written ahead, under an id that nothing refers to yet, beside a record that says so
- * (`terraform-state-uploads/<content>`). The last chunk, the removal of that record, and the version that refers to the
- * chunks are one transaction, on the condition that the record is still there. So a version is whole or is not there at
- * all. An upload that came to nothing is removed with its record, on the same condition: by the request, if it lives to
- * do so, or by the collector when it is an hour old. Whichever of completion and removal comes first, the other fails.
- * Most states fit into one chunk and need no upload.
+ * All chunks except the last are written first, under an unreferenced id, together with a record of the upload
+ * (`terraform-state-uploads/<content>`). One final transaction writes the last chunk and the version, and removes that
+ * record on the condition that it exists. So a version is complete or does not exist. An incomplete upload is removed
+ * with its record on the same condition: by the request, or by the collector after an hour. Completion and removal
+ * exclude each other. Most states fit into one chunk and need no upload.
  */
 import { createDecipheriv, randomBytes } from 'node:crypto';
 import { pipeline, Readable } from 'node:stream';
@@ -18,21 +17,22 @@ import type { Condition, Store, Write } from '../../store/store.ts';
 import type { StateKey, StateKeys } from './keys.ts';
 import type { StateWorkerPool } from './worker-pool.ts';
 
-/** Bytes; with base 64 a third more, and below what a value and a transaction may hold. */
+/** The bytes of a chunk. In base 64 they are a third more, which is below the limits of a value and a transaction. */
 const chunkBytes = 512 * 1024;
 const abandonedMs = 3600_000;
 
 type Content = records.TerraformStateVersionRecord['content'];
 
+/** An encrypted content and its chunks. */
 export interface Sealed {
   readonly content: Content;
   readonly chunks: readonly Buffer[];
 }
 
-/** What is encrypted belongs to one state: it cannot be passed off as the content of another. */
+/** Returns the data that binds a content to its state. It cannot be decrypted as the content of another state. */
 const binding = (state: string, content: string): Buffer => Buffer.from(`${state}/${content}`);
 
-/** The bytes come back as they were, since a thread of its own has had them meanwhile. */
+/** Compresses and encrypts a state. Returns its bytes too, because a worker thread has taken them over meanwhile. */
 export async function seal(
   workshop: StateWorkerPool,
   owner: string,
@@ -64,16 +64,19 @@ export async function seal(
 
 const chunkId = (content: string, index: number): string => `${content}/${String(index).padStart(4, '0')}`;
 
-/** The chunks of a content, to be written or removed with what refers to them. */
+/** Returns the write that removes the chunks of a content. */
 export const removeContent = ({ id }: Content): Write => removeAll(records.terraformStateChunks, `${id}/`);
 
-/** Writes what has to be written ahead. The rest is for the transaction that refers to it. Throws `conflict`. */
+/**
+ * Writes all chunks except the last. Returns the conditions and writes of the final transaction. @throws UcloudError
+ * `conflict` if the collector has removed the upload
+ */
 export async function upload(
   store: Store,
   { content, chunks }: Sealed,
   now: Date,
 ): Promise<{ readonly require: readonly Condition[]; readonly write: readonly Write[] }> {
-  // Made one by one: all of them as text would be the state once more in memory.
+  // Each write is created when it is needed: all of them as text would be a second copy of the state in memory.
   const writeOf = (data: Buffer, i: number): Write =>
     put(records.terraformStateChunks, chunkId(content.id, i), { data: data.toString('base64') });
   const last = chunks.slice(-1).map((data) => writeOf(data, chunks.length - 1));
@@ -90,7 +93,11 @@ export async function upload(
           }
         : { require: [begun], write: [write] },
     );
-    if (!ok) throw new UcloudError('conflict', 'the upload of the state took so long that it was given up');
+    if (!ok)
+      throw new UcloudError(
+        'conflict',
+        'the upload of the state took more than an hour and was removed; send the state again',
+      );
   }
   return {
     require: [present(records.terraformStateUploads, content.id)],
@@ -98,7 +105,7 @@ export async function upload(
   };
 }
 
-/** Removes an upload that has not been completed; does nothing to one that has. */
+/** Removes an incomplete upload. A completed upload stays. */
 export async function discard(store: Store, { content }: Sealed): Promise<void> {
   await store.commit({
     require: [present(records.terraformStateUploads, content.id)],
@@ -106,7 +113,7 @@ export async function discard(store: Store, { content }: Sealed): Promise<void> 
   });
 }
 
-/** Removes uploads that nobody will complete any more. */
+/** Removes uploads that are older than an hour. */
 export async function discardAbandoned(store: Store, now: Date, signal: AbortSignal): Promise<void> {
   for await (const upload of readAll(store, records.terraformStateUploads)) {
     if (signal.aborted) return;
@@ -137,7 +144,7 @@ async function* opened(
     if (!chunk) throw new Error(`the content ${content.id} was removed while it was read`);
     yield decipher.update(chunk);
   }
-  // Throws if anything in it is not what was written.
+  // Throws if the content is not the written one.
   yield decipher.final();
 }
 
@@ -146,7 +153,10 @@ async function readChunk(store: Store, { id }: Content, index: number): Promise<
   return chunk && Buffer.from(chunk.value.data, 'base64');
 }
 
-/** Keeps the last piece back until all is read and found to be right: whoever lacks it knows that something is wrong. */
+/**
+ * Emits the last piece only after the whole content is verified. A reader without the last piece knows that the content
+ * is wrong.
+ */
 async function* checked(pieces: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
   let held: Buffer | undefined;
   let length = 0;
@@ -160,7 +170,7 @@ async function* checked(pieces: AsyncIterable<Buffer>, size: number): AsyncGener
   if (held) yield held;
 }
 
-/** Inflates a state. A stream without a reader reads nothing from the store. */
+/** Decompresses a state. A stream without a reader reads nothing from the store. */
 async function* inflated(deflated: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
   // The reader of the last stream receives the errors of all streams.
   const stream = pipeline(Readable.from(deflated), createInflate({ chunkSize: 64 * 1024 }), () => undefined);
@@ -168,8 +178,9 @@ async function* inflated(deflated: AsyncIterable<Buffer>, size: number): AsyncGe
 }
 
 /**
- * The state as it was written, piece by piece, with one chunk of it in memory at a time. Undefined if it has been removed
- * meanwhile. The stream fails before its last piece if the content is not what was written. Throws `not_configured`.
+ * Returns the stream of a state, with one chunk in memory at a time; undefined if the content has been removed. The
+ * stream fails before its last piece if the content is not the written one. @throws UcloudError `not_configured` if the
+ * key is unknown
  */
 export async function open(
   store: Store,

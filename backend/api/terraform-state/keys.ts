@@ -1,29 +1,33 @@
 /**
- * The keys that states of Terraform are encrypted with. They lie in a file of the API's, never in the database: who gets
- * at the database, or at a copy of it, does not get at the secrets in the states.
+ * The encryption keys of Terraform states. They are in a file of the API and never in the database, so a copy of the
+ * database does not reveal the secrets in states.
  *
- * The file has a key a line, 32 random bytes in base 64. The first encrypts; all of them decrypt, so a key is replaced by
- * putting a new one before it. Lines that start with `#` are comments. All API servers of a cloud need the same file.
+ * The file contains one key per line: 32 random bytes in base 64. The first key encrypts, and all keys decrypt; a new
+ * key is placed before the old ones. Lines that start with `#` are comments. All API servers of a cloud need the same
+ * file.
  */
 import { createHmac, randomBytes } from 'node:crypto';
 
 const keyBytes = 32;
 
+/** One encryption key. */
 export interface StateKey {
-  /** Names the key without betraying it. */
+  /** An id that does not reveal the key. */
   readonly id: string;
   readonly bytes: Buffer;
 }
 
+/** The encryption keys of Terraform states. */
 export interface StateKeys {
   readonly current: StateKey;
   find(id: string): StateKey | undefined;
 }
 
+/** Returns the content of a new key file. */
 export const newStateKeyFile = (): string =>
-  `# Encrypts states of Terraform. Whoever loses it loses the states; keep a copy, but not beside the database.\n${randomBytes(keyBytes).toString('base64')}\n`;
+  `# This key encrypts Terraform states. The states are lost without it; keep a copy, but not beside the database.\n${randomBytes(keyBytes).toString('base64')}\n`;
 
-/** Throws an Error that names the line at fault. */
+/** Reads a key file. @throws Error that names the line at fault */
 export function parseStateKeys(text: string): StateKeys {
   const keys = text.split('\n').flatMap((raw, i): StateKey[] => {
     const line = raw.trim();
@@ -35,6 +39,6 @@ export function parseStateKeys(text: string): StateKeys {
     return [{ id: createHmac('sha256', bytes).update('ucloud state key').digest('hex').slice(0, 16), bytes }];
   });
   const [current] = keys;
-  if (!current) throw new Error('there is no key in it: make one with `openssl rand -base64 32`');
+  if (!current) throw new Error('the file contains no key; create one with `openssl rand -base64 32`');
   return { current, find: (id) => keys.find((key) => key.id === id) };
 }

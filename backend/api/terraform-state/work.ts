@@ -1,6 +1,6 @@
 /**
- * The work on a state that takes time in proportion to its size: up to a second for the largest. It knows no store and no
- * request, so that it can be done in a thread of its own (worker-pool.ts).
+ * The work on a state whose duration grows with its size: up to a second for the largest. It uses neither store nor
+ * request, so a worker thread can do it (worker-pool.ts).
  */
 import { isUtf8 } from 'node:buffer';
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
@@ -8,21 +8,24 @@ import { deflateSync } from 'node:zlib';
 import { maxStateDepth, scanJson } from '../../model/text/json-scan.ts';
 
 const nonceBytes = 12;
-/** Longest value of a member that is looked at, in bytes as it is spelled. */
+/** The maximum bytes of a member that is read, as it is spelled. */
 const maxMemberBytes = 4096;
 
+/** The job that checks a received state and reads members of it. */
 export interface ReadJob {
   readonly work: 'read';
   readonly bytes: Uint8Array;
-  /** MD5 in base 64 that the bytes have to have. */
+  /** The MD5 that the bytes must have, in base 64. */
   readonly digest?: string;
-  /** Members at the top to give back. */
+  /** The top-level members to return. */
   readonly members: readonly string[];
 }
+/** The result of a ReadJob: the members, or the problem. */
 export type ReadResult =
   | { readonly ok: true; readonly bytes: Uint8Array; readonly md5: string; readonly members: Record<string, unknown> }
   | { readonly ok: false; readonly pointer: string; readonly detail: string };
 
+/** The job that compresses and encrypts a state. */
 export interface SealJob {
   readonly work: 'seal';
   readonly bytes: Uint8Array;
@@ -31,16 +34,19 @@ export interface SealJob {
   /** The owner of the content. The content cannot be decrypted as that of another owner. */
   readonly binding: string;
 }
+/** The result of a SealJob. */
 export interface SealResult {
-  /** As they came. */
+  /** The bytes of the job. */
   readonly bytes: Uint8Array;
   readonly sealed: Uint8Array;
-  /** Base 64. */
+  /** In base 64. */
   readonly nonce: string;
   readonly tag: string;
 }
 
+/** A job of a worker thread. */
 export type Job = ReadJob | SealJob;
+/** The result of a job. */
 export type ResultOf<J extends Job> = J extends ReadJob ? ReadResult : SealResult;
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -50,7 +56,7 @@ function readState({ bytes, digest, members: asked }: ReadJob): ReadResult {
   const buffer = asBuffer(bytes);
   const md5 = createHash('md5').update(buffer).digest('base64');
   if (digest !== undefined && digest !== md5) {
-    return wrong('is not the digest of the body that arrived', '#header/Content-MD5');
+    return wrong('must be the MD5 of the body in base 64', '#header/Content-MD5');
   }
   if (!isUtf8(buffer)) return wrong('must be UTF-8');
   const scan = scanJson(buffer, new Set(asked), maxStateDepth);
@@ -78,6 +84,7 @@ function sealState({ bytes, key, content, binding }: SealJob): SealResult {
   };
 }
 
+/** Does a job in this thread. */
 export function perform(job: ReadJob): ReadResult;
 export function perform(job: SealJob): SealResult;
 export function perform(job: Job): ReadResult | SealResult;

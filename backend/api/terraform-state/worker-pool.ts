@@ -1,33 +1,34 @@
 /**
- * Threads for the work on large states, so that the thread which answers requests goes on answering them. There are few,
- * each project has one at a time, and projects take turns. Small states are worked on at once: that takes less time than
- * handing them over.
+ * Threads for the work on large states, so that the main thread can answer other requests. Their number is small, each
+ * project has one job at a time, and projects take turns. The main thread does the work on small states, because the
+ * transfer would take longer.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { FairQueue } from '../concurrency/fair-queue.ts';
 import { type Job, perform, type ResultOf } from './work.ts';
 
-/** Bytes of a state that takes about a millisecond. */
+/** The bytes of a state that takes about a millisecond. */
 const smallState = 32 * 1024;
 const maxThreads = 2;
-/** Jobs of one project that wait. */
+/** The number of waiting jobs of one project. */
 const maxWaitingJobs = 64;
-/** Milliseconds for one job: a hundred times what the largest takes. */
+/** Milliseconds for one job: a hundred times the duration of the largest. */
 const jobTimeout = 60_000;
 const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 };
 
+/** A pool of worker threads. */
 export class StateWorkerPool {
   readonly #queue = new FairQueue(Math.max(1, Math.min(maxThreads, availableParallelism() - 1)), maxWaitingJobs);
   readonly #idle: Worker[] = [];
   readonly #all = new Set<Worker>();
 
   /**
-   * The job's bytes are gone from this thread until the result brings them back. Rejects with `rate_limited` when too
-   * many jobs of the owner wait.
+   * Does a job in a worker thread. The job's bytes leave this thread, and the result returns them. @throws UcloudError
+   * `rate_limited` if too many jobs of the owner wait
    */
   async run<J extends Job>(owner: string, job: J): Promise<ResultOf<J>> {
-    // The result is that of the job's kind.
+    // The result has the kind of the job.
     if (job.bytes.byteLength <= smallState) return perform(job) as ResultOf<J>;
     return this.#queue.run(owner, () => this.#handOver(job));
   }
@@ -41,7 +42,7 @@ export class StateWorkerPool {
       const at = this.#idle.indexOf(worker);
       if (at >= 0) this.#idle.splice(at, 1);
     });
-    // Told to whose job it is; a worker without a job is replaced in silence.
+    // The job's promise reports the error. A worker without a job is replaced silently.
     worker.on('error', () => undefined);
     return worker;
   }

@@ -1,8 +1,8 @@
-/** A thread that works on one state at a time. Bytes change hands, they are not copied. */
+/** A thread that works on one state at a time. Bytes are transferred, not copied. */
 import { parentPort } from 'node:worker_threads';
 import { type Job, perform } from './work.ts';
 
-/** Only memory that belongs to nothing else can be handed over. */
+/** Returns the buffers that can be transferred: only those that no other array uses. */
 const own = (bytes: Uint8Array): ArrayBuffer[] =>
   bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength ? [bytes.buffer] : [];
 

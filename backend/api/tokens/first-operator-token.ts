@@ -1,4 +1,4 @@
-/** What a new cloud needs before anybody can use it: the first token, a first project. Both may be asked for each start. */
+/** The first token and the first project of a new cloud. A component may request both at each start. */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { idFrom, newId } from '../../model/ids.ts';
@@ -7,13 +7,14 @@ import { absent, conflict, put, read, readAll, retryOnConflict } from '../../sto
 import type { Store } from '../../store/store.ts';
 import { newSecret } from './secret.ts';
 
+/** A new operator's token. */
 export interface OperatorToken {
   readonly id: Id<'token'>;
-  /** Nowhere else: only its hash is stored. */
+  /** The bearer token. Only its hash is stored. */
   readonly secret: string;
 }
 
-/** Makes an operator's token if there is none; undefined when there was one already. */
+/** Creates an operator's token. Returns undefined if the cloud has one already. */
 export async function ensureOperatorToken(store: Store, name = 'first-operator'): Promise<OperatorToken | undefined> {
   return retryOnConflict(async () => {
     for await (const { value } of readAll(store, records.tokens)) if (value.role === 'operator') return undefined;
@@ -21,7 +22,7 @@ export async function ensureOperatorToken(store: Store, name = 'first-operator')
   });
 }
 
-/** Makes an operator's token beside those there are, for operators who have lost theirs. */
+/** Creates a further operator's token, for operators who have lost theirs. @throws UcloudError `name_taken` */
 export async function makeOperatorToken(store: Store, name: string): Promise<OperatorToken> {
   const token = await commitOperatorToken(store, name);
   if (token) return token;
@@ -49,7 +50,7 @@ async function commitOperatorToken(store: Store, name: string): Promise<Operator
   return result.ok ? { id, secret: secret.text } : undefined;
 }
 
-/** The id of the project of this name, which is made if it is not there. */
+/** Returns the id of the project with this name. Creates the project if it does not exist. */
 export async function ensureProject(store: Store, name: string): Promise<Id<'project'>> {
   const key = `_/project/${name}`;
   return retryOnConflict(async () => {

@@ -1,4 +1,4 @@
-/** The change of one object that the path of the request names. */
+/** The change of the object that the path of the request names. */
 import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import type { DeclaredRecord, ResourceDescriptor } from '../requests/descriptor.ts';
@@ -7,8 +7,8 @@ import { checkIfMatch } from './declarations.ts';
 import { type Decision, mutate } from './mutate.ts';
 
 /**
- * Decides on the object as it is, which must be what If-Match asks for, and again after each lost race.
- * Rejects with `not_found`, `forbidden`, `precondition_failed`, and with what `decide` throws.
+ * Changes the object if it has the version of If-Match. `decide` runs again after each lost race. @throws UcloudError
+ * `not_found`, `forbidden`, `precondition_failed`, and every error of `decide`
  */
 export const changeObject = <R extends DeclaredRecord>(
   api: ApiContext,

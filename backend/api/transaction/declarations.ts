@@ -1,4 +1,4 @@
-/** What creation, update and deletion of declared objects have in common: names, references, versions, protection. */
+/** The common parts of creation, update and deletion: names, references, versions, protection. */
 import type { TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id, Noun } from '../../contract/fields.ts';
@@ -22,7 +22,7 @@ import { isVisible, presentObject, refer } from '../requests/objects.ts';
 import { fieldError, invalidInput } from '../requests/validation.ts';
 import type { Guard, Mutation } from './mutate.ts';
 
-/** The project of a new object. Throws `invalid_input` or `invalid_reference`. */
+/** Returns the project of a new object. @throws UcloudError `invalid_input`, `invalid_reference` */
 export function projectOfCreation(api: ApiContext, caller: Caller, asked: Id<'project'> | undefined): Id<'project'> {
   const project = asked ?? caller.project;
   if (project === undefined) {
@@ -30,16 +30,16 @@ export function projectOfCreation(api: ApiContext, caller: Caller, asked: Id<'pr
   }
   const foreign = caller.role !== 'operator' && project !== caller.project;
   if (foreign || !api.mirror.get(records.projects, project)) {
-    throw fieldError('invalid_reference', '/project', `names no project: ${project}`);
+    throw fieldError('invalid_reference', '/project', `must be the id of an existing project: there is no ${project}`);
   }
   return project;
 }
 
-/** Id of the record that holds a name. */
+/** Returns the id of the record that holds a name. */
 export const nameKey = (project: Id<'project'> | undefined, noun: Noun, name: string): string =>
   `${project ?? '_'}/${noun}/${name}`;
 
-/** Guards and writes that give an object its name. */
+/** Returns the guards and writes that give an object its name. */
 export function takeName(
   noun: Noun,
   project: Id<'project'> | undefined,
@@ -57,10 +57,14 @@ export function takeName(
   return { guards: [guard], writes: [put(records.names, key, { id })] };
 }
 
+/** Returns the write that releases a name. */
 export const releaseName = (noun: Noun, project: Id<'project'> | undefined, name: string): Write =>
   remove(records.names, nameKey(project, noun, name));
 
-/** What an object refers to is still there, and cannot go as long as the object is. */
+/**
+ * Returns the object of a reference, with the guard that it exists and the write that prevents its deletion. @throws
+ * UcloudError `invalid_reference`
+ */
 export function addReference<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -74,6 +78,7 @@ export function addReference<R extends DeclaredRecord>(
   };
 }
 
+/** Returns the write that removes a reference. */
 export const removeReference = (used: string, user: string): Write => remove(records.uses, `${used}/${user}`);
 
 interface Additions {
@@ -103,7 +108,7 @@ export function creation<R extends DeclaredRecord>(
     quotaDelta: descriptor.quota?.(record),
     reason: 'created',
     message: message ?? `Created ${name ?? id}.`,
-    // In the form that can be given again for the same Idempotency-Key.
+    // This form of the answer can be stored and repeated for the Idempotency-Key.
     answer: {
       status: 201,
       body: { ...descriptor.show(api, record), ...shown },
@@ -112,22 +117,24 @@ export function creation<R extends DeclaredRecord>(
   };
 }
 
-/** Returns the project whose audit and events contain the object: a project belongs to itself. */
+/** Returns the project whose audit and events contain the object. A project belongs to itself. */
 const accountedTo = <R extends DeclaredRecord>({ scope }: ResourceDescriptor<R>, record: R) =>
-  // The id of a record of this scope is that of a project.
+  // The id of a record of this scope is the id of a project.
   scope === 'self' ? (record.id as Id<'project'>) : projectOf(record);
 
-/** If-Match (RFC 9110 section 13.1.1) against the version of the declaration. Throws `precondition_failed`. */
+/**
+ * Checks If-Match (RFC 9110, 13.1.1) against the version of the declaration. @throws UcloudError `precondition_failed`
+ */
 export function checkIfMatch(ifMatch: string | undefined, version: number): void {
   if (ifMatch === undefined || ifMatch.trim() === '*') return;
   const tags = ifMatch.split(',').map((tag) => tag.trim());
   if (tags.includes(`"${version}"`)) return;
-  throw new UcloudError('precondition_failed', `the present version is "${version}", not ${ifMatch}`, {
+  throw new UcloudError('precondition_failed', `the current version is "${version}", not ${ifMatch}`, {
     errors: [{ pointer: '#header/If-Match', detail: `must be "${version}"` }],
   });
 }
 
-/** An object as it is after a change, from the mirror; as it was written if it has gone or the mirror lags. */
+/** Returns the object after a change, from the mirror; as it was written if it is gone or the mirror is behind. */
 export function answerWith<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -138,14 +145,14 @@ export function answerWith<R extends DeclaredRecord>(
   const stored = seen !== undefined && seen.revision >= written.revision ? seen : written;
   return {
     status,
-    // A viewer changes nothing.
+    // A caller that changes objects is at least a member.
     body: presentObject(api, descriptor, stored, { role: 'member' }),
     revision: Math.max(api.mirror.revision, written.revision),
     version: written.revision,
   };
 }
 
-/** The values of an update, with the defaults of the contract in place of `null`. */
+/** Returns the values of an update, with the default of the contract in place of each `null`. */
 export function readPatch<Update extends object>(
   resource: Resource<unknown, unknown, unknown>,
   patch: Update,
@@ -155,15 +162,15 @@ export function readPatch<Update extends object>(
     if (value !== null) return [field, value];
     const schema = properties[field];
     if (schema?.default === undefined) {
-      throw invalidInput([{ pointer: `/${field}`, detail: 'cannot be null: it has no default' }]);
+      throw invalidInput([{ pointer: `/${field}`, detail: 'must not be null: the field has no default' }]);
     }
     return [field, structuredClone(schema.default)];
   });
-  // Each value is either the one that was validated or the default of the same field.
+  // Each value is either the validated one or the default of the same field.
   return Object.fromEntries(entries) as { [K in keyof Update]?: Exclude<Update[K], null> };
 }
 
-/** The change of a record to another version of itself, its name included. */
+/** Returns the change of a record and its name to a new version. */
 export function replacement<R extends DeclaredRecord & { readonly updated_at: string }>(
   api: ApiContext,
   request: ApiRequest,
@@ -199,7 +206,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
   };
 }
 
-/** Says who uses an object, without naming what the caller may not know of. */
+/** Returns the error of an object that is in use. It names only the users that the caller may see. */
 export function inUse(api: ApiContext, caller: Caller, what: string, users: readonly string[]): UcloudError {
   const names: string[] = [];
   const known: { id: string; being_deleted: boolean }[] = [];
@@ -223,7 +230,7 @@ export function inUse(api: ApiContext, caller: Caller, what: string, users: read
 
 const isBeingDeleted = (record: DeclaredRecord): boolean => 'deleted_at' in record && record.deleted_at !== undefined;
 
-/** No object refers to this one. */
+/** Returns the guard that no object refers to this one. */
 export const unused = (api: ApiContext, caller: Caller, id: string): Guard => ({
   condition: noneBelow(records.uses, `${id}/`),
   otherwise: (found) =>
@@ -235,13 +242,17 @@ export const unused = (api: ApiContext, caller: Caller, id: string): Guard => ({
     ),
 });
 
+/** Checks that the object has no delete protection. @throws UcloudError `delete_protected` */
 export function checkProtection(record: DeclaredRecord, id: string): void {
   if (record.delete_protection) {
-    throw new UcloudError('delete_protected', `${id} has delete_protection switched on`);
+    throw new UcloudError('delete_protected', `${id} has delete_protection; set it to false first`);
   }
 }
 
-/** The removal of an object that is not protected and nothing refers to, and of its name. */
+/**
+ * Returns the removal of an object and its name. The object must be unprotected and unused. @throws UcloudError
+ * `delete_protected`
+ */
 export function removal<R extends DeclaredRecord>(
   api: ApiContext,
   request: ApiRequest,

@@ -1,10 +1,10 @@
 /**
- * A dry run decides on a creation exactly as the creation would, and commits nothing. Objects that are leaving, such as the
- * one that is to be replaced, count as gone, with all that they hold.
+ * A dry run decides on a creation exactly as the creation does, and commits nothing. Objects that are leaving, such as
+ * one that will be replaced, count as deleted together with everything that they hold.
  *
- * Every record that an object holds says so: its own record, its name, its MAC addresses, its addresses, its /64 and its
- * number all carry its id. So one rule takes them away: a record whose `id` is leaving is not there. Handlers see that in
- * their mirror, quotas in the usage, and `mutate` in the database (mutate.ts).
+ * Every record that an object holds contains its id: its own record, its name, its MAC addresses, its addresses, its
+ * /64 and its number. So one rule hides them all: a record whose `id` is leaving does not exist. The rule applies to
+ * the mirror of the handler, to the quota usage, and to the conditions in `mutate` (mutate.ts).
  */
 import type { TSchema } from '@sinclair/typebox';
 import { plus } from '../../model/quota/amounts.ts';
@@ -16,14 +16,15 @@ import type { ApiContext, Caller } from '../requests/context.ts';
 import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 
+/** The settings of a dry run. */
 export interface DryRun {
-  /** Whether a record of the database counts as gone. */
+  /** Tells whether a record of the database counts as deleted. */
   hides(entry: Entry): boolean;
 }
 
 const holderOf = (value: unknown): unknown => (value as { readonly id?: unknown } | null)?.id;
 
-/** Ids in `leaving` at most. */
+/** The maximum number of ids in `leaving`. */
 const maxLeaving = 500;
 
 function* without<T>(records: Iterable<Stored<T>>, leaving: ReadonlySet<unknown>): Generator<Stored<T>, void> {
@@ -61,8 +62,8 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
 }
 
 /**
- * Returns the objects among the ids that the caller could delete. For others the answer would tell something about
- * objects that the caller may not know of.
+ * Returns the objects among the ids that the caller may delete. For others the response would reveal objects that the
+ * caller may not see.
  */
 function deletable({ mirror, resources }: ApiContext, caller: Caller, ids: readonly string[]) {
   return ids.flatMap((id) => {
@@ -74,7 +75,7 @@ function deletable({ mirror, resources }: ApiContext, caller: Caller, ids: reado
   });
 }
 
-/** The API as the handler of a dry run gets it. Throws `invalid_input`. */
+/** Returns the context and the settings for the handler of a dry run. @throws UcloudError `invalid_input` */
 export function dryRunOf(
   api: ApiContext,
   caller: Caller,

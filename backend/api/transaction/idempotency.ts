@@ -1,13 +1,13 @@
 /**
- * Idempotency-Key: what makes a POST that is sent again answer as the first time, and be done once.
+ * Idempotency-Key: a repeated POST gets the answer of the first one and is carried out once.
  *
- * The answer to the first request is written in the transaction that carries the request out, on the condition that
- * none is there. So of two requests with the same key, however close, on whichever server, one commits and the other
- * finds its answer. Requests that fail write nothing: they may be sent again.
+ * The transaction that carries out the request also writes its answer, on the condition that there is none for this
+ * key. So of two requests with the same key, on any servers, one commits and the other finds its answer. A failed
+ * request writes nothing, so the client may send it again.
  *
- * Answers can hold secrets (a new token), so they are encrypted, under a key that only the client has the parts of: its
- * Idempotency-Key and its bearer token. Neither lies in the database. Secrets that the request itself carries (user data)
- * are left out: who sends it again sends them, too.
+ * Answers can contain secrets such as a new token, so they are encrypted. The key is derived from the Idempotency-Key
+ * and the bearer token, and neither is in the database. The answer does not store secrets of the request, such as user
+ * data, because a repeated request contains them again.
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import type { TSchema } from '@sinclair/typebox';
@@ -17,14 +17,14 @@ import { absent, put, read } from '../../store/collection.ts';
 import type { Condition, Revision, Store, Write } from '../../store/store.ts';
 import type { ApiRequest } from '../requests/context.ts';
 
-/** An answer without what only the commit can know: the revision, which is that of the record that holds it. */
+/** An answer without the revision, which is known only after the commit: it is that of the record with the answer. */
 export interface StoredAnswer {
   readonly status: number;
   readonly body: object;
   readonly location?: string;
 }
 
-/** JSON with the keys of objects in order, so that equal bodies have equal text. */
+/** Returns JSON with sorted keys, so that equal bodies have equal text. */
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
   if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
@@ -32,7 +32,7 @@ function canonical(value: unknown): string {
   return `{${fields.map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`).join(',')}}`;
 }
 
-/** Of the body, what the contract calls sensitive. It is equal in each request that has the same digest. */
+/** Returns the sensitive fields of the body. They are equal in all requests with the same digest. */
 function sensitiveFields({ endpoint, body }: ApiRequest): Readonly<Record<string, unknown>> {
   const fields: Readonly<Record<string, TSchema>> = endpoint.body?.properties ?? {};
   const given = (body ?? {}) as Readonly<Record<string, unknown>>;
@@ -46,10 +46,11 @@ function sensitiveFields({ endpoint, body }: ApiRequest): Readonly<Record<string
 const nonceBytes = 12;
 const tagBytes = 16;
 
+/** The answer of one request for its Idempotency-Key. */
 export class IdempotencySlot {
   readonly #id: string;
   readonly #key: Buffer;
-  /** Keyed digest of the request, so that the record does not betray what was asked. */
+  /** A keyed digest of the request, so that the record does not reveal the request. */
   readonly #request: string;
   readonly #at: string;
   /** The fields that the answer repeats from the request. The record does not store them. */
@@ -84,7 +85,10 @@ export class IdempotencySlot {
     });
   }
 
-  /** The answer to the first request with this key. Throws `idempotency_key_reused` if that was another request. */
+  /**
+   * Returns the answer to the first request with this key. @throws UcloudError `idempotency_key_reused` if that was
+   * another request
+   */
   async find(store: Store): Promise<{ answer: StoredAnswer; revision: Revision } | undefined> {
     const stored = await read(store, idempotency, this.#id);
     if (!stored) return undefined;

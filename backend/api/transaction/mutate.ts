@@ -1,14 +1,13 @@
 /**
- * Carries out a change: one transaction with the record, everything that keeps it unique, its audit record, its event,
+ * Carries out a change in one transaction: the records, the keys that make them unique, the audit record, the event,
  * and the answer for the client's Idempotency-Key.
  *
- * A handler decides on the mirror what to write, and under which guards. A guard is a condition of the transaction
- * together with what it means if it does not hold: an error for the client (the name is taken), or nothing, which means
- * that the world has moved and the handler must decide anew. So mere concurrency is never an error, and an error is
- * never an accident of a stale mirror: before one is answered the mirror is brought up to date and the decision made
- * again.
+ * A handler decides with the mirror on the writes and their guards. A guard is a condition of the transaction together
+ * with its meaning if it does not hold. The meaning is an error for the client, such as a taken name, or that the
+ * handler must decide again. So concurrency alone causes no error. An outdated mirror causes none either: before an
+ * error is returned, the mirror catches up and the handler decides again.
  *
- * A dry run goes the same way up to the commit, and looks whether its guards hold instead (dry-run.ts).
+ * A dry run does the same up to the commit, and then checks the guards instead (dry-run.ts).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../../contract/errors.ts';
@@ -26,28 +25,33 @@ import type { DryRun } from './dry-run.ts';
 import { IdempotencySlot, type StoredAnswer } from './idempotency.ts';
 import { type QuotaGuard, quotaGuard } from './quota-guard.ts';
 
+/** A condition of a transaction, and the error of its failure. */
 export interface Guard {
   readonly condition: Condition;
-  /** What is wrong if the condition does not hold, given what was found instead; nothing means: decide anew. */
+  /** Returns the error, given the entries that were found; undefined means that the handler decides again. */
   readonly otherwise?: (found: readonly Entry[]) => UcloudError | undefined;
 }
 
+/** A change that a handler has decided on. */
 export interface Mutation {
   readonly guards: readonly Guard[];
   readonly writes: readonly Write[];
-  /** What is changed, for audit and events. */
+  /** The id of the changed object, for audit and events. */
   readonly target: string;
   readonly project?: Id<'project'> | undefined;
-  /** What the project gets more of: the project has to be there then, and its quota to allow it. */
+  /** The increase of the project's usage. The project must then exist, and its quota must allow the increase. */
   readonly quotaDelta: SomeAmounts | undefined;
-  /** What happened to it, as a stable word and for people. */
+  /** The reason and the message of the event: a constant word, and a text for people. */
   readonly reason: string;
   readonly message: string;
-  /** Of a POST: the answer, to which the revision of the commit is added. Of others: how to make it afterwards. */
+  /**
+   * The answer of a POST, without the revision of the commit. For other methods it is a function that is called after
+   * the commit.
+   */
   readonly answer: StoredAnswer | ((revision: Revision) => ApiAnswer);
 }
 
-/** What a decision may come to: a change, or an answer because there is nothing to change. */
+/** The decision of a handler: a change, or an answer without a change. */
 export type Decision = Mutation | { readonly nothing: ApiAnswer };
 
 const attempts = 24;
@@ -60,7 +64,7 @@ const answerAt = ({ status, body, location }: StoredAnswer, revision: Revision):
   ...(location === undefined ? {} : { location }),
 });
 
-/** What stands against the condition, or nothing if it holds. */
+/** Returns the entries that contradict the condition; undefined if it holds. */
 async function failedCondition(
   store: Store,
   condition: Condition,
@@ -77,7 +81,7 @@ async function failedCondition(
   return (entry !== undefined) === condition.exists ? undefined : found;
 }
 
-/** The error of the first guard that does not hold and has one. */
+/** Returns the error of the first guard that has one and does not hold. */
 async function errorOf(store: Store, guards: readonly Guard[], dryRun?: DryRun): Promise<UcloudError | undefined> {
   const telling = guards.filter((guard) => guard.otherwise);
   const found = await Promise.all(telling.map((guard) => failedCondition(store, guard.condition, dryRun)));
@@ -109,13 +113,16 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
   ];
 }
 
-/** Whether a commit would come through now. */
+/** Tells whether a commit would succeed now. */
 async function wouldCommit(store: Store, guards: readonly Guard[], dryRun: DryRun): Promise<boolean> {
   const found = await Promise.all(guards.map(({ condition }) => failedCondition(store, condition, dryRun)));
   return found.every((entries) => entries === undefined);
 }
 
-/** Decides and commits until it is done or cannot be. `decide` runs again after each lost race. */
+/**
+ * Decides and commits until the commit succeeds or `decide` throws. `decide` runs again after each lost race. @throws
+ * UcloudError every error of `decide` and of the guards
+ */
 export async function mutate(
   api: ApiContext,
   request: ApiRequest,
@@ -153,7 +160,7 @@ async function mutateInTurn(
       quota = quotaGuard(api, decision);
     } catch (error) {
       if (!(error instanceof UcloudError)) throw error;
-      // The error may come from our own first attempt (its name is taken, by what it made), or from a stale mirror.
+      // The error may come from our own first attempt, which took the name, or from an outdated mirror.
       const answer = await earlier();
       if (answer) return answer;
       if (attempt > 1) throw error;
@@ -161,7 +168,7 @@ async function mutateInTurn(
       continue;
     }
     if (quota.queue !== undefined && (await turn.take(quota.queue))) {
-      // Others were there before: decided anew, and no attempt is lost.
+      // Another request committed first. The handler decides again, and this attempt does not count.
       attempt--;
       continue;
     }
@@ -190,5 +197,8 @@ async function mutateInTurn(
     await delay(Math.random() * Math.min(200, 2 ** attempt));
     await mirror.refresh();
   }
-  throw new UcloudError('conflict', `what this request depends on kept changing during ${attempts} attempts`);
+  throw new UcloudError(
+    'conflict',
+    `other requests changed the same objects during all ${attempts} attempts; send the request again`,
+  );
 }

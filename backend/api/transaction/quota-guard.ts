@@ -1,13 +1,14 @@
 /**
- * A project never has more than its quota, whatever comes at once and to however many servers.
+ * A project never exceeds its quota, regardless of concurrent requests on several servers.
  *
- * A change that gives a project more is committed on the condition that the project's record, hence its quota, is as it
- * was when the change was decided on. So a quota binds every change that commits after it. In a project with a quota the
- * change also rewrites the project's guard, `quota-guards/<project>`, on the condition that it is as it was. So what was
- * summed up is still all there is when the change commits: what grew meanwhile would have rewritten the guard. What
- * shrinks need not: there is only more room then than was thought. Projects without a quota pay for none of this.
+ * An increase is committed on the condition that the project's record, which contains the quota, is unchanged since the
+ * decision. So a quota applies to every change that commits after it. In a project with a quota, an increase also
+ * rewrites the project's guard, `quota-guards/<project>`, on the condition that the guard is unchanged. Any other
+ * increase would have rewritten the guard, so the usage at the decision is still complete at the commit. A decrease
+ * does not rewrite it, because it only leaves more capacity. Projects without a quota have no such cost.
  *
- * Changes of one project in this process queue up, which saves futile attempts; it is the guard that counts.
+ * Increases of one project in this process queue up, which avoids useless attempts. The guard alone ensures
+ * correctness.
  */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
@@ -18,16 +19,17 @@ import { absent, present, put, rewrite, unchanged } from '../../store/collection
 import type { Condition, Write } from '../../store/store.ts';
 import type { ApiContext } from '../requests/context.ts';
 
+/** The conditions and writes of an increase. */
 export interface QuotaGuard {
   readonly require: readonly Condition[];
   readonly write: readonly Write[];
-  /** The queue that this change has to stand in. */
+  /** The key of the mutex under which the change runs. */
   readonly queue?: string;
 }
 
 const unbound: QuotaGuard = { require: [], write: [] };
 
-/** The field of a request that asks for it. */
+/** The field of a request that increases the usage. */
 const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
   cpus: '/cpus',
   memory: '/memory',
@@ -37,7 +39,7 @@ const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
   terraform_state_size: '',
 };
 
-/** What a change has to be committed with that gives a project more. Throws `quota_exceeded`. */
+/** Returns the conditions and writes that an increase must be committed with. @throws UcloudError `quota_exceeded` */
 export function quotaGuard(
   { mirror, usage }: ApiContext,
   {
