@@ -18,7 +18,7 @@ import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
 import { sshKeys } from './ssh-keys.ts';
-import { terraformStates } from './terraform-states.ts';
+import { terraformStates } from './terraform-states/descriptor.ts';
 import { tokens } from './tokens.ts';
 import { vms } from './vms.ts';
 
