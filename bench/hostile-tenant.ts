@@ -1,11 +1,12 @@
 /**
  * The cost of a hostile tenant for another tenant, as ratios against the quiet server of the same run:
- * `node bench/hostile-tenant.ts [--requests 300] [--unread 20] [--megabytes 24]`.
+ * `node bench/hostile-tenant.ts [--requests 300] [--unread 20] [--megabytes 24] [--seconds 60]`.
  *
- * The API runs in a process of its own on the embedded store. Another tenant reads one object, over and over, while each
- * attack runs: the time that 99 of 100 of its requests take at most, and the memory of the API after it.
+ * The API runs in a process of its own on the embedded store, a new one for each attack. Another tenant reads one object,
+ * over and over, while the attack runs: the time that 99 of 100 of its requests take at most, and the memory of the API
+ * after it. An API that gives no answer for the seconds, or ends, is a result, too.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -37,11 +38,13 @@ const { values, positionals } = parseArgs({
     requests: { type: 'string', default: '300' },
     unread: { type: 'string', default: '20' },
     megabytes: { type: 'string', default: '24' },
+    seconds: { type: 'string', default: '60' },
   },
 });
 const requests = Number(values.requests);
 const unread = Number(values.unread);
 const bytes = Number(values.megabytes) * 2 ** 20;
+const deadlineMs = Number(values.seconds) * 1000;
 
 interface Served {
   readonly url: string;
@@ -65,92 +68,119 @@ async function serve(path: string): Promise<void> {
 }
 
 /** Resident memory of a process in MiB. */
-const memoryOf = ({ pid }: ChildProcess): number =>
+const memoryOf = (pid: number | undefined): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-/** What 99 of 100 requests take at most, in milliseconds; infinite if one is not answered. */
-async function latency(work: () => Promise<unknown>): Promise<number> {
+/** Milliseconds that 99 of 100 requests take at most; undefined if one of them is not answered in time. */
+async function latency(work: () => Promise<unknown>): Promise<number | undefined> {
   const times: number[] = [];
-  for (let i = 0; i < requests; i++) {
+  const deadline = performance.now() + deadlineMs;
+  while (times.length < requests && performance.now() < deadline) {
     const began = performance.now();
-    try {
-      await work();
-    } catch {
-      return Number.POSITIVE_INFINITY;
-    }
+    const late = Promise.withResolvers<false>();
+    const timer = setTimeout(() => late.resolve(false), deadline - began);
+    const answer = work().then(
+      () => true,
+      () => false,
+    );
+    const answered = await Promise.race([answer, late.promise]);
+    clearTimeout(timer);
+    if (!answered) return undefined;
     times.push(performance.now() - began);
   }
   return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? 0;
 }
 
-async function main(): Promise<void> {
+/** Two connections, each of which writes one state after the other. */
+function writes(url: string, token: string, state: string): Held {
+  let stopped = false;
+  const connections: RawConnection[] = [];
+  const body = Buffer.from(state);
+  const headers = ['Content-Type: application/json', `Content-Length: ${body.length}`, 'Connection: close'];
+  const write = async (name: string) => {
+    while (!stopped) {
+      const request = head('POST', `/v1/terraform-states/${name}?force=true`, token, headers);
+      const connection = new RawConnection(url).send(request).send(body);
+      connections.push(connection);
+      await connection.closed;
+    }
+  };
+  for (const name of ['w0', 'w1']) void write(name);
+  return {
+    connections,
+    letGo: () => {
+      stopped = true;
+      for (const connection of connections) connection.end();
+    },
+  };
+}
+
+const path = '/v1/terraform-states/large';
+const waiting = '/v1/vms?after=999999999999&timeout=60';
+const large = () => largeState(2, bytes, randomBytes);
+const deep = () => deepState(2, bytes / 8);
+
+type Begin = (url: string, token: string) => Held;
+const attacks: readonly (readonly [name: string, begin: Begin])[] = [
+  ['quiet', () => ({ connections: [], letGo: () => undefined })],
+  [`${unread} unread answers of ${values.megabytes} MiB`, (url, token) => unreadAnswers(url, token, path, unread)],
+  [`${unread} slow bodies of 31 MiB`, (url, token) => slowUploads(url, token, path, unread, 31 * 2 ** 20)],
+  ['500 silent connections', (url) => silentConnections(url, 500)],
+  ['2,000 requests sent ahead', (url, token) => requestsAhead(url, token, waiting, path, 2000)],
+  [`writes of ${values.megabytes} MiB, two at a time`, (url, token) => writes(url, token, large())],
+  [`writes nested ${(bytes / 8).toLocaleString('en')} deep`, (url, token) => writes(url, token, deep())],
+];
+
+interface Result {
+  /** Undefined: no answer. */
+  readonly p99Ms: number | undefined;
+  /** Undefined: the API has ended. */
+  readonly memoryMib: number | undefined;
+}
+
+async function measure(begin: Begin): Promise<Result> {
   const directory = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
   const child = fork(import.meta.filename, ['serve', join(directory, 'store.db')]);
-  const [served] = (await once(child, 'message')) as [Served];
-  const { url } = served;
-  const operator = new ApiClient(url, served.token);
-  const tokenOf = async (project: string) =>
-    (await operator.create('tokens', { name: `t-${project}`, project })).secret;
-  const token = await tokenOf(served.project);
-  const bad = new ApiClient(url, token);
-  const other = (await operator.create('projects', { name: 'other' })).id;
-  const good = new ApiClient(url, await tokenOf(other));
-  const key = await good.create('ssh-keys', { name: 'k', project: other, public_key: testPublicKey });
-  const path = '/v1/terraform-states/large';
-  await bad.expect(200, 'POST', path, largeState(1, bytes, randomBytes));
-
-  const writes = (textOf: (i: number) => string): Held => {
-    let going = true;
-    const connections: RawConnection[] = [];
-    const one = async (i: number) => {
-      while (going) {
-        const text = Buffer.from(textOf(i));
-        const headers = ['Content-Type: application/json', `Content-Length: ${text.length}`, 'Connection: close'];
-        const connection = new RawConnection(url).send(
-          head('POST', `/v1/terraform-states/w${i}?force=true`, token, headers),
-        );
-        connections.push(connection.send(text));
-        await connection.closed;
-      }
-    };
-    for (let i = 0; i < 2; i++) void one(i);
-    return {
-      connections,
-      letGo: () => {
-        going = false;
-        for (const connection of connections) connection.end();
-      },
-    };
-  };
-  const large = largeState(2, bytes, randomBytes);
-  const deep = deepState(2, bytes / 8);
-  const nothing: Held = { connections: [], letGo: () => undefined };
-  const waiting = '/v1/vms?after=999999999999&timeout=60';
-  const attacks: readonly (readonly [name: string, begin: () => Held])[] = [
-    ['quiet', () => nothing],
-    [`${unread} unread answers of ${values.megabytes} MiB`, () => unreadAnswers(url, token, path, unread)],
-    [`${unread} slow bodies of 31 MiB`, () => slowUploads(url, token, path, unread, 31 * 2 ** 20)],
-    ['500 silent connections', () => silentConnections(url, 500)],
-    ['2,000 requests sent ahead', () => requestsAhead(url, token, waiting, path, 2000)],
-    [`writes of ${values.megabytes} MiB, two at a time`, () => writes(() => large)],
-    [`writes nested ${(bytes / 8).toLocaleString('en')} deep`, () => writes(() => deep)],
-  ];
-  const rows: string[][] = [];
-  let quiet = 0;
-  let memory = 0;
-  for (const [name, begin] of attacks) {
-    const held = begin();
-    const p99 = await latency(() => good.expect(200, 'GET', `/v1/ssh-keys/${key.id}`));
-    const used = child.exitCode === null ? memoryOf(child) : Number.POSITIVE_INFINITY;
+  const ended = once(child, 'exit');
+  try {
+    const [served] = (await once(child, 'message')) as [Served];
+    const { url } = served;
+    const operator = new ApiClient(url, served.token);
+    const tokenOf = async (project: string) =>
+      (await operator.create('tokens', { name: `t-${project}`, project })).secret;
+    const token = await tokenOf(served.project);
+    const other = (await operator.create('projects', { name: 'other' })).id;
+    const good = new ApiClient(url, await tokenOf(other));
+    const key = await good.create('ssh-keys', { name: 'k', project: other, public_key: testPublicKey });
+    await new ApiClient(url, token).expect(200, 'POST', path, largeState(1, bytes, randomBytes));
+    const held = begin(url, token);
+    const p99Ms = await latency(() => good.expect(200, 'GET', `/v1/ssh-keys/${key.id}`));
+    const memoryMib = child.exitCode === null && child.signalCode === null ? memoryOf(child.pid) : undefined;
     held.letGo();
-    quiet ||= p99;
-    memory ||= used;
-    rows.push([name, p99.toFixed(1), ratio(p99, quiet), used.toFixed(0), ratio(used, memory)]);
-    if (child.exitCode !== null || p99 === Number.POSITIVE_INFINITY) break;
+    return { p99Ms, memoryMib };
+  } finally {
+    // An API that hangs does not notice that it is to end.
+    child.kill('SIGKILL');
+    await ended;
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<void> {
+  const rows: string[][] = [];
+  let quiet: Result | undefined;
+  for (const [name, begin] of attacks) {
+    const { p99Ms, memoryMib } = await measure(begin);
+    quiet ??= { p99Ms, memoryMib };
+    rows.push([
+      name,
+      p99Ms === undefined ? `no answer in ${values.seconds} s` : p99Ms.toFixed(1),
+      p99Ms === undefined ? '-' : ratio(p99Ms, quiet.p99Ms ?? 0),
+      memoryMib === undefined ? 'the API has ended' : memoryMib.toFixed(0),
+      memoryMib === undefined ? '-' : ratio(memoryMib, quiet.memoryMib ?? 0),
+    ]);
   }
   printTable(['attack', 'p99 of another tenant, ms', '/ quiet', 'memory after, MiB', '/ quiet'], rows);
-  child.disconnect();
-  rmSync(directory, { recursive: true, force: true });
 }
 
 const [command, store] = positionals;
