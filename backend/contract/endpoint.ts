@@ -1,51 +1,53 @@
 /**
- * What the API can be asked. An endpoint becomes one operation of openapi.yaml and one route of the server; neither
- * exists without the other.
+ * Endpoints. An endpoint defines one operation of openapi.yaml and one route of the server, so both always exist
+ * together.
  */
 import { type TObject, type TProperties, type TSchema, Type } from '@sinclair/typebox';
 import type { ErrorCode } from './errors.ts';
 import { Name, Reference, Whole } from './fields.ts';
 import type { Resource } from './resource.ts';
 
-/** Least role that may call: everybody, read only, read and write in the project, the cloud's operator. */
+/** The minimum role of the caller: everybody, read in the project, read and write in the project, the operator. */
 export type Access = 'public' | 'viewer' | 'member' | 'operator';
 
+/** The definition of one operation. */
 export interface Endpoint {
-  /** `noun_verb`: stable, used by generated clients. */
+  /** `noun_verb`, a constant that generated clients use. */
   readonly id: string;
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
-  /** OpenAPI form: `/v1/vms/{id}`. */
+  /** The path in the form of OpenAPI: `/v1/vms/{id}`. */
   readonly path: string;
   readonly tag: string;
   readonly summary: string;
   readonly description?: string;
   readonly access: Access;
-  /** The token may also come as the password of HTTP Basic authentication, for clients that know nothing else. */
+  /** The token may also be the password of HTTP Basic authentication, for clients that support nothing else. */
   readonly basic?: boolean;
   readonly params?: TObject;
   readonly query?: TObject;
   readonly headers?: TObject;
   readonly body?: TSchema;
   readonly bodyExample?: unknown;
-  /** The body may be left out. */
+  /** The request may omit the body. */
   readonly optionalBody?: boolean;
-  /** `?dry_run=true` decides as the operation would, and changes nothing. */
+  /** `?dry_run=true` decides as the operation does, and changes nothing. */
   readonly dryRun?: boolean;
-  /** The body reaches the handler as the bytes that were sent, unchecked, with a limit of its own (bytes). */
+  /** The handler gets the bytes of the body unchecked. `limit` is the maximum number of bytes. */
   readonly opaqueBody?: { readonly limit: number };
   readonly success: {
     readonly status: number;
     readonly description: string;
     readonly schema?: TSchema;
-    /** The body is sent as it was once received. */
+    /** The body of the response is the bytes that a client once sent. */
     readonly opaque?: boolean;
     readonly example?: unknown;
   };
-  /** Beyond those that every endpoint can give (`commonErrors`). */
+  /** The errors of this operation, beside `commonErrors`. */
   readonly errors: readonly ErrorCode[];
   readonly resource?: Resource<unknown, unknown, unknown>;
 }
 
+/** The errors that every operation can return. */
 export const commonErrors: readonly ErrorCode[] = [
   'invalid_input',
   'unauthenticated',
@@ -58,24 +60,30 @@ export const commonErrors: readonly ErrorCode[] = [
   'store_unavailable',
 ];
 
-/** Long poll: answer when something newer than `after` is there, or when `timeout` has passed. */
+/**
+ * The parameters of a long poll. The API answers when a change after revision `after` exists, or after `timeout`
+ * seconds.
+ */
 export const waitQuery = {
   after: Type.Optional(
     Whole({
       description:
-        'Wait until there is a change newer than this revision (take it from `revision` of an earlier answer), or until `timeout` has passed; then answer as usual.',
+        'Wait for a change after this revision, at most `timeout` seconds, and then answer as usual. Use the `revision` of an earlier response.',
     }),
   ),
   timeout: Type.Optional(
-    Type.Integer({ minimum: 0, maximum: 60, default: 30, description: 'Longest wait in seconds, with `after`.' }),
+    Type.Integer({ minimum: 0, maximum: 60, default: 30, description: 'Maximum wait in seconds, with `after`.' }),
   ),
 };
 
+/** The parameters of every list. */
 export const listQuery = {
   limit: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'Most items in the answer.' }),
+    Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'Maximum number of items in the response.' }),
   ),
-  page_token: Type.Optional(Type.String({ maxLength: 512, description: '`next_page_token` of the previous answer.' })),
+  page_token: Type.Optional(
+    Type.String({ maxLength: 512, description: '`next_page_token` of the previous response.' }),
+  ),
 };
 
 const selectQuery = {
@@ -94,12 +102,16 @@ const selectQuery = {
   ),
 };
 
+/** The parameter that restricts a list to a project. */
 export const projectQuery = {
   project: Type.Optional(
-    Reference('project', { description: 'Only objects of this project. A token of a project sees its own only.' }),
+    Reference('project', {
+      description: 'Only objects of this project. A token of a project gives access only to that project.',
+    }),
   ),
 };
 
+/** The headers of a request that changes an object. */
 export const mutationHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
@@ -107,7 +119,7 @@ export const mutationHeaders = Type.Object({
       maxLength: 255,
       pattern: '^[\\x21-\\x7e]+$',
       description:
-        'Chosen by the client, new for each request. Sent again within 24 hours, the first answer is returned and nothing is done twice. Of one project the last 10,000 answers are kept, or 16 MiB of them.',
+        'A key of the client, new for each request. A repeated request with the same key within 24 hours gets the first response, and is carried out once. The API keeps the last 10,000 responses of a project, at most 16 MiB.',
     }),
   ),
 });
@@ -117,7 +129,7 @@ const dryRunQuery = Type.Object(
     dry_run: Type.Optional(
       Type.Boolean({
         default: false,
-        description: 'Decide as the creation would, with the same errors, and create nothing.',
+        description: 'Decide as the creation does, with the same errors, and create nothing.',
       }),
     ),
     leaving: Type.Optional(
@@ -126,7 +138,7 @@ const dryRunQuery = Type.Object(
         pattern: '^[a-z]+-[0-9a-z]{16}(,[a-z]+-[0-9a-z]{16})*$',
         'x-rule': 'ids, separated by commas',
         description:
-          'With `dry_run`: ids of objects that will be gone by then, separated by commas (at most 500). Their names, addresses and shares of the quota count as free. An id that the token could not delete counts for nothing.',
+          'With `dry_run`: the ids of objects that will be deleted before the creation, separated by commas (at most 500). Their names, addresses and quota count as free. Ids of objects that the token cannot delete have no effect.',
       }),
     ),
   },
@@ -137,36 +149,41 @@ const conditionalHeaders = Type.Object({
   'if-match': Type.Optional(
     Type.String({
       maxLength: 64,
-      description: 'ETag of an earlier answer: act only if the declaration has not changed since.',
+      description:
+        'ETag of an earlier response. The request is carried out only if the declaration has not changed since.',
     }),
   ),
 });
 
+/** Returns the schema of one page of a list. */
 export const ListOf = (item: TSchema, title: string) =>
   Type.Object(
     {
       items: Type.Array(item),
       next_page_token: Type.Optional(
-        Type.String({ description: 'Present when there is more: send it as `page_token`.' }),
+        Type.String({ description: 'Token of the next page, for `page_token`. Missing on the last page.' }),
       ),
       revision: Whole({
-        description: 'Revision of the database that the answer shows. Send it as `after` to wait for news.',
+        description:
+          'Revision of the database that the response shows. Send it as `after` to wait for the next change.',
       }),
     },
     { additionalProperties: false, title },
   );
 
+/** Returns the schema of a path with one id. */
 export const idParams = (noun: Parameters<typeof Reference>[0]) => Type.Object({ id: Reference(noun) });
 
+/** The options of `crud`. */
 export interface CrudOptions {
   readonly read: Access;
   readonly write: Access;
-  /** Belongs to a project (true) or to the cloud (false). */
+  /** The objects belong to a project (true) or to the cloud (false). */
   readonly scoped: boolean;
   readonly createErrors?: readonly ErrorCode[];
   readonly updateErrors?: readonly ErrorCode[];
   readonly deleteErrors?: readonly ErrorCode[];
-  /** Deletion takes time: it is accepted (202) and the object stays visible until it is gone. */
+  /** The API accepts the deletion (202), and the object stays visible until it is removed. */
   readonly asyncDelete?: boolean;
   readonly extraListQuery?: TProperties;
   readonly example: { readonly create: unknown; readonly item: unknown; readonly update: unknown };
@@ -175,7 +192,7 @@ export interface CrudOptions {
 const words = (noun: string) => noun.replaceAll('_', ' ');
 const article = (noun: string) => (/^[aeio]/.test(noun) || noun === 'ssh_key' ? 'an' : 'a');
 
-/** The five endpoints that every declared resource has. */
+/** Returns the endpoints that every declared resource has: create, list, get, update, delete. */
 export function crud<Item, Create, Update>(resource: Resource<Item, Create, Update>, options: CrudOptions) {
   const { noun, plural, title } = resource;
   const base = `/v1/${plural}`;
@@ -276,7 +293,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
       success: options.asyncDelete
         ? {
             status: 202,
-            description: 'Accepted: the object stays visible until it is gone.',
+            description: 'Accepted. The object stays visible until it is removed.',
             schema: resource.Item,
             example: options.example.item,
           }
@@ -286,10 +303,10 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
   } as const satisfies Record<string, Endpoint>;
 }
 
-/** What the endpoints of a tag are about, told by one of them: its resource, the items of its list, or itself. */
+/** Returns the description of a tag: that of the resource, of the items of the list, or of the endpoint itself. */
 export function aboutOf(endpoint: Endpoint): string {
   if (endpoint.resource) return endpoint.resource.description;
   const items: unknown = endpoint.success.schema?.properties?.items?.items?.description ?? endpoint.description;
-  if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag}: nothing describes it`);
+  if (typeof items !== 'string') throw new Error(`tag ${endpoint.tag} has no description`);
   return items;
 }

@@ -1,13 +1,13 @@
 /**
- * The one error table. Every failure that leaves a component carries one of these codes; the API answers with it as
- * RFC 9457 problem+json, the provider turns it into a diagnostic, the documentation lists it.
+ * The table of all errors. Every failure that leaves a component has one of these codes. The API sends it as problem
+ * details (RFC 9457), the provider turns it into a diagnostic, and the documentation lists it.
  *
- * `retry` says whether the same request, sent again with the same Idempotency-Key, may succeed without anybody
- * changing anything. Clients retry those and no others.
+ * `retry` tells whether the same request with the same Idempotency-Key may succeed later without any change by the
+ * user. Clients repeat only these requests.
  */
 export interface ErrorDefinition {
   readonly status: number;
-  /** Short, the same for every occurrence (RFC 9457 `title`). */
+  /** A short text, the same for every occurrence (RFC 9457 `title`). */
   readonly title: string;
   readonly meaning: string;
   readonly user: string;
@@ -17,12 +17,13 @@ export interface ErrorDefinition {
 
 const define = <K extends string>(table: Record<K, ErrorDefinition>): Record<K, ErrorDefinition> => table;
 
+/** All errors by code. `user` and `operator` say what each of them can do. */
 export const errorTable = define({
   invalid_input: {
     status: 400,
     title: 'The request breaks a rule of the API',
     meaning: 'A field, parameter or header is missing, unknown, of the wrong type or out of range.',
-    user: 'Correct the fields named in `errors`; each has a JSON pointer and the rule it breaks.',
+    user: 'Correct the fields in `errors`. Each has a JSON pointer and the rule.',
     operator: 'Nothing.',
     retry: false,
   },
@@ -30,47 +31,47 @@ export const errorTable = define({
     status: 401,
     title: 'No valid token',
     meaning:
-      'The Authorization header is missing, malformed, or its token is unknown, revoked or expired. A request that waits ends with this when its token does.',
-    user: 'Use a token that is still valid: by UCLOUD_TOKEN or `ucloud login` for Terraform and the command `ucloud`, elsewhere in `Authorization: Bearer <token>`.',
-    operator: 'Make a new token for the user if theirs is lost: only its hash is stored.',
+      'The Authorization header is missing or malformed, or its token is unknown, revoked or expired. A waiting request ends with this error when its token becomes invalid.',
+    user: 'Use a valid token. Terraform and the command `ucloud` take it from UCLOUD_TOKEN or `ucloud login`; other clients send `Authorization: Bearer <token>`.',
+    operator: 'Create a new token for the user if the old one is lost: only its hash is stored.',
     retry: false,
   },
   forbidden: {
     status: 403,
     title: 'The token may not do this',
     meaning: 'The token is valid, but its role does not allow this operation.',
-    user: 'Use a token of the role that the operation asks for, or ask the operator.',
+    user: 'Use a token with the role of the operation, or ask the operator.',
     operator: 'Check the role of the token.',
     retry: false,
   },
   quota_exceeded: {
     status: 403,
     title: 'The quota of the project is used up',
-    meaning: 'The request would give the project more than the operator lets it have.',
-    user: 'Delete what is no longer needed, ask for less, or ask the operator for a higher quota.',
+    meaning: 'The request would exceed the quota that the operator has set for the project.',
+    user: 'Delete unneeded objects, reduce the request, or ask the operator for a higher quota.',
     operator: 'Raise the `quota` of the project if the use is legitimate; `GET /v1/projects/{id}/usage` shows it.',
     retry: false,
   },
   not_found: {
     status: 404,
-    title: 'There is no such thing',
-    meaning: 'The object does not exist, or belongs to a project that the token may not know of.',
+    title: 'The object does not exist',
+    meaning: 'The object does not exist, or belongs to a project that the token may not see.',
     user: 'Check the id and the project of the token.',
     operator: 'Nothing.',
     retry: false,
   },
   method_not_allowed: {
     status: 405,
-    title: 'This path does not have that method',
+    title: 'The path does not have this method',
     meaning: 'The path exists, but not with this HTTP method.',
-    user: 'See the Allow header.',
+    user: 'Use a method of the Allow header.',
     operator: 'Nothing.',
     retry: false,
   },
   name_taken: {
     status: 409,
     title: 'The name is taken',
-    meaning: 'Another object of this kind in the project has the name already.',
+    meaning: 'Another object of this kind in the project has the name.',
     user: 'Choose another name, or import the existing object (its id is in `detail`).',
     operator: 'Nothing.',
     retry: false,
@@ -78,8 +79,8 @@ export const errorTable = define({
   address_taken: {
     status: 409,
     title: 'The address is taken',
-    meaning: 'The MAC address, IPv6 address or prefix asked for is held by another object or overlaps one.',
-    user: 'Choose another, or leave the field out and let ucloud choose.',
+    meaning: 'Another object has the requested MAC address, IPv6 address or an overlapping prefix.',
+    user: 'Choose another one, or omit the field to let ucloud choose.',
     operator: 'Nothing.',
     retry: false,
   },
@@ -87,74 +88,73 @@ export const errorTable = define({
     status: 409,
     title: 'Something still uses this',
     meaning:
-      'Other objects refer to this one, so it cannot be deleted. `users` has the ids of up to ten of them, and says which are being deleted.',
-    user: 'Delete or change the objects named in `detail` first.',
+      'Other objects refer to this one, so it cannot be deleted. `users` has the ids of up to ten of them, and whether they are being deleted.',
+    user: 'Delete or change the objects in `detail` first.',
     operator: 'Nothing.',
     retry: false,
   },
   delete_protected: {
     status: 409,
     title: 'The object is protected against deletion',
-    meaning: 'Its `delete_protection` is on.',
-    user: 'Switch `delete_protection` off first.',
+    meaning: 'The object has `delete_protection`.',
+    user: 'Set `delete_protection` to false first.',
     operator: 'Nothing.',
     retry: false,
   },
   being_deleted: {
     status: 409,
     title: 'The object is being deleted',
-    meaning: 'A deletion was accepted and is under way; the object cannot be changed or used any more.',
-    user: 'Wait until it is gone.',
-    operator: 'If it stays, look at the events of the object and at its host.',
+    meaning: 'The deletion of the object was accepted, so it can no longer be changed or used.',
+    user: 'Wait until the object is removed.',
+    operator: 'If the object is not removed, check its events and its host.',
     retry: false,
   },
   invalid_state: {
     status: 409,
-    title: 'Not possible in the present state',
-    meaning: 'The object is not in a state that allows this.',
-    user: '`detail` names the state that is needed.',
+    title: 'Not possible in the current state',
+    meaning: 'The state of the object does not allow this.',
+    user: 'Bring the object into the state that `detail` names.',
     operator: 'Nothing.',
     retry: false,
   },
   conflict: {
     status: 409,
-    title: 'Changed by somebody else at the same time',
-    meaning:
-      'Concurrent requests kept changing the same objects and this one did not get through. Nothing was changed.',
-    user: 'Send it again.',
-    operator: 'If frequent, look for clients that fight over one object.',
+    title: 'Another client changed the objects at the same time',
+    meaning: 'Concurrent requests changed the same objects in every attempt. This request changed nothing.',
+    user: 'Send the request again.',
+    operator: 'If this is frequent, look for clients that change the same object.',
     retry: true,
   },
   stale_state: {
     status: 409,
     title: 'The state does not follow the latest version',
     meaning:
-      'A state of Terraform has another lineage than the one that is kept, or a serial that is not greater than its own: it was made from an old version, or belongs to another configuration.',
-    user: 'Read the latest version and plan again. To go back to an earlier version on purpose, write it with `force=true`.',
+      'The Terraform state has another lineage than the stored one, or a serial that is not greater. It comes from an old version, or from another configuration.',
+    user: 'Read the latest version and plan again. To return to an earlier version, write it with `force=true`.',
     operator: 'Nothing.',
     retry: false,
   },
   request_timeout: {
     status: 408,
     title: 'The request did not arrive in time',
-    meaning: 'Headers or body were not complete in time, and the connection is closed. Nothing was changed.',
-    user: 'Send it again, over a faster connection if it is large.',
+    meaning: 'The headers or the body were not complete in time. The connection is closed, and nothing was changed.',
+    user: 'Send the request again; use a faster connection for a large one.',
     operator: 'Nothing.',
     retry: true,
   },
   precondition_failed: {
     status: 412,
     title: 'The object has changed since you read it',
-    meaning: 'If-Match names an older version than the present one.',
-    user: 'Read the object again and decide anew.',
+    meaning: 'If-Match contains an older version than the current one.',
+    user: 'Read the object again, and repeat the change if it is still right.',
     operator: 'Nothing.',
     retry: false,
   },
   payload_too_large: {
     status: 413,
     title: 'The request is too large',
-    meaning: 'The body exceeds the limit of the operation: 1 MiB, for states of Terraform 32 MiB.',
-    user: 'Send less.',
+    meaning: 'The body exceeds the limit of the operation: 1 MiB, and 32 MiB for Terraform states.',
+    user: 'Send a smaller body.',
     operator: 'Nothing.',
     retry: false,
   },
@@ -168,41 +168,41 @@ export const errorTable = define({
   },
   expectation_failed: {
     status: 417,
-    title: 'The header Expect asks for something unknown',
-    meaning: 'The only expectation that is met is `100-continue`.',
-    user: 'Leave the header Expect out.',
+    title: 'The header Expect has an unknown value',
+    meaning: 'The only supported value is `100-continue`.',
+    user: 'Omit the header Expect.',
     operator: 'Nothing.',
     retry: false,
   },
   invalid_reference: {
     status: 422,
-    title: 'A field refers to something that is not there',
-    meaning: 'The object that the field names does not exist in this project or cannot be used.',
-    user: 'Correct the fields named in `errors`.',
+    title: 'A field refers to an object that does not exist',
+    meaning: 'The object does not exist in this project, or cannot be used.',
+    user: 'Correct the fields in `errors`.',
     operator: 'Nothing.',
     retry: false,
   },
   rule_violated: {
     status: 422,
-    title: 'The values do not go together',
+    title: 'The values break a rule of the cloud',
     meaning:
-      'Each value is well-formed, but together or with what exists they break a rule, such as a prefix outside its pool.',
-    user: 'Correct the fields named in `errors`.',
+      'Each value is well-formed, but the values contradict each other or existing objects, such as a prefix outside its pool.',
+    user: 'Correct the fields in `errors`.',
     operator: 'Nothing.',
     retry: false,
   },
   state_locked: {
     status: 423,
-    title: 'Somebody else holds the lock of the state',
-    meaning: 'A state of Terraform is locked, and the request does not carry the ID of that lock.',
-    user: 'Wait until the holder, named in `detail`, is done (`-lock-timeout`). If it has died, break the lock: `terraform force-unlock`.',
+    title: 'Another client holds the lock of the state',
+    meaning: 'The Terraform state is locked, and the request does not contain the ID of the lock.',
+    user: 'Wait until the holder in `detail` has finished (`-lock-timeout`). If the holder has crashed, break the lock: `terraform force-unlock`.',
     operator: 'Nothing.',
     retry: false,
   },
   idempotency_key_reused: {
     status: 422,
     title: 'The Idempotency-Key was used for another request',
-    meaning: 'The key belongs to an earlier request with a different method, path or body.',
+    meaning: 'An earlier request with another method, path or body used the key.',
     user: 'Use a new key for each new request.',
     operator: 'Nothing.',
     retry: false,
@@ -211,69 +211,71 @@ export const errorTable = define({
     status: 429,
     title: 'Too many requests',
     meaning:
-      'The tokens of the project together, or the network address, have used up their requests for this period. Or too many requests of the project are under way: connections, bodies that arrive, answers that are not read.',
-    user: 'Wait as long as Retry-After says, and read answers as they come.',
+      'The tokens of the project, or the network address, have used all requests of this period. Or the project has too many open connections, unfinished requests or unread responses.',
+    user: 'Wait for the time in Retry-After, and read responses as they arrive.',
     operator: 'Raise the limit if the use is legitimate.',
     retry: true,
   },
   headers_too_large: {
     status: 431,
     title: 'The headers are too large',
-    meaning: 'Path, query and headers of the request together exceed 16 KiB. The connection is closed.',
-    user: 'Send less: fewer `ids` in a query, no headers that are not needed.',
+    meaning: 'Path, query and headers exceed 16 KiB in total. The connection is closed.',
+    user: 'Send fewer `ids` in the query, and omit unneeded headers.',
     operator: 'Nothing.',
     retry: false,
   },
   internal: {
     status: 500,
-    title: 'A fault in ucloud',
-    meaning: 'Something unforeseen failed.',
+    title: 'An internal error of ucloud',
+    meaning: 'An unexpected failure inside ucloud.',
     user: 'Tell the operator the request id.',
     operator: 'Look for the request id in the log.',
     retry: false,
   },
   not_configured: {
     status: 501,
-    title: 'This server is not set up for it',
-    meaning: 'The operation needs something that the operator has not given to this server.',
-    user: 'Tell the operator what `detail` says is missing.',
-    operator: 'Start every API server with what `detail` names.',
+    title: 'This server is not configured for the operation',
+    meaning: 'The operation needs a setting that this server does not have.',
+    user: 'Tell the operator the missing setting in `detail`.',
+    operator: 'Start every API server with the setting in `detail`.',
     retry: false,
   },
   store_unavailable: {
     status: 503,
     title: 'The database does not answer',
-    meaning: 'The shared database could not be reached in time. Whether a write took effect is not known.',
-    user: 'Send it again with the same Idempotency-Key.',
+    meaning: 'The API could not reach the shared database in time. The result of a write is unknown.',
+    user: 'Send the request again with the same Idempotency-Key.',
     operator: 'Check etcd or the disk of the embedded store.',
     retry: true,
   },
   no_capacity: {
     status: 507,
-    title: 'Nothing is left to give',
-    meaning: 'A pool of prefixes, addresses or network numbers is exhausted.',
+    title: 'The space is exhausted',
+    meaning: 'A pool of prefixes, addresses or network numbers has no free part.',
     user: 'Ask the operator, or choose another pool.',
     operator: 'Add a pool or enlarge one.',
     retry: false,
   },
 });
 
+/** A code of the error table. */
 export type ErrorCode = keyof typeof errorTable;
+/** All codes of the error table. */
 export const errorCodes = Object.keys(errorTable) as ErrorCode[];
 
-/** One offending field: an RFC 6901 JSON pointer into the body, or `#query/<name>`, `#path/<name>`, `#header/<name>`. */
+/** A field at fault: a JSON pointer (RFC 6901) into the body, or `#query/<name>`, `#path/<name>`, `#header/<name>`. */
 export interface FieldError {
   readonly pointer: string;
   readonly detail: string;
 }
 
-/** An expected failure with a code of the table. Thrown at the edges, returned by rules. */
+/** An expected failure with a code of the table. Components throw it, and rules return it. */
 export class UcloudError extends Error {
   readonly code: ErrorCode;
   readonly errors: readonly FieldError[];
-  /** Further members of the problem (RFC 9457, 3.2). */
+  /** Further members of the problem details (RFC 9457, 3.2). */
   readonly members: Readonly<Record<string, unknown>>;
-  /** Seconds after which the request may be sent again, for the header Retry-After. */
+  /** Seconds until the client may send the request again, for the header Retry-After. */
   readonly retryAfter: number | undefined;
   constructor(
     code: ErrorCode,

@@ -1,13 +1,12 @@
-/** The building blocks that resource schemas share. Each is written here once, with its rule and its words. */
+/** The schemas that resources share, each with its rule and its description. */
 import { type SchemaOptions, Type } from '@sinclair/typebox';
 
 /**
- * `x-rule` says in words what a `pattern` wants; it completes the sentence "must be …". People read it wherever a value
- * is refused: in answers of the API and in Terraform's diagnostics. `x-at-restart` says that a change waits for the
- * next start of the guest.
+ * `x-rule` describes a `pattern`, and completes the sentence "must be …". It appears in errors of the API and in
+ * Terraform's diagnostics. `x-at-restart` marks a field whose change takes effect at the next start of the guest.
  */
 
-/** What an id starts with, by kind of object. */
+/** The prefix of ids, by kind of object. */
 export const idPrefixes = {
   project: 'prj',
   token: 'tok',
@@ -23,10 +22,11 @@ export const idPrefixes = {
   audit_record: 'aud',
   terraform_state: 'tfs',
 } as const;
+/** A kind of object. */
 export type Noun = keyof typeof idPrefixes;
 
 declare const brand: unique symbol;
-/** The id of an object of one kind. Neither another string nor the id of another kind can take its place. */
+/** The id of an object of one kind. Other strings and ids of other kinds are not assignable to it. */
 export type Id<N extends Noun> = string & { readonly [brand]: N };
 
 /** Returns the id that examples use. */
@@ -34,21 +34,23 @@ export const exampleId = <N extends Noun>(noun: N): Id<N> => `${idPrefixes[noun]
 
 const idPattern = (noun: Noun) => `^${idPrefixes[noun]}-[0-9a-hjkmnp-tv-z]{16}$`;
 
-/** The object's own id. */
+/** Returns the schema of the object's own id. */
 export const IdOf = <N extends Noun>(noun: N) =>
   Type.Unsafe<Id<N>>(
     Type.String({
       pattern: idPattern(noun),
       readOnly: true,
-      description: 'Identifies the object for as long as it exists; chosen by ucloud.',
+      description: 'Id of the object, chosen by ucloud. It never changes.',
     }),
   );
 
-/** A field that holds the id of another object. */
+/** Returns the schema of the id of another object. */
 export const Reference = <N extends Noun>(noun: N, options: SchemaOptions = {}) =>
   Type.Unsafe<Id<N>>(Type.String({ pattern: idPattern(noun), 'x-reference': noun, ...options }));
 
+/** The pattern of names: an RFC 1123 label. */
 export const namePattern = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$';
+/** Returns the schema of a name. */
 export const Name = (options: SchemaOptions = {}) =>
   Type.String({
     pattern: namePattern,
@@ -59,7 +61,8 @@ export const Name = (options: SchemaOptions = {}) =>
     ...options,
   });
 
-// Written with `propertyNames`, not `patternProperties` as TypeBox would: generators of clients make a map from it.
+// The schema uses `propertyNames`, because generators of clients make a map from it. TypeBox would use
+// `patternProperties`.
 export const Labels = Type.Unsafe<Record<string, string>>({
   type: 'object',
   propertyNames: {
@@ -79,19 +82,22 @@ export const Labels = Type.Unsafe<Record<string, string>>({
     'Key-value pairs to select objects by. At most 64; keys and values follow the syntax of Kubernetes labels.',
 });
 
+/** The schema of a description. */
 export const Description = Type.String({
   maxLength: 1024,
   pattern: '^[^\\x00-\\x08\\x0b-\\x1f\\x7f]*$',
   'x-rule': 'text without control characters other than tabs and line breaks',
   default: '',
-  description: 'Free text for people, without control characters.',
+  description: 'Text for people, without control characters.',
 });
 
-/** A whole number from 0 on, as large as JSON, TypeScript and Terraform carry it without loss: 2^53 - 1. */
+/** Returns the schema of a whole number from 0 to 2^53 - 1, which JSON, TypeScript and Terraform represent exactly. */
 export const Whole = (options: SchemaOptions = {}) =>
   Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, ...options });
 
-/** An amount of bytes with its unit, such as `512MiB` or `20GiB`. Answers use the largest unit that fits exactly. */
+/**
+ * Returns the schema of a number of bytes with a unit, such as `512MiB`. Responses use the largest unit that is exact.
+ */
 export const Size = (options: SchemaOptions = {}) =>
   Type.String({
     format: 'size',
@@ -100,12 +106,14 @@ export const Size = (options: SchemaOptions = {}) =>
     ...options,
   });
 
+/** Returns the schema of an IPv6 address. */
 export const Ipv6 = (options: SchemaOptions = {}) => Type.String({ format: 'ipv6', maxLength: 45, ...options });
 
-/** An IPv6 prefix in CIDR notation. Answers use the form of RFC 5952. */
+/** Returns the schema of an IPv6 prefix in CIDR notation. Responses use the form of RFC 5952. */
 export const Ipv6Prefix = (options: SchemaOptions = {}) =>
   Type.String({ format: 'ipv6-prefix', maxLength: 49, ...options });
 
+/** Returns the schema of a MAC address. */
 export const MacAddress = (options: SchemaOptions = {}) =>
   Type.String({
     format: 'mac',
@@ -114,29 +122,31 @@ export const MacAddress = (options: SchemaOptions = {}) =>
     ...options,
   });
 
+/** Returns the schema of a time (RFC 3339). */
 export const Timestamp = (options: SchemaOptions = {}) => Type.String({ format: 'date-time', ...options });
 
+/** The schema of `delete_protection`. */
 export const DeleteProtection = Type.Boolean({
   default: false,
-  description: 'While true, deletion is refused.',
+  description: 'While true, the API refuses to delete the object.',
 });
 
-/** Fields that every object has and nobody sets. */
+/** The read-only fields of every object. */
 export const common = {
-  created_at: Timestamp({ readOnly: true, description: 'When it was created (RFC 3339, UTC).' }),
+  created_at: Timestamp({ readOnly: true, description: 'Time of the creation (RFC 3339, UTC).' }),
   updated_at: Timestamp({
     readOnly: true,
     'x-api-only': true,
-    description: 'When its declaration last changed (RFC 3339, UTC).',
+    description: 'Time of the last change of the declaration (RFC 3339, UTC).',
   }),
   revision: Whole({
     readOnly: true,
     'x-api-only': true,
     description:
-      'Revision of the database at which the object, its observed state included, last changed. Send it as `after` to wait for the next change.',
+      'Revision of the last change of the object, including its observed state. Send it as `after` to wait for the next change.',
   }),
 };
 
-/** Closed set of strings, as a JSON Schema enum (TypeBox unions of literals make clumsy documents). */
+/** Returns the schema of a set of strings as an enum. TypeBox would make a union of literals. */
 export const Enum = <const V extends readonly string[]>(values: V, options: SchemaOptions = {}) =>
   Type.Unsafe<V[number]>({ type: 'string', enum: [...values], ...options });

@@ -17,6 +17,7 @@ import { terraformStateEndpoints } from './resources/terraform-states.ts';
 import { tokenEndpoints } from './resources/tokens.ts';
 import { vmEndpoints } from './resources/vms.ts';
 
+/** All endpoints of the API, in the order of openapi.yaml. */
 export const endpoints: readonly Endpoint[] = [
   projectEndpoints,
   tokenEndpoints,

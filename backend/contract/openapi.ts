@@ -1,7 +1,8 @@
 /**
- * The OpenAPI 3.1 document, made from the endpoints and the error table. `npm run generate` writes it to openapi.yaml.
+ * Generates the OpenAPI 3.1 document from the endpoints and the error table. `npm run generate` writes it to
+ * openapi.yaml.
  *
- * Every schema with a `title` becomes a component of that name and is referred to; all others stay in place.
+ * Every schema with a `title` becomes a component of that name, and other places refer to it.
  */
 import { type TObject, type TSchema, Type } from '@sinclair/typebox';
 import { aboutOf, commonErrors, type Endpoint } from './endpoint.ts';
@@ -9,21 +10,24 @@ import { type ErrorCode, errorCodes, errorTable } from './errors.ts';
 import { Enum } from './fields.ts';
 import { LockInfo } from './resources/terraform-states.ts';
 
+/** A value of JSON. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type JsonObject = { [key: string]: Json };
 
+/** The media type of problem details (RFC 9457). */
 export const problemMediaType = 'application/problem+json';
 
-/** Where the text of an error is to be found: an identifier of the problem's type (RFC 9457 `type`). */
+/** Returns the URI of an error's type (RFC 9457 `type`). */
 export const problemType = (code: ErrorCode): string => `urn:ucloud:error:${code}`;
 
+/** The schema of problem details (RFC 9457). */
 export const Problem = Type.Object(
   {
-    type: Type.String({ format: 'uri', description: 'Identifies the kind of problem: `urn:ucloud:error:<code>`.' }),
+    type: Type.String({ format: 'uri', description: 'URI of the kind of problem: `urn:ucloud:error:<code>`.' }),
     title: Type.String({ description: 'The kind of problem in a few words.' }),
     status: Type.Integer({ minimum: 400, maximum: 599, description: 'HTTP status.' }),
-    detail: Type.String({ description: 'What is wrong with this very request.' }),
-    code: Enum(errorCodes, { description: 'The kind of problem as a stable word: what programs should look at.' }),
+    detail: Type.String({ description: 'Description of the error in this request.' }),
+    code: Enum(errorCodes, { description: 'The kind of problem, a constant word for programs.' }),
     errors: Type.Optional(
       Type.Array(
         Type.Object(
@@ -45,14 +49,13 @@ export const Problem = Type.Object(
           {
             id: Type.String({ description: 'Id of an object that uses this one.' }),
             being_deleted: Type.Boolean({
-              description: 'Its deletion was accepted: it will not be in the way for long.',
+              description: 'Whether the deletion of that object was accepted.',
             }),
           },
           { additionalProperties: false },
         ),
         {
-          description:
-            'With `in_use`: up to ten of the objects that use this one, as far as the token may know of them.',
+          description: 'With `in_use`: up to ten of the objects that use this one, if the token may see them.',
         },
       ),
     ),
@@ -61,12 +64,12 @@ export const Problem = Type.Object(
   { additionalProperties: false, title: 'Problem', description: 'An error (RFC 9457, problem details).' },
 );
 
-/** What a lock that is held is answered with. Terraform reads it as LockInfo and shows nothing but `ID`. */
+/** The schema of the error for a locked state. Terraform reads it as LockInfo and shows only its `ID`. */
 export const StateLockedProblem = Type.Object(
   {
     ...Problem.properties,
     ...LockInfo.properties,
-    ID: Type.String({ description: 'ID of the lock and, for people, who has held it since when.' }),
+    ID: Type.String({ description: 'ID of the lock and, for people, its holder and time.' }),
     lock: LockInfo,
   },
   {
@@ -77,14 +80,14 @@ export const StateLockedProblem = Type.Object(
   },
 );
 
-/** Errors with members of their own. */
+/** The schemas of errors with further members. */
 const problemSchemas: Partial<Record<ErrorCode, TObject>> = { state_locked: StateLockedProblem };
 
 const roleText = {
-  public: 'Needs no token.',
-  viewer: 'Needs a token of any role.',
-  member: 'Needs a token of role `member` or `operator`.',
-  operator: 'Needs a token of role `operator`.',
+  public: 'Requires no token.',
+  viewer: 'Requires a token of any role.',
+  member: 'Requires a token of role `member` or `operator`.',
+  operator: 'Requires a token of role `operator`.',
 } as const;
 
 const errorsWithField: readonly ErrorCode[] = [
@@ -110,7 +113,7 @@ const problemExample = (code: ErrorCode): JsonObject => {
           lock: { ID: '9b2afbed-1edd-7727-2572-68465024e815', Who: 'alice@laptop' },
         }
       : {}),
-    ...(errorsWithField.includes(code) ? { errors: [{ pointer: '/name', detail: 'the rule that it breaks' }] } : {}),
+    ...(errorsWithField.includes(code) ? { errors: [{ pointer: '/name', detail: 'the rule of the field' }] } : {}),
     request_id: 'req-1',
   };
 };
@@ -119,7 +122,7 @@ const whole = { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER };
 const responseHeaders = {
   'Request-Id': { description: 'Id of the request, as in the log.', schema: { type: 'string' } },
   'UCloud-Revision': {
-    description: 'Revision of the database that the answer shows, for `UCloud-Min-Revision` of a later request.',
+    description: 'Revision of the database that the response shows, for `UCloud-Min-Revision` of a later request.',
     schema: whole,
   },
   ETag: {
@@ -128,12 +131,12 @@ const responseHeaders = {
   },
   Location: { description: 'Path of the new object.', schema: { type: 'string' } },
   'Idempotent-Replayed': {
-    description: '`true` when the answer is that of an earlier request with the same Idempotency-Key.',
+    description: '`true` for the repeated response of an earlier request with the same Idempotency-Key.',
     schema: { type: 'string', const: 'true' },
   },
   'RateLimit-Limit': { description: 'Requests allowed in a period.', schema: whole },
   'RateLimit-Remaining': { description: 'Requests left in this period.', schema: whole },
-  'RateLimit-Reset': { description: 'Seconds until the period ends.', schema: whole },
+  'RateLimit-Reset': { description: 'Seconds until the end of the period.', schema: whole },
   'Retry-After': { description: 'Seconds to wait before the next request.', schema: whole },
 } satisfies JsonObject;
 type HeaderName = keyof typeof responseHeaders;
@@ -145,14 +148,14 @@ const everyResponse: HeaderName[] = ['Request-Id', 'RateLimit-Limit', 'RateLimit
 const minRevision: JsonObject = {
   name: 'UCloud-Min-Revision',
   in: 'header',
-  description: '`UCloud-Revision` of an earlier answer: the answer will be at least that new.',
+  description: '`UCloud-Revision` of an earlier response. The response is at least as new.',
   schema: whole,
 };
 
-/** Plain JSON of a TypeBox schema: drops its symbols and everything undefined. */
+/** Returns the plain JSON of a TypeBox schema, without symbols and undefined values. */
 const plain = (value: unknown): Json => JSON.parse(JSON.stringify(value)) as Json;
 
-/** Moves every titled schema to `components`, leaves a reference. */
+/** Moves every schema with a title to `components`, and returns the schema with references. */
 function hoist(schema: Json, components: JsonObject): Json {
   if (Array.isArray(schema)) return schema.map((item) => hoist(item, components));
   if (schema === null || typeof schema !== 'object') return schema;
@@ -163,7 +166,7 @@ function hoist(schema: Json, components: JsonObject): Json {
       const properties = Object.entries(value as JsonObject);
       result[key] = Object.fromEntries(properties.map(([name, property]) => [name, hoist(property, components)]));
     } else {
-      // `default`, `enum` and the like hold values, not schemas.
+      // `default`, `enum` and `required` contain values, not schemas.
       result[key] = key === 'default' || key === 'enum' || key === 'required' ? value : hoist(value, components);
     }
   }
@@ -175,7 +178,7 @@ function hoist(schema: Json, components: JsonObject): Json {
 const sorted = (object: JsonObject): JsonObject =>
   Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-/** `idempotency-key` → `Idempotency-Key`. */
+/** Returns the usual spelling of a header: `Idempotency-Key` for `idempotency-key`. */
 export const canonicalHeader = (name: string): string =>
   name.replace(/(^|[-/])[a-z]/g, (letter) => letter.toUpperCase());
 
@@ -193,7 +196,7 @@ function parameters(place: 'path' | 'query' | 'header', object: TObject | undefi
   });
 }
 
-/** The responses of an endpoint for its errors: one a status, with an example a code. */
+/** Returns the responses for the errors of an endpoint: one per status, with one example per code. */
 function errorResponses(endpoint: Endpoint, shared: JsonObject): JsonObject {
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of new Set([...commonErrors, ...endpoint.errors])) {
@@ -275,7 +278,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
       ...(endpoint.dryRun
         ? {
             '204': {
-              description: 'With `dry_run`: nothing stands against it.',
+              description: 'With `dry_run`: the creation would succeed.',
               headers: headerRefs(...everyResponse, 'UCloud-Revision'),
             },
           }
@@ -286,28 +289,29 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
 }
 
 const introduction = `\
-Virtual machines, IPv6 networks and prefixes, declared.
+Declarative virtual machines, IPv6 networks and prefixes.
 
-**Tokens.** Every request carries \`Authorization: Bearer <token>\`. A token opens one project, an operator's the whole
-cloud. What a token may not know of answers 404.
+**Tokens.** Every request has the header \`Authorization: Bearer <token>\`. A token gives access to one project, an
+operator's token to the whole cloud. Objects outside that access are answered with 404.
 
-**Errors** are problem details (RFC 9457) with a stable \`code\` and a JSON pointer for each field at fault.
+**Errors** are problem details (RFC 9457) with a constant \`code\` and a JSON pointer for each field at fault.
 
-A request that is not well-formed HTTP is answered with a problem as well, and its connection is closed. A path that does
-not exist is answered with 404, a method that a path does not have with 405 and the header \`Allow\`. HEAD is answered as
-GET is, without a body. Operations without a body in this document refuse one.
+A malformed HTTP request is also answered with a problem, and its connection is closed. An unknown path is answered with
+404, an unknown method with 405 and the header \`Allow\`. HEAD is answered like GET, without the body. Operations without
+a body in this document refuse one.
 
-**Retries.** A POST with an \`Idempotency-Key\` can be sent again for 24 hours: it is done once, and answered alike.
+**Retries.** A POST with an \`Idempotency-Key\` can be sent again within 24 hours. It is carried out once, and every
+repetition gets the first response.
 
-**Dry runs.** A creation with \`?dry_run=true\` is decided as it would be, and answered with its error or with 204; nothing
-is created. \`leaving\` names what will be gone by then.
+**Dry runs.** A creation with \`?dry_run=true\` creates nothing. It is answered with the error of the creation, or with
+204. \`leaving\` contains the objects that will be deleted before.
 
-**Versions.** \`ETag\` is the version of the declaration, for \`If-Match\`. \`revision\` also moves with the observed state:
-send it as \`after\` to wait for the next change. \`UCloud-Revision\` of an answer, sent as \`UCloud-Min-Revision\`, makes
-sure that a later answer, of whichever server, is not older.
+**Versions.** \`ETag\` is the version of the declaration, for \`If-Match\`. \`revision\` also changes with the observed
+state; send it as \`after\` to wait for the next change. Send the \`UCloud-Revision\` of a response as
+\`UCloud-Min-Revision\` to get a response that is not older, from every server.
 `;
 
-/** Answers to what is no operation: another path or method, or no HTTP at all. */
+/** The errors of requests to other paths or methods, and of malformed HTTP. */
 const elsewhere: readonly ErrorCode[] = [
   'invalid_input',
   'not_found',
@@ -321,11 +325,12 @@ const elsewhere: readonly ErrorCode[] = [
 const responseElsewhere = (code: ErrorCode): JsonObject => ({
   description: `\`${code}\`: ${errorTable[code].title}.`,
   ...(code === 'method_not_allowed'
-    ? { headers: { Allow: { description: 'Methods that the path has.', schema: { type: 'string' } } } }
+    ? { headers: { Allow: { description: 'Methods of the path.', schema: { type: 'string' } } } }
     : {}),
   content: { [problemMediaType]: { schema: { $ref: '#/components/schemas/Problem' }, example: problemExample(code) } },
 });
 
+/** Returns the OpenAPI document. */
 export function openApiDocument(endpoints: readonly Endpoint[], version: string): JsonObject {
   const schemas: JsonObject = {};
   const responses: JsonObject = {};
@@ -348,7 +353,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
       description: introduction,
       license: { name: 'Apache License 2.0', identifier: 'Apache-2.0' },
     },
-    servers: [{ url: '/', description: 'The server that this document comes from.' }],
+    servers: [{ url: '/', description: 'The server of this document.' }],
     security: [{ token: [] }],
     tags: [...tags].map(([name, description]) => ({ name, description })),
     paths,
@@ -357,7 +362,11 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     ),
     components: {
       securitySchemes: {
-        token: { type: 'http', scheme: 'bearer', description: 'A token of ucloud, shown once when it is made.' },
+        token: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'A token of ucloud. Only the response to its creation shows it.',
+        },
         password: {
           type: 'http',
           scheme: 'basic',

@@ -1,10 +1,11 @@
 /**
- * How a resource is declared: each field once, in the group that says who may set it and when. The schemas of the
- * object, of its creation and of its update are derived, and with them openapi.yaml, validation, and the provider.
+ * The declaration of a resource. Each field is declared once, in the group that defines when it can be set. The schemas
+ * of the object, its creation and its update are derived from this; so are openapi.yaml, validation and the provider.
  */
 import { type Static, type TObject, type TProperties, type TSchema, type TUnsafe, Type } from '@sinclair/typebox';
 import type { Noun } from './fields.ts';
 
+/** The declaration of a resource. */
 export interface ResourceDeclaration<
   I extends TProperties,
   M extends TProperties,
@@ -14,18 +15,18 @@ export interface ResourceDeclaration<
   C extends TProperties,
 > {
   readonly noun: Noun;
-  /** The noun in paths, hyphens for spaces: `ssh-keys`. */
+  /** The noun in paths, with hyphens: `ssh-keys`. */
   readonly plural: string;
   readonly description: string;
-  /** Set at creation and never again: changing one replaces the object. */
+  /** Fields that only the creation sets. To change such a field, a client replaces the object. */
   readonly immutable: I;
   readonly mutable: M;
   readonly readonly: R;
-  /** Fields with a `default`, which a creation receives where the request leaves the field out. */
+  /** Fields with a `default`, which the creation gets if the request omits the field. */
   readonly defaulted?: readonly D[];
-  /** Fields without a default that a creation may leave out. */
+  /** Fields without a default that a creation may omit. */
   readonly optional?: readonly O[];
-  /** Fields whose form at creation differs from the one in answers (nested objects with read-only parts). */
+  /** Fields with another form at creation, such as nested objects with read-only parts. */
   readonly create?: C;
 }
 
@@ -36,26 +37,28 @@ type CreateOf<I extends TProperties, M extends TProperties, D extends string, C 
 > &
   Partial<Omit<Pick<Static<TObject<I & M>>, D & keyof Static<TObject<I & M>>>, keyof C>> &
   Static<TObject<C>>;
-/** A creation as handlers receive it: every field with a default is present. */
+/** A creation as its handler receives it: every field with a default is present. */
 type BodyOf<Create, D extends string> = Create & Required<Pick<Create, D & keyof Create>>;
 type UpdateOf<M extends TProperties> = { [K in keyof Static<TObject<M>>]?: Static<TObject<M>>[K] | null };
 
+/** A resource with its derived schemas. */
 export interface Resource<Item, Create, Update, Body = unknown> {
   readonly noun: Noun;
   readonly plural: string;
   readonly description: string;
-  /** Component name in openapi.yaml: `SshKey`. */
+  /** The component name in openapi.yaml: `SshKey`. */
   readonly title: string;
   readonly Item: TUnsafe<Item>;
   readonly Create: TUnsafe<Create>;
   readonly Update: TUnsafe<Update>;
-  /** Exists only as a type: see `BodyType`. */
+  /** This member exists only as a type, see `BodyType`. */
   readonly body?: Body;
 }
 
 const pascal = (noun: string): string =>
   noun.replace(/(^|_)([a-z])/g, (_match, _separator, letter: string) => letter.toUpperCase());
 
+/** Derives the schemas of a resource. @throws Error if `defaulted` and `optional` contradict the fields */
 export function resource<
   I extends TProperties,
   M extends TProperties,
@@ -106,14 +109,17 @@ export function resource<
         title: `${title}Update`,
         minProperties: 1,
         description:
-          'Fields to change; the others stay. A value replaces the present one whole, lists and maps too. `null` puts a field back to its default.',
+          'The fields to change. Other fields keep their values. A value replaces the current one completely, also for lists and maps. `null` sets a field to its default.',
       }),
     ),
   };
 }
 
+/** An object in responses. */
 export type ItemType<T> = T extends Resource<infer Item, unknown, unknown> ? Item : never;
+/** The body of a creation as a client sends it. */
 export type CreateType<T> = T extends Resource<unknown, infer Create, unknown> ? Create : never;
-/** A creation as its handler receives it, with the defaults of the contract. */
+/** The body of a creation as its handler receives it, with the defaults of the contract. */
 export type BodyType<T> = T extends Resource<unknown, unknown, unknown, infer Body> ? Body : never;
+/** The body of an update as a client sends it. */
 export type UpdateType<T> = T extends Resource<unknown, unknown, infer Update> ? Update : never;

@@ -2,22 +2,23 @@ import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery } from '../endpoint.ts';
 import { exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 
+/** The schema of an audit record. */
 export const AuditRecordItem = Type.Object(
   {
     id: IdOf('audit_record'),
-    at: Timestamp({ description: 'When (RFC 3339, UTC).' }),
-    token: Reference('token', { description: 'Token that asked.' }),
+    at: Timestamp({ description: 'Time of the change (RFC 3339, UTC).' }),
+    token: Reference('token', { description: 'Token of the request.' }),
     project: Type.Optional(Reference('project', { description: 'Project of the object.' })),
     operation: Type.String({ description: 'Operation of the API, such as `vm_create`.' }),
     target: Type.String({ description: 'Id of the object.' }),
     request_id: Type.String({ description: 'Id of the request, as in the log.' }),
-    source: Type.String({ description: 'Network address the request came from.' }),
+    source: Type.String({ description: 'Network address of the client.' }),
   },
   {
     additionalProperties: false,
     title: 'AuditRecord',
     description:
-      'Who changed what. Written in the transaction of the change. Kept for 90 days, of one project 50,000: beyond that, those go of whose operation and token there are most, neither the oldest nor the newest.',
+      'A change of an object and the token that made it, written in the transaction of the change. Audit records are kept for 90 days, and at most 50,000 per project. Above that number, records of the most frequent operation and token are removed, except their oldest and newest.',
   },
 );
 export type AuditRecord = Static<typeof AuditRecordItem>;
@@ -33,6 +34,7 @@ const example: AuditRecord = {
   source: '2001:db8::7',
 };
 
+/** The endpoints of audit records. */
 export const auditRecordEndpoints = {
   list: {
     id: 'audit_record_list',

@@ -1,6 +1,6 @@
 /**
- * A dry run for what is still being planned: most of it refers to things that are not there yet, so it cannot be a
- * creation that stops short of the end. What can be known is how much it takes.
+ * A capacity check is a dry run for a whole plan. Most planned objects refer to others that do not exist yet, so a dry
+ * run of their creation is impossible. Their amounts are known.
  */
 import { type Static, type TInteger, type TOptional, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
@@ -9,31 +9,33 @@ import { architectures } from './images.ts';
 import { type PlannedObject, plannedObjects } from './quotas.ts';
 import { AntiAffinityCreate } from './vms.ts';
 
-/** VMs of all `vms` together. */
+/** The maximum number of VMs in one check. */
 export const maxVms = 5000;
 const maxOthers = 100_000;
 
 const PlannedVm = Type.Object(
   {
     count: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: maxVms, default: 1, description: 'How many of them are to be created.' }),
+      Type.Integer({ minimum: 1, maximum: maxVms, default: 1, description: 'Number of such VMs to be created.' }),
     ),
     vm: Type.Optional(
       Reference('vm', {
-        description: 'The VM that is to be changed, and has what is left out here. `count` is 1 then.',
+        description: 'The VM to be changed. Omitted fields keep their values. `count` is then 1.',
       }),
     ),
     image: Type.Optional(
-      Reference('image', { description: 'Tells the architecture, and the size of the disk where that is left out.' }),
+      Reference('image', {
+        description: 'Image of the VMs. It determines the architecture, and the default size of the disk.',
+      }),
     ),
     architecture: Type.Optional(
-      Enum(architectures, { description: 'Where there is no `image` yet. Default: any will do.' }),
+      Enum(architectures, { description: 'Architecture if there is no `image` yet. Default: every architecture.' }),
     ),
     cpus: Type.Optional(Type.Integer({ minimum: 1, maximum: 256, description: 'Virtual processors. Default: 1.' })),
     memory: Type.Optional(Size({ description: 'Main memory. Default: `512MiB`.' })),
     disk_size: Type.Optional(
       Size({
-        description: 'Size of the disk. Default: that of the image; if that is not known, the disk is left out.',
+        description: 'Size of the disk. Default: that of the image; if that is unknown, the check ignores the disk.',
       }),
     ),
     anti_affinity: Type.Optional(AntiAffinityCreate),
@@ -41,7 +43,7 @@ const PlannedVm = Type.Object(
   { additionalProperties: false },
 );
 
-/** A number for each kind of other objects. */
+/** A number for each other kind of object. */
 const others = Object.fromEntries(
   Object.entries(plannedObjects).map(([kind, text]) => [
     kind,
@@ -49,6 +51,7 @@ const others = Object.fromEntries(
   ]),
 ) as Record<PlannedObject, TOptional<TInteger>>;
 
+/** The schema of a capacity check. */
 export const CapacityCheck = Type.Object(
   {
     project: Type.Optional(Reference('project', { description: 'Default: the project of the token.' })),
@@ -56,7 +59,7 @@ export const CapacityCheck = Type.Object(
       Type.Array(PlannedVm, {
         maxItems: 1000,
         default: [],
-        description: `VMs to be created or changed, in this order: each finds less room than the one before. At most ${maxVms} in all.`,
+        description: `VMs to be created or changed, in this order: each VM reduces the capacity for the next. At most ${maxVms} in total.`,
       }),
     ),
     ...others,
@@ -70,7 +73,7 @@ export const CapacityCheck = Type.Object(
           maxItems: maxVms,
           uniqueItems: true,
           default: [],
-          description: 'Ids of objects that will be gone by then. What is not of the project counts for nothing.',
+          description: 'Ids of objects that will be deleted before. Objects of other projects have no effect.',
         },
       ),
     ),
@@ -80,40 +83,45 @@ export const CapacityCheck = Type.Object(
 export type CapacityCheck = Static<typeof CapacityCheck>;
 export type PlannedVm = Static<typeof PlannedVm>;
 
+/** The reasons of a refusal. */
 export const refusalReasons = ['quota_exceeded', 'no_host', 'host_full'] as const;
 
 const Refusal = Type.Object(
   {
-    pointer: Type.String({ description: 'JSON pointer (RFC 6901) into the request: what there is too much of.' }),
-    first: Whole({ description: 'How many of that item come before the first that is refused.' }),
-    count: Whole({ minimum: 1, description: 'How many from there on are refused for this reason.' }),
+    pointer: Type.String({
+      description: 'JSON pointer (RFC 6901) to the field of the request that exceeds the capacity.',
+    }),
+    first: Whole({ description: 'Number of objects of that item before the first refused one.' }),
+    count: Whole({ minimum: 1, description: 'Number of objects from there on that are refused for this reason.' }),
     reason: Enum(refusalReasons, {
       description:
-        'quota_exceeded: the creation or change would be refused. no_host: a VM would be created, and wait for a host. host_full: a VM would go on with the size it has.',
+        'quota_exceeded: the API would refuse the creation or change. no_host: the VM would be created and wait for a host. host_full: the VM would keep its current size.',
     }),
-    message: Type.String({ description: 'The same for people.' }),
+    message: Type.String({ description: 'Text for people.' }),
   },
   { additionalProperties: false },
 );
 
+/** The schema of the result of a capacity check. */
 export const CapacityCheckResult = Type.Object(
   {
-    refusals: Type.Array(Refusal, { description: 'What there is no room for; empty if there is for all.' }),
-    revision: Whole({ description: 'Revision of the database that the answer shows.' }),
+    refusals: Type.Array(Refusal, { description: 'Refused parts of the plan; empty if the capacity is sufficient.' }),
+    revision: Whole({ description: 'Revision of the database that the response shows.' }),
   },
   { additionalProperties: false, title: 'CapacityCheckResult' },
 );
 export type CapacityCheckResult = Static<typeof CapacityCheckResult>;
 
+/** The endpoints of capacity checks. */
 export const capacityCheckEndpoints = {
   check: {
     id: 'capacity_check',
     method: 'POST',
     path: '/v1/capacity-checks',
     tag: 'capacity-checks',
-    summary: 'Check whether there is room for what is planned',
+    summary: 'Check the capacity for a plan',
     description:
-      'Says what of a plan the quota of the project would refuse, and which VMs would find no host, all of the plan taken together. Changes nothing and promises nothing: others may be faster.',
+      'Returns the parts of a plan that the quota of the project would refuse, and the VMs that would find no host. The check considers the whole plan. It changes nothing and reserves nothing.',
     access: 'viewer',
     body: CapacityCheck,
     bodyExample: {
@@ -125,7 +133,7 @@ export const capacityCheckEndpoints = {
     },
     success: {
       status: 200,
-      description: 'What there is no room for.',
+      description: 'The refused parts of the plan.',
       schema: CapacityCheckResult,
       example: {
         refusals: [

@@ -2,24 +2,25 @@ import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery, waitQuery } from '../endpoint.ts';
 import { Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 
+/** The schema of an event. */
 export const EventItem = Type.Object(
   {
     id: IdOf('event'),
     project: Type.Optional(
       Reference('project', { description: 'Project of the object; none for objects of the cloud.' }),
     ),
-    at: Timestamp({ description: 'When it happened (RFC 3339, UTC).' }),
-    target: Type.String({ description: 'Id of the object it happened to.' }),
-    severity: Enum(['info', 'warning', 'error'], { description: 'How bad it is.' }),
+    at: Timestamp({ description: 'Time of the event (RFC 3339, UTC).' }),
+    target: Type.String({ description: 'Id of the object.' }),
+    severity: Enum(['info', 'warning', 'error'], { description: 'Severity of the event.' }),
     reason: Type.String({
-      description: 'What happened, as a stable word: `created`, `scheduled`, `started`, `no_host`, …',
+      description: 'Kind of the event, a constant word: `created`, `scheduled`, `started`, `no_host`, …',
     }),
-    message: Type.String({ description: 'The same for people.' }),
+    message: Type.String({ description: 'Text for people.' }),
   },
   {
     additionalProperties: false,
     title: 'Event',
-    description: 'Something that happened to an object. Kept for 7 days, of one project the last 10,000.',
+    description: 'An event of an object. Events are kept for 7 days, and at most 10,000 per project.',
   },
 );
 export type Event = Static<typeof EventItem>;
@@ -34,6 +35,7 @@ const example: Event = {
   message: 'Started on rack1-node3.',
 };
 
+/** The endpoints of events. */
 export const eventEndpoints = {
   list: {
     id: 'event_list',
@@ -49,14 +51,14 @@ export const eventEndpoints = {
         ...waitQuery,
         target: Type.Optional(Type.String({ maxLength: 64, description: 'Only events of this object.' })),
         order: Type.Optional(
-          Enum(['oldest', 'newest'], { default: 'oldest', description: 'Which events come first, on every page.' }),
+          Enum(['oldest', 'newest'], { default: 'oldest', description: 'Order of the events, on every page.' }),
         ),
       },
       { additionalProperties: false },
     ),
     success: {
       status: 200,
-      description: 'A page of the list, in the `order` that was asked for.',
+      description: 'A page of the list, in the requested `order`.',
       schema: ListOf(EventItem, 'EventList'),
       example: { items: [example], revision: 42 },
     },

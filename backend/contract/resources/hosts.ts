@@ -14,42 +14,46 @@ const resources = (words: string) =>
     { additionalProperties: false, description: words },
   );
 
-/** The policy of a host that no operator has set. */
+/** The policy of a host until the operator sets one. */
 export const hostPolicyDefaults = { draining: false, cpu_overcommit: 4, memory_overcommit: 1 } as const;
 
+/** The resource of hosts. */
 export const host = resource({
   noun: 'host',
   plural: 'hosts',
-  description: 'A machine that runs VMs. It enters itself when its agent first starts; the operator sets its policy.',
+  description: 'A machine that runs VMs. Its agent registers it at the first start, and the operator sets its policy.',
   immutable: {},
   mutable: {
     labels: Labels,
-    draining: Type.Boolean({ default: hostPolicyDefaults.draining, description: 'While true, no VM is placed on it.' }),
+    draining: Type.Boolean({
+      default: hostPolicyDefaults.draining,
+      description: 'While true, the scheduler places no VM on the host.',
+    }),
     cpu_overcommit: Type.Number({
       minimum: 0.1,
       maximum: 64,
       default: hostPolicyDefaults.cpu_overcommit,
-      description: 'Virtual processors per processor.',
+      description: 'Virtual processors per processor of the host.',
     }),
     memory_overcommit: Type.Number({
       minimum: 0.1,
       maximum: 8,
       default: hostPolicyDefaults.memory_overcommit,
-      description: 'Memory given to VMs per memory of the host.',
+      description: 'Memory of VMs per memory of the host.',
     }),
   },
   readonly: {
     id: IdOf('host'),
     name: Type.String({ description: 'Host name of the machine.' }),
-    alive: Type.Boolean({ description: 'Its agent holds its lease.' }),
-    hypervisor: Enum(['qemu', 'simulated'], { description: 'How it runs VMs.' }),
+    alive: Type.Boolean({ description: 'Whether the agent of the host is alive.' }),
+    hypervisor: Enum(['qemu', 'simulated'], { description: 'Hypervisor of the host.' }),
     accelerator: Enum(['kvm', 'tcg', 'none'], {
       description: 'Hardware virtualisation (kvm), emulation (tcg), or neither (simulated).',
     }),
     architecture: Enum(architectures, { description: 'Processor architecture.' }),
     version: Type.String({ description: 'Version of the agent.' }),
-    capacity: resources('What the machine has for VMs.'),
-    allocated: resources('What the VMs placed on it have been given.'),
+    capacity: resources('Resources of the host for VMs.'),
+    allocated: resources('Resources of the VMs that are placed on the host.'),
     ...common,
   },
 });
@@ -75,7 +79,7 @@ const example: Host = {
   revision: 2,
 };
 
-// A host enters itself, so there is nothing to create.
+// The agent creates the record of its host, so the API has no creation.
 const { create: _create, ...endpoints } = crud(host, {
   read: 'operator',
   write: 'operator',
@@ -83,4 +87,5 @@ const { create: _create, ...endpoints } = crud(host, {
   deleteErrors: ['invalid_state'],
   example: { create: {}, item: example, update: { draining: true } },
 });
+/** The endpoints of hosts. */
 export const hostEndpoints = endpoints;

@@ -14,14 +14,16 @@ import {
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The processor architectures of images and hosts. */
 export const architectures = ['x86_64', 'aarch64'] as const;
 export type Architecture = (typeof architectures)[number];
 
+/** The resource of images. */
 export const image = resource({
   noun: 'image',
   plural: 'images',
   description:
-    'What the disk of a new VM starts from. The image scanner fetches the source, checks it as hostile input and keeps a clean copy; VMs can use it once its phase is `available`.',
+    'The initial content of the disk of a VM. The image scanner fetches the source, checks it as hostile input and keeps a clean copy. VMs can use an image when its phase is `available`.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
     source: Type.String({
@@ -29,18 +31,19 @@ export const image = resource({
       pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
       'x-rule': 'an `https://` URL or `file:<name>`',
       description:
-        "Where it comes from: an `https://` URL, or `file:<name>` for a file in the project's directory of files on the server. Raw or qcow2; found out by content.",
+        "Source of the image: an `https://` URL, or `file:<name>` for a file in the project's directory on the server. The scanner recognises raw and qcow2 by the content.",
     }),
-    // Absent in answers until the scanner has computed it.
+    // Responses lack this field until the scanner has computed it.
     sha256: Type.Optional(
       Type.String({
         pattern: '^[0-9a-f]{64}$',
         'x-rule': '64 lower-case hex digits',
-        description: 'SHA-256 of the source, in hex. Required for a URL; for a file it is computed when left out.',
+        description:
+          'SHA-256 of the source, in hex. Required for a URL; the scanner computes it for a file if it is omitted.',
         'x-server-chosen': true,
       }),
     ),
-    architecture: Enum(architectures, { default: 'x86_64', description: 'Processor architecture of its programs.' }),
+    architecture: Enum(architectures, { default: 'x86_64', description: 'Processor architecture of the image.' }),
   },
   mutable: {
     name: Name(),
@@ -48,19 +51,17 @@ export const image = resource({
     labels: Labels,
     visibility: Enum(['project', 'public'], {
       default: 'project',
-      description: 'public: every project can use it. Only operators may say so.',
+      description: 'public: every project can use the image. Only operators may set this.',
     }),
     delete_protection: DeleteProtection,
   },
   readonly: {
     id: IdOf('image'),
-    size: Type.Optional(
-      Size({ description: 'Size of the disk that the image describes (its virtual size), rounded up to MiB.' }),
-    ),
+    size: Type.Optional(Size({ description: 'Virtual size of the disk in the image, rounded up to MiB.' })),
     status: Type.Object(
       {
-        phase: Enum(['pending', 'importing', 'available', 'error'], { description: 'How far the import is.' }),
-        message: Type.Optional(Type.String({ description: 'Why the import failed or waits.' })),
+        phase: Enum(['pending', 'importing', 'available', 'error'], { description: 'Phase of the import.' }),
+        message: Type.Optional(Type.String({ description: 'Reason why the import failed or waits.' })),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'State of the import.' },
     ),
@@ -92,6 +93,7 @@ const example: Image = {
   revision: 12,
 };
 
+/** The endpoints of images. */
 export const imageEndpoints = crud(image, {
   read: 'viewer',
   write: 'member',

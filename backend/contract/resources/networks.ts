@@ -3,21 +3,22 @@ import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, exampleId, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The resource of networks. */
 export const network = resource({
   noun: 'network',
   plural: 'networks',
   description:
-    'A link of its own for VMs, with one /64. Routers announce it (RFC 4861); VMs form their addresses from it and from their MAC address (SLAAC with modified EUI-64, RFC 4862 and RFC 4291), so each address is known before boot.',
+    'A separate link for VMs, with one /64. A router announces the /64 (RFC 4861). VMs form their addresses from it and from their MAC address (SLAAC with modified EUI-64, RFC 4862 and RFC 4291), so each address is known before boot.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
-    prefix: Reference('prefix', { description: 'The prefix it takes its /64 from.' }),
+    prefix: Reference('prefix', { description: 'The prefix that contains the /64.' }),
     cidr: Ipv6Prefix({ description: 'The /64. Default: the first free one in `prefix`.' }),
     mtu: Type.Integer({
       minimum: 1280,
       maximum: 9000,
       default: 1430,
       description:
-        'Largest packet in bytes, announced to the VMs. 1430 leaves room for VXLAN over IPv6 on an underlay of 1500.',
+        'Maximum packet size in bytes, announced to the VMs. 1430 leaves space for VXLAN over IPv6 on a physical network of 1500.',
     }),
   },
   mutable: {
@@ -27,7 +28,7 @@ export const network = resource({
       maxItems: 3,
       uniqueItems: true,
       default: [],
-      description: 'Resolvers announced to the VMs (RDNSS, RFC 8106).',
+      description: 'DNS resolvers, announced to the VMs (RDNSS, RFC 8106).',
     }),
     delete_protection: DeleteProtection,
   },
@@ -62,6 +63,7 @@ const example: Network = {
   revision: 23,
 };
 
+/** The endpoints of networks. */
 export const networkEndpoints = crud(network, {
   read: 'viewer',
   write: 'member',

@@ -3,34 +3,37 @@ import { crud } from '../endpoint.ts';
 import { common, Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 import { type ItemType, resource } from '../resource.ts';
 
+/** The states of an operation. The last two are final. */
 export const operationStates = ['pending', 'running', 'succeeded', 'failed'] as const;
 
+/** The resource of operations. */
 export const operation = resource({
   noun: 'operation',
   plural: 'operations',
   description:
-    'Something asked for that takes time, such as a reboot: who follows it sees how it goes and how it ended. Kept for 7 days after its end, of one project the last 1,000.',
+    'A requested action on an object that takes time, such as a reboot. Ended operations are kept for 7 days, and at most 1,000 per project.',
   immutable: {},
   mutable: {},
   readonly: {
     id: IdOf('operation'),
     project: Reference('project', { description: 'Project of its target.' }),
-    kind: Enum(['vm_reboot'], { description: 'What is done.' }),
-    target: Type.String({ description: 'Id of the object it is done to.' }),
-    state: Enum(operationStates, { description: 'How far it is. `succeeded` and `failed` are final.' }),
-    progress: Type.Integer({ minimum: 0, maximum: 100, description: 'Per cent done.' }),
+    kind: Enum(['vm_reboot'], { description: 'The action.' }),
+    target: Type.String({ description: 'Id of the object.' }),
+    state: Enum(operationStates, { description: 'State of the operation. `succeeded` and `failed` are final.' }),
+    progress: Type.Integer({ minimum: 0, maximum: 100, description: 'Progress in per cent.' }),
     error: Type.Optional(
       Type.Object(
         { code: Type.String({ description: 'A code of the error table.' }), message: Type.String() },
-        { additionalProperties: false, description: 'Why it failed.' },
+        { additionalProperties: false, description: 'Reason of the failure.' },
       ),
     ),
-    finished_at: Type.Optional(Timestamp({ description: 'When it ended.' })),
+    finished_at: Type.Optional(Timestamp({ description: 'Time of the end.' })),
     ...common,
   },
 });
 export type Operation = ItemType<typeof operation>;
 
+/** The example of an operation in responses of other resources. */
 export const operationExample: Operation = {
   id: exampleId('operation'),
   project: exampleId('project'),
@@ -52,4 +55,5 @@ const { list, get } = crud(operation, {
   },
   example: { create: {}, item: operationExample, update: {} },
 });
+/** The endpoints of operations. */
 export const operationEndpoints = { list, get };

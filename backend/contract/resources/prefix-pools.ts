@@ -3,6 +3,7 @@ import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, Description, exampleId, IdOf, Ipv6Prefix, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The resource of prefix pools. */
 export const prefixPool = resource({
   noun: 'prefix_pool',
   plural: 'prefix-pools',
@@ -10,7 +11,7 @@ export const prefixPool = resource({
   immutable: {
     cidr: Ipv6Prefix({
       description:
-        'The space, such as `2001:db8::/32`: global unicast or unique local, length 16 to 60, no overlap with other pools.',
+        'The IPv6 space, such as `2001:db8::/32`: global unicast or unique local, length 16 to 60, no overlap with other pools.',
     }),
   },
   mutable: {
@@ -21,13 +22,13 @@ export const prefixPool = resource({
       minimum: 20,
       maximum: 64,
       default: 56,
-      description: 'Length of a prefix for which the user asks for no length (RFC 6177 suggests 48 to 56).',
+      description: 'Default length of prefixes (RFC 6177 suggests 48 to 56).',
     }),
     min_length: Type.Integer({
       minimum: 16,
       maximum: 64,
       description:
-        'Shortest length, hence the largest prefix, that one request may take; `default_length` may be shorter still. Default: 8 more than the length of the pool, at least 48, at most `default_length`.',
+        'Minimum length of prefixes, which limits the space of one request. `default_length` is always allowed. Default: 8 more than the length of the pool, at least 48, at most `default_length`.',
     }),
     delete_protection: DeleteProtection,
   },
@@ -54,6 +55,7 @@ const example: PrefixPool = {
   revision: 3,
 };
 
+/** The endpoints of prefix pools. */
 export const prefixPoolEndpoints = crud(prefixPool, {
   read: 'viewer',
   write: 'operator',

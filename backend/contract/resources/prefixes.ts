@@ -3,6 +3,7 @@ import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, exampleId, IdOf, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The resource of prefixes. */
 export const prefix = resource({
   noun: 'prefix',
   plural: 'prefixes',
@@ -10,9 +11,10 @@ export const prefix = resource({
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
     pool: Reference('prefix_pool', {
-      description: 'The pool it is taken from. Default: the pool that holds `cidr`, else the first with room.',
+      description:
+        'The pool that contains the prefix. Default: the pool that contains `cidr`, else the first with free space.',
     }),
-    cidr: Ipv6Prefix({ description: 'The prefix. Default: the first free one of the wished length.' }),
+    cidr: Ipv6Prefix({ description: 'The prefix. Default: the first free one of this length.' }),
     length: Type.Integer({
       minimum: 20,
       maximum: 64,
@@ -43,6 +45,7 @@ const example: Prefix = {
   revision: 20,
 };
 
+/** The endpoints of prefixes. */
 export const prefixEndpoints = crud(prefix, {
   read: 'viewer',
   write: 'member',

@@ -3,10 +3,11 @@ import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } 
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { nothingUsed, ProjectUsage, Quota } from './quotas.ts';
 
+/** The resource of projects. */
 export const project = resource({
   noun: 'project',
   plural: 'projects',
-  description: 'What one customer or team owns. Every VM, network and prefix belongs to a project.',
+  description: 'The objects of one customer or team. Every VM, network and prefix belongs to a project.',
   immutable: {},
   mutable: {
     name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
@@ -57,6 +58,7 @@ const usage: ProjectUsage = {
   revision: 42,
 };
 
+/** The endpoints of projects. */
 export const projectEndpoints = {
   ...crud(project, {
     read: 'viewer',
@@ -74,10 +76,15 @@ export const projectEndpoints = {
     method: 'GET',
     path: '/v1/projects/{id}/usage',
     tag: 'projects',
-    summary: 'Get what a project has of all that can be limited',
+    summary: 'Get the quota and the usage of a project',
     access: 'viewer',
     params: idParams('project'),
-    success: { status: 200, description: 'Its quota and its use.', schema: ProjectUsage, example: usage },
+    success: {
+      status: 200,
+      description: 'The quota and the usage of the project.',
+      schema: ProjectUsage,
+      example: usage,
+    },
     errors: ['not_found'],
   },
 } as const satisfies Record<string, Endpoint>;

@@ -1,4 +1,4 @@
-/** What an operator can limit in a project, each once: as a limit, and as the amount that the project has. */
+/** The kinds of a quota. Each kind has a limit, and the amount that the project uses. */
 import { type Static, Type } from '@sinclair/typebox';
 import { Reference, Size, Whole } from '../fields.ts';
 
@@ -14,36 +14,38 @@ const counted = <const Planned extends string | undefined = undefined>(
 const sized = (of: string, description: string) =>
   ({ sized: true, one: of, many: of, description, planned: undefined }) as const;
 
-/** In the order in which people read of them. */
+/** All kinds, in the order of the documentation. */
 const kinds = {
-  vms: counted('VM', 'VMs', 'VMs, those that are stopped or being deleted included.'),
-  cpus: counted('cpu', 'cpus', 'Virtual processors of all VMs together, as declared.'),
-  memory: sized('of memory', 'Main memory of all VMs together, as declared.'),
-  disk: sized('of disk', 'Disks of all VMs together, as declared.'),
+  vms: counted('VM', 'VMs', 'VMs, including stopped ones and those being deleted.'),
+  cpus: counted('cpu', 'cpus', 'Declared virtual processors of all VMs.'),
+  memory: sized('of memory', 'Declared main memory of all VMs.'),
+  disk: sized('of disk', 'Declared disks of all VMs.'),
   networks: counted('network', 'networks', 'Networks.', 'Networks'),
   prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
   subnets: counted(
     '/64 in its prefixes',
     '/64s in its prefixes',
-    'IPv6 space: the /64s in all prefixes together. A /56 has 256.',
+    'IPv6 space: the number of /64s in all prefixes. A /56 contains 256.',
     '/64s in the prefixes',
   ),
-  images: counted('image', 'images', 'Images, those that are public included.', 'Images'),
+  images: counted('image', 'images', 'Images, including public ones.', 'Images'),
   ssh_keys: counted('SSH key', 'SSH keys', 'SSH keys.', 'SSH keys'),
-  tokens: counted('token', 'tokens', 'Tokens, expired ones included.', 'Tokens'),
-  terraform_states: counted('state of Terraform', 'states of Terraform', 'States of Terraform.', 'States of Terraform'),
+  tokens: counted('token', 'tokens', 'Tokens, including expired ones.', 'Tokens'),
+  terraform_states: counted('Terraform state', 'Terraform states', 'Terraform states.', 'Terraform states'),
   terraform_state_size: sized(
-    'of states of Terraform',
-    'All kept versions of all states of Terraform together, compressed as they are stored. Where there is no room for a new version, old versions of the same state go first.',
+    'of Terraform states',
+    'Compressed size of all kept versions of all Terraform states. If a new version exceeds the limit, old versions of the same state are removed first.',
   ),
 } as const;
 
 type Kinds = typeof kinds;
+/** A kind of a quota. */
 export type QuotaKind = keyof Kinds;
 type KindWith<Property> = { [K in QuotaKind]: Kinds[K] extends Property ? K : never }[QuotaKind];
 
 export const quotaKinds = Object.keys(kinds) as QuotaKind[];
 
+/** Tells whether the amounts of the kind are bytes. */
 export const isSized = (kind: QuotaKind): kind is KindWith<{ sized: true }> => kinds[kind].sized;
 
 /** Returns the words for an amount in a sentence: `VMs`, `of memory`. */
@@ -60,6 +62,7 @@ type Each<C, S> = { [K in QuotaKind]: Kinds[K] extends { sized: true } ? S : C }
 const each = <C, S>(count: (text: string) => C, size: (text: string) => S): Record<string, C | S> =>
   Object.fromEntries(quotaKinds.map((kind) => [kind, (kinds[kind].sized ? size : count)(kinds[kind].description)]));
 
+/** The schema of the limits of a project. */
 export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
   Type.Object(
     each(
@@ -69,7 +72,7 @@ export const Quota = Type.Unsafe<Partial<Each<number, string>>>(
     {
       additionalProperties: false,
       description:
-        'The most that the project may have of each; what is left out is not limited. Default: `default_quota` of the settings of the cloud. Only growth is refused: what is there when a limit is lowered stays.',
+        'Maximum amounts of the project. Omitted kinds have no limit. Default: `default_quota` of the settings of the cloud. A lower limit removes nothing; it only prevents further increases.',
     },
   ),
 );
@@ -79,10 +82,10 @@ const Used = Type.Unsafe<Each<number, string>>(
   Type.Object(
     each(
       (description) => Whole({ description }),
-      // Not a Size: those begin at 1 MiB.
+      // This is not a Size, because a Size is at least 1 MiB.
       (description) => Type.String({ pattern: '^[0-9]+(MiB|GiB|TiB)$', description }),
     ),
-    { additionalProperties: false, description: 'What it has.' },
+    { additionalProperties: false, description: 'Amounts that the project uses.' },
   ),
 );
 export type Used = Static<typeof Used>;
@@ -95,7 +98,7 @@ export const ProjectUsage = Type.Object(
     project: Reference('project', { description: 'The project.' }),
     quota: Quota,
     used: Used,
-    revision: Whole({ description: 'Revision of the database that the answer shows.' }),
+    revision: Whole({ description: 'Revision of the database that the response shows.' }),
   },
   { additionalProperties: false, title: 'ProjectUsage' },
 );

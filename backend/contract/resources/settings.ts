@@ -1,23 +1,25 @@
-/** What holds for the whole cloud, for operators to set. There is one of it, so it has no id. */
+/** The settings of the whole cloud. Only one such object exists, so it has no id. */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
 import { Timestamp, Whole } from '../fields.ts';
 import { Quota } from './quotas.ts';
 
-const description = 'What holds for the whole cloud.';
+const description = 'Settings of the whole cloud.';
 const defaultQuota =
-  'The quota of projects whose creation gives none. What is left out is not limited. A change is for new projects: those that exist keep what they have.';
+  'Quota of new projects without a quota of their own. Omitted kinds have no limit. A change does not affect existing projects.';
 
+/** The schema of the settings. */
 export const Settings = Type.Object(
   {
     default_quota: Type.Unsafe<Quota>({ ...Quota, description: defaultQuota }),
-    updated_at: Type.Optional(Timestamp({ description: 'When they were last changed; never, if it is missing.' })),
-    revision: Whole({ description: 'Revision of the database at which they last changed; 0 if they never were.' }),
+    updated_at: Type.Optional(Timestamp({ description: 'Time of the last change; missing if there was none.' })),
+    revision: Whole({ description: 'Revision of the last change; 0 if there was none.' }),
   },
   { additionalProperties: false, title: 'Settings', description },
 );
 export type Settings = Static<typeof Settings>;
 
+/** The schema of a change of the settings. */
 export const SettingsUpdate = Type.Object(
   {
     default_quota: Type.Optional(
@@ -28,7 +30,7 @@ export const SettingsUpdate = Type.Object(
     additionalProperties: false,
     title: 'SettingsUpdate',
     minProperties: 1,
-    description: 'Settings to change; the others stay. `null` puts one back to its default: no limits.',
+    description: 'The settings to change. Others keep their values. `null` sets a setting to its default: no limits.',
   },
 );
 export type SettingsUpdate = Static<typeof SettingsUpdate>;
@@ -41,6 +43,7 @@ const example: Settings = {
 
 const shared = { path: '/v1/settings', tag: 'settings', access: 'operator' } as const;
 
+/** The endpoints of the settings. */
 export const settingsEndpoints = {
   get: {
     ...shared,

@@ -3,10 +3,11 @@ import { crud } from '../endpoint.ts';
 import { common, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The resource of SSH keys. */
 export const sshKey = resource({
   noun: 'ssh_key',
   plural: 'ssh-keys',
-  description: 'A public SSH key that VMs let in.',
+  description: 'A public SSH key that gives access to VMs.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
   },
@@ -17,13 +18,13 @@ export const sshKey = resource({
       maxLength: 16384,
       'x-rule': 'one line in the format of OpenSSH: type, base64, comment',
       description:
-        'One line in the format of OpenSSH: type, base64, comment. It has to be a key that OpenSSH takes; a line end and blanks around it mean nothing. VMs that have the key learn of a change as they learn of a change of their `ssh_keys`; none is replaced.',
+        'One line in the format of OpenSSH: type, base64, comment. OpenSSH must accept the key. White space around it is ignored. VMs get a changed key in the same way as a change of their `ssh_keys`; none is replaced.',
     }),
     labels: Labels,
   },
   readonly: {
     id: IdOf('ssh_key'),
-    fingerprint: Type.String({ description: 'SHA-256 fingerprint as `ssh-keygen -l` prints it.' }),
+    fingerprint: Type.String({ description: 'SHA-256 fingerprint in the form of `ssh-keygen -l`.' }),
     ...common,
   },
   defaulted: ['labels'],
@@ -47,6 +48,7 @@ const example: SshKey = {
   revision: 9,
 };
 
+/** The endpoints of SSH keys. */
 export const sshKeyEndpoints = crud(sshKey, {
   read: 'viewer',
   write: 'member',

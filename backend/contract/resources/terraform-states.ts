@@ -1,21 +1,22 @@
 /**
- * State of Terraform, kept for a project: the server's side of Terraform's backend "http", with lock and history.
+ * States of Terraform: the server of Terraform's backend "http", with lock and history.
  *
- * Terraform dictates some forms: the state is exchanged as it is, byte for byte; the lock is LockInfo as Terraform writes
- * it; a lock that somebody else holds is answered with 423 and that LockInfo beside the members of the problem; unlocking
- * has to answer 200.
+ * Terraform defines some forms. The state is stored and returned byte for byte. The lock is a LockInfo in Terraform's
+ * form. A locked state is answered with 423, the problem details and the members of that LockInfo. Unlocking is
+ * answered with 200.
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { type Endpoint, ListOf, listQuery, projectQuery, waitQuery } from '../endpoint.ts';
 import { common, exampleId, IdOf, Name, Reference, Timestamp, Whole } from '../fields.ts';
 
-/** Bytes of one state. */
+/** The maximum bytes of one state. */
 export const maxStateBytes = 32 * 1024 * 1024;
-/** Versions kept of one state. */
+/** The number of versions that are kept of one state. */
 export const keptVersions = 100;
 
 const lockWord = (description: string) => Type.Optional(Type.String({ maxLength: 1024, description }));
 
+/** The schema of a lock in Terraform's form. */
 export const LockInfo = Type.Object(
   {
     ID: Type.String({
@@ -23,35 +24,36 @@ export const LockInfo = Type.Object(
       maxLength: 256,
       pattern: '^[!-~]+$',
       'x-rule': '1 to 256 printable ASCII characters without spaces',
-      description: 'Identifies the lock; chosen by who takes it.',
+      description: 'Id of the lock, chosen by its holder.',
     }),
-    Operation: lockWord('What it is held for, such as `OperationTypeApply`.'),
-    Info: lockWord('More about it.'),
-    Who: lockWord('User and machine that hold it, as Terraform says it.'),
-    Version: lockWord('Version of Terraform.'),
-    Created: Type.Optional(Timestamp({ maxLength: 64, description: 'When it was taken (RFC 3339).' })),
-    Path: lockWord('Not used by this backend.'),
+    Operation: lockWord('Operation of the holder, such as `OperationTypeApply`.'),
+    Info: lockWord('Further information of the holder.'),
+    Who: lockWord('User and machine of the holder, in the form of Terraform.'),
+    Version: lockWord('Version of the Terraform that took the lock.'),
+    Created: Type.Optional(Timestamp({ maxLength: 64, description: 'Time at which the lock was taken (RFC 3339).' })),
+    Path: lockWord('Unused by this backend.'),
   },
-  { additionalProperties: false, title: 'LockInfo', description: 'A lock as Terraform writes it.' },
+  { additionalProperties: false, title: 'LockInfo', description: 'A lock in the form of Terraform.' },
 );
 export type LockInfo = Static<typeof LockInfo>;
 
+/** The schema of a state in Terraform's form. */
 export const StateFile = Type.Object(
   {
     version: Type.Integer({ minimum: 1, maximum: 100, description: 'Version of the format.' }),
-    serial: Whole({ description: 'Counts the changes of the state.' }),
+    serial: Whole({ description: 'Counter of the changes of the state.' }),
     lineage: Type.String({
       maxLength: 256,
       pattern: '^[!-~]+$',
       'x-rule': '1 to 256 printable ASCII characters without spaces',
-      description: 'Identifies the state from its first version on.',
+      description: 'Id of the state since its first version.',
     }),
     terraform_version: Type.Optional(
       Type.String({
         maxLength: 64,
         pattern: '^[ -~]*$',
         'x-rule': 'at most 64 printable ASCII characters',
-        description: 'Terraform that wrote it.',
+        description: 'Version of the Terraform that wrote the state.',
       }),
     ),
   },
@@ -59,24 +61,25 @@ export const StateFile = Type.Object(
     additionalProperties: true,
     title: 'TerraformStateFile',
     description:
-      'A state as Terraform writes it. It is kept and given back byte for byte; only the members named here are looked at.',
+      'A state in the form of Terraform. The API stores and returns it byte for byte, and reads only these members.',
   },
 );
 export type StateFile = Static<typeof StateFile>;
 
 const shape = {
-  serial: Whole({ description: 'Serial in the state, as Terraform counts it.' }),
+  serial: Whole({ description: 'Serial in the state, counted by Terraform.' }),
   lineage: Type.String({ description: 'Lineage in the state.' }),
-  terraform_version: Type.Optional(Type.String({ description: 'Terraform that wrote it.' })),
+  terraform_version: Type.Optional(Type.String({ description: 'Version of the Terraform that wrote the state.' })),
   size: Whole({ description: 'Size in bytes.' }),
 };
 
+/** The schema of a state in lists. */
 export const TerraformStateItem = Type.Object(
   {
     id: IdOf('terraform_state'),
-    project: Reference('project', { description: 'Project that it belongs to.' }),
+    project: Reference('project', { description: 'Project of the state.' }),
     name: Name(),
-    version: Type.Optional(Whole({ description: 'The latest version; none while it has only been locked.' })),
+    version: Type.Optional(Whole({ description: 'The latest version; missing until the first version is written.' })),
     serial: Type.Optional(shape.serial),
     lineage: Type.Optional(shape.lineage),
     terraform_version: shape.terraform_version,
@@ -88,17 +91,18 @@ export const TerraformStateItem = Type.Object(
     additionalProperties: false,
     title: 'TerraformState',
     description:
-      'State of a Terraform configuration, kept encrypted with lock and history: the server for `backend "http"`.',
+      'State of a Terraform configuration, stored encrypted with lock and history. The API is the server for `backend "http"`.',
   },
 );
 export type TerraformState = Static<typeof TerraformStateItem>;
 
+/** The schema of a version of a state. */
 export const TerraformStateVersionItem = Type.Object(
   {
-    version: Whole({ description: 'Counts the versions of this state from 1 on.' }),
+    version: Whole({ description: 'Number of the version; the first is 1.' }),
     ...shape,
-    token: Reference('token', { description: 'Token that wrote it.' }),
-    created_at: Timestamp({ description: 'When it was written (RFC 3339, UTC).' }),
+    token: Reference('token', { description: 'Token of the request that wrote the version.' }),
+    created_at: Timestamp({ description: 'Time at which the version was written (RFC 3339, UTC).' }),
   },
   {
     additionalProperties: false,
@@ -165,7 +169,7 @@ const versionParams = Type.Object({
 const scope = {
   project: Type.Optional(
     Reference('project', {
-      description: 'Project of the state. Default: that of the token. An operator has to name it.',
+      description: 'Project of the state. Default: that of the token. Required with a token of an operator.',
     }),
   ),
 };
@@ -174,7 +178,7 @@ const lockId = {
     Type.String({
       minLength: 1,
       maxLength: 256,
-      description: 'ID of the lock that the caller holds. Terraform appends it.',
+      description: "ID of the caller's lock. Terraform appends it.",
     }),
   ),
 };
@@ -183,20 +187,21 @@ const digest = Type.Object({
     Type.String({
       pattern: '^[A-Za-z0-9+/]{22}==$',
       'x-rule': 'an MD5 digest in base 64',
-      description: 'MD5 of the body (RFC 1864). Terraform sends it; a body that does not match is refused.',
+      description: 'MD5 of the body (RFC 1864), which Terraform sends. The API refuses a body with another MD5.',
     }),
   ),
 });
 const query = Type.Object(scope, { additionalProperties: false });
 
+/** The endpoints of Terraform states. */
 export const terraformStateEndpoints = {
   list: {
     id: 'terraform_state_list',
     method: 'GET',
     path: base,
     tag,
-    summary: 'List states of Terraform',
-    description: 'Says what there is and who holds the locks; nothing of what the states hold.',
+    summary: 'List Terraform states',
+    description: 'Returns the states and the holders of their locks, without the content of the states.',
     access: 'viewer',
     query: Type.Object(
       {
@@ -222,14 +227,14 @@ export const terraformStateEndpoints = {
     tag,
     summary: 'Get the latest version of a state',
     description:
-      'What Terraform reads. Always the newest in the database, whichever server is asked. States hold secrets, so this needs more than the role `viewer`.',
+      'Terraform reads this. Every server returns the latest version in the database. States contain secrets, so the role `viewer` is not sufficient.',
     access: 'member',
     basic: true,
     params,
     query: Type.Object({ ...scope, ...lockId }, { additionalProperties: false }),
     success: {
       status: 200,
-      description: 'The state, as it was written.',
+      description: 'The state, byte for byte.',
       schema: StateFile,
       opaque: true,
       example: fileExample,
@@ -242,7 +247,7 @@ export const terraformStateEndpoints = {
     path: `${base}/{name}`,
     tag,
     summary: 'Write a new version of a state',
-    description: `What Terraform writes: at most ${maxStateBytes / 2 ** 20} MiB. Refused while somebody else holds the lock, and unless it follows the latest version: the same lineage, a greater serial. The same state once more is no new version. The last ${keptVersions} versions are kept.`,
+    description: `Terraform writes this: at most ${maxStateBytes / 2 ** 20} MiB. The API refuses the state while another client holds the lock. It also refuses a state that does not follow the latest version: the lineage must be the same, and the serial greater. A repetition of the latest version creates no new one. The last ${keptVersions} versions are kept.`,
     access: 'member',
     basic: true,
     params,
@@ -253,7 +258,7 @@ export const terraformStateEndpoints = {
         force: Type.Optional(
           Type.Boolean({
             default: false,
-            description: 'Accept any serial and lineage: to go back to an earlier version.',
+            description: 'Accept every serial and lineage, to return to an earlier version.',
           }),
         ),
       },
@@ -296,7 +301,7 @@ export const terraformStateEndpoints = {
     tag,
     summary: 'Lock a state',
     description:
-      'Whoever holds the lock is the only one to write. It is held until it is given back. Taking the same lock once more changes nothing.',
+      'Only the holder of the lock can write the state. The lock has no time limit. A repetition with the same ID changes nothing.',
     access: 'member',
     basic: true,
     params,
@@ -311,9 +316,9 @@ export const terraformStateEndpoints = {
     method: 'DELETE',
     path: `${base}/{name}/lock`,
     tag,
-    summary: 'Give a lock back, or break it',
+    summary: 'Unlock a state, or break its lock',
     description:
-      'The ID, in the body or in the query, must be that of the lock. Without either, whatever lock there is gets broken: this is what `terraform force-unlock` sends. Where there is no lock nothing happens.',
+      'The ID in the body or in the query must be that of the lock. A request without an ID breaks every lock; `terraform force-unlock` sends it. Without a lock nothing happens.',
     access: 'member',
     basic: true,
     params,
@@ -336,7 +341,7 @@ export const terraformStateEndpoints = {
     query,
     success: {
       status: 200,
-      description: 'The versions that are kept.',
+      description: 'The kept versions.',
       schema: ListOf(TerraformStateVersionItem, 'TerraformStateVersionList'),
       example: { items: [versionExample], revision: 42 },
     },
@@ -354,7 +359,7 @@ export const terraformStateEndpoints = {
     query,
     success: {
       status: 200,
-      description: 'The state, as it was written.',
+      description: 'The state, byte for byte.',
       schema: StateFile,
       opaque: true,
       example: fileExample,

@@ -3,18 +3,21 @@ import { crud, type Endpoint } from '../endpoint.ts';
 import { common, Enum, exampleId, IdOf, Labels, Name, Reference, Timestamp } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
+/** The roles of tokens, in the order of their rights. */
 export const roles = ['viewer', 'member', 'operator'] as const;
 export type Role = (typeof roles)[number];
 
+/** The resource of tokens. */
 export const token = resource({
   noun: 'token',
   plural: 'tokens',
   description:
-    'A key to the API. Only a hash of its secret is stored; the secret is shown once, in the answer to its creation.',
+    'A key to the API. Only a hash of its secret is stored. Only the response to the creation shows the secret.',
   immutable: {
     project: Type.Optional(
       Reference('project', {
-        description: 'The project it opens. Default: the project of the token that makes it. None for operators.',
+        description:
+          'The project of the token. Default: the project of the token that creates it. Operators have none.',
         'x-server-chosen': true,
       }),
     ),
@@ -23,7 +26,10 @@ export const token = resource({
       description: 'viewer: read the project. member: read and write it. operator: everything in the cloud.',
     }),
     expires_at: Type.Optional(
-      Timestamp({ description: 'When it stops working (RFC 3339). Never, if left out. It is removed 30 days later.' }),
+      Timestamp({
+        description:
+          'Time at which the token expires (RFC 3339). Default: never. An expired token is removed after 30 days.',
+      }),
     ),
   },
   mutable: { name: Name(), labels: Labels },
@@ -32,7 +38,7 @@ export const token = resource({
     secret: Type.Optional(
       Type.String({
         'x-sensitive': true,
-        description: 'What to send as bearer token. Only in the answer to the creation.',
+        description: 'The bearer token. Only in the response to the creation.',
       }),
     ),
     ...common,
@@ -56,6 +62,7 @@ const example: Token = {
   revision: 8,
 };
 
+/** The endpoints of tokens. */
 export const tokenEndpoints = {
   ...crud(token, {
     read: 'viewer',
@@ -69,7 +76,7 @@ export const tokenEndpoints = {
     method: 'GET',
     path: '/v1/token',
     tag: 'tokens',
-    summary: 'Get the token that the request is made with',
+    summary: 'Get the token of the request',
     access: 'viewer',
     success: { status: 200, description: 'The token.', schema: token.Item, example },
     errors: [],

@@ -18,7 +18,7 @@ import {
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { operation, operationExample } from './operations.ts';
 
-/** What a VM is doing, as its owner sees it. Derived from the declaration, the placement and the host's report. */
+/** The phases of a VM for its owner, derived from the declaration, the placement and the report. */
 export const vmPhases = [
   'pending',
   'scheduled',
@@ -32,43 +32,44 @@ export const vmPhases = [
   'unknown',
 ] as const;
 
-/** Fields whose change takes effect when the VM next starts. */
+/** The fields whose change takes effect at the next start of the VM. */
 export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
 export type RestartField = (typeof restartFields)[number];
 
-/** The results of user data. A hostile guest can report anything, so the API takes only these words from it. */
+/** The results of user data. A hostile guest can report anything, so the API accepts only these words. */
 export const userDataResults = ['none', 'ok', 'failed', 'ignored', 'interrupted', 'unavailable'] as const;
 export type UserDataResult = (typeof userDataResults)[number];
 
-/** How firmly a VM is kept from the hosts of others of its group. */
+/** The modes in which a VM avoids hosts with other VMs of its group. */
 export const antiAffinityModes = ['required', 'preferred'] as const;
 
 const antiAffinityFields = {
   group: Name({
     description:
-      'Name of the group: VMs of the project that name the same one are kept apart. A group exists by being named. 1 to 63 lower-case letters, digits and inner hyphens.',
+      'Name of the group. VMs of the project with the same group are kept on different hosts. A group needs no creation. 1 to 63 lower-case letters, digits and inner hyphens.',
   }),
   mode: Enum(antiAffinityModes, {
     default: 'required',
     description:
-      '`required`: it never shares a host with another VM of the group, and waits while there is no host without one. `preferred`: it shares one when no other has room, unless a VM there requires to be the only one of the group.',
+      '`required`: the VM never shares a host with another VM of the group, and waits until a host without one has free resources. `preferred`: the VM shares a host if no other has free resources, unless a VM of the group there has `required`.',
   }),
 };
 const antiAffinity = {
   description:
-    'Keeps VMs of one group on different hosts, so that a host that fails takes only one of them along. A VM that is being deleted counts until it is gone. A VM stays on the host it was given, so a change replaces it.',
+    'Keeps VMs of one group on different hosts, so that the failure of a host affects only one of them. A VM that is being deleted counts until it is removed. A VM never changes its host, so a change replaces the VM.',
 };
 const AntiAffinity = Type.Object(antiAffinityFields, { additionalProperties: false, ...antiAffinity });
+/** The schema of `anti_affinity` in requests. */
 export const AntiAffinityCreate = Type.Object(
   { group: antiAffinityFields.group, mode: Type.Optional(antiAffinityFields.mode) },
   { additionalProperties: false, ...antiAffinity },
 );
 
 const interfaceFields = {
-  network: Reference('network', { description: 'The network it is plugged into.' }),
+  network: Reference('network', { description: 'The network of the interface.' }),
   mac: MacAddress({
     description:
-      'MAC address, unicast and locally administered, unique in the cloud. Those that begin with `42` are for addresses that are computed: one given by hand is refused, unless it is the default for the attempt 0. Default: `42` and the first five octets of the SHA-256 of the id of the project, the name of the VM, the index of the interface and the attempt, as text with a NUL between each. The attempt is 0, or the first number whose address is free. So it can be computed before creation.',
+      'MAC address, unicast and locally administered, unique in the cloud. Addresses that begin with `42` are computed: a request may contain such an address only if it is the default for attempt 0. Default: `42` and the first five octets of the SHA-256 of the id of the project, the name of the VM, the index of the interface and the attempt, as text with a NUL between each. The attempt is 0, or the first number whose address is free. So a client can compute the address before the creation.',
   }),
 };
 const Interface = Type.Object(
@@ -76,7 +77,7 @@ const Interface = Type.Object(
     ...interfaceFields,
     address: Ipv6({
       readOnly: true,
-      description: 'The IPv6 address: the /64 of the network with the modified EUI-64 of the MAC address.',
+      description: 'IPv6 address: the /64 of the network with the modified EUI-64 of the MAC address.',
     }),
   },
   { additionalProperties: false },
@@ -85,18 +86,19 @@ const InterfaceCreate = Type.Object(
   { network: interfaceFields.network, mac: Type.Optional(interfaceFields.mac) },
   { additionalProperties: false },
 );
-const interfaces = { minItems: 1, maxItems: 8, description: 'Network interfaces, in the order the guest sees them.' };
+const interfaces = { minItems: 1, maxItems: 8, description: 'Network interfaces, in the order of the guest.' };
 
-/** What a VM gets where its creation says nothing. */
+/** The defaults of a VM. */
 export const vmDefaults = { cpus: 1, memory: '512MiB' } as const;
 
+/** The resource of VMs. */
 export const vm = resource({
   noun: 'vm',
   plural: 'vms',
   description: 'A virtual machine.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
-    image: Reference('image', { description: 'What its disk starts from.' }),
+    image: Reference('image', { description: 'The initial content of the disk.' }),
     interfaces: Type.Array(Interface, interfaces),
     anti_affinity: Type.Optional(AntiAffinity),
   },
@@ -109,24 +111,24 @@ export const vm = resource({
       maximum: 256,
       default: vmDefaults.cpus,
       'x-at-restart': true,
-      description: 'Virtual processors. A change takes effect when the VM next starts.',
+      description: 'Virtual processors. A change takes effect at the next start of the VM.',
     }),
     memory: Size({
       default: vmDefaults.memory,
       'x-at-restart': true,
-      description: 'Main memory. A change takes effect when the VM next starts.',
+      description: 'Main memory. A change takes effect at the next start of the VM.',
     }),
     disk_size: Size({
       'x-at-restart': true,
       description:
-        'Size of the disk. Default: that of the image. Can only grow, which takes effect when the VM next starts.',
+        'Size of the disk. Default: that of the image. It can only grow. A change takes effect at the next start of the VM.',
     }),
     ssh_keys: Type.Array(Reference('ssh_key'), {
       maxItems: 32,
       uniqueItems: true,
       default: [],
       description:
-        'Keys that the guest lets in. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every half a minute.',
+        'SSH keys that give access to the guest. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every 30 seconds.',
     }),
     user_data: Type.Optional(
       Type.String({
@@ -135,12 +137,13 @@ export const vm = resource({
         'x-sensitive': true,
         'x-at-restart': true,
         description:
-          'Given to the guest, which runs it once: a script that begins with `#!`; ucloud-init runs nothing else. A change takes effect when the VM next starts: at each boot, ucloud-init runs user data that differs from what it ran last. Lists leave it out, and a viewer does not see it.',
+          'A script that begins with `#!`, which ucloud-init runs once in the guest. It runs nothing else. A change takes effect at the next start of the VM: at each boot, ucloud-init runs user data that differs from its last run. Lists omit this field, and viewers do not see it.',
       }),
     ),
     power_state: Enum(['running', 'stopped'], {
       default: 'running',
-      description: 'Whether it should run. Stopping asks the guest to shut down and, if it does not, ends it.',
+      description:
+        'Desired state. To stop a VM, the agent asks the guest to shut down. If the guest does not, the agent ends it.',
     }),
     delete_protection: DeleteProtection,
   },
@@ -152,35 +155,35 @@ export const vm = resource({
         pattern: '^[0-9a-f]{64}$',
         'x-api-only': true,
         description:
-          'SHA-256 of `user_data` in UTF-8, hex: also in lists, which leave `user_data` out. Not for viewers.',
+          'SHA-256 of `user_data` in UTF-8, hex. Lists contain it although they omit `user_data`. Viewers do not see it.',
       }),
     ),
     status: Type.Object(
       {
-        phase: Enum(vmPhases, { description: 'What it is doing.' }),
+        phase: Enum(vmPhases, { description: 'Phase of the VM.' }),
         reason: Type.Optional(
           Type.String({
-            description: 'Why it is in that phase, as a stable word: `no_host`, `image_not_available`, …',
+            description: 'Reason of the phase, a constant word: `no_host`, `image_not_available`, …',
           }),
         ),
-        message: Type.Optional(Type.String({ description: 'The same for people.' })),
-        host: Type.Optional(Reference('host', { description: 'Where it is placed.' })),
-        started_at: Type.Optional(Timestamp({ description: 'When it last started.' })),
+        message: Type.Optional(Type.String({ description: 'Text for people.' })),
+        host: Type.Optional(Reference('host', { description: 'Host of the VM.' })),
+        started_at: Type.Optional(Timestamp({ description: 'Time of the last start.' })),
         ready: Type.Boolean({
-          description: 'ucloud-init in the guest has reported, since the last start, that it is done.',
+          description: 'Whether ucloud-init in the guest has finished since the last start.',
         }),
         user_data: Type.Optional(
           Enum(userDataResults, {
             description:
-              'What the guest has reported of its user data since the last start. none: there is none. ok: it ran. failed: it ended with an error. ignored: it does not begin with `#!`. interrupted: an earlier boot did not see its end. unavailable: the guest could not get it.',
+              'Result of the user data since the last start, as the guest reports it. none: there is no user data. ok: the script succeeded. failed: the script ended with an error. ignored: the user data does not begin with `#!`. interrupted: the guest stopped while the script ran. unavailable: the guest could not get the user data.',
           }),
         ),
         user_data_exit_code: Type.Optional(
-          Type.Integer({ minimum: 0, maximum: 255, description: 'With which code it ended, where it failed.' }),
+          Type.Integer({ minimum: 0, maximum: 255, description: 'Exit code of a failed script.' }),
         ),
-        restart_required: Type.Boolean({ description: 'A change waits for the next start.' }),
+        restart_required: Type.Boolean({ description: 'Whether a change waits for the next start.' }),
         pending_changes: Type.Array(Enum(restartFields), {
-          description: 'The fields whose change waits for the next start.',
+          description: 'Fields whose change waits for the next start.',
         }),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'Observed state.' },
@@ -226,6 +229,7 @@ const example: Vm = {
   revision: 31,
 };
 
+/** The endpoints of VMs. */
 export const vmEndpoints = {
   ...crud(vm, {
     read: 'viewer',
@@ -256,14 +260,14 @@ export const vmEndpoints = {
     path: '/v1/vms/{id}/reboot',
     tag: 'vms',
     summary: 'Reboot a VM',
-    description: 'Stops the VM and starts it again, with every change that waits for a restart.',
+    description: 'Stops the VM and starts it again with all pending changes.',
     access: 'member',
     params: idParams('vm'),
     headers: mutationHeaders,
     body: Type.Object(
       {
         force: Type.Optional(
-          Type.Boolean({ default: false, description: 'Do not ask the guest to shut down: end it at once.' }),
+          Type.Boolean({ default: false, description: 'End the guest immediately, without asking it to shut down.' }),
         ),
       },
       { additionalProperties: false, title: 'VmReboot' },
@@ -271,7 +275,7 @@ export const vmEndpoints = {
     bodyExample: { force: false },
     success: {
       status: 202,
-      description: 'Accepted: follow the operation.',
+      description: 'Accepted. The operation shows the progress.',
       schema: operation.Item,
       example: operationExample,
     },
