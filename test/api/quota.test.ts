@@ -190,7 +190,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       '/v1/terraform-states/s/lock',
       lock,
       '#path/name',
-      /may have no states of Terraform and has 0$/,
+      /may have no Terraform states and has 0$/,
     ],
     [
       { cpus: 3 },
