@@ -74,12 +74,12 @@ function client(url: string, token: string): { call: Call; close: () => Promise<
   };
 }
 
-const vmBody = (name: string, ground: { project: string; network: string; image: string }) => ({
+const vmBody = (name: string, prerequisites: { project: string; network: string; image: string }) => ({
   name,
-  project: ground.project,
-  image: ground.image,
+  project: prerequisites.project,
+  image: prerequisites.image,
   disk_size: '1GiB',
-  interfaces: [{ network: ground.network }],
+  interfaces: [{ network: prerequisites.network }],
 });
 
 async function prepare(call: Call, project: string) {
@@ -117,11 +117,17 @@ async function serve(address: string, bulk: boolean): Promise<void> {
     rateLimit: { requestsPerMinute: 1e9 },
   });
   const { call, close } = client(api.url, token.secret);
-  const ground = await prepare(call, project);
-  await call('POST', '/v1/vms', vmBody('sample', ground));
+  const prerequisites = await prepare(call, project);
+  await call('POST', '/v1/vms', vmBody('sample', prerequisites));
   if (bulk) await fill(store);
   await close();
-  const served: Served & { ground: typeof ground } = { url: api.url, token: token.secret, project, sample, ground };
+  const served: Served & { prerequisites: typeof prerequisites } = {
+    url: api.url,
+    token: token.secret,
+    project,
+    sample,
+    prerequisites,
+  };
   process.send?.(served);
   process.once('message', async () => {
     await api.close();
@@ -144,16 +150,16 @@ async function fill(store: Store): Promise<void> {
   }
 }
 
-type Ground = { project: string; network: string; image: string };
+type VmPrerequisites = { project: string; network: string; image: string };
 
 async function withServer<T>(
   address: string,
   bulk: boolean,
-  work: (served: Served & { ground: Ground }) => Promise<T>,
+  work: (served: Served & { prerequisites: VmPrerequisites }) => Promise<T>,
 ): Promise<T> {
   const child = fork(import.meta.filename, ['serve', address, String(bulk), '--listed', String(listed)]);
   try {
-    const [served] = (await once(child, 'message')) as [Served & { ground: Ground }];
+    const [served] = (await once(child, 'message')) as [Served & { prerequisites: VmPrerequisites }];
     return await work(served);
   } finally {
     const exit = once(child, 'exit');
@@ -180,10 +186,10 @@ async function rawCreates(address: string, sample: Commit, round: number): Promi
   const needed = (sample.require ?? []).flatMap((one) =>
     'revision' in one || ('exists' in one && one.exists) ? [one.key] : [],
   );
-  const ground = await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
-  if (!ground.ok) throw new Error('what the comparison needs did not commit');
+  const prerequisites = await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
+  if (!prerequisites.ok) throw new Error('what the comparison needs did not commit');
   const speed = await rate(creates, width, async (i) => {
-    const { ok } = await store.commit(variant(sample, round * creates + i, ground.revision));
+    const { ok } = await store.commit(variant(sample, round * creates + i, prerequisites.revision));
     if (!ok) throw new Error('a transaction of the comparison did not commit');
   });
   await store.close();
@@ -205,13 +211,13 @@ async function rawReads(payload: string): Promise<number> {
 
 async function measure(name: string, served: string, bare: () => string): Promise<string[][]> {
   const rows: string[][] = [];
-  await withServer(served, false, async ({ url, token, sample, ground }) => {
+  await withServer(served, false, async ({ url, token, sample, prerequisites }) => {
     const { call, close } = client(url, token);
-    await rate(200, width, (i) => call('POST', '/v1/vms', vmBody(`warm-${i}`, ground)));
+    await rate(200, width, (i) => call('POST', '/v1/vms', vmBody(`warm-${i}`, prerequisites)));
     const over: number[] = [];
     const raw: number[] = [];
     for (let round = 0; round < rounds; round++) {
-      over.push(await rate(creates, width, (i) => call('POST', '/v1/vms', vmBody(`vm-${round}-${i}`, ground))));
+      over.push(await rate(creates, width, (i) => call('POST', '/v1/vms', vmBody(`vm-${round}-${i}`, prerequisites))));
       raw.push(await rawCreates(bare(), sample, round));
     }
     rows.push([
@@ -220,7 +226,7 @@ async function measure(name: string, served: string, bare: () => string): Promis
       perSecond(median(raw)),
       ratio(median(over), median(raw)),
     ]);
-    const vm = await call('POST', '/v1/vms', vmBody('read', ground));
+    const vm = await call('POST', '/v1/vms', vmBody('read', prerequisites));
     const got: number[] = [];
     const plain: number[] = [];
     for (let round = 0; round < rounds; round++) {

@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiClient } from '../../test/support/api.ts';
 import { rawDisk } from '../../test/support/disk-images.ts';
-import { groundOf, vmBlock } from '../../test/support/hcl.ts';
+import { imageAndNetwork, vmBlock } from '../../test/support/hcl.ts';
 
 /** A running cloud. */
 export interface Cloud {
@@ -60,5 +60,5 @@ export async function startCloud(directory: string): Promise<Cloud> {
 /** Returns a Terraform configuration of VMs on one network. */
 export const vmConfiguration = (count: number): string =>
   readFileSync('provider/examples/provider/provider.tf', 'utf8') +
-  groundOf({ name: 'bench' }) +
+  imageAndNetwork({ name: 'bench' }) +
   vmBlock('this', `count = ${count}`, `"vm-\${count.index}"`);

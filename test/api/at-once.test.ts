@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { openEtcdStore } from '../../backend/store/etcd.ts';
 import type { Store } from '../../backend/store/store.ts';
-import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { needsEtcd, startEtcd } from '../support/etcd.ts';
 import { withStore } from '../support/stores.ts';
 
@@ -11,7 +11,7 @@ const count = 500;
 async function createManyVms(t: Test, store: Store): Promise<void> {
   const test = await startTestApi(t, { store });
   const { operator, project } = test;
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const before = await contentOf(store);
   const answers = await Promise.all(
     Array.from({ length: count }, (_, i) =>
@@ -21,10 +21,10 @@ async function createManyVms(t: Test, store: Store): Promise<void> {
         {
           name: `vm-${i}`,
           project,
-          image: ground.image.id,
+          image: prerequisites.image.id,
           disk_size: '1GiB',
-          ssh_keys: [ground.sshKey.id],
-          interfaces: [{ network: ground.network.id }],
+          ssh_keys: [prerequisites.sshKey.id],
+          interfaces: [{ network: prerequisites.network.id }],
         },
         { 'idempotency-key': `create-${i}` },
       ),
@@ -138,17 +138,22 @@ t.test('who changes one object at the same time', async (t) => {
   t.equal(names.filter(({ status }) => status === 201).length, 1, 'a name is given once');
   t.equal(names.filter(({ body }) => body.code === 'name_taken').length, 39);
 
-  const ground = await prepareGround(test, project);
-  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
+  const prerequisites = await createVmPrerequisites(test, project);
+  const vmBody = {
+    project,
+    image: prerequisites.image.id,
+    disk_size: '1GiB',
+    interfaces: [{ network: prerequisites.network.id }],
+  };
   const racing = await Promise.all(
     Array.from({ length: 40 }, (_, i) =>
       i % 2
-        ? operator.request('DELETE', `/v1/ssh-keys/${ground.sshKey.id}`)
-        : operator.request('POST', '/v1/vms', { ...wish, name: `vm-${i}`, ssh_keys: [ground.sshKey.id] }),
+        ? operator.request('DELETE', `/v1/ssh-keys/${prerequisites.sshKey.id}`)
+        : operator.request('POST', '/v1/vms', { ...vmBody, name: `vm-${i}`, ssh_keys: [prerequisites.sshKey.id] }),
     ),
   );
   const vms = (await operator.list('vms')).items;
-  const key = await operator.request('GET', `/v1/ssh-keys/${ground.sshKey.id}`);
+  const key = await operator.request('GET', `/v1/ssh-keys/${prerequisites.sshKey.id}`);
   t.equal(key.status === 200, vms.length > 0, 'a key that VMs refer to is there');
   t.ok(racing.every(({ status }) => [201, 204, 404, 409, 422].includes(status)));
 });

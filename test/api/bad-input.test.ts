@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { Agent, request } from 'undici';
-import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { socketClosed } from '../support/socket-closed.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -27,13 +27,13 @@ async function raw(url: string, bytes: string): Promise<string> {
 t.test('bad input', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const vm = {
     name: 'x',
     project,
-    image: ground.image.id,
+    image: prerequisites.image.id,
     disk_size: '1GiB',
-    interfaces: [{ network: ground.network.id }],
+    interfaces: [{ network: prerequisites.network.id }],
   };
   const existing = await operator.create('vms', { ...vm, name: 'existing' });
   const before = await contentOf(store);
@@ -113,7 +113,7 @@ t.test('bad input', async (t) => {
       '/cpus',
     ],
     ['a processor as text', '/v1/vms', { ...vm, cpus: '1' }, 400, '/cpus'],
-    ['the id of something else', '/v1/vms', { ...vm, image: ground.network.id }, 400, '/image'],
+    ['the id of something else', '/v1/vms', { ...vm, image: prerequisites.network.id }, 400, '/image'],
     ['an image that is not there', '/v1/vms', { ...vm, image: 'img-0000000000000000' }, 422, '/image'],
     ['a name for an id', '/v1/vms', { ...vm, image: 'debian' }, 400, '/image'],
     [
@@ -124,7 +124,13 @@ t.test('bad input', async (t) => {
       '/interfaces/0/address',
     ],
     ['nine interfaces', '/v1/vms', { ...vm, interfaces: Array(9).fill(vm.interfaces[0]) }, 400, '/interfaces'],
-    ['a key twice', '/v1/vms', { ...vm, ssh_keys: [ground.sshKey.id, ground.sshKey.id] }, 400, '/ssh_keys'],
+    [
+      'a key twice',
+      '/v1/vms',
+      { ...vm, ssh_keys: [prerequisites.sshKey.id, prerequisites.sshKey.id] },
+      400,
+      '/ssh_keys',
+    ],
     ['a state that is none', '/v1/vms', { ...vm, power_state: 'on' }, 400, '/power_state'],
     ['user data beyond 32 KiB', '/v1/vms', { ...vm, user_data: 'x'.repeat(32_769) }, 400, '/user_data'],
     ['a prefix that is none', '/v1/prefix-pools', { name: 'q', cidr: '10.0.0.0/8' }, 400, '/cidr'],
@@ -132,7 +138,7 @@ t.test('bad input', async (t) => {
     [
       'a prefix inside another',
       '/v1/prefix-pools',
-      { name: 'q', cidr: ground.pool.cidr.replace('/48', '/56') },
+      { name: 'q', cidr: prerequisites.pool.cidr.replace('/48', '/56') },
       409,
       '/cidr',
     ],
@@ -146,7 +152,7 @@ t.test('bad input', async (t) => {
     [
       'an IPv4 resolver',
       '/v1/networks',
-      { name: 'n', project, prefix: ground.prefix.id, dns_servers: ['1.1.1.1'] },
+      { name: 'n', project, prefix: prerequisites.prefix.id, dns_servers: ['1.1.1.1'] },
       400,
       '/dns_servers/0',
     ],
@@ -193,7 +199,7 @@ t.test('bad input', async (t) => {
     ['GET', '/v1/vms/%zz', {}, 400, '#path'],
     ['GET', '/v1/vms/%c3%28', {}, 400],
     ['GET', `/v1/vms/${'a'.repeat(5000)}`, {}, 400],
-    ['GET', `/v1/vms/${ground.image.id}`, {}, 400, '#path/id'],
+    ['GET', `/v1/vms/${prerequisites.image.id}`, {}, 400, '#path/id'],
     ['GET', '/v1/vms/vm-0000000000000000', {}, 404],
     ['GET', '/v1/nothing', {}, 404],
     ['PUT', `/v1/vms/${existing.id}`, {}, 405],

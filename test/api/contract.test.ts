@@ -14,7 +14,7 @@ import { endpoints } from '../../backend/contract/index.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { hostRecord } from '../support/host-record.ts';
 import { openApiDocument, openApiPath, operations, violation } from '../support/openapi.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -82,13 +82,13 @@ t.test('each operation refuses who may not', async (t) => {
   const { operator, store } = test;
   const mine = await operator.create('projects', { name: 'mine' });
   const other = await operator.create('projects', { name: 'other' });
-  const ground = await prepareGround(test, mine.id);
+  const prerequisites = await createVmPrerequisites(test, mine.id);
   const vm = await operator.create('vms', {
     name: 'vm',
     project: mine.id,
-    image: ground.image.id,
+    image: prerequisites.image.id,
     disk_size: '1GiB',
-    interfaces: [{ network: ground.network.id }],
+    interfaces: [{ network: prerequisites.network.id }],
   });
   const token = await operator.create('tokens', { name: 'mine', project: mine.id });
   const host = newId('host');
@@ -107,11 +107,11 @@ t.test('each operation refuses who may not', async (t) => {
   const ids: Record<string, string> = {
     projects: mine.id,
     tokens: token.id,
-    'ssh-keys': ground.sshKey.id,
-    images: ground.image.id,
-    'prefix-pools': ground.pool.id,
-    prefixes: ground.prefix.id,
-    networks: ground.network.id,
+    'ssh-keys': prerequisites.sshKey.id,
+    images: prerequisites.image.id,
+    'prefix-pools': prerequisites.pool.id,
+    prefixes: prerequisites.prefix.id,
+    networks: prerequisites.network.id,
     vms: vm.id,
     hosts: host,
     operations: operation.id,
@@ -214,7 +214,8 @@ t.test('each operation refuses who may not', async (t) => {
         case 'empty': {
           t.equal(answer.status, 200);
           const text = JSON.stringify(answer.body);
-          for (const id of Object.values(ids).filter((id) => id !== ground.pool.id)) t.notOk(text.includes(id), id);
+          for (const id of Object.values(ids).filter((id) => id !== prerequisites.pool.id))
+            t.notOk(text.includes(id), id);
           const named = await stranger.request(method, `${url}?project=${mine.id}`);
           t.equal(named.status, path === '/v1/projects' ? 400 : 404, 'nor does it learn that the project exists');
           break;
@@ -245,7 +246,7 @@ type GeneratedOperation = (options: object) => Promise<GeneratedResult>;
 
 t.test('a client made by a generator that is not ours', async (t) => {
   const test = await startTestApi(t);
-  const ground = await prepareGround(test, test.project);
+  const prerequisites = await createVmPrerequisites(test, test.project);
   const directory = temporaryDirectory(t);
   await createClient({
     input: openApiPath,
@@ -267,9 +268,9 @@ t.test('a client made by a generator that is not ours', async (t) => {
     body: {
       name: 'generated',
       project: test.project,
-      image: ground.image.id,
+      image: prerequisites.image.id,
       disk_size: '1GiB',
-      interfaces: [{ network: ground.network.id }],
+      interfaces: [{ network: prerequisites.network.id }],
       labels: { made: 'by-generator' },
     },
   });

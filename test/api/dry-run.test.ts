@@ -1,7 +1,7 @@
 /** A dry run says what a creation would be told, and changes nothing. */
 import t from 'tap';
 import { endpoints } from '../../backend/contract/index.ts';
-import { type ApiClient, contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { type ApiClient, contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { operations } from '../support/openapi.ts';
 
 const dry = (plural: string, leaving: readonly string[] = []) =>
@@ -10,7 +10,7 @@ const dry = (plural: string, leaving: readonly string[] = []) =>
 t.test('every creation can be tried, and nothing is written', async (t) => {
   const api = await startTestApi(t);
   const { operator, project, store } = api;
-  const { network, image, prefix } = await prepareGround(api, project);
+  const { network, image, prefix } = await createVmPrerequisites(api, project);
   const bodies: Readonly<Record<string, object>> = {
     projects: { name: 'p' },
     tokens: { name: 't', project },
@@ -59,12 +59,12 @@ t.test('what is leaving counts as gone, with all that it holds', async (t) => {
   const { operator } = api;
   const project = (await operator.create('projects', { name: 'full' })).id;
   const member = await api.member(project);
-  const ground = await prepareGround(api, project);
+  const prerequisites = await createVmPrerequisites(api, project);
   const mac = '02:00:00:00:00:01';
   const body = {
     name: 'web',
-    image: ground.image.id,
-    interfaces: [{ network: ground.network.id, mac }],
+    image: prerequisites.image.id,
+    interfaces: [{ network: prerequisites.network.id, mac }],
     disk_size: '1GiB',
   };
   const vm = await member.create('vms', body);
@@ -81,11 +81,11 @@ t.test('what is leaving counts as gone, with all that it holds', async (t) => {
   t.strictSame(await refused(member, dry('vms'), { ...body, name: 'b' }), ['address_taken', '/interfaces/0/mac']);
   t.strictSame(await refused(member, dry('vms', [vm.id]), { ...body, memory: '1GiB' }), [undefined, undefined]);
 
-  const { prefix, pool, network } = ground;
-  const same = { name: 'ground', pool: pool.id, cidr: prefix.cidr };
+  const { prefix, pool, network } = prerequisites;
+  const same = { name: 'shared', pool: pool.id, cidr: prefix.cidr };
   t.strictSame(await refused(member, dry('prefixes'), { ...same, name: 'b' }), ['address_taken', '/cidr']);
   t.strictSame(await refused(member, dry('prefixes', [prefix.id]), same), [undefined, undefined]);
-  const subnet = { name: 'ground', prefix: prefix.id, cidr: network.cidr };
+  const subnet = { name: 'shared', prefix: prefix.id, cidr: network.cidr };
   t.strictSame(await refused(member, dry('networks'), { ...subnet, name: 'b' }), ['address_taken', '/cidr']);
   t.strictSame(await refused(member, dry('networks', [network.id]), subnet), [undefined, undefined]);
   const space = { name: pool.name, cidr: pool.cidr };
@@ -98,7 +98,7 @@ t.test('what is leaving counts as gone, with all that it holds', async (t) => {
     const stranger = await api.member((await operator.create('projects', { name: 'stranger' })).id);
     const theirs = { name: 'p', cidr: prefix.cidr };
     t.strictSame(await refused(stranger, dry('prefixes', [prefix.id]), theirs), ['address_taken', '/cidr']);
-    const own = await prepareGround(api, (await stranger.request('GET', '/v1/token')).body.project);
+    const own = await createVmPrerequisites(api, (await stranger.request('GET', '/v1/token')).body.project);
     const taken = { ...body, image: own.image.id, interfaces: [{ network: own.network.id, mac }] };
     t.strictSame(await refused(stranger, dry('vms', [vm.id]), taken), ['address_taken', '/interfaces/0/mac']);
     t.strictSame((await refused(stranger, dry('projects', [project]), { name: 'full' }))[0], 'forbidden');

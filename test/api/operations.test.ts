@@ -3,14 +3,19 @@ import t from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, read, unchanged } from '../../backend/store/collection.ts';
-import { prepareGround, startTestApi } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 
 t.test('a reboot', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
-  const ground = await prepareGround(test, project);
-  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
-  const vm = await operator.create('vms', { ...wish, name: 'a' });
+  const prerequisites = await createVmPrerequisites(test, project);
+  const vmBody = {
+    project,
+    image: prerequisites.image.id,
+    disk_size: '1GiB',
+    interfaces: [{ network: prerequisites.network.id }],
+  };
+  const vm = await operator.create('vms', { ...vmBody, name: 'a' });
   const path = `/v1/vms/${vm.id}/reboot`;
   t.match(await operator.request('POST', path, {}), {
     status: 409,

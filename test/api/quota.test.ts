@@ -9,11 +9,11 @@ import {
   ApiClient,
   type Body,
   contentOf,
-  type Ground,
-  prepareGround,
+  createVmPrerequisites,
   startTestApi,
   type TestApi,
   testPublicKey,
+  type VmPrerequisites,
 } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
 import { bound } from '../support/bound-store.ts';
@@ -36,13 +36,13 @@ async function secondServer(t: Test, test: TestApi, store: Store): Promise<ApiCl
   return new ApiClient(api.url, test.operatorToken);
 }
 
-const vm = (ground: Ground, project: string, name: string, more: object = {}) => ({
+const vm = (prerequisites: VmPrerequisites, project: string, name: string, more: object = {}) => ({
   name,
   project,
-  image: ground.image.id,
+  image: prerequisites.image.id,
   disk_size: '1GiB',
   memory: '1GiB',
-  interfaces: [{ network: ground.network.id }],
+  interfaces: [{ network: prerequisites.network.id }],
   ...more,
 });
 
@@ -68,12 +68,12 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
   const servers = [test.operator, await secondServer(t, test, await database.connect())] as const;
   const [one] = servers;
   const { id: project } = await one.create('projects', { name: 'acme', quota: { vms: 10, memory: '10GiB' } });
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const before = await contentOf(store);
   const at = (i: number) => servers[i % 2 === 0 ? 0 : 1];
 
   const answers = await Promise.all(
-    Array.from({ length: 100 }, (_, i) => at(i).request('POST', '/v1/vms', vm(ground, project, `vm-${i}`))),
+    Array.from({ length: 100 }, (_, i) => at(i).request('POST', '/v1/vms', vm(prerequisites, project, `vm-${i}`))),
   );
   t.same(tally(answers), { done: 10, quota_exceeded: 90 });
   t.match((await usageOf(one, project)).used, { vms: 10, memory: '10GiB', cpus: 10, disk: '10GiB' });
@@ -88,7 +88,7 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
   await t.test('a request that is sent again is no other one', async (t) => {
     await one.update('projects', project, { quota: { vms: 11 } });
     const once = async (client: ApiClient) =>
-      client.request('POST', '/v1/vms', vm(ground, project, 'once'), { 'idempotency-key': 'once' });
+      client.request('POST', '/v1/vms', vm(prerequisites, project, 'once'), { 'idempotency-key': 'once' });
     const twins = await Promise.all([0, 1, 2, 3].map((i) => once(at(i))));
     t.same(tally([...twins, await once(one)]), { done: 5 }, 'the quota is full, and the answer is the first one');
     await one.remove('vms', String(twins[0]?.body.id));
@@ -115,10 +115,10 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
     });
     await one.get('vms', String(first?.id), '?after=0');
     await one.expect(202, 'DELETE', `/v1/vms/${first?.id}`);
-    t.match(await one.request('POST', '/v1/vms', vm(ground, project, 'early')), { status: 403 });
+    t.match(await one.request('POST', '/v1/vms', vm(prerequisites, project, 'early')), { status: 403 });
     await store.commit({ write: [{ delete: `schedules/${first?.id}` }] });
     await one.gone('vms', String(first?.id), 0);
-    await at(1).create('vms', vm(ground, project, 'late'));
+    await at(1).create('vms', vm(prerequisites, project, 'late'));
     for (const { id } of [...others, ...(await one.list('vms', '?name=late')).items]) await one.remove('vms', id);
     t.equal((await usageOf(one, project)).used.vms, 0);
     const guard = await read(store, records.quotaGuards, project);
@@ -146,7 +146,7 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
         return slow.commit(commit);
       },
     });
-    const making = server.request('POST', '/v1/vms', vm(ground, project, 'slow'));
+    const making = server.request('POST', '/v1/vms', vm(prerequisites, project, 'slow'));
     // It was decided on when there was no quota.
     await arrived.promise;
     await one.update('projects', project, { quota: { vms: 0 } });
@@ -159,7 +159,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
   const test = await startTestApi(t);
   const { operator } = test;
   const { id: project } = await operator.create('projects', { name: 'acme' });
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const member = await test.member(project);
   const key = {
     name: 'second',
@@ -170,7 +170,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
     [
       { networks: 1 },
       '/v1/networks',
-      { name: 'n', prefix: ground.prefix.id },
+      { name: 'n', prefix: prerequisites.prefix.id },
       '/project',
       /may have 1 network and has 1$/,
     ],
@@ -195,21 +195,21 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
     [
       { cpus: 3 },
       '/v1/vms',
-      vm(ground, project, 'v', { cpus: 4 }),
+      vm(prerequisites, project, 'v', { cpus: 4 }),
       '/cpus',
       /may have 3 cpus and has 0, and 4 more are/,
     ],
     [
       { memory: '512MiB' },
       '/v1/vms',
-      vm(ground, project, 'v'),
+      vm(prerequisites, project, 'v'),
       '/memory',
       /may have 512MiB of memory and has 0MiB, and 1GiB/,
     ],
     [
       { disk: '512MiB' },
       '/v1/vms',
-      vm(ground, project, 'v'),
+      vm(prerequisites, project, 'v'),
       '/disk_size',
       /may have 512MiB of disk and has 0MiB, and 1GiB/,
     ],
@@ -274,21 +274,21 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
   const { operator, store } = test;
   const { id: project } = await operator.create('projects', { name: 'acme', quota: { vms: 6, networks: 2 } });
   const { id: other } = await operator.create('projects', { name: 'other' });
-  const ground = await prepareGround(test, project);
-  const foreign = await prepareGround(test, other);
+  const prerequisites = await createVmPrerequisites(test, project);
+  const foreign = await createVmPrerequisites(test, other);
   const at = '2026-01-01T00:00:00Z';
   const host = newId('host');
   const place = (id: string) => [
     put(records.schedules, id, { host, fence: 1, at }),
     put(records.placements, `${host}/${id}`, { cpus: 1, memory: 4 * GiB, disk: 10 * GiB, fence: 1, at }),
   ];
-  const mine = await operator.create('vms', vm(ground, project, 'mine', { memory: '4GiB', disk_size: '10GiB' }));
+  const mine = await operator.create('vms', vm(prerequisites, project, 'mine', { memory: '4GiB', disk_size: '10GiB' }));
   const theirs = await operator.create('vms', vm(foreign, other, 'theirs', { memory: '4GiB', disk_size: '10GiB' }));
   const { revision } = (await store.commit({
     write: [
       put(records.hosts, host, hostRecord({ id: host, name: 'node1' })),
       put(records.alive, host, { at }),
-      put(records.imageReports, ground.image.id, { phase: 'available', size: 60 * GiB, at }),
+      put(records.imageReports, prerequisites.image.id, { phase: 'available', size: 60 * GiB, at }),
       ...place(mine.id),
       ...place(theirs.id),
     ],
@@ -328,7 +328,7 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
       message: 'the project acme may have 6 VMs and has 1, and 6 more are asked for',
     },
   ]);
-  t.match(await ask({ vms: [{ image: ground.image.id }, { image: ground.image.id }] }), [
+  t.match(await ask({ vms: [{ image: prerequisites.image.id }, { image: prerequisites.image.id }] }), [
     { pointer: '/vms/1/disk_size', message: 'needs 60 GiB of disk, largest free host has 20 GiB' },
   ]);
   t.match(await ask({ vms: [{ architecture: 'aarch64' }] }), [{ message: 'no host has the architecture aarch64' }]);
@@ -340,7 +340,7 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
   t.equal((await ask(large)).length, 1);
   t.same(await ask({ ...large, leaving: [mine.id] }), [], 'what leaves makes room');
   t.equal((await ask({ ...large, leaving: [theirs.id, newId('vm')] })).length, 1, 'but not what is of others');
-  t.same(await ask({ networks: 2, leaving: [ground.network.id] }), []);
+  t.same(await ask({ networks: 2, leaving: [prerequisites.network.id] }), []);
 
   const table: [object, status: number, pointer: string][] = [
     [{ vms: [{}, { image: foreign.image.id }] }, 422, '/vms/1/image'],

@@ -5,7 +5,7 @@ import * as records from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
-import { type Body, contentOf, prepareGround, startTestApi } from '../support/api.ts';
+import { type Body, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { startSimulatedHost } from '../support/simulated-host.ts';
@@ -48,7 +48,7 @@ t.test('whatever an older version changes, fields of a newer one stay, and no an
 
   const quota = { vms: 10, memory: '64GiB' };
   const project = await operator.create('projects', { name: 'acme', quota });
-  const ground = await prepareGround(test, project.id);
+  const prerequisites = await createVmPrerequisites(test, project.id);
   const lock = { ID: 'one', Operation: 'apply', Info: '', Who: 'alice', Version: '1.11.4', Path: '' };
   const member = await test.member(project.id);
   await member.expect(200, 'POST', '/v1/terraform-states/site/lock', lock);
@@ -56,13 +56,15 @@ t.test('whatever an older version changes, fields of a newer one stay, and no an
   const token = await operator.create('tokens', { name: 'spare', project: project.id, role: 'member' });
   // Imported, as far as the scheduler and the agent ask.
   const at = new Date().toISOString();
-  await store.commit({ write: [put(records.imageReports, ground.image.id, { phase: 'available', size: 1024, at })] });
+  await store.commit({
+    write: [put(records.imageReports, prerequisites.image.id, { phase: 'available', size: 1024, at })],
+  });
   const vm = await operator.create('vms', {
     name: 'web',
     project: project.id,
-    image: ground.image.id,
-    interfaces: [{ network: ground.network.id }],
-    ssh_keys: [ground.sshKey.id],
+    image: prerequisites.image.id,
+    interfaces: [{ network: prerequisites.network.id }],
+    ssh_keys: [prerequisites.sshKey.id],
     anti_affinity: { group: 'web', mode: 'preferred' },
   });
   const status = async (wanted: (vm: Body) => boolean) => {
@@ -89,14 +91,14 @@ t.test('whatever an older version changes, fields of a newer one stay, and no an
   const labels = { tier: 'web' };
   await operator.update('projects', project.id, { labels, quota: { ...quota, vms: 9 } });
   await operator.update('tokens', token.id, { labels });
-  await operator.update('ssh-keys', ground.sshKey.id, { labels });
-  await operator.update('images', ground.image.id, { labels });
-  await operator.update('prefix-pools', ground.pool.id, { labels });
-  await operator.update('prefixes', ground.prefix.id, { labels });
-  await operator.update('networks', ground.network.id, { labels });
+  await operator.update('ssh-keys', prerequisites.sshKey.id, { labels });
+  await operator.update('images', prerequisites.image.id, { labels });
+  await operator.update('prefix-pools', prerequisites.pool.id, { labels });
+  await operator.update('prefixes', prerequisites.prefix.id, { labels });
+  await operator.update('networks', prerequisites.network.id, { labels });
   await operator.update('hosts', host.id, { labels });
   // Of the quota's guard and of the pool's map: more of what is counted.
-  await operator.create('prefixes', { name: 'second', project: project.id, pool: ground.pool.id });
+  await operator.create('prefixes', { name: 'second', project: project.id, pool: prerequisites.pool.id });
   const other = { ...lock, ID: 'two' };
   await member.expect(423, 'POST', '/v1/terraform-states/site/lock', other);
   await member.expect(200, 'POST', '/v1/terraform-states/site?ID=one', {

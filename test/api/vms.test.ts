@@ -4,30 +4,33 @@ import { newId } from '../../backend/model/ids.ts';
 import { defaultMac } from '../../backend/model/network/addresses.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
-import { contentOf, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 
 t.test('a VM', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const before = await contentOf(store);
   const member = await test.member(project);
-  const wish = {
+  const vmBody = {
     name: 'web-1',
-    image: ground.image.id,
+    image: prerequisites.image.id,
     disk_size: '2GiB',
-    ssh_keys: [ground.sshKey.id],
-    interfaces: [{ network: ground.network.id }, { network: ground.network.id, mac: '02:00:5e:10:00:01' }],
+    ssh_keys: [prerequisites.sshKey.id],
+    interfaces: [
+      { network: prerequisites.network.id },
+      { network: prerequisites.network.id, mac: '02:00:5e:10:00:01' },
+    ],
     anti_affinity: { group: 'web' },
   };
   const refused = async (change: object, status: number, pointer: string, detail: RegExp) => {
-    const answer = await member.request('POST', '/v1/vms', { ...wish, name: 'x', ...change });
+    const answer = await member.request('POST', '/v1/vms', { ...vmBody, name: 'x', ...change });
     t.match(answer, { status, body: { errors: [{ pointer, detail }] } }, JSON.stringify(change));
   };
   await refused({ disk_size: undefined }, 422, '/disk_size', /required until the image/);
-  const size = put(records.imageReports, ground.image.id, { phase: 'available', size: 2 ** 30, at: 'now' });
+  const size = put(records.imageReports, prerequisites.image.id, { phase: 'available', size: 2 ** 30, at: 'now' });
   await store.commit({ write: [size] });
-  await member.get('images', ground.image.id, `?after=${ground.image.revision}&timeout=10`);
+  await member.get('images', prerequisites.image.id, `?after=${prerequisites.image.revision}&timeout=10`);
   await refused({ disk_size: '512MiB' }, 422, '/disk_size', /at least that of the image, 1GiB/);
   await refused({ image: newId('image') }, 422, '/image', /id of an existing image/);
   await refused({ ssh_keys: [newId('ssh_key')] }, 422, '/ssh_keys/0', /id of an existing ssh key/);
@@ -38,13 +41,13 @@ t.test('a VM', async (t) => {
     /id of an existing network/,
   );
   await refused(
-    { interfaces: [{ network: ground.network.id, mac: '00:00:5e:10:00:01' }] },
+    { interfaces: [{ network: prerequisites.network.id, mac: '00:00:5e:10:00:01' }] },
     400,
     '/interfaces/0/mac',
     /locally administered/,
   );
   await refused(
-    { interfaces: [{ network: ground.network.id, mac: '03:00:5e:10:00:01' }] },
+    { interfaces: [{ network: prerequisites.network.id, mac: '03:00:5e:10:00:01' }] },
     400,
     '/interfaces/0/mac',
     /unicast/,
@@ -56,7 +59,7 @@ t.test('a VM', async (t) => {
   await refused({ user_data: 'a\0b' }, 400, '/user_data', /NUL/);
   await refused({ user_data: '\ud800' }, 400, '/user_data', /surrogate/);
 
-  const vm = await member.create('vms', wish);
+  const vm = await member.create('vms', vmBody);
   t.match(vm, {
     cpus: 1,
     memory: '512MiB',
@@ -67,18 +70,18 @@ t.test('a VM', async (t) => {
   t.equal(vm.address, vm.interfaces[0]?.address);
   t.equal(
     vm.interfaces[1]?.address,
-    `${ground.network.cidr.replace('/64', '')}5eff:fe10:1`.replace('::5eff', '::5eff'),
+    `${prerequisites.network.cidr.replace('/64', '')}5eff:fe10:1`.replace('::5eff', '::5eff'),
   );
-  await refused({ interfaces: wish.interfaces.slice(1) }, 409, '/interfaces/0/mac', /taken/);
-  const sameTail = [{ network: ground.network.id, mac: '42:00:5e:10:00:01' }];
+  await refused({ interfaces: vmBody.interfaces.slice(1) }, 409, '/interfaces/0/mac', /taken/);
+  const sameTail = [{ network: prerequisites.network.id, mac: '42:00:5e:10:00:01' }];
   await refused({ interfaces: sameTail }, 422, '/interfaces/0/mac', /must not begin with 42/);
   t.equal(
     (
       await member.create('vms', {
-        ...wish,
+        ...vmBody,
         name: 'default-disk',
         disk_size: undefined,
-        interfaces: [{ network: ground.network.id }],
+        interfaces: [{ network: prerequisites.network.id }],
       })
     ).disk_size,
     '1GiB',
@@ -94,7 +97,7 @@ t.test('a VM', async (t) => {
   t.match(await member.update('vms', vm.id, { cpus: null, labels: null }), { cpus: 1, labels: {} });
   const shrink = await member.request('PATCH', `/v1/vms/${vm.id}`, { disk_size: '2GiB' });
   t.match(shrink, { status: 422, body: { errors: [{ pointer: '/disk_size', detail: /only grow/ }] } });
-  for (const [field, value] of Object.entries({ image: ground.image.id, anti_affinity: { group: 'app' } })) {
+  for (const [field, value] of Object.entries({ image: prerequisites.image.id, anti_affinity: { group: 'app' } })) {
     const fixed = await member.request('PATCH', `/v1/vms/${vm.id}`, { [field]: value });
     t.match(fixed, { status: 400, body: { errors: [{ pointer: `/${field}` }] } }, 'immutable: no field of an update');
   }
@@ -164,14 +167,14 @@ t.test('a VM', async (t) => {
     () => undefined,
   );
   for (const { plural, id } of [
-    { plural: 'networks', id: ground.network.id },
-    { plural: 'images', id: ground.image.id },
+    { plural: 'networks', id: prerequisites.network.id },
+    { plural: 'images', id: prerequisites.image.id },
   ]) {
     t.match(await member.request('DELETE', `/v1/${plural}/${id}`), { status: 409, body: { code: 'in_use' } });
   }
   await member.update('vms', vm.id, { delete_protection: true });
   t.match(await member.request('DELETE', `/v1/vms/${vm.id}`), { status: 409, body: { code: 'delete_protected' } });
-  await member.update('vms', vm.id, { delete_protection: false, name: 'web-2', ssh_keys: [ground.sshKey.id] });
+  await member.update('vms', vm.id, { delete_protection: false, name: 'web-2', ssh_keys: [prerequisites.sshKey.id] });
   await member.remove('ssh-keys', key.id);
 
   // The scheduler has placed it: it stays until the schedule is gone.
@@ -184,11 +187,11 @@ t.test('a VM', async (t) => {
     'deleting',
     'once more does no harm',
   );
-  t.match(await member.request('DELETE', `/v1/networks/${ground.network.id}`), {
+  t.match(await member.request('DELETE', `/v1/networks/${prerequisites.network.id}`), {
     status: 409,
     body: { detail: new RegExp(`vm web-2 \\(${vm.id}, being deleted\\)`) },
   });
-  const { body: refusal } = await member.request('DELETE', `/v1/networks/${ground.network.id}`);
+  const { body: refusal } = await member.request('DELETE', `/v1/networks/${prerequisites.network.id}`);
   const { users = [] } = refusal as { users?: { id: string; being_deleted: boolean }[] };
   const leaving = users.filter((user) => user.being_deleted).map((user) => user.id);
   t.strictSame([users.length, leaving], [2, [vm.id]], 'programs learn which will not be in the way for long');
@@ -196,7 +199,7 @@ t.test('a VM', async (t) => {
     status: 409,
     body: { code: 'being_deleted' },
   });
-  t.match(await member.request('POST', '/v1/vms', { ...wish, name: 'web-2' }), {
+  t.match(await member.request('POST', '/v1/vms', { ...vmBody, name: 'web-2' }), {
     status: 409,
     body: { code: 'name_taken' },
   });
@@ -235,30 +238,35 @@ t.test('a VM', async (t) => {
 t.test('default MAC addresses', async (t) => {
   const test = await startTestApi(t);
   const { operator, project } = test;
-  const ground = await prepareGround(test, project);
-  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
-  const first = await operator.create('vms', { ...wish, name: 'again' });
+  const prerequisites = await createVmPrerequisites(test, project);
+  const vmBody = {
+    project,
+    image: prerequisites.image.id,
+    disk_size: '1GiB',
+    interfaces: [{ network: prerequisites.network.id }],
+  };
+  const first = await operator.create('vms', { ...vmBody, name: 'again' });
   t.equal(first.interfaces[0]?.mac, defaultMac(project, 'again', 0, 0), 'known beforehand');
   await operator.remove('vms', first.id);
-  t.equal((await operator.create('vms', { ...wish, name: 'again' })).address, first.address, 'and the same again');
-  const earlier = await operator.create('vms', { ...wish, name: 'unlucky' });
+  t.equal((await operator.create('vms', { ...vmBody, name: 'again' })).address, first.address, 'and the same again');
+  const earlier = await operator.create('vms', { ...vmBody, name: 'unlucky' });
   await operator.update('vms', earlier.id, { name: 'lucky' });
-  const unlucky = await operator.create('vms', { ...wish, name: 'unlucky' });
+  const unlucky = await operator.create('vms', { ...vmBody, name: 'unlucky' });
   t.equal(unlucky.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 1), 'the next, if it is taken');
 
   await operator.update('vms', unlucky.id, { name: 'renamed' });
-  const heir = await operator.create('vms', { ...wish, name: 'unlucky' });
+  const heir = await operator.create('vms', { ...vmBody, name: 'unlucky' });
   t.equal(heir.interfaces[0]?.mac, defaultMac(project, 'unlucky', 0, 2), 'a VM that is renamed keeps its own');
 });
 
 t.test('the largest VM that the contract allows', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const before = await contentOf(store);
   const numbers = Array.from({ length: 8 }, (_, i) => i);
   const networks = await Promise.all(
-    numbers.map((i) => operator.create('networks', { name: `n${i}`, project, prefix: ground.prefix.id })),
+    numbers.map((i) => operator.create('networks', { name: `n${i}`, project, prefix: prerequisites.prefix.id })),
   );
   const newKeys = (set: string) =>
     Promise.all(
@@ -270,7 +278,7 @@ t.test('the largest VM that the contract allows', async (t) => {
   const vm = await operator.create('vms', {
     name: 'largest',
     project,
-    image: ground.image.id,
+    image: prerequisites.image.id,
     disk_size: '512TiB',
     memory: '512TiB',
     cpus: 256,

@@ -4,17 +4,22 @@ import { startApi } from '../../backend/api/start.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { ApiClient, prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { ApiClient, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { withStore } from '../support/stores.ts';
 
 t.test('long polls', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
-  const ground = await prepareGround(test, project);
-  const wish = { project, image: ground.image.id, disk_size: '1GiB', interfaces: [{ network: ground.network.id }] };
-  const vm = await operator.create('vms', { ...wish, name: 'a', labels: { app: 'a' } });
-  const other = await operator.create('vms', { ...wish, name: 'b', labels: { app: 'b' } });
+  const prerequisites = await createVmPrerequisites(test, project);
+  const vmBody = {
+    project,
+    image: prerequisites.image.id,
+    disk_size: '1GiB',
+    interfaces: [{ network: prerequisites.network.id }],
+  };
+  const vm = await operator.create('vms', { ...vmBody, name: 'a', labels: { app: 'a' } });
+  const other = await operator.create('vms', { ...vmBody, name: 'b', labels: { app: 'b' } });
 
   const started = performance.now();
   t.equal((await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=0`)).revision, vm.revision);

@@ -9,7 +9,7 @@ import type { Id } from '../../backend/contract/fields.ts';
 import { placements, reports, schedules } from '../../backend/model/records/index.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
-import { MortalHost, RunHistory } from '../support/killable-host.ts';
+import { KillableHost, RunHistory } from '../support/killable-host.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 async function assign(cluster: Cluster, vm: Id<'vm'>, host: Id<'host'>): Promise<void> {
@@ -19,7 +19,7 @@ async function assign(cluster: Cluster, vm: Id<'vm'>, host: Id<'host'>): Promise
 }
 
 /** Runs the whole life of a VM once. Returns the number of boundaries that the first agent passed. */
-async function live(cluster: Cluster, host: MortalHost, history: RunHistory, crashAt?: number): Promise<number> {
+async function live(cluster: Cluster, host: KillableHost, history: RunHistory, crashAt?: number): Promise<number> {
   let agents = 1;
   await host.start(crashAt);
   const watch = (crashed: Promise<string>): Promise<void> =>
@@ -66,7 +66,7 @@ t.test('after a kill at any step, the next agent brings the VM to the same state
   const directory = temporaryDirectory(t);
   const newHost = (cluster: Cluster, name: string) => {
     mkdirSync(join(directory, name));
-    return new MortalHost(cluster.store, join(directory, name), history);
+    return new KillableHost(cluster.store, join(directory, name), history);
   };
   const first = await withCluster(t);
   t.teardown(history.watch(first.mirror));

@@ -27,7 +27,7 @@ import {
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
-import { MortalHost, RunHistory } from '../support/killable-host.ts';
+import { KillableHost, RunHistory } from '../support/killable-host.ts';
 import { Random } from '../support/random.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { capacity } from '../support/simulated-host.ts';
@@ -36,7 +36,7 @@ import { temporaryDirectory } from '../support/stores.ts';
 const steps = 400;
 const maxVms = 30;
 
-class MortalScheduler {
+class KillableScheduler {
   readonly #cluster: Cluster;
   #session: Store | undefined;
   #component: Component | undefined;
@@ -120,9 +120,9 @@ t.test('under random kills, no VM runs twice, no host exceeds its resources, and
   const directory = temporaryDirectory(t);
   const hosts = ['a', 'b', 'c'].map((name) => {
     mkdirSync(join(directory, name));
-    return new MortalHost(cluster.store, join(directory, name), history, { leaseSeconds: 1 });
+    return new KillableHost(cluster.store, join(directory, name), history, { leaseSeconds: 1 });
   });
-  const schedulers = [new MortalScheduler(cluster), new MortalScheduler(cluster)];
+  const schedulers = [new KillableScheduler(cluster), new KillableScheduler(cluster)];
   for (const each of [...hosts, ...schedulers]) await each.start();
   for (const { id } of hosts) if (id) await cluster.setPolicy(id);
 

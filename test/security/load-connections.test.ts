@@ -9,7 +9,7 @@ import { startApi } from '../../backend/api/start.ts';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import { sourceNetwork } from '../../backend/model/network/addresses.ts';
-import { ApiClient, prepareGround, startTestApi } from '../support/api.ts';
+import { ApiClient, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { bound } from '../support/bound-store.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { until, within } from '../support/eventually.ts';
@@ -130,7 +130,7 @@ t.test('refusals that are to be expected write no line, and faults that repeat a
   });
   t.teardown(() => api.close());
   const operator = new ApiClient(api.url, test.operatorToken);
-  const { pool } = await prepareGround(test, test.project);
+  const { pool } = await createVmPrerequisites(test, test.project);
   const small = await operator.create('prefix-pools', {
     name: 'small',
     cidr: '2001:db8:ffff::/60',

@@ -4,7 +4,7 @@ import { ProjectTurns } from '../../backend/api/concurrency/project-turns.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { prepareGround, startTestApi } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
 import { hostRecord } from '../support/host-record.ts';
 import { head, RawConnection } from '../support/hostile-tenant.ts';
@@ -39,7 +39,7 @@ t.test('a change that wakes many long polls of a project holds no other project 
   const { operator, project } = test;
   const bad = await test.member(project, 'viewer');
   const good = await test.member((await operator.create('projects', { name: 'other' })).id);
-  const { prefix, network } = await prepareGround(test, project);
+  const { prefix, network } = await createVmPrerequisites(test, project);
   const after = `after=${network.revision}&timeout=60`;
   for (let i = 0; i < 100; i++) {
     polls.push(new RawConnection(test.url).send(head('GET', `/v1/networks?${after}`, bad.token)));

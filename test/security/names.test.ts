@@ -7,7 +7,7 @@ import { defaultMac, earlierMacKey, macKey } from '../../backend/model/network/a
 import { earlierTapName, tapName } from '../../backend/model/network/interface-names.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { type Body, contentOf, prepareGround, startTestApi } from '../support/api.ts';
+import { type Body, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -16,14 +16,14 @@ async function twoTenants(t: Parameters<typeof startTestApi>[0]) {
   const { operator } = test;
   const tenant = async (name: string) => {
     const { id } = await operator.create('projects', { name });
-    const ground = await prepareGround(test, id);
+    const prerequisites = await createVmPrerequisites(test, id);
     const member = await test.member(id);
     const ask = (vm: string, mac?: string) =>
       member.request('POST', '/v1/vms', {
         name: vm,
-        image: ground.image.id,
+        image: prerequisites.image.id,
         disk_size: '1GiB',
-        interfaces: [{ network: ground.network.id, ...(mac === undefined ? {} : { mac }) }],
+        interfaces: [{ network: prerequisites.network.id, ...(mac === undefined ? {} : { mac }) }],
       });
     return { id, ask, member };
   };

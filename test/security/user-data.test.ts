@@ -1,12 +1,12 @@
 /** User data can be large and hold secrets: only who may change a VM reads it, one VM at a time, and nothing else keeps it. */
 import { createHash } from 'node:crypto';
 import t from 'tap';
-import { prepareGround, startTestApi } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 
 t.test('user data is in no list, and a viewer sees nothing of it', async (t) => {
   const test = await startTestApi(t);
   const { operator, store, project } = test;
-  const ground = await prepareGround(test, project);
+  const prerequisites = await createVmPrerequisites(test, project);
   const member = await test.member(project);
   const viewer = await test.member(project, 'viewer');
   const secret = `#!/bin/sh\n# ${'hunter2 '.repeat(4000)}`;
@@ -14,9 +14,9 @@ t.test('user data is in no list, and a viewer sees nothing of it', async (t) => 
   const body = {
     name: 'web',
     project,
-    image: ground.image.id,
+    image: prerequisites.image.id,
     disk_size: '1GiB',
-    interfaces: [{ network: ground.network.id }],
+    interfaces: [{ network: prerequisites.network.id }],
     user_data: secret,
   };
   const key = { 'idempotency-key': 'once' };

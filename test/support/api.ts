@@ -214,7 +214,7 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
 export const testPublicKey =
   'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T test@example';
 
-export interface Ground {
+export interface VmPrerequisites {
   readonly pool: Body;
   readonly prefix: Body;
   readonly network: Body;
@@ -222,16 +222,14 @@ export interface Ground {
   readonly sshKey: Body;
 }
 
-let pools = 0;
-
-/** What a VM needs, in the project. */
-export async function prepareGround({ operator }: TestApi, project: string): Promise<Ground> {
-  const number = (++pools).toString(16);
+/** Creates the objects that a VM refers to: a network with its prefix and pool, an image, an SSH key. */
+export async function createVmPrerequisites({ operator }: TestApi, project: string): Promise<VmPrerequisites> {
+  const number = ((await operator.list('prefix-pools')).items.length + 1).toString(16);
   const pool = await operator.create('prefix-pools', { name: `pool-${number}`, cidr: `2001:db8:${number}::/48` });
-  const prefix = await operator.create('prefixes', { name: 'ground', project, pool: pool.id });
-  const network = await operator.create('networks', { name: 'ground', project, prefix: prefix.id });
-  const image = await operator.create('images', { name: 'ground', project, source: 'file:ground.qcow2' });
-  const sshKey = await operator.create('ssh-keys', { name: 'ground', project, public_key: testPublicKey });
+  const prefix = await operator.create('prefixes', { name: 'shared', project, pool: pool.id });
+  const network = await operator.create('networks', { name: 'shared', project, prefix: prefix.id });
+  const image = await operator.create('images', { name: 'shared', project, source: 'file:shared.qcow2' });
+  const sshKey = await operator.create('ssh-keys', { name: 'shared', project, public_key: testPublicKey });
   return { pool, prefix, network, image, sshKey };
 }
 

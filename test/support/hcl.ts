@@ -1,6 +1,6 @@
 /** Configuration in Terraform's language that several tests and benches stand on. */
 
-interface Ground {
+interface ImageAndNetwork {
   /** Of the prefix. */
   readonly name?: string;
   /** Of the network. */
@@ -17,7 +17,7 @@ data "ucloud_image" "demo" {
 `;
 
 /** What VMs stand on: the image, and a prefix with a network in it, both called `this`. */
-export const groundOf = ({ name = 'site', network = name, cidr }: Ground): string => `${demoImage}
+export const imageAndNetwork = ({ name = 'site', network = name, cidr }: ImageAndNetwork): string => `${demoImage}
 resource "ucloud_prefix" "this" {
   name = "${name}"
   cidr = ${cidr === undefined ? 'null' : `"${cidr}"`}
@@ -28,7 +28,7 @@ resource "ucloud_network" "this" {
 }
 `;
 
-export const ground = groundOf({ network: 'web' });
+export const ground = imageAndNetwork({ network: 'web' });
 
 /** A VM on that ground; `name` is an expression, that of the block where it is left out. */
 export const vmBlock = (block: string, more = '', name = `"${block}"`, network = 'ucloud_network.this.id'): string => `

@@ -45,7 +45,7 @@ export class RunHistory {
 }
 
 /** A host whose agent can be killed and restarted. */
-export class MortalHost {
+export class KillableHost {
   readonly #store: EmbeddedStore;
   readonly #dataDir: string;
   readonly #history: RunHistory;

@@ -2,11 +2,11 @@
 import t from 'tap';
 import { asked, startTestCloud } from '../support/cloud.ts';
 import { answerProblem, startGateway } from '../support/gateway.ts';
-import { groundOf, vmBlock } from '../support/hcl.ts';
+import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const count = 100;
-const main = groundOf({ name: 'many' }) + vmBlock('this', `count = ${count}`, `"vm-\${count.index}"`);
+const main = imageAndNetwork({ name: 'many' }) + vmBlock('this', `count = ${count}`, `"vm-\${count.index}"`);
 
 t.test('a hundred VMs with -parallelism=50', { skip: terraformMissing() ?? false }, async (t) => {
   const cloud = await startTestCloud(t);

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { type LanguageFeature, languageFeatures } from '../support/acceptance.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { groundOf, vmBlock } from '../support/hcl.ts';
+import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -24,7 +24,7 @@ function story(feature: LanguageFeature, tell: (t: Test) => Promise<void>): void
 }
 
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
-const ground = (name: string) => groundOf({ name });
+const ground = (name: string) => imageAndNetwork({ name });
 const vm = (block: string, name: string, more = '') => vmBlock(block, more, name);
 
 const values = async (directory: TerraformDirectory, address: string) => {

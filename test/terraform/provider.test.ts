@@ -4,7 +4,7 @@ import t from 'tap';
 import { testPublicKey } from '../support/api.ts';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
-import { groundOf, vmBlock } from '../support/hcl.ts';
+import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -14,7 +14,7 @@ t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
 });
 
-const ground = groundOf({});
+const ground = imageAndNetwork({});
 const vms = (count: number) =>
   vmBlock(
     'this',

@@ -11,7 +11,7 @@ import { UNKNOWN, type Value, type Values } from '../../provider/protocol/values
 import { provider } from '../../provider/provider.ts';
 import { resources } from '../../provider/resources/index.ts';
 import { type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
-import { prepareGround, startTestApi, testPublicKey } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { PluginClient } from '../support/plugin-client.ts';
 
 type Path = readonly (string | number)[];
@@ -48,7 +48,7 @@ function proposed(attributes: Attributes, config: Values, prior: Values | null):
 t.test('each attribute alone may be known only after apply', async (t) => {
   const api = await startTestApi(t);
   const { operator, project } = api;
-  const { pool, prefix, network, image, sshKey } = await prepareGround(api, project);
+  const { pool, prefix, network, image, sshKey } = await createVmPrerequisites(api, project);
   const other = (await operator.create('projects', { name: 'other' })).id;
   const otherImage = await operator.create('images', { name: 'other', project, source: 'file:other.qcow2' });
   const hash = '0'.repeat(64);

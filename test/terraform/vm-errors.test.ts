@@ -3,12 +3,12 @@ import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
-import { groundOf, vmBlock as vm } from '../support/hcl.ts';
+import { imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = groundOf({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
+const ground = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
 
 let cloud: TestCloud;
 t.before(async () => {

@@ -3,12 +3,12 @@ import t from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
-import { demoImage, groundOf, vmBlock as vm } from '../support/hcl.ts';
+import { demoImage, imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = groundOf({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
+const ground = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
 
 let cloud: TestCloud;
 t.before(async () => {
@@ -60,7 +60,7 @@ resource "ucloud_ssh_key" "k" {
     const own = cloud.configuration(t, '');
     const keyed = (publicKey: string) =>
       own.write({
-        'main.tf': `${groundOf({ name: 'rotating', network: 'rotating' })}
+        'main.tf': `${imageAndNetwork({ name: 'rotating', network: 'rotating' })}
 resource "ucloud_ssh_key" "ops" {
   name       = "ops"
   public_key = "${publicKey}"
@@ -132,7 +132,7 @@ resource "ucloud_ssh_key" "${name}" {
       const write = (network: string, ...names: string[]) =>
         own.write({
           'main.tf':
-            groundOf({ name: 'other', network }) +
+            imageAndNetwork({ name: 'other', network }) +
             keys.join('') +
             vm('keyed', `ssh_keys = [${names.map((name) => `ucloud_ssh_key.${name}.id`)}]`),
         });

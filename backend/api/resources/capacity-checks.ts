@@ -27,8 +27,8 @@ type Body = Omit<CapacityCheck, 'vms'> &
 const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : sizeInBytes(size));
 
 const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
-  const wish = antiAffinityOf(vm);
-  return wish ? { anti_affinity: wish } : {};
+  const antiAffinity = antiAffinityOf(vm);
+  return antiAffinity ? { anti_affinity: antiAffinity } : {};
 };
 
 function plannedRequest(api: ApiContext, project: Id<'project'>, planned: PlannedVmBody, at: string): PlannedRequest {
@@ -90,7 +90,7 @@ export const capacityCheckHandlers: Handlers = {
     if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
       throw fieldError('rule_violated', '/vms', `must contain at most ${maxVms} VMs in total`);
     }
-    const wishes = planned.map((each, index) => plannedRequest(api, project, each, `/vms/${index}`));
+    const requests = planned.map((each, index) => plannedRequest(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);
     const released: NonNullable<PlannedRequest['placed']>[] = [];
     for (const id of leaving) {
@@ -108,7 +108,7 @@ export const capacityCheckHandlers: Handlers = {
     );
     const { caller, gone } = request;
     const refusals = await api.hostPool
-      .check(accountOf(caller), gone, limited, wishes, released)
+      .check(accountOf(caller), gone, limited, requests, released)
       .finally(() => api.callers.check(caller));
     const { revision } = api.mirror;
     return {

@@ -60,10 +60,10 @@ function* subnetsFrom(api: ApiContext, { address }: Prefix): Generator<Prefix, v
   }
 }
 
-function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, wish: Prefix | undefined): Prefix {
+function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, requested: Prefix | undefined): Prefix {
   const space = storedPrefix(holder.cidr);
-  if (wish) {
-    if (contains(space, wish)) return wish;
+  if (requested) {
+    if (contains(space, requested)) return requested;
     throw fieldError('rule_violated', '/cidr', `must be within the prefix ${holder.name}, which is ${holder.cidr}`);
   }
   const free = firstFree(space, subnetLength, subnetsFrom(api, space));
@@ -80,14 +80,14 @@ function chooseVni(api: ApiContext): number {
 
 async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as NetworkBody;
-  const wish = body.cidr === undefined ? undefined : readSubnet(body.cidr);
+  const requested = body.cidr === undefined ? undefined : readSubnet(body.cidr);
   const id = newId('network');
   const at = request.now.toISOString();
   const allocate = () =>
     mutate(api, request, () => {
       const project = projectOfCreation(api, request.caller, body.project);
       const prefix = addReference(api, prefixes, { project, id: body.prefix, pointer: '/prefix', user: id });
-      const subnet = chooseSubnet(api, prefix.stored.value, wish);
+      const subnet = chooseSubnet(api, prefix.stored.value, requested);
       const vni = chooseVni(api);
       const record: records.NetworkRecord = {
         id,
@@ -105,7 +105,7 @@ async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
       };
       const free: Guard = {
         condition: absent(records.subnets, subnetKey(subnet)),
-        otherwise: () => (wish ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
+        otherwise: () => (requested ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
       };
       return creation(api, networks, record, {
         guards: [...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],

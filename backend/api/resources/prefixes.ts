@@ -66,15 +66,15 @@ function readRequestedPrefix({ cidr, length }: PrefixBody): RequestedPrefix {
 }
 
 /** Returns the pools to try, in order. @throws UcloudError `invalid_reference`, `rule_violated` */
-function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wish: RequestedPrefix): Pool[] {
+function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, requested: RequestedPrefix): Pool[] {
   if (body.pool !== undefined) {
     const pool = refer(api, prefixPools, project, body.pool, '/pool');
     const { cidr, name } = pool.value;
     const space = storedPrefix(cidr);
-    if (wish.cidr && !contains(space, wish.cidr)) {
+    if (requested.cidr && !contains(space, requested.cidr)) {
       throw fieldError('rule_violated', '/cidr', `must be within the prefix pool ${name}, which is ${cidr}`);
     }
-    if (wish.length !== undefined && wish.length < space.length) {
+    if (requested.length !== undefined && requested.length < space.length) {
       throw fieldError(
         'rule_violated',
         '/length',
@@ -84,7 +84,7 @@ function poolsFor(api: ApiContext, project: Id<'project'>, body: PrefixBody, wis
     return [pool];
   }
   const pools = [...api.mirror.list(records.prefixPools)];
-  const { cidr } = wish;
+  const { cidr } = requested;
   if (cidr === undefined) return pools.sort((a, b) => (a.value.name < b.value.name ? -1 : 1));
   const holding = pools.filter(({ value }) => contains(storedPrefix(value.cidr), cidr));
   if (holding.length === 0) throw fieldError('rule_violated', '/cidr', 'lies in no prefix pool');
@@ -113,15 +113,19 @@ function usedIn(api: ApiContext, pool: Pool): Prefix[] {
 }
 
 /** Returns the prefix to allocate and its pool. @throws UcloudError `address_taken`, `rule_violated`, `no_capacity` */
-function allocatePrefix(api: ApiContext, pools: readonly Pool[], wish: RequestedPrefix): { pool: Pool; space: Prefix } {
-  const { cidr, length } = wish;
-  for (const pool of cidr ? pools : poolsAllowing(pools, wish)) {
+function allocatePrefix(
+  api: ApiContext,
+  pools: readonly Pool[],
+  requested: RequestedPrefix,
+): { pool: Pool; space: Prefix } {
+  const { cidr, length } = requested;
+  for (const pool of cidr ? pools : poolsAllowing(pools, requested)) {
     const used = usedIn(api, pool);
     if (cidr) {
       if (used.some((other) => overlaps(other, cidr))) {
         throw fieldError('address_taken', '/cidr', 'overlaps a prefix that is taken');
       }
-      poolsAllowing([pool], wish);
+      poolsAllowing([pool], requested);
       return { pool, space: cidr };
     }
     const space = firstFree(storedPrefix(pool.value.cidr), length ?? pool.value.default_length, used);
@@ -137,13 +141,13 @@ function allocatePrefix(api: ApiContext, pools: readonly Pool[], wish: Requested
 
 async function createPrefix(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as PrefixBody;
-  const wish = readRequestedPrefix(body);
+  const requested = readRequestedPrefix(body);
   const id = newId('prefix');
   const at = request.now.toISOString();
   const allocate = () =>
     mutate(api, request, async () => {
       const project = projectOfCreation(api, request.caller, body.project);
-      const { pool, space } = allocatePrefix(api, poolsFor(api, project, body, wish), wish);
+      const { pool, space } = allocatePrefix(api, poolsFor(api, project, body, requested), requested);
       const map = api.mirror.get(records.prefixMaps, pool.id);
       if (!map) throw new Error(`the prefix pool ${pool.id} has no map`);
       const record: records.PrefixRecord = {
