@@ -53,6 +53,11 @@ export class RealGuest {
     await this.#ssh('cat >/tmp/frames && send-frames </tmp/frames', senderInput(this.#interfaceIndex, frames));
   }
 
+  /** Runs a command in it as the ssh user, and gives its output. */
+  run(command: string): Promise<string> {
+    return this.#ssh(command);
+  }
+
   /** Whether its device offers a feature, by its number (virtio 1.2, 5.1.3). */
   async hasFeature(bit: number): Promise<boolean> {
     return (await this.#ssh('cat /sys/class/net/eth0/device/features'))[bit] === '1';
@@ -80,8 +85,18 @@ async function declare(t: Test, lab: TapLab, { network, mac, address }: LabGuest
   return { vm, isReady: async () => (await server.get(guests.prefix + vm)) !== undefined };
 }
 
+export interface RealGuestOptions {
+  /** Gives it the offloads that the agent withholds: QEMU itself, as root, opens the tap with headers of virtio. */
+  readonly offloads?: boolean;
+}
+
 /** Resolves when the guest is ready. It ends with the test. */
-export async function realGuest(t: Test, lab: TapLab, guest: LabGuest): Promise<RealGuest> {
+export async function realGuest(
+  t: Test,
+  lab: TapLab,
+  guest: LabGuest,
+  { offloads = false }: RealGuestOptions = {},
+): Promise<RealGuest> {
   const { namespace } = lab.host;
   const directory = mkdtempSync(join(tmpdir(), 'ucloud-guest-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
@@ -93,8 +108,12 @@ export async function realGuest(t: Test, lab: TapLab, guest: LabGuest): Promise<
 
   const size = { cpus: 1, memory };
   const args = qemuArguments({ vm, accelerator: 'tcg', ...size, interfaces: [guest], instance: '00000000' });
+  const netdev = `tap,id=net0,ifname=${guest.tap},script=no,downscript=no,vnet_hdr=on,vhost=off`;
+  const program = offloads
+    ? args.map((arg) => (arg.startsWith('tap,id=net0,') ? netdev : arg))
+    : withTaps([guest.tap], unprivileged(uid, [], args));
   const { pid } = await launch({
-    command: ['ip', 'netns', 'exec', namespace.name, ...withTaps([guest.tap], unprivileged(uid, [], args))],
+    command: ['ip', 'netns', 'exec', namespace.name, ...program],
     ...{ disk: path('disk.qcow2'), image, qmp: path('qmp'), serial: path('serial'), log: path('log') },
   });
   t.teardown(() => process.kill(pid, 'SIGKILL'));
