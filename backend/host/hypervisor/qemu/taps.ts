@@ -1,26 +1,28 @@
 /**
- * How a program gets its taps: open, and with no way to open them again. Pure.
+ * The command line that gives a program its taps as open descriptors, and no way to open a tap again. Pure. The reasons
+ * are in docs/adr/0015.
  *
- * A tap that is opened with IFF_VNET_HDR takes instructions with each frame (virtio 1.2, 5.1.6): the kernel is to write
- * a checksum at a place of the sender's choice. It does so when the frame leaves for a receiver that takes no unfinished
- * checksums, after all filters have seen it. So a guest could change two bytes of its choice: an echo request becomes a
- * router advertisement, a source address another one. Taps are therefore opened without it, and QEMU offers guests none.
+ * A tap that is opened with IFF_VNET_HDR takes an instruction with each frame (virtio 1.2, 5.1.6): the kernel writes a
+ * checksum at a place that the sender chooses. The kernel does so when the frame leaves for a receiver that takes no
+ * unfinished checksums, and all filters have seen the frame before. A guest could thus change two bytes: an echo request
+ * becomes a router advertisement, and a source address becomes that of another VM. The agent therefore opens taps without
+ * this flag, and QEMU offers guests no offloads.
  *
- * The flag is chosen by the process that opens the tap, and one that has it open may make itself its owner. So taps are
- * root's, and are opened before the privileges are dropped; the program gets a view of /dev in which `tun` and the
- * devices of vhost, which feed instructions to a tap by another way, are /dev/null.
+ * The process that opens a tap chooses the flag, and a process that has a tap open can make itself the owner of the tap.
+ * Taps therefore belong to root, and root opens them before it drops its privileges. The program sees a /dev in which
+ * `tun` is /dev/null. The devices of vhost are /dev/null, too, because they pass instructions to a tap in another way.
  *
- * Node has no ioctl; Perl is on every Debian (perl-base is essential).
+ * A short Perl program opens the taps: Node has no ioctl, and every Debian has Perl (perl-base is essential).
  */
 
 /** The taps follow the descriptors of `Launch`. */
 export const firstTapDescriptor = 7;
 
 /** Arguments: first descriptor, number of taps, taps, program. Constants are those of linux/if_tun.h. */
-const attach = `
+const openTaps = `
 use strict;
 use warnings;
-$^F = 1024; # All of them stay open for the program.
+$^F = 1024; # Perl closes no descriptor below this number when the program starts.
 my ($first, $count) = splice @ARGV, 0, 2;
 my @taps;
 for my $name (splice @ARGV, 0, $count) {
@@ -38,8 +40,8 @@ exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\\n";
 `;
 
 /**
- * Runs a program with the taps as its descriptors from `first` on, in a mount namespace of its own. To be run by root, with
- * all descriptors below `first` open.
+ * Returns the command line that runs a program in a mount namespace of its own, with the taps as its descriptors from
+ * `first` on. Root must run it, with all descriptors below `first` open.
  */
 export const withTaps = (
   taps: readonly string[],
@@ -47,5 +49,5 @@ export const withTaps = (
   first: number = firstTapDescriptor,
 ): string[] => [
   ...['unshare', '--mount', '--propagation', 'slave'],
-  ...['perl', '-e', attach, `${first}`, `${taps.length}`, ...taps, ...program],
+  ...['perl', '-e', openTaps, `${first}`, `${taps.length}`, ...taps, ...program],
 ];
