@@ -2,12 +2,12 @@
  * Opens a URL that a user has chosen. The name is resolved here, each time and for each redirect, and only addresses of
  * the public internet are connected to, so that a URL cannot reach what the user cannot.
  */
-import { lookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, request } from 'undici';
 import { isPublicAddress } from '../model/network/public-address.ts';
 import { ImageRejected, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
+import { NameResolver } from './name-resolver.ts';
 
 const redirects = 5;
 
@@ -15,17 +15,24 @@ class AddressRefused extends Error {
   override readonly name = 'AddressRefused';
 }
 
-/** As dns.lookup, without the addresses that are not public. */
-const publicLookup: LookupFunction = (host, options, callback) => {
-  lookup(host, { ...options, all: true }, (err, addresses) => {
-    if (err) return callback(err, '');
-    const allowed = addresses.filter(({ address }) => isPublicAddress(address));
-    const [first] = allowed;
-    if (first === undefined) return callback(new AddressRefused(host), '');
-    if (options.all) callback(null, allowed);
-    else callback(null, first.address, first.family);
-  });
-};
+/**
+ * Resolves names for connections. The addresses that it returns are those that are connected to, so a name server cannot
+ * give another answer between the check and the connection.
+ */
+const lookupBy =
+  (resolver: NameResolver, isAllowed: (address: string) => boolean): LookupFunction =>
+  (host, options, callback) => {
+    resolver.resolve(host).then(
+      (addresses) => {
+        const allowed = addresses.filter(({ address }) => isAllowed(address));
+        const [first] = allowed;
+        if (first === undefined) callback(new AddressRefused(host), '');
+        else if (options.all) callback(null, allowed);
+        else callback(null, first.address, first.family);
+      },
+      (error: NodeJS.ErrnoException) => callback(error, ''),
+    );
+  };
 
 const refused = (host: string) =>
   new ImageRejected(`The URL leads to ${host}, which is not on the public internet. Use a public server, or a file.`);
@@ -40,6 +47,8 @@ function parse(text: string, base?: URL): URL {
 
 export interface DownloadOptions {
   readonly allowPrivateAddresses: boolean;
+  /** Name servers, as NameResolver takes them. Default: those of the machine. */
+  readonly nameServers?: readonly string[];
   readonly limits: ImportLimits;
 }
 
@@ -54,8 +63,10 @@ export async function* download(
   cancelled: AbortSignal,
 ): AsyncGenerator<Buffer, void> {
   const { allowPrivateAddresses, limits } = options;
+  const isAllowed = (address: string) => allowPrivateAddresses || isPublicAddress(address);
+  const resolver = new NameResolver(options.nameServers);
   const agent = new Agent({
-    connect: { timeout: 15_000, ...(!allowPrivateAddresses && { lookup: publicLookup }) },
+    connect: { timeout: 15_000, lookup: lookupBy(resolver, isAllowed) },
     headersTimeout: 30_000,
     bodyTimeout: 60_000,
     pipelining: 0,
@@ -65,7 +76,7 @@ export async function* download(
     for (let hop = 0; hop <= redirects; hop++) {
       // A literal address is not looked up, so it is checked here. The URL parser has put it into its plain form.
       const literal = url.hostname.replace(/^\[(.*)\]$/, '$1');
-      if (isIP(literal) !== 0 && !allowPrivateAddresses && !isPublicAddress(literal)) throw refused(literal);
+      if (isIP(literal) !== 0 && !isAllowed(literal)) throw refused(literal);
       const response = await request(url, { dispatcher: agent, signal, headers: { 'user-agent': 'ucloud' } });
       const { statusCode, headers, body } = response;
       if (statusCode >= 300 && statusCode < 400 && typeof headers.location === 'string') {
@@ -85,6 +96,7 @@ export async function* download(
     cancelled.throwIfAborted();
     throw signal.aborted ? signal.reason : explain(err, url);
   } finally {
+    resolver.close();
     await agent.destroy();
   }
 }

@@ -6,14 +6,12 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { download } from './download.ts';
+import { type DownloadOptions, download } from './download.ts';
 import { FileMissing, ImageRejected, noRoom, SourceUnavailable } from './failures.ts';
 import { type ImportLimits, inWords } from './limits.ts';
 
-export interface SourceOptions {
+export interface SourceOptions extends DownloadOptions {
   readonly filesDir: string;
-  readonly allowPrivateAddresses: boolean;
-  readonly limits: ImportLimits;
 }
 
 export interface Fetched {
