@@ -1,6 +1,8 @@
 /**
- * Reads that come together are one request: Terraform refreshes up to `-parallelism` objects at once, and the API
- * lists by ids.
+ * Batches reads: Terraform refreshes up to `-parallelism` objects at once, and the API lists objects by ids.
+ *
+ * A read of a few objects waits 2 ms for others. After ten reads of a kind the plan is a large one, and Terraform is busy
+ * with other objects meanwhile. From then on, a read waits 10 ms, which halves the number of requests.
  */
 import type { Client, Item } from './client.ts';
 import { isNotFound } from './problem.ts';
@@ -10,17 +12,36 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** How long a read waits for company, in milliseconds: less than anybody notices. */
-const company = 3;
-/** The API takes at most a hundred ids. */
-const most = 100;
+/** The ids of the next request, with the reads that wait for each. */
+interface Batch {
+  readonly waiting: Map<string, Waiting[]>;
+  readonly end: NodeJS.Timeout;
+}
+
+/** How long a batch is open. */
+export interface BatchWindows {
+  /** For the first reads of a kind, in milliseconds. */
+  readonly firstMs: number;
+  /** For later reads, in milliseconds. */
+  readonly laterMs: number;
+}
+
+const defaultWindows: BatchWindows = { firstMs: 2, laterMs: 10 };
+/** The number of objects of a kind after which reads are later ones: Terraform's default of `-parallelism`. */
+const firstReads = 10;
+/** The maximum number of ids in one request. */
+const maxIds = 100;
 
 export class BatchReader {
   readonly #client: Client;
-  readonly #batches = new Map<string, Map<string, Waiting[]>>();
+  readonly #windows: BatchWindows;
+  /** The number of objects that were read, by path. */
+  readonly #read = new Map<string, number>();
+  readonly #batches = new Map<string, Batch>();
 
-  constructor(client: Client) {
+  constructor(client: Client, windows = defaultWindows) {
     this.#client = client;
+    this.#windows = windows;
   }
 
   /** The signal keeps a reader from waiting for the batch; the batch itself goes on for the others. */
@@ -38,19 +59,24 @@ export class BatchReader {
       signal?.addEventListener('abort', abort, { once: true });
       let batch = this.#batches.get(path);
       if (!batch) {
-        batch = new Map();
+        const { firstMs, laterMs } = this.#windows;
+        const windowMs = (this.#read.get(path) ?? 0) < firstReads ? firstMs : laterMs;
+        batch = { waiting: new Map(), end: setTimeout(() => void this.#send(path), windowMs) };
         this.#batches.set(path, batch);
-        setTimeout(() => void this.#send(path), company);
       }
-      batch.set(id, [...(batch.get(id) ?? []), { resolve: settle(resolve), reject: settle(reject) }]);
-      if (batch.size >= most) void this.#send(path);
+      const { waiting } = batch;
+      waiting.set(id, [...(waiting.get(id) ?? []), { resolve: settle(resolve), reject: settle(reject) }]);
+      if (waiting.size >= maxIds) void this.#send(path);
     });
   }
 
   async #send(path: string): Promise<void> {
-    const batch = this.#batches.get(path);
-    if (!batch) return;
+    const sent = this.#batches.get(path);
+    if (!sent) return;
+    clearTimeout(sent.end);
     this.#batches.delete(path);
+    const batch = sent.waiting;
+    this.#read.set(path, (this.#read.get(path) ?? 0) + batch.size);
     try {
       const items = await this.#fetch(path, [...batch.keys()]);
       for (const [id, waiting] of batch) for (const { resolve } of waiting) resolve(items.get(id));

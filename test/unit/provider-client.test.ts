@@ -9,6 +9,7 @@ import t from 'tap';
 import { Client } from '../../provider/client/client.ts';
 import { endpointProblem, resolve, type Settings, sourceOf } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
+import { BatchReader } from '../../provider/client/reader.ts';
 import { retryAfter } from '../../provider/client/retry-after.ts';
 import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/retry-while-blocked.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
@@ -119,6 +120,32 @@ t.test('reads that come together are one request', async (t) => {
   t.strictSame(found, [item('vm-1'), undefined, item('vm-3'), item('vm-1')], 'what is not in the list does not exist');
   t.equal(seen.length, 1);
   t.equal(seen[0]?.url.searchParams.get('ids'), 'vm-1,vm-2,vm-3');
+});
+
+t.test('later reads of a large plan wait longer for others than the first reads', async (t) => {
+  const { client, seen } = await scriptedApi(t, (request, response) => {
+    const ids = new URL(request.url ?? '', 'http://x').searchParams.get('ids')?.split(',') ?? [];
+    json(200, { items: ids.map((id) => item(id)), revision: 9 })(request, response);
+  });
+  // A batch of later reads ends only when it is full.
+  const reader = new BatchReader(client, { firstMs: 0, laterMs: 1e9 });
+  const read = (first: number, last: number) =>
+    Array.from({ length: last - first + 1 }, (_, i) => reader.read('/v1/vms', `vm-${first + i}`));
+  await Promise.all(read(1, 5));
+  await Promise.all(read(6, 10));
+  const some = read(11, 60);
+  // Another kind has windows of its own.
+  await Promise.all(['net-1', 'net-2'].map((id) => reader.read('/v1/networks', id)));
+  t.strictSame((await Promise.all([...some, ...read(61, 110)])).at(-1), item('vm-110'));
+  t.strictSame(
+    seen.map(({ url }) => [url.pathname, url.searchParams.get('limit')]),
+    [
+      ['/v1/vms', '5'],
+      ['/v1/vms', '5'],
+      ['/v1/networks', '2'],
+      ['/v1/vms', '100'],
+    ],
+  );
 });
 
 t.test('a read that is alone asks for its object', async (t) => {
