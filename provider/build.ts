@@ -19,7 +19,7 @@ import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { encodeSchema } from './framework/serve.ts';
 import { canMakeExecutable, makeExecutable } from './packaging/executable.ts';
 import { provider } from './provider.ts';
-import { version } from './resources/schema.gen.ts';
+import { version } from './schema/resources.gen.ts';
 
 const root = join(import.meta.dirname, '..');
 /** The address of the provider in configurations, and its place in a mirror. */
@@ -136,7 +136,7 @@ async function schemaInside(): Promise<Plugin> {
   return {
     name: 'schema inside',
     setup({ onLoad }) {
-      onLoad({ filter: /[\\/]provider[\\/]encoded-schema\.ts$/ }, () => ({
+      onLoad({ filter: /[\\/]provider[\\/]schema[\\/]encoded-schema\.ts$/ }, () => ({
         contents: `export const encodedSchema = '${schema}';`,
       }));
     },

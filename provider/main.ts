@@ -1,6 +1,7 @@
 /** What Terraform starts. */
-import { encodedSchema } from './encoded-schema.ts';
+
 import { serve } from './framework/serve.ts';
+import { encodedSchema } from './schema/encoded-schema.ts';
 
 const schema = encodedSchema === undefined ? undefined : Buffer.from(encodedSchema, 'base64');
 serve(async () => (await import('./provider.ts')).provider, { schema }).catch((error: unknown) => {

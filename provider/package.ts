@@ -23,7 +23,7 @@ import { type Built, buildProvider, executableName, platform } from './build.ts'
 import { canMakeExecutable } from './packaging/executable.ts';
 import { sign } from './packaging/signature.ts';
 import { type Member, zip } from './packaging/zip.ts';
-import { version } from './resources/schema.gen.ts';
+import { version } from './schema/resources.gen.ts';
 
 export const platforms = ['darwin_amd64', 'darwin_arm64', 'linux_amd64', 'linux_arm64'] as const;
 

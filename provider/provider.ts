@@ -15,7 +15,7 @@ import { ephemeral } from './ephemeral/index.ts';
 import { attribute, DiagnosticError, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
 import { functions } from './functions/index.ts';
 import { resources } from './resources/index.ts';
-import { version } from './resources/schema.gen.ts';
+import { version } from './schema/resources.gen.ts';
 
 interface Config {
   endpoint: string | null;

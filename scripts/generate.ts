@@ -25,7 +25,7 @@ const generators: readonly Generator[] = [
   { load: async () => (await import('./generate/api-reference.ts')).apiReference, outputs: [] },
   {
     load: async () => (await import('./generate/provider-client.ts')).providerClient,
-    outputs: ['provider/client/api.gen.ts'],
+    outputs: ['provider/schema/api.gen.ts'],
   },
   {
     load: async () => (await import('./generate/proxy-rules.ts')).proxyRules,
@@ -34,7 +34,7 @@ const generators: readonly Generator[] = [
   },
   {
     load: async () => (await import('./generate/provider-schema.ts')).providerSchema,
-    outputs: ['provider/resources/schema.gen.ts', 'provider/client/errors.gen.ts'],
+    outputs: ['provider/schema/resources.gen.ts', 'provider/schema/errors.gen.ts'],
   },
   {
     load: async () => (await import('./generate/provider-rules.ts')).providerRules,

@@ -16,8 +16,8 @@
  * When something is applied, the plan is over: from then on objects exist that were planned, and must not count twice.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { components } from './api.gen.ts';
-import type { Client } from './client.ts';
+import type { components } from '../schema/api.gen.ts';
+import type { Caller } from './item.ts';
 import { isNotFound } from './problem.ts';
 
 type Check = components['schemas']['CapacityCheck'];
@@ -83,12 +83,12 @@ const total = (items: readonly { readonly said: readonly unknown[] }[]): number 
   items.reduce((sum, { said }) => sum + said.length, 0);
 
 export class CapacityChecks {
-  readonly #client: Client;
+  readonly #client: Caller;
   readonly #projects = new Map<string, ProjectPlan>();
   readonly #leaving = new Set<string>();
   #over = false;
 
-  constructor(client: Client) {
+  constructor(client: Caller) {
     this.#client = client;
   }
 

@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CapacityChecks } from './capacity.ts';
+import type { Caller, CallOptions, Item, List, Query } from './item.ts';
 import { ManagedObjects } from './managed.ts';
 import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
@@ -27,35 +28,6 @@ export interface ClientOptions extends TransportOptions {
   readonly requestTimeout?: number;
 }
 
-/** An object as the API answers it. */
-export interface Item {
-  readonly id: string;
-  readonly revision: number;
-  readonly [field: string]: unknown;
-}
-
-/** Its deletion was accepted and goes on. */
-export const isBeingDeleted = ({ status }: Item): boolean =>
-  (status as { readonly phase?: unknown } | undefined)?.phase === 'deleting';
-
-export interface List {
-  readonly items: readonly Item[];
-  readonly next_page_token?: string;
-  readonly revision: number;
-}
-
-export type Query = NonNullable<Request['query']>;
-
-interface Call {
-  readonly query?: Query;
-  readonly body?: unknown;
-  readonly signal?: AbortSignal | undefined;
-  /** How much longer than usual the answer may take, in milliseconds: for long polls. */
-  readonly wait?: number;
-  /** Instead of the client's own number. */
-  readonly retries?: number;
-}
-
 const defaultTimeout = 30_000;
 /** With the pauses below, about half a minute. */
 const defaultRetries = 7;
@@ -67,7 +39,7 @@ const pause = (attempt: number): number => Math.random() * Math.min(longestPause
 /** Most items of one answer that the API gives. */
 const largestPage = 1000;
 
-export class Client {
+export class Client implements Caller {
   readonly #transport: Transport;
   readonly #options: ClientOptions;
   readonly #reader: BatchReader;
@@ -180,7 +152,7 @@ export class Client {
   async call(
     method: Request['method'],
     path: string,
-    { query, body, signal, wait = 0, retries }: Call = {},
+    { query, body, signal, wait = 0, retries }: CallOptions = {},
   ): Promise<unknown> {
     const request: Request = {
       method,

@@ -1,7 +1,7 @@
 /** What went wrong with a request, and how Terraform says it: at the attribute that the API's JSON pointer names. */
 import { type AttributePath, type Diagnostic, DiagnosticError, pathText } from '../framework/index.ts';
+import { errors } from '../schema/errors.gen.ts';
 import { ConnectionError } from './connection-error.ts';
-import { errors } from './errors.gen.ts';
 
 /** RFC 9457, as openapi.yaml has it. */
 export interface Problem {

@@ -4,7 +4,7 @@
  * A read of a few objects waits 2 ms for others. After ten reads of a kind the plan is a large one, and Terraform is busy
  * with other objects meanwhile. From then on, a read waits 10 ms, which halves the number of requests.
  */
-import type { Client, Item } from './client.ts';
+import type { Caller, Item, List } from './item.ts';
 import { isNotFound } from './problem.ts';
 
 interface Waiting {
@@ -33,13 +33,13 @@ const firstReads = 10;
 const maxIds = 100;
 
 export class BatchReader {
-  readonly #client: Client;
+  readonly #client: Caller;
   readonly #windows: BatchWindows;
   /** The number of objects that were read, by path. */
   readonly #read = new Map<string, number>();
   readonly #batches = new Map<string, Batch>();
 
-  constructor(client: Client, windows = defaultWindows) {
+  constructor(client: Caller, windows = defaultWindows) {
     this.#client = client;
     this.#windows = windows;
   }
@@ -95,7 +95,8 @@ export class BatchReader {
         throw error;
       }
     }
-    const list = await this.#client.list(path, { ids: ids.join(','), limit: ids.length });
+    const query = { ids: ids.join(','), limit: ids.length };
+    const list = (await this.#client.call('GET', path, { query })) as List;
     return new Map(list.items.map((item) => [item.id, item]));
   }
 }

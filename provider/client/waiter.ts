@@ -8,7 +8,7 @@
  * the number of changes, not that of objects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client, Item, List } from './client.ts';
+import type { Caller, Item, List } from './item.ts';
 
 interface Waiting {
   readonly id: string;
@@ -29,10 +29,10 @@ const most = 100;
 const poll = 30;
 
 export class Waiter {
-  readonly #client: Client;
+  readonly #client: Caller;
   readonly #gathering = new Map<string, Set<Waiting>>();
 
-  constructor(client: Client) {
+  constructor(client: Caller) {
     this.#client = client;
   }
 

@@ -3,7 +3,7 @@
  * is known already need not be fetched again. A token that may not see such a field gets neither.
  */
 import { createHash } from 'node:crypto';
-import type { Client, Item } from './client.ts';
+import type { Caller, Item } from './item.ts';
 import { isNotFound } from './problem.ts';
 
 const suffix = '_sha256';
@@ -19,7 +19,7 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
 
 /** The item with all that the token may see; undefined when it has gone meanwhile. `known` is what it had before. */
 export async function whole(
-  client: Client,
+  client: Caller,
   path: string,
   item: Item,
   known: Readonly<Record<string, unknown>>,
@@ -44,7 +44,7 @@ export async function whole(
 const concurrency = 8;
 
 /** The same for many; what has gone meanwhile is left out. */
-export async function allWhole(client: Client, path: string, items: readonly Item[], signal: AbortSignal) {
+export async function allWhole(client: Caller, path: string, items: readonly Item[], signal: AbortSignal) {
   const found: (Item | undefined)[] = [];
   const next = items.entries();
   const work = async () => {

@@ -1,7 +1,7 @@
 /** Two data sources for everything that has a name, derived from openapi.yaml: one finds one, the other lists many. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
-import { findable, plurals, schemaOf } from '../resources/schema.gen.ts';
+import { findable, plurals, schemaOf } from '../schema/resources.gen.ts';
 
 type Definition = Lazy<DataSourceDefinition<Values, Client>>;
 

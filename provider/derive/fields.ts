@@ -1,5 +1,5 @@
 /**
- * What openapi.yaml says of a resource, in the short form that the provider carries (resources/schema.gen.ts):
+ * What openapi.yaml says of a resource, in the short form that the provider carries (schema/resources.gen.ts):
  * everything that attributes, plan rules, requests and documentation are derived from.
  */
 export interface Field {

@@ -1,7 +1,8 @@
 /** Finding the one object that has a name. */
-import type { Client, Item } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import { type AttributePath, DiagnosticError } from '../framework/index.ts';
-import { schemaOf } from '../resources/schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nouns } from './nouns.ts';
 

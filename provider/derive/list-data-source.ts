@@ -1,5 +1,6 @@
 /** The plural data source of a resource: all objects that a label selector, a name and a project leave. */
-import type { Client, Item } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import { explain } from '../client/problem.ts';
 import { allWhole } from '../client/whole.ts';
 import { type DataSourceDefinition, defineDataSource, type Values } from '../framework/index.ts';

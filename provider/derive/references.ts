@@ -1,7 +1,7 @@
 /** References to objects that do not exist, found while planning and told at the attribute that holds them. */
 import type { Client } from '../client/client.ts';
 import type { AttributePath, PlanContext, Values } from '../framework/index.ts';
-import { type Noun, schemaOf } from '../resources/schema.gen.ts';
+import { type Noun, schemaOf } from '../schema/resources.gen.ts';
 import { type Field, type Fields, isSet } from './fields.ts';
 import { nounWords } from './nouns.ts';
 

@@ -2,7 +2,8 @@
  * A resource made from its schema alone: create, read, update, delete and import are the same for all of them. What a
  * resource has beyond that it gives as `extras`.
  */
-import { type Client, type Item, isBeingDeleted } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import { type Item, isBeingDeleted } from '../client/item.ts';
 import type { Managed } from '../client/managed.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
 import { whole } from '../client/whole.ts';
@@ -11,7 +12,6 @@ import {
   type AttributeOptions,
   type AttributePath,
   type Attributes,
-  type CallContext,
   type ClientContext,
   type CreateContext,
   type DeleteContext,
@@ -34,18 +34,8 @@ import { nounInSentence, pluralOf } from './nouns.ts';
 import { refuseDestroy, refuseReplacement } from './protection.ts';
 import { checkReferences } from './references.ts';
 import { deleteWhenUnused, whenNameIsFree } from './retry-while-blocked.ts';
+import type { WaitContext } from './wait-context.ts';
 import { duration, timedOut } from './wait-for-state.ts';
-
-/** What those who wait for an object get. */
-export interface Settling extends CallContext {
-  readonly client: Client;
-  readonly planned: Readonly<Record<string, unknown>>;
-  /** It was created just now. */
-  readonly created: boolean;
-  /** Fields that were changed just now; none of an object that was created. */
-  readonly changes: readonly string[];
-  readonly timeout: number | undefined;
-}
 
 export interface Extras {
   /** Attributes of the provider's own, beside those of the API. They keep what is planned. */
@@ -64,7 +54,7 @@ export interface Extras {
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
-  settle?(item: Item, ctx: Settling): Promise<Item>;
+  settle?(item: Item, ctx: WaitContext): Promise<Item>;
   /** More to say of an error at creation. */
   hint?(error: ApiError, config: Readonly<Record<string, unknown>>): string | undefined;
   /** What an attribute of the provider's own is for an object that was imported. */

@@ -5,7 +5,8 @@
  * Terraform needs to come to it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Client, type Item, isBeingDeleted } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import { type Item, isBeingDeleted } from '../client/item.ts';
 import { ApiError, isNotFound } from '../client/problem.ts';
 import type { ResourceSchema } from './fields.ts';
 import { timedOut } from './wait-for-state.ts';

@@ -1,8 +1,8 @@
 /** Waiting for an object to become what was asked for, with an error that says what kept it. */
-import type { Item } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import { explain } from '../client/problem.ts';
 import { DiagnosticError, UnwatchedError } from '../framework/index.ts';
-import type { Settling } from './resource.ts';
+import type { WaitContext } from './wait-context.ts';
 
 export interface Goal {
   /** The summary of a failure: `VM "web" is not running`. */
@@ -15,7 +15,7 @@ export interface Goal {
 }
 
 /** The object when it is there; when time is up, as it is then, with an error among the diagnostics. */
-export async function waitFor(ctx: Settling, path: string, item: Item, goal: Goal): Promise<Item> {
+export async function waitFor(ctx: WaitContext, path: string, item: Item, goal: Goal): Promise<Item> {
   let last = item;
   const done = (now: Item | undefined): boolean => {
     if (now === undefined) return true;

@@ -8,7 +8,7 @@ import { explain, isNotFound } from '../client/problem.ts';
 import type { Field } from '../derive/fields.ts';
 import { problemWith } from '../derive/rules.ts';
 import { attribute, defineEphemeral, parseDuration, type Values } from '../framework/index.ts';
-import { schemaOf } from '../resources/schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 const { path, fields } = schemaOf('token');
 

@@ -1,8 +1,8 @@
 /** An image can be used once the image scanner has checked and imported its source: creation waits for that. */
-import type { Item } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
-import { schemaOf } from './schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 interface Status {
   readonly phase: string;

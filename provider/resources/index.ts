@@ -1,7 +1,7 @@
 /** Every resource that the API lets one create, each derived from openapi.yaml; those with a file have more to say. */
 import type { Client } from '../client/client.ts';
 import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
-import { creatable, schemaOf } from './schema.gen.ts';
+import { creatable, schemaOf } from '../schema/resources.gen.ts';
 
 type Definition = Lazy<ResourceDefinition<Values, Client>>;
 

@@ -1,7 +1,7 @@
 /** A network. Beyond what is derived: its cidr is checked against its prefix while planning. */
 import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
-import { schemaOf } from './schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 export const network = deriveResource(schemaOf('network'), {
   validate({ config, diagnostics }) {

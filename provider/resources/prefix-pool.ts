@@ -1,7 +1,7 @@
 /** A prefix pool. Beyond what is derived: rules of its space that the API checks are checked while planning. */
 import { deriveResource } from '../derive/resource.ts';
 import { parsePrefix } from '../net/ipv6.ts';
-import { schemaOf } from './schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 const shortest = 16;
 const longest = 60;

@@ -1,7 +1,7 @@
 /** A prefix. Beyond what is derived: what follows from a `cidr` that is given is in the plan. */
 import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
-import { schemaOf } from './schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 /** Length of the prefix of a network. */
 const longest = 64;

@@ -3,7 +3,7 @@
  * already is refused, unless it is there.
  */
 import { deriveResource } from '../derive/resource.ts';
-import { schemaOf } from './schema.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 export const token = deriveResource(schemaOf('token'), {
   validate({ config, diagnostics }) {

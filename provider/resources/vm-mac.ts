@@ -11,10 +11,10 @@
  * what was known then must not become unknown; that is why both times go by the same rule.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { components } from '../client/api.gen.ts';
 import type { Client } from '../client/client.ts';
 import { defaultMac } from '../net/mac.ts';
-import { schemaOf } from './schema.gen.ts';
+import type { components } from '../schema/api.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 type Vm = components['schemas']['Vm'];
 

@@ -12,12 +12,13 @@
  * user data is sent as it should be, and the VM is rebooted as long as the API says that its user data waits for a start
  * (`status.pending_changes`). A plan that finds such a VM plans an update, whatever else there is to do.
  */
-import type { components } from '../client/api.gen.ts';
-import type { Client, Item } from '../client/client.ts';
+
+import type { Client } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import { ApiError, explain } from '../client/problem.ts';
 import { whole } from '../client/whole.ts';
-import type { Settling } from '../derive/resource.ts';
 import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
+import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
 import {
   DiagnosticError,
@@ -28,7 +29,8 @@ import {
   type Value,
   type Values,
 } from '../framework/index.ts';
-import { schemaOf } from './schema.gen.ts';
+import type { components } from '../schema/api.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 
 type Operation = components['schemas']['Operation'];
 
@@ -85,7 +87,7 @@ const troubles: Readonly<Partial<Record<Result, string>>> = {
 };
 
 /** Tells what the guest has reported of user data that it was given just now. */
-export function tellOfUserData(item: Item, { created, changes, diagnostics, planned }: Settling): void {
+export function tellOfUserData(item: Item, { created, changes, diagnostics, planned }: WaitContext): void {
   const status = item.status as components['schemas']['Vm']['status'];
   const trouble = status.user_data && troubles[status.user_data];
   if (!trouble || !status.ready || !(created || changes.includes('user_data'))) return;
@@ -139,7 +141,7 @@ export function changeUserData(
 const mostAttempts = 3;
 
 /** Restarts a VM whose user data waits for that, with all else that waits. Returns it as it is then. */
-export async function restartForUserData(item: Item, ctx: Settling): Promise<Item> {
+export async function restartForUserData(item: Item, ctx: WaitContext): Promise<Item> {
   const what = `VM "${String(item.name)}" was not restarted`;
   let now = item;
   for (let attempt = 1; attempt <= mostAttempts && owesRestart(now.status); attempt++) {
@@ -169,7 +171,7 @@ function reasonOf(item: Item): string {
 }
 
 /** The operation to wait for: a new one, or the one that is open. None if that has just ended. */
-async function beginRestart({ id }: Item, { client, signal }: Settling, last: boolean): Promise<Item | undefined> {
+async function beginRestart({ id }: Item, { client, signal }: WaitContext, last: boolean): Promise<Item | undefined> {
   try {
     const accepted = await client.call('POST', `${path}/${encodeURIComponent(id)}/reboot`, { body: {}, signal });
     return accepted as Item;

@@ -3,13 +3,14 @@
  * does what was asked, and what keeps it from that is told. User data has rules of its own: vm-user-data.ts.
  */
 
-import type { components } from '../client/api.gen.ts';
-import type { Client, Item } from '../client/client.ts';
+import type { Client } from '../client/client.ts';
+import type { Item } from '../client/item.ts';
 import type { Field } from '../derive/fields.ts';
-import { deriveResource, type Settling } from '../derive/resource.ts';
+import { deriveResource } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
 import { mebibytes } from '../derive/semantics.ts';
 import { normalUserData } from '../derive/user-data.ts';
+import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
 import {
   attribute,
@@ -21,7 +22,8 @@ import {
 } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, normalMac, parseMac } from '../net/mac.ts';
-import { schemaOf } from './schema.gen.ts';
+import type { components } from '../schema/api.gen.ts';
+import { schemaOf } from '../schema/resources.gen.ts';
 import { notePlannedName, plannedMac } from './vm-mac.ts';
 import {
   changes,
@@ -171,7 +173,7 @@ async function planAddress(ctx: PlanContext<Values, Client>, network: Value | un
   return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;
 }
 
-async function settle(item: Item, ctx: Settling): Promise<Item> {
+async function settle(item: Item, ctx: WaitContext): Promise<Item> {
   const started = ctx.planned.user_data_change === 'restart' ? await restartForUserData(item, ctx) : item;
   // Out of time: that has been told.
   if (ctx.signal.aborted) return started;
@@ -181,7 +183,7 @@ async function settle(item: Item, ctx: Settling): Promise<Item> {
   return there;
 }
 
-function waitUntilThere(item: Item, ctx: Settling): Promise<Item> {
+function waitUntilThere(item: Item, ctx: WaitContext): Promise<Item> {
   const wish = ctx.planned.wait_for;
   const stopped = item.power_state === 'stopped';
   const goal = stopped ? 'stopped' : String(wish);
@@ -201,7 +203,7 @@ function waitUntilThere(item: Item, ctx: Settling): Promise<Item> {
 }
 
 /** Tells of what was changed just now and waits for the next start. */
-function tellOfRestart(item: Item, { changes, diagnostics }: Settling): void {
+function tellOfRestart(item: Item, { changes, diagnostics }: WaitContext): void {
   const pending: readonly string[] = statusOf(item).pending_changes ?? [];
   const waiting = changes.filter((name) => pending.includes(name));
   const [first] = waiting;

@@ -1,5 +1,5 @@
 /** Generates docs/reference/acceptance.md from the table of the acceptance tests. */
-import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/schema/resources.gen.ts';
 import {
   type AcceptanceCase,
   type AcceptanceStep,

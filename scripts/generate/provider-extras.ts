@@ -6,7 +6,7 @@ import type { Attribute } from '../../provider/framework/attributes.ts';
 import { isOptional } from '../../provider/framework/schema.ts';
 import type { FunctionDefinition } from '../../provider/framework/types.ts';
 import { provider } from '../../provider/provider.ts';
-import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/schema/resources.gen.ts';
 import { loadAll } from './schema-json.ts';
 import { type GeneratedFile, generatedBy } from './step.ts';
 

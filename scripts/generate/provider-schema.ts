@@ -1,4 +1,4 @@
-/** Generates provider/resources/schema.gen.ts and provider/client/errors.gen.ts from openapi.yaml alone. */
+/** Generates provider/schema/resources.gen.ts and provider/schema/errors.gen.ts from openapi.yaml alone. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import type { Field, Fields, ResourceSchema } from '../../provider/derive/fields.ts';
@@ -193,7 +193,7 @@ export const providerSchema: Step = {
     ]);
     return [
       {
-        path: 'provider/resources/schema.gen.ts',
+        path: 'provider/schema/resources.gen.ts',
         content: `// ${generatedBy}
 import type { ResourceSchema } from '../derive/fields.ts';
 
@@ -221,7 +221,7 @@ export function schemaOf(noun: Noun): ResourceSchema {
         checkedIn: false,
       },
       {
-        path: 'provider/client/errors.gen.ts',
+        path: 'provider/schema/errors.gen.ts',
         content: `// ${generatedBy}
 /** The API's errors, by code. */
 export const errors: Readonly<Record<string, { readonly title: string; readonly action: string; readonly retryable: boolean }>> = ${JSON.stringify(

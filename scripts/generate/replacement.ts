@@ -1,6 +1,6 @@
 /** provider/docs/guides/replacement.md: what replaces each resource, and what happens to the resources that refer to it. */
 import type { Field } from '../../provider/derive/fields.ts';
-import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { creatable, type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import type { GeneratedFile } from './step.ts';
 
 /** The nouns that a field, or one inside it, refers to. */

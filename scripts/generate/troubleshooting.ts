@@ -4,8 +4,8 @@
  */
 import { type ErrorCode, errorTable } from '../../backend/contract/errors.ts';
 import { kinds } from '../../provider/client/connection-error.ts';
-import { errors } from '../../provider/client/errors.gen.ts';
 import { actionFor } from '../../provider/client/problem.ts';
+import { errors } from '../../provider/schema/errors.gen.ts';
 import type { GeneratedFile } from './step.ts';
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');

@@ -2,7 +2,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Test } from 'tap';
-import { Client, type Item } from '../../provider/client/client.ts';
+import { Client } from '../../provider/client/client.ts';
+import type { Item } from '../../provider/client/item.ts';
 
 export type ScriptedAnswer = (request: IncomingMessage, response: ServerResponse) => void;
 

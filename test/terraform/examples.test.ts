@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { buildProvider, platform } from '../../provider/build.ts';
-import { version } from '../../provider/resources/schema.gen.ts';
+import { version } from '../../provider/schema/resources.gen.ts';
 import { testPublicKey } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { temporaryDirectory } from '../support/stores.ts';

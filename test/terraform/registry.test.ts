@@ -23,7 +23,7 @@ import { type Built, buildExecutable, buildProvider, executableName } from '../.
 import { packageProvider } from '../../provider/package.ts';
 import { canMakeExecutable } from '../../provider/packaging/executable.ts';
 import { sign } from '../../provider/packaging/signature.ts';
-import { version } from '../../provider/resources/schema.gen.ts';
+import { version } from '../../provider/schema/resources.gen.ts';
 import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
 import { startTestApi, testPublicKey } from '../support/api.ts';
 import { asked } from '../support/cloud.ts';

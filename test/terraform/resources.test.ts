@@ -7,7 +7,7 @@
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { resources } from '../../provider/resources/index.ts';
-import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { creatable, type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import {
   type AcceptanceCase,
   type AcceptanceStep,

@@ -10,7 +10,7 @@ import { decodeValue, encodeValue } from '../../provider/protocol/msgpack.ts';
 import { UNKNOWN, type Value, type Values } from '../../provider/protocol/values.ts';
 import { provider } from '../../provider/provider.ts';
 import { resources } from '../../provider/resources/index.ts';
-import { type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import { createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
 import { PluginClient } from '../support/plugin-client.ts';
 

@@ -14,7 +14,7 @@ import { retryAfter } from '../../provider/client/retry-after.ts';
 import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/retry-while-blocked.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
-import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/schema/resources.gen.ts';
 import { until } from '../support/eventually.ts';
 import { broken, item, json, noContent, problem, type ScriptedAnswer, scriptedApi } from '../support/scripted-api.ts';
 import { temporaryDirectory } from '../support/stores.ts';

@@ -21,7 +21,7 @@ import {
   subnet,
 } from '../../provider/net/ipv6.ts';
 import { defaultMac, eui64Address, normalMac, parseMac } from '../../provider/net/mac.ts';
-import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/schema/resources.gen.ts';
 
 const address = fc.bigInt({ min: 0n, max: (1n << 128n) - 1n });
 /** Addresses with runs of zeros, which is where their text is tricky. */

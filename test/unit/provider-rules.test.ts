@@ -6,7 +6,7 @@ import { endpoints } from '../../backend/contract/index.ts';
 import type { Field, Fields } from '../../provider/derive/fields.ts';
 import { flawsOf } from '../../provider/derive/rules.ts';
 import { oddUserData, sameUserData } from '../../provider/derive/user-data.ts';
-import { creatable, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { creatable, schemaOf } from '../../provider/schema/resources.gen.ts';
 
 const texts = [
   ...['', ' ', 'web', 'Web', '-web', 'web\n', 'ü', '\0', 'a\0b', '\ud800', 'x'.repeat(64), 'x'.repeat(20_000)],

@@ -1,7 +1,7 @@
 /** Replacing an object must not wait for the change of another: an id that is held in place must not go away. */
 import t from 'tap';
 import type { Field } from '../../provider/derive/fields.ts';
-import { creatable, type Noun, schemaOf } from '../../provider/resources/schema.gen.ts';
+import { creatable, type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 
 function referred(field: Field): string[] {
   const inner = [...Object.values(field.fields ?? {}), ...(field.items ? [field.items] : [])];

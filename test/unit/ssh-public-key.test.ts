@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { sshPublicKeyProblem } from '../../backend/model/text/ssh-public-key.ts';
 import { flawsOf } from '../../provider/derive/rules.ts';
-import { schemaOf } from '../../provider/resources/schema.gen.ts';
+import { schemaOf } from '../../provider/schema/resources.gen.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const skip =

@@ -1,0 +1,39 @@
+/** Objects and lists in the form that the API answers. */
+import type { Request } from './transport.ts';
+
+/** An object of the API. */
+export interface Item {
+  readonly id: string;
+  readonly revision: number;
+  readonly [field: string]: unknown;
+}
+
+/** Returns true if the API has accepted the deletion of the object. The object still exists. */
+export const isBeingDeleted = ({ status }: Item): boolean =>
+  (status as { readonly phase?: unknown } | undefined)?.phase === 'deleting';
+
+/** One page of a list. */
+export interface List {
+  readonly items: readonly Item[];
+  readonly next_page_token?: string;
+  readonly revision: number;
+}
+
+/** The parameters after `?`. A parameter that is undefined is left out. */
+export type Query = NonNullable<Request['query']>;
+
+/** The options of a request. */
+export interface CallOptions {
+  readonly query?: Query;
+  readonly body?: unknown;
+  readonly signal?: AbortSignal | undefined;
+  /** The time in milliseconds that the server may wait before it answers, for long polls. */
+  readonly wait?: number;
+  /** The number of retries, instead of the client's own. */
+  readonly retries?: number;
+}
+
+/** Sends one request, with retries, and returns the body of the answer. @throws ApiError, ConnectionError */
+export interface Caller {
+  call(method: Request['method'], path: string, options?: CallOptions): Promise<unknown>;
+}
