@@ -6,6 +6,8 @@
  *             to its end, when it is asked for its schema and nothing else, against one from its launch to its end
  *   plan      of one VM and of many, against as many `terraform_data`, which is part of Terraform itself
  *   apply     the same, and destroy
+ *   floor     the same with a provider that does nothing (support/instant-provider.ts): the costs of Terraform, for
+ *             objects with as many attributes, and of the starts of Node
  *   requests  to the API per VM, counted by a proxy in a run of its own
  *
  * The provider is built and installed as users have it; ucloud runs in a process of its own on simulated hosts. All
@@ -14,14 +16,14 @@
 import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildExecutable, buildProvider, executableName } from '../provider/build.ts';
-import { canMakeExecutable } from '../provider/packaging/executable.ts';
+import { address, buildExecutable, buildProvider, executableName, platform } from '../provider/build.ts';
 import { createCertificate } from '../provider/protocol/certificate.ts';
 import { frame } from '../provider/protocol/grpc.ts';
+import { version } from '../provider/schema/resources.gen.ts';
 import { PluginClient } from '../test/support/plugin-client.ts';
 import { TerraformDirectory } from '../test/support/terraform.ts';
 import { startCloud, vmConfiguration } from './support/cloud.ts';
@@ -105,6 +107,7 @@ resource "terraform_data" "this" {
 }
 `;
 
+/** The steps that are measured, in their order. */
 interface Times {
   readonly planNew: number;
   readonly apply: number;
@@ -118,23 +121,37 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - began;
 }
 
-async function measureRun(directory: TerraformDirectory): Promise<Times> {
+/** Measures each step, and copies the state after the apply to `recordAs`. */
+async function measureRun(directory: TerraformDirectory, recordAs?: string): Promise<Times> {
+  const planNew = await timed(() => directory.run('plan', '-no-color'));
+  const apply = await timed(() => directory.apply());
+  if (recordAs !== undefined) copyFileSync(join(directory.path, 'terraform.tfstate'), recordAs);
   return {
-    planNew: await timed(() => directory.run('plan', '-no-color')),
-    apply: await timed(() => directory.apply()),
+    planNew,
+    apply,
     planSame: await timed(() => directory.run('plan', '-no-color', '-detailed-exitcode')),
     destroy: await timed(() => directory.destroy()),
   };
 }
 
+/** Builds the provider that does nothing, installed like the real one. Returns its mirror. */
+async function buildInstantProvider(): Promise<string> {
+  const directory = join(temporary, 'instant');
+  await buildExecutable(directory, join(import.meta.dirname, 'support/instant-provider.ts'));
+  const mirror = join(temporary, 'instant-mirror');
+  const installed = join(mirror, address, version, platform);
+  mkdirSync(installed, { recursive: true });
+  const launcher = `#!/bin/sh\nexec '${join(directory, executableName)}' "$@"\n`;
+  writeFileSync(join(installed, executableName), launcher, { mode: 0o755 });
+  return mirror;
+}
+
 const temporary = mkdtempSync(join(tmpdir(), 'ucloud-bench-'));
 const built = await buildProvider(join(temporary, 'dist'));
-const executable = join(temporary, 'executable');
-if (canMakeExecutable) await buildExecutable(executable);
 const programs = {
   node: [process.execPath, '-e', 'process.stdout.write("x")'],
   launcher: [built.launcher],
-  ...(canMakeExecutable && { executable: [join(executable, executableName)] }),
+  ...(built.executable !== undefined && { executable: [join(built.executable, executableName)] }),
 };
 for (const [words, measure] of [
   ['start to handshake', firstOutput],
@@ -161,38 +178,49 @@ try {
     UCLOUD_CREDENTIALS: join(temporary, 'none'),
     UCLOUD_NODE: process.execPath,
   });
-  const prepare = async (main: string, endpoint = cloud.endpoint): Promise<TerraformDirectory> => {
-    const directory = new TerraformDirectory(
-      { 'main.tf': main },
-      { mirror: built.mirror, environment: environment(endpoint) },
-    );
+  const prepare = async (main: string, { endpoint = cloud.endpoint, mirror = built.mirror, state = '' } = {}) => {
+    const variables = { ...environment(endpoint), UCLOUD_BENCH_STATE: state };
+    const directory = new TerraformDirectory({ 'main.tf': main }, { mirror, environment: variables });
     await directory.run('init', '-no-color');
     return directory;
   };
+  const instantMirror = built.executable === undefined ? undefined : await buildInstantProvider();
   const rows: string[][] = [];
   for (const count of [1, many]) {
-    const ours: Times[] = [];
-    const theirs: Times[] = [];
+    const runs = { ucloud: [] as Times[], floor: [] as Times[], data: [] as Times[] };
+    const run = async (into: Times[], directory: TerraformDirectory, recordAs?: string) => {
+      into.push(await measureRun(directory, recordAs));
+      directory.remove();
+    };
     for (let i = 0; i < rounds; i++) {
-      const vms = await prepare(vmConfiguration(count));
-      ours.push(await measureRun(vms));
-      vms.remove();
-      const data = await prepare(dataConfiguration(count));
-      theirs.push(await measureRun(data));
-      data.remove();
+      const state = join(temporary, `state-${count}-${i}.json`);
+      await run(runs.ucloud, await prepare(vmConfiguration(count)), state);
+      if (instantMirror !== undefined) {
+        await run(runs.floor, await prepare(vmConfiguration(count), { mirror: instantMirror, state }));
+      }
+      await run(runs.data, await prepare(dataConfiguration(count)));
     }
-    for (const step of ['planNew', 'apply', 'planSame', 'destroy'] as const) {
-      const [a, b] = [ours, theirs].map((times) => median(times.map((time) => time[step])));
-      const words = { planNew: 'plan of new', apply: 'apply', planSame: 'plan without changes', destroy: 'destroy' }[
-        step
-      ];
-      rows.push([`${words}, ${count}`, milliseconds(a ?? 0), milliseconds(b ?? 0), ratio(a ?? 0, b ?? 1)]);
+    for (const [step, text] of [
+      ['planNew', 'plan of new'],
+      ['apply', 'apply'],
+      ['planSame', 'plan without changes'],
+      ['destroy', 'destroy'],
+    ] as const) {
+      const of = (times: readonly Times[]) => median(times.map((time) => time[step]));
+      const [ucloud, data] = [of(runs.ucloud), of(runs.data)];
+      const floor = runs.floor.length > 0 ? of(runs.floor) : undefined;
+      rows.push([
+        `${text}, ${count}`,
+        ...[ucloud, floor, data].map((time) => (time === undefined ? '-' : milliseconds(time))),
+        ratio(ucloud, data),
+        floor === undefined ? '-' : ratio(floor, data),
+      ]);
     }
   }
-  printTable(['terraform', 'ucloud_vm', 'terraform_data', 'ratio'], rows);
+  printTable(['terraform', 'ucloud_vm', 'floor', 'terraform_data', 'ratio', 'floor ratio'], rows);
 
   const counter = await startCounter(cloud.endpoint);
-  const directory = await prepare(vmConfiguration(many), counter.url);
+  const directory = await prepare(vmConfiguration(many), { endpoint: counter.url });
   const requests: string[][] = [];
   const count = async (words: string, work: () => Promise<unknown>) => {
     counter.take();
