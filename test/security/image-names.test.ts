@@ -72,16 +72,7 @@ t.test('a name without an answer is the fault of its server, and ends in seconds
 
 t.test('a name server cannot lead into the network of the operator', async (t) => {
   const { port, requests } = await httpServer(t);
-  const inside = [
-    '::1',
-    'fe80::1',
-    'fd00::1',
-    '::ffff:7f00:1',
-    '127.0.0.1',
-    '10.0.0.1',
-    '169.254.169.254',
-    '0.0.0.0',
-  ];
+  const inside = ['::1', 'fe80::1', 'fd00::1', '::ffff:7f00:1', '127.0.0.1', '10.0.0.1', '169.254.169.254', '0.0.0.0'];
   const { address, asked } = await nameServer(t, (name) => {
     const index = /^inside-(\d+)\.example$/.exec(name)?.[1];
     if (index !== undefined) return [inside[Number(index)] ?? ''];
