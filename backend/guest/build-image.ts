@@ -1,9 +1,9 @@
 /**
- * Builds the demo guest image: a small system made of Debian packages (kernel, BusyBox, Dropbear, e2fsprogs, rdnssd),
- * with ucloud-init, as a bootable qcow2. No loop devices, no root, a few seconds.
+ * Builds the demo guest image as a bootable qcow2: a small system of Debian packages (kernel, BusyBox, Dropbear,
+ * e2fsprogs, rdnssd) with ucloud-init. The build needs neither loop devices nor root, and takes a few seconds.
  *
- * The root file system is ext4 and grows to the disk, so that data, host keys and what was done at first boot last.
- * One user, `ucloud`, let in by ssh key alone; nobody has a password. IPv6 only.
+ * The root file system is ext4 and grows to the disk, so data, host keys and the work of the first boot persist. The
+ * guest has one user, `ucloud`, who logs in by SSH key only. No user has a password. The guest uses IPv6 only.
  *
  * Command: node backend/guest/build-image.ts --output FILE [--cache DIRECTORY]
  */
@@ -44,24 +44,25 @@ const packages = [
   ...['linux-image-cloud-amd64', 'busybox', 'dropbear-bin', 'e2fsprogs', 'rdnssd', 'libc-bin'],
   ...['grub-common', 'grub-pc-bin'],
 ];
-/** Programs of the guest beside BusyBox, as they lie in the packages. */
+/** The programs of the guest beside BusyBox, by their paths in the packages. */
 const programs = ['usr/sbin/dropbear', 'usr/bin/dropbearkey', 'sbin/resize2fs', 'sbin/rdnssd', 'usr/bin/getent'];
 const bootModules = ['virtio_pci', 'virtio_blk', 'ext4'];
 const guestModules = ['virtio_net', 'virtio_rng', 'virtio_balloon', 'button', 'evdev', 'qemu_fw_cfg', 'af_packet'];
 const diskSize = 256 * 1024 * 1024;
 
+/** The options of the build. */
 export interface DemoImageOptions {
-  /** The qcow2 to write. Replaced atomically. */
+  /** The path of the qcow2. It is replaced atomically. */
   readonly output: string;
-  /** Keeps downloaded packages and built images; may be shared by builds that run at the same time. */
+  /** The directory of downloaded packages and built images. Concurrent builds may share it. */
   readonly cacheDir: string;
-  /** Told what is being done, one line a step. */
+  /** Receives one line for each step. */
   readonly progress?: (message: string) => void;
 }
 
 /**
- * Builds the image or takes it from the cache.
- * @throws PackagesUnavailable when the image cannot be built on this machine, with what to do about it.
+ * Builds the image, or takes it from the cache. @throws PackagesUnavailable if this machine cannot build the image; the
+ * message contains the remedy
  */
 export async function buildDemoImage({ output, cacheDir, progress = () => {} }: DemoImageOptions): Promise<void> {
   if (process.arch !== 'x64') throw new PackagesUnavailable('The demo image is for x86_64, and so is what builds it.');
@@ -87,13 +88,13 @@ export async function buildDemoImage({ output, cacheDir, progress = () => {} }: 
   progress(`image at ${output}`);
 }
 
-/** Removes images that earlier versions made, and what builds have left that were killed. */
+/** Removes the images of earlier versions, and the remains of killed builds. */
 async function removeOld(cacheDir: string): Promise<void> {
   const yesterday = Date.now() - 24 * 3600 * 1000;
   for (const name of await readdir(cacheDir)) {
     const path = join(cacheDir, name);
     if (!/^(demo-image|build)-/.test(name)) continue;
-    // Another build may have been quicker.
+    // Another build may have removed the file.
     const age = await stat(path).catch(() => undefined);
     if (age && age.mtimeMs < yesterday) await rm(path, { recursive: true, force: true });
   }
@@ -105,7 +106,7 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Of everything that the image is made from: packages, the files of this directory. */
+/** Returns the digest of all inputs: packages and the files of this directory. */
 async function fingerprint(files: readonly PackageFile[]): Promise<string> {
   const hash = createHash('sha256');
   for (const file of files) hash.update(`${file.name} ${file.sha256}\n`);
@@ -140,7 +141,7 @@ async function build(
   await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', disk, image]);
 }
 
-/** The program and the libraries that it loads, by their paths in the guest: libraries go to /lib, whatever the package says. */
+/** Returns the program and its libraries by their paths in the guest. All libraries go to /lib. */
 async function withLibraries(tree: string, program: string): Promise<Map<string, string>> {
   const [loader, args] = unpackedProgram(tree, program, []);
   const { stdout } = await run(loader, ['--list', ...args]);
@@ -157,7 +158,7 @@ async function makeRoot(tree: string, root: string, kernel: string): Promise<voi
   directories.push('home/ucloud', 'lib/modules', 'lib64', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp', 'usr');
   directories.push('var/log', 'var/lib');
   for (const directory of directories) await mkdir(join(root, directory), { recursive: true });
-  // One directory of programs, so that every PATH finds all of them.
+  // All programs are in one directory, so every PATH finds them.
   await symlink('bin', join(root, 'sbin'));
   for (const name of ['bin', 'sbin', 'lib']) await symlink(`../${name}`, join(root, 'usr', name));
   await symlink('/run', join(root, 'var/run'));
@@ -212,7 +213,7 @@ async function makeRoot(tree: string, root: string, kernel: string): Promise<voi
   await put('bin/ucloud-init', await readFile(join(here, 'ucloud-init/ucloud-init')), 0o755);
 }
 
-/** Modules as modprobe finds them: with everything that they need, directly or not, nearest first (modules.dep(5)). */
+/** Copies modules with all their dependencies, and writes modules.dep(5) for modprobe: the nearest dependency first. */
 async function putModules(tree: string, modules: readonly KernelModule[], into: string): Promise<void> {
   const needs = new Map<string, Set<string>>();
   const lines: string[] = [];
@@ -231,7 +232,7 @@ async function putModules(tree: string, modules: readonly KernelModule[], into: 
   await writeFile(join(into, 'modules.dep'), lines.join(''));
 }
 
-/** Just enough to mount the root file system. */
+/** Returns an initramfs that mounts the root file system. */
 async function initramfs(tree: string, modules: string): Promise<Buffer> {
   const needed = await moduleClosure(modules, bootModules);
   const entries: ArchiveEntry[] = ['bin', 'lib', 'lib64', 'modules'].map((path) => ({ path, mode: directoryMode }));

@@ -1,16 +1,20 @@
-/** Writes the archive format that Linux unpacks as initramfs ("newc": Documentation/driver-api/early-userspace/buffer-format.rst). */
+/** The archive format of an initramfs ("newc": Documentation/driver-api/early-userspace/buffer-format.rst of Linux). */
 
+/** A file of the archive. */
 export interface ArchiveEntry {
-  /** Without a leading slash. */
+  /** The path, without a leading slash. */
   readonly path: string;
-  /** File type and permissions, as in stat(2). */
+  /** The file type and the permissions, as in stat(2). */
   readonly mode: number;
-  /** Content of a file, target of a symbolic link. */
+  /** The content of a file, or the target of a symbolic link. */
   readonly data?: Uint8Array;
 }
 
+/** The mode of a directory. */
 export const directoryMode = 0o040755;
+/** The mode of a program. */
 export const programMode = 0o100755;
+/** The mode of a symbolic link. */
 export const linkMode = 0o120777;
 
 const pad = (length: number): Buffer => Buffer.alloc((4 - (length % 4)) % 4);
@@ -25,7 +29,7 @@ function member(entry: ArchiveEntry, inode: number): Buffer {
   return Buffer.concat([header, name, pad(header.length + name.length), data, pad(data.length)]);
 }
 
-/** Owner of everything is root; times are zero, so that the same entries give the same bytes. */
+/** Returns the archive. Everything belongs to root and times are zero, so equal entries give equal bytes. */
 export function cpioArchive(entries: readonly ArchiveEntry[]): Buffer {
   const members = entries.map((entry, index) => member(entry, index + 1));
   return Buffer.concat([...members, member({ path: 'TRAILER!!!', mode: 0 }, 0)]);

@@ -1,8 +1,8 @@
 /**
- * Debian packages as material for an image: found with their libraries, downloaded by apt (which verifies them), kept
- * in a directory, unpacked. Nothing is installed on this machine and no root is needed.
+ * Debian packages as parts of an image. apt finds them with their libraries, downloads them and verifies them; they are
+ * then kept in a directory and unpacked. Nothing is installed on this machine, and root is not needed.
  *
- * Once everything is in the directory, no network is needed; without apt's lists, what was found last is used.
+ * With a complete directory no network is needed. Without apt's lists, the last result is used.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -19,16 +19,16 @@ const PackageFile = Type.Object({ name: Type.String(), sha256: Type.String() });
 /** A package file, by the name that apt gives it. */
 export type PackageFile = Static<typeof PackageFile>;
 
-/** What was resolved last, in the directory: good as long as apt's lists are the same. */
+/** The last result, stored in the directory. It is valid as long as apt's lists are unchanged. */
 const Manifest = Type.Object({
   packages: Type.Array(Type.String()),
-  /** When apt's lists were last changed, in milliseconds. */
+  /** The time of the last change of apt's lists, in milliseconds. */
   lists: Type.Number(),
   files: Type.Array(PackageFile),
 });
 const listsDirectory = '/var/lib/apt/lists';
 
-/** `linux-image-cloud-amd64` is empty and depends on the package of the present version: that one. */
+/** `linux-image-cloud-amd64` is empty and depends on the package of the current version, which has this name. */
 const kernelPackage = /^linux-image-\d.*-cloud-amd64$/;
 const followed = (name: string): boolean => /^(lib|zlib)/.test(name) || kernelPackage.test(name);
 
@@ -37,7 +37,7 @@ async function dependencies(packages: readonly string[]): Promise<string[]> {
   return [...stdout.matchAll(/^[ |]+(?:Pre)?Depends: ([^<\s]+)$/gm)].flatMap(([, name]) => name ?? []);
 }
 
-/** The packages and every library that they need, directly or through another library. */
+/** Returns the packages with all direct and indirect libraries. */
 async function withLibraries(packages: readonly string[]): Promise<string[]> {
   const all = new Set(packages);
   let added: readonly string[] = packages;
@@ -54,13 +54,13 @@ const sha256 = async (path: string): Promise<string> =>
     .update(await readFile(path))
     .digest('hex');
 
-/** Thrown when packages cannot be had; the message says what to do. */
+/** The packages are unavailable. The message contains the remedy. */
 export class PackagesUnavailable extends Error {}
 
 /**
- * Finds out which package files it takes for these packages with their libraries. Needs no network.
- * @param directory keeps what was found
- * @throws PackagesUnavailable when this is not a Debian system, or apt has no lists.
+ * Finds the package files of these packages with their libraries. Needs no network.
+ * @param directory the directory that stores the result
+ * @throws PackagesUnavailable if this is not a Debian system, or apt has no lists
  */
 export async function resolvePackages(packages: readonly string[], directory: string): Promise<PackageFile[]> {
   await mkdir(directory, { recursive: true });
@@ -93,10 +93,7 @@ export async function resolvePackages(packages: readonly string[], directory: st
   }
 }
 
-/**
- * Downloads the files that are not in the directory yet.
- * @throws PackagesUnavailable when they cannot be downloaded.
- */
+/** Downloads the files that are missing in the directory. @throws PackagesUnavailable if the download fails */
 export async function downloadPackages(files: readonly PackageFile[], directory: string): Promise<void> {
   const here = new Set(await readdir(directory));
   const missing: PackageFile[] = [];

@@ -1,18 +1,19 @@
-/** Which kernel modules load before which: read from the modules themselves, as depmod does. */
+/** The load order of kernel modules, read from the modules as depmod does. */
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
+/** A kernel module. */
 export interface KernelModule {
-  /** As in `modprobe <name>`: underscores, no suffix. */
+  /** The name for `modprobe`: underscores, no suffix. */
   readonly name: string;
-  /** Path of the file, below the tree of modules. */
+  /** The path of the file, below the tree of modules. */
   readonly path: string;
   readonly dependencies: readonly string[];
 }
 
 const nameOf = (path: string): string => basename(path, '.ko').replaceAll('-', '_');
 
-/** `.modinfo` holds zero-terminated `key=value` strings. */
+/** Returns the dependencies of a module. `.modinfo` contains zero-terminated `key=value` strings. */
 function dependenciesOf(file: Buffer): string[] {
   const key = Buffer.from('\0depends=');
   const start = file.indexOf(key);
@@ -23,8 +24,8 @@ function dependenciesOf(file: Buffer): string[] {
 }
 
 /**
- * The modules named and all that they need, each after those it needs. Names that are not among the files are left
- * out: what is built into the kernel has no file.
+ * Returns the modules with all their dependencies, in load order. A name without a file is skipped, because it is built
+ * into the kernel.
  */
 export async function moduleClosure(tree: string, names: readonly string[]): Promise<KernelModule[]> {
   const files = (await readdir(tree, { recursive: true })).filter((path) => path.endsWith('.ko'));

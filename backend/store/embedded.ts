@@ -37,11 +37,13 @@ import {
   type Store,
 } from './store.ts';
 
+/** The options of the embedded store. */
 export interface EmbeddedStoreOptions {
   /** File, made with its directory if absent; `:memory:` for a database that is never written to disk. */
   readonly path: string;
 }
 
+/** The embedded store. */
 export interface EmbeddedStore extends Store {
   /** Another handle on the same database. Closing it ends its watches and renewals, and not the database. */
   session(): Store;

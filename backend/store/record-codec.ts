@@ -11,7 +11,7 @@ import { closedSchema, restoreUnknownFields, separateUnknownFields, type Unknown
 /** A record that does not have the form of its kind: written by hand, or by a fault. */
 export class InvalidRecordError extends Error {
   readonly key: string;
-  /** What is wrong with it, such as `/cpus must be integer`. */
+  /** The problem, such as `/cpus must be integer`. */
   readonly rule: string;
   constructor(key: string, rule: string) {
     super(`record ${key} is invalid: ${rule}`);

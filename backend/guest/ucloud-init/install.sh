@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs ucloud-init into a system, or into the tree of an image that is being made.
+# Installs ucloud-init into a system, or into the directory tree of a new image.
 # Usage: install.sh [TREE]      (default: /)
 set -eu
 tree=${1:-/}

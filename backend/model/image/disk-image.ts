@@ -1,27 +1,29 @@
-/** Files that disks of VMs are made of: what they are, by their content, whether they will do, what they are called. */
+/** Files for the disks of VMs: their format by content, whether ucloud accepts them, and their names. */
 import type { Id } from '../../contract/fields.ts';
 import { qcow2HeadSize, qcow2Magic, readQcow2Header } from './qcow2-header.ts';
 
-/** How image scanner and hosts call an image's file in the image store. */
+/** Returns the file name of an image in the image store, for the image scanner and hosts. */
 export const imageFileName = (image: Id<'image'>): string => `${image}.qcow2`;
 
+/** An accepted disk image. */
 export interface DiskImage {
   readonly format: 'qcow2' | 'raw';
-  /** Size in bytes of the disk that the file describes. */
+  /** The size of the virtual disk in bytes. */
   readonly virtualSize: number;
 }
 
+/** The image, or the problem of a refused file. */
 export type DiskImageResult =
   | { readonly ok: true; readonly image: DiskImage }
   | { readonly ok: false; readonly problem: string };
 
-/** Bytes from the start of a file that `recognizeDiskImage` wants. */
+/** The bytes from the start of a file that `recognizeDiskImage` needs. */
 export const headSize = qcow2HeadSize;
 
 const text = (at: number, signature: string) => ({ at, bytes: Buffer.from(signature, 'latin1') });
 const hex = (at: number, signature: string) => ({ at, bytes: Buffer.from(signature, 'hex') });
 
-/** Formats that are not accepted, so that the answer can name them. */
+/** Known formats that are refused, so that the error can name them. */
 const others: readonly { readonly name: string; readonly at: number; readonly bytes: Buffer }[] = [
   { name: 'a VMDK image', ...text(0, 'KDMV') },
   { name: 'a VMDK image', ...text(0, 'COWD') },
@@ -50,10 +52,10 @@ const has = (head: Uint8Array, { at, bytes }: { at: number; bytes: Buffer }): bo
 const no = (problem: string): DiskImageResult => ({ ok: false, problem });
 
 /**
- * Recognizes qcow2 and raw disks. Formats are never guessed by anybody else: what is called raw here is read as raw,
- * whatever a guest may have written into its first sector.
- * @param head the first `headSize` bytes of the file, or all of it
- * @param fileSize bytes
+ * Recognises qcow2 and raw disks. This is the only place that determines a format: QEMU gets it explicitly, so a guest
+ * cannot change it through its first sector.
+ * @param head the first `headSize` bytes of the file, or the whole file
+ * @param fileSize the size of the file in bytes
  */
 export function recognizeDiskImage(head: Uint8Array, fileSize: number): DiskImageResult {
   if (fileSize === 0) return no('The file is empty.');

@@ -1,14 +1,17 @@
 /**
- * The tables of a qcow2 file that say where its content lies (docs/interop/qcow2.txt of QEMU), read as hostile input: if
- * many entries name one cluster, a small file becomes a disk of terabytes. An image that a program has written as an
- * image uses each part of its file once; others are refused. Pure; memory and time are bounded by the limits below.
+ * The tables of a qcow2 file that locate its content (docs/interop/qcow2.txt of QEMU), read as hostile input. If many
+ * entries refer to one cluster, a small file becomes a disk of terabytes. A normal image uses each part of its file
+ * once, and other images are refused. The limits below bound memory and time.
  */
 import type { Qcow2Header } from './qcow2-header.ts';
 
-/** Tables of the second level, and bytes of all of them, that are read. A full disk of 2 TiB with clusters of 64 KiB has 4,096. */
+/**
+ * The maximum number of second-level tables and of their bytes. A full disk of 2 TiB with clusters of 64 KiB has 4,096
+ * tables.
+ */
 const tableLimit = 2 ** 18;
 const tableBytesLimit = 2 ** 30;
-/** Clusters that are kept compressed; each is remembered. */
+/** The maximum number of compressed clusters. Each of them is remembered. */
 const compressedLimit = 2 ** 20;
 
 const shared = 'Parts of it use the same clusters of the file. Copy it first: qemu-img convert -O qcow2 old new.qcow2';
@@ -17,18 +20,19 @@ const damaged = 'Its table of clusters is damaged.';
 const scattered =
   'It has too many clusters. Make them larger: qemu-img convert -O qcow2 -o cluster_size=2M old.qcow2 new.qcow2';
 
-/** Bits 9 to 55 of an entry. */
+/** Returns bits 9 to 55 of an entry. */
 const offsetOf = (table: DataView, at: number): number =>
   (table.getUint32(at) & 0x00ffffff) * 2 ** 32 + (table.getUint32(at + 4) & 0xfffffe00);
 
+/** Checks the clusters of one qcow2 file. */
 export class ClusterCheck {
   readonly #header: Qcow2Header;
   readonly #fileSize: number;
-  /** A bit for each cluster of the file. */
+  /** One bit for each cluster of the file. */
   readonly #used: Uint8Array;
   readonly #compressed = new Set<number>();
   #tables = 0;
-  /** Bytes that the compressed clusters have at least. */
+  /** The minimum number of bytes of all compressed clusters. */
   #compressedBytes = 0;
 
   constructor(header: Qcow2Header, fileSize: number) {
@@ -39,7 +43,7 @@ export class ClusterCheck {
     for (let at = 0; at < header.tables * 8; at += header.clusterSize) this.#take(header.tablesAt + at);
   }
 
-  /** Notes the use of a cluster. Gives what is wrong with it. */
+  /** Marks a cluster as used. Returns the problem, if there is one. */
   #take(offset: number): string | undefined {
     const { clusterSize } = this.#header;
     if (offset % clusterSize !== 0) return damaged;
@@ -53,7 +57,7 @@ export class ClusterCheck {
     return undefined;
   }
 
-  /** An entry of the table of the first level: the offset of a table of the second, 0 if there is none, or a problem. */
+  /** Returns the offset of the second-level table in an entry of the first level, 0 for none, or a problem. */
   tableAt(first: DataView, at: number): number | string {
     const offset = offsetOf(first, at);
     if (offset === 0) return 0;
@@ -61,7 +65,7 @@ export class ClusterCheck {
     return this.#take(offset) ?? offset;
   }
 
-  /** Looks at a table of the second level. Gives what is wrong with it. */
+  /** Checks a second-level table. Returns the problem, if there is one. */
   examine(second: DataView): string | undefined {
     const { entrySize } = this.#header;
     for (let at = 0; at + entrySize <= second.byteLength; at += entrySize) {
@@ -76,13 +80,13 @@ export class ClusterCheck {
 
   #takePlain(second: DataView, at: number, low: number): string | undefined {
     const offset = offsetOf(second, at);
-    // One that is read as zeros may have a place that was never written to.
+    // A cluster that reads as zeros may have an allocated place without content.
     const isZero = this.#header.entrySize === 8 && (low & 1) !== 0;
     if (offset === 0 || (isZero && offset >= this.#fileSize)) return undefined;
     return this.#take(offset);
   }
 
-  /** Compressed clusters lie side by side, at any byte; their lengths are given in sectors of 512 bytes. */
+  /** Checks a compressed cluster. It may start at any byte, and its length is in sectors of 512 bytes. */
   #takeCompressed(high: number, low: number): string | undefined {
     const split = 2 ** (38 - Math.log2(this.#header.clusterSize));
     const place = high & 0x3fffffff;
@@ -92,7 +96,7 @@ export class ClusterCheck {
     if (this.#compressed.has(offset)) return shared;
     if (this.#compressed.size >= compressedLimit) return scattered;
     this.#compressed.add(offset);
-    // The last sector may hold one byte of it. No more can be apart from one another than fit into the file.
+    // The last sector may contain only one byte of it. The sum of these minimum sizes cannot exceed the file.
     this.#compressedBytes += Math.max(8, (sectors - 1) * 512 - (offset % 512) + 1);
     return this.#compressedBytes > this.#fileSize ? shared : undefined;
   }

@@ -1,27 +1,29 @@
 /**
- * The header of a qcow2 file (docs/interop/qcow2.txt of QEMU), read as hostile input: a qcow2 can name other files,
- * which `qemu-img` and QEMU then open and whose content ends up on the guest's disk. Only files that are complete in
- * themselves are accepted, and of the optional features only those that do not refer to anything outside.
+ * The header of a qcow2 file (docs/interop/qcow2.txt of QEMU), read as hostile input. A qcow2 can refer to other files,
+ * whose content QEMU and `qemu-img` would copy to the disk of the guest. Only self-contained files are accepted, and
+ * only optional features that refer to nothing outside.
  */
 export const qcow2Magic = 0x514649fb;
 
+/** The fields of an accepted header. */
 export interface Qcow2Header {
-  /** Size in bytes of the disk that the file describes. */
+  /** The size of the virtual disk in bytes. */
   readonly virtualSize: number;
-  /** Bytes. */
+  /** The size of a cluster in bytes. */
   readonly clusterSize: number;
-  /** Offset of the table of the first level, and how many of its entries belong to the disk. */
+  /** The offset of the first-level table, and the number of its entries for the disk. */
   readonly tablesAt: number;
   readonly tables: number;
-  /** Bytes of an entry of a table of the second level, which fills a cluster. */
+  /** The bytes of an entry of a second-level table, which fills a cluster. */
   readonly entrySize: 8 | 16;
 }
 
+/** The header, or the problem of a refused file. */
 export type Qcow2Result =
   | { readonly ok: true; readonly header: Qcow2Header }
   | { readonly ok: false; readonly problem: string };
 
-/** Bytes from the start of the file that hold everything examined: one cluster of the largest kind. */
+/** The bytes from the start of the file that contain everything examined: one cluster of the maximum size. */
 export const qcow2HeadSize = 2 * 1024 * 1024;
 
 /** Incompatible feature bits. */
@@ -46,14 +48,15 @@ const extension = {
 
 /** QEMU refuses larger active tables. */
 const maxL1Bytes = 32 * 1024 * 1024;
-/** What the rules below need of a header of version 3. */
+/** The minimum length of a version 3 header for the rules below. */
 const minHeaderBytes = 104;
 
 const no = (problem: string): Qcow2Result => ({ ok: false, problem });
 
 /**
- * @param head the first `qcow2HeadSize` bytes of the file, or all of it
- * @param fileSize bytes
+ * Reads the header of a qcow2 file.
+ * @param head the first `qcow2HeadSize` bytes of the file, or the whole file
+ * @param fileSize the size of the file in bytes
  */
 export function readQcow2Header(head: Uint8Array, fileSize: number): Qcow2Result {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
@@ -114,7 +117,7 @@ function readTables(view: DataView, fileSize: number, clusterSize: number, entry
   if (size % 512n !== 0n) return no('The size of the disk is not a multiple of 512 bytes.');
   const virtualSize = Number(size);
 
-  // Entries of the first level are 8 bytes; each describes what fits into one table of the second.
+  // An entry of the first level has 8 bytes, and describes one second-level table.
   const entries = view.getUint32(36);
   const needed = Math.ceil(virtualSize / (clusterSize * (clusterSize / entrySize)));
   if (entries * 8 > maxL1Bytes || entries < needed) return no('Its table of clusters has an impossible size.');

@@ -1,4 +1,4 @@
-/** IPv6 and MAC addresses as numbers, and the rules that make one from the other. */
+/** IPv6 and MAC addresses as numbers, and the conversions between them. */
 import { createHash } from 'node:crypto';
 
 /** An IPv6 address: 128 bits. */
@@ -6,7 +6,7 @@ export type Ipv6Address = bigint;
 /** A MAC address in the form `42:00:5e:10:00:01`: lower case, colons. */
 export type Mac = string;
 
-/** The address of a text in any form of RFC 4291 section 2.2, or undefined. Zones (`%eth0`) are not addresses. */
+/** Parses every form of RFC 4291, 2.2; undefined for other texts. An address with a zone (`%eth0`) is refused. */
 export function parseIpv6(text: string): Ipv6Address | undefined {
   if (text.length > 45) return undefined;
   const ipv4 = /^(.*:)(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
@@ -27,14 +27,14 @@ export function parseIpv6(text: string): Ipv6Address | undefined {
   return full.reduce((address, group) => (address << 16n) | BigInt(`0x${group}`), 0n);
 }
 
-/** Reads what the database holds, which was checked on its way in. */
+/** Parses an address of the database, which was valid when it was written. @throws Error */
 export function storedIpv6(text: string): Ipv6Address {
   const address = parseIpv6(text);
   if (address === undefined) throw new RangeError(`${text} is not an IPv6 address`);
   return address;
 }
 
-/** The canonical text (RFC 5952): lower case, no leading zeros, the longest run of zero groups as `::`. */
+/** Returns the canonical text (RFC 5952): lower case, no leading zeros, the longest run of zero groups as `::`. */
 export function formatIpv6(address: Ipv6Address): string {
   const groups = Array.from({ length: 8 }, (_, i) => Number((address >> BigInt(112 - 16 * i)) & 0xffffn));
   let start = 0;
@@ -51,8 +51,8 @@ export function formatIpv6(address: Ipv6Address): string {
 }
 
 /**
- * The network that a client's address stands for: an IPv6 client has a whole /64, an IPv4 client its one address, also
- * where it comes as IPv4-mapped (RFC 4291 section 2.5.5.2). Zones (`%eth0`) say nothing of the client.
+ * Returns the network of a client: the /64 of an IPv6 client, or the address of an IPv4 client, also in the IPv4-mapped
+ * form (RFC 4291, 2.5.5.2). A zone (`%eth0`) is ignored.
  */
 export function sourceNetwork(text: string): string {
   const address = parseIpv6(text.split('%', 1)[0] ?? '');
@@ -61,35 +61,42 @@ export function sourceNetwork(text: string): string {
   return `${formatIpv6((address >> 64n) << 64n)}/64`;
 }
 
-/** 32 hex digits, as keys of the database carry it: they sort as the addresses do. */
+/** Returns the 32 hex digits of the address for keys of the database. They sort like the addresses. */
 export const addressKey = (address: Ipv6Address): string => address.toString(16).padStart(32, '0');
 
+/** Returns the 48 bits of a MAC address; undefined for other texts. */
 export function parseMac(text: string): bigint | undefined {
   return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(text) ? BigInt(`0x${text.replaceAll(':', '')}`) : undefined;
 }
 
 const formatMac = (mac: bigint): Mac => (mac.toString(16).padStart(12, '0').match(/../g) ?? []).join(':');
 
-/** Unicast (bit 0 of the first byte clear) and locally administered (bit 1 set), IEEE 802. */
+/**
+ * Tells whether the address is unicast (bit 0 of the first byte clear) and locally administered (bit 1 set), IEEE 802.
+ */
 export function isUsableMac(mac: Mac): boolean {
   const value = parseMac(mac);
   return value !== undefined && ((value >> 40n) & 0b11n) === 0b10n;
 }
 
-/** First byte of the addresses that are computed (defaultMac). Nobody can choose one of another VM by hand. */
+/** The first byte of computed addresses (defaultMac). Users cannot choose such an address of another VM. */
 const computedByte = '42';
+/** Tells whether the MAC address has the form of a computed one. */
 export const isInComputedRange = (mac: Mac): boolean => mac.startsWith(`${computedByte}:`);
 
 /**
- * The key that holds a MAC address, of which names of taps are made, too: those have 15 characters at most. What can be
- * computed needs no first byte; so no address that was chosen by hand has the key of one that was computed.
+ * Returns the key of a MAC address. It is also part of tap names, which have at most 15 characters. The key of a
+ * computed address omits the first byte, so no chosen address has the same key.
  */
 export const macKey = (mac: Mac): string => (isInComputedRange(mac) ? earlierMacKey(mac) : mac.replaceAll(':', ''));
 
-/** The key of earlier versions, by the last five bytes whatever the first. VMs of theirs still have it. */
+/** Returns the key of earlier versions: the last five bytes. VMs of such versions still have it. */
 export const earlierMacKey = (mac: Mac): string => mac.replaceAll(':', '').slice(2);
 
-/** Modified EUI-64 interface identifier (RFC 4291 appendix A): ff:fe in the middle, universal/local bit inverted. */
+/**
+ * Returns the modified EUI-64 interface identifier (RFC 4291, appendix A): ff:fe in the middle, universal/local bit
+ * inverted.
+ */
 export function interfaceId(mac: Mac): bigint {
   const value = parseMac(mac);
   if (value === undefined) throw new RangeError(`${mac} is not a MAC address`);
@@ -99,14 +106,14 @@ export function interfaceId(mac: Mac): bigint {
 
 const linkLocalPrefix = 0xfe80n << 112n;
 
-/** The link-local address that a guest forms from its MAC address (RFC 4291 section 2.5.6 and appendix A). */
+/** Returns the link-local address that a guest forms from its MAC address (RFC 4291, 2.5.6 and appendix A). */
 export const linkLocalAddress = (mac: Mac): Ipv6Address => linkLocalPrefix | interfaceId(mac);
 
-/** The address that a guest with this MAC address forms by SLAAC in a /64 (its first address). */
+/** Returns the address that a guest with this MAC address forms by SLAAC in a /64. */
 export const slaacAddress = (subnet: Ipv6Address, mac: Mac): Ipv6Address => subnet | interfaceId(mac);
 
 /**
- * Interface identifiers that no VM may have (RFC 5453): that of the subnet-router anycast address, the Ethernet block
+ * Tells whether an interface identifier is reserved (RFC 5453): the subnet-router anycast address, the Ethernet block
  * of IANA, and the subnet anycast addresses of RFC 2526.
  */
 export function isReservedInterfaceId(id: bigint): boolean {
@@ -118,8 +125,8 @@ export function isReservedInterfaceId(id: bigint): boolean {
 }
 
 /**
- * The MAC address of an interface for which the user asks for none: the same for the same project, VM name and
- * position, so that a VM that is made anew keeps its address. `probe` counts the addresses found taken.
+ * Returns the default MAC address of an interface. It depends only on the project, the name of the VM and the index, so
+ * a replaced VM keeps its address. @param probe the number of addresses that were found taken
  */
 export function defaultMac(project: string, vmName: string, index: number, probe: number): Mac {
   const digest = createHash('sha256').update(`${project}\0${vmName}\0${index}\0${probe}`).digest();

@@ -13,9 +13,10 @@ export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 /** Returns the tap name of earlier versions. A VM that such a version has started keeps it until the VM ends. */
 export const earlierTapName = (mac: Mac): string => `ut${earlierMacKey(mac)}`;
 
-/** Tap of an interface as it was started. */
+/** Returns the tap of an interface, with the name that it got at its start. */
 export const tapOf = ({ mac, tap }: { readonly mac: Mac; readonly tap?: string }): string => tap ?? tapName(mac);
 
+/** Tells whether the name is that of a tap. */
 export const isTapName = (name: string): boolean => /^ut[0-9a-f]{10}(?:[0-9a-f]{2})?$/.test(name);
 
 /**

@@ -1,23 +1,25 @@
-/** Arithmetic of IPv6 prefixes: what contains, what overlaps, what is still free. */
+/** Arithmetic of IPv6 prefixes: containment, overlap, free space. */
 import { formatIpv6, type Ipv6Address, parseIpv6 } from './addresses.ts';
 
+/** An IPv6 prefix. */
 export interface Prefix {
-  /** First address; all bits after `length` are zero. */
+  /** The first address; all bits after `length` are zero. */
   readonly address: Ipv6Address;
   readonly length: number;
 }
 
+/** A parsed value, or the problem of the text. */
 export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: string };
 
 const size = (length: number): bigint => 1n << BigInt(128 - length);
 
-/** The network that an address lies in. */
+/** Returns the network of an address. */
 export const networkOf = (address: Ipv6Address, length: number): Prefix => ({
   address: (address / size(length)) * size(length),
   length,
 });
 
-/** Reads CIDR notation (RFC 4291 section 2.3). Bits after the length must be zero: else it is a slip. */
+/** Parses CIDR notation (RFC 4291, 2.3). All bits after the length must be zero, because other bits are a mistake. */
 export function parsePrefix(text: string): Parsed<Prefix> {
   const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
   const address = match?.[1] === undefined ? undefined : parseIpv6(match[1]);
@@ -32,28 +34,32 @@ export function parsePrefix(text: string): Parsed<Prefix> {
   return { ok: true, value: network };
 }
 
-/** Reads what the database holds, which was checked on its way in. */
+/** Parses a prefix of the database, which was valid when it was written. @throws Error */
 export function storedPrefix(text: string): Prefix {
   const parsed = parsePrefix(text);
   if (!parsed.ok) throw new RangeError(`${text} ${parsed.problem}`);
   return parsed.value;
 }
 
+/** Returns the prefix in CIDR notation (RFC 5952). */
 export const formatPrefix = (prefix: Prefix): string => `${formatIpv6(prefix.address)}/${prefix.length}`;
 
 const end = (prefix: Prefix): bigint => prefix.address + size(prefix.length);
 
+/** Tells whether `outer` contains `inner`. */
 export const contains = (outer: Prefix, inner: Prefix): boolean =>
   outer.length <= inner.length && networkOf(inner.address, outer.length).address === outer.address;
 
+/** Tells whether two prefixes overlap. */
 export const overlaps = (a: Prefix, b: Prefix): boolean => contains(a, b) || contains(b, a);
 
+/** Compares prefixes by address, then by length. */
 export const comparePrefixes = (a: Prefix, b: Prefix): number =>
   a.address < b.address ? -1 : a.address > b.address ? 1 : a.length - b.length;
 
 /**
- * The first prefix of `length` in `space` that overlaps none of `used`, or undefined when there is none. `used` must
- * be sorted (comparePrefixes). One pass over `used`, whatever the size of the space.
+ * Returns the first prefix of `length` in `space` that overlaps none of `used`; undefined if there is none. `used` must
+ * be sorted (comparePrefixes). The function reads it once, regardless of the size of the space.
  */
 export function firstFree(space: Prefix, length: number, used: Iterable<Prefix>): Prefix | undefined {
   if (length < space.length) return undefined;
@@ -70,7 +76,7 @@ export function firstFree(space: Prefix, length: number, used: Iterable<Prefix>)
 const globalUnicast: Prefix = { address: 0x2000n << 112n, length: 3 };
 const uniqueLocal: Prefix = { address: 0xfc00n << 112n, length: 7 };
 
-/** Whether VMs can have addresses in it: global unicast (RFC 4291) or unique local (RFC 4193). */
+/** Tells whether VMs can have addresses in the space: global unicast (RFC 4291) or unique local (RFC 4193). */
 export const isUnicastSpace = (prefix: Prefix): boolean =>
   contains(globalUnicast, prefix) || contains(uniqueLocal, prefix);
 
@@ -79,13 +85,13 @@ interface PoolLengths {
   readonly min_length?: number | undefined;
 }
 
-/** The least length that one request may take by default: 1/256 of the pool, no more than a /48 (RFC 6177). */
+/** Returns the minimum length of one request. Default: 1/256 of the pool, at most a /48 (RFC 6177). */
 export const minLengthOf = (space: Prefix, { default_length, min_length }: PoolLengths): number =>
   min_length ?? Math.min(default_length, Math.max(48, space.length + 8));
 
-/** The least length that one request may take: what is given to who asks for none is never too much. */
+/** Returns the minimum length of one allocation. The default length is always allowed. */
 export const minAllocationLength = (space: Prefix, pool: PoolLengths): number =>
   Math.min(pool.default_length, minLengthOf(space, pool));
 
-/** 16 hex digits of the upper half: the key of a /64. */
+/** Returns the 16 hex digits of the upper half: the key of a /64. */
 export const subnetKey = (subnet: Prefix): string => (subnet.address >> 64n).toString(16).padStart(16, '0');

@@ -2,6 +2,7 @@
 import type { Id } from '../../contract/fields.ts';
 import { idFrom } from '../ids.ts';
 
+/** Returns the id of a placement. */
 export const placementId = (host: Id<'host'>, vm: Id<'vm'>): string => `${host}/${vm}`;
 
 /** Returns the common beginning of the ids of a host's placements. */

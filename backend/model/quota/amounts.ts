@@ -1,6 +1,6 @@
 /**
- * What a project may have. Pure: amounts that records stand for, and what a change would exceed. That nothing slips past
- * when many changes come at once is the matter of who commits (backend/api/transaction/quota-guard.ts).
+ * Amounts of quotas: the usage of records, and the limits that a change exceeds. The transaction enforces the limits under
+ * concurrency (backend/api/transaction/quota-guard.ts).
  */
 import {
   isSized,
@@ -12,17 +12,19 @@ import {
 } from '../../contract/resources/quotas.ts';
 import { formatSize, parseSize } from '../text/sizes.ts';
 
-/** Bytes for what is sized, else numbers. */
+/** An amount of each kind: bytes for sizes, else numbers. */
 export type Amounts = Readonly<Record<QuotaKind, number>>;
-/** What is left out is not limited (as limits), or nothing (as growth). */
+/** Amounts of some kinds. A missing kind is unlimited as a limit, and zero as growth. */
 export type SomeAmounts = Readonly<Partial<Record<QuotaKind, number>>>;
 
+/** Zero of each kind. */
 export const noAmounts = Object.fromEntries(quotaKinds.map((kind) => [kind, 0])) as Amounts;
 
-/** `a` and `times` times `b`. */
+/** Returns `a` plus `times` times `b`. */
 export const plus = (a: Amounts, b: SomeAmounts, times = 1): Amounts =>
   Object.fromEntries(quotaKinds.map((kind) => [kind, a[kind] + times * (b[kind] ?? 0)])) as Record<QuotaKind, number>;
 
+/** Returns the usage of a VM. */
 export const vmAmounts = (vm: { readonly cpus: number; readonly memory: number; readonly disk_size: number }) => ({
   vms: 1,
   cpus: vm.cpus,
@@ -31,18 +33,21 @@ export const vmAmounts = (vm: { readonly cpus: number; readonly memory: number; 
 });
 
 const subnetLength = 64;
+/** Returns the usage of a prefix: its number of /64s. */
 export const prefixAmounts = ({ length }: { readonly length: number }) => ({
   prefixes: 1,
   subnets: 2 ** Math.max(0, subnetLength - length),
 });
 
-/** Of a state that an earlier version wrote last only the size of its latest version is known. */
+/**
+ * Returns the usage of a Terraform state. A record of an earlier version contains only the size of the latest version.
+ */
 export const stateAmounts = (state: { readonly kept_bytes?: number; readonly size?: number }) => ({
   terraform_states: 1,
   terraform_state_size: state.kept_bytes ?? state.size ?? 0,
 });
 
-/** How much more `after` is than `before`, of those that are more. */
+/** Returns the amounts that `after` has more than `before`. */
 export const growthFrom = (before: SomeAmounts, after: SomeAmounts): SomeAmounts =>
   Object.fromEntries(
     quotaKinds
@@ -50,7 +55,7 @@ export const growthFrom = (before: SomeAmounts, after: SomeAmounts): SomeAmounts
       .filter(([, difference]) => difference > 0),
   );
 
-/** What there would be too much of. Only what grows can be: a limit that was lowered takes nothing away. */
+/** Returns the exceeded kinds. Only kinds that grow can be exceeded: a lower limit removes nothing. */
 export const exceeded = (limits: SomeAmounts, used: Amounts, growth: SomeAmounts): QuotaKind[] =>
   quotaKinds.filter((kind) => {
     const limit = limits[kind] ?? undefined;
@@ -60,7 +65,7 @@ export const exceeded = (limits: SomeAmounts, used: Amounts, growth: SomeAmounts
 
 const number = (kind: QuotaKind, amount: number): string => (isSized(kind) ? formatSize(amount) : String(amount));
 
-/** `the project acme may have 10 VMs and has 8, and 3 more are asked for`. */
+/** Returns a text such as `the project acme may have 10 VMs and has 8, and 3 more are asked for`. */
 export function explainExceeded(
   project: string,
   kind: QuotaKind,
@@ -72,7 +77,7 @@ export function explainExceeded(
   return `the project ${project} may have ${may} and has ${number(kind, used)}${asked}`;
 }
 
-/** Limits as they are stored; undefined where nothing is limited. */
+/** Returns the stored form of limits; undefined if there are none. */
 export function limitsOf(quota: Quota): SomeAmounts | undefined {
   const limits: Partial<Record<QuotaKind, number>> = {};
   for (const kind of quotaKinds) {
@@ -83,7 +88,7 @@ export function limitsOf(quota: Quota): SomeAmounts | undefined {
   return Object.keys(limits).length === 0 ? undefined : limits;
 }
 
-/** Earlier versions took limits of any size; no answer has a number that a client cannot carry. */
+/** Earlier versions accepted limits of any size. Responses omit numbers that clients cannot represent. */
 const shown = (amounts: SomeAmounts): object =>
   Object.fromEntries(
     Object.entries(amounts)
@@ -93,6 +98,7 @@ const shown = (amounts: SomeAmounts): object =>
         isSized(kind as QuotaKind) ? formatSize(amount) : Math.min(amount, Number.MAX_SAFE_INTEGER),
       ]),
   );
-/** Limits as users see them. */
+/** Returns limits in the form of the contract. */
 export const showQuota = (limits: SomeAmounts = {}): Quota => shown(limits) as Quota;
+/** Returns amounts in the form of the contract. */
 export const showUsed = (amounts: Amounts): Used => shown(amounts) as Used;

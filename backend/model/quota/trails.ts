@@ -1,17 +1,20 @@
 /**
- * The records that changes leave behind, and the number of them that each project keeps: nobody fills the database by changing one object
- * back and forth. The newest are kept. What belongs to no project (the operators' own) counts as one more project.
+ * The records that changes leave behind, and their maximum number per project. Without it, a user could fill the
+ * database with changes of one object. The newest records are kept. Records without a project (those of operators)
+ * count as one more project.
  */
 
-/** Kept in memory by every API server, hence few. */
+/** The maximum number of events. Every API server has them in memory. */
 export const keptEvents = 10_000;
-/** Operations that have ended. */
+/** The maximum number of ended operations. */
 export const keptOperations = 1000;
-/** Answers for an Idempotency-Key: by number, and by bytes as they are stored. */
+/** The maximum number of answers for an Idempotency-Key, and of their stored bytes. */
 export const keptAnswers = 10_000;
 export const keptAnswerBytes = 16 * 2 ** 20;
+/** The maximum number of audit records. */
 export const keptAuditRecords = 50_000;
 
+/** The fields of a record that the limits need. */
 export interface Trail {
   readonly key: string;
   readonly project: string;
@@ -19,7 +22,7 @@ export interface Trail {
   readonly bytes: number;
 }
 
-/** Those that have to go, of any number of projects: each keeps its newest, as many as both limits let it. */
+/** Returns the records beyond the limits. Each project keeps its newest records within both limits. */
 export function beyond<T extends Trail>(trails: Iterable<T>, max: number, maxBytes = Number.POSITIVE_INFINITY): T[] {
   const byProject = new Map<string, T[]>();
   for (const trail of trails) {
@@ -38,12 +41,13 @@ export function beyond<T extends Trail>(trails: Iterable<T>, max: number, maxByt
   });
 }
 
+/** The fields of an audit record that the limits need. */
 export interface AuditTrail extends Trail {
   readonly token: string;
   readonly operation: string;
 }
 
-/** How many each group may keep, so that all of them keep no more than `most`: small groups keep all they have. */
+/** Returns the maximum size of each group so that the sum is at most `most`. Small groups keep all their records. */
 function levelOf(sizes: readonly number[], most: number): number {
   let left = most;
   for (const [index, size] of sizes.toSorted((a, b) => a - b).entries()) {
@@ -70,8 +74,9 @@ function kept<T>(own: readonly T[], most: number, by: readonly ((trail: T) => st
 }
 
 /**
- * The same for the audit, from which nobody must be able to push their own deed. Of the operation that is there most
- * often, and of the token that did it most often, those in the middle go first. So a flood takes the place of itself.
+ * Returns the audit records beyond the limit, so that no token can displace the record of its own change. The first to
+ * be removed are the middle records of the most frequent operation and its most frequent token. So a flood displaces
+ * only itself.
  */
 export function beyondAudit<T extends AuditTrail>(trails: Iterable<T>, most: number): T[] {
   const byProject = Map.groupBy(trails, ({ project }) => project);

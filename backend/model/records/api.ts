@@ -6,6 +6,7 @@ import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
 import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
 
+/** `projects/<id>`. */
 export const projects = kind('projects/', {
   id: id('project'),
   name: Type.String(),
@@ -17,28 +18,30 @@ export const projects = kind('projects/', {
 });
 export type ProjectRecord = Static<typeof projects.schema>;
 
-/** `settings/cloud`: what operators set for the whole cloud. */
+/** `settings/cloud`: the settings of operators for the whole cloud. */
 export const settings = kind('settings/', { default_quota: Type.Optional(limits), updated_at: time });
 
 /**
- * `quota-guards/<project>`: rewritten with everything that gives more to a project that has a quota, so that two which
- * together exceed it cannot both commit. Removed with the project.
+ * `quota-guards/<project>`. Every increase in a project with a quota rewrites this record, so two increases that
+ * together exceed the quota cannot both commit. It is removed with the project.
  */
 export const quotaGuards = kind('quota-guards/', { count: Type.Integer() });
 
+/** `tokens/<id>`. */
 export const tokens = kind('tokens/', {
   id: id('token'),
   project: Type.Optional(id('project')),
   name: Type.String(),
   labels,
   role: oneOf(roles),
-  /** SHA-256 of the secret, hex. The secret has 256 random bits, so it needs no slow hash. */
+  /** The SHA-256 of the secret in hex. The secret has 256 random bits, so it needs no slow hash. */
   hash: Type.String(),
   expires_at: Type.Optional(time),
   ...declared,
 });
 export type TokenRecord = Static<typeof tokens.schema>;
 
+/** `ssh-keys/<id>`. */
 export const sshKeys = kind('ssh-keys/', {
   id: id('ssh_key'),
   ...scoped,
@@ -48,6 +51,7 @@ export const sshKeys = kind('ssh-keys/', {
 });
 export type SshKeyRecord = Static<typeof sshKeys.schema>;
 
+/** `images/<id>`. */
 export const images = kind('images/', {
   id: id('image'),
   ...scoped,
@@ -61,9 +65,10 @@ export const images = kind('images/', {
 });
 export type ImageRecord = Static<typeof images.schema>;
 
-/** Records of earlier versions do not have it: not protected. */
+/** Records of earlier versions lack this field; they are not protected. */
 const laterProtection = Type.Optional(Type.Boolean());
 
+/** `prefix-pools/<id>`. */
 export const prefixPools = kind('prefix-pools/', {
   id: id('prefix_pool'),
   name: Type.String(),
@@ -71,13 +76,14 @@ export const prefixPools = kind('prefix-pools/', {
   labels,
   cidr: Type.String(),
   default_length: Type.Integer(),
-  /** Absent: see minLengthOf. */
+  /** For the default see minLengthOf. */
   min_length: Type.Optional(Type.Integer()),
   delete_protection: laterProtection,
   ...declared,
 });
 export type PrefixPoolRecord = Static<typeof prefixPools.schema>;
 
+/** `prefixes/<id>`. */
 export const prefixes = kind('prefixes/', {
   id: id('prefix'),
   ...scoped,
@@ -89,6 +95,7 @@ export const prefixes = kind('prefixes/', {
 });
 export type PrefixRecord = Static<typeof prefixes.schema>;
 
+/** `networks/<id>`. */
 export const networks = kind('networks/', {
   id: id('network'),
   ...scoped,
@@ -102,6 +109,7 @@ export const networks = kind('networks/', {
 });
 export type NetworkRecord = Static<typeof networks.schema>;
 
+/** `vms/<id>`. */
 export const vms = kind('vms/', {
   id: id('vm'),
   ...scoped,
@@ -110,7 +118,7 @@ export const vms = kind('vms/', {
   interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
   anti_affinity: antiAffinity,
   user_data: Type.Optional(Type.String()),
-  /** Generation at which user data last changed; never if it is missing. */
+  /** The generation of the last change of the user data; missing if it never changed. */
   user_data_generation: Type.Optional(Type.Integer()),
   cpus: Type.Integer(),
   memory: bytes,
@@ -118,14 +126,15 @@ export const vms = kind('vms/', {
   ssh_keys: Type.Array(id('ssh_key')),
   power_state: oneOf(['running', 'stopped']),
   delete_protection: Type.Boolean(),
-  /** Counts changes of the declaration. */
+  /** The counter of changes of the declaration. */
   generation: Type.Integer(),
-  /** Set once by a deletion; the host then tears down, and the API's collector removes the record. */
+  /** Set once by a deletion. The host then removes the VM, and the API's collector removes the record. */
   deleted_at: Type.Optional(time),
   ...declared,
 });
 export type VmRecord = Static<typeof vms.schema>;
 
+/** `host-policies/<host>`. */
 export const hostPolicies = kind('host-policies/', {
   labels,
   draining: Type.Boolean(),
@@ -135,18 +144,18 @@ export const hostPolicies = kind('host-policies/', {
 });
 export type HostPolicyRecord = Static<typeof hostPolicies.schema>;
 
-/** The lock lies in the same record, so every change of either is conditioned on both. */
+/** `terraform-states/<id>`. The lock is in the same record, so every change requires both to be unchanged. */
 export const terraformStates = kind('terraform-states/', {
   id: id('terraform_state'),
   project: id('project'),
   name: Type.String(),
-  /** The latest version; none while it has only been locked. */
+  /** The latest version; missing until the first version is written. */
   version: Type.Optional(Type.Integer()),
   serial: Type.Optional(Type.Integer()),
   lineage: Type.Optional(Type.String()),
   terraform_version: Type.Optional(Type.String()),
   size: Type.Optional(bytes),
-  /** Of all kept versions together, as they are stored. */
+  /** The stored bytes of all kept versions. */
   kept_bytes: Type.Optional(bytes),
   lock: Type.Optional(LockInfo),
   ...declared,
@@ -160,16 +169,16 @@ export const terraformStateVersions = kind('terraform-state-versions/', {
   lineage: Type.String(),
   terraform_version: Type.Optional(Type.String()),
   size: bytes,
-  /** Digest of the state, base 64. None in versions that were written before it was kept. */
+  /** The MD5 of the state in base 64. Versions of earlier releases lack it. */
   md5: Type.Optional(Type.String()),
   token: id('token'),
-  /** Where its chunks lie, and how to open them. */
+  /** The location of the chunks, and the parameters of their decryption. */
   content: Type.Object({
     id: Type.String(),
     chunks: Type.Integer(),
-    /** Bytes of all chunks together, before base 64. */
+    /** The bytes of all chunks, before base 64. */
     stored: bytes,
-    /** Which key of the API's encrypted it. */
+    /** The id of the key in the API's key file. */
     key: Type.String(),
     nonce: Type.String(),
     tag: Type.String(),
@@ -181,18 +190,18 @@ export type TerraformStateVersionRecord = Static<typeof terraformStateVersions.s
 /** `terraform-state-chunks/<content>/<index, four digits>`: a piece of a compressed and encrypted state, base 64. */
 export const terraformStateChunks = kind('terraform-state-chunks/', { data: Type.String() });
 
-/** `terraform-state-uploads/<content>`: its chunks are being written. Removed with them when none of it comes to anything. */
+/** `terraform-state-uploads/<content>`: an upload in progress. It is removed with its chunks if the upload fails. */
 export const terraformStateUploads = kind('terraform-state-uploads/', { at: time });
 
-/** `names/<project or _>/<noun>/<name>`: uniqueness of names. */
+/** `names/<project or _>/<noun>/<name>`: makes names unique. */
 export const names = kind('names/', { id: Type.String() });
 
-/** `uses/<id of the used>/<id of the user>`: what keeps an object from being deleted. */
+/** `uses/<id of the used object>/<id of the user>`: prevents the deletion of the used object. */
 export const uses = kind('uses/', {});
 
 /**
- * The holder of an address: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`,
- * `subnets/<the upper half, 16 hex digits>`. Freed in the transaction that removes the holder.
+ * The holder of an address: `macs/<hex>` (see macKey), `addresses/<32 hex digits>`, `vnis/<number>`, `subnets/<the
+ * upper half, 16 hex digits>`. The transaction that removes the holder also removes this record.
  */
 const holder = { id: Type.String() };
 export const macs = kind('macs/', holder);
@@ -201,18 +210,21 @@ export const vnis = kind('vnis/', holder);
 export const subnets = kind('subnets/', holder);
 
 /**
- * `prefix-maps/<pool>`: written with every allocation from the pool, so that two that overlap cannot both commit.
- * `prefix-maps/pools`: the same for the pools themselves.
+ * `prefix-maps/<pool>`. Every allocation from the pool rewrites this record, so two overlapping prefixes cannot both
+ * commit. `prefix-maps/pools` does the same for the pools.
  */
 export const prefixMaps = kind('prefix-maps/', { count: Type.Integer() });
 
 /**
- * `latest-operations/<id of the target>`: the operation opened last. A new one is opened on the condition that it has
- * ended. Removed with the target.
+ * `latest-operations/<id of the target>`: the latest operation. A new operation requires that it has ended. It is
+ * removed with the target.
  */
 export const latestOperations = kind('latest-operations/', { id: id('operation') });
 
-/** `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. Removed after 24 hours. */
+/**
+ * `idempotency/<token>/<hash of the key>`: the first answer, encrypted with the client's key. It is removed after 24
+ * hours.
+ */
 export const idempotency = kind('idempotency/', {
   request: Type.String(),
   status: Type.Integer(),
@@ -220,7 +232,7 @@ export const idempotency = kind('idempotency/', {
   at: time,
 });
 
-/** `audit/<id>`, time-ordered ids. Removed after 90 days. */
+/** `audit/<id>`, with time-ordered ids. Audit records are removed after 90 days. */
 export const auditRecords = kind('audit/', {
   id: id('audit_record'),
   at: time,

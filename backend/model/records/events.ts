@@ -1,8 +1,8 @@
-/** Events. Every component adds its own. */
+/** Events. Every component writes its own. */
 import { type Static, Type } from '@sinclair/typebox';
 import { id, kind, oneOf, time } from './form.ts';
 
-/** `events/<id>`, time-ordered ids. Removed after 7 days. */
+/** `events/<id>`, with time-ordered ids. Events are removed after 7 days. */
 export const events = kind('events/', {
   id: id('event'),
   project: Type.Optional(id('project')),

@@ -4,6 +4,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { architectures } from '../../contract/resources/images.ts';
 import { id, kind, oneOf, resources, time } from './form.ts';
 
+/** `hosts/<id>`: the description of a host. */
 export const hosts = kind('hosts/', {
   id: id('host'),
   name: Type.String(),
@@ -16,26 +17,27 @@ export const hosts = kind('hosts/', {
 });
 export type HostRecord = Static<typeof hosts.schema>;
 
-/** `alive/<host>`, under the lease of the host's agent. */
+/** `alive/<host>`: the sign of life, under the lease of the host's agent. */
 export const alive = kind('alive/', { at: time });
 
 /**
- * `reports/<vm>`: what the host that holds the placement sees. Removed by that host when the VM is not placed there any
- * more, by the scheduler when the record of the host is gone, and by the API's collector with the VM.
+ * `reports/<vm>`: the observations of the host with the placement. That host removes the report when the VM is no
+ * longer placed there. The scheduler removes it when the host's record is gone, and the API's collector removes it with
+ * the VM.
  */
 export const reports = kind('reports/', {
   host: id('host'),
   fence: Type.Integer(),
   phase: oneOf(['preparing', 'starting', 'running', 'stopping', 'stopped', 'error', 'gone']),
-  /** Stable word, with `error` or while something holds it up. */
+  /** A constant word, in the phase `error` or while the VM waits for something. */
   reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
-  /** Generation of the declaration that the running guest was started with. */
+  /** The generation of the declaration at the start of the running guest. */
   generation: Type.Optional(Type.Integer()),
-  /** What the running guest was started with. */
+  /** The resources of the running guest at its start. */
   resources: Type.Optional(Type.Object(resources)),
   started_at: Type.Optional(time),
-  /** Of earlier versions. It is derived now: see `pendingChanges`. */
+  /** Earlier versions write this field. It is derived now, see `pendingChanges`. */
   restart_required: Type.Optional(Type.Boolean()),
   at: time,
 });

@@ -2,14 +2,14 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { bytes, kind, oneOf, time } from './form.ts';
 
-/** `image-reports/<image>`. Removed by the API with the image. */
+/** `image-reports/<image>`. The API removes the report with the image. */
 export const imageReports = kind('image-reports/', {
   phase: oneOf(['importing', 'available', 'error']),
-  /** `file_missing`: the one error that is not final. */
+  /** `file_missing` is the only error that is not final. */
   reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
   sha256: Type.Optional(Type.String()),
-  /** Virtual size in bytes. */
+  /** The virtual size in bytes. */
   size: Type.Optional(bytes),
   at: time,
 });

@@ -6,6 +6,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { operationStates } from '../../contract/resources/operations.ts';
 import { declared, id, kind, oneOf, time } from './form.ts';
 
+/** `operations/<id>`. */
 export const operations = kind('operations/', {
   id: id('operation'),
   project: id('project'),

@@ -2,14 +2,14 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { antiAffinity, id, kind, resources, time } from './form.ts';
 
-/** `schedules/<vm>`: where it runs, or why nowhere. */
+/** `schedules/<vm>`: the host of the VM, or the reason why it has none. */
 export const schedules = kind('schedules/', {
   host: Type.Optional(id('host')),
-  /** Counts the placements of the VM; a host acts only for the newest. */
+  /** The counter of the VM's placements. A host acts only for the newest. */
   fence: Type.Integer(),
   reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
-  /** Why nowhere: how many hosts each filter of placement refuses. */
+  /** The number of hosts that each filter of placement rejects. */
   refusals: Type.Optional(
     Type.Array(Type.Object({ filter: Type.String(), hosts: Type.Integer(), message: Type.String() })),
   ),
@@ -18,8 +18,8 @@ export const schedules = kind('schedules/', {
 export type ScheduleRecord = Static<typeof schedules.schema>;
 
 /**
- * `placements/<host>/<vm>`: the same by host, with what the VM may take there. A host starts a VM with no more than
- * this, whatever its declaration has become meanwhile. And the group that it keeps from this host.
+ * `placements/<host>/<vm>`: the placement by host, with the granted resources and the anti-affinity group. A host
+ * starts the VM with at most these resources, even if the declaration has changed meanwhile.
  */
 export const placements = kind('placements/', {
   fence: Type.Integer(),
@@ -29,5 +29,5 @@ export const placements = kind('placements/', {
 });
 export type PlacementRecord = Static<typeof placements.schema>;
 
-/** `leader/scheduler`, `leader/image-scanner`: under the lease of the one that works on it. */
+/** `leader/scheduler`, `leader/image-scanner`: the leading process, under its lease. */
 export const leaders = kind('leader/', { id: Type.String() });

@@ -24,7 +24,7 @@ export const formats: Readonly<Record<string, FormatRule>> = {
       : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 02:00:5e:10:00:01';
   },
   'ssh-public-key': sshPublicKeyProblem,
-  // Any text: the format only says how texts compare.
+  // Every text is valid. The format only determines the comparison.
   'user-data': () => undefined,
   'date-time': (text) =>
     parseTimestamp(text) === undefined

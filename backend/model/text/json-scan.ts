@@ -1,13 +1,13 @@
 /**
- * Looks at JSON (RFC 8259) without making anything of it: memory and time stay in proportion to the text, however it is
- * nested. JSON.parse makes objects of ten times the size of their text.
+ * Scans JSON (RFC 8259) without building values. Memory and time are proportional to the text, regardless of its
+ * nesting. JSON.parse builds objects of ten times the size of the text.
  */
 
-/** Arrays and objects inside one another, in bodies of requests. The contract needs less than ten. */
+/** The maximum depth of arrays and objects in request bodies. The contract needs less than ten. */
 export const maxDepth = 64;
-/** Values in bodies of requests, members and items. */
+/** The maximum number of values, members and items in request bodies. */
 export const maxValues = 10_000;
-/** Arrays and objects inside one another in a state of Terraform, which reads no more than 10,000 itself. */
+/** The maximum depth of arrays and objects in a Terraform state. Terraform itself reads at most 10,000. */
 export const maxStateDepth = 1000;
 
 const quote = 0x22;
@@ -23,7 +23,7 @@ const closeBracket = 0x5d;
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
-/** Returns why the text must not be parsed, or undefined. The parser itself checks that it is JSON. */
+/** Returns the limit that the text exceeds; undefined if it may be parsed. The parser checks the syntax. */
 export function excess(text: string): string | undefined {
   let depth = 0;
   let values = 0;
@@ -50,10 +50,14 @@ function isEscaped(text: string, at: number): boolean {
   return backslashes % 2 === 1;
 }
 
+/** The result of a scan. */
 export type Scan =
   | {
       readonly ok: true;
-      /** Places of the values of the members asked for, in an object at the top. The last counts, as in JSON.parse. */
+      /**
+       * The positions of the requested members of the top-level object. The last of equal names counts, as in
+       * JSON.parse.
+       */
       readonly members: ReadonlyMap<string, readonly [start: number, end: number]>;
       readonly isObject: boolean;
     }
@@ -61,7 +65,7 @@ export type Scan =
 
 class Malformed extends Error {}
 
-/** Longest name, in bytes as it is spelled, that is compared with those asked for: six for each letter as `\u0061`. */
+/** The maximum spelled length, in bytes, of a name that is compared: `\u0061` has six bytes for one letter. */
 const maxNameLength = 128;
 
 const words: readonly (readonly [first: number, rest: string])[] = [
@@ -70,7 +74,7 @@ const words: readonly (readonly [first: number, rest: string])[] = [
   [0x6e, 'null'],
 ];
 
-/** Reads a whole text of well-formed UTF-8. */
+/** Scans a whole text of well-formed UTF-8. */
 class Scanner {
   readonly #bytes: Buffer;
   #at = 0;
@@ -82,14 +86,14 @@ class Scanner {
   scan(wanted: ReadonlySet<string>, deepest: number): Scan {
     const bytes = this.#bytes;
     const members = new Map<string, readonly [number, number]>();
-    /** The brackets that are open: true for objects. */
+    /** The open brackets: true for objects. */
     const open: boolean[] = [];
     let name: string | undefined;
     let valueStart = 0;
     let isObject = false;
     this.#space();
     for (;;) {
-      // A value begins here.
+      // A value starts here.
       const first = bytes[this.#at];
       if (open.length === 1) valueStart = this.#at;
       let ended = true;
@@ -110,7 +114,7 @@ class Scanner {
         }
       } else this.#scalar(first);
       if (!ended) continue;
-      // A value has ended: so may have those around it.
+      // A value has ended, and the values around it may end too.
       for (;;) {
         if (open.length === 1 && open[0] && name !== undefined && wanted.has(name)) {
           members.set(name, [valueStart, this.#at]);
@@ -155,7 +159,7 @@ class Scanner {
     }
   }
 
-  /** A name and its colon; the name only if it is asked for. */
+  /** Scans a name and its colon. Returns the name if it is requested. */
   #name(asked: boolean): string | undefined {
     const start = this.#at;
     if (this.#bytes[start] !== quote) throw this.#unexpected();
@@ -225,7 +229,10 @@ const isDigit = (byte: number | undefined): boolean => byte !== undefined && byt
 const isHex = (byte: number | undefined): boolean =>
   isDigit(byte) || (byte !== undefined && ((byte >= 0x41 && byte <= 0x46) || (byte >= 0x61 && byte <= 0x66)));
 
-/** Whether well-formed UTF-8 is JSON, nested no deeper than `deepest`, and where the `wanted` members of its object lie. */
+/**
+ * Checks that well-formed UTF-8 is JSON with at most the depth `deepest`, and returns the positions of the `wanted`
+ * members.
+ */
 export function scanJson(bytes: Buffer, wanted: ReadonlySet<string>, deepest: number): Scan {
   try {
     return new Scanner(bytes).scan(wanted, deepest);

@@ -1,4 +1,4 @@
-/** Amounts of bytes: integers inside, `512MiB` at the edge. */
+/** Sizes: integers of bytes inside ucloud, and texts such as `512MiB` in the API. */
 
 const MiB = 2 ** 20;
 const units = [
@@ -7,10 +7,10 @@ const units = [
   ['MiB', MiB],
 ] as const;
 
-/** The largest amount that is taken, 512 TiB. It has nine digits in MiB, and sums of amounts stay exact integers. */
+/** The maximum size, 512 TiB. It has nine digits in MiB, and sums of sizes stay exact integers. */
 export const maxSizeBytes = 2 ** 49;
 
-/** Bytes of a text such as `20GiB`, or undefined if it is not one or exceeds 512 TiB. */
+/** Returns the bytes of a text such as `20GiB`; undefined for other texts and sizes above 512 TiB. */
 export function parseSize(text: string): number | undefined {
   const match = /^([1-9][0-9]{0,8})(MiB|GiB|TiB)$/.exec(text);
   const unit = units.find(([name]) => name === match?.[2]);
@@ -19,16 +19,17 @@ export function parseSize(text: string): number | undefined {
   return bytes <= maxSizeBytes ? bytes : undefined;
 }
 
-/** The same of a size that validation has let through. Throws RangeError for another. */
+/** Returns the bytes of a valid size. @throws RangeError for other texts */
 export function sizeInBytes(text: string): number {
   const bytes = parseSize(text);
   if (bytes === undefined) throw new RangeError(`${text} is no size`);
   return bytes;
 }
 
+/** Returns the bytes, rounded up to a whole MiB. */
 export const roundUpToMiB = (bytes: number): number => Math.ceil(bytes / MiB) * MiB;
 
-/** In the largest unit that fits exactly; what is no multiple of a MiB is rounded up to one. */
+/** Returns the size in the largest exact unit, rounded up to a MiB. */
 export function formatSize(bytes: number): string {
   const whole = roundUpToMiB(bytes);
   const [name, factor] = units.find(([, size]) => whole >= size && whole % size === 0) ?? ['MiB', MiB];

@@ -1,7 +1,8 @@
 /**
- * Public SSH keys: which lines OpenSSH takes as one. A key that it does not take locks its owner out, so the whole blob
- * is read: RFC 4253 section 6.6 (RSA), RFC 5656 section 3.1 (ECDSA), RFC 8709 section 4 (Ed25519) and PROTOCOL.u2f of
- * OpenSSH (sk-). This file imports nothing of ours: the provider is generated a copy, so that a plan goes by the same rule.
+ * Public SSH keys: the check whether OpenSSH accepts a line. A key that OpenSSH refuses would lock its owner out, so
+ * the whole blob is parsed: RFC 4253, 6.6 (RSA), RFC 5656, 3.1 (ECDSA), RFC 8709, 4 (Ed25519) and PROTOCOL.u2f of
+ * OpenSSH (sk-). The provider gets a copy of this file, so that a plan uses the same rule. Therefore the file imports
+ * no other file of ucloud.
  */
 import { createPublicKey } from 'node:crypto';
 
@@ -13,7 +14,7 @@ const maxRsaBits = 16384;
 
 class Flaw extends Error {}
 
-/** Reads the fields of a blob in turn. */
+/** Reads the fields of a blob in order. */
 class Blob {
   #at = 0;
   readonly #bytes: Buffer;
@@ -22,7 +23,7 @@ class Blob {
     this.#bytes = bytes;
   }
 
-  /** A length of four bytes, and as many bytes. */
+  /** Returns a string: a length of four bytes, and then the bytes. */
   string(): Buffer {
     const start = this.#at + 4;
     if (start > this.#bytes.length) throw new Flaw('is cut off');
@@ -34,13 +35,13 @@ class Blob {
 
   text(): string {
     const bytes = this.string();
-    // OpenSSH allows a NUL at the end of its strings only.
+    // OpenSSH allows a NUL only at the end of its strings.
     const nul = bytes.indexOf(0);
     if (nul >= 0 && nul < bytes.length - 1) throw new Flaw('holds a NUL where text is to be');
     return bytes.subarray(0, nul < 0 ? undefined : nul).toString('latin1');
   }
 
-  /** A positive integer (mpint of RFC 4251 section 5), without its leading zeros. */
+  /** Returns a positive integer (mpint of RFC 4251, 5) without its leading zeros. */
   integer(): Buffer {
     const bytes = this.string();
     if (((bytes[0] ?? 0) & 0x80) !== 0) throw new Flaw('holds a negative number');
@@ -87,7 +88,7 @@ const readEcdsa =
     }
   };
 
-/** Of a key on a security token: what for. */
+/** Reads a key of a security token, which ends with its application. */
 const withApplication =
   (read: (blob: Blob) => void) =>
   (blob: Blob): void => {
@@ -95,7 +96,7 @@ const withApplication =
     blob.text();
   };
 
-/** By the first word of the line. */
+/** The readers by the first word of the line. */
 const readers = new Map<string, (blob: Blob) => void>([
   ['ssh-ed25519', readEd25519],
   ['ssh-rsa', readRsa],
@@ -109,10 +110,10 @@ const readers = new Map<string, (blob: Blob) => void>([
 /** The rule for public keys; it completes the sentence "must be …". */
 export const sshPublicKeyRule = 'one line in the format of OpenSSH: type, base64, comment';
 
-/** Without the line end and the blanks around it: files of ssh-keygen end with one, and it means nothing. */
+/** Returns the line without white space around it. Files of ssh-keygen end with a line end. */
 export const normalSshPublicKey = (text: string): string => text.trim();
 
-/** The bytes that the line holds as base64. */
+/** Returns the bytes of the base64 in the line. */
 export const sshPublicKeyBlob = (text: string): Buffer =>
   Buffer.from(normalSshPublicKey(text).split(' ')[1] ?? '', 'base64');
 

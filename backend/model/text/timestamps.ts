@@ -1,4 +1,4 @@
-/** Times of RFC 3339 with a zone, as the contract takes them. */
+/** Times of RFC 3339 with a zone, in the form of the contract. */
 
 const form =
   /^(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
@@ -8,8 +8,8 @@ const daysIn = (year: number, month: number): number =>
   month === 2 ? (isLeap(year) ? 29 : 28) : [4, 6, 9, 11].includes(month) ? 30 : 31;
 
 /**
- * The time of a text, or undefined if there is none. A day that its month does not have is no time, nor is a leap
- * second, which JavaScript cannot tell. In UTC the year still has four digits.
+ * Parses a time; undefined for other texts. A day outside its month is refused, and so is a leap second, which
+ * JavaScript cannot represent. The year in UTC must have four digits.
  */
 export function parseTimestamp(text: string): Date | undefined {
   const [, year, month, day] = form.exec(text) ?? [];
