@@ -1,4 +1,4 @@
-/** One request to the API from the command line. Errors come back as text for people: what, which field, what to do. */
+/** One request to the API. An error becomes a text with the problem, the fields at fault, and the remedy. */
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -10,16 +10,17 @@ import { endpointProblem, tokenProblem } from './endpoint.ts';
 import { type ProxySetting, proxyAuthorization, proxyFor } from './proxy.ts';
 import { visible } from './terminal.ts';
 
+/** A request to the API. */
 export interface Call {
   readonly method: string;
   readonly path: string;
   readonly query?: Record<string, string | undefined>;
   readonly body?: unknown;
-  /** The body as it is to be sent, in place of `body`. */
+  /** The body as text, in place of `body`. */
   readonly text?: string | undefined;
-  /** Answer the text as it came. */
+  /** If set, `call` returns the text of the response. */
   readonly opaque?: boolean | undefined;
-  /** The name of a field in errors. @param pointer of the API's answer */
+  /** Returns the name of a field in errors. @param pointer the JSON pointer in the API's response */
   readonly fieldName?: ((pointer: string) => string) | undefined;
 }
 
@@ -31,9 +32,9 @@ interface Problem {
   readonly request_id?: string;
 }
 
-/** The API refused, or cannot be reached. The message is complete: it is printed as it is. */
+/** The API refused a request, or is unreachable. The message is complete and needs no prefix. */
 export class ApiFailure extends Error {
-  /** Of the error table; undefined when no answer came. */
+  /** The code of the error table; undefined without a response. */
   readonly code: ErrorCode | undefined;
 
   constructor(message: string, options: ErrorOptions & { readonly code?: ErrorCode | undefined } = {}) {
@@ -42,10 +43,10 @@ export class ApiFailure extends Error {
   }
 }
 
-/** What somebody at a shell does, where that is not what the writer of a client does. */
+/** The advice for users of the command, if it differs from that of the error table. */
 const advice: Partial<Record<ErrorCode, string>> = {
-  unauthenticated: `Give a token that is still valid, in UCLOUD_TOKEN or as \`token\` in the credentials file (${credentialsPath()}).`,
-  invalid_input: 'Correct the fields named above; `--help` says what each may hold.',
+  unauthenticated: `Set a valid token in UCLOUD_TOKEN, or as \`token\` in the credentials file (${credentialsPath()}).`,
+  invalid_input: 'Correct the fields above; `--help` describes their values.',
 };
 
 const fieldOfBody = (pointer: string): string => pointer || 'the body';
@@ -57,12 +58,12 @@ function describe(status: number, problem: Problem, fieldName = fieldOfBody): st
     `${problem.title ?? `HTTP ${status}`}${code ? ` (${code})` : ''}`,
     ...(problem.detail && !problem.errors?.length ? [`  ${visible(problem.detail)}`] : []),
     ...(problem.errors ?? []).map(({ pointer, detail }) => `  ${visible(`${fieldName(pointer)}: ${detail}`)}`),
-    ...(todo ? [`  What to do: ${todo}`] : []),
+    ...(todo ? [`  Remedy: ${todo}`] : []),
     ...(problem.request_id && status >= 500 ? [`  Request id: ${problem.request_id}`] : []),
   ].join('\n');
 }
 
-/** Throws the error of an endpoint or a token. */
+/** Throws the problem of an endpoint or a token, if there is one. @throws ApiFailure */
 function check(problem: string | undefined): void {
   if (problem !== undefined) throw new ApiFailure(problem);
 }
@@ -72,22 +73,22 @@ function urlOf(endpoint: string, path: string): URL {
   return new URL(path, endpoint);
 }
 
-/** Throws what is missing, and how to give it. */
+/** Returns the credentials. @throws ApiFailure that names the missing setting and its remedy */
 function requireCredentials(): Credentials {
   const { endpoint, token, withheldFrom, ...rest } = readCredentials();
   if (endpoint) check(endpointProblem(endpoint));
   if (endpoint && token) return { endpoint, token, ...rest };
   if (endpoint && withheldFrom) {
     throw new ApiFailure(
-      `${credentialsPath()} has a token, but for ${withheldFrom}: it is not sent to ${endpoint}. Set UCLOUD_TOKEN, or \`ucloud login ${endpoint}\`.`,
+      `The token in ${credentialsPath()} is for ${withheldFrom}, so it is not sent to ${endpoint}. Set UCLOUD_TOKEN, or run \`ucloud login ${endpoint}\`.`,
     );
   }
   throw new ApiFailure(
-    `No ${endpoint ? 'token' : 'endpoint'}. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or write them to ${credentialsPath()} by \`ucloud login\`.`,
+    `No ${endpoint ? 'token' : 'endpoint'} is set. Set UCLOUD_ENDPOINT and UCLOUD_TOKEN, or run \`ucloud login\`, which writes ${credentialsPath()}.`,
   );
 }
 
-/** The CAs that this machine trusts, or those of the file. */
+/** Returns the CA certificates of the file, or else those of this machine. @throws ApiFailure */
 function trusted(file: string | undefined): string | string[] {
   if (file === undefined) return [...getCACertificates('default'), ...getCACertificates('system')];
   const setting = process.env.UCLOUD_CA_FILE?.trim() ? 'UCLOUD_CA_FILE' : `ca_file of ${credentialsPath()}`;
@@ -97,9 +98,9 @@ function trusted(file: string | undefined): string | string[] {
   } catch (error) {
     throw new ApiFailure(`${setting}: ${(error as Error).message}`, { cause: error });
   }
-  // TLS ignores in silence what it cannot read, and then trusts nobody.
+  // TLS silently ignores an unreadable certificate, and then trusts no server.
   if (!text.includes('-----BEGIN CERTIFICATE-----'))
-    throw new ApiFailure(`${setting}: ${file} holds no certificate in PEM`);
+    throw new ApiFailure(`${setting}: ${file} contains no certificate in PEM`);
   return text;
 }
 
@@ -111,13 +112,13 @@ function proxyOf(url: URL): ProxySetting | undefined {
   }
 }
 
-/** By which the request goes, where it is not by undici's own. */
+/** Returns the dispatcher of the request; undefined for that of undici. */
 function dispatcherFor(url: URL, ca_file: string | undefined, proxy: ProxySetting | undefined): Dispatcher | undefined {
   const secure = url.protocol === 'https:';
   const tls = secure ? { ca: trusted(ca_file) } : {};
   if (!proxy) return secure ? new Agent({ connect: tls }) : undefined;
   const token = proxyAuthorization(proxy.url);
-  // A proxy is asked for a whole URL, except where it must not read what passes.
+  // The proxy gets the whole URL of a plain request. For HTTPS it only opens a tunnel.
   return new ProxyAgent({
     uri: proxy.url.origin,
     proxyTunnel: secure,
@@ -126,13 +127,16 @@ function dispatcherFor(url: URL, ca_file: string | undefined, proxy: ProxySettin
   });
 }
 
-/** OpenSSL's own words for an answer without TLS help nobody. */
+/** The texts of OpenSSL for a response without TLS are unclear. */
 const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
   code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG'
-    ? ' in TLS: should the endpoint begin with http://, or have another port?'
+    ? ' in TLS: check whether the endpoint must begin with http://, or have another port'
     : `: ${message.trim()}`;
 
-/** `credentials`: those of the environment and the file, where no others are given. */
+/**
+ * Sends a request, and returns the body of the response. @param credentials default: those of the environment and the
+ * file @throws ApiFailure
+ */
 export async function call(
   { method, path, query, body, text: given, opaque, fieldName }: Call,
   credentials: Credentials = requireCredentials(),

@@ -1,6 +1,7 @@
 /**
- * Scripts for shells. Each asks `ucloud __complete -- WORD…`, whose last word is the one to complete. It answers with a
- * candidate a line, a tab and its description; `:files` stands for files, `:nospace` for no space after a candidate.
+ * Completion scripts of shells. A script calls `ucloud __complete -- WORD…`, and the last word is the one to complete.
+ * The command prints one candidate per line, with a tab and a description. The line `:files` means file names, and
+ * `:nospace` means no space after the candidate.
  */
 
 const bash = `# Completion of ucloud for bash.
@@ -57,4 +58,5 @@ end
 complete -c ucloud -f -a '(__ucloud_complete)'
 `;
 
+/** The completion script of each shell. */
 export const scripts = { bash, zsh, fish } as const;

@@ -1,6 +1,6 @@
 /**
- * The words that can come next on a command line, for the completion of shells. Made from the commands themselves, hence from the
- * contract; names come from the API, within a second, and whatever goes wrong completes nothing.
+ * The next possible words of a command line, for the completion of shells. They come from the commands and therefore
+ * from the contract. Names come from the API within a second. A failure gives no candidates.
  */
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -14,19 +14,19 @@ import { say, writeOut } from './standard-output.ts';
 import { visible } from './terminal.ts';
 import { type JsonSchema, solid } from './values.ts';
 
-/** Longest time for names, in milliseconds. On a slow line more may be wanted. */
+/** The maximum time for names in milliseconds. A slow connection may need more. */
 const longest = (): number => Number(process.env.UCLOUD_COMPLETION_TIMEOUT ?? 1) * 1000 || 1000;
-/** Names at most; who has more types a letter more. */
+/** The maximum number of names. A user with more names types another letter. */
 const maxNames = 500;
 
 interface Candidate {
   readonly value: string;
   readonly description?: string;
 }
-/** `files`: the shell completes files, as it does elsewhere. */
+/** `files` tells the shell to complete file names. */
 type Candidates = readonly Candidate[] | 'files';
 
-/** Other characters could mean something to the shell. */
+/** Other characters could have a meaning in the shell. */
 const isPlain = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(text);
 
 async function namesAt(path: string, asked: string | undefined): Promise<Candidate[]> {
@@ -40,7 +40,7 @@ async function namesAt(path: string, asked: string | undefined): Promise<Candida
     .toSorted((a, b) => (a.value < b.value ? -1 : 1));
 }
 
-/** The kind of object that values of the option name, as an id or in a list of ids. */
+/** Returns the kind of object whose ids the option takes. */
 function referenceOf(schema: JsonSchema): string | undefined {
   const inner = solid(schema);
   if (inner.type !== 'array') return inner['x-reference'];
@@ -48,7 +48,7 @@ function referenceOf(schema: JsonSchema): string | undefined {
   return inner.items?.['x-reference'] ?? (only && inner.items?.properties?.[only]?.['x-reference']);
 }
 
-/** Files after `@`, which shells do not know. */
+/** Completes file names after `@`, which shells do not do. */
 function filesAfterAt(word: string): Candidate[] {
   const typed = word.slice(1);
   const directory = typed.endsWith('/') ? typed : dirname(typed || 'x');
@@ -69,18 +69,18 @@ async function valuesOf(option: Option, word: string, project: string | undefine
   const path = endpoints.find(({ id }) => id === `${noun}_list`)?.path;
   if (path === undefined) return [];
   const names = await namesAt(path, noun === 'project' ? undefined : project);
-  // In a list, what stands before the last comma stays.
+  // In a list, the text before the last comma stays.
   const before = type === 'array' ? word.slice(0, word.lastIndexOf(',') + 1) : '';
   return names.map(({ value }) => ({ value: before + value }));
 }
 
 const withoutEquals = (words: readonly string[]): string[] =>
-  // Shells that split at "=" give it as a word of its own.
+  // Shells that split words at "=" pass it as a separate word.
   words.flatMap((word, i) =>
     word === '=' && words[i - 1]?.startsWith('--') ? (i === words.length - 1 ? [''] : []) : [word],
   );
 
-/** @param typed the words after the command, of which the last is the one to complete */
+/** Returns the candidates for the last word. @param typed the words after the command */
 export async function candidatesFor(program: Command, typed: readonly string[]): Promise<Candidates> {
   const words = withoutEquals(typed);
   const word = words.pop() ?? '';
@@ -131,7 +131,7 @@ export async function candidatesFor(program: Command, typed: readonly string[]):
   return path === undefined || (operands > 0 && !argument.variadic) ? [] : namesAt(path, project);
 }
 
-/** The first sentence, short enough for a line. */
+/** Returns the first sentence, shortened for one line. */
 const summary = (text: string): string =>
   visible(/^.*?[.:;](?=\s|$)/.exec(text)?.[0].slice(0, -1) ?? text).slice(0, 80);
 
@@ -145,6 +145,7 @@ async function complete(program: Command, words: readonly string[]): Promise<voi
   writeOut(fitting.map(({ value, description = '' }) => `${value}\t${summary(description)}\n`).join(''));
 }
 
+/** Adds `ucloud completion` and the hidden command of the scripts. */
 export function addCompletion(program: Command): void {
   program
     .command('completion')
@@ -156,7 +157,7 @@ export function addCompletion(program: Command): void {
     .argument('[words...]')
     .action(async (words: readonly string[]) => {
       await complete(program, words).catch(() => undefined);
-      // A request that is late is not waited for.
+      // The process does not wait for a late response.
       process.exit(0);
     });
 }

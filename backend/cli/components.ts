@@ -1,4 +1,4 @@
-/** One component a process, against a shared etcd: for more than one machine. */
+/** The commands that start one component with a shared etcd, for clouds on several machines. */
 import { type Command, Option } from 'commander';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
@@ -49,11 +49,12 @@ const component = (program: Command, name: string, description: string, start: S
     });
 
 const hypervisorOption = () =>
-  new Option('--hypervisor <kind>', 'auto takes qemu where it works')
+  new Option('--hypervisor <kind>', 'auto uses qemu if it works on this machine')
     .choices(['auto', 'qemu', 'simulated'])
     .default('auto');
-const dataOption = () => new Option('--data <directory>', 'where it keeps its files').default(defaultDataDirectory());
+const dataOption = () => new Option('--data <directory>', 'directory of its files').default(defaultDataDirectory());
 
+/** Adds the commands of the components. */
 export function addComponents(program: Command): void {
   component(program, 'api', 'run the API', (daemons, store, logger, options) => {
     const tls = readTls(options);
@@ -70,12 +71,12 @@ export function addComponents(program: Command): void {
       }),
     );
   })
-    .option('--listen <address>', `where it listens. ${listenDefault}`)
+    .option('--listen <address>', `address and port. ${listenDefault}`)
     .option('--tls-cert <file>', 'certificate chain, PEM')
-    .option('--tls-key <file>', 'its private key, PEM')
+    .option('--tls-key <file>', 'private key of the certificate, PEM')
     .option(
       '--state-key <file>',
-      'key that states of Terraform are encrypted with, the same for every API server. Without it they are not served',
+      'encryption key of Terraform states, the same for every API server. Without it the API does not serve states',
     )
     .option(
       '--provider-directory <directory>',

@@ -1,7 +1,7 @@
 /**
- * Where the command line and the Terraform provider find the API: a JSON file of endpoint, token, project and CA,
- * each overridden by an environment variable. `ucloud up` writes the file when it makes the first token, `ucloud login`
- * for who was given one.
+ * The credentials of the command and of the Terraform provider: a JSON file with endpoint, token, project and CA file.
+ * An environment variable replaces each of them. `ucloud up` writes the file with the first token, and `ucloud login`
+ * writes it with another token.
  */
 import { constants, copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -9,14 +9,16 @@ import { dirname, join } from 'node:path';
 import { makePrivate } from '../store/private-files.ts';
 import { makeDirectory } from './make-directory.ts';
 
+/** The credentials of a cloud. */
 export interface Credentials {
   readonly endpoint: string;
   readonly token: string;
-  /** Project of creations and lists, where the token belongs to none. */
+  /** The project of creations and lists if the token belongs to none. */
   readonly project?: string;
   readonly ca_file?: string;
 }
 
+/** Returns the path of the credentials file. */
 export const credentialsPath = (): string =>
   process.env.UCLOUD_CREDENTIALS?.trim() ||
   join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
@@ -32,12 +34,12 @@ function readFile(path: string): Partial<Credentials> {
   try {
     return trimmed(JSON.parse(text) as Partial<Credentials>);
   } catch {
-    // The message of JSON.parse quotes the text, which holds a token.
+    // The message of JSON.parse contains the text and therefore a token.
     throw new Error(`${path} cannot be used: it is not JSON`);
   }
 }
 
-/** A line end or blank at an end is a slip of whoever copied the value, and belongs to none of them. */
+/** Removes white space at both ends, which comes from copying. It is never part of a value. */
 const trimmed = <T extends object>(values: T): T =>
   Object.fromEntries(
     Object.entries(values).map(([name, value]) => [name, typeof value === 'string' ? value.trim() : value]),
@@ -47,12 +49,16 @@ function sameOrigin(a: string, b: string): boolean {
   return URL.canParse(a) && URL.canParse(b) && new URL(a).origin === new URL(b).origin;
 }
 
+/** The credentials of the environment and the file. */
 export interface Found extends Partial<Credentials> {
-  /** The file has a token, but for this endpoint and not for the one that is asked. */
+  /** The endpoint of the file's token, if it differs from the requested endpoint. */
   readonly withheldFrom?: string;
 }
 
-/** The environment, then the file. What the file holds beside its endpoint is for that endpoint, and goes to no other. */
+/**
+ * Returns the credentials: the environment first, then the file. Values of the file are for its endpoint, and go to no
+ * other.
+ */
 export function readCredentials(): Found {
   const file = readFile(credentialsPath());
   const given = Object.fromEntries(
@@ -66,20 +72,20 @@ export function readCredentials(): Found {
     return { ...given, ...(file.token && !given.token && { withheldFrom: file.endpoint }) };
   }
   const { project, ...rest } = file;
-  // The file's project goes with the file's token; another token may not even know of it.
+  // The project of the file belongs to the token of the file. Another token may not see it.
   const belongs = project !== undefined && (!given.token || given.token === file.token);
   return { ...rest, ...(belongs && { project }), ...given };
 }
 
 /**
- * Readable by its owner only; whole or not at all. What was there may be the only key to another cloud: it is kept,
- * and the answer is where.
+ * Writes the file, readable by its owner only, in one step. The previous file may contain the only token of another
+ * cloud, so it is kept. Returns the path of that copy; undefined if there was no file.
  */
 export function writeCredentials(path: string, credentials: Credentials): string | undefined {
   makeDirectory(dirname(path), 0o700);
   const kept = existsSync(path) ? `${path}.${new Date().toISOString().replaceAll(':', '-')}` : undefined;
   if (kept) {
-    // A copy has the permissions of what it is made of.
+    // The copy gets the permissions of the original.
     makePrivate(path);
     copyFileSync(path, kept, constants.COPYFILE_EXCL);
   }

@@ -1,6 +1,6 @@
 /**
- * The components as the command line starts them: `ucloud up` all in one process, or one sub-command each against a
- * shared etcd. Components meet only in the store, so both are the same code.
+ * The start of the components: `ucloud up` starts all in one process, and a sub-command starts one with a shared etcd.
+ * Components communicate only through the store, so both use the same code.
  */
 import { statSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -20,6 +20,7 @@ import { isOnlyHere, type Listen } from './listen.ts';
 import { makeDirectory } from './make-directory.ts';
 import { version } from './version.ts';
 
+/** Returns the hypervisor of a host. @throws Error that names the missing parts of the machine */
 export async function openHypervisor(
   choice: HypervisorChoice,
   data: string,
@@ -29,7 +30,9 @@ export async function openHypervisor(
   makeDirectory(host);
   const missing = choice === 'simulated' ? [] : await checkQemu();
   if (choice === 'qemu' && missing.length > 0) {
-    throw new Error(`--hypervisor qemu is not possible here:\n${missing.map((line) => `  ${line}`).join('\n')}`);
+    throw new Error(
+      `--hypervisor qemu does not work on this machine:\n${missing.map((line) => `  ${line}`).join('\n')}`,
+    );
   }
   if (choice === 'simulated' || missing.length > 0) {
     const why = choice === 'simulated' ? 'as asked' : `QEMU cannot be used: ${missing.join('; ')}`;
@@ -42,6 +45,7 @@ export async function openHypervisor(
   };
 }
 
+/** The options of a host. */
 export interface HostOptions {
   readonly store: Store;
   readonly logger: Logger;
@@ -50,7 +54,7 @@ export interface HostOptions {
   readonly hypervisor: Hypervisor;
 }
 
-/** The agent, and beside a real hypervisor the metadata server of its guests. */
+/** Starts the agent of a host. A real hypervisor also gets the metadata server of its guests. */
 export async function startHostWithMetadata(options: HostOptions): Promise<Component & { readonly id: string }> {
   const { store, logger, data, hypervisor } = options;
   const host = await startHost({
@@ -76,6 +80,7 @@ export async function startHostWithMetadata(options: HostOptions): Promise<Compo
   }
 }
 
+/** Starts the image scanner. */
 export const startScannerFor = (store: Store, logger: Logger, data: string, simulated: boolean): Promise<Component> => {
   const { files, images } = layout(data);
   for (const directory of [files, images]) makeDirectory(directory);
@@ -88,29 +93,35 @@ export const startScannerFor = (store: Store, logger: Logger, data: string, simu
   });
 };
 
+/** Starts the scheduler. */
 export const startSchedulerFor = (store: Store, logger: Logger): Promise<Component> =>
   startScheduler({ store, logger: logger.child({ component: 'scheduler' }) });
 
+/** The settings of an API server. */
 export interface ApiSettings {
   readonly listen: Listen;
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Without them states of Terraform are not served. */
+  /** The keys of Terraform states. Without them the API does not serve states. */
   readonly stateKeys?: StateKeys;
-  /** As given by the operator, who then expects it to exist; else the place where packages are made. */
+  /**
+   * The directory of provider packages. If the operator gives it, it must exist; otherwise it is the output of
+   * packaging.
+   */
   readonly providerDirectory?: string;
 }
 
+/** Starts an API server. */
 export const startApiFor = async (store: Store, logger: Logger, settings: ApiSettings) => {
   const { listen, tls, stateKeys, providerDirectory = packagedProviders } = settings;
   if (
     settings.providerDirectory !== undefined &&
     !statSync(providerDirectory, { throwIfNoEntry: false })?.isDirectory()
   ) {
-    throw new Error(`--provider-directory: "${providerDirectory}" is no directory`);
+    throw new Error(`--provider-directory: "${providerDirectory}" is not a directory`);
   }
   const log = logger.child({ component: 'api' });
   if (!tls && !isOnlyHere(listen)) {
-    log.warn({ listen }, 'no TLS: tokens travel in the clear; give --tls-cert and --tls-key');
+    log.warn({ listen }, 'without TLS, tokens are sent in clear text; set --tls-cert and --tls-key');
   }
   return startApi({
     store,

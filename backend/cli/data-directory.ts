@@ -1,7 +1,7 @@
 /**
- * The data directory belongs to the user that ucloud runs as, and is open to nobody else: it has the database, keys,
- * disks of VMs and what their consoles said. Checked and mended at each start, as it may have been made by others
- * before. Processes of VMs need no way into it: what they use is given to them open.
+ * The data directory contains the database, keys, disks of VMs and the output of their consoles. It belongs to the user
+ * of ucloud and is closed to others. Other programs may have created it, so each start checks and corrects it.
+ * Processes of VMs need no access: they get open files.
  */
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,16 +9,16 @@ import type { Logger } from '../model/component.ts';
 import { makePrivate, requireOwner } from '../store/private-files.ts';
 import { makeDirectory } from './make-directory.ts';
 
-/** Paths that a line of the log names at most. */
+/** The maximum number of paths in a log line. */
 const named = 20;
 
 /**
- * Directories of which nothing but the directory is looked at. Both may be shared with other machines, and hold files of
- * other users. Nobody gets to them through the data directory.
+ * Directories whose content is not examined. They may be shared with other machines and contain files of other users.
+ * The data directory around them is closed.
  */
 const shared = new Set(['files', 'images']);
 
-/** Others of our processes may use the directory, and files come and go. */
+/** Ignores a missing file: other processes of ucloud may use the directory. */
 function unlessGone(work: () => void): void {
   try {
     work();
@@ -27,7 +27,7 @@ function unlessGone(work: () => void): void {
   }
 }
 
-/** Makes what is below the directory private, and adds the paths of what it has changed. */
+/** Makes all files below the directory private, and adds the changed paths to `mended`. */
 function mend(directory: string, mended: string[], isShared: (name: string) => boolean = () => false): void {
   for (const name of readdirSync(directory)) {
     const path = join(directory, name);
@@ -42,8 +42,8 @@ function mend(directory: string, mended: string[], isShared: (name: string) => b
 }
 
 /**
- * To be called before anything is made in the directory. Files of this process are private from then on. Throws an
- * Error that names the path of what belongs to somebody else.
+ * Prepares the data directory, before a component creates files in it. New files of this process are private. @throws
+ * Error that names the path of a file of another user
  */
 export function openDataDirectory(data: string, logger: Logger): void {
   process.umask(0o077);
@@ -52,7 +52,7 @@ export function openDataDirectory(data: string, logger: Logger): void {
   const stats = statSync(data);
   requireOwner(data, stats);
   if (makePrivate(data, stats)) mended.push(data);
-  // From here on nobody else can put anything into it.
+  // From here on, other users cannot create files in the directory.
   mend(data, mended, (name) => shared.has(name));
   if (mended.length > 0)
     logger.warn(

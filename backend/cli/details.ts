@@ -1,6 +1,6 @@
 /**
- * One object for people: as YAML (1.2), so that nested values can be read, and programs that know YAML read the same.
- * Names of what it refers to stand beside the ids, as comments.
+ * One object for people, as YAML 1.2: nested values are readable, and programs can parse it. The names of referenced
+ * objects are comments beside the ids.
  */
 import type { Names } from './names.ts';
 import { isVisible, visible } from './terminal.ts';
@@ -8,7 +8,7 @@ import { isVisible, visible } from './terminal.ts';
 const reserved = /^(true|false|null|yes|no|on|off|y|n|~|[-+]?\.(inf|nan))$/i;
 const numeric = /^[-+]?(0[xo][0-9a-f]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]+)?)$/i;
 
-/** Would be read as the same string without quotes. */
+/** Tells whether YAML reads the text as the same string without quotes. */
 const isPlain = (text: string): boolean =>
   /^[A-Za-z0-9_/.][^\n]*$/.test(text) &&
   isVisible(text) &&
@@ -23,13 +23,13 @@ function scalar(value: unknown): string {
   return isPlain(value) ? value : quoted(value);
 }
 
-/** Several lines that can stand as they are. */
+/** Tells whether the text can be a YAML block. */
 const isBlock = (text: string): boolean =>
   /^\S[\s\S]*\n/.test(text) && !/\n\n$|\n[ \t]+(\n|$)|\t/.test(text) && isVisible(text.replaceAll('\n', ''));
 
 const isNested = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
-/** The value after its key or dash: what stands on the same line, and the lines below. */
+/** Returns the value after its key or dash: the rest of the line, and the lines below. */
 function parts(value: unknown, indent: string, names: Names): { head: string; below: string[] } {
   if (Array.isArray(value)) {
     if (value.length === 0) return { head: '[]', below: [] };
@@ -63,6 +63,7 @@ function lines(item: object, indent: string, names: Names): string[] {
   });
 }
 
+/** Returns an object as YAML. @param names the names of referenced objects, by id */
 export const details = (item: object, names: Names): string =>
   lines(item, '', names)
     .map((line) => `${line}\n`)

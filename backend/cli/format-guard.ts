@@ -1,6 +1,6 @@
 /**
- * Keeps this version away from a database that holds what it would get wrong (docs/adr/0014): it does not start there, and
- * stops when that comes to be so. Running VMs are not touched.
+ * Protects a database in a newer format (docs/adr/0014). This version does not start with it, and stops when the format
+ * changes. Running VMs continue.
  */
 import type { Component, Logger } from '../model/component.ts';
 import { currentFormat, formats } from '../model/records/index.ts';
@@ -10,8 +10,8 @@ import type { Store } from '../store/store.ts';
 const id = 'store';
 
 /**
- * Rejects if the database is not for this version, and with store_unavailable. Afterwards
- * `onNewer` is called, once, if it ceases to be.
+ * Checks the format of the database. Later, `onNewer` is called once if the format becomes too new. @throws Error if
+ * the format is too new @throws UcloudError `store_unavailable`
  */
 export async function guardFormat(store: Store, logger: Logger, onNewer: (error: Error) => void): Promise<Component> {
   const mirror = await openMirror(store, { prefixes: [formats.prefix], kinds: [formats], logger });

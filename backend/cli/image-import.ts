@@ -1,4 +1,4 @@
-/** `ucloud image import`: brings a file of this machine to the image scanner and makes an image of it. */
+/** `ucloud image import`: copies a local file to the image scanner, and creates an image from it. */
 import { createHash } from 'node:crypto';
 import {
   constants,
@@ -38,19 +38,22 @@ async function sha256Of(file: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** After its content, so that a file is there once however often it is imported, and nobody's is written over. */
+/**
+ * Returns a name with the digest of the content. A repeated import uses the same file, and no other file is
+ * overwritten.
+ */
 const fileNameFor = (file: string, sha256: string): string => {
   const readable = basename(file).replace(/[^A-Za-z0-9._-]/g, '-');
   return `${sha256.slice(0, 16)}-${readable}`.slice(0, 128);
 };
 
-/** The project that creations go to: the one named, that of the token, or that of the credentials. */
+/** Returns the project of the creation: that of the option, of the token, or of the credentials. */
 async function projectOf(asked: string | undefined): Promise<string> {
   if (asked !== undefined) return idOf('project', asked, undefined);
   const token = (await call({ method: 'GET', path: '/v1/token' })) as { readonly project?: string };
   if (token.project) return token.project;
   const { project } = readCredentials();
-  if (project === undefined) throw new Error('say the --project: the token is an operator’s and belongs to none');
+  if (project === undefined) throw new Error('set --project: the token of an operator belongs to no project');
   return idOf('project', project, undefined);
 }
 
@@ -59,7 +62,7 @@ async function importImage(file: string, options: ImportOptions): Promise<void> 
   const { files } = layout(data);
   if (!statSync(file).isFile()) throw new Error(`${file} is not a regular file`);
   if (!existsSync(files)) {
-    throw new Error(`there is no ${files}: run this where the image scanner runs, with the --data that it has`);
+    throw new Error(`${files} does not exist: run this on the machine of the image scanner, with its --data`);
   }
   const project = await projectOf(options.project);
   const sha256 = await sha256Of(file);
@@ -70,7 +73,7 @@ async function importImage(file: string, options: ImportOptions): Promise<void> 
   if (isNew) {
     mkdirSync(directory, { recursive: true });
     const draft = `${target}.part`;
-    // Shares the blocks where the file system can.
+    // The copy shares its blocks if the file system supports this.
     copyFileSync(file, draft, constants.COPYFILE_FICLONE);
     renameSync(draft, target);
   }
@@ -82,17 +85,17 @@ async function importImage(file: string, options: ImportOptions): Promise<void> 
     if (isNew) rmSync(target, { force: true });
     throw error;
   });
-  // The copy stays: should the image store lose the image, the scanner imports it again.
+  // The copy stays, so the scanner can import it again if the image store loses the image.
   const { id } = created as Waited;
   const waited = await goingOn(
     () =>
-      `Image ${name} (${id}) has been created, and its import goes on without this command.\n  look at it:  ucloud image get ${id}\n  delete it:   ucloud image delete ${id}`,
+      `Image ${name} (${id}) has been created. Its import continues without this command.\n  look at it:  ucloud image get ${id}\n  delete it:   ucloud image delete ${id}`,
     () => waitFor('/v1/images', created as Waited, 'settled', options.waitTimeout),
   );
   await print(waited, options);
 }
 
-/** Below `ucloud image`, beside the commands of the API's images. */
+/** Adds the command to `ucloud image`, beside the commands of the API. */
 export function addImageImport(program: Command): void {
   const image = program.commands.find((command) => command.name() === 'image') ?? program.command('image');
   image
@@ -100,9 +103,9 @@ export function addImageImport(program: Command): void {
     .description('Make an image of a file, on the machine where the image scanner runs')
     .argument('<file>', 'disk image, raw or qcow2')
     .requiredOption('--name <name>', 'name of the image')
-    .option('--project <id or name>', 'owner of the image. Default: the project of the token or the credentials')
+    .option('--project <id or name>', 'project of the image. Default: that of the token or the credentials')
     .addOption(
-      new Option('--visibility <kind>', 'public: every project can use it. Only operators may say so')
+      new Option('--visibility <kind>', 'public: every project can use the image. Only operators may set this')
         .choices(['project', 'public'])
         .default('project'),
     )

@@ -1,16 +1,18 @@
-/** Files and standard input that requests are made of. */
+/** Files and standard input as values of options. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { formats } from '../model/text/formats.ts';
 import { parseJson } from './json.ts';
 import { pause } from './standard-output.ts';
 import { flagOf, type JsonSchema, solid } from './values.ts';
 
-/** The largest that any endpoint takes is 32 MiB. */
+/** The maximum bytes of a file: a little more than the largest limit of the API, 32 MiB. */
 const largest = 33 * 1024 * 1024;
 
 let standardInputOf: string | undefined;
 
-/** `-` for standard input, which only one option can have. */
+/**
+ * Reads a file, or standard input for `-`. Only one option can read standard input. @throws Error that names the option
+ */
 export function readInput(file: string, option: string): string {
   if (file === '-') {
     if (standardInputOf !== undefined) throw new Error(`${option}: ${standardInputOf} has read standard input already`);
@@ -58,35 +60,36 @@ function readBounded(file: string | 0, name: string): Buffer {
   }
 }
 
-/** Text long enough to be kept in a file, and all that may be JSON. */
+/** Tells whether the option takes a file: long text, and every value that may be JSON. */
 export function takesFile(schema: JsonSchema): boolean {
   const { type, enum: values, maxLength = 0, items, 'x-reference': reference } = solid(schema);
   if (type === 'object') return true;
-  // An item that is text might begin with @ itself; names and ids do not.
+  // A text item could begin with @. Names and ids cannot.
   if (type === 'array') return items?.type === 'object' || items?.['x-reference'] !== undefined;
   return type === 'string' && !values && !reference && maxLength > 2048;
 }
 
-/** The text of an option, where it is `@file` or `@-` that of the file. */
+/** Returns the text of an option, or of its file for `@file` and `@-`. @throws Error that names the option */
 export function textOf(schema: JsonSchema, field: string, text: string): string {
   if (!text.startsWith('@') || !takesFile(schema)) return text;
   const file = text.slice(1);
   const option = flagOf(field);
-  if (file === '') throw new Error(`${option}: no file is named after @`);
+  if (file === '') throw new Error(`${option}: the name of a file must follow @`);
   const content = readInput(file, option);
   const { type, format, pattern, 'x-rule': rule } = solid(schema);
   if (type !== 'string') return content.trim();
-  // The command does not send a value that breaks the rule: it may be a secret, such as a private key.
+  // The command does not send a value that breaks the rule, because it may be a secret such as a private key.
   const problem = format === undefined ? undefined : formats[format]?.(content);
   if (problem !== undefined) throw new Error(`${option}: ${file} ${problem}`);
   if (pattern === undefined) return content;
-  // Text of one line has none of the line end that files have.
+  // The line end of the file is not part of a one-line text.
   const line = content.replace(/[\r\n]+$/, '');
-  if (!new RegExp(pattern, 'u').test(line)) throw new Error(`${option}: ${file} is not ${rule ?? 'of the right form'}`);
+  if (!new RegExp(pattern, 'u').test(line))
+    throw new Error(`${option}: ${file} must be ${rule ?? 'of the right form'}`);
   return line;
 }
 
-/** The whole body of a request. */
+/** Reads the whole body of a request from a file. @throws Error that names the file */
 export function readBody(file: string): Record<string, unknown> {
   const text = readInput(file, '--body');
   let body: unknown;

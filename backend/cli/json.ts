@@ -1,10 +1,10 @@
-/** JSON that people write: what `JSON.parse` would change or lose in silence is an error. */
+/** JSON that users write. A value that `JSON.parse` would silently change or drop is an error. */
 
 interface Source {
   readonly source?: string;
 }
 
-/** Throws a sentence: not JSON, a member given twice, or a number that JSON.parse would round. */
+/** Parses JSON. @throws Error for malformed JSON, a repeated member, or a number that JSON.parse would round */
 export function parseJson(text: string): unknown {
   const exact = (_key: string, value: unknown, context?: Source): unknown => {
     if (typeof value !== 'number') return value;
@@ -17,11 +17,11 @@ export function parseJson(text: string): unknown {
   };
   const value: unknown = JSON.parse(text, exact as (key: string, value: unknown) => unknown);
   const twice = repeatedMember(text);
-  if (twice !== undefined) throw new Error(`the member ${twice} is there twice`);
+  if (twice !== undefined) throw new Error(`the member ${twice} is given twice`);
   return value;
 }
 
-/** A member that an object of the well-formed JSON has twice, as JSON. */
+/** Returns a repeated member of well-formed JSON; undefined if there is none. */
 function repeatedMember(text: string): string | undefined {
   const open: Set<string>[] = [];
   for (const [, name, bracket] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*:|"(?:[^"\\]|\\.)*"|([{}])/gs)) {

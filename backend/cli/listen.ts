@@ -1,21 +1,26 @@
-/** Where the API listens, and with which certificate. */
+/** The address and the certificate of the API. */
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 
+/** An address and a port. */
 export interface Listen {
   readonly host: string;
   readonly port: number;
 }
 
-/** Where it listens if nobody says: without TLS for this machine only, as tokens must not travel in the clear. */
+/**
+ * Returns the default address. Without TLS it is reachable only from this machine, because tokens must not be sent in
+ * clear text.
+ */
 export const defaultListen = (tls: boolean): string => (tls ? '[::]:7780' : '[::1]:7780');
 
-/** Its description for `--help`. */
+/** The description of the default for `--help`. */
 export const listenDefault = `Default: ${defaultListen(true)} with TLS, ${defaultListen(false)} without`;
 
+/** Tells whether only this machine can reach the address. */
 export const isOnlyHere = ({ host }: Listen): boolean => host === '::1' || host === '127.0.0.1';
 
-/** `[::]:7780`, `127.0.0.1:80`, `:7780`. */
+/** Parses `[::]:7780`, `127.0.0.1:80` or `:7780`. @throws Error */
 export function parseListen(text: string): Listen {
   const match = /^(?:\[([0-9a-fA-F:.%a-z]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
@@ -25,12 +30,12 @@ export function parseListen(text: string): Listen {
 
 const reasons: Readonly<Record<string, string>> = {
   EADDRINUSE: 'is in use by another process',
-  EADDRNOTAVAIL: 'is no address of this machine',
-  EACCES: 'is not for this user to listen on',
+  EADDRNOTAVAIL: 'is not an address of this machine',
+  EACCES: 'is not allowed for this user',
   ENOTFOUND: 'is no address',
 };
 
-/** Says in words why `start` could not listen there. */
+/** Runs `start`, and explains its failure to listen. @throws Error */
 export async function listening<T>(text: string, start: () => Promise<T>): Promise<T> {
   try {
     return await start();
@@ -40,14 +45,14 @@ export async function listening<T>(text: string, start: () => Promise<T>): Promi
   }
 }
 
-/** Certificate chain and key in PEM, which fit each other; undefined when neither is given. */
+/** Reads the certificate chain and its key in PEM; undefined if both are omitted. @throws Error if they do not match */
 export function readTls(options: {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
 }): { readonly cert: string; readonly key: string } | undefined {
   const { tlsCert, tlsKey } = options;
   if (tlsCert === undefined && tlsKey === undefined) return undefined;
-  if (tlsCert === undefined || tlsKey === undefined) throw new Error('--tls-cert and --tls-key go together');
+  if (tlsCert === undefined || tlsKey === undefined) throw new Error('--tls-cert and --tls-key must be given together');
   try {
     const pair = { cert: readFileSync(tlsCert, 'utf8'), key: readFileSync(tlsKey, 'utf8') };
     createSecureContext(pair);

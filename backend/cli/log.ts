@@ -1,4 +1,4 @@
-/** The log of the daemons: one JSON object a line on standard error, or lines for people when that is a terminal. */
+/** The log of the daemons on standard error: one JSON object per line, or readable lines on a terminal. */
 import { Option } from 'commander';
 import { pino } from 'pino';
 import type { Logger } from '../model/component.ts';
@@ -18,6 +18,7 @@ function forPeople(line: string): string {
   );
 }
 
+/** Creates the logger of a daemon. */
 export function createLogger(options: { level: string }): Logger {
   const stream = process.stderr.isTTY
     ? { write: (line: string) => process.stderr.write(forPeople(line)) }
@@ -25,5 +26,8 @@ export function createLogger(options: { level: string }): Logger {
   return pino({ level: options.level, redact: ['authorization', 'headers.authorization'] }, stream);
 }
 
+/** Returns the option of the log level. */
 export const logLevelOption = () =>
-  new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']).default('info');
+  new Option('--log-level <level>', 'minimum level of log lines')
+    .choices(['debug', 'info', 'warn', 'error'])
+    .default('info');

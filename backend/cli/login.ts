@@ -1,4 +1,4 @@
-/** `ucloud login`: keeps the token that somebody was given where the command and the Terraform provider look for it. */
+/** `ucloud login`: stores a token for the command and the Terraform provider. */
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
@@ -14,7 +14,10 @@ interface LoginOptions {
   readonly caFile?: string;
 }
 
-/** Asked for without showing it, or read from a pipe; never an argument, which every user of the machine could see. */
+/**
+ * Reads the token from the terminal without showing it, or from a pipe. As an argument it would be visible to every
+ * user of the machine.
+ */
 async function readToken(): Promise<string> {
   if (!process.stdin.isTTY) return (await text(process.stdin)).trim();
   process.stderr.write('Token: ');
@@ -41,7 +44,7 @@ async function login(endpoint: string, options: LoginOptions): Promise<void> {
     readonly role: string;
     readonly project?: string;
   };
-  // Its own project a token brings along.
+  // A token of a project implies its project.
   let project: string | undefined;
   if (options.project !== undefined) {
     project = await idOf('project', options.project, undefined, given);
@@ -52,15 +55,18 @@ async function login(endpoint: string, options: LoginOptions): Promise<void> {
   const home = project ?? own.project;
   const where = home ? ` in project ${home}` : '';
   say(`Logged in to ${endpoint} as ${own.name} (${own.role}${where}). Written to ${path}.`);
-  if (kept) say(`What was there before is in ${kept}.`);
+  if (kept) say(`The previous credentials are in ${kept}.`);
 }
 
+/** Adds `ucloud login`. */
 export function addLogin(program: Command): void {
   program
     .command('login')
-    .description('keep a token for the command and for Terraform. It is asked for, or read from standard input')
+    .description(
+      'store a token for the command and for Terraform. The command asks for it, or reads it from standard input',
+    )
     .argument('<endpoint>', 'URL of the API, such as https://cloud.example.net')
-    .option('--project <id or name>', 'project for what is created. Default: that of the token')
-    .option('--ca-file <file>', 'PEM file of the CAs that may vouch for the API. Default: those of this machine')
+    .option('--project <id or name>', 'project of new objects. Default: that of the token')
+    .option('--ca-file <file>', 'PEM file of the trusted CAs. Default: those of this machine')
     .action(login);
 }

@@ -1,4 +1,4 @@
-/** The `ucloud` command, run. */
+/** Runs the `ucloud` command. */
 import { UcloudError } from '../contract/errors.ts';
 import { ApiFailure } from './client.ts';
 import { ucloudProgram } from './program.ts';
@@ -14,7 +14,7 @@ if (major < 24) {
 try {
   await ucloudProgram().parseAsync();
 } catch (error) {
-  // As if the signal SIGPIPE had ended it: whoever has closed the pipe has read enough.
+  // The exit code is that of SIGPIPE: the reader has closed the pipe.
   if (error instanceof PipeClosed) process.exit(141);
   if (error instanceof ApiFailure || error instanceof SomeFailed) tell(error.message);
   else if (error instanceof UcloudError) tell(`ucloud: ${error.message} (${error.code})`);

@@ -1,12 +1,12 @@
-/** Directories that an operator names. */
+/** Directories that an operator gives. */
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 const reasons: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
-  EEXIST: 'there is a file of that name',
-  ENOENT: 'nothing can be made there',
-  ENOTDIR: 'there is a file above it',
+  EEXIST: 'a file has this name',
+  ENOENT: 'the file system allows no new directory there',
+  ENOTDIR: 'a part of the path is a file',
   EPERM: 'not permitted there',
   EROFS: 'the file system is read-only',
 };
@@ -25,10 +25,10 @@ function make(path: string, mode: number): void {
 }
 
 /**
- * Makes a directory and those above it, where they are not there. Throws an Error that names the path.
+ * Creates a directory and its parents. @throws Error that names the path
  *
- * Not by Node's `recursive`, which never returns where a directory is there and yet says ENOENT to whoever makes
- * something in it, as /proc does.
+ * This does not use `recursive` of Node, which never returns if an existing directory answers ENOENT to the creation of
+ * a file, as /proc does.
  */
 export function makeDirectory(path: string, mode = 0o777): void {
   try {

@@ -1,4 +1,4 @@
-/** Names for people, ids for the API: each becomes the other. */
+/** Translates names of users into ids of the API, and ids into names. */
 
 import { idPrefixes } from '../contract/fields.ts';
 import { endpoints } from '../contract/index.ts';
@@ -8,6 +8,7 @@ import { type JsonSchema, solid } from './values.ts';
 
 const idForm = /^([a-z]+)-[0-9a-hjkmnp-tv-z]{16}$/;
 const listOf = (noun: string) => endpoints.find(({ id }) => id === `${noun}_list`);
+/** Returns the noun for texts: `SSH key`. */
 export const inWords = (noun: string): string =>
   noun
     .replaceAll('_', ' ')
@@ -21,15 +22,18 @@ interface Named {
   readonly visibility?: string;
 }
 
-/** People may say the name where the API wants an id. The project's own object comes before a public one of the name. */
+/**
+ * Returns the id of an object that the user gives by id or name. An object of the project comes before a public one.
+ * @throws Error if no object or several have the name
+ */
 export async function idOf(
   noun: string,
   text: string,
   project: string | undefined,
   credentials?: Credentials,
 ): Promise<string> {
-  // A variable of a script that has no value: as a path, it would be that of the list.
-  if (text.trim() === '') throw new Error(`"${text}" is no id or name`);
+  // An empty variable of a script would give the path of the list.
+  if (text.trim() === '') throw new Error(`"${text}" is not an id or name`);
   const list = listOf(noun);
   if (idForm.test(text) || !list?.query?.properties.name) return text;
   const asked = { method: 'GET', path: list.path, query: { name: text } };
@@ -40,11 +44,13 @@ export async function idOf(
   const [found, ...others] = !scoped ? items : own.length > 0 ? own : shared;
   if (!found) throw new Error(`there is no ${inWords(noun)} with the id or name "${text}"`);
   if (others.length > 0)
-    throw new Error(`${others.length + 1} of ${inWords(noun)} have the name "${text}": say the id, or the project`);
+    throw new Error(
+      `${others.length + 1} objects (${inWords(noun)}) have the name "${text}": use the id, or set --project`,
+    );
   return found.id;
 }
 
-/** Replaces names by ids wherever the schema has a reference. */
+/** Replaces names by ids in all fields with a reference. */
 export async function resolveNames(schema: JsonSchema, value: unknown, project: string | undefined): Promise<unknown> {
   const inner = solid(schema);
   if (typeof value === 'string') {
@@ -63,16 +69,17 @@ export async function resolveNames(schema: JsonSchema, value: unknown, project: 
   return Object.fromEntries(entries);
 }
 
+/** Names by id. */
 export type Names = ReadonlyMap<string, string>;
 
-/** Ids in one request. */
+/** The number of ids in one request. */
 const batch = 100;
-/** Ids of one kind that are looked up. A list that refers to more shows ids. */
+/** The maximum number of ids per kind that are looked up. A list with more references shows ids. */
 const most = 500;
-/** Names are a comfort: nobody waits long for them. In milliseconds. */
+/** The maximum time for names in milliseconds. They are a convenience. */
 const longest = 3000;
 
-/** The ids that are anywhere in the value, but for the value's own. */
+/** Collects the ids in the value, except its own id. */
 function idsIn(value: unknown, found: Set<string>): Set<string> {
   if (typeof value === 'string') {
     if (idForm.test(value)) found.add(value);
@@ -82,7 +89,7 @@ function idsIn(value: unknown, found: Set<string>): Set<string> {
   return found;
 }
 
-/** The names of all objects that an answer refers to; of those that cannot be asked for, none. */
+/** Returns the names of all objects that the response refers to, as far as the API shows them. */
 export async function namesIn(answer: unknown): Promise<Names> {
   const names = new Map<string, string>();
   const byPrefix = Map.groupBy(idsIn(answer, new Set()), (id) => idForm.exec(id)?.[1] ?? '');

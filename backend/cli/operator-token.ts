@@ -1,4 +1,4 @@
-/** `ucloud operator-token`: makes an operator's token in the database itself, for those who have lost theirs. */
+/** `ucloud operator-token`: creates an operator's token in the database, for operators who have lost theirs. */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Name } from '../contract/fields.ts';
@@ -18,7 +18,7 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
   if (!new RegExp(Name().pattern ?? '').test(name)) {
     throw new Error(`--name: "${name}" must be 1 to 63 lower-case letters, digits and inner hyphens`);
   }
-  if (url === undefined && !existsSync(layout(data).store)) throw new Error(`there is no ${layout(data).store}`);
+  if (url === undefined && !existsSync(layout(data).store)) throw new Error(`${layout(data).store} does not exist`);
   const [{ makeOperatorToken }, { openStore }] = await Promise.all([
     import('../api/tokens/first-operator-token.ts'),
     import('../store/open.ts'),
@@ -33,10 +33,11 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
   }
 }
 
+/** Adds `ucloud operator-token`. */
 export function addOperatorToken(program: Command): void {
   program
     .command('operator-token')
-    .description('make another token for an operator, in the database itself, and print it: for who has lost theirs')
+    .description("create an operator's token in the database and print it, for operators who have lost theirs")
     .requiredOption('--name <name>', 'name of the token')
     .option('--data <directory>', 'data directory of `ucloud up`, which must not run meanwhile', defaultDataDirectory())
     .option('--store <url>', 'the shared database instead: etcd://host:port[,host:port]')

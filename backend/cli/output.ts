@@ -1,4 +1,4 @@
-/** Answers of the API: lists as tables, objects as YAML, all of it as JSON where that is asked for. */
+/** The output of responses: lists as tables, objects as YAML, and everything as JSON on request. */
 import { inUnits } from './amounts.ts';
 import { details } from './details.ts';
 import { type Names, namesIn } from './names.ts';
@@ -6,16 +6,17 @@ import { say, tell, writeOut } from './standard-output.ts';
 import { columnsOf, type Item, table } from './table.ts';
 import { visibleJson } from './terminal.ts';
 
+/** The options of the output. */
 export interface OutputOptions {
   readonly json?: boolean;
-  /** Ids in tables, in place of names. */
+  /** Tables show ids instead of names. */
   readonly wide?: boolean;
 }
 
 const isObject = (value: unknown): value is Item =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Hosts count in bytes, which nobody can read. */
+/** Replaces the bytes of hosts by readable sizes. */
 const readable = (item: Item): Item =>
   Object.fromEntries(
     Object.entries(item).map(([key, value]) => [
@@ -30,6 +31,7 @@ const readable = (item: Item): Item =>
 
 const document = (item: Item, names: Names): string => details(readable(item), names);
 
+/** Prints a response of the API. */
 export async function print(answer: unknown, { json = false, wide = false }: OutputOptions): Promise<void> {
   if (answer === undefined) return;
   if (json || !isObject(answer)) return say(visibleJson(answer, 2));
@@ -40,7 +42,7 @@ export async function print(answer: unknown, { json = false, wide = false }: Out
   writeOut(table(columns, wide ? new Map() : await namesIn(columns)));
 }
 
-/** Answers about several objects: YAML documents one after the other, or the form that a list has as JSON. */
+/** Prints responses about several objects: YAML documents, or a list as JSON. */
 export async function printAll(answers: readonly unknown[], options: OutputOptions): Promise<void> {
   const objects = answers.filter(isObject);
   if (options.json) return print({ items: objects }, options);

@@ -1,19 +1,20 @@
-/** Lists in full: pages are the API's matter, not that of people. */
+/** Reads all pages of a list. */
 import { type Call, call } from './client.ts';
 
+/** A list of the API. */
 export interface Listed {
   readonly items: readonly unknown[];
   readonly revision?: number;
-  /** There is more. */
+  /** Set if the list has more items. */
   readonly next_page_token?: string;
 }
 
-/** Items of one request. */
+/** The number of items in one request. */
 const pageSize = 500;
 
 /**
- * @param limit most items; the answer has a `next_page_token` if there are more
- * @returns with the revision of the first page: what has changed since is told to whoever waits from there
+ * Reads a list. Returns the revision of the first page, so that a later wait from there misses no change.
+ * @param limit the maximum number of items; a longer list has a `next_page_token` in the result
  */
 export async function listUpTo(asked: Call, limit = Number.POSITIVE_INFINITY): Promise<Listed> {
   const items: unknown[] = [];
@@ -29,7 +30,7 @@ export async function listUpTo(asked: Call, limit = Number.POSITIVE_INFINITY): P
     if (!more || items.length >= limit) {
       return { items, ...(more && { next_page_token: next }), ...(revision !== undefined && { revision }) };
     }
-    // Only the first page waits for news.
+    // Only the first page waits for a change.
     query = { ...query, page_token: next, after: undefined, timeout: undefined };
   }
 }

@@ -1,4 +1,4 @@
-/** What the `ucloud` command can do: daemons, operator commands, and a command for each resource of the API. */
+/** The `ucloud` command: daemons, operator commands, and commands for each resource of the API. */
 import { Command } from 'commander';
 import { addCompletion } from './completion.ts';
 import { addComponents } from './components.ts';
@@ -12,12 +12,13 @@ import { addUp } from './up.ts';
 import { version } from './version.ts';
 import { addVmAccess } from './vm-access.ts';
 
+/** Returns the whole command. */
 export function ucloudProgram(): Command {
   const program = new Command('ucloud')
     .description('IPv6-first virtual machine cloud')
     .configureOutput({ writeOut, writeErr: (text) => tell(text.replace(/\n$/, '')) })
     .version(version)
-    .showHelpAfterError('(--help shows what there is)');
+    .showHelpAfterError('(--help shows all commands and options)');
   addUp(program);
   addComponents(program);
   addLogin(program);

@@ -1,17 +1,19 @@
 /**
- * Which proxy a request goes by, from the environment, as curl and Go have it: HTTPS_PROXY and HTTP_PROXY name the proxy
- * of either scheme, NO_PROXY what is asked directly; each in small letters, too, which come first.
+ * The proxy of a request, from the environment in the way of curl and Go. HTTPS_PROXY and HTTP_PROXY give the proxy of
+ * each scheme, and NO_PROXY the exceptions. The variables in lower case have precedence.
  *
- * The provider gets a copy of this file (`npm run generate`), so that it and the command never differ.
+ * The provider gets a copy of this file (`npm run generate`), so that it and the command behave alike.
  */
 import { BlockList, isIP } from 'node:net';
 
+/** The variables of the environment. */
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
+/** The proxy of a request. */
 export interface ProxySetting {
-  /** With user name and password, if it has them. */
+  /** The URL with user name and password, if it has them. */
   readonly url: URL;
-  /** For people: its address without user name and password, and where it is set. */
+  /** The address without user name and password, and the variable that sets it; for messages. */
   readonly text: string;
 }
 
@@ -23,7 +25,7 @@ function setting(environment: ProxyEnvironment, name: string): readonly [name: s
   return undefined;
 }
 
-/** The proxy to ask for the URL; undefined to ask it directly. @throws Error that names a variable which cannot be used */
+/** Returns the proxy for the URL; undefined if the request needs none. @throws Error that names an unusable variable */
 export function proxyFor(url: URL, environment: ProxyEnvironment): ProxySetting | undefined {
   const found = setting(environment, url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY');
   if (!found) return undefined;
@@ -32,7 +34,7 @@ export function proxyFor(url: URL, environment: ProxyEnvironment): ProxySetting 
   if (isLoopback(host) || isExcepted(host, port, setting(environment, 'NO_PROXY')?.[1] ?? '')) return undefined;
   const [name, value] = found;
   const proxy = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`);
-  // The value may hold a password, so it is not repeated.
+  // The error omits the value, because it may contain a password.
   if (!proxy?.hostname) throw new Error(`${name} is not the URL of a proxy, such as http://proxy.example.com:3128`);
   if (proxy.protocol !== 'http:' && proxy.protocol !== 'https:') {
     throw new Error(`${name} names a proxy of ${proxy.protocol}//, and only http:// and https:// are known`);
@@ -47,7 +49,7 @@ export function proxyAuthorization({ username, password }: URL): string | undefi
   return `Basic ${Buffer.from(credentials).toString('base64')}`;
 }
 
-/** Without brackets, the dot at the end, and capital letters. */
+/** Returns the host without brackets and the final dot, in lower case. */
 const bare = (host: string): string =>
   host
     .toLowerCase()
@@ -64,7 +66,10 @@ function isLoopback(host: string): boolean {
   return loopback.check(host, family(host));
 }
 
-/** `host`, `.suffix`, `*.suffix`, an address, a block of addresses, any of them with a port, or `*` for all. */
+/**
+ * Tells whether NO_PROXY contains the host. An entry is `host`, `.suffix`, `*.suffix`, an address, a block of
+ * addresses, each with or without a port, or `*`.
+ */
 function isExcepted(host: string, port: string, exceptions: string): boolean {
   return exceptions
     .split(/[\s,]+/)
@@ -80,7 +85,7 @@ function isExcepted(host: string, port: string, exceptions: string): boolean {
 function covers(entry: string, host: string): boolean {
   const [address = '', length, ...more] = entry.split('/');
   if (isIP(address) === 0) {
-    // A name stands for those below it as well; what begins with a dot, for these alone.
+    // A name also covers its subdomains. An entry with a dot at the beginning covers only these.
     const name = bare(entry).replace(/^\*(?=\.)/, '');
     return name.startsWith('.') ? host.endsWith(name) : host === name || host.endsWith(`.${name}`);
   }

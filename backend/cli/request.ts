@@ -1,25 +1,26 @@
-/** Requests of an endpoint: its options on the command line, and what they make of path, query and body. */
+/** The options of an endpoint, and the path, query and body that result from them. */
 import { type Command, Option } from 'commander';
 import type { Endpoint } from '../contract/endpoint.ts';
 import { readBody, readInput, takesFile, textOf } from './input-files.ts';
 import { resolveNames } from './names.ts';
 import { flagOf, type JsonSchema, parseValue, solid, takesNull } from './values.ts';
 
-/** The options as commander has read them: one text for each use of an option. */
+/** The options as commander reads them: one text for each use of an option. */
 export type Texts = Readonly<Record<string, readonly string[] | undefined>>;
 
-/** Commander's own key for a flag. */
+/** Returns commander's key of a flag. */
 export const keyOf = (field: string): string =>
   field.replace(/_([a-z0-9])/g, (_match, letter: string) => letter.toUpperCase());
 
 const collect = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
 
+/** Returns the schema of the query. */
 export const queryOf = ({ query }: Endpoint): JsonSchema => (query ?? {}) as JsonSchema;
-/** A body that may be left out only repeats what the query can say. */
+/** Returns the schema of the body. An optional body only repeats parameters of the query, so it gives no options. */
 export const bodySchemaOf = ({ body, optionalBody }: Endpoint): JsonSchema | undefined =>
   optionalBody ? undefined : (body as JsonSchema | undefined);
 
-/** How a value is written. */
+/** Returns the form of a value for the help. */
 function formOf(schema: JsonSchema): string {
   const { type, enum: values } = solid(schema);
   if (values) return 'word';
@@ -27,7 +28,7 @@ function formOf(schema: JsonSchema): string {
   return type === 'object' ? 'key=value,… or JSON' : (type ?? 'value');
 }
 
-/** An option that can be completed and explained from its schema. */
+/** An option with its schema, which gives the completion and the help. */
 export class FieldOption extends Option {
   readonly schema: JsonSchema;
 
@@ -41,7 +42,7 @@ export class FieldOption extends Option {
   }
 }
 
-/** The option of a field that the API names by a JSON pointer (RFC 6901), or by `#query/` and its name. */
+/** Returns the option of a field that the API gives as a JSON pointer (RFC 6901) or as `#query/<name>`. */
 export function optionOf(pointer: string): string {
   const [, place = '', path = ''] = /^(#query)?\/(.+)$/s.exec(pointer) ?? [];
   if (path === '') return pointer || 'the options';
@@ -50,36 +51,37 @@ export function optionOf(pointer: string): string {
   return [flagOf(field), ...below].join('.');
 }
 
-/** A field of a query. One that is true or false is true where no value follows. */
+/** Returns the option of a query parameter. A boolean parameter needs no value. */
 export function queryOption(field: string, schema: JsonSchema): Option {
   if (solid(schema).type !== 'boolean') return new FieldOption(field, schema);
   return new Option(`${flagOf(field)} [${formOf(schema)}]`, schema.description).preset('true').argParser(collect);
 }
 
 const namesPaths = new WeakMap<Command, string>();
-/** Has the arguments of a command completed with the names that a list has. */
+/** Completes the arguments of a command with the names of a list. */
 export const completeNames = (command: Command, path: string): Command => {
   namesPaths.set(command, path);
   return command;
 };
-/** Path of the list that has the names of a command's arguments. */
+/** Returns the path of the list with the names of a command's arguments. */
 export const namesPathOf = (command: Command): string | undefined => namesPaths.get(command);
 
 const bodyFile = '--body <file>';
 
+/** Adds the options of the body. */
 export function addBodyOptions(command: Command, endpoint: Endpoint): void {
   const schema = bodySchemaOf(endpoint);
   if (endpoint.opaqueBody) {
-    command.requiredOption(bodyFile, 'the file to send, as it is; - for standard input');
+    command.requiredOption(bodyFile, 'file to send unchanged; - for standard input');
   } else if (schema) {
     for (const [field, property] of Object.entries(schema.properties ?? {})) {
       command.addOption(new FieldOption(field, property));
     }
-    command.option(bodyFile, 'take the whole body from a JSON file; - for standard input');
+    command.option(bodyFile, 'read the whole body from a JSON file; - for standard input');
   }
 }
 
-/** The values that were given for fields. Nothing is asked of the API for them. */
+/** Returns the values of the given fields. The function sends no request. */
 function valuesOf(schema: JsonSchema, texts: Texts): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(schema.properties ?? {}).flatMap(([field, property]): [string, unknown][] => {
@@ -91,15 +93,15 @@ function valuesOf(schema: JsonSchema, texts: Texts): Record<string, unknown> {
   );
 }
 
-/** The parsed values of the command line. Names are not resolved yet. */
+/** The parsed values of the command line. They still contain names. */
 export interface Given {
   readonly query: Record<string, unknown>;
   readonly body?: Record<string, unknown>;
-  /** A body that is sent as it is. */
+  /** The body as text. */
   readonly text?: string;
 }
 
-/** Throws what is wrong with an option, before anything is asked of the API. */
+/** Parses the options before the first request. @throws Error that names the option */
 export function readGiven(endpoint: Endpoint, texts: Texts, file: string | undefined): Given {
   const query = valuesOf(queryOf(endpoint), texts);
   if (endpoint.opaqueBody) return { query, text: readInput(file ?? '-', '--body') };
@@ -108,17 +110,17 @@ export function readGiven(endpoint: Endpoint, texts: Texts, file: string | undef
   const body = valuesOf(schema, texts);
   if (file === undefined) return { query, body };
   const [first] = Object.keys(body);
-  if (first) throw new Error(`--body is the whole body: it does not go together with ${flagOf(first)}`);
+  if (first) throw new Error(`--body is the whole body and cannot be combined with ${flagOf(first)}`);
   return { query, body: readBody(file) };
 }
 
-/** @param project that names are looked for in, and where creations go that name none */
+/** Replaces names by ids. @param project the project of the names, and of creations without a project */
 export async function resolved(endpoint: Endpoint, given: Given, project: string | undefined) {
   const schema = bodySchemaOf(endpoint);
   const { project: _asked, ...asked } = given.query;
   const query = (await resolveNames(queryOf(endpoint), asked, project)) as Record<string, unknown>;
   const body = schema && ((await resolveNames(schema, given.body, project)) as Record<string, unknown>);
-  // An operator's token belongs to no project: creations then go to the one of the credentials.
+  // An operator's token belongs to no project, so the creation uses the project of the credentials.
   const homeless = body && schema.properties?.project && body.project === undefined && project !== undefined;
   return {
     query: Object.fromEntries(

@@ -1,6 +1,6 @@
 /**
- * Commands for every resource of the API, made from the contract: `ucloud vm list`, `ucloud vm create --name web …`.
- * A new field or endpoint is here without anybody writing it.
+ * The commands of all resources, generated from the contract: `ucloud vm list`, `ucloud vm create --name web …`. New
+ * fields and endpoints appear without further code.
  */
 import { type Command, Option } from 'commander';
 import { aboutOf, type Endpoint } from '../contract/endpoint.ts';
@@ -30,6 +30,7 @@ import { type Waited, waitFor } from './wait.ts';
 
 const maxWaitSeconds = 300;
 
+/** Returns the option `--wait-timeout`. */
 export const waitLimit = () =>
   new Option('--wait-timeout <seconds>', 'longest wait').default(maxWaitSeconds).argParser((text) => {
     const seconds = Number(text);
@@ -37,7 +38,7 @@ export const waitLimit = () =>
     return seconds;
   });
 
-/** `/v1/vms/{id}` is one of `/v1/vms`. */
+/** Returns the path of the list: `/v1/vms` for `/v1/vms/{id}`. */
 const pathOf = ({ path }: Endpoint): string => path.replace(/\/\{id\}.*$/, '');
 
 interface Wait {
@@ -45,7 +46,7 @@ interface Wait {
   readonly wish: 'settled' | 'gone';
 }
 
-/** What there is to wait for after a request: the end of an operation, of an import, the start or the end of a VM. */
+/** Returns the wait after a request: for an operation, an import, or the start or removal of a VM. */
 function waitOf(endpoint: Endpoint): Wait | undefined {
   const { method, success, resource } = endpoint;
   const answer = success.schema as JsonSchema | undefined;
@@ -56,7 +57,7 @@ function waitOf(endpoint: Endpoint): Wait | undefined {
 }
 
 const parametersOf = ({ params }: Endpoint): string[] => Object.keys(params?.properties ?? {});
-/** The kind of object that the path names. */
+/** Returns the kind of object in the path. */
 const targetOf = ({ params }: Endpoint): string =>
   (params as { properties?: Record<string, JsonSchema> } | undefined)?.properties?.id?.['x-reference'] ?? '';
 
@@ -65,7 +66,7 @@ function itemOf({ success }: Endpoint): JsonSchema | undefined {
   const items = (success.schema as JsonSchema | undefined)?.properties?.items;
   return items?.items;
 }
-/** Of what grows people want the end; as a table like a log, with the newest at the bottom. */
+/** Tells whether the list is a log. A log shows its newest items, with the newest at the bottom. */
 const isLog = (endpoint: Endpoint): boolean => itemOf(endpoint)?.properties?.at !== undefined;
 /** The number of log items that a list shows by default. */
 const logLimit = 100;
@@ -80,7 +81,7 @@ interface Options extends OutputOptions {
   readonly waitTimeout: number;
 }
 
-/** The project of names, and of what is created: the one that is named, or that of the credentials. */
+/** Returns the project for names and creations: that of the option, or of the credentials. */
 export async function projectNamed(asked: string | undefined): Promise<string | undefined> {
   const owner = asked ?? (readCredentials().project || undefined);
   return owner === undefined ? undefined : idOf('project', owner, undefined);
@@ -89,18 +90,18 @@ export async function projectNamed(asked: string | undefined): Promise<string | 
 function addListOptions(command: Command, endpoint: Endpoint): void {
   const log = isLog(endpoint);
   for (const [name, schema] of Object.entries(queryOf(endpoint).properties ?? {})) {
-    const description = name === 'limit' ? `most items. Default: ${log ? logLimit : 'all'}` : undefined;
+    const description = name === 'limit' ? `maximum number of items. Default: ${log ? logLimit : 'all'}` : undefined;
     command.addOption(new FieldOption(name, schema, description));
   }
-  command.option('--all', log ? 'print all of it' : 'print all of it, which is the default');
-  command.option('--wide', 'print ids, also where names stand for them');
+  command.option('--all', log ? 'print all items' : 'print all items (the default)');
+  command.option('--wide', 'print ids instead of names');
 }
 
 async function list(endpoint: Endpoint, path: string, query: Record<string, string | undefined>, options: Options) {
   const log = isLog(endpoint);
-  if (options.all && options.limit) throw new Error('--all and --limit do not go together');
+  if (options.all && options.limit) throw new Error('--all and --limit cannot be combined');
   const limit = options.all ? undefined : options.limit ? Number(query.limit) : log ? logLimit : undefined;
-  if (limit !== undefined && limit < 1) throw new Error(`--limit: "${limit}" is not a number of items`);
+  if (limit !== undefined && limit < 1) throw new Error(`--limit: "${limit}" must be a whole number from 1 on`);
   const latest = log && queryOf(endpoint).properties?.order !== undefined && !options.order;
   const asked = { method: 'GET', path, query: { ...query, ...(latest && { order: 'newest' }) }, fieldName: optionOf };
   const hasPages = queryOf(endpoint).properties?.limit !== undefined;
@@ -108,16 +109,16 @@ async function list(endpoint: Endpoint, path: string, query: Record<string, stri
   const shown: Listed = latest && !options.json ? { ...answer, items: answer.items.toReversed() } : answer;
   await print(shown, options);
   if (answer.next_page_token !== undefined) {
-    const more = `--limit N shows more, --all everything, --page-token ${answer.next_page_token} what follows`;
-    tell(`There is more than these ${answer.items.length}: ${more}.`);
+    const more = `--limit N shows more, --all shows all, --page-token ${answer.next_page_token} shows the next`;
+    tell(`The list has more than these ${answer.items.length} items: ${more}.`);
   }
 }
 
-/** A variant of an endpoint that the contract does not describe. */
+/** A variant of an endpoint that the contract does not contain. */
 export interface Variant {
   readonly verb: string;
   readonly summary?: string;
-  /** The body, which then needs no options. */
+  /** The body of the request. Such a command has no options for it. */
   readonly body?: Record<string, unknown>;
 }
 
@@ -138,23 +139,22 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
   const scoped = endpoints.find(({ id }) => id === `${target}_list`)?.query?.properties.project !== undefined;
   if (scoped && !command.options.some(({ long }) => long === '--project')) {
     const project = { type: 'string', 'x-reference': 'project' };
-    command.addOption(
-      new FieldOption('project', project, 'where names are looked for. Default: that of the credentials'),
-    );
+    command.addOption(new FieldOption('project', project, 'project of the names. Default: that of the credentials'));
   }
   const wait = waitOf(endpoint);
   if (wait) {
-    const until = wait.wish === 'gone' ? 'gone' : wait.path === '/v1/operations' ? 'done' : 'as declared';
-    command.option('--wait', `stay until it is ${until}`).addOption(waitLimit());
+    const settled = wait.path === '/v1/operations' ? 'the operation has ended' : 'the object is in its declared state';
+    const until = wait.wish === 'gone' ? 'the object is removed' : settled;
+    command.option('--wait', `wait until ${until}`).addOption(waitLimit());
   }
   command.option('--json', 'print JSON');
 
-  /** One request, and the wait for what it began. */
+  /** Sends one request, and waits for its result. */
   const perform = async (values: readonly string[], given: Given, project: string | undefined, options: Options) => {
     const pairs = parameters.map((parameter, i) => [parameter, values[i] ?? ''] as const);
     const path = pairs.reduce((so, [name, value]) => so.replace(`{${name}}`, encodeURIComponent(value)), endpoint.path);
     const { query, ...sent } = await resolved(endpoint, given, project);
-    // An object that is given by name lies in a project, and an operator's token names none.
+    // A path with a name needs the project in the query, because an operator's token has none.
     const named = given.query.project !== undefined || parameters.includes('name');
     const asked = { ...query, ...(named && { project }) };
     if (isList) return list(endpoint, path, asked, options);
@@ -172,7 +172,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
         opaque: endpoint.success.opaque,
         ...(options.body === undefined && { fieldName: optionOf }),
       });
-      if (given.query.dry_run) tell('Nothing stands against it. Nothing was created.');
+      if (given.query.dry_run) tell('The creation would succeed. Nothing was created.');
       if (!wait || !options.wait || answer === undefined) return answer;
       return waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout);
     };
@@ -183,9 +183,9 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     const options = args[byId ? 1 : parameters.length] as Options & Texts;
     const read = readGiven(endpoint, options, options.body);
     const given = body ? { ...read, body } : read;
-    // The API says the same, but of a body that nobody has written.
+    // The API refuses this too, but its error names a body that the user did not write.
     if (endpoint.method === 'PATCH' && !options.body && given.body && Object.keys(given.body).length === 0)
-      throw new Error('no option says what to change');
+      throw new Error('no option gives a change; see --help');
     const project = await projectNamed(options.project?.at(-1));
     if (byId) {
       const texts = args[0] as readonly string[];
@@ -206,19 +206,21 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
   });
 }
 
-/** One line about the resource: the first sentence of its description. */
+/** Returns the first sentence of the resource's description. */
 const summaryOf = (endpoint: Endpoint): string => /^.*?(?=[.:;](\s|$))/.exec(aboutOf(endpoint))?.[0] ?? endpoint.tag;
 
-/** Shorter words for what the contract says otherwise, by the endpoint that they are sent to. */
+/** Shorter commands for some endpoints, by operation id. */
 const variants: Readonly<Record<string, readonly Variant[]>> = {
   vm_update: [
-    { verb: 'start', summary: 'Have VMs run', body: { power_state: 'running' } },
-    { verb: 'stop', summary: 'Have VMs shut down, and stay so', body: { power_state: 'stopped' } },
+    { verb: 'start', summary: 'Start VMs', body: { power_state: 'running' } },
+    { verb: 'stop', summary: 'Shut VMs down', body: { power_state: 'stopped' } },
   ],
   vm_reboot: [{ verb: 'restart', summary: 'The same as reboot' }],
 };
 
-/** `ssh_key` becomes the command `ssh-key`, and each of its endpoints a sub-command. */
+/**
+ * Adds the commands of all resources. `ssh_key` becomes the command `ssh-key`, with a sub-command for each endpoint.
+ */
 export function addResourceCommands(program: Command): void {
   const nouns = new Map<string, Command>();
   for (const endpoint of endpoints) {

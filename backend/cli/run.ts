@@ -1,6 +1,6 @@
 /**
- * Keeps a daemon up until it is told to stop: SIGTERM or SIGINT closes its components in the reverse order of their start.
- * So does a call of `fail`, for a reason that has come up since; it is then thrown.
+ * Runs a daemon until SIGTERM or SIGINT, and then closes its components in the reverse order of their start. A call of
+ * `fail` stops the daemon too, and its error is thrown.
  */
 import type { Component, Logger } from '../model/component.ts';
 
@@ -15,13 +15,13 @@ export async function runUntilStopped(
     }
   };
   const failed = Promise.withResolvers<never>();
-  // Perhaps nobody waits for it yet.
+  // The handler prevents an unhandled rejection before the race below waits for the promise.
   failed.promise.catch(() => undefined);
   const stopped = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.once(signal, () => {
         logger.info({ signal }, 'stopping');
-        // A second signal ends the process at once.
+        // A second signal ends the process immediately.
         process.once(signal, () => process.exit(1));
         resolve();
       });

@@ -1,13 +1,13 @@
-/** The same for several objects: each is tried, whatever becomes of the others. */
+/** A command for several objects. A failure of one does not stop the others. */
 import { tell } from './standard-output.ts';
 
-/** Requests at the same time. */
+/** The number of concurrent requests. */
 const atOnce = 8;
 
-/** Some could not be done; which ones has been told. */
+/** Some of the objects failed, and each failure was printed. */
 export class SomeFailed extends Error {}
 
-/** Fails as its only item does, or with SomeFailed after all have been tried. */
+/** Runs `work` for each object. @throws SomeFailed after all objects, or the error of the only object */
 export async function forEach<T>(
   texts: readonly string[],
   idFor: (text: string) => Promise<string>,
@@ -24,7 +24,7 @@ export async function forEach<T>(
     for (const [index, text] of waiting) {
       try {
         const id = await idFor(text);
-        // By id and by name it is the same object.
+        // The same object may be given by id and by name.
         if (seen.has(id)) continue;
         seen.add(id);
         answers[index] = await work(id);

@@ -1,15 +1,15 @@
 /**
- * Data goes to standard output, all else to standard error. What cannot be written is an error: a disk that is full must
- * not look like success. Written at once, since a process may end before a stream has been flushed.
+ * Data goes to standard output, and all other text to standard error. A failed write is an error, so a full disk does
+ * not look like success. Writes are synchronous, because the process may end before a stream is flushed.
  */
 import { writeSync } from 'node:fs';
 import { visibleLines } from './terminal.ts';
 
-/** The reader has gone, as `head` does. */
+/** The reader has closed the pipe, as `head` does. */
 export class PipeClosed extends Error {}
 
 const cell = new Int32Array(new SharedArrayBuffer(4));
-/** For a pipe that does not block, and whose other end is slow. */
+/** Waits for the reader of a non-blocking pipe. */
 export const pause = (): void => {
   Atomics.wait(cell, 0, 0, 5);
 };
@@ -26,7 +26,7 @@ function writeAll(descriptor: number, data: string | Uint8Array): void {
   }
 }
 
-/** As it is. Throws PipeClosed, or what keeps it from being written. */
+/** Writes data to standard output. @throws PipeClosed @throws Error if the data cannot be written */
 export function writeOut(data: string | Uint8Array): void {
   try {
     writeAll(1, data);
@@ -36,14 +36,14 @@ export function writeOut(data: string | Uint8Array): void {
   }
 }
 
-/** A line of data. */
+/** Writes a line of data. */
 export const say = (line: string): void => writeOut(`${line}\n`);
 
-/** Hints, progress, errors. Where nobody can be told, there is nobody to tell. */
+/** Writes a hint, progress or an error to standard error. A failure of this write is ignored. */
 export function tell(text: string): void {
   try {
     writeAll(2, `${visibleLines(text)}\n`);
   } catch {
-    // See above.
+    // The failure cannot be reported anywhere.
   }
 }

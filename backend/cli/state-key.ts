@@ -1,8 +1,8 @@
-/** The file with the keys that states of Terraform are encrypted with. */
+/** The key file of Terraform states. */
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { newStateKeyFile, parseStateKeys, type StateKeys } from '../api/terraform-state/keys.ts';
 
-/** Throws an Error that names the file and what is wrong with it. */
+/** Reads the key file. @throws Error that names the file and the problem */
 export function readStateKeys(file: string): StateKeys {
   try {
     return parseStateKeys(readFileSync(file, 'utf8'));
@@ -11,7 +11,10 @@ export function readStateKeys(file: string): StateKeys {
   }
 }
 
-/** The same, and makes the file if it is not there: whole or not at all, and never over one that is. */
+/**
+ * Reads the key file, and creates it if it is missing. The creation is atomic and never replaces a file. @throws Error
+ * that names the file and the problem
+ */
 export function ensureStateKeys(file: string): StateKeys {
   const draft = `${file}.${process.pid}`;
   writeFileSync(draft, newStateKeyFile(), { mode: 0o600, flush: true });

@@ -1,8 +1,9 @@
-/** Lists for people: a line for each item. */
+/** Tables of lists: one line for each item. */
 import { inUnits } from './amounts.ts';
 import type { Names } from './names.ts';
 import { visible } from './terminal.ts';
 
+/** An item of a list. */
 export type Item = Readonly<Record<string, unknown>>;
 
 const isObject = (value: unknown): value is Item =>
@@ -13,7 +14,7 @@ function cell(value: unknown, names: Names): string {
   if (Array.isArray(value) && !value.some((item) => typeof item === 'object')) {
     return value.map((item) => cell(item, names)).join(',');
   }
-  // Labels and the like.
+  // A flat object, such as labels.
   if (isObject(value) && Object.values(value).every((part) => typeof part !== 'object')) {
     return visible(
       Object.entries(value)
@@ -24,7 +25,7 @@ function cell(value: unknown, names: Names): string {
   return visible(typeof value === 'object' ? JSON.stringify(value) : (names.get(String(value)) ?? String(value)));
 }
 
-/** The columns of a table, where the items have the field; most lists have a few of these. */
+/** All columns. A table shows those that have a value in some item. */
 const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   id: ({ id }) => id,
   name: ({ name }) => name,
@@ -45,6 +46,7 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   state: ({ state }) => state,
   visibility: ({ visibility }) => visibility,
   role: ({ role }) => role,
+  expires: ({ expires_at }) => expires_at,
   alive: ({ alive }) => alive,
   draining: ({ draining }) => draining,
   hypervisor: ({ hypervisor, accelerator }) => hypervisor && `${hypervisor} (${accelerator})`,
@@ -53,6 +55,7 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   'disk used': ({ allocated, capacity }) => used(allocated, capacity, 'disk', inUnits),
   kind: ({ kind }) => kind,
   at: ({ at }) => at,
+  token: ({ token }) => token,
   target: ({ target }) => target,
   operation: ({ operation }) => operation,
   reason: ({ reason }) => reason,
@@ -65,26 +68,27 @@ function used(allocated: unknown, capacity: unknown, what: string, show: (amount
   return `${show(Number(allocated[what]))} of ${show(Number(capacity[what]))}`;
 }
 
-/** An id says little where there is a name, and so does a project that all have. */
+/** Tells whether the column is useful: names replace ids, and a common project is omitted. */
 function isShown(title: string, items: readonly Item[], wide: boolean): boolean {
   if (wide) return true;
   if (title === 'id') return items.some(({ name }) => name === undefined);
   return title !== 'project' || new Set(items.map(({ project }) => project)).size > 1;
 }
 
+/** A column with its values. */
 export interface Column {
   readonly title: string;
   readonly values: readonly unknown[];
 }
 
-/** With `wide` with ids, which names stand for otherwise. */
+/** Returns the columns of a table. @param wide show ids also for objects with names */
 export const columnsOf = (items: readonly Item[], wide: boolean): Column[] =>
   Object.entries(columns)
     .filter(([title]) => isShown(title, items, wide))
     .map(([title, pick]) => ({ title, values: items.map(pick) }))
     .filter(({ values }) => values.some((value) => value !== undefined && value !== null && value !== ''));
 
-/** @param names to show in place of ids */
+/** Returns the text of a table. @param names the names that replace ids */
 export function table(shown: readonly Column[], names: Names): string {
   const texts = shown.map(({ title, values }) => [
     title.toUpperCase(),

@@ -1,13 +1,13 @@
 /**
- * Actions that go on without the command. A user who ends a wait (Ctrl-C, SIGTERM) is told what has been asked for, how to look at it,
- * and how to take it back. Exit codes are those of shells: 128 and the number of the signal.
+ * Actions that continue without the command. When the user interrupts a wait (Ctrl-C, SIGTERM), the command prints the
+ * request, how to follow it, and how to undo it. The exit code is that of shells: 128 plus the number of the signal.
  */
 import type { Endpoint } from '../contract/endpoint.ts';
 import { inWords } from './names.ts';
 import { tell } from './standard-output.ts';
 import type { Waited } from './wait.ts';
 
-/** Each tells what is to be said if the command ended now. */
+/** The functions that describe the open actions. */
 const underWay = new Set<() => string>();
 
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
@@ -17,7 +17,7 @@ function onSignal(signal: NodeJS.Signals): void {
   process.exit(exitCodes[signal as keyof typeof exitCodes]);
 }
 
-/** Does the work; if it is interrupted, tells what `describe` says then. */
+/** Runs the work. An interruption prints the description. */
 export async function goingOn<T>(describe: () => string, work: () => Promise<T>): Promise<T> {
   if (underWay.size === 0) for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
   underWay.add(describe);
@@ -31,11 +31,11 @@ export async function goingOn<T>(describe: () => string, work: () => Promise<T>)
 
 const commandOf = (noun: string): string => `ucloud ${noun.replaceAll('_', '-')}`;
 
-/** Describes the action that the answer confirms. */
+/** Describes an action that the API has confirmed. */
 export function outcomeOf({ method, resource, id: operation }: Endpoint, noun: string, answer: Waited): string {
   if (resource === undefined && answer.state !== undefined) {
     return [
-      `The ${operation.replace(/^.*_/, '')} goes on without this command, as operation ${answer.id}.`,
+      `The ${operation.replace(/^.*_/, '')} continues without this command, as operation ${answer.id}.`,
       `  look at it:  ${commandOf('operation')} get ${answer.id}`,
     ].join('\n');
   }
@@ -45,13 +45,13 @@ export function outcomeOf({ method, resource, id: operation }: Endpoint, noun: s
     method
   ];
   return [
-    `${object} ${done}. That goes on without this command.`,
+    `${object} ${done}. The action continues without this command.`,
     `  look at it:  ${commandOf(kind)} get ${answer.id}`,
     ...(method === 'POST' ? [`  delete it:   ${commandOf(kind)} delete ${answer.id}`] : []),
   ].join('\n');
 }
 
-/** Describes a request whose answer has not come yet. */
+/** Describes a request without a response. */
 export function unansweredOf(
   { summary, resource }: Endpoint,
   noun: string,
@@ -61,7 +61,7 @@ export function unansweredOf(
   const kind = noun || (resource?.noun ?? '');
   const look = noun && target ? `get ${target}` : typeof name === 'string' ? `list --name ${name}` : 'list';
   return [
-    `The API has not answered yet. Whether this took effect is not known: ${summary}.`,
+    `The API has not answered, so the result of this request is unknown: ${summary}.`,
     ...(kind ? [`  look:  ${commandOf(kind)} ${look}`] : []),
   ].join('\n');
 }

@@ -1,4 +1,4 @@
-/** `ucloud up`: every component in one process. On the embedded store it needs no server at all. */
+/** `ucloud up`: all components in one process. With the embedded store it needs no other server. */
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
@@ -29,11 +29,11 @@ interface UpOptions {
   readonly logLevel: string;
 }
 
-/** An address that a client on this machine can use. */
+/** Returns an address that clients on this machine can use. */
 const clientUrl = (url: string): string => url.replace('//[::]:', '//[::1]:').replace('//0.0.0.0:', '//127.0.0.1:');
 
 async function up(options: UpOptions): Promise<void> {
-  // Loaded here, so that the commands that only talk to the API start fast.
+  // These modules are loaded here, so that commands for the API start fast.
   const [daemons, { ensureOperatorToken, ensureProject }, { openStore }] = await Promise.all([
     import('./daemons.ts'),
     import('../api/tokens/first-operator-token.ts'),
@@ -72,7 +72,7 @@ async function up(options: UpOptions): Promise<void> {
     started(api);
     const token = await ensureOperatorToken(store);
     if (token) {
-      // Said before it is written down: if that fails, it is not lost.
+      // The token is printed before the file is written, so a failed write does not lose it.
       console.log(`First operator token, shown this once (also in ${credentials}):\n  ${token.secret}`);
       const kept = writeCredentials(credentials, { endpoint: clientUrl(api.url), token: token.secret, project });
       if (kept) console.log(`The credentials that were in ${credentials} are now in ${kept}`);
@@ -86,28 +86,29 @@ async function up(options: UpOptions): Promise<void> {
   });
 }
 
+/** Adds `ucloud up`. */
 export function addUp(program: Command): void {
   program
     .command('up')
     .description('run every component in this process')
-    .option('--data <directory>', 'where everything is kept', defaultDataDirectory())
+    .option('--data <directory>', 'directory of all files', defaultDataDirectory())
     .option(
       '--store <url>',
       'embedded:<path>, or etcd://host:port[,host:port] (etcds:// for TLS). Default: embedded, in the data directory',
     )
-    .option('--listen <address>', `where the API listens. ${listenDefault}`)
+    .option('--listen <address>', `address and port of the API. ${listenDefault}`)
     .addOption(
-      new Option('--hypervisor <kind>', 'auto takes qemu where it works')
+      new Option('--hypervisor <kind>', 'auto uses qemu if it works on this machine')
         .choices(['auto', 'qemu', 'simulated'])
         .default('auto'),
     )
     .option('--name <name>', 'name of this host. Default: its host name')
-    .option('--credentials <file>', 'where to write the first operator token')
+    .option('--credentials <file>', 'file for the first operator token')
     .option('--tls-cert <file>', 'certificate chain of the API, PEM')
-    .option('--tls-key <file>', 'its private key, PEM')
+    .option('--tls-key <file>', 'private key of the certificate, PEM')
     .option(
       '--state-key <file>',
-      'key that states of Terraform are encrypted with. Default: one in the data directory, made at the first start',
+      'encryption key of Terraform states. Default: a file in the data directory, created at the first start',
     )
     .option(
       '--provider-directory <directory>',

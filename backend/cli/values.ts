@@ -1,14 +1,15 @@
 /**
- * The values of options: text from the command line becomes the value that the contract wants, or an error that names
- * the option and the part. Nothing is left out, cut or guessed in silence.
+ * The values of options. Text of the command line becomes a value of the contract, or an error that names the option
+ * and the part at fault. No text is silently dropped, shortened or guessed.
  *
  *     list       a,b            [] for an empty one; \, is a comma in an item
  *     map        key=value,…    {} for an empty one; \, and \= are a comma and an equals sign, \\ is a backslash
- *     both       may be given again for more, or as JSON
- *     null       in an update: back to the default
+ *     both       repeated options add entries; JSON is allowed too
+ *     null       in an update: the default
  */
 import { parseJson } from './json.ts';
 
+/** The part of JSON Schema that options use. */
 export interface JsonSchema {
   readonly type?: string;
   readonly description?: string;
@@ -25,17 +26,19 @@ export interface JsonSchema {
   readonly 'x-rule'?: string;
 }
 
+/** Returns the flag of a field. */
 export const flagOf = (field: string): string => `--${field.replaceAll('_', '-')}`;
 
-/** The schema without the `null` that an update allows. */
+/** Returns the schema without the `null` of an update. */
 export const solid = (schema: JsonSchema): JsonSchema => schema.anyOf?.find(({ type }) => type !== 'null') ?? schema;
 
+/** Tells whether the field accepts `null`. */
 export const takesNull = (schema: JsonSchema): boolean => schema.anyOf?.some(({ type }) => type === 'null') ?? false;
 
-/** Text for people, on one line. */
+/** Returns the text in quotes, shortened for one line. */
 const quoted = (text: string): string => JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}…` : text);
 
-/** The parts between separators that no backslash precedes. Backslashes stay, for the next step. */
+/** Returns the parts between separators without a backslash before them. Backslashes stay for the next step. */
 function split(text: string, separator: string, most = Number.POSITIVE_INFINITY): string[] {
   const parts = [''];
   for (let i = 0; i < text.length; i++) {
@@ -48,7 +51,10 @@ function split(text: string, separator: string, most = Number.POSITIVE_INFINITY)
 
 const unescaped = (text: string): string => text.replace(/\\([\\,=])/g, '$1');
 
-/** Where an item needs one field only, its value will do: `--interfaces web` for `[{"network": "web"}]`. */
+/**
+ * Parses an item. The value alone is sufficient if an item needs one field: `--interfaces web` means `[{"network":
+ * "web"}]`.
+ */
 function itemOf(schema: JsonSchema, text: string, option: string): unknown {
   if (schema.type !== 'object') return parseScalar(schema, text, option);
   const [only, ...others] = schema.required ?? [];
@@ -89,7 +95,7 @@ function parseMap(schema: JsonSchema, text: string, option: string): Record<stri
   const entries = split(text, ',').map((part): [string, unknown] => {
     const [key = '', ...rest] = split(part, '=', 2);
     const [value] = rest;
-    if (value === undefined || key === '') throw new Error(`${option}: ${quoted(part)} is not key=value`);
+    if (value === undefined || key === '') throw new Error(`${option}: ${quoted(part)} must be key=value`);
     const name = unescaped(key);
     const { properties } = schema;
     const property = properties && Object.hasOwn(properties, name) ? properties[name] : undefined;
@@ -101,7 +107,7 @@ function parseMap(schema: JsonSchema, text: string, option: string): Record<stri
   return merged([entries], option);
 }
 
-/** Throws where two entries have the same key. */
+/** Returns all entries as an object. @throws Error if two entries have the same key */
 function merged(parts: readonly (readonly (readonly [string, unknown])[])[], option: string): Record<string, unknown> {
   const all = new Map<string, unknown>();
   for (const [key, value] of parts.flat()) {
@@ -142,7 +148,10 @@ function parseOne(schema: JsonSchema, text: string, option: string): unknown {
   return parseScalar(inner, text, option);
 }
 
-/** @param texts of the option, once for each time that it was given */
+/**
+ * Returns the value of a field. @param texts the texts of the option, one for each use @throws Error that names the
+ * option
+ */
 export function parseValue(schema: JsonSchema, field: string, texts: readonly string[]): unknown {
   const option = flagOf(field);
   const [first, ...more] = texts;
@@ -152,7 +161,7 @@ export function parseValue(schema: JsonSchema, field: string, texts: readonly st
   if (inner.type !== 'array' && inner.type !== 'object') throw new Error(`${option}: is given ${texts.length} times`);
   const values = texts.map((text) => {
     const value = parseOne(schema, text, option);
-    if (value === null) throw new Error(`${option}: null does not go together with ${option} given again`);
+    if (value === null) throw new Error(`${option}: null cannot be combined with further values of ${option}`);
     return value;
   });
   return inner.type === 'array'

@@ -1,4 +1,4 @@
-/** What people do with a VM beyond the API: log in, and read what its guest wrote to the serial port. */
+/** Access to VMs beside the API: login, and the output of the serial port. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream, existsSync } from 'node:fs';
@@ -46,7 +46,7 @@ async function consoleLog(text: string, options: VmOptions & { readonly data: st
       `${vm.name} has no console log in ${directory}; ${where}. Run this on its host, with the --data of the agent`,
     );
   }
-  // The guest writes it: a terminal shows it, and obeys nothing in it.
+  // The text comes from the guest, so the terminal must not interpret it.
   const safe = isatty(1) && !options.raw;
   for (const log of logs) {
     const chunks = createReadStream(log, safe ? 'utf8' : undefined) as AsyncIterable<string | Buffer>;
@@ -56,20 +56,20 @@ async function consoleLog(text: string, options: VmOptions & { readonly data: st
   }
 }
 
-/** Below `ucloud vm`, beside the commands of the API's VMs. */
+/** Adds the commands to `ucloud vm`, beside the commands of the API. */
 export function addVmAccess(program: Command): void {
   const vm = program.commands.find((command) => command.name() === 'vm') ?? program.command('vm');
   const target = (name: string, description: string) =>
     completeNames(vm.command(name), '/v1/vms')
       .description(description)
       .argument('<id or name>')
-      .option('--project <id or name>', 'where the name is looked for. Default: the project of the credentials');
+      .option('--project <id or name>', 'project of the name. Default: that of the credentials');
   target('ssh', 'Log in with ssh: ucloud vm ssh web-1 -- uptime')
-    .argument('[command...]', 'what to run there, after --')
-    .option('--user <name>', 'whom to log in as', 'ucloud')
+    .argument('[command...]', 'command to run in the guest, after --')
+    .option('--user <name>', 'user of the login', 'ucloud')
     .action(ssh);
-  target('console-log', 'Print what the guest wrote to its serial port, on the host that runs it')
+  target('console-log', 'Print the output of the guest on its serial port. Run this on its host')
     .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
-    .option('--raw', 'as it is, also to a terminal: the guest then controls the terminal')
+    .option('--raw', 'unchanged, also to a terminal: the guest can then control the terminal')
     .action(consoleLog);
 }

@@ -1,11 +1,12 @@
 /**
- * `--wait`: stays until an object is what was asked for, by long polls. An API that is away for a while (a restart, a
- * deployment) does not end the wait: what was asked for is in the database, and goes on.
+ * `--wait`: waits by long polls until an object is in the requested state. An unreachable API (a restart, a deployment)
+ * does not end the wait, because the request is in the database.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ApiFailure, call } from './client.ts';
 import { tell } from './standard-output.ts';
 
+/** The fields of an object that a wait reads. */
 export interface Waited {
   readonly id: string;
   readonly name?: string;
@@ -16,12 +17,12 @@ export interface Waited {
   readonly status?: { readonly phase: string; readonly reason?: string; readonly message?: string };
 }
 
-/** Longest poll, in seconds. Shorter than the idle timeouts of common proxies. */
+/** The seconds of one long poll: less than the idle timeouts of common proxies. */
 const poll = 30;
 
 const phaseOf = ({ status, state }: Waited): string => status?.phase ?? state ?? 'there';
 const failed = (item: Waited): boolean => ['error', 'failed'].includes(phaseOf(item));
-/** For VMs what they are declared to be; for images and operations their happy end. */
+/** Tells whether a VM is in its declared state, or an image or operation has succeeded. */
 const settled = (item: Waited): boolean =>
   item.power_state === undefined
     ? ['available', 'succeeded', 'there'].includes(phaseOf(item))
@@ -33,9 +34,9 @@ const inWords = (item: Waited): string => {
 };
 
 /**
- * @param path of the kind of object, `/v1/vms`
- * @param seconds longest wait
- * @returns the object as it is then; undefined when it is gone, which is an error unless `gone` was waited for
+ * Waits for an object. Returns the object; undefined if it is gone. @param path the path of the list, `/v1/vms` @param
+ * seconds the maximum time @throws Error after that time, after a failure of the object, or if the object is gone
+ * unexpectedly
  */
 export async function waitFor(
   path: string,
@@ -51,7 +52,9 @@ export async function waitFor(
     if (wish === 'settled' && failed(item)) throw new Error(inWords(item));
     const left = (deadline - performance.now()) / 1000;
     if (left <= 0) {
-      throw new Error(`not within ${seconds} s: ${outage ?? inWords(item)}. It goes on without this command.`);
+      throw new Error(
+        `not within ${seconds} s: ${outage ?? inWords(item)}. The action continues without this command.`,
+      );
     }
     const query = { after: String(item.revision), timeout: String(Math.ceil(Math.min(poll, left))) };
     try {

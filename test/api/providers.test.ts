@@ -214,7 +214,7 @@ t.test('a directory that the operator names must be there', async (t) => {
     () => 'nothing: it started',
     (error: { stderr: string }) => error.stderr,
   );
-  t.match(said, `--provider-directory: "${named}" is no directory`);
+  t.match(said, `--provider-directory: "${named}" is not a directory`);
 });
 
 t.test('without a directory there is no registry', async (t) => {

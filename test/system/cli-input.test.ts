@@ -52,8 +52,8 @@ t.test('options of the command', async (t) => {
   await t.test('a part without "=" drops no limit and no label', async (t) => {
     const update = ['project', 'update', 'f12'];
     await Promise.all([
-      refused([...update, '--quota', 'vms'], /--quota: "vms" is not key=value/),
-      refused([...update, '--labels', 'tier,env=prod'], /--labels: "tier" is not key=value/),
+      refused([...update, '--quota', 'vms'], /--quota: "vms" must be key=value/),
+      refused([...update, '--labels', 'tier,env=prod'], /--labels: "tier" must be key=value/),
       refused([...update, '--labels', ''], /--labels: is empty; \{\} is the empty map/),
       refused([...update, '--labels', 'a=1', '--labels', 'a=2'], /--labels: "a" is given twice/),
       refused([...update, '--quota', '{"vms":1e999}'], /--quota: .* cannot be sent exactly/),
@@ -69,12 +69,12 @@ t.test('options of the command', async (t) => {
   });
 
   await t.test('an empty variable of a script names no object, and an update says what to change', async () => {
-    const none = /"\s*" is no id or name/;
+    const none = /"\s*" is not an id or name/;
     await Promise.all([
       refused(['vm', 'get', ''], none),
       refused(['vm', 'delete', ' ', '--wait'], none),
       refused(['vm', 'list', '--project', ''], none),
-      refused(['project', 'update', ''], /no option says what to change/),
+      refused(['project', 'update', ''], /no option gives a change/),
       refused(['vm', 'delete', 'a', '', '--project', ''], none),
     ]);
   });
@@ -100,17 +100,20 @@ t.test('options of the command', async (t) => {
     const errorOf = async (changed: Record<string, string>) =>
       (await runUcloud(['vm', 'list'], { ...environment, ...changed })).err;
     const told = (endpoint: string) => errorOf({ UCLOUD_ENDPOINT: endpoint });
-    t.match(await told('localhost:7780'), '"localhost:7780" is no endpoint: it must be a URL');
-    t.match(await told('mailto:a@b.example'), 'is no endpoint');
+    t.match(await told('localhost:7780'), 'The endpoint "localhost:7780" must be a URL');
+    t.match(await told('mailto:a@b.example'), 'must be a URL');
     t.match(await told(`${gateway.url}/v1`), `must not have a path: write ${gateway.url}`);
     t.match(await told(`${gateway.url}/?x=1`), `must not have a query or a fragment: write ${gateway.url}`);
     const named = await told(`http://me:secret@${host}`);
     t.match(named, 'must not have a user name or a password');
     t.notMatch(named, /secret@/, 'the password is not repeated');
-    t.match(await told(`https://${host}`), 'does not answer in TLS: should the endpoint begin with http://');
+    t.match(
+      await told(`https://${host}`),
+      'does not answer in TLS: check whether the endpoint must begin with http://',
+    );
     for (const wrong of [`Bearer ${token}`, `${token}\n${token}`, 'tökèn\u200b']) {
       const error = await errorOf({ UCLOUD_TOKEN: wrong });
-      t.match(error, 'The token has a blank, a line end or another character in it');
+      t.match(error, 'The token must not contain blanks, line ends');
       t.notMatch(error, token.slice(-20), 'the token is not repeated');
     }
     t.equal(sent.length, before);
@@ -144,7 +147,7 @@ t.test('options of the command', async (t) => {
         [...update, file('id', '-----BEGIN OPENSSH PRIVATE KEY-----\nx\n')],
         /--public-key: .*\/id must be one line/,
       ),
-      refused([...update, '@'], /--public-key: no file is named/),
+      refused([...update, '@'], /--public-key: the name of a file must follow @/),
       refused([...update, '@/none'], /--public-key: ENOENT: .*\/none/),
       refused([...update, '@/dev/zero'], /--public-key: .*is larger than/),
       refused([...update, file('binary', Buffer.from([0xff, 0xfe]))], /--public-key: .*is not text in UTF-8/),

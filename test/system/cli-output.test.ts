@@ -43,7 +43,7 @@ t.test('what is printed', async (t) => {
     t.equal(all.out.split('\n').filter((line) => /^k\d{3} *$/.test(line)).length, 120);
     const some = await ucloud('ssh-key', 'list', '--limit', '110');
     t.equal(some.out.trimEnd().split('\n').length, 111, 'a title and as many as were asked for');
-    t.match(some.err, /^There is more than these 110: .*--page-token (\S+)/);
+    t.match(some.err, /^The list has more than these 110 items: .*--page-token (\S+)/);
     const token = /--page-token (\S+)/.exec(some.err)?.[1] ?? '';
     const rest = JSON.parse((await ucloud('ssh-key', 'list', '--page-token', token, '--json')).out);
     t.equal(rest.items.length, 10);
@@ -51,9 +51,9 @@ t.test('what is printed', async (t) => {
     t.match(asJson, { items: { length: 5 }, next_page_token: /./, revision: Number });
     const events = await ucloud('event', 'list');
     t.equal(events.out.trimEnd().split('\n').length, 101, 'of a log the latest 100');
-    t.match(events.err, /There is more than these 100: .*--all/);
+    t.match(events.err, /The list has more than these 100 items: .*--all/);
     t.equal((await ucloud('event', 'list', '--all')).err, '');
-    t.match(await ucloud('event', 'list', '--all', '--limit', '3'), { code: 1, err: /do not go together/ });
+    t.match(await ucloud('event', 'list', '--all', '--limit', '3'), { code: 1, err: /cannot be combined/ });
   });
 
   await t.test('tables have names, and ids where they are wanted', async (t) => {
@@ -63,8 +63,21 @@ t.test('what is printed', async (t) => {
     t.match(table.out, /^NAME +CIDR +POOL\nsite +2001:db8::\/56 +main\n$/);
     const wide = await ucloud('prefix', 'list', '--wide');
     t.match(wide.out, new RegExp(`^ID +NAME +PROJECT +CIDR +POOL\n${prefix.id} .* ${pool.id}\n$`));
-    t.match((await ucloud('prefix', 'get', 'site')).out, new RegExp(`^pool: ${pool.id}  # main$`, 'm'));
+    const { out } = await ucloud('prefix', 'get', 'site');
+    t.match(out, new RegExp(`^id: ${prefix.id}\n`), 'the id comes first');
+    t.match(out, new RegExp(`^pool: ${pool.id}  # main$`, 'm'));
   });
+
+  await t.test(
+    'a list of tokens shows their expiry, and a list of audit records the token of each change',
+    async (t) => {
+      const expires_at = '2099-01-01T00:00:00.000Z';
+      const token = await api.operator.create('tokens', { name: 'ci', project: api.project, expires_at });
+      t.match((await ucloud('token', 'list', '--name', 'ci')).out, new RegExp(`EXPIRES\nci .*${expires_at}\n$`));
+      const audit = await ucloud('audit-record', 'list', '--target', token.id);
+      t.match(audit.out, /^ID +AT +TOKEN +TARGET +OPERATION\n\S+ +\S+ +\S+ +ci +token_create\n$/);
+    },
+  );
 
   await t.test('nested values are shown on lines of their own', async (t) => {
     await api.operator.update('projects', api.project, { labels: { 'example.net/team': 'web' } });
@@ -177,6 +190,6 @@ t.test('interrupted, a command says what goes on without it', async (t) => {
   const unanswered = await interrupted(create('three'), /^POST \/v1\/vms/, 'SIGINT');
   t.match(unanswered, {
     code: 130,
-    err: /has not answered yet.*not known: Create a vm.\n.*ucloud vm list --name three\n$/,
+    err: /has not answered.*is unknown: Create a vm.\n.*ucloud vm list --name three\n$/,
   });
 });

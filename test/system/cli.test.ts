@@ -58,7 +58,7 @@ t.test('a cloud, from the shell', async (t) => {
     const nonsense = join(directory, 'not-a-disk');
     writeFileSync(nonsense, '{"file.filename": "/etc/passwd"}');
     await bad(`image import ${nonsense} --name nonsense --data ${data}`, /nonsense is error: /);
-    await bad(`image import ${nonsense} --name none --data ${directory}`, /image scanner runs/);
+    await bad(`image import ${nonsense} --name none --data ${directory}`, /machine of the image scanner/);
     t.match(await good('host list'), /^NAME +ALIVE +DRAINING +HYPERVISOR +CPUS USED.*\nrack1 +true +false/);
     t.match(await good('host get rack1'), /^capacity:\n {2}cpus: .*\n {2}memory: 1TiB$/m);
   });
@@ -105,7 +105,10 @@ t.test('a cloud, from the shell', async (t) => {
     t.match(await mine('vm stop web-1 --wait'), /^ {2}phase: stopped$/m);
     t.match(await mine('vm start web-1 --wait'), /^ {2}phase: running$/m);
     t.match(await mine('vm restart web-1 --wait'), /^state: succeeded$/m);
-    t.match((await ucloud('event list --limit 1', customer)).err, /^There is more than these 1: .*--page-token/);
+    t.match(
+      (await ucloud('event list --limit 1', customer)).err,
+      /^The list has more than these 1 items: .*--page-token/,
+    );
     const [first, then] = [await mine('event list --limit 1'), await mine('event list --limit 2')];
     // Columns are as wide as what is in them.
     const lines = (text: string) =>
@@ -151,12 +154,12 @@ t.test('a cloud, from the shell', async (t) => {
       bad('vm create --name x --labels {', /--labels: "\{" is not well-formed JSON/),
       bad('vm create --name X', /--image: is required[\s\S]*--name: must be 1 to 63/),
       bad('vm list', /unauthenticated[\s\S]*UCLOUD_TOKEN/, { UCLOUD_TOKEN: 'wrong' }),
-      bad('vm list', /"nonsense" is no endpoint/, { UCLOUD_ENDPOINT: 'nonsense' }),
+      bad('vm list', /"nonsense" must be a URL/, { UCLOUD_ENDPOINT: 'nonsense' }),
       bad('vm list', /http:\/\/\[::1\]:9 does not answer: .*ECONNREFUSED/, {
         UCLOUD_ENDPOINT: 'http://[::1]:9',
         UCLOUD_TOKEN: 'x',
       }),
-      bad('vm list', /has a token, but for http:.*: it is not sent to http:\/\/\[::1\]:9\. Set UCLOUD_TOKEN/, {
+      bad('vm list', /token in .* is for http:.*, so it is not sent to http:\/\/\[::1\]:9\. Set UCLOUD_TOKEN/, {
         UCLOUD_ENDPOINT: 'http://[::1]:9',
       }),
       bad('vm list', /cannot be used/, { UCLOUD_CREDENTIALS: disk }),
@@ -192,13 +195,13 @@ t.test('a cloud, from the shell', async (t) => {
     const up = (at: string) => `up --hypervisor simulated --listen [::1]:0 --data ${at}`;
     await Promise.all([
       // Where Node's own recursive mkdir never returns.
-      bad(up('/proc/none'), /cannot make the directory \/proc\/none: nothing can be made there/),
-      bad(up(file), /cannot make the directory .*a-file: there is a file of that name/),
-      bad(up(join(file, 'below')), /cannot make the directory .*a-file\/below: there is a file above it/),
+      bad(up('/proc/none'), /cannot make the directory \/proc\/none: the file system allows no new directory there/),
+      bad(up(file), /cannot make the directory .*a-file: a file has this name/),
+      bad(up(join(file, 'below')), /cannot make the directory .*a-file\/below: a part of the path is a file/),
       bad(`${up(join(directory, 'secret'))} --credentials /proc/none/credentials.json`, /the directory \/proc\/none:/),
       bad(`${up(join(directory, 'elsewhere'))} --store embedded:/proc/none/store.db`, /\/proc\/none/),
       bad(`${up(fresh)} --listen nonsense`, /--listen: "nonsense" is not of the form/),
-      bad(`${up(fresh)} --tls-cert ${file}`, /--tls-cert and --tls-key go together/),
+      bad(`${up(fresh)} --tls-cert ${file}`, /--tls-cert and --tls-key must be given together/),
     ]);
     t.notOk(existsSync(fresh), 'what cannot be meant makes nothing');
   });

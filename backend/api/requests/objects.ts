@@ -85,14 +85,14 @@ export function refer<R extends DeclaredRecord>(
   return stored;
 }
 
-/** Returns the object of the contract with its revision, for this audience. */
+/** Returns the object of the contract with its revision, for this audience. The id is the first field. */
 export function presentObject<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
   stored: Stored<R>,
   audience: Audience,
 ): { readonly revision: Revision } & object {
-  const item: Record<string, unknown> = { ...descriptor.show(api, stored.value) };
+  const item: Record<string, unknown> = { id: stored.id, ...descriptor.show(api, stored.value) };
   for (const field of descriptor.hides?.(audience) ?? []) delete item[field];
   return { ...item, revision: api.revisions.revisionOf(descriptor.kind, stored) };
 }
