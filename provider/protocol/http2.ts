@@ -7,57 +7,27 @@
  */
 import type { Duplex } from 'node:stream';
 import { HpackDecoder, HpackError, MAX_HEADER_LIST } from './hpack.ts';
+import {
+  ACK,
+  CODE,
+  ConnectionFailure,
+  DEFAULT_WINDOW,
+  END_HEADERS,
+  END_STREAM,
+  FRAME_HEAD,
+  FrameWriter,
+  MAX_FRAME,
+  MAX_WINDOW,
+  PRIORITY,
+  SETTING,
+  TYPE,
+  unpadded,
+} from './http2-frames.ts';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
-const FRAME_HEAD = 9;
-const TYPE = {
-  data: 0,
-  headers: 1,
-  priority: 2,
-  reset: 3,
-  settings: 4,
-  push: 5,
-  ping: 6,
-  goAway: 7,
-  windowUpdate: 8,
-  continuation: 9,
-} as const;
-const END_STREAM = 0x1;
-const ACK = 0x1;
-const END_HEADERS = 0x4;
-const PADDED = 0x8;
-const PRIORITY = 0x20;
-const SETTING = { maxStreams: 3, initialWindow: 4, maxFrame: 5, maxHeaderList: 6 } as const;
-
-/** Section 7. */
-export const CODE = {
-  none: 0,
-  protocol: 1,
-  flowControl: 3,
-  streamClosed: 5,
-  frameSize: 6,
-  refused: 7,
-  cancel: 8,
-  compression: 9,
-  calm: 11,
-} as const;
-
-/** The least that section 4.2 allows, and all that Terraform sends. */
-const MAX_FRAME = 16_384;
-const DEFAULT_WINDOW = 65_535;
-const MAX_WINDOW = 2 ** 31 - 1;
 /** How much may be on its way here: of one body, and in all. */
 const WINDOW = 16 * 1024 * 1024;
 const MAX_STREAMS = 1000;
-
-class ConnectionFailure extends Error {
-  override readonly name = 'ConnectionFailure';
-  readonly code: number;
-  constructor(code: number, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
 
 /** One request and its answer. */
 export class Stream {
@@ -124,6 +94,7 @@ export class Connection {
   /** Settles when all is sent after `close`, or the connection is gone. */
   readonly ended: Promise<void>;
   readonly #socket: Duplex;
+  readonly #writer: FrameWriter;
   readonly #options: ConnectionOptions;
   readonly #streams = new Map<number, Stream>();
   readonly #decoder = new HpackDecoder();
@@ -133,15 +104,14 @@ export class Connection {
   #credit = WINDOW;
   #sendWindow = DEFAULT_WINDOW;
   #initialWindow = DEFAULT_WINDOW;
-  #maxFrame = MAX_FRAME;
   /** Header block that goes on in the next frame. */
   #block: { stream: number; endStream: boolean; parts: Buffer[]; size: number } | undefined;
-  #output: Buffer[] = [];
   #closing = false;
   #dead = false;
 
   constructor(socket: Duplex, options: ConnectionOptions) {
     this.#socket = socket;
+    this.#writer = new FrameWriter(socket);
     this.#options = options;
     const ended = Promise.withResolvers<void>();
     this.ended = ended.promise;
@@ -156,19 +126,19 @@ export class Connection {
       this.#gone();
       ended.resolve();
     });
-    this.#settings([
+    this.#writer.settings([
       [SETTING.maxStreams, MAX_STREAMS],
       [SETTING.initialWindow, WINDOW],
       [SETTING.maxHeaderList, MAX_HEADER_LIST],
     ]);
-    this.#windowUpdate(0, WINDOW - DEFAULT_WINDOW);
+    this.#writer.windowUpdate(0, WINDOW - DEFAULT_WINDOW);
   }
 
   /** Accepts no more requests, and ends the connection when those that run are answered. */
   close(): void {
     if (this.#closing || this.#dead) return;
     this.#closing = true;
-    this.#goAway(CODE.none);
+    this.#writer.goAway(this.#lastStream, CODE.none);
     this.#endIfDone();
   }
 
@@ -177,11 +147,11 @@ export class Connection {
     if (this.#dead || state.ended || this.#streams.get(stream.id) !== stream) return;
     const { headers, trailers, last } = answer;
     const body = answer.body?.length ? answer.body : undefined;
-    if (headers) this.#headers(stream.id, headers, last === true && !body && !trailers);
+    if (headers) this.#writer.headers(stream.id, headers, last === true && !body && !trailers);
     if (!last) return;
     if (!body && !trailers) {
       // An answer that has begun ends with an empty frame.
-      if (!headers) this.#frame(TYPE.data, END_STREAM, stream.id, Buffer.alloc(0));
+      if (!headers) this.#writer.frame(TYPE.data, END_STREAM, stream.id, Buffer.alloc(0));
       this.#answered(stream);
       return;
     }
@@ -196,15 +166,15 @@ export class Connection {
     if (!waiting) return;
     const { body = Buffer.alloc(0), trailers } = waiting;
     while (state.sent < body.length) {
-      const size = Math.min(body.length - state.sent, this.#maxFrame, state.sendWindow, this.#sendWindow);
+      const size = Math.min(body.length - state.sent, this.#writer.maxFrame, state.sendWindow, this.#sendWindow);
       if (size <= 0) return;
       const part = body.subarray(state.sent, state.sent + size);
       state.sent += size;
       state.sendWindow -= size;
       this.#sendWindow -= size;
-      this.#frame(TYPE.data, trailers || state.sent < body.length ? 0 : END_STREAM, stream.id, part);
+      this.#writer.frame(TYPE.data, trailers || state.sent < body.length ? 0 : END_STREAM, stream.id, part);
     }
-    if (trailers) this.#headers(stream.id, trailers, true);
+    if (trailers) this.#writer.headers(stream.id, trailers, true);
     this.#answered(stream);
   }
 
@@ -224,7 +194,7 @@ export class Connection {
     if (!this.#closing || this.#dead) return;
     // One that is answered may never be complete.
     if ([...this.#streams.values()].some(({ state }) => !state.ended)) return;
-    this.#flush();
+    this.#writer.flush();
     this.#socket.end();
   }
 
@@ -275,8 +245,8 @@ export class Connection {
           : undefined;
     this.#options.onError?.(error instanceof Error ? error : new Error(String(error)));
     if (!this.#dead) {
-      this.#goAway(failure?.code ?? CODE.protocol);
-      this.#flush();
+      this.#writer.goAway(this.#lastStream, failure?.code ?? CODE.protocol);
+      this.#writer.flush();
     }
     this.#gone();
     // The other side may go on for ever.
@@ -307,7 +277,7 @@ export class Connection {
         break;
       case TYPE.ping:
         if (payload.length !== 8 || id !== 0) throw new ConnectionFailure(CODE.frameSize, 'PING of a wrong size');
-        if (!(flags & ACK)) this.#frame(TYPE.ping, ACK, 0, payload);
+        if (!(flags & ACK)) this.#writer.frame(TYPE.ping, ACK, 0, payload);
         break;
       case TYPE.windowUpdate:
         this.#takeWindow(id, payload);
@@ -369,7 +339,7 @@ export class Connection {
     if (this.#closing || this.#streams.size >= MAX_STREAMS) {
       // Those above the last stream that GOAWAY named are nobody's.
       if (!this.#closing) this.#lastStream = block.stream;
-      this.#reset(block.stream, CODE.refused);
+      this.#writer.reset(block.stream, CODE.refused);
       return;
     }
     this.#lastStream = block.stream;
@@ -384,7 +354,7 @@ export class Connection {
     this.#credit -= frame.length;
     if (this.#credit < 0) throw new ConnectionFailure(CODE.flowControl, 'more data than the window allows');
     if (this.#credit < WINDOW / 2) {
-      this.#windowUpdate(0, WINDOW - this.#credit);
+      this.#writer.windowUpdate(0, WINDOW - this.#credit);
       this.#credit = WINDOW;
     }
     const payload = unpadded(flags, frame);
@@ -399,7 +369,7 @@ export class Connection {
     else if (payload.length > 0) state.chunks.push(payload);
     if (flags & END_STREAM) this.#complete(stream);
     else if (state.credit < WINDOW / 2) {
-      this.#windowUpdate(id, WINDOW - state.credit);
+      this.#writer.windowUpdate(id, WINDOW - state.credit);
       state.credit = WINDOW;
     }
   }
@@ -422,14 +392,14 @@ export class Connection {
       const setting = payload.readUInt16BE(at);
       if (setting === SETTING.maxFrame) {
         if (value < MAX_FRAME || value > 2 ** 24 - 1) throw new ConnectionFailure(CODE.protocol, 'a wrong frame size');
-        this.#maxFrame = value;
+        this.#writer.maxFrame = value;
       } else if (setting === SETTING.initialWindow) {
         if (value > MAX_WINDOW) throw new ConnectionFailure(CODE.flowControl, 'a window that is too large');
         for (const { state } of this.#streams.values()) state.sendWindow += value - this.#initialWindow;
         this.#initialWindow = value;
       }
     }
-    this.#frame(TYPE.settings, ACK, 0, Buffer.alloc(0));
+    this.#writer.frame(TYPE.settings, ACK, 0, Buffer.alloc(0));
     for (const stream of [...this.#streams.values()]) this.#send(stream);
   }
 
@@ -449,76 +419,4 @@ export class Connection {
     if (this.#sendWindow > MAX_WINDOW) throw new ConnectionFailure(CODE.flowControl, 'a window too large');
     for (const stream of [...this.#streams.values()]) this.#send(stream);
   }
-
-  #headers(id: number, block: Buffer, last: boolean): void {
-    const flags = last ? END_STREAM : 0;
-    let at = Math.min(block.length, this.#maxFrame);
-    this.#frame(TYPE.headers, flags | (at === block.length ? END_HEADERS : 0), id, block.subarray(0, at));
-    while (at < block.length) {
-      const end = Math.min(block.length, at + this.#maxFrame);
-      this.#frame(TYPE.continuation, end === block.length ? END_HEADERS : 0, id, block.subarray(at, end));
-      at = end;
-    }
-  }
-
-  #settings(settings: readonly (readonly [number, number])[]): void {
-    const payload = Buffer.alloc(6 * settings.length);
-    settings.forEach(([name, value], i) => {
-      payload.writeUInt16BE(name, 6 * i);
-      payload.writeUInt32BE(value, 6 * i + 2);
-    });
-    this.#frame(TYPE.settings, 0, 0, payload);
-  }
-
-  #windowUpdate(id: number, increment: number): void {
-    const payload = Buffer.alloc(4);
-    payload.writeUInt32BE(increment);
-    this.#frame(TYPE.windowUpdate, 0, id, payload);
-  }
-
-  #reset(id: number, code: number): void {
-    const payload = Buffer.alloc(4);
-    payload.writeUInt32BE(code);
-    this.#frame(TYPE.reset, 0, id, payload);
-  }
-
-  #goAway(code: number): void {
-    const payload = Buffer.alloc(8);
-    payload.writeUInt32BE(this.#lastStream);
-    payload.writeUInt32BE(code, 4);
-    this.#frame(TYPE.goAway, 0, 0, payload);
-  }
-
-  #frame(type: number, flags: number, id: number, payload: Buffer): void {
-    const head = Buffer.allocUnsafe(FRAME_HEAD);
-    head.writeUIntBE(payload.length, 0, 3);
-    head[3] = type;
-    head[4] = flags;
-    head.writeUInt32BE(id, 5);
-    // All frames of one turn leave together, in one record of TLS.
-    if (this.#output.length === 0) process.nextTick(() => this.#flush());
-    this.#output.push(head);
-    if (payload.length > 0) this.#output.push(payload);
-  }
-
-  #flush(): void {
-    if (this.#output.length === 0) return;
-    const output = this.#output;
-    this.#output = [];
-    if (this.#socket.destroyed || this.#socket.writableEnded) return;
-    if (this.#socket.write(Buffer.concat(output))) return;
-    // Answers to pings and the like must not pile up for one who does not read.
-    this.#socket.pause();
-    this.#socket.once('drain', () => this.#socket.resume());
-  }
-}
-
-/** @throws ConnectionFailure when there is more padding than frame */
-function unpadded(flags: number, payload: Buffer): Buffer {
-  if (!(flags & PADDED)) return payload;
-  const padding = payload[0];
-  if (padding === undefined || padding >= payload.length) {
-    throw new ConnectionFailure(CODE.protocol, 'more padding than frame');
-  }
-  return payload.subarray(1, payload.length - padding);
 }

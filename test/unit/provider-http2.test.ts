@@ -6,7 +6,8 @@ import net from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
 import { encodeHeaders, HpackDecoder, HpackError } from '../../provider/protocol/hpack.ts';
-import { CODE, Connection, type Stream } from '../../provider/protocol/http2.ts';
+import { Connection, type Stream } from '../../provider/protocol/http2.ts';
+import { CODE } from '../../provider/protocol/http2-frames.ts';
 import { eventually } from '../support/eventually.ts';
 
 const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex');
