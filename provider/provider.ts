@@ -14,6 +14,7 @@ import { dataSources } from './data-sources/index.ts';
 import { ephemeral } from './ephemeral/index.ts';
 import { attribute, DiagnosticError, type ProviderDefinition, UNKNOWN } from './framework/index.ts';
 import { functions } from './functions/index.ts';
+import type { PlanSession } from './plan-session/plan-session.ts';
 import { resources } from './resources/index.ts';
 import { version } from './schema/resources.gen.ts';
 
@@ -26,7 +27,7 @@ interface Config {
   request_timeout: string | null;
 }
 
-export const provider: ProviderDefinition<Client, Config> = {
+export const provider: ProviderDefinition<Client, Config, PlanSession> = {
   name: 'ucloud',
   address: 'ucloud.localhost/ucloud/ucloud',
   version,
@@ -96,6 +97,10 @@ export const provider: ProviderDefinition<Client, Config> = {
       ...patience,
       userAgent: `terraform-provider-ucloud/${version} Terraform/${terraformVersion}`,
     });
+  },
+  async startSession(client) {
+    const { PlanSession } = await import('./plan-session/plan-session.ts');
+    return new PlanSession(client);
   },
   resources,
   dataSources,

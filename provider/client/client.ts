@@ -8,9 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CapacityChecks } from './capacity.ts';
 import type { Caller, CallOptions, Item, List, Query } from './item.ts';
-import { ManagedObjects } from './managed.ts';
 import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
 import { retryAfter } from './retry-after.ts';
@@ -44,10 +42,6 @@ export class Client implements Caller {
   readonly #options: ClientOptions;
   readonly #reader: BatchReader;
   readonly #waiter: Waiter;
-  readonly capacity: CapacityChecks;
-  readonly managed = new ManagedObjects();
-  /** Objects that were found, by path. */
-  readonly #known = new Map<string, Promise<Item | undefined>>();
   /** Newest revision seen, so that no later read, of whichever server, is older. */
   #revision = 0;
   #token: Promise<{ readonly project?: string; readonly role: string }> | undefined;
@@ -57,7 +51,6 @@ export class Client implements Caller {
     this.#options = options;
     this.#reader = new BatchReader(this);
     this.#waiter = new Waiter(this);
-    this.capacity = new CapacityChecks(this);
   }
 
   /** The project that new objects belong to: the provider's, else the token's; none for a token of an operator. */
@@ -91,28 +84,12 @@ export class Client implements Caller {
     return this.#reader.read(path, id, signal);
   }
 
-  /**
-   * The same for planning: an object that was found once is not asked for again, as many others may refer to it. What of
-   * it can change may be out of date.
-   */
-  known(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
-    const place = `${path}/${id}`;
-    const known = this.#known.get(place);
-    if (known) return known;
-    const reading = this.read(path, id, signal);
-    this.#known.set(place, reading);
-    const forget = () => void this.#known.delete(place);
-    reading.then((item) => item ?? forget(), forget);
-    return reading;
-  }
-
   async update(path: string, id: string, body: unknown, signal?: AbortSignal): Promise<Item> {
     return (await this.call('PATCH', `${path}/${encodeURIComponent(id)}`, { body, signal })) as Item;
   }
 
   /** The object on its way out, where deletion takes time; undefined when it is gone. */
   async delete(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
-    this.#known.delete(`${path}/${id}`);
     return (await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal })) as Item | undefined;
   }
 

@@ -1,9 +1,10 @@
 /** Two data sources for everything that has a name, derived from openapi.yaml: one finds one, the other lists many. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
+import type { PlanSession } from '../plan-session/plan-session.ts';
 import { findable, plurals, schemaOf } from '../schema/resources.gen.ts';
 
-type Definition = Lazy<DataSourceDefinition<Values, Client>>;
+type Definition = Lazy<DataSourceDefinition<Values, Client, PlanSession>>;
 
 export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries(
   findable.flatMap((noun): [string, Definition][] => [

@@ -2,11 +2,12 @@
  * Whether there is room for what is planned, told as warnings: what others do before the apply, nobody knows. And so a
  * question that fails does not fail the plan.
  */
-import { type CountedKind, countedKinds, type PlannedVm, type Refusal } from '../client/capacity.ts';
-import type { Client } from '../client/client.ts';
+
 import { actionFor, sentence } from '../client/problem.ts';
-import { isWhollyKnown, type PlanContext, type Values } from '../framework/index.ts';
+import { isWhollyKnown } from '../framework/index.ts';
+import { type CountedKind, countedKinds, type PlannedVm, type Refusal } from '../plan-session/capacity-checks.ts';
 import { requestValue } from './attributes.ts';
+import type { PlanContext } from './contexts.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nounWords, pluralOf } from './nouns.ts';
 
@@ -39,7 +40,7 @@ function warningOf(noun: string, { reason, message, field }: Refusal): { summary
 const sizes = ['cpus', 'memory', 'disk_size'] as const;
 
 /** What is known of a VM that is to be made, or of the change of one; undefined where it does not grow. */
-function plannedVm({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>): PlannedVm | undefined {
+function plannedVm({ fields }: ResourceSchema, ctx: PlanContext): PlannedVm | undefined {
   const { action, planned, prior } = ctx;
   const known = (name: string): object => {
     const [field, value] = [fields[name], planned[name]];
@@ -57,15 +58,15 @@ function plannedVm({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>)
 const isCounted = (kind: string): kind is CountedKind => (countedKinds as readonly string[]).includes(kind);
 
 /** Of an object that is to be made or changed in place. */
-export async function checkRoom(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
-  const { client, action, planned } = ctx;
+export async function checkRoom(schema: ResourceSchema, ctx: PlanContext): Promise<void> {
+  const { session, action, planned } = ctx;
   const { project } = planned;
-  if (!client || typeof project !== 'string') return;
+  if (!session || typeof project !== 'string') return;
   const kind = pluralOf(schema);
   const what = kind === 'vms' ? plannedVm(schema, ctx) : action === 'create' && isCounted(kind) ? kind : undefined;
   if (what === undefined) return;
   try {
-    for (const refusal of await client.capacity.check(project, what)) {
+    for (const refusal of await session.capacity.check(project, what)) {
       const { summary, detail } = warningOf(schema.noun, refusal);
       ctx.diagnostics.warning(summary, detail, refusal.field === undefined ? undefined : [refusal.field]);
     }

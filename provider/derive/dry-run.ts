@@ -5,11 +5,13 @@
  * What stands in the way may be an object that this plan deletes, too. Terraform does not tell what else it is about to
  * plan, so a refusal is an error only if it stands even without all objects of the kind that Terraform manages here.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../client/client.ts';
 import { ApiError, attributePath, diagnosticsOf } from '../client/problem.ts';
-import { isWhollyKnown, type PlanContext, type Values } from '../framework/index.ts';
+import { isWhollyKnown, type Values } from '../framework/index.ts';
 import { requestBody } from './attributes.ts';
+import type { PlanContext } from './contexts.ts';
 import type { Field, ResourceSchema } from './fields.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
 
@@ -68,25 +70,25 @@ async function refusal(
 /** Of the new object of a replacement, with all that is known of it. `more` are fields that are in no plan. */
 export async function rehearse(
   schema: ResourceSchema,
-  ctx: PlanContext<Values, Client>,
+  ctx: PlanContext,
   replaced: string,
   more: Readonly<Record<string, unknown>>,
   attributes: ReadonlySet<string>,
 ): Promise<void> {
-  const { client, config, planned, diagnostics, signal } = ctx;
+  const { client, session, config, planned, diagnostics, signal } = ctx;
   const known = client && knownRequest(schema, config as Values, planned.project);
-  if (!client || !known || diagnostics.hasErrors) return;
+  if (!client || !session || !known || diagnostics.hasErrors) return;
   const body = { ...known, ...more };
   const kind = pluralOf(schema);
   const ask = (leaving: readonly string[]) =>
     refusal(client, schema.path, body, [...new Set([replaced, ...leaving])], signal);
-  const leaving = () => client.managed.idsOf(kind).filter((id) => client.capacity.isLeaving(id));
+  const leaving = () => session.managed.idsOf(kind).filter((id) => session.deletions.has(id));
 
   let refused = await ask(leaving());
   if (!refused) return;
   let certain = !obstructed.has(refused.code);
   if (!certain) {
-    const final = await ask(client.managed.idsOf(kind));
+    const final = await ask(session.managed.idsOf(kind));
     if (final && final.code === refused.code) certain = true;
     else {
       await sleep(moment);

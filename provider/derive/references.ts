@@ -1,7 +1,6 @@
-/** References to objects that do not exist, found while planning and told at the attribute that holds them. */
-import type { Client } from '../client/client.ts';
-import type { AttributePath, PlanContext, Values } from '../framework/index.ts';
+import type { AttributePath } from '../framework/index.ts';
 import { type Noun, schemaOf } from '../schema/resources.gen.ts';
+import type { PlanContext } from './contexts.ts';
 import { type Field, type Fields, isSet } from './fields.ts';
 import { nounWords } from './nouns.ts';
 
@@ -36,12 +35,12 @@ export function referencesOf(fields: Fields, values: unknown, path: AttributePat
  * Asks for what is referred to anew. What this plan makes has no id yet, and what it deletes is still there, so neither
  * is told: that is Terraform's to put in order.
  */
-export async function checkReferences(fields: Fields, ctx: PlanContext<Values, Client>): Promise<void> {
-  const { client, planned, prior, diagnostics, signal } = ctx;
-  if (!client) return;
+export async function checkReferences(fields: Fields, ctx: PlanContext): Promise<void> {
+  const { session, planned, prior, diagnostics, signal } = ctx;
+  if (!session) return;
   const settled = new Set(referencesOf(fields, prior).map(({ id }) => id));
   const asked = referencesOf(fields, planned).filter(({ id }) => !settled.has(id));
-  const found = await Promise.all(asked.map(({ noun, id }) => client.known(schemaOf(noun as Noun).path, id, signal)));
+  const found = await Promise.all(asked.map(({ noun, id }) => session.find(schemaOf(noun as Noun).path, id, signal)));
   for (const [index, { noun, id, path }] of asked.entries()) {
     if (found[index]) continue;
     diagnostics.error(

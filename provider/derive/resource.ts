@@ -1,10 +1,10 @@
 /**
- * A resource made from its schema alone: create, read, update, delete and import are the same for all of them. What a
- * resource has beyond that it gives as `extras`.
+ * A resource that is derived from its schema: create, read, update, delete and import are the same for all resources. A
+ * resource adds its own behaviour as `extras`.
  */
+
 import type { Client } from '../client/client.ts';
 import { type Item, isBeingDeleted } from '../client/item.ts';
-import type { Managed } from '../client/managed.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
 import { whole } from '../client/whole.ts';
 import {
@@ -13,20 +13,18 @@ import {
   type AttributePath,
   type Attributes,
   type ClientContext,
-  type CreateContext,
-  type DeleteContext,
   DiagnosticError,
   defineResource,
-  type PlanContext,
-  type ReadContext,
   type ResourceDefinition,
   UNKNOWN,
-  type UpdateContext,
   type ValidateContext,
   type Values,
 } from '../framework/index.ts';
+import type { ManagedObject } from '../plan-session/managed-objects.ts';
+import type { PlanSession } from '../plan-session/plan-session.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
 import { checkRoom } from './capacity-warnings.ts';
+import type { CreateContext, DeleteContext, PlanContext, ReadContext, UpdateContext } from './contexts.ts';
 import { rehearse } from './dry-run.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
@@ -45,14 +43,11 @@ export interface Extras {
   /** Fields of a creation that are not in the plan, such as write-only ones. */
   request?(config: Values): Readonly<Record<string, unknown>>;
   /** The body of an update, where it is otherwise than derived from what has changed. */
-  change?(
-    body: Readonly<Record<string, unknown>>,
-    ctx: UpdateContext<Values, Client>,
-  ): Readonly<Record<string, unknown>>;
+  change?(body: Readonly<Record<string, unknown>>, ctx: UpdateContext): Readonly<Record<string, unknown>>;
   /** What the state keeps otherwise than the API answers: `known` is what is planned (applying), or in the state so far. */
   keep?(known: Values, applying: boolean, answer: Values): Values;
   validate?(ctx: ValidateContext<Values>): void;
-  modifyPlan?(ctx: PlanContext<Values, Client>): Promise<void>;
+  modifyPlan?(ctx: PlanContext): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
   settle?(item: Item, ctx: WaitContext): Promise<Item>;
   /** More to say of an error at creation. */
@@ -65,7 +60,10 @@ export interface Extras {
 /** Enough for what the API does at once, a busy API and retries included; what takes longer says so in its extras. */
 const defaultTimeouts = { create: '5m', update: '5m', delete: '5m' } as const;
 
-export function deriveResource(schema: ResourceSchema, extras: Extras = {}): ResourceDefinition<Values, Client> {
+export function deriveResource(
+  schema: ResourceSchema,
+  extras: Extras = {},
+): ResourceDefinition<Values, Client, PlanSession> {
   const { path, fields, noun } = schema;
   const derived = Object.entries(resourceAttributes(schema)).map(([name, attr]): [string, Attribute] => [
     name,
@@ -94,7 +92,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   };
 
   /** With what lists leave out and tokens of viewers do not see, where the state has it. */
-  const shownWhole = async ({ client, state: known, signal }: ReadContext<Values, Client>, item: Item) => {
+  const shownWhole = async ({ client, state: known, signal }: ReadContext, item: Item) => {
     const kept = extras.keep?.(known, false, stateOf(fields, item) as Values) ?? {};
     const found = await whole(client, path, { ...item, ...kept }, known, signal);
     const hidden = secrets.filter((name) => found?.[name] === undefined && typeof known[name] === 'string');
@@ -102,7 +100,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     return { ...found, ...Object.fromEntries(hidden.map((name) => [name, known[name]])) };
   };
 
-  const waitUntilGone = async (ctx: DeleteContext<Values, Client>, leaving: Item): Promise<void> => {
+  const waitUntilGone = async (ctx: DeleteContext, leaving: Item): Promise<void> => {
     let last: Item | undefined = leaving;
     const gone = (now: Item | undefined): boolean => {
       last = now;
@@ -122,14 +120,14 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   };
 
   /** Waits if the resource wants so. */
-  const settled = async (item: Item, ctx: CreateContext<Values, Client>, changes?: string[]): Promise<Values> => {
+  const settled = async (item: Item, ctx: CreateContext, changes?: string[]): Promise<Values> => {
     const settling = { ...ctx, created: changes === undefined, changes: changes ?? [] };
     return state(extras.settle ? await extras.settle(item, settling) : item, ctx.planned);
   };
 
   const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
   /** Answers whether the object is to be replaced. */
-  const modifyPlan = async (ctx: PlanContext<Values, Client>): Promise<boolean> => {
+  const modifyPlan = async (ctx: PlanContext): Promise<boolean> => {
     const demanded: AttributePath[] = [];
     await extras.modifyPlan?.({
       ...ctx,
@@ -142,35 +140,30 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   };
 
   /** The planned action for an existing object. */
-  const noteManaged = (
-    { client, planned, prior }: PlanContext<Values, Client>,
-    id: string,
-    replacing: boolean,
-  ): void => {
-    client?.managed.plan(id, planned.name);
+  const noteManaged = ({ session, planned, prior }: PlanContext, id: string, replacing: boolean): void => {
     if (!replacing) return;
-    client?.capacity.leaves(id);
-    // The new one will be planned by this name, and nothing else will tell which one it replaces.
-    client?.managed.note(kind, planned.project, planned.name, { ...managed(prior ?? {}), tried: true });
+    session?.deletions.add(id);
+    // Terraform plans the new object by this name, and does not say which object it replaces.
+    session?.managed.note(kind, planned.project, planned.name, { ...managed(prior ?? {}), tried: true });
   };
 
-  const tryReplacement = (ctx: PlanContext<Values, Client>, old: string): Promise<void> =>
+  const tryReplacement = (ctx: PlanContext, old: string): Promise<void> =>
     rehearse(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
 
-  const checkCreationOrChange = async (ctx: PlanContext<Values, Client>): Promise<void> => {
-    const { client, action, planned, diagnostics } = ctx;
-    const old = action === 'create' ? client?.managed.named(kind, planned.project, planned.name) : undefined;
-    const keeps = old && client?.managed.keepsName(old.id, planned.name);
-    // One that gets another name makes room for this one, and stays.
+  const checkCreationOrChange = async (ctx: PlanContext): Promise<void> => {
+    const { session, action, planned, diagnostics } = ctx;
+    const old = action === 'create' ? session?.managed.named(kind, planned.project, planned.name) : undefined;
+    const keeps = old && session?.names.keeps(old.id, String(planned.name));
+    // An object that gets another name is not replaced: its name becomes free for the new object.
     const replaced = keeps === false ? undefined : old;
-    if (replaced) client?.capacity.leaves(replaced.id);
+    if (replaced) session?.deletions.add(replaced.id);
     await checkRoom(schema, ctx);
     if (!replaced) return;
     if (replaced.protected) refuseReplacement({ noun, name: planned.name, diagnostics }, keeps === true);
     if (!replaced.tried) await tryReplacement(ctx, replaced.id);
   };
 
-  return defineResource<Values, Client>({
+  return defineResource<Values, Client, PlanSession>({
     description: schema.description,
     attributes,
     timeouts: { ...defaultTimeouts, ...extras.timeouts },
@@ -178,10 +171,11 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
 
     async modifyPlan(ctx) {
       await failing(`${called(ctx.planned.name)} cannot be planned`, async () => {
+        const { id } = ctx.prior ?? {};
+        if (typeof id === 'string') ctx.session?.names.note(id, ctx.planned.name);
         await planProject(schema, ctx);
         planSecrets(schema, ctx);
         const [replaced] = await Promise.all([modifyPlan(ctx), checkReferences(fields, ctx)]);
-        const { id } = ctx.prior ?? {};
         const replacing = replaced && ctx.prior !== null;
         if (replacing && ctx.prior?.delete_protection === true) {
           refuseReplacement({ noun, name: ctx.prior.name, diagnostics: ctx.diagnostics });
@@ -192,13 +186,13 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       });
     },
 
-    planDestroy({ client, state, diagnostics }) {
+    planDestroy({ session, state, diagnostics }) {
       if (state.delete_protection === true) refuseDestroy({ noun, name: state.name, diagnostics });
-      else if (typeof state.id === 'string') client?.capacity.leaves(state.id);
+      else if (typeof state.id === 'string') session?.deletions.add(state.id);
     },
 
     async create(ctx) {
-      ctx.client.capacity.end();
+      ctx.session.capacity.end();
       const what = `${called(ctx.planned.name)} was not created`;
       const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
       const create = () => ctx.client.create(path, body, ctx.signal);
@@ -221,7 +215,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
       if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
       item &&= await failing(what, () => shownWhole(ctx, item as Item));
       if (!item) return undefined;
-      ctx.client.managed.note(kind, item.project, item.name, managed(item));
+      ctx.session.managed.note(kind, item.project, item.name, managed(item));
       const own: { [name: string]: Values[string] } = {};
       for (const name of Object.keys(extras.attributes ?? {})) {
         if (attributes[name]?.writeOnly) continue;
@@ -231,7 +225,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     },
 
     async update(ctx) {
-      ctx.client.capacity.end();
+      ctx.session.capacity.end();
       const id = String(ctx.prior.id);
       const what = `${called(ctx.planned.name)} was not changed`;
       const derived: Record<string, unknown> = {};
@@ -251,9 +245,9 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
     },
 
     async delete(ctx) {
-      ctx.client.capacity.end();
+      ctx.session.capacity.end();
       const id = String(ctx.state.id);
-      ctx.client.capacity.leaves(id);
+      ctx.session.noteDeletion(path, id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
         const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);
         if (leaving) await waitUntilGone(ctx, leaving);
@@ -273,7 +267,7 @@ export function deriveResource(schema: ResourceSchema, extras: Extras = {}): Res
   });
 }
 
-const managed = ({ id, delete_protection }: Readonly<Record<string, unknown>>): Managed => ({
+const managed = ({ id, delete_protection }: Readonly<Record<string, unknown>>): ManagedObject => ({
   id: String(id),
   protected: delete_protection === true,
 });
@@ -287,7 +281,7 @@ function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string 
 }
 
 /** The project that is planned where none is configured: the provider's or its token's. Settled for good at creation. */
-async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Client>): Promise<void> {
+async function planProject(schema: ResourceSchema, ctx: PlanContext): Promise<void> {
   const { project } = schema.fields;
   if (!project?.create || !project.always || ctx.action !== 'create' || ctx.config.project !== null) return;
   if (!ctx.client) return;
@@ -304,7 +298,7 @@ async function planProject(schema: ResourceSchema, ctx: PlanContext<Values, Clie
 }
 
 /** A new object has no secret that nobody gave: the plan says so. */
-function planSecrets({ fields }: ResourceSchema, ctx: PlanContext<Values, Client>): void {
+function planSecrets({ fields }: ResourceSchema, ctx: PlanContext): void {
   if (ctx.action !== 'create') return;
   for (const [name, field] of Object.entries(fields)) {
     if (field.sensitive && field.create === 'optional' && ctx.config[name] === null) {

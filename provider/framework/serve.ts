@@ -12,7 +12,9 @@ import { createLogger, wantedLevel } from './logger.ts';
 import type { AnyProvider } from './server/registry.ts';
 import type { Lazy, Logger, ProviderDefinition } from './types.ts';
 
-async function load<Client, Config extends object>(provider: Lazy<ProviderDefinition<Client, Config>>) {
+async function load<Client, Config extends object, Session>(
+  provider: Lazy<ProviderDefinition<Client, Config, Session>>,
+) {
   return typeof provider === 'function' ? await provider() : provider;
 }
 
@@ -25,8 +27,8 @@ export interface ServeOptions {
 }
 
 /** The server of a connection. It loads everything except the schema at the first call that needs it. */
-function methodsFor<Client, Config extends object>(
-  provider: Lazy<ProviderDefinition<Client, Config>>,
+function methodsFor<Client, Config extends object, Session>(
+  provider: Lazy<ProviderDefinition<Client, Config, Session>>,
   log: Logger,
   { schema }: ServeOptions = {},
 ) {
@@ -53,8 +55,8 @@ function methodsFor<Client, Config extends object>(
 }
 
 /** The answer to `GetProviderSchema`. */
-export async function encodeSchema<Client, Config extends object>(
-  provider: ProviderDefinition<Client, Config>,
+export async function encodeSchema<Client, Config extends object, Session>(
+  provider: ProviderDefinition<Client, Config, Session>,
 ): Promise<Uint8Array> {
   const { more } = methodsFor(
     provider,
@@ -73,8 +75,8 @@ export async function encodeSchema<Client, Config extends object>(
  *
  * A provider given as `() => import(…)` is loaded when it is first needed.
  */
-export async function serve<Client, Config extends object>(
-  provider: Lazy<ProviderDefinition<Client, Config>>,
+export async function serve<Client, Config extends object, Session>(
+  provider: Lazy<ProviderDefinition<Client, Config, Session>>,
   options: ServeOptions = {},
 ): Promise<void> {
   const { env } = process;
@@ -150,8 +152,8 @@ export interface Reattached {
  * Serves a provider within this process, for acceptance tests: no child process, four times as fast, and the test can
  * look at whatever the provider talks to. Log lines go to `log`, none by default.
  */
-export async function reattach<Client, Config extends object>(
-  provider: ProviderDefinition<Client, Config>,
+export async function reattach<Client, Config extends object, Session>(
+  provider: ProviderDefinition<Client, Config, Session>,
   log: (line: string) => void = () => {},
 ): Promise<Reattached> {
   const logger = createLogger(provider.name, 'debug', log);

@@ -30,9 +30,12 @@ export interface CallContext {
   readonly diagnostics: Diagnostics;
 }
 
-/** What a handler that talks to the API gets: the client that `configure` returned. */
-export interface ClientContext<Client> extends CallContext {
+/** The context of a handler that sends requests to the API. */
+export interface ClientContext<Client, Session = unknown> extends CallContext {
+  /** The client that `configure` returned. */
   readonly client: Client;
+  /** The object that `startSession` returned for this connection of Terraform. */
+  readonly session: Session;
 }
 
 /**
@@ -51,9 +54,11 @@ export interface ValidateContext<State> extends CallContext {
   readonly config: Planned<State>;
 }
 
-export interface PlanContext<State, Client> extends CallContext {
+export interface PlanContext<State, Client, Session = unknown> extends CallContext {
   /** The configured client; undefined while the provider's own configuration is not known yet. */
   readonly client: Client | undefined;
+  /** The object that `startSession` returned; undefined as long as there is no client. */
+  readonly session: Session | undefined;
   /** What is planned. A replacement is planned as an update first and then, with no prior state, as a create. */
   readonly action: 'create' | 'update';
   /** The object as it is; null when it is to be created (also as a replacement). */
@@ -74,7 +79,7 @@ export interface PlanContext<State, Client> extends CallContext {
   readonly private: PrivateState;
 }
 
-export interface CreateContext<State, Client> extends ClientContext<Client> {
+export interface CreateContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
   /** What was planned; UNKNOWN where the handler decides. */
   readonly planned: Planned<State>;
   /** What the user wrote; the only place where write-only values are. */
@@ -91,31 +96,32 @@ export interface CreateContext<State, Client> extends ClientContext<Client> {
   readonly private: PrivateState;
 }
 
-export interface ReadContext<State, Client> extends ClientContext<Client> {
+export interface ReadContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
   /** What the state holds. After an import: only what `import` returned, all else null. */
   readonly state: State;
   readonly timeout: number | undefined;
   readonly private: PrivateState;
 }
 
-export interface UpdateContext<State, Client> extends CreateContext<State, Client> {
+export interface UpdateContext<State, Client, Session = unknown> extends CreateContext<State, Client, Session> {
   readonly prior: State;
   /** Whether the planned value at this path differs from the prior one. */
   changed(...path: AttributePath): boolean;
 }
 
-export interface DeleteContext<State, Client> extends ClientContext<Client> {
+export interface DeleteContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
   readonly state: State;
   readonly timeout: number | undefined;
   readonly private: PrivateState;
 }
 
-export interface ImportContext<Client> extends ClientContext<Client> {
+export interface ImportContext<Client, Session = unknown> extends ClientContext<Client, Session> {
   readonly private: PrivateState;
 }
 
-export interface PlanDestroyContext<State, Client> extends CallContext {
+export interface PlanDestroyContext<State, Client, Session = unknown> extends CallContext {
   readonly client: Client | undefined;
+  readonly session: Session | undefined;
   readonly state: State;
 }
 
@@ -160,7 +166,7 @@ export interface IdentityDefinition<State> {
  * In what create, read and update return, an attribute may be left out: it then keeps its planned value (create and
  * update) or the value in the state (read). Write-only attributes and `timeouts` are the framework's and never returned.
  */
-export interface ResourceDefinition<State extends object = Values, Client = unknown> {
+export interface ResourceDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   /** For users, in Markdown. */
   description: string;
   /** Version of the schema; raise it when an attribute changes in a way that old states do not fit. Default 0. */
@@ -170,21 +176,21 @@ export interface ResourceDefinition<State extends object = Values, Client = unkn
   /** Rules over several attributes. Those of a single one belong to the attribute. No I/O: runs several times a plan. */
   validate?(ctx: ValidateContext<State>): void | Promise<void>;
   /** Makes the plan exact: fills in what can be known, marks what an update will change. May ask the API. */
-  modifyPlan?(ctx: PlanContext<State, Client>): void | Promise<void>;
+  modifyPlan?(ctx: PlanContext<State, Client, Session>): void | Promise<void>;
   /** Called when a destroy is planned: to warn, or to refuse (delete protection). */
-  planDestroy?(ctx: PlanDestroyContext<State, Client>): void | Promise<void>;
-  create(ctx: CreateContext<State, Client>): Promise<Partial<State>>;
+  planDestroy?(ctx: PlanDestroyContext<State, Client, Session>): void | Promise<void>;
+  create(ctx: CreateContext<State, Client, Session>): Promise<Partial<State>>;
   /** The object as it is now, or undefined when there is none: the next plan then creates it. */
-  read(ctx: ReadContext<State, Client>): Promise<Partial<State> | undefined>;
+  read(ctx: ReadContext<State, Client, Session>): Promise<Partial<State> | undefined>;
   /** Left out when every attribute that can be configured requires replacement. */
-  update?(ctx: UpdateContext<State, Client>): Promise<Partial<State>>;
+  update?(ctx: UpdateContext<State, Client, Session>): Promise<Partial<State>>;
   /** Returns when the object is gone. An object that does not exist is a success. */
-  delete(ctx: DeleteContext<State, Client>): Promise<void>;
+  delete(ctx: DeleteContext<State, Client, Session>): Promise<void>;
   /**
    * Finds the object for what the user gave to `terraform import`: at least what `read` needs, or undefined when there is
    * none. Left out: the text becomes the attribute `id`. `import: false` refuses.
    */
-  import?: false | ((id: string, ctx: ImportContext<Client>) => Promise<Partial<State> | undefined>);
+  import?: false | ((id: string, ctx: ImportContext<Client, Session>) => Promise<Partial<State> | undefined>);
   /** `upgrade[n]` makes a state of version n into one of version n + 1. States are as stored, parsed from JSON. */
   upgrade?: Readonly<Record<number, (state: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
   /** The state for an object of another type that was moved here, or undefined when that is not possible. */
@@ -199,18 +205,18 @@ export interface ResourceDefinition<State extends object = Values, Client = unkn
 
 // --- Data sources, functions, ephemeral resources -------------------------------------------------------------------
 
-export interface DataContext<State, Client> extends ClientContext<Client> {
+export interface DataContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
   readonly config: State;
   readonly timeout: number | undefined;
 }
 
 /** A data source type. What `read` leaves out keeps its configured value. Not found is an error here: throw it. */
-export interface DataSourceDefinition<State extends object = Values, Client = unknown> {
+export interface DataSourceDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   description: string;
   attributes: Attributes;
   deprecated?: string;
   validate?(ctx: ValidateContext<State>): void | Promise<void>;
-  read(ctx: DataContext<State, Client>): Promise<Partial<State>>;
+  read(ctx: DataContext<State, Client, Session>): Promise<Partial<State>>;
   timeouts?: Readonly<{ read: string }>;
 }
 
@@ -258,16 +264,16 @@ export interface EphemeralOpened<State> {
 }
 
 /** An ephemeral resource type: a value that exists during one run and is kept in neither plan nor state. */
-export interface EphemeralDefinition<State extends object = Values, Client = unknown> {
+export interface EphemeralDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   description: string;
   attributes: Attributes;
   deprecated?: string;
   validate?(ctx: ValidateContext<State>): void | Promise<void>;
-  open(ctx: ClientContext<Client> & { readonly config: State }): Promise<EphemeralOpened<State>>;
+  open(ctx: ClientContext<Client, Session> & { readonly config: State }): Promise<EphemeralOpened<State>>;
   renew?(
-    ctx: ClientContext<Client> & { readonly private: PrivateState },
+    ctx: ClientContext<Client, Session> & { readonly private: PrivateState },
   ): Promise<{ renewAt?: Date; private?: PrivateState }>;
-  close?(ctx: ClientContext<Client> & { readonly private: PrivateState }): Promise<void>;
+  close?(ctx: ClientContext<Client, Session> & { readonly private: PrivateState }): Promise<void>;
 }
 
 // --- The provider ---------------------------------------------------------------------------------------------------
@@ -279,7 +285,7 @@ export interface ConfigureContext<Config> extends CallContext {
   readonly terraformVersion: string;
 }
 
-export interface ProviderDefinition<Client = unknown, Config extends object = Values> {
+export interface ProviderDefinition<Client = unknown, Config extends object = Values, Session = unknown> {
   /** Prefix of all type names, without the underscore: `ucloud`. */
   name: string;
   /** Full source address, for instance `ucloud.localhost/ucloud/ucloud`; used by the reattach mode. */
@@ -294,23 +300,28 @@ export interface ProviderDefinition<Client = unknown, Config extends object = Va
    * the state as it is, and data sources that must be read now fail with a message that says why.
    */
   configure(ctx: ConfigureContext<Config>): Promise<Client | undefined>;
+  /**
+   * Makes the bookkeeping of one run: what was planned so far, for instance. The server calls this after `configure`, and
+   * hands the result to all handlers that serve the same connection of Terraform.
+   */
+  startSession?(client: Client): Promise<Session>;
   /** Resource types by name without the prefix: `{ vm: () => import('./vm.ts').then((m) => m.vm) }`. */
-  resources?: Readonly<Record<string, Lazy<ResourceDefinition<object, Client>>>>;
-  dataSources?: Readonly<Record<string, Lazy<DataSourceDefinition<object, Client>>>>;
+  resources?: Readonly<Record<string, Lazy<ResourceDefinition<object, Client, Session>>>>;
+  dataSources?: Readonly<Record<string, Lazy<DataSourceDefinition<object, Client, Session>>>>;
   functions?: Readonly<Record<string, Lazy<FunctionDefinition<never>>>>;
-  ephemeral?: Readonly<Record<string, Lazy<EphemeralDefinition<object, Client>>>>;
+  ephemeral?: Readonly<Record<string, Lazy<EphemeralDefinition<object, Client, Session>>>>;
 }
 
 /** Type-checks a definition where it is written. */
-export function defineResource<State extends object, Client>(
-  definition: ResourceDefinition<State, Client>,
-): ResourceDefinition<State, Client> {
+export function defineResource<State extends object, Client, Session = unknown>(
+  definition: ResourceDefinition<State, Client, Session>,
+): ResourceDefinition<State, Client, Session> {
   return definition;
 }
 
-export function defineDataSource<State extends object, Client>(
-  definition: DataSourceDefinition<State, Client>,
-): DataSourceDefinition<State, Client> {
+export function defineDataSource<State extends object, Client, Session = unknown>(
+  definition: DataSourceDefinition<State, Client, Session>,
+): DataSourceDefinition<State, Client, Session> {
   return definition;
 }
 
@@ -320,8 +331,8 @@ export function defineFunction<Arguments extends readonly unknown[]>(
   return definition;
 }
 
-export function defineEphemeral<State extends object, Client>(
-  definition: EphemeralDefinition<State, Client>,
-): EphemeralDefinition<State, Client> {
+export function defineEphemeral<State extends object, Client, Session = unknown>(
+  definition: EphemeralDefinition<State, Client, Session>,
+): EphemeralDefinition<State, Client, Session> {
   return definition;
 }

@@ -1,9 +1,10 @@
 /** Every resource that the API lets one create, each derived from openapi.yaml; those with a file have more to say. */
 import type { Client } from '../client/client.ts';
 import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
+import type { PlanSession } from '../plan-session/plan-session.ts';
 import { creatable, schemaOf } from '../schema/resources.gen.ts';
 
-type Definition = Lazy<ResourceDefinition<Values, Client>>;
+type Definition = Lazy<ResourceDefinition<Values, Client, PlanSession>>;
 
 const special: Readonly<Record<string, Definition>> = {
   image: () => import('./image.ts').then((module) => module.image),

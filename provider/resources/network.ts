@@ -12,9 +12,9 @@ export const network = deriveResource(schemaOf('network'), {
       ]);
     }
   },
-  async modifyPlan({ action, client, config, diagnostics, signal }) {
-    if (action !== 'create' || !client || typeof config.prefix !== 'string') return;
-    const prefix = await client.known(schemaOf('prefix').path, config.prefix, signal);
+  async modifyPlan({ action, session, config, diagnostics, signal }) {
+    if (action !== 'create' || !session || typeof config.prefix !== 'string') return;
+    const prefix = await session.find(schemaOf('prefix').path, config.prefix, signal);
     if (!prefix) return;
     const outer = parsePrefix(String(prefix.cidr));
     const text = typeof config.cidr === 'string' ? config.cidr : '';

@@ -21,13 +21,13 @@ export const prefix = deriveResource(schemaOf('prefix'), {
       );
     }
   },
-  async modifyPlan({ action, client, config, planned, diagnostics, signal }) {
+  async modifyPlan({ action, session, config, planned, diagnostics, signal }) {
     const text = typeof config.cidr === 'string' ? config.cidr : '';
     const cidr = parsePrefix(text);
     if (action !== 'create') return;
     if (cidr && config.length === null) Object.assign(planned, { length: cidr.length });
-    if (!client || typeof config.pool !== 'string') return;
-    const pool = await client.known(schemaOf('prefix_pool').path, config.pool, signal);
+    if (!session || typeof config.pool !== 'string') return;
+    const pool = await session.find(schemaOf('prefix_pool').path, config.pool, signal);
     const outer = pool && parsePrefix(String(pool.cidr));
     if (!pool || !outer) return;
     const { name, cidr: space } = pool;

@@ -1,53 +1,34 @@
 /**
- * The MAC address that a VM will have where its user gives none, as far as it can be known before the VM exists.
+ * The MAC address of a new VM whose configuration gives none, as far as it can be known before the VM exists.
  *
- * It follows from project and name, unless a VM that was renamed still has it; then the API chooses another. Who has which
- * address is asked once in a run, for the whole project: Terraform plans VM after VM.
+ * The API computes the address from project and name. If a renamed VM still has that address, the API chooses another one.
+ * The provider reads the MAC addresses of a project once in a run, because Terraform plans one VM after the other.
  *
- * A VM of the same name that has the address is no obstacle, as names are unique: it will be gone before this one is made.
- * Unless this run gives it another name, when it keeps its address. Terraform does not tell what else it is about to plan,
- * so a rename counts as soon as it is planned: always in time where the new VM depends on the renamed one, and else if
- * Terraform comes to it while one waits a moment. Terraform plans everything a second time, right before it applies it, and
- * what was known then must not become unknown; that is why both times go by the same rule.
+ * A VM of the same name may have the address: names are unique, so Terraform destroys that VM before it creates the new
+ * one. But if this plan gives the VM another name, it keeps its address. A rename counts as soon as Terraform has planned
+ * it. If the new VM depends on the renamed VM, this is always in time; else the provider waits 500 ms for it. Terraform
+ * plans everything again right before an apply, and a value known from the first plan must not become unknown. So both
+ * plans follow the same rule.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../client/client.ts';
 import { defaultMac } from '../net/mac.ts';
+import type { PlanSession } from '../plan-session/plan-session.ts';
 import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
 
 type Vm = components['schemas']['Vm'];
 
+/** A VM that has a MAC address. */
 interface Holder {
   readonly id: string;
   readonly name: string;
 }
 
-interface Run {
-  /** By project, who has a MAC address. */
-  readonly holders: Map<string, Promise<ReadonlyMap<string, Holder>>>;
-  /** By id, what VMs will be called, as far as they have been planned. Undefined where that is not known yet. */
-  readonly names: Map<string, string | undefined>;
-  /** By id, who waits for one to be planned. */
-  readonly waiting: Map<string, (() => void)[]>;
-}
+/** The time to wait for the plan of the VM that has the address, in milliseconds. */
+const renameGraceMs = 500;
 
-/** How long one waits for the plan of the VM that has the address, in milliseconds. */
-const moment = 500;
-
-/** A client lives as long as a run of Terraform plans, or applies. */
-const runs = new WeakMap<Client, Run>();
-
-function runOf(client: Client): Run {
-  let run = runs.get(client);
-  if (!run) {
-    run = { holders: new Map(), names: new Map(), waiting: new Map() };
-    runs.set(client, run);
-  }
-  return run;
-}
-
-async function askHolders(client: Client, project: string): Promise<ReadonlyMap<string, Holder>> {
+/** Returns the VMs of a project by MAC address. */
+async function readHolders(client: Client, project: string): Promise<ReadonlyMap<string, Holder>> {
   const holders = new Map<string, Holder>();
   for (const { id, name, interfaces } of (await client.listAll(schemaOf('vm').path, { project })) as unknown as Vm[]) {
     for (const { mac } of interfaces) holders.set(mac, { id, name });
@@ -55,45 +36,19 @@ async function askHolders(client: Client, project: string): Promise<ReadonlyMap<
   return holders;
 }
 
-/** Not given the signal of whoever asks first, as the others want the answer, too; after an error it is asked again. */
-function holdersIn(client: Client, project: string): Promise<ReadonlyMap<string, Holder>> {
-  const { holders } = runOf(client);
-  let asked = holders.get(project);
-  if (!asked) {
-    asked = askHolders(client, project);
-    holders.set(project, asked);
-    asked.catch(() => holders.delete(project));
-  }
-  return asked;
-}
-
-/** Notes what a VM that exists is planned to be called. */
-export function notePlannedName(client: Client, id: string, name: unknown): void {
-  const { names, waiting } = runOf(client);
-  names.set(id, typeof name === 'string' ? name : undefined);
-  for (const resolve of waiting.get(id) ?? []) resolve();
-  waiting.delete(id);
-}
-
-/** Returns when the VM has been planned, or after a moment. */
-async function untilPlanned({ names, waiting }: Run, id: string): Promise<void> {
-  if (names.has(id)) return;
-  const planned = new Promise<void>((resolve) => void waiting.set(id, [...(waiting.get(id) ?? []), resolve]));
-  await Promise.race([planned, sleep(moment)]);
-}
-
-/** The address that follows from project, name and index. Undefined if another VM has it by then. */
+/** Returns the address that follows from project, name and index; undefined if another VM will have it. */
 export async function plannedMac(
-  client: Client | undefined,
+  { client, session }: { readonly client: Client | undefined; readonly session: PlanSession | undefined },
   { project, name }: { readonly project: string; readonly name: string },
   index: number,
 ): Promise<string | undefined> {
   const mac = defaultMac(project, name, index);
-  if (!client) return mac;
-  const holder = (await holdersIn(client, project)).get(mac);
-  if (holder === undefined || client.capacity.isLeaving(holder.id)) return mac;
+  if (!client || !session) return mac;
+  // Without the signal of this call, because other calls wait for the same answer.
+  const holders = await session.once(`MAC addresses of ${project}`, () => readHolders(client, project));
+  const holder = holders.get(mac);
+  if (holder === undefined || session.deletions.has(holder.id)) return mac;
   if (holder.name !== name) return undefined;
-  const run = runOf(client);
-  await untilPlanned(run, holder.id);
-  return !run.names.has(holder.id) || run.names.get(holder.id) === name ? mac : undefined;
+  await session.names.planned(holder.id, renameGraceMs);
+  return session.names.keeps(holder.id, name) === false ? undefined : mac;
 }

@@ -17,18 +17,11 @@ import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
 import { ApiError, explain } from '../client/problem.ts';
 import { whole } from '../client/whole.ts';
+import type { PlanContext, UpdateContext } from '../derive/contexts.ts';
 import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
 import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
-import {
-  DiagnosticError,
-  type PlanContext,
-  UNKNOWN,
-  type UpdateContext,
-  type ValidateContext,
-  type Value,
-  type Values,
-} from '../framework/index.ts';
+import { DiagnosticError, UNKNOWN, type ValidateContext, type Value, type Values } from '../framework/index.ts';
 import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
 
@@ -49,7 +42,7 @@ const owesRestart = (status: unknown): boolean => {
 const wanted = (config: Values, planned: Values): Value | undefined =>
   config.user_data_wo === null ? planned.user_data : config.user_data_wo;
 
-export async function planUserData(ctx: PlanContext<Values, Client>): Promise<void> {
+export async function planUserData(ctx: PlanContext): Promise<void> {
   const { planned, prior, config } = ctx;
   const hidden = config.user_data_wo !== null;
   if (hidden) Object.assign(planned, { user_data: null });
@@ -67,7 +60,7 @@ export async function planUserData(ctx: PlanContext<Values, Client>): Promise<vo
 }
 
 /** Says that what a VM is to be given will not run. Terraform plans a replacement twice, and shows the warnings of one. */
-function warnOfUserData({ config, changed, diagnostics }: PlanContext<Values, Client>, name: string): void {
+function warnOfUserData({ config, changed, diagnostics }: PlanContext, name: string): void {
   const given = config[name];
   const fresh = changed('user_data') || changed('user_data_wo_version');
   if (typeof given !== 'string' || !fresh) return;
@@ -99,14 +92,14 @@ export function tellOfUserData(item: Item, { created, changes, diagnostics, plan
 }
 
 /** Whether the VM has other user data than is wanted; where changes were ignored, only the API knows. */
-async function wasIgnored(ctx: PlanContext<Values, Client>, prior: Values, client: Client): Promise<boolean> {
+async function wasIgnored(ctx: PlanContext, prior: Values, client: Client): Promise<boolean> {
   const known = await client.read(path, String(prior.id), ctx.signal);
   const item = known && (await whole(client, path, known, { user_data: wanted(ctx.config, ctx.planned) }, ctx.signal));
   return !sameUserData(item?.user_data ?? null, wanted(ctx.config, ctx.planned) ?? null);
 }
 
 /** Plans the restart that is owed already, and tells of one that the plan itself does not show. */
-async function planRestart(ctx: PlanContext<Values, Client>, prior: Values): Promise<void> {
+async function planRestart(ctx: PlanContext, prior: Values): Promise<void> {
   const { planned, changed } = ctx;
   if (planned.power_state === 'stopped') return;
   const called = `VM "${String(prior.name)}"`;
@@ -129,7 +122,7 @@ async function planRestart(ctx: PlanContext<Values, Client>, prior: Values): Pro
 /** The body of an update: user data is sent only where a restart follows, but then always, since it may have been ignored. */
 export function changeUserData(
   { user_data: _derived, ...others }: Readonly<Record<string, unknown>>,
-  { planned, prior, config, changed }: UpdateContext<Values, Client>,
+  { planned, prior, config, changed }: UpdateContext,
 ): Readonly<Record<string, unknown>> {
   const touched = changed('user_data') || changed('user_data_wo_version') || prior.user_data_change === 'ignore';
   if (planned.user_data_change !== 'restart' || !touched) return others;

@@ -3,8 +3,8 @@
  * does what was asked, and what keeps it from that is told. User data has rules of its own: vm-user-data.ts.
  */
 
-import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
+import type { PlanContext } from '../derive/contexts.ts';
 import type { Field } from '../derive/fields.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
@@ -12,19 +12,12 @@ import { mebibytes } from '../derive/semantics.ts';
 import { normalUserData } from '../derive/user-data.ts';
 import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
-import {
-  attribute,
-  type PlanContext,
-  UNKNOWN,
-  type ValidateContext,
-  type Value,
-  type Values,
-} from '../framework/index.ts';
+import { attribute, UNKNOWN, type ValidateContext, type Value, type Values } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, normalMac, parseMac } from '../net/mac.ts';
 import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
-import { notePlannedName, plannedMac } from './vm-mac.ts';
+import { plannedMac } from './vm-mac.ts';
 import {
   changes,
   changeUserData,
@@ -51,8 +44,7 @@ const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', des
 
 const choices = ['running', 'ready', 'none'];
 
-async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
-  if (ctx.client && ctx.prior) notePlannedName(ctx.client, String(ctx.prior.id), ctx.planned.name);
+async function modifyPlan(ctx: PlanContext): Promise<void> {
   await planUserData(ctx);
   refuseToShrink(ctx);
   if (ctx.action !== 'create') return;
@@ -67,7 +59,7 @@ async function modifyPlan(ctx: PlanContext<Values, Client>): Promise<void> {
 }
 
 /** State and configuration tell: a disk only grows, unless the VM is made anew. */
-function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext<Values, Client>): void {
+function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext): void {
   const [before, after] = [prior?.disk_size, planned.disk_size].map((size) =>
     typeof size === 'string' ? mebibytes(size) : undefined,
   );
@@ -130,7 +122,7 @@ const isObject = (value: unknown): value is { readonly [key: string]: Value } =>
 
 /** Fills in the MAC address where the user gave none, and the address that follows where the network is known. */
 async function planInterface(
-  ctx: PlanContext<Values, Client>,
+  ctx: PlanContext,
   plan: Value,
   index: number,
   vm: { readonly name: Value | undefined; readonly project: Value | undefined },
@@ -141,7 +133,7 @@ async function planInterface(
   if (isObject(configured) && configured.mac === null) {
     const { project, name } = vm;
     const known = typeof project === 'string' && typeof name === 'string';
-    mac = (known && (await plannedMac(ctx.client, { project, name }, index))) || UNKNOWN;
+    mac = (known && (await plannedMac(ctx, { project, name }, index))) || UNKNOWN;
   }
   if (isObject(configured)) checkGiven(ctx, configured.mac ?? null, index, vm);
   return { ...plan, mac, address: await planAddress(ctx, plan.network, mac) };
@@ -149,7 +141,7 @@ async function planInterface(
 
 /** An address that another VM could have computed is refused by the API: better before a replacement destroys. */
 function checkGiven(
-  { diagnostics }: PlanContext<Values, Client>,
+  { diagnostics }: PlanContext,
   given: Value,
   index: number,
   { name, project }: { readonly name: Value | undefined; readonly project: Value | undefined },
@@ -164,9 +156,9 @@ function checkGiven(
   );
 }
 
-async function planAddress(ctx: PlanContext<Values, Client>, network: Value | undefined, mac: Value): Promise<Value> {
-  if (!ctx.client || typeof network !== 'string') return UNKNOWN;
-  const item = await ctx.client.known(schemaOf('network').path, network, ctx.signal);
+async function planAddress(ctx: PlanContext, network: Value | undefined, mac: Value): Promise<Value> {
+  if (!ctx.session || typeof network !== 'string') return UNKNOWN;
+  const item = await ctx.session.find(schemaOf('network').path, network, ctx.signal);
   if (!item) return UNKNOWN;
   const cidr = parsePrefix(String(item.cidr));
   const address = typeof mac === 'string' ? parseMac(mac) : undefined;

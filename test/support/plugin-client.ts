@@ -37,9 +37,9 @@ export class PluginClient {
   }
 
   /** Of a provider that runs in this process, and ends with the test. */
-  static async of<Client, Config extends object>(
+  static async of<Client, Config extends object, Session>(
     t: Test,
-    provider: ProviderDefinition<Client, Config>,
+    provider: ProviderDefinition<Client, Config, Session>,
   ): Promise<PluginClient> {
     const server = await reattach(provider);
     const client = await PluginClient.connect(server.socketPath);

@@ -90,8 +90,13 @@ async function remove(
   const timeout = timeoutOf(entry.definition, 'delete', state);
   const context = call.context(timeout);
   try {
-    const { client } = session;
-    await entry.definition.delete({ ...context, client, state: copyObject(state), timeout, private: privateState });
+    await entry.definition.delete({
+      ...context,
+      ...session.client,
+      state: copyObject(state),
+      timeout,
+      private: privateState,
+    });
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `delete ${entry.typeName}`);
   }
@@ -123,7 +128,7 @@ async function createOrUpdate(
   try {
     const shared: CreateContext<object, unknown> = {
       ...context,
-      client: session.client,
+      ...session.client,
       // Copies: a handler that sorts a list in place must not change what was planned.
       planned: copyObject(planned),
       config,

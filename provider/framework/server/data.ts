@@ -82,8 +82,7 @@ export const readDataSource: Handler<'ReadDataSource'> = async (session, request
   const timeout = timeoutOf(entry.definition, 'read', config);
   const context = call.context(timeout);
   try {
-    const { client } = session;
-    const returned = await entry.definition.read({ ...context, client, config, timeout });
+    const returned = await entry.definition.read({ ...context, ...session.client, config, timeout });
     const state = overlay(entry.attributes, config, returned, call.diagnostics);
     reportUnknown(state, call);
     return { state: writeValue(entry.type, withoutUnknowns(state)), diagnostics: call.messages() };
@@ -182,7 +181,7 @@ export const openEphemeralResource: Handler<'OpenEphemeralResource'> = async (se
   }
   const context = call.context();
   try {
-    const opened = await entry.definition.open({ ...context, client: session.client, config });
+    const opened = await entry.definition.open({ ...context, ...session.client, config });
     const result = overlay(entry.attributes, config, opened.result, call.diagnostics);
     reportUnknown(result, call);
     if (opened.renewAt && !entry.definition.renew) call.bug(`${entry.typeName} asks to be renewed, and can not be.`);
@@ -204,7 +203,7 @@ export const renewEphemeralResource: Handler<'RenewEphemeralResource'> = async (
   const context = call.context();
   const privateState = readPrivate(request.private);
   try {
-    const renewed = await entry.definition.renew?.({ ...context, client: session.client, private: privateState });
+    const renewed = await entry.definition.renew?.({ ...context, ...session.client, private: privateState });
     return {
       ...(renewed?.renewAt && { renew_at: timestamp(renewed.renewAt) }),
       private: writePrivate(call, renewed?.private ?? privateState, request.private),
@@ -221,7 +220,7 @@ export const closeEphemeralResource: Handler<'CloseEphemeralResource'> = async (
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
   const context = call.context();
   try {
-    await entry.definition.close?.({ ...context, client: session.client, private: readPrivate(request.private) });
+    await entry.definition.close?.({ ...context, ...session.client, private: readPrivate(request.private) });
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `close ${entry.typeName}`);
   }

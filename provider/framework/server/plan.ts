@@ -55,7 +55,7 @@ async function planDestroy(
   if (prior !== null) {
     const context = call.context();
     try {
-      await entry.definition.planDestroy?.({ ...context, client: session.clientIfKnown, state: prior });
+      await entry.definition.planDestroy?.({ ...context, ...session.clientIfKnown, state: prior });
     } catch (error) {
       addFailure(call.diagnostics, error, context.signal, `plan to destroy ${entry.typeName}`);
     }
@@ -90,7 +90,7 @@ async function plan(
     try {
       await definition.modifyPlan({
         ...context,
-        client: session.clientIfKnown,
+        ...session.clientIfKnown,
         action: prior === null ? 'create' : 'update',
         prior: prior && copyObject(prior),
         config: copyObject(config),

@@ -119,8 +119,9 @@ export const configureProvider: Handler<'ConfigureProvider'> = async (session, r
   const context = call.context();
   try {
     const client = await definition.configure({ ...context, config, terraformVersion: request.terraform_version });
-    if (client !== undefined) session.configured = { state: 'ready', client };
-    else if (isWhollyKnown(config)) {
+    if (client !== undefined) {
+      session.configured = { state: 'ready', client, session: await definition.startSession?.(client) };
+    } else if (isWhollyKnown(config)) {
       if (!call.diagnostics.hasErrors) call.diagnostics.error('Bug in the provider', 'It did not configure itself.');
     } else session.configured = { state: 'unknown' };
   } catch (error) {

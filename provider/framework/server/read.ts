@@ -33,10 +33,9 @@ export const readResource: Handler<'ReadResource'> = async (session, request, ca
   const context = call.context(timeout);
   let fresh: Values | null = state;
   try {
-    const { client } = session;
     const returned = await entry.definition.read({
       ...context,
-      client,
+      ...session.client,
       state: copyObject(state),
       timeout,
       private: privateState,
@@ -79,7 +78,7 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
   let state: Values | undefined;
   try {
     const found = definition.import
-      ? await definition.import(id, { ...context, client: session.client, private: privateState })
+      ? await definition.import(id, { ...context, ...session.client, private: privateState })
       : { id };
     if (found) state = withoutUnknowns(overlay(attributes, importedDefaults(entry), found, call.diagnostics));
     else if (!call.diagnostics.hasErrors) {

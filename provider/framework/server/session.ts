@@ -12,7 +12,7 @@ export type Configured =
   | { state: 'unconfigured' }
   /** The provider's configuration is not wholly known yet. */
   | { state: 'unknown' }
-  | { state: 'ready'; client: unknown };
+  | { state: 'ready'; client: unknown; session: unknown };
 
 export class Session {
   readonly registry: Registry;
@@ -46,9 +46,9 @@ export class Session {
     for (const call of this.running) call.abort(new Stopped());
   }
 
-  /** The configured client, or undefined while the configuration is unknown. */
-  get clientIfKnown(): unknown {
-    return this.configured.state === 'ready' ? this.configured.client : undefined;
+  /** The client and its session for plans; both undefined while the configuration is unknown. */
+  get clientIfKnown(): { readonly client: unknown; readonly session: unknown } {
+    return this.configured.state === 'ready' ? this.client : { client: undefined, session: undefined };
   }
 
   /** Whether a call is to be deferred: nobody can be asked yet, and this Terraform knows how to come back later. */
@@ -56,9 +56,9 @@ export class Session {
     return this.configured.state === 'unknown' && client?.deferral_allowed === true;
   }
 
-  /** @throws DiagnosticError when there is none. */
-  get client(): unknown {
-    if (this.configured.state === 'ready') return this.configured.client;
+  /** The client and its session. @throws DiagnosticError if there is no client */
+  get client(): { readonly client: unknown; readonly session: unknown } {
+    if (this.configured.state === 'ready') return { client: this.configured.client, session: this.configured.session };
     throw this.configured.state === 'unknown'
       ? new DiagnosticError(
           'The provider is not configured yet',
