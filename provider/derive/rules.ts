@@ -1,4 +1,4 @@
-/** What is wrong with a configured value, in words: the rules that openapi.yaml gives its field, checked in a plan. */
+/** Checks configured values by the rules of their fields in openapi.yaml, and returns the violations as sentences. */
 import { Decimal, type Flaw, UNKNOWN } from '../framework/index.ts';
 import { type Field, isSet } from './fields.ts';
 import { aNoun } from './nouns.ts';
@@ -27,6 +27,17 @@ function textProblem(field: Field, value: string): string | undefined {
   return `${shown(field, value)} ${what}, which \`trimspace(…)\` takes away.`;
 }
 
+/**
+ * A flaw as a sentence. A demand has the form of all messages: `must be a line; why` of the value `"x"` becomes
+ * `Must be a line, not "x"; why.` Another clause, such as `has bits set`, follows the value.
+ */
+function flawSentence(flaw: string, value: string): string {
+  const [demand = '', ...reason] = flaw.split('; ');
+  if (!demand.startsWith('must ')) return `${value} ${flaw}.`;
+  const contrast = /, (?:not|but) /.test(demand) ? '' : `, not ${value}`;
+  return `${[`Must ${demand.slice('must '.length)}${contrast}`, ...reason].join('; ')}.`;
+}
+
 function formProblem(field: Field, value: string): string | undefined {
   if (value.includes('\0') || !value.isWellFormed()) {
     return `Must not contain NUL or unpaired surrogates, as ${shown(field, value)} does.`;
@@ -48,7 +59,7 @@ function formProblem(field: Field, value: string): string | undefined {
     if (format.normal(value) === undefined)
       return must(field.rule && !['mac', 'size'].includes(field.format ?? '') ? field.rule : format.rule);
     const flaw = format.flaw?.(value);
-    return flaw ? `${shown(field, value)} ${flaw}.` : tooLong;
+    return flaw ? flawSentence(flaw, shown(field, value)) : tooLong;
   }
   if (field.enum && !field.enum.includes(value)) {
     return must(`one of ${field.enum.map((choice) => JSON.stringify(choice)).join(', ')}`);
@@ -106,7 +117,7 @@ function mapFlaws(field: Field, value: Readonly<Record<string, unknown>>): Flaw[
   });
 }
 
-/** Of a value that is no collection: a sentence, or undefined when it is right. */
+/** Returns the violation of a value that is no collection, as a sentence; undefined if the value is right. */
 export function problemWith(field: Field, value: unknown): string | undefined {
   if (typeof value === 'string') return textProblem(field, value);
   // A number that JavaScript cannot hold is told in the digits that were given.

@@ -46,7 +46,7 @@ t.test('a key file as ssh-keygen writes it', { skip }, async (t) => {
   t.strictSame(await directory.pending(), [], 'nor with another line end');
   writeFileSync(join(directory.path, 'id.pub'), `${testPublicKey.slice(0, 60)}\n`);
   t.match(await directory.diagnostics('plan'), [
-    { summary: 'Invalid value for "public_key"', detail: /must be a key that OpenSSH takes, but this one is cut off/ },
+    { summary: 'Invalid value for "public_key"', detail: /^Must be a key that OpenSSH takes, but this one is cut off/ },
   ]);
   writeFileSync(join(directory.path, 'id.pub'), testPublicKey);
   await directory.destroy();

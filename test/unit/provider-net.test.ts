@@ -132,7 +132,18 @@ t.test('rules of openapi.yaml, in words', async (t) => {
     [image.fields, 'source', '../etc/passwd', 'Must be an `https://` URL or `file:<name>`, not "../etc/passwd".'],
     [image.fields, 'architecture', 'z80', 'Must be one of "x86_64", "aarch64", not "z80".'],
     [token.fields, 'expires_at', '2030-13-01T00:00:00Z', /^Must be a time that exists, with its zone/],
-    [ssh_key.fields, 'public_key', 'ssh-dss AAAAB3NzaC1kc3M= me', /must be one line in the format of OpenSSH/],
+    [
+      ssh_key.fields,
+      'public_key',
+      'ssh-dss AAAA me',
+      /^Must be one line in the format of OpenSSH: type, base64, comment, not "ssh-dss AAAA me"; the types are ssh-ed25519, .*\.$/,
+    ],
+    [
+      ssh_key.fields,
+      'public_key',
+      '-----BEGIN X',
+      'Must be one line in the format of OpenSSH: type, base64, comment, not a PEM file.',
+    ],
     [network.fields, 'dns_servers', ['10.0.0.1'], '0: Must be an IPv6 address such as `2001:db8::1`, not "10.0.0.1".'],
   ] as const) {
     const [problem, ...more] = flawsOf(field(fields, name), value).map((flaw) =>
