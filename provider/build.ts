@@ -64,10 +64,10 @@ exec "$node" ${nodeOptions.join(' ')} "\${0%/*}/provider.cjs" "$@"
 /** Runs first, and in the syntax of old versions: says what is wrong where Terraform shows it. */
 const versionCheck = `if (+process.versions.node.split('.')[0] < 24) { console.log('The ucloud provider needs Node.js 24 or newer, not ' + process.version + ' (' + process.execPath + '). Install it, or set UCLOUD_NODE to its path.'); process.exit(1); }`;
 
-/** What Terraform looks for in a package, and starts. */
+/** The name of the file that Terraform starts in a package. */
 export const executableName = `terraform-provider-ucloud_v${version}`;
 const terraformArch: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', ia32: '386' };
-/** Of this machine, in the words of Terraform. */
+/** The platform of this machine, with Terraform's names. */
 export const platform = `${process.platform === 'win32' ? 'windows' : process.platform}_${terraformArch[process.arch] ?? process.arch}`;
 
 export interface Built {
@@ -130,7 +130,7 @@ const common = {
 
 const entry = join(root, 'provider/main.ts');
 
-/** What Terraform asks for most often is answered from bytes. */
+/** Puts the encoded schema into the program: the provider answers the most frequent call from these bytes. */
 async function schemaInside(): Promise<Plugin> {
   const schema = Buffer.from(await encodeSchema(provider)).toString('base64');
   return {
@@ -146,7 +146,8 @@ async function schemaInside(): Promise<Plugin> {
 const licence = () => readFile(join(root, 'LICENSE'));
 
 /**
- * What the licences of Node's parts demand of who passes them on. Its npm package leaves the text out, so it is checked in.
+ * Returns the text of Node's licences, which a distributor of Node must include. The npm package of Node lacks the text, so
+ * it is checked in.
  * @throws Error if the text is of another version: the parts of Node differ from one to the next
  */
 export async function nodeLicence(version: string): Promise<string> {

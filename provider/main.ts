@@ -1,4 +1,4 @@
-/** What Terraform starts. */
+/** The entry point of the program that Terraform starts. */
 
 import { serve } from './framework/serve.ts';
 import { encodedSchema } from './schema/encoded-schema.ts';

@@ -2,9 +2,9 @@
 import type { Client } from './client/client.ts';
 import {
   endpointProblem,
-  patienceOf,
   resolve,
   retriesProblem,
+  retryOptions,
   type Settings,
   sourceOf,
   timeoutProblem,
@@ -79,7 +79,7 @@ export const provider: ProviderDefinition<Client, Config, PlanSession> = {
       ca_file: known(ca_file),
     };
     const configuration = resolve(block, process.env);
-    const patience = patienceOf(
+    const retries = retryOptions(
       {
         max_retries: typeof max_retries === 'number' ? max_retries : undefined,
         request_timeout: known(request_timeout),
@@ -94,7 +94,7 @@ export const provider: ProviderDefinition<Client, Config, PlanSession> = {
       caFile: configuration.ca_file,
       caFileFrom: sourceOf('ca_file', block, process.env),
       proxy: findProxy(configuration.endpoint),
-      ...patience,
+      ...retries,
       userAgent: `terraform-provider-ucloud/${version} Terraform/${terraformVersion}`,
     });
   },

@@ -1,10 +1,10 @@
 /**
- * The API as the provider uses it. A request is sent again only where the API's error table says that this may help, or
- * when the connection broke; every POST carries an Idempotency-Key, so that sending again never makes a thing twice.
- * Being asked to slow down (429) is nobody's concern but this file's.
+ * The client of the API. The client repeats a request if the API's error table calls the error retryable, or if the
+ * connection broke. Every POST has an Idempotency-Key, so a repeated POST creates no second object. The client waits after
+ * a 429 by itself; no caller sees it.
  *
- * Whoever aborts gets the error that was being waited out. But a change whose answer was lost may have been made: it is
- * sent again all the same, as far as the attempts go, because its answer is the only trace of what it made.
+ * A caller that aborts gets the error of the last attempt. A change whose answer was lost may have been made. The client
+ * repeats it even after an abort, up to the maximum number of attempts, because only the answer contains the new object.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -31,7 +31,7 @@ const defaultTimeout = 30_000;
 const defaultRetries = 7;
 const longestPause = 8_000;
 
-/** Exponential, with full jitter: clients that failed together do not come back together. */
+/** Exponential backoff with full jitter: clients that failed at the same time do not return at the same time. */
 const pause = (attempt: number): number => Math.random() * Math.min(longestPause, 250 * 2 ** attempt);
 
 /** Most items of one answer that the API gives. */
@@ -110,8 +110,9 @@ export class Client implements Caller {
   }
 
   /**
-   * Waits by long poll until `done` says so; it sees every state that the API shows, and undefined when it is gone. An API
-   * that cannot be reached is waited for, too: whoever waits has a time limit, and what is waited for goes on without it.
+   * Waits by long poll until `done` returns true. `done` gets every state that the API shows, and undefined when the object is
+   * gone. The wait survives an API that cannot be reached: the caller's signal is the time limit, and the object changes
+   * without the provider.
    */
   wait(
     path: string,
@@ -134,7 +135,7 @@ export class Client implements Caller {
     const request: Request = {
       method,
       path,
-      patience: (this.#options.requestTimeout ?? defaultTimeout) + wait,
+      timeoutMs: (this.#options.requestTimeout ?? defaultTimeout) + wait,
       headers: {
         accept: 'application/json, application/problem+json',
         authorization: `Bearer ${this.#options.token}`,

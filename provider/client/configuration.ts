@@ -50,7 +50,7 @@ function readCredentials(path: string): Settings {
   }
 }
 
-/** What is wrong with an endpoint, or undefined. */
+/** Returns why the endpoint cannot be used, or undefined. */
 export function endpointProblem(text: string): string | undefined {
   const endpoint = text.trim();
   const url = URL.parse(endpoint);
@@ -134,20 +134,20 @@ const sameOrigin = (a: string, b: string): boolean => {
   }
 };
 
-const mostRetries = 100;
+const maxRetriesLimit = 100;
 
-/** What is wrong with a number of retries, or undefined. */
+/** Returns why the number of retries is wrong, or undefined. */
 export const retriesProblem = (value: number): string | undefined =>
-  Number.isInteger(value) && value >= 0 && value <= mostRetries
+  Number.isInteger(value) && value >= 0 && value <= maxRetriesLimit
     ? undefined
-    : `Must be a whole number from 0 to ${mostRetries}, not ${value}.`;
+    : `Must be a whole number from 0 to ${maxRetriesLimit}, not ${value}.`;
 
-/** What is wrong with the longest time of a request, or undefined. */
+/** Returns why the time limit of a request is wrong, or undefined. */
 export const timeoutProblem = (text: string): string | undefined =>
   parseDuration(text) === undefined ? `Must be a time such as \`10s\` or \`1m30s\`, not "${text}".` : undefined;
 
-/** How patient the client is; what is given neither in the provider block nor in the environment is the client's choice. */
-export function patienceOf(
+/** Returns the retry options from the provider block, else from the environment. An option in neither is left out. */
+export function retryOptions(
   block: { readonly max_retries: number | undefined; readonly request_timeout: string | undefined },
   env: Environment,
 ): { readonly maxRetries?: number; readonly requestTimeout?: number } {

@@ -3,7 +3,7 @@
 interface Kind {
   /** Error codes of Node, of OpenSSL in Node's words, and of our own. */
   readonly codes: readonly string[];
-  /** What is wrong, after the address of the API. */
+  /** The problem, as a clause after the address of the API. */
   readonly problem: string;
   readonly action: string;
   /** Nothing that passes by itself: tried once. */
@@ -101,9 +101,9 @@ export const kinds: readonly Kind[] = [
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
   readonly retryable: boolean;
-  /** Whether the request may have arrived. */
+  /** True if the request may have arrived. */
   readonly sent: boolean;
-  /** What the user can do; empty for what is not known here. */
+  /** The advice for the user; empty for an unknown error. */
   readonly action: string;
 
   /** `origin` is the address of the API; `cause` is why there is no answer; `proxy` is by which it was asked. */

@@ -1,4 +1,4 @@
-/** What went wrong with a request, and how Terraform says it: at the attribute that the API's JSON pointer names. */
+/** Errors of the API, and their diagnostics in Terraform at the attributes that the API's JSON pointers name. */
 import { type AttributePath, type Diagnostic, DiagnosticError, pathText } from '../framework/index.ts';
 import { errors } from '../schema/errors.gen.ts';
 import { ConnectionError } from './connection-error.ts';
@@ -38,7 +38,7 @@ export const isRetryable = (error: unknown): boolean =>
   (error instanceof ConnectionError && error.retryable) ||
   (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
 
-/** Whether what was asked for may have been done in spite of the error. */
+/** Returns true if the API may have made the change in spite of the error. */
 export const mayBeDone = (error: unknown): boolean =>
   error instanceof ConnectionError ? error.sent : error instanceof ApiError && error.status >= 500;
 
@@ -61,7 +61,7 @@ export const sentence = (text: string): string => {
   return /[.!?]$/.test(start) ? start : `${start}.`;
 };
 
-/** What the user can do. The API's text speaks of the members of its answer; here they are above. */
+/** Returns the advice of the error table. Its text names members of the answer; in Terraform, they are above the advice. */
 export function actionFor(code: string): string | undefined {
   const text = errors[code]?.action.replaceAll(' in `detail`', ' above');
   return text?.includes('`detail`') ? undefined : text;

@@ -50,7 +50,7 @@ export class BatchReader {
       if (signal?.aborted) return reject(signal.reason);
       // The signal may live as long as the run, and there may be thousands of reads in it.
       const abort = () => reject(signal?.reason);
-      const settle =
+      const finish =
         <A>(then: (value: A) => void) =>
         (value: A) => {
           signal?.removeEventListener('abort', abort);
@@ -65,7 +65,7 @@ export class BatchReader {
         this.#batches.set(path, batch);
       }
       const { waiting } = batch;
-      waiting.set(id, [...(waiting.get(id) ?? []), { resolve: settle(resolve), reject: settle(reject) }]);
+      waiting.set(id, [...(waiting.get(id) ?? []), { resolve: finish(resolve), reject: finish(reject) }]);
       if (waiting.size >= maxIds) void this.#send(path);
     });
   }

@@ -2,7 +2,7 @@
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Whoever says more is asked again then, in milliseconds: nobody looks at a terminal for an hour. */
+/** The longest pause, in milliseconds, even if a server asks for more: a user does not watch a terminal for an hour. */
 const longest = 10 * 60_000;
 
 /** In milliseconds; undefined where nothing is said that can be understood. A date counts from the server's own clock. */

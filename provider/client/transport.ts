@@ -20,7 +20,7 @@ export interface TransportOptions {
   readonly caFile?: string | undefined;
   /** Where that is configured, for errors. Default: the provider block. */
   readonly caFileFrom?: string | undefined;
-  /** By which requests go. */
+  /** The proxy that forwards the requests. */
   readonly proxy?: ProxySetting | undefined;
 }
 
@@ -30,8 +30,8 @@ export interface Request {
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** Longest silence before the answer, in milliseconds. */
-  readonly patience: number;
+  /** The maximum time until the answer begins, in milliseconds. */
+  readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
 
@@ -104,7 +104,7 @@ export class Transport {
     }
   }
 
-  #exchange(url: URL, { method, headers, body, patience, signal }: Request): Promise<Answer> {
+  #exchange(url: URL, { method, headers, body, timeoutMs, signal }: Request): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const request = this.#request(url, {
         method,
@@ -121,18 +121,18 @@ export class Transport {
         clearTimeout(timer);
         timer = setTimeout(late, milliseconds, code);
       };
-      const settle = (then: () => void) => {
+      const finish = (then: () => void) => {
         clearTimeout(timer);
         then();
       };
       request.on('socket', (socket) => {
-        const connected = () => wait(patience, 'HEADERS_TIMEOUT');
+        const connected = () => wait(timeoutMs, 'HEADERS_TIMEOUT');
         if (request.reusedSocket) connected();
         else socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', connected);
       });
       request.on('error', (error: NodeJS.ErrnoException) => {
         const stale = request.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
-        settle(() => reject(stale ? new Stale(error) : error));
+        finish(() => reject(stale ? new Stale(error) : error));
       });
       request.on('response', (response: IncomingMessage) => {
         wait(silence, 'BODY_TIMEOUT');
@@ -141,12 +141,12 @@ export class Transport {
           parts.push(part);
           timer.refresh();
         });
-        response.on('error', (error) => settle(() => reject(error)));
+        response.on('error', (error) => finish(() => reject(error)));
         response.on('end', () => {
           const { statusCode: status = 0 } = response;
-          if (status === 407 && this.#proxy) return settle(() => reject(new ProxyRefusal(status)));
+          if (status === 407 && this.#proxy) return finish(() => reject(new ProxyRefusal(status)));
           const text = Buffer.concat(parts).toString('utf8');
-          settle(() => resolve({ status, headers: response.headers, body: text }));
+          finish(() => resolve({ status, headers: response.headers, body: text }));
         });
       });
       request.end(body);

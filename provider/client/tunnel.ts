@@ -26,14 +26,14 @@ export function openTunnel({ url }: ProxySetting, target: string, within: number
       headers: { host: target, ...(authorization !== undefined && { 'proxy-authorization': authorization }) },
     });
     const timer = setTimeout(() => asked.destroy(new Timeout('CONNECT_TIMEOUT')), within);
-    const settle = (then: () => void) => {
+    const finish = (then: () => void) => {
       clearTimeout(timer);
       then();
     };
-    asked.on('error', (error) => settle(() => reject(error)));
+    asked.on('error', (error) => finish(() => reject(error)));
     // Node tells of any answer to CONNECT by this event.
     asked.on('connect', ({ statusCode = 0 }, socket) => {
-      settle(() => {
+      finish(() => {
         if (statusCode >= 200 && statusCode < 300) return resolve(socket);
         socket.destroy();
         reject(new ProxyRefusal(statusCode));

@@ -1,11 +1,11 @@
 /**
- * Waiting for objects to get where they should be, many in one request: the API lists by ids and, as a long poll,
- * answers when something is newer than a revision.
+ * Waits for states of objects, many objects in one request: the API lists objects by ids and, as a long poll, answers
+ * when one of them is newer than a revision.
  *
- * Those who wait join a group. A group asks for all its ids with the oldest revision that any of them has seen; the
- * answer shows each as it is then, so no change is lost however late one joins. Whoever comes while a group's request
- * is under way starts the next group, and groups that were answered merge into it. So the number of requests follows
- * the number of changes, not that of objects.
+ * Waits form groups. The request of a group has all its ids, and the oldest revision that any of its waits has seen. The
+ * answer contains the current state of each object, so a wait that joins late loses no change. A wait that comes during
+ * the request of a group starts the next group, and unfinished waits of answered groups join that one. So the number of
+ * requests depends on the number of changes, not on the number of objects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Caller, Item, List } from './item.ts';
@@ -22,7 +22,7 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** How long a group gathers before it asks, in milliseconds; changes within it are seen by one request. */
+/** The time that a group is open, in milliseconds: one request sees all changes within it. */
 const gathering = 50;
 const most = 100;
 /** Length of a long poll in seconds. Shorter than the idle timeouts of common proxies. */
@@ -50,8 +50,8 @@ export class Waiter {
         revision: from.revision,
         left: false,
         done,
-        resolve: settle(resolve),
-        reject: settle(reject),
+        resolve: finish(resolve),
+        reject: finish(reject),
       };
       const abort = () => {
         this.#gathering.get(path)?.delete(waiting);
@@ -59,7 +59,7 @@ export class Waiter {
         waiting.leave?.();
         waiting.reject(signal.reason);
       };
-      function settle<A>(then: (value: A) => void) {
+      function finish<A>(then: (value: A) => void) {
         return (value: A) => {
           signal.removeEventListener('abort', abort);
           then(value);

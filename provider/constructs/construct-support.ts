@@ -9,7 +9,7 @@ import { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 
 /** The options for the dependencies of VMs. */
-export interface GroundConfig {
+export interface VmDependenciesConfig {
   /**
    * The image: its name, such as `demo`, or an object with its id (a construct, a data source, or `{ id:
    * 'img-0123456789abcdef' }`).
@@ -61,7 +61,7 @@ export interface VmDependencies {
  * @param name the name of the created resources, or the beginning of their names
  * @throws Error that names the construct and the invalid option
  */
-export function createVmDependencies(scope: Construct, name: string, config: GroundConfig): VmDependencies {
+export function createVmDependencies(scope: Construct, name: string, config: VmDependenciesConfig): VmDependencies {
   const { image, publicKeys = [], sshKeys = [], project, provider } = config;
   if (image === undefined || image === '') fail(scope, 'image is missing: give its name, or an object with its id');
   const meta = { ...(provider && { provider }) };

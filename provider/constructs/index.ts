@@ -9,7 +9,7 @@ export {
 } from './bindings/ephemeral-ucloud-token/index.ts';
 export * as bindings from './bindings/index.ts';
 export { functionsOf } from './bindings/provider-functions/index.ts';
-export type { GroundConfig } from './construct-support.ts';
+export type { VmDependenciesConfig } from './construct-support.ts';
 export { Network, type NetworkConfig, type NetworkPlace } from './network.ts';
 export {
   PrefixPlan,

@@ -3,7 +3,7 @@ import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
 import { validateName } from './checks.ts';
-import { createVmDependencies, type GroundConfig } from './construct-support.ts';
+import { createVmDependencies, type VmDependenciesConfig } from './construct-support.ts';
 import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 
@@ -12,8 +12,8 @@ import { idOf, type Reference } from './reference.ts';
  * apply to the VM; `provider` and `project` apply to all created resources.
  */
 export interface VirtualMachineConfig
-  extends Omit<VmConfig, keyof GroundConfig | 'name' | 'interfaces' | 'count' | 'forEach'>,
-    GroundConfig {
+  extends Omit<VmConfig, keyof VmDependenciesConfig | 'name' | 'interfaces' | 'count' | 'forEach'>,
+    VmDependenciesConfig {
   /**
    * The name of the VM and of the created resources, and the host name of the guest: an RFC 1123 label.
    * @default the id of the construct

@@ -91,12 +91,12 @@ function attributesOf(fields: Fields, decide: (field: Field, name: string) => Wh
   );
 }
 
-/** Of a resource. Whether a part may be replaced alone is the whole's to say, so only outermost attributes demand it. */
+/** Returns the attributes of a resource. Only top-level attributes force replacement, since nested values change with them. */
 export function resourceAttributes(schema: ResourceSchema): Attributes {
   return attributesOf(asTerraformSays(schema), who);
 }
 
-/** Of the data source that finds one object: by id or by name, in a project where that is wished. */
+/** Returns the attributes of the data source that finds one object by id or by name, optionally in a project. */
 export function dataSourceAttributes(schema: ResourceSchema): Attributes {
   const given = new Set(['id', 'name', 'project']);
   return attributesOf(asTerraformSays(schema, true), (_field, name) =>
@@ -104,7 +104,7 @@ export function dataSourceAttributes(schema: ResourceSchema): Attributes {
   );
 }
 
-/** Of the data source that lists: what chooses, and the objects, whose attributes are those of the one. */
+/** Returns the attributes of the data source that lists objects: the filters, and the objects with all their attributes. */
 export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
   const { name, project } = schema.fields;
   const what = nouns(schema.noun);
@@ -125,7 +125,7 @@ export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
   };
 }
 
-/** Some words of openapi.yaml are the API's; people who write Terraform have a provider block. */
+/** Replaces terms of the API that have another name for users of Terraform, such as the provider block. */
 function asTerraformSays(schema: ResourceSchema, data = false): Fields {
   const { project } = schema.fields;
   if (!project) return schema.fields;
@@ -163,8 +163,8 @@ export function requestBody(fields: Fields, planned: Readonly<Record<string, unk
 }
 
 /**
- * What an answer says, as state: nothing that the schema does not know, null for what is not there. A secret that is
- * shown once is left out when the answer does not show it: it stays what it was.
+ * Returns the state for an answer of the API: the fields of the schema, and null for a missing field. The API shows some
+ * secrets only once. Without such a secret in the answer, the state has no value for it, so the old one stays.
  */
 export function stateOf(fields: Fields, answer: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const state: Record<string, unknown> = {};

@@ -1,6 +1,6 @@
 /**
- * Whether there is room for what is planned, told as warnings: what others do before the apply, nobody knows. And so a
- * question that fails does not fail the plan.
+ * Warnings of a plan for which the hosts or the quota have no room. They are no errors, because other users may free or
+ * take resources before the apply. For the same reason, a check that fails does not fail the plan.
  */
 
 import { actionFor, sentence } from '../client/problem.ts';
@@ -39,7 +39,7 @@ function warningOf(noun: string, { reason, message, field }: Refusal): { summary
 
 const sizes = ['cpus', 'memory', 'disk_size'] as const;
 
-/** What is known of a VM that is to be made, or of the change of one; undefined where it does not grow. */
+/** Returns the known size of a new VM, or the growth of an existing one; undefined if the VM does not grow. */
 function plannedVm({ fields }: ResourceSchema, ctx: PlanContext): PlannedVm | undefined {
   const { action, planned, prior } = ctx;
   const known = (name: string): object => {
@@ -57,8 +57,8 @@ function plannedVm({ fields }: ResourceSchema, ctx: PlanContext): PlannedVm | un
 
 const isCounted = (kind: string): kind is CountedKind => (countedKinds as readonly string[]).includes(kind);
 
-/** Of an object that is to be made or changed in place. */
-export async function checkRoom(schema: ResourceSchema, ctx: PlanContext): Promise<void> {
+/** Warns if there is no room for an object that is planned to be created or changed in place. */
+export async function warnOfCapacity(schema: ResourceSchema, ctx: PlanContext): Promise<void> {
   const { session, action, planned } = ctx;
   const { project } = planned;
   if (!session || typeof project !== 'string') return;

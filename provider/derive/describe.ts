@@ -1,4 +1,4 @@
-/** What documentation and editors say of an attribute: the description of the field, and what values it may have. */
+/** Descriptions of attributes for documentation and editors: the description of the field, and the allowed values. */
 import type { Field } from './fields.ts';
 import { aNoun, nouns } from './nouns.ts';
 import { formats } from './semantics.ts';
@@ -19,13 +19,13 @@ function values(field: Field, configurable: boolean): string {
   }
   if (!configurable) return '';
   const rule = field.rule ?? formats[format ?? '']?.rule;
-  // Of other patterns the description speaks in its own words.
+  // The description explains other patterns.
   const said = rule !== undefined && description.toLowerCase().includes(rule.toLowerCase());
   if (format && rule && !said && !description.includes('`')) return sentence(rule);
   return range(field);
 }
 
-/** What a reference holds, said with what it is for: `What its disk starts from: the id of an image.` */
+/** Returns the description of a reference with its kind of id: `The source of the disk: the id of an image.` */
 function withReference({ description, reference, items }: Field): string {
   if (/\bids?\b/i.test(description)) return description;
   const what = reference ? `the id of ${aNoun(reference)}` : items?.reference && `the ids of ${nouns(items.reference)}`;

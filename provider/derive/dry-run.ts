@@ -1,9 +1,10 @@
 /**
- * A replacement destroys first and creates then. So what only the API knows of a creation, such as that an address is
- * taken, is asked while planning, by a dry run in which the old object counts as gone.
+ * The dry run of a replacement. Terraform destroys the old object before it creates the new one. Only the API knows some
+ * reasons to refuse the creation, such as a taken address. So the plan sends the creation as a dry run, in which the old
+ * object counts as deleted.
  *
- * What stands in the way may be an object that this plan deletes, too. Terraform does not tell what else it is about to
- * plan, so a refusal is an error only if it stands even without all objects of the kind that Terraform manages here.
+ * The blocking object may be one that this plan deletes as well. Terraform does not say what it plans later. So a refusal
+ * is an error only if the API repeats it when all managed objects of the kind count as deleted.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,15 +16,15 @@ import type { PlanContext } from './contexts.ts';
 import type { Field, ResourceSchema } from './fields.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
 
-/** How long deletions may take to be planned, in milliseconds. */
-const moment = 250;
+/** The time for Terraform to plan deletions before a refusal is told, in milliseconds. */
+const deletionGraceMs = 250;
 /** The maximum number of ids in one request. */
-const mostLeaving = 500;
+const maxLeaving = 500;
 
-/** Refusals that other objects are the reason of. */
-const obstructed: ReadonlySet<string> = new Set(['name_taken', 'address_taken', 'no_capacity', 'quota_exceeded']);
+/** The errors whose cause may be another object. */
+const blockedByOthers: ReadonlySet<string> = new Set(['name_taken', 'address_taken', 'no_capacity', 'quota_exceeded']);
 
-/** Left out, it is chosen by the server, or demanded: the answer would be to another question. */
+/** True for a field that the server demands, or chooses itself: without it, the API would check another creation. */
 const decides = (field: Field): boolean =>
   field.create === 'required' || (field.default === undefined && (field.always || field.serverChosen)) === true;
 
@@ -48,12 +49,12 @@ async function refusal(
   client: Client,
   path: string,
   body: Readonly<Record<string, unknown>>,
-  leaving: readonly string[],
+  deletions: readonly string[],
   signal: AbortSignal,
 ): Promise<ApiError | undefined> {
   const query = {
     dry_run: 'true',
-    ...(leaving.length > 0 && { leaving: leaving.slice(0, mostLeaving).join(',') }),
+    ...(deletions.length > 0 && { leaving: deletions.slice(0, maxLeaving).join(',') }),
   };
   try {
     await client.call('POST', path, { query, body, retries: 0, signal });
@@ -67,8 +68,8 @@ async function refusal(
   }
 }
 
-/** Of the new object of a replacement, with all that is known of it. `more` are fields that are in no plan. */
-export async function rehearse(
+/** Tries the creation of the new object with all known fields. `more` are fields that a plan does not contain. */
+export async function dryRunReplacement(
   schema: ResourceSchema,
   ctx: PlanContext,
   replaced: string,
@@ -80,23 +81,23 @@ export async function rehearse(
   if (!client || !session || !known || diagnostics.hasErrors) return;
   const body = { ...known, ...more };
   const kind = pluralOf(schema);
-  const ask = (leaving: readonly string[]) =>
-    refusal(client, schema.path, body, [...new Set([replaced, ...leaving])], signal);
-  const leaving = () => session.managed.idsOf(kind).filter((id) => session.deletions.has(id));
+  const ask = (deletions: readonly string[]) =>
+    refusal(client, schema.path, body, [...new Set([replaced, ...deletions])], signal);
+  const deletions = () => session.managed.idsOf(kind).filter((id) => session.deletions.has(id));
 
-  let refused = await ask(leaving());
+  let refused = await ask(deletions());
   if (!refused) return;
-  let certain = !obstructed.has(refused.code);
+  let certain = !blockedByOthers.has(refused.code);
   if (!certain) {
     const final = await ask(session.managed.idsOf(kind));
     if (final && final.code === refused.code) certain = true;
     else {
-      await sleep(moment);
-      refused = await ask(leaving());
+      await sleep(deletionGraceMs);
+      refused = await ask(deletions());
       if (!refused) return;
     }
   }
-  // The quota is told of by the check whether there is room.
+  // The capacity check reports the quota.
   if (!certain && refused.code === 'quota_exceeded') return;
   const name = typeof planned.name === 'string' ? ` "${planned.name}"` : '';
   const what = `${nounInSentence(schema.noun)}${name} cannot be replaced`;

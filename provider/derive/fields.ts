@@ -1,11 +1,11 @@
 /**
- * What openapi.yaml says of a resource, in the short form that the provider carries (schema/resources.gen.ts):
+ * The description of a resource in openapi.yaml, in the short form that the provider contains (schema/resources.gen.ts):
  * everything that attributes, plan rules, requests and documentation are derived from.
  */
 export interface Field {
   readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'map' | 'list' | 'object';
   readonly description: string;
-  /** Whether creation takes it, and must have it. */
+  /** A creation may or must contain the field. Undefined: it must not. */
   readonly create?: 'required' | 'optional';
   /** It can be changed. */
   readonly update?: true;
@@ -34,9 +34,9 @@ export interface Field {
   readonly minItems?: number;
   readonly maxItems?: number;
   readonly unique?: true;
-  /** What a list or a map holds. */
+  /** The elements of a list or a map. */
   readonly items?: Field;
-  /** What the keys of a map are. */
+  /** The keys of a map. */
   readonly keys?: Field;
   readonly fields?: Fields;
 }

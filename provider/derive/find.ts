@@ -11,7 +11,7 @@ export interface Where {
   readonly project: string | undefined;
   /** And nowhere else. */
   readonly only?: boolean;
-  /** What to give where several have the name: `the id`. */
+  /** The advice if several objects have the name: `the id`. */
   readonly instead: string;
   /** Where the name was given. */
   readonly path?: AttributePath;
@@ -48,8 +48,8 @@ export async function findByName(
 }
 
 /**
- * What the text of an import stands for, where it is no id: `web`, or `acme/web` for the object of a project, which is
- * given by its name or id. Undefined when there is none.
+ * Returns the object for the text of an import that is no id: `web`, or `acme/web` for an object of a project. The project
+ * is a name or an id. Undefined if there is no such object.
  */
 export async function findToImport(
   client: Client,

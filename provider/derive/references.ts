@@ -23,7 +23,7 @@ function referencesIn(field: Field, value: unknown, path: AttributePath): Refere
   return field.fields ? referencesOf(field.fields, value, path) : [];
 }
 
-/** What is known of the references that a user can set. */
+/** Returns the known references that a user can set. */
 export function referencesOf(fields: Fields, values: unknown, path: AttributePath = []): Reference[] {
   if (typeof values !== 'object' || values === null) return [];
   return Object.entries(fields).flatMap(([name, field]) =>
@@ -32,8 +32,8 @@ export function referencesOf(fields: Fields, values: unknown, path: AttributePat
 }
 
 /**
- * Asks for what is referred to anew. What this plan makes has no id yet, and what it deletes is still there, so neither
- * is told: that is Terraform's to put in order.
+ * Checks that new references exist. An object that this plan creates has no id yet, and an object that it deletes still
+ * exists. So neither is reported: Terraform orders these by itself.
  */
 export async function checkReferences(fields: Fields, ctx: PlanContext): Promise<void> {
   const { session, planned, prior, diagnostics, signal } = ctx;

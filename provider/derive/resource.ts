@@ -23,9 +23,9 @@ import {
 import type { ManagedObject } from '../plan-session/managed-objects.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
-import { checkRoom } from './capacity-warnings.ts';
+import { warnOfCapacity } from './capacity-warnings.ts';
 import type { CreateContext, DeleteContext, PlanContext, ReadContext, UpdateContext } from './contexts.ts';
-import { rehearse } from './dry-run.ts';
+import { dryRunReplacement } from './dry-run.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
@@ -38,21 +38,21 @@ import { duration, timedOut } from './wait-for-state.ts';
 export interface Extras {
   /** Attributes of the provider's own, beside those of the API. They keep what is planned. */
   readonly attributes?: Attributes;
-  /** What is otherwise than derived of attributes of the API. */
+  /** Options of derived attributes that differ from the schema. */
   readonly override?: Readonly<Record<string, Partial<AttributeOptions>>>;
   /** Fields of a creation that are not in the plan, such as write-only ones. */
   request?(config: Values): Readonly<Record<string, unknown>>;
   /** The body of an update, where it is otherwise than derived from what has changed. */
   change?(body: Readonly<Record<string, unknown>>, ctx: UpdateContext): Readonly<Record<string, unknown>>;
-  /** What the state keeps otherwise than the API answers: `known` is what is planned (applying), or in the state so far. */
+  /** Returns values that the state keeps instead of the API's. `known` is the plan (in an apply), or the state before. */
   keep?(known: Values, applying: boolean, answer: Values): Values;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext): Promise<void>;
   /** Waits until a new or changed object is what was asked for; returns it as it is then. */
-  settle?(item: Item, ctx: WaitContext): Promise<Item>;
+  waitForState?(item: Item, ctx: WaitContext): Promise<Item>;
   /** More to say of an error at creation. */
   hint?(error: ApiError, config: Readonly<Record<string, unknown>>): string | undefined;
-  /** What an attribute of the provider's own is for an object that was imported. */
+  /** The values of the provider's own attributes for an imported object. */
   readonly imported?: Values;
   readonly timeouts?: ResourceDefinition['timeouts'];
 }
@@ -120,9 +120,9 @@ export function deriveResource(
   };
 
   /** Waits if the resource wants so. */
-  const settled = async (item: Item, ctx: CreateContext, changes?: string[]): Promise<Values> => {
-    const settling = { ...ctx, created: changes === undefined, changes: changes ?? [] };
-    return state(extras.settle ? await extras.settle(item, settling) : item, ctx.planned);
+  const stateWhenReached = async (item: Item, ctx: CreateContext, changes?: string[]): Promise<Values> => {
+    const waiting = { ...ctx, created: changes === undefined, changes: changes ?? [] };
+    return state(extras.waitForState ? await extras.waitForState(item, waiting) : item, ctx.planned);
   };
 
   const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
@@ -147,8 +147,8 @@ export function deriveResource(
     session?.managed.note(kind, planned.project, planned.name, { ...managed(prior ?? {}), tried: true });
   };
 
-  const tryReplacement = (ctx: PlanContext, old: string): Promise<void> =>
-    rehearse(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
+  const dryRun = (ctx: PlanContext, old: string): Promise<void> =>
+    dryRunReplacement(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
 
   const checkCreationOrChange = async (ctx: PlanContext): Promise<void> => {
     const { session, action, planned, diagnostics } = ctx;
@@ -157,10 +157,10 @@ export function deriveResource(
     // An object that gets another name is not replaced: its name becomes free for the new object.
     const replaced = keeps === false ? undefined : old;
     if (replaced) session?.deletions.add(replaced.id);
-    await checkRoom(schema, ctx);
+    await warnOfCapacity(schema, ctx);
     if (!replaced) return;
     if (replaced.protected) refuseReplacement({ noun, name: planned.name, diagnostics }, keeps === true);
-    if (!replaced.tried) await tryReplacement(ctx, replaced.id);
+    if (!replaced.tried) await dryRun(ctx, replaced.id);
   };
 
   return defineResource<Values, Client, PlanSession>({
@@ -182,7 +182,7 @@ export function deriveResource(
         }
         if (typeof id === 'string') noteManaged(ctx, id, replacing);
         if (!replacing) await checkCreationOrChange(ctx);
-        else if (typeof id === 'string') await tryReplacement(ctx, id);
+        else if (typeof id === 'string') await dryRun(ctx, id);
       });
     },
 
@@ -204,7 +204,7 @@ export function deriveResource(
         }),
       );
       ctx.save(state(item, ctx.planned));
-      return settled(item, ctx);
+      return stateWhenReached(item, ctx);
     },
 
     async read(ctx) {
@@ -241,7 +241,7 @@ export function deriveResource(
       );
       if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
       ctx.save(state(item, ctx.planned));
-      return settled(item, ctx, Object.keys(body));
+      return stateWhenReached(item, ctx, Object.keys(body));
     },
 
     async delete(ctx) {
@@ -272,7 +272,7 @@ const managed = ({ id, delete_protection }: Readonly<Record<string, unknown>>): 
   protected: delete_protection === true,
 });
 
-/** Whoever sees that a name is taken may have asked for it, without knowing. */
+/** Returns advice for a taken name: the user may want to import that object, or replaces it with `create_before_destroy`. */
 function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string | undefined {
   if (code !== 'name_taken') return undefined;
   const what = nounInSentence(noun).replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
@@ -309,14 +309,14 @@ function planSecrets({ fields }: ResourceSchema, ctx: PlanContext): void {
 
 /** An object on its way out is as good as gone, but its name is free only when it is. */
 async function untilGone(ctx: ClientContext<Client>, path: string, item: Item): Promise<Item | undefined> {
-  const patience = AbortSignal.any([ctx.signal, AbortSignal.timeout(longestFarewell)]);
+  const limited = AbortSignal.any([ctx.signal, AbortSignal.timeout(maxDeletionWaitMs)]);
   try {
-    return await ctx.client.wait(path, item, (now) => now === undefined, patience);
+    return await ctx.client.wait(path, item, (now) => now === undefined, limited);
   } catch (error) {
-    if (ctx.signal.aborted || !patience.aborted) throw error;
+    if (ctx.signal.aborted || !limited.aborted) throw error;
     return item;
   }
 }
 
 /** Longest wait of a refresh for a deletion under way, in milliseconds. */
-const longestFarewell = 60_000;
+const maxDeletionWaitMs = 60_000;

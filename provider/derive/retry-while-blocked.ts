@@ -1,8 +1,8 @@
 /**
- * What refuses a change may be about to go. Terraform makes, changes and deletes at the same time what does not refer to
- * one another: a network with the VMs in it, where the configuration names ids instead of references; a VM, and another
- * that gives it its name. So a refusal is not the last word while that which is in the way goes, nor for the moment that
- * Terraform needs to come to it.
+ * Repeats a change while other objects block it. Terraform changes objects concurrently unless one refers to the other.
+ * Examples are a network and its VMs, if the configuration contains ids instead of references; and a new VM that gets the
+ * name of a renamed one. So the provider repeats a refused change while a blocking object is being deleted, and for some
+ * seconds more, in which Terraform may begin to delete or rename it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../client/client.ts';
@@ -11,43 +11,43 @@ import { ApiError, isNotFound } from '../client/problem.ts';
 import type { ResourceSchema } from './fields.ts';
 import { timedOut } from './wait-for-state.ts';
 
-export interface Waits {
+export interface BlockedRetry {
   /** Between two attempts, in milliseconds. */
-  readonly pause: number;
-  /** How long what is in the way may stay the same, with none of it being deleted, in milliseconds. */
-  readonly patience: number;
+  readonly intervalMs: number;
+  /** The time for which the blocking objects may stay the same while none of them is being deleted, in milliseconds. */
+  readonly graceMs: number;
 }
 
-const defaultWaits: Waits = { pause: 1_000, patience: 5_000 };
+const defaultRetry: BlockedRetry = { intervalMs: 1_000, graceMs: 5_000 };
 
-interface Obstacle {
+interface Blocker {
   readonly id: string;
   readonly leaving: boolean;
 }
 
 /**
- * Attempts it until it succeeds, what is in the way stays there, or the time is over; then throws the refusal. `obstacles`
- * tells what is in the way; undefined if it is another error.
+ * Repeats the attempt until it succeeds, the blocking objects stay the same for the grace time, or the signal aborts. Then
+ * throws the refusal. `findBlockers` returns the blocking objects; undefined for an error with another cause.
  */
-async function insist<T>(
+async function retryWhileBlocked<T>(
   attempt: () => Promise<T>,
-  obstacles: (error: unknown) => Promise<readonly Obstacle[] | undefined>,
+  findBlockers: (error: unknown) => Promise<readonly Blocker[] | undefined>,
   signal: AbortSignal,
-  waits: Waits,
+  retry: BlockedRetry,
 ): Promise<T> {
-  let inTheWay: string | undefined;
+  let blockers: string | undefined;
   let since = 0;
   for (;;) {
     try {
       return await attempt();
     } catch (error) {
-      const found = await obstacles(error);
+      const found = await findBlockers(error);
       if (!found) throw error;
       const now = found.map(({ id }) => id).join();
-      if (now !== inTheWay || found.some(({ leaving }) => leaving)) since = performance.now();
-      else if (performance.now() - since >= waits.patience) throw error;
-      inTheWay = now;
-      await sleep(waits.pause, undefined, { signal }).catch((aborted: unknown) => {
+      if (now !== blockers || found.some(({ leaving }) => leaving)) since = performance.now();
+      else if (performance.now() - since >= retry.graceMs) throw error;
+      blockers = now;
+      await sleep(retry.intervalMs, undefined, { signal }).catch((aborted: unknown) => {
         throw timedOut(signal) ? error : aborted;
       });
     }
@@ -60,7 +60,7 @@ export function deleteWhenUnused(
   path: string,
   id: string,
   signal: AbortSignal,
-  waits = defaultWaits,
+  retry = defaultRetry,
 ): Promise<Item | undefined> {
   const attempt = () =>
     client.delete(path, id, signal).catch((error: unknown) => {
@@ -71,7 +71,7 @@ export function deleteWhenUnused(
     error instanceof ApiError && error.code === 'in_use'
       ? (error.problem.users ?? []).map((user) => ({ id: user.id, leaving: user.being_deleted }))
       : undefined;
-  return insist(attempt, users, signal, waits);
+  return retryWhileBlocked(attempt, users, signal, retry);
 }
 
 /** Creates or changes an object that asks for a name. */
@@ -83,7 +83,7 @@ export function whenNameIsFree<T>(
   }: { readonly client: Client; readonly schema: ResourceSchema; readonly signal: AbortSignal },
   { name, project }: Readonly<Record<string, unknown>>,
   attempt: () => Promise<T>,
-  waits = defaultWaits,
+  retry = defaultRetry,
 ): Promise<T> {
   const holders = async (error: unknown) => {
     if (!(error instanceof ApiError) || error.code !== 'name_taken') return undefined;
@@ -92,5 +92,5 @@ export function whenNameIsFree<T>(
       .filter((item) => typeof project !== 'string' || item.project === project)
       .map((item) => ({ id: item.id, leaving: isBeingDeleted(item) }));
   };
-  return insist(attempt, holders, signal, waits);
+  return retryWhileBlocked(attempt, holders, signal, retry);
 }

@@ -11,9 +11,9 @@ import { normalUserData } from './user-data.ts';
 export interface Format {
   /** The one spelling, or undefined when the text is no such value. */
   normal(text: string): string | undefined;
-  /** What it has to be, after "must be". */
+  /** The rule, as a clause after "must be". */
   readonly rule: string;
-  /** What else is wrong with a value that has a normal spelling: a clause after the value. */
+  /** Returns a further violation of a value that has a normal spelling: a clause after the value. */
   flaw?(text: string): string | undefined;
 }
 
@@ -85,6 +85,6 @@ export const formats: Readonly<Record<string, Format>> = {
   },
 };
 
-/** Whether two texts of a format mean the same. */
+/** Returns true if two texts of a format mean the same. */
 export const sameMeaning = (format: Format, a: string, b: string): boolean =>
   a === b || (format.normal(a) !== undefined && format.normal(a) === format.normal(b));

@@ -50,7 +50,7 @@ function unwatched(error: unknown, { what }: Goal): unknown {
   return told instanceof DiagnosticError && told !== error ? new UnwatchedError(told.diagnostics) : error;
 }
 
-/** Whether the time for the operation is over. */
+/** Returns true if the time for the operation is over. */
 export const timedOut = (signal: AbortSignal): boolean =>
   signal.aborted && signal.reason instanceof Error && signal.reason.name === 'TimedOut';
 

@@ -1,14 +1,14 @@
 import type { Type, Value } from '../protocol/values.ts';
 import type { AttributePath } from './diagnostics.ts';
 
-/** What is wrong at a place in a value: `path` leads there from the attribute, and is empty for the whole. */
+/** A violation inside a value. `path` leads from the attribute to the place; it is empty for the whole value. */
 export interface Flaw {
   readonly path: AttributePath;
   /** A sentence for the user. */
   readonly problem: string;
 }
 
-/** What every attribute may say. Exactly one of: required; optional; computed; optional and computed. */
+/** The options of every attribute. Exactly one of: required; optional; computed; optional and computed. */
 export interface AttributeOptions<T = unknown> {
   /** For users, in Markdown: shown in the registry's documentation and in editors. */
   description: string;
@@ -33,13 +33,13 @@ export interface AttributeOptions<T = unknown> {
    */
   volatile?: boolean;
   /**
-   * Whether two spellings mean the same (`2GiB` and `2048MiB`; an IPv6 address in any notation). The spelling that the
+   * Returns true if two spellings have the same meaning (`2GiB` and `2048MiB`; an IPv6 address in any notation). The spelling that the
    * state holds then stays, and there is nothing to plan. Applies to the attribute's whole value.
    */
   equal?(a: T, b: T): boolean;
   /**
-   * What is wrong with a value: a sentence for the user, or one for each place in it. It is called for what is neither
-   * null nor unknown; elements and members may be null or UNKNOWN. No I/O.
+   * Returns the violation of a value as a sentence for the user, or one sentence for each place in it. The value is neither
+   * null nor unknown; its elements and members may be null or UNKNOWN. No I/O.
    */
   validate?(value: T): string | readonly Flaw[] | undefined;
   /** Tells users what to use instead; Terraform warns who sets the attribute. */

@@ -4,12 +4,12 @@
  */
 export type AttributePath = readonly (string | number)[];
 
-/** What Terraform shows a user. With a path it also shows the line of the configuration at fault. */
+/** A message that Terraform shows to the user. With a path, Terraform also shows the line of the configuration. */
 export interface Diagnostic {
   severity: 'error' | 'warning';
   /** One line without a full stop: what is wrong. */
   summary: string;
-  /** What it means and what to do. */
+  /** The meaning, and advice. */
   detail?: string;
   path?: AttributePath;
 }

@@ -5,7 +5,7 @@ import { Decimal, Dynamic, isWhollyKnown, type Type, UNKNOWN, type Value } from 
 import type { Attribute, Attributes, NestedAttribute } from './attributes.ts';
 import { attributeType, isConfigurable } from './schema.ts';
 
-/** Whether two values of a type are identical. Unknown equals unknown: nothing about it has changed. */
+/** Returns true if two values of a type are identical. Unknown equals unknown: nothing about it has changed. */
 export function equalValues(type: Type, a: Value, b: Value): boolean {
   if (a === b) return true;
   if (a === null || b === null || a === UNKNOWN || b === UNKNOWN) return false;
@@ -43,15 +43,15 @@ function isNumber(value: Value): value is number | bigint | Decimal {
   return typeof value === 'number' || typeof value === 'bigint' || value instanceof Decimal;
 }
 
-/** Whether `x` can be `y`: in the same words, or at least in the same meaning. */
-export type Compatible = (x: Value, y: Value, words: 'same' | 'any') => boolean;
+/** Returns true if `x` can be `y`: with the same spelling, or with any spelling of the same meaning. */
+export type Compatible = (x: Value, y: Value, spelling: 'same' | 'any') => boolean;
 
 /**
- * Pairs each element of `a` with a different element of `b` that is compatible with it, as many as possible, and gives
- * their indexes; undefined for those left over. An element that fits several others must not take the only one that fits
- * its neighbour, so that this is maximum bipartite matching (Kuhn's algorithm, by augmenting paths). It begins with the
- * elements that are there in the same words: else another one of the same meaning could take such an element's place and
- * spelling, and the set would hold one element twice.
+ * Pairs each element of `a` with a different, compatible element of `b`, as many as possible. Returns the indexes in `b`;
+ * undefined for elements without a partner. An element that fits several others must not take the only partner of its
+ * neighbour, so this is maximum bipartite matching (Kuhn's algorithm, by augmenting paths). The pairs with the same
+ * spelling come first: else an element of the same meaning could take the place of such an element, and the set would
+ * contain one element twice.
  */
 export function pairElements(a: readonly Value[], b: readonly Value[], compatible: Compatible): (number | undefined)[] {
   const holder: (number | undefined)[] = b.map(() => undefined);
@@ -85,10 +85,11 @@ export function pairElements(a: readonly Value[], b: readonly Value[], compatibl
   return pairs;
 }
 
-/** Whether two lists hold the same elements in any order. */
+/** Returns true if two lists hold the same elements in any order. */
 function sameElements(a: readonly Value[], b: readonly Value[], same: (x: Value, y: Value) => boolean): boolean {
   return (
-    a.length === b.length && !pairElements(a, b, (x, y, words) => words === 'any' && same(x, y)).includes(undefined)
+    a.length === b.length &&
+    !pairElements(a, b, (x, y, spelling) => spelling === 'any' && same(x, y)).includes(undefined)
   );
 }
 
@@ -98,7 +99,7 @@ const compare = {
   any: sameMeaning,
 };
 
-/** Whether two known values of an attribute mean the same, by its own `equal` and those of the attributes in it. */
+/** Returns true if two known values of an attribute mean the same, by its own `equal` and those of the attributes in it. */
 export function sameMeaning(attr: Attribute, a: Value, b: Value): boolean {
   if (a === null || b === null || a === UNKNOWN || b === UNKNOWN) return a === b;
   if (equalValues(attributeType(attr), a, b)) return true;
@@ -129,42 +130,42 @@ function sameObject(attributes: Attributes, a: Value, b: Value): boolean {
 }
 
 /**
- * Whether an object in a configured set is the one that the state holds: all that is configured means the same. What the
- * configuration leaves out is the provider's where it is computed, and null otherwise.
+ * Returns true if an object in a configured set is the object in the state: all configured attributes have the same
+ * meaning. An attribute without a configured value is the provider's if it is computed, and null otherwise.
  */
 export function matchesConfigured(
   attributes: Attributes,
   configured: Value,
   prior: Value,
-  words: 'same' | 'any' = 'any',
+  spelling: 'same' | 'any' = 'any',
 ): boolean {
   if (!isObject(configured) || !isObject(prior)) return configured === prior;
   return Object.entries(attributes).every(([name, attr]) => {
     if (!isConfigurable(attr) || attr.writeOnly) return true;
     const before = prior[name] ?? null;
     const wanted = configured[name] ?? (attr.default as Value | undefined) ?? null;
-    // What is left to the provider says nothing: an element that names the value comes first.
-    if (wanted === null && attr.computed) return words === 'any' || before === null;
-    if (compare[words](attr, wanted, before)) return true;
+    // The provider may choose this value. An element that names the value comes first.
+    if (wanted === null && attr.computed) return spelling === 'any' || before === null;
+    if (compare[spelling](attr, wanted, before)) return true;
     if (attr.kind === 'plain' || wanted === null || before === null) return false;
-    return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y, words));
+    return sameNested(attr, wanted, before, (x, y) => matchesConfigured(attr.attributes, x, y, spelling));
   });
 }
 
-/** Whether an object can be what was planned: all that was known of it means the same. */
+/** Returns true if an object can be what was planned: all that was known of it means the same. */
 export function fulfilsPlan(
   attributes: Attributes,
   planned: Value,
   actual: Value,
-  words: 'same' | 'any' = 'any',
+  spelling: 'same' | 'any' = 'any',
 ): boolean {
   if (!isObject(planned) || !isObject(actual)) return planned === UNKNOWN || planned === actual;
   return Object.entries(attributes).every(([name, attr]) => {
     const wanted = planned[name] ?? null;
     const given = actual[name] ?? null;
-    if (attr.writeOnly || wanted === UNKNOWN || compare[words](attr, wanted, given)) return true;
+    if (attr.writeOnly || wanted === UNKNOWN || compare[spelling](attr, wanted, given)) return true;
     if (attr.kind === 'plain') return !isWhollyKnown(wanted);
     if (wanted === null || given === null || given === UNKNOWN) return false;
-    return sameNested(attr, wanted, given, (x, y) => fulfilsPlan(attr.attributes, x, y, words));
+    return sameNested(attr, wanted, given, (x, y) => fulfilsPlan(attr.attributes, x, y, spelling));
   });
 }

@@ -43,8 +43,8 @@ export function pathText(path: AttributePath): string {
 }
 
 /**
- * The path as Terraform's message. Whether a step is an attribute's name or a map's key follows from the type. It ends
- * where the type has no such step: at a set, whose elements have no address, and at what does not exist.
+ * Returns the path as Terraform's message. The type tells if a step is the name of an attribute or the key of a map. The
+ * path ends where the type has no such step: at a set, whose elements have no address, and at an unknown name.
  */
 export function pathMessage(attributes: Attributes, path: AttributePath): Encodable<typeof AttributePathMessage> {
   const steps: { attribute_name?: string; element_key_string?: string; element_key_int?: number }[] = [];

@@ -1,5 +1,5 @@
 /**
- * Plan rules. What Terraform demands of a planned value:
+ * Plan rules. Terraform demands of a planned value:
  * - where the configuration sets a value, the plan holds that value, or the prior one if it means the same;
  * - where it sets none, only a computed attribute may hold anything;
  * - after apply, all that was known in the plan must be as planned.
@@ -45,7 +45,7 @@ function planValue(attr: Attribute, wanted: Value, prior: Value): Value {
   return planNested(attr, wanted, prior);
 }
 
-/** What a map has at a key: keys are the users', and may be the names of what every JavaScript object has. */
+/** Returns the value of a map at a key. Users choose the keys, which may be names of members of every JavaScript object. */
 function member(map: { readonly [key: string]: Value }, key: string): Value {
   return Object.hasOwn(map, key) ? (map[key] ?? null) : null;
 }
@@ -66,8 +66,8 @@ function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
     return wanted.map((value, index) => element(value, places.has(index) ? (before[index] ?? null) : null));
   }
   // An element of a set has no name; it is known by what is configured in it.
-  const pairs = pairElements(wanted, before, (value, candidate, words) =>
-    matchesConfigured(attr.attributes, value, candidate, words),
+  const pairs = pairElements(wanted, before, (value, candidate, spelling) =>
+    matchesConfigured(attr.attributes, value, candidate, spelling),
   );
   return wanted.map((value, index) => {
     const pair = pairs[index];
@@ -123,7 +123,7 @@ function mapVolatile(
       const value = planned[name] ?? null;
       const before = prior[name] ?? null;
       const given = config?.[name] ?? null;
-      // What a default says, also of what is in it, is as good as configured.
+      // A default counts as configured, its nested values included.
       const configured = isNull(given) ? ((attr.default as Value | undefined) ?? null) : given;
       if (attr.volatile && isNull(configured)) return [name, change(attr, value, before)];
       if (attr.kind === 'plain' || value === null || value === UNKNOWN) return [name, value];
@@ -230,7 +230,7 @@ export function contradictions(
   });
 }
 
-/** Whether two whole objects are identical. */
+/** Returns true if two whole objects are identical. */
 export function equalObjects(attributes: Attributes, a: Values, b: Values): boolean {
   return equalValues(objectType(attributes), a, b);
 }

@@ -13,7 +13,7 @@ import { parseDuration } from './duration.ts';
 
 export type ObjectType = readonly ['object', Readonly<Record<string, Type>>];
 
-/** What a schema is for: only managed resources have write-only attributes. */
+/** The purpose of a schema: only managed resources have write-only attributes. */
 export type SchemaKind = 'resource' | 'data source' | 'ephemeral resource' | 'provider';
 
 /** Types by what they are made from: comparing values asks for them all the time. */
@@ -46,12 +46,12 @@ export function isOptional(attr: Attribute): boolean {
 export function isComputed(attr: Attribute): boolean {
   return attr.computed === true || attr.default !== undefined;
 }
-/** Whether a configuration may set the attribute. */
+/** Returns true if a configuration may set the attribute. */
 export function isConfigurable(attr: Attribute): boolean {
   return attr.required === true || isOptional(attr);
 }
 
-/** What is wrong with a default: it must be what a configuration could say. */
+/** Returns why a default is wrong: a configuration must be able to contain the same value. */
 function wrongDefault(attr: Attribute, standard: Value): string | undefined {
   try {
     encodeValue(attributeType(attr), standard);

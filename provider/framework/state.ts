@@ -26,9 +26,9 @@ export function copyObject(values: Readonly<Values>): Values {
 }
 
 /**
- * Lays what a handler returned over what was there: the plan, or the state before. A value that means the same as the
- * one there keeps that one's spelling. What does not fit its type is an error of the provider: it is reported, and the
- * rest is kept, since losing a whole state would be worse.
+ * Merges the values that a handler returned into the base: the plan, or the state before. A value with the same meaning
+ * keeps the spelling of the base. A value of a wrong type is a bug of the provider. It is reported, and all other values
+ * are kept, because a lost state would be worse.
  */
 export function overlay(attributes: Attributes, base: Values, returned: object, diagnostics: Diagnostics): Values {
   const given = conform(attributes, returned, base, 'returned', diagnostics);
@@ -41,8 +41,8 @@ export function overlay(attributes: Attributes, base: Values, returned: object, 
 }
 
 /**
- * The attributes of an object that a handler made, each value in its one form. What it left out and what does not fit its
- * type is as in `base`; the latter is reported, as something that the handler has `done`.
+ * Returns the attributes that a handler made, each value in its normal form. A missing attribute, or one of a wrong type,
+ * has the value of `base`. A wrong type is reported with the verb `done`.
  */
 export function conform(
   attributes: Attributes,
@@ -110,8 +110,8 @@ function keepSpelling(attr: Attribute, before: Value, value: Value): Value {
   if (isList(value)) {
     const old = isList(before) ? before : [];
     if (attr.nesting === 'list') return value.map((element, index) => into(old[index] ?? null, element));
-    const pairs = pairElements(value, old, (element, planned, words) =>
-      fulfilsPlan(attr.attributes, planned, element, words),
+    const pairs = pairElements(value, old, (element, planned, spelling) =>
+      fulfilsPlan(attr.attributes, planned, element, spelling),
     );
     return value.map((element, index) => {
       const pair = pairs[index];

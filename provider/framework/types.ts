@@ -1,6 +1,6 @@
 /**
- * What a provider is made of: definitions that say what exists and handlers that do the work. The framework speaks the
- * plugin protocol, checks configurations, makes plans, and keeps the rules that Terraform demands of a provider.
+ * The parts of a provider: definitions of resources and other types, with their handlers. The framework speaks the plugin
+ * protocol, checks configurations, makes plans, and keeps the rules that Terraform demands of a provider.
  *
  * Handlers fail by throwing: a `DiagnosticError` says exactly what the user should read, any other error becomes a
  * diagnostic with its message. Nothing a handler throws ends the process.
@@ -19,7 +19,7 @@ export interface Logger {
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/** What every handler gets. */
+/** The context of every handler. */
 export interface CallContext {
   /**
    * Aborts when the user presses Ctrl-C, when Terraform is gone and, where a timeout applies, when it has passed. Pass it
@@ -59,11 +59,11 @@ export interface PlanContext<State, Client, Session = unknown> extends CallConte
   readonly client: Client | undefined;
   /** The object that `startSession` returned; undefined as long as there is no client. */
   readonly session: Session | undefined;
-  /** What is planned. A replacement is planned as an update first and then, with no prior state, as a create. */
+  /** The planned action. Terraform plans a replacement as an update first, and then as a create without a prior state. */
   readonly action: 'create' | 'update';
   /** The object as it is; null when it is to be created (also as a replacement). */
   readonly prior: State | null;
-  /** What the user wrote, write-only values included. Unset is null. */
+  /** The configuration, with write-only values. Unset is null. */
   readonly config: Planned<State>;
   /**
    * The plan so far: configuration, defaults, kept computed values, UNKNOWN for what apply decides. Change it in place:
@@ -71,7 +71,7 @@ export interface PlanContext<State, Client, Session = unknown> extends CallConte
    * configured are not the provider's to change.
    */
   readonly planned: Planned<State>;
-  /** Whether the planned value at this path differs from the prior one (true for everything on create). */
+  /** Returns true if the planned value at this path differs from the prior one. Always true for a create. */
   changed(...path: AttributePath): boolean;
   /** Demands that a change of this attribute replaces the object. */
   requiresReplace(...path: AttributePath): void;
@@ -80,15 +80,15 @@ export interface PlanContext<State, Client, Session = unknown> extends CallConte
 }
 
 export interface CreateContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
-  /** What was planned; UNKNOWN where the handler decides. */
+  /** The plan; UNKNOWN for values that the handler decides. */
   readonly planned: Planned<State>;
-  /** What the user wrote; the only place where write-only values are. */
+  /** The configuration. Only the configuration contains write-only values. */
   readonly config: Planned<State>;
   /**
-   * Says that the object exists, with what is known of it (at least its id). Call it the moment the API has answered,
-   * before waiting for anything: whatever happens afterwards — a wait that fails, a timeout, Ctrl-C, a bug — the state
-   * holds what was saved. After a failure the object is tainted; after Ctrl-C it is not, and the next apply goes on.
-   * May be called again with more. What is left out keeps its planned value.
+   * Saves the known attributes of the object, at least its id. The handler calls this as soon as the API has answered, and
+   * before any wait. The state then contains these attributes even if a wait fails or times out, the user presses Ctrl-C,
+   * or the handler has a bug. After a failure the object is tainted. After Ctrl-C it is not, and the next apply continues.
+   * The handler may call this again with more attributes. A missing attribute keeps its planned value.
    */
   save(state: Partial<State>): void;
   /** Milliseconds that this call may take in all (the `timeouts` attribute or the definition's default), or undefined. */
@@ -97,7 +97,7 @@ export interface CreateContext<State, Client, Session = unknown> extends ClientC
 }
 
 export interface ReadContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
-  /** What the state holds. After an import: only what `import` returned, all else null. */
+  /** The attributes in the state. After an import: those that `import` returned, all others null. */
   readonly state: State;
   readonly timeout: number | undefined;
   readonly private: PrivateState;
@@ -105,7 +105,7 @@ export interface ReadContext<State, Client, Session = unknown> extends ClientCon
 
 export interface UpdateContext<State, Client, Session = unknown> extends CreateContext<State, Client, Session> {
   readonly prior: State;
-  /** Whether the planned value at this path differs from the prior one. */
+  /** Returns true if the planned value at this path differs from the prior one. */
   changed(...path: AttributePath): boolean;
 }
 
@@ -134,18 +134,18 @@ export interface MoveSource {
   readonly schemaVersion: number;
   /** Its state as stored, parsed from JSON. */
   readonly state: Readonly<Record<string, unknown>>;
-  /** What its provider kept with it, if that is a JSON object; else empty. */
+  /** The private data of its provider, if it is a JSON object; else empty. */
   readonly private: Readonly<PrivateState>;
 }
 
 export interface MoveContext extends CallContext {
-  /** What is put here is kept with the object from now on. */
+  /** The data to keep with the object from now on. */
   readonly private: PrivateState;
 }
 
 /**
- * What identifies an object of this type for good, apart from its state (protocol 6.9, Terraform 1.12): users may import
- * by it. `attributes` are strings, numbers, bools or lists of these.
+ * The permanent identity of an object of this type, beside its state (protocol 6.9, Terraform 1.12). Users may import by
+ * it. `attributes` are strings, numbers, bools or lists of these.
  */
 export interface IdentityDefinition<State> {
   /** Raise it when the attributes change in a way that stored identities do not fit. Default 0. */
@@ -210,7 +210,7 @@ export interface DataContext<State, Client, Session = unknown> extends ClientCon
   readonly timeout: number | undefined;
 }
 
-/** A data source type. What `read` leaves out keeps its configured value. Not found is an error here: throw it. */
+/** A data source type. An attribute that `read` leaves out keeps its configured value. `read` throws if there is no object. */
 export interface DataSourceDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   description: string;
   attributes: Attributes;
@@ -228,7 +228,7 @@ export interface FunctionParameter {
   allowNull?: boolean;
   /** Without it Terraform answers unknown by itself when an argument is unknown. */
   allowUnknown?: boolean;
-  /** What is wrong with a known, non-null argument. */
+  /** Returns the violation of a known argument that is not null. */
   validate?(value: Value): string | undefined;
 }
 

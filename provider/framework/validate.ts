@@ -7,7 +7,7 @@ import { pathText } from './paths.ts';
 import { isConfigurable } from './schema.ts';
 
 export interface ValidateOptions {
-  /** Whether the calling Terraform knows write-only attributes (1.11 and later do). */
+  /** True if the calling Terraform knows write-only attributes (1.11 and later do). */
   writeOnlyAllowed: boolean;
 }
 

@@ -67,7 +67,7 @@ export const normalPrefix = (text: string): string | undefined => {
   return prefix && formatPrefix(prefix);
 };
 
-/** Whether `inner` lies in `outer`. */
+/** Returns true if `inner` lies in `outer`. */
 export const contains = (outer: Prefix, inner: Prefix): boolean =>
   inner.length >= outer.length &&
   inner.network >> BigInt(128 - outer.length) === outer.network >> BigInt(128 - outer.length);

@@ -4,8 +4,8 @@
  *
  * The note goes behind the last segment that is loaded, and the header of an existing note segment then points there,
  * to a copy of the notes that were there and the new one. So no header is added, nothing moves, and no address in the
- * program changes. What is not loaded follows the last segment in the file, and is left out: symbols, debugging
- * information and section headers, which nobody needs to run a program.
+ * program changes. The copy leaves out everything behind the last loaded segment: symbols, debugging information and
+ * section headers, which a running program does not need.
  */
 
 const LOAD = 1;

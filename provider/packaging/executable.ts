@@ -18,7 +18,7 @@ const run = promisify(execFile);
 const noteName = 'NODE_SEA_BLOB';
 const fuse = Buffer.from('NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:');
 
-/** Whether executables can be made here, for one of the platforms that packages are made for. */
+/** Returns true if executables can be made here, for one of the platforms that packages are made for. */
 export const canMakeExecutable = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
 
 /** The name of the program in stack traces. */

@@ -13,13 +13,13 @@ const run = promisify(execFile);
 export interface Signed {
   /** The binary signature. */
   readonly signature: Buffer;
-  /** Of the key that signed: 40 hexadecimal digits, upper case. */
+  /** The fingerprint of the signing key: 40 hexadecimal digits, upper case. */
   readonly fingerprint: string;
-  /** What verifies it, ASCII armoured. */
+  /** The public key that verifies the signature, ASCII armoured. */
   readonly publicKey: string;
 }
 
-/** What GnuPG says when it fails, without the noise before. */
+/** Returns the error message of GnuPG, without the output before it. */
 function failure(what: string, error: unknown): Error {
   const { code, stderr = '', message } = error as { code?: unknown; stderr?: string | Buffer; message: string };
   if (code === 'ENOENT') return new Error('signing needs GnuPG (Debian: apt-get install gpg gpg-agent)');

@@ -20,7 +20,7 @@ const neededVersion = 20;
 const madeBy = (3 << 8) | neededVersion;
 const deflate = 8;
 
-/** What the local header and the central directory say alike. */
+/** The fields that the local header and the central directory have in common. */
 function describe(name: Buffer, content: Uint8Array, compressed: Buffer): Buffer {
   const fields = Buffer.alloc(26);
   fields.writeUInt16LE(neededVersion, 0);

@@ -215,7 +215,7 @@ function spread(answer: Answer['refusals'], items: readonly Item[], counted: Rea
   for (const { pointer, first, count, reason, message } of answer) {
     const [, kind = '', index, field] = pointer.split('/');
     const objects = (kind === 'vms' ? items[Number(index)]?.refusals : counted.get(kind)) ?? [];
-    // Of objects that are only counted, the last ones exceed the quota.
+    // The last objects of a counted kind exceed the quota.
     const from = kind === 'vms' ? first : Math.max(0, objects.length - count);
     for (const refusals of objects.slice(from, from + count)) {
       refusals.push({ reason, message, ...(field !== undefined && { field }) });

@@ -20,7 +20,7 @@ export interface Methods {
   readonly held: ReadonlySet<string>;
 }
 
-/** What Terraform's own servers accept for one message: 256 MiB. */
+/** The largest message in bytes. Terraform's own servers have the same limit: 256 MiB. */
 export const MAX_MESSAGE = 256 * 1024 * 1024;
 /** With what every answer begins. A caller that compresses learns here that it must not. */
 const RESPONSE = { ':status': '200', 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity' } as const;

@@ -33,7 +33,7 @@ const STATIC: readonly Field[] = [
 
 /** The initial size of the table in bytes, which this server keeps. */
 const TABLE_SIZE = 4096;
-/** Of each entry beside its text (section 4.1). */
+/** The size of each entry besides its text, in bytes (section 4.1). */
 const ENTRY_OVERHEAD = 32;
 /** Largest list of fields that is accepted, counted the same way. */
 export const MAX_HEADER_LIST = 64 * 1024;

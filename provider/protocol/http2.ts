@@ -1,9 +1,9 @@
 /**
- * The server's side of one HTTP/2 connection (RFC 9113), for requests that are small beside their number: a whole body,
- * then a whole answer. Node's own takes a fifth of a provider's start to load, and more time for each call than the call.
+ * The server's side of one HTTP/2 connection (RFC 9113), for many small requests: a whole body, then a whole answer. To
+ * load Node's own HTTP/2 takes a fifth of a provider's start, and it needs more time for each call than the call itself.
  *
- * Whom the connection belongs to was verified before. All the same, nothing that comes in grows without bound: header
- * blocks, bodies, streams and windows have limits, and nothing is read while the other side does not read.
+ * The caller has verified the other side. Still, no input grows without bound: header blocks, bodies, streams and windows
+ * have limits, and the connection reads nothing while the other side does not read.
  */
 import type { Duplex } from 'node:stream';
 import { HpackDecoder, HpackError, MAX_HEADER_LIST } from './hpack.ts';
@@ -73,7 +73,7 @@ interface StreamState {
   /** The request is. */
   complete: boolean;
   sendWindow: number;
-  /** Data that waits until the other side makes room. */
+  /** Data that waits for a larger window of the other side. */
   waiting?: Answer;
   /** Bytes of the body that was sent. */
   sent: number;
@@ -91,7 +91,7 @@ export interface ConnectionOptions {
 }
 
 export class Connection {
-  /** Settles when all is sent after `close`, or the connection is gone. */
+  /** Resolves when everything is sent after `close`, or when the connection is gone. */
   readonly ended: Promise<void>;
   readonly #socket: Duplex;
   readonly #writer: FrameWriter;
@@ -134,7 +134,7 @@ export class Connection {
     this.#writer.windowUpdate(0, WINDOW - DEFAULT_WINDOW);
   }
 
-  /** Accepts no more requests, and ends the connection when those that run are answered. */
+  /** Accepts no more requests, and ends the connection after the running requests are answered. */
   close(): void {
     if (this.#closing || this.#dead) return;
     this.#closing = true;
@@ -159,7 +159,7 @@ export class Connection {
     this.#send(stream);
   }
 
-  /** As much of an answer as there is room for. */
+  /** Sends as much of an answer as the windows allow. */
   #send(stream: Stream): void {
     const { state } = stream;
     const { waiting } = state;
@@ -192,13 +192,13 @@ export class Connection {
 
   #endIfDone(): void {
     if (!this.#closing || this.#dead) return;
-    // One that is answered may never be complete.
+    // The body of an answered request may never be complete.
     if ([...this.#streams.values()].some(({ state }) => !state.ended)) return;
     this.#writer.flush();
     this.#socket.end();
   }
 
-  /** The other side is: whoever works for it need not. */
+  /** The other side is gone: calls that still run for it are cancelled. */
   #gone(): void {
     if (this.#dead) return;
     this.#dead = true;
@@ -285,7 +285,7 @@ export class Connection {
       case TYPE.push:
         throw new ConnectionFailure(CODE.protocol, 'a client pushes');
       default:
-      // Priorities, the farewell of the other side (it closes by itself), and what later versions add.
+      // Priorities, GOAWAY of the other side (it closes by itself), and frames of later versions.
     }
   }
 

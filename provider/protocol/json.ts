@@ -7,7 +7,7 @@ import { checkType } from './types.ts';
 import { ValueError } from './value-error.ts';
 import { Decimal, Dynamic, type Type, type Value } from './values.ts';
 
-/** What JSON.parse makes, except that a number which `number` does not hold exactly is a `bigint` or a `Decimal`. */
+/** Parses JSON like JSON.parse, but a number that `number` cannot hold exactly becomes a `bigint` or a `Decimal`. */
 export type Json = null | boolean | string | ExactNumber | Json[] | { [key: string]: Json };
 
 /** JSON.parse with the text of primitive values (ECMAScript proposal json-parse-with-source, in V8 since 11.4). */

@@ -75,7 +75,7 @@ class Writer {
     this.length += data.length;
   }
 
-  /** Whether the integer fits 64 bits, signed or unsigned; if not, nothing is written. */
+  /** Writes the integer if it fits 64 bits, signed or unsigned. Returns false, and writes nothing, if it does not. */
   integer(value: bigint): boolean {
     if (value >= -32n && value < 128n) {
       this.byte(Number(value) & 0xff);

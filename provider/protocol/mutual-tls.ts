@@ -43,7 +43,7 @@ export function mutualTls({ own, client, onSocket, onError }: MutualTlsOptions):
   return (socket) => server.emit('connection', socket);
 }
 
-/** Whether the client proved to own exactly the certificate that Terraform announced. */
+/** Returns true if the client proved to own exactly the certificate that Terraform announced. */
 function isPinned(socket: TLSSocket, expected: Buffer): boolean {
   const peer = socket.getPeerX509Certificate();
   return peer?.raw.equals(expected) ?? false;

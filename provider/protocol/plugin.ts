@@ -19,7 +19,7 @@ import { createCertificate } from './certificate.ts';
 import type { Methods, Session } from './grpc.ts';
 import { decode, encode, message, one } from './wire.ts';
 
-/** What every Terraform sets, so that a person who starts the program by hand is told what it is. */
+/** The variable that every Terraform sets. Without it, a user has started the program by hand, and gets an explanation. */
 export const COOKIE_NAME = 'TF_PLUGIN_MAGIC_COOKIE';
 export const COOKIE_VALUE = 'd602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2';
 const CORE_PROTOCOL = 1;

@@ -66,7 +66,7 @@ export function isList(value: Value): value is readonly Value[] {
   return Array.isArray(value);
 }
 
-/** Whether a value is an object or a map: not null, no list, no number in disguise. */
+/** Returns true if a value is an object or a map: not null, no list, no number in disguise. */
 export function isObject(value: unknown): value is { readonly [key: string]: Value } {
   return (
     value !== null &&

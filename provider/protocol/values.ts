@@ -87,17 +87,17 @@ export type PlannedValue<T> =
           ? Planned<T>
           : T);
 
-/** Whether a value is known itself; a list may be known and still hold an unknown element. */
+/** Returns true if a value is known itself; a list may be known and still hold an unknown element. */
 export function isKnown<T>(value: T | Unknown): value is T {
   return value !== UNKNOWN;
 }
 
-/** Whether a value is null: a dynamic one may be a null that has a type. */
+/** Returns true if a value is null: a dynamic one may be a null that has a type. */
 export function isNull(value: unknown): boolean {
   return value === null || (value instanceof Dynamic && value.value === null);
 }
 
-/** Whether a value and everything in it is known. */
+/** Returns true if a value and everything in it is known. */
 export function isWhollyKnown(value: unknown): boolean {
   if (value === UNKNOWN) return false;
   if (Array.isArray(value)) return value.every(isWhollyKnown);

@@ -24,7 +24,7 @@ export const image = deriveResource(schemaOf('image'), {
       diagnostics.error('The source needs its SHA-256', '`sha256` is required where the source is a URL.', ['sha256']);
     }
   },
-  settle: (item, ctx) =>
+  waitForState: (item, ctx) =>
     waitFor(ctx, schemaOf('image').path, item, {
       what: `Image "${String(item.name)}" is not available`,
       reached: (now) => statusOf(now).phase === 'available',

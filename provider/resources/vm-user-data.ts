@@ -32,13 +32,13 @@ const operations = '/v1/operations';
 
 export const changes = ['replace', 'restart', 'ignore'] as const;
 
-/** Whether user data waits for the next start, by the status of a VM. */
+/** Returns true if user data waits for the next start, by the status of a VM. */
 const owesRestart = (status: unknown): boolean => {
   const { pending_changes: pending } = (status ?? {}) as { readonly pending_changes?: unknown };
   return Array.isArray(pending) && pending.includes('user_data');
 };
 
-/** What the VM is to have. */
+/** The user data that the configuration gives the VM. */
 const wanted = (config: Values, planned: Values): Value | undefined =>
   config.user_data_wo === null ? planned.user_data : config.user_data_wo;
 
@@ -91,7 +91,7 @@ export function tellOfUserData(item: Item, { created, changes, diagnostics, plan
   ]);
 }
 
-/** Whether the VM has other user data than is wanted; where changes were ignored, only the API knows. */
+/** Returns true if the VM has other user data than is wanted; where changes were ignored, only the API knows. */
 async function wasIgnored(ctx: PlanContext, prior: Values, client: Client): Promise<boolean> {
   const known = await client.read(path, String(prior.id), ctx.signal);
   const item = known && (await whole(client, path, known, { user_data: wanted(ctx.config, ctx.planned) }, ctx.signal));
@@ -195,7 +195,7 @@ export function validateUserData({ config, diagnostics }: ValidateContext<Values
   }
 }
 
-/** What the state keeps otherwise than the API answers. */
+/** Returns the values that the state keeps instead of the API's. */
 export function keepUserData(known: Values, applying: boolean): Values {
   const { user_data = null, user_data_wo_version = null, user_data_change } = known;
   if (user_data_wo_version !== null) return { user_data: null };

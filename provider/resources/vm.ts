@@ -165,7 +165,7 @@ async function planAddress(ctx: PlanContext, network: Value | undefined, mac: Va
   return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;
 }
 
-async function settle(item: Item, ctx: WaitContext): Promise<Item> {
+async function waitForState(item: Item, ctx: WaitContext): Promise<Item> {
   const started = ctx.planned.user_data_change === 'restart' ? await restartForUserData(item, ctx) : item;
   // Out of time: that has been told.
   if (ctx.signal.aborted) return started;
@@ -271,5 +271,5 @@ export const vm = deriveResource(schemaOf('vm'), {
   imported: { wait_for: 'running', user_data_change: 'replace' },
   timeouts: { create: '10m', update: '10m', delete: '10m' },
   modifyPlan,
-  settle,
+  waitForState,
 });

@@ -164,10 +164,10 @@ t.test('what others still use is deleted when they have gone', async (t) => {
   const a = { id: 'vm-a', being_deleted: false };
   const b = { id: 'vm-b', being_deleted: false };
   const never = new AbortController().signal;
-  const remove = (client: Client, signal = never, patience = 60_000) =>
-    deleteWhenUnused(client, '/v1/networks', 'net-1', signal, { pause: 1, patience });
+  const remove = (client: Client, signal = never, graceMs = 60_000) =>
+    deleteWhenUnused(client, '/v1/networks', 'net-1', signal, { intervalMs: 1, graceMs });
 
-  // Without any patience: each answer brings something new, or somebody who is going.
+  // Without a grace time: each answer brings something new, or somebody who is going.
   const leaving = { ...b, being_deleted: true };
   const patient = await scriptedApi(t, inUse(leaving), inUse(leaving), inUse(leaving), noContent);
   t.equal(await remove(patient.client, never, 0), undefined);
@@ -194,17 +194,17 @@ t.test('a name is taken over from what gives it up at the same time', async (t) 
   const taken = problem(409, 'name_taken');
   const held = (...holders: readonly object[]) =>
     json(200, { items: holders.map((one) => item('vm-1', one)), revision: 1 });
-  const make = (client: Client, patience = 60_000) =>
+  const make = (client: Client, graceMs = 60_000) =>
     whenNameIsFree({ client, schema, signal: new AbortController().signal }, vm, () => client.create(schema.path, vm), {
-      pause: 1,
-      patience,
+      intervalMs: 1,
+      graceMs,
     });
   const elsewhere = { ...vm, project: 'prj-b' };
   const leaving = held(elsewhere, { ...vm, status: { phase: 'deleting' } });
   const stays = held(elsewhere, { ...vm, status: { phase: 'running' } });
 
   const deleted = await scriptedApi(t, taken, leaving, taken, leaving, taken, held(elsewhere), json(201, item('vm-2')));
-  t.match(await make(deleted.client, 0), { id: 'vm-2' }, 'without any patience: the one that has it is going');
+  t.match(await make(deleted.client, 0), { id: 'vm-2' }, 'without a grace time: the one that has it is going');
   const keys = deleted.seen.filter(({ method }) => method === 'POST').map(({ headers }) => headers['idempotency-key']);
   t.equal(new Set(keys).size, 4, 'each attempt is a request of its own, which may be answered otherwise');
 

@@ -63,7 +63,7 @@ export const applyResourceChange: Handler<'ApplyResourceChange'> = async (sessio
   return answer(call, entry, state, privateState, request.planned_private);
 };
 
-/** What Terraform is to keep of the object. Diagnostics come last: the other parts may add to them. */
+/** Returns the answer with the state that Terraform keeps. The diagnostics come last, because the other parts add to them. */
 function answer(
   call: Call,
   entry: Entry<AnyResource>,

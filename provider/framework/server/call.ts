@@ -27,7 +27,7 @@ export class TimedOut extends Error {
 
 export class Call {
   readonly diagnostics = new DiagnosticList();
-  /** By which paths in diagnostics are read, once they are known. */
+  /** The attributes that paths in diagnostics refer to. */
   attributes: Attributes = {};
   private readonly log: Logger;
   private readonly controller = new AbortController();
@@ -42,7 +42,7 @@ export class Call {
     this.controller.abort(reason);
   }
 
-  /** What its handler gets. With a timeout in milliseconds, the call aborts when that has passed. */
+  /** Returns the context of the handler. With a timeout in milliseconds, the call aborts after that time. */
   context(timeout?: number, diagnostics = this.diagnostics): CallContext {
     if (timeout !== undefined) this.timer = setTimeout(() => this.abort(new TimedOut(timeout)), timeout);
     return { log: this.log, diagnostics, signal: this.controller.signal };
@@ -81,7 +81,7 @@ function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Enco
 export function addFailure(diagnostics: DiagnosticList, error: unknown, signal: AbortSignal, doing: string): boolean {
   const reason: unknown = signal.aborted ? signal.reason : undefined;
   const message = error instanceof Error ? error.message : String(error);
-  // What a wait throws when its signal aborts: the reason itself, or an AbortError from a library.
+  // An aborted wait throws the reason itself, or the AbortError of a library.
   const aborted = error === reason || (error instanceof Error && /^(Abort|Timeout|TimedOut|Stopped)/.test(error.name));
   if (reason instanceof TimedOut && (aborted || error instanceof DiagnosticError)) {
     const detail = error === reason || !message ? '' : ` It was at: ${message}`;

@@ -1,4 +1,4 @@
-/** What every call of the protocol has in common: decoding, and that whatever goes wrong ends in a diagnostic. */
+/** The common part of all calls of the protocol: decoding and encoding of values and private data. */
 
 import { parseJson, valueFromJson } from '../../protocol/json.ts';
 import type { DynamicValue, Request, Response, Rpc } from '../../protocol/messages.ts';
@@ -41,7 +41,7 @@ export function writeValue(type: Type, value: Value): Encodable<typeof DynamicVa
   return { msgpack: encodeValue(type, value) };
 }
 
-/** Data that this provider kept with the object. What another version left there and can not be read is dropped. */
+/** Returns the data that this provider keeps with the object. Unreadable data of another version is dropped. */
 export function readPrivate(bytes: Uint8Array | undefined): PrivateState {
   if (!bytes || bytes.length === 0) return {};
   try {
@@ -53,8 +53,8 @@ export function readPrivate(bytes: Uint8Array | undefined): PrivateState {
 }
 
 /**
- * What to keep with an object. Data that is not JSON is a mistake of the provider, which must not cost the object its
- * place in the state: it is reported, and what was kept before stays.
+ * Encodes the data that the provider keeps with an object. Data that is not JSON is a bug of the provider. The state must
+ * not lose the object because of it, so the call reports the bug and returns the data from before.
  */
 export function writePrivate(call: Call, state: PrivateState, before: Uint8Array = new Uint8Array()): Uint8Array {
   if (Object.keys(state).length === 0) return new Uint8Array();

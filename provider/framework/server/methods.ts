@@ -60,7 +60,7 @@ const HANDLERS: { readonly [R in Rpc]: Handler<R> } = {
   StopProvider: stopProvider,
 };
 
-/** What a failed call must still say beside its diagnostics, so that Terraform does not forget the object. */
+/** The fields of a failed answer besides its diagnostics. Without them, Terraform would lose the object. */
 const KEPT: { readonly [R in Rpc]?: (request: Request<R>, message: string) => Response<R> } = {
   ReadResource: (request) => ({ new_state: request.current_state, private: request.private }),
   PlanResourceChange: (request) => ({ planned_state: request.prior_state, planned_private: request.prior_private }),

@@ -112,7 +112,7 @@ async function plan(
     }
     planned = modified;
     if (prior !== null && changedByConfig) {
-      // What modifyPlan took back may have been all that changed.
+      // modifyPlan may have taken back the only change.
       const restored = restoreVolatile(attributes, planned, config, prior);
       if (equalObjects(attributes, restored, prior)) planned = restored;
     } else if (prior !== null && !equalObjects(attributes, planned, prior)) {
@@ -125,7 +125,7 @@ async function plan(
   return { planned, replace };
 }
 
-/** Whether a planned value differs from the prior one; anything does where there is no object yet. */
+/** Returns true if a planned value differs from the prior one. Without a prior object, every value differs. */
 export function isChanged(attributes: Attributes, prior: Values | null, planned: Values, path: AttributePath): boolean {
   if (prior === null) return true;
   if (path.length === 0) return !equalObjects(attributes, planned, prior);

@@ -94,7 +94,7 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
     type_name: typeName,
     state: writeValue(entry.type, state),
     private: writePrivate(call, privateState),
-    // What the user gave stands, where the state does not say it all yet.
+    // The state does not contain all attributes yet, so the values that the user gave count.
     identity: identityOf(call, entry, state) ?? (request.id ? undefined : request.identity),
   };
   return {

@@ -51,7 +51,7 @@ export class Session {
     return this.configured.state === 'ready' ? this.client : { client: undefined, session: undefined };
   }
 
-  /** Whether a call is to be deferred: nobody can be asked yet, and this Terraform knows how to come back later. */
+  /** Returns true if a call is deferred: the configuration is unknown, and this Terraform can repeat the call later. */
   defers(client: { deferral_allowed: boolean } | undefined): boolean {
     return this.configured.state === 'unknown' && client?.deferral_allowed === true;
   }

@@ -1,4 +1,4 @@
-/** What Terraform stored as JSON, maybe long ago and for another version of the provider. */
+/** States that Terraform stored as JSON, maybe with an older version of the provider. */
 import { type Json, parseJson } from '../../protocol/json.ts';
 import type { RawState } from '../../protocol/messages.ts';
 import { isObject } from '../../protocol/types.ts';
