@@ -25,8 +25,9 @@ def attempt(what, action):
 flags = struct.unpack('16sH22x', fcntl.ioctl(3, 0x800454d2, bytes(40)))[1]
 if flags & 0x4000: print('the tap takes instructions')
 attempt('opened anew while open', lambda: fcntl.ioctl(3, 0x400454ca, request(tap)))
-# Whoever has a tap open may give it to another user.
-fcntl.ioctl(3, 0x400454cc, uid)
+# The kernel asks for no privilege here.
+attempt('given to another user', lambda: fcntl.ioctl(3, 0x400454cc, uid))
+attempt('no longer persistent', lambda: fcntl.ioctl(3, 0x400454cb, 0))
 os.close(3)
 def again(path):
     fcntl.ioctl(os.open(path, os.O_RDWR), 0x400454ca, request(tap))

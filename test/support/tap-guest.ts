@@ -30,6 +30,10 @@ say('ready')
 for line in sys.stdin:
     word = line.strip()
     if word.startswith('sync'): say(word)
+    elif word.startswith('mac '):
+        # SIOCSIFHWADDR, with ARPHRD_ETHER.
+        try: fcntl.ioctl(tap, 0x8924, struct.pack('16sH6s16x', name.encode(), 1, bytes.fromhex(word[4:])))
+        except OSError as error: say('refused ' + error.strerror)
     else:
         try: os.write(tap, bytes.fromhex(word))
         except OSError as error: say('refused ' + error.strerror)
@@ -38,7 +42,7 @@ for line in sys.stdin:
 export class TapGuest {
   /** Frames as hexadecimal digits. */
   readonly heard: string[] = [];
-  /** Frames that the kernel did not take. */
+  /** Frames and changes of the tap that the kernel did not take. */
   readonly refused: string[] = [];
   readonly #child: ChildProcess;
   readonly #synced = new Set<string>();
@@ -75,6 +79,12 @@ export class TapGuest {
     const sync = `sync ${++this.#syncs}`;
     this.#child.stdin?.write(`${sync}\n`);
     await until('the frames are sent', () => this.#synced.has(sync));
+  }
+
+  /** Gives the tap a MAC address; resolves when the kernel has done so, or has refused it. */
+  async setMac(mac: string): Promise<void> {
+    this.#child.stdin?.write(`mac ${mac.replaceAll(':', '')}\n`);
+    await this.send([]);
   }
 
   /** Among what it heard from that index on. */

@@ -12,18 +12,24 @@
  * Taps therefore belong to root, and root opens them before it drops its privileges. The program sees a /dev in which
  * `tun` is /dev/null. The devices of vhost are /dev/null, too, because they pass instructions to a tap in another way.
  *
- * A short Perl program opens the taps: Node has no ioctl, and every Debian has Perl (perl-base is essential).
+ * A filter of seccomp keeps the program from changing its taps (see tap-seccomp.ts).
+ *
+ * A short Perl program does all this: Node has no ioctl, and every Debian has Perl (perl-base is essential).
  */
+import { tapFilter } from './tap-seccomp.ts';
 
 /** The taps follow the descriptors of `Launch`. */
 export const firstTapDescriptor = 7;
 
-/** Arguments: first descriptor, number of taps, taps, program. Constants are those of linux/if_tun.h. */
+/**
+ * Arguments: number of prctl, instructions of the filter in hex, first descriptor, number of taps, taps, program. Constants
+ * are those of linux/if_tun.h and linux/prctl.h.
+ */
 const openTaps = `
 use strict;
 use warnings;
 $^F = 1024; # Perl closes no descriptor below this number when the program starts.
-my ($first, $count) = splice @ARGV, 0, 2;
+my ($prctl, $instructions, $first, $count) = splice @ARGV, 0, 4;
 my @taps;
 for my $name (splice @ARGV, 0, $count) {
   my $request = pack 'Z16 S x22', $name, 0x0002 | 0x1000; # IFF_TAP, IFF_NO_PI
@@ -36,6 +42,9 @@ for my $name (splice @ARGV, 0, $count) {
 for my $device ('/dev/net/tun', glob '/dev/vhost-*') {
   system('mount', '--bind', '/dev/null', $device) == 0 or die "$device cannot be hidden\\n";
 }
+my $filter = pack 'H*', $instructions;
+my $program = pack 'S x![P] P', length($filter) / 8, $filter; # struct sock_fprog
+syscall($prctl + 0, 22, 2, $program) == 0 or die "no filter for system calls: $!\\n"; # PR_SET_SECCOMP
 exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\\n";
 `;
 
@@ -47,7 +56,11 @@ export const withTaps = (
   taps: readonly string[],
   program: readonly string[],
   first: number = firstTapDescriptor,
-): string[] => [
-  ...['unshare', '--mount', '--propagation', 'slave'],
-  ...['perl', '-e', openTaps, `${first}`, `${taps.length}`, ...taps, ...program],
-];
+): string[] => {
+  const { prctl, instructions } = tapFilter();
+  const counts = [`${prctl}`, instructions.toString('hex'), `${first}`, `${taps.length}`];
+  return [
+    ...['unshare', '--mount', '--propagation', 'slave'],
+    ...['perl', '-e', openTaps, ...counts, ...taps, ...program],
+  ];
+};
