@@ -140,7 +140,7 @@ export class Agent {
     const { mirror } = this.#options.view;
     const runtime = this.#runtimes.get(id);
     // The VM must not start any more, so the agent interrupts its start.
-    const placed = mirror.get(placements, `${this.#options.host}/${id}`);
+    const placed = mirror.get(placements, placementId(this.#options.host, id));
     if (runtime?.abort && (!placed || mirror.get(vms, id)?.value.deleted_at !== undefined)) runtime.abort.abort();
     this.#queue.add(id);
   }

@@ -11,6 +11,7 @@ import type { Server } from 'node:http';
 import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { bridgeName } from '../model/network/interface-names.ts';
+import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
 import { networks, placements, sshKeys, vms } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
@@ -62,8 +63,8 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
   /** Networks of the VMs here, by the name of their bridge. */
   const wanted = (): Map<string, Id<'network'>> => {
     const found = new Map<string, Id<'network'>>();
-    for (const { id } of mirror.list(placements, `${hostId}/`)) {
-      for (const { network } of mirror.get(vms, id.slice(hostId.length + 1))?.value.interfaces ?? []) {
+    for (const { id } of mirror.list(placements, placementsOn(hostId))) {
+      for (const { network } of mirror.get(vms, parsePlacementId(id).vm)?.value.interfaces ?? []) {
         const vni = mirror.get(networks, network)?.value.vni;
         if (vni !== undefined) found.set(bridgeName(vni), network);
       }

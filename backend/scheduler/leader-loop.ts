@@ -24,6 +24,7 @@ import {
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
 import { parsePlacementId, placementId, placementsOn } from '../model/placement/placement-id.ts';
+import { enterHost, enterPlacement } from '../model/placement/pool-records.ts';
 import {
   alive,
   hostPolicies,
@@ -104,8 +105,7 @@ export class LeaderLoop {
     const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
     over.addEventListener('abort', () => this.#wake());
     try {
-      for (const { id } of this.#mirror.list(hosts)) this.#setHost(id as Id<'host'>);
-      for (const { id, value } of this.#mirror.list(placements)) this.#applyPlacement(id, value);
+      fillPool(this.#pool, this.#mirror);
       for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
       while (!over.aborted) {
@@ -131,7 +131,7 @@ export class LeaderLoop {
       else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
         const host = idFrom('host', change.id);
-        this.#setHost(host);
+        enterHost(this.#pool, this.#mirror, host);
         this.#markWaitingDirty(host);
         if (isChangeOf(hosts, change) && change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(schedules))
@@ -168,20 +168,11 @@ export class LeaderLoop {
     this.#wake();
   }
 
-  #setHost(id: Id<'host'>): void {
-    this.#pool.updateHost(
-      id,
-      this.#mirror.get(hosts, id)?.value,
-      this.#mirror.get(hostPolicies, id)?.value,
-      this.#mirror.get(alive, id) !== undefined,
-    );
-  }
-
   /** Updates the pool with a placement (id: `<host>/<vm>`) of the mirror. */
   #applyPlacement(id: string, resources: PlacedResources | undefined): void {
     const { host, vm } = parsePlacementId(id);
     const before = this.#pool.placement(host, vm);
-    this.#pool.setPlacement(host, vm, resources);
+    enterPlacement(this.#pool, id, resources);
     const room =
       before &&
       (!resources || resources.cpus < before.cpus || resources.memory < before.memory || resources.disk < before.disk);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { memberCount } from '../../backend/model/placement/anti-affinity.ts';
 import {
   type Candidate,
@@ -12,6 +13,7 @@ import {
   score,
 } from '../../backend/model/placement/filters.ts';
 import { HostPool, type PoolHost } from '../../backend/model/placement/host-pool.ts';
+import { parsePlacementId, placementId, placementsOn } from '../../backend/model/placement/placement-id.ts';
 
 const gib = 2 ** 30;
 const hostId = (n: number) => `host-${String(n).padStart(16, '0')}` as Id<'host'>;
@@ -300,4 +302,12 @@ t.test('the result does not depend on the order of insertion', async (t) => {
     }),
     { numRuns: 20 },
   );
+});
+
+t.test('the id of a placement names its host and its VM', async (t) => {
+  const [host, vm] = [idFrom('host', 'host-0000000000000001'), idFrom('vm', 'vm-0000000000000002')];
+  const id = placementId(host, vm);
+  t.strictSame(parsePlacementId(id), { host, vm });
+  t.ok(id.startsWith(placementsOn(host)));
+  t.notOk(placementId(idFrom('host', `${host}0`), vm).startsWith(placementsOn(host)), 'a longer id is another host');
 });

@@ -7,7 +7,6 @@
 
 import { setImmediate as nextRound } from 'node:timers/promises';
 import { UcloudError } from '../../contract/errors.ts';
-import type { Id } from '../../contract/fields.ts';
 import { idFrom } from '../../model/ids.ts';
 import {
   capacityCheck,
@@ -16,7 +15,7 @@ import {
   type Refusal,
 } from '../../model/placement/capacity-check.ts';
 import { HostPool } from '../../model/placement/host-pool.ts';
-import { parsePlacementId } from '../../model/placement/placement-id.ts';
+import { enterHost, enterPlacement, fillPool, hostKinds } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.ts';
 import { FairQueue } from '../concurrency/fair-queue.ts';
@@ -37,8 +36,7 @@ export class HostPoolFeed {
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
-    for (const { id } of mirror.list(records.hosts)) this.#setHost(idFrom('host', id));
-    for (const { id, value } of mirror.list(records.placements)) this.#setPlacement(id, value);
+    fillPool(this.#pool, mirror);
     this.#stop = mirror.subscribe(({ changes }) => {
       if (this.#later) this.#later.push(...changes.filter(concerns));
       else for (const change of changes) this.#enter(change);
@@ -79,23 +77,8 @@ export class HostPoolFeed {
   }
 
   #enter(change: RecordChange): void {
-    if (isChangeOf(records.placements, change)) this.#setPlacement(change.id, change.stored?.value);
-    else if (concerns(change)) this.#setHost(idFrom('host', change.id));
-  }
-
-  #setHost(id: Id<'host'>): void {
-    this.#pool.updateHost(
-      id,
-      this.#mirror.get(records.hosts, id)?.value,
-      this.#mirror.get(records.hostPolicies, id)?.value,
-      this.#mirror.get(records.alive, id) !== undefined,
-    );
-  }
-
-  /** @param id the id of a placement, `<host>/<vm>` */
-  #setPlacement(id: string, given: records.PlacementRecord | undefined): void {
-    const { host, vm } = parsePlacementId(id);
-    this.#pool.setPlacement(host, vm, given);
+    if (isChangeOf(records.placements, change)) enterPlacement(this.#pool, change.id, change.stored?.value);
+    else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
   }
 
   close(): void {
@@ -104,7 +87,5 @@ export class HostPoolFeed {
   }
 }
 
-const kinds: ReadonlySet<string> = new Set(
-  [records.placements, records.hosts, records.hostPolicies, records.alive].map(({ prefix }) => prefix),
-);
+const kinds: ReadonlySet<string> = new Set([records.placements, ...hostKinds].map(({ prefix }) => prefix));
 const concerns = ({ kind }: RecordChange): boolean => kinds.has(kind.prefix);

@@ -1,6 +1,7 @@
 import { UcloudError } from '../../contract/errors.ts';
 import { type HostUpdate, host } from '../../contract/resources/hosts.ts';
 import { defaultHostPolicy } from '../../model/placement/filters.ts';
+import { parsePlacementId, placementsOn } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, noneBelow, present, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -19,7 +20,7 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
   show({ mirror }, record) {
     const policy = mirror.get(records.hostPolicies, record.id)?.value;
     const allocated = { cpus: 0, memory: 0, disk: 0 };
-    for (const { value } of mirror.list(records.placements, `${record.id}/`)) {
+    for (const { value } of mirror.list(records.placements, placementsOn(record.id))) {
       allocated.cpus += value.cpus;
       allocated.memory += value.memory;
       allocated.disk += value.disk;
@@ -72,13 +73,13 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
           otherwise: () => new UcloudError('invalid_state', `${id} is alive; stop its agent first`),
         },
         {
-          condition: noneBelow(records.placements, `${id}/`),
+          condition: noneBelow(records.placements, placementsOn(stored.value.id)),
           otherwise: (found) =>
             inUse(
               api,
               request.caller,
               id,
-              found.map(({ key }) => key.slice(key.lastIndexOf('/') + 1)),
+              found.map(({ key }) => parsePlacementId(key.slice(records.placements.prefix.length)).vm),
             ),
         },
       ],

@@ -1,0 +1,39 @@
+/** Enters records into a host pool. The scheduler and each API server do so with the records of their mirrors. */
+import type { Static, TSchema } from '@sinclair/typebox';
+import type { Id } from '../../contract/fields.ts';
+import { alive, hostPolicies, hosts, placements } from '../records/index.ts';
+import type { PlacedResources } from './filters.ts';
+import type { HostPool } from './host-pool.ts';
+import { parsePlacementId } from './placement-id.ts';
+
+interface Kind<S extends TSchema> {
+  readonly prefix: string;
+  readonly schema: S;
+}
+
+/** A mirror of the database, as far as the pool needs one. */
+export interface PoolRecords {
+  get<S extends TSchema>(kind: Kind<S>, id: string): { readonly value: Static<S> } | undefined;
+  list<S extends TSchema>(kind: Kind<S>): Iterable<{ readonly id: string; readonly value: Static<S> }>;
+}
+
+/** The kinds of the records that the content of a pool follows from, but for placements. */
+export const hostKinds = [hosts, hostPolicies, alive] as const;
+
+/** Enters the host as its records describe it, and removes it if it has no host record. */
+export function enterHost(pool: HostPool, records: PoolRecords, id: Id<'host'>): void {
+  const isAlive = records.get(alive, id) !== undefined;
+  pool.updateHost(id, records.get(hosts, id)?.value, records.get(hostPolicies, id)?.value, isAlive);
+}
+
+/** Enters the placement, and removes it if it has no resources. */
+export function enterPlacement(pool: HostPool, id: string, resources: PlacedResources | undefined): void {
+  const { host, vm } = parsePlacementId(id);
+  pool.setPlacement(host, vm, resources);
+}
+
+/** Enters all hosts and placements into an empty pool. */
+export function fillPool(pool: HostPool, records: PoolRecords): void {
+  for (const { value } of records.list(hosts)) enterHost(pool, records, value.id);
+  for (const { id, value } of records.list(placements)) enterPlacement(pool, id, value);
+}
