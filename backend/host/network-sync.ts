@@ -1,6 +1,6 @@
 /** Keeps the networks of the host equal to the networks that its VMs need. Changes run one after the other. */
 import type { Logger } from '../model/component.ts';
-import type { NetworkSpec } from './hypervisor/hypervisor.ts';
+import type { NetworkSpec } from './hypervisor/specs.ts';
 import { Mutex } from './system/mutex.ts';
 
 /** Options of `NetworkSync`. */

@@ -3,7 +3,8 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, networks, reports, type VmRecord, vms } from '../model/records/index.ts';
-import type { Hypervisor, NetworkSpec, VmSpec } from './hypervisor/hypervisor.ts';
+import type { Hypervisor } from './hypervisor/hypervisor.ts';
+import type { NetworkSpec, VmSpec } from './hypervisor/specs.ts';
 import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';
 

@@ -24,7 +24,7 @@ import {
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
 import { parsePlacementId, placementId, placementsOn } from '../model/placement/placement-id.ts';
-import { enterHost, enterPlacement } from '../model/placement/pool-records.ts';
+import { enterHost, enterPlacement, fillPool } from '../model/placement/pool-records.ts';
 import {
   alive,
   hostPolicies,
@@ -106,6 +106,7 @@ export class LeaderLoop {
     over.addEventListener('abort', () => this.#wake());
     try {
       fillPool(this.#pool, this.#mirror);
+      for (const { id } of this.#mirror.list(placements)) this.#dirty.add(parsePlacementId(id).vm);
       for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
       while (!over.aborted) {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
+import type { NetworkSpec } from '../../backend/host/hypervisor/specs.ts';
 import { routerAddress } from '../../backend/host/network/links.ts';
 import { radvdConfig } from '../../backend/host/network/radvd-config.ts';
 import type { DropReason } from '../../backend/host/network/tap-filter.ts';

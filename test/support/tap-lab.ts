@@ -4,7 +4,7 @@
  */
 
 import type { Test } from 'tap';
-import type { NetworkSpec } from '../../backend/host/hypervisor/hypervisor.ts';
+import type { NetworkSpec } from '../../backend/host/hypervisor/specs.ts';
 import { counterName, dropReasons } from '../../backend/host/network/tap-filter.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
 import { idFrom } from '../../backend/model/ids.ts';

@@ -12,8 +12,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
-import type { ExitCause, Hypervisor, NetworkSpec, ObservedVm, VmSpec } from './hypervisor.ts';
+import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
+import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A step of the driver that can fail. */
 export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetworks';

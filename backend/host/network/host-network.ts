@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import type { Id } from '../../contract/fields.ts';
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
 import { bridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
-import type { InterfaceSpec, NetworkSpec } from '../hypervisor/hypervisor.ts';
+import type { InterfaceSpec, NetworkSpec } from '../hypervisor/specs.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { idInAlias, interfaceAlias, isAnyInstances, runDirectory, tableName } from '../system/instance.ts';

@@ -15,7 +15,7 @@
 import { formatIpv6 } from '../../model/network/addresses.ts';
 import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/network/interface-names.ts';
 import { storedPrefix } from '../../model/network/prefixes.ts';
-import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
+import type { NetworkSpec } from '../hypervisor/specs.ts';
 import type { Run } from '../system/command.ts';
 import { interfaceAlias } from '../system/instance.ts';
 

@@ -3,7 +3,7 @@
  * 8106). Pure.
  */
 import { bridgeName, gatewayAddress } from '../../model/network/interface-names.ts';
-import type { NetworkSpec } from '../hypervisor/hypervisor.ts';
+import type { NetworkSpec } from '../hypervisor/specs.ts';
 
 /** Seconds between advertisements that nobody asked for. What they say is valid for three of them. */
 const maxInterval = 100;

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import { interfaceAlias } from '../../system/instance.ts';
-import type { InterfaceSpec } from '../hypervisor.ts';
+import type { InterfaceSpec } from '../specs.ts';
 import { firstTapDescriptor } from './taps.ts';
 
 export type Accelerator = 'kvm' | 'tcg';

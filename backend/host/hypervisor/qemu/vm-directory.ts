@@ -16,7 +16,7 @@ import { earlierTapName } from '../../../model/network/interface-names.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
-import type { InterfaceSpec } from '../hypervisor.ts';
+import type { InterfaceSpec } from '../specs.ts';
 import { isVmId } from './process-identity.ts';
 
 export interface Boot {

@@ -1,0 +1,37 @@
+/** The desired state of VMs and networks, as the agent gives it to a driver and to the host's network. */
+import type { Id } from '../../contract/fields.ts';
+
+/** A network on the host. */
+export interface NetworkSpec {
+  readonly id: Id<'network'>;
+  readonly vni: number;
+  /** The /64 in CIDR notation (RFC 5952). */
+  readonly cidr: string;
+  readonly mtu: number;
+  readonly dns_servers: readonly string[];
+}
+
+/** A network interface of a VM. */
+export interface InterfaceSpec {
+  readonly network: NetworkSpec;
+  readonly mac: string;
+  readonly address: string;
+  /** Name of the tap that it was started with; else it follows from the MAC address. */
+  readonly tap?: string;
+}
+
+/** A VM to prepare or start. */
+export interface VmSpec {
+  readonly id: Id<'vm'>;
+  readonly name: string;
+  /** The fencing number of the placement on this host. */
+  readonly fence: number;
+  readonly generation: number;
+  readonly cpus: number;
+  /** Bytes. */
+  readonly memory: number;
+  /** Bytes. */
+  readonly disk_size: number;
+  readonly image: Id<'image'>;
+  readonly interfaces: readonly InterfaceSpec[];
+}
