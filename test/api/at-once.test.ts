@@ -118,7 +118,7 @@ t.test('a request that is sent again', async (t) => {
   t.equal(twins.filter(({ headers }) => headers.get('idempotent-replayed') === 'true').length, 19);
 });
 
-t.test('who changes one object at the same time', async (t) => {
+t.test('concurrent changes of one object', async (t) => {
   const test = await startTestApi(t);
   const { operator, project } = test;
   const made = await operator.create('ssh-keys', { name: 'k', project, public_key: testPublicKey });

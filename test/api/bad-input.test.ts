@@ -1,4 +1,4 @@
-/** Whatever is sent, the answer is a problem that names the field, nothing has changed, and the server lives. */
+/** Every bad request gets a problem that names the field. It changes nothing, and the server lives. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -279,7 +279,7 @@ t.test('bad input', async (t) => {
   t.equal((await operator.get('vms', existing.id)).name, 'existing');
 });
 
-t.test('who is slow is not waited for', async (t) => {
+t.test('the server does not wait for a slow client', async (t) => {
   const test = await startTestApi(t, { arrivalTimeout: 1000 });
   const vms = await test.operator.list('vms');
   const head = `Host: x\r\nAuthorization: Bearer ${test.operatorToken}\r\n`;

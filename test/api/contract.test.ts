@@ -118,7 +118,7 @@ t.test('each operation refuses who may not', async (t) => {
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
-   * What a member of another project is told.
+   * The answers to a member of another project.
    * hidden: 404, as if it were not there. empty: a list without it. foreign: it may not name that project in a
    * creation. shared: everybody may see it. own: speaks of the caller only. separate: a name means
    * something else in each project, and that of another project cannot be named. operator: nobody but operators.

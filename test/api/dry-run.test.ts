@@ -54,7 +54,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
   }
 });
 
-t.test('what is leaving counts as gone, with all that it holds', async (t) => {
+t.test('an object that is leaving counts as deleted, with all that it holds', async (t) => {
   const api = await startTestApi(t);
   const { operator } = api;
   const project = (await operator.create('projects', { name: 'full' })).id;
@@ -104,7 +104,7 @@ t.test('what is leaving counts as gone, with all that it holds', async (t) => {
     t.strictSame((await refused(stranger, dry('projects', [project]), { name: 'full' }))[0], 'forbidden');
   });
 
-  await t.test('what is asked wrongly is refused', async (t) => {
+  await t.test('a malformed dry run is refused', async (t) => {
     const viewer = await api.member(project, 'viewer');
     t.strictSame((await refused(viewer, dry('vms'), body))[0], 'forbidden', 'who may not create may not try');
     const wrong = async (query: string) => refused(member, `/v1/vms?${query}`, body);

@@ -40,7 +40,7 @@ async function serve(t: Test) {
 
 const registry = '/terraform/providers/v1';
 
-t.test('who follows the links arrives at the packages', async (t) => {
+t.test('a client that follows the links arrives at the packages', async (t) => {
   const { url, nobody } = await serve(t);
   const json = async (path: string) => {
     const answer = await nobody.expect(200, 'GET', path);

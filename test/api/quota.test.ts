@@ -105,7 +105,7 @@ await onBothStores(t, 'as many as the quota allows, from two servers', async (t,
     t.equal((await usageOf(one, project)).used.cpus, 14);
   });
 
-  await t.test('what is deleted makes room once it is gone', async (t) => {
+  await t.test('a deleted object makes room when it is removed', async (t) => {
     const vms = (await one.list('vms', `?project=${project}`)).items;
     await one.update('projects', project, { quota: { vms: 10 } });
     const [first, ...others] = vms;

@@ -83,7 +83,7 @@ t.test('records with a time limit are removed after it', async (t) => {
     return [put(records.tokens, id, record), put(records.names, `${owner ?? '_'}/token/${record.name}`, { id })];
   };
   writes.push(...[undefined, -1, 29, 31].flatMap((days) => expired(days, project)), ...expired(400));
-  // What an older version, or a slip by hand, has left: nobody can tell how old it is.
+  // An older version, or a manual change, has left this record without its time.
   const unreadable = ['events/evt-0000000000000000', 'idempotency/tok/broken'].map((key) => ({
     put: key,
     value: '{}',

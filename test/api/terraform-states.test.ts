@@ -182,7 +182,7 @@ t.test('two servers, many clients', async (t) => {
   t.equal((await idsOf(store, records.terraformStateChunks)).length, keptVersions, 'content goes with its version');
 });
 
-t.test('whose state it is', async (t) => {
+t.test('a state belongs to one project', async (t) => {
   const test = await startTestApi(t);
   const mine = await test.operator.create('projects', { name: 'mine' });
   const member = await test.member(mine.id);

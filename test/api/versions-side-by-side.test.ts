@@ -38,7 +38,7 @@ async function upgrade(store: Store): Promise<Map<string, string>> {
   return contentOf(store);
 }
 
-t.test('whatever an older version changes, fields of a newer one stay, and no answer shows them', async (t) => {
+t.test('fields of a newer version survive every change by an older one, and no answer shows them', async (t) => {
   const store = await withStore(t);
   const test = await startTestApi(t, { store });
   const { operator } = test;

@@ -192,7 +192,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     t.strictSame(Object.keys(json.resource.ucloud_vm ?? {}), ['web', 'db']);
   });
 
-  await t.test('what cannot be is refused, with the construct and the rule', async (t) => {
+  await t.test('an impossible construct is refused, with its path and the rule', async (t) => {
     const refused = (config: Partial<VirtualMachineConfig>, id = 'a') => {
       // As JavaScript may give it.
       const any = config as VirtualMachineConfig;

@@ -330,7 +330,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     t.strictSame(await remaining(cloud), []);
   });
 
-  await t.test('what provider/constructs/README.md shows', async (t) => {
+  await t.test('the example of provider/constructs/README.md works', async (t) => {
     const readme = readFileSync('provider/constructs/README.md', 'utf8');
     const apps = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, text = '']) => text);
     const outputs: Record<string, Record<string, unknown>> = {};

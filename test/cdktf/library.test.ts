@@ -1,4 +1,4 @@
-/** What the constructs are in a library: with cdktf and with cdktn, beside other stacks and providers, in JSON and in HCL. */
+/** The constructs as a library: with cdktf and with cdktn, beside other stacks and providers, in JSON and in HCL. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: Terraform's references
 import { readFileSync } from 'node:fs';
 import { App, LocalBackend, TerraformCount, TerraformIterator, TerraformOutput, TerraformStack, Token } from 'cdktf';
@@ -180,7 +180,7 @@ t.test('the provider is installed from where one of the stack says', async (t) =
   });
 });
 
-t.test('what one stack makes, another uses', async (t) => {
+t.test('one stack uses the objects of another', async (t) => {
   const outdir = temporaryDirectory(t);
   const app = new App({ outdir });
   const [core, web] = [new TerraformStack(app, 'core'), new TerraformStack(app, 'web')];

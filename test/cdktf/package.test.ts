@@ -30,7 +30,7 @@ const names = 'Network, PrefixPlan, UcloudProvider, VirtualMachine, VmGroup';
 const imported = (library: string, from: string) =>
   `import { App, TerraformOutput, TerraformStack } from '${library}';\nimport { ${names} } from '${from}';\n${app}`;
 
-/** What a compiler must refuse; the line after each remark is an error, or the remark is. */
+/** Code that a compiler must refuse. The line after each remark is an error; otherwise the remark itself is one. */
 const wrong = `
 import { bindings, Network, PrefixPlan, UcloudProvider, VirtualMachine, VmGroup } from '@ucloud/provider/constructs';
 import { TerraformStack } from 'cdktf';
@@ -67,7 +67,7 @@ export function misuse(stack: TerraformStack): void {
   new UcloudProvider(stack, 'n', { alias: new VirtualMachine(stack, 'o', { image: 'demo' }) });
   // @ts-expect-error addresses are read
   new VirtualMachine(stack, 'p', { image: 'demo' }).address = '2001:db8::1';
-  // What is right: constructs, resources, data sources, ids.
+  // Valid code: constructs, resources, data sources, ids.
   const lan = new bindings.dataUcloudNetwork.DataUcloudNetwork(stack, 'lan', { name: 'lan' });
   new VirtualMachine(stack, 'q', { image: { id: 'img-0' }, network: lan, dependsOn: [plan, lan] });
 }
@@ -130,7 +130,7 @@ t.test('the npm package', async (t) => {
       );
     };
     const sources = ['app.ts', 'terrain.ts', 'wrong.ts'];
-    // What `cdktf init` writes, and what newer apps have. The former with all declarations checked, ours among them.
+    // The settings of `cdktf init` and of newer apps. The former check all declarations, including ours.
     await check(sources, '--module', 'commonjs', '--moduleResolution', 'node10', '--types', 'node');
     await check(
       [...sources, 'module/app.ts'],

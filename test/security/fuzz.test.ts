@@ -2,7 +2,7 @@
 import t from 'tap';
 import { fuzz } from '../support/http-fuzz.ts';
 
-t.test('whatever is sent, each answer is documented', async (t) => {
+t.test('each answer is documented, whatever a client sends', async (t) => {
   const seed = Date.now() % 2 ** 31;
   const { requests, statuses, faults } = await fuzz(3000, seed);
   t.same(faults.slice(0, 5), [], `seed ${seed}`);

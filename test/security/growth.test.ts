@@ -133,7 +133,7 @@ t.test('of each project the newest stay, by number and by bytes', async (t) => {
   t.same(keys(9, 4), ['a3', 'a2', 'a1', 'b1']);
 });
 
-t.test('nobody pushes a deed of theirs out of the audit by a flood', async (t) => {
+t.test('a flood of changes does not push another change of its author out of the audit', async (t) => {
   let second = 0;
   const trail = (operation: string, token: string) => {
     const at = timeOf(second++).toISOString();

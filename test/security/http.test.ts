@@ -30,7 +30,7 @@ async function answersTo(test: TestApi, bytes: string): Promise<readonly RawResp
   return responsesIn(await new RawConnection(test.url).send(bytes).toEnd());
 }
 
-t.test('what is malformed behind a request takes nobody’s answer', async (t) => {
+t.test('malformed bytes behind a request take the answer of no request', async (t) => {
   const test = await startTestApi(t);
   const good = head('GET', '/v1/token', test.operatorToken);
   const list = head('GET', '/v1/vms', test.operatorToken);

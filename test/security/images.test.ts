@@ -164,7 +164,7 @@ t.test('any bytes are an image or the fault of their owner, and never a fault of
   t.ok(refused > 0, `${refused} were refused, ${taken} taken`);
 });
 
-t.test('what is small and becomes large is ended before it fills the disk', needsQemuImg, async (t) => {
+t.test('a small image that becomes large is stopped before it fills the disk', needsQemuImg, async (t) => {
   const directory = temporaryDirectory(t);
   const [raw, packed] = [join(directory, 'raw'), join(directory, 'packed')];
   const disk = Buffer.alloc(16 * MiB, 'a');

@@ -78,7 +78,7 @@ t.test('a source is a /64', async (t) => {
   t.equal(sourceNetwork('fe80::1%eth0'), sourceNetwork('fe80::2%eth1'));
 });
 
-t.test('who says nothing is not waited for, before the first request and after it', async (t) => {
+t.test('the server does not wait for a silent client, before the first request and after it', async (t) => {
   const test = await startTestApi(t, { arrivalTimeout: 800, limits: { keepAliveTimeout: 500 } });
   const silent = new RawConnection(test.url);
   const idle = new RawConnection(test.url).send(head('GET', '/healthz'));

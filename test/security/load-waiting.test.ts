@@ -84,7 +84,7 @@ t.test('a long poll ends when its token opens something else, or its project is 
   t.ok(performance.now() - began < soon, 'at once');
 });
 
-t.test('what came after the revocation is not told', async (t) => {
+t.test('an answer shows no change after the revocation', async (t) => {
   const { operator, make, key, url } = await setUp(t);
   const token = await make('revoked');
   const client = new ApiClient(url, token.secret);

@@ -72,7 +72,7 @@ t.test('every number of the contract has a least and a most that doubles hold ex
   }
 });
 
-/** What JSON lets a number be, that no field of ours is. */
+/** Numbers that JSON allows and no field of the contract does. */
 const hostile = ['1e999', '-1e999', '1e308', '-1e308', '9007199254740992', '9'.repeat(400), '"1"', '[1]', '{"a":1}'];
 const fractions = ['1.5', '0.1', '4e-320'];
 const noJson = ['NaN', 'Infinity', '0x10', '01', '+1', '.5', '1.', '1e', '--1'];

@@ -12,7 +12,7 @@ export interface AcceptanceCase {
   readonly replace?: string;
   /** Attributes that the configuration spells otherwise than the API does. */
   readonly spelled?: readonly string[];
-  /** What the documentation has to add about its fields. */
+  /** Additional documentation of its fields. */
   readonly note?: string;
   /** For resources whose creation takes time: bodies that never get ready, by themselves and when interrupted. */
   readonly slow?: {
@@ -145,11 +145,11 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   },
 };
 
-/** What is there after the update, so that it can be deleted, and without what only says how an update is made. */
+/** The values after the update, without arguments that only control the update. */
 export const settledBody = ({ update }: AcceptanceCase): string =>
   update.replace('delete_protection = true', 'delete_protection = false').replace(/\n *user_data_change = .*/, '');
 
-/** What is left of the update when everything is taken out that can be: only these attributes stay. */
+/** The attributes that stay when the update removes all others. */
 export const bareBody = ({ update }: AcceptanceCase, kept: ReadonlySet<string>): string =>
   update
     .split('\n')
@@ -194,7 +194,7 @@ export function notApplicable(step: AcceptanceStep, { replace, slow }: Acceptanc
   return undefined;
 }
 
-/** What Terraform's language does with resources. Each is a test of test/terraform/language.test.ts. */
+/** The features of Terraform's language. Each is a test of test/terraform/language.test.ts. */
 export const languageFeatures = {
   count: '`count`, `for_each` and `moved`: touch only what was added or taken away, and moving touches nothing',
   lifecycle: '`replace_triggered_by`, `ignore_changes` and `create_before_destroy`',

@@ -17,7 +17,7 @@ export interface Answer<T = Body> {
   readonly body: T;
 }
 
-/** What tests look at in a body, of whichever operation. What is not there fails the test that reads it. */
+/** The fields of bodies that tests read, of all operations. A missing field fails the test that reads it. */
 export interface Body {
   readonly id: string;
   readonly name: string;

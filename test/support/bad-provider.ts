@@ -85,7 +85,7 @@ export const thing = defineResource<Thing, { log: string[] }>({
   },
 });
 
-/** What has begun to run, by name; and what was told to stop. */
+/** The started handlers by name, and the stopped ones. */
 export const started = new Set<string>();
 export const stopped = new Set<string>();
 

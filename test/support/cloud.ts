@@ -43,7 +43,7 @@ export interface TestCloud {
 }
 
 export interface TestCloudOptions extends TestApiOptions {
-  /** What a host has. */
+  /** The resources of a host. */
   readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
   readonly readyMs?: number;
   readonly hostName?: string;

@@ -121,7 +121,7 @@ export class DrivenHost {
     );
   }
 
-  /** What a host looks like from outside: to be the same after everything was removed. */
+  /** The visible state of a host. It must be the same after the removal of everything. */
   state(): string {
     const links = JSON.parse(this.namespace.ip('-j', 'addr', 'show')) as IpAddressed[];
     const sysctls = [

@@ -11,7 +11,7 @@ export interface Asked {
 }
 
 /**
- * What becomes of a request: it is passed on; it is passed on and its answer lost with the connection; or it is dealt with
+ * The fate of a request: it is passed on; it is passed on and its answer lost with the connection; or it is dealt with
  * here, now or later, and goes no further.
  */
 export type Fate = 'pass' | 'lose' | 'dealt with';

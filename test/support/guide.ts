@@ -24,7 +24,7 @@ import { until } from './eventually.ts';
 export interface GuideBlock {
   readonly language: string;
   readonly text: string;
-  /** What the remark above it says. */
+  /** The text of the remark above it. */
   readonly remark: string;
   /** Of its first line, from 1. */
   readonly line: number;
@@ -49,7 +49,7 @@ export interface GuideOptions {
   readonly within?: readonly string[];
   /** Why a block is left out, if it is. */
   readonly exempt?: (block: GuideBlock) => string | undefined;
-  /** What is otherwise here than for the reader, such as the host name of the cloud: changes the text of each block. */
+  /** Changes the text of each block where this machine differs from the reader's, such as the host name of the cloud. */
   readonly adapt?: (text: string) => string;
 }
 
@@ -65,7 +65,7 @@ export function missingLines(expected: string, output: string): string[] {
   return expected.split('\n').filter((line) => line.trim() !== '' && !new RegExp(pattern(line)).test(said));
 }
 
-/** What the reader has in the shell: nothing that this machine has set for ucloud or Terraform, and another home. */
+/** The environment of the reader's shell: without the settings of this machine for ucloud or Terraform, and with another home. */
 export function readerEnvironment(home: string): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(UCLOUD|TF|XDG)_/.test(name));
   return {
@@ -124,7 +124,7 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
   };
   t.teardown(end);
 
-  /** What the last commands run in. */
+  /** The directory of the last commands. */
   let before: readonly Terminal[] = [];
   for (const block of guideBlocks(readFileSync(file, 'utf8'))) {
     const { language, text: written, remark, line } = block;
@@ -139,7 +139,7 @@ export async function runGuide(t: Test, file: string, scratch: string, options: 
     const name = /^# (\S+)\n/.exec(text)?.[1];
     if (language === 'text') {
       const missing = () => missingLines(text, printedBy(before));
-      // What runs on may have yet to say it.
+      // A command that keeps running may print it later.
       if (allRun(before)) await until(`${where}: is printed`, () => missing().length === 0 || !allRun(before), 120);
       if (!t.strictSame(missing(), [], `${where}: is printed`)) throw new Error(printedBy(before).slice(-4000));
     } else if (language !== 'sh' && name !== undefined) {

@@ -16,7 +16,7 @@ data "ucloud_image" "demo" {
 }
 `;
 
-/** What VMs stand on: the image, and a prefix with a network in it, both called `this`. */
+/** The image, and a prefix with a network in it, all called `this`; VMs refer to them. */
 export const imageAndNetwork = ({ name = 'site', network = name, cidr }: ImageAndNetwork): string => `${demoImage}
 resource "ucloud_prefix" "this" {
   name = "${name}"

@@ -9,7 +9,7 @@ export type Attack = (socket: Socket) => void;
 
 const greeting = '{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}\n';
 
-/** What QEMU answers to the commands of the agent. */
+/** The answers of QEMU to the commands of the agent. */
 const results: Readonly<Record<string, unknown>> = {
   'query-status': { status: 'running', running: true, singlestep: false },
   'query-named-block-nodes': [{ 'node-name': 'disk', image: { 'virtual-size': 2 ** 40 } }],

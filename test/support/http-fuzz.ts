@@ -1,4 +1,4 @@
-/** Requests that are nearly right, or not at all, over bare connections: whatever is sent, each answer is documented. */
+/** Requests that are nearly right, or not at all, over bare connections: each answer is documented, whatever a client sends. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -104,7 +104,7 @@ export interface Answer {
 
 const problem = 'application/problem+json';
 
-/** What is wrong with a response, or undefined. */
+/** Returns the problem of a response; undefined if it is valid. */
 export function violation(answer: Answer): string | undefined {
   const { operation: operationId, status, headers, body } = answer;
   const what = `${answer.method} ${answer.url} → ${status}`;

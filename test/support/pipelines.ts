@@ -209,13 +209,13 @@ export function gitlabJobs(file: string, context: GitlabContext): PipelineJob[] 
 }
 
 export interface RunnerOptions {
-  /** What is checked out. */
+  /** The checked-out commit. */
   readonly repository: string;
   /** Where artifacts of this pipeline are kept between its jobs. */
   readonly artifacts: string;
   /** Where each job gets a directory of its own. */
   readonly scratch: string;
-  /** What the machine has set. */
+  /** The environment of the machine. */
   readonly machine: NodeJS.ProcessEnv;
   /** Is given all that the job prints, as it is printed. */
   readonly log?: (text: string) => void;
@@ -225,7 +225,7 @@ export interface JobResult {
   /** That of the first script that failed, else 0. */
   readonly code: number | null;
   readonly log: string;
-  /** What a step wrote for the summary page of the run. */
+  /** The text of a step for the summary page of the run. */
   readonly summary: string;
 }
 

@@ -32,7 +32,7 @@ function dictionary(value: fc.Arbitrary<Value>): fc.Arbitrary<Value> {
   return fc.uniqueArray(fc.tuple(key, value), { maxLength: 2, selector: ([k]) => k }).map(Object.fromEntries);
 }
 
-/** What tells two elements of a set apart. There may be sets in them, so that the order of lists says nothing either. */
+/** Returns a text that differs for different elements of a set. Elements may contain sets, so lists are sorted too. */
 function distinct(value: Value): string {
   const sorted = (v: Value): Value => {
     if (Array.isArray(v)) return (v as Value[]).map(sorted).sort((a, b) => (words(a) < words(b) ? -1 : 1));
@@ -191,7 +191,7 @@ export function respell(attributes: Attributes, config: Values): Values {
   );
 }
 
-/** What an API returns for a plan: everything known, unknown values chosen by it. `salt` makes its choices differ. */
+/** Returns the values of an API for a plan. The API chooses the unknown values, and `salt` changes its choices. */
 export function applyPlan(attributes: Attributes, planned: Values, salt: string): Values {
   const within = (type: Type, v: Value): Value => {
     if (v === UNKNOWN) return choose(type);

@@ -34,7 +34,7 @@ export class QemuGuest {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** What the guest has printed on its serial console. */
+  /** The output of the guest on its serial console. */
   get console(): string {
     return readFileSync(join(this.#options.directory, 'serial.log'), 'latin1');
   }

@@ -1,4 +1,4 @@
-/** What CDKTF constructs synthesize, in a form that tests compare. */
+/** The output of CDKTF constructs, in a form that tests compare. */
 import { App, TerraformStack } from 'cdktf';
 import { UcloudProvider } from '../../provider/constructs/index.ts';
 

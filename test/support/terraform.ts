@@ -38,7 +38,7 @@ export interface Plan {
   resource_changes?: ResourceChange[];
   resource_drift?: ResourceChange[];
   output_changes?: Record<string, { actions: string[]; after: unknown }>;
-  /** What Terraform printed, warnings included. */
+  /** The output of Terraform, including warnings. */
   text: string;
 }
 
@@ -183,7 +183,7 @@ export class TerraformDirectory {
     return { ...plan, text };
   }
 
-  /** What the next apply would do to one resource. */
+  /** The actions of the next apply on one resource. */
   async planned(address: string): Promise<NonNullable<Plan['resource_changes']>[number]['change']> {
     const found = (await this.plan()).resource_changes?.find((one) => one.address === address);
     if (!found) throw new Error(`${address} is not in the plan`);
@@ -197,7 +197,7 @@ export class TerraformDirectory {
     return found;
   }
 
-  /** What the next apply would do to resources and outputs, as `address: action`; empty when nothing. */
+  /** The actions of the next apply on resources and outputs, as `address: action`; empty if there are none. */
   async pending(...args: string[]): Promise<string[]> {
     const planning = ['plan', '-no-color', '-out=test.tfplan', '-detailed-exitcode', ...args];
     const result = await this.try(...planning);
@@ -269,7 +269,7 @@ export class TerraformDirectory {
   }
 }
 
-/** What a plan would do, as `address: action`; empty when nothing. */
+/** Returns the actions of a plan, as `address: action`; empty if there are none. */
 export function changes(plan: Plan): string[] {
   const resources = (plan.resource_changes ?? [])
     .filter(({ change }) => !change.actions.every((action) => action === 'no-op' || action === 'read'))

@@ -68,7 +68,7 @@ t.test('options of the command', async (t) => {
     t.match(await project(), { quota: { vms: 3, cpus: 4 }, labels: { env: 'test' } }, 'all is as it was');
   });
 
-  await t.test('an empty variable of a script names no object, and an update says what to change', async () => {
+  await t.test('an empty variable of a script names no object, and an update needs a change', async () => {
     const none = /"\s*" is not an id or name/;
     await Promise.all([
       refused(['vm', 'get', ''], none),

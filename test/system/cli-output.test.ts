@@ -9,7 +9,7 @@ import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
 import { json, scriptedApi } from '../support/scripted-api.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
-t.test('what is printed', async (t) => {
+t.test('the output of commands', async (t) => {
   const api = await startTestApi(t);
   const environment = {
     UCLOUD_CREDENTIALS: join(temporaryDirectory(t), 'none.json'),
@@ -130,7 +130,7 @@ t.test('what is printed', async (t) => {
   });
 });
 
-t.test('interrupted, a command says what goes on without it', async (t) => {
+t.test('an interrupted command describes the action that continues', async (t) => {
   const api = await startTestApi(t);
   const seen: string[] = [];
   let held = false;

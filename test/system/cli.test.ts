@@ -35,7 +35,7 @@ t.test('a cloud, from the shell', async (t) => {
   const disk = join(directory, 'my disk.raw');
   writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
 
-  await t.test('what it can do is told by --help', async (t) => {
+  await t.test('--help describes all commands', async (t) => {
     const [all, vm] = await Promise.all([good('--help'), good('vm --help')]);
     for (const word of ['up', 'api', 'scheduler', 'scanner', 'agent', 'operator-token', 'vm', 'host', 'image']) {
       t.match(all, new RegExp(`^  ${word} `, 'm'));
@@ -145,7 +145,7 @@ t.test('a cloud, from the shell', async (t) => {
     t.equal(await mine('vm list'), '');
   });
 
-  await t.test('mistakes are told in words', async () => {
+  await t.test('each mistake gets a clear error', async () => {
     await Promise.all([
       bad('nonsense', /unknown command 'nonsense'/),
       bad('vm create --nam x', /Did you mean --name/),
@@ -167,7 +167,7 @@ t.test('a cloud, from the shell', async (t) => {
     ]);
   });
 
-  await t.test('a second start says what is in its way', async (t) => {
+  await t.test('a second start names the obstacle', async (t) => {
     const other = join(directory, 'other');
     const server = createServer().listen(0, '::1');
     t.teardown(() => server.close());

@@ -1,4 +1,4 @@
-/** What the documents say can be done, done: commands, the example of the README, links. */
+/** Tests of the documents: their commands, the example of the README, links. */
 import { execFile } from 'node:child_process';
 import {
   existsSync,
@@ -139,7 +139,7 @@ t.test('commands cannot hide in a block of another kind', async (t) => {
   t.strictSame(strange, []);
 });
 
-/** What a clone of the repository has, for commands that write beside it. */
+/** The files of a clone, for commands that write beside them. */
 function clone(t: Test): string {
   const directory = temporaryDirectory(t);
   for (const name of readdirSync('.')) {
@@ -151,7 +151,7 @@ function clone(t: Test): string {
 interface Followed {
   readonly page: string;
   readonly skip?: string | false;
-  /** What the page takes for granted, and what is otherwise here. */
+  /** The preconditions of the page, and the differences of this machine. */
   readonly prepare: (t: Test, clone: string, home: string) => Promise<Preparation>;
 }
 interface Preparation {
@@ -333,7 +333,7 @@ t.test(
   },
 );
 
-t.test('what a guide says is printed, is looked for', async (t) => {
+t.test('the test looks for the output that a guide shows', async (t) => {
   const printed = '\x1b[31m│\x1b[0m Error: VM "giant" is not\n│ running  within 5 s\nvm-01';
   t.strictSame(missingLines('Error: VM "giant" is not running\n\nvm-…1\n', printed), []);
   t.strictSame(missingLines('Error: VM "giant" is running\nvm-…1', printed), ['Error: VM "giant" is running']);

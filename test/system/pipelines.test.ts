@@ -25,7 +25,7 @@ type System = keyof typeof files;
 
 let cloud: Cloud;
 let authority: string;
-/** What is in the repository of the configuration. */
+/** The files in the repository of the configuration. */
 let repository: string;
 let tokens: { plan: string; apply: string; state: string };
 const passphrase = 'correct horse battery staple';
@@ -173,7 +173,7 @@ async function vms(): Promise<{ id: string; name: string; description: string }[
 const succeeds = (t: Test, result: JobResult, what: string) =>
   t.equal(result.code, 0, what, { log: result.log.slice(-3000) });
 
-t.test('who may only plan can change nothing', { skip }, async (t) => {
+t.test('a token that may only plan changes nothing', { skip }, async (t) => {
   const merged = new Run(t, 'github', 'push to main', { 'main.tf': readFileSync(join(repository, 'main.tf'), 'utf8') });
   succeeds(t, await merged.run('plan'), 'it plans');
   const apply = merged.jobs.find(({ name }) => name === 'apply');

@@ -304,7 +304,7 @@ t.test('a URL reaches the public internet only', async (t) => {
   t.equal(asked, 0, 'nothing was asked inside');
 });
 
-t.test('what may pass by itself is tried again', async (t) => {
+t.test('the scanner tries again after a temporary failure', async (t) => {
   const here = await place(t);
   let asked = 0;
   const url = await serve(t, (_request, response) => {

@@ -104,7 +104,7 @@ t.test('a part that is not understood is an error that names option and part', a
   }
 });
 
-t.test('whatever is written in a map comes out whole, or not at all', async () => {
+t.test('a map is parsed completely, or not at all', async () => {
   const escaped = (text: string) => text.replace(/[\\,=]/g, '\\$&');
   const text = fc.string({ minLength: 1 }).filter((part) => !/^\s*[[{]|^\s+$/.test(part));
   fc.assert(
@@ -166,7 +166,7 @@ const hostile = fc.string({
   maxLength: 12,
 });
 
-t.test('what others have written cannot control the terminal', async (t) => {
+t.test('text of other users cannot control the terminal', async (t) => {
   fc.assert(fc.property(hostile, (text) => !control.test(visible(text)) && !/\n/.test(visible(text))));
   fc.assert(fc.property(hostile, (text) => !control.test(visibleLines(text))));
   fc.assert(

@@ -1,4 +1,4 @@
-/** What is accepted as an image, and what is not: files come from users, and qemu-img would follow what they name. */
+/** Accepted and refused images. Files come from users, and qemu-img would open the files that they refer to. */
 import fc from 'fast-check';
 import t from 'tap';
 import { headSize, recognizeDiskImage } from '../../backend/model/image/disk-image.ts';
@@ -24,7 +24,7 @@ t.test('a raw disk is as large as its file', async (t) => {
   t.strictSame(recognize(rawDisk(8192)), { ok: true, image: { format: 'raw', virtualSize: 8192 } });
 });
 
-t.test('what refers to something else, or is damaged, is refused with the reason', async (t) => {
+t.test('an image that refers to another file, or is damaged, is refused with the reason', async (t) => {
   const data = Buffer.from('/etc/passwd');
   const refused: [string, Qcow2Fields, RegExp][] = [
     ['backing file', { backingOffset: 1024n, backingSize: 11 }, /backing file/],

@@ -158,7 +158,7 @@ t.test('a read that is alone asks for its object', async (t) => {
   );
 });
 
-t.test('what others still use is deleted when they have gone', async (t) => {
+t.test('an object that others use is deleted when they are gone', async (t) => {
   const inUse = (...users: { id: string; being_deleted: boolean }[]) =>
     json(409, { code: 'in_use', title: 'x', detail: users.map(({ id }) => id).join(), users });
   const a = { id: 'vm-a', being_deleted: false };

@@ -209,7 +209,7 @@ t.test('handlers that fail', async (t) => {
   t.match(schema.diagnostics, [{ detail: /does not load/ }], 'a broken definition is reported, not hidden');
 });
 
-t.test('who waits is told to stop: by Terraform, and when nobody wants the answer', async (t) => {
+t.test('a waiting handler is stopped by Terraform, and when its caller is gone', async (t) => {
   const server = await reattach(provider);
   const connect = async () => {
     const client = await PluginClient.connect(server.socketPath);

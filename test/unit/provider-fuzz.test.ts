@@ -58,7 +58,7 @@ const noise = fc.uint8Array({ maxLength: 40 });
 /** Lists in lists, far deeper than any type: dynamic values may claim to be anything. */
 const deep = fc.integer({ min: 1, max: 3000 }).map((depth) => new Uint8Array(depth).fill(0x91));
 
-/** What is on the wire for a value: right, of another type, broken somewhere, cut off, or noise. */
+/** The bytes of a value: right, of another type, broken, cut off, or noise. */
 const bytesOf = (types: readonly Type[]): fc.Arbitrary<Uint8Array> =>
   fc.constantFrom(...types).chain((type) => {
     const value =
@@ -144,7 +144,7 @@ const shaped = fc
 
 t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {
   const store = path.join(temporaryDirectory(t), 'shelf.json');
-  // Whatever a call says, it is about this shelf, and nothing waits.
+  // Every call uses this shelf, and nothing waits.
   const client = await PluginClient.of(t, {
     ...shelfProvider,
     resources: {
@@ -188,7 +188,7 @@ t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {
       if (rpc === 'ConfigureProvider') await configure();
     },
   );
-  // What is counted is the same in every run; what may be found is not.
+  // The counts are the same in every run; the findings are not.
   await fc.assert(calls, { numRuns: 1500, seed: 3 });
   const counted = structuredClone(counts);
   await fc.assert(calls, { numRuns: 500 });

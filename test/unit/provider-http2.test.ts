@@ -137,7 +137,7 @@ async function farewell(port: number, bytes: Buffer): Promise<number | undefined
   return undefined;
 }
 
-t.test('what breaks the rules of HTTP/2 ends its connection, with the reason', async (t) => {
+t.test('a violation of HTTP/2 ends its connection, with the reason', async (t) => {
   const { port } = await serve(t);
   const open = frame(1, 4, 1, request);
   const attacks: Readonly<Record<string, readonly [code: number, ...frames: Buffer[]]>> = {

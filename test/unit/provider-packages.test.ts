@@ -147,7 +147,7 @@ t.test('executables that carry data', async (t) => {
     const carrying = withNote(program, 'DATA', data);
     t.ok(carrying.equals(withNote(program, 'DATA', data)), 'the same bytes each time');
     t.ok(carrying.includes(data));
-    // What the dynamic linker or the kernel would stumble over: the layout of what was there, and zeroed memory.
+    // The dynamic linker and the kernel need the old layout and zeroed memory.
     const copy = join(temporaryDirectory(t), 'cat');
     writeFileSync(copy, carrying, { mode: 0o755 });
     t.ok(execFileSync(copy, ['-'], { input: data }).equals(data));

@@ -14,7 +14,7 @@ async function scriptedSession(t: Test, ...answers: readonly ScriptedAnswer[]) {
 const notFound = problem(404, 'not_found');
 const refusals = (...list: readonly object[]) => json(200, { refusals: list, revision: 1 });
 
-t.test('what is planned asks together whether there is room, and counts with what was planned before', async (t) => {
+t.test('planned objects share one capacity check, which counts earlier objects of the plan', async (t) => {
   const told = [
     { pointer: '/vms/0', first: 0, count: 9, reason: 'no_host', message: 'told before' },
     { pointer: '/vms/1/memory', first: 1, count: 2, reason: 'no_host', message: 'too large' },
@@ -73,7 +73,7 @@ t.test('what is planned asks together whether there is room, and counts with wha
   t.equal(seen.length, 3, 'what is being applied is not asked for any more');
 });
 
-t.test('what the plan deletes counts, though it comes after what it makes room for', async (t) => {
+t.test('deletions of the plan count, even if they come after the creations', async (t) => {
   const refused = { pointer: '/vms/0', first: 0, count: 1, reason: 'quota_exceeded', message: 'too many' };
   const { session, seen } = await scriptedSession(t, (request, response) => {
     const last = session.deletions.has('vm-2');

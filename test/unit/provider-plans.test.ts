@@ -250,7 +250,7 @@ t.test('random schemas have every shape that there is', async (t) => {
     ...ways.flatMap((way) => kinds.map((kind) => `${place}${way} ${kind}`)),
     ...rules.map((rule) => `${place}${rule}`),
   ]);
-  // What Terraform, or the framework, does not allow inside sets.
+  // Terraform or the framework does not allow these inside sets.
   const forbidden = /^in set: (write-only|replace|.*dynamic)|write-only set$/;
   t.same(
     wanted.filter((shape) => !seen.has(shape) && !forbidden.test(shape)),

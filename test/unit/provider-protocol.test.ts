@@ -232,7 +232,7 @@ t.test('gRPC: sizes, broken frames, unknown methods, parallel calls', async (t) 
   t.equal(decode(health, await client.raw('/grpc.health.v1.Health/Check', service('other'))).status, 3);
 });
 
-t.test('what is refused costs nobody else the connection', async (t) => {
+t.test('a refused call does not cost others the connection', async (t) => {
   const held = Promise.withResolvers<void>();
   const cancelled = Promise.withResolvers<void>();
   const server = net.createServer((socket) => {

@@ -75,7 +75,7 @@ function* cases(
   }
 }
 
-t.test('what the contract refuses of a creation, a plan refuses', async (t) => {
+t.test('a plan refuses every creation that the contract refuses', async (t) => {
   let refused = 0;
   for (const noun of creatable) {
     const endpoint = endpoints.find(({ id }) => id === `${noun}_create`);

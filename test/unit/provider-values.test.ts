@@ -104,7 +104,7 @@ t.test('any value of any type comes back from MessagePack as it was', async () =
   );
 });
 
-t.test('what we write is MessagePack to others too', async (t) => {
+t.test('another library reads our MessagePack', async (t) => {
   fc.assert(
     fc.property(typed(true), ({ type, value }) => {
       // The library refuses the key "__proto__", which is a key like any other to Terraform.
@@ -217,7 +217,7 @@ t.test('values as Terraform would write them', async (t) => {
   t.throws(() => encodeValue('dynamic', endless), ValueError, 'a value that contains itself is refused, not followed');
 });
 
-t.test('what does not fit its type is refused with its place', async (t) => {
+t.test('a value of another type is refused with its place', async (t) => {
   const type: Type = ['object', { list: ['list', ['object', { n: 'number' }]] }];
   t.throws(() => encodeValue(type, { list: [{ n: 1 }, { n: 'two' }] }), {
     name: 'ValueError',

@@ -111,7 +111,7 @@ t.test('states and identities of other versions, types and providers', async (t)
   t.equal((await client.call('ImportResourceState', { type_name, id: 'i' })).deferred, undefined);
 });
 
-t.test('what only newer Terraforms ask for: identity, renewal, metadata', async (t) => {
+t.test('the calls of newer Terraforms: identity, renewal, metadata', async (t) => {
   const directory = temporaryDirectory(t);
   const client = await PluginClient.of(t, shelfProvider);
   const shelf = new Shelf(path.join(directory, 'shelf.json'));

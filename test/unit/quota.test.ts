@@ -15,7 +15,7 @@ import {
 
 const gib = 2 ** 30;
 
-t.test('who exceeds a quota reads what there may be, what there is, and what was asked for', async (t) => {
+t.test('the error of an exceeded quota names the limit, the use and the request', async (t) => {
   const table: [QuotaKind, limit: number, used: number, more: number, string][] = [
     ['vms', 10, 10, 1, 'the project acme may have 10 VMs and has 10'],
     ['vms', 10, 8, 3, 'the project acme may have 10 VMs and has 8, and 3 more are asked for'],
@@ -64,7 +64,7 @@ const someAmounts = fc
   .dictionary(fc.constantFrom(...quotaKinds), fc.nat(20))
   .map((amounts): SomeAmounts => ({ ...amounts }));
 
-t.test('what was admitted one after the other never exceeds the limits; shrinking is always admitted', async () => {
+t.test('admitted changes in sequence never exceed the limits; shrinking is always admitted', async () => {
   fc.assert(
     fc.property(someAmounts, someAmounts, fc.array(fc.tuple(someAmounts, someAmounts)), (limits, start, changes) => {
       let used = plus(noAmounts, start);

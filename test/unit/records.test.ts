@@ -86,7 +86,7 @@ const entryOf = (kind: RecordKind, value: unknown) => ({
   created: 1,
 });
 
-t.test('what a newer version has added to a record is not seen, and not lost', async (t) => {
+t.test('a field of a newer version in a record is neither shown nor lost', async (t) => {
   t.ok(kinds.length > 30, 'there are kinds');
   for (const kind of kinds) {
     const schema = kind.schema as JsonSchema;
@@ -121,7 +121,7 @@ t.test('what a newer version has added to a record is not seen, and not lost', a
   }
 });
 
-t.test('what a record must have, it must still have, and nobody writes what they do not know', async (t) => {
+t.test('a record needs its required fields, and no version writes unknown fields', async (t) => {
   const extra = { id: 'x', newer: true };
   t.strictSame(parseRecord(records.names, entryOf(records.names, extra)).value, { id: 'x' });
   t.throws(

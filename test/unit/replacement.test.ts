@@ -8,7 +8,7 @@ function referred(field: Field): string[] {
   return [...(field.reference ? [field.reference] : []), ...inner.flatMap(referred)];
 }
 
-t.test('what others refer to in place is replaced by nothing but another project', async (t) => {
+t.test('an object that others refer to in place is replaced only by another project', async (t) => {
   const inPlace = creatable.flatMap((noun) =>
     Object.values(schemaOf(noun).fields).flatMap((field) => (field.create && field.update ? referred(field) : [])),
   );

@@ -34,7 +34,7 @@ t.test('each at the lowest place that is free and aligned', async (t) => {
   t.strictSame(placed('2001::/16', 17, 64, 64), ['2001::/17', '2001:8000::/64', '2001:8000:0:1::/64']);
 });
 
-t.test('what cannot be, is refused with the name of the subnet', async (t) => {
+t.test('an impossible subnet is refused with its name', async (t) => {
   const refuse = (length: number, wishes: SubnetRequest[], message: string) =>
     t.throws(() => placeSubnets(length, wishes), { name: 'RangeError', message });
   refuse(63, asked(64, 64, 64), 'subnet "n2", a /64, has no room left in the /63');
@@ -104,7 +104,7 @@ t.test('for any plan', async () => {
         if (!contains(prefix, piece) || piece.length !== wishes[index]?.length) return false;
         if (pieces.some((other, at) => at !== index && contains(other, piece))) return false;
       }
-      // What stands before is where it would be alone: nothing appended has moved it.
+      // The first subnets have the same place as without the appended ones.
       for (let end = 0; end < wishes.length; end++) {
         const alone = placeSubnets(prefix.length, wishes.slice(0, end));
         if (JSON.stringify(alone) !== JSON.stringify(places.slice(0, end))) return false;

@@ -20,7 +20,7 @@ t.test('which state follows which', async (t) => {
   t.match(staleReason(latest, { serial: 8, lineage: 'b' }), /lineage is b, .* is a/);
 });
 
-t.test('what is kept', async () => {
+t.test('the kept versions of a state', async () => {
   const size = fc.integer({ min: 0, max: maxHistoryBytes });
   fc.assert(
     fc.property(fc.array(size, { maxLength: keptVersions }), size, (sizes, newcomer) => {
