@@ -44,7 +44,7 @@ const generators: readonly Generator[] = [
   {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
     outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
-    sources: ['', '/constructs', '/derive', '/ephemeral', '/framework', '/functions', '/resources'].map(
+    sources: ['', '/constructs', '/derive', '/ephemeral', '/framework', '/functions', '/resources', '/schema'].map(
       (folder) => `provider${folder}`,
     ),
   },
