@@ -33,7 +33,7 @@ import {
   leaders,
 } from '../model/records/index.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
-import { campaign, type Leadership } from '../store/leadership.ts';
+import { type Leadership, lead } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
@@ -78,28 +78,14 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
     logger,
   });
   const closing = new AbortController();
-  const serve = async (): Promise<void> => {
-    while (!closing.signal.aborted) {
-      try {
-        const leaseSeconds = options.leaseTtl ?? 5;
-        const { signal } = closing;
-        const leadership = await campaign(store, mirror, {
-          kind: leaders,
-          task,
-          id: randomUUID(),
-          leaseSeconds,
-          signal,
-        });
-        if (leadership === undefined) return;
-        await new Scan(options, mirror, leadership, closing.signal).run();
-      } catch (err) {
-        if (closing.signal.aborted) return;
-        logger.error({ err }, 'the image scanner stumbled and begins anew');
-        await delay(storeRetry, undefined, { signal: closing.signal }).catch(() => {});
-      }
-    }
-  };
-  const serving = serve();
+  const serving = lead(store, mirror, {
+    kind: leaders,
+    task,
+    leaseSeconds: options.leaseTtl ?? 5,
+    signal: closing.signal,
+    logger,
+    work: (leadership, over) => new Scan(options, mirror, leadership, over).run(),
+  });
   return {
     close: async () => {
       closing.abort();
@@ -136,18 +122,18 @@ class Scan {
   #awaiting = false;
   #wake = (): void => {};
 
-  constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, closing: AbortSignal) {
+  constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, over: AbortSignal) {
     this.#options = options;
     this.#mirror = mirror;
     this.#leadership = leadership;
-    this.#stop = AbortSignal.any([closing, leadership.lease.lost]);
+    this.#stop = over;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#conversions = new FairSlots(this.#limits.conversions);
     this.#keep = options.mode !== 'simulated';
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
   }
 
-  /** Ends when `closing` aborts or the leadership is lost, with everything that it had begun. */
+  /** Resolves when the term is over and everything that it had begun has ended. */
   async run(): Promise<void> {
     const unsubscribe = this.#mirror.subscribe(() => this.#wake());
     try {
@@ -164,8 +150,6 @@ class Scan {
       for (const { cancel } of this.#running.values()) cancel.abort();
       await Promise.all([...this.#running.values()].map(({ done }) => done));
       await rm(this.#staging, { recursive: true, force: true });
-      // The store may be gone already; then the lease ends by itself.
-      await this.#leadership.lease.revoke().catch(() => {});
     }
   }
 

@@ -95,12 +95,11 @@ export class LeaderLoop {
   }
 
   /**
-   * Runs until the term is over: `signal` has aborted or the leadership is lost.
+   * Runs until `signal` aborts, because the term is over, or another scheduler leads.
    * @throws UcloudError of the store, such as `store_unavailable`
    */
   async run(signal: AbortSignal): Promise<void> {
-    const over = AbortSignal.any([signal, this.#leadership.lease.lost, this.#stop.signal]);
-    if (!(await this.#mirror.waitFor(this.#leadership.revision, { signal: over }))) return;
+    const over = AbortSignal.any([signal, this.#stop.signal]);
     const unsubscribe = this.#mirror.subscribe((batch) => this.#onBatch(batch));
     const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
     over.addEventListener('abort', () => this.#wake());

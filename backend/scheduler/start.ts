@@ -1,5 +1,4 @@
 /** The scheduler decides which host runs which VM. Several scheduler processes may run; one of them leads. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Component, Logger } from '../model/component.ts';
 import {
   alive,
@@ -12,7 +11,7 @@ import {
   schedules,
   vms,
 } from '../model/records/index.ts';
-import { campaign } from '../store/leadership.ts';
+import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { LeaderLoop, schedulerTask } from './leader-loop.ts';
@@ -26,8 +25,6 @@ export interface SchedulerOptions {
   /** The time to live of the leader's lease, in seconds. After the lease has ended, another scheduler takes over. */
   readonly leaseSeconds?: number;
 }
-
-const retryMs = 500;
 
 /**
  * Starts a scheduler. Resolves when the mirror has read the database; another scheduler may still lead.
@@ -44,39 +41,15 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     logger,
   });
 
-  /** Leads for one term. Returns false when no further term follows. */
-  const lead = async (): Promise<boolean> => {
-    const leadership = await campaign(store, mirror, {
-      kind: leaders,
-      task: schedulerTask,
-      ...(options.id !== undefined && { id: options.id }),
-      leaseSeconds,
-      signal: closing.signal,
-    });
-    if (leadership === undefined) return false;
-    logger.info({ revision: leadership.revision }, 'leading');
-    try {
-      await new LeaderLoop(store, mirror, leadership, logger).run(closing.signal);
-    } finally {
-      // If the revocation fails, the lease ends after its time to live.
-      if (!leadership.lease.lost.aborted) {
-        await leadership.lease.revoke().catch((err: unknown) => logger.warn({ err }, 'could not step down'));
-      }
-    }
-    return true;
-  };
-
-  const work = async () => {
-    for (let more = true; more && !closing.signal.aborted; ) {
-      try {
-        more = await lead();
-      } catch (err) {
-        logger.warn({ err }, 'the term ended with an error; standing again');
-        await delay(retryMs, undefined, { signal: closing.signal, ref: false }).catch(() => undefined);
-      }
-    }
-  };
-  const working = work();
+  const working = lead(store, mirror, {
+    kind: leaders,
+    task: schedulerTask,
+    ...(options.id !== undefined && { id: options.id }),
+    leaseSeconds,
+    signal: closing.signal,
+    logger,
+    work: (leadership, over) => new LeaderLoop(store, mirror, leadership, logger).run(over),
+  });
 
   return {
     close: async () => {

@@ -7,8 +7,11 @@
  * another revision. From then on, every write of the old leader fails, including writes already in flight.
  */
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { TSchema } from '@sinclair/typebox';
+import { UcloudError } from '../contract/errors.ts';
 import { absent, put } from './collection.ts';
+import type { StoreLogger } from './logger.ts';
 import type { Mirror } from './mirror.ts';
 import type { RecordKind } from './record-kind.ts';
 import type { CommitResult, Condition, Lease, Revision, Store } from './store.ts';
@@ -65,4 +68,52 @@ export async function campaign(
     if (!(await mirror.waitForChange({ after, of, signal }))) return undefined;
   }
   return undefined;
+}
+
+/** The pause after a term that ended with an error. */
+const retryMs = 500;
+
+/** Options of `lead`. */
+export interface LeadOptions extends Campaign {
+  readonly logger: StoreLogger;
+  /**
+   * The work of one term. The mirror shows the beginning of the term, so no earlier leader changes anything any more.
+   * `over` aborts when the leadership is lost or `signal` aborts.
+   */
+  readonly work: (leadership: Leadership, over: AbortSignal) => Promise<void>;
+}
+
+/**
+ * Leads whenever no other process does, one term after the other. Resolves when `signal` aborts or the store closes. An
+ * error of a term is logged, and another term follows.
+ */
+export async function lead(store: Store, mirror: Mirror, options: LeadOptions): Promise<void> {
+  const { logger, signal, task } = options;
+  /** Returns false when no further term follows. */
+  const term = async (): Promise<boolean> => {
+    const leadership = await campaign(store, mirror, options);
+    if (leadership === undefined) return false;
+    const { lease, revision } = leadership;
+    logger.info({ task, revision }, 'leading');
+    const over = AbortSignal.any([signal, lease.lost]);
+    try {
+      if (await mirror.waitFor(revision, { signal: over })) await options.work(leadership, over);
+    } finally {
+      // If the revocation fails, the lease ends after its time to live.
+      if (!lease.lost.aborted) {
+        await lease.revoke().catch((err: unknown) => logger.warn({ err, task }, 'could not step down'));
+      }
+    }
+    return true;
+  };
+  for (let more = true; more && !signal.aborted; ) {
+    try {
+      more = await term();
+    } catch (err) {
+      if (signal.aborted) return;
+      const level = err instanceof UcloudError ? 'warn' : 'error';
+      logger[level]({ err, task }, 'the term ended with an error; standing again');
+      await delay(retryMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
 }
