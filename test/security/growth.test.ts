@@ -200,7 +200,7 @@ t.test('states count by their bytes, and history goes before a write is refused'
   const refused = await write('two', 1, MiB * 2.5);
   t.match(refused, {
     status: 403,
-    body: { code: 'quota_exceeded', errors: [{ pointer: '', detail: /4MiB of states/ }] },
+    body: { code: 'quota_exceeded', errors: [{ pointer: '', detail: /4MiB of Terraform states/ }] },
   });
   t.same([...(await contentOf(store)).keys()], before, 'nothing was written, not even ahead');
   for (let serial = 4; serial <= 9; serial++) t.match(await write('one', serial, MiB * 0.9), { status: 200 });
