@@ -106,7 +106,7 @@ t.test('bodies that arrive slowly are bounded for each project', async (t) => {
   t.same(statuses, Array(8).fill(429), 'two fit into 64 MiB');
   t.match(await bad.request('POST', path, largeState(1, 4 * MiB, randomBytes)), {
     status: 429,
-    body: { code: 'rate_limited', detail: /still arriving/ },
+    body: { code: 'rate_limited', detail: /still in memory/ },
   });
   await good.expect(200, 'POST', path, largeState(1, 4 * MiB, randomBytes));
   held.letGo();

@@ -180,7 +180,7 @@ resource "ucloud_prefix" "same_space" {
       directory.write({ 'main.tf': ground });
       const [inUse] = await directory.diagnostics('destroy');
       t.match(inUse, { severity: 'error', summary: 'Network "web" was not deleted: something still uses this' });
-      t.match(inUse?.detail, /^net-.* VM web \(vm-.*\)\.\n\nDelete or change the objects named above first\.$/i);
+      t.match(inUse?.detail, /^net-.* VM web \(vm-.*\)\.\n\nDelete or change the objects above first\.$/i);
       t.equal((await directory.resource('ucloud_network.this')).values.id, network.id);
 
       directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
