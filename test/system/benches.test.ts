@@ -4,12 +4,15 @@ import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { noQemu } from '../support/qemu.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const terraform = terraformMissing() ?? false;
+const qemu = await noQemu();
 const benches: Readonly<Record<string, { readonly args: readonly string[]; readonly skip?: string | false }>> = {
   api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
-  'hostile-tenant': { args: ['--requests', '20', '--unread', '4', '--megabytes', '4'] },
+  'hostile-tenant': { args: ['--requests', '20', '--unread', '4', '--megabytes', '4', '--seconds', '20'] },
+  offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu },
   provider: { args: ['--vms', '2', '--starts', '1', '--rounds', '1'], skip: terraform },
   'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
   scheduler: { args: ['--vms', '20', '--hosts', '5'] },
