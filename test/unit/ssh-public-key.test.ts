@@ -141,6 +141,8 @@ t.test('a plan and the API say the same of a key', async (t) => {
             String(problem)
               .slice(0, 60)
               .replace(/[()|$]/g, '.'),
+            // A diagnostic of the plan is a sentence.
+            'i',
           ),
         },
       ],
