@@ -82,6 +82,7 @@ export class Waiter {
   }
 
   async #run(path: string, group: Set<Waiting>): Promise<void> {
+    // Objects of one apply begin to wait at about the same time; one request then waits for all of them.
     await sleep(gathering);
     if (this.#gathering.get(path) === group) this.#gathering.delete(path);
     const members = [...group].filter((member) => !member.left);

@@ -92,6 +92,7 @@ export async function dryRunReplacement(
     const final = await ask(session.managed.idsOf(kind));
     if (final && final.code === refused.code) certain = true;
     else {
+      // Terraform tells the provider of no order: deletions that free the place may still be planned.
       await sleep(deletionGraceMs);
       refused = await ask(deletions());
       if (!refused) return;

@@ -173,6 +173,7 @@ export class CapacityChecks {
     for (let first = true; !this.#ended; first = false) {
       plan.deletions = this.#deletions.size;
       const refusals = await this.#request(project, plan, items);
+      // Terraform announces no end of planning, so deletions that make room may still follow.
       if (refusals.length > 0 && first) await sleep(deletionGraceMs);
       if (refusals.length === 0 || this.#deletions.size === plan.deletions) return refusals;
     }

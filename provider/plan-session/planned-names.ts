@@ -23,6 +23,10 @@ export class PlannedNames {
     const planned = new Promise<void>((resolve) => {
       this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), resolve]);
     });
-    await Promise.race([planned, sleep(timeoutMs)]);
+    // The timer ends with the wait: a plan has thousands of these waits.
+    const over = new AbortController();
+    const timeout = sleep(timeoutMs, undefined, { signal: over.signal }).catch(() => undefined);
+    await Promise.race([planned, timeout]);
+    over.abort();
   }
 }

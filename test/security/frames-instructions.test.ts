@@ -12,7 +12,7 @@ import { type TapLab, tapLab, uid } from '../support/tap-lab.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'python3', 'bridge', 'unshare', 'perl');
 
-/** What the process of a VM tries with its tap. Prints what it got away with. */
+/** The process of a VM tries to change its tap. The program prints the attempts that the kernel allows. */
 const escaping = `
 import fcntl, glob, os, struct, sys
 uid, tap = int(sys.argv[1]), sys.argv[2]

@@ -29,7 +29,7 @@ export class Radvd {
 
   /** None or one; it has a helper process, which ends with it. */
   async find(): Promise<Process[]> {
-    // As root: any user may run a program with this argument.
+    // Only processes of root count, because any user may run a program with this argument.
     const processes = await findProcesses(({ uid }) => uid === 0);
     return processes.filter(({ leader, args }) => leader && args.includes(this.#config));
   }
@@ -69,7 +69,7 @@ export class Radvd {
     });
     await once(child, 'spawn');
     child.unref();
-    // What ends it at once is a fault of the machine; later ends are noticed by the next `converge`.
+    // radvd gives no sign that it serves. An end within 100 ms is a fault of the machine; `converge` notices a later end.
     const ended = await Promise.race([
       once(child, 'exit').then(([code, name]) => `exit code ${code ?? name}`),
       new Promise<undefined>((resolve) => setTimeout(resolve, 100, undefined)),

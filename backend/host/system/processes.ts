@@ -124,6 +124,7 @@ export async function waitForExit(target: Process, timeoutMs: number): Promise<b
   const deadline = performance.now() + timeoutMs;
   while (await isAlive(target)) {
     if (performance.now() > deadline) return false;
+    // The process is no child of the agent after a restart, and Node has no other way to wait for its end.
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return true;
