@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
-import { idFrom, newId } from '../model/ids.ts';
+import { isIdOf, newId } from '../model/ids.ts';
 import { alive, type VmRecord } from '../model/records/index.ts';
 import { restartableElsewhere } from '../model/vm/lifecycle.ts';
 import type { Store } from '../store/store.ts';
@@ -48,7 +48,10 @@ async function hostId(dataDir: string): Promise<Id<'host'>> {
   await mkdir(dataDir, { recursive: true });
   const path = join(dataDir, 'host-id');
   const known = (await readIfThere(path))?.trim();
-  if (known) return idFrom('host', known);
+  if (known) {
+    if (isIdOf('host', known)) return known;
+    throw new Error(`${path} must contain the id of a host, not "${known.slice(0, 80)}"`);
+  }
   const id = newId('host');
   await writeAtomically(path, `${id}\n`);
   return id;

@@ -5,7 +5,7 @@
 
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
-import { idFrom } from '../model/ids.ts';
+import { idFrom, isIdOf } from '../model/ids.ts';
 import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
 import {
   alive,
@@ -101,7 +101,9 @@ export class HostView {
         this.#listeners.get(host)?.vm(vm);
       } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(idFrom('vm', change.id));
       else if (isChangeOf(operations, change)) {
-        if (change.stored) this.#notify(idFrom('vm', change.stored.value.target));
+        // A later version may have operations on other objects.
+        const target = change.stored?.value.target;
+        if (target !== undefined && isIdOf('vm', target)) this.#notify(target);
       } else if (isChangeOf(imageReports, change)) {
         for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
       } else if (isChangeOf(networks, change)) {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { idPrefixes, type Noun } from '../../backend/contract/fields.ts';
-import { newId, newTimeOrderedId } from '../../backend/model/ids.ts';
+import { isIdOf, newId, newTimeOrderedId } from '../../backend/model/ids.ts';
 
 const nouns = Object.keys(idPrefixes) as Noun[];
 
@@ -16,6 +16,14 @@ t.test('an id names its kind and never comes twice', async (t) => {
       `${noun}: all of the form that the contract asks for`,
     );
   }
+});
+
+t.test('an id is an id of its own noun alone', async (t) => {
+  for (const noun of nouns)
+    t.strictSame(
+      nouns.filter((other) => isIdOf(other, newId(noun))),
+      [noun],
+    );
 });
 
 t.test('time-ordered ids sort by the time of their making', async (t) => {

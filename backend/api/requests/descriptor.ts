@@ -88,12 +88,10 @@ export const describe = <Item, R extends DeclaredRecord>(
 
 /** The descriptors of all resources. */
 export class Resources {
-  readonly all: readonly ResourceDescriptor[];
   readonly #byNoun: ReadonlyMap<Noun, ResourceDescriptor>;
 
-  constructor(all: readonly ResourceDescriptor[]) {
-    this.all = all;
-    this.#byNoun = new Map(all.map((each) => [each.noun, each]));
+  constructor(descriptors: readonly ResourceDescriptor[]) {
+    this.#byNoun = new Map(descriptors.map((each) => [each.noun, each]));
   }
 
   /** Returns the descriptor of the object with this id; undefined for other ids. */
