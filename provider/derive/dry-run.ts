@@ -7,17 +7,15 @@
  * is an error only if the API repeats it when all managed objects of the kind count as deleted.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../client/client.ts';
 import { ApiError, attributePath, diagnosticsOf } from '../client/problem.ts';
 import { isWhollyKnown, type Values } from '../framework/index.ts';
+import { deletionGrace } from '../plan-session/deletions.ts';
 import { requestBody } from './attributes.ts';
 import type { PlanContext } from './contexts.ts';
 import type { Field, ResourceSchema } from './fields.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
 
-/** The time for Terraform to plan deletions before a refusal is told, in milliseconds. */
-const deletionGraceMs = 250;
 /** The maximum number of ids in one request. */
 const maxLeaving = 500;
 
@@ -92,8 +90,7 @@ export async function dryRunReplacement(
     const final = await ask(session.managed.idsOf(kind));
     if (final && final.code === refused.code) certain = true;
     else {
-      // Terraform tells the provider of no order: deletions that free the place may still be planned.
-      await sleep(deletionGraceMs);
+      await deletionGrace();
       refused = await ask(deletions());
       if (!refused) return;
     }

@@ -5,13 +5,14 @@
  * each size, which take no room from planned VMs. The answers for these hold for the next VMs of the size until the
  * next question. So a thousand VMs need about ten questions.
  *
- * A deletion makes room. Terraform plans deletions in any order, mostly early, because few objects depend on them. So
- * before a refusal is told, the check waits 250 ms for deletions, and asks again if there were any.
+ * A deletion makes room. So before a refusal is told, the check waits for deletions (deletions.ts), and asks again if
+ * there were any.
  */
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import type { Caller } from '../client/item.ts';
 import { isNotFound } from '../client/problem.ts';
 import type { components } from '../schema/api.gen.ts';
+import { deletionGrace } from './deletions.ts';
 
 type Question = components['schemas']['CapacityCheck'];
 type Answer = components['schemas']['CapacityCheckResult'];
@@ -66,8 +67,6 @@ interface Item {
   readonly refusals: Refusal[][];
 }
 
-/** The time for Terraform to plan deletions before a refusal is told, in milliseconds. */
-const deletionGraceMs = 250;
 /** The minimum number of VMs that a question asks ahead for. */
 const minAhead = 16;
 /** Limits of the API. A larger plan is not checked to its end. */
@@ -173,8 +172,7 @@ export class CapacityChecks {
     for (let first = true; !this.#ended; first = false) {
       plan.deletions = this.#deletions.size;
       const refusals = await this.#request(project, plan, items);
-      // Terraform announces no end of planning, so deletions that make room may still follow.
-      if (refusals.length > 0 && first) await sleep(deletionGraceMs);
+      if (refusals.length > 0 && first) await deletionGrace();
       if (refusals.length === 0 || this.#deletions.size === plan.deletions) return refusals;
     }
     return [];
