@@ -1,8 +1,9 @@
 /**
  * Kills every process with SIGKILL while ten VMs are created. The result must be ten VMs with ten different addresses,
- * and nothing may remain after their deletion. This test runs alone: it boots guests, which use every core without
- * hardware virtualization.
+ * and nothing may remain after their deletion.
  */
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
+
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

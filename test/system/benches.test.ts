@@ -1,4 +1,6 @@
 /** Each bench still runs, with little to do: what its figures are, only a quiet machine can tell. */
+// Runs alone: one of them boots guests, which take every core without hardware virtualisation.
+
 import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { basename } from 'node:path';
