@@ -1,5 +1,6 @@
 /**
- * The form of records in the database: the key prefix and the schema of each kind. model/records.ts declares the kinds.
+ * The form of records in the database: the key prefix and the schema of each kind. model/records/ declares the
+ * kinds.
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { Revision } from './store.ts';
