@@ -9,6 +9,7 @@
  */
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { commandRuleFiles } from './generate/command-rules.ts';
 import type { Step } from './generate/step.ts';
 
 interface Generator {
@@ -28,9 +29,9 @@ const generators: readonly Generator[] = [
     outputs: ['provider/schema/api.gen.ts'],
   },
   {
-    load: async () => (await import('./generate/proxy-rules.ts')).proxyRules,
-    outputs: ['provider/client/proxy.gen.ts'],
-    sources: ['backend/cli/proxy.ts'],
+    load: async () => (await import('./generate/command-rules.ts')).commandRules,
+    outputs: commandRuleFiles.map(([, copy]) => copy),
+    sources: commandRuleFiles.map(([source]) => source),
   },
   {
     load: async () => (await import('./generate/provider-schema.ts')).providerSchema,

@@ -5,8 +5,15 @@
  */
 import { constants, copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { makePrivate } from '../store/private-files.ts';
+import {
+  completeSettings,
+  credentialsPathFor,
+  parseCredentials,
+  type Settings,
+  settingsOf,
+} from './credential-rules.ts';
 import { makeDirectory } from './make-directory.ts';
 
 /** The credentials of a cloud. */
@@ -18,63 +25,33 @@ export interface Credentials {
   readonly ca_file?: string;
 }
 
-/** Returns the path of the credentials file. */
-export const credentialsPath = (): string =>
-  process.env.UCLOUD_CREDENTIALS?.trim() ||
-  join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+/** Returns the path of the credentials file of this user. */
+export const credentialsPath = (): string => credentialsPathFor(process.env, homedir());
 
-function readFile(path: string): Partial<Credentials> {
-  let text: string;
+function readFile(path: string): Settings {
   try {
-    text = readFileSync(path, 'utf8');
+    return parseCredentials(readFileSync(path, 'utf8'));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
     throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
   }
-  try {
-    return trimmed(JSON.parse(text) as Partial<Credentials>);
-  } catch {
-    // The message of JSON.parse contains the text and therefore a token.
-    throw new Error(`${path} cannot be used: it is not JSON`);
-  }
-}
-
-/** Removes white space at both ends, which comes from copying. It is never part of a value. */
-const trimmed = <T extends object>(values: T): T =>
-  Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [name, typeof value === 'string' ? value.trim() : value]),
-  ) as T;
-
-function sameOrigin(a: string, b: string): boolean {
-  return URL.canParse(a) && URL.canParse(b) && new URL(a).origin === new URL(b).origin;
 }
 
 /** The credentials of the environment and the file. */
-export interface Found extends Partial<Credentials> {
+export interface Found extends Settings {
   /** The endpoint of the file's token, if it differs from the requested endpoint. */
   readonly withheldFrom?: string;
 }
 
 /**
- * Returns the credentials: the environment first, then the file. Values of the file are for its endpoint, and go to no
- * other.
+ * Returns the settings of the environment, completed by those of the credentials file.
+ * @throws Error if the file cannot be used
  */
 export function readCredentials(): Found {
   const file = readFile(credentialsPath());
-  const given = Object.fromEntries(
-    (['endpoint', 'token', 'project', 'ca_file'] as const).flatMap((name) => {
-      const value = process.env[`UCLOUD_${name.toUpperCase()}`]?.trim();
-      return value ? [[name, value]] : [];
-    }),
-  ) as Partial<Credentials>;
-  const { endpoint = file.endpoint } = given;
-  if (endpoint !== undefined && file.endpoint !== undefined && !sameOrigin(endpoint, file.endpoint)) {
-    return { ...given, ...(file.token && !given.token && { withheldFrom: file.endpoint }) };
-  }
-  const { project, ...rest } = file;
-  // The project of the file belongs to the token of the file. Another token may not see it.
-  const belongs = project !== undefined && (!given.token || given.token === file.token);
-  return { ...rest, ...(belongs && { project }), ...given };
+  const found = completeSettings(settingsOf(process.env), file);
+  const withheld = found.token === undefined && file.token !== undefined ? file.endpoint : undefined;
+  return { ...found, ...(withheld !== undefined && { withheldFrom: withheld }) };
 }
 
 /**

@@ -1,19 +1,20 @@
 /**
- * Where the API is and who asks: the provider block, else the environment, else the credentials file that `ucloud up`
- * writes. Each value is looked for on its own, with one exception: the file's token, project and CA belong to the
- * file's endpoint, and are never sent to another.
+ * The configuration of the provider: the provider block, else the environment, else the credentials file that `ucloud up`
+ * and `ucloud login` write. The rules are those of the command (credential-rules.gen.ts).
  */
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { DiagnosticError, parseDuration } from '../framework/index.ts';
+import {
+  completeSettings,
+  credentialsPathFor,
+  parseCredentials,
+  type Settings,
+  settingsOf,
+  variableOf,
+} from './credential-rules.gen.ts';
 
-export interface Settings {
-  readonly endpoint?: string | undefined;
-  readonly token?: string | undefined;
-  readonly project?: string | undefined;
-  readonly ca_file?: string | undefined;
-}
+export type { Settings };
 
 export interface Configuration extends Settings {
   readonly endpoint: string;
@@ -22,9 +23,8 @@ export interface Configuration extends Settings {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-export const credentialsPath = (env: Environment): string =>
-  env.UCLOUD_CREDENTIALS?.trim() ||
-  join(env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'ucloud', 'credentials.json');
+/** Returns the path of the credentials file of this user. */
+export const credentialsPath = (env: Environment): string => credentialsPathFor(env, homedir());
 
 function readCredentials(path: string): Settings {
   let text: string;
@@ -35,18 +35,9 @@ function readCredentials(path: string): Settings {
     throw new DiagnosticError('The credentials file cannot be read', `${path}: ${(error as Error).message}.`);
   }
   try {
-    const parsed: unknown = JSON.parse(text);
-    if (typeof parsed !== 'object' || parsed === null) throw new Error('it holds no JSON object');
-    const field = (name: keyof Settings) => {
-      const value = (parsed as Record<string, unknown>)[name];
-      if (value !== undefined && typeof value !== 'string') throw new Error(`\`${name}\` is not text`);
-      return value?.trim();
-    };
-    return { endpoint: field('endpoint'), token: field('token'), project: field('project'), ca_file: field('ca_file') };
+    return parseCredentials(text);
   } catch (error) {
-    // The message of JSON.parse may quote the text, which holds a token.
-    const reason = error instanceof SyntaxError ? 'it is not JSON' : (error as Error).message;
-    throw new DiagnosticError('The credentials file cannot be used', `${path}: ${reason}.`);
+    throw new DiagnosticError('The credentials file cannot be used', `${path}: ${(error as Error).message}.`);
   }
 }
 
@@ -64,11 +55,9 @@ export function endpointProblem(text: string): string | undefined {
   return undefined;
 }
 
-const variableOf = (name: keyof Settings): string => `UCLOUD_${name.toUpperCase()}`;
-
-/** Undefined, or for the environment nothing but blanks, counts as not given. Blanks around a value are none of it. */
+/** Returns the value of the provider block, else of the environment, without the blanks around it. */
 const given = (name: keyof Settings, block: Settings, env: Environment): string | undefined =>
-  block[name]?.trim() ?? (env[variableOf(name)]?.trim() || undefined);
+  block[name]?.trim() ?? settingsOf(env)[name];
 
 /** Where `resolve` found a value, for errors: the provider block, the variable, or the credentials file. */
 export function sourceOf(name: keyof Settings, block: Settings, env: Environment): string {
@@ -93,9 +82,7 @@ export function resolve(block: Settings, env: Environment): Configuration {
   };
   const path = credentialsPath(env);
   const file = own.endpoint !== undefined && own.token !== undefined ? {} : readCredentials(path);
-  const endpoint = own.endpoint ?? file.endpoint;
-  const same = endpoint !== undefined && file.endpoint !== undefined && sameOrigin(endpoint, file.endpoint);
-  const token = own.token ?? (same ? file.token : undefined);
+  const { endpoint, token, project, ca_file } = completeSettings(own, file);
   if (endpoint === undefined) {
     throw new DiagnosticError(
       'No endpoint is configured',
@@ -117,22 +104,8 @@ export function resolve(block: Settings, env: Environment): Configuration {
   }
   const wrongToken = tokenProblem(token);
   if (wrongToken) throw new DiagnosticError('The token is not usable', `${at('token')}${wrongToken}`, ['token']);
-  return {
-    endpoint,
-    token,
-    // Another token may belong to another project.
-    project: own.project ?? (same && token === file.token ? file.project : undefined),
-    ca_file: own.ca_file ?? (same ? file.ca_file : undefined),
-  };
+  return { endpoint, token, project, ca_file };
 }
-
-const sameOrigin = (a: string, b: string): boolean => {
-  try {
-    return new URL(a).origin === new URL(b).origin;
-  } catch {
-    return false;
-  }
-};
 
 const maxRetriesLimit = 100;
 
