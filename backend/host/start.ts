@@ -110,7 +110,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     onSuperseded: () => void close(),
   });
   // The mirror now shows every decision from before this agent took over.
-  await view.catchUp();
+  await view.mirror.catchUp();
   await agent.start();
   return { id, close };
 }

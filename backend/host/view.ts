@@ -32,15 +32,13 @@ export interface ViewListener {
 /** A mirror with the indexes and listeners that agents need. */
 export class HostView {
   readonly mirror: Mirror;
-  readonly #store: Store;
   readonly #listeners = new Map<Id<'host'>, ViewListener>();
   readonly #hostOf = new Map<Id<'vm'>, Id<'host'>>();
   readonly #byImage;
   readonly #operations;
   readonly #reportsBy;
 
-  constructor(store: Store, mirror: Mirror) {
-    this.#store = store;
+  constructor(mirror: Mirror) {
     this.mirror = mirror;
     this.#byImage = mirror.index(vms, ({ value }) => value.image);
     this.#operations = mirror.index(operations, ({ value }) =>
@@ -75,12 +73,6 @@ export class HostView {
   /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
-  }
-
-  /** Resolves when the mirror shows the current state of the database. */
-  async catchUp(): Promise<void> {
-    const { revision } = await this.#store.list(alive.prefix, { limit: 1 });
-    await this.mirror.waitFor(revision);
   }
 
   close(): Promise<void> {
@@ -124,5 +116,5 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
     kinds: [vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive],
     logger,
   });
-  return new HostView(store, mirror);
+  return new HostView(mirror);
 }

@@ -152,7 +152,7 @@ export class VmSteps {
     const { store, view } = this.#options;
     const result = await store.commit(commit);
     if (result.ok) await view.mirror.waitFor(result.revision);
-    else await view.catchUp();
+    else await view.mirror.catchUp();
     return again;
   }
 
@@ -198,7 +198,7 @@ export class VmSteps {
       });
       const result = await store.commit(commit);
       if (!result.ok) {
-        await view.catchUp();
+        await view.mirror.catchUp();
         return again;
       }
       await view.mirror.waitFor(result.revision);
@@ -305,7 +305,7 @@ export class VmSteps {
     // The mirror may be behind, so a missing record must be missing in the database too. A record that cannot be read
     // is a failure.
     if (snapshot.vm === undefined && (await read(store, vms, id))) {
-      await this.#options.view.catchUp();
+      await this.#options.view.mirror.catchUp();
       return again;
     }
     await hypervisor.destroy(id);
@@ -329,7 +329,7 @@ export class VmSteps {
     const { store, view, hypervisor, logger } = this.#options;
     const schedule = (await read(store, schedules, id))?.value;
     if (schedule?.host === host) {
-      await view.catchUp();
+      await view.mirror.catchUp();
       return again;
     }
     const newer = schedule?.host !== undefined && schedule.fence > (runtime.observed?.fence ?? 0);

@@ -321,13 +321,12 @@ export class LeaderLoop {
 
   /** Handles a failed condition. Either another scheduler leads, or the mirror was behind for one of the VMs. */
   async #catchUp(parts: readonly CommitPart[]): Promise<void> {
-    const { entries, revision } = await this.#store.list(leaders.prefix);
-    if (entries.find(({ key }) => key === leaders.prefix + schedulerTask)?.revision !== this.#leadership.revision) {
+    await this.#mirror.catchUp({ signal: this.#stop.signal });
+    if (this.#mirror.get(leaders, schedulerTask)?.revision !== this.#leadership.revision) {
       this.#logger.warn({}, 'another scheduler leads; this term ends');
       this.#stop.abort();
       return;
     }
-    await this.#mirror.waitFor(revision, { signal: this.#stop.signal });
     for (const { id, host, require } of parts) {
       if (host !== undefined)
         this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);

@@ -31,7 +31,7 @@ export type { ChangeWaitOptions, RecordChange, WaitOptions } from './mirror-wait
 
 /** Options of `openMirror`. */
 export interface MirrorOptions {
-  readonly prefixes: readonly string[];
+  readonly prefixes: readonly [string, ...string[]];
   /** The kinds of records to keep. */
   readonly kinds: readonly RecordKind[];
   readonly logger?: StoreLogger;
@@ -67,6 +67,11 @@ export interface Mirror {
   index<S extends TSchema>(kind: RecordKind<S>, keysOf: IndexKeys<Static<S>>): MirrorIndex<Static<S>>;
   /** Resolves to true when the mirror shows `revision` or a later one; to false on timeout, abort or close. */
   waitFor(revision: Revision, options?: WaitOptions): Promise<boolean>;
+  /**
+   * Reads the current revision of the database and waits for it, as `waitFor` does.
+   * @throws UcloudError `store_unavailable` if the database does not answer
+   */
+  catchUp(options?: WaitOptions): Promise<boolean>;
   /**
    * Resolves to true when a matching record has changed after the given revision, immediately if it already has; to
    * false on timeout, abort or close. If `after` is thousands of changes old, it may resolve to true without a change,
@@ -176,6 +181,11 @@ class StoreMirror implements Mirror {
     } finally {
       clearInterval(repeat);
     }
+  }
+
+  async catchUp(options?: WaitOptions): Promise<boolean> {
+    const { revision } = await this.#store.list(this.#options.prefixes[0], { limit: 1 });
+    return this.waitFor(revision, options);
   }
 
   /**

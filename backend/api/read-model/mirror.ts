@@ -79,8 +79,7 @@ export async function openApiMirror(
       return publicIndexes.get(kind.prefix)?.list(publicKey, after) ?? [];
     },
     async refresh(): Promise<void> {
-      const { revision } = await store.list(records.leaders.prefix, { limit: 1 });
-      if (await mirror.waitFor(revision, { timeoutMs: mirrorTimeoutMs })) return;
+      if (await mirror.catchUp({ timeoutMs: mirrorTimeoutMs })) return;
       throw new UcloudError('store_unavailable', 'this server is behind the database');
     },
   };
