@@ -24,6 +24,7 @@ import type { Id } from '../contract/fields.ts';
 import { idFrom } from '../model/ids.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
+import { backoffMs } from '../store/backoff.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
@@ -220,7 +221,7 @@ export class Agent {
     // The agent has interrupted the step: the VM is deleted, or the lease was lost.
     if (err instanceof Error && err.name === 'AbortError') return 0;
     runtime.failures++;
-    const delayMs = Math.min(maxRetryMs, retryMs * 2 ** (runtime.failures - 1));
+    const delayMs = backoffMs(runtime.failures, { firstMs: retryMs, maxMs: maxRetryMs });
     logger.warn({ err, vm: id, failures: runtime.failures, retryMs: delayMs }, 'a step failed; the agent retries it');
     if (err instanceof UcloudError && err.code === 'store_unavailable') return delayMs;
     try {

@@ -5,6 +5,7 @@
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';
 import { grantPending, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm/lifecycle.ts';
+import { backoffMs } from '../store/backoff.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
@@ -284,7 +285,7 @@ export class VmSteps {
     const delayMs =
       runtime.consecutiveExits === 1
         ? 0
-        : Math.min(maxRetryMs, this.#options.retryMs * 2 ** (runtime.consecutiveExits - 1));
+        : backoffMs(runtime.consecutiveExits, { firstMs: this.#options.retryMs, maxMs: maxRetryMs });
     runtime.startNotBeforeMs = performance.now() + delayMs;
     const [reason, cause] =
       runtime.exitCause === 'guest_shutdown'

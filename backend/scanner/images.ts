@@ -32,6 +32,7 @@ import {
   images,
   leaders,
 } from '../model/records/index.ts';
+import { backoffMs } from '../store/backoff.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
 import { type Leadership, lead } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
@@ -281,7 +282,7 @@ class Scan {
     const message = ours ? 'The import failed for a reason that only the log of the operator tells.' : err.message;
     const failures = (this.#retries.get(image.id)?.failures ?? 0) + 1;
     if (failures >= this.#limits.attempts) return this.#report(image, { phase: 'error', message });
-    const wait = this.#limits.retryAfter * 2 ** (failures - 1);
+    const wait = backoffMs(failures, { firstMs: this.#limits.retryAfter, maxMs: Number.POSITIVE_INFINITY });
     this.#retries.set(image.id, { failures, at: performance.now() + wait });
     await this.#report(image, { phase: 'importing', message: `${message} It is tried again.` });
   }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Static, TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
+import { type Backoff, randomBackoffMs } from './backoff.ts';
 import { parseRecord, serializeRecord } from './record-codec.ts';
 import type { RecordKind, Stored } from './record-kind.ts';
 import type { Condition, LeaseId, Revision, Store, Write } from './store.ts';
@@ -87,6 +88,8 @@ export async function* readAll<S extends TSchema>(
   }
 }
 
+const backoff: Backoff = { firstMs: 5, maxMs: 320 };
+
 /** The result of an attempt whose commit failed its conditions. */
 export const conflict: unique symbol = Symbol('conflict');
 
@@ -106,7 +109,10 @@ export async function retryOnConflict<T>(
     if (result !== conflict) return result;
     if (number >= attempts)
       throw new UcloudError('conflict', `the objects kept changing during ${attempts} attempts; nothing was changed`);
-    const wait = Math.random() * 5 * 2 ** Math.min(number - 1, 6);
-    await delay(wait, undefined, options.signal === undefined ? {} : { signal: options.signal });
+    await delay(
+      randomBackoffMs(number, backoff),
+      undefined,
+      options.signal === undefined ? {} : { signal: options.signal },
+    );
   }
 }

@@ -13,6 +13,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Static, TSchema } from '@sinclair/typebox';
 import { UcloudError } from '../contract/errors.ts';
+import { type Backoff, backoffMs } from './backoff.ts';
 import type { StoreLogger } from './logger.ts';
 import { type IndexKeys, type MirrorIndex, MirrorTable } from './mirror-table.ts';
 import {
@@ -95,7 +96,7 @@ export const isChangeOf = <S extends TSchema>(
 
 const pageSize = 1000;
 /** The first and the maximum delay between two tries while the database is unreachable. */
-const retryMs = { first: 20, max: 1000 };
+const retry: Backoff = { firstMs: 20, maxMs: 1000 };
 /**
  * After this time without a batch, the mirror assumes that the awaited revision changed only keys outside its prefixes.
  */
@@ -320,7 +321,7 @@ class StoreMirror implements Mirror {
     const { signal } = this.#closing;
     let unreachable = false;
     let mustList = false;
-    let retryDelayMs = retryMs.first;
+    let failures = 0;
     while (!signal.aborted) {
       try {
         if (mustList) await this.#list(prefix);
@@ -331,7 +332,7 @@ class StoreMirror implements Mirror {
         const again = this.#relist.signal;
         const ending = AbortSignal.any([signal, again]);
         for await (const { revision, changes } of this.#store.watch(prefix, from, ending)) {
-          retryDelayMs = retryMs.first;
+          failures = 0;
           this.#apply(
             prefix,
             revision,
@@ -352,8 +353,8 @@ class StoreMirror implements Mirror {
         if (!unreachable)
           this.#options.logger?.warn({ err, prefix }, 'the mirror cannot follow the database; it retries');
         unreachable = true;
-        await delay(retryDelayMs, undefined, { signal, ref: false }).catch(() => undefined);
-        retryDelayMs = Math.min(retryDelayMs * 2, retryMs.max);
+        failures++;
+        await delay(backoffMs(failures, retry), undefined, { signal, ref: false }).catch(() => undefined);
       }
     }
   }

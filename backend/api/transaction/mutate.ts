@@ -16,6 +16,7 @@ import { newEvent } from '../../model/events.ts';
 import { newTimeOrderedId } from '../../model/ids.ts';
 import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
+import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
 import { put } from '../../store/collection.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
@@ -55,6 +56,7 @@ export interface Mutation {
 export type Decision = Mutation | { readonly nothing: ApiAnswer };
 
 const attempts = 24;
+const backoff: Backoff = { firstMs: 2, maxMs: 200 };
 
 const answerAt = ({ status, body, location }: StoredAnswer, revision: Revision): ApiAnswer => ({
   status,
@@ -194,7 +196,7 @@ async function mutateInTurn(
     if (first) return first;
     const error = await errorOf(store, guards, dryRun);
     if (error) throw error;
-    await delay(Math.random() * Math.min(200, 2 ** attempt));
+    await delay(randomBackoffMs(attempt, backoff));
     await mirror.refresh();
   }
   throw new UcloudError(
