@@ -1,6 +1,7 @@
 /** Files and standard input as values of options. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { formats } from '../model/text/formats.ts';
+import { describeSize } from '../model/text/sizes.ts';
 import { parseJson } from './json.ts';
 import { pause } from './standard-output.ts';
 import { flagOf, type JsonSchema, solid } from './values.ts';
@@ -52,7 +53,7 @@ function readBounded(file: string | 0, name: string): Buffer {
       const count = readSome(descriptor, chunk);
       if (count === 0) return Buffer.concat(chunks);
       size += count;
-      if (size > largest) throw new Error(`${name} is larger than ${largest / 1024 ** 2} MiB`);
+      if (size > largest) throw new Error(`${name} is larger than ${describeSize(largest)}`);
       chunks.push(chunk.subarray(0, count));
     }
   } finally {

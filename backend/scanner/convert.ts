@@ -7,8 +7,9 @@
 import { spawn } from 'node:child_process';
 import { open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { describeSize } from '../model/text/sizes.ts';
 import { ImageRejected, noRoom } from './failures.ts';
-import { type ImportLimits, inWords } from './limits.ts';
+import type { ImportLimits } from './limits.ts';
 
 /** Nobody's: not in passwd(5), and not among the uids that guests run as. */
 const converterUid = 64_010;
@@ -106,7 +107,7 @@ function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expan
       // A fully used disk with its tables: 8 bytes for each cluster of 64 KiB, twice, and a little.
       size: virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024,
       exceeded: () =>
-        new ImageRejected(`Its data takes more than the ${inWords(virtualSize)} of the disk that it describes.`),
+        new ImageRejected(`Its data takes more than the ${describeSize(virtualSize)} of the disk that it describes.`),
     },
     {
       size: expansionBase + expansion * sourceSize,
@@ -163,7 +164,7 @@ async function fault(
   // The machine's lack, tried again. The message alone could be of the file's making.
   if (/No space left/.test(stderr) && bavail * bsize < 2 ** 30) return noRoom();
   if (signal === 'SIGABRT' || /Cannot allocate memory|Resource temporarily unavailable/.test(stderr))
-    return new ImageRejected(`Converting it takes more than ${inWords(limits.convertMemory)} of memory.`);
+    return new ImageRejected(`Converting it takes more than ${describeSize(limits.convertMemory)} of memory.`);
   const said = stderr.replaceAll('/proc/self/fd/3', 'the image').replaceAll('/proc/self/fd/4', 'the copy').trim();
   return new ImageRejected(`It cannot be read as ${format}: ${said || `qemu-img ended by ${signal}`}`);
 }

@@ -5,8 +5,9 @@
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, request } from 'undici';
 import { isPublicAddress } from '../model/network/public-address.ts';
+import { describeSize } from '../model/text/sizes.ts';
 import { ImageRejected, SourceUnavailable } from './failures.ts';
-import { type ImportLimits, inWords } from './limits.ts';
+import type { ImportLimits } from './limits.ts';
 import { NameResolver } from './name-resolver.ts';
 
 const redirects = 5;
@@ -87,7 +88,7 @@ export async function* download(
       if (statusCode >= 500 || statusCode === 429) throw new SourceUnavailable(`The server answers ${statusCode}.`);
       if (statusCode !== 200) throw new ImageRejected(`The server answers ${statusCode} for the URL.`);
       if (Number(headers['content-length'] ?? 0) > limits.sourceSize)
-        throw new ImageRejected(`The source is larger than ${inWords(limits.sourceSize)}, the limit.`);
+        throw new ImageRejected(`The source is larger than ${describeSize(limits.sourceSize)}, the limit.`);
       yield* body;
       return;
     }

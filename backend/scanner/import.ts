@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
 import { imageFileName } from '../model/image/disk-image.ts';
 import type { ImageRecord } from '../model/records/index.ts';
+import { describeSize } from '../model/text/sizes.ts';
 import { convert } from './convert.ts';
 import { examine } from './examine.ts';
 import { ImageRejected } from './failures.ts';
 import type { FairSlots } from './fair-slots.ts';
-import { type ImportLimits, inWords } from './limits.ts';
+import type { ImportLimits } from './limits.ts';
 import { fetchSource, type SourceOptions } from './source.ts';
 
 export interface ImportOptions extends SourceOptions {
@@ -68,7 +69,7 @@ export async function importImage(
     const { format, virtualSize } = await examine(source, signal);
     if (virtualSize > limits.virtualSize)
       throw new ImageRejected(
-        `It describes a disk of ${inWords(virtualSize)}; the limit is ${inWords(limits.virtualSize)}.`,
+        `It describes a disk of ${describeSize(virtualSize)}; the limit is ${describeSize(limits.virtualSize)}.`,
       );
     if (!options.keep) return { sha256, virtualSize };
 

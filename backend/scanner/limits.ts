@@ -53,10 +53,3 @@ export const defaultLimits: ImportLimits = {
   attempts: 4,
   retryAfter: 1000,
 };
-
-/** `12 MiB`, for messages. */
-export const inWords = (bytes: number): string => {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const power = Math.min(Math.max(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), 0), units.length - 1);
-  return `${Math.ceil(bytes / 1024 ** power)} ${units[power]}`;
-};

@@ -6,9 +6,10 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import { describeSize } from '../model/text/sizes.ts';
 import { type DownloadOptions, download } from './download.ts';
 import { FileMissing, ImageRejected, noRoom, SourceUnavailable } from './failures.ts';
-import { type ImportLimits, inWords } from './limits.ts';
+import type { ImportLimits } from './limits.ts';
 
 export interface SourceOptions extends DownloadOptions {
   readonly filesDir: string;
@@ -85,7 +86,7 @@ interface Bounds {
   readonly room: number;
 }
 
-const tooLarge = ({ size }: Bounds) => new ImageRejected(`The source is larger than ${inWords(size)}, the limit.`);
+const tooLarge = ({ size }: Bounds) => new ImageRejected(`The source is larger than ${describeSize(size)}, the limit.`);
 
 /** Ends a transfer that takes too long, or too long for what has come: a slow server holds one of few places. */
 class Pace {
@@ -97,7 +98,7 @@ class Pace {
     const end = (why: string) => this.#ending.abort(new ImageRejected(why));
     const look = () => {
       if (this.#bytes < (leastRate * rateWindow) / 1000)
-        end(`The server sends less than ${inWords(leastRate)} a second, which is too slow.`);
+        end(`The server sends less than ${describeSize(leastRate)} a second, which is too slow.`);
       this.#bytes = 0;
     };
     this.#timers = [setTimeout(() => end('Fetching the URL took too long.'), fetchTime), setInterval(look, rateWindow)];

@@ -309,7 +309,7 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
       first: 1,
       count: 2,
       reason: 'no_host',
-      message: 'needs 4 GiB of memory, largest free host has 0 MiB',
+      message: 'needs 4GiB of memory, largest free host has 0MiB',
     },
     {
       pointer: '/networks',
@@ -329,7 +329,7 @@ t.test('a capacity check says what would find no room, and changes nothing', asy
     },
   ]);
   t.match(await ask({ vms: [{ image: prerequisites.image.id }, { image: prerequisites.image.id }] }), [
-    { pointer: '/vms/1/disk_size', message: 'needs 60 GiB of disk, largest free host has 20 GiB' },
+    { pointer: '/vms/1/disk_size', message: 'needs 60GiB of disk, largest free host has 20GiB' },
   ]);
   t.match(await ask({ vms: [{ architecture: 'aarch64' }] }), [{ message: 'no host has the architecture aarch64' }]);
   t.same(await ask({ vms: [{ vm: mine.id, memory: '12GiB' }] }), []);

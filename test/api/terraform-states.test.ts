@@ -252,7 +252,7 @@ t.test('bad input changes nothing', async (t) => {
   const most = state(2, `, "x": "${'x'.repeat(maxStateBytes)}"`);
   t.match(await member.request('POST', `${base}/site`, most), {
     status: 413,
-    body: { code: 'payload_too_large', detail: /32 MiB/ },
+    body: { code: 'payload_too_large', detail: /32MiB/ },
   });
   t.same(await contentOf(test.store), before);
 

@@ -40,7 +40,7 @@ t.test('a VM without a host has a reason, and is placed as soon as a host joins'
   const vm = await cluster.createVm({ memory: 4 * GiB });
   await cluster.until('a reason', () => cluster.schedule(vm)?.message === 'there is no host');
   const host = await cluster.addHost({ capacity: { cpus: 1, memory: 2 * GiB, disk: 100 * GiB } });
-  await cluster.until('another reason', () => /largest free host has 2 GiB/.test(cluster.schedule(vm)?.message ?? ''));
+  await cluster.until('another reason', () => /largest free host has 2GiB/.test(cluster.schedule(vm)?.message ?? ''));
   t.match(cluster.schedule(vm), { reason: 'no_host', refusals: [{ filter: 'capacity', hosts: 1 }], fence: 0 });
   await cluster.setPolicy(host, { memory_overcommit: 2 });
   await cluster.until('it is placed', () => placedOn(cluster, vm) === host);

@@ -63,13 +63,13 @@ t.test('the owner reads why no host can take the VM', async (t) => {
       'too little memory',
       [small(1), small(2)],
       resourceRequest({ memory: 64 * gib }),
-      'needs 64 GiB of memory, largest free host has 12 GiB',
+      'needs 64GiB of memory, largest free host has 12GiB',
     ],
     [
       'too little of two things',
       [small(1)],
       resourceRequest({ cpus: 9, disk: 2048 * gib }),
-      'needs 9 cpus, largest free host has 8 cpus; needs 2 TiB of disk, largest free host has 100 GiB',
+      'needs 9 cpus, largest free host has 8 cpus; needs 2TiB of disk, largest free host has 100GiB',
     ],
     [
       'each somewhere, both nowhere',
@@ -78,13 +78,13 @@ t.test('the owner reads why no host can take the VM', async (t) => {
         host(2, { capacity: { cpus: 32, memory: 4 * gib, disk: 100 * gib } }),
       ],
       resourceRequest({ cpus: 16, memory: 32 * gib }),
-      'needs 16 cpus, 32 GiB of memory, 10 GiB of disk on one host; no host has all of it free',
+      'needs 16 cpus, 32GiB of memory, 10GiB of disk on one host; no host has all of it free',
     ],
     [
       'different reasons on different hosts',
       [host(1, draining), host(2, { alive: false }), host(3, { alive: false }), small(4), small(5)],
       resourceRequest({ memory: 12.5 * gib }),
-      'needs 12.5 GiB of memory, largest free host has 12 GiB; 1 of 5 hosts is draining; 2 of 5 hosts are not alive',
+      'needs 12.5GiB of memory, largest free host has 12GiB; 1 of 5 hosts is draining; 2 of 5 hosts are not alive',
     ],
   ];
   for (const [name, hosts, request, message] of table) {

@@ -38,8 +38,8 @@ t.test('each phase in its order', async (t) => {
     ['nothing is known', { hostAlive: false }, { phase: 'pending', reason: undefined, host: undefined }],
     [
       'the scheduler found no host',
-      { schedule: { fence: 0, reason: 'no_host', message: 'needs 64 GiB', at }, hostAlive: false },
-      { phase: 'pending', reason: 'no_host', message: 'needs 64 GiB' },
+      { schedule: { fence: 0, reason: 'no_host', message: 'needs 64GiB', at }, hostAlive: false },
+      { phase: 'pending', reason: 'no_host', message: 'needs 64GiB' },
     ],
     ['it has a host', placed, { phase: 'scheduled', host }],
     [

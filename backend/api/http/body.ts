@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
 import { excess } from '../../model/text/json-scan.ts';
+import { describeSize } from '../../model/text/sizes.ts';
 import { fieldError, invalidInput } from '../requests/validation.ts';
 import { ByteBudget } from './byte-budget.ts';
 import type { HttpLimits } from './limits.ts';
@@ -18,7 +19,7 @@ export const limitOf = ({ routeOptions }: FastifyRequest): number =>
   routeOptions.config.endpoint?.opaqueBody?.limit ?? bodyLimit;
 
 const tooLarge = (limit: number): UcloudError => {
-  const words = `${limit / 2 ** 20} MiB`;
+  const words = describeSize(limit);
   return new UcloudError('payload_too_large', `the body exceeds ${words}`, {
     errors: [{ pointer: '', detail: `must be at most ${words}` }],
   });

@@ -142,7 +142,7 @@ export const capacityCheckEndpoints = {
             first: 2,
             count: 1,
             reason: 'no_host',
-            message: 'needs 4 GiB of memory, largest free host has 3 GiB',
+            message: 'needs 4GiB of memory, largest free host has 3GiB',
           },
         ],
         revision: 42,

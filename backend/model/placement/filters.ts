@@ -10,6 +10,7 @@
 import type { Id } from '../../contract/fields.ts';
 import { hostPolicyDefaults } from '../../contract/resources/hosts.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
+import { describeSize } from '../text/sizes.ts';
 import { type AntiAffinity, type Groups, groupName, satisfiesAntiAffinity } from './anti-affinity.ts';
 
 /** Resources of a host or a VM. */
@@ -99,19 +100,11 @@ interface Filter {
   describe(refused: readonly Candidate[], total: number, request: ResourceRequest): string;
 }
 
-const gibibyte = 2 ** 30;
-const units = [
-  ['TiB', 2 ** 40],
-  ['GiB', gibibyte],
-  ['MiB', 2 ** 20],
-] as const;
-
 /** Formats an amount, rounded down: the text must not name more than the host has. */
 function formatAmount(kind: keyof Resources, value: number): string {
   const left = Math.max(0, value);
   if (kind === 'cpus') return left === 1 ? '1 cpu' : `${Math.floor(left * 10) / 10} cpus`;
-  const [unit, size] = units.find(([, size]) => left >= size) ?? ['MiB', 2 ** 20];
-  return `${Math.floor((left / size) * 10) / 10} ${unit}`;
+  return describeSize(left);
 }
 const formatNeeded = (kind: keyof Resources, value: number) =>
   kind === 'cpus' ? formatAmount(kind, value) : `${formatAmount(kind, value)} of ${kind}`;

@@ -6,6 +6,10 @@ const units = [
   ['GiB', 2 ** 30],
   ['MiB', MiB],
 ] as const;
+const smallUnits = [
+  ['KiB', 2 ** 10],
+  [' bytes', 1],
+] as const;
 
 /** The maximum size, 512 TiB. It has nine digits in MiB, and sums of sizes stay exact integers. */
 export const maxSizeBytes = 2 ** 49;
@@ -34,4 +38,13 @@ export function formatSize(bytes: number): string {
   const whole = roundUpToMiB(bytes);
   const [name, factor] = units.find(([, size]) => whole >= size && whole % size === 0) ?? ['MiB', MiB];
   return `${whole / factor}${name}`;
+}
+
+/**
+ * Returns the size for a message, rounded down to one decimal: `12.5GiB`, `100 bytes`. A message must not name more than
+ * there is.
+ */
+export function describeSize(bytes: number): string {
+  const [name, factor] = [...units, ...smallUnits].find(([, size]) => bytes >= size) ?? ['MiB', MiB];
+  return `${Math.floor((bytes / factor) * 10) / 10}${name}`;
 }
