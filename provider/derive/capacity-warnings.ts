@@ -5,7 +5,8 @@
 
 import { actionFor, sentence } from '../client/problem.ts';
 import { isWhollyKnown } from '../framework/index.ts';
-import { type CountedKind, countedKinds, type PlannedVm, type Refusal } from '../plan-session/capacity-checks.ts';
+import type { CountedKind, PlannedVm, Refusal } from '../plan-session/capacity-checks.ts';
+import { countedKinds } from '../schema/resources.gen.ts';
 import { requestValue } from './attributes.ts';
 import type { PlanContext } from './contexts.ts';
 import type { ResourceSchema } from './fields.ts';

@@ -12,6 +12,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Caller } from '../client/item.ts';
 import { isNotFound } from '../client/problem.ts';
 import type { components } from '../schema/api.gen.ts';
+import type { countedKinds } from '../schema/resources.gen.ts';
 import { deletionGrace } from './deletions.ts';
 
 type Question = components['schemas']['CapacityCheck'];
@@ -20,14 +21,7 @@ type Answer = components['schemas']['CapacityCheckResult'];
 /** A VM that is to be created, or with `vm` the change of one. */
 export type PlannedVm = Omit<Question['vms'][number], 'count'>;
 
-/** The kinds of objects that only their number is checked of. */
-export const countedKinds = [
-  'networks',
-  'prefixes',
-  'images',
-  'ssh_keys',
-  'tokens',
-] as const satisfies readonly (keyof Question)[];
+/** A kind of objects of which the API counts only the number. */
 export type CountedKind = (typeof countedKinds)[number];
 
 export interface Refusal {

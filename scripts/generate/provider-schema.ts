@@ -181,6 +181,12 @@ const named = (schemas: readonly ResourceSchema[], property: 'creatable' | 'find
 export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
 
 /** The step that generates the provider's schema. */
+/** Returns the fields of a capacity check that are a number of objects. */
+const countedKinds = ({ components }: Document): readonly string[] =>
+  Object.entries(components.schemas.CapacityCheck?.properties ?? {})
+    .filter(([, { type }]) => type === 'integer')
+    .map(([name]) => name);
+
 export const providerSchema: Step = {
   name: 'provider schema',
   async generate() {
@@ -205,6 +211,9 @@ export const creatable: readonly Noun[] = ${JSON.stringify(named(schemas, 'creat
 export const findable: readonly Noun[] = ${JSON.stringify(named(schemas, 'findable'))};
 
 export const plurals: Readonly<Record<Noun, string>> = ${JSON.stringify(Object.fromEntries(schemas.map((schema) => [schema.noun, pluralOf(schema)])))};
+
+/** The resources of which a capacity check counts only the number. */
+export const countedKinds = ${JSON.stringify(countedKinds(document))} as const;
 
 // The schemas are text, parsed on demand: Terraform starts the provider several times per command, and each run needs
 // few of them.
