@@ -17,7 +17,7 @@ import { startApi } from '../backend/api/start.ts';
 import { newStateKeyFile, parseStateKeys } from '../backend/api/terraform-state/keys.ts';
 import { ensureOperatorToken, ensureProject } from '../backend/api/tokens/first-operator-token.ts';
 import { openEmbeddedStore } from '../backend/store/embedded.ts';
-import { ApiClient, testPublicKey } from '../test/support/api.ts';
+import { ApiClient } from '../test/support/api.ts';
 import {
   deepState,
   type Held,
@@ -30,6 +30,7 @@ import {
   unreadAnswers,
 } from '../test/support/hostile-tenant.ts';
 import { silentLogger } from '../test/support/silent-logger.ts';
+import { testPublicKey } from '../test/support/ssh-keys.ts';
 import { printTable, ratio } from './support/table.ts';
 
 const { values, positionals } = parseArgs({

@@ -2,8 +2,9 @@
 import t, { type Test } from 'tap';
 import { openEtcdStore } from '../../backend/store/etcd.ts';
 import type { Store } from '../../backend/store/store.ts';
-import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { needsEtcd, startEtcd } from '../support/etcd.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { withStore } from '../support/stores.ts';
 
 const count = 500;

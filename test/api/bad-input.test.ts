@@ -5,9 +5,10 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { Agent, request } from 'undici';
-import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { socketClosed } from '../support/socket-closed.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 /** Sends bytes as they are; answers everything that comes back. */

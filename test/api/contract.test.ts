@@ -14,9 +14,10 @@ import { endpoints } from '../../backend/contract/index.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { hostRecord } from '../support/host-record.ts';
 import { openApiDocument, openApiPath, operations, violation } from '../support/openapi.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('every operation of the document is one of the contract, and the reverse', async (t) => {

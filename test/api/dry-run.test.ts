@@ -1,8 +1,9 @@
 /** A dry run says what a creation would be told, and changes nothing. */
 import t from 'tap';
 import { endpoints } from '../../backend/contract/index.ts';
-import { type ApiClient, contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { type ApiClient, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { operations } from '../support/openapi.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 const dry = (plural: string, leaving: readonly string[] = []) =>
   `/v1/${plural}?dry_run=true${leaving.length > 0 ? `&leaving=${leaving.join(',')}` : ''}`;

@@ -1,6 +1,7 @@
 /** Lists: selectors, names, ids and pages. */
 import t from 'tap';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 t.test('lists: selectors, names, ids, pages', async (t) => {
   const test = await startTestApi(t);

@@ -12,13 +12,13 @@ import {
   createVmPrerequisites,
   startTestApi,
   type TestApi,
-  testPublicKey,
   type VmPrerequisites,
 } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
 import { bound } from '../support/bound-store.ts';
 import { hostRecord } from '../support/host-record.ts';
 import { silentLogger } from '../support/silent-logger.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 t.teardown(stopSharedEtcd);
 

@@ -4,7 +4,8 @@ import { newId } from '../../backend/model/ids.ts';
 import { defaultMac } from '../../backend/model/network/addresses.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
-import { contentOf, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 t.test('a VM', async (t) => {
   const test = await startTestApi(t);

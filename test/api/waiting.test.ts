@@ -4,8 +4,9 @@ import { startApi } from '../../backend/api/start.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { ApiClient, createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { ApiClient, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { silentLogger } from '../support/silent-logger.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { withStore } from '../support/stores.ts';
 
 t.test('long polls', async (t) => {

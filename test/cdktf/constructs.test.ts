@@ -13,10 +13,10 @@ import {
   VmGroup,
   type VmGroupConfig,
 } from '../../provider/constructs/index.ts';
+import { testPublicKey as key } from '../support/ssh-keys.ts';
 import { built, objects, only, type Synthesized, synthesize } from '../support/synthesized.ts';
 
 const image = { id: 'img-0123456789abcdef' };
-const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 
 const digits = (publicKey: unknown) => createHash('sha256').update(String(publicKey)).digest('hex').slice(0, 8);
 

@@ -23,11 +23,11 @@ import { schemaJson } from '../../scripts/generate/schema-json.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { guideBlocks } from '../support/guide.ts';
 import { exemption } from '../support/pages.ts';
+import { testPublicKey as publicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const exec = promisify(execFile);
-const publicKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 const key = `-var=public_key=${publicKey}`;
 
 /** Providers are those that run already. */

@@ -21,10 +21,9 @@ import {
   VmGroup,
 } from '../../provider/constructs/index.ts';
 import { provider } from '../../provider/provider.ts';
+import { testPublicKey as key } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { built, objects, only, type Synthesized } from '../support/synthesized.ts';
-
-const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 
 t.test('with cdktn, the same constructs give the same', async (t) => {
   // Types, too: each side is written with the classes of its own library.

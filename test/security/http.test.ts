@@ -1,10 +1,11 @@
 /** Each request on a connection gets its own answer, and every answer is documented. */
 import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
-import { startTestApi, type TestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi, type TestApi } from '../support/api.ts';
 import { bound } from '../support/bound-store.ts';
 import { head, largeState, RawConnection, type RawResponse, responsesIn } from '../support/hostile-tenant.ts';
 import { openApiDocument, violation } from '../support/openapi.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { withStore } from '../support/stores.ts';
 
 interface Problem {

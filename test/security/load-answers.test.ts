@@ -1,10 +1,11 @@
 /** A tenant that does not read, or sends slowly, costs others nothing. */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
 import { bound } from '../support/bound-store.ts';
 import { until } from '../support/eventually.ts';
 import { head, largeState, RawConnection, responsesIn, slowUploads, unreadAnswers } from '../support/hostile-tenant.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { withStore } from '../support/stores.ts';
 
 const MiB = 2 ** 20;

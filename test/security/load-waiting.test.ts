@@ -3,9 +3,10 @@ import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import * as records from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
-import { ApiClient, startTestApi, testPublicKey } from '../support/api.ts';
+import { ApiClient, startTestApi } from '../support/api.ts';
 import { eventually, until } from '../support/eventually.ts';
 import { head, largeState, RawConnection } from '../support/hostile-tenant.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 /** Milliseconds in which a wait of a minute is certainly not over. */
 const soon = 30_000;

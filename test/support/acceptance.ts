@@ -3,6 +3,7 @@
  * what Terraform's language does with them. test/terraform/resources.test.ts and language.test.ts run it and check that
  * they have run all of it; docs/reference/acceptance.md is written from it.
  */
+import { testPublicKey as key, otherPublicKey as otherKey } from './ssh-keys.ts';
 export interface AcceptanceCase {
   /** The block's body. */
   readonly create: string;
@@ -24,9 +25,6 @@ export interface AcceptanceCase {
     readonly goesOn: string;
   };
 }
-
-const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
-const otherKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl';
 
 /** In the order in which they need one another. Each may refer to `this` of those before. */
 export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {

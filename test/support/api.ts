@@ -9,6 +9,7 @@ import type { Id } from '../../backend/contract/fields.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { violation } from './openapi.ts';
+import { testPublicKey } from './ssh-keys.ts';
 import { withStore } from './stores.ts';
 
 export interface Answer<T = Body> {
@@ -210,9 +211,6 @@ export async function startTestApi(t: Test, options: TestApiOptions = {}): Promi
     },
   };
 }
-
-export const testPublicKey =
-  'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T test@example';
 
 export interface VmPrerequisites {
   readonly pool: Body;

@@ -3,8 +3,9 @@ import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import t from 'tap';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
 import { runUcloud, ucloudCommand } from '../support/cli.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const missing = (program: string): string | false => {

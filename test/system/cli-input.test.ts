@@ -2,9 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
 import { runUcloud } from '../support/cli.ts';
 import { type Asked, startGateway } from '../support/gateway.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('options of the command', async (t) => {

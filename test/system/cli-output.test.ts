@@ -2,11 +2,12 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
 import { type Ended, RunningUcloud, runUcloud, ucloudCommand } from '../support/cli.ts';
 import { until } from '../support/eventually.ts';
 import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
 import { json, scriptedApi } from '../support/scripted-api.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('the output of commands', async (t) => {

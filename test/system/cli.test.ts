@@ -5,10 +5,10 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { startCloud } from '../../scripts/demo/cloud.ts';
-import { testPublicKey } from '../support/api.ts';
 import { runUcloud as run, ucloudCommand } from '../support/cli.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { until } from '../support/eventually.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('a cloud, from the shell', async (t) => {

@@ -17,12 +17,12 @@ import t, { type Test } from 'tap';
 import { ucloudProgram } from '../../backend/cli/program.ts';
 import { buildProvider } from '../../provider/build.ts';
 import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
-import { testPublicKey } from '../support/api.ts';
 import { makeCertificates, needsEtcd, startEtcd } from '../support/etcd.ts';
 import { gpgMissing } from '../support/gpg.ts';
 import { guideBlocks, missingLines, readerEnvironment, runGuide } from '../support/guide.ts';
 import { copies, exemption, followedBy, pages, staleExemptions } from '../support/pages.ts';
 import { noQemu } from '../support/qemu.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -306,7 +306,7 @@ t.test(
       resource "ucloud_prefix" "site" { name = "site" }
       resource "ucloud_ssh_key" "me" {
         name       = "me"
-        public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T me"
+        public_key = "${testPublicKey} me"
       }`;
     const work = join(directory, 'readme');
     mkdirSync(work);

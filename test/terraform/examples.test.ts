@@ -14,8 +14,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import { buildProvider, platform } from '../../provider/build.ts';
 import { version } from '../../provider/schema/resources.gen.ts';
-import { testPublicKey } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 

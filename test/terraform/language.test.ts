@@ -7,6 +7,7 @@ import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/m
 import { type LanguageFeature, languageFeatures } from '../support/acceptance.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
+import { testPublicKey as key } from '../support/ssh-keys.ts';
 import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -23,7 +24,6 @@ function story(feature: LanguageFeature, tell: (t: Test) => Promise<void>): void
   t.test(languageFeatures[feature], { skip }, tell);
 }
 
-const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 const ground = (name: string) => imageAndNetwork({ name });
 const vm = (block: string, name: string, more = '') => vmBlock(block, more, name);
 

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { guests } from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
-import { testPublicKey } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
 import { ground, vmBlock } from '../support/hcl.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;

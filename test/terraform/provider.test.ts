@@ -1,10 +1,10 @@
 /** The provider block; lists of objects; and tokens for one run. */
 import type { ServerResponse } from 'node:http';
 import t from 'tap';
-import { testPublicKey } from '../support/api.ts';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
 import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;

@@ -25,12 +25,13 @@ import { canMakeExecutable } from '../../provider/packaging/executable.ts';
 import { sign } from '../../provider/packaging/signature.ts';
 import { version } from '../../provider/schema/resources.gen.ts';
 import { type Cloud, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
-import { startTestApi, testPublicKey } from '../support/api.ts';
+import { startTestApi } from '../support/api.ts';
 import { asked } from '../support/cloud.ts';
 import { rawDisk } from '../support/disk-images.ts';
 import { makeCertificates } from '../support/etcd.ts';
 import { until } from '../support/eventually.ts';
 import { gpgMissing, makeSigningKey, type SecretKey } from '../support/gpg.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 

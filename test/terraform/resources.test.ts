@@ -20,10 +20,10 @@ import {
 import type { Body } from '../support/api.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
+import { testPublicKey as key } from '../support/ssh-keys.ts';
 import { changes, type StateResource, type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
-const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T';
 const cases = Object.entries(acceptanceCases) as [Noun, AcceptanceCase][];
 const slowCases = cases.flatMap(([noun, { slow }]) => (slow ? [{ noun, slow }] : []));
 

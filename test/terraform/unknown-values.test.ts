@@ -11,8 +11,9 @@ import { UNKNOWN, type Value, type Values } from '../../provider/protocol/values
 import { provider } from '../../provider/provider.ts';
 import { resources } from '../../provider/resources/index.ts';
 import { type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
-import { createVmPrerequisites, startTestApi, testPublicKey } from '../support/api.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { PluginClient } from '../support/plugin-client.ts';
+import { testPublicKey } from '../support/ssh-keys.ts';
 
 type Path = readonly (string | number)[];
 

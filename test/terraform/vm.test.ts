@@ -4,6 +4,7 @@ import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/m
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
 import { demoImage, imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
+import { otherPublicKey, testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
@@ -35,7 +36,7 @@ t.test('plans are exact', { skip }, async (t) => {
     const key = `
 resource "ucloud_ssh_key" "k" {
   name       = "k"
-  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T"
+  public_key = "${testPublicKey}"
 }`;
     directory.write({ 'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]') });
     t.strictSame((await directory.pending()).toSorted(), ['ucloud_ssh_key.k: create', 'ucloud_vm.web: update']);
@@ -70,10 +71,10 @@ output "fingerprint" {
 }
 ${vm('rotating', 'ssh_keys = [ucloud_ssh_key.ops.id]')}`,
       });
-    keyed('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAZf1bG5vLKW3obponXZCLd3Vex2M3FD80Vt+aZkSygM old');
+    keyed(`${testPublicKey} old`);
     await own.apply();
     const [before, running] = [await own.resource('ucloud_ssh_key.ops'), await own.resource('ucloud_vm.rotating')];
-    keyed('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl new');
+    keyed(`${otherPublicKey} new`);
     const planned = ['ucloud_ssh_key.ops: update', 'output.fingerprint: update'];
     t.strictSame(await own.pending(), planned, 'of the VM nothing changes');
     await own.apply();
@@ -126,7 +127,7 @@ ${vm('chain', more, `"chain${version}"`)}`,
         (name) => `
 resource "ucloud_ssh_key" "${name}" {
   name       = "${name}"
-  public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0Vb1z1Lq2k0gq8nq3m8Yk0x3o0b9wP5Q0m4l8o3c7T ${name}"
+  public_key = "${testPublicKey} ${name}"
 }`,
       );
       const write = (network: string, ...names: string[]) =>
