@@ -32,7 +32,7 @@ export const provider: ProviderDefinition<Client, Config, PlanSession> = {
   address: 'ucloud.localhost/ucloud/ucloud',
   version,
   description:
-    'Virtual machines, IPv6 networks and prefixes of a ucloud. Where an attribute is left out, the environment variable counts, then the credentials file that `ucloud login` writes (`~/.config/ucloud/credentials.json`, or UCLOUD_CREDENTIALS).',
+    'Virtual machines, IPv6 networks and prefixes of a ucloud. If an attribute is omitted, the provider uses the environment variable, then the credentials file that `ucloud login` writes (`~/.config/ucloud/credentials.json`, or UCLOUD_CREDENTIALS).',
   attributes: {
     endpoint: attribute.string({
       optional: true,
@@ -43,28 +43,28 @@ export const provider: ProviderDefinition<Client, Config, PlanSession> = {
       optional: true,
       sensitive: true,
       description:
-        'Token to act with. Better given by the environment, UCLOUD_TOKEN, than written here. The token of the credentials file is sent to the endpoint of that file only.',
+        'Token of the caller. Set it by the environment, UCLOUD_TOKEN, rather than here. The provider sends the token of the credentials file only to the endpoint of that file.',
     }),
     project: attribute.string({
       optional: true,
       description:
-        'Id of the project that new objects belong to where they do not say. Default: that of the token. Environment: UCLOUD_PROJECT.',
+        'Id of the project of new objects that name none. Default: the project of the token. Environment: UCLOUD_PROJECT.',
     }),
     ca_file: attribute.string({
       optional: true,
       description:
-        'PEM file of the CAs that may vouch for the endpoint, instead of those that the machine trusts. Environment: UCLOUD_CA_FILE.',
+        'PEM file of the trusted CAs of the endpoint. Default: the CAs that the machine trusts. Environment: UCLOUD_CA_FILE.',
     }),
     max_retries: attribute.number({
       optional: true,
       description:
-        'How often a request is sent again that failed in a way that may pass: no connection, or an error that the API calls retryable. Default: 7, which takes about half a minute. 0 gives up at once. Being asked to slow down (429) does not count, and waiting for an object goes on for as long as its `timeouts` say. Environment: UCLOUD_MAX_RETRIES.',
+        'Maximum number of retries of a request that failed without a connection, or with an error that the API calls retryable. Default: 7, which takes about half a minute. 0: no retries. The error `rate_limited` (429) does not count. `timeouts` limit the waits for objects. Environment: UCLOUD_MAX_RETRIES.',
       validate: (value) => retriesProblem(value),
     }),
     request_timeout: attribute.string({
       optional: true,
       description:
-        'How long one request may take until its answer begins, such as `10s`; after that it counts as failed. Default: `30s`. Environment: UCLOUD_REQUEST_TIMEOUT.',
+        'Maximum time until the response to a request begins, such as `10s`. The request has then failed. Default: `30s`. Environment: UCLOUD_REQUEST_TIMEOUT.',
       validate: (value) => timeoutProblem(value),
     }),
   },

@@ -14,26 +14,26 @@ import { nounWords, pluralOf } from './nouns.ts';
 
 function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
   const object = nounWords(noun);
-  const why = `${sentence(message)} This counts all that was planned so far; what Terraform plans to delete after this makes room.`;
+  const why = `${sentence(message)} The check counts all objects planned so far. Objects that Terraform plans to delete later make room.`;
   switch (reason) {
     case 'no_host':
       return {
         summary: `No host can run this ${object}`,
-        detail: `${why}\n\nIt would be made, and wait until a host has room. ${
+        detail: `${why}\n\nApply would create it, and it would wait until a host has room. ${
           field === 'anti_affinity'
-            ? 'Make fewer of the group, let it prefer (`mode = "preferred"`), or ask the operator for hosts.'
+            ? 'Create fewer VMs of the group, set `mode = "preferred"`, or ask the operator for hosts.'
             : 'Make it smaller, or ask the operator for room.'
         }`,
       };
     case 'host_full':
       return {
         summary: `The host of this ${object} has no room for the change`,
-        detail: `${why}\n\nChange less, or make it anew (\`-replace\`): then it may find another host.`,
+        detail: `${why}\n\nChange less, or replace it (\`-replace\`): another host may have room.`,
       };
     case 'quota_exceeded':
       return {
         summary: `The project's quota does not allow this ${object}`,
-        detail: `${why}\n\nUnless there is room by then, apply will fail here. ${actionFor(reason) ?? ''}`.trimEnd(),
+        detail: `${why}\n\nApply will fail here unless there is room by then. ${actionFor(reason) ?? ''}`.trimEnd(),
       };
   }
 }

@@ -32,21 +32,21 @@ const attributes = {
     optional: true,
     computed: true,
     description:
-      'Id of the project it opens. Default: `project` of the provider, else the project of its token. None for operators.',
+      'Id of the project that the token gives access to. Default: `project` of the provider, else the project of its token. Tokens of operators have none.',
   }),
   lifetime: attribute.string({
     optional: true,
-    description: `After which time it ends by itself, should Terraform not come to revoke it: \`30m\`, \`2h\`. It has to be longer than the run takes. Default: \`${defaultLifetime}\`.`,
+    description: `Time after which the token expires if Terraform could not revoke it: \`30m\`, \`2h\`. It must be longer than the run. Default: \`${defaultLifetime}\`.`,
     validate: (text) => (parseDuration(text) === undefined ? 'Write it like `30m` or `1h30m`.' : undefined),
   }),
-  id: attribute.string({ computed: true, description: 'Identifies the token.' }),
-  secret: attribute.string({ computed: true, sensitive: true, description: 'What to send as bearer token.' }),
-  expires_at: attribute.string({ computed: true, description: 'When it ends by itself (RFC 3339, UTC).' }),
+  id: attribute.string({ computed: true, description: 'Id of the token.' }),
+  secret: attribute.string({ computed: true, sensitive: true, description: 'The bearer token.' }),
+  expires_at: attribute.string({ computed: true, description: 'Time at which the token expires (RFC 3339, UTC).' }),
 };
 
 export const token = defineEphemeral<Values, Client>({
   description:
-    'A token that lives as long as Terraform needs it, for the configuration of other providers, provisioners and write-only attributes. It is made anew for every plan and every apply, revoked at its end, and kept in neither plan nor state.',
+    'A token for the time of one run, for the configuration of other providers, provisioners and write-only attributes. Each plan and each apply creates a token and revokes it at the end. Neither plan nor state contains it.',
   attributes,
   async open({ client, config, signal }) {
     const lifetime = typeof config.lifetime === 'string' ? config.lifetime : defaultLifetime;

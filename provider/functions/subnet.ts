@@ -5,11 +5,11 @@ import { formatPrefix, hostBits, parsePrefix, subnet } from '../net/ipv6.ts';
 export const subnetFunction = defineFunction<[prefix: string, length: number, index: number | bigint]>({
   summary: 'The n-th subnet of a prefix',
   description:
-    'The subnet with the given length and number, from 0, of an IPv6 prefix. Unlike `cidrsubnet` it takes the length that the subnet shall have, not the number of bits to add.',
+    'The subnet with the given length and number, from 0, of an IPv6 prefix. Unlike `cidrsubnet`, it takes the length of the subnet and not the number of additional bits.',
   parameters: [
     { name: 'prefix', type: 'string', description: 'The prefix, in CIDR notation.' },
     { name: 'length', type: 'number', description: 'Prefix length of the subnet.' },
-    { name: 'index', type: 'number', description: 'Which of them, from 0.' },
+    { name: 'index', type: 'number', description: 'Number of the subnet, from 0.' },
   ],
   returns: 'string',
   run([text, length, index]) {

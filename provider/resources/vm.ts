@@ -218,7 +218,7 @@ export const vm = deriveResource(schemaOf('vm'), {
   attributes: {
     wait_for: attribute.string({
       description:
-        'What apply waits for: `running`, the VM runs; `ready`, ucloud-init in the guest has reported that it is done; `none`, nothing. A VM with `power_state = "stopped"` is waited for until it has stopped.',
+        'The state that apply waits for. `running`: the VM runs. `ready`: ucloud-init in the guest has reported that it has finished. `none`: apply does not wait. Apply waits for a VM with `power_state = "stopped"` until it has stopped.',
       default: 'running',
       optional: true,
       computed: true,
@@ -226,25 +226,25 @@ export const vm = deriveResource(schemaOf('vm'), {
     }),
     user_data_wo: attribute.string({
       description:
-        'The same as `user_data`, but in neither plan nor state, and it may come from an ephemeral value. Needs `user_data_wo_version`. The API still shows it to whoever may change the VM.',
+        'The same as `user_data`, but in neither plan nor state. It accepts an ephemeral value. Requires `user_data_wo_version`. The API still shows it to callers that may change the VM.',
       optional: true,
       writeOnly: true,
       validate: (value) => problemWith(userData, value),
     }),
     user_data_wo_version: attribute.number({
-      description: 'A number to change whenever `user_data_wo` changes. Taking both away is a change, too.',
+      description: 'A number that you change whenever you change `user_data_wo`. Removing both is a change, too.',
       optional: true,
     }),
     user_data_change: attribute.string({
       description:
-        'What a change of `user_data` or `user_data_wo_version` does: `replace`, the VM is made anew; `restart`, the VM is given it and restarted, and ucloud-init in the guest runs it; `ignore`, nothing, it is for VMs that are made later.',
+        'The effect of a change of `user_data` or `user_data_wo_version`. `replace`: Terraform replaces the VM. `restart`: the VM restarts, and ucloud-init in the guest runs the new user data. `ignore`: no effect on the existing VM, only on VMs that are created later.',
       default: 'replace',
       validate: oneOf(changes),
     }),
   },
   override: {
     user_data: {
-      description: `${userData.description.replace(/ A change takes effect .*$/, '')} What a change does is \`user_data_change\`'s to say; where it is left out, a VM keeps what it has.`,
+      description: `${userData.description.replace(/ A change takes effect .*$/, '')} \`user_data_change\` selects the effect of a change. If \`user_data\` is omitted, a VM keeps its user data.`,
     },
   },
   request: ({ user_data_wo }) => (typeof user_data_wo === 'string' ? { user_data: normalUserData(user_data_wo) } : {}),
