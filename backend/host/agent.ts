@@ -1,6 +1,6 @@
 /**
  * The agent of one host. It brings each VM on the machine to the state that the database declares.
- * model/vm-lifecycle.ts decides the next step and describes states and invariants; vm-steps.ts carries out the step.
+ * model/vm/lifecycle.ts decides the next step and describes states and invariants; vm-steps.ts carries out the step.
  * This file visits each VM after a change, and reports repeated failures.
  *
  * Level-triggered: each visit compares the current state with the declared state and does the missing steps. So a visit
@@ -210,7 +210,8 @@ export class Agent {
     return true;
   }
 
-  // ---- failures -------------------------------------------------------------------------------------------------------
+  // ---- failures
+  // -------------------------------------------------------------------------------------------------------
 
   /** Logs and reports a failed step. Returns the delay until the retry, in milliseconds. */
   async #handleFailure(id: Id<'vm'>, runtime: VmRuntime, err: unknown): Promise<number> {

@@ -28,11 +28,13 @@ export interface HostOptions {
   readonly leaseSeconds?: number;
   /** The time in seconds that a guest has for its shutdown. */
   readonly graceSeconds?: number;
-  /** The delay before the first retry of a failed step. It doubles with each failure, up to one minute. */
+  /**
+   * The delay before the first retry of a failed step, in milliseconds. It doubles with each failure, up to one minute.
+   */
   readonly retryMs?: number;
   /**
    * Tells whether the scheduler may move a VM away from an unreachable host. Default: `restartableElsewhere` of
-   * model/vm-lifecycle.ts.
+   * model/vm/lifecycle.ts.
    */
   readonly restartableElsewhere?: (vm: VmRecord) => boolean;
   /** The view of the database, which the hosts of one process may share. Default: a view of its own. */

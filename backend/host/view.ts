@@ -75,6 +75,7 @@ export class HostView {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
   }
 
+  /** Closes the mirror. The listeners get no more changes. */
   close(): Promise<void> {
     return this.mirror.close();
   }

@@ -1,5 +1,5 @@
 /**
- * Carries out the steps of a VM's life. model/vm-lifecycle.ts decides which step comes next. A step may fail or crash
+ * Carries out the steps of a VM's life. model/vm/lifecycle.ts decides which step comes next. A step may fail or crash
  * at any point; the next decision starts from the new state. A step may lose what it holds in memory.
  */
 import type { Logger } from '../model/component.ts';
@@ -76,7 +76,9 @@ export interface VmRuntime {
 
 /** The result of a step: decide again at once, or stop for now, with an optional delay in milliseconds. */
 export type StepOutcome = { readonly again: true } | { readonly again: false; readonly afterMs?: number };
+/** The agent decides about the VM again at once. */
 export const again: StepOutcome = { again: true };
+/** No step is left until a record or the machine changes. */
 export const done: StepOutcome = { again: false };
 
 /** Carries out the steps of the VMs of one host. */

@@ -2,6 +2,7 @@
  * A work queue by key. It runs one task at a time for each key, and a limited number of tasks in total. A key that is
  * added during its task runs once more afterwards, so the queue misses no change.
  */
+
 /** A queue of keys to work on. */
 export class WorkQueue<K> {
   readonly #concurrency: number;

@@ -25,19 +25,23 @@ export class Journal<T extends { readonly id: string }> {
     this.#rewrite();
   }
 
+  /** Returns the record; undefined if there is none. */
   get(id: string): T | undefined {
     return this.#records.get(id);
   }
 
+  /** Returns all records, in the order in which they were first written. */
   values(): IterableIterator<T> {
     return this.#records.values();
   }
 
+  /** Writes the record, in the place of the record with the same id. */
   put(record: T): void {
     this.#append({ put: record });
     this.#records.set(record.id, record);
   }
 
+  /** Removes the record. Does nothing if there is none. */
   remove(id: string): void {
     if (!this.#records.has(id)) return;
     this.#append({ removed: id });
@@ -51,6 +55,7 @@ export class Journal<T extends { readonly id: string }> {
     rmSync(this.#path, { force: true });
   }
 
+  /** Closes the file. The next write opens it again. */
   close(): void {
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;

@@ -24,11 +24,11 @@ export interface SimulatedOptions {
   readonly dataDir: string;
   readonly capacity: Resources;
   readonly architecture?: Architecture;
-  /** The time from the call of `start` until the guest runs. */
+  /** The time from the call of `start` until the guest runs, in milliseconds. Default: 5. */
   readonly bootMs?: number;
-  /** The time from then until the guest reports that it is ready. */
+  /** The time from then until the guest reports that it is ready, in milliseconds. Default: 50. */
   readonly readyMs?: number;
-  /** The time that a guest takes for its shutdown. */
+  /** The time that a guest takes for its shutdown, in milliseconds. Default: 5. */
   readonly shutdownMs?: number;
   /** Called before each step. The step fails with the error that it throws. */
   readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void;

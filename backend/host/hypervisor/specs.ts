@@ -15,8 +15,9 @@ export interface NetworkSpec {
 export interface InterfaceSpec {
   readonly network: NetworkSpec;
   readonly mac: string;
+  /** The IPv6 address in the network's prefix (RFC 5952). */
   readonly address: string;
-  /** Name of the tap that it was started with; else it follows from the MAC address. */
+  /** The name of the tap of a running VM. Default: the name that follows from the MAC address. */
   readonly tap?: string;
 }
 

@@ -1,41 +1,46 @@
 /**
- * Rules of nft, in family inet, for traffic of guests to the host. Pure.
+ * The nftables rules, in family inet, for packets from guests to and through the host. Pure.
  *
- * - To the host itself (input): ICMPv6, the metadata server, answers to what the host asked. Nothing comes in by a tap.
- * - Through the host: not restricted, and not tracked either, as the connection table is one for the whole machine. The
- *   same goes for what guests may begin with the host. So only what the host begins has entries. Rules of the operator for
- *   the host's own connections go on working; for forwarded packets of guests `ct state` is `untracked`.
- * - Fragments: the connection table needs whole packets, so the kernel puts fragments together before (priority -400), in
- *   a memory that is one for the whole machine (4 MiB). Fragments that go through the host are marked before that and
- *   pass as they are. Of those to the host itself, guests may send two a second: all together, with 9,000 bytes each,
- *   less than that memory takes in the minute for which the kernel waits for the rest.
- * - Neighbours of the host that are not guests: a guest makes the host look for a few new ones in a second. The table
- *   of neighbours is one for the whole machine (1,024 by default), and each datagram to an address on a link of the host
- *   could take an entry. A packet that goes to a router counts as that router.
+ * - Packets to the host (input): the rules accept ICMPv6, requests to the metadata server, and answers to the host's own
+ *   connections. They accept no packet that arrives on a tap.
+ * - Packets through the host: the rules neither restrict nor track them, because the whole machine shares one connection
+ *   table. The connections that guests may open to the host are not tracked either. So only the host's own connections
+ *   have entries. The operator's rules for these connections still work. For forwarded packets of guests, `ct state` is
+ *   `untracked`.
+ * - Fragments: the connection table needs whole packets, so the kernel reassembles fragments before (priority -400). The
+ *   whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
+ *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they do
+ *   not fill the memory in the minute for which the kernel waits for the rest.
+ * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table. The
+ *   whole machine shares this table (1,024 entries by default). Each guest may therefore cause a few new entries a second.
+ *   A packet to a router counts as a packet to that router's address.
  *
- * Sets that packets write are left out of what `nft -t` prints; all that is decided here is in the rules themselves.
+ * `nft -t` leaves out sets that packets write. The rules themselves contain every decision of this file.
  */
 import { metadataAddress } from '../../model/network/interface-names.ts';
 
+/** The interfaces and addresses that the rules name. */
 export interface HostFilter {
+  /** The names of the instance's taps. */
   readonly taps: readonly string[];
+  /** The names of the instance's bridges. */
   readonly bridges: readonly string[];
-  /** Addresses of the guests in their networks' prefixes. */
+  /** The addresses of the guests in the prefixes of their networks. */
   readonly addresses: readonly string[];
 }
 
 const manyFragments = 'limit rate over 2/second burst 40 packets';
 const newHops = 'limit rate over 10/second burst 20 packets';
-/** More than a guest can make before the first entries end. */
+/** The entries for each guest. A guest cannot cause as many before its first entries end. */
 const hopsOfGuest = 1024;
 
-/** Lines for `nft -f` that make the table anew. */
+/** Returns the lines for `nft -f` that replace the table. */
 export function hostRules(table: string, { taps, bridges, addresses }: HostFilter): string[] {
   const chain = (name: string, hook = '') => `add chain inet ${table} ${name} ${hook}`;
   const rule = (name: string, text: string) => `add rule inet ${table} ${name} ${text}`;
   const set = (items: readonly string[], quote = '"') =>
     `{ ${items.map((item) => `${quote}${item}${quote}`).join(', ')} }`;
-  /** `nft` knows no empty set. */
+  // nft refuses an empty set, so rules without items are left out.
   const given = (items: readonly string[], ...lines: string[]) => (items.length > 0 ? lines : []);
   const size = hopsOfGuest * Math.max(1, addresses.length);
   const metadata = (direction: 'saddr' | 'daddr') =>

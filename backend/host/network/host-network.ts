@@ -1,16 +1,17 @@
 /**
  * The networks of this host on the machine: bridges, taps, packet filters, kernel settings, router advertisements.
  *
- * Level-triggered: what should be is (1) the networks declared last, kept in `networks.json`, and (2) the ports of VMs
- * that are to run, kept in the VMs' own directories and told by the driver before it calls `converge`. `converge` reads
- * what is there and applies the difference, so it may be stopped anywhere and run again, and repairs what others break.
+ * Level-triggered. The desired state has two parts: the declared networks, stored in `networks.json`, and the
+ * interfaces of running VMs, stored in the directories of the VMs. The driver attaches the interfaces before it calls
+ * `converge`. `converge` observes the machine and applies the difference. It may stop at any point and run again, and
+ * it repairs changes by other programs.
  *
- * What is ours: interfaces by their alias. Between making an interface and giving it its alias a crash leaves one
- * without: it is known by its name, which was written down before. An interface with a name that we need and the alias
- * of somebody else is left alone and reported.
+ * The alias of an interface names its instance. A crash may leave a new interface without alias. Its name identifies it
+ * then, because the desired state was stored before. If an interface has a needed name and the alias of another owner,
+ * `converge` leaves it alone and reports a fault.
  *
- * Order: an interface is made, and is opened only when its kernel settings and its filter are in force; it goes before its
- * filter does.
+ * Order: `converge` opens an interface only after its kernel settings and its filter are in force. It removes an
+ * interface before its filter.
  */
 
 import { mkdir, rm } from 'node:fs/promises';
@@ -42,21 +43,24 @@ import { type Family, families, removeTable, ruleset } from './ruleset.ts';
 import { applyLinkSysctls, applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
 import type { Port } from './tap-filter.ts';
 
+/** Options of `HostNetwork.open`. */
 export interface HostNetworkOptions {
-  /** For files. */
+  /** The directory for the files of this class. */
   readonly directory: string;
   readonly instance: string;
   readonly run: Run;
 }
 
-/** One kind of thing on the machine that is to become what it should be. */
+/** Observes and changes one part of the machine. */
 interface Settling<T, C extends LinkCommand = LinkCommand> {
   read(): Promise<T>;
+  /** Returns the commands for the difference; none if the part is in its desired state. */
   plan(observed: T): readonly C[];
-  /** Gives what was said of commands that failed. */
+  /** Runs the commands, and returns the error output of those that failed. */
   change(commands: readonly C[]): Promise<string>;
 }
 
+/** Establishes the networks of one instance on the machine. */
 export class HostNetwork {
   readonly #directory: string;
   readonly #instance: string;
@@ -64,11 +68,11 @@ export class HostNetwork {
   readonly #run: Run;
   readonly #radvd: Radvd;
   readonly #mutex = new Mutex();
-  /** Interfaces by VM. */
+  /** The interfaces of running VMs, by VM. */
   readonly #attachments = new Map<string, readonly InterfaceSpec[]>();
   #declared: readonly NetworkSpec[] = [];
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
-  /** Rule set that was applied last, and how the kernel showed it then. */
+  /** The rule set that was applied last, and its listing by the kernel at that time. */
   #filter: { readonly wanted: string; readonly shown: string } | undefined;
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
@@ -79,6 +83,7 @@ export class HostNetwork {
     this.#radvd = new Radvd(directory, runDirectory(instance), run);
   }
 
+  /** Opens the directory, with the networks that were declared before. Changes no interface. */
   static async open(options: HostNetworkOptions): Promise<HostNetwork> {
     const network = new HostNetwork(options);
     await mkdir(options.directory, { recursive: true, mode: 0o700 });
@@ -95,12 +100,15 @@ export class HostNetwork {
     return join(this.#directory, 'sysctls.json');
   }
 
-  /** These networks and no others are on this host. Taps on others are unplugged. To be followed by `converge`. */
+  /**
+   * Declares the networks of this host. The next `converge` removes all others and unplugs their taps. Resolves after
+   * the declaration is stored.
+   */
   declare(networks: readonly NetworkSpec[]): Promise<void> {
     return this.#mutex.run(() => this.#declare(networks));
   }
 
-  /** Adds those that are missing. To be followed by `converge`. */
+  /** Adds missing networks to the declaration. The next `converge` creates them. */
   require(networks: readonly NetworkSpec[]): Promise<void> {
     return this.#mutex.run(async () => {
       const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
@@ -113,20 +121,25 @@ export class HostNetwork {
     this.#declared = networks;
   }
 
+  /** Tells whether the network is declared. */
   isDeclared({ vni }: NetworkSpec): boolean {
     return this.#declared.some((network) => network.vni === vni);
   }
 
-  /** To be called before the VM's process starts, followed by `converge`. The VM's directory remembers it. */
+  /**
+   * Declares the interfaces of a VM, before its process starts. The next `converge` creates them. Only the VM's
+   * directory stores them.
+   */
   attach(vm: string, interfaces: readonly InterfaceSpec[]): void {
     this.#attachments.set(vm, interfaces);
   }
 
+  /** Removes the interfaces of a VM from the desired state. The next `converge` removes them from the machine. */
   detach(vm: string): void {
     this.#attachments.delete(vm);
   }
 
-  /** After a restart, when all VMs are attached again: marks what a crash left without its alias. */
+  /** Adds missing aliases that a crash has left. Runs after a restart, when all VMs are attached again. */
   async adopt(): Promise<void> {
     const links = await observeLinks(this.#run);
     const aliases = new Map(this.#desired().map(({ name, alias }) => [name, alias]));
@@ -134,6 +147,7 @@ export class HostNetwork {
     if (lines.length > 0) await this.#batch(lines);
   }
 
+  /** True if no network is declared and no VM is attached. */
   get isEmpty(): boolean {
     return this.#declared.length === 0 && this.#attachments.size === 0;
   }
@@ -157,8 +171,8 @@ export class HostNetwork {
   }
 
   /**
-   * Makes the machine as it should be. Gives what could not be made so, by interface; calls that come while another is
-   * under way share the next run.
+   * Brings the machine to the desired state. Returns the faults by interface name. All calls during a run share the
+   * next run.
    */
   converge(): Promise<ReadonlyMap<string, string>> {
     this.#queued ??= this.#mutex.run(() => {
@@ -192,13 +206,13 @@ export class HostNetwork {
     const made = await this.#apply(right(), planMaking, surplus.length > 0 ? undefined : before);
     note(made.faults);
     if (links.length > 0) await applySysctls(this.#sysctlsFile, made.observed, names);
-    // Also for those that are not right in some other way: they may be open from before.
+    // Interfaces with another fault get their settings too, because they may still be open.
     for (const link of links.filter(({ name }) => names.has(name) && made.observed.has(name))) {
       const fault = await applyLinkSysctls(link);
       if (fault !== undefined) faults.set(link.name, fault);
     }
     await this.#applyFilter(new Set(this.#owned(made.observed).map(({ name }) => name)));
-    // Where the kernel was told to do without IPv6, there are addresses to be seen only now.
+    // An interface shows its addresses only after its kernel settings have turned on IPv6.
     const opened = await this.#apply(right(), planOpening, made.observed);
     note(opened.faults);
 
@@ -213,10 +227,10 @@ export class HostNetwork {
     return [...links.values()].filter((link) => idInAlias(this.#instance, link.alias) !== undefined);
   }
 
-  /** Gives what is still there. */
+  /** Removes the interfaces. Returns the faults of those that still exist. */
   async #remove(links: readonly ObservedLink[]): Promise<Map<string, string>> {
     if (links.length === 0) return new Map();
-    // Taps before the bridges that they are ports of.
+    // Taps go before their bridges.
     const ordered = [...links].sort((a, b) => Number(b.kind === 'tun') - Number(a.kind === 'tun'));
     const said = await this.#batch(ordered.map((link) => planRemoval(link).line));
     if (said === '') return new Map();
@@ -224,7 +238,7 @@ export class HostNetwork {
     return new Map(links.flatMap(({ name }) => (left.has(name) ? [[name, `cannot remove ${name}: ${said}`]] : [])));
   }
 
-  /** Runs all lines, failed ones included, and gives what was said of those. */
+  /** Runs all lines, also after a failure. Returns the error output of the failed lines. */
   async #batch(lines: readonly string[], program = 'ip', ...options: string[]): Promise<string> {
     if (lines.length === 0) return '';
     try {
@@ -236,7 +250,10 @@ export class HostNetwork {
     }
   }
 
-  /** Reads, compares and changes until nothing differs. Gives what still does, by interface, and what was read last. */
+  /**
+   * Observes, compares and changes until no difference is left, at most three times. Returns the faults by interface,
+   * and the last observation.
+   */
   async #settle<T, C extends LinkCommand>(
     { read, plan, change }: Settling<T, C>,
     first?: T,
@@ -254,7 +271,7 @@ export class HostNetwork {
     }
   }
 
-  /** `first` is how the links are now, if that is known. */
+  /** @param first the current state of the links, if it is known */
   #apply(
     links: readonly DesiredLink[],
     planOf: (link: DesiredLink, observed: ObservedLink | undefined) => LinkCommand[],
@@ -270,7 +287,11 @@ export class HostNetwork {
     );
   }
 
-  /** `there` are interfaces of ours that are as they should be, of all that were observed. */
+  /**
+   * @param networks the networks whose bridges have no fault
+   * @param there the names of the instance's interfaces without fault
+   * @param observed all interfaces of the machine
+   */
   async #applyPaths(
     networks: readonly NetworkSpec[],
     there: ReadonlySet<string>,
@@ -306,7 +327,7 @@ export class HostNetwork {
     return faults;
   }
 
-  /** Interfaces of VMs whose taps are among these. */
+  /** Returns the interfaces of VMs that have one of these taps. */
   #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
     return [...this.#attachments.values()].flatMap((interfaces) =>
       interfaces.flatMap((each) => {
@@ -317,7 +338,7 @@ export class HostNetwork {
     );
   }
 
-  /** As nft prints it, without what packets write into it; empty if it is not there. */
+  /** Returns the listing of the table, without the elements that packets add; empty if there is no table. */
   async #list(family: Family): Promise<string> {
     try {
       return await this.#run('nft', ['-s', '-t', 'list', 'table', family, this.#table]);
@@ -327,7 +348,7 @@ export class HostNetwork {
     }
   }
 
-  /** `there` are all interfaces of ours, also those that should have gone: they may send nothing. */
+  /** @param there the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(there: ReadonlySet<string>): Promise<void> {
     const present = await this.#list('netdev');
     const showAll = async (netdev: string) =>
@@ -359,14 +380,14 @@ export class HostNetwork {
     this.#filter = undefined;
   }
 
-  /** VMs that an interface on this machine was made for. */
+  /** Returns the VMs that have a tap on this machine. */
   async attachedVms(): Promise<Id<'vm'>[]> {
     const links = this.#owned(await observeLinks(this.#run)).filter((link) => link.kind === 'tun');
     // Only VMs have taps.
     return [...new Set(links.flatMap((link) => (idInAlias(this.#instance, link.alias) as Id<'vm'> | undefined) ?? []))];
   }
 
-  /** Everything here that this instance has made, for people. */
+  /** Returns one readable line for each thing on the machine that this instance has created. */
   async inventory(): Promise<string[]> {
     const tables = await Promise.all(
       families.map(async (family) =>
@@ -382,7 +403,7 @@ export class HostNetwork {
     ];
   }
 
-  /** Made just before a crash: named in what should be, but without the alias yet. */
+  /** Returns the desired interfaces that exist without an alias, because of a crash. */
   #unmarked(links: ReadonlyMap<string, ObservedLink>): ObservedLink[] {
     return this.#desired().flatMap(({ name, kind }) => {
       const link = links.get(name);
@@ -390,7 +411,10 @@ export class HostNetwork {
     });
   }
 
-  /** Removes all of it. Attachments of VMs that still run must be gone before. */
+  /**
+   * Removes everything that this instance has created, and restores kernel settings. All VMs must be detached before.
+   * @throws Error if an interface cannot be removed
+   */
   async clean(): Promise<void> {
     await this.#mutex.run(async () => {
       await this.#radvd.converge('');

@@ -1,16 +1,17 @@
 /**
- * Bridges and taps: what they should be, what they are (`ip -j`), and the commands of `ip -batch` that lead from one to
- * the other. Pure but for `observeLinks`.
+ * Bridges and taps: their desired state, their observed state (`ip -j`), and the commands of `ip -batch` for the
+ * difference. Only `observeLinks` has effects.
  *
- * A bridge is the guests' router: it has the same MAC and link-local addresses on every host, set without duplicate
- * address detection, and `<prefix>::1` so that host and guests reach each other. No interface here makes addresses of
- * its own (`addrgenmode none`), else the host would appear in the tenants' networks under a second one. Addresses bring
- * no routes to their prefixes: the host looks for nobody on a bridge but for the guests that it knows (paths.ts).
+ * A bridge is the router of its guests. It has the same MAC address and link-local addresses on every host, without
+ * duplicate address detection. Its address `<prefix>::1` lets host and guests reach each other. Interfaces generate no
+ * addresses (`addrgenmode none`), because the host would otherwise have a second address in the networks of tenants.
+ * Addresses create no routes to their prefixes, so the host sends only to known guests (paths.ts).
  *
- * Bridges learn nothing, as a frame could move the entry of another guest. What goes to a MAC that nobody has goes nowhere;
- * groups are flooded, as guests look for each other that way.
+ * Bridges learn no MAC addresses, because a frame could otherwise move the entry of another guest. They drop frames to
+ * unknown MAC addresses. They flood frames to groups, because neighbour discovery uses groups.
  *
- * An interface is made first, closed: down and in no bridge. It is opened when kernel settings and filter are in force.
+ * A new interface is closed: it is down and in no bridge. It is opened after its kernel settings and its filter are in
+ * force.
  */
 import { formatIpv6 } from '../../model/network/addresses.ts';
 import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/network/interface-names.ts';
@@ -19,6 +20,7 @@ import type { NetworkSpec } from '../hypervisor/specs.ts';
 import type { Run } from '../system/command.ts';
 import { interfaceAlias } from '../system/instance.ts';
 
+/** The desired state of a network's bridge. */
 export interface Bridge {
   readonly kind: 'bridge';
   readonly name: string;
@@ -28,26 +30,29 @@ export interface Bridge {
   readonly addresses: readonly Address[];
 }
 
+/** The desired state of the tap of a VM's interface. */
 export interface Tap {
   readonly kind: 'tap';
   readonly name: string;
   readonly alias: string;
-  /** None: its network is not on this host (any more), the tap stays unplugged. */
+  /** The tap's bridge. It is undefined if the network is not on this host, and the tap is then closed. */
   readonly bridge: string | undefined;
   readonly mtu: number;
 }
 
+/** The desired state of an interface. */
 export type DesiredLink = Bridge | Tap;
 
 interface Address {
-  /** With prefix length, as `ip` prints it. */
+  /** The address with its prefix length, as `ip` prints it. */
   readonly cidr: string;
-  /** Never chosen as source of the host's own traffic. */
+  /** True if the host never chooses the address as source of its own packets. */
   readonly deprecated: boolean;
 }
 
 type Flags = Readonly<Record<string, unknown>>;
 
+/** The observed state of an interface. */
 export interface ObservedLink {
   readonly name: string;
   readonly kind?: string;
@@ -57,17 +62,19 @@ export interface ObservedLink {
   readonly up: boolean;
   readonly master?: string;
   readonly addressGeneration?: string;
-  /** Settings of the bridge, if it is one; of the port, if it is in one. */
+  /** The settings of a bridge. */
   readonly bridge?: Flags;
+  /** The settings of an interface in a bridge. */
   readonly port?: Flags;
   readonly addresses: readonly ObservedAddress[];
 }
 
+/** The observed interfaces by name. */
 export type ObservedLinks = ReadonlyMap<string, ObservedLink>;
 
 interface ObservedAddress {
   readonly cidr: string;
-  /** The kernel made a route to the prefix of it. */
+  /** True if the kernel has created a route to the address's prefix. */
   readonly routed: boolean;
 }
 
@@ -82,15 +89,16 @@ const portSettings = {
   neigh_suppress: false,
 };
 
-/** One line for `ip -batch`, and the interface it is about. */
+/** One line for `ip -batch`, with the interface that it changes. */
 export interface LinkCommand {
   readonly link: string;
   readonly line: string;
 }
 
-/** The router's address in the network's prefix. */
+/** Returns the router's address in the network's prefix: `<prefix>::1`. */
 export const routerAddress = (cidr: string): string => formatIpv6(storedPrefix(cidr).address | 1n);
 
+/** Returns the desired state of the network's bridge. */
 export const bridgeOf = (instance: string, network: NetworkSpec): Bridge => ({
   kind: 'bridge',
   name: bridgeName(network.vni),
@@ -119,7 +127,7 @@ interface IpAddress {
   addr_info: { local: string; prefixlen: number; noprefixroute?: boolean }[];
 }
 
-/** All interfaces of the network namespace, with their IPv6 addresses. */
+/** Returns all interfaces of the network namespace, with their IPv6 addresses. */
 export async function observeLinks(run: Run): Promise<ObservedLinks> {
   const [shown, addressed] = await Promise.all([
     run('ip', ['-j', '-d', 'link', 'show']),
@@ -128,7 +136,7 @@ export async function observeLinks(run: Run): Promise<ObservedLinks> {
   const links = JSON.parse(shown) as IpLink[];
   const addresses = new Map<string, ObservedAddress[]>();
   for (const { ifname, addr_info } of JSON.parse(addressed) as IpAddress[]) {
-    // `ip` leaves empty objects where an interface has no address of the family.
+    // `ip` prints an empty object for an interface without an address of the family.
     if (ifname)
       addresses.set(
         ifname,
@@ -158,7 +166,7 @@ export async function observeLinks(run: Run): Promise<ObservedLinks> {
   );
 }
 
-/** Arguments that set what differs; none if nothing does. */
+/** Returns the arguments that change the differing settings; empty if no setting differs. */
 function differing(wanted: Readonly<Record<string, number | boolean>>, present: Flags = {}): string {
   const words = { true: 'on', false: 'off' };
   return Object.entries(wanted)
@@ -169,7 +177,7 @@ function differing(wanted: Readonly<Record<string, number | boolean>>, present: 
 
 const of = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
 
-/** Commands that make the interface and what of it is right whether it is open or not; none if it is so. */
+/** Returns the commands that create the interface and set everything except its openness; none if it is right. */
 export function planMaking(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
   const { name } = desired;
   const lines: string[] = [];
@@ -177,7 +185,7 @@ export function planMaking(desired: DesiredLink, observed: ObservedLink | undefi
     lines.push(
       desired.kind === 'bridge'
         ? `link add name ${name} address ${desired.mac} type bridge ${differing(bridgeSettings)}`
-        : // Without an owner, anybody could open it.
+        : // Without an owner, every user could open the tap.
           `tuntap add name ${name} mode tap user 0`,
     );
   }
@@ -192,7 +200,7 @@ export function planMaking(desired: DesiredLink, observed: ObservedLink | undefi
   return of(name, lines);
 }
 
-/** Commands that open the interface, or close it; none if it is so. */
+/** Returns the commands that open or close the interface; none if it is right. */
 export const planOpening = (desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] =>
   of(desired.name, desired.kind === 'bridge' ? openBridge(desired, observed) : openTap(desired, observed));
 
@@ -218,7 +226,7 @@ function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): str
       ...(observed?.master === undefined ? [] : [`link set dev ${name} nomaster`]),
     ];
   }
-  // Ports of a bridge learn until they are told otherwise: not before they are up.
+  // A new port learns MAC addresses by default, so it goes up only after its settings.
   const joins = observed?.master !== bridge;
   const settings = differing(portSettings, joins ? {} : observed?.port);
   return [
@@ -229,6 +237,7 @@ function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): str
   ];
 }
 
+/** Returns the command that removes the interface. */
 export const planRemoval = (link: ObservedLink): LinkCommand => ({
   link: link.name,
   line: link.kind === 'tun' ? `tuntap del name ${link.name} mode tap` : `link del dev ${link.name}`,

@@ -1,37 +1,39 @@
 /**
- * The ways to guests: entries of the bridges' forwarding tables, neighbours and routes of the host. What they should be,
- * what they are, and the commands that lead from one to the other. Pure but for `observePaths`.
+ * The paths to guests: forwarding entries of the bridges, neighbours and routes of the host. This file has their
+ * desired state, their observed state, and the commands for the difference. Only `observePaths` has effects.
  *
- * The agent knows the MAC and the addresses of each guest, so nothing is learned and nobody is looked for: an entry, a
- * permanent neighbour and a route for each address. Other addresses of a network's prefix are unreachable, from
- * outside and for guests. A scan thus makes no entries, and its sender is told that there is no route. A bridge
- * carries no other routes.
+ * The agent knows the MAC address and the IPv6 addresses of each guest, so the host needs no discovery. Each guest has
+ * a forwarding entry, and each of its addresses has a permanent neighbour and a route. All other addresses of a
+ * network's prefix are unreachable. A scan therefore creates no entries, and its sender gets "no route". A bridge has
+ * no other routes.
  *
- * Entries go with their tap, neighbours and routes with their bridge. Unreachable prefixes belong to no interface: they are
- * known by the number of our routing protocol, and are another instance's if one of its bridges has the router's address.
+ * The kernel removes entries with their tap, and neighbours and routes with their bridge. An unreachable prefix belongs
+ * to no interface, so the number of the routing protocol identifies it. It belongs to another instance if a bridge of
+ * that instance has the router's address.
  */
 import type { Run } from '../system/command.ts';
 import type { LinkCommand } from './links.ts';
 
-/** In no list of numbers that other programs use (iproute2, rt_protos). */
+/** The number of ucloud's routing protocol. No known program uses it (iproute2, rt_protos). */
 const protocol = 117;
-/** Behind all other routes. */
+/** The metric is so large that every other route has precedence. */
 const unreachableMetric = 4096;
 
-/** A guest's interface that is plugged in. */
+/** A guest's interface whose tap is in a bridge. */
 export interface GuestPort {
   readonly tap: string;
   readonly bridge: string;
   readonly mac: string;
-  /** In the network's prefix, and link-local. */
+  /** The address in the network's prefix, and the link-local address. */
   readonly addresses: readonly string[];
 }
 
+/** The desired paths of an instance. */
 export interface DesiredPaths {
   readonly ports: readonly GuestPort[];
-  /** The networks whose bridges are ours and there. */
+  /** The networks of the instance whose bridges exist. */
   readonly networks: readonly { readonly cidr: string; readonly bridge: string }[];
-  /** Whether it is the prefix of another instance's network. */
+  /** Tells whether the prefix belongs to a network of another instance. */
   isForeign(prefix: string): boolean;
 }
 
@@ -53,11 +55,13 @@ interface Route {
   readonly metric?: number;
 }
 
+/** The observed paths of the machine. */
 export interface ObservedPaths {
   readonly entries: readonly Entry[];
   readonly neighbours: readonly Neighbour[];
-  /** By bridge. */
+  /** The routes by bridge. */
   readonly routes: ReadonlyMap<string, readonly Route[]>;
+  /** The unreachable prefixes of all instances. */
   readonly unreachable: readonly string[];
 }
 
@@ -66,7 +70,7 @@ export interface PathCommand extends LinkCommand {
   readonly program: 'bridge' | 'ip';
 }
 
-/** The bridges are there. */
+/** Returns the paths of the machine. All bridges must exist. */
 export async function observePaths(run: Run, bridges: readonly string[]): Promise<ObservedPaths> {
   const queries = [...bridges.map((bridge) => `route show dev ${bridge}`), `route show proto ${protocol}`];
   const [entries, neighbours, routes] = await Promise.all([
@@ -99,7 +103,7 @@ const ipLines = lines('ip');
 
 function planEntries({ ports }: DesiredPaths, observed: ObservedPaths): PathCommand[] {
   const macs = new Map(ports.map(({ tap, mac }) => [tap, mac]));
-  // Of each port the bridge holds one entry of its own ("permanent"), which is never a guest's.
+  // The bridge has one permanent entry for each port, with the tap's own MAC address. It never belongs to a guest.
   const guests = observed.entries.filter(
     ({ master, ifname, state }) => master !== undefined && macs.has(ifname) && state !== 'permanent',
   );
@@ -116,6 +120,7 @@ function planEntries({ ports }: DesiredPaths, observed: ObservedPaths): PathComm
   ];
 }
 
+/** Returns the commands for the difference; none if the paths are right. */
 export function planPaths(desired: DesiredPaths, observed: ObservedPaths): PathCommand[] {
   const guests = desired.ports.flatMap((port) => port.addresses.map((address) => ({ ...port, address })));
   const macs = new Map(guests.map(({ address, bridge, mac }) => [`${address} ${bridge}`, mac]));

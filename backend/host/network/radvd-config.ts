@@ -1,23 +1,23 @@
 /**
- * Configuration of radvd: announces to each network its router, its /64, its MTU and its resolvers (RFC 4861, 4862,
- * 8106). Pure.
+ * The configuration of radvd. The router advertisements of a network contain its router, its /64, its MTU and its
+ * resolvers (RFC 4861, 4862, 8106). Pure.
  */
 import { bridgeName, gatewayAddress } from '../../model/network/interface-names.ts';
 import type { NetworkSpec } from '../hypervisor/specs.ts';
 
-/** Seconds between advertisements that nobody asked for. What they say is valid for three of them. */
+/** The maximum time between unsolicited advertisements, in seconds. The resolvers are valid for three times as long. */
 const maxInterval = 100;
 
 function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
   return [
     `interface ${bridgeName(vni)} {`,
     '  AdvSendAdvert on;',
-    // A bridge that is not there must not keep the others from being announced.
+    // A missing bridge must not stop the advertisements on the other bridges.
     '  IgnoreIfMissing on;',
     `  MinRtrAdvInterval ${maxInterval / 4};`,
     `  MaxRtrAdvInterval ${maxInterval};`,
     `  AdvLinkMTU ${mtu};`,
-    // The bridge has two link-local addresses: routers are known by this one.
+    // The bridge has two link-local addresses. Guests know the router by this one.
     `  AdvRASrcAddress { ${gatewayAddress}; };`,
     `  prefix ${cidr} { AdvOnLink on; AdvAutonomous on; };`,
     ...(dns_servers.length > 0 ? [`  RDNSS ${dns_servers.join(' ')} { AdvRDNSSLifetime ${3 * maxInterval}; };`] : []),
@@ -25,7 +25,9 @@ function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
   ].join('\n');
 }
 
-/** In the order of the VNIs, so that the same networks give the same text. Empty when there is nothing to announce. */
+/**
+ * Returns the configuration of radvd; empty without networks. The same networks in any order give the same text.
+ */
 export const radvdConfig = (networks: readonly NetworkSpec[]): string =>
   [...networks]
     .sort((a, b) => a.vni - b.vni)

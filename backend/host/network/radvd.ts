@@ -1,10 +1,10 @@
 /**
- * One radvd announces all networks of this instance. It runs on when the agent ends: its configuration file is on its
- * command line, and by that it is found again. Reconciled like everything else: `converge` makes file and process what
- * they should be, and is called again and again.
+ * The radvd process of this instance, which serves all its networks. The process outlives the agent. The next agent
+ * finds it by the path of its configuration file on its command line. `converge` brings file and process to the desired
+ * state, and may run again at any time.
  *
- * It keeps no log: guests can make it complain as often as they like, and would fill the disk. A configuration is
- * checked before it replaces the last one.
+ * radvd writes no log, because guests could fill the disk by causing messages. A new configuration is checked before it
+ * replaces the last one.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,11 +14,12 @@ import { environment, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { findProcesses, type Process, signal, terminate } from '../system/processes.ts';
 
+/** Controls the radvd process of one instance. */
 export class Radvd {
   readonly #config: string;
   readonly #run: Run;
   readonly #pidFile: string;
-  /** Whether the running process is known to have read the file as it is now. */
+  /** True if the running process has certainly read the current file. */
   #loaded = false;
 
   constructor(directory: string, runDirectory: string, run: Run) {
@@ -27,19 +28,23 @@ export class Radvd {
     this.#pidFile = join(runDirectory, 'radvd.pid');
   }
 
-  /** None or one; it has a helper process, which ends with it. */
+  /** Returns the running process, if there is one. Its helper process, which ends with it, is not included. */
   async find(): Promise<Process[]> {
     // Only processes of root count, because any user may run a program with this argument.
     const processes = await findProcesses(({ uid }) => uid === 0);
     return processes.filter(({ leader, args }) => leader && args.includes(this.#config));
   }
 
-  /** Text from radvdConfig; empty: nothing to announce. */
+  /**
+   * Writes the configuration and starts or reloads radvd. An empty configuration ends the process.
+   * @param text the result of `radvdConfig`
+   * @throws CommandError if radvd refuses the configuration; Error if the process ends at once
+   */
   async converge(text: string): Promise<void> {
     const [running, ...surplus] = await this.find();
     for (const process of surplus) await terminate(process, 5_000);
     if (text === '') {
-      // Told to end, radvd says good-bye to its guests (a lifetime of 0).
+      // After SIGTERM, radvd sends an advertisement with lifetime 0, so guests drop the router.
       if (running) await terminate(running, 5_000);
       for (const path of this.files) await rm(path, { force: true });
       return;
@@ -55,6 +60,7 @@ export class Radvd {
     this.#loaded = true;
   }
 
+  /** The paths of all files that this class may create. */
   get files(): readonly string[] {
     return [this.#config, `${this.#config}.candidate`, `${this.#config}.candidate.new`, this.#pidFile];
   }
@@ -69,7 +75,8 @@ export class Radvd {
     });
     await once(child, 'spawn');
     child.unref();
-    // radvd gives no sign that it serves. An end within 100 ms is a fault of the machine; `converge` notices a later end.
+    // radvd gives no sign that it serves. An end within 100 ms is a fault of the machine; `converge` notices a later
+    // end.
     const ended = await Promise.race([
       once(child, 'exit').then(([code, name]) => `exit code ${code ?? name}`),
       new Promise<undefined>((resolve) => setTimeout(resolve, 100, undefined)),

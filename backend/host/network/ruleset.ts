@@ -1,27 +1,29 @@
-/** The whole rule set of an instance, as text for `nft -f -`, which applies all of it or nothing. Pure. */
+/** The whole rule set of an instance, as text for `nft -f -`. nft applies it in one transaction. Pure. */
 import { type HostFilter, hostRules } from './host-filter.ts';
 import { chainName, counterName, dropReasons, type Port, tapRules } from './tap-filter.ts';
 
-/** Families in which the instance has a table of its name. Versions before kept the rules of taps in `bridge`. */
+/** The families in which the instance may have a table. Earlier versions had the rules of taps in `bridge`. */
 export const families = ['netdev', 'inet', 'bridge'] as const;
 export type Family = (typeof families)[number];
 
-/** Adding first makes the deletion right whether the table exists or not. */
+/** Returns lines that remove the table. The first line adds it, so the deletion succeeds even without a table. */
 export const removeTable = (family: Family, table: string): string[] => [
   `add table ${family} ${table}`,
   `delete table ${family} ${table}`,
 ];
 
+/** The parts of the host that the rule set depends on. */
 export interface Rules extends HostFilter {
-  /** Interfaces of guests. Their taps exist, as those of `closed` do: taps that no guest should have send nothing. */
+  /** The interfaces of guests. Their taps exist. */
   readonly ports: readonly Port[];
+  /** The names of existing taps without a guest. They may send nothing. */
   readonly closed: readonly string[];
 }
 
 /**
- * `present` is the instance's netdev table as `nft list table` prints it. Chains and counters of taps that are gone are
- * removed, those that stay keep counting. A chain ends or is left without its interface when that goes: such a chain is
- * made anew.
+ * Returns the rule set. It removes chains and counters of removed taps, and keeps the counts of the others. It creates
+ * a chain again if the chain has lost its interface.
+ * @param present the instance's netdev table, as `nft list table` prints it
  */
 export function ruleset(table: string, { ports, closed, ...host }: Rules, present: string): string {
   const bound = (tap: string) => `type filter hook ingress device "${tap}" priority`;
@@ -41,7 +43,7 @@ export function ruleset(table: string, { ports, closed, ...host }: Rules, presen
     ...stale('chain', kept),
     ...stale('counter', counters),
     ...[...counters].map((name) => `add counter netdev ${table} ${name}`),
-    // Policy accept, as hooks are in force before their rules are; the last rule drops.
+    // The policy is accept, because nft adds the hooks before the rules. The last rule of each chain drops.
     ...chains.map(({ tap }) => `add chain netdev ${table} ${chainName(tap)} { ${bound(tap)} -500; policy accept; }`),
     ...chains.flatMap(({ tap, rules }) => rules.map((rule) => `add rule netdev ${table} ${chainName(tap)} ${rule}`)),
     ...hostRules(table, host),

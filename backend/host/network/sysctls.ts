@@ -1,13 +1,12 @@
 /**
- * Kernel settings that networks need. Values of settings that are not an interface's of ours are written down first, so
- * that `clean` can put them back.
+ * The kernel settings that networks need. The host stores the old values of machine-wide settings before a change, so
+ * `clean` can restore them.
  *
- * - Forwarding between interfaces. It makes the kernel ignore router advertisements where `accept_ra` is 1, and a host
- *   that got its own default route by one would lose it: uplinks are set to 2 ("even when forwarding") first.
- * - br_netfilter off: bridged frames are no business of the host's IP filters, and would pass some hooks twice.
- * - Taps have no IPv6 of the host, so the host takes no packet from them, routers' least of all. Bridges are routers, and
- *   take neither advertisements nor redirects. Both is in force before the interface is up, whatever the defaults
- *   of new interfaces are.
+ * - Forwarding between interfaces is on. The kernel then ignores router advertisements where `accept_ra` is 1. The host
+ *   would lose a default route from such an advertisement, so uplinks first get the value 2 ("even when forwarding").
+ * - br_netfilter is off. The host's IP filters must not see bridged frames, which would pass some hooks twice.
+ * - Taps have no IPv6, so the host accepts no packet from a tap, such as a router advertisement. Bridges are routers, and
+ *   accept neither advertisements nor redirects. These settings are in force before the interface is up.
  */
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +19,7 @@ const bridgeNetfilter = ['bridge-nf-call-arptables', 'bridge-nf-call-ip6tables',
   (name) => `/proc/sys/net/bridge/${name}`,
 );
 
-/** In the order in which they are set. */
+/** The settings of each kind of interface, in the order in which they are written. */
 const ofLink: Record<DesiredLink['kind'], readonly (readonly [name: string, value: string])[]> = {
   bridge: [
     ['accept_ra', '0'],
@@ -35,7 +34,7 @@ const ofLink: Record<DesiredLink['kind'], readonly (readonly [name: string, valu
 };
 
 interface Saved {
-  /** The values are void after a reboot. */
+  /** The boot id of the machine. The values are void after a reboot. */
   readonly boot: string;
   readonly values: Record<string, string>;
 }
@@ -51,13 +50,13 @@ async function load(file: string): Promise<Saved> {
 }
 
 /**
- * Whether the host may learn a router by the interface. Never by one of a ucloud host on this machine, by a program's
- * (tap, tun), or by the port of a bridge, whose packets are the bridge's.
+ * Tells whether the host may learn a router on the interface. It may not on an interface of a ucloud host, on a tap or
+ * tun, or on a port of a bridge. Packets on such a port belong to the bridge.
  */
 export const mayBeUplink = ({ name, alias, kind, port }: ObservedLink): boolean =>
   name !== 'lo' && kind !== 'tun' && port === undefined && !isAnyInstances(alias);
 
-/** In the order in which they must be set. */
+/** Returns the settings to change, in the order in which they must be written. */
 async function needed(links: ObservedLinks, ours: ReadonlySet<string>): Promise<[string, string][]> {
   const settings: [string, string][] = [];
   if ((await read(join(ipv6, 'all/forwarding'))) !== '1') {
@@ -74,7 +73,11 @@ async function needed(links: ObservedLinks, ours: ReadonlySet<string>): Promise<
   return settings;
 }
 
-/** For the whole machine. `links` is what is there, `ours` the names of what is this instance's. */
+/**
+ * Changes the settings of the whole machine, and stores the old values in `file` first.
+ * @param links all interfaces of the machine
+ * @param ours the names of this instance's interfaces
+ */
 export async function applySysctls(file: string, links: ObservedLinks, ours: ReadonlySet<string>): Promise<void> {
   const settings = await needed(links, ours);
   if (settings.length === 0) return;
@@ -85,7 +88,7 @@ export async function applySysctls(file: string, links: ObservedLinks, ours: Rea
   for (const [path, value] of settings) await writeFile(path, value);
 }
 
-/** For an interface of ours, which vanishes with its settings. Gives what is wrong. */
+/** Changes the settings of this instance's interface. Returns the fault, if there is one. */
 export async function applyLinkSysctls({ kind, name }: DesiredLink): Promise<string | undefined> {
   try {
     for (const [key, value] of ofLink[kind]) {
@@ -99,21 +102,24 @@ export async function applyLinkSysctls({ kind, name }: DesiredLink): Promise<str
   }
 }
 
-/** What `clean` would put back. */
+/** Returns the paths of the settings that `clean` would restore. */
 export async function changedSysctls(file: string): Promise<string[]> {
   return Object.keys((await load(file)).values);
 }
 
-/** Interfaces that are no uplinks keep what they have: a version before changed taps of other instances. */
+/**
+ * Restores the stored values. Interfaces that are no uplinks keep their values, because an earlier version stored
+ * values of other instances' taps.
+ */
 export async function restoreSysctls(file: string, links: ObservedLinks): Promise<void> {
   const { values } = await load(file);
-  // `all/forwarding` first: while it is 1, an uplink with accept_ra back at 1 would not listen to its router.
+  // `all/forwarding` comes first. While it is 1, an uplink with accept_ra 1 ignores its router.
   const paths = Object.keys(values).sort((a, b) => Number(b.includes('/all/')) - Number(a.includes('/all/')));
   for (const path of paths) {
     const [, name] = /\/conf\/([^/]+)\/accept_ra$/.exec(path) ?? [];
     const link = name === undefined ? undefined : links.get(name);
     if (link && !mayBeUplink(link)) continue;
-    // An interface may be gone.
+    // The interface may be gone.
     if ((await read(path)) !== undefined) await writeFile(path, values[path] ?? '');
   }
   await rm(file, { force: true });

@@ -1,8 +1,9 @@
 /**
- * Disks of VMs: a qcow2 overlay on the image, which all VMs of the image share and none can write to. The overlay
- * starts empty and holds what the guest has written.
+ * The disks of VMs. A disk is a qcow2 overlay on the image. All VMs of the image share the image file, and none of them
+ * can write to it. The overlay starts empty and contains the writes of the guest.
  *
- * A disk grows when its VM starts next: QEMU itself does it, unprivileged (see overlay.ts on why nobody else may).
+ * A disk grows at the next start of its VM. The unprivileged QEMU process grows it, because no privileged program may
+ * interpret a disk (overlay.ts).
  */
 import { access, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,8 +14,10 @@ import type { Run } from '../system/command.ts';
 import { isMissing } from '../system/files.ts';
 import { virtualSize } from './overlay.ts';
 
+/** Returns the path of the image in the image store. */
 export const imagePath = (imageStore: string, image: Id<'image'>): string => join(imageStore, imageFileName(image));
 
+/** Tells whether the file exists. */
 export async function exists(path: string): Promise<boolean> {
   try {
     await access(path);
@@ -25,7 +28,7 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Bytes that the file takes on its file system; 0 if there is none. */
+/** Returns the space of the file on its file system, in bytes; 0 if there is no file. */
 export async function allocatedSize(path: string): Promise<number> {
   try {
     return (await stat(path)).blocks * 512;
@@ -35,7 +38,10 @@ export async function allocatedSize(path: string): Promise<number> {
   }
 }
 
-/** Makes the disk of `size` bytes if there is none yet. */
+/**
+ * Creates the disk with a size of `size` bytes, unless it exists.
+ * @throws UcloudError `rule_violated` if the size is below that of the image; CommandError if qemu-img fails
+ */
 export async function prepareDisk(run: Run, disk: string, image: string, size: number): Promise<void> {
   const least = await virtualSize(image);
   if (size < least) {

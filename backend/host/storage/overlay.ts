@@ -1,12 +1,14 @@
 /**
- * The few fields of a qcow2 header that the host needs (qcow2 specification, docs/interop/qcow2.txt of QEMU). Disks of
- * VMs are written by processes that a guest may have taken over, so no privileged program ever interprets more of them
- * than this.
+ * Reads the size of a disk from its qcow2 header (docs/interop/qcow2.txt of QEMU). A guest may have taken over the
+ * process that writes its disk, so privileged programs interpret no other part of a disk.
  */
 import { open } from 'node:fs/promises';
 import { qcow2Magic } from '../../model/image/qcow2-header.ts';
 
-/** Virtual size in bytes. Rejects when the file is no qcow2 image. */
+/**
+ * Returns the virtual size in bytes.
+ * @throws Error if the file is no qcow2 image
+ */
 export async function virtualSize(path: string): Promise<number> {
   const file = await open(path, 'r');
   try {

@@ -1,22 +1,27 @@
 /**
- * A Unix socket that listens, made for a process that is started with its descriptor: the process then needs no
- * directory of its own, and nobody but the maker of the socket decides what its path leads to.
+ * Creates a listening Unix socket for another process, which gets the open descriptor. So the process needs no
+ * directory of its own, and it cannot replace the socket at its path.
  */
 import { once } from 'node:events';
 import { rename, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 
+/** A listening socket. */
 export interface ListeningSocket {
   readonly descriptor: number;
-  /** Ends its use here. The process that has the descriptor goes on to listen. */
+  /** Closes the descriptor in this process. A process with a copy of the descriptor still listens. */
   close(): Promise<void>;
 }
 
-/** Node has no public way to the descriptor of a server. */
+/** Node has no public property for the descriptor of a server. */
 interface WithHandle {
   readonly _handle?: { readonly fd?: number } | null;
 }
 
+/**
+ * Creates a socket that listens at the path.
+ * @throws Error if this version of Node hides the descriptor, or if the path cannot be created
+ */
 export async function listenAt(path: string): Promise<ListeningSocket> {
   const server = createServer((connection) => connection.destroy());
   const bound = `${path}.new`;
@@ -28,7 +33,7 @@ export async function listenAt(path: string): Promise<ListeningSocket> {
   try {
     if (descriptor === undefined || descriptor < 0)
       throw new Error('this version of Node hides descriptors of sockets');
-    // A server removes the path that it has bound when it closes. The socket is to be found for longer.
+    // A closing server removes the path that it has bound. The new name stays.
     await rename(bound, path);
     return { descriptor, close };
   } catch (error) {

@@ -27,10 +27,7 @@ async function read(pid: number, file: string): Promise<string | undefined> {
   }
 }
 
-/**
- * Undefined if there is no such process, or only its zombie: a process that has ended but whose parent has not waited
- * for it.
- */
+/** Returns undefined for a missing process and for a zombie, which has ended but still has an entry. */
 async function statOf(pid: number): Promise<{ startTime: number; group: number } | undefined> {
   const stat = await read(pid, 'stat');
   // The second field is the name in parentheses, which may itself contain spaces and parentheses.
@@ -49,16 +46,16 @@ export async function identify(pid: number): Promise<Process | undefined> {
   return stat && { pid, startTime: stat.startTime };
 }
 
-/** User and groups of a process. The kernel keeps them: a process without privileges cannot change them. */
+/** The user and the groups of a process. A process without privileges cannot change them. */
 export interface Credentials {
   readonly uid: number;
-  /** Supplementary groups. */
+  /** The supplementary groups. */
   readonly groups: readonly number[];
 }
 
 /** A process that `findProcesses` has found. */
 export interface FoundProcess extends Process, Credentials {
-  /** The process itself can change them, even while it runs. */
+  /** The command line. The process can change its own command line at any time. */
   readonly args: readonly string[];
   /**
    * True if the process leads its process group. ucloud starts its processes as leaders; their child processes are not.
@@ -73,7 +70,7 @@ async function credentialsOf(pid: number): Promise<Credentials | undefined> {
   return uid === undefined ? undefined : { uid: Number(uid), groups: groups.split(/\s+/).filter(Boolean).map(Number) };
 }
 
-/** Maximum bytes of a command line that are read. A process can make its own as long as its memory. */
+/** The maximum length of a command line that the agent reads, in bytes. A process can make its own arbitrarily long. */
 const maxCommandLineBytes = 256 * 1024;
 
 async function argumentsOf(pid: number): Promise<string[]> {
@@ -92,8 +89,8 @@ async function argumentsOf(pid: number): Promise<string[]> {
 }
 
 /**
- * Returns all running processes with such credentials. The command lines of others are not read: the kernel takes them
- * from the memory of the process, which can make the reader wait.
+ * Returns all running processes with such credentials. It does not read the command lines of other processes. The
+ * kernel reads a command line from the memory of its process, which can make the reader wait.
  */
 export async function findProcesses(wanted: (credentials: Credentials) => boolean): Promise<FoundProcess[]> {
   const found: FoundProcess[] = [];

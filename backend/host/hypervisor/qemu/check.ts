@@ -1,10 +1,10 @@
-/** What a machine lacks for running VMs with QEMU. */
+/** Checks that a machine has everything that VMs with QEMU need. */
 import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandError, environment, run } from '../../system/command.ts';
 import { isMissing, readIfThere } from '../../system/files.ts';
 
-/** Program and the Debian package that has it. */
+/** Each program with the Debian package that contains it. */
 const programs = [
   ['qemu-system-x86_64', 'qemu-system-x86'],
   ['qemu-img', 'qemu-utils'],
@@ -55,7 +55,10 @@ async function namespaceFault(): Promise<string | undefined> {
   }
 }
 
-/** One line per thing that is missing, with what to do about it. Empty: VMs can run. Changes nothing. */
+/**
+ * Returns one line for each missing thing, with the command or the action that adds it. The list is empty if VMs can
+ * run. The check changes nothing on the machine.
+ */
 export async function checkQemu(): Promise<string[]> {
   const missing: string[] = [];
   if (process.platform !== 'linux' || process.arch !== 'x64') {

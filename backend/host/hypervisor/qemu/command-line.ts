@@ -1,8 +1,8 @@
 /**
  * The command line of a VM's QEMU. Pure.
  *
- * The process may open nothing on the host but what is given to it: disk, image, sockets and taps come as open
- * descriptors. It has a user id of its own, no capabilities, and QEMU's seccomp sandbox.
+ * The process gets disk, image, sockets and taps as open descriptors, and may open no other file of the host. It has a
+ * user id of its own, no capabilities, and QEMU's seccomp sandbox.
  */
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
@@ -10,26 +10,28 @@ import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../specs.ts';
 import { firstTapDescriptor } from './taps.ts';
 
+/** The way in which QEMU runs the guest's code: in hardware (`kvm`) or emulated (`tcg`). */
 export type Accelerator = 'kvm' | 'tcg';
 
+/** The parts of a VM that its command line contains. */
 export interface QemuOptions {
   readonly vm: Id<'vm'>;
   readonly accelerator: Accelerator;
   readonly cpus: number;
-  /** Bytes, a multiple of 1 MiB. */
+  /** In bytes, a multiple of 1 MiB. */
   readonly memory: number;
   readonly interfaces: readonly InterfaceSpec[];
-  /** Of the host. */
+  /** The instance name of the host. */
   readonly instance: string;
 }
 
-/** Descriptors that the process is started with. */
+/** The descriptors that the process starts with. The taps follow them. */
 export const diskDescriptor = 3;
 export const imageDescriptor = 4;
 export const qmpDescriptor = 5;
 export const serialDescriptor = 6;
 
-/** Runs a program as the user, without any privilege and without a way to get one. */
+/** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
   'setpriv',
   `--reuid=${uid}`,
@@ -42,8 +44,11 @@ export const unprivileged = (uid: number, groups: readonly number[], program: re
 ];
 
 /**
- * Bounds on the files that a process writes, its disk and its messages: without them, one that a guest has taken over
- * fills the host's disk through the descriptors that it has. qcow2 needs some 0.02 % beside the content of a disk.
+ * Returns a command that limits the files of a process: its disk and its messages. Without the limit, a process that
+ * its guest has taken over could fill the host's disk through its descriptors. qcow2 needs about 0.02 % more than the
+ * content of the disk.
+ *
+ * @param diskSize in bytes
  */
 export const fileLimits = (diskSize: number): string[] => [
   'prlimit',
@@ -51,9 +56,13 @@ export const fileLimits = (diskSize: number): string[] => [
   `--fsize=${Math.ceil(diskSize * 1.01) + 64 * 1024 ** 2}`,
 ];
 
+/** The options that turn on QEMU's seccomp sandbox. */
 export const sandbox = ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'];
 
-/** The same for each start of the VM: guests derive their machine-id from it (RFC 9562, version 8). */
+/**
+ * Returns the UUID of the VM (RFC 9562, version 8). It is the same for each start of the VM, because guests derive
+ * their machine-id from it.
+ */
 export function uuidOf(vm: Id<'vm'>): string {
   const digest = createHash('sha256').update(vm).digest().subarray(0, 16);
   digest[6] = ((digest[6] ?? 0) & 0x0f) | 0x80;
@@ -61,7 +70,10 @@ export function uuidOf(vm: Id<'vm'>): string {
   return digest.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-/** Machine and accelerator, the same for VMs and for the probe. TCG's translation cache is 1 GiB if not limited. */
+/**
+ * Returns the options for machine and accelerator, which VMs and the probe share. Without a limit, the translation
+ * cache of TCG takes 1 GiB.
+ */
 export const machine = (accelerator: Accelerator): string[] => [
   ...['-nodefaults', '-no-user-config', '-display', 'none'],
   ...['-machine', 'q35,usb=off,vmport=off,smm=off,hpet=off,dump-guest-core=off'],
@@ -72,7 +84,7 @@ const blockdev = (node: object): string[] => ['-blockdev', JSON.stringify(node)]
 const file = (descriptorSet: number): object => ({
   driver: 'file',
   filename: `/dev/fdset/${descriptorSet}`,
-  // Two processes must never write one disk: the second fails to get the lock and ends.
+  // Two processes must never write one disk. The second process does not get the lock and ends.
   locking: 'on',
 });
 
@@ -84,9 +96,8 @@ function networkInterface({ network, mac }: InterfaceSpec, index: number): strin
 }
 
 /**
- * QEMU starts stopped (`-S`): the guest executes only when everything around it is in place.
- *
- * `werror=stop`: when the host's disk is full the guest pauses instead of losing writes.
+ * Returns the command line of QEMU. QEMU starts with the guest stopped (`-S`), so the guest executes only after its
+ * taps and filters are in place. With `werror=stop`, the guest pauses on a full disk of the host and loses no write.
  */
 export const qemuArguments = (options: QemuOptions): string[] => [
   'qemu-system-x86_64',
@@ -103,7 +114,7 @@ export const qemuArguments = (options: QemuOptions): string[] => [
   ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
   ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
   ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
-  // Overrides what the disk's own header says of its backing file: the guest's side may have written that.
+  // This option overrides the backing file in the disk's header, because a hostile QEMU may have changed that header.
   ...blockdev({ driver: 'qcow2', 'node-name': 'image', 'read-only': true, file: file(2), backing: null }),
   ...blockdev({
     driver: 'qcow2',

@@ -1,27 +1,29 @@
 /**
- * Keeps what a guest writes to its serial port, in two files of at most 1 MiB: the older part moves to `<path>.1`.
+ * Keeps the output of a guest's serial port in two files of at most 1 MiB. The older file is `<path>.1`.
  *
- * QEMU could write the file itself, but without a bound: a hostile guest would fill the host's disk. So the agent
- * reads the serial port's socket. It reads at most 64 KiB a second beyond the first megabyte; the guest's port is
- * slower then, which is its own affair. While no agent runs, QEMU drops the output.
+ * QEMU could write the file itself, but without a limit, so a hostile guest could fill the host's disk. The agent
+ * therefore reads the socket of the serial port. It reads at most 64 KiB a second beyond the first megabyte, which only
+ * slows the port of this guest. QEMU drops the output while no agent runs.
  */
 import { appendFile, rename, stat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { isMissing } from '../../system/files.ts';
 import { Mutex } from '../../system/mutex.ts';
 
+/** The maximum size of each of the two files, in bytes. */
 export const consoleLimit = 1024 ** 2;
 const bytesPerSecond = 64 * 1024;
 
+/** Writes the console log of one guest. */
 export class ConsoleLog {
   readonly #socket: Socket;
   readonly #path: string;
   readonly #mutex = new Mutex();
-  /** Bytes that may be read at once; fills up with time. */
+  /** The number of bytes that the agent may read at once. It grows with time, up to the limit. */
   #allowance = consoleLimit;
   #filledAt = performance.now();
 
-  /** `fault` is called with what keeps the log from being written, once. */
+  /** @param fault called once, with the error after which the log is no longer written */
   constructor(socketPath: string, path: string, fault: (error: unknown) => void) {
     this.#path = path;
     this.#socket = connect(socketPath);
@@ -41,6 +43,7 @@ export class ConsoleLog {
     });
   }
 
+  /** True if the log is no longer written. */
   get closed(): boolean {
     return this.#socket.destroyed;
   }
@@ -56,7 +59,7 @@ export class ConsoleLog {
     await appendFile(this.#path, chunk, { mode: 0o600 });
   }
 
-  /** Milliseconds to wait until the next read. */
+  /** Counts the bytes, and returns the delay until the next read in milliseconds. */
   #charge(bytes: number): number {
     const now = performance.now();
     const refill = ((now - this.#filledAt) / 1000) * bytesPerSecond;
@@ -70,7 +73,7 @@ export class ConsoleLog {
     else setTimeout(() => this.#socket.resume(), milliseconds).unref();
   }
 
-  /** When all that was read is written. */
+  /** Ends the log. Resolves after everything that was read is written. */
   async close(): Promise<void> {
     this.#socket.destroy();
     await this.#mutex.run(async () => undefined);

@@ -1,21 +1,21 @@
 /**
  * Runs VMs with QEMU on this machine.
  *
- * A VM is in one of these states, told apart by what is on the machine alone:
+ * A VM is in one of these states, and the machine alone determines the state:
  *
- *   absent     nothing
- *   stopped    a directory, maybe a disk; no `boot` in its state
- *   starting   `boot` is written: what should run. Taps, filters and process are made, in this order; the process is
- *              there but stopped (QEMU's -S)
- *   running    the process runs and `boot.started_at` says that the guest was let go
- *   ended      `boot.started_at` is there, the process is not: it shut down or crashed
+ *   absent     the machine has nothing of the VM
+ *   stopped    the VM has a directory, maybe a disk, and no `boot` in its state file
+ *   starting   the state file has `boot`. The driver creates filters, taps and process, in this order. QEMU holds the
+ *              guest (-S)
+ *   running    the process runs, and `boot.started_at` shows that the guest executes
+ *   ended      `boot.started_at` is written, and the process is gone: the guest shut down or QEMU crashed
  *
- * `start` leads to running from any of them, `stop` to stopped, `destroy` to absent; each writes down what it is going
- * to do before it does it, and looks at what is there before it makes anything, so it can be killed anywhere and called
- * again. The agent calls them one at a time for a VM.
+ * `start` leads to running from every state, `stop` leads to stopped, and `destroy` leads to absent. Each method writes
+ * its intention before it acts, and observes the machine before it creates anything. A crash may therefore interrupt it
+ * at any point, and the next call completes it. The agent makes one call at a time for a VM.
  *
- * A second process for a disk cannot be: a process is looked for by its user in /proc before one is started,
- * one agent at a time works on the data directory (lockInstance), and QEMU locks the disk.
+ * A disk never has two processes. Before a start, the driver searches /proc for a process by its user. One agent at a
+ * time works on the data directory (`lockInstance`). QEMU locks the disk.
  */
 
 import { rm, statfs } from 'node:fs/promises';
@@ -45,29 +45,31 @@ import { VmDirectories, type VmState } from './vm-directory.ts';
 
 export { checkQemu } from './check.ts';
 
+/** Options of `createQemuHypervisor`. */
 export interface QemuOptions {
-  /** Exists. Files below `vms/` and `network/`, and kvm-probe.*, are the driver's. */
+  /** An existing directory. The driver owns `vms/`, `network/` and kvm-probe.* in it. */
   readonly dataDir: string;
-  /** `<image id>.qcow2`, never changed once there. */
+  /** The directory with the images as `<image id>.qcow2`. An image never changes. */
   readonly imageStore: string;
   readonly logger: Logger;
-  /** `auto`: KVM if a guest really runs under it, else emulation. Default: `auto`. */
+  /** `auto` selects KVM if a guest runs under KVM here, else emulation. Default: `auto`. */
   readonly accelerator?: 'auto' | Accelerator;
-  /** First user id for VMs' processes; the driver uses up to 65536 from there. Default: by data directory. */
+  /** The first of 65536 user ids for the processes of VMs. Default: derived from the path of the data directory. */
   readonly uidBase?: number;
-  /** How programs are run. Tests stop the world between them. */
+  /** Runs programs. Tests interrupt the driver between two programs. Default: `run` of system/command.ts. */
   readonly run?: Run;
 }
 
+/** The driver for QEMU. */
 export interface QemuHypervisor extends Hypervisor {
-  /** Everything that this driver has made and that is on the machine now, a line each, for people. */
+  /** Returns one readable line for each thing on the machine that this driver has created. */
   inventory(): Promise<readonly string[]>;
 }
 
-/** What the machine itself needs: memory that no VM gets. */
+/** Returns the memory in bytes that the machine needs itself and that no VM gets. */
 const reservedMemory = (total: number): number => Math.max(512 * 1024 ** 2, Math.floor(total / 16));
 const maintenanceInterval = 10_000;
-/** For QEMU to start and to answer; a busy host under emulation takes seconds. */
+/** The maximum time until QEMU answers after its start. A busy host with emulation needs seconds. */
 const startTimeout = 30_000;
 
 async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Accelerator> {
@@ -81,8 +83,8 @@ async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Acc
 }
 
 /**
- * Takes hold of the machine: adopts VMs that run. Rejects when another process works on the data directory, or the
- * accelerator asked for does not work.
+ * Creates the driver and adopts the running VMs.
+ * @throws Error if another process uses the data directory, or if the requested accelerator does not work
  */
 export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHypervisor> {
   const { dataDir } = options;
@@ -124,7 +126,7 @@ class Driver implements QemuHypervisor {
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #timer: NodeJS.Timeout;
   #maintenance: Promise<void> | undefined;
-  /** What is known to be wrong, so that it is logged when it begins and not every ten seconds. */
+  /** The subjects of current faults. The driver logs a fault when it begins, and not every ten seconds. */
   #known = new Set<string>();
   #closed = false;
 
@@ -139,7 +141,7 @@ class Driver implements QemuHypervisor {
     this.#timer.unref();
   }
 
-  /** Finds again what an earlier process of ours has left. */
+  /** Finds the VMs and interfaces that an earlier agent has left. */
   async adopt(): Promise<void> {
     const { network, directories, instance, logger } = this.#parts;
     const running = await this.#processes();
@@ -161,7 +163,7 @@ class Driver implements QemuHypervisor {
     );
   }
 
-  /** Live processes of ours. Ones that are about to become QEMU count. */
+  /** Returns the running processes of VMs, including processes that have not yet become QEMU. */
   async #processes(): Promise<Map<Id<'vm'>, FoundProcess>> {
     const { directories, instance } = this.#parts;
     const owners = await directories.owners();
@@ -181,7 +183,7 @@ class Driver implements QemuHypervisor {
     const guest = new Guest(process, directories.paths(vm), (err, message) => logger.warn({ err, vm }, message));
     this.#guests.set(vm, guest);
     void guest.ended.then((cause) => {
-      // One that is being stopped was taken from the map before.
+      // `#end` has removed a stopping guest from the map, so its end calls no listener.
       if (this.#guests.get(vm) !== guest) return;
       this.#guests.delete(vm);
       for (const listener of this.#listeners) listener(vm, cause);
@@ -197,7 +199,7 @@ class Driver implements QemuHypervisor {
     } catch (error) {
       faults.set('network', error);
     }
-    // All at once, so that those who do not answer cost the time of one.
+    // All guests are checked at the same time, so many unresponsive guests cost no more time than one.
     await Promise.all(
       [...this.#guests].map(([vm, guest]) =>
         guest.maintain().catch((error: unknown) => {
@@ -259,14 +261,14 @@ class Driver implements QemuHypervisor {
       return;
     }
     if (process && !state.boot) {
-      // Not ours to go on with: nothing says what it was started with.
+      // The state file does not contain the hardware of this process, so the driver cannot continue its start.
       await this.#end(spec.id, process, 0);
       process = undefined;
     }
     for (const { mac, network } of spec.interfaces) {
       if (mac === gatewayMac(network.vni)) throw new UcloudError('rule_violated', `${mac} is the router's address`);
     }
-    // A process from before a crash waits for its guest to be let go; it has the hardware that its `boot` says.
+    // A process from before a crash still holds its guest. Its hardware is that of the stored `boot`.
     const boot = process && state.boot ? state.boot : this.#bootOf(spec);
     state = { uid: state.uid, boot };
     if (!process) await directories.save(spec.id, state);
@@ -292,7 +294,7 @@ class Driver implements QemuHypervisor {
     interfaces: interfaces.map((each) => ({ ...each, tap: tapOf(each) })),
   });
 
-  /** Filters, bridges, taps. */
+  /** Creates filters, bridges and taps of the VM. */
   async #plugIn(vm: Id<'vm'>, { boot }: VmState): Promise<void> {
     const { network } = this.#parts;
     const interfaces = boot?.interfaces ?? [];
@@ -318,7 +320,7 @@ class Driver implements QemuHypervisor {
     return launch({ command, disk, image, qmp, serial, log });
   }
 
-  /** Ends the process, without anybody being told. */
+  /** Ends the process. The exit listeners are not called, because the agent has requested this end. */
   async #end(vm: Id<'vm'>, process: Process, graceSeconds: number): Promise<void> {
     const guest = this.#watch(vm, process);
     this.#guests.delete(vm);
@@ -331,7 +333,7 @@ class Driver implements QemuHypervisor {
 
   async stop(vm: Id<'vm'>, graceSeconds: number): Promise<void> {
     const { network, directories } = this.#parts;
-    // QEMU's sandbox lets it make no others, but nothing of the VM may be left for the next owner of its user id.
+    // The sandbox prevents further processes. The loop still makes sure that the user id is free for its next VM.
     for (let grace = graceSeconds; ; grace = 0) {
       const process = (await this.#processes()).get(vm);
       if (!process) break;
@@ -340,7 +342,7 @@ class Driver implements QemuHypervisor {
     this.#guests.get(vm)?.release();
     this.#guests.delete(vm);
     const state = await directories.load(vm);
-    // From here on nothing of it should run: whoever comes next removes what is left of its interfaces.
+    // The VM counts as stopped from here on. After a crash, the next call of `converge` removes its interfaces.
     if (state?.boot) await directories.save(vm, { uid: state.uid });
     network.detach(vm);
     const faults = await network.converge();

@@ -1,8 +1,8 @@
 /**
- * A QEMU process that the agent watches and controls: started just now, or found again.
+ * A QEMU process that the agent watches and controls. The agent has just started the process, or has found it again.
  *
- * The process is the truth, the connections are conveniences: its end is noticed when QMP closes, and by looking at
- * /proc once a second where QMP cannot be had.
+ * Only the process itself determines whether the VM runs; its connections may fail. The agent notices the end of the
+ * process by the end of QMP, or by a check of /proc once a second.
  */
 import { stat, truncate } from 'node:fs/promises';
 import { isMissing } from '../../system/files.ts';
@@ -13,9 +13,9 @@ import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
 
-/** QEMU's own messages; guests can provoke some. */
+/** The maximum size of the log with QEMU's messages, in bytes. Guests can cause some of the messages. */
 const logLimit = 1024 ** 2;
-/** Milliseconds that a VM which does not answer may take of the agent's time, for each of its steps. */
+/** The maximum time in milliseconds that one step of the agent waits for an answer of QEMU. */
 const patience = 2_000;
 const diskFault = 'the disk has an error and the VM is paused';
 
@@ -28,11 +28,12 @@ async function truncateLog(path: string): Promise<void> {
   }
 }
 
+/** The process of one VM, with its connections. */
 export class Guest {
   readonly process: Process;
   readonly #paths: VmPaths;
   readonly #fault: (error: unknown, message: string) => void;
-  /** When the process has ended. */
+  /** Resolves with the cause after the process has ended. */
   readonly ended: Promise<ExitCause>;
   #settle: (cause: ExitCause) => void = () => undefined;
   #qmp: Qmp | undefined;
@@ -41,7 +42,7 @@ export class Guest {
   #cause: ExitCause = 'crash';
   #stopping = false;
   #released = false;
-  /** Faults that were told. A hostile process can repeat them as often as it likes. */
+  /** The faults that are logged already. A hostile process could otherwise fill the log by repeating a fault. */
   readonly #told = new Set<string>();
   readonly #timer: NodeJS.Timeout;
 
@@ -71,10 +72,13 @@ export class Guest {
     );
   }
 
-  /** Connects to it unless connected. Rejects with QmpError when QEMU does not answer. */
+  /**
+   * Returns the connection to QEMU, and opens it if there is none.
+   * @throws QmpError if QEMU does not answer in time
+   */
   async connect(milliseconds: number): Promise<Qmp> {
     if (this.#qmp && !this.#qmp.closed) return this.#qmp;
-    // QEMU serves one client, so a second connection beside one that is being made would wait for ever.
+    // QEMU serves one client. A second connection during the first would wait forever.
     this.#connecting ??= this.#open(milliseconds).finally(() => {
       this.#connecting = undefined;
     });
@@ -95,7 +99,7 @@ export class Guest {
     }
     qmp.on('event', (event) => this.#note(event));
     qmp.on('close', () => {
-      // The socket closes a moment before the process is gone.
+      // The socket closes shortly before the process ends.
       waitForExit(this.process, patience).then(
         () => this.#look(),
         (error: unknown) => this.#fault(error, 'cannot look at the process'),
@@ -114,15 +118,18 @@ export class Guest {
     if (event === 'SHUTDOWN') {
       this.#cause = data.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
     }
-    // A process that is told to quit takes the disk away from a guest that still reads.
+    // A quitting process closes the disk while the guest still reads, which is no fault of the disk.
     if (event === 'BLOCK_IO_ERROR' && !this.#stopping) {
       this.#fault(new Error(`${readable(data.operation)} failed: ${readable(data.reason)}`), diskFault);
     }
   }
 
-  /** Lets the guest execute, with a disk of at least `size` bytes. */
+  /**
+   * Grows the disk to at least `size` bytes and lets the guest execute.
+   * @throws QmpError if QEMU does not answer in time, or if the guest does not execute
+   */
   async resume(size: number, milliseconds: number): Promise<void> {
-    // An attempt that is under way may have less time.
+    // A current attempt may have a shorter timeout, so it ends first.
     await this.#connecting?.catch(() => undefined);
     const qmp = await this.connect(milliseconds);
     if ((await qmp.status()) === 'running') return;
@@ -133,7 +140,11 @@ export class Guest {
     if (status !== 'running') throw new QmpError(`the guest does not execute: ${status}`);
   }
 
-  /** To be called now and then: repairs connections, bounds the log, lets a guest go on that a full disk had stopped. */
+  /**
+   * Repairs the connections, limits the log, and resumes a guest that a full disk has paused. The driver calls it every
+   * ten seconds.
+   * @throws QmpError if QEMU does not answer
+   */
   async maintain(): Promise<void> {
     await truncateLog(this.#paths.log);
     const qmp = await this.connect(patience);
@@ -141,7 +152,7 @@ export class Guest {
     else this.#told.delete(diskFault);
   }
 
-  /** Asks the guest to shut down, again every few seconds: one that is still booting does not hear it. */
+  /** Asks the guest to shut down. Repeats the request every few seconds, because a booting guest ignores it. */
   async #powerDown(graceSeconds: number): Promise<boolean> {
     const deadline = performance.now() + graceSeconds * 1_000;
     while (performance.now() < deadline) {
@@ -149,22 +160,26 @@ export class Guest {
         await (await this.connect(1_000)).execute('system_powerdown', {}, 1_000);
       } catch (error) {
         if (!(error instanceof QmpError)) throw error;
-        // It has just ended, or does not answer: time will tell which.
+        // The process has just ended, or it does not answer. The wait below shows which.
       }
       if (await waitForExit(this.process, Math.min(5_000, Math.max(0, deadline - performance.now())))) return true;
     }
     return false;
   }
 
-  /** Returns when the process has ended: without grace within some two seconds, even if QEMU hangs. */
+  /**
+   * Ends the process, after the guest had `graceSeconds` for its shutdown. Returns after the end of the process.
+   * Without grace, that takes about two seconds even if QEMU hangs.
+   * @throws Error if the process still runs 10 s after SIGKILL
+   */
   async stop(graceSeconds: number): Promise<void> {
     if (graceSeconds > 0 && (await this.#powerDown(graceSeconds))) return;
     this.#stopping = true;
     try {
-      // Not from the guest's view, but for the host's files an orderly end.
+      // The guest gets no shutdown, but QEMU closes the disk file in order.
       await (await this.connect(500)).execute('quit', {}, 500);
     } catch (error) {
-      // It hangs, or its socket is gone: SIGKILL needs no consent.
+      // After a QmpError, QEMU hangs or its socket is gone. SIGKILL below works in both cases.
       if (!(error instanceof QmpError)) this.#fault(error, 'QEMU cannot be told to quit');
     }
     if (await waitForExit(this.process, 1_000)) return;
@@ -174,7 +189,7 @@ export class Guest {
     }
   }
 
-  /** Stops watching. The process goes on. */
+  /** Closes the connections and stops watching. The process goes on. */
   release(): void {
     this.#released = true;
     clearInterval(this.#timer);

@@ -1,7 +1,7 @@
 /**
- * Whether guests run under KVM here. That /dev/kvm exists does not say so: on some machines (nested virtualization cut
- * short) guests abort or hang in their firmware. So a guest of one sector is booted, as VMs are: with their machine,
- * firmware and privileges. It runs one instruction that ends QEMU with a known exit code. The answer is kept until the
+ * Tests whether guests run under KVM on this machine. The existence of /dev/kvm is no proof: with incomplete nested
+ * virtualization, guests abort or hang in their firmware. The probe therefore boots a guest of one sector, with the
+ * machine, firmware and privileges of a VM. The guest ends QEMU with a known exit code. The result is stored until the
  * next boot of the host.
  */
 import { spawn } from 'node:child_process';
@@ -12,13 +12,16 @@ import { environment } from '../../system/command.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { type Accelerator, machine, sandbox, unprivileged } from './command-line.ts';
 
+/** The result of a probe. */
 export interface ProbeResult {
   readonly works: boolean;
-  /** Why not, for people. */
+  /** The reason of a failure, for the operator; empty after a success. */
   readonly reason: string;
 }
 
-/** A disk that the firmware boots: `code` at its start. SeaBIOS refuses disks of less than about a cylinder. */
+/**
+ * Returns a disk that the firmware boots, with `code` in its first sector. SeaBIOS refuses disks below one cylinder.
+ */
 export function bootDisk(code: readonly number[]): Buffer {
   const disk = Buffer.alloc(1024 ** 2);
   disk.set(code);
@@ -26,11 +29,11 @@ export function bootDisk(code: readonly number[]): Buffer {
   return disk;
 }
 
-/** `mov al, 16; out 0xf4, al; hlt`: QEMU's isa-debug-exit ends the process with exit code (16 << 1) | 1. */
+/** `mov al, 16; out 0xf4, al; hlt`. QEMU's isa-debug-exit then ends the process with exit code (16 << 1) | 1. */
 const exit = [0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd];
 const expectedExitCode = 33;
 
-/** The group that may use /dev/kvm. VMs under KVM are members of it. */
+/** Returns the group that may use /dev/kvm, if there is one. VMs under KVM are members of it. */
 export async function kvmGroups(): Promise<number[]> {
   try {
     const { gid, mode } = await stat('/dev/kvm');
@@ -41,7 +44,7 @@ export async function kvmGroups(): Promise<number[]> {
   }
 }
 
-/** Boots the guest under the accelerator. `directory` takes its disk while it runs. */
+/** Boots the probe's guest under the accelerator. `directory` contains the guest's disk meanwhile. */
 export async function bootProbe(
   accelerator: Accelerator,
   directory: string,
@@ -88,7 +91,9 @@ export async function bootProbe(
   }
 }
 
-/** Probes KVM once a boot of the host; `directory` keeps the answer. */
+/**
+ * Returns the result of the probe of KVM. The probe runs once for each boot of the host; `directory` keeps the result.
+ */
 export async function probeKvm(directory: string, uid: number): Promise<ProbeResult> {
   const cache = join(directory, 'kvm-probe.json');
   const boot = (await readIfThere('/proc/sys/kernel/random/boot_id'))?.trim();

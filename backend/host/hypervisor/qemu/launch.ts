@@ -1,4 +1,4 @@
-/** Starting a VM's QEMU: detached, so that it outlives the agent. */
+/** Starts the QEMU process of a VM. The process is detached, so it outlives the agent. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -6,20 +6,23 @@ import { environment } from '../../system/command.ts';
 import { type ListeningSocket, listenAt } from '../../system/listening-socket.ts';
 import { identify, type Process } from '../../system/processes.ts';
 
+/** The command and the files of a process to start. */
 export interface Launch {
-  /** Program and arguments, privileges already dropped by them (see `unprivileged`). */
+  /** The program with its arguments. They drop all privileges (see `unprivileged`). */
   readonly command: readonly string[];
-  /** Handed over open: the process itself may not open them. */
+  /** The paths of disk and image. The process gets them open, because it may not open them itself. */
   readonly disk: string;
   readonly image: string;
-  /** Paths of sockets that are made here and handed over listening, in a directory that only the agent writes to. */
+  /**
+   * The paths of the sockets, in a directory to which only the agent writes. The process gets the sockets listening.
+   */
   readonly qmp: string;
   readonly serial: string;
-  /** For what it says. Emptied first. */
+  /** The path of the log for the output of the process. The log is emptied first. */
   readonly log: string;
 }
 
-/** The end of what the last QEMU of the VM said, for error messages. The file may be large. */
+/** Returns the last 1000 bytes of the output of the VM's last QEMU, for error messages. The file may be large. */
 export async function logTail(log: string): Promise<string> {
   const file = await open(log, 'r');
   try {
@@ -31,7 +34,10 @@ export async function logTail(log: string): Promise<string> {
   }
 }
 
-/** Gives the running process. Rejects when it cannot be started. */
+/**
+ * Starts the process and returns its identity.
+ * @throws Error if the process cannot start, or if it ends at once
+ */
 export async function launch({ command, disk, image, qmp, serial, log }: Launch): Promise<Process> {
   const files: FileHandle[] = [];
   const sockets: ListeningSocket[] = [];

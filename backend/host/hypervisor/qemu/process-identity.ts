@@ -1,12 +1,16 @@
 /**
- * Which VM a process belongs to. A process that its guest has taken over can write anything into its command line, but
- * it has no way to change its user or leave its groups. So a command line is believed only where these do not tell.
+ * Determines the VM of a process. A process that its guest has taken over can write anything into its command line. It
+ * can neither change its user nor leave its groups. The command line therefore counts only if user and groups do not
+ * determine the VM.
  */
 import type { Id } from '../../../contract/fields.ts';
 import { idInAlias, processGroupId, runDirectory } from '../../system/instance.ts';
 import type { FoundProcess } from '../../system/processes.ts';
 
-/** Ids become parts of paths and command lines. They come checked, and are checked here again. */
+/**
+ * Tells whether the text is the id of a VM. Ids become parts of paths and command lines, so the driver checks them
+ * again.
+ */
 export const isVmId = (vm: string | undefined): vm is Id<'vm'> => vm !== undefined && /^vm-[0-9a-z]{16}$/.test(vm);
 
 function first<T>(args: readonly string[], find: (arg: string) => T | undefined): T | undefined {
@@ -24,7 +28,7 @@ function namedVm(instance: string, args: readonly string[]): Id<'vm'> | undefine
   });
 }
 
-/** As version 0.1 started its processes: without the group, with sockets of their own. */
+/** Returns the VM of a process that version 0.1 has started. Such processes lack the group and own their sockets. */
 function namedVmOfOldProcess(instance: string, args: readonly string[]): Id<'vm'> | undefined {
   const start = `socket,id=qmp,path=${runDirectory(instance)}/`;
   return first(args, (arg) => {
@@ -34,8 +38,9 @@ function namedVmOfOldProcess(instance: string, args: readonly string[]): Id<'vm'
 }
 
 /**
- * @param process of root or of a user that VMs may have
- * @param owner the VM here that has the process's user
+ * Returns the VM of the process; undefined if it belongs to no VM of this instance.
+ * @param process a process of root, or of a user id of the instance
+ * @param owner the VM on this host that has the user id of the process
  */
 export function vmOfProcess(
   { uid, groups, args }: Pick<FoundProcess, 'uid' | 'groups' | 'args'>,
@@ -43,7 +48,7 @@ export function vmOfProcess(
   instance: string,
 ): Id<'vm'> | undefined {
   const named = namedVm(instance, args) ?? namedVmOfOldProcess(instance, args);
-  // About to become QEMU: it has not yet changed its user.
+  // The process of root has not yet changed its user and becomes QEMU next.
   if (uid === 0) return named;
   if (groups.includes(processGroupId(instance))) return owner ?? named;
   const old = namedVmOfOldProcess(instance, args);

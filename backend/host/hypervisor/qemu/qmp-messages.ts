@@ -1,35 +1,41 @@
 /**
- * Messages of the QEMU Machine Protocol (docs/interop/qmp-spec.txt of QEMU), read as hostile input: a guest that has
- * taken over its QEMU chooses every byte of them. Pure.
+ * Parses messages of the QEMU Machine Protocol (docs/interop/qmp-spec.txt of QEMU). The messages are hostile input: a
+ * guest that has taken over its QEMU chooses every byte of them. Pure.
  */
 
-/** Bytes of one line. QEMU's longest answers to the commands that are used here have some 10 KiB. */
+/** The maximum length of a line in bytes. QEMU's longest answers to the commands in use have about 10 KiB. */
 export const lineLimit = 1024 ** 2;
-/** Characters of a text of QEMU that are kept, for messages and logs. */
+/** The maximum number of characters of QEMU's texts in messages and logs. */
 const textLimit = 500;
 
-/** The connection serves no longer: QEMU does not answer, has closed it, or does not keep to the protocol. */
+/** QEMU does not answer, has closed the connection, refuses a command, or violates the protocol. */
 export class QmpError extends Error {}
 
+/** An object in a message, with unchecked values. */
 export type QmpObject = Readonly<Record<string, unknown>>;
 
+/** A message of QEMU: the greeting, an event, or the result or failure of the command with this id. */
 export type QmpMessage =
   | { readonly kind: 'greeting' }
   | { readonly kind: 'event'; readonly event: string; readonly data: QmpObject }
   | { readonly kind: 'result'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'failure'; readonly id: number; readonly reason: string };
 
+/** Tells whether the value is an object that is no array. */
 export const isObject = (value: unknown): value is QmpObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** A text of QEMU for people: one line, of bounded length; anything else is a question mark. */
+/** Returns a text of QEMU as one short line without control characters. Any other value gives a question mark. */
 export const readable = (value: unknown): string =>
   typeof value === 'string' ? value.slice(0, textLimit).replaceAll(/\p{C}+/gu, ' ') : '?';
 
-/** The value of an object's own key. */
+/** Returns the value of an object's own key. Keys of its prototype do not count. */
 const own = (object: QmpObject, key: string): unknown => (Object.hasOwn(object, key) ? object[key] : undefined);
 
-/** Throws QmpError for a line that is no message of QMP. */
+/**
+ * Parses a line.
+ * @throws QmpError if the line is no message of QMP
+ */
 export function parseMessage(line: Uint8Array): QmpMessage {
   let message: unknown;
   try {
@@ -50,12 +56,15 @@ export function parseMessage(line: Uint8Array): QmpMessage {
   throw new QmpError('QEMU sent a message that is neither greeting, event nor answer');
 }
 
-/** Cuts a stream into lines. Holds at most one line that has not ended. */
+/** Cuts a stream into lines. It holds at most one incomplete line. */
 export class LineBuffer {
   #held = Buffer.alloc(4096);
   #length = 0;
 
-  /** Throws QmpError when a line is longer than the limit, after having given those before it. */
+  /**
+   * Yields the lines that the chunk completes. A yielded buffer is valid until the next line.
+   * @throws QmpError if a line is longer than the limit
+   */
   *add(chunk: Buffer): Generator<Buffer> {
     for (let start = 0; start < chunk.length; ) {
       const end = chunk.indexOf(0x0a, start);
@@ -81,14 +90,20 @@ export class LineBuffer {
   }
 }
 
-/** The run state of an answer to query-status: `running`, `prelaunch`, `paused`, `io-error`, … */
+/**
+ * Returns the run state from an answer to query-status, such as `running`, `prelaunch`, `paused` or `io-error`.
+ * @throws QmpError if the answer has no run state
+ */
 export function runState(answer: unknown): string {
   const status = isObject(answer) ? answer.status : undefined;
   if (typeof status !== 'string') throw new QmpError('QEMU did not say in which state it is');
   return readable(status);
 }
 
-/** Bytes of the disk in an answer to query-named-block-nodes, or undefined if it has none of the name. */
+/**
+ * Returns the size of a disk in bytes from an answer to query-named-block-nodes; undefined if no disk has the name.
+ * @throws QmpError if the answer has another form
+ */
 export function virtualSizeOf(answer: unknown, name: string): number | undefined {
   if (!Array.isArray(answer)) throw new QmpError('QEMU did not say which disks it has');
   const node: unknown = answer.find((each: unknown) => isObject(each) && each['node-name'] === name);

@@ -1,10 +1,10 @@
 /**
- * Client of the QEMU Machine Protocol. A QEMU serves one client a monitor; when ours has died the kernel has closed its
- * socket and the next may come.
+ * A client of the QEMU Machine Protocol. QEMU serves one client at a time on a monitor. The kernel closes the socket of
+ * an agent that has ended, and the next agent may then connect.
  *
- * A QEMU that its guest has taken over is at the other end as far as this file is concerned. So whatever does not keep
- * to the protocol ends the connection: a message of another form, a line without end, more messages than an honest
- * QEMU ever sends, a command without its answer. Callers then see a QmpError, as from a QEMU that hangs.
+ * The client assumes that the guest has taken over QEMU. Every violation of the protocol ends the connection: a message
+ * of another form, an endless line, too many messages, or a missing answer. The caller then gets the same QmpError as
+ * from a hanging QEMU.
  */
 import { EventEmitter } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -12,6 +12,7 @@ import { LineBuffer, parseMessage, QmpError, type QmpMessage, type QmpObject, ru
 
 export { QmpError } from './qmp-messages.ts';
 
+/** An event of QEMU, with unchecked data. */
 export interface QmpEvent {
   readonly event: string;
   readonly data: QmpObject;
@@ -27,11 +28,15 @@ interface Events {
   close: [];
 }
 
-/** Bytes that may come at once, and each second from then on; each message counts as `messageCost` more than its length. */
+/**
+ * QEMU may send `allowanceLimit` bytes at once, and `allowancePerSecond` bytes each second afterwards. Each message
+ * counts `messageCost` bytes more than its length.
+ */
 const allowanceLimit = 4 * 1024 ** 2;
 const allowancePerSecond = 256 * 1024;
 const messageCost = 1024;
 
+/** A connection to the monitor of one QEMU. Emits `event` for each event, and `close` once. */
 export class Qmp extends EventEmitter<Events> {
   readonly #socket: Socket;
   readonly #lines = new LineBuffer();
@@ -41,7 +46,7 @@ export class Qmp extends EventEmitter<Events> {
   #greeted = false;
   #allowance = allowanceLimit;
   #filledAt = performance.now();
-  /** Why the connection is over. */
+  /** The reason for the end of the connection; undefined while the connection is open. */
   #fault: QmpError | undefined;
 
   private constructor(socket: Socket) {
@@ -53,7 +58,10 @@ export class Qmp extends EventEmitter<Events> {
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
   }
 
-  /** Rejects with QmpError when nobody listens, or QEMU does not greet within the time. */
+  /**
+   * Connects to the socket of a monitor.
+   * @throws QmpError if no process listens, or if QEMU does not greet in time
+   */
   static async connect(path: string, milliseconds: number): Promise<Qmp> {
     const deadline = performance.now() + milliseconds;
     const client = new Qmp(connect(path));
@@ -70,6 +78,7 @@ export class Qmp extends EventEmitter<Events> {
     return client;
   }
 
+  /** True after the end of the connection. */
   get closed(): boolean {
     return this.#fault !== undefined;
   }
@@ -120,7 +129,10 @@ export class Qmp extends EventEmitter<Events> {
     this.emit('close');
   }
 
-  /** Rejects with QmpError when QEMU refuses the command. One that it does not answer in time ends the connection. */
+  /**
+   * Sends a command and returns its result. A command without an answer in time ends the connection.
+   * @throws QmpError if QEMU refuses the command, or if the connection ends
+   */
   execute(command: string, args: object = {}, milliseconds = 10_000): Promise<unknown> {
     if (this.#fault) return Promise.reject(this.#fault);
     const id = this.#nextId++;
@@ -135,11 +147,15 @@ export class Qmp extends EventEmitter<Events> {
     });
   }
 
-  /** `running`, `prelaunch`, `paused`, `io-error`, … (RunState of QEMU's QAPI). */
+  /**
+   * Returns the run state of the guest (RunState of QEMU's QAPI), such as `running` or `io-error`.
+   * @throws QmpError if QEMU does not answer in time
+   */
   async status(milliseconds?: number): Promise<string> {
     return runState(await this.execute('query-status', {}, milliseconds));
   }
 
+  /** Ends the connection. Open commands fail. */
   close(): void {
     this.#end(new QmpError('the connection is closed'));
   }

@@ -1,9 +1,9 @@
 /**
- * A seccomp filter that keeps a process from changing its taps. Pure.
+ * A seccomp filter that prevents a process from changing its taps. Pure.
  *
- * The kernel lets a process that has a tap open change the tap's MAC address, owner and persistence, without any
- * privilege (drivers/net/tun.c). With the MAC address of another VM, the bridge would take the frames to that VM for the
- * host's own. The filter refuses these calls; QEMU makes none of them with a tap that it gets open.
+ * A process with an open tap can change the tap's MAC address, owner and persistence without any privilege
+ * (drivers/net/tun.c). If a tap has the MAC address of another VM, the bridge keeps the frames to that VM for the host.
+ * The filter refuses these calls. QEMU makes none of them with a tap that it gets open.
  */
 
 interface SystemCalls {
@@ -18,35 +18,39 @@ const systemCalls: Partial<Record<NodeJS.Architecture, SystemCalls>> = {
   arm64: { architecture: 0xc00000b7, prctl: 167, ioctl: 29 },
 };
 
-/** linux/sockios.h: sets the MAC address. */
+/** The request that sets the MAC address (linux/sockios.h). */
 const SIOCSIFHWADDR = 0x8924;
-/** linux/if_tun.h: the first and the last of TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETLINK and TUNSETGROUP. */
+/** The first and the last of TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETLINK and TUNSETGROUP (linux/if_tun.h). */
 const TUNSETIFF = 0x400454ca;
 const TUNSETGROUP = 0x400454ce;
-/** Numbers from here on are of the x32 interface of x86_64, in which ioctl has another number. */
+/** System calls from this number on belong to the x32 interface of x86_64, in which ioctl has another number. */
 const X32 = 0x40000000;
 
-/** Offsets in `struct seccomp_data` (linux/seccomp.h). Requests of ioctl have 32 bits: the low half of the argument. */
+/** Offsets in `struct seccomp_data` (linux/seccomp.h). A request of ioctl is the lower 32 bits of its argument. */
 const offsets = { number: 0, architecture: 4, request: 24 };
 
-/** An instruction of classic BPF (linux/filter.h): code, jumps if true and if false, value. */
+/** An instruction of classic BPF (linux/filter.h): code, jump if true, jump if false, value. */
 type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, value: number];
 const load = (offset: number): Instruction => [0x20, 0, 0, offset];
 const ifEqual = (value: number, ifTrue: number, ifFalse: number): Instruction => [0x15, ifTrue, ifFalse, value];
 const ifGreater = (value: number, ifTrue: number, ifFalse: number): Instruction => [0x25, ifTrue, ifFalse, value];
 const ifAtLeast = (value: number, ifTrue: number, ifFalse: number): Instruction => [0x35, ifTrue, ifFalse, value];
-/** EPERM. */
+/** The call fails with EPERM. */
 const refuse: Instruction = [0x06, 0, 0, 0x00050001];
 const allow: Instruction = [0x06, 0, 0, 0x7fff0000];
 
+/** The filter for one architecture. */
 export interface TapFilter {
-  /** Number of the system call prctl. */
+  /** The number of the system call prctl. */
   readonly prctl: number;
-  /** Instructions of 8 bytes, as the kernel takes them. */
+  /** The instructions in the kernel's format, 8 bytes each. */
   readonly instructions: Buffer;
 }
 
-/** @throws Error for an architecture on which no VM runs */
+/**
+ * Returns the filter.
+ * @throws Error if VMs do not run on the architecture
+ */
 export function tapFilter(architecture: NodeJS.Architecture = process.arch): TapFilter {
   const calls = systemCalls[architecture];
   if (!calls) throw new Error(`VMs do not run on ${architecture}`);

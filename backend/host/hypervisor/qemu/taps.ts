@@ -1,29 +1,28 @@
 /**
- * The command line that gives a program its taps as open descriptors, and no way to open a tap again. Pure. The reasons
- * are in docs/adr/0015.
+ * The command line that gives a program its taps as open descriptors, and no way to open a tap again. Pure. ADR 15
+ * (docs/adr/0015-root-opens-taps-by-a-perl-program.md) contains the reasons.
  *
- * A tap that is opened with IFF_VNET_HDR takes an instruction with each frame (virtio 1.2, 5.1.6): the kernel writes a
- * checksum at a place that the sender chooses. The kernel does so when the frame leaves for a receiver that takes no
- * unfinished checksums, and all filters have seen the frame before. A guest could thus change two bytes: an echo request
- * becomes a router advertisement, and a source address becomes that of another VM. The agent therefore opens taps without
- * this flag, and QEMU offers guests no offloads.
+ * A tap with IFF_VNET_HDR takes an instruction with each frame (virtio 1.2, 5.1.6): the kernel writes a checksum at a
+ * place that the sender chooses. The kernel writes it after all filters have seen the frame. A guest could therefore
+ * change two bytes: an echo request becomes a router advertisement, or the source address becomes that of another VM.
+ * The agent therefore opens taps without this flag, and QEMU offers guests no offloads.
  *
- * The process that opens a tap chooses the flag, and a process that has a tap open can make itself the owner of the tap.
- * Taps therefore belong to root, and root opens them before it drops its privileges. The program sees a /dev in which
- * `tun` is /dev/null. The devices of vhost are /dev/null, too, because they pass instructions to a tap in another way.
+ * The process that opens a tap chooses the flag. A process with an open tap can make itself the owner of the tap. Taps
+ * therefore belong to root, and root opens them before it drops its privileges. For the program, /dev/net/tun is
+ * /dev/null. The devices of vhost are /dev/null too, because they also pass instructions to a tap.
  *
- * A filter of seccomp keeps the program from changing its taps (see tap-seccomp.ts).
+ * A seccomp filter prevents the program from changing its taps (tap-seccomp.ts).
  *
- * A short Perl program does all this: Node has no ioctl, and every Debian has Perl (perl-base is essential).
+ * A short Perl program does this, because Node has no ioctl. Every Debian has Perl (perl-base is essential).
  */
 import { tapFilter } from './tap-seccomp.ts';
 
-/** The taps follow the descriptors of `Launch`. */
+/** The descriptor of the first tap. The taps follow the descriptors of `Launch`. */
 export const firstTapDescriptor = 7;
 
 /**
- * Arguments: number of prctl, instructions of the filter in hex, first descriptor, number of taps, taps, program. Constants
- * are those of linux/if_tun.h and linux/prctl.h.
+ * The arguments are: number of prctl, filter instructions in hex, first descriptor, number of taps, taps, program. The
+ * constants are those of linux/if_tun.h and linux/prctl.h.
  */
 const openTaps = `
 use strict;
@@ -49,8 +48,8 @@ exec { $ARGV[0] } @ARGV or die "$ARGV[0]: $!\\n";
 `;
 
 /**
- * Returns the command line that runs a program in a mount namespace of its own, with the taps as its descriptors from
- * `first` on. Root must run it, with all descriptors below `first` open.
+ * Returns the command line that runs a program in a mount namespace of its own. The program's descriptors from `first`
+ * on are the taps. Root must run the command, with all descriptors below `first` open.
  */
 export const withTaps = (
   taps: readonly string[],

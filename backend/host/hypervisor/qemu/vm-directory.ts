@@ -1,13 +1,13 @@
 /**
- * What the host keeps of each VM, in `vms/<id>/`:
+ * The files of each VM on the host, in `vms/<id>/`:
  *
- *   state.json    what was meant to run (`boot`), and its user id; written before anything is done about it
+ *   state.json    the user id of the VM and its desired hardware (`boot`); written before the driver acts on it
  *   disk.qcow2    the VM's disk
- *   console.log   what the guest wrote to its serial port, and console.log.1, what it wrote before
- *   qemu.log      what QEMU complained about since it was started last
+ *   console.log   the output of the guest's serial port; the older output is in console.log.1
+ *   qemu.log      the messages of the VM's last QEMU process
  *
- * A VM without `boot` is stopped: it has a disk and nothing else. A VM with `boot` is to run: its taps and filters
- * belong there, and its process, if it has one, was started so. `started_at` says that the guest executes.
+ * A VM without `boot` is stopped: it has no process, tap or filter. A VM with `boot` should run with the hardware in
+ * `boot`, and its process has that hardware. `started_at` is written after the guest has begun to execute.
  */
 import { chmod, lchown, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -19,21 +19,23 @@ import { Mutex } from '../../system/mutex.ts';
 import type { InterfaceSpec } from '../specs.ts';
 import { isVmId } from './process-identity.ts';
 
+/** The state with which a VM was started. */
 export interface Boot {
   readonly fence: number;
   readonly generation: number;
   readonly interfaces: readonly InterfaceSpec[];
-  /** RFC 3339 UTC. */
+  /** The time at which the guest began to execute (RFC 3339, UTC). */
   readonly started_at?: string;
 }
 
+/** The content of state.json. */
 export interface VmState {
-  /** Of its process, and of no other VM's. */
+  /** The user id of the VM's process. No other VM of the instance has it. */
   readonly uid: number;
   readonly boot?: Boot;
 }
 
-/** Earlier versions did not write down the names of taps, and made them otherwise. */
+/** Adds the names of taps, which earlier versions derived in another way and did not store. */
 function withTaps(state: VmState): VmState {
   const { boot } = state;
   if (!boot) return state;
@@ -41,12 +43,13 @@ function withTaps(state: VmState): VmState {
   return { ...state, boot: { ...boot, interfaces } };
 }
 
+/** The paths of one VM. */
 export interface VmPaths {
   readonly directory: string;
   readonly disk: string;
   readonly console: string;
   readonly log: string;
-  /** For its sockets, which the agent makes. The VM's user has no access. */
+  /** The directory of the sockets. The agent creates them, and the VM's user has no access. */
   readonly run: string;
   readonly qmp: string;
   readonly serial: string;
@@ -65,6 +68,7 @@ function assertId(vm: string): void {
   if (!isVmId(vm)) throw new Error(`not the id of a VM: ${JSON.stringify(vm)}`);
 }
 
+/** The directories of all VMs of one instance. */
 export class VmDirectories {
   readonly #root: string;
   readonly #run: string;
@@ -77,6 +81,10 @@ export class VmDirectories {
     this.#uidBase = uidBase;
   }
 
+  /**
+   * Returns the paths of the VM.
+   * @throws Error if the text is no id of a VM
+   */
   paths(vm: Id<'vm'>): VmPaths {
     assertId(vm);
     const directory = join(this.#root, vm);
@@ -92,15 +100,15 @@ export class VmDirectories {
     };
   }
 
-  /** Whether the user is one of those that VMs here may have. */
+  /** Tells whether the user id is one of the instance's 65536 ids for VMs. */
   isVmUser(uid: number): boolean {
     return uid >= this.#uidBase && uid < this.#uidBase + 65536;
   }
 
-  /** Everything that has a directory, here or for its sockets. */
+  /** Returns all VMs with a directory for files or for sockets. */
   async list(): Promise<Id<'vm'>[]> {
     const found = new Set<Id<'vm'>>();
-    // Shared with other instances.
+    // Other instances use this directory too.
     await mkdir(dirname(this.#run), { recursive: true, mode: 0o755 });
     for (const root of [this.#root, this.#run]) {
       await mkdir(root, { recursive: true, mode: 0o700 });
@@ -110,7 +118,7 @@ export class VmDirectories {
     return [...found];
   }
 
-  /** VMs by the user id of their processes. */
+  /** Returns the VMs by the user id of their processes. */
   async owners(): Promise<Map<number, Id<'vm'>>> {
     const owners = new Map<number, Id<'vm'>>();
     for (const vm of await this.list()) {
@@ -120,16 +128,18 @@ export class VmDirectories {
     return owners;
   }
 
+  /** Reads the state of the VM; undefined if there is none. */
   async load(vm: Id<'vm'>): Promise<VmState | undefined> {
     const text = await readIfThere(join(this.paths(vm).directory, 'state.json'));
     return text === undefined ? undefined : withTaps(JSON.parse(text) as VmState);
   }
 
+  /** Replaces the state of the VM atomically. */
   save(vm: Id<'vm'>, state: VmState): Promise<void> {
     return writeAtomically(join(this.paths(vm).directory, 'state.json'), JSON.stringify(state));
   }
 
-  /** The VM's state, made with a free user id if there is none. */
+  /** Returns the state of the VM. A new VM gets a directory and a free user id. */
   create(vm: Id<'vm'>): Promise<VmState> {
     return this.#mutex.run(async () => {
       const present = await this.load(vm);
@@ -144,7 +154,7 @@ export class VmDirectories {
     });
   }
 
-  /** An empty directory for its sockets. To be called while no process of the VM runs. */
+  /** Creates an empty directory for the sockets. No process of the VM may run meanwhile. */
   async makeRunDirectory(vm: Id<'vm'>): Promise<void> {
     const { run } = this.paths(vm);
     await rm(run, { recursive: true, force: true });
@@ -152,9 +162,9 @@ export class VmDirectories {
   }
 
   /**
-   * Takes the directory from a VM that version 0.1 has started, whose user owned it and may have put anything there.
-   * The user can change nothing in it from then on. Only sockets that the user has made are left; where one is missing,
-   * the VM is one that does not answer.
+   * Makes root the owner of the socket directory of a VM that version 0.1 has started. The VM's user owned that
+   * directory and may have put anything there. Only sockets of that user stay. Without its socket, the VM counts as one
+   * that does not answer.
    */
   async takeRunDirectory(vm: Id<'vm'>, uid: number): Promise<void> {
     const { run, qmp, serial } = this.paths(vm);
@@ -170,14 +180,16 @@ export class VmDirectories {
     }
   }
 
+  /** Removes the directory of the sockets. */
   async removeRunDirectory(vm: Id<'vm'>): Promise<void> {
     await rm(this.paths(vm).run, { recursive: true, force: true });
   }
 
+  /** Removes all files of the VM. */
   async remove(vm: Id<'vm'>): Promise<void> {
     const { directory } = this.paths(vm);
     await this.removeRunDirectory(vm);
-    // The state last: it keeps the user id from being given away while anything of the VM is left.
+    // The state goes last. It reserves the user id while other files of the VM exist.
     const state = join(directory, 'state.json');
     for (const name of await namesIn(directory)) {
       if (name !== 'state.json') await rm(join(directory, name), { recursive: true, force: true });
