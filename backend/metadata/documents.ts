@@ -1,38 +1,45 @@
-/** What a guest is told about itself. Made of its own declaration only: nothing of the host or of other VMs. */
+/**
+ * The documents with a guest's own metadata. They contain only its VM's declaration, and nothing of the host or other
+ * VMs.
+ */
 import { gatewayAddress } from '../model/network/interface-names.ts';
 import { networks, sshKeys, type VmRecord } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
 
+/** A network interface of the VM. */
 export interface NetworkInterfaceDocument {
-  /** Lower case with colons: how the guest finds the interface. */
+  /** The MAC address, in lower case with colons. The guest finds the interface by it. */
   readonly mac: string;
   readonly network: { readonly id: string; readonly name: string };
   readonly mtu: number;
   readonly addresses: readonly { readonly address: string; readonly prefix_length: number }[];
-  /** Link-local address of the default router. */
+  /** The link-local address of the default router. */
   readonly gateway: string;
   readonly dns_servers: readonly string[];
 }
 
+/** The document of `/v1/network-data`. */
 export interface NetworkDocument {
   readonly interfaces: readonly NetworkInterfaceDocument[];
 }
 
+/** The document of `/v1/metadata`. */
 export interface MetadataDocument extends NetworkDocument {
   readonly id: string;
   readonly name: string;
   readonly host_name: string;
   readonly project: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** One line each, as in authorized_keys. */
+  /** One line for each key, as in authorized_keys. */
   readonly ssh_keys: readonly string[];
 }
 
-/** Keys that were deleted since are left out. */
+/** Returns the VM's public keys. Deleted keys are left out. */
 export function sshKeysOf(vm: VmRecord, mirror: Mirror): string[] {
   return vm.ssh_keys.map((id) => mirror.get(sshKeys, id)?.value.public_key).filter((key) => key !== undefined);
 }
 
+/** Returns the network document. Networks that the mirror does not have yet are left out. */
 export function networkDocument(vm: VmRecord, mirror: Mirror): NetworkDocument {
   const described = vm.interfaces.map(({ network: id, mac, address }) => {
     const network = mirror.get(networks, id)?.value;
@@ -50,6 +57,7 @@ export function networkDocument(vm: VmRecord, mirror: Mirror): NetworkDocument {
   return { interfaces: described.filter((each) => each !== undefined) };
 }
 
+/** Returns the metadata document. */
 export const metadataDocument = (vm: VmRecord, mirror: Mirror): MetadataDocument => ({
   id: vm.id,
   name: vm.name,

@@ -1,7 +1,7 @@
 /**
- * Which VM asks. A request arrives on the listener of one network, from one source address; both cannot be chosen by
- * the guest: the listener is bound to the bridge, and the filters on the guest's tap let through only the addresses
- * made from its MAC address. Nothing in the request itself is looked at.
+ * Identifies the VM of a request by the network of the listener and by the source address. A guest can choose neither
+ * of them: the listener is bound to the bridge, and the tap's filter accepts only addresses formed from the VM's MAC
+ * address. The content of the request does not count.
  */
 
 import type { Id } from '../contract/fields.ts';
@@ -13,14 +13,16 @@ import type { Stored } from '../store/record-kind.ts';
 
 const sourceKey = (network: Id<'network'>, address: string): string => `${network} ${address}`;
 
-/** A VM on this host, with the placement that makes it so. */
+/** A VM with its placement on this host. */
 export interface Guest {
   readonly vm: Stored<VmRecord>;
   readonly placement: Stored<unknown>;
 }
 
+/** Returns the VM on this host that has the address in the network; undefined if there is none. */
 export type Identify = (network: Id<'network'>, remoteAddress: string | undefined) => Guest | undefined;
 
+/** Returns a function that identifies the VMs of the host by the records of the mirror. */
 export function identifier(mirror: Mirror, hostId: Id<'host'>): Identify {
   const bySource = mirror.index(vms, ({ value }) =>
     value.interfaces.flatMap(({ network, mac, address }) => [
@@ -29,7 +31,7 @@ export function identifier(mirror: Mirror, hostId: Id<'host'>): Identify {
     ]),
   );
   return (network, remoteAddress) => {
-    // Node appends the zone to link-local addresses: fe80::1%ub4711.
+    // Node appends the zone to link-local addresses, as in fe80::1%ub4711.
     const source = parseIpv6(remoteAddress?.split('%')[0] ?? '');
     if (source === undefined) return undefined;
     for (const vm of bySource.list(sourceKey(network, formatIpv6(source)))) {

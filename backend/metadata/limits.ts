@@ -1,16 +1,17 @@
-/** What a hostile guest can take from the metadata server, so that others do not notice. */
+/** The limits of the metadata server. They protect other guests from a hostile guest. */
 
-/** Connections that one address may have open. */
+/** The maximum number of open connections of one address. */
 export const connectionsPerSource = 8;
-/** Connections of one network together. */
+/** The maximum number of open connections of one network. */
 export const connectionsPerNetwork = 1024;
-/** Requests that one address may send at once, and then each second. */
+/** The maximum number of requests that one address may send at once. */
 const requestBurst = 60;
+/** The maximum rate of requests of one address, after the burst. */
 const requestsPerSecond = 20;
-/** Bytes of a request's body. */
+/** The maximum size of a request's body, in bytes. */
 export const bodyLimit = 4096;
 
-/** Server options of node:http, in milliseconds and bytes. */
+/** The server options of node:http. Times are in milliseconds, sizes in bytes. */
 export const httpLimits = {
   maxHeaderSize: 8192,
   headersTimeout: 5000,
@@ -18,14 +19,17 @@ export const httpLimits = {
   keepAliveTimeout: 2000,
   connectionsCheckingInterval: 1000,
 } as const;
-/** Milliseconds without a byte in either direction after which a connection is ended. */
+/** The server ends a connection after this time without a byte in either direction, in milliseconds. */
 export const idleTimeout = 10_000;
 
-/** Token bucket for each source address. */
+/** Limits the rate of requests with a token bucket for each source address. */
 export class RequestRate {
   readonly #buckets = new Map<string, { tokens: number; at: number }>();
 
-  /** @param now milliseconds of a monotonic clock */
+  /**
+   * Counts a request. Returns false if the address has exceeded its rate.
+   * @param now the time of a monotonic clock, in milliseconds
+   */
   take(source: string, now: number): boolean {
     const bucket = this.#buckets.get(source) ?? { tokens: requestBurst, at: now };
     const tokens = Math.min(requestBurst, bucket.tokens + ((now - bucket.at) / 1000) * requestsPerSecond);
@@ -36,7 +40,10 @@ export class RequestRate {
     return allowed;
   }
 
-  /** Drops the buckets that have filled up again; they are kept in the order of their last use. */
+  /**
+   * Drops full buckets. The map is in the order of their last use, so the loop ends at the first bucket that is not
+   * full.
+   */
   #forgetFull(now: number): void {
     for (const [source, { at }] of this.#buckets) {
       if (now - at < (requestBurst / requestsPerSecond) * 1000) return;

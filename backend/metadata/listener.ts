@@ -19,6 +19,7 @@ import {
 import { recordReady } from './ready.ts';
 import { readyPath, routes } from './routes.ts';
 
+/** Options of `listen`. */
 export interface ListenerOptions {
   readonly network: Id<'network'>;
   readonly bridge: string;
@@ -29,13 +30,15 @@ export interface ListenerOptions {
   readonly logger: Logger;
 }
 
-/** Headers of proxies. A request that came through one was not sent by the guest itself, whatever its address says. */
+/**
+ * The headers of proxies. The guest itself did not send a request with such a header, so its address identifies no VM.
+ */
 const proxyHeaders = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'];
 
 class BodyTooLarge extends Error {}
 class GuestGone extends Error {}
 
-/** The connection stays, whatever comes: it is needed for the answer. */
+/** Returns the body. After a failure, the connection stays open for the response. */
 function readBody(request: IncomingMessage): Promise<string> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -97,7 +100,7 @@ function fail({ logger, bridge }: ListenerOptions, err: unknown, path: string, r
   if (err instanceof GuestGone || response.headersSent || response.destroyed) {
     response.destroy();
   } else if (err instanceof BodyTooLarge) {
-    // What else it sends is not read: with the answer the connection ends.
+    // The server does not read the rest of the body, so the connection ends after the response.
     answer(response, 413, `At most ${bodyLimit} bytes.\n`, { connection: 'close' });
   } else if (err instanceof UcloudError && err.code === 'store_unavailable') {
     logger.warn({ err, bridge }, 'the store did not answer for a guest');
@@ -108,7 +111,7 @@ function fail({ logger, bridge }: ListenerOptions, err: unknown, path: string, r
   }
 }
 
-/** Ends connections beyond what one source may have. */
+/** Ends idle connections, and connections beyond the limits. */
 function limitConnections(server: Server): void {
   const open = new Map<string, number>();
   server.maxConnections = connectionsPerNetwork;
@@ -126,7 +129,10 @@ function limitConnections(server: Server): void {
   });
 }
 
-/** Resolves when it listens. Rejects while the bridge does not have the address yet. */
+/**
+ * Starts the server. Resolves when it listens.
+ * @throws Error with the code `EADDRNOTAVAIL` while the bridge does not have the address yet
+ */
 export async function listen(options: ListenerOptions): Promise<Server> {
   const rate = new RequestRate();
   const server = createServer(httpLimits, (request, response) => {

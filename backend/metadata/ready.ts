@@ -1,6 +1,6 @@
 /**
- * A guest says that it is ready. Believed only while this host holds the VM's placement: the commit is conditioned on
- * it, so that the word of a guest that has been placed elsewhere in the meantime changes nothing.
+ * Records the readiness of a guest. The commit requires that the placement on this host is unchanged. So a guest whose
+ * VM has been placed elsewhere meanwhile changes nothing.
  */
 import { type UserDataResult, userDataResults } from '../contract/resources/vms.ts';
 import { newEvent } from '../model/events.ts';
@@ -32,12 +32,12 @@ const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
 };
 
 /**
- * Parses the report of ucloud-init on user data, in lines: `user_data=failed`, `exit_code=3`. A guest may say anything, so only words of
- * the contract and a number of its range are taken; the text itself goes nowhere.
+ * Parses the report of ucloud-init on user data. The report has lines such as `user_data=failed` and `exit_code=3`. The
+ * text is hostile input, so only results of the contract and exit codes up to 255 are used.
  */
 export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {
   const said = /^user_data=([a-z]{1,20})$/m.exec(body)?.[1];
-  // It does not know what became of it: it could not get it.
+  // ucloud-init sends `unknown` if it could not get the user data.
   const word = said === 'unknown' ? 'unavailable' : said;
   const user_data = userDataResults.find((result) => result === word);
   const code = Number(/^exit_code=([0-9]{1,3})$/m.exec(body)?.[1] ?? Number.NaN);
@@ -48,8 +48,10 @@ export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {
 }
 
 /**
- * Writes it once for each start of the VM; further calls change nothing.
- * @returns false if the placement has changed: the guest may ask again, if it still exists.
+ * Writes the readiness of the guest, once for each start of the VM. Further calls change nothing.
+ * @param body the report of ucloud-init
+ * @returns false if the placement or the VM has changed; the guest may then send the report again
+ * @throws UcloudError `store_unavailable` if the database does not answer
  */
 export async function recordReady(store: Store, { vm, placement }: Guest, body: string): Promise<boolean> {
   const [guest, report] = await Promise.all([read(store, guests, vm.id), read(store, reports, vm.id)]);

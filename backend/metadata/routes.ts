@@ -1,6 +1,6 @@
 /**
- * The paths that guests may ask for. `/v1/` is ucloud's own layout: a JSON document for programs, and each value that
- * a shell script needs as plain text. Layouts of other systems (NoCloud, OpenStack) become further rows of this table.
+ * The paths of the metadata server. `/v1/` is ucloud's own layout: JSON documents for programs, and the values for
+ * shell scripts as plain text. Layouts of other systems (NoCloud, OpenStack) would be further rows of this table.
  */
 import { type VmRecord, vms } from '../model/records/index.ts';
 import { read } from '../store/collection.ts';
@@ -8,6 +8,7 @@ import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { metadataDocument, networkDocument, sshKeysOf } from './documents.ts';
 
+/** The content of a response. */
 export interface Document {
   readonly type: 'application/json' | 'text/plain; charset=utf-8';
   readonly body: string;
@@ -24,15 +25,17 @@ const json = (value: unknown): Document => ({ type: 'application/json', body: `$
 const sshKeyLines: Route = (vm, mirror) => text(sshKeysOf(vm, mirror));
 
 /**
- * Exactly as declared, and empty when none was: an absent document could not be told from a failure. Asked of the
- * database, since a mirror may be behind the agent that has started the guest: a guest that is restarted for new user
- * data and gets the old does not ask again before its next boot, while its VM owes no restart any more.
+ * Returns the user data exactly as declared. The document is empty without user data, because a guest could not
+ * distinguish a missing document from a failure. The route reads the database, because the mirror may be behind the
+ * agent that has restarted the guest for new user data. A guest that gets old user data asks again only at its next
+ * boot.
  */
 const userData: Route = async ({ id }, _mirror, store) => {
   const vm = await read(store, vms, id);
   return { type: 'text/plain; charset=utf-8', body: vm?.value.user_data ?? '' };
 };
 
+/** The route of each path. `/` lists the paths. */
 export const routes: Readonly<Record<string, Route>> = {
   '/': () => text(Object.keys(routes).slice(1)),
   '/v1/metadata': (vm, mirror) => json(metadataDocument(vm, mirror)),
@@ -41,9 +44,9 @@ export const routes: Readonly<Record<string, Route>> = {
   '/v1/host-name': (vm) => text([vm.name]),
   '/v1/ssh-keys': sshKeyLines,
   '/v1/user-data': userData,
-  // Where the first ucloud had it.
+  // Guests of the first version of ucloud use this path.
   '/ssh-keys': sshKeyLines,
 };
 
-/** Takes the guest's word that it is ready (POST). */
+/** The path to which a guest reports with POST that it is ready. */
 export const readyPath = '/v1/ready';

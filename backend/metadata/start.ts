@@ -1,10 +1,11 @@
 /**
- * The metadata server of a host: tells each VM about itself, at http://[fe80::a9fe:a9fe]/ on its own link.
+ * The metadata server of a host. It gives each guest the metadata of its VM, at http://[fe80::a9fe:a9fe]/ on the
+ * guest's own link.
  *
- * One listener for each network that a VM placed on this host uses. Level-triggered: a round compares the networks
- * wanted with the listeners there are; rounds follow every change in the database and come by themselves, often while
- * a bridge is missing (its agent is still making it), seldom otherwise. A bridge that was removed and made anew has
- * another index; a socket bound to the old one hears nothing, so the listener is replaced.
+ * Each network of a VM that is placed on this host has a listener. Level-triggered: a round compares the needed
+ * networks with the existing listeners. A round follows every change of the database. The server also runs rounds at
+ * intervals, which are shorter while a bridge is missing. A bridge that was removed and created again has a new
+ * interface index. A socket on the old index receives nothing, so the server replaces its listener.
  */
 import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:http';
@@ -18,22 +19,24 @@ import type { Store } from '../store/store.ts';
 import { identifier } from './identity.ts';
 import { listen } from './listener.ts';
 
+/** Options of `startMetadata`. */
 export interface MetadataOptions {
   readonly store: Store;
   readonly logger: Logger;
-  /** The host whose placements are served. */
+  /** The host whose VMs the server serves. */
   readonly hostId: Id<'host'>;
-  /** TCP port. Default: 80, which guests expect. */
+  /** The TCP port. Guests expect the default, 80. */
   readonly port?: number;
 }
 
-/** Milliseconds between rounds: while something is missing, and when all is well. */
+/** The time between rounds while a listener is missing, in milliseconds. */
 const soon = 200;
+/** The time between rounds otherwise, in milliseconds. */
 const later = 2000;
 
 interface Listener {
   readonly server: Server;
-  /** Index of the bridge that the socket is bound to. */
+  /** The interface index of the bridge to which the socket is bound. */
   readonly interfaceIndex: string;
 }
 
@@ -49,6 +52,10 @@ const closeServer = (server: Server): Promise<void> =>
     server.closeAllConnections();
   });
 
+/**
+ * Starts the metadata server. Resolves when its mirror has read the database; listeners start in the background.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function startMetadata(options: MetadataOptions): Promise<Component> {
   const { store, logger, hostId, port = 80 } = options;
   const mirror = await openMirror(store, {
@@ -60,7 +67,7 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
   const listeners = new Map<string, Listener>();
   const failures = new Map<string, string>();
 
-  /** Networks of the VMs here, by the name of their bridge. */
+  /** Returns the networks of the VMs on this host, by the names of their bridges. */
   const wanted = (): Map<string, Id<'network'>> => {
     const found = new Map<string, Id<'network'>>();
     for (const { id } of mirror.list(placements, placementsOn(hostId))) {
@@ -78,7 +85,7 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
     if (listener) await closeServer(listener.server);
   };
 
-  /** @returns whether a listener is there. */
+  /** Starts the listener of the bridge unless it exists. Returns true if it exists now. */
   const ensure = async (bridge: string, network: Id<'network'>): Promise<boolean> => {
     const index = await interfaceIndex(bridge);
     if (listeners.get(bridge)?.interfaceIndex !== index) await drop(bridge);
@@ -91,7 +98,7 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
       logger.info({ network, bridge }, 'metadata is served');
       return true;
     } catch (err) {
-      // The address comes a moment after the bridge. What persists is said, once.
+      // The bridge gets its address shortly after its creation. Other errors are logged once.
       const code = (err as NodeJS.ErrnoException).code ?? '';
       const expected = code === 'EADDRNOTAVAIL' || code === 'EINVAL';
       if (!expected && failures.get(bridge) !== code) logger.warn({ err, network, bridge }, 'cannot serve metadata');
@@ -100,7 +107,7 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
     }
   };
 
-  /** @returns whether every listener is there. */
+  /** Starts and closes listeners. Returns true if all needed listeners exist. */
   const round = async (): Promise<boolean> => {
     const now = wanted();
     for (const bridge of listeners.keys()) if (!now.has(bridge)) await drop(bridge);

@@ -1,8 +1,8 @@
 /**
- * Turns a source that has been examined into a clean qcow2 that refers to nothing, with qemu-img. It parses hostile
- * input in C, so it runs with nothing to lose: an uid of its own, no capabilities, no network, limits on processor
- * time, memory, file size and files. The format is given, never guessed, and the target exists already, so the only
- * files it needs are the two that it is given: as open descriptors, so that the directories need not let it in.
+ * Converts an examined source with qemu-img into a qcow2 file that refers to no other file. qemu-img parses hostile
+ * input in C, so it runs with a user id of its own, without capabilities and without network. Processor time, memory,
+ * file size and the number of files are limited. The scanner gives it the format, because qemu-img must not guess. The
+ * target exists before. So qemu-img needs only two files, and gets them as open descriptors.
  */
 import { spawn } from 'node:child_process';
 import { open, statfs } from 'node:fs/promises';
@@ -11,18 +11,20 @@ import { describeSize } from '../model/text/sizes.ts';
 import { ImageRejected, noRoom } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
 
-/** Nobody's: not in passwd(5), and not among the uids that guests run as. */
+/** The user id of qemu-img. It is not in passwd(5), and no VM has it. */
 const converterUid = 64_010;
 
+/** The files of a conversion, with their sizes. */
 export interface Conversion {
-  /** Both in a directory of ours. */
+  /** The paths of both files, in a directory of the scanner. */
   readonly source: string;
   readonly target: string;
   readonly format: 'qcow2' | 'raw';
-  /** Bytes of the disk, and of the source. */
+  /** The size of the disk, in bytes. */
   readonly virtualSize: number;
+  /** The size of the source file, in bytes. */
   readonly sourceSize: number;
-  /** Bytes that the target may take of the free space. */
+  /** The free space that the target may take, in bytes. */
   readonly room: number;
 }
 
@@ -32,7 +34,7 @@ interface Outcome {
   readonly stderr: string;
 }
 
-/** @param descriptors become 3, 4, … of the program */
+/** Runs a program to its end. The descriptors become 3, 4, … of the program. */
 function execute(
   command: readonly string[],
   signal: AbortSignal,
@@ -42,7 +44,7 @@ function execute(
   const env = {
     PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`,
     LC_ALL: 'C',
-    // glibc reserves an arena of 64 MiB a thread otherwise, and a few threads of qemu-img use up the address space.
+    // By default, glibc reserves 64 MiB for each thread. A few threads of qemu-img would then fill the address space.
     MALLOC_ARENA_MAX: '1',
   };
   return new Promise((resolve, reject) => {
@@ -59,11 +61,14 @@ function execute(
   });
 }
 
-/** Each program replaces itself by the next, so that the process is qemu-img in the end and can be ended as one. */
+/**
+ * Returns the command line with limits and without privileges. Each program replaces itself with the next, so the
+ * process becomes qemu-img and one signal ends it.
+ */
 function confined(command: readonly string[], fileSize: number, limits: ImportLimits): string[] {
   const bounds = [
     `--as=${limits.convertMemory}`,
-    // Of each thread: it counts as memory.
+    // The stack of each thread counts as memory.
     '--stack=1048576',
     `--cpu=${limits.convertCpuSeconds}`,
     `--fsize=${fileSize}`,
@@ -78,13 +83,13 @@ function confined(command: readonly string[], fileSize: number, limits: ImportLi
     '--no-new-privs',
     '--inh-caps=-all',
     '--bounding-set=-all',
-    // Dies with the scanner.
+    // The process ends with the scanner.
     '--pdeathsig=KILL',
   ];
   return ['unshare', '--net', '--', 'prlimit', ...bounds, 'setpriv', ...privileges, ...command];
 }
 
-/** Our own file, made by us: failure is ours. */
+/** Creates the empty target. A failure is no fault of the image. */
 async function create(target: string, virtualSize: number, signal: AbortSignal): Promise<void> {
   const options = 'compat=1.1,cluster_size=64k,lazy_refcounts=off';
   const { code, stderr } = await execute(
@@ -95,16 +100,16 @@ async function create(target: string, virtualSize: number, signal: AbortSignal):
 }
 
 interface Bound {
-  /** Bytes of the copy's file. */
+  /** The maximum size of the target file, in bytes. */
   readonly size: number;
   readonly exceeded: () => Error;
 }
 
-/** The tightest of the bounds on the size of the copy. */
+/** Returns the lowest of the limits on the size of the target. */
 function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expansionBase }: ImportLimits): Bound {
   const bounds: Bound[] = [
     {
-      // A fully used disk with its tables: 8 bytes for each cluster of 64 KiB, twice, and a little.
+      // A fully used disk has two tables with 8 bytes for each cluster of 64 KiB, and a header.
       size: virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024,
       exceeded: () =>
         new ImageRejected(`Its data takes more than the ${describeSize(virtualSize)} of the disk that it describes.`),
@@ -121,7 +126,12 @@ function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expan
   return bounds.reduce((least, each) => (each.size < least.size ? each : least));
 }
 
-/** @throws ImageRejected if the source cannot be converted within the limits, SourceUnavailable without space for it */
+/**
+ * Converts the source into the target.
+ * @throws ImageRejected if the source cannot be converted within the limits
+ * @throws SourceUnavailable if the image store is full
+ * @throws the reason of `signal` after its abort
+ */
 export async function convert(conversion: Conversion, limits: ImportLimits, signal: AbortSignal): Promise<void> {
   const { source, target, format, virtualSize } = conversion;
   const late = AbortSignal.timeout(limits.convertTime);
@@ -150,7 +160,7 @@ export async function convert(conversion: Conversion, limits: ImportLimits, sign
   throw await fault(outcome, conversion, limits, exceeded);
 }
 
-/** Explains the exit of qemu-img. Every failure is a fault of the file, except a full disk. */
+/** Returns the error for a failed qemu-img. Every failure is a fault of the image, except a full disk. */
 async function fault(
   { signal, stderr }: Outcome,
   { target, format }: Conversion,
@@ -161,7 +171,7 @@ async function fault(
     return new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
   if (signal === 'SIGXFSZ' || /File too large/.test(stderr)) return exceeded();
   const { bavail, bsize } = await statfs(dirname(target));
-  // The machine's lack, tried again. The message alone could be of the file's making.
+  // A full disk is a fault of the machine. The image may have caused the message, so the free space counts too.
   if (/No space left/.test(stderr) && bavail * bsize < 2 ** 30) return noRoom();
   if (signal === 'SIGABRT' || /Cannot allocate memory|Resource temporarily unavailable/.test(stderr))
     return new ImageRejected(`Converting it takes more than ${describeSize(limits.convertMemory)} of memory.`);

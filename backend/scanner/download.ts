@@ -1,6 +1,6 @@
 /**
- * Opens a URL that a user has chosen. The name is resolved here, each time and for each redirect, and only addresses of
- * the public internet are connected to, so that a URL cannot reach what the user cannot.
+ * Downloads from a URL that a user has chosen. The scanner resolves the name itself for each redirect, and connects
+ * only to addresses of the public internet. So a URL cannot reach a server that its user cannot reach.
  */
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, request } from 'undici';
@@ -17,8 +17,8 @@ class AddressRefused extends Error {
 }
 
 /**
- * Resolves names for connections. The addresses that it returns are those that are connected to, so a name server cannot
- * give another answer between the check and the connection.
+ * Returns the lookup function of connections. The connection uses the checked addresses, so a name server cannot give
+ * another answer after the check.
  */
 const lookupBy =
   (resolver: NameResolver, isAllowed: (address: string) => boolean): LookupFunction =>
@@ -46,16 +46,20 @@ function parse(text: string, base?: URL): URL {
   return url;
 }
 
+/** Options of `download`. */
 export interface DownloadOptions {
   readonly allowPrivateAddresses: boolean;
-  /** Name servers, as NameResolver takes them. Default: those of the machine. */
+  /** The name servers, in the form of `NameResolver`. Default: those of the machine. */
   readonly nameServers?: readonly string[];
   readonly limits: ImportLimits;
 }
 
 /**
- * @param signal ends the transfer; its reason is thrown
- * @param cancelled is its part that means that nobody wants the image any more
+ * Yields the content of the URL.
+ * @param signal ends the transfer
+ * @param cancelled aborts when the image is no longer needed; `signal` includes it
+ * @throws ImageRejected if the URL is not usable; SourceUnavailable if the server may answer later
+ * @throws the reason of `signal` after its abort
  */
 export async function* download(
   source: string,
@@ -75,7 +79,7 @@ export async function* download(
   let url = parse(source);
   try {
     for (let hop = 0; hop <= redirects; hop++) {
-      // A literal address is not looked up, so it is checked here. The URL parser has put it into its plain form.
+      // A literal address has no lookup, so this line checks it. The URL parser has normalized the address.
       const literal = url.hostname.replace(/^\[(.*)\]$/, '$1');
       if (isIP(literal) !== 0 && !isAllowed(literal)) throw refused(literal);
       const response = await request(url, { dispatcher: agent, signal, headers: { 'user-agent': 'ucloud' } });
@@ -102,7 +106,7 @@ export async function* download(
   }
 }
 
-/** Explains a failed transfer to the user. Every failure is a fault of the server, also an answer that is no HTTP. */
+/** Returns the error of a failed transfer, for the user. Every failure is a fault of the server, even invalid HTTP. */
 function explain(err: unknown, url: URL): unknown {
   if (err instanceof ImageRejected || err instanceof SourceUnavailable || !(err instanceof Error)) return err;
   if (err instanceof AddressRefused) return refused(url.hostname);

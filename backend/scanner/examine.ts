@@ -1,4 +1,4 @@
-/** Detects the format of a file by its content, before a foreign program reads the file. */
+/** Detects the format of a file by its content, before qemu-img reads the file. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type DiskImage, headSize, recognizeDiskImage } from '../model/image/disk-image.ts';
@@ -6,7 +6,7 @@ import { ClusterCheck } from '../model/image/qcow2-clusters.ts';
 import { readQcow2Header } from '../model/image/qcow2-header.ts';
 import { ImageRejected } from './failures.ts';
 
-/** Bytes from there on, with zeros for what is beyond the end of the file, as QEMU reads it. */
+/** Returns `length` bytes from the offset `at`. Bytes behind the end of the file are zeros, as for QEMU. */
 async function read(file: FileHandle, at: number, length: number): Promise<DataView> {
   const buffer = Buffer.alloc(length);
   for (let filled = 0; filled < length; ) {
@@ -17,7 +17,7 @@ async function read(file: FileHandle, at: number, length: number): Promise<DataV
   return new DataView(buffer.buffer, buffer.byteOffset, length);
 }
 
-/** Bytes of the table of the first level that are read at once. */
+/** The number of bytes of the first-level table that the scanner reads at once. */
 const slice = 64 * 1024;
 
 async function checkClusters(file: FileHandle, head: Uint8Array, size: number, signal: AbortSignal): Promise<void> {
@@ -37,7 +37,11 @@ async function checkClusters(file: FileHandle, head: Uint8Array, size: number, s
   }
 }
 
-/** @throws ImageRejected if it is no disk that will do, or what `signal` was aborted with */
+/**
+ * Returns the format and the size of the disk in the file.
+ * @throws ImageRejected if the file is no acceptable disk
+ * @throws the reason of `signal` after its abort
+ */
 export async function examine(path: string, signal: AbortSignal): Promise<DiskImage> {
   const file = await open(path, constants.O_RDONLY);
   try {

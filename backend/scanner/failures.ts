@@ -1,19 +1,22 @@
-/** How an import can end badly. The messages are for the owner of the image. */
+/** The failures of an import. The messages are for the owner of the image. */
 
-/** The source will not become an image, however often it is tried. */
+/** The source cannot become an image. Further attempts would fail too. */
 export class ImageRejected extends Error {
   override readonly name = 'ImageRejected';
 }
 
-/** There is no file of the name. It is looked for from time to time, as files may come after their declaration. */
+/**
+ * There is no file with the name. The scanner checks again later, because a user may declare an image before its file.
+ */
 export class FileMissing extends Error {
   override readonly name = 'FileMissing';
 }
 
-/** It did not work now and may work later. */
+/** The import failed, and a later attempt may succeed. */
 export class SourceUnavailable extends Error {
   override readonly name = 'SourceUnavailable';
 }
 
+/** Returns the failure for a full image store. */
 export const noRoom = (): SourceUnavailable =>
   new SourceUnavailable('There is not enough free space for it where images are kept.');

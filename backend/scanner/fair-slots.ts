@@ -1,6 +1,6 @@
 /**
- * A number of slots that projects share: the next free one goes to the project that uses the fewest, and one project
- * never has all of them, so that another never waits for the whole of its work.
+ * A number of slots that projects share. The next free slot goes to the project that uses the fewest slots. One project
+ * never has all slots, so no other project waits for all of its work.
  */
 export class FairSlots {
   readonly #slots: number;
@@ -8,12 +8,13 @@ export class FairSlots {
   readonly #using = new Map<string, number>();
   readonly #waiting = new Set<{ readonly project: string; readonly start: () => void }>();
 
+  /** @param ofOne the maximum number of slots of one project */
   constructor(slots: number, ofOne = Math.max(1, slots - 1)) {
     this.#slots = slots;
     this.#ofOne = ofOne;
   }
 
-  /** Runs the work when there is a slot. Rejects with the reason of `signal` if that aborts before. */
+  /** Runs the work when a slot is free. Rejects with the reason of `signal` if it aborts before the work begins. */
   async use<T>(project: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -55,7 +56,11 @@ export class FairSlots {
   }
 }
 
-/** The first of those whose project has the fewest slots, and fewer than it may have. */
+/**
+ * Returns the first item whose project uses the fewest slots; undefined if every project has its maximum.
+ * @param used returns the number of slots that the item's project uses
+ * @param ofOne the maximum number of slots of one project
+ */
 export function fairest<T>(waiting: readonly T[], used: (each: T) => number, ofOne: number): T | undefined {
   let best: T | undefined;
   for (const each of waiting) {

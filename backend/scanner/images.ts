@@ -1,19 +1,18 @@
 /**
- * The image scanner: makes files and URLs that users declare as images into clean disks that VMs can start from.
+ * The image scanner. It converts the files and URLs of declared images into disks from which VMs can start.
  *
- * States of an image: pending (no report) → importing → available, or error. Moved by the one scanner that leads; the
- * others wait. Error is final, as the source of an image is: the user declares another. Only a file that is missing may
- * still come, so it is looked for (error → importing). Invariants:
- * - A file `<image id>.qcow2` in the image store is complete, was made by qemu-img from a source that was examined, and
- *   refers to no other file. It appears by a rename, after it has reached the disk.
- * - A report says `available` only after the file is there. Found without its file, the image is imported again.
- * - What is on the way lies in a staging directory of the leader, which its successor removes.
+ * The states of an image are: pending (no report) → importing → available, or error. Only the leading scanner changes
+ * the state. An error is final, because the source of an image cannot change; the user declares another image. There is
+ * one exception: a missing file may still come (error → importing). Invariants:
+ * - A file `<image id>.qcow2` in the image store is complete and refers to no other file. qemu-img has made it from an
+ *   examined source. It appears by a rename, after it is synced to disk.
+ * - A report says `available` only after the file exists. If the file is missing, the scanner imports the image again.
+ * - Incomplete files are in the staging directory of the leader. The next leader removes that directory.
  *
- * Why a deposed leader does no harm: its commits carry the condition that it leads; its staging directory is its own;
- * and it puts a file in place only while its lease is sure to last.
+ * A former leader does no harm. Its commits require that it leads, and its staging directory is its own. It puts a file
+ * into the image store only while its lease certainly lasts.
  *
- * Level-triggered: a round compares declarations, reports and files. A crash at any point leaves a state that the next
- * round completes.
+ * Level-triggered: a round compares declarations, reports and files. The next round completes the work after a crash.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -43,33 +42,41 @@ import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { hasArrived } from './source.ts';
 
+/** Options of `startImageScanner`. */
 export interface ImageScannerOptions {
   readonly store: Store;
   readonly logger: Logger;
-  /** `<filesDir>/<project id>/<name>` is what `file:<name>` means. */
+  /** The directory of the projects' files. The source `file:<name>` is `<filesDir>/<project id>/<name>`. */
   readonly filesDir: string;
-  /** Where the images of this cloud's hosts are: `<imageStore>/<image id>.qcow2`. */
+  /** The directory of the images that hosts use, as `<imageStore>/<image id>.qcow2`. */
   readonly imageStore: string;
-  /** Let URLs lead to addresses that are not on the public internet. Default: false. */
+  /** Allows URLs to addresses that are not on the public internet. Default: false. */
   readonly allowPrivateAddresses?: boolean;
   /**
-   * `simulated` examines and hashes sources all the same, but keeps nothing and needs no qemu-img: simulated hosts read
+   * The mode `simulated` examines and hashes sources, but stores no image and needs no qemu-img. Simulated hosts read
    * no images. Default: `convert`.
    */
   readonly mode?: 'convert' | 'simulated';
   readonly limits?: Partial<ImportLimits>;
-  /** Seconds after which another scanner takes over from one that has died. Default: 5. */
+  /** The time to live of the leader's lease, in seconds. After its end, another scanner takes over. Default: 5. */
   readonly leaseTtl?: number;
 }
 
+/** The name of the scanner's leader key in `leader/`. */
 const task = 'image-scanner';
+/** The reason in the report of an image whose file is missing. */
 const missing = 'file_missing';
-/** Milliseconds that putting a file in place may take. */
+/** The maximum time for the rename of a complete file into the image store, in milliseconds. */
 const placing = 1000;
-/** Milliseconds between rounds when nothing happens: files can vanish without a word. */
+/** The time between rounds without a change, in milliseconds. A file can vanish without a change of the database. */
 const roundEvery = 60_000;
+/** The delay before a retry after a failed commit, in milliseconds. */
 const storeRetry = 500;
 
+/**
+ * Starts an image scanner. Resolves when its mirror has read the database; another scanner may still lead.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
 export async function startImageScanner(options: ImageScannerOptions): Promise<Component> {
   const { store, logger } = options;
   await mkdir(options.imageStore, { recursive: true });
@@ -98,7 +105,7 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
 
 interface Retry {
   readonly failures: number;
-  /** On the clock of performance.now(). */
+  /** The time of the next attempt, on the clock of `performance.now()`. */
   readonly at: number;
 }
 
@@ -117,9 +124,9 @@ class Scan {
   >();
   readonly #conversions: FairSlots;
   readonly #retries = new Map<string, Retry>();
-  /** Ids of the images that the store has. */
+  /** The ids of the images with a file in the image store. */
   #kept = new Set<string>();
-  /** Whether files are missing that may still come. */
+  /** True if an image waits for its missing file. */
   #awaiting = false;
   #wake = (): void => {};
 
@@ -134,7 +141,7 @@ class Scan {
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
   }
 
-  /** Resolves when the term is over and everything that it had begun has ended. */
+  /** Imports images until the term is over. Resolves after all imports have ended. */
   async run(): Promise<void> {
     const unsubscribe = this.#mirror.subscribe(() => this.#wake());
     try {
@@ -185,7 +192,7 @@ class Scan {
     this.#startSome(waiting);
   }
 
-  /** As many as may run, so that no project keeps another from its turn. */
+  /** Starts as many imports as the limits allow. Projects take turns. */
   #startSome(waiting: readonly ImageRecord[]): void {
     const { concurrency, projectConcurrency } = this.#limits;
     const used = ({ project }: ImageRecord) =>
@@ -214,7 +221,7 @@ class Scan {
     );
   }
 
-  /** Removes what no image, or no living leader, has to do with. */
+  /** Removes files without an image, and the staging directories of former leaders. */
   async #lookAtFiles(): Promise<void> {
     const { imageStore, logger } = this.#options;
     const kept = new Set<string>();
@@ -232,13 +239,13 @@ class Scan {
     this.#kept = kept;
   }
 
-  /** Whether it is sure to lead for this many milliseconds. */
+  /** Tells whether this scanner certainly leads for so many milliseconds. */
   #lasts(milliseconds: number): boolean {
     const { lost, validUntil } = this.#leadership.lease;
     return !lost.aborted && performance.now() + milliseconds < validUntil;
   }
 
-  /** Never rejects. */
+  /** Imports the image and reports the result. Never rejects. */
   async #import(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { logger } = this.#options;
     try {
@@ -299,7 +306,9 @@ class Scan {
     await this.#commit(image.id, { require: [present(images, image.id)], write });
   }
 
-  /** Writes the report of an image. Resolves when the mirror shows it, or when it has become pointless. */
+  /**
+   * Commits a change of the image's report. Resolves when the mirror shows the change, or when a condition has failed.
+   */
   async #commit(id: string, { require = [], write }: Commit): Promise<void> {
     while (!this.#stop.aborted) {
       try {

@@ -1,4 +1,7 @@
-/** One import: source → private copy → examined → converted → examined again → in place. */
+/**
+ * The steps of one import: copy the source, examine it, convert it, examine the result, and put it into the image
+ * store.
+ */
 import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,26 +16,30 @@ import type { FairSlots } from './fair-slots.ts';
 import type { ImportLimits } from './limits.ts';
 import { fetchSource, type SourceOptions } from './source.ts';
 
+/** Options of `importImage`. */
 export interface ImportOptions extends SourceOptions {
   readonly imageStore: string;
-  /** Directory of ours in the image store's file system. */
+  /** The leader's directory for incomplete files, in the file system of the image store. */
   readonly staging: string;
-  /** false: everything but the conversion; nothing is put in place (for simulated hosts, which read no images). */
+  /** If false, the source is only examined. The image store gets no file, because simulated hosts read no images. */
   readonly keep: boolean;
   readonly limits: ImportLimits;
-  /** Conversions at the same time, by project. */
+  /** The slots for conversions. */
   readonly conversions: FairSlots;
 }
 
+/** The result of an import. */
 export interface Imported {
+  /** The SHA-256 of the source, in lower-case hex. */
   readonly sha256: string;
-  /** Bytes of the disk. */
+  /** The size of the disk, in bytes. */
   readonly virtualSize: number;
 }
 
+/** Returns the path of the image in the image store. */
 export const imageFile = (imageStore: string, id: Id<'image'>): string => join(imageStore, imageFileName(id));
 
-/** Bytes that an import may add to the image store: its part of the free space, so that all together never fill it. */
+/** Returns the space that one import may take, in bytes. All imports together never fill the image store. */
 async function spaceFor(directory: string, { freeShare, concurrency }: ImportLimits): Promise<number> {
   const { bavail, bsize } = await statfs(directory);
   return Math.floor((bavail * bsize * freeShare) / concurrency);
@@ -48,8 +55,10 @@ const sync = async (path: string): Promise<void> => {
 };
 
 /**
- * @param mayPlace asked at the last moment before the file appears in the image store
- * @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with
+ * Imports the image.
+ * @param mayPlace tells whether this scanner still leads; called just before the file appears in the image store
+ * @throws ImageRejected, FileMissing or SourceUnavailable
+ * @throws the reason of `signal` after its abort
  */
 export async function importImage(
   image: ImageRecord,
@@ -81,7 +90,7 @@ export async function importImage(
     const made = await examine(target, signal);
     if (made.format !== 'qcow2' || made.virtualSize !== virtualSize)
       throw new Error(`qemu-img made ${made.format} of ${made.virtualSize} bytes, not qcow2 of ${virtualSize}`);
-    // Nobody writes to it again: VMs share it.
+    // No process writes to the file again, because VMs share it.
     if (process.getuid?.() === 0) await chown(target, 0, 0);
     await chmod(target, 0o444);
     await sync(target);

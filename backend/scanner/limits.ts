@@ -1,39 +1,46 @@
-/** What one import may take, however hostile its source. */
+/** The limits of imports. They hold for hostile sources. */
 export interface ImportLimits {
-  /** Bytes of the source. */
+  /** The maximum size of the source. */
   readonly sourceSize: number;
-  /** Bytes of the disk that the image describes. */
+  /** The maximum size of the disk that the image describes. */
   readonly virtualSize: number;
-  /** Milliseconds for fetching the source. */
+  /** The maximum time for the download of the source. */
   readonly fetchTime: number;
-  /** Bytes a second that a server must send on the average of each `rateWindow` milliseconds. */
+  /** The minimum rate of a server, as the average over each window of `rateWindow` milliseconds. */
   readonly leastRate: number;
   readonly rateWindow: number;
-  /** Bytes of the copy for each byte of the source, beside the first `expansionBase`: compressed data becomes more. */
+  /**
+   * The maximum size of the converted file for each byte of the source, in addition to `expansionBase`. The file is
+   * larger than a compressed source.
+   */
   readonly expansion: number;
   readonly expansionBase: number;
-  /** Part of the free space of the image store that all imports at the same time may take. */
+  /** The maximum share of the image store's free space that all concurrent imports may take, from 0 to 1. */
   readonly freeShare: number;
-  /** Seconds of processor time, and bytes of address space, for the conversion. */
+  /** The maximum processor time of a conversion. */
   readonly convertCpuSeconds: number;
+  /** The maximum address space of a conversion. */
   readonly convertMemory: number;
-  /** Milliseconds for the conversion, by the clock. */
+  /** The maximum duration of a conversion. */
   readonly convertTime: number;
-  /** Imports at the same time, and those of them that are of one project. */
+  /** The maximum number of concurrent imports. */
   readonly concurrency: number;
+  /** The maximum number of concurrent imports of one project. */
   readonly projectConcurrency: number;
-  /** Conversions at the same time, which take a processor each; one of a project while others wait. */
+  /** The maximum number of concurrent conversions. A conversion keeps one processor busy. */
   readonly conversions: number;
-  /**
-   * Attempts at what may pass by itself, and milliseconds before the second; doubled before each further one. As often
-   * is looked for files that are missing, and as long must one that has come be left in peace to be taken.
-   */
+  /** The maximum number of attempts after failures that may pass. */
   readonly attempts: number;
+  /**
+   * The delay before the second attempt. It doubles with each further attempt. It is also the interval between checks
+   * for a missing file. A new file must be unchanged for so long before its import.
+   */
   readonly retryAfter: number;
 }
 
 const GiB = 1024 ** 3;
 
+/** The limits of a cloud without settings of its own. */
 export const defaultLimits: ImportLimits = {
   sourceSize: 64 * GiB,
   virtualSize: 2048 * GiB,
@@ -44,7 +51,7 @@ export const defaultLimits: ImportLimits = {
   expansionBase: 64 * 1024 ** 2,
   freeShare: 0.5,
   convertCpuSeconds: 1800,
-  // Measured: 512 MiB suffices; at 256 MiB qemu-img aborts.
+  // In measurements, qemu-img succeeded with 512 MiB and aborted with 256 MiB.
   convertMemory: GiB,
   convertTime: 7_200_000,
   concurrency: 8,

@@ -1,26 +1,27 @@
 /**
- * Resolves the names in URLs of users. `dns.lookup` would wait for the name server in one of the few threads that the
- * whole process shares, so a silent name server of one project would hold up the names and files of others. These
- * queries take no thread, and end after some seconds.
+ * Resolves the names in URLs of users. `dns.lookup` would wait in one of the few threads that the whole process shares.
+ * A silent name server of one project would then delay the names and files of other projects. The queries of this class
+ * take no thread, and end after some seconds.
  */
 import { NODATA, NOTFOUND } from 'node:dns';
 import { Resolver } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 
+/** An address of a name. */
 export interface Address {
   readonly address: string;
   readonly family: 4 | 6;
 }
 
 const hostsFile = '/etc/hosts';
-/** The second and last query to a server waits twice as long. */
+/** The timeout of the first query to a server. The second and last query waits twice as long. */
 const queryTimeoutMs = 3000;
 
 const isAbsent = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && (error.code === NOTFOUND || error.code === NODATA);
 
-/** Addresses of a name in a text of the form of hosts(5). */
+/** Returns the addresses of a name from a text in the format of hosts(5). */
 export function addressesInHosts(text: string, name: string): Address[] {
   return text.split('\n').flatMap((line): Address[] => {
     const [address = '', ...names] = (line.split('#')[0] ?? '').trim().split(/\s+/);
@@ -30,16 +31,17 @@ export function addressesInHosts(text: string, name: string): Address[] {
   });
 }
 
+/** Resolves names by its own queries to name servers. */
 export class NameResolver {
   readonly #resolver = new Resolver({ timeout: queryTimeoutMs, tries: 2 });
 
-  /** @param servers addresses with optional ports, as in RFC 5952, section 6. Default: those of /etc/resolv.conf. */
+  /** @param servers addresses with optional ports (RFC 5952, section 6). Default: those of /etc/resolv.conf. */
   constructor(servers?: readonly string[]) {
     if (servers) this.#resolver.setServers(servers);
   }
 
   /**
-   * Returns at least one address, those of IPv6 first. A name in /etc/hosts is not asked for.
+   * Returns at least one address, IPv6 addresses first. A name in /etc/hosts needs no query.
    * @throws Error with the code `ENOTFOUND` if the name has no address, or a code of c-ares if no server answers
    */
   async resolve(name: string): Promise<Address[]> {

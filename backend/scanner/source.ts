@@ -1,6 +1,6 @@
 /**
- * Brings the source of an image into a file of our own, hashing it on the way. Everything later looks at that copy:
- * the source may change under us.
+ * Copies the source of an image into a file of the scanner, and computes its hash. All later steps read the copy,
+ * because the user may change the source meanwhile.
  */
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -11,22 +11,27 @@ import { type DownloadOptions, download } from './download.ts';
 import { FileMissing, ImageRejected, noRoom, SourceUnavailable } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
 
+/** Options of `fetchSource`. */
 export interface SourceOptions extends DownloadOptions {
+  /** The directory with one directory of files for each project. */
   readonly filesDir: string;
 }
 
+/** The copy of a source. */
 export interface Fetched {
-  /** Lower-case hex. */
+  /** The SHA-256, in lower-case hex. */
   readonly sha256: string;
-  /** Bytes. */
+  /** The size in bytes. */
   readonly size: number;
 }
 
 const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 /**
- * @param room bytes that the copy may take
- * @throws ImageRejected, FileMissing, SourceUnavailable, or what `signal` was aborted with
+ * Copies the source to the path `target`.
+ * @param room the maximum size of the copy, in bytes
+ * @throws ImageRejected, FileMissing or SourceUnavailable
+ * @throws the reason of `signal` after its abort
  */
 export async function fetchSource(
   image: { readonly project: string; readonly source: string },
@@ -64,7 +69,10 @@ export async function fetchSource(
   }
 }
 
-/** Whether a file that was missing is there, and has not been written to for `quiet` milliseconds: who copies it is done. */
+/**
+ * Tells whether the image's file exists and has been unchanged for `quiet` milliseconds. The user then has probably
+ * finished copying it.
+ */
 export async function hasArrived(
   { project, source }: { readonly project: string; readonly source: string },
   filesDir: string,
@@ -74,21 +82,23 @@ export async function hasArrived(
     const { mtimeMs } = await lstat(join(filesDir, project, source.slice('file:'.length)));
     return Date.now() - mtimeMs >= quiet;
   } catch (err) {
-    // Any other fault is told by an import.
+    // The import reports every other fault.
     return (err as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
 
 interface Bounds {
-  /** Bytes of a source. */
+  /** The maximum size of a source, in bytes. */
   readonly size: number;
-  /** Bytes that there is space for. */
+  /** The available space, in bytes. */
   readonly room: number;
 }
 
 const tooLarge = ({ size }: Bounds) => new ImageRejected(`The source is larger than ${describeSize(size)}, the limit.`);
 
-/** Ends a transfer that takes too long, or too long for what has come: a slow server holds one of few places. */
+/**
+ * Ends a transfer that takes too long or is too slow, because a slow server would keep one of a few concurrent imports.
+ */
 class Pace {
   readonly #ending = new AbortController();
   readonly #timers: readonly NodeJS.Timeout[];
@@ -117,7 +127,7 @@ class Pace {
   }
 }
 
-/** Opens a regular file that lies in the directory itself: users own what is in there, links and pipes included. */
+/** Opens a regular file in the directory. Users own the directory's content, which may include links and pipes. */
 async function openFile(directory: string, name: string): Promise<FileHandle> {
   const missing = () => new FileMissing(`There is no file ${name} in the directory of the project.`);
   const real = await realpath(directory).catch((err: NodeJS.ErrnoException) => {

@@ -1,19 +1,19 @@
 /**
  * The nftables rules, in family inet, for packets from guests to and through the host. Pure.
  *
- * - Packets to the host (input): the rules accept ICMPv6, requests to the metadata server, and answers to the host's own
- *   connections. They accept no packet that arrives on a tap.
- * - Packets through the host: the rules neither restrict nor track them, because the whole machine shares one connection
- *   table. The connections that guests may open to the host are not tracked either. So only the host's own connections
- *   have entries. The operator's rules for these connections still work. For forwarded packets of guests, `ct state` is
- *   `untracked`.
- * - Fragments: the connection table needs whole packets, so the kernel reassembles fragments before (priority -400). The
- *   whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
- *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they do
- *   not fill the memory in the minute for which the kernel waits for the rest.
- * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table. The
- *   whole machine shares this table (1,024 entries by default). Each guest may therefore cause a few new entries a second.
- *   A packet to a router counts as a packet to that router's address.
+ * - Packets to the host (input): the rules accept ICMPv6, requests to the metadata server, and answers to the host's
+ *   own connections. They accept no packet that arrives on a tap.
+ * - Packets through the host: the rules neither restrict nor track them, because the whole machine shares one
+ *   connection table. The connections that guests may open to the host are not tracked either. So only the host's own
+ *   connections have entries. The operator's rules for these connections still work. For forwarded packets of guests,
+ *   `ct state` is `untracked`.
+ * - Fragments: the connection table needs whole packets, so the kernel reassembles fragments before (priority -400).
+ *   The whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
+ *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they
+ *   do not fill the memory in the minute for which the kernel waits for the rest.
+ * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table.
+ *   The whole machine shares this table (1,024 entries by default). Each guest may therefore cause a few new entries a
+ *   second. A packet to a router counts as a packet to that router's address.
  *
  * `nft -t` leaves out sets that packets write. The rules themselves contain every decision of this file.
  */
