@@ -91,7 +91,7 @@ async function handleReady(
 ): Promise<void> {
   const body = await readBody(request);
   const recorded = await recordReady(store, guest, body);
-  if (!recorded) return answer(response, 409, 'The VM has just been placed anew. Ask again.\n');
+  if (!recorded) return answer(response, 409, 'The placement of the VM has just changed. Send the request again.\n');
   logger.debug({ vm: guest.vm.id }, 'guest is ready');
   answer(response, 204);
 }

@@ -23,11 +23,12 @@ const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
   },
   interrupted: {
     reason: 'user_data_interrupted',
-    message: 'The guest went down while it ran its user data. What has begun once is not run again; a change of it is.',
+    message:
+      'The guest stopped while it ran its user data. ucloud-init does not run the same user data again; it runs changed user data.',
   },
   unavailable: {
     reason: 'user_data_unavailable',
-    message: 'The guest could not get its user data. It asks again at its next boot.',
+    message: 'The guest could not get its user data. ucloud-init asks again at the next boot of the guest.',
   },
 };
 

@@ -101,7 +101,8 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
       // The bridge gets its address shortly after its creation. Other errors are logged once.
       const code = (err as NodeJS.ErrnoException).code ?? '';
       const expected = code === 'EADDRNOTAVAIL' || code === 'EINVAL';
-      if (!expected && failures.get(bridge) !== code) logger.warn({ err, network, bridge }, 'cannot serve metadata');
+      if (!expected && failures.get(bridge) !== code)
+        logger.warn({ err, network, bridge }, 'the metadata server cannot listen on the bridge');
       failures.set(bridge, code);
       return false;
     }

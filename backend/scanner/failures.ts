@@ -19,4 +19,4 @@ export class SourceUnavailable extends Error {
 
 /** Returns the failure for a full image store. */
 export const noRoom = (): SourceUnavailable =>
-  new SourceUnavailable('There is not enough free space for it where images are kept.');
+  new SourceUnavailable('The image store has not enough free space for the image.');

@@ -286,12 +286,14 @@ class Scan {
       return this.#report(image, { phase: 'error', reason: missing, message: err.message });
     const ours = !(err instanceof SourceUnavailable);
     if (ours) logger.error({ err, image: image.id }, 'an import failed');
-    const message = ours ? 'The import failed for a reason that only the log of the operator tells.' : err.message;
+    const message = ours
+      ? 'The import failed; the log of the image scanner contains the reason for the operator.'
+      : err.message;
     const failures = (this.#retries.get(image.id)?.failures ?? 0) + 1;
     if (failures >= this.#limits.attempts) return this.#report(image, { phase: 'error', message });
     const wait = backoffMs(failures, { firstMs: this.#limits.retryAfter, maxMs: Number.POSITIVE_INFINITY });
     this.#retries.set(image.id, { failures, at: performance.now() + wait });
-    await this.#report(image, { phase: 'importing', message: `${message} It is tried again.` });
+    await this.#report(image, { phase: 'importing', message: `${message} The scanner tries again.` });
   }
 
   async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>): Promise<void> {

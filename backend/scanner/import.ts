@@ -95,7 +95,7 @@ export async function importImage(
     await chmod(target, 0o444);
     await sync(target);
     signal.throwIfAborted();
-    if (!mayPlace()) throw new Error('no longer the one that writes to the image store');
+    if (!mayPlace()) throw new Error('this scanner no longer leads, so it does not write to the image store');
     await rename(target, imageFile(options.imageStore, image.id));
     await sync(options.imageStore);
     return { sha256, virtualSize };

@@ -1,4 +1,4 @@
-/** Which CAs are trusted: those of a file that the user names, else the well-known ones and the machine's. */
+/** The CAs that the provider trusts: those of the user's file, or the well-known CAs and those of the machine. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { SecureContext } from 'node:tls';
@@ -12,14 +12,16 @@ const reasons: Readonly<Record<string, string>> = {
 };
 
 /**
- * The text of a file of CAs: checked, since TLS ignores in silence what it cannot read. `from` is where the file is
- * configured. @throws DiagnosticError that names both
+ * Returns the text of a file of CAs in PEM. The function checks the file, because TLS ignores unreadable certificates
+ * without an error.
+ * @param from the place where the file is configured, for errors
+ * @throws DiagnosticError that names the place and the file
  */
 export function readAuthorities(path: string, from: string): string {
   const fail = (why: string) =>
     new DiagnosticError(
       `${from} names a file that cannot be used`,
-      `${path}: ${why}. It has to be the PEM file of the CAs that may vouch for the endpoint.`,
+      `${path}: ${why}. It has to be the PEM file of the CAs that may sign the certificate of the endpoint.`,
       ['ca_file'],
     );
   let text: string;
@@ -47,18 +49,18 @@ export function readAuthorities(path: string, from: string): string {
 }
 
 /**
- * The well-known CAs, those of NODE_EXTRA_CA_CERTS and the machine's, in PEM. Node's own choice of them is not asked for:
- * the executable starts Node with an option that changes it (build.ts).
+ * Returns the well-known CAs, those of NODE_EXTRA_CA_CERTS and those of the machine, in PEM. Node's default set does
+ * not suffice, because the executable starts Node with an option that changes this set (build.ts).
  */
 export function commonAuthorities(): string[] {
   const { getCACertificates } = process.getBuiltinModule('node:tls');
-  // Most of them are in more than one, and the machine's are in its directory and in its file.
+  // Most CAs are in several of the sets, and the machine has each CA in a directory and in a file.
   return [...new Set((['bundled', 'extra', 'system'] as const).flatMap((type) => getCACertificates(type)))];
 }
 
 let common: SecureContext | undefined;
 
-/** Made once, since reading some hundred certificates takes longer than everything else about a connection. */
+/** Returns the TLS context with these CAs. It is created once, because reading the certificates takes a long time. */
 export function commonTrust(): SecureContext {
   common ??= process.getBuiltinModule('node:tls').createSecureContext({ ca: commonAuthorities() });
   return common;

@@ -1,10 +1,11 @@
 /**
  * The client of the API. The client repeats a request if the API's error table calls the error retryable, or if the
- * connection broke. Every POST has an Idempotency-Key, so a repeated POST creates no second object. The client waits after
- * a 429 by itself; no caller sees it.
+ * connection broke. Every POST has an Idempotency-Key, so a repeated POST creates no second object. The client waits
+ * after a 429 by itself; no caller sees it.
  *
- * A caller that aborts gets the error of the last attempt. A change whose answer was lost may have been made. The client
- * repeats it even after an abort, up to the maximum number of attempts, because only the answer contains the new object.
+ * A caller that aborts gets the error of the last attempt. A change whose answer was lost may have been made. The
+ * client repeats it even after an abort, up to the maximum number of attempts, because only the answer contains the new
+ * object.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,34 +16,40 @@ import { retryAfter } from './retry-after.ts';
 import { type Answer, type Request, Transport, type TransportOptions } from './transport.ts';
 import { Waiter } from './waiter.ts';
 
+/** Options of a client. */
 export interface ClientOptions extends TransportOptions {
   readonly token: string;
-  /** Project of what is created; else that of the token. */
+  /** The project of new objects. Default: the project of the token. */
   readonly project?: string | undefined;
   readonly userAgent?: string;
-  /** How often a request that may succeed later is sent again; 429 does not count, nor does a wait. Default 7. */
+  /** The maximum number of retries of a request. A 429 does not count, nor does a long poll. Default: 7. */
   readonly maxRetries?: number;
-  /** Longest wait for the first byte of an answer, in milliseconds, beyond that of a long poll. Default 30 s. */
+  /** The maximum time until the answer begins, in milliseconds, in addition to a long poll. Default: 30 s. */
   readonly requestTimeout?: number;
 }
 
 const defaultTimeout = 30_000;
-/** With the pauses below, about half a minute. */
+/** The retries take about half a minute, with the pauses below. */
 const defaultRetries = 7;
+/** The maximum pause between two attempts. */
 const longestPause = 8_000;
 
-/** Exponential backoff with full jitter: clients that failed at the same time do not return at the same time. */
+/**
+ * Returns the pause after the attempt in milliseconds: exponential backoff with full jitter. So clients that failed at
+ * the same time do not retry at the same time.
+ */
 const pause = (attempt: number): number => Math.random() * Math.min(longestPause, 250 * 2 ** attempt);
 
-/** Most items of one answer that the API gives. */
+/** The maximum number of items in one answer of the API. */
 const largestPage = 1000;
 
+/** A client of the API. Its methods throw `ApiError`, `ConnectionError`, or the reason of their signal. */
 export class Client implements Caller {
   readonly #transport: Transport;
   readonly #options: ClientOptions;
   readonly #reader: BatchReader;
   readonly #waiter: Waiter;
-  /** Newest revision seen, so that no later read, of whichever server, is older. */
+  /** The newest revision that the client has seen. A later read from any server is not older. */
   #revision = 0;
   #token: Promise<{ readonly project?: string; readonly role: string }> | undefined;
 
@@ -53,13 +60,13 @@ export class Client implements Caller {
     this.#waiter = new Waiter(this);
   }
 
-  /** The project that new objects belong to: the provider's, else the token's; none for a token of an operator. */
+  /** Returns the project of new objects: the configured project, or that of the token. An operator's token has none. */
   project(signal?: AbortSignal): Promise<string | undefined> {
     if (this.#options.project !== undefined) return Promise.resolve(this.#options.project);
     return this.#self(signal).then(({ project }) => project);
   }
 
-  /** The role of the token: `viewer`, `member` or `operator`. */
+  /** Returns the role of the token: `viewer`, `member` or `operator`. */
   role(signal?: AbortSignal): Promise<string> {
     return this.#self(signal).then(({ role }) => role);
   }
@@ -75,29 +82,32 @@ export class Client implements Caller {
     return this.#token;
   }
 
+  /** Creates an object and returns it. */
   async create(path: string, body: unknown, signal?: AbortSignal): Promise<Item> {
     return (await this.call('POST', path, { body, signal })) as Item;
   }
 
-  /** The object, or undefined when there is none. Reads that come together are one request. */
+  /** Returns the object; undefined if there is none. One request serves several concurrent reads. */
   read(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
     return this.#reader.read(path, id, signal);
   }
 
+  /** Changes the object and returns its new state. */
   async update(path: string, id: string, body: unknown, signal?: AbortSignal): Promise<Item> {
     return (await this.call('PATCH', `${path}/${encodeURIComponent(id)}`, { body, signal })) as Item;
   }
 
-  /** The object on its way out, where deletion takes time; undefined when it is gone. */
+  /** Deletes the object. Returns it if its deletion takes time; undefined if it is gone. */
   async delete(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
     return (await this.call('DELETE', `${path}/${encodeURIComponent(id)}`, { signal })) as Item | undefined;
   }
 
+  /** Returns one page of the list. */
   async list(path: string, query: Query, signal?: AbortSignal): Promise<List> {
     return (await this.call('GET', path, { query, signal })) as List;
   }
 
-  /** Page after page, as large as the API makes them. */
+  /** Returns all items of the list. Requests pages of the maximum size, one after the other. */
   async listAll(path: string, query: Query, signal?: AbortSignal): Promise<Item[]> {
     const items: Item[] = [];
     let token: string | undefined;
@@ -110,9 +120,10 @@ export class Client implements Caller {
   }
 
   /**
-   * Waits by long poll until `done` returns true. `done` gets every state that the API shows, and undefined when the object is
-   * gone. The wait survives an API that cannot be reached: the caller's signal is the time limit, and the object changes
-   * without the provider.
+   * Waits by long poll until `done` returns true. `done` gets every observed state of the object, and undefined after
+   * its end. The wait continues while the API is unreachable, because the object changes without the provider. The
+   * caller's signal is the time limit.
+   * @param from the state of the object that the caller knows
    */
   wait(
     path: string,
@@ -123,10 +134,12 @@ export class Client implements Caller {
     return this.#waiter.wait(path, from, done, signal);
   }
 
+  /** Closes all connections. */
   async close(): Promise<void> {
     await this.#transport.close();
   }
 
+  /** Sends a request, with retries. Returns the body of the answer; undefined if it is empty. */
   async call(
     method: Request['method'],
     path: string,
@@ -146,7 +159,8 @@ export class Client implements Caller {
       },
       ...(query && { query }),
       ...(body !== undefined && { body: JSON.stringify(body) }),
-      // A change that is interrupted may have been made all the same. It is quick, so its answer is worth waiting for.
+      // The API may have made an interrupted change. A change is quick, so the client waits for its answer after an
+      // abort.
       ...(signal && method === 'GET' && { signal }),
     };
     const most = retries ?? this.#options.maxRetries ?? defaultRetries;
@@ -160,7 +174,7 @@ export class Client implements Caller {
         if (!(busy || isRetryable(error)) || (counts && failures >= most)) throw error;
         uncertain ||= method !== 'GET' && mayBeDone(error);
         const told = error instanceof ApiError ? error.retryAfter : undefined;
-        // Spread over a further second, so that waiting clients do not return as one.
+        // A random part of a second prevents that all waiting clients retry at the same time.
         const rest = busy ? (told ?? 1000) + Math.random() * 1000 : Math.max(pause(failures), told ?? 0);
         if (counts) failures++;
         try {
@@ -191,7 +205,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The problem that an answer tells; what answers in the API's place may say something else than problem+json. */
+/** Returns the problem of an answer. Another server in the place of the API may answer without problem+json. */
 function problemOf(status: number, body: string, parsed: unknown): Problem {
   const { code, title, ...more } = (parsed ?? {}) as Partial<Problem>;
   if (typeof code === 'string' && typeof title === 'string')

@@ -1,18 +1,18 @@
-/** The API could not be asked at all: why, in the user's words, what to do, and whether trying again may help. */
+/** Errors of requests that got no answer of the API: the problem, advice for the user, and whether a retry may help. */
 
 interface Kind {
-  /** Error codes of Node, of OpenSSL in Node's words, and of our own. */
+  /** Error codes of Node, including those of OpenSSL, and codes of connection-failure.ts. */
   readonly codes: readonly string[];
   /** The problem, as a clause after the address of the API. */
   readonly problem: string;
   readonly action: string;
-  /** Nothing that passes by itself: tried once. */
+  /** The problem does not pass by itself, so the client does not retry. */
   readonly permanent?: true;
-  /** There was no connection, so nothing has been sent. */
+  /** There was no connection, so the client has sent nothing. */
   readonly unsent?: true;
 }
 
-/** Also listed in the documentation. */
+/** The known kinds of errors. The troubleshooting guide lists them too. */
 export const kinds: readonly Kind[] = [
   {
     codes: ['PROXY_AUTHENTICATION'],
@@ -23,7 +23,7 @@ export const kinds: readonly Kind[] = [
   {
     codes: ['PROXY_REFUSED'],
     problem: 'the proxy does not connect to it',
-    action: 'Does the proxy allow this address and port? NO_PROXY names what is asked without it.',
+    action: 'Does the proxy allow this address and port? NO_PROXY lists the hosts for direct connections.',
     unsent: true,
   },
   {
@@ -76,7 +76,7 @@ export const kinds: readonly Kind[] = [
   {
     codes: ['CERT_HAS_EXPIRED'],
     problem: 'its certificate has expired',
-    action: 'Whoever operates the API has to renew it. Or is the clock of this machine wrong?',
+    action: 'The operator of the API has to renew it. Or is the clock of this machine wrong?',
     permanent: true,
   },
   {
@@ -87,7 +87,7 @@ export const kinds: readonly Kind[] = [
   },
   {
     codes: ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'],
-    problem: 'what answers there does not speak TLS',
+    problem: 'the server at this address does not speak TLS',
     action: 'Should `endpoint` begin with http://, or have another port?',
     permanent: true,
   },
@@ -98,6 +98,7 @@ export const kinds: readonly Kind[] = [
   },
 ];
 
+/** A request got no answer of the API. */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
   readonly retryable: boolean;
@@ -106,7 +107,11 @@ export class ConnectionError extends Error {
   /** The advice for the user; empty for an unknown error. */
   readonly action: string;
 
-  /** `origin` is the address of the API; `cause` is why there is no answer; `proxy` is by which it was asked. */
+  /**
+   * @param origin the address of the API
+   * @param cause the error of the connection
+   * @param proxy the proxy of the request, if there was one
+   */
   constructor(origin: string, cause: unknown, proxy?: string) {
     const failures = flatten(cause);
     const kind = kinds.find(({ codes }) => failures.some((failure) => codes.includes(codeOf(failure))));
@@ -114,12 +119,12 @@ export class ConnectionError extends Error {
     super(`${origin}${by}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
     this.retryable = kind?.permanent !== true;
     this.sent = kind?.permanent !== true && kind?.unsent !== true;
-    const more = proxy === undefined ? '' : 'Is the proxy right? NO_PROXY names what is asked without it.';
+    const more = proxy === undefined ? '' : 'Is the proxy right? NO_PROXY lists the hosts for direct connections.';
     this.action = [kind?.action, kind?.action.includes('proxy') ? '' : more].filter(Boolean).join(' ');
   }
 }
 
-/** Node gathers the failures of several addresses in an AggregateError that has no message of its own. */
+/** Returns all errors in an AggregateError, in which Node collects the failures of several addresses. */
 const flatten = (error: unknown): unknown[] =>
   error instanceof AggregateError && error.errors.length > 0 ? error.errors.flatMap(flatten) : [error];
 

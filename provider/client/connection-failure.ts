@@ -1,5 +1,6 @@
-/** Failures of a request beside those that Node reports. Their codes have the form of Node's codes. */
+/** Failures of a request that Node does not report. Their codes have the form of Node's codes. */
 
+/** The connection, the beginning of the answer, or its next part took too long. */
 export class Timeout extends Error {
   readonly code: 'CONNECT_TIMEOUT' | 'HEADERS_TIMEOUT' | 'BODY_TIMEOUT';
   constructor(code: Timeout['code']) {
@@ -17,7 +18,7 @@ export class ProxyRefusal extends Error {
   }
 }
 
-/** A connection that had been kept broke when it was used again. */
+/** A kept connection broke during its next use. */
 export class Stale extends Error {
   constructor(cause: Error) {
     super(cause.message, { cause });

@@ -33,7 +33,11 @@ export interface CallOptions {
   readonly retries?: number;
 }
 
-/** Sends one request, with retries, and returns the body of the answer. @throws ApiError, ConnectionError */
+/** Sends requests. */
 export interface Caller {
+  /**
+   * Sends one request, with retries, and returns the body of the answer.
+   * @throws ApiError, ConnectionError, or the reason of the signal
+   */
   call(method: Request['method'], path: string, options?: CallOptions): Promise<unknown>;
 }

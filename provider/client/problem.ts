@@ -1,25 +1,27 @@
-/** Errors of the API, and their diagnostics in Terraform at the attributes that the API's JSON pointers name. */
+/**
+ * Errors of the API, and their Terraform diagnostics. A diagnostic points to the attribute of the API's JSON pointer.
+ */
 import { type AttributePath, type Diagnostic, DiagnosticError, pathText } from '../framework/index.ts';
 import { errors } from '../schema/errors.gen.ts';
 import { ConnectionError } from './connection-error.ts';
 
-/** RFC 9457, as openapi.yaml has it. */
+/** A problem (RFC 9457), as in openapi.yaml. */
 export interface Problem {
   readonly title: string;
   readonly detail: string;
   readonly code: string;
   readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
-  /** With `in_use`: those that the token may know of. */
+  /** The users of the object, for `in_use`. Only those that the token may see. */
   readonly users?: readonly { readonly id: string; readonly being_deleted: boolean }[];
   readonly request_id?: string;
 }
 
-/** The API refused or failed. */
+/** The API refused a request, or failed. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
   readonly problem: Problem;
-  /** How long the API asks to wait, in milliseconds. */
+  /** The time after which the API asks for a retry, in milliseconds. */
   readonly retryAfter: number | undefined;
   constructor(status: number, problem: Problem, retryAfter?: number) {
     super(`${problem.title}: ${problem.detail}`);
@@ -32,8 +34,10 @@ export class ApiError extends Error {
   }
 }
 
+/** Tells whether the API has no such object. */
 export const isNotFound = (error: unknown): boolean => error instanceof ApiError && error.code === 'not_found';
 
+/** Tells whether a later attempt may succeed. */
 export const isRetryable = (error: unknown): boolean =>
   (error instanceof ConnectionError && error.retryable) ||
   (error instanceof ApiError && (errors[error.code]?.retryable ?? [502, 503, 504].includes(error.status)));
@@ -43,8 +47,8 @@ export const mayBeDone = (error: unknown): boolean =>
   error instanceof ConnectionError ? error.sent : error instanceof ApiError && error.status >= 500;
 
 /**
- * `/interfaces/0/network` is the attribute `interfaces[0].network`, and `#query/selector` is `selector`; undefined for what
- * is no field of the body and no parameter of a list.
+ * Returns the attribute of a JSON pointer: `interfaces[0].network` for `/interfaces/0/network`, and `selector` for
+ * `#query/selector`. Returns undefined for a pointer to neither a field of the body nor a parameter of a list.
  */
 export function attributePath(pointer: string): AttributePath | undefined {
   const field = pointer.match(/^(?:#query)?\/(.*)$/s)?.[1];
@@ -55,21 +59,22 @@ export function attributePath(pointer: string): AttributePath | undefined {
     .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
 }
 
-/** An id that begins a sentence stays as it is. */
+/** Returns the text as a sentence: with a capital, unless it begins with an id, and with a full stop. */
 export const sentence = (text: string): string => {
   const start = /^[a-z]+(?:[\s,]|:\s)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(start) ? start : `${start}.`;
 };
 
-/** Returns the advice of the error table. Its text names members of the answer; in Terraform, they are above the advice. */
+/** Returns the advice of the error table. It refers to the diagnostic above it instead of `detail`. */
 export function actionFor(code: string): string | undefined {
   const text = errors[code]?.action.replaceAll(' in `detail`', ' above');
   return text?.includes('`detail`') ? undefined : text;
 }
 
 /**
- * The diagnostics of an error: one for each field at fault, at its attribute, or else one for the whole. `attributes`
- * are those that exist; `what` begins the summary, for instance `VM "web" was not created`.
+ * Returns the diagnostics of an error: one for each wrong field, at its attribute, or else a single one.
+ * @param what the beginning of the summary, such as `VM "web" was not created`
+ * @param attributes the names of the resource's attributes
  */
 export function diagnosticsOf(error: ApiError, what: string, attributes: ReadonlySet<string>): Diagnostic[] {
   const { problem } = error;
@@ -77,7 +82,7 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
   const request = error.status >= 500 && problem.request_id ? `Request id: ${problem.request_id}.` : '';
   const summary = `${what}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
   const generic = problem.errors && problem.errors.length > 0 ? '' : action;
-  // A field's detail is a clause that follows its name: "must be …", "is required".
+  // The detail of a field is a clause that follows its name, such as "must be …" or "is required".
   const fields = (problem.errors ?? []).map(({ pointer, detail }): Diagnostic => {
     const path = attributePath(pointer);
     const known = path !== undefined && attributes.has(String(path[0]));
@@ -94,7 +99,7 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
   ];
 }
 
-/** An error as what a handler throws; errors that are not the API's pass through. */
+/** Returns the error that a handler throws instead. Errors that are neither of the API nor of its connection stay. */
 export function explain(error: unknown, what: string, attributes: ReadonlySet<string>): unknown {
   if (error instanceof ApiError) return new DiagnosticError(diagnosticsOf(error, what, attributes));
   if (error instanceof ConnectionError) {
@@ -104,7 +109,7 @@ export function explain(error: unknown, what: string, attributes: ReadonlySet<st
   return error;
 }
 
-/** The same with more to say, below the rest. */
+/** Returns the error with a further paragraph in each diagnostic. Other errors stay. */
 export function withHint(error: unknown, hint: string): unknown {
   if (!(error instanceof DiagnosticError)) return error;
   return new DiagnosticError(

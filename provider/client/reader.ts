@@ -1,8 +1,8 @@
 /**
- * Batches reads: Terraform refreshes up to `-parallelism` objects at once, and the API lists objects by ids.
+ * Combines reads: Terraform refreshes up to `-parallelism` objects at once, and the API lists objects by ids.
  *
- * A read of a few objects waits 2 ms for others. After ten reads of a kind the plan is a large one, and Terraform is busy
- * with other objects meanwhile. From then on, a read waits 10 ms, which halves the number of requests.
+ * The first reads wait 2 ms for others. After ten reads of a kind, the plan is large, and Terraform works on other
+ * objects meanwhile. From then on, a read waits 10 ms, which halves the number of requests.
  */
 import type { Caller, Item, List } from './item.ts';
 import { isNotFound } from './problem.ts';
@@ -18,11 +18,11 @@ interface Batch {
   readonly end: NodeJS.Timeout;
 }
 
-/** How long a batch is open. */
+/** The time that a batch is open. */
 export interface BatchWindows {
-  /** For the first reads of a kind, in milliseconds. */
+  /** The time for the first reads of a kind, in milliseconds. */
   readonly firstMs: number;
-  /** For later reads, in milliseconds. */
+  /** The time for later reads, in milliseconds. */
   readonly laterMs: number;
 }
 
@@ -32,6 +32,7 @@ const firstReads = 10;
 /** The maximum number of ids in one request. */
 const maxIds = 100;
 
+/** Reads objects, several with one request. */
 export class BatchReader {
   readonly #client: Caller;
   readonly #windows: BatchWindows;
@@ -44,11 +45,14 @@ export class BatchReader {
     this.#windows = windows;
   }
 
-  /** The signal keeps a reader from waiting for the batch; the batch itself goes on for the others. */
+  /**
+   * Returns the object; undefined if there is none. The abort of the signal ends this read, but not the batch.
+   * @throws ApiError, ConnectionError, or the reason of the signal
+   */
   read(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      // The signal may live as long as the run, and there may be thousands of reads in it.
+      // The signal may exist for the whole run with thousands of reads, so each read removes its listener.
       const abort = () => reject(signal?.reason);
       const finish =
         <A>(then: (value: A) => void) =>

@@ -1,11 +1,11 @@
-/** How long a server asks to be left alone: Retry-After (RFC 9110, section 10.2.3), in seconds or as a date. */
+/** The header Retry-After (RFC 9110, section 10.2.3), in seconds or as a date. */
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** The longest pause, in milliseconds, even if a server asks for more: a user does not watch a terminal for an hour. */
+/** The maximum pause in milliseconds, even if a server asks for more. A user does not wait for an hour. */
 const longest = 10 * 60_000;
 
-/** In milliseconds; undefined where nothing is said that can be understood. A date counts from the server's own clock. */
+/** Returns the pause in milliseconds; undefined without a valid header. A date counts from the server's own clock. */
 export function retryAfter(headers: Headers, now = Date.now()): number | undefined {
   const { 'retry-after': asked, date } = headers;
   if (typeof asked !== 'string') return undefined;

@@ -1,7 +1,7 @@
 /**
- * HTTP to one API server: connections kept alive, deadlines, proxies, and TLS with the CAs that are trusted.
+ * Sends HTTP requests to the API, with kept connections, timeouts, proxies and TLS.
  *
- * Node's own client: it is in every Node, so that no start has to load another.
+ * The transport uses Node's own client, because loading another one would delay every start of the provider.
  */
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Agent as TlsAgent } from 'node:https';
@@ -13,17 +13,19 @@ import { ProxyRefusal, Stale, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
 import { openTunnel, placeOf } from './tunnel.ts';
 
+/** Options of `Transport`. */
 export interface TransportOptions {
-  /** `https://cloud.example.net`. */
+  /** The URL of the API, such as `https://cloud.example.net`. */
   readonly endpoint: string;
-  /** PEM file of the CAs to trust, instead of the well-known ones and the machine's. */
+  /** The PEM file of the trusted CAs. Default: the well-known CAs and those of the machine. */
   readonly caFile?: string | undefined;
-  /** Where that is configured, for errors. Default: the provider block. */
+  /** The place where the file is configured, for errors. Default: the provider block. */
   readonly caFileFrom?: string | undefined;
   /** The proxy that forwards the requests. */
   readonly proxy?: ProxySetting | undefined;
 }
 
+/** A request to the API. */
 export interface Request {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
@@ -35,25 +37,28 @@ export interface Request {
   readonly signal?: AbortSignal;
 }
 
+/** The answer to a request, with any status. */
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: string;
 }
 
-/** Enough for `-parallelism=50` and the long polls beside it; a connection is made when one is needed. */
+/** The maximum number of connections. It suffices for `-parallelism=50` with its long polls. */
 const connections = 64;
-/** Until there is a connection, and between two parts of an answer, in milliseconds. */
+/** The maximum time until the connection exists. */
 const connecting = 10_000;
+/** The maximum time between two parts of an answer. */
 const silence = 30_000;
 
-/** The authorities that the client trusts for the endpoint. */
+/** Returns the TLS context with the CAs that the provider trusts for the endpoint. */
 function trust({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
   if (caFile === undefined) return commonTrust();
   const { createSecureContext } = process.getBuiltinModule('node:tls');
   return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
 }
 
+/** The connections to one endpoint. */
 export class Transport {
   readonly #base: URL;
   readonly #agent: Agent | TlsAgent;
@@ -87,6 +92,10 @@ export class Transport {
     this.#agent = agent;
   }
 
+  /**
+   * Sends the request and returns the answer.
+   * @throws ConnectionError if there is no answer; the reason of the request's signal after its abort
+   */
   async send(request: Request): Promise<Answer> {
     const url = new URL(request.path, this.#base);
     for (const [name, value] of Object.entries(request.query ?? {})) {
@@ -97,7 +106,7 @@ export class Transport {
         return await this.#exchange(url, request);
       } catch (error) {
         if (request.signal?.aborted) throw request.signal.reason;
-        // The server closed a connection that was kept just as the request was on its way: nobody has seen it.
+        // The server closed the kept connection before it read the request, so the transport may send it again.
         if (again && error instanceof Stale) continue;
         throw new ConnectionError(this.#base.origin, error instanceof Stale ? error.cause : error, this.#proxy?.text);
       }
@@ -153,7 +162,7 @@ export class Transport {
     });
   }
 
-  /** A proxy is asked for the whole URL, except where there is a tunnel through it. */
+  /** Creates the request. Without a tunnel, a proxy gets the whole URL. */
   #request(url: URL, options: RequestOptions): ClientRequest {
     const proxy = url.protocol === 'http:' ? this.#proxy?.url : undefined;
     const target = proxy ?? url;
@@ -172,6 +181,7 @@ export class Transport {
     });
   }
 
+  /** Closes all connections. */
   async close(): Promise<void> {
     this.#agent.destroy();
   }

@@ -1,17 +1,23 @@
-/** A connection through a proxy (CONNECT, RFC 9110 section 9.3.6). */
+/** A connection through a proxy (CONNECT, RFC 9110, section 9.3.6). */
 import type { Socket } from 'node:net';
 import { commonTrust } from './authorities.ts';
 import { ProxyRefusal, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
 
-/** Where a proxy is. Its name is what its certificate has to be for; Node would take the one of the header `host`. */
+/**
+ * Returns the address of a proxy as connection options. They contain the name for the proxy's certificate, because Node
+ * would otherwise take the name in the header `host`.
+ */
 export function placeOf({ hostname, port, protocol }: URL) {
   const { isIP } = process.getBuiltinModule('node:net');
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   return { host, port: port || (protocol === 'https:' ? 443 : 80), servername: isIP(host) ? '' : host };
 }
 
-/** @throws ProxyRefusal, or what Node says when the proxy cannot be reached; within the time, in milliseconds */
+/**
+ * Opens a tunnel to the target, which has the form `host:port`.
+ * @throws ProxyRefusal if the proxy refuses; Timeout after `within` milliseconds; an error of Node without a connection
+ */
 export function openTunnel({ url }: ProxySetting, target: string, within: number): Promise<Socket> {
   const secure = url.protocol === 'https:';
   const { request } = process.getBuiltinModule(secure ? 'node:https' : 'node:http');
@@ -31,7 +37,7 @@ export function openTunnel({ url }: ProxySetting, target: string, within: number
       then();
     };
     asked.on('error', (error) => finish(() => reject(error)));
-    // Node tells of any answer to CONNECT by this event.
+    // Node emits this event for every answer to CONNECT.
     asked.on('connect', ({ statusCode = 0 }, socket) => {
       finish(() => {
         if (statusCode >= 200 && statusCode < 300) return resolve(socket);

@@ -1,10 +1,10 @@
 /**
- * Waits for states of objects, many objects in one request: the API lists objects by ids and, as a long poll, answers
- * when one of them is newer than a revision.
+ * Waits for states of objects, with one request for many objects. The API lists objects by ids. As a long poll, it
+ * answers when one of them is newer than a revision.
  *
- * Waits form groups. The request of a group has all its ids, and the oldest revision that any of its waits has seen. The
- * answer contains the current state of each object, so a wait that joins late loses no change. A wait that comes during
- * the request of a group starts the next group, and unfinished waits of answered groups join that one. So the number of
+ * Waits form groups. The request of a group contains the ids of all objects, and the oldest revision that a wait has
+ * seen. The answer contains the current state of each object, so a late wait misses no change. A wait that begins
+ * during a request joins the next group. Unfinished waits of an answered group join that group too. So the number of
  * requests depends on the number of changes, not on the number of objects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,21 +13,23 @@ import type { Caller, Item, List } from './item.ts';
 interface Waiting {
   readonly id: string;
   revision: number;
-  /** Gave up while the request of its group was under way. */
+  /** True after the abort of its signal. */
   left: boolean;
-  /** Ends the request that is under way for it, if nobody else wants that any more. */
+  /** Ends the request of the group if all its waits are aborted. */
   leave?: () => void;
   readonly done: (item: Item | undefined) => boolean;
   readonly resolve: (item: Item | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** The time that a group is open, in milliseconds: one request sees all changes within it. */
+/** The time that a group is open. One request then waits for all its objects. */
 const gathering = 50;
+/** The maximum number of waits in a group. */
 const most = 100;
-/** Length of a long poll in seconds. Shorter than the idle timeouts of common proxies. */
+/** The duration of a long poll. It is shorter than the idle timeouts of common proxies. */
 const poll = 30;
 
+/** Waits for states of objects. */
 export class Waiter {
   readonly #client: Caller;
   readonly #gathering = new Map<string, Set<Waiting>>();
@@ -36,6 +38,12 @@ export class Waiter {
     this.#client = client;
   }
 
+  /**
+   * Returns the state for which `done` returns true. `done` gets every observed state, and undefined after the object's
+   * end.
+   * @param from the state that the caller knows
+   * @throws ApiError, or the reason of the signal; Error if the object is gone and `done` does not accept that
+   */
   wait(
     path: string,
     from: Item,
@@ -82,7 +90,7 @@ export class Waiter {
   }
 
   async #run(path: string, group: Set<Waiting>): Promise<void> {
-    // Objects of one apply begin to wait at about the same time; one request then waits for all of them.
+    // The waits of one apply begin at about the same time, so the group stays open for a short time.
     await sleep(gathering);
     if (this.#gathering.get(path) === group) this.#gathering.delete(path);
     const members = [...group].filter((member) => !member.left);

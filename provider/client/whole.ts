@@ -1,6 +1,7 @@
 /**
- * Lists leave out fields that can be large, and show a digest in their place: `user_data_sha256` for `user_data`. So what
- * is known already need not be fetched again. A token that may not see such a field gets neither.
+ * Completes items of lists. A list leaves out large fields and contains their digests: `user_data_sha256` for
+ * `user_data`. A caller that knows the value therefore needs no further request. A token that may not see the field
+ * gets neither value nor digest.
  */
 import { createHash } from 'node:crypto';
 import type { Caller, Item } from './item.ts';
@@ -8,7 +9,7 @@ import { isNotFound } from './problem.ts';
 
 const suffix = '_sha256';
 
-/** The fields that the item has a digest of, but not the value. */
+/** Returns the fields of which the item has only the digest. */
 const leftOut = (item: Item): string[] =>
   Object.keys(item).flatMap((name) => {
     const field = name.endsWith(suffix) ? name.slice(0, -suffix.length) : '';
@@ -17,7 +18,10 @@ const leftOut = (item: Item): string[] =>
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-/** The item with all that the token may see; undefined when it has gone meanwhile. `known` is what it had before. */
+/**
+ * Returns the item with all fields that the token may see; undefined if the object is gone meanwhile.
+ * @param known earlier values of the fields
+ */
 export async function whole(
   client: Caller,
   path: string,
@@ -40,10 +44,10 @@ export async function whole(
   }
 }
 
-/** Items fetched at the same time. */
+/** The maximum number of concurrent requests. */
 const concurrency = 8;
 
-/** The same for many; what has gone meanwhile is left out. */
+/** Returns the complete items, without objects that are gone meanwhile. */
 export async function allWhole(client: Caller, path: string, items: readonly Item[], signal: AbortSignal) {
   const found: (Item | undefined)[] = [];
   const next = items.entries();

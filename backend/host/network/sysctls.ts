@@ -97,7 +97,7 @@ export async function applyLinkSysctls({ kind, name }: DesiredLink): Promise<str
     }
     return undefined;
   } catch (error) {
-    if (isMissing(error)) return `interface ${name} has gone while its settings were made`;
+    if (isMissing(error)) return `interface ${name} was removed during the change of its settings`;
     throw error;
   }
 }

@@ -77,8 +77,8 @@ async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Acc
   if (wanted === 'tcg') return 'tcg';
   const { works, reason } = await probeKvm(options.dataDir, uid);
   if (works) return 'kvm';
-  if (wanted === 'kvm') throw new Error(`guests do not run under KVM here: ${reason}`);
-  options.logger.warn({ reason }, 'guests do not run under KVM here, they are emulated (slow)');
+  if (wanted === 'kvm') throw new Error(`guests do not run under KVM on this machine: ${reason}`);
+  options.logger.warn({ reason }, 'guests do not run under KVM on this machine, so QEMU emulates them, which is slow');
   return 'tcg';
 }
 
@@ -157,7 +157,7 @@ class Driver implements QemuHypervisor {
           if (!process.groups.includes(processGroupId(instance))) await directories.takeRunDirectory(vm, process.uid);
           await guest.connect(2_000);
         } catch (error) {
-          logger.warn({ err: error, vm }, 'a VM that runs does not answer on its monitor');
+          logger.warn({ err: error, vm }, 'a running VM does not answer on its monitor');
         }
       }),
     );
@@ -209,7 +209,7 @@ class Driver implements QemuHypervisor {
     );
     for (const [subject, err] of faults) {
       if (!this.#known.has(subject) && !this.#closed)
-        logger.warn({ err, subject }, 'something on this host is not as it should be');
+        logger.warn({ err, subject }, 'a part of this host is not in its desired state; the agent retries');
     }
     this.#known = new Set(faults.keys());
   }
@@ -304,7 +304,7 @@ class Driver implements QemuHypervisor {
     for (const { network: spec, ...each } of interfaces) {
       const fault = faults.get(tapOf(each)) ?? faults.get(bridgeName(spec.vni));
       if (fault !== undefined) throw new Error(fault);
-      if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been taken from this host`);
+      if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been removed from this host`);
     }
   }
 

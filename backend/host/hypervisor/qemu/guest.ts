@@ -95,7 +95,7 @@ export class Guest {
     const qmp = await Qmp.connect(this.#paths.qmp, milliseconds);
     if (this.#released) {
       qmp.close();
-      throw new QmpError('the VM is no longer watched');
+      throw new QmpError('the agent no longer watches the VM');
     }
     qmp.on('event', (event) => this.#note(event));
     qmp.on('close', () => {
@@ -108,7 +108,7 @@ export class Guest {
     this.#qmp = qmp;
     if (!this.#console || this.#console.closed) {
       this.#console = new ConsoleLog(this.#paths.serial, this.#paths.console, (error) =>
-        this.#fault(error, 'the console is not logged'),
+        this.#fault(error, 'the agent cannot write the console log'),
       );
     }
     return qmp;
@@ -180,7 +180,7 @@ export class Guest {
       await (await this.connect(500)).execute('quit', {}, 500);
     } catch (error) {
       // After a QmpError, QEMU hangs or its socket is gone. SIGKILL below works in both cases.
-      if (!(error instanceof QmpError)) this.#fault(error, 'QEMU cannot be told to quit');
+      if (!(error instanceof QmpError)) this.#fault(error, 'the agent cannot send `quit` to QEMU');
     }
     if (await waitForExit(this.process, 1_000)) return;
     await signal(this.process, 'SIGKILL');
@@ -194,6 +194,6 @@ export class Guest {
     this.#released = true;
     clearInterval(this.#timer);
     this.#qmp?.close();
-    this.#console?.close().catch((error: unknown) => this.#fault(error, 'the console is not logged'));
+    this.#console?.close().catch((error: unknown) => this.#fault(error, 'the agent cannot write the console log'));
   }
 }

@@ -69,7 +69,7 @@ export class LineBuffer {
     for (let start = 0; start < chunk.length; ) {
       const end = chunk.indexOf(0x0a, start);
       const part = chunk.subarray(start, end < 0 ? chunk.length : end);
-      if (this.#length + part.length > lineLimit) throw new QmpError('QEMU sent a line without end');
+      if (this.#length + part.length > lineLimit) throw new QmpError('QEMU sent a line that is too long');
       this.#keep(part);
       if (end < 0) return;
       const line = this.#held.subarray(0, this.#length);
@@ -96,7 +96,7 @@ export class LineBuffer {
  */
 export function runState(answer: unknown): string {
   const status = isObject(answer) ? answer.status : undefined;
-  if (typeof status !== 'string') throw new QmpError('QEMU did not say in which state it is');
+  if (typeof status !== 'string') throw new QmpError('the answer of QEMU has no run state');
   return readable(status);
 }
 
@@ -105,11 +105,11 @@ export function runState(answer: unknown): string {
  * @throws QmpError if the answer has another form
  */
 export function virtualSizeOf(answer: unknown, name: string): number | undefined {
-  if (!Array.isArray(answer)) throw new QmpError('QEMU did not say which disks it has');
+  if (!Array.isArray(answer)) throw new QmpError('the answer of QEMU is no list of disks');
   const node: unknown = answer.find((each: unknown) => isObject(each) && each['node-name'] === name);
   if (node === undefined) return undefined;
   const image = isObject(node) ? node.image : undefined;
   const size = isObject(image) ? image['virtual-size'] : undefined;
-  if (!Number.isSafeInteger(size)) throw new QmpError('QEMU did not say how large its disk is');
+  if (!Number.isSafeInteger(size)) throw new QmpError('the answer of QEMU has no disk size');
   return size as number;
 }
