@@ -23,7 +23,7 @@ export interface Guest {
 export type Identify = (network: Id<'network'>, remoteAddress: string | undefined) => Guest | undefined;
 
 /** Returns a function that identifies the VMs of the host by the records of the mirror. */
-export function identifier(mirror: Mirror, hostId: Id<'host'>): Identify {
+export function createIdentify(mirror: Mirror, hostId: Id<'host'>): Identify {
   const bySource = mirror.index(vms, ({ value }) =>
     value.interfaces.flatMap(({ network, mac, address }) => [
       sourceKey(network, formatIpv6(linkLocalAddress(mac))),

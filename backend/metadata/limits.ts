@@ -1,15 +1,15 @@
 /** The limits of the metadata server. They protect other guests from a hostile guest. */
 
 /** The maximum number of open connections of one address. */
-export const connectionsPerSource = 8;
+export const maxConnectionsPerSource = 8;
 /** The maximum number of open connections of one network. */
-export const connectionsPerNetwork = 1024;
+export const maxConnectionsPerNetwork = 1024;
 /** The maximum number of requests that one address may send at once. */
-const requestBurst = 60;
+const maxRequestBurst = 60;
 /** The maximum rate of requests of one address, after the burst. */
-const requestsPerSecond = 20;
+const maxRequestsPerSecond = 20;
 /** The maximum size of a request's body, in bytes. */
-export const bodyLimit = 4096;
+export const maxBodyBytes = 4096;
 
 /** The server options of node:http. Times are in milliseconds, sizes in bytes. */
 export const httpLimits = {
@@ -20,7 +20,7 @@ export const httpLimits = {
   connectionsCheckingInterval: 1000,
 } as const;
 /** The server ends a connection after this time without a byte in either direction, in milliseconds. */
-export const idleTimeout = 10_000;
+export const idleTimeoutMs = 10_000;
 
 /** Limits the rate of requests with a token bucket for each source address. */
 export class RequestRate {
@@ -31,12 +31,12 @@ export class RequestRate {
    * @param now the time of a monotonic clock, in milliseconds
    */
   take(source: string, now: number): boolean {
-    const bucket = this.#buckets.get(source) ?? { tokens: requestBurst, at: now };
-    const tokens = Math.min(requestBurst, bucket.tokens + ((now - bucket.at) / 1000) * requestsPerSecond);
+    const bucket = this.#buckets.get(source) ?? { tokens: maxRequestBurst, at: now };
+    const tokens = Math.min(maxRequestBurst, bucket.tokens + ((now - bucket.at) / 1000) * maxRequestsPerSecond);
     const allowed = tokens >= 1;
     this.#buckets.delete(source);
     this.#buckets.set(source, { tokens: allowed ? tokens - 1 : tokens, at: now });
-    this.#forgetFull(now);
+    this.#dropFull(now);
     return allowed;
   }
 
@@ -44,9 +44,9 @@ export class RequestRate {
    * Drops full buckets. The map is in the order of their last use, so the loop ends at the first bucket that is not
    * full.
    */
-  #forgetFull(now: number): void {
+  #dropFull(now: number): void {
     for (const [source, { at }] of this.#buckets) {
-      if (now - at < (requestBurst / requestsPerSecond) * 1000) return;
+      if (now - at < (maxRequestBurst / maxRequestsPerSecond) * 1000) return;
       this.#buckets.delete(source);
     }
   }

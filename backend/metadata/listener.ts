@@ -9,11 +9,11 @@ import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest, Identify } from './identity.ts';
 import {
-  bodyLimit,
-  connectionsPerNetwork,
-  connectionsPerSource,
   httpLimits,
-  idleTimeout,
+  idleTimeoutMs,
+  maxBodyBytes,
+  maxConnectionsPerNetwork,
+  maxConnectionsPerSource,
   RequestRate,
 } from './limits.ts';
 import { recordReady } from './ready.ts';
@@ -45,7 +45,7 @@ function readBody(request: IncomingMessage): Promise<string> {
     let size = 0;
     request.on('data', (chunk: Buffer) => {
       size += chunk.length;
-      if (size <= bodyLimit) chunks.push(chunk);
+      if (size <= maxBodyBytes) chunks.push(chunk);
       else reject(new BodyTooLarge());
     });
     request.on('end', () => resolve(Buffer.concat(chunks).toString()));
@@ -96,12 +96,17 @@ async function handleReady(
   answer(response, 204);
 }
 
-function fail({ logger, bridge }: ListenerOptions, err: unknown, path: string, response: ServerResponse): void {
+function answerFailure(
+  { logger, bridge }: ListenerOptions,
+  err: unknown,
+  path: string,
+  response: ServerResponse,
+): void {
   if (err instanceof GuestGone || response.headersSent || response.destroyed) {
     response.destroy();
   } else if (err instanceof BodyTooLarge) {
     // The server does not read the rest of the body, so the connection ends after the response.
-    answer(response, 413, `At most ${bodyLimit} bytes.\n`, { connection: 'close' });
+    answer(response, 413, `At most ${maxBodyBytes} bytes.\n`, { connection: 'close' });
   } else if (err instanceof UcloudError && err.code === 'store_unavailable') {
     logger.warn({ err, bridge }, 'the store did not answer for a guest');
     answer(response, 503, 'Try again.\n', { 'retry-after': '1' });
@@ -114,7 +119,7 @@ function fail({ logger, bridge }: ListenerOptions, err: unknown, path: string, r
 /** Ends idle connections, and connections beyond the limits. */
 function limitConnections(server: Server): void {
   const open = new Map<string, number>();
-  server.maxConnections = connectionsPerNetwork;
+  server.maxConnections = maxConnectionsPerNetwork;
   server.on('connection', (socket: Socket) => {
     const source = socket.remoteAddress ?? '';
     const count = (open.get(source) ?? 0) + 1;
@@ -124,8 +129,8 @@ function limitConnections(server: Server): void {
       if (left === 0) open.delete(source);
       else open.set(source, left);
     });
-    socket.setTimeout(idleTimeout, () => socket.destroy());
-    if (count > connectionsPerSource) socket.destroy();
+    socket.setTimeout(idleTimeoutMs, () => socket.destroy());
+    if (count > maxConnectionsPerSource) socket.destroy();
   });
 }
 
@@ -141,7 +146,9 @@ export async function listen(options: ListenerOptions): Promise<Server> {
       answer(response, 429, 'Too many requests.\n', { 'retry-after': '1', connection: 'close' });
       return;
     }
-    handle(options, request, response).catch((err: unknown) => fail(options, err, request.url ?? '', response));
+    handle(options, request, response).catch((err: unknown) =>
+      answerFailure(options, err, request.url ?? '', response),
+    );
   });
   limitConnections(server);
   await new Promise<void>((resolve, reject) => {

@@ -9,10 +9,10 @@ import { present, put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Guest } from './identity.ts';
 
-type Told = { readonly reason: string; readonly message: string };
+type EventText = { readonly reason: string; readonly message: string };
 
 /** The events for the owner of a VM whose user data did not run well. */
-const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
+const userDataEvents: Readonly<Partial<Record<UserDataResult, EventText>>> = {
   failed: {
     reason: 'user_data_failed',
     message: 'The user data ended with an error. Its output is in /var/log/ucloud-init-user-data.log of the guest.',
@@ -37,10 +37,10 @@ const troubles: Readonly<Partial<Record<UserDataResult, Told>>> = {
  * text is hostile input, so only results of the contract and exit codes up to 255 are used.
  */
 export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {
-  const said = /^user_data=([a-z]{1,20})$/m.exec(body)?.[1];
+  const reported = /^user_data=([a-z]{1,20})$/m.exec(body)?.[1];
   // ucloud-init sends `unknown` if it could not get the user data.
-  const word = said === 'unknown' ? 'unavailable' : said;
-  const user_data = userDataResults.find((result) => result === word);
+  const name = reported === 'unknown' ? 'unavailable' : reported;
+  const user_data = userDataResults.find((result) => result === name);
   const code = Number(/^exit_code=([0-9]{1,3})$/m.exec(body)?.[1] ?? Number.NaN);
   return {
     ...(user_data !== undefined && { user_data }),
@@ -68,8 +68,8 @@ export async function recordReady(store: Store, { vm, placement }: Guest, body: 
     put(guests, vm.id, { ready_at: at, ...said }),
     event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),
   ];
-  const trouble = said.user_data && troubles[said.user_data];
-  if (trouble) write.push(event('warning', trouble.reason, trouble.message));
+  const userDataEvent = said.user_data && userDataEvents[said.user_data];
+  if (userDataEvent) write.push(event('warning', userDataEvent.reason, userDataEvent.message));
   const done = await store.commit({ require: [unchanged(placement), present(vms, vm.id)], write });
   return done.ok;
 }

@@ -16,7 +16,7 @@ import { parsePlacementId, placementsOn } from '../model/placement/placement-id.
 import { networks, placements, sshKeys, vms } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { identifier } from './identity.ts';
+import { createIdentify } from './identity.ts';
 import { listen } from './listener.ts';
 
 /** Options of `startMetadata`. */
@@ -30,9 +30,9 @@ export interface MetadataOptions {
 }
 
 /** The time between rounds while a listener is missing, in milliseconds. */
-const soon = 200;
+const incompleteRoundMs = 200;
 /** The time between rounds otherwise, in milliseconds. */
-const later = 2000;
+const completeRoundMs = 2000;
 
 interface Listener {
   readonly server: Server;
@@ -63,12 +63,12 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
     kinds: [placements, vms, networks, sshKeys],
     logger,
   });
-  const identify = identifier(mirror, hostId);
+  const identify = createIdentify(mirror, hostId);
   const listeners = new Map<string, Listener>();
   const failures = new Map<string, string>();
 
   /** Returns the networks of the VMs on this host, by the names of their bridges. */
-  const wanted = (): Map<string, Id<'network'>> => {
+  const neededNetworks = (): Map<string, Id<'network'>> => {
     const found = new Map<string, Id<'network'>>();
     for (const { id } of mirror.list(placements, placementsOn(hostId))) {
       for (const { network } of mirror.get(vms, parsePlacementId(id).vm)?.value.interfaces ?? []) {
@@ -79,16 +79,16 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
     return found;
   };
 
-  const drop = async (bridge: string): Promise<void> => {
+  const closeListener = async (bridge: string): Promise<void> => {
     const listener = listeners.get(bridge);
     listeners.delete(bridge);
     if (listener) await closeServer(listener.server);
   };
 
   /** Starts the listener of the bridge unless it exists. Returns true if it exists now. */
-  const ensure = async (bridge: string, network: Id<'network'>): Promise<boolean> => {
+  const ensureListener = async (bridge: string, network: Id<'network'>): Promise<boolean> => {
     const index = await interfaceIndex(bridge);
-    if (listeners.get(bridge)?.interfaceIndex !== index) await drop(bridge);
+    if (listeners.get(bridge)?.interfaceIndex !== index) await closeListener(bridge);
     if (index === undefined) return false;
     if (listeners.has(bridge)) return true;
     try {
@@ -110,11 +110,11 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
 
   /** Starts and closes listeners. Returns true if all needed listeners exist. */
   const round = async (): Promise<boolean> => {
-    const now = wanted();
-    for (const bridge of listeners.keys()) if (!now.has(bridge)) await drop(bridge);
+    const now = neededNetworks();
+    for (const bridge of listeners.keys()) if (!now.has(bridge)) await closeListener(bridge);
     for (const bridge of failures.keys()) if (!now.has(bridge)) failures.delete(bridge);
-    const there = await Promise.all([...now].map(([bridge, network]) => ensure(bridge, network)));
-    return there.every(Boolean);
+    const present = await Promise.all([...now].map(([bridge, network]) => ensureListener(bridge, network)));
+    return present.every(Boolean);
   };
 
   const closing = new AbortController();
@@ -131,7 +131,7 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
       });
       const complete = await round();
       if (changed) continue;
-      await Promise.race([change, pause(complete ? later : soon, closing.signal)]);
+      await Promise.race([change, pause(complete ? completeRoundMs : incompleteRoundMs, closing.signal)]);
     }
   };
   const running = loop();
@@ -141,20 +141,20 @@ export async function startMetadata(options: MetadataOptions): Promise<Component
       closing.abort();
       unsubscribe();
       await running;
-      await Promise.all([...listeners.keys()].map(drop));
+      await Promise.all([...listeners.keys()].map(closeListener));
       await mirror.close();
     },
   };
 }
 
-const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
+const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
       signal.removeEventListener('abort', done);
       resolve();
     };
-    const timer = setTimeout(done, milliseconds);
+    const timer = setTimeout(done, delayMs);
     signal.addEventListener('abort', done);
     if (signal.aborted) done();
   });

@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import { open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describeSize } from '../model/text/sizes.ts';
-import { ImageRejected, noRoom } from './failures.ts';
+import { ImageRejected, notEnoughSpace } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
 
 /** The user id of qemu-img. It is not in passwd(5), and no VM has it. */
@@ -25,7 +25,7 @@ export interface Conversion {
   /** The size of the source file, in bytes. */
   readonly sourceSize: number;
   /** The free space that the target may take, in bytes. */
-  readonly room: number;
+  readonly maxTargetBytes: number;
 }
 
 interface Outcome {
@@ -67,10 +67,10 @@ function execute(
  */
 function confined(command: readonly string[], fileSize: number, limits: ImportLimits): string[] {
   const bounds = [
-    `--as=${limits.convertMemory}`,
+    `--as=${limits.maxConvertMemoryBytes}`,
     // The stack of each thread counts as memory.
     '--stack=1048576',
-    `--cpu=${limits.convertCpuSeconds}`,
+    `--cpu=${limits.maxConvertCpuSeconds}`,
     `--fsize=${fileSize}`,
     '--nofile=64',
     '--core=0',
@@ -99,15 +99,18 @@ async function create(target: string, virtualSize: number, signal: AbortSignal):
   if (code !== 0) throw new Error(`qemu-img create: ${stderr.trim()}`);
 }
 
-interface Bound {
+interface SizeLimit {
   /** The maximum size of the target file, in bytes. */
   readonly size: number;
   readonly exceeded: () => Error;
 }
 
 /** Returns the lowest of the limits on the size of the target. */
-function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expansionBase }: ImportLimits): Bound {
-  const bounds: Bound[] = [
+function lowestSizeLimit(
+  { virtualSize, sourceSize, maxTargetBytes }: Conversion,
+  { maxExpansion, expansionBaseBytes }: ImportLimits,
+): SizeLimit {
+  const limits: SizeLimit[] = [
     {
       // A fully used disk has two tables with 8 bytes for each cluster of 64 KiB, and a header.
       size: virtualSize + Math.ceil(virtualSize / 4096) + 1024 * 1024,
@@ -115,15 +118,15 @@ function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expan
         new ImageRejected(`Its data takes more than the ${describeSize(virtualSize)} of the disk that it describes.`),
     },
     {
-      size: expansionBase + expansion * sourceSize,
+      size: expansionBaseBytes + maxExpansion * sourceSize,
       exceeded: () =>
         new ImageRejected(
-          `Unpacked, it takes more than ${expansion} times its size. Upload it unpacked: qemu-img convert -O qcow2 old new.qcow2`,
+          `Unpacked, it takes more than ${maxExpansion} times its size. Upload it unpacked: qemu-img convert -O qcow2 old new.qcow2`,
         ),
     },
-    { size: room, exceeded: noRoom },
+    { size: maxTargetBytes, exceeded: notEnoughSpace },
   ];
-  return bounds.reduce((least, each) => (each.size < least.size ? each : least));
+  return limits.reduce((least, each) => (each.size < least.size ? each : least));
 }
 
 /**
@@ -134,9 +137,9 @@ function bound({ virtualSize, sourceSize, room }: Conversion, { expansion, expan
  */
 export async function convert(conversion: Conversion, limits: ImportLimits, signal: AbortSignal): Promise<void> {
   const { source, target, format, virtualSize } = conversion;
-  const late = AbortSignal.timeout(limits.convertTime);
-  const ending = AbortSignal.any([signal, late]);
-  const { size, exceeded } = bound(conversion, limits);
+  const timeout = AbortSignal.timeout(limits.maxConvertMs);
+  const interrupt = AbortSignal.any([signal, timeout]);
+  const { size, exceeded } = lowestSizeLimit(conversion, limits);
   await create(target, virtualSize, signal);
   const from = await open(source, 'r');
   const to = await open(target, 'r+');
@@ -148,33 +151,33 @@ export async function convert(conversion: Conversion, limits: ImportLimits, sign
     }
     const files = ['/proc/self/fd/3', '/proc/self/fd/4'];
     const command = ['qemu-img', 'convert', '-q', '-n', '-f', format, '-O', 'qcow2', ...files];
-    outcome = await execute(confined(command, size, limits), ending, [from.fd, to.fd]);
+    outcome = await execute(confined(command, size, limits), interrupt, [from.fd, to.fd]);
   } catch (error) {
     signal.throwIfAborted();
-    throw late.aborted ? new ImageRejected(`Converting it took more than ${limits.convertTime / 1000} s.`) : error;
+    throw timeout.aborted ? new ImageRejected(`Converting it took more than ${limits.maxConvertMs / 1000} s.`) : error;
   } finally {
     await from.close();
     await to.close();
   }
   if (outcome.code === 0) return;
-  throw await fault(outcome, conversion, limits, exceeded);
+  throw await conversionError(outcome, conversion, limits, exceeded);
 }
 
 /** Returns the error for a failed qemu-img. Every failure is a fault of the image, except a full disk. */
-async function fault(
+async function conversionError(
   { signal, stderr }: Outcome,
   { target, format }: Conversion,
   limits: ImportLimits,
   exceeded: () => Error,
 ): Promise<Error> {
   if (signal === 'SIGKILL' || signal === 'SIGXCPU')
-    return new ImageRejected(`Converting it took more than ${limits.convertCpuSeconds} s of processor time.`);
+    return new ImageRejected(`Converting it took more than ${limits.maxConvertCpuSeconds} s of processor time.`);
   if (signal === 'SIGXFSZ' || /File too large/.test(stderr)) return exceeded();
   const { bavail, bsize } = await statfs(dirname(target));
   // A full disk is a fault of the machine. The image may have caused the message, so the free space counts too.
-  if (/No space left/.test(stderr) && bavail * bsize < 2 ** 30) return noRoom();
+  if (/No space left/.test(stderr) && bavail * bsize < 2 ** 30) return notEnoughSpace();
   if (signal === 'SIGABRT' || /Cannot allocate memory|Resource temporarily unavailable/.test(stderr))
-    return new ImageRejected(`Converting it takes more than ${describeSize(limits.convertMemory)} of memory.`);
-  const said = stderr.replaceAll('/proc/self/fd/3', 'the image').replaceAll('/proc/self/fd/4', 'the copy').trim();
-  return new ImageRejected(`It cannot be read as ${format}: ${said || `qemu-img ended by ${signal}`}`);
+    return new ImageRejected(`Converting it takes more than ${describeSize(limits.maxConvertMemoryBytes)} of memory.`);
+  const output = stderr.replaceAll('/proc/self/fd/3', 'the image').replaceAll('/proc/self/fd/4', 'the copy').trim();
+  return new ImageRejected(`It cannot be read as ${format}: ${output || `qemu-img ended by ${signal}`}`);
 }

@@ -10,7 +10,7 @@ import { ImageRejected, SourceUnavailable } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
 import { NameResolver } from './name-resolver.ts';
 
-const redirects = 5;
+const maxRedirects = 5;
 
 class AddressRefused extends Error {
   override readonly name = 'AddressRefused';
@@ -35,10 +35,10 @@ const lookupBy =
     );
   };
 
-const refused = (host: string) =>
+const addressRefused = (host: string) =>
   new ImageRejected(`The URL leads to ${host}, which is not on the public internet. Use a public server, or a file.`);
 
-function parse(text: string, base?: URL): URL {
+function parseUrl(text: string, base?: URL): URL {
   const url = URL.parse(text, base?.href);
   if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:'))
     throw new ImageRejected('The URL, or where it redirects to, is not an http or https URL.');
@@ -76,30 +76,30 @@ export async function* download(
     bodyTimeout: 60_000,
     pipelining: 0,
   });
-  let url = parse(source);
+  let url = parseUrl(source);
   try {
-    for (let hop = 0; hop <= redirects; hop++) {
+    for (let hop = 0; hop <= maxRedirects; hop++) {
       // A literal address has no lookup, so this line checks it. The URL parser has normalized the address.
       const literal = url.hostname.replace(/^\[(.*)\]$/, '$1');
-      if (isIP(literal) !== 0 && !isAllowed(literal)) throw refused(literal);
+      if (isIP(literal) !== 0 && !isAllowed(literal)) throw addressRefused(literal);
       const response = await request(url, { dispatcher: agent, signal, headers: { 'user-agent': 'ucloud' } });
       const { statusCode, headers, body } = response;
       if (statusCode >= 300 && statusCode < 400 && typeof headers.location === 'string') {
         await body.dump();
-        url = parse(headers.location, url);
+        url = parseUrl(headers.location, url);
         continue;
       }
       if (statusCode >= 500 || statusCode === 429) throw new SourceUnavailable(`The server answers ${statusCode}.`);
       if (statusCode !== 200) throw new ImageRejected(`The server answers ${statusCode} for the URL.`);
-      if (Number(headers['content-length'] ?? 0) > limits.sourceSize)
-        throw new ImageRejected(`The source is larger than ${describeSize(limits.sourceSize)}, the limit.`);
+      if (Number(headers['content-length'] ?? 0) > limits.maxSourceBytes)
+        throw new ImageRejected(`The source is larger than ${describeSize(limits.maxSourceBytes)}, the limit.`);
       yield* body;
       return;
     }
-    throw new ImageRejected(`The URL redirects more than ${redirects} times.`);
+    throw new ImageRejected(`The URL redirects more than ${maxRedirects} times.`);
   } catch (err) {
     cancelled.throwIfAborted();
-    throw signal.aborted ? signal.reason : explain(err, url);
+    throw signal.aborted ? signal.reason : transferError(err, url);
   } finally {
     resolver.close();
     await agent.destroy();
@@ -107,9 +107,9 @@ export async function* download(
 }
 
 /** Returns the error of a failed transfer, for the user. Every failure is a fault of the server, even invalid HTTP. */
-function explain(err: unknown, url: URL): unknown {
+function transferError(err: unknown, url: URL): unknown {
   if (err instanceof ImageRejected || err instanceof SourceUnavailable || !(err instanceof Error)) return err;
-  if (err instanceof AddressRefused) return refused(url.hostname);
+  if (err instanceof AddressRefused) return addressRefused(url.hostname);
   const code = 'code' in err && typeof err.code === 'string' ? err.code : '';
   if (code === 'ENOTFOUND') return new ImageRejected(`There is no server with the name ${url.hostname}.`);
   return new SourceUnavailable(`Cannot fetch from ${url.host}: ${err.message || code}.`, { cause: err });

@@ -18,15 +18,15 @@ async function read(file: FileHandle, at: number, length: number): Promise<DataV
 }
 
 /** The number of bytes of the first-level table that the scanner reads at once. */
-const slice = 64 * 1024;
+const tableChunkBytes = 64 * 1024;
 
 async function checkClusters(file: FileHandle, head: Uint8Array, size: number, signal: AbortSignal): Promise<void> {
   const result = readQcow2Header(head, size);
   if (!result.ok) throw new ImageRejected(result.problem);
   const { tables, tablesAt, clusterSize } = result.header;
   const check = new ClusterCheck(result.header, size);
-  for (let at = 0; at < tables * 8; at += slice) {
-    const first = await read(file, tablesAt + at, Math.min(slice, tables * 8 - at));
+  for (let at = 0; at < tables * 8; at += tableChunkBytes) {
+    const first = await read(file, tablesAt + at, Math.min(tableChunkBytes, tables * 8 - at));
     for (let entry = 0; entry < first.byteLength; entry += 8) {
       const table = check.tableAt(first, entry);
       if (table === 0) continue;

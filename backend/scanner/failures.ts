@@ -18,5 +18,5 @@ export class SourceUnavailable extends Error {
 }
 
 /** Returns the failure for a full image store. */
-export const noRoom = (): SourceUnavailable =>
+export const notEnoughSpace = (): SourceUnavailable =>
   new SourceUnavailable('The image store has not enough free space for the image.');

@@ -4,14 +4,14 @@
  */
 export class FairSlots {
   readonly #slots: number;
-  readonly #ofOne: number;
+  readonly #maxPerProject: number;
   readonly #using = new Map<string, number>();
   readonly #waiting = new Set<{ readonly project: string; readonly start: () => void }>();
 
-  /** @param ofOne the maximum number of slots of one project */
-  constructor(slots: number, ofOne = Math.max(1, slots - 1)) {
+  /** @param maxPerProject the maximum number of slots of one project */
+  constructor(slots: number, maxPerProject = Math.max(1, slots - 1)) {
     this.#slots = slots;
-    this.#ofOne = ofOne;
+    this.#maxPerProject = maxPerProject;
   }
 
   /** Runs the work when a slot is free. Rejects with the reason of `signal` if it aborts before the work begins. */
@@ -46,7 +46,7 @@ export class FairSlots {
       const used = [...this.#using.values()].reduce((sum, count) => sum + count, 0);
       const next =
         used < this.#slots
-          ? fairest([...this.#waiting], ({ project }) => this.#count(project), this.#ofOne)
+          ? fairest([...this.#waiting], ({ project }) => this.#count(project), this.#maxPerProject)
           : undefined;
       if (!next) return;
       this.#waiting.delete(next);
@@ -59,12 +59,12 @@ export class FairSlots {
 /**
  * Returns the first item whose project uses the fewest slots; undefined if every project has its maximum.
  * @param used returns the number of slots that the item's project uses
- * @param ofOne the maximum number of slots of one project
+ * @param maxPerProject the maximum number of slots of one project
  */
-export function fairest<T>(waiting: readonly T[], used: (each: T) => number, ofOne: number): T | undefined {
+export function fairest<T>(waiting: readonly T[], used: (each: T) => number, maxPerProject: number): T | undefined {
   let best: T | undefined;
   for (const each of waiting) {
-    if (used(each) < ofOne && (best === undefined || used(each) < used(best))) best = each;
+    if (used(each) < maxPerProject && (best === undefined || used(each) < used(best))) best = each;
   }
   return best;
 }

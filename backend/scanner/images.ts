@@ -65,13 +65,13 @@ export interface ImageScannerOptions {
 /** The name of the scanner's leader key in `leader/`. */
 const task = 'image-scanner';
 /** The reason in the report of an image whose file is missing. */
-const missing = 'file_missing';
+const fileMissing = 'file_missing';
 /** The maximum time for the rename of a complete file into the image store, in milliseconds. */
-const placing = 1000;
+const maxPlacingMs = 1000;
 /** The time between rounds without a change, in milliseconds. A file can vanish without a change of the database. */
-const roundEvery = 60_000;
+const roundIntervalMs = 60_000;
 /** The delay before a retry after a failed commit, in milliseconds. */
-const storeRetry = 500;
+const storeRetryMs = 500;
 
 /**
  * Starts an image scanner. Resolves when its mirror has read the database; another scanner may still lead.
@@ -92,7 +92,7 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
     leaseSeconds: options.leaseTtl ?? 5,
     signal: closing.signal,
     logger,
-    work: (leadership, over) => new Scan(options, mirror, leadership, over).run(),
+    work: (leadership, over) => new ImportTerm(options, mirror, leadership, over).run(),
   });
   return {
     close: async () => {
@@ -110,13 +110,13 @@ interface Retry {
 }
 
 /** The work of one term of leadership. */
-class Scan {
+class ImportTerm {
   readonly #options: ImageScannerOptions;
   readonly #mirror: Mirror;
   readonly #leadership: Leadership;
   readonly #stop: AbortSignal;
   readonly #limits: ImportLimits;
-  readonly #keep: boolean;
+  readonly #storeImages: boolean;
   readonly #staging: string;
   readonly #running = new Map<
     string,
@@ -125,9 +125,9 @@ class Scan {
   readonly #conversions: FairSlots;
   readonly #retries = new Map<string, Retry>();
   /** The ids of the images with a file in the image store. */
-  #kept = new Set<string>();
+  #storedImages = new Set<string>();
   /** True if an image waits for its missing file. */
-  #awaiting = false;
+  #waitsForFile = false;
   #wake = (): void => {};
 
   constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, over: AbortSignal) {
@@ -136,8 +136,8 @@ class Scan {
     this.#leadership = leadership;
     this.#stop = over;
     this.#limits = { ...defaultLimits, ...options.limits };
-    this.#conversions = new FairSlots(this.#limits.conversions);
-    this.#keep = options.mode !== 'simulated';
+    this.#conversions = new FairSlots(this.#limits.maxConversions);
+    this.#storeImages = options.mode !== 'simulated';
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
   }
 
@@ -163,8 +163,8 @@ class Scan {
 
   async #pause(changed: Promise<void>): Promise<void> {
     const now = performance.now();
-    const least = this.#awaiting ? this.#limits.retryAfter : roundEvery;
-    const next = Math.min(now + least, ...[...this.#retries.values()].map(({ at }) => at));
+    const intervalMs = this.#waitsForFile ? this.#limits.retryAfterMs : roundIntervalMs;
+    const next = Math.min(now + intervalMs, ...[...this.#retries.values()].map(({ at }) => at));
     const timer = new AbortController();
     const signal = AbortSignal.any([timer.signal, this.#stop]);
     const time = delay(Math.max(next - now, 0), undefined, { signal }).catch(() => {});
@@ -173,7 +173,7 @@ class Scan {
   }
 
   async #round(): Promise<void> {
-    await this.#lookAtFiles();
+    await this.#removeUnusedFiles();
     for (const [id, { cancel }] of this.#running) if (!this.#mirror.get(images, id)) cancel.abort();
     for (const id of this.#retries.keys()) if (!this.#mirror.get(images, id)) this.#retries.delete(id);
     for (const { id } of this.#mirror.list(imageReports)) {
@@ -181,25 +181,25 @@ class Scan {
       await this.#commit(id, { require: [absent(images, id)], write: [remove(imageReports, id)] });
     }
     const now = performance.now();
-    this.#awaiting = false;
+    this.#waitsForFile = false;
     const waiting: ImageRecord[] = [];
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
       if (!this.#isMissing(id)) waiting.push(value);
-      else if (await hasArrived(value, this.#options.filesDir, this.#limits.retryAfter)) waiting.push(value);
-      else this.#awaiting = true;
+      else if (await hasArrived(value, this.#options.filesDir, this.#limits.retryAfterMs)) waiting.push(value);
+      else this.#waitsForFile = true;
     }
-    this.#startSome(waiting);
+    this.#startImports(waiting);
   }
 
   /** Starts as many imports as the limits allow. Projects take turns. */
-  #startSome(waiting: readonly ImageRecord[]): void {
-    const { concurrency, projectConcurrency } = this.#limits;
+  #startImports(waiting: readonly ImageRecord[]): void {
+    const { maxImports, maxImportsPerProject } = this.#limits;
     const used = ({ project }: ImageRecord) =>
       [...this.#running.values()].filter((each) => each.project === project).length;
-    while (this.#running.size < concurrency) {
+    while (this.#running.size < maxImports) {
       const left = waiting.filter(({ id }) => !this.#running.has(id));
-      const image = fairest(left, used, projectConcurrency);
+      const image = fairest(left, used, maxImportsPerProject);
       if (!image) return;
       const cancel = new AbortController();
       const done = this.#import(image, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
@@ -211,24 +211,25 @@ class Scan {
   }
 
   #isMissing(id: string): boolean {
-    return this.#mirror.get(imageReports, id)?.value.reason === missing;
+    return this.#mirror.get(imageReports, id)?.value.reason === fileMissing;
   }
 
   #isDone(id: string): boolean {
     const phase = this.#mirror.get(imageReports, id)?.value.phase;
     return (
-      (phase === 'error' && !this.#isMissing(id)) || (phase === 'available' && (!this.#keep || this.#kept.has(id)))
+      (phase === 'error' && !this.#isMissing(id)) ||
+      (phase === 'available' && (!this.#storeImages || this.#storedImages.has(id)))
     );
   }
 
   /** Removes files without an image, and the staging directories of former leaders. */
-  async #lookAtFiles(): Promise<void> {
+  async #removeUnusedFiles(): Promise<void> {
     const { imageStore, logger } = this.#options;
-    const kept = new Set<string>();
+    const stored = new Set<string>();
     for (const name of await readdir(imageStore)) {
       const id = /^(img-[0-9a-z]{16})\.qcow2$/.exec(name)?.[1] as Id<'image'> | undefined;
       if (id !== undefined && (this.#mirror.get(images, id) || this.#running.has(id))) {
-        kept.add(id);
+        stored.add(id);
       } else if (id !== undefined) {
         await rm(imageFile(imageStore, id), { force: true });
         logger.info({ image: id }, 'image removed');
@@ -236,11 +237,11 @@ class Scan {
         await rm(join(imageStore, name), { recursive: true, force: true });
       }
     }
-    this.#kept = kept;
+    this.#storedImages = stored;
   }
 
   /** Tells whether this scanner certainly leads for so many milliseconds. */
-  #lasts(milliseconds: number): boolean {
+  #leadsFor(milliseconds: number): boolean {
     const { lost, validUntil } = this.#leadership.lease;
     return !lost.aborted && performance.now() + milliseconds < validUntil;
   }
@@ -257,42 +258,42 @@ class Scan {
           imageStore: this.#options.imageStore,
           allowPrivateAddresses: this.#options.allowPrivateAddresses ?? false,
           staging: this.#staging,
-          keep: this.#keep,
+          storeImage: this.#storeImages,
           limits: this.#limits,
           conversions: this.#conversions,
         },
         signal,
-        () => this.#lasts(placing),
+        () => this.#leadsFor(maxPlacingMs),
       );
-      this.#kept.add(image.id);
+      this.#storedImages.add(image.id);
       this.#retries.delete(image.id);
       await this.#report(image, { phase: 'available', sha256, size: virtualSize });
       logger.info({ image: image.id, sha256 }, 'image imported');
     } catch (err) {
       if (signal.aborted) return;
-      await this.#failed(image, err).catch((later: unknown) => {
+      await this.#reportFailure(image, err).catch((later: unknown) => {
         if (!signal.aborted) logger.error({ err: later, image: image.id }, 'could not report about an image');
       });
     }
   }
 
-  async #failed(image: ImageRecord, err: unknown): Promise<void> {
+  async #reportFailure(image: ImageRecord, err: unknown): Promise<void> {
     const { logger } = this.#options;
     if (err instanceof ImageRejected) {
       logger.info({ image: image.id, why: err.message }, 'image rejected');
       return this.#report(image, { phase: 'error', message: err.message });
     }
     if (err instanceof FileMissing)
-      return this.#report(image, { phase: 'error', reason: missing, message: err.message });
-    const ours = !(err instanceof SourceUnavailable);
-    if (ours) logger.error({ err, image: image.id }, 'an import failed');
-    const message = ours
+      return this.#report(image, { phase: 'error', reason: fileMissing, message: err.message });
+    const internal = !(err instanceof SourceUnavailable);
+    if (internal) logger.error({ err, image: image.id }, 'an import failed');
+    const message = internal
       ? 'The import failed; the log of the image scanner contains the reason for the operator.'
       : err.message;
     const failures = (this.#retries.get(image.id)?.failures ?? 0) + 1;
-    if (failures >= this.#limits.attempts) return this.#report(image, { phase: 'error', message });
-    const wait = backoffMs(failures, { firstMs: this.#limits.retryAfter, maxMs: Number.POSITIVE_INFINITY });
-    this.#retries.set(image.id, { failures, at: performance.now() + wait });
+    if (failures >= this.#limits.maxAttempts) return this.#report(image, { phase: 'error', message });
+    const delayMs = backoffMs(failures, { firstMs: this.#limits.retryAfterMs, maxMs: Number.POSITIVE_INFINITY });
+    this.#retries.set(image.id, { failures, at: performance.now() + delayMs });
     await this.#report(image, { phase: 'importing', message: `${message} The scanner tries again.` });
   }
 
@@ -327,7 +328,7 @@ class Scan {
       } catch (err) {
         if (!(err instanceof UcloudError) || err.code !== 'store_unavailable') throw err;
         this.#options.logger.warn({ err }, 'the store does not answer the image scanner, which tries again');
-        await delay(storeRetry, undefined, { signal: this.#stop }).catch(() => {});
+        await delay(storeRetryMs, undefined, { signal: this.#stop }).catch(() => {});
       }
     }
   }

@@ -22,7 +22,7 @@ export interface ImportOptions extends SourceOptions {
   /** The leader's directory for incomplete files, in the file system of the image store. */
   readonly staging: string;
   /** If false, the source is only examined. The image store gets no file, because simulated hosts read no images. */
-  readonly keep: boolean;
+  readonly storeImage: boolean;
   readonly limits: ImportLimits;
   /** The slots for conversions. */
   readonly conversions: FairSlots;
@@ -40,9 +40,9 @@ export interface Imported {
 export const imageFile = (imageStore: string, id: Id<'image'>): string => join(imageStore, imageFileName(id));
 
 /** Returns the space that one import may take, in bytes. All imports together never fill the image store. */
-async function spaceFor(directory: string, { freeShare, concurrency }: ImportLimits): Promise<number> {
+async function spaceFor(directory: string, { maxFreeShare, maxImports }: ImportLimits): Promise<number> {
   const { bavail, bsize } = await statfs(directory);
-  return Math.floor((bavail * bsize * freeShare) / concurrency);
+  return Math.floor((bavail * bsize * maxFreeShare) / maxImports);
 }
 
 const sync = async (path: string): Promise<void> => {
@@ -56,7 +56,7 @@ const sync = async (path: string): Promise<void> => {
 
 /**
  * Imports the image.
- * @param mayPlace tells whether this scanner still leads; called just before the file appears in the image store
+ * @param stillLeads tells whether this scanner still leads; called just before the file appears in the image store
  * @throws ImageRejected, FileMissing or SourceUnavailable
  * @throws the reason of `signal` after its abort
  */
@@ -64,7 +64,7 @@ export async function importImage(
   image: ImageRecord,
   options: ImportOptions,
   signal: AbortSignal,
-  mayPlace: () => boolean,
+  stillLeads: () => boolean,
 ): Promise<Imported> {
   const directory = join(options.staging, image.id);
   await rm(directory, { recursive: true, force: true });
@@ -76,16 +76,16 @@ export async function importImage(
     if (image.sha256 !== undefined && image.sha256 !== sha256)
       throw new ImageRejected(`The source has the SHA-256 ${sha256}, not the one that was declared.`);
     const { format, virtualSize } = await examine(source, signal);
-    if (virtualSize > limits.virtualSize)
+    if (virtualSize > limits.maxVirtualBytes)
       throw new ImageRejected(
-        `It describes a disk of ${describeSize(virtualSize)}; the limit is ${describeSize(limits.virtualSize)}.`,
+        `It describes a disk of ${describeSize(virtualSize)}; the limit is ${describeSize(limits.maxVirtualBytes)}.`,
       );
-    if (!options.keep) return { sha256, virtualSize };
+    if (!options.storeImage) return { sha256, virtualSize };
 
     const target = join(directory, 'image.qcow2');
     await options.conversions.use(image.project, signal, async () => {
-      const room = await spaceFor(directory, limits);
-      await convert({ source, target, format, virtualSize, sourceSize: size, room }, limits, signal);
+      const maxTargetBytes = await spaceFor(directory, limits);
+      await convert({ source, target, format, virtualSize, sourceSize: size, maxTargetBytes }, limits, signal);
     });
     const made = await examine(target, signal);
     if (made.format !== 'qcow2' || made.virtualSize !== virtualSize)
@@ -95,7 +95,7 @@ export async function importImage(
     await chmod(target, 0o444);
     await sync(target);
     signal.throwIfAborted();
-    if (!mayPlace()) throw new Error('this scanner no longer leads, so it does not write to the image store');
+    if (!stillLeads()) throw new Error('this scanner no longer leads, so it does not write to the image store');
     await rename(target, imageFile(options.imageStore, image.id));
     await sync(options.imageStore);
     return { sha256, virtualSize };

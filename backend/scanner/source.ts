@@ -8,7 +8,7 @@ import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeSize } from '../model/text/sizes.ts';
 import { type DownloadOptions, download } from './download.ts';
-import { FileMissing, ImageRejected, noRoom, SourceUnavailable } from './failures.ts';
+import { FileMissing, ImageRejected, notEnoughSpace, SourceUnavailable } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
 
 /** Options of `fetchSource`. */
@@ -29,7 +29,7 @@ const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 /**
  * Copies the source to the path `target`.
- * @param room the maximum size of the copy, in bytes
+ * @param maxBytes the maximum size of the copy, in bytes
  * @throws ImageRejected, FileMissing or SourceUnavailable
  * @throws the reason of `signal` after its abort
  */
@@ -37,18 +37,18 @@ export async function fetchSource(
   image: { readonly project: string; readonly source: string },
   target: string,
   options: SourceOptions,
-  room: number,
+  maxBytes: number,
   signal: AbortSignal,
 ): Promise<Fetched> {
   const { source } = image;
-  const bounds = { size: options.limits.sourceSize, room };
+  const limits = { size: options.limits.maxSourceBytes, maxBytes };
   if (!source.startsWith('file:')) {
-    const pace = new Pace(options.limits);
+    const transfer = new TransferLimit(options.limits);
     try {
-      const content = download(source, options, AbortSignal.any([signal, pace.signal]), signal);
-      return await copy(content, target, bounds, signal, (bytes) => pace.count(bytes));
+      const content = download(source, options, AbortSignal.any([signal, transfer.signal]), signal);
+      return await copy(content, target, limits, signal, (bytes) => transfer.count(bytes));
     } finally {
-      pace.end();
+      transfer.end();
     }
   }
   const name = source.slice('file:'.length);
@@ -56,10 +56,10 @@ export async function fetchSource(
   const file = await openFile(join(options.filesDir, image.project), name);
   try {
     const before = await file.stat();
-    if (before.size > bounds.size) throw tooLarge(bounds);
-    if (before.size > room) throw noRoom();
+    if (before.size > limits.size) throw tooLarge(limits);
+    if (before.size > maxBytes) throw notEnoughSpace();
     const stream = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
-    const fetched = await copy(stream, target, bounds, signal);
+    const fetched = await copy(stream, target, limits, signal);
     const after = await file.stat();
     if (fetched.size !== before.size || after.mtimeMs !== before.mtimeMs || after.size !== before.size)
       throw new SourceUnavailable(`The file ${name} changed while it was read.`);
@@ -76,42 +76,46 @@ export async function fetchSource(
 export async function hasArrived(
   { project, source }: { readonly project: string; readonly source: string },
   filesDir: string,
-  quiet: number,
+  quietMs: number,
 ): Promise<boolean> {
   try {
     const { mtimeMs } = await lstat(join(filesDir, project, source.slice('file:'.length)));
-    return Date.now() - mtimeMs >= quiet;
+    return Date.now() - mtimeMs >= quietMs;
   } catch (err) {
     // The import reports every other fault.
     return (err as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
 
-interface Bounds {
+interface CopyLimits {
   /** The maximum size of a source, in bytes. */
   readonly size: number;
   /** The available space, in bytes. */
-  readonly room: number;
+  readonly maxBytes: number;
 }
 
-const tooLarge = ({ size }: Bounds) => new ImageRejected(`The source is larger than ${describeSize(size)}, the limit.`);
+const tooLarge = ({ size }: CopyLimits) =>
+  new ImageRejected(`The source is larger than ${describeSize(size)}, the limit.`);
 
 /**
  * Ends a transfer that takes too long or is too slow, because a slow server would keep one of a few concurrent imports.
  */
-class Pace {
+class TransferLimit {
   readonly #ending = new AbortController();
   readonly #timers: readonly NodeJS.Timeout[];
   #bytes = 0;
 
-  constructor({ fetchTime, leastRate, rateWindow }: ImportLimits) {
+  constructor({ maxFetchMs, minBytesPerSecond, rateWindowMs }: ImportLimits) {
     const end = (why: string) => this.#ending.abort(new ImageRejected(why));
-    const look = () => {
-      if (this.#bytes < (leastRate * rateWindow) / 1000)
-        end(`The server sends less than ${describeSize(leastRate)} a second, which is too slow.`);
+    const check = () => {
+      if (this.#bytes < (minBytesPerSecond * rateWindowMs) / 1000)
+        end(`The server sends less than ${describeSize(minBytesPerSecond)} a second, which is too slow.`);
       this.#bytes = 0;
     };
-    this.#timers = [setTimeout(() => end('Fetching the URL took too long.'), fetchTime), setInterval(look, rateWindow)];
+    this.#timers = [
+      setTimeout(() => end('Fetching the URL took too long.'), maxFetchMs),
+      setInterval(check, rateWindowMs),
+    ];
   }
 
   get signal(): AbortSignal {
@@ -153,7 +157,7 @@ async function openFile(directory: string, name: string): Promise<FileHandle> {
 async function copy(
   content: AsyncIterable<Buffer>,
   target: string,
-  bounds: Bounds,
+  limits: CopyLimits,
   signal: AbortSignal,
   count: (bytes: number) => void = () => undefined,
 ): Promise<Fetched> {
@@ -165,8 +169,8 @@ async function copy(
       signal.throwIfAborted();
       size += chunk.length;
       count(chunk.length);
-      if (size > bounds.size) throw tooLarge(bounds);
-      if (size > bounds.room) throw noRoom();
+      if (size > limits.size) throw tooLarge(limits);
+      if (size > limits.maxBytes) throw notEnoughSpace();
       hash.update(chunk);
       await writeAll(file, chunk);
     }

@@ -173,10 +173,10 @@ export class LeaderLoop {
     const { host, vm } = parsePlacementId(id);
     const before = this.#pool.placement(host, vm);
     enterPlacement(this.#pool, id, resources);
-    const room =
+    const freed =
       before &&
       (!resources || resources.cpus < before.cpus || resources.memory < before.memory || resources.disk < before.disk);
-    if (room) {
+    if (freed) {
       this.#markWaitingDirty(host);
     }
     this.#markDirty(vm);
@@ -284,12 +284,12 @@ export class LeaderLoop {
 
   #grant(
     records: Parameters<typeof changeGrant>[0],
-    { host, resources, grows }: { host: Id<'host'>; resources: Resources; grows: boolean },
+    { host, resources, increases }: { host: Id<'host'>; resources: Resources; increases: boolean },
   ): CommitPart | undefined {
     const granted = this.#pool.placement(host, records.id) ?? records.placement.value;
     const free = this.#pool.get(host)?.free;
     const lacking = insufficientResources(free, granted, resources);
-    if (grows && lacking.length > 0) {
+    if (increases && lacking.length > 0) {
       const message = explainInsufficientResources(lacking);
       return records.schedule.value.message === message ? undefined : setResizeNote(records, message);
     }

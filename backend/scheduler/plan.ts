@@ -42,8 +42,8 @@ export interface VmFacts {
 export type Decision =
   | { readonly do: 'nothing' }
   | { readonly do: 'place' }
-  /** Change the granted resources. `grows`: the host must have room for it. */
-  | { readonly do: 'grant'; readonly host: Id<'host'>; readonly resources: Resources; readonly grows: boolean }
+  /** Change the granted resources. If `increases` is true, the host must have enough free resources. */
+  | { readonly do: 'grant'; readonly host: Id<'host'>; readonly resources: Resources; readonly increases: boolean }
   /** The granted resources are right: remove the reason from the schedule. */
   | { readonly do: 'clear' }
   | { readonly do: 'release' };
@@ -71,7 +71,7 @@ export function decide({ vm, schedule, placement, report, hostExists }: VmFacts)
   const declared = declaredResources(vm);
   const wanted = runsWith ? maxResources(declared, runsWith) : declared;
   if (!equalResources(wanted, placement)) {
-    return { do: 'grant', host: schedule.host, resources: wanted, grows: !fits(wanted, placement) };
+    return { do: 'grant', host: schedule.host, resources: wanted, increases: !fits(wanted, placement) };
   }
   return schedule.reason === undefined ? noAction : { do: 'clear' };
 }

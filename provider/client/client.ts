@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Caller, CallOptions, Item, List, Query } from './item.ts';
 import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
-import { retryAfter } from './retry-after.ts';
+import { retryAfterMs } from './retry-after.ts';
 import { type Answer, type Request, Transport, type TransportOptions } from './transport.ts';
 import { Waiter } from './waiter.ts';
 
@@ -25,23 +25,23 @@ export interface ClientOptions extends TransportOptions {
   /** The maximum number of retries of a request. A 429 does not count, nor does a long poll. Default: 7. */
   readonly maxRetries?: number;
   /** The maximum time until the answer begins, in milliseconds, in addition to a long poll. Default: 30 s. */
-  readonly requestTimeout?: number;
+  readonly requestTimeoutMs?: number;
 }
 
-const defaultTimeout = 30_000;
+const defaultTimeoutMs = 30_000;
 /** The retries take about half a minute, with the pauses below. */
 const defaultRetries = 7;
 /** The maximum pause between two attempts. */
-const longestPause = 8_000;
+const maxPauseMs = 8_000;
 
 /**
  * Returns the pause after the attempt in milliseconds: exponential backoff with full jitter. So clients that failed at
  * the same time do not retry at the same time.
  */
-const pause = (attempt: number): number => Math.random() * Math.min(longestPause, 250 * 2 ** attempt);
+const randomPauseMs = (attempt: number): number => Math.random() * Math.min(maxPauseMs, 250 * 2 ** attempt);
 
 /** The maximum number of items in one answer of the API. */
-const largestPage = 1000;
+const maxPageSize = 1000;
 
 /** A client of the API. Its methods throw `ApiError`, `ConnectionError`, or the reason of their signal. */
 export class Client implements Caller {
@@ -63,15 +63,15 @@ export class Client implements Caller {
   /** Returns the project of new objects: the configured project, or that of the token. An operator's token has none. */
   project(signal?: AbortSignal): Promise<string | undefined> {
     if (this.#options.project !== undefined) return Promise.resolve(this.#options.project);
-    return this.#self(signal).then(({ project }) => project);
+    return this.#tokenDetails(signal).then(({ project }) => project);
   }
 
   /** Returns the role of the token: `viewer`, `member` or `operator`. */
   role(signal?: AbortSignal): Promise<string> {
-    return this.#self(signal).then(({ role }) => role);
+    return this.#tokenDetails(signal).then(({ role }) => role);
   }
 
-  #self(signal: AbortSignal | undefined) {
+  #tokenDetails(signal: AbortSignal | undefined) {
     this.#token ??= this.call('GET', '/v1/token', { signal }).then(
       (token) => token as { readonly project?: string; readonly role: string },
       (error) => {
@@ -112,7 +112,7 @@ export class Client implements Caller {
     const items: Item[] = [];
     let token: string | undefined;
     do {
-      const list = await this.list(path, { ...query, limit: largestPage, page_token: token }, signal);
+      const list = await this.list(path, { ...query, limit: maxPageSize, page_token: token }, signal);
       items.push(...list.items);
       token = list.next_page_token;
     } while (token !== undefined);
@@ -143,12 +143,12 @@ export class Client implements Caller {
   async call(
     method: Request['method'],
     path: string,
-    { query, body, signal, wait = 0, retries }: CallOptions = {},
+    { query, body, signal, longPollMs = 0, retries }: CallOptions = {},
   ): Promise<unknown> {
     const request: Request = {
       method,
       path,
-      timeoutMs: (this.#options.requestTimeout ?? defaultTimeout) + wait,
+      timeoutMs: (this.#options.requestTimeoutMs ?? defaultTimeoutMs) + longPollMs,
       headers: {
         accept: 'application/json, application/problem+json',
         authorization: `Bearer ${this.#options.token}`,
@@ -163,7 +163,7 @@ export class Client implements Caller {
       // abort.
       ...(signal && method === 'GET' && { signal }),
     };
-    const most = retries ?? this.#options.maxRetries ?? defaultRetries;
+    const maxFailures = retries ?? this.#options.maxRetries ?? defaultRetries;
     let uncertain = false;
     for (let failures = 0; ; ) {
       try {
@@ -171,17 +171,19 @@ export class Client implements Caller {
       } catch (error) {
         const busy = error instanceof ApiError && error.status === 429;
         const counts = !busy || signal?.aborted === true;
-        if (!(busy || isRetryable(error)) || (counts && failures >= most)) throw error;
+        if (!(busy || isRetryable(error)) || (counts && failures >= maxFailures)) throw error;
         uncertain ||= method !== 'GET' && mayBeDone(error);
-        const told = error instanceof ApiError ? error.retryAfter : undefined;
+        const requestedMs = error instanceof ApiError ? error.retryAfterMs : undefined;
         // A random part of a second prevents that all waiting clients retry at the same time.
-        const rest = busy ? (told ?? 1000) + Math.random() * 1000 : Math.max(pause(failures), told ?? 0);
+        const pauseMs = busy
+          ? (requestedMs ?? 1000) + Math.random() * 1000
+          : Math.max(randomPauseMs(failures), requestedMs ?? 0);
         if (counts) failures++;
         try {
-          await sleep(rest, undefined, { signal });
+          await sleep(pauseMs, undefined, { signal });
         } catch {
           if (!uncertain) throw error;
-          await sleep(pause(failures));
+          await sleep(randomPauseMs(failures));
         }
       }
     }
@@ -193,7 +195,7 @@ export class Client implements Caller {
     if (status < 300 && body === '') return undefined;
     const parsed = parseJson(body);
     if (status < 300 && parsed !== undefined) return parsed;
-    throw new ApiError(status, problemOf(status, body, parsed), retryAfter(headers));
+    throw new ApiError(status, problemOf(status, body, parsed), retryAfterMs(headers));
   }
 }
 

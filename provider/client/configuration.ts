@@ -16,6 +16,7 @@ import {
 
 export type { Settings };
 
+/** The complete settings. */
 export interface Configuration extends Settings {
   readonly endpoint: string;
   readonly token: string;
@@ -56,13 +57,13 @@ export function endpointProblem(text: string): string | undefined {
 }
 
 /** Returns the value of the provider block, else of the environment, without the blanks around it. */
-const given = (name: keyof Settings, block: Settings, env: Environment): string | undefined =>
+const configured = (name: keyof Settings, block: Settings, env: Environment): string | undefined =>
   block[name]?.trim() ?? settingsOf(env)[name];
 
 /** Where `resolve` found a value, for errors: the provider block, the variable, or the credentials file. */
 export function sourceOf(name: keyof Settings, block: Settings, env: Environment): string {
   if (block[name] !== undefined) return `\`${name}\``;
-  return given(name, block, env) === undefined ? `\`${name}\` of ${credentialsPath(env)}` : variableOf(name);
+  return configured(name, block, env) === undefined ? `\`${name}\` of ${credentialsPath(env)}` : variableOf(name);
 }
 
 /** Returns why a token cannot be used, or undefined. The message does not repeat the token. */
@@ -74,15 +75,15 @@ function tokenProblem(token: string): string | undefined {
 }
 
 export function resolve(block: Settings, env: Environment): Configuration {
-  const own = {
-    endpoint: given('endpoint', block, env),
-    token: given('token', block, env),
-    project: given('project', block, env),
-    ca_file: given('ca_file', block, env),
+  const explicit = {
+    endpoint: configured('endpoint', block, env),
+    token: configured('token', block, env),
+    project: configured('project', block, env),
+    ca_file: configured('ca_file', block, env),
   };
   const path = credentialsPath(env);
-  const file = own.endpoint !== undefined && own.token !== undefined ? {} : readCredentials(path);
-  const { endpoint, token, project, ca_file } = completeSettings(own, file);
+  const file = explicit.endpoint !== undefined && explicit.token !== undefined ? {} : readCredentials(path);
+  const { endpoint, token, project, ca_file } = completeSettings(explicit, file);
   if (endpoint === undefined) {
     throw new DiagnosticError(
       'No endpoint is configured',
@@ -91,8 +92,9 @@ export function resolve(block: Settings, env: Environment): Configuration {
     );
   }
   const problem = endpointProblem(endpoint);
-  const at = (name: keyof Settings) => (block[name] === undefined ? `${sourceOf(name, block, env)}: ` : '');
-  if (problem) throw new DiagnosticError('The endpoint is not usable', `${at('endpoint')}${problem}`, ['endpoint']);
+  const sourcePrefix = (name: keyof Settings) => (block[name] === undefined ? `${sourceOf(name, block, env)}: ` : '');
+  if (problem)
+    throw new DiagnosticError('The endpoint is not usable', `${sourcePrefix('endpoint')}${problem}`, ['endpoint']);
   if (token === undefined) {
     throw new DiagnosticError(
       'No token is configured',
@@ -102,18 +104,19 @@ export function resolve(block: Settings, env: Environment): Configuration {
       ['token'],
     );
   }
-  const wrongToken = tokenProblem(token);
-  if (wrongToken) throw new DiagnosticError('The token is not usable', `${at('token')}${wrongToken}`, ['token']);
+  const tokenFault = tokenProblem(token);
+  if (tokenFault)
+    throw new DiagnosticError('The token is not usable', `${sourcePrefix('token')}${tokenFault}`, ['token']);
   return { endpoint, token, project, ca_file };
 }
 
-const maxRetriesLimit = 100;
+const maxMaxRetries = 100;
 
 /** Returns why the number of retries is wrong, or undefined. */
 export const retriesProblem = (value: number): string | undefined =>
-  Number.isInteger(value) && value >= 0 && value <= maxRetriesLimit
+  Number.isInteger(value) && value >= 0 && value <= maxMaxRetries
     ? undefined
-    : `Must be a whole number from 0 to ${maxRetriesLimit}, not ${value}.`;
+    : `Must be a whole number from 0 to ${maxMaxRetries}, not ${value}.`;
 
 /** Returns why the time limit of a request is wrong, or undefined. */
 export const timeoutProblem = (text: string): string | undefined =>
@@ -123,7 +126,7 @@ export const timeoutProblem = (text: string): string | undefined =>
 export function retryOptions(
   block: { readonly max_retries: number | undefined; readonly request_timeout: string | undefined },
   env: Environment,
-): { readonly maxRetries?: number; readonly requestTimeout?: number } {
+): { readonly maxRetries?: number; readonly requestTimeoutMs?: number } {
   const { UCLOUD_MAX_RETRIES: retriesText, UCLOUD_REQUEST_TIMEOUT: timeoutText } = env;
   const retries = block.max_retries ?? (retriesText ? Number(retriesText) : undefined);
   const wrongRetries =
@@ -134,9 +137,9 @@ export function retryOptions(
   const text = block.request_timeout ?? (timeoutText || undefined);
   const wrongTimeout = text !== undefined && timeoutProblem(text);
   if (wrongTimeout) throw new DiagnosticError('UCLOUD_REQUEST_TIMEOUT cannot be used', wrongTimeout);
-  const requestTimeout = text === undefined ? undefined : parseDuration(text);
+  const requestTimeoutMs = text === undefined ? undefined : parseDuration(text);
   return {
     ...(retries !== undefined && { maxRetries: retries }),
-    ...(requestTimeout !== undefined && { requestTimeout }),
+    ...(requestTimeoutMs !== undefined && { requestTimeoutMs }),
   };
 }

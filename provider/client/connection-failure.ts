@@ -19,7 +19,7 @@ export class ProxyRefusal extends Error {
 }
 
 /** A kept connection broke during its next use. */
-export class Stale extends Error {
+export class StaleConnection extends Error {
   constructor(cause: Error) {
     super(cause.message, { cause });
   }

@@ -28,7 +28,7 @@ export interface CallOptions {
   readonly body?: unknown;
   readonly signal?: AbortSignal | undefined;
   /** The time in milliseconds that the server may wait before it answers, for long polls. */
-  readonly wait?: number;
+  readonly longPollMs?: number;
   /** The number of retries, instead of the client's own. */
   readonly retries?: number;
 }

@@ -22,12 +22,12 @@ export class ApiError extends Error {
   readonly status: number;
   readonly problem: Problem;
   /** The time after which the API asks for a retry, in milliseconds. */
-  readonly retryAfter: number | undefined;
-  constructor(status: number, problem: Problem, retryAfter?: number) {
+  readonly retryAfterMs: number | undefined;
+  constructor(status: number, problem: Problem, retryAfterMs?: number) {
     super(`${problem.title}: ${problem.detail}`);
     this.status = status;
     this.problem = problem;
-    this.retryAfter = retryAfter;
+    this.retryAfterMs = retryAfterMs;
   }
   get code(): string {
     return this.problem.code;

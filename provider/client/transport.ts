@@ -9,9 +9,9 @@ import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { commonTrust, readAuthorities } from './authorities.ts';
 import { ConnectionError } from './connection-error.ts';
-import { ProxyRefusal, Stale, Timeout } from './connection-failure.ts';
+import { ProxyRefusal, StaleConnection, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
-import { openTunnel, placeOf } from './tunnel.ts';
+import { connectOptions, openTunnel } from './tunnel.ts';
 
 /** Options of `Transport`. */
 export interface TransportOptions {
@@ -45,14 +45,14 @@ export interface Answer {
 }
 
 /** The maximum number of connections. It suffices for `-parallelism=50` with its long polls. */
-const connections = 64;
+const maxConnections = 64;
 /** The maximum time until the connection exists. */
-const connecting = 10_000;
+const connectTimeoutMs = 10_000;
 /** The maximum time between two parts of an answer. */
-const silence = 30_000;
+const partTimeoutMs = 30_000;
 
 /** Returns the TLS context with the CAs that the provider trusts for the endpoint. */
-function trust({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
+function secureContextFor({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
   if (caFile === undefined) return commonTrust();
   const { createSecureContext } = process.getBuiltinModule('node:tls');
   return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
@@ -68,7 +68,7 @@ export class Transport {
     const { endpoint, proxy } = transport;
     this.#base = new URL(endpoint);
     this.#proxy = proxy;
-    const options = { keepAlive: true, maxSockets: connections, maxFreeSockets: connections };
+    const options = { keepAlive: true, maxSockets: maxConnections, maxFreeSockets: maxConnections };
     if (this.#base.protocol === 'http:') {
       this.#agent =
         proxy?.url.protocol === 'https:'
@@ -77,12 +77,12 @@ export class Transport {
       return;
     }
     const { Agent } = process.getBuiltinModule('node:https');
-    const agent = new Agent({ ...options, secureContext: trust(transport) });
+    const agent = new Agent({ ...options, secureContext: secureContextFor(transport) });
     if (proxy) {
       const { connect } = process.getBuiltinModule('node:tls');
       const target = `${this.#base.hostname}:${this.#base.port || 443}`;
       agent.createConnection = (wanted, callback) => {
-        openTunnel(proxy, target, connecting).then(
+        openTunnel(proxy, target, connectTimeoutMs).then(
           (socket) => callback?.(null, connect({ ...wanted, path: undefined, socket } as object)),
           (error: Error) => callback?.(error, undefined as unknown as Socket),
         );
@@ -107,8 +107,12 @@ export class Transport {
       } catch (error) {
         if (request.signal?.aborted) throw request.signal.reason;
         // The server closed the kept connection before it read the request, so the transport may send it again.
-        if (again && error instanceof Stale) continue;
-        throw new ConnectionError(this.#base.origin, error instanceof Stale ? error.cause : error, this.#proxy?.text);
+        if (again && error instanceof StaleConnection) continue;
+        throw new ConnectionError(
+          this.#base.origin,
+          error instanceof StaleConnection ? error.cause : error,
+          this.#proxy?.text,
+        );
       }
     }
   }
@@ -121,14 +125,14 @@ export class Transport {
         headers: { ...headers, ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }) },
         ...(signal && { signal }),
       });
-      const late = (code: Timeout['code']) => {
+      const timeOut = (code: Timeout['code']) => {
         reject(new Timeout(code));
         request.destroy();
       };
-      let timer = setTimeout(late, connecting, 'CONNECT_TIMEOUT');
+      let timer = setTimeout(timeOut, connectTimeoutMs, 'CONNECT_TIMEOUT');
       const wait = (milliseconds: number, code: Timeout['code']) => {
         clearTimeout(timer);
-        timer = setTimeout(late, milliseconds, code);
+        timer = setTimeout(timeOut, milliseconds, code);
       };
       const finish = (then: () => void) => {
         clearTimeout(timer);
@@ -141,10 +145,10 @@ export class Transport {
       });
       request.on('error', (error: NodeJS.ErrnoException) => {
         const stale = request.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
-        finish(() => reject(stale ? new Stale(error) : error));
+        finish(() => reject(stale ? new StaleConnection(error) : error));
       });
       request.on('response', (response: IncomingMessage) => {
-        wait(silence, 'BODY_TIMEOUT');
+        wait(partTimeoutMs, 'BODY_TIMEOUT');
         const parts: Buffer[] = [];
         response.on('data', (part: Buffer) => {
           parts.push(part);
@@ -171,7 +175,7 @@ export class Transport {
     const authorization = proxyAuthorization(proxy);
     return request({
       ...options,
-      ...placeOf(proxy),
+      ...connectOptions(proxy),
       path: url.href,
       headers: {
         ...options.headers,

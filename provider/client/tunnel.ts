@@ -8,7 +8,7 @@ import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
  * Returns the address of a proxy as connection options. They contain the name for the proxy's certificate, because Node
  * would otherwise take the name in the header `host`.
  */
-export function placeOf({ hostname, port, protocol }: URL) {
+export function connectOptions({ hostname, port, protocol }: URL) {
   const { isIP } = process.getBuiltinModule('node:net');
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
   return { host, port: port || (protocol === 'https:' ? 443 : 80), servername: isIP(host) ? '' : host };
@@ -16,35 +16,35 @@ export function placeOf({ hostname, port, protocol }: URL) {
 
 /**
  * Opens a tunnel to the target, which has the form `host:port`.
- * @throws ProxyRefusal if the proxy refuses; Timeout after `within` milliseconds; an error of Node without a connection
+ * @throws ProxyRefusal if the proxy refuses; Timeout after `timeoutMs`; an error of Node without a connection
  */
-export function openTunnel({ url }: ProxySetting, target: string, within: number): Promise<Socket> {
+export function openTunnel({ url }: ProxySetting, target: string, timeoutMs: number): Promise<Socket> {
   const secure = url.protocol === 'https:';
   const { request } = process.getBuiltinModule(secure ? 'node:https' : 'node:http');
   const authorization = proxyAuthorization(url);
   return new Promise((resolve, reject) => {
-    const asked = request({
+    const connectRequest = request({
       method: 'CONNECT',
-      ...placeOf(url),
+      ...connectOptions(url),
       path: target,
       agent: false,
       ...(secure && { secureContext: commonTrust() }),
       headers: { host: target, ...(authorization !== undefined && { 'proxy-authorization': authorization }) },
     });
-    const timer = setTimeout(() => asked.destroy(new Timeout('CONNECT_TIMEOUT')), within);
+    const timer = setTimeout(() => connectRequest.destroy(new Timeout('CONNECT_TIMEOUT')), timeoutMs);
     const finish = (then: () => void) => {
       clearTimeout(timer);
       then();
     };
-    asked.on('error', (error) => finish(() => reject(error)));
+    connectRequest.on('error', (error) => finish(() => reject(error)));
     // Node emits this event for every answer to CONNECT.
-    asked.on('connect', ({ statusCode = 0 }, socket) => {
+    connectRequest.on('connect', ({ statusCode = 0 }, socket) => {
       finish(() => {
         if (statusCode >= 200 && statusCode < 300) return resolve(socket);
         socket.destroy();
         reject(new ProxyRefusal(statusCode));
       });
     });
-    asked.end();
+    connectRequest.end();
   });
 }

@@ -8,31 +8,31 @@
  * requests depends on the number of changes, not on the number of objects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Caller, Item, List } from './item.ts';
+import type { Caller, CallOptions, Item, List } from './item.ts';
 
 interface Waiting {
   readonly id: string;
   revision: number;
   /** True after the abort of its signal. */
-  left: boolean;
+  aborted: boolean;
   /** Ends the request of the group if all its waits are aborted. */
-  leave?: () => void;
+  onAbort?: () => void;
   readonly done: (item: Item | undefined) => boolean;
   readonly resolve: (item: Item | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /** The time that a group is open. One request then waits for all its objects. */
-const gathering = 50;
+const groupWindowMs = 50;
 /** The maximum number of waits in a group. */
-const most = 100;
+const maxGroupSize = 100;
 /** The duration of a long poll. It is shorter than the idle timeouts of common proxies. */
-const poll = 30;
+const longPollSeconds = 30;
 
 /** Waits for states of objects. */
 export class Waiter {
   readonly #client: Caller;
-  readonly #gathering = new Map<string, Set<Waiting>>();
+  readonly #openGroups = new Map<string, Set<Waiting>>();
 
   constructor(client: Caller) {
     this.#client = client;
@@ -56,15 +56,15 @@ export class Waiter {
       const waiting: Waiting = {
         id: from.id,
         revision: from.revision,
-        left: false,
+        aborted: false,
         done,
         resolve: finish(resolve),
         reject: finish(reject),
       };
       const abort = () => {
-        this.#gathering.get(path)?.delete(waiting);
-        waiting.left = true;
-        waiting.leave?.();
+        this.#openGroups.get(path)?.delete(waiting);
+        waiting.aborted = true;
+        waiting.onAbort?.();
         waiting.reject(signal.reason);
       };
       function finish<A>(then: (value: A) => void) {
@@ -79,36 +79,41 @@ export class Waiter {
   }
 
   #join(path: string, waiting: Waiting): void {
-    let group = this.#gathering.get(path);
+    let group = this.#openGroups.get(path);
     if (!group) {
       group = new Set();
-      this.#gathering.set(path, group);
+      this.#openGroups.set(path, group);
       void this.#run(path, group);
     }
     group.add(waiting);
-    if (group.size >= most) this.#gathering.delete(path);
+    if (group.size >= maxGroupSize) this.#openGroups.delete(path);
   }
 
   async #run(path: string, group: Set<Waiting>): Promise<void> {
     // The waits of one apply begin at about the same time, so the group stays open for a short time.
-    await sleep(gathering);
-    if (this.#gathering.get(path) === group) this.#gathering.delete(path);
-    const members = [...group].filter((member) => !member.left);
+    await sleep(groupWindowMs);
+    if (this.#openGroups.get(path) === group) this.#openGroups.delete(path);
+    const members = [...group].filter((member) => !member.aborted);
     if (members.length === 0) return;
-    const abandoned = new AbortController();
-    const leave = () => {
-      if (members.every((member) => member.left)) abandoned.abort();
+    const cancel = new AbortController();
+    const onAbort = () => {
+      if (members.every((member) => member.aborted)) cancel.abort();
     };
-    for (const member of members) member.leave = leave;
+    for (const member of members) member.onAbort = onAbort;
     try {
       const ids = [...new Set(members.map(({ id }) => id))];
       const after = Math.min(...members.map(({ revision }) => revision));
-      const query = { ids: ids.join(','), limit: ids.length, after, timeout: poll };
-      const request = { query, signal: abandoned.signal, wait: poll * 1000, retries: Number.POSITIVE_INFINITY };
-      const list = (await this.#client.call('GET', path, request)) as List;
+      const query = { ids: ids.join(','), limit: ids.length, after, timeout: longPollSeconds };
+      const options: CallOptions = {
+        query,
+        signal: cancel.signal,
+        longPollMs: longPollSeconds * 1000,
+        retries: Number.POSITIVE_INFINITY,
+      };
+      const list = (await this.#client.call('GET', path, options)) as List;
       const items = new Map(list.items.map((item) => [item.id, item]));
       for (const member of members) {
-        if (member.left) continue;
+        if (member.aborted) continue;
         const item = items.get(member.id);
         member.revision = list.revision;
         if (member.done(item)) member.resolve(item);

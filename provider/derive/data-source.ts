@@ -1,7 +1,7 @@
 /** The data source of a resource: finds one object by id or by name. */
 import type { Client } from '../client/client.ts';
+import { completeItem } from '../client/omitted-fields.ts';
 import { explain } from '../client/problem.ts';
-import { whole } from '../client/whole.ts';
 import {
   type DataSourceDefinition,
   DiagnosticError,
@@ -46,7 +46,7 @@ export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<V
         );
       try {
         const found = typeof id === 'string' ? await client.read(schema.path, id, signal) : await find();
-        const item = found && (await whole(client, schema.path, found, {}, signal));
+        const item = found && (await completeItem(client, schema.path, found, {}, signal));
         if (item && (given === undefined || item.project === given)) return stateOf(schema.fields, item) as Values;
       } catch (error) {
         throw explain(error, `${nounInSentence(schema.noun)} cannot be read`, names);

@@ -1,8 +1,8 @@
 /** The plural data source of a resource: all objects that a label selector, a name and a project leave. */
 import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
+import { completeItems } from '../client/omitted-fields.ts';
 import { explain } from '../client/problem.ts';
-import { allWhole } from '../client/whole.ts';
 import { type DataSourceDefinition, defineDataSource, type Values } from '../framework/index.ts';
 import { listDataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
@@ -29,7 +29,7 @@ export function deriveListDataSource(schema: ResourceSchema): DataSourceDefiniti
       }
       try {
         const listed = (await client.listAll(schema.path, query, signal)).sort(byNameAndId);
-        const items = await allWhole(client, schema.path, listed, signal);
+        const items = await completeItems(client, schema.path, listed, signal);
         return {
           ids: items.map(({ id }) => id),
           [plural]: items.map((item) => stateOf(schema.fields, item) as Values),

@@ -5,8 +5,8 @@
 
 import type { Client } from '../client/client.ts';
 import { type Item, isBeingDeleted } from '../client/item.ts';
+import { completeItem } from '../client/omitted-fields.ts';
 import { ApiError, actionFor, explain, withHint } from '../client/problem.ts';
-import { whole } from '../client/whole.ts';
 import {
   type Attribute,
   type AttributeOptions,
@@ -94,7 +94,7 @@ export function deriveResource(
   /** With what lists leave out and tokens of viewers do not see, where the state has it. */
   const shownWhole = async ({ client, state: known, signal }: ReadContext, item: Item) => {
     const kept = extras.keep?.(known, false, stateOf(fields, item) as Values) ?? {};
-    const found = await whole(client, path, { ...item, ...kept }, known, signal);
+    const found = await completeItem(client, path, { ...item, ...kept }, known, signal);
     const hidden = secrets.filter((name) => found?.[name] === undefined && typeof known[name] === 'string');
     if (!found || hidden.length === 0 || (await client.role(signal)) !== 'viewer') return found;
     return { ...found, ...Object.fromEntries(hidden.map((name) => [name, known[name]])) };

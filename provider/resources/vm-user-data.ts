@@ -15,8 +15,8 @@
 
 import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
+import { completeItem } from '../client/omitted-fields.ts';
 import { ApiError, explain } from '../client/problem.ts';
-import { whole } from '../client/whole.ts';
 import type { PlanContext, UpdateContext } from '../derive/contexts.ts';
 import { normalUserData, oddUserData, sameUserData } from '../derive/user-data.ts';
 import type { WaitContext } from '../derive/wait-context.ts';
@@ -94,7 +94,8 @@ export function tellOfUserData(item: Item, { created, changes, diagnostics, plan
 /** Returns true if the VM has other user data than is wanted; where changes were ignored, only the API knows. */
 async function wasIgnored(ctx: PlanContext, prior: Values, client: Client): Promise<boolean> {
   const known = await client.read(path, String(prior.id), ctx.signal);
-  const item = known && (await whole(client, path, known, { user_data: wanted(ctx.config, ctx.planned) }, ctx.signal));
+  const item =
+    known && (await completeItem(client, path, known, { user_data: wanted(ctx.config, ctx.planned) }, ctx.signal));
   return !sameUserData(item?.user_data ?? null, wanted(ctx.config, ctx.planned) ?? null);
 }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { ObservedVm } from '../../backend/host/hypervisor/hypervisor.ts';
 import { qemuArguments, unprivileged, uuidOf } from '../../backend/host/hypervisor/qemu/command-line.ts';
-import { ConsoleLog, consoleLimit } from '../../backend/host/hypervisor/qemu/console-log.ts';
+import { ConsoleLog, maxConsoleBytes } from '../../backend/host/hypervisor/qemu/console-log.ts';
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import type { NetworkSpec, VmSpec } from '../../backend/host/hypervisor/specs.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
@@ -160,8 +160,8 @@ t.test('the console log has a bound, whatever a guest writes', async (t) => {
   const kept = new ConsoleLog(socket, log, (fault) => faults.push(fault));
   await until('there is an older part', () => statSync(`${log}.1`, { throwIfNoEntry: false }), 30);
   await kept.close();
-  t.ok(statSync(`${log}.1`).size <= consoleLimit);
-  t.ok(statSync(log).size < consoleLimit / 2, 'the guest is slowed down');
+  t.ok(statSync(`${log}.1`).size <= maxConsoleBytes);
+  t.ok(statSync(log).size < maxConsoleBytes / 2, 'the guest is slowed down');
   t.strictSame(faults, []);
 });
 

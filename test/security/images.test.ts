@@ -56,7 +56,7 @@ function importer(t: Test, limits: Partial<ImportLimits> = {}) {
           imageStore,
           staging,
           allowPrivateAddresses: true,
-          keep: true,
+          storeImage: true,
           limits: { ...defaultLimits, ...limits },
           conversions: new FairSlots(2),
         },
@@ -172,7 +172,7 @@ t.test('a small image that becomes large is stopped before it fills the disk', n
   writeFileSync(raw, disk);
   execFileSync('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, packed]);
   t.ok(statSync(packed).size < MiB);
-  const scanner = importer(t, { expansion: 4, expansionBase: MiB });
+  const scanner = importer(t, { maxExpansion: 4, expansionBaseBytes: MiB });
   const fault = await faultOf(scanner.importBytes(readFileSync(packed)));
   t.ok(fault instanceof ImageRejected);
   t.match(fault, { message: /Unpacked, it takes more than 4 times its size/ });
@@ -189,11 +189,11 @@ t.test('an import takes no more than its part of the free space', needsQemuImg, 
   const small = readFileSync(packed);
   const { bavail, bsize } = statfsSync(directory);
   // Room for the packed source and not for the copy.
-  const between = (4 * MiB * defaultLimits.concurrency) / (bavail * bsize);
+  const between = (4 * MiB * defaultLimits.maxImports) / (bavail * bsize);
   const cases: readonly (readonly [string, Partial<ImportLimits>, Buffer])[] = [
-    ['its part is small', { freeShare: 1e-9 }, disk],
-    ['it shares with as many as may run', { concurrency: 1e9 }, disk],
-    ['the copy counts as well', { freeShare: between }, small],
+    ['its part is small', { maxFreeShare: 1e-9 }, disk],
+    ['it shares with as many as may run', { maxImports: 1e9 }, disk],
+    ['the copy counts as well', { maxFreeShare: between }, small],
   ];
   for (const [what, limits, bytes] of cases) {
     const fault = await faultOf(importer(t, limits).importBytes(bytes));
@@ -240,10 +240,13 @@ const slowly: RequestListener = (_request, response) => {
 
 t.test('a server that is too slow is ended, and its user is told', async (t) => {
   const url = await serve(t, slowly);
-  const fault = await within('the end', faultOf(importer(t, { rateWindow: 300, leastRate: 1024 }).import(url)));
+  const fault = await within(
+    'the end',
+    faultOf(importer(t, { rateWindowMs: 300, minBytesPerSecond: 1024 }).import(url)),
+  );
   t.ok(fault instanceof ImageRejected);
   t.match(fault, { message: 'The server sends less than 1 KiB a second, which is too slow.' });
-  const late = await within('the end', faultOf(importer(t, { fetchTime: 200 }).import(url)));
+  const late = await within('the end', faultOf(importer(t, { maxFetchMs: 200 }).import(url)));
   t.match(late, { message: 'Fetching the URL took too long.' });
 });
 
@@ -275,12 +278,12 @@ t.test('slow sources of one project do not keep another from its imports', async
     mode: 'simulated',
   });
   t.teardown(() => scanner.close());
-  await until('the slow sources are asked', () => asked === defaultLimits.projectConcurrency);
+  await until('the slow sources are asked', () => asked === defaultLimits.maxImportsPerProject);
   const id = await declare(store, imageOf(honest, quick));
   await until('the other project has its image', async () =>
     (await store.get(imageReports.prefix + id))?.value.includes('"available"'),
   );
-  t.equal(asked, defaultLimits.projectConcurrency);
+  t.equal(asked, defaultLimits.maxImportsPerProject);
 });
 
 t.test('no project has all conversions while others wait, and those that give up leave their place', async (t) => {

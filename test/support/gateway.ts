@@ -14,11 +14,11 @@ export interface Asked {
  * The fate of a request: it is passed on; it is passed on and its answer lost with the connection; or it is dealt with
  * here, now or later, and goes no further.
  */
-export type Fate = 'pass' | 'lose' | 'dealt with';
+export type RequestOutcome = 'pass' | 'lose' | 'dealt with';
 
 export interface GatewayOptions {
   /** Default: all pass. */
-  readonly decide?: (request: Asked, response: ServerResponse) => Fate | Promise<Fate>;
+  readonly decide?: (request: Asked, response: ServerResponse) => RequestOutcome | Promise<RequestOutcome>;
   /** Every answer of the API, also one that is then lost. */
   readonly answered?: (request: Asked, status: number) => void;
 }
@@ -35,7 +35,7 @@ export function answerProblem(
   code: string,
   headers: Readonly<Record<string, string>> = {},
   detail = code,
-): Fate {
+): RequestOutcome {
   response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
   response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail }));
   return 'dealt with';

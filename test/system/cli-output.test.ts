@@ -5,7 +5,7 @@ import t from 'tap';
 import { startTestApi } from '../support/api.ts';
 import { type Ended, RunningUcloud, runUcloud, ucloudCommand } from '../support/cli.ts';
 import { until } from '../support/eventually.ts';
-import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
+import { type Asked, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { json, scriptedApi } from '../support/scripted-api.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -135,7 +135,7 @@ t.test('an interrupted command describes the action that continues', async (t) =
   const api = await startTestApi(t);
   const seen: string[] = [];
   let held = false;
-  const decide = ({ method, path }: Asked): Fate => {
+  const decide = ({ method, path }: Asked): RequestOutcome => {
     seen.push(`${method} ${path}`);
     return method === 'POST' && held ? 'dealt with' : 'pass';
   };

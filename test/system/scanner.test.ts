@@ -69,7 +69,7 @@ async function place(t: Test): Promise<Place> {
 }
 
 async function scan(t: Test, { store, filesDir, imageStore }: Place, options: Partial<ImageScannerOptions> = {}) {
-  const limits = { retryAfter: 20, ...options.limits };
+  const limits = { retryAfterMs: 20, ...options.limits };
   const logger = silentLogger;
   const scanner = await startImageScanner({ store, logger, filesDir, imageStore, ...options, limits });
   t.teardown(() => scanner.close());
@@ -263,7 +263,7 @@ t.test('hostile and broken sources end in an error that says why, and leave noth
     });
   await scan(t, here, {
     allowPrivateAddresses: true,
-    limits: { sourceSize: 32 * 1024 ** 2, virtualSize: 1024 ** 3, attempts: 1, concurrency: 4 },
+    limits: { maxSourceBytes: 32 * 1024 ** 2, maxVirtualBytes: 1024 ** 3, maxAttempts: 1, maxImports: 4 },
   });
   for (const { source, why, id } of declared) {
     const found = await report(store, id, final);
@@ -287,7 +287,7 @@ t.test('a URL reaches the public internet only', async (t) => {
     response.end(rawDisk());
   });
   const port = new URL(inside).port;
-  await scan(t, here, { mode: 'simulated', limits: { attempts: 1 } });
+  await scan(t, here, { mode: 'simulated', limits: { maxAttempts: 1 } });
   for (const host of [
     '[::1]',
     'localhost',

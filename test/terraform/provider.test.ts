@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import t from 'tap';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
@@ -24,7 +24,7 @@ const vms = (count: number) =>
 
 t.test('max_retries and request_timeout, in the provider block and in the environment', { skip }, async (t) => {
   let attempts = 0;
-  const decide = ({ path }: Asked, response: ServerResponse): Fate => {
+  const decide = ({ path }: Asked, response: ServerResponse): RequestOutcome => {
     attempts++;
     return path.includes('/v1/networks') ? 'dealt with' : answerProblem(response, 503, 'store_unavailable');
   };
@@ -169,7 +169,7 @@ output "public" {
 
 t.test('a token for one run: usable meanwhile, revoked at its end, in no state', { skip }, async (t) => {
   const seen: string[] = [];
-  const decide = ({ method, path }: Asked): Fate => {
+  const decide = ({ method, path }: Asked): RequestOutcome => {
     if (path.startsWith('/v1/tokens')) seen.push(`${method} ${path.replace(/tok-.*/, '{id}')}`);
     return 'pass';
   };

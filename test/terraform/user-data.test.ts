@@ -5,7 +5,7 @@ import { newId } from '../../backend/model/ids.ts';
 import { type OperationRecord, operations } from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { ground, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -96,7 +96,7 @@ class Gate {
   onReboot: ((response: ServerResponse) => Promise<void>) | undefined;
 
   async start(t: Test): Promise<void> {
-    const decide = ({ method, path }: Asked, response: ServerResponse): Fate => {
+    const decide = ({ method, path }: Asked, response: ServerResponse): RequestOutcome => {
       if (method !== 'POST' || !path.endsWith('/reboot')) return 'pass';
       this.reboots++;
       const { onReboot } = this;

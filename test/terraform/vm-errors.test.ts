@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type Fate, startGateway } from '../support/gateway.ts';
+import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -225,7 +225,7 @@ t.test('without endpoint, token or project, it says how to give them', { skip },
 
 t.test('a token that expires while a VM is waited for leaves the VM in the state, not tainted', { skip }, async (t) => {
   let expired = false;
-  const decide = ({ method, path }: Asked, response: ServerResponse): Fate => {
+  const decide = ({ method, path }: Asked, response: ServerResponse): RequestOutcome => {
     if (method === 'GET' && path.includes('/v1/vms?') && path.includes('after=')) expired = true;
     return expired ? answerProblem(response, 401, 'unauthenticated') : 'pass';
   };

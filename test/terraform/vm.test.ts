@@ -2,7 +2,7 @@
 import t from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, type Fate, startGateway } from '../support/gateway.ts';
+import { type Asked, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { demoImage, imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { otherPublicKey, testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
@@ -353,7 +353,7 @@ t.test('an object gets the name that another gives up in the same apply', { skip
     });
     const created: number[] = [];
     // The old prefix gives its name up only when the new one has been refused it.
-    const decide = async ({ method }: Asked): Promise<Fate> => {
+    const decide = async ({ method }: Asked): Promise<RequestOutcome> => {
       if (method === 'PATCH') await afterRefusal;
       return 'pass';
     };

@@ -10,7 +10,7 @@ import { Client } from '../../provider/client/client.ts';
 import { endpointProblem, resolve, type Settings, sourceOf } from '../../provider/client/configuration.ts';
 import { ApiError, explain } from '../../provider/client/problem.ts';
 import { BatchReader } from '../../provider/client/reader.ts';
-import { retryAfter } from '../../provider/client/retry-after.ts';
+import { retryAfterMs } from '../../provider/client/retry-after.ts';
 import { deleteWhenUnused, whenNameIsFree } from '../../provider/derive/retry-while-blocked.ts';
 import { DiagnosticError } from '../../provider/framework/index.ts';
 import { createCertificate } from '../../provider/protocol/certificate.ts';
@@ -77,7 +77,7 @@ t.test('waits as long as a busy server says, and says nothing of it', async (t) 
     ['-1x', undefined, undefined],
     [undefined, undefined, undefined],
   ] as const) {
-    t.equal(retryAfter({ 'retry-after': said, date }, now), milliseconds, `Retry-After: ${said}`);
+    t.equal(retryAfterMs({ 'retry-after': said, date }, now), milliseconds, `Retry-After: ${said}`);
   }
 });
 

@@ -29,10 +29,10 @@ export interface HostFilter {
   readonly addresses: readonly string[];
 }
 
-const manyFragments = 'limit rate over 2/second burst 40 packets';
-const newHops = 'limit rate over 10/second burst 20 packets';
+const aboveFragmentRate = 'limit rate over 2/second burst 40 packets';
+const aboveNewHopRate = 'limit rate over 10/second burst 20 packets';
 /** The entries for each guest. A guest cannot cause as many before its first entries end. */
-const hopsOfGuest = 1024;
+const maxHopsPerGuest = 1024;
 
 /** Returns the lines for `nft -f` that replace the table. */
 export function hostRules(table: string, { taps, bridges, addresses }: HostFilter): string[] {
@@ -41,8 +41,8 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
   const set = (items: readonly string[], quote = '"') =>
     `{ ${items.map((item) => `${quote}${item}${quote}`).join(', ')} }`;
   // nft refuses an empty set, so rules without items are left out.
-  const given = (items: readonly string[], ...lines: string[]) => (items.length > 0 ? lines : []);
-  const size = hopsOfGuest * Math.max(1, addresses.length);
+  const ifAny = (items: readonly string[], ...lines: string[]) => (items.length > 0 ? lines : []);
+  const size = maxHopsPerGuest * Math.max(1, addresses.length);
   const metadata = (direction: 'saddr' | 'daddr') =>
     `ip6 ${direction} ${metadataAddress} tcp ${direction === 'saddr' ? 'sport' : 'dport'} 80`;
   return [
@@ -52,23 +52,23 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
 
     chain('through'),
     rule('through', 'fib daddr type != local notrack return'),
-    rule('through', `exthdr frag exists ${manyFragments} counter drop`),
+    rule('through', `exthdr frag exists ${aboveFragmentRate} counter drop`),
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
-    ...given(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
-    ...given(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
-    ...given(bridges, rule('arriving', `iifname ${set(bridges)} jump through`)),
+    ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
+    ...ifAny(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
+    ...ifAny(bridges, rule('arriving', `iifname ${set(bridges)} jump through`)),
 
     chain('untracked_from_guests'),
     rule('untracked_from_guests', 'icmpv6 type echo-request notrack'),
     rule('untracked_from_guests', `${metadata('daddr')} notrack`),
     chain('prerouting', '{ type filter hook prerouting priority -300; policy accept; }'),
-    ...given(bridges, rule('prerouting', `iifname ${set(bridges)} jump untracked_from_guests`)),
+    ...ifAny(bridges, rule('prerouting', `iifname ${set(bridges)} jump untracked_from_guests`)),
 
     chain('untracked_to_guests'),
     rule('untracked_to_guests', 'icmpv6 type echo-reply notrack'),
     rule('untracked_to_guests', `${metadata('saddr')} notrack`),
     chain('output', '{ type filter hook output priority -300; policy accept; }'),
-    ...given(bridges, rule('output', `oifname ${set(bridges)} jump untracked_to_guests`)),
+    ...ifAny(bridges, rule('output', `oifname ${set(bridges)} jump untracked_to_guests`)),
 
     chain('from_guests'),
     rule('from_guests', 'ct state established,related accept'),
@@ -76,16 +76,16 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
     rule('from_guests', `${metadata('daddr')} accept`),
     rule('from_guests', 'counter drop'),
     chain('input', '{ type filter hook input priority 0; policy accept; }'),
-    ...given(bridges, rule('input', `iifname ${set(bridges)} jump from_guests`)),
+    ...ifAny(bridges, rule('input', `iifname ${set(bridges)} jump from_guests`)),
 
     `add set inet ${table} hops { type ipv6_addr . ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
     `add set inet ${table} hoppers { type ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
     chain('leaving'),
     rule('leaving', 'ip6 saddr . rt ip6 nexthop @hops return'),
-    rule('leaving', `update @hoppers { ip6 saddr ${newHops} } counter drop`),
+    rule('leaving', `update @hoppers { ip6 saddr ${aboveNewHopRate} } counter drop`),
     rule('leaving', 'add @hops { ip6 saddr . rt ip6 nexthop } return'),
     rule('leaving', 'counter drop'),
     chain('forward', '{ type filter hook forward priority 0; policy accept; }'),
-    ...given(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(bridges)} jump leaving`)),
+    ...ifAny(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(bridges)} jump leaving`)),
   ];
 }

@@ -31,7 +31,7 @@ import {
   type ObservedLink,
   type ObservedLinks,
   observeLinks,
-  planMaking,
+  planCreation,
   planOpening,
   planRemoval,
   routerAddress,
@@ -52,7 +52,7 @@ export interface HostNetworkOptions {
 }
 
 /** Observes and changes one part of the machine. */
-interface Settling<T, C extends LinkCommand = LinkCommand> {
+interface Reconciler<T, C extends LinkCommand = LinkCommand> {
   read(): Promise<T>;
   /** Returns the commands for the difference; none if the part is in its desired state. */
   plan(observed: T): readonly C[];
@@ -188,8 +188,8 @@ export class HostNetwork {
   ): Promise<ReadonlyMap<string, string>> {
     await mkdir(runDirectory(this.#instance), { recursive: true, mode: 0o755 });
     const faults = new Map<string, string>();
-    const right = () => links.filter(({ name }) => !faults.has(name));
-    const note = (more: ReadonlyMap<string, string>) => {
+    const withoutFault = () => links.filter(({ name }) => !faults.has(name));
+    const addFaults = (more: ReadonlyMap<string, string>) => {
       for (const [link, fault] of more) faults.set(link, fault);
     };
     const before = await observeLinks(this.#run);
@@ -199,26 +199,26 @@ export class HostNetwork {
         faults.set(name, `interface ${name} exists and belongs to "${alias}"`);
       }
     }
-    const names = new Set(right().map(({ name }) => name));
-    const surplus = this.#owned(before).filter(({ name }) => !names.has(name));
-    note(await this.#remove(surplus));
+    const names = new Set(withoutFault().map(({ name }) => name));
+    const surplusLinks = this.#owned(before).filter(({ name }) => !names.has(name));
+    addFaults(await this.#remove(surplusLinks));
 
-    const made = await this.#apply(right(), planMaking, surplus.length > 0 ? undefined : before);
-    note(made.faults);
-    if (links.length > 0) await applySysctls(this.#sysctlsFile, made.observed, names);
+    const created = await this.#apply(withoutFault(), planCreation, surplusLinks.length > 0 ? undefined : before);
+    addFaults(created.faults);
+    if (links.length > 0) await applySysctls(this.#sysctlsFile, created.observed, names);
     // Interfaces with another fault get their settings too, because they may still be open.
-    for (const link of links.filter(({ name }) => names.has(name) && made.observed.has(name))) {
+    for (const link of links.filter(({ name }) => names.has(name) && created.observed.has(name))) {
       const fault = await applyLinkSysctls(link);
       if (fault !== undefined) faults.set(link.name, fault);
     }
-    await this.#applyFilter(new Set(this.#owned(made.observed).map(({ name }) => name)));
+    await this.#applyFilter(new Set(this.#owned(created.observed).map(({ name }) => name)));
     // An interface shows its addresses only after its kernel settings have turned on IPv6.
-    const opened = await this.#apply(right(), planOpening, made.observed);
-    note(opened.faults);
+    const opened = await this.#apply(withoutFault(), planOpening, created.observed);
+    addFaults(opened.faults);
 
-    const there = new Set(right().map(({ name }) => name));
-    const served = networks.filter(({ vni }) => there.has(bridgeName(vni)));
-    note(await this.#applyPaths(served, there, opened.observed));
+    const available = new Set(withoutFault().map(({ name }) => name));
+    const served = networks.filter(({ vni }) => available.has(bridgeName(vni)));
+    addFaults(await this.#applyPaths(served, available, opened.observed));
     await this.#radvd.converge(radvdConfig(served));
     return faults;
   }
@@ -232,10 +232,12 @@ export class HostNetwork {
     if (links.length === 0) return new Map();
     // Taps go before their bridges.
     const ordered = [...links].sort((a, b) => Number(b.kind === 'tun') - Number(a.kind === 'tun'));
-    const said = await this.#batch(ordered.map((link) => planRemoval(link).line));
-    if (said === '') return new Map();
-    const left = await observeLinks(this.#run);
-    return new Map(links.flatMap(({ name }) => (left.has(name) ? [[name, `cannot remove ${name}: ${said}`]] : [])));
+    const errorOutput = await this.#batch(ordered.map((link) => planRemoval(link).line));
+    if (errorOutput === '') return new Map();
+    const remaining = await observeLinks(this.#run);
+    return new Map(
+      links.flatMap(({ name }) => (remaining.has(name) ? [[name, `cannot remove ${name}: ${errorOutput}`]] : [])),
+    );
   }
 
   /** Runs all lines, also after a failure. Returns the error output of the failed lines. */
@@ -254,8 +256,8 @@ export class HostNetwork {
    * Observes, compares and changes until no difference is left, at most three times. Returns the faults by interface,
    * and the last observation.
    */
-  async #settle<T, C extends LinkCommand>(
-    { read, plan, change }: Settling<T, C>,
+  async #reconcile<T, C extends LinkCommand>(
+    { read, plan, change }: Reconciler<T, C>,
     first?: T,
   ): Promise<{ faults: Map<string, string>; observed: T }> {
     let said = '';
@@ -277,7 +279,7 @@ export class HostNetwork {
     planOf: (link: DesiredLink, observed: ObservedLink | undefined) => LinkCommand[],
     first?: ObservedLinks,
   ): Promise<{ faults: Map<string, string>; observed: ObservedLinks }> {
-    return this.#settle(
+    return this.#reconcile(
       {
         read: () => observeLinks(this.#run),
         plan: (observed) => links.flatMap((link) => planOf(link, observed.get(link.name))),
@@ -289,19 +291,19 @@ export class HostNetwork {
 
   /**
    * @param networks the networks whose bridges have no fault
-   * @param there the names of the instance's interfaces without fault
+   * @param available the names of the instance's interfaces without fault
    * @param observed all interfaces of the machine
    */
   async #applyPaths(
     networks: readonly NetworkSpec[],
-    there: ReadonlySet<string>,
+    available: ReadonlySet<string>,
     observed: ObservedLinks,
   ): Promise<Map<string, string>> {
     const bridges = networks.map(({ vni, cidr }) => ({ bridge: bridgeName(vni), cidr }));
-    const ports = this.#ports(there).flatMap(({ network, tap, mac, address }) => {
+    const ports = this.#ports(available).flatMap(({ network, tap, mac, address }) => {
       const bridge = bridgeName(network.vni);
       const addresses = [address, formatIpv6(linkLocalAddress(mac))];
-      return there.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
+      return available.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
     });
     const foreign = [...observed.values()]
       .filter(({ alias }) => isAnyInstances(alias) && idInAlias(this.#instance, alias) === undefined)
@@ -311,7 +313,7 @@ export class HostNetwork {
       networks: bridges,
       isForeign: (prefix) => foreign.includes(`${routerAddress(prefix)}/64`),
     };
-    const { faults } = await this.#settle({
+    const { faults } = await this.#reconcile({
       read: () =>
         observePaths(
           this.#run,
@@ -339,7 +341,7 @@ export class HostNetwork {
   }
 
   /** Returns the listing of the table, without the elements that packets add; empty if there is no table. */
-  async #list(family: Family): Promise<string> {
+  async #listTable(family: Family): Promise<string> {
     try {
       return await this.#run('nft', ['-s', '-t', 'list', 'table', family, this.#table]);
     } catch (error) {
@@ -348,30 +350,30 @@ export class HostNetwork {
     }
   }
 
-  /** @param there the names of all existing interfaces of the instance. A surplus interface may send nothing. */
-  async #applyFilter(there: ReadonlySet<string>): Promise<void> {
-    const present = await this.#list('netdev');
+  /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
+  async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
+    const present = await this.#listTable('netdev');
     const showAll = async (netdev: string) =>
-      [netdev, ...(await Promise.all([this.#list('inet'), this.#list('bridge')]))].join('');
+      [netdev, ...(await Promise.all([this.#listTable('inet'), this.#listTable('bridge')]))].join('');
     const shown = await showAll(present);
-    if (this.isEmpty && there.size === 0) {
+    if (this.isEmpty && existing.size === 0) {
       if (shown !== '') await this.#removeFilter();
       return;
     }
-    const ports = this.#ports(there);
+    const ports = this.#ports(existing);
     const known = new Set(ports.map(({ tap }) => tap));
-    const taps = [...there].filter((name) => isTapName(name));
+    const taps = [...existing].filter((name) => isTapName(name));
     const rules = {
       ports,
       closed: taps.filter((tap) => !known.has(tap)),
       taps,
-      bridges: [...there].filter((name) => !isTapName(name)),
+      bridges: [...existing].filter((name) => !isTapName(name)),
       addresses: ports.map(({ address }) => address),
     };
     const wanted = JSON.stringify(rules);
     if (this.#filter?.wanted === wanted && this.#filter.shown === shown) return;
     await this.#run('nft', ['-f', '-'], ruleset(this.#table, rules, present));
-    this.#filter = { wanted, shown: await showAll(await this.#list('netdev')) };
+    this.#filter = { wanted, shown: await showAll(await this.#listTable('netdev')) };
   }
 
   async #removeFilter(): Promise<void> {
@@ -391,7 +393,7 @@ export class HostNetwork {
   async inventory(): Promise<string[]> {
     const tables = await Promise.all(
       families.map(async (family) =>
-        (await this.#list(family)) === '' ? [] : [`nftables table ${family} ${this.#table}`],
+        (await this.#listTable(family)) === '' ? [] : [`nftables table ${family} ${this.#table}`],
       ),
     );
     const links = await observeLinks(this.#run);

@@ -167,24 +167,24 @@ export async function observeLinks(run: Run): Promise<ObservedLinks> {
 }
 
 /** Returns the arguments that change the differing settings; empty if no setting differs. */
-function differing(wanted: Readonly<Record<string, number | boolean>>, present: Flags = {}): string {
-  const words = { true: 'on', false: 'off' };
+function differingSettings(wanted: Readonly<Record<string, number | boolean>>, present: Flags = {}): string {
+  const onOff = { true: 'on', false: 'off' };
   return Object.entries(wanted)
     .filter(([name, value]) => present[name] !== value)
-    .map(([name, value]) => `${name} ${typeof value === 'boolean' ? words[`${value}`] : value}`)
+    .map(([name, value]) => `${name} ${typeof value === 'boolean' ? onOff[`${value}`] : value}`)
     .join(' ');
 }
 
-const of = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
+const commandsFor = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
 
 /** Returns the commands that create the interface and set everything except its openness; none if it is right. */
-export function planMaking(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
+export function planCreation(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
   const { name } = desired;
   const lines: string[] = [];
   if (!observed) {
     lines.push(
       desired.kind === 'bridge'
-        ? `link add name ${name} address ${desired.mac} type bridge ${differing(bridgeSettings)}`
+        ? `link add name ${name} address ${desired.mac} type bridge ${differingSettings(bridgeSettings)}`
         : // Without an owner, every user could open the tap.
           `tuntap add name ${name} mode tap user 0`,
     );
@@ -193,16 +193,16 @@ export function planMaking(desired: DesiredLink, observed: ObservedLink | undefi
   if (observed?.addressGeneration !== 'none') lines.push(`link set dev ${name} addrgenmode none`);
   if (desired.kind === 'bridge' && observed) {
     if (observed.mac !== desired.mac) lines.push(`link set dev ${name} address ${desired.mac}`);
-    const settings = differing(bridgeSettings, observed.bridge);
+    const settings = differingSettings(bridgeSettings, observed.bridge);
     if (settings !== '') lines.push(`link set dev ${name} type bridge ${settings}`);
   }
   if (observed?.mtu !== desired.mtu) lines.push(`link set dev ${name} mtu ${desired.mtu}`);
-  return of(name, lines);
+  return commandsFor(name, lines);
 }
 
 /** Returns the commands that open or close the interface; none if it is right. */
 export const planOpening = (desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] =>
-  of(desired.name, desired.kind === 'bridge' ? openBridge(desired, observed) : openTap(desired, observed));
+  commandsFor(desired.name, desired.kind === 'bridge' ? openBridge(desired, observed) : openTap(desired, observed));
 
 function openBridge({ name, addresses }: Bridge, observed: ObservedLink | undefined): string[] {
   const present = observed?.addresses ?? [];
@@ -228,7 +228,7 @@ function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): str
   }
   // A new port learns MAC addresses by default, so it goes up only after its settings.
   const joins = observed?.master !== bridge;
-  const settings = differing(portSettings, joins ? {} : observed?.port);
+  const settings = differingSettings(portSettings, joins ? {} : observed?.port);
   return [
     ...(joins && observed?.up ? [`link set dev ${name} down`] : []),
     ...(joins ? [`link set dev ${name} master ${bridge}`] : []),

@@ -90,16 +90,16 @@ export async function observePaths(run: Run, bridges: readonly string[]): Promis
   };
 }
 
-const bare = (dst: string): string => dst.replace(/\/128$/, '');
-const lines =
+const withoutLength = (dst: string): string => dst.replace(/\/128$/, '');
+const commandsOf =
   (program: PathCommand['program']) =>
   <T>(items: readonly T[], command: (item: T) => readonly [link: string, line: string]): PathCommand[] =>
     items.map((item) => {
       const [link, line] = command(item);
       return { program, link, line };
     });
-const bridgeLines = lines('bridge');
-const ipLines = lines('ip');
+const bridgeLines = commandsOf('bridge');
+const ipLines = commandsOf('ip');
 
 function planEntries({ ports }: DesiredPaths, observed: ObservedPaths): PathCommand[] {
   const macs = new Map(ports.map(({ tap, mac }) => [tap, mac]));
@@ -107,10 +107,12 @@ function planEntries({ ports }: DesiredPaths, observed: ObservedPaths): PathComm
   const guests = observed.entries.filter(
     ({ master, ifname, state }) => master !== undefined && macs.has(ifname) && state !== 'permanent',
   );
-  const right = new Set(guests.flatMap(({ ifname, mac, state }) => (state === 'static' ? [`${mac} ${ifname}`] : [])));
+  const rightEntries = new Set(
+    guests.flatMap(({ ifname, mac, state }) => (state === 'static' ? [`${mac} ${ifname}`] : [])),
+  );
   return [
     ...bridgeLines(
-      ports.filter(({ tap, mac }) => !right.has(`${mac} ${tap}`)),
+      ports.filter(({ tap, mac }) => !rightEntries.has(`${mac} ${tap}`)),
       ({ tap, mac }) => [tap, `fdb replace ${mac} dev ${tap} master static`],
     ),
     ...bridgeLines(
@@ -126,17 +128,19 @@ export function planPaths(desired: DesiredPaths, observed: ObservedPaths): PathC
   const macs = new Map(guests.map(({ address, bridge, mac }) => [`${address} ${bridge}`, mac]));
   const bridges = new Map(desired.networks.map(({ cidr, bridge }) => [cidr, bridge]));
   const neighbours = observed.neighbours.filter(({ dev }) => desired.networks.some(({ bridge }) => bridge === dev));
-  const met = new Set(
+  const rightNeighbours = new Set(
     neighbours.flatMap(({ dst, dev, lladdr }) => (macs.get(`${dst} ${dev}`) === lladdr ? [`${dst} ${dev}`] : [])),
   );
   const routes = [...observed.routes].flatMap(([bridge, list]) =>
     list.map((route) => ({
       ...route,
       bridge,
-      wanted: route.gateway === undefined && macs.has(`${bare(route.dst)} ${bridge}`),
+      wanted: route.gateway === undefined && macs.has(`${withoutLength(route.dst)} ${bridge}`),
     })),
   );
-  const routed = new Set(routes.flatMap(({ dst, bridge, wanted }) => (wanted ? [`${bare(dst)} ${bridge}`] : [])));
+  const rightRoutes = new Set(
+    routes.flatMap(({ dst, bridge, wanted }) => (wanted ? [`${withoutLength(dst)} ${bridge}`] : [])),
+  );
   const unreachable = (prefix: string) => `unreachable ${prefix} metric ${unreachableMetric} proto ${protocol}`;
   return [
     ...planEntries(desired, observed),
@@ -145,11 +149,11 @@ export function planPaths(desired: DesiredPaths, observed: ObservedPaths): PathC
       ({ cidr, bridge }) => [bridge, `route replace ${unreachable(cidr)}`],
     ),
     ...ipLines(
-      guests.filter(({ address, bridge }) => !met.has(`${address} ${bridge}`)),
+      guests.filter(({ address, bridge }) => !rightNeighbours.has(`${address} ${bridge}`)),
       ({ tap, address, mac, bridge }) => [tap, `neigh replace ${address} lladdr ${mac} dev ${bridge} nud permanent`],
     ),
     ...ipLines(
-      guests.filter(({ address, bridge }) => !routed.has(`${address} ${bridge}`)),
+      guests.filter(({ address, bridge }) => !rightRoutes.has(`${address} ${bridge}`)),
       ({ tap, address, bridge }) => [tap, `route replace ${address}/128 dev ${bridge} proto ${protocol}`],
     ),
     ...ipLines(

@@ -6,7 +6,7 @@ import { bridgeName, gatewayAddress } from '../../model/network/interface-names.
 import type { NetworkSpec } from '../hypervisor/specs.ts';
 
 /** The maximum time between unsolicited advertisements, in seconds. The resolvers are valid for three times as long. */
-const maxInterval = 100;
+const maxIntervalSeconds = 100;
 
 function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
   return [
@@ -14,13 +14,15 @@ function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
     '  AdvSendAdvert on;',
     // A missing bridge must not stop the advertisements on the other bridges.
     '  IgnoreIfMissing on;',
-    `  MinRtrAdvInterval ${maxInterval / 4};`,
-    `  MaxRtrAdvInterval ${maxInterval};`,
+    `  MinRtrAdvInterval ${maxIntervalSeconds / 4};`,
+    `  MaxRtrAdvInterval ${maxIntervalSeconds};`,
     `  AdvLinkMTU ${mtu};`,
     // The bridge has two link-local addresses. Guests know the router by this one.
     `  AdvRASrcAddress { ${gatewayAddress}; };`,
     `  prefix ${cidr} { AdvOnLink on; AdvAutonomous on; };`,
-    ...(dns_servers.length > 0 ? [`  RDNSS ${dns_servers.join(' ')} { AdvRDNSSLifetime ${3 * maxInterval}; };`] : []),
+    ...(dns_servers.length > 0
+      ? [`  RDNSS ${dns_servers.join(' ')} { AdvRDNSSLifetime ${3 * maxIntervalSeconds}; };`]
+      : []),
     '};',
   ].join('\n');
 }

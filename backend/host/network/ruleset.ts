@@ -26,25 +26,25 @@ export interface Rules extends HostFilter {
  * @param present the instance's netdev table, as `nft list table` prints it
  */
 export function ruleset(table: string, { ports, closed, ...host }: Rules, present: string): string {
-  const bound = (tap: string) => `type filter hook ingress device "${tap}" priority`;
+  const hookOn = (tap: string) => `type filter hook ingress device "${tap}" priority`;
   const chains = [
     ...ports.map((port) => ({ tap: port.tap, rules: tapRules(port) })),
     ...closed.map((tap) => ({ tap, rules: ['counter drop'] })),
   ];
-  const kept = new Set(chains.filter(({ tap }) => present.includes(bound(tap))).map(({ tap }) => chainName(tap)));
+  const kept = new Set(chains.filter(({ tap }) => present.includes(hookOn(tap))).map(({ tap }) => chainName(tap)));
   const counters = new Set(ports.flatMap(({ tap }) => dropReasons.map((reason) => counterName(tap, reason))));
-  const stale = (kind: string, keep: Set<string>) =>
+  const deletions = (kind: string, keep: Set<string>) =>
     [...present.matchAll(new RegExp(`^\\s*${kind} (\\w+) \\{`, 'gm'))].flatMap(([, name]) =>
       name === undefined || keep.has(name) ? [] : [`delete ${kind} netdev ${table} ${name}`],
     );
   return [
     `add table netdev ${table}`,
     `flush table netdev ${table}`,
-    ...stale('chain', kept),
-    ...stale('counter', counters),
+    ...deletions('chain', kept),
+    ...deletions('counter', counters),
     ...[...counters].map((name) => `add counter netdev ${table} ${name}`),
     // The policy is accept, because nft adds the hooks before the rules. The last rule of each chain drops.
-    ...chains.map(({ tap }) => `add chain netdev ${table} ${chainName(tap)} { ${bound(tap)} -500; policy accept; }`),
+    ...chains.map(({ tap }) => `add chain netdev ${table} ${chainName(tap)} { ${hookOn(tap)} -500; policy accept; }`),
     ...chains.flatMap(({ tap, rules }) => rules.map((rule) => `add rule netdev ${table} ${chainName(tap)} ${rule}`)),
     ...hostRules(table, host),
     ...removeTable('bridge', table),

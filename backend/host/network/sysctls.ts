@@ -20,7 +20,7 @@ const bridgeNetfilter = ['bridge-nf-call-arptables', 'bridge-nf-call-ip6tables',
 );
 
 /** The settings of each kind of interface, in the order in which they are written. */
-const ofLink: Record<DesiredLink['kind'], readonly (readonly [name: string, value: string])[]> = {
+const linkSettings: Record<DesiredLink['kind'], readonly (readonly [name: string, value: string])[]> = {
   bridge: [
     ['accept_ra', '0'],
     ['accept_redirects', '0'],
@@ -57,7 +57,7 @@ export const mayBeUplink = ({ name, alias, kind, port }: ObservedLink): boolean 
   name !== 'lo' && kind !== 'tun' && port === undefined && !isAnyInstances(alias);
 
 /** Returns the settings to change, in the order in which they must be written. */
-async function needed(links: ObservedLinks, ours: ReadonlySet<string>): Promise<[string, string][]> {
+async function neededSettings(links: ObservedLinks, ours: ReadonlySet<string>): Promise<[string, string][]> {
   const settings: [string, string][] = [];
   if ((await read(join(ipv6, 'all/forwarding'))) !== '1') {
     for (const name of await readdir(ipv6)) {
@@ -79,7 +79,7 @@ async function needed(links: ObservedLinks, ours: ReadonlySet<string>): Promise<
  * @param ours the names of this instance's interfaces
  */
 export async function applySysctls(file: string, links: ObservedLinks, ours: ReadonlySet<string>): Promise<void> {
-  const settings = await needed(links, ours);
+  const settings = await neededSettings(links, ours);
   if (settings.length === 0) return;
   const saved = await load(file);
   const values = { ...saved.values };
@@ -91,7 +91,7 @@ export async function applySysctls(file: string, links: ObservedLinks, ours: Rea
 /** Changes the settings of this instance's interface. Returns the fault, if there is one. */
 export async function applyLinkSysctls({ kind, name }: DesiredLink): Promise<string | undefined> {
   try {
-    for (const [key, value] of ofLink[kind]) {
+    for (const [key, value] of linkSettings[kind]) {
       const path = join(ipv6, name, key);
       if ((await read(path)) !== value) await writeFile(path, value);
     }

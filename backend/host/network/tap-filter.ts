@@ -47,20 +47,20 @@ export const chainName = (tap: string): string => `from_${tap}`;
 /** Returns the address as a number of 128 bits, for comparison with raw payload. */
 const asNumber = (address: Ipv6Address): string => `0x${addressKey(address)}`;
 
-const errors = 'destination-unreachable, packet-too-big, time-exceeded, parameter-problem';
+const icmpErrors = 'destination-unreachable, packet-too-big, time-exceeded, parameter-problem';
 /** The types of ICMPv6 that may be fragmented. */
-const large = `${errors}, echo-request, echo-reply`;
+const fragmentable = `${icmpErrors}, echo-request, echo-reply`;
 const discovery = 'nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert';
 const listener = 'mld-listener-report, mld-listener-done, mld2-listener-report';
 /** The numbers of extension headers, which are no upper layer (IANA, IPv6 extension header types). */
-const extensions = '0, 43, 44, 51, 60, 135, 139, 140';
+const extensionHeaders = '0, 43, 44, 51, 60, 135, 139, 140';
 
 /** Returns the rules of the tap's chain, in order. */
 export function tapRules({ tap, mac, address }: Port): string[] {
   const linkLocal = formatIpv6(linkLocalAddress(mac));
   const drop = (reason: DropReason) => `counter name ${counterName(tap, reason)} drop`;
   // nft 1.0 has no name for the target of a neighbour message, which is 16 bytes at bit 64 of the ICMPv6 header.
-  const own = `{ ${asNumber(linkLocalAddress(mac))}, ${asNumber(storedIpv6(address))} }`;
+  const ownAddresses = `{ ${asNumber(linkLocalAddress(mac))}, ${asNumber(storedIpv6(address))} }`;
   return [
     `ether saddr != ${mac} ${drop('mac')}`,
     `ether type != ip6 ${drop('type')}`,
@@ -82,28 +82,28 @@ export function tapRules({ tap, mac, address }: Port): string[] {
     `exthdr frag exists ip6 saddr { ::, fe80::/10 } ${drop('fragment')}`,
     `exthdr frag exists ip6 daddr ff00::/8 ${drop('fragment')}`,
     `exthdr frag exists ip6 nexthdr != 44 ${drop('fragment')}`,
-    `exthdr frag exists frag nexthdr { ${extensions} } ${drop('fragment')}`,
+    `exthdr frag exists frag nexthdr { ${extensionHeaders} } ${drop('fragment')}`,
     // The packet must contain the fragment header and eight bytes, with the ports or the type of ICMPv6.
     `exthdr frag exists ip6 length < 16 ${drop('fragment')}`,
     `exthdr frag exists frag frag-off != 0 accept`,
-    `exthdr frag exists icmpv6 type != { ${large} } ${drop('fragment')}`,
+    `exthdr frag exists icmpv6 type != { ${fragmentable} } ${drop('fragment')}`,
 
-    `icmpv6 type != { ${large}, ${discovery}, ${listener} } ${drop('icmp')}`,
+    `icmpv6 type != { ${fragmentable}, ${discovery}, ${listener} } ${drop('icmp')}`,
     `icmpv6 type { ${discovery} } ip6 nexthdr != ipv6-icmp ${drop('header')}`,
-    `icmpv6 type nd-neighbor-advert @th,64,128 != ${own} ${drop('claim')}`,
-    `ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != ${own} ${drop('claim')}`,
+    `icmpv6 type nd-neighbor-advert @th,64,128 != ${ownAddresses} ${drop('claim')}`,
+    `ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != ${ownAddresses} ${drop('claim')}`,
     `udp sport 547 ${drop('dhcp')}`,
     `udp dport 546 ${drop('dhcp')}`,
 
-    `icmpv6 type { ${large}, ${listener}, nd-router-solicit } accept`,
-    `icmpv6 type nd-neighbor-advert @th,64,128 ${own} accept`,
-    `icmpv6 type nd-neighbor-solicit @th,64,128 ${own} accept`,
+    `icmpv6 type { ${fragmentable}, ${listener}, nd-router-solicit } accept`,
+    `icmpv6 type nd-neighbor-advert @th,64,128 ${ownAddresses} accept`,
+    `icmpv6 type nd-neighbor-solicit @th,64,128 ${ownAddresses} accept`,
     // The comparison with 0 only proves that the frame contains the whole target.
     `icmpv6 type nd-neighbor-solicit ip6 saddr != :: @th,184,8 >= 0 accept`,
     'udp sport != 547 udp dport != 546 udp length >= 8 accept',
     // The comparison with 0 only proves that the frame contains all twenty bytes of the header.
     'tcp doff >= 5 @th,152,8 >= 0 accept',
-    `meta l4proto != { tcp, udp, ipv6-icmp, ${extensions} } accept`,
+    `meta l4proto != { tcp, udp, ipv6-icmp, ${extensionHeaders} } accept`,
     drop('header'),
   ];
 }

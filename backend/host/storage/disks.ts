@@ -43,9 +43,12 @@ export async function allocatedSize(path: string): Promise<number> {
  * @throws UcloudError `rule_violated` if the size is below that of the image; CommandError if qemu-img fails
  */
 export async function prepareDisk(run: Run, disk: string, image: string, size: number): Promise<void> {
-  const least = await virtualSize(image);
-  if (size < least) {
-    throw new UcloudError('rule_violated', `the disk of ${size} bytes is smaller than the image, which has ${least}`);
+  const imageSize = await virtualSize(image);
+  if (size < imageSize) {
+    throw new UcloudError(
+      'rule_violated',
+      `the disk of ${size} bytes is smaller than the image, which has ${imageSize}`,
+    );
   }
   if (await exists(disk)) return;
   const temporary = `${disk}.new`;

@@ -24,9 +24,9 @@ interface WithHandle {
  */
 export async function listenAt(path: string): Promise<ListeningSocket> {
   const server = createServer((connection) => connection.destroy());
-  const bound = `${path}.new`;
-  await rm(bound, { force: true });
-  server.listen({ path: bound, backlog: 16 });
+  const temporary = `${path}.new`;
+  await rm(temporary, { force: true });
+  server.listen({ path: temporary, backlog: 16 });
   await once(server, 'listening');
   const close = () => new Promise<void>((resolve) => server.close(() => resolve()));
   const descriptor = (server as unknown as WithHandle)._handle?.fd;
@@ -34,7 +34,7 @@ export async function listenAt(path: string): Promise<ListeningSocket> {
     if (descriptor === undefined || descriptor < 0)
       throw new Error('this version of Node hides descriptors of sockets');
     // A closing server removes the path that it has bound. The new name stays.
-    await rename(bound, path);
+    await rename(temporary, path);
     return { descriptor, close };
   } catch (error) {
     await close();

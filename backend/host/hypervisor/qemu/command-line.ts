@@ -14,7 +14,7 @@ import { firstTapDescriptor } from './taps.ts';
 export type Accelerator = 'kvm' | 'tcg';
 
 /** The parts of a VM that its command line contains. */
-export interface QemuOptions {
+export interface CommandLineOptions {
   readonly vm: Id<'vm'>;
   readonly accelerator: Accelerator;
   readonly cpus: number;
@@ -99,7 +99,7 @@ function networkInterface({ network, mac }: InterfaceSpec, index: number): strin
  * Returns the command line of QEMU. QEMU starts with the guest stopped (`-S`), so the guest executes only after its
  * taps and filters are in place. With `werror=stop`, the guest pauses on a full disk of the host and loses no write.
  */
-export const qemuArguments = (options: QemuOptions): string[] => [
+export const qemuArguments = (options: CommandLineOptions): string[] => [
   'qemu-system-x86_64',
   ...[
     '-name',

@@ -11,8 +11,8 @@ import { isMissing } from '../../system/files.ts';
 import { Mutex } from '../../system/mutex.ts';
 
 /** The maximum size of each of the two files, in bytes. */
-export const consoleLimit = 1024 ** 2;
-const bytesPerSecond = 64 * 1024;
+export const maxConsoleBytes = 1024 ** 2;
+const maxBytesPerSecond = 64 * 1024;
 
 /** Writes the console log of one guest. */
 export class ConsoleLog {
@@ -20,8 +20,8 @@ export class ConsoleLog {
   readonly #path: string;
   readonly #mutex = new Mutex();
   /** The number of bytes that the agent may read at once. It grows with time, up to the limit. */
-  #allowance = consoleLimit;
-  #filledAt = performance.now();
+  #allowanceBytes = maxConsoleBytes;
+  #refilledAtMs = performance.now();
 
   /** @param fault called once, with the error after which the log is no longer written */
   constructor(socketPath: string, path: string, fault: (error: unknown) => void) {
@@ -55,22 +55,22 @@ export class ConsoleLog {
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
-    if (size + chunk.length > consoleLimit) await rename(this.#path, `${this.#path}.1`);
+    if (size + chunk.length > maxConsoleBytes) await rename(this.#path, `${this.#path}.1`);
     await appendFile(this.#path, chunk, { mode: 0o600 });
   }
 
   /** Counts the bytes, and returns the delay until the next read in milliseconds. */
   #charge(bytes: number): number {
     const now = performance.now();
-    const refill = ((now - this.#filledAt) / 1000) * bytesPerSecond;
-    this.#filledAt = now;
-    this.#allowance = Math.min(consoleLimit, this.#allowance + refill) - bytes;
-    return this.#allowance >= 0 ? 0 : (-this.#allowance / bytesPerSecond) * 1000;
+    const refill = ((now - this.#refilledAtMs) / 1000) * maxBytesPerSecond;
+    this.#refilledAtMs = now;
+    this.#allowanceBytes = Math.min(maxConsoleBytes, this.#allowanceBytes + refill) - bytes;
+    return this.#allowanceBytes >= 0 ? 0 : (-this.#allowanceBytes / maxBytesPerSecond) * 1000;
   }
 
-  #resumeAfter(milliseconds: number): void {
-    if (milliseconds === 0) this.#socket.resume();
-    else setTimeout(() => this.#socket.resume(), milliseconds).unref();
+  #resumeAfter(delayMs: number): void {
+    if (delayMs === 0) this.#socket.resume();
+    else setTimeout(() => this.#socket.resume(), delayMs).unref();
   }
 
   /** Ends the log. Resolves after everything that was read is written. */

@@ -67,10 +67,10 @@ export interface QemuHypervisor extends Hypervisor {
 }
 
 /** Returns the memory in bytes that the machine needs itself and that no VM gets. */
-const reservedMemory = (total: number): number => Math.max(512 * 1024 ** 2, Math.floor(total / 16));
-const maintenanceInterval = 10_000;
+const reservedMemoryBytes = (total: number): number => Math.max(512 * 1024 ** 2, Math.floor(total / 16));
+const maintenanceIntervalMs = 10_000;
 /** The maximum time until QEMU answers after its start. A busy host with emulation needs seconds. */
-const startTimeout = 30_000;
+const startTimeoutMs = 30_000;
 
 async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Accelerator> {
   const wanted = options.accelerator ?? 'auto';
@@ -127,7 +127,7 @@ class Driver implements QemuHypervisor {
   readonly #timer: NodeJS.Timeout;
   #maintenance: Promise<void> | undefined;
   /** The subjects of current faults. The driver logs a fault when it begins, and not every ten seconds. */
-  #known = new Set<string>();
+  #currentFaults = new Set<string>();
   #closed = false;
 
   constructor(parts: Parts) {
@@ -137,7 +137,7 @@ class Driver implements QemuHypervisor {
       this.#maintenance ??= this.#maintain().finally(() => {
         this.#maintenance = undefined;
       });
-    }, maintenanceInterval);
+    }, maintenanceIntervalMs);
     this.#timer.unref();
   }
 
@@ -183,7 +183,7 @@ class Driver implements QemuHypervisor {
     const guest = new Guest(process, directories.paths(vm), (err, message) => logger.warn({ err, vm }, message));
     this.#guests.set(vm, guest);
     void guest.ended.then((cause) => {
-      // `#end` has removed a stopping guest from the map, so its end calls no listener.
+      // `#endProcess` has removed a stopping guest from the map, so its end calls no listener.
       if (this.#guests.get(vm) !== guest) return;
       this.#guests.delete(vm);
       for (const listener of this.#listeners) listener(vm, cause);
@@ -208,10 +208,10 @@ class Driver implements QemuHypervisor {
       ),
     );
     for (const [subject, err] of faults) {
-      if (!this.#known.has(subject) && !this.#closed)
+      if (!this.#currentFaults.has(subject) && !this.#closed)
         logger.warn({ err, subject }, 'a part of this host is not in its desired state; the agent retries');
     }
-    this.#known = new Set(faults.keys());
+    this.#currentFaults = new Set(faults.keys());
   }
 
   async capacity(): Promise<Resources> {
@@ -220,7 +220,7 @@ class Driver implements QemuHypervisor {
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
     const total = totalmem();
-    return { cpus: availableParallelism(), memory: total - reservedMemory(total), disk: bavail * bsize + used };
+    return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: bavail * bsize + used };
   }
 
   async list(): Promise<readonly ObservedVm[]> {
@@ -262,7 +262,7 @@ class Driver implements QemuHypervisor {
     }
     if (process && !state.boot) {
       // The state file does not contain the hardware of this process, so the driver cannot continue its start.
-      await this.#end(spec.id, process, 0);
+      await this.#endProcess(spec.id, process, 0);
       process = undefined;
     }
     for (const { mac, network } of spec.interfaces) {
@@ -273,12 +273,12 @@ class Driver implements QemuHypervisor {
     state = { uid: state.uid, boot };
     if (!process) await directories.save(spec.id, state);
     signal.throwIfAborted();
-    await this.#plugIn(spec.id, state);
+    await this.#connectInterfaces(spec.id, state);
     signal.throwIfAborted();
     process ??= await this.#launch(spec, state.uid);
     const guest = this.#watch(spec.id, process);
     try {
-      await guest.resume(spec.disk_size, startTimeout);
+      await guest.resume(spec.disk_size, startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
       throw new Error(`VM ${spec.id} does not start: ${await logTail(directories.paths(spec.id).log)}`, {
@@ -295,7 +295,7 @@ class Driver implements QemuHypervisor {
   });
 
   /** Creates filters, bridges and taps of the VM. */
-  async #plugIn(vm: Id<'vm'>, { boot }: VmState): Promise<void> {
+  async #connectInterfaces(vm: Id<'vm'>, { boot }: VmState): Promise<void> {
     const { network } = this.#parts;
     const interfaces = boot?.interfaces ?? [];
     network.attach(vm, interfaces);
@@ -321,7 +321,7 @@ class Driver implements QemuHypervisor {
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */
-  async #end(vm: Id<'vm'>, process: Process, graceSeconds: number): Promise<void> {
+  async #endProcess(vm: Id<'vm'>, process: Process, graceSeconds: number): Promise<void> {
     const guest = this.#watch(vm, process);
     this.#guests.delete(vm);
     try {
@@ -337,7 +337,7 @@ class Driver implements QemuHypervisor {
     for (let grace = graceSeconds; ; grace = 0) {
       const process = (await this.#processes()).get(vm);
       if (!process) break;
-      await this.#end(vm, process, grace);
+      await this.#endProcess(vm, process, grace);
     }
     this.#guests.get(vm)?.release();
     this.#guests.delete(vm);

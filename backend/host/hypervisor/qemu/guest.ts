@@ -14,15 +14,15 @@ import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
 
 /** The maximum size of the log with QEMU's messages, in bytes. Guests can cause some of the messages. */
-const logLimit = 1024 ** 2;
+const maxLogBytes = 1024 ** 2;
 /** The maximum time in milliseconds that one step of the agent waits for an answer of QEMU. */
-const patience = 2_000;
+const answerTimeoutMs = 2_000;
 const diskFault = 'the disk has an error and the VM is paused';
 
 async function truncateLog(path: string): Promise<void> {
   try {
     const { size } = await stat(path);
-    if (size > logLimit) await truncate(path, 0);
+    if (size > maxLogBytes) await truncate(path, 0);
   } catch (error) {
     if (!isMissing(error)) throw error;
   }
@@ -35,38 +35,38 @@ export class Guest {
   readonly #fault: (error: unknown, message: string) => void;
   /** Resolves with the cause after the process has ended. */
   readonly ended: Promise<ExitCause>;
-  #settle: (cause: ExitCause) => void = () => undefined;
+  #resolveEnded: (cause: ExitCause) => void = () => undefined;
   #qmp: Qmp | undefined;
   #connecting: Promise<Qmp> | undefined;
   #console: ConsoleLog | undefined;
-  #cause: ExitCause = 'crash';
+  #exitCause: ExitCause = 'crash';
   #stopping = false;
   #released = false;
   /** The faults that are logged already. A hostile process could otherwise fill the log by repeating a fault. */
-  readonly #told = new Set<string>();
+  readonly #loggedFaults = new Set<string>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(process: Process, paths: VmPaths, fault: (error: unknown, message: string) => void) {
     this.process = process;
     this.#paths = paths;
     this.#fault = (error, message) => {
-      if (this.#told.has(message)) return;
-      this.#told.add(message);
+      if (this.#loggedFaults.has(message)) return;
+      this.#loggedFaults.add(message);
       fault(error, message);
     };
     this.ended = new Promise((resolve) => {
-      this.#settle = resolve;
+      this.#resolveEnded = resolve;
     });
-    this.#timer = setInterval(() => this.#look(), 1_000);
+    this.#timer = setInterval(() => this.#checkProcess(), 1_000);
     this.#timer.unref();
   }
 
-  #look(): void {
+  #checkProcess(): void {
     isAlive(this.process).then(
       (alive) => {
         if (alive) return;
         this.release();
-        this.#settle(this.#cause);
+        this.#resolveEnded(this.#exitCause);
       },
       (error: unknown) => this.#fault(error, 'cannot look at the process'),
     );
@@ -76,14 +76,14 @@ export class Guest {
    * Returns the connection to QEMU, and opens it if there is none.
    * @throws QmpError if QEMU does not answer in time
    */
-  async connect(milliseconds: number): Promise<Qmp> {
+  async connect(timeoutMs: number): Promise<Qmp> {
     if (this.#qmp && !this.#qmp.closed) return this.#qmp;
     // QEMU serves one client. A second connection during the first would wait forever.
-    this.#connecting ??= this.#open(milliseconds).finally(() => {
+    this.#connecting ??= this.#open(timeoutMs).finally(() => {
       this.#connecting = undefined;
     });
     const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => late.reject(new QmpError('QEMU does not answer')), milliseconds);
+    const timer = setTimeout(() => late.reject(new QmpError('QEMU does not answer')), timeoutMs);
     try {
       return await Promise.race([this.#connecting, late.promise]);
     } finally {
@@ -91,17 +91,17 @@ export class Guest {
     }
   }
 
-  async #open(milliseconds: number): Promise<Qmp> {
-    const qmp = await Qmp.connect(this.#paths.qmp, milliseconds);
+  async #open(timeoutMs: number): Promise<Qmp> {
+    const qmp = await Qmp.connect(this.#paths.qmp, timeoutMs);
     if (this.#released) {
       qmp.close();
       throw new QmpError('the agent no longer watches the VM');
     }
-    qmp.on('event', (event) => this.#note(event));
+    qmp.on('event', (event) => this.#onEvent(event));
     qmp.on('close', () => {
       // The socket closes shortly before the process ends.
-      waitForExit(this.process, patience).then(
-        () => this.#look(),
+      waitForExit(this.process, answerTimeoutMs).then(
+        () => this.#checkProcess(),
         (error: unknown) => this.#fault(error, 'cannot look at the process'),
       );
     });
@@ -114,9 +114,9 @@ export class Guest {
     return qmp;
   }
 
-  #note({ event, data }: QmpEvent): void {
+  #onEvent({ event, data }: QmpEvent): void {
     if (event === 'SHUTDOWN') {
-      this.#cause = data.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
+      this.#exitCause = data.reason === 'guest-shutdown' ? 'guest_shutdown' : 'crash';
     }
     // A quitting process closes the disk while the guest still reads, which is no fault of the disk.
     if (event === 'BLOCK_IO_ERROR' && !this.#stopping) {
@@ -128,10 +128,10 @@ export class Guest {
    * Grows the disk to at least `size` bytes and lets the guest execute.
    * @throws QmpError if QEMU does not answer in time, or if the guest does not execute
    */
-  async resume(size: number, milliseconds: number): Promise<void> {
+  async resume(size: number, timeoutMs: number): Promise<void> {
     // A current attempt may have a shorter timeout, so it ends first.
     await this.#connecting?.catch(() => undefined);
-    const qmp = await this.connect(milliseconds);
+    const qmp = await this.connect(timeoutMs);
     if ((await qmp.status()) === 'running') return;
     const present = virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), 'disk');
     if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
@@ -147,9 +147,9 @@ export class Guest {
    */
   async maintain(): Promise<void> {
     await truncateLog(this.#paths.log);
-    const qmp = await this.connect(patience);
-    if ((await qmp.status(patience)) === 'io-error') await qmp.execute('cont', {}, patience);
-    else this.#told.delete(diskFault);
+    const qmp = await this.connect(answerTimeoutMs);
+    if ((await qmp.status(answerTimeoutMs)) === 'io-error') await qmp.execute('cont', {}, answerTimeoutMs);
+    else this.#loggedFaults.delete(diskFault);
   }
 
   /** Asks the guest to shut down. Repeats the request every few seconds, because a booting guest ignores it. */

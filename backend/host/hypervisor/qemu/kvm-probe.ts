@@ -30,7 +30,7 @@ export function bootDisk(code: readonly number[]): Buffer {
 }
 
 /** `mov al, 16; out 0xf4, al; hlt`. QEMU's isa-debug-exit then ends the process with exit code (16 << 1) | 1. */
-const exit = [0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd];
+const exitProgram = [0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd];
 const expectedExitCode = 33;
 
 /** Returns the group that may use /dev/kvm, if there is one. VMs under KVM are members of it. */
@@ -49,10 +49,10 @@ export async function bootProbe(
   accelerator: Accelerator,
   directory: string,
   uid: number,
-  milliseconds: number,
+  timeoutMs: number,
 ): Promise<ProbeResult> {
   const disk = join(directory, 'kvm-probe.raw');
-  await writeFile(disk, bootDisk(exit), { mode: 0o600 });
+  await writeFile(disk, bootDisk(exitProgram), { mode: 0o600 });
   const file = await open(disk, 'r');
   try {
     const [program = '', ...args] = unprivileged(uid, accelerator === 'kvm' ? await kvmGroups() : [], [
@@ -73,18 +73,18 @@ export async function bootProbe(
       cwd: '/',
       env: environment,
       stdio: ['ignore', 'ignore', 'pipe', file.fd],
-      timeout: milliseconds,
+      timeout: timeoutMs,
       killSignal: 'SIGKILL',
     });
-    let said = '';
+    let stderr = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      said = (said + text).slice(-1000);
+      stderr = (stderr + text).slice(-1000);
     });
     const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
     if (code === expectedExitCode) return { works: true, reason: '' };
     const how =
-      signal === 'SIGKILL' ? `the guest did not run within ${milliseconds} ms` : `QEMU ended (${code ?? signal})`;
-    return { works: false, reason: [how, said.trim()].filter(Boolean).join(': ') };
+      signal === 'SIGKILL' ? `the guest did not run within ${timeoutMs} ms` : `QEMU ended (${code ?? signal})`;
+    return { works: false, reason: [how, stderr.trim()].filter(Boolean).join(': ') };
   } finally {
     await file.close();
     await rm(disk, { force: true });

@@ -13,7 +13,7 @@ import type { FoundProcess } from '../../system/processes.ts';
  */
 export const isVmId = (vm: string | undefined): vm is Id<'vm'> => vm !== undefined && /^vm-[0-9a-z]{16}$/.test(vm);
 
-function first<T>(args: readonly string[], find: (arg: string) => T | undefined): T | undefined {
+function firstFound<T>(args: readonly string[], find: (arg: string) => T | undefined): T | undefined {
   for (const arg of args) {
     const found = find(arg);
     if (found !== undefined) return found;
@@ -22,7 +22,7 @@ function first<T>(args: readonly string[], find: (arg: string) => T | undefined)
 }
 
 function namedVm(instance: string, args: readonly string[]): Id<'vm'> | undefined {
-  return first(args, (arg) => {
+  return firstFound(args, (arg) => {
     const id = arg.startsWith('guest=') ? idInAlias(instance, arg.slice('guest='.length).split(',')[0]) : undefined;
     return isVmId(id) ? id : undefined;
   });
@@ -31,7 +31,7 @@ function namedVm(instance: string, args: readonly string[]): Id<'vm'> | undefine
 /** Returns the VM of a process that version 0.1 has started. Such processes lack the group and own their sockets. */
 function namedVmOfOldProcess(instance: string, args: readonly string[]): Id<'vm'> | undefined {
   const start = `socket,id=qmp,path=${runDirectory(instance)}/`;
-  return first(args, (arg) => {
+  return firstFound(args, (arg) => {
     const id = arg.startsWith(start) ? arg.slice(start.length).split('/')[0] : undefined;
     return isVmId(id) ? id : undefined;
   });

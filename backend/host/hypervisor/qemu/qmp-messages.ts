@@ -4,9 +4,9 @@
  */
 
 /** The maximum length of a line in bytes. QEMU's longest answers to the commands in use have about 10 KiB. */
-export const lineLimit = 1024 ** 2;
+export const maxLineBytes = 1024 ** 2;
 /** The maximum number of characters of QEMU's texts in messages and logs. */
-const textLimit = 500;
+const maxTextLength = 500;
 
 /** QEMU does not answer, has closed the connection, refuses a command, or violates the protocol. */
 export class QmpError extends Error {}
@@ -27,10 +27,10 @@ export const isObject = (value: unknown): value is QmpObject =>
 
 /** Returns a text of QEMU as one short line without control characters. Any other value gives a question mark. */
 export const readable = (value: unknown): string =>
-  typeof value === 'string' ? value.slice(0, textLimit).replaceAll(/\p{C}+/gu, ' ') : '?';
+  typeof value === 'string' ? value.slice(0, maxTextLength).replaceAll(/\p{C}+/gu, ' ') : '?';
 
 /** Returns the value of an object's own key. Keys of its prototype do not count. */
-const own = (object: QmpObject, key: string): unknown => (Object.hasOwn(object, key) ? object[key] : undefined);
+const ownValue = (object: QmpObject, key: string): unknown => (Object.hasOwn(object, key) ? object[key] : undefined);
 
 /**
  * Parses a line.
@@ -44,12 +44,12 @@ export function parseMessage(line: Uint8Array): QmpMessage {
     throw new QmpError('QEMU sent a line that is not JSON');
   }
   if (!isObject(message)) throw new QmpError('QEMU sent a message that is not an object');
-  if (isObject(own(message, 'QMP'))) return { kind: 'greeting' };
-  const event = own(message, 'event');
-  const data = own(message, 'data') ?? {};
+  if (isObject(ownValue(message, 'QMP'))) return { kind: 'greeting' };
+  const event = ownValue(message, 'event');
+  const data = ownValue(message, 'data') ?? {};
   if (typeof event === 'string' && isObject(data)) return { kind: 'event', event, data };
-  const id = own(message, 'id');
-  const error = own(message, 'error');
+  const id = ownValue(message, 'id');
+  const error = ownValue(message, 'error');
   if (typeof id === 'number' && Object.hasOwn(message, 'return')) return { kind: 'result', id, value: message.return };
   if (typeof id === 'number' && isObject(error))
     return { kind: 'failure', id, reason: `${readable(error.class)}: ${readable(error.desc)}` };
@@ -69,7 +69,7 @@ export class LineBuffer {
     for (let start = 0; start < chunk.length; ) {
       const end = chunk.indexOf(0x0a, start);
       const part = chunk.subarray(start, end < 0 ? chunk.length : end);
-      if (this.#length + part.length > lineLimit) throw new QmpError('QEMU sent a line that is too long');
+      if (this.#length + part.length > maxLineBytes) throw new QmpError('QEMU sent a line that is too long');
       this.#keep(part);
       if (end < 0) return;
       const line = this.#held.subarray(0, this.#length);

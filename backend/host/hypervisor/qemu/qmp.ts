@@ -29,12 +29,12 @@ interface Events {
 }
 
 /**
- * QEMU may send `allowanceLimit` bytes at once, and `allowancePerSecond` bytes each second afterwards. Each message
- * counts `messageCost` bytes more than its length.
+ * QEMU may send `maxAllowanceBytes` at once, and `allowanceBytesPerSecond` each second afterwards. Each message
+ * counts `messageCostBytes` more than its length.
  */
-const allowanceLimit = 4 * 1024 ** 2;
-const allowancePerSecond = 256 * 1024;
-const messageCost = 1024;
+const maxAllowanceBytes = 4 * 1024 ** 2;
+const allowanceBytesPerSecond = 256 * 1024;
+const messageCostBytes = 1024;
 
 /** A connection to the monitor of one QEMU. Emits `event` for each event, and `close` once. */
 export class Qmp extends EventEmitter<Events> {
@@ -44,8 +44,8 @@ export class Qmp extends EventEmitter<Events> {
   readonly #greeting = Promise.withResolvers<void>();
   #nextId = 1;
   #greeted = false;
-  #allowance = allowanceLimit;
-  #filledAt = performance.now();
+  #allowanceBytes = maxAllowanceBytes;
+  #refilledAtMs = performance.now();
   /** The reason for the end of the connection; undefined while the connection is open. */
   #fault: QmpError | undefined;
 
@@ -62,11 +62,11 @@ export class Qmp extends EventEmitter<Events> {
    * Connects to the socket of a monitor.
    * @throws QmpError if no process listens, or if QEMU does not greet in time
    */
-  static async connect(path: string, milliseconds: number): Promise<Qmp> {
-    const deadline = performance.now() + milliseconds;
+  static async connect(path: string, timeoutMs: number): Promise<Qmp> {
+    const deadline = performance.now() + timeoutMs;
     const client = new Qmp(connect(path));
     const late = () => client.#end(new QmpError(`QEMU does not answer on ${path}`));
-    const timer = setTimeout(late, milliseconds);
+    const timer = setTimeout(late, timeoutMs);
     try {
       await client.#greeting.promise;
     } finally {
@@ -86,12 +86,12 @@ export class Qmp extends EventEmitter<Events> {
   #read(chunk: Buffer): void {
     try {
       const now = performance.now();
-      const refill = ((now - this.#filledAt) / 1000) * allowancePerSecond;
-      this.#filledAt = now;
-      this.#allowance = Math.min(allowanceLimit, this.#allowance + refill) - chunk.length;
+      const refill = ((now - this.#refilledAtMs) / 1000) * allowanceBytesPerSecond;
+      this.#refilledAtMs = now;
+      this.#allowanceBytes = Math.min(maxAllowanceBytes, this.#allowanceBytes + refill) - chunk.length;
       for (const line of this.#lines.add(chunk)) {
-        this.#allowance -= messageCost;
-        if (this.#allowance < 0) throw new QmpError('QEMU sends without end');
+        this.#allowanceBytes -= messageCostBytes;
+        if (this.#allowanceBytes < 0) throw new QmpError('QEMU sends without end');
         this.#take(parseMessage(line));
         if (this.closed) return;
       }
@@ -133,13 +133,13 @@ export class Qmp extends EventEmitter<Events> {
    * Sends a command and returns its result. A command without an answer in time ends the connection.
    * @throws QmpError if QEMU refuses the command, or if the connection ends
    */
-  execute(command: string, args: object = {}, milliseconds = 10_000): Promise<unknown> {
+  execute(command: string, args: object = {}, timeoutMs = 10_000): Promise<unknown> {
     if (this.#fault) return Promise.reject(this.#fault);
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#waiting.set(id, { resolve, reject });
-    const late = () => this.#end(new QmpError(`QEMU did not answer ${command} within ${Math.round(milliseconds)} ms`));
-    const timer = setTimeout(late, milliseconds);
+    const late = () => this.#end(new QmpError(`QEMU did not answer ${command} within ${Math.round(timeoutMs)} ms`));
+    const timer = setTimeout(late, timeoutMs);
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     return promise.finally(() => {
       clearTimeout(timer);
@@ -151,8 +151,8 @@ export class Qmp extends EventEmitter<Events> {
    * Returns the run state of the guest (RunState of QEMU's QAPI), such as `running` or `io-error`.
    * @throws QmpError if QEMU does not answer in time
    */
-  async status(milliseconds?: number): Promise<string> {
-    return runState(await this.execute('query-status', {}, milliseconds));
+  async status(timeoutMs?: number): Promise<string> {
+    return runState(await this.execute('query-status', {}, timeoutMs));
   }
 
   /** Ends the connection. Open commands fail. */

@@ -36,7 +36,7 @@ export interface VmState {
 }
 
 /** Adds the names of taps, which earlier versions derived in another way and did not store. */
-function withTaps(state: VmState): VmState {
+function addTapNames(state: VmState): VmState {
   const { boot } = state;
   if (!boot) return state;
   const interfaces = boot.interfaces.map((each) => ({ tap: earlierTapName(each.mac), ...each }));
@@ -131,7 +131,7 @@ export class VmDirectories {
   /** Reads the state of the VM; undefined if there is none. */
   async load(vm: Id<'vm'>): Promise<VmState | undefined> {
     const text = await readIfThere(join(this.paths(vm).directory, 'state.json'));
-    return text === undefined ? undefined : withTaps(JSON.parse(text) as VmState);
+    return text === undefined ? undefined : addTapNames(JSON.parse(text) as VmState);
   }
 
   /** Replaces the state of the VM atomically. */

@@ -10,7 +10,7 @@ import { isNotFound } from './problem.ts';
 const suffix = '_sha256';
 
 /** Returns the fields of which the item has only the digest. */
-const leftOut = (item: Item): string[] =>
+const omittedFields = (item: Item): string[] =>
   Object.keys(item).flatMap((name) => {
     const field = name.endsWith(suffix) ? name.slice(0, -suffix.length) : '';
     return field !== '' && item[field] === undefined ? [field] : [];
@@ -22,20 +22,20 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
  * Returns the item with all fields that the token may see; undefined if the object is gone meanwhile.
  * @param known earlier values of the fields
  */
-export async function whole(
+export async function completeItem(
   client: Caller,
   path: string,
   item: Item,
   known: Readonly<Record<string, unknown>>,
   signal: AbortSignal,
 ): Promise<Item | undefined> {
-  const missing = leftOut(item);
+  const missing = omittedFields(item);
   if (missing.length === 0) return item;
-  const remembered = missing.flatMap((name): [string, string][] => {
+  const knownFields = missing.flatMap((name): [string, string][] => {
     const value = known[name];
     return typeof value === 'string' && digest(value) === item[name + suffix] ? [[name, value]] : [];
   });
-  if (remembered.length === missing.length) return { ...item, ...Object.fromEntries(remembered) };
+  if (knownFields.length === missing.length) return { ...item, ...Object.fromEntries(knownFields) };
   try {
     return (await client.call('GET', `${path}/${encodeURIComponent(item.id)}`, { signal })) as Item;
   } catch (error) {
@@ -45,15 +45,15 @@ export async function whole(
 }
 
 /** The maximum number of concurrent requests. */
-const concurrency = 8;
+const maxConcurrentRequests = 8;
 
 /** Returns the complete items, without objects that are gone meanwhile. */
-export async function allWhole(client: Caller, path: string, items: readonly Item[], signal: AbortSignal) {
+export async function completeItems(client: Caller, path: string, items: readonly Item[], signal: AbortSignal) {
   const found: (Item | undefined)[] = [];
   const next = items.entries();
   const work = async () => {
-    for (const [index, item] of next) found[index] = await whole(client, path, item, {}, signal);
+    for (const [index, item] of next) found[index] = await completeItem(client, path, item, {}, signal);
   };
-  await Promise.all(Array.from({ length: concurrency }, work));
+  await Promise.all(Array.from({ length: maxConcurrentRequests }, work));
   return found.filter((item) => item !== undefined);
 }
