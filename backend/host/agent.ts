@@ -1,10 +1,10 @@
 /**
  * The agent of one host. It brings each VM on the machine to the state that the database declares.
- * model/vm/lifecycle.ts decides the next step and describes states and invariants; vm-steps.ts carries out the step.
+ * model/vm/lifecycle.ts decides the next step, and describes states and invariants. vm-steps.ts carries out the step.
  * This file visits each VM after a change, and reports repeated failures.
  *
  * Level-triggered: each visit compares the current state with the declared state and does the missing steps. So a visit
- * may be repeated, late or cut short. The agent may lose what it holds in memory (observed VMs, retry times).
+ * may be repeated, late or cut short. The agent may lose its memory (observed VMs, retry times).
  *
  * Orphans. The machine may have a VM that is not placed here. The agent destroys it if the database proves that it is
  * void: the VM is placed elsewhere with a newer fence, or this host has reported `gone`. Otherwise there is no such

@@ -1,4 +1,4 @@
-/** Derives from the records what a VM needs on this host before it starts. */
+/** Derives the needs of a VM on this host from its records: its image, its networks and its specification. */
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Resources } from '../model/placement/filters.ts';

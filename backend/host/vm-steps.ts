@@ -1,6 +1,6 @@
 /**
  * Carries out the steps of a VM's life. model/vm/lifecycle.ts decides which step comes next. A step may fail or crash
- * at any point; the next decision starts from the new state. A step may lose what it holds in memory.
+ * at any point; the next decision starts from the new state. No step relies on its state in memory.
  */
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';

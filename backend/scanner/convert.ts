@@ -1,5 +1,5 @@
 /**
- * Converts an examined source with qemu-img into a qcow2 file that refers to no other file. qemu-img parses hostile
+ * Converts an examined source with qemu-img into a qcow2 file that refers to no other file. The program parses hostile
  * input in C, so it runs with a user id of its own, without capabilities and without network. Processor time, memory,
  * file size and the number of files are limited. The scanner gives it the format, because qemu-img must not guess. The
  * target exists before. So qemu-img needs only two files, and gets them as open descriptors.

@@ -40,7 +40,7 @@ import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { FairSlots, fairest } from './fair-slots.ts';
 import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
-import { hasArrived } from './source.ts';
+import { isFileComplete } from './source.ts';
 
 /** Options of `startImageScanner`. */
 export interface ImageScannerOptions {
@@ -92,7 +92,7 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
     leaseSeconds: options.leaseTtl ?? 5,
     signal: closing.signal,
     logger,
-    work: (leadership, over) => new ImportTerm(options, mirror, leadership, over).run(),
+    work: (leadership, termEnd) => new ImportTerm(options, mirror, leadership, termEnd).run(),
   });
   return {
     close: async () => {
@@ -114,7 +114,7 @@ class ImportTerm {
   readonly #options: ImageScannerOptions;
   readonly #mirror: Mirror;
   readonly #leadership: Leadership;
-  readonly #stop: AbortSignal;
+  readonly #termEnd: AbortSignal;
   readonly #limits: ImportLimits;
   readonly #storeImages: boolean;
   readonly #staging: string;
@@ -130,11 +130,11 @@ class ImportTerm {
   #waitsForFile = false;
   #wake = (): void => {};
 
-  constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, over: AbortSignal) {
+  constructor(options: ImageScannerOptions, mirror: Mirror, leadership: Leadership, termEnd: AbortSignal) {
     this.#options = options;
     this.#mirror = mirror;
     this.#leadership = leadership;
-    this.#stop = over;
+    this.#termEnd = termEnd;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#conversions = new FairSlots(this.#limits.maxConversions);
     this.#storeImages = options.mode !== 'simulated';
@@ -146,7 +146,7 @@ class ImportTerm {
     const unsubscribe = this.#mirror.subscribe(() => this.#wake());
     try {
       await mkdir(this.#staging, { mode: 0o700 });
-      while (!this.#stop.aborted) {
+      while (!this.#termEnd.aborted) {
         const changed = new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -166,7 +166,7 @@ class ImportTerm {
     const intervalMs = this.#waitsForFile ? this.#limits.retryAfterMs : roundIntervalMs;
     const next = Math.min(now + intervalMs, ...[...this.#retries.values()].map(({ at }) => at));
     const timer = new AbortController();
-    const signal = AbortSignal.any([timer.signal, this.#stop]);
+    const signal = AbortSignal.any([timer.signal, this.#termEnd]);
     const time = delay(Math.max(next - now, 0), undefined, { signal }).catch(() => {});
     await Promise.race([changed, time]);
     timer.abort();
@@ -185,8 +185,8 @@ class ImportTerm {
     const waiting: ImageRecord[] = [];
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
-      if (!this.#isMissing(id)) waiting.push(value);
-      else if (await hasArrived(value, this.#options.filesDir, this.#limits.retryAfterMs)) waiting.push(value);
+      if (!this.#isFileMissing(id)) waiting.push(value);
+      else if (await isFileComplete(value, this.#options.filesDir, this.#limits.retryAfterMs)) waiting.push(value);
       else this.#waitsForFile = true;
     }
     this.#startImports(waiting);
@@ -202,7 +202,7 @@ class ImportTerm {
       const image = fairest(left, used, maxImportsPerProject);
       if (!image) return;
       const cancel = new AbortController();
-      const done = this.#import(image, AbortSignal.any([cancel.signal, this.#stop])).finally(() => {
+      const done = this.#import(image, AbortSignal.any([cancel.signal, this.#termEnd])).finally(() => {
         this.#running.delete(image.id);
         this.#wake();
       });
@@ -210,14 +210,14 @@ class ImportTerm {
     }
   }
 
-  #isMissing(id: string): boolean {
+  #isFileMissing(id: string): boolean {
     return this.#mirror.get(imageReports, id)?.value.reason === fileMissing;
   }
 
   #isDone(id: string): boolean {
     const phase = this.#mirror.get(imageReports, id)?.value.phase;
     return (
-      (phase === 'error' && !this.#isMissing(id)) ||
+      (phase === 'error' && !this.#isFileMissing(id)) ||
       (phase === 'available' && (!this.#storeImages || this.#storedImages.has(id)))
     );
   }
@@ -313,7 +313,7 @@ class ImportTerm {
    * Commits a change of the image's report. Resolves when the mirror shows the change, or when a condition has failed.
    */
   async #commit(id: string, { require = [], write }: Commit): Promise<void> {
-    while (!this.#stop.aborted) {
+    while (!this.#termEnd.aborted) {
       try {
         const result = await this.#options.store.commit({ require: [this.#leadership.holds, ...require], write });
         if (!result.ok) return;
@@ -322,13 +322,13 @@ class ImportTerm {
           of: [{ kind: imageReports, id }],
           after,
           timeoutMs: 5000,
-          signal: this.#stop,
+          signal: this.#termEnd,
         });
         return;
       } catch (err) {
         if (!(err instanceof UcloudError) || err.code !== 'store_unavailable') throw err;
         this.#options.logger.warn({ err }, 'the store does not answer the image scanner, which tries again');
-        await delay(storeRetryMs, undefined, { signal: this.#stop }).catch(() => {});
+        await delay(storeRetryMs, undefined, { signal: this.#termEnd }).catch(() => {});
       }
     }
   }

@@ -73,7 +73,7 @@ export async function fetchSource(
  * Tells whether the image's file exists and has been unchanged for `quiet` milliseconds. The user then has probably
  * finished copying it.
  */
-export async function hasArrived(
+export async function isFileComplete(
   { project, source }: { readonly project: string; readonly source: string },
   filesDir: string,
   quietMs: number,

@@ -99,16 +99,16 @@ export class LeaderLoop {
    * @throws UcloudError of the store, such as `store_unavailable`
    */
   async run(signal: AbortSignal): Promise<void> {
-    const over = AbortSignal.any([signal, this.#stop.signal]);
+    const termEnd = AbortSignal.any([signal, this.#stop.signal]);
     const unsubscribe = this.#mirror.subscribe((batch) => this.#onBatch(batch));
     const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
-    over.addEventListener('abort', () => this.#wake());
+    termEnd.addEventListener('abort', () => this.#wake());
     try {
       fillPool(this.#pool, this.#mirror);
       for (const { id } of this.#mirror.list(placements)) this.#dirty.add(parsePlacementId(id).vm);
       for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
-      while (!over.aborted) {
+      while (!termEnd.aborted) {
         this.#work();
         const woken = Promise.withResolvers<void>();
         this.#wake = woken.resolve;

@@ -48,7 +48,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     leaseSeconds,
     signal: closing.signal,
     logger,
-    work: (leadership, over) => new LeaderLoop(store, mirror, leadership, logger).run(over),
+    work: (leadership, termEnd) => new LeaderLoop(store, mirror, leadership, logger).run(termEnd),
   });
 
   return {

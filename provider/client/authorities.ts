@@ -14,13 +14,13 @@ const reasons: Readonly<Record<string, string>> = {
 /**
  * Returns the text of a file of CAs in PEM. The function checks the file, because TLS ignores unreadable certificates
  * without an error.
- * @param from the place where the file is configured, for errors
+ * @param place the place where the file is configured, for errors
  * @throws DiagnosticError that names the place and the file
  */
-export function readAuthorities(path: string, from: string): string {
+export function readAuthorities(path: string, place: string): string {
   const fail = (why: string) =>
     new DiagnosticError(
-      `${from} names a file that cannot be used`,
+      `${place} names a file that cannot be used`,
       `${path}: ${why}. It has to be the PEM file of the CAs that may sign the certificate of the endpoint.`,
       ['ca_file'],
     );
@@ -52,16 +52,16 @@ export function readAuthorities(path: string, from: string): string {
  * Returns the well-known CAs, those of NODE_EXTRA_CA_CERTS and those of the machine, in PEM. Node's default set does
  * not suffice, because the executable starts Node with an option that changes this set (build.ts).
  */
-export function commonAuthorities(): string[] {
+export function defaultAuthorities(): string[] {
   const { getCACertificates } = process.getBuiltinModule('node:tls');
   // Most CAs are in several of the sets, and the machine has each CA in a directory and in a file.
   return [...new Set((['bundled', 'extra', 'system'] as const).flatMap((type) => getCACertificates(type)))];
 }
 
-let common: SecureContext | undefined;
+let defaultContext: SecureContext | undefined;
 
 /** Returns the TLS context with these CAs. It is created once, because reading the certificates takes a long time. */
-export function commonTrust(): SecureContext {
-  common ??= process.getBuiltinModule('node:tls').createSecureContext({ ca: commonAuthorities() });
-  return common;
+export function defaultSecureContext(): SecureContext {
+  defaultContext ??= process.getBuiltinModule('node:tls').createSecureContext({ ca: defaultAuthorities() });
+  return defaultContext;
 }

@@ -164,25 +164,25 @@ export class Client implements Caller {
       ...(signal && method === 'GET' && { signal }),
     };
     const maxFailures = retries ?? this.#options.maxRetries ?? defaultRetries;
-    let uncertain = false;
+    let mayBeMade = false;
     for (let failures = 0; ; ) {
       try {
         return this.#accept(await this.#transport.send(request));
       } catch (error) {
-        const busy = error instanceof ApiError && error.status === 429;
-        const counts = !busy || signal?.aborted === true;
-        if (!(busy || isRetryable(error)) || (counts && failures >= maxFailures)) throw error;
-        uncertain ||= method !== 'GET' && mayBeDone(error);
+        const rateLimited = error instanceof ApiError && error.status === 429;
+        const countsAsFailure = !rateLimited || signal?.aborted === true;
+        if (!(rateLimited || isRetryable(error)) || (countsAsFailure && failures >= maxFailures)) throw error;
+        mayBeMade ||= method !== 'GET' && mayBeDone(error);
         const requestedMs = error instanceof ApiError ? error.retryAfterMs : undefined;
         // A random part of a second prevents that all waiting clients retry at the same time.
-        const pauseMs = busy
+        const pauseMs = rateLimited
           ? (requestedMs ?? 1000) + Math.random() * 1000
           : Math.max(randomPauseMs(failures), requestedMs ?? 0);
-        if (counts) failures++;
+        if (countsAsFailure) failures++;
         try {
           await sleep(pauseMs, undefined, { signal });
         } catch {
-          if (!uncertain) throw error;
+          if (!mayBeMade) throw error;
           await sleep(randomPauseMs(failures));
         }
       }

@@ -60,7 +60,7 @@ export function endpointProblem(text: string): string | undefined {
 const configured = (name: keyof Settings, block: Settings, env: Environment): string | undefined =>
   block[name]?.trim() ?? settingsOf(env)[name];
 
-/** Where `resolve` found a value, for errors: the provider block, the variable, or the credentials file. */
+/** Returns the place where `resolve` found a value, for errors: provider block, variable or credentials file. */
 export function sourceOf(name: keyof Settings, block: Settings, env: Environment): string {
   if (block[name] !== undefined) return `\`${name}\``;
   return configured(name, block, env) === undefined ? `\`${name}\` of ${credentialsPath(env)}` : variableOf(name);
@@ -74,6 +74,10 @@ function tokenProblem(token: string): string | undefined {
     : 'It has a blank, a line end or another character in it that no token has. Was more than the token copied?';
 }
 
+/**
+ * Returns the complete settings.
+ * @throws DiagnosticError if endpoint or token is missing or unusable, or if the credentials file cannot be read
+ */
 export function resolve(block: Settings, env: Environment): Configuration {
   const explicit = {
     endpoint: configured('endpoint', block, env),
@@ -122,7 +126,10 @@ export const retriesProblem = (value: number): string | undefined =>
 export const timeoutProblem = (text: string): string | undefined =>
   parseDuration(text) === undefined ? `Must be a time such as \`10s\` or \`1m30s\`, not "${text}".` : undefined;
 
-/** Returns the retry options from the provider block, else from the environment. An option in neither is left out. */
+/**
+ * Returns the retry options from the provider block, else from the environment. Missing options are left out.
+ * @throws DiagnosticError if a variable has a wrong value
+ */
 export function retryOptions(
   block: { readonly max_retries: number | undefined; readonly request_timeout: string | undefined },
   env: Environment,

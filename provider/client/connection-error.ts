@@ -1,6 +1,6 @@
 /** Errors of requests that got no answer of the API: the problem, advice for the user, and whether a retry may help. */
 
-interface Kind {
+interface ErrorKind {
   /** Error codes of Node, including those of OpenSSL, and codes of connection-failure.ts. */
   readonly codes: readonly string[];
   /** The problem, as a clause after the address of the API. */
@@ -13,7 +13,7 @@ interface Kind {
 }
 
 /** The known kinds of errors. The troubleshooting guide lists them too. */
-export const kinds: readonly Kind[] = [
+export const kinds: readonly ErrorKind[] = [
   {
     codes: ['PROXY_AUTHENTICATION'],
     problem: 'the proxy wants another user name and password (407)',
@@ -115,12 +115,13 @@ export class ConnectionError extends Error {
   constructor(origin: string, cause: unknown, proxy?: string) {
     const failures = flatten(cause);
     const kind = kinds.find(({ codes }) => failures.some((failure) => codes.includes(codeOf(failure))));
-    const by = proxy === undefined ? '' : ` by the proxy ${proxy}`;
-    super(`${origin}${by}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
+    const route = proxy === undefined ? '' : ` by the proxy ${proxy}`;
+    super(`${origin}${route}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
     this.retryable = kind?.permanent !== true;
     this.sent = kind?.permanent !== true && kind?.unsent !== true;
-    const more = proxy === undefined ? '' : 'Is the proxy right? NO_PROXY lists the hosts for direct connections.';
-    this.action = [kind?.action, kind?.action.includes('proxy') ? '' : more].filter(Boolean).join(' ');
+    const proxyAdvice =
+      proxy === undefined ? '' : 'Is the proxy right? NO_PROXY lists the hosts for direct connections.';
+    this.action = [kind?.action, kind?.action.includes('proxy') ? '' : proxyAdvice].filter(Boolean).join(' ');
   }
 }
 

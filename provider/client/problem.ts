@@ -73,15 +73,15 @@ export function actionFor(code: string): string | undefined {
 
 /**
  * Returns the diagnostics of an error: one for each wrong field, at its attribute, or else a single one.
- * @param what the beginning of the summary, such as `VM "web" was not created`
+ * @param failedAction the beginning of the summary, such as `VM "web" was not created`
  * @param attributes the names of the resource's attributes
  */
-export function diagnosticsOf(error: ApiError, what: string, attributes: ReadonlySet<string>): Diagnostic[] {
+export function diagnosticsOf(error: ApiError, failedAction: string, attributes: ReadonlySet<string>): Diagnostic[] {
   const { problem } = error;
   const action = actionFor(problem.code);
   const request = error.status >= 500 && problem.request_id ? `Request id: ${problem.request_id}.` : '';
-  const summary = `${what}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
-  const generic = problem.errors && problem.errors.length > 0 ? '' : action;
+  const summary = `${failedAction}: ${problem.title.charAt(0).toLowerCase()}${problem.title.slice(1)}`;
+  const advice = problem.errors && problem.errors.length > 0 ? '' : action;
   // The detail of a field is a clause that follows its name, such as "must be …" or "is required".
   const fields = (problem.errors ?? []).map(({ pointer, detail }): Diagnostic => {
     const path = attributePath(pointer);
@@ -95,16 +95,16 @@ export function diagnosticsOf(error: ApiError, what: string, attributes: Readonl
   });
   if (fields.length > 0) return fields;
   return [
-    { severity: 'error', summary, detail: [sentence(problem.detail), generic, request].filter(Boolean).join('\n\n') },
+    { severity: 'error', summary, detail: [sentence(problem.detail), advice, request].filter(Boolean).join('\n\n') },
   ];
 }
 
 /** Returns the error that a handler throws instead. Errors that are neither of the API nor of its connection stay. */
-export function explain(error: unknown, what: string, attributes: ReadonlySet<string>): unknown {
-  if (error instanceof ApiError) return new DiagnosticError(diagnosticsOf(error, what, attributes));
+export function explain(error: unknown, failedAction: string, attributes: ReadonlySet<string>): unknown {
+  if (error instanceof ApiError) return new DiagnosticError(diagnosticsOf(error, failedAction, attributes));
   if (error instanceof ConnectionError) {
     const detail = [sentence(error.message), error.action].filter(Boolean).join('\n\n');
-    return new DiagnosticError(`${what}: the API cannot be reached`, detail);
+    return new DiagnosticError(`${failedAction}: the API cannot be reached`, detail);
   }
   return error;
 }

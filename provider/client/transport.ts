@@ -7,7 +7,7 @@ import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node
 import type { Agent as TlsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { commonTrust, readAuthorities } from './authorities.ts';
+import { defaultSecureContext, readAuthorities } from './authorities.ts';
 import { ConnectionError } from './connection-error.ts';
 import { ProxyRefusal, StaleConnection, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
@@ -53,7 +53,7 @@ const partTimeoutMs = 30_000;
 
 /** Returns the TLS context with the CAs that the provider trusts for the endpoint. */
 function secureContextFor({ caFile, caFileFrom = '`ca_file`' }: TransportOptions): SecureContext {
-  if (caFile === undefined) return commonTrust();
+  if (caFile === undefined) return defaultSecureContext();
   const { createSecureContext } = process.getBuiltinModule('node:tls');
   return createSecureContext({ ca: readAuthorities(caFile, caFileFrom) });
 }
@@ -72,7 +72,7 @@ export class Transport {
     if (this.#base.protocol === 'http:') {
       this.#agent =
         proxy?.url.protocol === 'https:'
-          ? new (process.getBuiltinModule('node:https').Agent)({ ...options, secureContext: commonTrust() })
+          ? new (process.getBuiltinModule('node:https').Agent)({ ...options, secureContext: defaultSecureContext() })
           : new (process.getBuiltinModule('node:http').Agent)(options);
       return;
     }

@@ -1,6 +1,6 @@
 /** A connection through a proxy (CONNECT, RFC 9110, section 9.3.6). */
 import type { Socket } from 'node:net';
-import { commonTrust } from './authorities.ts';
+import { defaultSecureContext } from './authorities.ts';
 import { ProxyRefusal, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
 
@@ -28,7 +28,7 @@ export function openTunnel({ url }: ProxySetting, target: string, timeoutMs: num
       ...connectOptions(url),
       path: target,
       agent: false,
-      ...(secure && { secureContext: commonTrust() }),
+      ...(secure && { secureContext: defaultSecureContext() }),
       headers: { host: target, ...(authorization !== undefined && { 'proxy-authorization': authorization }) },
     });
     const timer = setTimeout(() => connectRequest.destroy(new Timeout('CONNECT_TIMEOUT')), timeoutMs);

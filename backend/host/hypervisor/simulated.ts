@@ -2,7 +2,7 @@
  * A simulated hypervisor: only the guests are simulated, and the agent is real. Its uses are a trial of ucloud without
  * QEMU, tests of providers and clients, and tests at scale. A VM costs a few lines in a file.
  *
- * A VM runs if the journal on disk says so. So VMs outlive the process like real VMs, and the next process finds them.
+ * A VM runs if its record in the journal on disk is running. So VMs outlive the process like real VMs, and the next process finds them.
  * The journal is not synced to disk: simulated VMs need not survive a crash of the machine.
  */
 

@@ -22,7 +22,7 @@ import { bridgeName, isTapName, tapOf } from '../../model/network/interface-name
 import type { InterfaceSpec, NetworkSpec } from '../hypervisor/specs.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
-import { idInAlias, interfaceAlias, isAnyInstances, runDirectory, tableName } from '../system/instance.ts';
+import { idInAlias, interfaceAlias, isUcloudAlias, runDirectory, tableName } from '../system/instance.ts';
 import { Mutex } from '../system/mutex.ts';
 import {
   bridgeOf,
@@ -73,7 +73,7 @@ export class HostNetwork {
   #declared: readonly NetworkSpec[] = [];
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
   /** The rule set that was applied last, and its listing by the kernel at that time. */
-  #filter: { readonly wanted: string; readonly shown: string } | undefined;
+  #filter: { readonly wanted: string; readonly listing: string } | undefined;
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
     this.#directory = directory;
@@ -306,7 +306,7 @@ export class HostNetwork {
       return available.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
     });
     const foreign = [...observed.values()]
-      .filter(({ alias }) => isAnyInstances(alias) && idInAlias(this.#instance, alias) === undefined)
+      .filter(({ alias }) => isUcloudAlias(alias) && idInAlias(this.#instance, alias) === undefined)
       .flatMap(({ addresses }) => addresses.map(({ cidr }) => cidr));
     const desired: DesiredPaths = {
       ports,
@@ -355,9 +355,9 @@ export class HostNetwork {
     const present = await this.#listTable('netdev');
     const showAll = async (netdev: string) =>
       [netdev, ...(await Promise.all([this.#listTable('inet'), this.#listTable('bridge')]))].join('');
-    const shown = await showAll(present);
+    const listing = await showAll(present);
     if (this.isEmpty && existing.size === 0) {
-      if (shown !== '') await this.#removeFilter();
+      if (listing !== '') await this.#removeFilter();
       return;
     }
     const ports = this.#ports(existing);
@@ -371,9 +371,9 @@ export class HostNetwork {
       addresses: ports.map(({ address }) => address),
     };
     const wanted = JSON.stringify(rules);
-    if (this.#filter?.wanted === wanted && this.#filter.shown === shown) return;
+    if (this.#filter?.wanted === wanted && this.#filter.listing === listing) return;
     await this.#run('nft', ['-f', '-'], ruleset(this.#table, rules, present));
-    this.#filter = { wanted, shown: await showAll(await this.#listTable('netdev')) };
+    this.#filter = { wanted, listing: await showAll(await this.#listTable('netdev')) };
   }
 
   async #removeFilter(): Promise<void> {

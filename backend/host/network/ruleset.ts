@@ -4,6 +4,7 @@ import { chainName, counterName, dropReasons, type Port, tapRules } from './tap-
 
 /** The families in which the instance may have a table. Earlier versions had the rules of taps in `bridge`. */
 export const families = ['netdev', 'inet', 'bridge'] as const;
+/** A family of nftables. */
 export type Family = (typeof families)[number];
 
 /** Returns lines that remove the table. The first line adds it, so the deletion succeeds even without a table. */

@@ -11,7 +11,7 @@
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMissing, readIfThere, writeAtomically } from '../system/files.ts';
-import { isAnyInstances } from '../system/instance.ts';
+import { isUcloudAlias } from '../system/instance.ts';
 import type { DesiredLink, ObservedLink, ObservedLinks } from './links.ts';
 
 const ipv6 = '/proc/sys/net/ipv6/conf';
@@ -54,15 +54,15 @@ async function load(file: string): Promise<Saved> {
  * tun, or on a port of a bridge. Packets on such a port belong to the bridge.
  */
 export const mayBeUplink = ({ name, alias, kind, port }: ObservedLink): boolean =>
-  name !== 'lo' && kind !== 'tun' && port === undefined && !isAnyInstances(alias);
+  name !== 'lo' && kind !== 'tun' && port === undefined && !isUcloudAlias(alias);
 
 /** Returns the settings to change, in the order in which they must be written. */
-async function neededSettings(links: ObservedLinks, ours: ReadonlySet<string>): Promise<[string, string][]> {
+async function neededSettings(links: ObservedLinks, ownLinks: ReadonlySet<string>): Promise<[string, string][]> {
   const settings: [string, string][] = [];
   if ((await read(join(ipv6, 'all/forwarding'))) !== '1') {
     for (const name of await readdir(ipv6)) {
       const link = links.get(name);
-      if (link === undefined || ours.has(name) || !mayBeUplink(link)) continue;
+      if (link === undefined || ownLinks.has(name) || !mayBeUplink(link)) continue;
       const path = join(ipv6, name, 'accept_ra');
       if ((await read(path)) === '1' && (await read(join(ipv6, name, 'forwarding'))) === '0')
         settings.push([path, '2']);
@@ -76,10 +76,10 @@ async function neededSettings(links: ObservedLinks, ours: ReadonlySet<string>): 
 /**
  * Changes the settings of the whole machine, and stores the old values in `file` first.
  * @param links all interfaces of the machine
- * @param ours the names of this instance's interfaces
+ * @param ownLinks the names of this instance's interfaces
  */
-export async function applySysctls(file: string, links: ObservedLinks, ours: ReadonlySet<string>): Promise<void> {
-  const settings = await neededSettings(links, ours);
+export async function applySysctls(file: string, links: ObservedLinks, ownLinks: ReadonlySet<string>): Promise<void> {
+  const settings = await neededSettings(links, ownLinks);
   if (settings.length === 0) return;
   const saved = await load(file);
   const values = { ...saved.values };

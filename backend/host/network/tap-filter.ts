@@ -38,6 +38,7 @@ export interface Port {
 
 /** The reasons for dropping a frame. Each tap has a counter for each reason. */
 export const dropReasons = ['mac', 'type', 'group', 'source', 'header', 'fragment', 'icmp', 'claim', 'dhcp'] as const;
+/** A reason for dropping a frame. */
 export type DropReason = (typeof dropReasons)[number];
 /** Returns the name of the tap's counter: `<tap>_<reason>`. */
 export const counterName = (tap: string, reason: DropReason): string => `${tap}_${reason}`;

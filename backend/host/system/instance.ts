@@ -24,7 +24,7 @@ export function idInAlias(instance: string, alias: string | undefined): string |
 }
 
 /** Tells whether an interface belongs to this or any other ucloud host on the machine. */
-export const isAnyInstances = (alias: string | undefined): boolean => alias?.startsWith('ucloud:') ?? false;
+export const isUcloudAlias = (alias: string | undefined): boolean => alias?.startsWith('ucloud:') ?? false;
 
 /**
  * Returns the directory for sockets and pid files. It is short, because the path of a Unix socket has at most 107

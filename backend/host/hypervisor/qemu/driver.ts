@@ -105,7 +105,7 @@ export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHy
   }
 }
 
-interface Parts {
+interface DriverParts {
   readonly dataDir: string;
   readonly imageStore: string;
   readonly logger: Logger;
@@ -121,7 +121,7 @@ class Driver implements QemuHypervisor {
   readonly kind = 'qemu';
   readonly architecture = 'x86_64';
   readonly accelerator: Accelerator;
-  readonly #parts: Parts;
+  readonly #parts: DriverParts;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #timer: NodeJS.Timeout;
@@ -130,7 +130,7 @@ class Driver implements QemuHypervisor {
   #currentFaults = new Set<string>();
   #closed = false;
 
-  constructor(parts: Parts) {
+  constructor(parts: DriverParts) {
     this.#parts = parts;
     this.accelerator = parts.accelerator;
     this.#timer = setInterval(() => {

@@ -2,8 +2,8 @@
  * The command line that gives a program its taps as open descriptors, and no way to open a tap again. Pure. ADR 15
  * (docs/adr/0015-root-opens-taps-by-a-perl-program.md) contains the reasons.
  *
- * A tap with IFF_VNET_HDR takes an instruction with each frame (virtio 1.2, 5.1.6): the kernel writes a checksum at a
- * place that the sender chooses. The kernel writes it after all filters have seen the frame. A guest could therefore
+ * A tap with IFF_VNET_HDR takes an instruction with each frame (virtio 1.2, 5.1.6). The kernel then writes a checksum
+ * at a place that the sender chooses. The kernel writes it after all filters have seen the frame. A guest could therefore
  * change two bytes: an echo request becomes a router advertisement, or the source address becomes that of another VM.
  * The agent therefore opens taps without this flag, and QEMU offers guests no offloads.
  *
