@@ -1,6 +1,6 @@
 /**
  * Identifies the VM of a request by the network of the listener and by the source address. A guest can choose neither
- * of them: the listener is bound to the bridge, and the tap's filter accepts only addresses formed from the VM's MAC
+ * of them. The listener is bound to the bridge, and the tap's filter accepts only addresses formed from the VM's MAC
  * address. The content of the request does not count.
  */
 

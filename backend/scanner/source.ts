@@ -70,7 +70,7 @@ export async function fetchSource(
 }
 
 /**
- * Tells whether the image's file exists and has been unchanged for `quiet` milliseconds. The user then has probably
+ * Tells whether the image's file exists and has been unchanged for `quietMs` milliseconds. The user then has probably
  * finished copying it.
  */
 export async function isFileComplete(

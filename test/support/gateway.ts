@@ -1,4 +1,4 @@
-/** Stands before an API: passes requests on, and looks at them, answers them itself or spoils them on the way. */
+/** A gateway in front of an API. It forwards requests, observes them, answers them itself, or loses their answers. */
 import { once } from 'node:events';
 import { createServer, request as forward, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -11,8 +11,8 @@ export interface Asked {
 }
 
 /**
- * The fate of a request: it is passed on; it is passed on and its answer lost with the connection; or it is dealt with
- * here, now or later, and goes no further.
+ * The outcome of a request. The gateway forwards it (`pass`), or forwards it and then breaks the connection (`lose`),
+ * or the test answers it (`dealt with`).
  */
 export type RequestOutcome = 'pass' | 'lose' | 'dealt with';
 

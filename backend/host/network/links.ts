@@ -177,7 +177,7 @@ function differingSettings(wanted: Readonly<Record<string, number | boolean>>, p
 
 const commandsFor = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
 
-/** Returns the commands that create the interface and set everything except its openness; none if it is right. */
+/** Returns the commands that create the interface with its settings, without opening it; none if it is right. */
 export function planCreation(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
   const { name } = desired;
   const lines: string[] = [];

@@ -5,7 +5,9 @@
 import { bridgeName, gatewayAddress } from '../../model/network/interface-names.ts';
 import type { NetworkSpec } from '../hypervisor/specs.ts';
 
-/** The maximum time between unsolicited advertisements, in seconds. The resolvers are valid for three times as long. */
+/**
+ * The maximum time between unsolicited advertisements, in seconds. Router and resolvers are valid three times as long.
+ */
 const maxIntervalSeconds = 100;
 
 function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {

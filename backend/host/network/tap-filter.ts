@@ -2,8 +2,8 @@
  * The nftables rules for the frames of a guest, on its tap, in family netdev at the ingress hook. Pure.
  *
  * The hook sees every frame before the bridge, before br_netfilter and before the host's own protocols. It works for
- * all destinations, and also for a tap in no bridge. The hooks of the bridge miss frames to 01:80:c2:00:00:0x, because
- * the bridge gives these frames to the host with the tap as interface (IEEE 802.1D, 7.12.6).
+ * all destinations, and also for a tap in no bridge. The hooks of the bridge miss frames to 01:80:c2:00:00:0x. The
+ * bridge gives these frames to the host with the tap as their interface (IEEE 802.1D, 7.12.6).
  *
  * A guest may send only IPv6, from its own MAC address and from its two SLAAC addresses. These are the link-local
  * address and the address in the network's prefix, both formed from the MAC address (modified EUI-64). So every

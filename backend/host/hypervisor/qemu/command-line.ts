@@ -45,8 +45,8 @@ export const unprivileged = (uid: number, groups: readonly number[], program: re
 
 /**
  * Returns a command that limits the files of a process: its disk and its messages. Without the limit, a process that
- * its guest has taken over could fill the host's disk through its descriptors. qcow2 needs about 0.02 % more than the
- * content of the disk.
+ * its guest has taken over could fill the host's disk through its descriptors. The format qcow2 needs about 0.02 %
+ * more than the content of the disk.
  *
  * @param diskSize in bytes
  */

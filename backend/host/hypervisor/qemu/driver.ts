@@ -52,7 +52,9 @@ export interface QemuOptions {
   /** The directory with the images as `<image id>.qcow2`. An image never changes. */
   readonly imageStore: string;
   readonly logger: Logger;
-  /** `auto` selects KVM if a guest runs under KVM here, else emulation. Default: `auto`. */
+  /**
+   * The value `auto` selects KVM if a guest runs under KVM on this machine, and emulation otherwise. Default: `auto`.
+   */
   readonly accelerator?: 'auto' | Accelerator;
   /** The first of 65536 user ids for the processes of VMs. Default: derived from the path of the data directory. */
   readonly uidBase?: number;
