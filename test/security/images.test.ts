@@ -245,7 +245,7 @@ t.test('a server that is too slow is ended, and its user is told', async (t) => 
     faultOf(importer(t, { rateWindowMs: 300, minBytesPerSecond: 1024 }).import(url)),
   );
   t.ok(fault instanceof ImageRejected);
-  t.match(fault, { message: 'The server sends less than 1 KiB a second, which is too slow.' });
+  t.match(fault, { message: 'The server sends less than 1KiB a second, which is too slow.' });
   const late = await within('the end', faultOf(importer(t, { maxFetchMs: 200 }).import(url)));
   t.match(late, { message: 'Fetching the URL took too long.' });
 });
