@@ -2,16 +2,16 @@
  * Builds the provider: `npm run build:provider`.
  *
  *     dist/provider/      launcher and program, for every platform
- *     dist/executable/    on Linux: the program and Node in one file, as `buildExecutable` makes it
+ *     dist/executable/    on Linux: one file with the program and Node, see `buildExecutable`
  *     dist/mirror/ucloud.localhost/ucloud/ucloud/<version>/<os>_<arch>/   for `filesystem_mirror`
  *
- * The launcher is a few lines of shell beside the program, which the user's Node runs. (One file of JavaScript is not
- * possible: its name ends in `.0`, which Node takes for a file type inside a project with `"type": "module"`, and Terraform
- * unpacks the provider there.)
+ * The launcher is a short shell script that runs the program with the user's Node. One JavaScript file is not possible. Its
+ * name ends in `.0`, and Terraform unpacks the provider inside the user's project. In a project with `"type": "module"`,
+ * Node takes `.0` for an unknown file type.
  *
- * The mirror works on this machine, whatever Node is on the PATH: its launcher starts `dist/executable`, or where no
- * executable can be made, the Node that built it. The executable is not in the mirror because Terraform computes the
- * checksum of the whole package in each command, which takes a tenth of the plan of one VM for 109 MB.
+ * The mirror works on this machine with any Node on the PATH. Its launcher starts `dist/executable`; on a machine without
+ * executables, the Node that built the provider. The executable is not in the mirror, because Terraform computes the
+ * checksum of the whole package in each command. For 109 MB, that takes a tenth of the time of a plan of one VM.
  */
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -22,7 +22,7 @@ import { provider } from './provider.ts';
 import { version } from './schema/resources.gen.ts';
 
 const root = join(import.meta.dirname, '..');
-/** The address of the provider in configurations, and its place in a mirror. */
+/** The address of the provider in configurations, and its path in a mirror. */
 export const address = 'ucloud.localhost/ucloud/ucloud';
 
 /**
@@ -33,18 +33,19 @@ export const address = 'ucloud.localhost/ucloud/ucloud';
 const nodeOptions = ['--no-warnings', '--min-semi-space-size=4', '--max-semi-space-size=4'];
 
 /**
- * Whenever Node loads TLS, as each start must, it reads all well-known CAs in a thread of their own, which takes a tenth of
- * a start, and few starts connect to anything. With this option it does not. The client names the CAs that it trusts
- * (client/authorities.ts). The launcher goes without: NODE_OPTIONS may hold what excludes it.
+ * The options of Node in the executable. Each start loads TLS, and Node then reads all well-known CAs in another thread.
+ * That takes a tenth of a start, and few starts connect to a server. With `--use-openssl-ca`, Node does not read them, and
+ * the client names its CAs itself (client/authorities.ts). The launcher omits the option, because the user's NODE_OPTIONS
+ * may contain an option that excludes it.
  */
 const executableOptions = [...nodeOptions, '--use-openssl-ca'];
 
-/** Text in single quotes for a shell. */
+/** Returns the text in single quotes for a shell. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /**
- * The text of a launcher. It starts the executable `own.executable` if it exists, else the program with a Node: the one
- * that UCLOUD_NODE names, else `own.node`, else the one on the PATH. Terraform shows the first line of standard output if
+ * Returns the text of a launcher. It starts the executable `own.executable` if it exists, else the program with a Node: that
+ * of UCLOUD_NODE, else `own.node`, else the one on the PATH. Terraform shows the first line of standard output if
  * it is no handshake. This is the only way to tell a user that Node is missing.
  */
 function launcher(own: { readonly executable?: string; readonly node?: string } = {}): string {
@@ -61,7 +62,7 @@ exec "$node" ${nodeOptions.join(' ')} "\${0%/*}/provider.cjs" "$@"
 `;
 }
 
-/** Runs first, and in the syntax of old versions: says what is wrong where Terraform shows it. */
+/** The first statement of the program, in a syntax that old versions of Node understand. Terraform shows its message. */
 const versionCheck = `if (+process.versions.node.split('.')[0] < 24) { console.log('The ucloud provider needs Node.js 24 or newer, not ' + process.version + ' (' + process.execPath + '). Install it, or set UCLOUD_NODE to its path.'); process.exit(1); }`;
 
 /** The name of the file that Terraform starts in a package. */
@@ -70,17 +71,18 @@ const terraformArch: Readonly<Record<string, string>> = { x64: 'amd64', arm64: '
 /** The platform of this machine, with Terraform's names. */
 export const platform = `${process.platform === 'win32' ? 'windows' : process.platform}_${terraformArch[process.arch] ?? process.arch}`;
 
+/** The results of a build. */
 export interface Built {
   /** Directory with the launcher and the program. */
   readonly directory: string;
   readonly launcher: string;
-  /** Directory with the executable and its licences; undefined where none can be made. */
+  /** Directory with the executable and its licences; undefined on platforms without executables. */
   readonly executable: string | undefined;
   /** For `filesystem_mirror { path = … }`. */
   readonly mirror: string;
 }
 
-/** Makes `directory` hold exactly the files. Each is replaced whole, so that a Terraform at work finds all of them. */
+/** Replaces the content of `directory` file by file. Each rename is atomic, so a running Terraform finds whole files. */
 async function install(files: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
   const names = await readdir(files);
@@ -89,6 +91,7 @@ async function install(files: string, directory: string): Promise<void> {
     if (!names.includes(name)) await rm(join(directory, name), { recursive: true, force: true });
 }
 
+/** Builds launcher, executable and mirror in `dist`. */
 export async function buildProvider(dist = join(root, 'dist')): Promise<Built> {
   await mkdir(dist, { recursive: true });
   const staging = await mkdtemp(join(dist, '.build-'));
@@ -148,7 +151,7 @@ const licence = () => readFile(join(root, 'LICENSE'));
 /**
  * Returns the text of Node's licences, which a distributor of Node must include. The npm package of Node lacks the text, so
  * it is checked in.
- * @throws Error if the text is of another version: the parts of Node differ from one to the next
+ * @throws Error if the text belongs to another version, because the licences differ between versions
  */
 export async function nodeLicence(version: string): Promise<string> {
   const file = `provider/packaging/node-licence-${version}.txt`;
@@ -156,7 +159,7 @@ export async function nodeLicence(version: string): Promise<string> {
     return await readFile(join(root, file), 'utf8');
   } catch (cause) {
     const source = `https://raw.githubusercontent.com/nodejs/node/${version}/LICENSE`;
-    throw new Error(`no licence of Node ${version} to pass on with it: make ${file} of ${source}`, { cause });
+    throw new Error(`the licence of Node ${version} is missing: create ${file} from ${source}`, { cause });
   }
 }
 
@@ -174,9 +177,9 @@ async function buildLauncher(directory: string): Promise<void> {
 }
 
 /**
- * Makes the directory with the executable for this platform.
- * @param program the module that it runs
- * @throws Error where no executable can be made
+ * Creates the directory with the executable for this platform.
+ * @param program the module that the executable runs
+ * @throws Error on platforms without executables
  */
 export async function buildExecutable(directory: string, program = entry): Promise<void> {
   const licenceOfNode = await nodeLicence(process.version);

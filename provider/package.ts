@@ -1,18 +1,18 @@
 /**
- * Makes what a provider registry needs:
+ * Creates the files that a provider registry needs:
  *
  *     npm run package:provider -- [--key FILE] [--output DIRECTORY] [--no-executable]
  *
  *     dist/registry/providers/ucloud/ucloud/
  *       terraform-provider-ucloud_<version>_<os>_<arch>.zip    launcher and program, or one executable
- *       terraform-provider-ucloud_<version>_manifest.json      which protocol it speaks
- *       terraform-provider-ucloud_<version>_SHA256SUMS         of all these
+ *       terraform-provider-ucloud_<version>_manifest.json      the version of the plugin protocol
+ *       terraform-provider-ucloud_<version>_SHA256SUMS         the checksums of these files
  *       terraform-provider-ucloud_<version>_SHA256SUMS.sig     with --key: OpenPGP, detached, binary
- *       <fingerprint>.asc                                      with --key: what verifies it
+ *       <fingerprint>.asc                                      with --key: the public key
  *
- * The program is the same for every platform: JavaScript, run by the Node.js of the machine. On Linux, the archive for the
- * platform that this runs on holds an executable instead, which has Node in it, unless that is not wanted.
- * Two runs of one version of Node make the same bytes. Other versions in the directory are left alone.
+ * The program is the same for every platform: JavaScript for the Node.js of the machine. On Linux, the archive for the
+ * current platform contains an executable with Node instead, except with --no-executable. Two runs of one version of Node
+ * create the same bytes. The command does not change other versions in the directory.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -25,28 +25,31 @@ import { sign } from './packaging/signature.ts';
 import { type Member, zip } from './packaging/zip.ts';
 import { version } from './schema/resources.gen.ts';
 
+/** The platforms of the packages, with Terraform's names. */
 export const platforms = ['darwin_amd64', 'darwin_arm64', 'linux_amd64', 'linux_arm64'] as const;
 
 /** https://developer.hashicorp.com/terraform/registry/providers/publishing#terraform-registry-manifest-file */
 const manifest = `${JSON.stringify({ version: 1, metadata: { protocol_versions: ['6.0'] } }, undefined, 2)}\n`;
 
+/** The options of a package. */
 export interface PackageOptions {
   /** Directory that the API serves. */
   readonly output: string;
-  /** File with the secret OpenPGP key. Without it nothing is signed. */
+  /** File with the secret OpenPGP key. Without it, there is no signature. */
   readonly key?: string | undefined;
   readonly passphrase?: string | undefined;
-  /** Directory with the executable for this platform, which gets it instead of launcher and program. */
+  /** Directory with the executable. The package for this platform then contains it instead of launcher and program. */
   readonly executable?: string | undefined;
 }
 
+/** The files of a version. */
 export interface Packaged {
-  /** Where the files lie. */
+  /** The directory of the files. */
   readonly directory: string;
-  /** Path of the list of checksums, which is what gets signed. */
+  /** Path of the list of checksums. The signature belongs to this file. */
   readonly sums: string;
   readonly fingerprint?: string;
-  /** This version was there before, with other contents: who has locked it cannot install it any more. */
+  /** True if this version existed with other contents: users with a lock file can then no longer install it. */
   readonly replaced: boolean;
 }
 
@@ -64,6 +67,7 @@ async function archiveOf(directory: string): Promise<Buffer> {
   return zip(await Promise.all(members));
 }
 
+/** Writes the files of a version for a registry. @throws Error if the signature fails */
 export async function packageProvider(
   built: Built,
   { output, key, passphrase, executable }: PackageOptions,
@@ -81,8 +85,8 @@ export async function packageProvider(
 
   await mkdir(directory, { recursive: true });
   const before = await readFile(sums, 'utf8').catch(() => undefined);
-  // The registry offers a version that has a signature. It goes first and comes last, so that a run which is cut off,
-  // or a request in the middle of it, never meets half a version.
+  // The registry offers a version only with a signature. The signature is removed first and written last, so no request
+  // and no interrupted run finds half a version.
   await rm(`${sums}.sig`, { force: true });
   const put = async (name: string, content: Buffer | string) => {
     const path = join(directory, name);
@@ -122,19 +126,19 @@ async function main(): Promise<void> {
   console.log(`packaged ${directory}`);
   console.log(
     values.executable
-      ? `For ${platform} one executable, which needs no Node.js; for others the program alone, which needs Node.js 24.`
-      : 'The program alone, which needs Node.js 24 on the machines of its users.',
+      ? `The package for ${platform} is one executable and needs no Node.js. The others need Node.js 24 on the user's machine.`
+      : "All packages need Node.js 24 on the user's machine.",
   );
   if (replaced) {
     console.log(
-      `Version ${version} was there with other contents: whoever has it in a lock file cannot install it any more.`,
+      `Version ${version} existed with other contents. Users with this version in a lock file can no longer install it.`,
     );
   }
   if (fingerprint !== undefined) {
     console.log(`signed by ${fingerprint}`);
     return;
   }
-  console.log(`Not signed, so the registry will not offer it (its network mirror will). Give --key, or sign elsewhere:
+  console.log(`There is no signature, so only the network mirror offers the version, and the registry does not. Use --key, or sign it by hand:
   gpg --detach-sign ${sums}
   gpg --armor --export FINGERPRINT > ${join(directory, 'FINGERPRINT.asc')}`);
 }

@@ -1,4 +1,4 @@
-/** The provider: where the API is, and all that can be declared. */
+/** The provider: its configuration, resources, data sources and functions. */
 import type { Client } from './client/client.ts';
 import {
   endpointProblem,
@@ -27,6 +27,7 @@ interface Config {
   request_timeout: string | null;
 }
 
+/** The definition of the provider. */
 export const provider: ProviderDefinition<Client, Config, PlanSession> = {
   name: 'ucloud',
   address: 'ucloud.localhost/ucloud/ucloud',
@@ -48,7 +49,7 @@ export const provider: ProviderDefinition<Client, Config, PlanSession> = {
     project: attribute.string({
       optional: true,
       description:
-        'Id of the project of new objects that name none. Default: the project of the token. Environment: UCLOUD_PROJECT.',
+        'Id of the project of new objects without a `project` of their own. Default: the project of the token. Environment: UCLOUD_PROJECT.',
     }),
     ca_file: attribute.string({
       optional: true,

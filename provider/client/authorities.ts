@@ -8,7 +8,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
   ENOTDIR: 'there is no such file',
   EISDIR: 'it is a directory, and one file with all certificates is needed',
-  EACCES: 'it may not be read by this user',
+  EACCES: 'this user may not read it',
 };
 
 /**
@@ -21,7 +21,7 @@ export function readAuthorities(path: string, place: string): string {
   const fail = (why: string) =>
     new DiagnosticError(
       `${place} names a file that cannot be used`,
-      `${path}: ${why}. It has to be the PEM file of the CAs that may sign the certificate of the endpoint.`,
+      `${path}: ${why}. It must be a PEM file with the CAs that may sign the certificate of the endpoint.`,
       ['ca_file'],
     );
   let text: string;
@@ -35,7 +35,7 @@ export function readAuthorities(path: string, place: string): string {
   const certificates = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   if (certificates.length === 0) {
     throw fail(
-      /PRIVATE KEY/.test(text) ? 'it holds a private key and no certificate' : 'it holds no certificate in PEM',
+      /PRIVATE KEY/.test(text) ? 'it contains a private key and no certificate' : 'it contains no certificate in PEM',
     );
   }
   certificates.forEach((certificate, i) => {

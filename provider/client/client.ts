@@ -215,6 +215,6 @@ function problemOf(status: number, body: string, parsed: unknown): Problem {
   return {
     code: 'none',
     title: `Unexpected answer, HTTP ${status}`,
-    detail: `This is not an answer of ucloud; is the endpoint right? It begins: ${body.slice(0, 200) || '(nothing)'}`,
+    detail: `This is not an answer of ucloud. Check the endpoint. The answer begins: ${body.slice(0, 200) || '(nothing)'}`,
   };
 }

@@ -50,8 +50,8 @@ export function endpointProblem(text: string): string | undefined {
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
     return `Must begin with \`https://\` or \`http://\`, not \`${url.protocol}\`.`;
   }
-  if (url.username || url.password) return 'Must not carry a user name or password: the API takes a token.';
-  if (url.search || url.hash) return 'Must not carry a query or a fragment.';
+  if (url.username || url.password) return 'Must not contain a user name or a password: the API takes a token.';
+  if (url.search || url.hash) return 'Must not contain a query or a fragment.';
   if (url.pathname !== '/') return `Must not have a path (\`${url.pathname}\`): write \`${url.origin}\`.`;
   return undefined;
 }
@@ -71,7 +71,7 @@ function tokenProblem(token: string): string | undefined {
   if (token === '') return 'It is empty.';
   return /^[\x21-\x7e]+$/.test(token)
     ? undefined
-    : 'It has a blank, a line end or another character in it that no token has. Was more than the token copied?';
+    : 'It contains a blank, a line end or another character that no token contains. Copy the token alone.';
 }
 
 /**
@@ -91,7 +91,7 @@ export function resolve(block: Settings, env: Environment): Configuration {
   if (endpoint === undefined) {
     throw new DiagnosticError(
       'No endpoint is configured',
-      `Set \`endpoint\` in the provider block, or UCLOUD_ENDPOINT, or write ${path} by \`ucloud login\`.`,
+      `Set \`endpoint\` in the provider block, or UCLOUD_ENDPOINT, or run \`ucloud login\`, which writes ${path}.`,
       ['endpoint'],
     );
   }
@@ -103,8 +103,8 @@ export function resolve(block: Settings, env: Environment): Configuration {
     throw new DiagnosticError(
       'No token is configured',
       file.token !== undefined && file.endpoint !== undefined
-        ? `${path} has a token, but for ${file.endpoint}: it is not sent to ${endpoint}. Set UCLOUD_TOKEN.`
-        : `Set UCLOUD_TOKEN, or \`token\` in the provider block, or write ${path} by \`ucloud login\`.`,
+        ? `The token in ${path} is for ${file.endpoint}. The provider does not send it to ${endpoint}. Set UCLOUD_TOKEN.`
+        : `Set UCLOUD_TOKEN, or \`token\` in the provider block, or run \`ucloud login\`, which writes ${path}.`,
       ['token'],
     );
   }

@@ -16,85 +16,85 @@ interface ErrorKind {
 export const kinds: readonly ErrorKind[] = [
   {
     codes: ['PROXY_AUTHENTICATION'],
-    problem: 'the proxy wants another user name and password (407)',
+    problem: 'the proxy requires another user name and password (407)',
     action: 'Write them into the variable that names the proxy: http://USER:PASSWORD@HOST:PORT.',
     permanent: true,
   },
   {
     codes: ['PROXY_REFUSED'],
     problem: 'the proxy does not connect to it',
-    action: 'Does the proxy allow this address and port? NO_PROXY lists the hosts for direct connections.',
+    action: 'Allow this address and port in the proxy, or add the host to NO_PROXY.',
     unsent: true,
   },
   {
     codes: ['ECONNREFUSED'],
     problem: 'nothing listens there (ECONNREFUSED)',
-    action: 'Is `endpoint` right, and is the API running?',
+    action: 'Check `endpoint`, and that the API is running.',
     unsent: true,
   },
   {
     codes: ['ENOTFOUND', 'EAI_AGAIN'],
     problem: 'its host name is not known (ENOTFOUND)',
-    action: 'Is `endpoint` spelled right, and does this machine have DNS?',
+    action: 'Check the spelling of `endpoint`, and the DNS of this machine.',
     unsent: true,
   },
   {
     codes: ['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'],
     problem: 'there is no route to it',
-    action: 'Does this machine have IPv6 as far as there? `ping` and `traceroute -6` tell more.',
+    action: 'Check the IPv6 connection of this machine, for instance with `ping` and `traceroute -6`.',
     unsent: true,
   },
   {
     codes: ['CONNECT_TIMEOUT', 'ETIMEDOUT'],
     problem: 'no connection within 10 seconds',
-    action: 'Is `endpoint` right, and does a firewall drop the packets?',
+    action: 'Check `endpoint`, and that no firewall drops the packets.',
   },
   {
     codes: ['HEADERS_TIMEOUT', 'BODY_TIMEOUT'],
     problem: 'it took the request and did not answer in time',
-    action: 'It may be overloaded. `request_timeout` in the provider block says how long to wait.',
+    action: 'The API may be overloaded. To wait longer, set `request_timeout` in the provider block.',
   },
   {
     codes: ['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN'],
-    problem: 'its certificate is signed by nobody that this machine trusts',
+    problem: 'this machine does not trust the signer of its certificate',
     action: 'Set `ca_file`, or UCLOUD_CA_FILE, to the PEM file of the CA of your cloud.',
     permanent: true,
   },
   {
     codes: ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'],
-    problem: 'its certificate is signed by nobody that this machine trusts',
+    problem: 'this machine does not trust the signer of its certificate',
     action:
-      'Set `ca_file`, or UCLOUD_CA_FILE, to the PEM file of the CA of your cloud. Or the API does not send the intermediate certificates.',
+      'Set `ca_file`, or UCLOUD_CA_FILE, to the PEM file of the CA of your cloud. Another cause is an API that does not send its intermediate certificates.',
     permanent: true,
   },
   {
     codes: ['ERR_TLS_CERT_ALTNAME_INVALID'],
     problem: 'its certificate is for another name',
-    action: 'Use a name in `endpoint` that the certificate has, or is this another server?',
+    action: 'Use a name in `endpoint` that the certificate contains. Another cause is a wrong server at this address.',
     permanent: true,
   },
   {
     codes: ['CERT_HAS_EXPIRED'],
     problem: 'its certificate has expired',
-    action: 'The operator of the API has to renew it. Or is the clock of this machine wrong?',
+    action: 'The operator of the API must renew it. Another cause is a wrong clock of this machine.',
     permanent: true,
   },
   {
     codes: ['CERT_NOT_YET_VALID'],
     problem: 'its certificate is not valid yet',
-    action: 'Is the clock of this machine wrong?',
+    action: 'Check the clock of this machine.',
     permanent: true,
   },
   {
     codes: ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'],
     problem: 'the server at this address does not speak TLS',
-    action: 'Should `endpoint` begin with http://, or have another port?',
+    action: 'Check the port of `endpoint`, and whether it must begin with http://.',
     permanent: true,
   },
   {
     codes: ['ECONNRESET', 'EPIPE', 'HPE_INVALID_CONSTANT'],
     problem: 'it closed the connection without an answer',
-    action: 'Is it being restarted? Or does it speak TLS, so that `endpoint` has to begin with https://?',
+    action: 'The API may be restarting. If the API speaks TLS, `endpoint` must begin with https://.',
   },
 ];
 
@@ -119,8 +119,7 @@ export class ConnectionError extends Error {
     super(`${origin}${route}: ${kind?.problem ?? failures.map(textOf).join('; ')}`, { cause });
     this.retryable = kind?.permanent !== true;
     this.sent = kind?.permanent !== true && kind?.unsent !== true;
-    const proxyAdvice =
-      proxy === undefined ? '' : 'Is the proxy right? NO_PROXY lists the hosts for direct connections.';
+    const proxyAdvice = proxy === undefined ? '' : 'Check the proxy, or add the host to NO_PROXY.';
     this.action = [kind?.action, kind?.action.includes('proxy') ? '' : proxyAdvice].filter(Boolean).join(' ');
   }
 }

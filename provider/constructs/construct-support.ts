@@ -85,7 +85,7 @@ export function createVmDependencies(scope: Construct, name: string, config: VmD
       ? Fn.substr(Fn.sha256(publicKey), 0, keyDigestLength)
       : keyDigest(publicKey);
     return new SshKey(scope, keyId, {
-      name: validateName(scope, `${name}-${mark}`, 'the name of an SSH key, made of name,'),
+      name: validateName(scope, `${name}-${mark}`, 'the name of an SSH key, formed from name,'),
       publicKey,
       ...owned,
       // With this order, Terraform updates the VMs before it deletes a removed or changed key.

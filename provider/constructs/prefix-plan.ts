@@ -111,7 +111,7 @@ export class PrefixPlan extends Construct implements Space {
   readonly id: string;
   /** The divided prefix, in CIDR notation. */
   readonly cidr: string;
-  /** Prefix length of what is cut. */
+  /** The length of the divided prefix. */
   readonly length: number;
   /** The subnets in the order of the plan, without the retired ones. */
   readonly subnets: readonly Subnet[];

@@ -1,4 +1,4 @@
-/** Two data sources for everything that has a name, derived from openapi.yaml: one finds one, the other lists many. */
+/** Two data sources for each kind of object with names: the first finds one object, the second lists objects. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';

@@ -1,16 +1,17 @@
 /**
- * The attributes of a resource or data source, derived from what openapi.yaml says of its fields:
+ * The attributes of a resource or data source, derived from the description of its fields in openapi.yaml:
  *
- *   creation must have it                              required
- *   it has a default                                   optional, computed, planned with the default
- *   creation may leave it out, every answer has it     optional, computed: the server chooses
- *   it is a secret that creation may leave out         optional, computed: configuration generated for an import cannot
- *                                                      show it, so what is left out stays as it is
- *   creation may leave it out otherwise                optional
- *   creation does not take it                          computed
+ *   field of the API                                   attribute
+ *   required in a creation                             required
+ *   optional, with a default                           optional, computed, planned with the default
+ *   optional, in every answer                          optional, computed: the server chooses the value
+ *   optional, a secret                                 optional, computed: the configuration that Terraform generates for
+ *                                                      an import cannot contain it, so an omitted secret stays unchanged
+ *   optional otherwise                                 optional
+ *   not in a creation                                  computed
  *
- * `x-immutable` demands replacement, `x-volatile` makes it volatile, `x-sensitive` sensitive; what is `x-api-only` never
- * gets here. Formats compare by meaning; patterns, limits and enums are checked while planning.
+ * An `x-immutable` field requires replacement, an `x-volatile` field is volatile, an `x-sensitive` field is sensitive. The
+ * schema contains no `x-api-only` fields. Formats compare by meaning. A plan checks patterns, limits and enums.
  */
 import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
 import { describe } from './describe.ts';
@@ -38,9 +39,10 @@ function typeOf(field: Field): Type {
   }
 }
 
-type Who = Pick<Attribute, 'required' | 'optional' | 'computed' | 'default'>;
+/** Says whether the configuration, the provider or both can set an attribute. */
+type Source = Pick<Attribute, 'required' | 'optional' | 'computed' | 'default'>;
 
-function who(field: Field): Who {
+function sourceOf(field: Field): Source {
   if (field.create === 'required') return { required: true };
   if (field.create === undefined) return { computed: true };
   if (field.default !== undefined) return { optional: true, computed: true, default: field.default };
@@ -49,7 +51,7 @@ function who(field: Field): Who {
     : { optional: true };
 }
 
-/** How two spellings of one value are told to be the same; undefined where only equal is equal. */
+/** Returns the comparison of two spellings of a value; undefined if only identical values are equal. */
 function equality(field: Field): ((a: unknown, b: unknown) => boolean) | undefined {
   const format = formats[field.format ?? ''];
   if (format) return (a, b) => typeof a === 'string' && typeof b === 'string' && sameMeaning(format, a, b);
@@ -64,12 +66,12 @@ function equality(field: Field): ((a: unknown, b: unknown) => boolean) | undefin
   );
 }
 
-function attributeOf(field: Field, part: Who): Attribute {
+function attributeOf(field: Field, source: Source): Attribute {
   const equal = equality(field);
-  const configurable = part.computed !== true || part.optional === true;
+  const configurable = source.computed !== true || source.optional === true;
   const options = {
     description: describe(field, configurable),
-    ...part,
+    ...source,
     ...(configurable && { validate: (value: unknown) => flawsOf(field, value) }),
     ...(configurable && field.immutable && { requiresReplace: true }),
     ...(field.sensitive && { sensitive: true }),
@@ -77,7 +79,7 @@ function attributeOf(field: Field, part: Who): Attribute {
     ...(equal && { equal }),
   };
   if (field.fields) {
-    const nested = attributesOf(field.fields, configurable ? who : () => ({ computed: true }));
+    const nested = attributesOf(field.fields, configurable ? sourceOf : () => ({ computed: true }));
     return field.type === 'list'
       ? attribute.nestedList(nested, options as never)
       : attribute.single(nested, options as never);
@@ -85,7 +87,7 @@ function attributeOf(field: Field, part: Who): Attribute {
   return { ...options, kind: 'plain', type: typeOf(field) } as Attribute;
 }
 
-function attributesOf(fields: Fields, decide: (field: Field, name: string) => Who): Attributes {
+function attributesOf(fields: Fields, decide: (field: Field, name: string) => Source): Attributes {
   return Object.fromEntries(
     Object.entries(fields).map(([name, field]) => [name, attributeOf(field, decide(field, name))]),
   );
@@ -93,13 +95,13 @@ function attributesOf(fields: Fields, decide: (field: Field, name: string) => Wh
 
 /** Returns the attributes of a resource. Only top-level attributes force replacement, since nested values change with them. */
 export function resourceAttributes(schema: ResourceSchema): Attributes {
-  return attributesOf(asTerraformSays(schema), who);
+  return attributesOf(fieldsForTerraform(schema), sourceOf);
 }
 
 /** Returns the attributes of the data source that finds one object by id or by name, optionally in a project. */
 export function dataSourceAttributes(schema: ResourceSchema): Attributes {
   const given = new Set(['id', 'name', 'project']);
-  return attributesOf(asTerraformSays(schema, true), (_field, name) =>
+  return attributesOf(fieldsForTerraform(schema, true), (_field, name) =>
     given.has(name) ? { optional: true, computed: true } : { computed: true },
   );
 }
@@ -125,20 +127,20 @@ export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
   };
 }
 
-/** Replaces terms of the API that have another name for users of Terraform, such as the provider block. */
-function asTerraformSays(schema: ResourceSchema, data = false): Fields {
+/** Returns the fields with descriptions for users of Terraform: these have a provider block, and the API does not. */
+function fieldsForTerraform(schema: ResourceSchema, data = false): Fields {
   const { project } = schema.fields;
   if (!project) return schema.fields;
   const description = data
-    ? 'Id of the project that it belongs to; give it to look for the name in this project only.'
+    ? 'Id of the project of the object. If it is set, the data source looks for the name in this project only.'
     : project.description.replace(
         /^Default: the project of the token\./,
-        'Id of the project it belongs to. Default: `project` of the provider, else the project of its token.',
+        'Id of the project of the object. Default: `project` of the provider, else the project of its token.',
       );
   return { ...schema.fields, project: { ...project, description } };
 }
 
-/** A wholly known plan value as the API takes it: only what creation takes, formats in their one spelling. */
+/** Returns a wholly known plan value for a request: only fields of a creation, and formats in their normal spelling. */
 export function requestValue(field: Field, value: unknown): unknown {
   if (typeof value === 'string') return (field.format && formats[field.format]?.normal(value)) ?? value;
   if (typeof value === 'bigint') return Number(value);
@@ -151,7 +153,7 @@ export function requestValue(field: Field, value: unknown): unknown {
   return value;
 }
 
-/** The body of a creation: what is planned, without what the server chooses. */
+/** Returns the body of a creation: the planned values, without those that the server chooses. */
 export function requestBody(fields: Fields, planned: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const body: Record<string, unknown> = {};
   for (const [name, field] of Object.entries(fields)) {

@@ -1,5 +1,5 @@
 /**
- * Warnings of a plan for which the hosts or the quota have no room. They are no errors, because other users may free or
+ * Warnings for a plan that exceeds the room on the hosts or the quota. They are no errors, because other users may free or
  * take resources before the apply. For the same reason, a check that fails does not fail the plan.
  */
 
@@ -22,18 +22,19 @@ function warningOf(noun: string, { reason, message, field }: Refusal): { summary
         detail: `${why}\n\nApply would create it, and it would wait until a host has room. ${
           field === 'anti_affinity'
             ? 'Create fewer VMs of the group, set `mode = "preferred"`, or ask the operator for hosts.'
-            : 'Make it smaller, or ask the operator for room.'
+            : `Make the ${object} smaller, or ask the operator for more hosts.`
         }`,
       };
     case 'host_full':
       return {
         summary: `The host of this ${object} has no room for the change`,
-        detail: `${why}\n\nChange less, or replace it (\`-replace\`): another host may have room.`,
+        detail: `${why}\n\nMake a smaller change, or replace the ${object} (\`-replace\`): another host may have room.`,
       };
     case 'quota_exceeded':
       return {
         summary: `The project's quota does not allow this ${object}`,
-        detail: `${why}\n\nApply will fail here unless there is room by then. ${actionFor(reason) ?? ''}`.trimEnd(),
+        detail:
+          `${why}\n\nApply will fail here unless the quota has room by then. ${actionFor(reason) ?? ''}`.trimEnd(),
       };
   }
 }
@@ -72,6 +73,6 @@ export async function warnOfCapacity(schema: ResourceSchema, ctx: PlanContext): 
       ctx.diagnostics.warning(summary, detail, refusal.field === undefined ? undefined : [refusal.field]);
     }
   } catch (error) {
-    ctx.log.warn('could not ask whether there is room', { error: String(error) });
+    ctx.log.warn('the capacity check failed', { error: String(error) });
   }
 }

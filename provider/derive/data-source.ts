@@ -12,8 +12,9 @@ import {
 import { dataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findByName } from './find.ts';
-import { aNoun, nounInSentence } from './nouns.ts';
+import { aNoun, nounInSentence, nounWords } from './nouns.ts';
 
+/** Returns the data source that finds one object of the resource. */
 export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
   const attributes = dataSourceAttributes(schema);
   const names = new Set(Object.keys(attributes));
@@ -22,9 +23,13 @@ export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<V
     attributes,
     validate({ config, diagnostics }) {
       const given = ['id', 'name'].filter((name) => config[name] !== null);
-      if (given.length === 0) diagnostics.error('Set `id` or `name`', 'One of them is needed to find it.');
+      if (given.length === 0)
+        diagnostics.error(
+          'Set `id` or `name`',
+          `The data source needs one of them to find the ${nounWords(schema.noun)}.`,
+        );
       if (given.length === 2 && config.id !== UNKNOWN && config.name !== UNKNOWN) {
-        diagnostics.error('Set `id` or `name`, not both', 'Each of them is enough to find it.', ['name']);
+        diagnostics.error('Set `id` or `name`, not both', 'Remove one of them: each is sufficient.', ['name']);
       }
     },
     async read({ client, config, signal }) {
@@ -52,8 +57,8 @@ export function deriveDataSource(schema: ResourceSchema): DataSourceDefinition<V
         throw explain(error, `${nounInSentence(schema.noun)} cannot be read`, names);
       }
       throw new DiagnosticError(
-        `There is no ${aNoun(schema.noun).replace(/^an? /, '')} with ${by}`,
-        `It does not exist${given === undefined ? '' : ` in project ${given}`}, or the token of the provider may not know of it.`,
+        `There is no ${nounWords(schema.noun)} with ${by}`,
+        `It does not exist${given === undefined ? '' : ` in project ${given}`}, or the token of the provider may not see it.`,
         [typeof id === 'string' ? 'id' : 'name'],
       );
     },

@@ -11,7 +11,7 @@ function range({ minimum, maximum }: Field): string {
   return maximum === undefined ? '' : `At most ${maximum}.`;
 }
 
-/** The values that it may have, unless the description tells already. */
+/** Returns a sentence on the allowed values; empty if the description contains them. */
 function values(field: Field, configurable: boolean): string {
   const { description, format } = field;
   if (field.enum && !field.enum.every((value) => description.includes(value))) {
@@ -20,8 +20,8 @@ function values(field: Field, configurable: boolean): string {
   if (!configurable) return '';
   const rule = field.rule ?? formats[format ?? '']?.rule;
   // The description explains other patterns.
-  const said = rule !== undefined && description.toLowerCase().includes(rule.toLowerCase());
-  if (format && rule && !said && !description.includes('`')) return sentence(rule);
+  const described = rule !== undefined && description.toLowerCase().includes(rule.toLowerCase());
+  if (format && rule && !described && !description.includes('`')) return sentence(rule);
   return range(field);
 }
 
@@ -34,5 +34,6 @@ function withReference({ description, reference, items }: Field): string {
   return description.replace(/\.(?= |$)/, `: ${what}.`);
 }
 
+/** Returns the description of an attribute, in Markdown. */
 export const describe = (field: Field, configurable: boolean): string =>
   [withReference(field), values(field, configurable)].filter(Boolean).join(' ');

@@ -16,17 +16,17 @@ import type { PlanContext } from './contexts.ts';
 import type { Field, ResourceSchema } from './fields.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
 
-/** The maximum number of ids in one request. */
-const maxLeaving = 500;
+/** The maximum number of deleted objects in one request. */
+const maxDeletions = 500;
 
 /** The errors whose cause may be another object. */
 const blockedByOthers: ReadonlySet<string> = new Set(['name_taken', 'address_taken', 'no_capacity', 'quota_exceeded']);
 
-/** True for a field that the server demands, or chooses itself: without it, the API would check another creation. */
-const decides = (field: Field): boolean =>
+/** Returns true if the API would check another creation without the field: the server demands it, or chooses its value. */
+const isEssential = (field: Field): boolean =>
   field.create === 'required' || (field.default === undefined && (field.always || field.serverChosen)) === true;
 
-/** The creation as far as it is known; undefined where too little is. */
+/** Returns the body of the creation with all known fields; undefined if an essential field is unknown. */
 export function knownRequest(
   { fields }: ResourceSchema,
   config: Values,
@@ -37,7 +37,7 @@ export function knownRequest(
     const value = config[name] ?? null;
     if (field.create === undefined || value === null) continue;
     if (isWhollyKnown(value)) known[name] = value;
-    else if (decides(field)) return undefined;
+    else if (isEssential(field)) return undefined;
   }
   return { ...(typeof project === 'string' && { project }), ...requestBody(fields, known) };
 }
@@ -52,21 +52,26 @@ async function refusal(
 ): Promise<ApiError | undefined> {
   const query = {
     dry_run: 'true',
-    ...(deletions.length > 0 && { leaving: deletions.slice(0, maxLeaving).join(',') }),
+    ...(deletions.length > 0 && { leaving: deletions.slice(0, maxDeletions).join(',') }),
   };
   try {
     await client.call('POST', path, { query, body, retries: 0, signal });
     return undefined;
   } catch (error) {
-    // A token that may only read plans without this; so does an API that does not know dry runs.
-    const told = error instanceof ApiError ? (error.problem.errors ?? []) : [];
-    const given = told.some(({ pointer }) => Object.hasOwn(body, String(attributePath(pointer)?.[0])));
-    if (given && !told.some(({ pointer }) => pointer.startsWith('#'))) return error as ApiError;
+    // A read-only token gets an error without such a field, and so does a request to an API without dry runs.
+    const fieldErrors = error instanceof ApiError ? (error.problem.errors ?? []) : [];
+    const sent = fieldErrors.some(({ pointer }) => Object.hasOwn(body, String(attributePath(pointer)?.[0])));
+    if (sent && !fieldErrors.some(({ pointer }) => pointer.startsWith('#'))) return error as ApiError;
     return undefined;
   }
 }
 
-/** Tries the creation of the new object with all known fields. `more` are fields that a plan does not contain. */
+/**
+ * Sends the creation of the new object as a dry run, with all known fields. Adds a refusal to the diagnostics.
+ * @param replaced the id of the old object
+ * @param more fields that a plan does not contain
+ * @param attributes the names of the existing attributes
+ */
 export async function dryRunReplacement(
   schema: ResourceSchema,
   ctx: PlanContext,
@@ -101,11 +106,11 @@ export async function dryRunReplacement(
   const what = `${nounInSentence(schema.noun)}${name} cannot be replaced`;
   for (const { summary, detail = '', path } of diagnosticsOf(refused, what, attributes)) {
     if (certain) {
-      diagnostics.error(summary, `${detail}\n\nThe old one would be destroyed before that is told.`, path);
+      diagnostics.error(summary, `${detail}\n\nApply would destroy the old object before this error.`, path);
     } else {
       const hope =
-        'It may be an object of this configuration that is in the way: unless the plan deletes or changes it';
-      diagnostics.warning(summary, `${detail}\n\n${hope} before, apply will fail here.`, path);
+        'The obstacle may be an object of this configuration. Apply will fail here unless it deletes or changes that object first.';
+      diagnostics.warning(summary, `${detail}\n\n${hope}`, path);
     }
   }
 }

@@ -1,36 +1,38 @@
 /**
- * The description of a resource in openapi.yaml, in the short form that the provider contains (schema/resources.gen.ts):
- * everything that attributes, plan rules, requests and documentation are derived from.
+ * The description of a resource in openapi.yaml, in the short form that the provider contains (schema/resources.gen.ts).
+ * The provider derives attributes, plan rules, requests and documentation from it.
  */
+
+/** A field of a resource. */
 export interface Field {
   readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'map' | 'list' | 'object';
   readonly description: string;
   /** A creation may or must contain the field. Undefined: it must not. */
   readonly create?: 'required' | 'optional';
-  /** It can be changed. */
+  /** An update may contain the field. */
   readonly update?: true;
-  /** Every answer has it. */
+  /** Every answer contains the field. */
   readonly always?: true;
-  /** Chosen by the server where creation leaves it out, though not every answer has it yet. */
+  /** The server chooses the value if a creation does not contain the field. An early answer may lack the value. */
   readonly serverChosen?: true;
   readonly default?: unknown;
   readonly immutable?: true;
   readonly sensitive?: true;
   readonly volatile?: true;
-  /** A change of it waits for the next start of the guest. */
+  /** A change takes effect at the next start of the guest. */
   readonly atRestart?: true;
-  /** Noun of the object whose id it holds. */
+  /** The noun of the object whose id the field contains. */
   readonly reference?: string;
   readonly format?: string;
   readonly enum?: readonly string[];
   readonly pattern?: string;
-  /** The pattern in words, after "must be". */
+  /** The pattern in words: a clause after "must be". */
   readonly rule?: string;
   readonly minimum?: number;
   readonly maximum?: number;
   readonly minLength?: number;
   readonly maxLength?: number;
-  /** Fewest and most elements of a list or a map. */
+  /** The limits of the number of elements in a list or a map. */
   readonly minItems?: number;
   readonly maxItems?: number;
   readonly unique?: true;
@@ -41,23 +43,25 @@ export interface Field {
   readonly fields?: Fields;
 }
 
-/** A list of distinct references is a set: their order means nothing. */
+/** Returns true if the field is a set: a list of distinct references, whose order has no meaning. */
 export const isSet = (field: Field): boolean =>
   field.type === 'list' && field.unique === true && field.items?.reference !== undefined;
 
+/** Fields by name. */
 export type Fields = { readonly [name: string]: Field };
 
+/** A resource of the API. */
 export interface ResourceSchema {
-  /** `ssh_key` */
+  /** The singular in names: `ssh_key`. */
   readonly noun: string;
-  /** `/v1/ssh-keys` */
+  /** The path of the list: `/v1/ssh-keys`. */
   readonly path: string;
   readonly description: string;
   readonly fields: Fields;
   readonly creatable: boolean;
   readonly updatable: boolean;
-  /** Deletion is accepted first and done later. */
+  /** The API accepts a deletion first, and the object is gone later. */
   readonly deletesLater: boolean;
-  /** The list can be asked for a name: there is a data source, and import by name. */
+  /** The list has a filter for names, so the resource has a data source and import by name. */
   readonly findable: boolean;
 }

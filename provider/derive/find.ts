@@ -1,4 +1,4 @@
-/** Finding the one object that has a name. */
+/** Finds the object with a name. */
 import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
 import { type AttributePath, DiagnosticError } from '../framework/index.ts';
@@ -6,23 +6,25 @@ import { schemaOf } from '../schema/resources.gen.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nouns } from './nouns.ts';
 
+/** The place of the search, and texts for its errors. */
 export interface Where {
-  /** Id of the project in which it is looked for first. */
+  /** The id of the project in which the search begins. */
   readonly project: string | undefined;
-  /** And nowhere else. */
+  /** True if the search ends in that project. */
   readonly only?: boolean;
   /** The advice if several objects have the name: `the id`. */
   readonly instead: string;
-  /** Where the name was given. */
+  /** The attribute with the name. */
   readonly path?: AttributePath;
 }
 
-/** Objects that an error names; there may be as many as projects. */
-const mostNamed = 10;
+/** The maximum number of objects in an error, because each project may have an object of the name. */
+const maxNamed = 10;
 
 /**
- * The object of that name: the project's own, or else the only one that the token may see (as public images are).
- * Names are unique in a project only, so without one there may be several, which is an error.
+ * Returns the object of the name: the object of the project, else the only object that the token may see, such as a public
+ * image. Names are unique only in a project. Undefined if there is no such object.
+ * @throws DiagnosticError if several objects have the name; ApiError; ConnectionError
  */
 export async function findByName(
   client: Client,
@@ -36,11 +38,11 @@ export async function findByName(
   const own = scoped ? items.filter((item) => item.project === project) : [];
   const found = own.length > 0 || (scoped && only) ? own : items;
   if (found.length > 1) {
-    const named = found.slice(0, mostNamed).map((item) => `${item.id} in project ${String(item.project)}`);
+    const named = found.slice(0, maxNamed).map((item) => `${item.id} in project ${String(item.project)}`);
     const more = found.length - named.length;
     throw new DiagnosticError(
       `Several ${nouns(schema.noun)} are named "${name}"`,
-      `${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Give ${instead} instead.`,
+      `${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Use ${instead} instead.`,
       path,
     );
   }
@@ -68,7 +70,7 @@ export async function findToImport(
   if (project === undefined) {
     throw new DiagnosticError(
       `There is no project ${owner}`,
-      'It does not exist, or the token of the provider may not know of it.',
+      'It does not exist, or the token of the provider may not see it.',
     );
   }
   return findByName(client, schema, name, { project, only: true, instead }, signal);

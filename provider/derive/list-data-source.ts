@@ -1,4 +1,4 @@
-/** The plural data source of a resource: all objects that a label selector, a name and a project leave. */
+/** The plural data source of a resource: all objects that match a label selector, a name and a project. */
 import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
 import { completeItems } from '../client/omitted-fields.ts';
@@ -8,18 +8,19 @@ import { listDataSourceAttributes, stateOf } from './attributes.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nouns, pluralOf } from './nouns.ts';
 
-/** The same objects in the same order give the same state, whatever order the API lists them in. */
+/** Sorts the objects, so that the state does not depend on the order in the API's list. */
 const byNameAndId = (a: Item, b: Item): number => {
   const [left, right] = [`${String(a.name)} ${a.id}`, `${String(b.name)} ${b.id}`];
   return left < right ? -1 : left > right ? 1 : 0;
 };
 
+/** Returns the data source that lists the objects of the resource. */
 export function deriveListDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
   const attributes = listDataSourceAttributes(schema);
   const names = new Set(Object.keys(attributes));
   const plural = pluralOf(schema);
   return defineDataSource<Values, Client>({
-    description: `All ${nouns(schema.noun)} that the token of the provider may see, or those that \`selector\`${schema.fields.project ? ', `name` and `project`' : ' and `name`'} leave, ordered by name. None is no error.`,
+    description: `All ${nouns(schema.noun)} that the token of the provider may see and that match \`selector\`${schema.fields.project ? ', `name` and `project`' : ' and `name`'}, ordered by name. An empty list is no error.`,
     attributes,
     async read({ client, config, signal }) {
       const query: Record<string, string> = {};

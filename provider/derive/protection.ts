@@ -1,8 +1,11 @@
-/** Objects that must not be deleted, told while planning: an apply would delete half of what it should, and then fail. */
+/**
+ * Delete protection in plans. The API refuses the deletion of a protected object, but only after an apply has deleted other
+ * objects. So the plan fails first.
+ */
 import type { AttributePath, Diagnostics } from '../framework/index.ts';
 import { nounInSentence } from './nouns.ts';
 
-interface Told {
+interface ProtectedObject {
   readonly noun: string;
   readonly name: unknown;
   readonly diagnostics: Diagnostics;
@@ -10,26 +13,26 @@ interface Told {
 
 const path: AttributePath = ['delete_protection'];
 
-const called = ({ noun, name }: Told): string =>
+const called = ({ noun, name }: ProtectedObject): string =>
   `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
 
-/** Tells whether `delete_protection` is on, in the state, for an object that the plan destroys. */
-export function refuseDestroy(told: Told): void {
-  told.diagnostics.error(
-    `${called(told)} is protected from deletion`,
-    'Nothing is destroyed while `delete_protection` is true. To destroy it: set `delete_protection = false`, apply, then destroy.',
+/** Adds the error for a protected object that the plan destroys. */
+export function refuseDestroy(object: ProtectedObject): void {
+  object.diagnostics.error(
+    `${called(object)} is protected from deletion`,
+    '`delete_protection` is true. To destroy the object: set `delete_protection = false`, apply, then destroy.',
     path,
   );
 }
 
 /**
- * The same of what is to be replaced. That the configuration switches it off comes too late: the old one has it still.
- * Where it is not sure to be replaced, it is a warning.
+ * Adds the error for a protected object that the plan replaces. A configuration that switches the protection off is no
+ * help: the old object still has it. If the replacement is not certain, the error becomes a warning.
  */
-export function refuseReplacement(told: Told, certain = true): void {
-  told.diagnostics[certain ? 'error' : 'warning'](
-    `${called(told)} is protected from deletion, and cannot be replaced`,
-    'A replacement begins with the deletion of the old one. To replace it: set `delete_protection = false` and nothing else, apply, then plan the change.',
+export function refuseReplacement(object: ProtectedObject, certain = true): void {
+  object.diagnostics[certain ? 'error' : 'warning'](
+    `${called(object)} is protected from deletion, and cannot be replaced`,
+    'A replacement begins with the deletion of the old object. To replace it: set `delete_protection = false` and change nothing else, apply, then plan the change.',
     path,
   );
 }

@@ -1,3 +1,4 @@
+/** References from one object to others, such as from a VM to its networks. */
 import type { AttributePath } from '../framework/index.ts';
 import { type Noun, schemaOf } from '../schema/resources.gen.ts';
 import type { PlanContext } from './contexts.ts';
@@ -38,14 +39,14 @@ export function referencesOf(fields: Fields, values: unknown, path: AttributePat
 export async function checkReferences(fields: Fields, ctx: PlanContext): Promise<void> {
   const { session, planned, prior, diagnostics, signal } = ctx;
   if (!session) return;
-  const settled = new Set(referencesOf(fields, prior).map(({ id }) => id));
-  const asked = referencesOf(fields, planned).filter(({ id }) => !settled.has(id));
-  const found = await Promise.all(asked.map(({ noun, id }) => session.find(schemaOf(noun as Noun).path, id, signal)));
-  for (const [index, { noun, id, path }] of asked.entries()) {
+  const known = new Set(referencesOf(fields, prior).map(({ id }) => id));
+  const added = referencesOf(fields, planned).filter(({ id }) => !known.has(id));
+  const found = await Promise.all(added.map(({ noun, id }) => session.find(schemaOf(noun as Noun).path, id, signal)));
+  for (const [index, { noun, id, path }] of added.entries()) {
     if (found[index]) continue;
     diagnostics.error(
       `There is no ${nounWords(noun)} ${id}`,
-      'It does not exist, or the token of the provider may not know of it.',
+      'It does not exist, or the token of the provider may not see it.',
       path,
     );
   }

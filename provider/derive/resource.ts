@@ -35,31 +35,33 @@ import { deleteWhenUnused, whenNameIsFree } from './retry-while-blocked.ts';
 import type { WaitContext } from './wait-context.ts';
 import { duration, timedOut } from './wait-for-state.ts';
 
+/** The behaviour of a resource in addition to the derived behaviour. */
 export interface Extras {
-  /** Attributes of the provider's own, beside those of the API. They keep what is planned. */
+  /** Attributes that the API does not have. They keep their planned values. */
   readonly attributes?: Attributes;
   /** Options of derived attributes that differ from the schema. */
   readonly override?: Readonly<Record<string, Partial<AttributeOptions>>>;
-  /** Fields of a creation that are not in the plan, such as write-only ones. */
+  /** Returns fields of a creation that the plan does not contain, such as write-only fields. */
   request?(config: Values): Readonly<Record<string, unknown>>;
-  /** The body of an update, where it is otherwise than derived from what has changed. */
+  /** Returns the body of an update, for a body that differs from the changed fields. */
   change?(body: Readonly<Record<string, unknown>>, ctx: UpdateContext): Readonly<Record<string, unknown>>;
   /** Returns values that the state keeps instead of the API's. `known` is the plan (in an apply), or the state before. */
   keep?(known: Values, applying: boolean, answer: Values): Values;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext): Promise<void>;
-  /** Waits until a new or changed object is what was asked for; returns it as it is then. */
+  /** Waits until a new or changed object has the requested state, and returns the object after the wait. */
   waitForState?(item: Item, ctx: WaitContext): Promise<Item>;
-  /** More to say of an error at creation. */
+  /** Returns a hint for an error of a creation; undefined without one. */
   hint?(error: ApiError, config: Readonly<Record<string, unknown>>): string | undefined;
   /** The values of the provider's own attributes for an imported object. */
   readonly imported?: Values;
   readonly timeouts?: ResourceDefinition['timeouts'];
 }
 
-/** Enough for what the API does at once, a busy API and retries included; what takes longer says so in its extras. */
+/** The time limits for immediate changes, with a busy API and retries. Extras have the limits of longer operations. */
 const defaultTimeouts = { create: '5m', update: '5m', delete: '5m' } as const;
 
+/** Returns the resource for a schema and its extras. */
 export function deriveResource(
   schema: ResourceSchema,
   extras: Extras = {},
@@ -73,7 +75,7 @@ export function deriveResource(
   const names = new Set(Object.keys(attributes));
   const kind = pluralOf(schema);
   const updatable = Object.entries(fields).filter(([, field]) => field.update);
-  /** Secrets that users give. */
+  /** The secrets that users may set. */
   const secrets = Object.keys(fields).filter((name) => fields[name]?.sensitive && fields[name]?.create === 'optional');
   const called = (name: unknown) => `${nounInSentence(noun)}${typeof name === 'string' ? ` "${name}"` : ''}`;
   const state = (item: Item, known: unknown, applying = true): Values => {
@@ -84,14 +86,14 @@ export function deriveResource(
     try {
       return await work();
     } catch (error) {
-      const told = explain(error, what, names);
-      // At which field the quota is exceeded says little of what to do.
-      const more = error instanceof ApiError && error.code === 'quota_exceeded' ? actionFor(error.code) : undefined;
-      throw more === undefined ? told : withHint(told, more);
+      const explained = explain(error, what, names);
+      // The diagnostic at a field has no advice, and an exceeded quota needs some.
+      const advice = error instanceof ApiError && error.code === 'quota_exceeded' ? actionFor(error.code) : undefined;
+      throw advice === undefined ? explained : withHint(explained, advice);
     }
   };
 
-  /** With what lists leave out and tokens of viewers do not see, where the state has it. */
+  /** Adds fields that the list does not contain. The state supplies those that the token of a viewer may not see. */
   const shownWhole = async ({ client, state: known, signal }: ReadContext, item: Item) => {
     const kept = extras.keep?.(known, false, stateOf(fields, item) as Values) ?? {};
     const found = await completeItem(client, path, { ...item, ...kept }, known, signal);
@@ -114,19 +116,19 @@ export function deriveResource(
       const { message } = (last?.status ?? {}) as { message?: string };
       ctx.diagnostics.error(
         `${called(ctx.state.name)} is not gone${within}`,
-        `Its deletion was accepted and goes on${message ? `: ${message}` : '.'} To wait longer, set \`timeouts\`.`,
+        `The API accepted the deletion, which continues${message ? `: ${message}` : '.'} To wait longer, set \`timeouts\`.`,
       );
     }
   };
 
-  /** Waits if the resource wants so. */
+  /** Returns the state, after the wait of the resource if it has one. */
   const stateWhenReached = async (item: Item, ctx: CreateContext, changes?: string[]): Promise<Values> => {
     const waiting = { ...ctx, created: changes === undefined, changes: changes ?? [] };
     return state(extras.waitForState ? await extras.waitForState(item, waiting) : item, ctx.planned);
   };
 
   const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
-  /** Answers whether the object is to be replaced. */
+  /** Returns true if the plan replaces the object. */
   const modifyPlan = async (ctx: PlanContext): Promise<boolean> => {
     const demanded: AttributePath[] = [];
     await extras.modifyPlan?.({
@@ -139,7 +141,7 @@ export function deriveResource(
     return ctx.prior !== null && [...replacing.map((name) => [name]), ...demanded].some((path) => ctx.changed(...path));
   };
 
-  /** The planned action for an existing object. */
+  /** Notes a planned replacement in the session. */
   const noteManaged = ({ session, planned, prior }: PlanContext, id: string, replacing: boolean): void => {
     if (!replacing) return;
     session?.deletions.add(id);
@@ -239,7 +241,8 @@ export function deriveResource(
           ? whenNameIsFree({ ...ctx, schema }, ctx.planned, () => ctx.client.update(path, id, body, ctx.signal))
           : ctx.client.read(path, id, ctx.signal),
       );
-      if (!item) throw new DiagnosticError(what, 'It does not exist any more. Plan again: it will be created anew.');
+      if (!item)
+        throw new DiagnosticError(what, 'The object does not exist any more. Plan again: the new plan creates it.');
       ctx.save(state(item, ctx.planned));
       return stateWhenReached(item, ctx, Object.keys(body));
     },
@@ -255,7 +258,7 @@ export function deriveResource(
     },
 
     async import(given, ctx) {
-      // Blanks and line ends around an id or a name are no part of it.
+      // Shell scripts may add blanks and line ends to an id or a name.
       const text = given.trim();
       const pattern = fields.id?.pattern;
       if (pattern && new RegExp(pattern).test(text)) return { id: text };
@@ -277,10 +280,10 @@ function nameHint({ noun, fields }: ResourceSchema, { code }: ApiError): string 
   if (code !== 'name_taken') return undefined;
   const what = nounInSentence(noun).replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
   const scope = fields.project ? 'in a project' : 'in the cloud';
-  return `Names are unique ${scope}. To manage the one that has it from here, import it by its id (an \`import\` block, or \`terraform import\`). If this ${what} is to replace one of the same name with \`create_before_destroy\`, the old one still has the name then: let the name change with the ${what}, or replace it without \`create_before_destroy\`.`;
+  return `Names are unique ${scope}. To manage the existing ${what} with this configuration, import it by its id (an \`import\` block, or \`terraform import\`). With \`create_before_destroy\`, the old ${what} still has the name during the creation: change the name as well, or replace the ${what} without \`create_before_destroy\`.`;
 }
 
-/** The project that is planned where none is configured: the provider's or its token's. Settled for good at creation. */
+/** Plans the project of a new object without a configured one: that of the provider or its token. It never changes. */
 async function planProject(schema: ResourceSchema, ctx: PlanContext): Promise<void> {
   const { project } = schema.fields;
   if (!project?.create || !project.always || ctx.action !== 'create' || ctx.config.project !== null) return;
@@ -289,7 +292,7 @@ async function planProject(schema: ResourceSchema, ctx: PlanContext): Promise<vo
   if (planned === undefined) {
     ctx.diagnostics.error(
       'A project is needed',
-      'The token belongs to no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
+      'The token of the provider has no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
       ['project'],
     );
     return;
@@ -297,7 +300,7 @@ async function planProject(schema: ResourceSchema, ctx: PlanContext): Promise<vo
   Object.assign(ctx.planned, { project: planned });
 }
 
-/** A new object has no secret that nobody gave: the plan says so. */
+/** Plans null for secrets that are not configured: a new object gets none. */
 function planSecrets({ fields }: ResourceSchema, ctx: PlanContext): void {
   if (ctx.action !== 'create') return;
   for (const [name, field] of Object.entries(fields)) {
@@ -307,7 +310,7 @@ function planSecrets({ fields }: ResourceSchema, ctx: PlanContext): void {
   }
 }
 
-/** An object on its way out is as good as gone, but its name is free only when it is. */
+/** Waits for a running deletion, so that the name is free. Returns the object after 60 s; undefined if it is gone. */
 async function untilGone(ctx: ClientContext<Client>, path: string, item: Item): Promise<Item | undefined> {
   const limited = AbortSignal.any([ctx.signal, AbortSignal.timeout(maxDeletionWaitMs)]);
   try {
@@ -318,5 +321,5 @@ async function untilGone(ctx: ClientContext<Client>, path: string, item: Item): 
   }
 }
 
-/** Longest wait of a refresh for a deletion under way, in milliseconds. */
+/** The maximum wait of a refresh for a running deletion, in milliseconds. */
 const maxDeletionWaitMs = 60_000;

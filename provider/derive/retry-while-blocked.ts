@@ -11,8 +11,9 @@ import { ApiError, isNotFound } from '../client/problem.ts';
 import type { ResourceSchema } from './fields.ts';
 import { timedOut } from './wait-for-state.ts';
 
+/** The times of the attempts. */
 export interface BlockedRetry {
-  /** Between two attempts, in milliseconds. */
+  /** The time between two attempts, in milliseconds. */
   readonly intervalMs: number;
   /** The time for which the blocking objects may stay the same while none of them is being deleted, in milliseconds. */
   readonly graceMs: number;
@@ -54,7 +55,11 @@ async function retryWhileBlocked<T>(
   }
 }
 
-/** The object on its way out, where deletion takes time; undefined when it is gone. */
+/**
+ * Deletes an object as soon as no other object uses it. Returns the object if its deletion takes time; undefined if it is
+ * gone.
+ * @throws ApiError, ConnectionError
+ */
 export function deleteWhenUnused(
   client: Client,
   path: string,
@@ -74,7 +79,7 @@ export function deleteWhenUnused(
   return retryWhileBlocked(attempt, users, signal, retry);
 }
 
-/** Creates or changes an object that asks for a name. */
+/** Creates or changes an object as soon as its name is free. @throws ApiError, ConnectionError */
 export function whenNameIsFree<T>(
   {
     client,

@@ -5,7 +5,7 @@ import { aNoun } from './nouns.ts';
 import { formats } from './semantics.ts';
 
 const shown = (field: Field, value: unknown): string => {
-  if (field.sensitive) return 'the value given';
+  if (field.sensitive) return 'the configured value';
   const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 };
@@ -19,17 +19,17 @@ function range(least: number | undefined, most: number | undefined): string {
 const outside = (value: number, least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_INFINITY): boolean =>
   value < least || value > most;
 
-/** Text that would be right without the line end or blanks around it: which one does not see in the value. */
+/** Returns the violation of a text. Blanks and line ends are hard to see in a value, so the violation names them. */
 function textProblem(field: Field, value: string): string | undefined {
   const problem = formProblem(field, value);
   if (problem === undefined || value === value.trim() || formProblem(field, value.trim()) !== undefined) return problem;
   const what = /[\r\n]$/.test(value) ? 'ends with a line end' : 'begins or ends with a blank';
-  return `${shown(field, value)} ${what}, which \`trimspace(…)\` takes away.`;
+  return `${shown(field, value)} ${what}. Remove it with \`trimspace(…)\`.`;
 }
 
 /**
- * A flaw as a sentence. A demand has the form of all messages: `must be a line; why` of the value `"x"` becomes
- * `Must be a line, not "x"; why.` Another clause, such as `has bits set`, follows the value.
+ * Returns a flaw as a sentence. The demand `must be a line; why` becomes `Must be a line, not "x"; why.` for the value
+ * `"x"`, which is the form of all messages. Another clause, such as `has bits set`, follows the value.
  */
 function flawSentence(flaw: string, value: string): string {
   const [demand = '', ...reason] = flaw.split('; ');
@@ -79,7 +79,7 @@ function numberProblem(field: Field, value: number): string | undefined {
 const whole = (problem: string): Flaw[] => [{ path: [], problem }];
 
 function listFlaws(field: Field, value: readonly unknown[]): Flaw[] {
-  // Elements of a set that are not known yet may turn out to be one.
+  // Unknown elements of a set may turn out to be the same element.
   const countable = !isSet(field) || !value.includes(UNKNOWN);
   if (countable && outside(value.length, field.minItems, field.maxItems)) {
     return whole(`Must have ${range(field.minItems, field.maxItems)} elements, not ${value.length}.`);
@@ -120,14 +120,14 @@ function mapFlaws(field: Field, value: Readonly<Record<string, unknown>>): Flaw[
 /** Returns the violation of a value that is no collection, as a sentence; undefined if the value is right. */
 export function problemWith(field: Field, value: unknown): string | undefined {
   if (typeof value === 'string') return textProblem(field, value);
-  // A number that JavaScript cannot hold is told in the digits that were given.
+  // JavaScript cannot hold every number, so the message contains the configured digits.
   if (typeof value === 'bigint') return numberProblem(field, Number(value));
   if (value instanceof Decimal)
     return `Must be ${field.type === 'integer' ? 'a whole number that is not as large' : 'a smaller number'}, not ${value}.`;
   return typeof value === 'number' ? numberProblem(field, value) : undefined;
 }
 
-/** All that is wrong with a value as far as is known. Unknown parts are not judged, nor attributes of nested objects. */
+/** Returns all violations of a value, without those in unknown parts and in the attributes of nested objects. */
 export function flawsOf(field: Field, value: unknown): readonly Flaw[] {
   if (Array.isArray(value)) return listFlaws(field.fields ? ({ ...field, items: undefined } as Field) : field, value);
   if (field.type === 'map' && typeof value === 'object' && value !== null) {

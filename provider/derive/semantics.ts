@@ -1,6 +1,6 @@
 /**
- * Formats whose values can be written in more than one way: which spellings mean the same, what is wrong with a value,
- * and the one spelling that is sent to the API.
+ * Formats whose values have more than one spelling: the equality of spellings, the rules for a value, and the normal
+ * spelling, which the provider sends to the API.
  */
 
 import { formatPrefix, hostBits, normalAddress, parsePrefix } from '../net/ipv6.ts';
@@ -8,8 +8,9 @@ import { normalMac, parseMac } from '../net/mac.ts';
 import { normalSshPublicKey, sshPublicKeyProblem, sshPublicKeyRule } from '../net/ssh-public-key.gen.ts';
 import { normalUserData } from './user-data.ts';
 
+/** A format of openapi.yaml. */
 export interface Format {
-  /** The one spelling, or undefined when the text is no such value. */
+  /** Returns the normal spelling; undefined if the text is not a value of the format. */
   normal(text: string): string | undefined;
   /** The rule, as a clause after "must be". */
   readonly rule: string;
@@ -19,19 +20,19 @@ export interface Format {
 
 const units = { MiB: 1n, GiB: 1n << 10n, TiB: 1n << 20n } as const;
 
-/** In MiB, the largest that the API takes: 512 TiB. */
-const largestSize = 512n * units.TiB;
+/** The maximum size that the API accepts, in MiB: 512 TiB. */
+const maxSizeMib = 512n * units.TiB;
 
-/** The amount of a size in MiB; undefined for what is none. */
+/** Returns a size in MiB; undefined if the text is not a size. */
 export function mebibytes(text: string): bigint | undefined {
   const match = text.match(/^([1-9]\d{0,8})(MiB|GiB|TiB)$/);
   return match ? BigInt(match[1] ?? '0') * units[match[2] as keyof typeof units] : undefined;
 }
 
-/** In the largest unit that fits exactly, as the API answers. */
+/** Returns the size in the largest unit without a remainder, which is the spelling of the API. */
 function normalSize(text: string): string | undefined {
   const amount = mebibytes(text);
-  if (amount === undefined || amount > largestSize) return undefined;
+  if (amount === undefined || amount > maxSizeMib) return undefined;
   const unit = amount % units.TiB === 0n ? 'TiB' : amount % units.GiB === 0n ? 'GiB' : 'MiB';
   return `${amount / units[unit]}${unit}`;
 }
@@ -39,7 +40,7 @@ function normalSize(text: string): string | undefined {
 const time =
   /^(\d{4}-\d\d-\d\d)[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 
-/** In UTC, as the API answers. JavaScript moves a day that its month does not have: such a day is none. */
+/** Returns the time in UTC, which is the spelling of the API. JavaScript accepts 30 February; this function does not. */
 function normalTime(text: string): string | undefined {
   const day = text.match(time)?.[1];
   if (day === undefined) return undefined;
@@ -49,6 +50,7 @@ function normalTime(text: string): string | undefined {
   return /^\d{4}-/.test(normal) ? normal : undefined;
 }
 
+/** The formats by their name in openapi.yaml. */
 export const formats: Readonly<Record<string, Format>> = {
   size: {
     normal: normalSize,
@@ -74,7 +76,7 @@ export const formats: Readonly<Record<string, Format>> = {
     flaw: (text) => {
       const mac = parseMac(text);
       if (mac === undefined || ((mac >> 40n) & 0b11n) === 0b10n) return undefined;
-      return 'is not unicast and locally administered: the second digit has to be 2, 6, a or e';
+      return 'is not unicast and locally administered: the second digit must be 2, 6, a or e';
     },
   },
   'ssh-public-key': { normal: normalSshPublicKey, rule: sshPublicKeyRule, flaw: sshPublicKeyProblem },

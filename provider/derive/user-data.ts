@@ -1,15 +1,17 @@
-/** User data as the guest runs it: which will never run, and why. ucloud-init runs a script that begins with `#!` only. */
+/** Warnings about user data that the guest will not run. ucloud-init runs only a script that begins with `#!`. */
 
-/** Bytes that Linux reads of the line of the interpreter (BINPRM_BUF_SIZE, without the end of the text). */
-const longestInterpreter = 255;
+/** The number of bytes that Linux reads from the first line of a script (BINPRM_BUF_SIZE without the final zero). */
+const maxInterpreterBytes = 255;
 
-/** The line ends of a script are LF, whatever the system that it was checked out on. Other user data stays as it is. */
+/** Returns user data in its normal form: a script has LF line ends, as a checkout on Windows may add CR. */
 export const normalUserData = (text: string): string => (text.startsWith('#!') ? text.replaceAll('\r\n', '\n') : text);
 
+/** Returns true if both values are the same user data. */
 export const sameUserData = (a: unknown, b: unknown): boolean =>
   a === b || (typeof a === 'string' && typeof b === 'string' && normalUserData(a) === normalUserData(b));
 
-export interface Odd {
+/** A warning for the user. */
+export interface UserDataWarning {
   readonly summary: string;
   readonly detail: string;
 }
@@ -34,25 +36,26 @@ const others: readonly (readonly [start: RegExp, what: string])[] = [
 ];
 
 /** Returns a warning about the user data for a plan; undefined without one. */
-export function oddUserData(text: string): Odd | undefined {
-  if (text === '') return ignored('is empty', 'leave it out where there is nothing to run.');
+export function warningForUserData(text: string): UserDataWarning | undefined {
+  if (text === '') return ignored('is empty', 'remove the attribute if the VM has nothing to run.');
   if (!text.startsWith('#!')) {
     return ignored(others.find(([start]) => start.test(text))?.[1] ?? 'does not begin with `#!`');
   }
   const [line = ''] = normalUserData(text).split('\n', 1);
   const interpreter = line.slice(2).trim();
-  if (interpreter === '') return ignored('names no interpreter', 'a path has to follow `#!`, such as `#!/bin/sh`.');
+  if (interpreter === '') return ignored('names no interpreter', 'a path must follow `#!`, such as `#!/bin/sh`.');
   if (!interpreter.startsWith('/')) {
-    return ignored('names no path after `#!`', 'the interpreter has to be a path from the root, such as `/bin/sh`.');
+    return ignored('names no path after `#!`', 'the interpreter must be a path from the root, such as `/bin/sh`.');
   }
-  if (line.includes('\r')) return ignored('has a carriage return in its first line', 'the interpreter is not found.');
-  if (Buffer.byteLength(line) > longestInterpreter) {
-    return ignored('has too long a first line', `Linux reads ${longestInterpreter} bytes of it.`);
+  if (line.includes('\r'))
+    return ignored('has a carriage return in its first line', 'Linux does not find the interpreter.');
+  if (Buffer.byteLength(line) > maxInterpreterBytes) {
+    return ignored('has too long a first line', `Linux reads only ${maxInterpreterBytes} bytes of it.`);
   }
   if (!text.includes('\r\n')) return undefined;
   return {
-    summary: 'This user data has line ends of Windows',
+    summary: 'This user data has Windows line ends',
     detail:
-      'Its lines end with CRLF, with which it would not run. The VM is given it with LF instead; a difference in line ends alone is no change.',
+      'A script with CRLF line ends does not run, so the provider sends it with LF. A difference in line ends alone is no change.',
   };
 }

@@ -1,6 +1,6 @@
 /**
- * A token for one run of Terraform: made when something needs it, revoked when that is done, in neither plan nor state.
- * Should Terraform be killed in between, the token ends at `expires_at`.
+ * A token for one run of Terraform, which neither plan nor state contains. The provider creates it before its first use and
+ * revokes it after the last one. If Terraform is killed in between, the token expires at `expires_at`.
  */
 import { randomBytes } from 'node:crypto';
 import type { Client } from '../client/client.ts';
@@ -37,7 +37,7 @@ const attributes = {
   lifetime: attribute.string({
     optional: true,
     description: `Time after which the token expires if Terraform could not revoke it: \`30m\`, \`2h\`. It must be longer than the run. Default: \`${defaultLifetime}\`.`,
-    validate: (text) => (parseDuration(text) === undefined ? 'Write it like `30m` or `1h30m`.' : undefined),
+    validate: (text) => (parseDuration(text) === undefined ? 'Must be a time such as `30m` or `1h30m`.' : undefined),
   }),
   id: attribute.string({ computed: true, description: 'Id of the token.' }),
   secret: attribute.string({ computed: true, sensitive: true, description: 'The bearer token.' }),

@@ -16,25 +16,25 @@ export interface AttributeOptions<T = unknown> {
   required?: boolean;
   /** The configuration may set it. */
   optional?: boolean;
-  /** The provider may give it a value where the configuration sets none. */
+  /** The provider may set the value if the configuration does not. */
   computed?: boolean;
-  /** Planned where the configuration sets none. The attribute then counts as optional and computed. */
+  /** The planned value without a configured one. The attribute then counts as optional and computed. */
   default?: T;
-  /** Hidden in Terraform's output. It is still in the state file: for secrets prefer `writeOnly`. */
+  /** Terraform's output hides the value. The state file contains it, so prefer `writeOnly` for secrets. */
   sensitive?: boolean;
-  /** Given in the configuration only, never kept in plan or state. Needs Terraform 1.11. Can not be computed. */
+  /** Only the configuration contains the value, never plan or state. Needs Terraform 1.11. Not together with `computed`. */
   writeOnly?: boolean;
-  /** Changing it replaces the object. `'if-configured'`: only where the configuration sets a value. */
+  /** A change replaces the object. `'if-configured'`: only if the configuration sets a value. */
   requiresReplace?: boolean | 'if-configured';
   /**
-   * A computed value that any update may change (`updated_at`, `status`). It is planned as unknown when something else
-   * changes, and only then: otherwise every plan would show a difference. A computed attribute that is not volatile
-   * keeps its value in an update.
+   * A computed value that any update may change (`updated_at`, `status`). It is planned as unknown only if another
+   * attribute changes, because otherwise every plan would show a difference. Other computed attributes keep their value
+   * in an update.
    */
   volatile?: boolean;
   /**
-   * Returns true if two spellings have the same meaning (`2GiB` and `2048MiB`; an IPv6 address in any notation). The spelling that the
-   * state holds then stays, and there is nothing to plan. Applies to the attribute's whole value.
+   * Returns true if two spellings have the same meaning (`2GiB` and `2048MiB`; an IPv6 address in any notation). The state
+   * then keeps its spelling, and the plan has no change. Applies to the attribute's whole value.
    */
   equal?(a: T, b: T): boolean;
   /**
@@ -42,7 +42,7 @@ export interface AttributeOptions<T = unknown> {
    * null nor unknown; its elements and members may be null or UNKNOWN. No I/O.
    */
   validate?(value: T): string | readonly Flaw[] | undefined;
-  /** Tells users what to use instead; Terraform warns who sets the attribute. */
+  /** The alternative. Terraform shows it as a warning if a configuration sets the attribute. */
   deprecated?: string;
 }
 
@@ -82,14 +82,14 @@ function nested<T>(
  */
 export const attribute = {
   string: (options: AttributeOptions<string>) => plain('string', options),
-  /** Whole or fractional; `bigint` or `Decimal` only when a `number` would not be exact. */
+  /** A whole number or a fraction; `bigint` or `Decimal` only if `number` is not exact. */
   number: (options: AttributeOptions<number>) => plain('number', options),
   bool: (options: AttributeOptions<boolean>) => plain('bool', options),
   list: <T = readonly Value[]>(element: Type, options: AttributeOptions<T>) => plain(['list', element], options),
   set: <T = readonly Value[]>(element: Type, options: AttributeOptions<T>) => plain(['set', element], options),
   map: <T = { readonly [key: string]: Value }>(element: Type, options: AttributeOptions<T>) =>
     plain(['map', element], options),
-  /** An object all of whose members must be given together; `single` is what users usually want. */
+  /** An object whose members must all be set. Most attributes should be `single` instead. */
   object: <T = { readonly [key: string]: Value }>(
     members: Readonly<Record<string, Type>>,
     options: AttributeOptions<T>,

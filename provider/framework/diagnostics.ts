@@ -1,5 +1,5 @@
 /**
- * Where in a configuration: attribute names, map keys and list indexes from the outside in, for example
+ * A place in a configuration: attribute names, map keys and list indexes from the outside in, for example
  * `['networks', 0, 'mac']` or `['labels', 'team']`. An element of a set has no address: end the path at the set.
  */
 export type AttributePath = readonly (string | number)[];
@@ -7,21 +7,21 @@ export type AttributePath = readonly (string | number)[];
 /** A message that Terraform shows to the user. With a path, Terraform also shows the line of the configuration. */
 export interface Diagnostic {
   severity: 'error' | 'warning';
-  /** One line without a full stop: what is wrong. */
+  /** The problem, in one line without a full stop. */
   summary: string;
   /** The meaning, and advice. */
   detail?: string;
   path?: AttributePath;
 }
 
-/** Collects what a handler has to tell the user; warnings may come with success. */
+/** Collects the messages of a handler for the user. A successful handler may have warnings. */
 export interface Diagnostics {
   error(summary: string, detail?: string, path?: AttributePath): void;
   warning(summary: string, detail?: string, path?: AttributePath): void;
   readonly hasErrors: boolean;
 }
 
-/** Throw it from any handler to fail with these diagnostics. Any other error becomes one diagnostic with its message. */
+/** An error that a handler throws to fail with these diagnostics. Any other error becomes one diagnostic with its message. */
 export class DiagnosticError extends Error {
   override readonly name = 'DiagnosticError';
   readonly diagnostics: readonly Diagnostic[];
@@ -38,12 +38,12 @@ export class DiagnosticError extends Error {
 }
 
 /**
- * Throw it from `create` after `save` when the object is made and nothing is wrong with it, but there is no telling how it
- * goes on. The state keeps it, the diagnostics become warnings, and the next run goes on from there.
+ * An error that `create` throws after `save` if the object exists without a fault, but its further state cannot be observed.
+ * The state keeps the object, the diagnostics become warnings, and the next run continues.
  */
 export class UnwatchedError extends DiagnosticError {}
 
-/** The collector behind `ctx.diagnostics`. */
+/** The implementation of `ctx.diagnostics`. */
 export class DiagnosticList implements Diagnostics {
   readonly list: Diagnostic[] = [];
 

@@ -1,8 +1,8 @@
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
-/** setTimeout counts in 32 bits. */
+/** The maximum delay of setTimeout, in milliseconds: 31 bits. */
 const LONGEST = 2 ** 31 - 1;
 
-/** Milliseconds of a duration as Terraform users write it: `90s`, `20m`, `1h30m`. Undefined when it is not one. */
+/** Returns the milliseconds of a duration in Terraform's notation: `90s`, `20m`, `1h30m`; undefined for other texts. */
 export function parseDuration(text: string): number | undefined {
   if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) return undefined;
   let total = 0;

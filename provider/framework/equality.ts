@@ -1,4 +1,4 @@
-/** When two values are the same: exactly, with sets in any order; and by what attributes say about their spelling. */
+/** Comparison of values: for identity, with sets in any order, and for the meaning that attributes define. */
 import { equalNumbers } from '../protocol/number.ts';
 import { isList, isObject, typeOf, typeText } from '../protocol/types.ts';
 import { Decimal, Dynamic, isWhollyKnown, type Type, UNKNOWN, type Value } from '../protocol/values.ts';
@@ -58,7 +58,7 @@ export function pairElements(a: readonly Value[], b: readonly Value[], compatibl
   const paired = new Set<number>();
   const fits = (i: number, j: number) => compatible(a[i] ?? null, b[j] ?? null, 'any');
   const claim = (i: number, tried: Set<number>): boolean => {
-    // Mostly one is free; only else is it worth asking the others to move.
+    // In most cases an element is free. Only otherwise do other pairs need to change.
     let j = holder.findIndex((current, k) => current === undefined && fits(i, k));
     if (j === -1) {
       j = holder.findIndex((current, k) => {
@@ -93,7 +93,7 @@ function sameElements(a: readonly Value[], b: readonly Value[], same: (x: Value,
   );
 }
 
-/** How two values of an attribute are compared: identically, or by what they mean. */
+/** The comparisons of two values of an attribute: for identity, or for the same meaning. */
 const compare = {
   same: (attr: Attribute, a: Value, b: Value) => equalValues(attributeType(attr), a, b),
   any: sameMeaning,
@@ -144,7 +144,7 @@ export function matchesConfigured(
     if (!isConfigurable(attr) || attr.writeOnly) return true;
     const before = prior[name] ?? null;
     const wanted = configured[name] ?? (attr.default as Value | undefined) ?? null;
-    // The provider may choose this value. An element that names the value comes first.
+    // The provider may choose this value. Elements with a configured value have precedence.
     if (wanted === null && attr.computed) return spelling === 'any' || before === null;
     if (compare[spelling](attr, wanted, before)) return true;
     if (attr.kind === 'plain' || wanted === null || before === null) return false;
@@ -152,7 +152,7 @@ export function matchesConfigured(
   });
 }
 
-/** Returns true if an object can be what was planned: all that was known of it means the same. */
+/** Returns true if an object fulfils its plan: all known planned values have the same meaning. */
 export function fulfilsPlan(
   attributes: Attributes,
   planned: Value,

@@ -1,13 +1,13 @@
 /**
- * Terraform's log. A plugin writes one JSON object a line to standard error in the format of go-hclog; Terraform shows
- * it, if asked by `TF_LOG` or `TF_LOG_PROVIDER`, among its own.
+ * Terraform's log. A plugin writes one JSON object a line to standard error in the format of go-hclog. With `TF_LOG` or
+ * `TF_LOG_PROVIDER`, Terraform adds these lines to its own log.
  */
 import type { Logger } from './types.ts';
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 type Level = (typeof LEVELS)[number];
 
-/** The least level that Terraform wants to see; none when no log is asked for. */
+/** Returns the lowest level that Terraform shows; undefined without a log. */
 export function wantedLevel(environment: NodeJS.ProcessEnv): Level | undefined {
   const asked = (environment.TF_LOG_PROVIDER || environment.TF_LOG || '').toLowerCase();
   if (asked === '' || asked === 'off') return undefined;
@@ -15,7 +15,7 @@ export function wantedLevel(environment: NodeJS.ProcessEnv): Level | undefined {
   return LEVELS.find((level) => level === asked) ?? 'trace';
 }
 
-/** A logger that writes lines by `write`, those below the wanted level excepted. */
+/** Returns a logger that passes its lines to `write`, without those below the wanted level. */
 export function createLogger(module: string, wanted: Level | undefined, write: (line: string) => void): Logger {
   const log = (level: Level) => (message: string, fields?: Readonly<Record<string, unknown>>) => {
     if (wanted === undefined || LEVELS.indexOf(level) < LEVELS.indexOf(wanted)) return;

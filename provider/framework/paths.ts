@@ -1,4 +1,4 @@
-/** Attribute paths: finding the value at one, and writing one for Terraform. */
+/** Attribute paths: the value at a path, and paths as text and as messages for Terraform. */
 import type { AttributePath as AttributePathMessage } from '../protocol/messages.ts';
 import { isObject } from '../protocol/types.ts';
 import { Dynamic, type Type, type Value } from '../protocol/values.ts';
@@ -7,7 +7,7 @@ import type { Attributes } from './attributes.ts';
 import type { AttributePath } from './diagnostics.ts';
 import { objectType } from './schema.ts';
 
-/** The value at a path; null where the path leads nowhere. */
+/** Returns the value at a path; null if there is none. */
 export function valueAt(value: Value, path: AttributePath): Value {
   let current: Value = value;
   for (const step of path) {
@@ -19,7 +19,7 @@ export function valueAt(value: Value, path: AttributePath): Value {
   return current;
 }
 
-/** The type of what is at a path; undefined where the path leads nowhere. */
+/** Returns the type of the value at a path; undefined if there is none. */
 export function typeAt(attributes: Attributes, path: AttributePath): Type | undefined {
   let type: Type | undefined = objectType(attributes);
   for (const step of path) {
@@ -31,7 +31,7 @@ export function typeAt(attributes: Attributes, path: AttributePath): Type | unde
   return type;
 }
 
-/** A path as text, the way users write references: `networks[0].mac`, `labels.team`, `labels["example.net/team"]`. */
+/** Returns a path in the notation of references: `networks[0].mac`, `labels.team`, `labels["example.net/team"]`. */
 export function pathText(path: AttributePath): string {
   return path
     .map((step, index) => {
@@ -70,8 +70,8 @@ export function pathMessage(attributes: Attributes, path: AttributePath): Encoda
 }
 
 /**
- * The part of a path for which Terraform finds the line in the configuration: an attribute, or an element of one. It
- * does not look into objects, and for a longer path shows the first line of the block instead.
+ * Returns the part of a path for which Terraform finds the line in the configuration: an attribute, or an element of one.
+ * Terraform does not look into objects, and shows the first line of the block for a longer path.
  */
 export function locatable(attributes: Attributes, path: AttributePath): AttributePath {
   const type = typeAt(attributes, path.slice(0, 1));

@@ -1,12 +1,12 @@
 /**
- * Plan rules. Terraform demands of a planned value:
- * - where the configuration sets a value, the plan holds that value, or the prior one if it means the same;
- * - where it sets none, only a computed attribute may hold anything;
- * - after apply, all that was known in the plan must be as planned.
+ * Plan rules. Terraform has these rules for a planned value:
+ * - A plan contains each configured value, or the prior value if it has the same meaning.
+ * - Without a configured value, only a computed attribute may have a value.
+ * - After the apply, all values that the plan knew must be as planned.
  *
- * And what users demand: a plan without a change in the configuration shows nothing. So a computed value stays as it is
- * in an update. Those that every update changes (`volatile`) become unknown, but only once something else has changed;
- * otherwise each plan would find a difference, apply it, and find it again.
+ * Users expect that a plan without a change in the configuration is empty. So a computed value stays as it is in an update.
+ * A value that every update changes (`volatile`) becomes unknown only if another value changes. Otherwise each plan would
+ * find a difference, apply it, and find it again.
  *
  * The functions here are pure; the provider's own `modifyPlan` runs between them (see server/plan.ts).
  */
@@ -17,7 +17,7 @@ import type { AttributePath } from './diagnostics.ts';
 import { equalValues, matchesConfigured, pairElements, sameMeaning } from './equality.ts';
 import { attributeType, isComputed, objectType } from './schema.ts';
 
-/** The plan for an object: `prior` is null for one that does not exist yet. */
+/** Returns the plan for an object. `prior` is null for a new object. */
 export function planObject(attributes: Attributes, config: Values, prior: Values | null): Values {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, attr]) => [
@@ -37,7 +37,7 @@ function planAttribute(attr: Attribute, config: Value, prior: Value, exists: boo
   return planValue(attr, config, prior);
 }
 
-/** The plan for an attribute that has a wanted value: configured or default. */
+/** Returns the plan for an attribute with a configured or default value. */
 function planValue(attr: Attribute, wanted: Value, prior: Value): Value {
   if (wanted === UNKNOWN || wanted === null) return wanted;
   if (prior !== null && isWhollyKnown(wanted) && sameMeaning(attr, wanted, prior)) return prior;
@@ -65,7 +65,7 @@ function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
     const places = keptPlaces(attr.attributes, wanted, before);
     return wanted.map((value, index) => element(value, places.has(index) ? (before[index] ?? null) : null));
   }
-  // An element of a set has no name; it is known by what is configured in it.
+  // An element of a set has no name, so its configured values identify it.
   const pairs = pairElements(wanted, before, (value, candidate, spelling) =>
     matchesConfigured(attr.attributes, value, candidate, spelling),
   );
@@ -76,9 +76,8 @@ function planNested(attr: NestedAttribute, wanted: Value, prior: Value): Value {
 }
 
 /**
- * The places in a list at which the element is still the one it was, as it is or changed. One that came to its place from
- * another, or whose place was another's that is elsewhere now, is not: what the provider had given at that place says
- * nothing of it, and what it had elsewhere may go with the place.
+ * Returns the indexes of a list at which the element is the same as before, unchanged or changed in place. After a move,
+ * neither index counts: the computed values at an index may belong to the element or to the index.
  */
 function keptPlaces(attributes: Attributes, wanted: readonly Value[], before: readonly Value[]): Set<number> {
   const same = (i: number, j: number) => matchesConfigured(attributes, wanted[i] ?? null, before[j] ?? null);
@@ -93,14 +92,14 @@ function keptPlaces(attributes: Attributes, wanted: readonly Value[], before: re
   return still;
 }
 
-/** Makes the volatile attributes unknown that neither the configuration nor `modifyPlan` has given another value. */
+/** Makes volatile attributes unknown, except those that the configuration or `modifyPlan` has set. */
 export function markVolatile(attributes: Attributes, planned: Values, config: Values | null, prior: Values): Values {
   return mapVolatile(attributes, planned, config, prior, (attr, value, before) =>
     equalValues(attributeType(attr), value, before) ? UNKNOWN : value,
   );
 }
 
-/** The opposite: volatile attributes that are unknown get their prior value back. */
+/** Undoes `markVolatile`: unknown volatile attributes get their prior value again. */
 export function restoreVolatile(attributes: Attributes, planned: Values, config: Values | null, prior: Values): Values {
   return mapVolatile(attributes, planned, config, prior, (_attr, value, before) =>
     value === UNKNOWN ? before : value,
@@ -123,7 +122,7 @@ function mapVolatile(
       const value = planned[name] ?? null;
       const before = prior[name] ?? null;
       const given = config?.[name] ?? null;
-      // A default counts as configured, its nested values included.
+      // A default and its nested values count as configured.
       const configured = isNull(given) ? ((attr.default as Value | undefined) ?? null) : given;
       if (attr.volatile && isNull(configured)) return [name, change(attr, value, before)];
       if (attr.kind === 'plain' || value === null || value === UNKNOWN) return [name, value];
@@ -144,13 +143,13 @@ function mapVolatile(
         const listed = isList(configured) ? configured : [];
         return [name, value.map((element, i) => into(attr, element, listed[i] ?? null, before[i] ?? null))];
       }
-      // Elements of a set are told apart by their values, so that an unknown one in them would make each a new element.
+      // The values of an element identify it in a set, so an unknown value would make each element a new one.
       return [name, value];
     }),
   );
 }
 
-/** The paths of attributes whose planned change replaces the object. */
+/** Returns the paths of attributes whose planned change replaces the object. */
 export function replacementPaths(
   attributes: Attributes,
   planned: Values,
@@ -170,7 +169,7 @@ export function replacementPaths(
     const into = (v: Value, c: Value, b: Value, at: AttributePath): AttributePath[] =>
       isObject(v) && isObject(b) ? replacementPaths(attr.attributes, v, isObject(c) ? c : null, b, at) : [];
     if (attr.nesting === 'single') return into(value, configured, before, here);
-    // An element that comes or goes is the matter of the list or map; inside it, only elements that stay can change.
+    // A new or removed element is a change of the list or map itself. Here, only remaining elements count.
     if (attr.nesting === 'map' && isObject(value) && isObject(before)) {
       const keyed = isObject(configured) ? configured : {};
       return Object.keys(value).flatMap((key) =>
@@ -187,7 +186,7 @@ export function replacementPaths(
   });
 }
 
-/** Where a planned object contradicts the configuration: mistakes of a `modifyPlan`. */
+/** Returns the paths at which a planned object contradicts the configuration, due to mistakes in `modifyPlan`. */
 export function contradictions(
   attributes: Attributes,
   planned: Values,
@@ -203,7 +202,7 @@ export function contradictions(
     const type = attributeType(attr);
     if (attr.writeOnly) return value === null ? [] : [here];
     if (isNull(configured)) return isComputed(attr) || isNull(value) ? [] : [here];
-    // In what is as configured there may still be a write-only value.
+    // A plain value that equals the configured one is right, unless it is write-only.
     if (configured === UNKNOWN || (attr.kind === 'plain' && equalValues(type, value, configured))) return [];
     if (before !== null && equalValues(type, value, before)) return [];
     if (attr.kind === 'plain') return [here];
@@ -223,7 +222,7 @@ export function contradictions(
       );
     }
     if (!isList(value) || !isList(configured) || value.length !== configured.length) return [here];
-    // A set was planned in the order of the configuration; which element was which is not worth finding out here.
+    // This check does not pair the elements of sets.
     if (attr.nesting === 'set') return [];
     const listed = isList(before) ? before : [];
     return configured.flatMap((c, i) => into(value[i] ?? null, c, listed[i] ?? null, [...here, i]));

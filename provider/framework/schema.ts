@@ -1,6 +1,6 @@
 /**
- * From attributes to what the protocol wants: the value type of an object and its schema message. Definitions are checked
- * here, so that a mistake shows as a clear message the first time the schema is used and not as a refusal by Terraform.
+ * Converts attributes for the protocol: to the value type of an object, and to its schema message. The checks of definitions
+ * are also here, so a mistake causes a clear message at the first use of the schema, and no refusal by Terraform.
  */
 import { MARKDOWN, NESTING, type Schema, type SchemaAttribute, SchemaObject } from '../protocol/messages.ts';
 import { encodeValue } from '../protocol/msgpack.ts';
@@ -16,7 +16,7 @@ export type ObjectType = readonly ['object', Readonly<Record<string, Type>>];
 /** The purpose of a schema: only managed resources have write-only attributes. */
 export type SchemaKind = 'resource' | 'data source' | 'ephemeral resource' | 'provider';
 
-/** Types by what they are made from: comparing values asks for them all the time. */
+/** The types by attribute, because each comparison of values needs them. */
 const attributeTypes = new WeakMap<Attribute, Type>();
 const objectTypes = new WeakMap<Attributes, ObjectType>();
 
@@ -64,7 +64,7 @@ function wrongDefault(attr: Attribute, standard: Value): string | undefined {
   return typeof wrong === 'object' ? wrong[0]?.problem : wrong;
 }
 
-/** @throws Error naming the attribute that breaks a rule of Terraform or of the framework. */
+/** Checks attributes. @throws Error that names the attribute that breaks a rule of Terraform or of the framework */
 export function checkAttributes(kind: SchemaKind, attributes: Attributes, where: string, inSet = false): void {
   for (const [name, attr] of Object.entries(attributes)) {
     const refuse = (reason: string): never => {
@@ -76,23 +76,22 @@ export function checkAttributes(kind: SchemaKind, attributes: Attributes, where:
     }
     if (!attr.required && !isOptional(attr) && !isComputed(attr)) refuse('must be required, optional or computed');
     if (attr.volatile && !isComputed(attr)) refuse('is volatile and so must be computed');
-    if (kind !== 'resource' && attr.default !== undefined) refuse(`can not have a default in a ${kind}`);
-    if (kind === 'provider' && attr.computed)
-      refuse('can not be computed: a provider has a configuration and no state');
+    if (kind !== 'resource' && attr.default !== undefined) refuse(`cannot have a default in a ${kind}`);
+    if (kind === 'provider' && attr.computed) refuse('cannot be computed: a provider has a configuration and no state');
     if (attr.default !== undefined) {
       const wrong = wrongDefault(attr, attr.default as Value);
       if (wrong !== undefined) refuse(`has a default that is refused: ${wrong}`);
     }
     if (attr.writeOnly) {
-      if (kind !== 'resource') refuse(`can not be write-only in a ${kind}`);
-      if (isComputed(attr)) refuse('can not be write-only and computed');
-      if (inSet) refuse('can not be write-only inside a set');
+      if (kind !== 'resource') refuse(`cannot be write-only in a ${kind}`);
+      if (isComputed(attr)) refuse('cannot be write-only and computed');
+      if (inSet) refuse('cannot be write-only inside a set');
       if (attr.requiresReplace)
         refuse('is write-only, so that its changes are not seen; require replacement elsewhere');
     }
-    if (inSet && attr.requiresReplace) refuse('can not require replacement inside a set; let the set require it');
+    if (inSet && attr.requiresReplace) refuse('cannot require replacement inside a set; let the set require it');
     if (inSet && attr.kind === 'plain' && JSON.stringify(attr.type).includes('"dynamic"')) {
-      refuse('can not be dynamic inside a set');
+      refuse('cannot be dynamic inside a set');
     }
     if (attr.kind === 'nested')
       checkAttributes(kind, attr.attributes, `${where}.${name}`, inSet || attr.nesting === 'set');
@@ -147,14 +146,14 @@ export function schemaMessage(source: SchemaSource): Encodable<typeof Schema> {
 
 export type Timeouts = Readonly<Partial<Record<'create' | 'read' | 'update' | 'delete', string>>>;
 
-/** The attribute that lets users set how long each operation may take. */
+/** Returns the attribute `timeouts`, which limits the time of each operation. */
 export function timeoutsAttribute(timeouts: Timeouts): Attribute {
   const operations = Object.entries(timeouts).map(([operation, standard]) => {
     if (parseDuration(standard) === undefined) throw new Error(`the timeout "${standard}" is not a duration`);
     return [
       operation,
       attribute.string({
-        description: `How long to ${operation} may take, such as \`30s\`, \`20m\` or \`1h30m\`. Default: \`${standard}\`.`,
+        description: `Maximum time to ${operation}, such as \`30s\`, \`20m\` or \`1h30m\`. Default: \`${standard}\`.`,
         optional: true,
         validate: (text) =>
           parseDuration(text) === undefined
@@ -164,7 +163,7 @@ export function timeoutsAttribute(timeouts: Timeouts): Attribute {
     ] as const;
   });
   return attribute.single(Object.fromEntries(operations), {
-    description: 'How long operations may take before Terraform gives up waiting.',
+    description: 'Maximum times of operations. Terraform stops waiting after them.',
     optional: true,
   });
 }

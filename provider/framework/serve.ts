@@ -1,4 +1,4 @@
-/** Runs a provider: as Terraform's child, or waiting for Terraforms that are told where it is. */
+/** Runs a provider: as a child process of Terraform, or as a server for Terraform processes that know its address. */
 import {
   COOKIE_NAME,
   COOKIE_VALUE,
@@ -20,13 +20,13 @@ async function load<Client, Config extends object, Session>(
 
 export interface ServeOptions {
   /**
-   * The answer to `GetProviderSchema`, as `encodeSchema` makes it: for a provider that is built from sources, and so knows
-   * it by then. Terraform starts a provider to ask for nothing else.
+   * The answer to `GetProviderSchema` from `encodeSchema`, if the build has computed it. Terraform often starts a provider
+   * only for this call, which then needs no further code.
    */
   readonly schema?: Uint8Array | undefined;
 }
 
-/** The server of a connection. It loads everything except the schema at the first call that needs it. */
+/** Returns the methods of a connection. They load everything except the schema at the first call that needs it. */
 function methodsFor<Client, Config extends object, Session>(
   provider: Lazy<ProviderDefinition<Client, Config, Session>>,
   log: Logger,
@@ -54,7 +54,7 @@ function methodsFor<Client, Config extends object, Session>(
   };
 }
 
-/** The answer to `GetProviderSchema`. */
+/** Returns the answer to `GetProviderSchema`. @throws Error for a provider with an invalid definition */
 export async function encodeSchema<Client, Config extends object, Session>(
   provider: ProviderDefinition<Client, Config, Session>,
 ): Promise<Uint8Array> {
@@ -63,17 +63,17 @@ export async function encodeSchema<Client, Config extends object, Session>(
     createLogger(provider.name, undefined, () => {}),
   )();
   const answer = (await more?.())?.['/tfplugin6.Provider/GetProviderSchema'];
-  if (!answer) throw new Error('a provider that does not tell its schema');
+  if (!answer) throw new Error('the provider has no schema');
   return answer(new Uint8Array(), new AbortController().signal);
 }
 
 /**
  * The main function of a provider's executable.
  *
- * Started by Terraform, it serves until Terraform is done. Started by hand, it explains itself and fails. Started with
- * `--debug`, it prints how to make Terraform use this very process, for instance under a debugger.
+ * If Terraform starts the executable, it serves until Terraform ends. If a user starts it, it prints an explanation and
+ * fails. With `--debug`, it prints how Terraform can use this process, for instance under a debugger.
  *
- * A provider given as `() => import(…)` is loaded when it is first needed.
+ * A provider in the form `() => import(…)` is loaded at its first use.
  */
 export async function serve<Client, Config extends object, Session>(
   provider: Lazy<ProviderDefinition<Client, Config, Session>>,
@@ -82,16 +82,16 @@ export async function serve<Client, Config extends object, Session>(
   const { env } = process;
   const log = createLogger('provider', wantedLevel(env), (line) => process.stderr.write(line));
   const onError = (error: Error) => log.warn('connection failed', { error: error.message });
-  // When Terraform was killed nobody reads any more. An error of writing that is nobody's would be logged, which fails again.
+  // After a killed Terraform, writes fail. Without this handler, the provider would log the error, which fails again.
   for (const output of [process.stdout, process.stderr]) output.on('error', () => {});
-  // A rejected promise that nobody awaits must not take the provider down in the middle of an apply.
+  // A rejected promise without a handler must not end the provider during an apply.
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error: String(error) }));
   process.on('uncaughtException', (error) => log.error('uncaught exception', { error: error.stack ?? error.message }));
 
   if (process.argv.includes('--debug')) {
     const server = await serveReattached({ connect: methodsFor(provider, log), environment: env, onError });
     process.stdout.write(
-      'The provider is waiting for Terraform. Set this in another shell and run terraform there (no init needed):\n\n' +
+      'The provider waits for Terraform. Set this variable in another shell and run terraform there, without init:\n\n' +
         `export TF_REATTACH_PROVIDERS='${reattachJson((await load(provider)).address, server.socketPath)}'\n\nCtrl-C ends it.\n`,
     );
     await new Promise<void>((resolve) => {
@@ -104,31 +104,31 @@ export async function serve<Client, Config extends object, Session>(
   if (env[COOKIE_NAME] !== COOKIE_VALUE) {
     const { address, version } = await load(provider);
     process.stderr.write(
-      `This is the Terraform provider ${address} ${version}, a plugin: Terraform starts it by itself.\n` +
+      `This is the Terraform provider ${address} ${version}, a plugin that Terraform starts by itself.\n` +
         'Use it in a configuration with required_providers, or run it with --debug to attach Terraform by hand.\n',
     );
     process.exitCode = 1;
     return;
   }
-  // Ctrl-C goes to the whole process group. Terraform tells the provider what to do by StopProvider.
+  // Ctrl-C signals the whole process group. The provider reacts only to Terraform's call StopProvider.
   process.on('SIGINT', () => log.info('interrupt left to Terraform'));
   const connect = methodsFor(provider, log, options);
   let server: PluginServer;
   try {
     server = await servePlugin({ connect, environment: env, onError });
   } catch (error) {
-    // Until the handshake, Terraform shows its user nothing but a line on standard output that it does not understand.
-    process.stdout.write(`The provider can not start: ${String(error)}\n`, () => process.exit(1));
+    // Before the handshake, Terraform shows its user only a line on standard output that is no handshake.
+    process.stdout.write(`The provider cannot start: ${String(error)}\n`, () => process.exit(1));
     return;
   }
   process.on('SIGTERM', () => server.close());
   process.stdout.write(`${server.line}\n`);
   await server.closed;
-  // Whatever a client library keeps open is of no use any more.
+  // A client library may still have open connections, which would keep the process alive.
   process.exit(0);
 }
 
-/** The value of `TF_REATTACH_PROVIDERS` for a provider that listens on a socket of this process. */
+/** Returns the value of `TF_REATTACH_PROVIDERS` for a provider that listens on a socket of this process. */
 function reattachJson(address: string, socketPath: string): string {
   return JSON.stringify({
     [address]: {
@@ -142,15 +142,15 @@ function reattachJson(address: string, socketPath: string): string {
 }
 
 export interface Reattached {
-  /** Set this as `TF_REATTACH_PROVIDERS` for Terraform. */
+  /** The value of `TF_REATTACH_PROVIDERS` for Terraform. */
   readonly environmentValue: string;
   readonly socketPath: string;
   close(): Promise<void>;
 }
 
 /**
- * Serves a provider within this process, for acceptance tests: no child process, four times as fast, and the test can
- * look at whatever the provider talks to. Log lines go to `log`, none by default.
+ * Serves a provider in this process, for acceptance tests. Without a child process, Terraform runs four times as fast, and
+ * the test has access to the API behind the provider. `log` gets the log lines; by default they are dropped.
  */
 export async function reattach<Client, Config extends object, Session>(
   provider: ProviderDefinition<Client, Config, Session>,

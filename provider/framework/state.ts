@@ -1,4 +1,4 @@
-/** From what a handler returns to the state that Terraform keeps. */
+/** Converts the result of a handler to the state that Terraform stores. */
 import { decodeValue, encodeValue } from '../protocol/msgpack.ts';
 import { isList, isObject } from '../protocol/types.ts';
 import { ValueError } from '../protocol/value-error.ts';
@@ -9,12 +9,12 @@ import { fulfilsPlan, pairElements, sameMeaning } from './equality.ts';
 import { pathText } from './paths.ts';
 import { attributeType } from './schema.ts';
 
-/** An object of which nothing is set. */
+/** Returns an object whose attributes are all null. */
 export function emptyObject(attributes: Attributes): Values {
   return Object.fromEntries(Object.keys(attributes).map((name) => [name, null]));
 }
 
-/** A copy that shares no list or object with the original, so that either may be changed. */
+/** Returns a copy that shares no list or object with the original. */
 export function copyValue(value: Value): Value {
   if (isList(value)) return value.map(copyValue);
   if (isObject(value)) return copyObject(value);
@@ -53,7 +53,10 @@ export function conform(
 ): Values {
   for (const name of Object.keys(made)) {
     if (Object.hasOwn(attributes, name)) continue;
-    diagnostics.error('Bug in the provider', `It ${done} an attribute "${name}", which the schema does not have.`);
+    diagnostics.error(
+      'Bug in the provider',
+      `The provider ${done} an attribute "${name}", which the schema does not have.`,
+    );
   }
   const given = made as Readonly<Record<string, Value | undefined>>;
   return Object.fromEntries(
@@ -63,14 +66,14 @@ export function conform(
       if (value === undefined) return [name, before];
       try {
         const type = attributeType(attr);
-        // The way through the encoding checks the types and brings each value into its one form.
+        // Encoding checks the type, and decoding returns the normal form of the value.
         return [name, decodeValue(type, encodeValue(type, value))];
       } catch (error) {
         if (!(error instanceof ValueError)) throw error;
         const path = [name, ...error.path];
         diagnostics.error(
           'Bug in the provider',
-          `It ${done} a wrong value for ${pathText(path)}: ${error.reason}.`,
+          `The provider ${done} a wrong value for ${pathText(path)}: ${error.reason}.`,
           path,
         );
         return [name, before];
@@ -79,7 +82,7 @@ export function conform(
   );
 }
 
-/** The same values with null for all that is write-only, however deep. */
+/** Returns the values with null for write-only attributes at every depth. */
 export function withoutWriteOnly(attributes: Attributes, values: Readonly<Values>): Values {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, attr]) => {
@@ -128,7 +131,7 @@ function keepSpelling(attr: Attribute, before: Value, value: Value): Value {
   );
 }
 
-/** The paths of values that are unknown. */
+/** Returns the paths of unknown values. */
 export function unknownPaths(value: Value, path: AttributePath = []): AttributePath[] {
   if (value === UNKNOWN) return [path];
   if (isWhollyKnown(value)) return [];
@@ -137,7 +140,7 @@ export function unknownPaths(value: Value, path: AttributePath = []): AttributeP
   return [path];
 }
 
-/** The same value with null wherever something is unknown: a state must be wholly known. */
+/** Returns the value with null for each unknown part, because a state must be wholly known. */
 export function withoutUnknown(value: Value): Value {
   if (value === UNKNOWN) return null;
   if (isWhollyKnown(value)) return value;

@@ -2,8 +2,8 @@
  * The parts of a provider: definitions of resources and other types, with their handlers. The framework speaks the plugin
  * protocol, checks configurations, makes plans, and keeps the rules that Terraform demands of a provider.
  *
- * Handlers fail by throwing: a `DiagnosticError` says exactly what the user should read, any other error becomes a
- * diagnostic with its message. Nothing a handler throws ends the process.
+ * A handler fails by an exception. A `DiagnosticError` contains the text for the user; any other error becomes a diagnostic
+ * with its message. No exception of a handler ends the process.
  */
 
 import type { Planned, Type, Value, Values } from '../protocol/values.ts';
@@ -22,8 +22,8 @@ export interface Logger {
 /** The context of every handler. */
 export interface CallContext {
   /**
-   * Aborts when the user presses Ctrl-C, when Terraform is gone and, where a timeout applies, when it has passed. Pass it
-   * to every wait.
+   * Aborts when the user presses Ctrl-C, when Terraform has ended, and after the time limit, if there is one. Pass it to
+   * every wait.
    */
   readonly signal: AbortSignal;
   readonly log: Logger;
@@ -39,18 +39,18 @@ export interface ClientContext<Client, Session = unknown> extends CallContext {
 }
 
 /**
- * Data that belongs to one object, kept as JSON in the state beside the attributes and not shown to users. No secrets. The
- * object that replaces another begins without any.
+ * Data of one object. The state contains it as JSON, and Terraform does not show it to users. It must not contain secrets. A
+ * replacement begins without data.
  */
 export type PrivateState = { [key: string]: unknown };
 
-/** A thing, or a function that loads it: definitions behind `() => import(…)` cost nothing until they are used. */
+/** A value, or a function that loads it: a definition behind `() => import(…)` loads at its first use. */
 export type Lazy<T> = T | (() => Promise<T>);
 
 // --- Resources ------------------------------------------------------------------------------------------------------
 
 export interface ValidateContext<State> extends CallContext {
-  /** The configuration; may hold unknown values, on which no check can be made. */
+  /** The configuration. It may contain unknown values, which cannot be checked. */
   readonly config: Planned<State>;
 }
 
@@ -61,21 +61,21 @@ export interface PlanContext<State, Client, Session = unknown> extends CallConte
   readonly session: Session | undefined;
   /** The planned action. Terraform plans a replacement as an update first, and then as a create without a prior state. */
   readonly action: 'create' | 'update';
-  /** The object as it is; null when it is to be created (also as a replacement). */
+  /** The existing object; null if the plan creates it, also as a replacement. */
   readonly prior: State | null;
-  /** The configuration, with write-only values. Unset is null. */
+  /** The configuration, with write-only values. An attribute without a value is null. */
   readonly config: Planned<State>;
   /**
-   * The plan so far: configuration, defaults, kept computed values, UNKNOWN for what apply decides. Change it in place:
-   * a computed attribute that the configuration leaves unset may be given a value or made UNKNOWN. Values that the user
-   * configured are not the provider's to change.
+   * The plan so far: configured values, defaults, unchanged computed values, and UNKNOWN for values that the apply decides.
+   * The handler changes it in place: it may set a computed attribute without a configured value, also to UNKNOWN. It must
+   * not change configured values.
    */
   readonly planned: Planned<State>;
   /** Returns true if the planned value at this path differs from the prior one. Always true for a create. */
   changed(...path: AttributePath): boolean;
   /** Demands that a change of this attribute replaces the object. */
   requiresReplace(...path: AttributePath): void;
-  /** Kept from the last apply; what is put here reaches the create or update. */
+  /** The data of the last apply. The create or update gets the changes that the handler makes here. */
   readonly private: PrivateState;
 }
 
@@ -91,13 +91,13 @@ export interface CreateContext<State, Client, Session = unknown> extends ClientC
    * The handler may call this again with more attributes. A missing attribute keeps its planned value.
    */
   save(state: Partial<State>): void;
-  /** Milliseconds that this call may take in all (the `timeouts` attribute or the definition's default), or undefined. */
+  /** The time limit of this call in milliseconds (the `timeouts` attribute or the definition's default), or undefined. */
   readonly timeout: number | undefined;
   readonly private: PrivateState;
 }
 
 export interface ReadContext<State, Client, Session = unknown> extends ClientContext<Client, Session> {
-  /** The attributes in the state. After an import: those that `import` returned, all others null. */
+  /** The attributes in the state. After an import: the attributes from `import`, and null for all others. */
   readonly state: State;
   readonly timeout: number | undefined;
   readonly private: PrivateState;
@@ -127,12 +127,12 @@ export interface PlanDestroyContext<State, Client, Session = unknown> extends Ca
 
 /** An object of another type or provider that a `moved` block brings to this one. */
 export interface MoveSource {
-  /** `registry.terraform.io/hashicorp/null` */
+  /** The provider's address, such as `registry.terraform.io/hashicorp/null`. */
   readonly providerAddress: string;
-  /** `null_resource` */
+  /** The name of the type, such as `null_resource`. */
   readonly typeName: string;
   readonly schemaVersion: number;
-  /** Its state as stored, parsed from JSON. */
+  /** The stored state, parsed from JSON. */
   readonly state: Readonly<Record<string, unknown>>;
   /** The private data of its provider, if it is a JSON object; else empty. */
   readonly private: Readonly<PrivateState>;
@@ -144,60 +144,60 @@ export interface MoveContext extends CallContext {
 }
 
 /**
- * The permanent identity of an object of this type, beside its state (protocol 6.9, Terraform 1.12). Users may import by
- * it. `attributes` are strings, numbers, bools or lists of these.
+ * The permanent identity of an object of this type, next to its state (protocol 6.9, Terraform 1.12). Users can import an
+ * object by its identity. `attributes` are strings, numbers, bools or lists of these.
  */
 export interface IdentityDefinition<State> {
-  /** Raise it when the attributes change in a way that stored identities do not fit. Default 0. */
+  /** The version of the attributes. Raise it for a change that stored identities do not fit. Default: 0. */
   version?: number;
   attributes: Readonly<Record<string, { type: Type; description: string; requiredForImport?: boolean }>>;
-  /** The identity of an object that has this state. */
+  /** Returns the identity of an object with this state. */
   of(state: State): Values;
-  /** The import id that stands for this identity; `import` is then called with it. */
+  /** Returns the import id for this identity. The framework calls `import` with it. */
   importId(identity: Values): string;
-  /** `upgrade[n]` makes an identity of version n into one of version n + 1. They are as stored, parsed from JSON. */
+  /** `upgrade[n]` converts an identity from version n to version n + 1. Identities are as stored, parsed from JSON. */
   upgrade?: Readonly<Record<number, (identity: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
 }
 
 /**
- * A resource type. State is the type of an object's attributes when everything is known; optional attributes that are
- * not set are null.
+ * A resource type. State is the type of an object's attributes if all values are known. An optional attribute without a
+ * value is null.
  *
- * In what create, read and update return, an attribute may be left out: it then keeps its planned value (create and
- * update) or the value in the state (read). Write-only attributes and `timeouts` are the framework's and never returned.
+ * The results of create, read and update may omit attributes. An omitted attribute keeps its planned value (create, update)
+ * or its value in the state (read). Handlers never return write-only attributes and `timeouts`.
  */
 export interface ResourceDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   /** For users, in Markdown. */
   description: string;
-  /** Version of the schema; raise it when an attribute changes in a way that old states do not fit. Default 0. */
+  /** The version of the schema. Raise it for a change of attributes that old states do not fit. Default: 0. */
   version?: number;
   attributes: Attributes;
   deprecated?: string;
-  /** Rules over several attributes. Those of a single one belong to the attribute. No I/O: runs several times a plan. */
+  /** Checks rules for several attributes. Rules for one attribute belong to the attribute. No I/O: a plan calls it often. */
   validate?(ctx: ValidateContext<State>): void | Promise<void>;
-  /** Makes the plan exact: fills in what can be known, marks what an update will change. May ask the API. */
+  /** Completes the plan: sets known values, and makes values UNKNOWN that an update will change. It may call the API. */
   modifyPlan?(ctx: PlanContext<State, Client, Session>): void | Promise<void>;
-  /** Called when a destroy is planned: to warn, or to refuse (delete protection). */
+  /** Called for the plan of a destroy. It may warn or refuse, for instance for delete protection. */
   planDestroy?(ctx: PlanDestroyContext<State, Client, Session>): void | Promise<void>;
   create(ctx: CreateContext<State, Client, Session>): Promise<Partial<State>>;
-  /** The object as it is now, or undefined when there is none: the next plan then creates it. */
+  /** Returns the existing object; undefined if there is none. The next plan then creates it. */
   read(ctx: ReadContext<State, Client, Session>): Promise<Partial<State> | undefined>;
-  /** Left out when every attribute that can be configured requires replacement. */
+  /** Changes the object. Undefined if a change of any configurable attribute requires a replacement. */
   update?(ctx: UpdateContext<State, Client, Session>): Promise<Partial<State>>;
-  /** Returns when the object is gone. An object that does not exist is a success. */
+  /** Deletes the object, and resolves when it is gone. Also resolves if it does not exist. */
   delete(ctx: DeleteContext<State, Client, Session>): Promise<void>;
   /**
-   * Finds the object for what the user gave to `terraform import`: at least what `read` needs, or undefined when there is
-   * none. Left out: the text becomes the attribute `id`. `import: false` refuses.
+   * Finds the object for the id of `terraform import`. Returns at least the attributes that `read` needs; undefined if there
+   * is no object. By default, the id becomes the attribute `id`. `import: false` refuses imports.
    */
   import?: false | ((id: string, ctx: ImportContext<Client, Session>) => Promise<Partial<State> | undefined>);
-  /** `upgrade[n]` makes a state of version n into one of version n + 1. States are as stored, parsed from JSON. */
+  /** `upgrade[n]` converts a state from version n to version n + 1. States are as stored, parsed from JSON. */
   upgrade?: Readonly<Record<number, (state: Readonly<Record<string, unknown>>) => Record<string, unknown>>>;
-  /** The state for an object of another type that was moved here, or undefined when that is not possible. */
+  /** Returns the state for an object of another type after a `moved` block; undefined if the move is not possible. */
   moveFrom?(source: MoveSource, ctx: MoveContext): Promise<Partial<State> | undefined>;
   /**
-   * Default timeouts (`'20m'`, `'1h30m'`). Each one given here can be set by users in the attribute `timeouts`, which the
-   * framework adds to the schema. When one passes, `ctx.signal` aborts.
+   * The default timeouts (`'20m'`, `'1h30m'`). Users can change these in the attribute `timeouts`, which the framework adds
+   * to the schema. After a timeout, `ctx.signal` aborts.
    */
   timeouts?: Readonly<Partial<Record<'create' | 'read' | 'update' | 'delete', string>>>;
   identity?: IdentityDefinition<State>;
@@ -210,7 +210,7 @@ export interface DataContext<State, Client, Session = unknown> extends ClientCon
   readonly timeout: number | undefined;
 }
 
-/** A data source type. An attribute that `read` leaves out keeps its configured value. `read` throws if there is no object. */
+/** A data source type. Attributes that `read` omits keep their configured values. `read` throws if there is no object. */
 export interface DataSourceDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   description: string;
   attributes: Attributes;
@@ -224,28 +224,28 @@ export interface FunctionParameter {
   name: string;
   type: Type;
   description: string;
-  /** Without it Terraform refuses null before the function is called. */
+  /** True if the function accepts null. Otherwise Terraform refuses null without calling the function. */
   allowNull?: boolean;
-  /** Without it Terraform answers unknown by itself when an argument is unknown. */
+  /** True if the function accepts unknown values. Otherwise an unknown argument makes the result unknown. */
   allowUnknown?: boolean;
   /** Returns the violation of a known argument that is not null. */
   validate?(value: Value): string | undefined;
 }
 
-/** A function: pure, needs no configuration, called as `provider::ucloud::name(…)`. Throw `FunctionError` to refuse. */
+/** A pure function for `provider::ucloud::name(…)`, which needs no configured provider. It may throw `FunctionError`. */
 export interface FunctionDefinition<Arguments extends readonly unknown[] = readonly Value[]> {
-  /** One line. */
+  /** The summary, in one line. */
   summary: string;
   description: string;
   parameters: readonly FunctionParameter[];
-  /** Takes any number of further arguments; they follow the others in `args`. */
+  /** The parameter for any number of further arguments, which follow the others in `args`. */
   variadic?: FunctionParameter;
   returns: Type;
   deprecated?: string;
   run(args: Arguments, ctx: CallContext): Value | Promise<Value>;
 }
 
-/** Refuses a function call; with `argument` (from 0) Terraform points at that argument. */
+/** The error of a function call. With `argument`, an index from 0, Terraform shows that argument. */
 export class FunctionError extends Error {
   override readonly name = 'FunctionError';
   readonly argument: number | undefined;
@@ -257,13 +257,13 @@ export class FunctionError extends Error {
 
 export interface EphemeralOpened<State> {
   result: Partial<State>;
-  /** When `renew` must be called, if the value is still in use then. */
+  /** The time at which Terraform calls `renew` if the value is still in use. */
   renewAt?: Date;
-  /** Handed to `renew` and `close`: what these need, for instance the id of the token. */
+  /** Data for `renew` and `close`, for instance the id of the token. */
   private?: PrivateState;
 }
 
-/** An ephemeral resource type: a value that exists during one run and is kept in neither plan nor state. */
+/** An ephemeral resource type: a value for one run, which neither plan nor state contains. */
 export interface EphemeralDefinition<State extends object = Values, Client = unknown, Session = unknown> {
   description: string;
   attributes: Attributes;
@@ -279,7 +279,7 @@ export interface EphemeralDefinition<State extends object = Values, Client = unk
 // --- The provider ---------------------------------------------------------------------------------------------------
 
 export interface ConfigureContext<Config> extends CallContext {
-  /** The provider block. Values may be unknown while planning, when they come from a resource not created yet. */
+  /** The provider block. In a plan, values may be unknown that come from a resource before its creation. */
   readonly config: Planned<Config>;
   /** Version of the calling Terraform, `1.11.4`. */
   readonly terraformVersion: string;
@@ -296,13 +296,13 @@ export interface ProviderDefinition<Client = unknown, Config extends object = Va
   attributes: Attributes;
   validate?(ctx: ValidateContext<Config>): void | Promise<void>;
   /**
-   * Makes the client. Undefined says: something needed is unknown yet. Then plans are made without a client, reads keep
-   * the state as it is, and data sources that must be read now fail with a message that says why.
+   * Returns the client; undefined if a necessary value is not known yet. Then plans have no client, reads keep the state as
+   * it is, and data sources that must be read now fail with an explanation.
    */
   configure(ctx: ConfigureContext<Config>): Promise<Client | undefined>;
   /**
-   * Makes the bookkeeping of one run: what was planned so far, for instance. The server calls this after `configure`, and
-   * hands the result to all handlers that serve the same connection of Terraform.
+   * Returns the bookkeeping of one run, for instance the planned objects. The server calls this after `configure`, and passes
+   * the result to all handlers of the same connection of Terraform.
    */
   startSession?(client: Client): Promise<Session>;
   /** Resource types by name without the prefix: `{ vm: () => import('./vm.ts').then((m) => m.vm) }`. */
@@ -312,7 +312,7 @@ export interface ProviderDefinition<Client = unknown, Config extends object = Va
   ephemeral?: Readonly<Record<string, Lazy<EphemeralDefinition<object, Client, Session>>>>;
 }
 
-/** Type-checks a definition where it is written. */
+/** Returns the definition, and checks its types in the file that contains it. */
 export function defineResource<State extends object, Client, Session = unknown>(
   definition: ResourceDefinition<State, Client, Session>,
 ): ResourceDefinition<State, Client, Session> {

@@ -1,4 +1,4 @@
-/** Checks a configuration against its attributes. Rules over several attributes are the definition's own. */
+/** Checks a configuration against its attributes. Definitions check their rules for several attributes themselves. */
 import { isList, isObject } from '../protocol/types.ts';
 import { isNull, UNKNOWN, type Value, type Values } from '../protocol/values.ts';
 import type { Attribute, Attributes } from './attributes.ts';
@@ -7,7 +7,7 @@ import { pathText } from './paths.ts';
 import { isConfigurable } from './schema.ts';
 
 export interface ValidateOptions {
-  /** True if the calling Terraform knows write-only attributes (1.11 and later do). */
+  /** True if the calling Terraform supports write-only attributes, which is 1.11 or later. */
   writeOnlyAllowed: boolean;
 }
 
@@ -38,7 +38,7 @@ function validateAttribute(
   if (!isConfigurable(attr)) {
     diagnostics.error(
       'Read-only attribute',
-      `The attribute "${name}" is decided by the provider. Remove it from the configuration.`,
+      `The provider sets the attribute "${name}". Remove it from the configuration.`,
       path,
     );
     return;
@@ -46,7 +46,7 @@ function validateAttribute(
   if (attr.writeOnly && !options.writeOnlyAllowed) {
     diagnostics.error(
       'Write-only attribute not supported',
-      `The attribute "${name}" is write-only, which Terraform knows from version 1.11 on.`,
+      `The attribute "${name}" is write-only, which requires Terraform 1.11 or later.`,
       path,
     );
   }

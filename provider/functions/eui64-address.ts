@@ -1,4 +1,4 @@
-/** `provider::ucloud::eui64_address("2001:db8::/64", "42:00:5e:10:00:01")` */
+/** The function `provider::ucloud::eui64_address("2001:db8::/64", "42:00:5e:10:00:01")`. */
 import { defineFunction, FunctionError } from '../framework/index.ts';
 import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { eui64Address, parseMac } from '../net/mac.ts';

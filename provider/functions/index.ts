@@ -1,4 +1,4 @@
-/** Functions: arithmetic of IPv6 that configurations need. They ask nobody, so they work before anything exists. */
+/** Functions: IPv6 arithmetic for configurations. They send no requests, so they work without a configured provider. */
 import type { FunctionDefinition, Lazy } from '../framework/index.ts';
 
 export const functions: Readonly<Record<string, Lazy<FunctionDefinition<never>>>> = {

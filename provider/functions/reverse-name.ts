@@ -1,4 +1,4 @@
-/** `provider::ucloud::reverse_name("2001:db8::1")` */
+/** The function `provider::ucloud::reverse_name("2001:db8::1")`. */
 import { defineFunction, FunctionError } from '../framework/index.ts';
 import { parseAddress, reverseName } from '../net/ipv6.ts';
 

@@ -1,4 +1,4 @@
-/** `provider::ucloud::subnet("2001:db8::/56", 64, 3)` */
+/** The function `provider::ucloud::subnet("2001:db8::/56", 64, 3)`. */
 import { defineFunction, FunctionError } from '../framework/index.ts';
 import { formatPrefix, hostBits, parsePrefix, subnet } from '../net/ipv6.ts';
 

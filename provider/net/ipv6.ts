@@ -1,11 +1,11 @@
-/** IPv6 addresses as text and as numbers: RFC 4291 (text forms, EUI-64), RFC 5952 (the one form to write). */
+/** IPv6 addresses as text and as numbers: RFC 4291 (text forms, EUI-64), RFC 5952 (the recommended text form). */
 import { isIPv6 } from 'node:net';
 
-/** The 128 bits of an address in any text form, or undefined when it is none. Zones (`%eth0`) are refused. */
+/** Returns the 128 bits of an address in any text form; undefined for other texts, such as addresses with a zone. */
 export function parseAddress(text: string): bigint | undefined {
   if (!isIPv6(text) || text.includes('%')) return undefined;
   let groups = text.toLowerCase();
-  // The last 32 bits may be written as IPv4.
+  // The text may contain the last 32 bits in the form of an IPv4 address.
   const dotted = groups.match(/^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/);
   if (dotted) {
     const [a = 0, b = 0, c = 0, d = 0] = dotted.slice(2).map(Number);
@@ -22,7 +22,7 @@ export function parseAddress(text: string): bigint | undefined {
   return value;
 }
 
-/** RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as `::`. */
+/** Returns the text of RFC 5952: lower case, no leading zeros, `::` for the first longest run of two or more zero groups. */
 export function formatAddress(value: bigint): string {
   const groups = Array.from({ length: 8 }, (_, i) => Number((value >> BigInt(112 - 16 * i)) & 0xffffn));
   let start = -1;
@@ -50,7 +50,7 @@ export interface Prefix {
   readonly length: number;
 }
 
-/** `2001:db8::/32`. Undefined when it is not CIDR notation; bits beyond the length are kept for the caller to judge. */
+/** Parses CIDR notation (`2001:db8::/32`); undefined for other texts. The result keeps bits after the prefix length. */
 export function parsePrefix(text: string): Prefix | undefined {
   const match = text.match(/^([^/]+)\/(0|[1-9]\d{0,2})$/);
   const network = match?.[1] === undefined ? undefined : parseAddress(match[1]);
@@ -72,7 +72,7 @@ export const contains = (outer: Prefix, inner: Prefix): boolean =>
   inner.length >= outer.length &&
   inner.network >> BigInt(128 - outer.length) === outer.network >> BigInt(128 - outer.length);
 
-/** The n-th subnet of the given length, from 0; undefined when the prefix has no such. */
+/** Returns the subnet of the length with the index, from 0; undefined if the prefix has no such subnet. */
 export function subnet(prefix: Prefix, length: number, index: bigint): Prefix | undefined {
   if (length < prefix.length || length > 128 || index < 0n || index >= 1n << BigInt(length - prefix.length)) {
     return undefined;
@@ -80,6 +80,6 @@ export function subnet(prefix: Prefix, length: number, index: bigint): Prefix | 
   return { network: prefix.network | (index << BigInt(128 - length)), length };
 }
 
-/** The name under which DNS keeps an address (RFC 3596): its 32 hex digits from last to first, under `ip6.arpa`. */
+/** Returns the DNS name of an address (RFC 3596): its 32 hex digits from last to first, under `ip6.arpa`. */
 export const reverseName = (address: bigint): string =>
   `${[...address.toString(16).padStart(32, '0')].reverse().join('.')}.ip6.arpa`;

@@ -1,8 +1,8 @@
-/** MAC addresses: the ones ucloud chooses, and the IPv6 address that follows from one. */
+/** MAC addresses: the default address of an interface, and the IPv6 address of a MAC address. */
 import { createHash } from 'node:crypto';
 import type { Prefix } from './ipv6.ts';
 
-/** Six octets as a number, from `42:00:5e:10:00:01` or `42-00-…` in any case; undefined when it is none. */
+/** Parses `42:00:5e:10:00:01` or `42-00-…`, in upper or lower case, to a number; undefined for other texts. */
 export function parseMac(text: string): bigint | undefined {
   const digits = text
     .toLowerCase()
@@ -18,16 +18,15 @@ export const normalMac = (text: string): string | undefined => {
 };
 
 /**
- * The MAC address that an interface gets by default, as openapi.yaml says: `42` and five octets of a hash of project,
- * name and index. The provider computes it so that a plan can show it; it takes attempt 0, whose collision the API
- * would tell.
+ * Returns the default MAC address of an interface, as in openapi.yaml: `42` and five octets of a hash of project, name and
+ * index. The provider computes it for the plan. It uses attempt 0; if another VM has that address, the API refuses it.
  */
 export function defaultMac(project: string, vm: string, index: number, attempt = 0): string {
   const hash = createHash('sha256').update([project, vm, index, attempt].join('\0')).digest('hex');
   return ['42', ...(hash.slice(0, 10).match(/../g) ?? [])].join(':');
 }
 
-/** The SLAAC address of an interface: the /64 and the modified EUI-64 of its MAC address (RFC 4291, appendix A). */
+/** Returns the SLAAC address of an interface: the /64 and the modified EUI-64 of its MAC address (RFC 4291, appendix A). */
 export function eui64Address(prefix: Prefix, mac: bigint): bigint {
   const high = mac >> 24n;
   const low = mac & 0xffffffn;

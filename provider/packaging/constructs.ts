@@ -1,12 +1,12 @@
 /**
- * Makes the npm package of the constructs, for CDKTF apps outside of this repository:
+ * Creates the npm package of the constructs, for CDKTF apps outside of this repository:
  *
  *     npm run package:constructs [-- --output DIRECTORY]
  *
  *     dist/constructs/ucloud-provider-<version>.tgz
  *
- * Here, Node runs the TypeScript as it is; in `node_modules` it does not, so the package has JavaScript and declarations.
- * It is CommonJS, as CDKTF is: apps that are ES modules import it by the same names, and there is one copy of each class.
+ * Node does not run TypeScript in `node_modules`, so the package contains JavaScript and declarations. It is CommonJS, as
+ * CDKTF is. Apps that are ES modules can import CommonJS, and so each class exists only once.
  */
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ const run = promisify(execFile);
 const root = join(import.meta.dirname, '../..');
 const folders = ['constructs', 'constructs/cdktn'] as const;
 
-/** Compiles to JavaScript and declarations whose imports name what is there. @throws Error with what the compiler says */
+/** Compiles the constructs to JavaScript and declarations. @throws Error with the output of the compiler */
 async function compile(output: string): Promise<void> {
   const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
   const options = {
@@ -80,12 +80,12 @@ function manifest({ name, version, license, peerDependencies }: Manifest): objec
       './package.json': './package.json',
     },
     peerDependencies,
-    // An app has one of the two.
+    // An app needs only one of the two.
     peerDependenciesMeta: { cdktf: { optional: true }, cdktn: { optional: true } },
   };
 }
 
-/** @returns the path of the package */
+/** Creates the package and returns its path. @throws Error with the output of the compiler */
 export async function packageConstructs(output: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'ucloud-constructs-'));
   try {
@@ -93,7 +93,7 @@ export async function packageConstructs(output: string): Promise<string> {
     const own = JSON.parse(await readFile(join(root, 'provider/package.json'), 'utf8')) as Manifest;
     await writeFile(join(directory, 'package.json'), `${JSON.stringify(manifest(own), undefined, 2)}\n`);
     await cp(join(root, 'LICENSE'), join(directory, 'LICENSE'));
-    // Links to the rest of the repository lead nowhere from here.
+    // The package does not contain the targets of links to the rest of the repository.
     const readme = await readFile(join(root, 'provider/constructs/README.md'), 'utf8');
     await writeFile(join(directory, 'README.md'), readme.replace(/\[([^\]]+)\]\(\.\.[^)]*\)/g, '$1'));
     await mkdir(output, { recursive: true });
@@ -101,7 +101,7 @@ export async function packageConstructs(output: string): Promise<string> {
       cwd: directory,
     });
     const [made] = JSON.parse(stdout) as { filename: string }[];
-    if (!made) throw new Error(`npm pack made nothing: ${stdout}`);
+    if (!made) throw new Error(`npm pack created no package: ${stdout}`);
     return join(output, made.filename);
   } finally {
     await rm(directory, { recursive: true });

@@ -1,21 +1,21 @@
 /**
- * Puts data into an ELF executable for 64 bit as a note that the program finds in its own memory, by its program headers
- * (ELF specification, chapter 2: note section).
+ * Adds data to a 64-bit ELF executable as a note, which the program finds in its own memory by its program headers (ELF
+ * specification, chapter 2: note section).
  *
- * The note goes behind the last segment that is loaded, and the header of an existing note segment then points there,
- * to a copy of the notes that were there and the new one. So no header is added, nothing moves, and no address in the
- * program changes. The copy leaves out everything behind the last loaded segment: symbols, debugging information and
- * section headers, which a running program does not need.
+ * The note follows the last loaded segment, together with a copy of the existing notes. The header of an existing note
+ * segment then points there. So there is no new header, and no address in the program changes. The result does not contain
+ * the content after the last loaded segment: symbols, debugging information and section headers. A running program does not
+ * need them.
  */
 
 const LOAD = 1;
 const NOTE = 4;
-/** Notes are aligned to this, except for those of GNU properties, which are in a segment of their own. */
+/** The alignment of notes in bytes. The notes of GNU properties have another one, and their own segment. */
 const NOTE_ALIGNMENT = 4;
 const PAGE = 4096;
 
 interface Segment {
-  /** Where its header is in the file. */
+  /** The offset of its header in the file, in bytes. */
   readonly header: number;
   readonly type: number;
   readonly offset: number;
@@ -30,7 +30,7 @@ const up = (value: number, alignment: number): number => Math.ceil(value / align
 function segmentsOf(executable: Buffer): Segment[] {
   const elf64LittleEndian = Buffer.from('\x7fELF\x02\x01', 'latin1');
   if (!executable.subarray(0, elf64LittleEndian.length).equals(elf64LittleEndian)) {
-    throw new Error('not an ELF executable for 64 bit, little-endian');
+    throw new Error('the file is not a 64-bit little-endian ELF executable');
   }
   const first = Number(executable.readBigUInt64LE(32));
   const size = executable.readUInt16LE(54);
@@ -49,7 +49,7 @@ function segmentsOf(executable: Buffer): Segment[] {
   });
 }
 
-/** A note: lengths of name and content, a type of 0, name and content, both padded. */
+/** Returns a note: the lengths of name and content, the type 0, and name and content with padding. */
 function noteOf(name: string, content: Uint8Array): Buffer {
   const nameSize = name.length + 1;
   const start = 12 + up(nameSize, NOTE_ALIGNMENT);
@@ -62,19 +62,20 @@ function noteOf(name: string, content: Uint8Array): Buffer {
 }
 
 /**
- * A copy of the executable that holds the content under a name, ASCII.
- * @throws Error if it is no ELF executable, or laid out in a way that this does not know
+ * Returns a copy of the executable with the content in a note.
+ * @param name the name of the note, in ASCII
+ * @throws Error if the file is no ELF executable, or has an unknown layout
  */
 export function withNote(executable: Buffer, name: string, content: Uint8Array): Buffer {
   const segments = segmentsOf(executable);
   const last = segments.filter(({ type }) => type === LOAD).at(-1);
   const notes = segments.find(({ type, alignment }) => type === NOTE && alignment === NOTE_ALIGNMENT);
-  if (!last || !notes) throw new Error('an ELF executable without segments to load, or without notes');
+  if (!last || !notes) throw new Error('the ELF executable has no loaded segments, or no notes');
   const end = last.offset + last.sizeInFile;
   if (segments.some(({ offset, sizeInFile }) => offset + sizeInFile > end)) {
-    throw new Error('an ELF executable whose last segment in memory is not the last in the file');
+    throw new Error('the last segment of the ELF executable in memory is not the last in the file');
   }
-  // Memory that starts as zeros is not in the file. It has to be now, as what comes after it is.
+  // The file does not contain zero-initialized memory. The result must contain it, because the note follows it.
   const start = up(last.address + last.sizeInMemory, PAGE) - last.address;
   const block = Buffer.concat([
     executable.subarray(notes.offset, notes.offset + up(notes.sizeInFile, NOTE_ALIGNMENT)),
@@ -91,7 +92,7 @@ export function withNote(executable: Buffer, name: string, content: Uint8Array):
   set(notes, 24, last.address + start);
   set(notes, 32, block.length);
   set(notes, 40, block.length);
-  // No section headers: where they are, how many, which of them has the names.
+  // There are no section headers: this clears their offset, their number, and the index of their names.
   result.writeBigUInt64LE(0n, 40);
   result.writeUInt32LE(0, 60);
   return result;

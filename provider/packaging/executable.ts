@@ -1,9 +1,9 @@
 /**
- * One executable file that holds Node.js and a program: Node's "single executable application"
- * (https://nodejs.org/docs/latest-v24.x/api/single-executable-applications.html), for Linux on the processor that this
- * runs on. The Node that runs this goes into it.
+ * One executable file with Node.js and a program: Node's "single executable application"
+ * (https://nodejs.org/docs/latest-v24.x/api/single-executable-applications.html), for Linux on the current
+ * processor. The file contains the Node that runs this module.
  *
- * The same program and the same Node make the same bytes.
+ * The same program and the same Node result in the same bytes.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -14,11 +14,11 @@ import { withNote } from './elf.ts';
 
 const run = promisify(execFile);
 
-/** Where Node looks for its program, and the text in its binary whose last digit says that there is one. */
+/** The name of the note with the program, and the text in Node's binary whose last digit says that it has a program. */
 const noteName = 'NODE_SEA_BLOB';
 const fuse = Buffer.from('NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:');
 
-/** Returns true if executables can be made here, for one of the platforms that packages are made for. */
+/** True if this machine can create executables, for one of the platforms of packages. */
 export const canMakeExecutable = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
 
 /** The name of the program in stack traces. */
@@ -27,10 +27,10 @@ const programName = 'provider.cjs';
 /**
  * Compiles all functions of `program.js` into `code`, for Node with the options of the executable.
  *
- * V8 compiles a function at its first call otherwise, and Node's own `useCodeCache` keeps only what V8 compiles at once.
- * Compiled code is valid only for the V8 flags that it was made under, so the flag of eager compilation is taken back
- * before V8 writes the code. Compiled code contains hashes whose seed is random. `--random-seed=1` makes it the same each
- * time, and Node still accepts it when it runs with another seed, which it does not after `--hash-seed`.
+ * By default, V8 compiles a function at its first call, and Node's own `useCodeCache` contains only functions that V8
+ * compiles at once. Compiled code is valid only with the same V8 flags, so the flag of eager compilation is reset before V8
+ * writes the code. Compiled code contains hashes with a random seed. `--random-seed=1` makes the code the same each time,
+ * and Node still accepts it with another seed. After `--hash-seed`, Node would not accept it.
  */
 const compiler = `
 const { readFileSync, writeFileSync } = require('node:fs');
@@ -42,7 +42,7 @@ setFlagsFromString('--lazy');
 writeFileSync('code', script.createCachedData());
 `;
 
-/** Fails if V8 does not accept the compiled code: the executable would work, and start slowly. */
+/** Fails if V8 does not accept the compiled code, because the executable would start slowly. */
 const verifier = `
 const { readFileSync } = require('node:fs');
 const { Script } = require('node:vm');
@@ -60,23 +60,23 @@ new Script(source, options).runInThisContext()(exports, require, module);
 `;
 
 /**
- * The program with its compiled code, in the form that Node expects in its executable.
+ * Returns the program with its compiled code, in the form that Node expects in its executable.
  * @throws Error if the program is not ASCII, or if V8 refuses the compiled code
  */
 async function prepare(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
-  // Then each character is one byte, and Node need not decode the program.
+  // In ASCII, each character is one byte, and Node need not decode the program.
   if (/[^\0-\x7f]/.test(program)) throw new Error('the program of an executable must be ASCII');
   const directory = await mkdtemp(join(tmpdir(), 'ucloud-executable-'));
   const node = (...args: string[]) => run(process.execPath, args, { cwd: directory, env: {} });
   try {
     const configuration = {
-      // Relative, since the path becomes part of the result.
+      // A relative path, because the result contains the path.
       main: 'start.js',
       output: 'blob',
       disableExperimentalSEAWarning: true,
       useCodeCache: true,
       execArgv: nodeOptions,
-      // NODE_OPTIONS is what users want of their Node, not of this program.
+      // NODE_OPTIONS is meant for the user's own Node, not for this program.
       execArgvExtension: 'none',
       assets: { program: 'program.js', code: 'code' },
     };
@@ -94,7 +94,7 @@ async function prepare(program: string, nodeOptions: readonly string[]): Promise
   }
 }
 
-/** Says that the binary of Node holds a program. */
+/** Marks the binary of Node as one with a program. */
 function lightFuse(executable: Buffer): void {
   const at = executable.indexOf(fuse);
   const state = at + fuse.length;
@@ -105,14 +105,16 @@ function lightFuse(executable: Buffer): void {
 }
 
 /**
- * The content of the executable file.
- * @param program CommonJS in one file, in ASCII, which requires nothing but modules of Node
- * @param nodeOptions with which Node starts
+ * Returns the content of the executable file.
+ * @param program CommonJS in one file, in ASCII, which requires only modules of Node
+ * @param nodeOptions the options of Node in the executable
  * @throws Error if this is not Linux, if the running Node was not built for it, or if V8 refuses the compiled code
  */
 export async function makeExecutable(program: string, nodeOptions: readonly string[]): Promise<Buffer> {
   if (!canMakeExecutable) {
-    throw new Error(`single executables are made on Linux, not on ${process.platform} (${process.arch})`);
+    throw new Error(
+      `this platform, ${process.platform} (${process.arch}), cannot create executables. Use Linux on x64 or arm64`,
+    );
   }
   const executable = withNote(await readFile(process.execPath), noteName, await prepare(program, nodeOptions));
   lightFuse(executable);

@@ -1,6 +1,6 @@
 /**
- * Detached OpenPGP signatures, as Terraform demands of a registry, made by GnuPG. It works in a directory of its own:
- * the user's keys and agent are neither read nor changed.
+ * Detached OpenPGP signatures, which Terraform requires of a registry, created by GnuPG. GnuPG gets its own directory, so it
+ * neither reads nor changes the user's keys and agent.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -27,15 +27,14 @@ function failure(what: string, error: unknown): Error {
 }
 
 /**
- * Signs a file with the one secret key that a key file holds (exported by `gpg --export-secret-keys`, armoured or
- * binary).
- * @throws Error when GnuPG is missing, the file holds no or several secret keys, or the passphrase is wrong
+ * Signs a file with the secret key in a key file (exported by `gpg --export-secret-keys`, armoured or binary).
+ * @throws Error if GnuPG is missing, the file does not contain exactly one secret key, or the passphrase is wrong
  */
 export async function sign(file: string, keyFile: string, passphrase = ''): Promise<Signed> {
   const home = await mkdtemp(join(tmpdir(), 'ucloud-gpg-'));
   const gpg = (...args: string[]) => {
     const running = run('gpg', ['--homedir', home, '--batch', '--no-tty', '--quiet', ...args], { encoding: 'buffer' });
-    // The passphrase is written even where it is not asked for; whoever does not read it may close the pipe.
+    // A command that does not need the passphrase may close the pipe before the write.
     running.child.stdin?.on('error', () => undefined).end(`${passphrase}\n`);
     return running;
   };
@@ -48,7 +47,7 @@ export async function sign(file: string, keyFile: string, passphrase = ''): Prom
     const keys = lines.flatMap((line, index) => (line.startsWith('sec:') ? [index] : []));
     const [first] = keys;
     if (first === undefined || keys.length > 1) {
-      throw new Error(`${keyFile} must hold one secret key, and holds ${keys.length}`);
+      throw new Error(`${keyFile} must contain one secret key, and contains ${keys.length}`);
     }
     const fingerprint =
       lines
@@ -65,7 +64,7 @@ export async function sign(file: string, keyFile: string, passphrase = ''): Prom
     const { stdout: publicKey } = await gpg('--armor', '--export', fingerprint);
     return { signature, fingerprint, publicKey: publicKey.toString() };
   } finally {
-    // GnuPG has started an agent for this directory, which would outlive it for a while. Where there is none, fine.
+    // GnuPG may have started an agent for this directory, which would outlive the directory.
     await run('gpgconf', ['--homedir', home, '--kill', 'all']).catch(() => undefined);
     await rm(home, { recursive: true, force: true });
   }

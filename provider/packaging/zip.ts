@@ -1,12 +1,12 @@
 /**
- * Zip archives that are the same bytes whenever and wherever they are made: members in the order given, every time
- * 1980-01-01 (the earliest there is), modes of Unix kept. Format: PKWARE APPNOTE 6.3.10, without its 64 bit extension,
- * so members and archive must stay below 4 GiB.
+ * Reproducible zip archives: the same members result in the same bytes on every machine. Members keep their order and their
+ * Unix modes. Every time is 1980-01-01, the earliest possible time. Format: PKWARE APPNOTE 6.3.10, without the 64-bit
+ * extension, so members and archive must be smaller than 4 GiB.
  */
 import { crc32, deflateRawSync } from 'node:zlib';
 
 export interface Member {
-  /** Path within the archive, ASCII. */
+  /** The path in the archive, in ASCII. */
   readonly name: string;
   readonly content: Uint8Array;
   readonly executable?: boolean;
@@ -14,13 +14,13 @@ export interface Member {
 
 /** The date 1980-01-01 in the upper half, midnight in the lower. */
 const dosTime = 0x0021_0000;
-/** Version 2.0: deflate. */
+/** The version that a reader needs: 2.0, for deflate. */
 const neededVersion = 20;
-/** The same, with attributes in the manner of Unix (3). */
+/** The same version, and 3 for attributes of Unix. */
 const madeBy = (3 << 8) | neededVersion;
 const deflate = 8;
 
-/** The fields that the local header and the central directory have in common. */
+/** Returns the fields that the local header and the central directory share. */
 function describe(name: Buffer, content: Uint8Array, compressed: Buffer): Buffer {
   const fields = Buffer.alloc(26);
   fields.writeUInt16LE(neededVersion, 0);
@@ -40,7 +40,7 @@ export function zip(members: readonly Member[]): Buffer {
   let offset = 0;
   for (const { name, content, executable = false } of members) {
     const nameBytes = Buffer.from(name, 'ascii');
-    // The usual level: the highest takes three times as long for half a percent.
+    // The default level: the highest level takes three times as long and saves half a percent.
     const compressed = deflateRawSync(content, { level: 6 });
     const described = describe(nameBytes, content, compressed);
     const local = [Buffer.from('PK\x03\x04', 'latin1'), described, nameBytes, compressed];

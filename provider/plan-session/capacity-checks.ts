@@ -5,8 +5,8 @@
  * each size, which take no room from planned VMs. The answers for these hold for the next VMs of the size until the
  * next question. So a thousand VMs need about ten questions.
  *
- * A deletion makes room. So before a refusal is told, the check waits for deletions (deletions.ts), and asks again if
- * there were any.
+ * A deletion makes room. So before the check reports a refusal, it waits for deletions (deletions.ts). If the plan
+ * contains new deletions by then, the check asks again.
  */
 import { setImmediate } from 'node:timers/promises';
 import type { Caller } from '../client/item.ts';
@@ -18,12 +18,13 @@ import { deletionGrace } from './deletions.ts';
 type Question = components['schemas']['CapacityCheck'];
 type Answer = components['schemas']['CapacityCheckResult'];
 
-/** A VM that is to be created, or with `vm` the change of one. */
+/** A VM that the plan creates. With `vm`: the change of an existing VM. */
 export type PlannedVm = Omit<Question['vms'][number], 'count'>;
 
 /** A kind of objects of which the API counts only the number. */
 export type CountedKind = (typeof countedKinds)[number];
 
+/** The reason why an object has no room. */
 export interface Refusal {
   readonly reason: Answer['refusals'][number]['reason'];
   readonly message: string;
@@ -71,6 +72,7 @@ const keyOf = (object: PlannedVm | CountedKind): string =>
   typeof object === 'string' ? object : JSON.stringify(object);
 const noRefusals = (count: number): Refusal[][] => Array.from({ length: count }, () => []);
 
+/** The capacity checks of one run. */
 export class CapacityChecks {
   readonly #client: Caller;
   readonly #deletions: ReadonlySet<string>;

@@ -1,8 +1,9 @@
 /**
  * The objects that this run of Terraform has read from its state. Terraform plans the new object of a replacement as an
- * object that does not exist, and does not say which object it replaces. Names are unique, so the name tells.
+ * object that does not exist, and does not say which object it replaces. Names are unique, so the name identifies it.
  */
 
+/** An object in the state of Terraform. */
 export interface ManagedObject {
   readonly id: string;
   /** `delete_protection` is switched on. */
@@ -15,6 +16,7 @@ export interface ManagedObject {
 const keyOf = (kind: string, project: unknown, name: string): string =>
   `${kind}/${typeof project === 'string' ? project : '_'}/${name}`;
 
+/** The managed objects of one run. */
 export class ManagedObjects {
   readonly #ids = new Map<string, Set<string>>();
   readonly #named = new Map<string, ManagedObject>();

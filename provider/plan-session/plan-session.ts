@@ -10,6 +10,7 @@ import { CapacityChecks } from './capacity-checks.ts';
 import { ManagedObjects } from './managed-objects.ts';
 import { PlannedNames } from './planned-names.ts';
 
+/** The bookkeeping of one run. */
 export class PlanSession {
   readonly #client: Client;
   readonly #loads = new Map<string, Promise<unknown>>();

@@ -1,6 +1,7 @@
 /** The names that existing objects get in this plan, by id, as far as Terraform has planned them. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** The planned names of one run. */
 export class PlannedNames {
   readonly #names = new Map<string, unknown>();
   readonly #waiting = new Map<string, (() => void)[]>();

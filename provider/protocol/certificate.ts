@@ -1,10 +1,10 @@
 /**
- * A self-signed X.509 certificate for one run of the provider, written in DER by hand: Node makes keys and signatures
- * but no certificates, and the libraries that do cost more start time than everything else here together.
+ * A self-signed X.509 certificate for one run of the provider. This module writes the DER itself: Node creates keys and
+ * signatures, but no certificates, and loading a library for certificates would more than double the start time.
  * RFC 5280; ASN.1 DER: ITU-T X.690.
  *
- * Terraform trusts this certificate because it reads it from the provider's standard output, and no other. It demands
- * the DNS name "localhost", an authority (it checks the certificate against itself) and both key usages.
+ * Terraform reads this certificate from the provider's standard output, and trusts no other. It demands the DNS name
+ * "localhost", a CA certificate (Terraform verifies the certificate with itself as the CA) and both key usages.
  */
 import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 
@@ -25,7 +25,7 @@ function der(tag: number, ...content: readonly (Uint8Array | string)[]): Buffer 
   return Buffer.concat([Buffer.from([tag, 0x82, length >> 8, length & 0xff]), body]);
 }
 
-/** Object identifiers as already encoded bytes, named by what they stand for. */
+/** Returns an object identifier from its encoded bytes. */
 const oid = (hex: string) => der(OBJECT_IDENTIFIER, Buffer.from(hex, 'hex'));
 const COMMON_NAME = oid('550403'); // 2.5.4.3
 const ECDSA_WITH_SHA256 = oid('2a8648ce3d040302'); // 1.2.840.10045.4.3.2
@@ -46,12 +46,12 @@ function generalizedTime(time: number): Buffer {
 export interface Certificate {
   /** The certificate as DER. */
   der: Buffer;
-  /** The same as PEM. */
+  /** The certificate as PEM. */
   pem: string;
   key: KeyObject;
 }
 
-/** A fresh P-256 key and its certificate for "localhost", valid for a year: longer than any run of Terraform. */
+/** Returns a new P-256 key and its certificate for "localhost", valid for a year: longer than any run of Terraform. */
 export function createCertificate(now = Date.now()): Certificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const name = der(SEQUENCE, der(SET, der(SEQUENCE, COMMON_NAME, der(UTF8_STRING, 'localhost'))));
@@ -74,7 +74,7 @@ export function createCertificate(now = Date.now()): Certificate {
     der(INTEGER, serial),
     algorithm,
     name,
-    // A little back, should the clock be set between here and Terraform's check.
+    // The validity begins in the past, because the clock may be set back before Terraform's check.
     der(SEQUENCE, generalizedTime(now - DAY), generalizedTime(now + 365 * DAY)),
     name,
     publicKey.export({ type: 'spki', format: 'der' }),

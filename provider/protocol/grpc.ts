@@ -1,6 +1,6 @@
 /**
- * As much of a gRPC server as a Terraform provider needs: unary calls, and streams that are only held open. A full
- * library would double the start time.
+ * The part of a gRPC server that a Terraform provider needs: unary calls, and streams that only stay open. A full library
+ * would double the start time.
  * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
 import type { Duplex } from 'node:stream';
@@ -8,26 +8,26 @@ import { encodeHeaders } from './hpack.ts';
 import { Connection, type Stream } from './http2.ts';
 import { GrpcError, STATUS } from './status.ts';
 
-/** `cancelled` aborts when nobody waits for the answer any more: the caller reset the stream, or its connection broke. */
+/** A method. `cancelled` aborts when the caller does not wait any more: it reset the stream, or its connection broke. */
 export type UnaryMethod = (request: Uint8Array, cancelled: AbortSignal) => Promise<Uint8Array>;
 
 export interface Methods {
-  /** Answers calls with one request and one response; keys are paths, `/package.Service/Method`. */
+  /** The methods with one request and one response, by path: `/package.Service/Method`. */
   readonly unary: Readonly<Record<string, UnaryMethod>>;
-  /** More of these, loaded when one is called that is not in `unary`. */
+  /** Loads further methods, at the first call of a path that `unary` does not contain. */
   readonly more?: (() => Promise<Readonly<Record<string, UnaryMethod>>>) | undefined;
-  /** Streams that carry nothing from here: accepted, held open, and ended when the session is closed. */
+  /** The paths of streams without messages: accepted, kept open, and ended together with the session. */
   readonly held: ReadonlySet<string>;
 }
 
-/** The largest message in bytes. Terraform's own servers have the same limit: 256 MiB. */
+/** The maximum size of a message in bytes. Terraform's own servers have the same limit: 256 MiB. */
 export const MAX_MESSAGE = 256 * 1024 * 1024;
-/** With what every answer begins. A caller that compresses learns here that it must not. */
+/** The first headers of every answer. They tell the caller that this server does not support compression. */
 const RESPONSE = { ':status': '200', 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity' } as const;
-/** `application/grpc`, `application/grpc+proto`; gRPC-Web is another protocol. */
+/** Matches `application/grpc` and `application/grpc+proto`, but not gRPC-Web, which is another protocol. */
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 
-/** One message in its frame: no compression, length, content. */
+/** Returns a message in its frame: the flag for no compression, the length, the content. */
 export function frame(message: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(5 + message.length);
   framed[0] = 0;
@@ -36,7 +36,7 @@ export function frame(message: Uint8Array): Buffer {
   return framed;
 }
 
-/** `grpc-message`: percent-encoded except for printable ASCII without '%'. */
+/** Returns the text for `grpc-message`: percent-encoded, except for printable ASCII without '%'. */
 export function encodeStatusMessage(message: string): string {
   return Buffer.from(message.slice(0, 2000))
     .toString('latin1')
@@ -46,13 +46,13 @@ export function encodeStatusMessage(message: string): string {
 const responseBlock = encodeHeaders(RESPONSE);
 const okBlock = encodeHeaders({ 'grpc-status': String(STATUS.OK) });
 
-/** An answer without a message: the status travels in the headers. */
+/** Sends an answer without a message. Its headers contain the status. */
 function endWithStatus(stream: Stream, status: number, message: string): void {
   const trailers = { 'grpc-status': String(status), ...(message && { 'grpc-message': encodeStatusMessage(message) }) };
   stream.answer({ headers: encodeHeaders({ ...RESPONSE, ...trailers }) });
 }
 
-/** The one message of a request. @throws GrpcError */
+/** Returns the message of a unary request. @throws GrpcError if there is not exactly one message */
 function messageOf(body: Buffer | undefined, limit: number): Uint8Array {
   if (!body) throw new GrpcError(STATUS.RESOURCE_EXHAUSTED, `a message is larger than ${limit} bytes`);
   if (body.length >= 5) {
@@ -70,20 +70,20 @@ function messageOf(body: Buffer | undefined, limit: number): Uint8Array {
 }
 
 export interface SessionOptions {
-  /** Largest request in bytes; default `MAX_MESSAGE`. */
+  /** The maximum size of a request in bytes. Default: `MAX_MESSAGE`. */
   maxMessage?: number;
-  /** Told of what goes wrong with the connection itself. */
+  /** Gets the errors of the connection. */
   onError?: (error: Error) => void;
 }
 
 export interface Session {
-  /** Settles when all is sent after `close`, or the connection is gone. */
+  /** Settles when all answers are sent after `close`, or when the connection has ended. */
   readonly ended: Promise<void>;
-  /** Ends held streams properly, and the connection as soon as running calls are answered. */
+  /** Ends the open streams, and ends the connection after the answers to running calls. */
   close(): void;
 }
 
-/** Speaks gRPC on a connection, whoever made it: a socket, or a TLS socket whose peer was already verified. */
+/** Serves gRPC on a connection: a socket, or a TLS socket with a verified peer. */
 export function serveSession(socket: Duplex, methods: Methods, options: SessionOptions = {}): Session {
   const limit = options.maxMessage ?? MAX_MESSAGE;
   const held = new Set<Stream>();
@@ -122,7 +122,7 @@ export function serveSession(socket: Duplex, methods: Methods, options: SessionO
     } else {
       const cancelled = new AbortController();
       stream.onCancel = () => cancelled.abort();
-      // One that is refused is still read to its end: what the caller still sends would be nobody's.
+      // The server also reads a refused request to its end, because the caller may still send its body.
       stream.onBody = (body) => void call(stream, path, body, cancelled.signal);
     }
   }

@@ -1,4 +1,4 @@
-/** Header fields as HTTP/2 carries them: HPACK, RFC 7541. */
+/** The encoding of header fields in HTTP/2: HPACK, RFC 7541. */
 import { decodeHuffman } from './huffman.ts';
 
 export class HpackError extends Error {
@@ -7,7 +7,7 @@ export class HpackError extends Error {
 
 type Field = readonly [name: string, value: string];
 
-/** Appendix A, from index 1. */
+/** The static table: RFC 7541, appendix A, from index 1. */
 const STATIC: readonly Field[] = [
   [':authority', ''],
   [':method', 'GET'],
@@ -31,23 +31,23 @@ const STATIC: readonly Field[] = [
     .map((name): Field => [name, '']),
 ];
 
-/** The initial size of the table in bytes, which this server keeps. */
+/** The size of the dynamic table in bytes: the initial size, which this server never changes. */
 const TABLE_SIZE = 4096;
 /** The size of each entry besides its text, in bytes (section 4.1). */
 const ENTRY_OVERHEAD = 32;
-/** Largest list of fields that is accepted, counted the same way. */
+/** The maximum size of a list of fields in bytes, counted in the same way. */
 export const MAX_HEADER_LIST = 64 * 1024;
 
-/** Reads the header blocks of one connection, which depend on those before. */
+/** Decodes the header blocks of one connection. Each block depends on the blocks before it. */
 export class HpackDecoder {
-  /** The newest first. */
+  /** The dynamic table, the newest entry first. */
   #table: Field[] = [];
   #size = 0;
   #limit = TABLE_SIZE;
   #bytes: Uint8Array = new Uint8Array();
   #at = 0;
 
-  /** The fields by name; of a name that comes again, the last. @throws HpackError */
+  /** Returns the fields by name. Of several fields with a name, the last one counts. @throws HpackError */
   decode(block: Uint8Array): Map<string, string> {
     this.#bytes = block;
     this.#at = 0;
@@ -106,7 +106,7 @@ export class HpackDecoder {
     }
   }
 
-  /** Section 5.1. */
+  /** Reads an integer: section 5.1. */
   #integer(prefix: number): number {
     const most = (1 << prefix) - 1;
     let value = this.#byte() & most;
@@ -119,7 +119,7 @@ export class HpackDecoder {
     }
   }
 
-  /** Section 5.2. */
+  /** Reads a string: section 5.2. */
   #text(): string {
     const huffman = ((this.#bytes[this.#at] ?? 0) & 0x80) !== 0;
     const length = this.#integer(7);
@@ -142,7 +142,7 @@ export class HpackDecoder {
 
 const sizeOf = ([name, value]: Field): number => name.length + value.length + ENTRY_OVERHEAD;
 
-/** A header block of fields with names in lower case. Nothing of it depends on other blocks. */
+/** Encodes fields with lower-case names as a header block that does not depend on other blocks. */
 export function encodeHeaders(fields: Readonly<Record<string, string>>): Buffer {
   const parts: Buffer[] = [];
   for (const [name, value] of Object.entries(fields)) parts.push(Buffer.from([0]), text(name), text(value));

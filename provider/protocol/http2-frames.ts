@@ -23,7 +23,7 @@ export const PADDED = 0x8;
 export const PRIORITY = 0x20;
 export const SETTING = { maxStreams: 3, initialWindow: 4, maxFrame: 5, maxHeaderList: 6 } as const;
 
-/** Section 7. */
+/** The error codes: section 7. */
 export const CODE = {
   none: 0,
   protocol: 1,
@@ -36,7 +36,7 @@ export const CODE = {
   calm: 11,
 } as const;
 
-/** The least that section 4.2 allows, and all that Terraform sends. */
+/** The maximum size of a frame in bytes: the minimum of section 4.2, which Terraform keeps to. */
 export const MAX_FRAME = 16_384;
 export const DEFAULT_WINDOW = 65_535;
 export const MAX_WINDOW = 2 ** 31 - 1;
@@ -51,7 +51,7 @@ export class ConnectionFailure extends Error {
 
 /** Writes the frames of one connection. All frames of one turn of the event loop leave in one write. */
 export class FrameWriter {
-  /** The largest frame that the other side takes, in bytes. */
+  /** The maximum size of a frame that the client accepts, in bytes. */
   maxFrame = MAX_FRAME;
   readonly #socket: Duplex;
   #output: Buffer[] = [];
@@ -117,7 +117,7 @@ export class FrameWriter {
     this.#output = [];
     if (this.#socket.destroyed || this.#socket.writableEnded) return;
     if (this.#socket.write(Buffer.concat(output))) return;
-    // Answers to pings and the like must not pile up for one who does not read.
+    // For a client that does not read, the answers to pings and settings must not accumulate.
     this.#socket.pause();
     this.#socket.once('drain', () => this.#socket.resume());
   }

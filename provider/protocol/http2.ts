@@ -1,9 +1,9 @@
 /**
- * The server's side of one HTTP/2 connection (RFC 9113), for many small requests: a whole body, then a whole answer. To
- * load Node's own HTTP/2 takes a fifth of a provider's start, and it needs more time for each call than the call itself.
+ * The server's side of one HTTP/2 connection (RFC 9113), for many small requests: a whole body, then a whole answer. Loading
+ * Node's own HTTP/2 takes a fifth of a provider's start. It also takes more time for each call than the work of the call.
  *
- * The caller has verified the other side. Still, no input grows without bound: header blocks, bodies, streams and windows
- * have limits, and the connection reads nothing while the other side does not read.
+ * The caller of this module has verified the client. Still, no input grows without bound: header blocks, bodies, streams and
+ * windows have limits, and the connection reads nothing while the client does not read.
  */
 import type { Duplex } from 'node:stream';
 import { HpackDecoder, HpackError, MAX_HEADER_LIST } from './hpack.ts';
@@ -25,20 +25,20 @@ import {
 } from './http2-frames.ts';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
-/** How much may be on its way here: of one body, and in all. */
+/** The receive windows of a stream and of the connection, in bytes. */
 const WINDOW = 16 * 1024 * 1024;
 const MAX_STREAMS = 1000;
 
-/** One request and its answer. */
+/** A request and its answer. */
 export class Stream {
   readonly id: number;
   readonly headers: ReadonlyMap<string, string>;
-  /** The body is complete; undefined when it was larger than allowed. */
+  /** Gets the complete body; undefined if the body was larger than allowed. */
   onBody: (body: Buffer | undefined) => void = () => {};
-  /** Nobody waits for the answer any more. */
+  /** Called when the client does not wait for the answer any more. */
   onCancel: () => void = () => {};
   readonly #connection: Connection;
-  /** For the connection alone. */
+  /** The state of the stream. Only the connection uses it. */
   readonly state: StreamState;
 
   constructor(connection: Connection, id: number, headers: ReadonlyMap<string, string>, sendWindow: number) {
@@ -48,12 +48,12 @@ export class Stream {
     this.state = { chunks: [], received: 0, credit: WINDOW, complete: false, sendWindow, sent: 0, ended: false };
   }
 
-  /** Begins the answer. Blocks of headers are as HPACK has them. */
+  /** Begins the answer with a header block in HPACK. */
   begin(headers: Buffer): void {
     this.#connection.respond(this, { headers });
   }
 
-  /** Sends what is left of the answer, or all of it at once. */
+  /** Sends the rest of the answer, or the whole answer. */
   answer(answer: Answer): void {
     this.#connection.respond(this, { ...answer, last: true });
   }
@@ -68,30 +68,30 @@ export interface Answer {
 interface StreamState {
   chunks: Buffer[];
   received: number;
-  /** How much the other side may still send. */
+  /** The number of bytes that the client may still send. */
   credit: number;
-  /** The request is. */
+  /** True if the request is complete. */
   complete: boolean;
   sendWindow: number;
-  /** Data that waits for a larger window of the other side. */
+  /** The answer that waits for a larger window of the client. */
   waiting?: Answer;
-  /** Bytes of the body that was sent. */
+  /** The number of bytes of the answer's body that were sent. */
   sent: number;
-  /** The answer is. */
+  /** True if the answer is complete. */
   ended: boolean;
 }
 
 export interface ConnectionOptions {
-  /** A request began. It is in the order of its headers; the body comes by `onBody`. */
+  /** Called at the beginning of each request, in the order of their headers. The body follows by `onBody`. */
   onRequest(stream: Stream): void;
-  /** Largest body, in bytes. */
+  /** The maximum size of a body, in bytes. */
   readonly maxBody: number;
-  /** Told why the connection fails. */
+  /** Gets the error of a failed connection. */
   onError?: ((error: Error) => void) | undefined;
 }
 
 export class Connection {
-  /** Resolves when everything is sent after `close`, or when the connection is gone. */
+  /** Resolves when all answers are sent after `close`, or when the connection has ended. */
   readonly ended: Promise<void>;
   readonly #socket: Duplex;
   readonly #writer: FrameWriter;
@@ -104,7 +104,7 @@ export class Connection {
   #credit = WINDOW;
   #sendWindow = DEFAULT_WINDOW;
   #initialWindow = DEFAULT_WINDOW;
-  /** Header block that goes on in the next frame. */
+  /** The header block that continues in the next frame. */
   #block: { stream: number; endStream: boolean; parts: Buffer[]; size: number } | undefined;
   #closing = false;
   #dead = false;
@@ -150,7 +150,7 @@ export class Connection {
     if (headers) this.#writer.headers(stream.id, headers, last === true && !body && !trailers);
     if (!last) return;
     if (!body && !trailers) {
-      // An answer that has begun ends with an empty frame.
+      // An empty frame ends an answer that has begun.
       if (!headers) this.#writer.frame(TYPE.data, END_STREAM, stream.id, Buffer.alloc(0));
       this.#answered(stream);
       return;
@@ -159,7 +159,7 @@ export class Connection {
     this.#send(stream);
   }
 
-  /** Sends as much of an answer as the windows allow. */
+  /** Sends the part of an answer that the windows allow. */
   #send(stream: Stream): void {
     const { state } = stream;
     const { waiting } = state;
@@ -192,13 +192,13 @@ export class Connection {
 
   #endIfDone(): void {
     if (!this.#closing || this.#dead) return;
-    // The body of an answered request may never be complete.
+    // A client need not complete the body of an answered request, so only answers count.
     if ([...this.#streams.values()].some(({ state }) => !state.ended)) return;
     this.#writer.flush();
     this.#socket.end();
   }
 
-  /** The other side is gone: calls that still run for it are cancelled. */
+  /** Cancels the running calls of a client whose connection has ended. */
   #gone(): void {
     if (this.#dead) return;
     this.#dead = true;
@@ -249,7 +249,7 @@ export class Connection {
       this.#writer.flush();
     }
     this.#gone();
-    // The other side may go on for ever.
+    // The client may send for ever, so the server closes the connection.
     if (this.#socket.writableFinished) this.#socket.destroy();
     else this.#socket.once('finish', () => this.#socket.destroy());
   }
@@ -266,7 +266,7 @@ export class Connection {
         this.#takeHeaders(flags, id, payload);
         break;
       case TYPE.continuation:
-        if (!this.#block) throw new ConnectionFailure(CODE.protocol, 'a header block goes on that has not begun');
+        if (!this.#block) throw new ConnectionFailure(CODE.protocol, 'a continuation of no header block');
         this.#takeBlock(flags, payload);
         break;
       case TYPE.reset:
@@ -285,7 +285,7 @@ export class Connection {
       case TYPE.push:
         throw new ConnectionFailure(CODE.protocol, 'a client pushes');
       default:
-      // Priorities, GOAWAY of the other side (it closes by itself), and frames of later versions.
+      // The server ignores priorities, GOAWAY (the client then closes the connection), and unknown frames.
     }
   }
 
@@ -297,7 +297,7 @@ export class Connection {
     this.#forget(stream);
   }
 
-  /** The stream of a frame; undefined when it is over. */
+  /** Returns the stream of a frame; undefined if the stream has ended. */
   #stream(id: number): Stream | undefined {
     if (id === 0 || id % 2 === 0 || id > this.#lastStream) {
       throw new ConnectionFailure(CODE.protocol, `there is no stream ${id}`);
@@ -321,7 +321,7 @@ export class Connection {
     if (!block) return;
     block.parts.push(payload);
     block.size += payload.length;
-    // Empty parts count as well: there may be as many as one likes.
+    // The number of parts has a limit as well, because a client could send empty parts without end.
     if (block.size > MAX_HEADER_LIST || block.parts.length > 64) {
       throw new ConnectionFailure(CODE.calm, 'a header block is too large');
     }
@@ -329,7 +329,7 @@ export class Connection {
     this.#block = undefined;
     const headers = this.#decoder.decode(block.parts.length === 1 ? payload : Buffer.concat(block.parts));
     if (block.stream <= this.#lastStream) {
-      // Trailers, of which a request has none that matter here.
+      // Trailers: the server ignores their content.
       const stream = this.#stream(block.stream);
       if (stream?.state.complete) throw new ConnectionFailure(CODE.streamClosed, 'headers after the end');
       if (stream && !block.endStream) throw new ConnectionFailure(CODE.protocol, 'headers within a body');
@@ -337,7 +337,7 @@ export class Connection {
       return;
     }
     if (this.#closing || this.#streams.size >= MAX_STREAMS) {
-      // Those above the last stream that GOAWAY named are nobody's.
+      // The server ignores streams above the last stream of its GOAWAY.
       if (!this.#closing) this.#lastStream = block.stream;
       this.#writer.reset(block.stream, CODE.refused);
       return;

@@ -1,8 +1,8 @@
 /**
- * The Huffman code of HPACK (RFC 7541, section 5.2 and appendix B), for reading.
+ * The decoder for the Huffman code of HPACK (RFC 7541, section 5.2 and appendix B).
  *
- * The code is canonical: of two symbols whose codes are equally long, the smaller symbol has the smaller code. So the
- * lengths alone tell all codes.
+ * The code is canonical: of two symbols whose codes are equally long, the smaller symbol has the smaller code. So all codes
+ * follow from their lengths.
  */
 
 /** The length of each symbol's code in bits, as a digit of base 36: the 256 bytes, then the end of the text. */
@@ -14,7 +14,7 @@ const LENGTHS =
   'u';
 const END = 256;
 
-/** A tree as pairs: at twice the number of a node, and one after it, is where 0 and 1 lead: a node, or ~symbol. */
+/** Returns the tree as pairs: entries 2n and 2n + 1 are the successors of node n for 0 and 1, a node or ~symbol. */
 function buildTree(): Int16Array {
   const tree = new Int16Array(2 * LENGTHS.length);
   let nodes = 1;
@@ -38,12 +38,12 @@ function buildTree(): Int16Array {
 
 let tree: Int16Array | undefined;
 
-/** The text, each byte a character; undefined where the bytes are not of this code. */
+/** Returns the text, with one character for each byte; undefined for bytes that are not in this code. */
 export function decodeHuffman(bytes: Uint8Array): string | undefined {
   tree ??= buildTree();
   const text: number[] = [];
   let node = 0;
-  /** Bits since the last symbol, and whether all of them are 1, as padding has to be. */
+  /** The number of bits since the last symbol, and whether all of them are 1, which padding requires. */
   let bits = 0;
   let ones = true;
   for (const byte of bytes) {

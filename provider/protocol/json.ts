@@ -1,26 +1,26 @@
 /**
- * Values as JSON: how Terraform hands over stored states (`UpgradeResourceState`) and, rarely, other values.
- * JSON knows no unknown values. Numbers are read from their text, so that none loses a digit.
+ * Values as JSON: the form in which Terraform passes stored states (`UpgradeResourceState`) and, rarely, other values.
+ * JSON has no unknown values. The parser reads numbers from their text, so that no number loses a digit.
  */
 import { type ExactNumber, parseNumber } from './number.ts';
 import { checkType } from './types.ts';
 import { ValueError } from './value-error.ts';
 import { Decimal, Dynamic, type Type, type Value } from './values.ts';
 
-/** Parses JSON like JSON.parse, but a number that `number` cannot hold exactly becomes a `bigint` or a `Decimal`. */
+/** A JSON value. A number that `number` cannot hold exactly is a `bigint` or a `Decimal`. */
 export type Json = null | boolean | string | ExactNumber | Json[] | { [key: string]: Json };
 
-/** JSON.parse with the text of primitive values (ECMAScript proposal json-parse-with-source, in V8 since 11.4). */
+/** JSON.parse, whose reviver gets the text of primitive values (ECMAScript proposal json-parse-with-source). */
 const parseWithSource = JSON.parse as (
   text: string,
   reviver?: (key: string, value: unknown, context: { source?: string }) => unknown,
 ) => Json;
 
-/** @throws ValueError when the bytes are not JSON. */
+/** Parses JSON without loss of digits. @throws ValueError if the bytes are not JSON */
 export function parseJson(bytes: Uint8Array): Json {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
   try {
-    // Only long numbers can lose anything, and a reviver is slow.
+    // Only long numbers can lose digits, and a reviver is slow.
     if (!/\d{16}|\d[.eE]/.test(text)) return parseWithSource(text);
     return parseWithSource(text, (_key, value, { source }) => {
       if (typeof value !== 'number' || source === undefined) return value;
@@ -35,14 +35,14 @@ export function parseJson(bytes: Uint8Array): Json {
 }
 
 /**
- * The value of this type that JSON stands for. Attributes that the type does not have are dropped and those that the
- * JSON lacks are null, since states outlive schemas.
- * @throws ValueError when it does not fit the type.
+ * Returns the value of this type for JSON. States outlive schemas, so unknown attributes are dropped, and missing attributes
+ * are null.
+ * @throws ValueError if the JSON does not fit the type
  */
 export function valueFromJson(type: Type, json: Json | undefined, path: readonly (string | number)[] = []): Value {
   if (json === null || json === undefined) return null;
   if (type === 'string') {
-    // Terraform converts between primitive types; so did states when an attribute's type was changed that way.
+    // Terraform converts between primitive types, so an old state may contain a number for a string.
     if (typeof json === 'string') return json;
     if (typeof json !== 'object' || json instanceof Decimal) return String(json);
     throw new ValueError('expected a string', path);

@@ -1,6 +1,6 @@
 /**
  * The messages of Terraform's plugin protocol 6 (service `tfplugin6.Provider`), up to minor version 6.9: field names,
- * numbers and types. Deprecated fields and what only Terraform's own legacy SDK may set are left out.
+ * numbers and types. Deprecated fields and fields of Terraform's legacy SDK are omitted.
  * https://developer.hashicorp.com/terraform/plugin/terraform-plugin-protocol
  */
 import {
@@ -32,13 +32,13 @@ export const Diagnostic = message('Diagnostic', {
   attribute: one(4, AttributePath),
 });
 
-/** How a description is written: plain text is 0. */
+/** The format of a description: 1 is Markdown, 0 is plain text. */
 export const MARKDOWN = 1;
 export const NESTING = { single: 1, list: 2, set: 3, map: 4 } as const;
 
 /**
- * `nested_type` is a SchemaObject, which contains attributes again. It is declared as bytes, which look the same on the
- * wire, so that no table refers to itself.
+ * An attribute. `nested_type` is a SchemaObject, which contains attributes again. So that no table refers to itself, it has
+ * the type bytes, which has the same encoding.
  */
 export const SchemaAttribute = message('Schema.Attribute', {
   name: one(1, 'string'),
@@ -57,7 +57,7 @@ export const SchemaObject = message('Schema.Object', {
   attributes: repeated(1, SchemaAttribute),
   nesting: one(3, 'int'),
 });
-/** Nested blocks (field 3) are the older notation for what nested attributes say; this provider has none. */
+/** A block. This provider has no nested blocks (field 3), which are the older form of nested attributes. */
 export const SchemaBlock = message('Schema.Block', {
   version: one(1, 'int'),
   attributes: repeated(2, SchemaAttribute),

@@ -1,13 +1,13 @@
 /**
- * Values as MessagePack, in the way in which Terraform writes them: guided by their type, since the bytes alone do not
- * tell a set from a list or a map from an object.
+ * Values as MessagePack, in the encoding of Terraform. The codec needs the type of a value, because sets and lists have the
+ * same encoding, as do maps and objects.
  * https://github.com/msgpack/msgpack/blob/master/spec.md
  *
- * - An unknown value is extension 0 (or extension 12 when Terraform knows something about it, such as a prefix; the
- *   refinement is dropped, as only Terraform itself uses it).
- * - A number is an integer, a float, or its decimal notation as a string where neither is exact.
+ * - An unknown value is extension 0, or extension 12 with a refinement, such as a known prefix. The decoder drops the
+ *   refinement, which only Terraform itself uses.
+ * - A number is an integer, a float, or its decimal notation as a string if neither is exact.
  * - A dynamic value is an array of its type, as JSON in a bin, and the value.
- * - Terraform knows strings and the keys of maps in Unicode's form NFC only, and so does whoever reads what is written here.
+ * - Strings and the keys of maps have Unicode's form NFC, in Terraform and in the output of this codec.
  */
 import { type ExactNumber, fromFloat, normalizeNumber, parseNumber } from './number.ts';
 import { isList, isObject, typeFromJson, typeOf, typeToJson } from './types.ts';
@@ -195,7 +195,7 @@ function write(writer: Writer, type: Type, value: Value, path: Path): void {
   }
 }
 
-/** @throws ValueError when the value does not fit the type. Attributes that an object lacks are written as null. */
+/** Encodes a value. A missing attribute of an object becomes null. @throws ValueError if the value does not fit the type */
 export function encodeValue(type: Type, value: Value): Uint8Array {
   const writer = new Writer();
   write(writer, type, value, []);
@@ -237,7 +237,7 @@ class Reader {
     return this.take(size).readUIntBE(0, size);
   }
 
-  /** A count of things each of which takes at least one byte. */
+  /** Reads the number of elements. Each element takes at least one byte, which limits the number. */
   count(fixBase: number, fixMask: number, code16: number, path: Path, what: string): number {
     const head = this.byte();
     let count: number;
@@ -296,7 +296,7 @@ class Reader {
     return value;
   }
 
-  /** Consumes an extension, if one is next: whatever it says, it stands for an unknown value. */
+  /** Consumes an extension, if one is next. Every extension is an unknown value. */
   extension(): boolean {
     const head = this.peek();
     let size: number;
@@ -371,10 +371,10 @@ function read(reader: Reader, type: Type, path: Path, depth: number): Value {
   );
 }
 
-/** @throws ValueError when the bytes are not a value of this type. */
+/** Decodes a value. @throws ValueError if the bytes are not a value of this type */
 export function decodeValue(type: Type, bytes: Uint8Array): Value {
   const reader = new Reader(bytes);
   const value = read(reader, type, [], 0);
-  if (reader.remaining > 0) throw new ValueError('there is something after the value');
+  if (reader.remaining > 0) throw new ValueError('there are bytes after the value');
   return value;
 }

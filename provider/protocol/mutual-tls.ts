@@ -1,8 +1,7 @@
 /**
- * TLS between the two ends of a plugin, each of which accepts exactly one certificate of the other.
+ * TLS between Terraform and the provider. Each accepts exactly one certificate of the other.
  *
- * A file of its own because loading TLS and preparing its keys is a good part of a start, and nobody needs it before
- * Terraform has read the handshake.
+ * This module is loaded after the handshake, because loading TLS and preparing its keys takes a large part of a start.
  */
 import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
@@ -12,20 +11,20 @@ export interface MutualTlsOptions {
   readonly own: Certificate;
   /** The one certificate that a client must prove to own, as DER. */
   readonly client: Buffer;
-  /** Takes over a connection of that client. */
+  /** Gets each connection of that client. */
   onSocket(socket: TLSSocket): void;
-  /** Told of connections that were refused or broke. */
+  /** Gets the errors of refused and broken connections. */
   onError(error: Error): void;
 }
 
-/** Makes what turns an accepted connection into one of mutual TLS. */
+/** Returns a function that starts mutual TLS on an accepted connection. */
 export function mutualTls({ own, client, onSocket, onError }: MutualTlsOptions): (socket: Socket) => void {
   const server = tls.createServer(
     {
       key: own.key.export({ type: 'pkcs8', format: 'pem' }),
       cert: own.pem,
-      // No certificate authority at all: the one client certificate is compared below. An absent list would make
-      // OpenSSL read all public authorities, which costs more time than the rest of the start.
+      // No CA: the client certificate is compared below. Without this empty list, OpenSSL would read all public CAs, which
+      // takes more time than the rest of the start.
       ca: [],
       requestCert: true,
       rejectUnauthorized: false,

@@ -1,23 +1,23 @@
 /**
- * Terraform's numbers are decimal fractions of any length. They must survive the way through the provider exactly, or
- * Terraform refuses the plan ("does not match config value"). So a number is held
- * - as `number` when its shortest decimal notation is the same value (all integers up to 2^53, 0.1, 1.5e-7),
- * - else as `bigint` when it is an integer,
+ * Terraform's numbers are decimal fractions of any length. The provider must return them exactly, because otherwise
+ * Terraform refuses the plan ("does not match config value"). So the provider represents a number
+ * - as `number` if its shortest decimal notation is the same value (all integers up to 2^53, 0.1, 1.5e-7),
+ * - else as `bigint` if it is an integer,
  * - else as `Decimal`.
- * Each value has one such form, which makes comparing simple.
+ * Each value has exactly one such form, so comparisons are simple.
  */
 import { Decimal } from './values.ts';
 
 export type ExactNumber = number | bigint | Decimal;
 
-/** digits · 10^exponent, digits without trailing zeros. */
+/** The number digits · 10^exponent, whose digits have no trailing zeros. */
 interface Canonical {
   digits: bigint;
   exponent: number;
 }
 
 const DECIMAL = /^([+-]?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
-/** Terraform holds numbers with 512 bits: 155 digits, far from these bounds, which only keep hostile input cheap. */
+/** Limits against hostile input. Terraform's numbers have 512 bits, which are 155 digits. */
 const MAX_DIGITS = 10_000;
 const MAX_EXPONENT = 10_000;
 
@@ -34,7 +34,7 @@ function canonical(text: string): Canonical | undefined {
   return { digits: BigInt(sign === '-' ? `-${digits}` : digits), exponent };
 }
 
-/** The exact value of a decimal notation, or undefined when the text is not one. */
+/** Returns the exact value of a decimal notation; undefined for other texts. */
 export function parseNumber(text: string): ExactNumber | undefined {
   const value = canonical(text);
   if (!value || Math.abs(value.exponent) > MAX_EXPONENT) return undefined;
@@ -47,7 +47,7 @@ export function parseNumber(text: string): ExactNumber | undefined {
   return shortest?.digits === value.digits && shortest.exponent === value.exponent ? near : new Decimal(text);
 }
 
-/** The exact value of a binary floating-point number; undefined for NaN. */
+/** Returns the exact value of a binary floating-point number; undefined for NaN. */
 export function fromFloat(float: number): ExactNumber | undefined {
   if (Number.isNaN(float)) return undefined;
   if (!Number.isFinite(float)) return float;
@@ -69,7 +69,7 @@ function isSafe(integer: bigint): boolean {
   return integer >= BigInt(Number.MIN_SAFE_INTEGER) && integer <= BigInt(Number.MAX_SAFE_INTEGER);
 }
 
-/** Brings a number that a provider made into the one form of its value. NaN is refused: undefined. */
+/** Returns the normal form of a number; undefined for NaN. */
 export function normalizeNumber(value: ExactNumber): ExactNumber | undefined {
   if (typeof value === 'bigint') return isSafe(value) ? Number(value) : value;
   if (value instanceof Decimal) return parseNumber(value.text);

@@ -1,13 +1,13 @@
 /**
- * How Terraform starts a plugin and talks to it: HashiCorp's go-plugin, version 1 of its core protocol.
+ * The protocol between Terraform and a plugin: HashiCorp's go-plugin, version 1 of its core protocol.
  *
  * Terraform starts the provider with a "magic cookie" and its own certificate in the environment. The provider listens
- * on a Unix socket and prints one line that says where, with its certificate. Both sides then speak gRPC over TLS, each
- * accepting exactly the one certificate that it was told of: whoever else can reach the socket gets nowhere.
+ * on a Unix socket and prints one line with the path of the socket and its certificate. Both sides then speak gRPC over TLS.
+ * Each accepts only the certificate of the other, so no other process can use the socket.
  * https://github.com/hashicorp/go-plugin/blob/main/docs/internals.md
  *
- * Terraform ends a provider by calling `plugin.GRPCController/Shutdown`. A provider whose Terraform was killed sees its
- * connection close instead and leaves as well.
+ * Terraform ends a provider by the call `plugin.GRPCController/Shutdown`. If Terraform was killed, the connection closes
+ * without this call, and the provider ends as well.
  */
 import { X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
@@ -24,16 +24,15 @@ export const COOKIE_NAME = 'TF_PLUGIN_MAGIC_COOKIE';
 export const COOKIE_VALUE = 'd602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2';
 const CORE_PROTOCOL = 1;
 export const PLUGIN_PROTOCOL = 6;
-/** A Unix socket's path must fit `sun_path` of 108 bytes, including the terminating zero. */
+/** The maximum length of a socket's path in bytes: `sun_path` has 108 bytes, including the terminating zero. */
 const MAX_SOCKET_PATH = 107;
-/** Without a connection for this long after the last one closed, Terraform is gone. */
+/** The time without a connection after which the provider assumes that Terraform has ended. */
 const ORPHANED_AFTER = 10_000; // ms
-/** Terraform waits 60 seconds for a plugin to start, so nobody connects later than that. */
+/** The maximum time until the first connection: Terraform waits 60 seconds for the start of a plugin. */
 const FIRST_CONNECTION_WITHIN = 90_000; // ms
 
 /**
- * TLS takes a fifth of the time that Node itself needs to start, and it is needed only once Terraform has read the
- * handshake and connects: by then it is loaded.
+ * Loads TLS. This takes a fifth of the start time of Node, so it happens while Terraform reads the handshake and connects.
  */
 const loadTls = () => import('./mutual-tls.ts');
 const loadGrpc = () => import('./grpc.ts');
@@ -47,25 +46,25 @@ const SERVICE_UNKNOWN = 3;
 export type ProviderMethods = Pick<Methods, 'unary' | 'more'>;
 
 export interface PluginOptions {
-  /** Its methods for one connection: each connection gets a provider of its own, with its own state. */
+  /** Returns the methods for one connection. Each connection has its own state. */
   connect(): ProviderMethods;
   environment: NodeJS.ProcessEnv;
-  /** Told of failed handshakes and broken connections. */
+  /** Gets the errors of failed handshakes and broken connections. */
   onError(error: Error): void;
-  /** How long to stay, in milliseconds, after the last connection closed without a Shutdown; default 10,000. */
+  /** The time in milliseconds until the server ends after the last connection closed without Shutdown. Default: 10,000. */
   orphanedAfter?: number;
 }
 
 export interface PluginServer {
-  /** The line for Terraform, without the line feed. */
+  /** The line for Terraform's handshake, without the line feed. */
   readonly line: string;
   readonly socketPath: string;
-  /** Settles when everything is closed and removed. */
+  /** Settles when all connections are closed and the socket is removed. */
   readonly closed: Promise<void>;
   close(): void;
 }
 
-/** Services of go-plugin beside the provider's own. `shutdown` is called once the answer is on its way. */
+/** Adds the services of go-plugin to those of the provider. `shutdown` is called after the answer is sent. */
 function withPluginServices({ unary, more }: ProviderMethods, shutdown: () => void): Methods {
   return {
     more,
@@ -80,12 +79,12 @@ function withPluginServices({ unary, more }: ProviderMethods, shutdown: () => vo
         return encode(HealthResponse, { status: service === 'plugin' || service === '' ? SERVING : SERVICE_UNKNOWN });
       },
     },
-    // Output of the plugin and connections back to the host: both optional, and there is neither.
+    // The streams for output of the plugin and for connections to Terraform. This provider uses neither.
     held: new Set(['/plugin.GRPCStdio/StreamStdio', '/plugin.GRPCBroker/StartStream']),
   };
 }
 
-/** A directory that only this user may enter, so that the socket in it is reachable for nobody else. */
+/** Creates a directory that only this user may enter, so that no other user reaches the socket in it. */
 function socketDirectory(environment: NodeJS.ProcessEnv): string {
   const candidates = [environment.PLUGIN_UNIX_SOCKET_DIR, tmpdir(), '/tmp'].filter((dir) => dir !== undefined);
   // mkdtemp adds six characters, and the socket's name two.
@@ -105,7 +104,7 @@ function listen(server: net.Server, socketPath: string): Promise<void> {
   });
 }
 
-/** Listens and accepts Terraform over mutually authenticated TLS, until it says to shut down or is gone. */
+/** Serves Terraform over mutual TLS, until Terraform calls Shutdown or has ended. */
 export async function servePlugin(options: PluginOptions): Promise<PluginServer> {
   const announced = options.environment.PLUGIN_CLIENT_CERT;
   if (!announced) throw new Error('PLUGIN_CLIENT_CERT is not set: only connections with mutual TLS are accepted');
@@ -139,7 +138,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    // Until TLS has it, nobody else hears that it broke.
+    // TLS reports the errors of a socket only after its start.
     socket.on('error', options.onError);
     securing ??= secured();
     securing.then(
@@ -167,7 +166,7 @@ export async function servePlugin(options: PluginOptions): Promise<PluginServer>
     });
   }
 
-  /** Ends when running calls are answered. Terraform keeps its side open until the process ends, so nobody waits for it. */
+  /** Closes the server after the answers to running calls. It does not wait for Terraform to close its connections. */
   function close(): void {
     if (closing) return;
     closing = true;
@@ -209,8 +208,8 @@ export interface ReattachServer {
 }
 
 /**
- * Serves Terraforms that are told where the provider runs (`TF_REATTACH_PROVIDERS`), one after another or at once,
- * without TLS: for debuggers and tests. The socket's directory keeps other users out.
+ * Serves any number of Terraform processes that know the address of the provider from `TF_REATTACH_PROVIDERS`, without TLS.
+ * It is for debuggers and tests. Other users cannot enter the directory of the socket.
  */
 export async function serveReattached(options: PluginOptions): Promise<ReattachServer> {
   const directory = socketDirectory(options.environment);
@@ -221,7 +220,7 @@ export async function serveReattached(options: PluginOptions): Promise<ReattachS
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    // Each Terraform calls Shutdown when it is done; the server stays for the next one.
+    // Each Terraform process calls Shutdown at its end. The server remains for the next one.
     const session = serveSession(
       socket,
       withPluginServices(options.connect(), () => session.close()),

@@ -1,4 +1,4 @@
-/** Status codes of gRPC that are used here. https://grpc.io/docs/guides/status-codes/ */
+/** The status codes of gRPC that this server uses. https://grpc.io/docs/guides/status-codes/ */
 export const STATUS = {
   OK: 0,
   CANCELLED: 1,
@@ -8,7 +8,7 @@ export const STATUS = {
   INTERNAL: 13,
 } as const;
 
-/** Throw it in a method to answer with this status. */
+/** An error that a method throws to answer with this status. */
 export class GrpcError extends Error {
   override readonly name = 'GrpcError';
   readonly status: number;

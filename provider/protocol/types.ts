@@ -1,11 +1,11 @@
-/** Reading and writing types of Terraform's type system, and finding the type of a value. */
+/** Encoding and decoding of types of Terraform's type system, and the type of a value. */
 
 import { ValueError } from './value-error.ts';
 import { Decimal, Dynamic, type Type, UNKNOWN, type Value } from './values.ts';
 
 const MAX_DEPTH = 100;
 
-/** The type as Terraform writes it: compact JSON, the members of objects sorted. Two types are the same if this is. */
+/** Returns the type in Terraform's notation: compact JSON with sorted members. Equal types have equal texts. */
 export function typeText(type: Type): string {
   return JSON.stringify(type, (_key, part: unknown) =>
     part !== null && typeof part === 'object' && !Array.isArray(part)
@@ -14,12 +14,12 @@ export function typeText(type: Type): string {
   );
 }
 
-/** The same as bytes, for schemas and beside dynamic values. */
+/** Returns the notation of the type as bytes, for schemas and dynamic values. */
 export function typeToJson(type: Type): Uint8Array {
   return Buffer.from(typeText(type));
 }
 
-/** @throws ValueError when the bytes are not a type. */
+/** Parses a type. @throws ValueError if the bytes are not a type */
 export function typeFromJson(bytes: Uint8Array): Type {
   let json: unknown;
   try {
@@ -46,8 +46,8 @@ export function checkType(json: unknown, depth = 0): Type {
 }
 
 /**
- * The type of a value that says nothing of it: arrays are tuples and objects are objects.
- * @throws ValueError when it is nested too deeply, as a value that contains itself is.
+ * Returns the type of a value without a declared type: arrays are tuples, and objects are objects.
+ * @throws ValueError if the value is nested too deeply, for instance because it contains itself
  */
 export function typeOf(value: Value, depth = 0): Type {
   if (depth > MAX_DEPTH) throw new ValueError('the value is nested too deeply');
@@ -61,12 +61,12 @@ export function typeOf(value: Value, depth = 0): Type {
   return ['object', Object.fromEntries(members)];
 }
 
-/** Array.isArray does not narrow readonly arrays. */
+/** Returns true for an array. Array.isArray does not narrow readonly arrays. */
 export function isList(value: Value): value is readonly Value[] {
   return Array.isArray(value);
 }
 
-/** Returns true if a value is an object or a map: not null, no list, no number in disguise. */
+/** Returns true if a value is an object or a map, and not null, a list, a `Decimal` or a `Dynamic`. */
 export function isObject(value: unknown): value is { readonly [key: string]: Value } {
   return (
     value !== null &&

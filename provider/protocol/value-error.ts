@@ -1,4 +1,4 @@
-/** A value does not fit its type, or bytes are not a value. `path` leads from the outermost value to the one at fault. */
+/** A value that does not fit its type, or bytes that are no value. `path` leads from the outermost value to the wrong one. */
 export class ValueError extends Error {
   override readonly name = 'ValueError';
   readonly reason: string;

@@ -1,5 +1,5 @@
 /**
- * How Terraform values look in TypeScript.
+ * Terraform's values in TypeScript.
  *
  * | Terraform          | TypeScript                                                              |
  * |--------------------|-------------------------------------------------------------------------|
@@ -7,17 +7,17 @@
  * | unknown            | `UNKNOWN` (a value that exists only after apply; seen while planning)   |
  * | string, bool       | `string`, `boolean`                                                     |
  * | number             | `number` when that is exact, `bigint` for larger integers, else `Decimal` |
- * | list, tuple, set   | array (a set's order means nothing; the framework compares it as a set) |
+ * | list, tuple, set   | array (the order of a set has no meaning; comparisons ignore it) |
  * | map, object        | plain object                                                            |
  * | dynamic            | `Dynamic`: a value together with its type                               |
  */
 
-/** The marker of a value that will be known only after apply. */
+/** The marker of a value that is known only after apply. */
 export const UNKNOWN: unique symbol = Symbol.for('terraform.unknown');
 export type Unknown = typeof UNKNOWN;
 
 /**
- * A type of Terraform's type system in the spelling that Terraform itself uses in JSON, for example
+ * A type of Terraform's type system in the notation that Terraform uses in JSON, for example
  * `['map', 'string']` or `['object', { name: 'string', ports: ['set', 'number'] }]`.
  */
 export type Type =
@@ -32,8 +32,8 @@ export type Type =
   | readonly ['object', Readonly<Record<string, Type>>];
 
 /**
- * A number that neither `number` nor `bigint` holds exactly, such as a fraction of forty digits.
- * `text` is its decimal notation as Terraform gave it.
+ * A number that neither `number` nor `bigint` can hold exactly, such as a fraction with forty digits.
+ * `text` is its decimal notation from Terraform.
  */
 export class Decimal {
   readonly text: string;
@@ -45,7 +45,7 @@ export class Decimal {
   }
 }
 
-/** A value of an attribute whose type is `dynamic`: it carries the type that it has this time. */
+/** A value of an attribute with the type `dynamic`, together with its current type. */
 export class Dynamic {
   readonly type: Type;
   readonly value: Value;
@@ -55,7 +55,7 @@ export class Dynamic {
   }
 }
 
-/** Any value, also one that is or contains `UNKNOWN`. */
+/** Any value. It may be `UNKNOWN` or contain it. */
 export type Value =
   | null
   | Unknown
@@ -68,11 +68,11 @@ export type Value =
   | readonly Value[]
   | { readonly [key: string]: Value };
 
-/** The attributes of an object by name: what a definition without a State type of its own works with. */
+/** The attributes of an object by name. This is the default State of a definition. */
 export type Values = { [name: string]: Value };
 
 /**
- * `T` while planning: each part may be unknown, and an attribute that is not set is `null`.
+ * `T` in a plan: each part may be unknown, and an attribute without a value is `null`.
  * `Planned<{ name: string; tags: string[] }>` = `{ name: string | Unknown | null; tags: (string | Unknown | null)[] | Unknown | null }`.
  */
 export type Planned<T> = { [K in keyof T]: PlannedValue<T[K]> };
@@ -87,12 +87,12 @@ export type PlannedValue<T> =
           ? Planned<T>
           : T);
 
-/** Returns true if a value is known itself; a list may be known and still hold an unknown element. */
+/** Returns true if a value itself is known. A known list may contain unknown elements. */
 export function isKnown<T>(value: T | Unknown): value is T {
   return value !== UNKNOWN;
 }
 
-/** Returns true if a value is null: a dynamic one may be a null that has a type. */
+/** Returns true if a value is null, or a dynamic value that is null with a type. */
 export function isNull(value: unknown): boolean {
   return value === null || (value instanceof Dynamic && value.value === null);
 }

@@ -1,6 +1,6 @@
 /**
- * Protocol Buffers, version 3, binary encoding: what the plugin protocol needs of it. A message type is a table of its
- * fields, from which both the codec and the TypeScript types follow.
+ * The part of Protocol Buffers (version 3, binary encoding) that the plugin protocol needs. A message type is a table of its
+ * fields. Both the codec and the TypeScript types follow from this table.
  * https://protobuf.dev/programming-guides/encoding/
  */
 
@@ -8,13 +8,13 @@ interface ScalarTypes {
   string: string;
   bytes: Uint8Array;
   bool: boolean;
-  /** int64, int32 and enums. A value beyond 2^53 is refused: nothing in the protocol is that large. */
+  /** int64, int32 and enums. The codec refuses values beyond 2^53, because no field of the protocol is that large. */
   int: number;
 }
 type Scalar = keyof ScalarTypes;
 
 type Kind = Scalar | MessageType<Fields>;
-/** `one`: absent means the default value; `optional`: absence is told apart; `map`: keys are strings. */
+/** `one`: an absent field has the default value; `optional`: it is undefined; `map`: the keys are strings. */
 type Cardinality = 'one' | 'optional' | 'repeated' | 'map';
 
 export interface Field<K extends Kind = Kind, C extends Cardinality = Cardinality> {
@@ -32,7 +32,7 @@ export interface MessageType<F extends Fields> {
 type One<K> = K extends Scalar ? ScalarTypes[K] : K extends MessageType<infer F> ? Decoded<MessageType<F>> : never;
 type OneIn<K> = K extends Scalar ? ScalarTypes[K] : K extends MessageType<infer F> ? Encodable<MessageType<F>> : never;
 
-/** A message as decoded: scalars have their default, absent messages are undefined, lists and maps are empty. */
+/** A decoded message. Absent scalars have their default, absent messages are undefined, absent lists and maps are empty. */
 export type Decoded<M> =
   M extends MessageType<infer F>
     ? {
@@ -50,7 +50,7 @@ export type Decoded<M> =
       }
     : never;
 
-/** A message to be encoded: whatever is left out is absent. */
+/** A message to encode. Fields may be absent. */
 export type Encodable<M> =
   M extends MessageType<infer F>
     ? {
@@ -82,7 +82,7 @@ export function map<K extends Kind>(number: number, kind: K): Field<K, 'map'> {
   return { number, kind, cardinality: 'map' };
 }
 
-/** The bytes are not a message of this type, or the value does not fit its field. */
+/** An error in a message: its bytes are no message of the type, or a value does not fit its field. */
 export class WireError extends Error {
   override readonly name = 'WireError';
 }
@@ -91,7 +91,7 @@ const VARINT = 0;
 const FIXED64 = 1;
 const LENGTH_DELIMITED = 2;
 const FIXED32 = 5;
-/** Messages of the protocol nest a few levels; a schema nests as deep as its attributes. */
+/** The maximum depth of nested messages. Most messages have few levels; a schema has as many as its attributes. */
 const MAX_DEPTH = 100;
 
 // --- Encoding -------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Writer {
     this.bytes = larger;
   }
 
-  /** A negative number takes ten bytes: two's complement of 64 bits. */
+  /** Writes a varint. A negative number takes ten bytes: two's complement of 64 bits. */
   varint(value: number): void {
     if (!Number.isSafeInteger(value)) throw new WireError(`${value} is not an integer that can be encoded exactly`);
     this.reserve(10);
@@ -202,14 +202,14 @@ function encodeFields(type: MessageType<Fields>, value: unknown, where: string):
   return writer.finish();
 }
 
-/** @throws WireError when a value does not fit its field. */
+/** Encodes a message. @throws WireError if a value does not fit its field */
 export function encode<F extends Fields>(type: MessageType<F>, value: Encodable<MessageType<F>>): Uint8Array {
   return encodeFields(type, value, type.name);
 }
 
 // --- Decoding -------------------------------------------------------------------------------------------------------
 
-/** A byte order mark at the beginning is text like any other. */
+/** The decoder of strings. It keeps a byte order mark at the beginning, because it is part of the text. */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 class Reader {
@@ -240,7 +240,7 @@ class Reader {
   }
 
   int(): number {
-    // One byte is by far the most frequent.
+    // Most varints have one byte.
     const first = this.bytes[this.position];
     if (first !== undefined && first < 0x80) {
       this.position++;
@@ -335,7 +335,7 @@ function decodeFields(type: MessageType<Fields>, bytes: Uint8Array, depth: numbe
     const wireType = tag % 8;
     const known = index.get(number);
     if (!known || wireType !== (known[1].cardinality === 'map' ? LENGTH_DELIMITED : wireTypeOf(known[1].kind))) {
-      // A field of a later version of the protocol.
+      // The field belongs to a later version of the protocol.
       reader.skip(wireType);
       continue;
     }
@@ -351,12 +351,12 @@ function decodeFields(type: MessageType<Fields>, bytes: Uint8Array, depth: numbe
       result[name] = readOne(reader, field.kind, depth);
     }
   }
-  // Object.fromEntries defines own properties, so that a key such as "__proto__" is only a key.
+  // Object.fromEntries defines own properties, so "__proto__" is a key like any other.
   for (const [name, list] of maps) result[name] = Object.fromEntries(list);
   return result;
 }
 
-/** @throws WireError when the bytes are not such a message. Fields that the table does not know are skipped. */
+/** Decodes a message, without unknown fields. @throws WireError if the bytes are not a message of this type */
 export function decode<F extends Fields>(type: MessageType<F>, bytes: Uint8Array): Decoded<MessageType<F>> {
   return decodeFields(type, bytes, 0) as Decoded<MessageType<F>>;
 }

@@ -1,4 +1,4 @@
-/** An image can be used once the image scanner has checked and imported its source: creation waits for that. */
+/** An image. Additions to the derived resource: rules for `source`, and a creation that waits for the import. */
 import type { Item } from '../client/item.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
@@ -16,12 +16,17 @@ export const image = deriveResource(schemaOf('image'), {
     const { source, sha256 } = config;
     if (typeof source !== 'string' || !/^https?:/.test(source)) return;
     const url = URL.canParse(source) ? new URL(source) : undefined;
-    if (!url) diagnostics.error('The source is no URL', `${JSON.stringify(source)} cannot be read as one.`, ['source']);
+    if (!url)
+      diagnostics.error('The source is not a valid URL', `\`source\` is ${JSON.stringify(source)}.`, ['source']);
     else if (url.username || url.password) {
-      diagnostics.error('The source has credentials', 'The URL must not carry a user name or password.', ['source']);
+      diagnostics.error('The source has credentials', 'The URL must not contain a user name or a password.', [
+        'source',
+      ]);
     }
     if (sha256 === null) {
-      diagnostics.error('The source needs its SHA-256', '`sha256` is required where the source is a URL.', ['sha256']);
+      diagnostics.error('The source needs its SHA-256', 'Set `sha256`: a source that is a URL requires it.', [
+        'sha256',
+      ]);
     }
   },
   waitForState: (item, ctx) =>

@@ -1,4 +1,4 @@
-/** Every resource that the API lets one create, each derived from openapi.yaml; those with a file have more to say. */
+/** The resources: one for each noun that the API can create. A resource with behaviour of its own has a file here. */
 import type { Client } from '../client/client.ts';
 import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
@@ -16,6 +16,7 @@ const special: Readonly<Record<string, Definition>> = {
   vm: () => import('./vm.ts').then((module) => module.vm),
 };
 
+/** The resources by noun. */
 export const resources: Readonly<Record<string, Definition>> = Object.fromEntries(
   creatable.map((noun) => [
     noun,

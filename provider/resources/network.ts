@@ -1,4 +1,4 @@
-/** A network. Beyond what is derived: its cidr is checked against its prefix while planning. */
+/** A network. Addition to the derived resource: a plan checks that the network is a /64 inside its prefix. */
 import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
@@ -7,7 +7,7 @@ export const network = deriveResource(schemaOf('network'), {
   validate({ config, diagnostics }) {
     const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
     if (cidr && cidr.length !== 64) {
-      diagnostics.error('A network has a /64', `\`cidr\` is a /${cidr.length}; SLAAC (RFC 4862) needs a /64.`, [
+      diagnostics.error('A network must have a /64', `\`cidr\` is a /${cidr.length}; SLAAC (RFC 4862) needs a /64.`, [
         'cidr',
       ]);
     }

@@ -1,22 +1,22 @@
-/** A prefix. Beyond what is derived: what follows from a `cidr` that is given is in the plan. */
+/** A prefix. Addition to the derived resource: a plan contains the length of a configured `cidr`, and checks its pool. */
 import { deriveResource } from '../derive/resource.ts';
 import { contains, parsePrefix } from '../net/ipv6.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
 
-/** Length of the prefix of a network. */
-const longest = 64;
+/** The prefix length of a network. */
+const networkLength = 64;
 
 export const prefix = deriveResource(schemaOf('prefix'), {
   validate({ config, diagnostics }) {
     const cidr = typeof config.cidr === 'string' ? parsePrefix(config.cidr) : undefined;
-    if (cidr && cidr.length > longest) {
-      const detail = `\`cidr\` is a /${cidr.length}, which holds no /${longest} for a network.`;
+    if (cidr && cidr.length > networkLength) {
+      const detail = `\`cidr\` is a /${cidr.length}, which contains no /${networkLength} for a network.`;
       diagnostics.error('The prefix is too small', detail, ['cidr']);
     }
     if (cidr && typeof config.length === 'number' && cidr.length !== config.length) {
       diagnostics.error(
         'The length contradicts the cidr',
-        `\`cidr\` is a /${cidr.length}. Set \`length = ${cidr.length}\`, or leave it out.`,
+        `\`cidr\` is a /${cidr.length}. Set \`length = ${cidr.length}\`, or remove \`length\`.`,
         ['length'],
       );
     }
@@ -46,8 +46,8 @@ export const prefix = deriveResource(schemaOf('prefix'), {
       const shortest = Math.min(Number(pool.min_length), Number(pool.default_length));
       if (typeof given !== 'number' || !(given < shortest)) return;
       diagnostics.error(
-        'The prefix is larger than its pool gives at once',
-        `One prefix of the pool ${name} is at most a /${shortest}, not a /${given}. An operator can change the \`min_length\` of the pool.`,
+        'The prefix is larger than its pool allows',
+        `The largest prefix of the pool ${name} is a /${shortest}, not a /${given}. An operator can change the \`min_length\` of the pool.`,
         [attribute],
       );
     }

@@ -1,4 +1,4 @@
-/** An SSH key. Beyond what is derived: another public key has another fingerprint. */
+/** An SSH key. Addition to the derived resource: a changed public key changes the fingerprint. */
 import { deriveResource } from '../derive/resource.ts';
 import { UNKNOWN } from '../framework/index.ts';
 import { schemaOf } from '../schema/resources.gen.ts';

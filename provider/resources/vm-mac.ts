@@ -1,5 +1,5 @@
 /**
- * The MAC address of a new VM whose configuration gives none, as far as it can be known before the VM exists.
+ * The MAC address of a new VM without a configured address, if the provider can know it before the VM exists.
  *
  * The API computes the address from project and name. If a renamed VM still has that address, the API chooses another one.
  * The provider reads the MAC addresses of a project once in a run, because Terraform plans one VM after the other.

@@ -1,6 +1,6 @@
 /**
- * A VM. Beyond what is derived: MAC addresses and IPv6 addresses are computed while planning, apply waits until the VM
- * does what was asked, and what keeps it from that is told. User data has rules of its own: vm-user-data.ts.
+ * A VM. Additions to the derived resource: a plan contains MAC addresses and IPv6 addresses, and an apply waits for the
+ * requested state of the VM. The file vm-user-data.ts has the rules for user data.
  */
 
 import type { Item } from '../client/item.ts';
@@ -24,8 +24,8 @@ import {
   keepUserData,
   planUserData,
   restartForUserData,
-  tellOfUserData,
   validateUserData,
+  warnOfFailedUserData,
 } from './vm-user-data.ts';
 
 type Vm = components['schemas']['Vm'];
@@ -34,15 +34,16 @@ type Status = Vm['status'];
 const statusOf = (item: Item): Status => item.status as Status;
 const { path } = schemaOf('vm');
 
-/** Phases in which the VM waits for something outside of it, which `reason` and `message` tell. */
-function because({ phase, reason, message }: Status): string {
+/** Returns the state of the VM as a sentence, with `reason` or `message`. */
+function stateSentence({ phase, reason, message }: Status): string {
   if (phase === 'pending') return message ? `It has no host yet: ${message}` : 'It has no host yet.';
   return `It is ${phase}${message ? `: ${message}` : reason ? ` (${reason})` : ''}${message ? '' : '.'}`;
 }
 
 const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
 
-const choices = ['running', 'ready', 'none'];
+/** The values of `wait_for`. */
+const waitChoices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext): Promise<void> {
   await planUserData(ctx);
@@ -58,28 +59,28 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
   Object.assign(ctx.planned, { interfaces: planned, address });
 }
 
-/** State and configuration tell: a disk only grows, unless the VM is made anew. */
+/** Refuses a smaller disk: a disk can only grow, unless the plan replaces the VM. */
 function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext): void {
   const [before, after] = [prior?.disk_size, planned.disk_size].map((size) =>
     typeof size === 'string' ? mebibytes(size) : undefined,
   );
   if (before === undefined || after === undefined || after >= before) return;
-  // A VM that gets a new disk anyway may have a smaller one.
+  // These changes replace the VM, and the new VM has a new disk.
   if (['image', 'interfaces', 'project', 'anti_affinity'].some((name) => changed(name))) return;
   diagnostics.error(
     'A disk can only grow',
-    `\`disk_size\` is ${String(prior?.disk_size)}, and cannot become ${String(planned.disk_size)}. For a smaller disk, make another VM, or destroy this one first.`,
+    `\`disk_size\` is ${String(prior?.disk_size)}, and cannot become ${String(planned.disk_size)}. For a smaller disk, create another VM, or replace this VM (\`-replace\`).`,
     ['disk_size'],
   );
 }
 
-/** Interface identifiers that no VM may have (RFC 5453), as the API has them. */
+/** Returns true for a reserved interface identifier (RFC 5453), which the API refuses. */
 const isReserved = (id: bigint): boolean =>
   id === 0n ||
   (id >= 0x0200_5eff_fe00_0000n && id <= 0x0200_5eff_fe00_5212n) ||
   (id >= 0xfdff_ffff_ffff_ff80n && id <= 0xfdff_ffff_ffff_ffffn);
 
-/** Rules over the MAC addresses that are given. Two that differ in the first octet only cannot both be in use. */
+/** Checks the configured MAC addresses of a VM. Two addresses must differ in more than the first octet. */
 function checkMacs({ config, diagnostics }: ValidateContext<Values>): void {
   const seen = new Set<bigint>();
   const interfaces = Array.isArray(config.interfaces) ? (config.interfaces as readonly Value[]) : [];
@@ -88,20 +89,20 @@ function checkMacs({ config, diagnostics }: ValidateContext<Values>): void {
     if (mac === undefined) continue;
     const key = mac & 0xff_ffff_ffffn;
     const problem = seen.has(key)
-      ? 'is that of another interface of this VM, but for its first octet at most'
+      ? 'Another interface of this VM has the same address, or one that differs only in the first octet.'
       : isReserved(eui64Address({ network: 0n, length: 64 }, mac))
-        ? 'gives an interface identifier that is reserved (RFC 5453)'
+        ? 'Its interface identifier is reserved (RFC 5453).'
         : undefined;
     seen.add(key);
-    if (problem) diagnostics.error('The MAC address cannot be used', `It ${problem}.`, ['interfaces', index, 'mac']);
+    if (problem) diagnostics.error('The MAC address cannot be used', problem, ['interfaces', index, 'mac']);
   }
 }
 
 /**
- * The status of a VM goes on by itself after an apply: the guest gets ready, and restarts when it likes. That is no change
- * that Terraform should tell of, so the state keeps the status that it has, until something else of it changes.
+ * Fields of the status that change without an apply: the guest becomes ready, or restarts by itself. Terraform should not
+ * report such changes. So the state keeps its status until another field of the status changes.
  */
-const goesOn: ReadonlySet<string> = new Set([
+const changesByItself: ReadonlySet<string> = new Set([
   'ready',
   'started_at',
   'reason',
@@ -112,7 +113,7 @@ const goesOn: ReadonlySet<string> = new Set([
 
 function keepStatus(known: Value | undefined, answer: Value | undefined): Values {
   if (!isObject(known) || !isObject(answer)) return {};
-  const names = Object.keys(answer).filter((name) => !goesOn.has(name));
+  const names = Object.keys(answer).filter((name) => !changesByItself.has(name));
   const same = names.every((name) => JSON.stringify(known[name]) === JSON.stringify(answer[name]));
   return same ? { status: known } : {};
 }
@@ -120,7 +121,7 @@ function keepStatus(known: Value | undefined, answer: Value | undefined): Values
 const isObject = (value: unknown): value is { readonly [key: string]: Value } =>
   typeof value === 'object' && value !== null;
 
-/** Fills in the MAC address where the user gave none, and the address that follows where the network is known. */
+/** Plans the MAC address, if none is configured, and the IPv6 address, if the network is known. */
 async function planInterface(
   ctx: PlanContext,
   plan: Value,
@@ -135,12 +136,12 @@ async function planInterface(
     const known = typeof project === 'string' && typeof name === 'string';
     mac = (known && (await plannedMac(ctx, { project, name }, index))) || UNKNOWN;
   }
-  if (isObject(configured)) checkGiven(ctx, configured.mac ?? null, index, vm);
+  if (isObject(configured)) checkConfiguredMac(ctx, configured.mac ?? null, index, vm);
   return { ...plan, mac, address: await planAddress(ctx, plan.network, mac) };
 }
 
-/** An address that another VM could have computed is refused by the API: better before a replacement destroys. */
-function checkGiven(
+/** Refuses an address that the API reserves for another VM. The API would refuse it only after a replacement's deletion. */
+function checkConfiguredMac(
   { diagnostics }: PlanContext,
   given: Value,
   index: number,
@@ -150,8 +151,8 @@ function checkGiven(
   const mac = normalMac(given);
   if (!mac?.startsWith('42:') || mac === defaultMac(project, name, index)) return;
   diagnostics.error(
-    'This MAC address is not for choosing',
-    `Addresses that begin with 42 are those that ucloud computes, and ${given} is not the one of this interface. Leave \`mac\` out, or choose one that begins with 02.`,
+    'This MAC address is reserved',
+    `ucloud computes the addresses that begin with 42, and ${given} is not the one of this interface. Remove \`mac\`, or choose an address that begins with 02.`,
     ['interfaces', index, 'mac'],
   );
 }
@@ -167,42 +168,42 @@ async function planAddress(ctx: PlanContext, network: Value | undefined, mac: Va
 
 async function waitForState(item: Item, ctx: WaitContext): Promise<Item> {
   const started = ctx.planned.user_data_change === 'restart' ? await restartForUserData(item, ctx) : item;
-  // Out of time: that has been told.
+  // The time limit is over, and the diagnostics say so.
   if (ctx.signal.aborted) return started;
-  const there = ctx.planned.wait_for === 'none' ? started : await waitUntilThere(started, ctx);
-  tellOfRestart(there, ctx);
-  tellOfUserData(there, ctx);
-  return there;
+  const reached = ctx.planned.wait_for === 'none' ? started : await waitForGoal(started, ctx);
+  warnOfPendingRestart(reached, ctx);
+  warnOfFailedUserData(reached, ctx);
+  return reached;
 }
 
-function waitUntilThere(item: Item, ctx: WaitContext): Promise<Item> {
-  const wish = ctx.planned.wait_for;
+function waitForGoal(item: Item, ctx: WaitContext): Promise<Item> {
+  const { wait_for: choice } = ctx.planned;
   const stopped = item.power_state === 'stopped';
-  const goal = stopped ? 'stopped' : String(wish);
+  const goal = stopped ? 'stopped' : String(choice);
   return waitFor(ctx, path, item, {
     what: `VM "${String(item.name)}" is not ${goal}`,
     reached: (now) => {
       const { phase, ready } = statusOf(now);
-      return stopped ? phase === 'stopped' : phase === 'running' && (wish !== 'ready' || ready);
+      return stopped ? phase === 'stopped' : phase === 'running' && (choice !== 'ready' || ready);
     },
-    failed: (now) => (statusOf(now).phase === 'error' ? because(statusOf(now)) : undefined),
+    failed: (now) => (statusOf(now).phase === 'error' ? stateSentence(statusOf(now)) : undefined),
     state: (now) => {
       const status = statusOf(now);
       const silent = 'It is running, but ucloud-init has not reported from the guest.';
-      return status.phase === 'running' ? silent : because(status);
+      return status.phase === 'running' ? silent : stateSentence(status);
     },
   });
 }
 
-/** Tells of what was changed just now and waits for the next start. */
-function tellOfRestart(item: Item, { changes, diagnostics }: WaitContext): void {
+/** Warns if a change of this apply waits for the next start of the VM. */
+function warnOfPendingRestart(item: Item, { changes, diagnostics }: WaitContext): void {
   const pending: readonly string[] = statusOf(item).pending_changes ?? [];
   const waiting = changes.filter((name) => pending.includes(name));
   const [first] = waiting;
   if (first === undefined) return;
   diagnostics.warning(
-    `VM "${String(item.name)}" has to restart for the change`,
-    `The new ${waiting.map((name) => `\`${name}\``).join(', ')} takes effect when it next starts. Reboot it when that suits.`,
+    `VM "${String(item.name)}" must restart for the change`,
+    `The change of ${waiting.map((name) => `\`${name}\``).join(', ')} takes effect at the next start of the VM. Reboot the VM at a suitable time.`,
     [first],
   );
 }
@@ -222,7 +223,7 @@ export const vm = deriveResource(schemaOf('vm'), {
       default: 'running',
       optional: true,
       computed: true,
-      validate: oneOf(choices),
+      validate: oneOf(waitChoices),
     }),
     user_data_wo: attribute.string({
       description:
@@ -265,7 +266,7 @@ export const vm = deriveResource(schemaOf('vm'), {
       return isObject(configured) && configured.mac === null;
     });
     return computed
-      ? 'The MAC address was planned as it follows from project and name, but a VM that has got another name keeps it. Plan again: the API will then choose another. If it is this configuration that gives the other VM its new name, let this one depend on it (`depends_on`), so that Terraform plans it afterwards.'
+      ? 'The plan computed the MAC address from project and name, but a renamed VM still has that address. Plan again: the API will then choose another address. If this configuration renames the other VM, add it to `depends_on` of this VM, so that Terraform plans this VM afterwards.'
       : undefined;
   },
   imported: { wait_for: 'running', user_data_change: 'replace' },

@@ -1,5 +1,5 @@
 /**
- * The answer to `GetProviderSchema` in base64. Sources have none, since what they describe may change at any time: the
- * build puts it here (`build.ts`).
+ * The answer to `GetProviderSchema` in base64. Only the build (`build.ts`) sets it, because the sources may change at any
+ * time. Undefined in a provider that runs from its sources.
  */
 export const encodedSchema: string | undefined = undefined;

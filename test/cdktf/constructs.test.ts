@@ -204,7 +204,9 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     t.throws(refused({ image, name: 'web.example.net' }), { message: /^test\/a: name must be/ });
     const long = 'a'.repeat(60);
     t.throws(refused({ image, name: long, publicKeys: [key] }), {
-      message: new RegExp(`^test/a: the name of an SSH key, made of name, must be ${rule}, not "${long}-[0-9a-f]{8}"$`),
+      message: new RegExp(
+        `^test/a: the name of an SSH key, formed from name, must be ${rule}, not "${long}-[0-9a-f]{8}"$`,
+      ),
     });
   });
 });

@@ -193,7 +193,7 @@ t.test('a create that fails', async (t) => {
 
   main('resource "shelf_item" "a" {\n name = "jar"\n trouble = "hang"\n timeouts = { create = "300ms" }\n}');
   t.match(await directory.diagnostics('apply'), [
-    { summary: 'Timeout: could not create shelf_item in time', detail: /longer than 0.3 seconds.*"timeouts"/ },
+    { summary: 'Timeout: could not create shelf_item in time', detail: /longer than 0.3 seconds.*`timeouts`/ },
   ]);
   t.match(await directory.state(), [{ tainted: true, values: { id: 'item-3' } }]);
 });
@@ -204,7 +204,7 @@ t.test('Ctrl-C during a create keeps the object, and the next apply goes on', as
   await until('the create has begun', () => Object.keys(shelf.read().items).length > 0);
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGINT');
   const { stdout } = await result;
-  t.match(stdout, /Warning: Interrupted: did not wait to create shelf_item/);
+  t.match(stdout, /Warning: Interrupted: could not create shelf_item/);
   t.match(await directory.state(), [{ values: { id: 'item-1', name: 'lamp' } }]);
   t.notOk((await directory.state())[0]?.tainted);
   t.match(await directory.apply(), /0 added, 0 changed, 0 destroyed/);
@@ -244,7 +244,7 @@ t.test('wrong configurations are refused where they are wrong', async (t) => {
     { summary: 'No such item', detail: 'Nothing on the shelf is called "unheard".', line: 2 },
   ]);
   main('output "o" {\n value = provider::shelf::shout("a", -1)\n}');
-  t.match(await directory.diagnostics('plan'), [{ detail: /marks can not be negative/ }]);
+  t.match(await directory.diagnostics('plan'), [{ detail: /marks cannot be negative/ }]);
 });
 
 t.test('unknown values, data sources, functions and ephemeral resources', async (t) => {
@@ -390,7 +390,7 @@ t.test('an installed plugin: mutual TLS on its own socket, started and ended by 
   await until('the create has begun', () => shelf.read().log.includes('create item-2'));
   // As a terminal does: to Terraform and the provider alike.
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGINT');
-  t.match((await result).stdout, /Interrupted: did not wait to create/);
+  t.match((await result).stdout, /Interrupted: could not create/);
   t.match(await directory.state(), [{ address: 'shelf_item.b', values: { id: 'item-2' } }]);
   await directory.destroy();
   t.same(shelf.read().items, {});

@@ -129,7 +129,7 @@ ${vm('web', name, `${more}\n lifecycle {\n ${lifecycle}\n }`)}`;
     t.match(diagnostics, [{ summary: 'VM "web" was not created: the name is taken', code: /^name/ }]);
     t.match(
       diagnostics[0]?.detail,
-      /^`name` .*\n\nNames are unique in a project\. To manage the one that has it from here, import it by its id \(an `import` block, or `terraform import`\)\. If this VM is to replace one of the same name with `create_before_destroy`, the old one still has the name then: let the name change with the VM, or replace it without `create_before_destroy`\.$/,
+      /^`name` .*\n\nNames are unique in a project\. To manage the existing VM with this configuration, import it by its id \(an `import` block, or `terraform import`\)\. With `create_before_destroy`, the old VM still has the name during the creation: change the name as well, or replace the VM without `create_before_destroy`\.$/,
     );
     t.equal((await values(directory, 'ucloud_vm.web')).id, before.id, 'the old VM is there as it was');
     t.equal((await managed(directory, 'ucloud_vm')).length, 1);

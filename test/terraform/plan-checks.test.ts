@@ -115,8 +115,12 @@ resource "ucloud_image" "image" {
       ['ucloud_image.image', 'visibility', /must be project/],
       ['ucloud_prefix.large', 'length', /must be at least 48/],
       ['ucloud_prefix.overlapping', 'cidr', /overlaps a prefix that is taken/],
-      ['ucloud_prefix.p', 'cidr', /lies in no prefix pool\.[\s\S]*The old one would be destroyed before/],
-      ['ucloud_token.ci', 'expires_at', /makes no token that has expired/],
+      [
+        'ucloud_prefix.p',
+        'cidr',
+        /lies in no prefix pool\.[\s\S]*Apply would destroy the old object before this error/,
+      ],
+      ['ucloud_token.ci', 'expires_at', /creates no expired token/],
       ['ucloud_vm.mac', 'interfaces', /is taken/],
     ],
   );
@@ -193,8 +197,8 @@ t.test('user data that will not run is told, and line ends are no change', { ski
     applied.find(({ summary }) => summary.includes('is ready')),
     {
       severity: 'warning',
-      summary: 'VM "data" is ready, but its user data did not run well',
-      detail: /was ignored/,
+      summary: 'VM "data" is ready, but its user data did not run successfully',
+      detail: /ignored the user data/,
       code: /^user_data/,
     },
     'the guest has said so',
@@ -202,7 +206,7 @@ t.test('user data that will not run is told, and line ends are no change', { ski
   t.strictSame(await directory.diagnostics('plan'), [], 'it is told once');
   directory.write({ 'main.tf': main('"#!/bin/sh\\r\\necho hello\\r\\n"', 'wait_for = "ready"') });
   const windows = await directory.diagnostics('plan');
-  t.match(windows, [{ severity: 'warning', summary: 'This user data has line ends of Windows' }]);
+  t.match(windows, [{ severity: 'warning', summary: 'This user data has Windows line ends' }]);
   t.equal(windows.length, 1, 'a replacement tells it once');
   await directory.apply();
   const id = String((await directory.resource('ucloud_vm.v')).values.id);

@@ -366,14 +366,14 @@ output "found" {
     t.match(await asked(cloud.api.project).diagnostics('plan'), [
       {
         summary: 'Several SSH keys are named "deploy"',
-        detail: /^key-\w+ in project prj-\w+, .* and 2 more\. Give `id` or `project` instead\.$/,
+        detail: /^key-\w+ in project prj-\w+, .* and 2 more\. Use `id` or `project` instead\.$/,
         code: 'name = "deploy"',
       },
     ]);
     t.match(await asked(cloud.project, `project = "${cloud.api.project}"`).diagnostics('plan'), [
       {
         summary: 'There is no SSH key with the name "deploy"',
-        detail: `It does not exist in project ${cloud.api.project}, or the token of the provider may not know of it.`,
+        detail: `It does not exist in project ${cloud.api.project}, or the token of the provider may not see it.`,
       },
     ]);
   });

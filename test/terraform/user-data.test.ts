@@ -161,7 +161,7 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
     write(`user_data = ${script('three')}\n cpus = 2\n memory = "1GiB"`);
     t.match(await applied(t, 'three', 1), { cpus: 2, memory: '1GiB', status: { restart_required: false } });
     write(`user_data = ${script('three')}\n cpus = 3\n memory = "1GiB"`);
-    const warning = { severity: 'warning', summary: 'VM "web" has to restart for the change' };
+    const warning = { severity: 'warning', summary: 'VM "web" must restart for the change' };
     t.match(await applied(t, 'three', 0, [warning]), { status: { pending_changes: ['cpus'] } }, 'but none for others');
     write(`user_data = ${script('four')}\n wait_for = "none"`);
     t.match(await applied(t, 'four', 1), { status: { restart_required: false } });
@@ -215,7 +215,7 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
       {
         severity: 'error',
         summary: 'VM "web" was not restarted',
-        detail: /^The restart failed: a step failed on the host\. .* the next apply asks for it again\.$/,
+        detail: /^The restart failed: a step failed on the host\. .* The next apply tries again\.$/,
       },
     ]);
     hidden('seven', 1);
@@ -292,8 +292,8 @@ resource "terraform_data" "late" {
     write(`user_data = ${script('thirteen')}`);
     const warning = {
       severity: 'warning',
-      summary: 'VM "web" has other user data than is configured',
-      detail: 'Changes were ignored so far. This apply gives it what is configured, and restarts it.',
+      summary: 'VM "web" has other user data than its configuration',
+      detail: 'Earlier changes were ignored. This apply changes the user data and restarts the VM.',
     };
     await applied(t, 'thirteen', 1, [warning]);
     write(`user_data = ${script('fourteen')}`, 'replace');

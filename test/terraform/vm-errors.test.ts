@@ -81,7 +81,7 @@ resource "ucloud_prefix" "p" {
         [
           'interfaces',
           'Invalid value for "interfaces[0].mac"',
-          '"01:02:03:04:05:06" is not unicast and locally administered: the second digit has to be 2, 6, a or e.',
+          '"01:02:03:04:05:06" is not unicast and locally administered: the second digit must be 2, 6, a or e.',
         ],
         [
           '"a',
@@ -109,7 +109,7 @@ resource "ucloud_prefix" "p" {
           'Must be at most 63 letters, digits and inner `-`, `_` or `.`, not "-".',
         ],
         ['dns_servers', 'Invalid value for "dns_servers[1]"', 'Is the same as element 0.'],
-        ['length', 'The length contradicts the cidr', '`cidr` is a /56. Set `length = 56`, or leave it out.'],
+        ['length', 'The length contradicts the cidr', '`cidr` is a /56. Set `length = 56`, or remove `length`.'],
       ],
     );
   });
@@ -140,7 +140,7 @@ resource "ucloud_network" "nowhere" {
       {
         summary: 'There is no network net-0123456789abcdef',
         line: 5,
-        detail: 'It does not exist, or the token of the provider may not know of it.',
+        detail: 'It does not exist, or the token of the provider may not see it.',
       },
       {
         summary: 'The network is outside its prefix',
@@ -202,7 +202,7 @@ t.test('without endpoint, token or project, it says how to give them', { skip },
   asked(t, { UCLOUD_TOKEN: undefined });
   t.match(await told(t), {
     summary: 'No token is configured',
-    detail: /^Set UCLOUD_TOKEN, or `token` in the provider block, or write .* by `ucloud login`\.$/,
+    detail: /^Set UCLOUD_TOKEN, or `token` in the provider block, or run `ucloud login`, which writes .*\.$/,
   });
   asked(t, { UCLOUD_ENDPOINT: undefined });
   t.match(await told(t), { summary: 'No endpoint is configured' });
@@ -211,14 +211,15 @@ t.test('without endpoint, token or project, it says how to give them', { skip },
   asked(t, { UCLOUD_TOKEN: cloud.api.operatorToken });
   t.match(await told(t), {
     summary: 'A project is needed',
-    detail: 'The token belongs to no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
+    detail:
+      'The token of the provider has no project. Set `project` here, or in the provider block, or UCLOUD_PROJECT.',
   });
   asked(t, { UCLOUD_ENDPOINT: 'http://[::1]:1' });
   const started = performance.now();
   t.match(await told(t), {
     summary: /the API cannot be reached/,
     detail:
-      /^http:\/\/\[::1\]:1: nothing listens there .ECONNREFUSED..\n\nIs `endpoint` right, and is the API running\?$/,
+      /^http:\/\/\[::1\]:1: nothing listens there .ECONNREFUSED..\n\nCheck `endpoint`, and that the API is running\.$/,
   });
   t.ok(performance.now() - started > 1000, 'it has tried more than once');
 });
@@ -235,7 +236,7 @@ t.test('a token that expires while a VM is waited for leaves the VM in the state
   const told = await directory.diagnostics('apply');
   const [warning] = told.filter(({ severity }) => severity === 'warning');
   t.match(warning, { summary: /^VM "late" .*as far as is known: unauthenticated/, address: 'ucloud_vm.late' });
-  t.match(warning?.detail, /The object exists and is recorded in the state; the next apply goes on from there\.$/);
+  t.match(warning?.detail, /The object exists and the state contains it\. The next apply continues\.$/);
   t.strictSame(
     told.filter(({ severity }) => severity === 'error'),
     [],

@@ -192,8 +192,8 @@ t.test('apply waits for what is asked', { skip }, async (t) => {
     t.match(diagnostics, [
       {
         severity: 'warning',
-        summary: 'VM "web" has to restart for the change',
-        detail: 'The new `cpus` takes effect when it next starts. Reboot it when that suits.',
+        summary: 'VM "web" must restart for the change',
+        detail: 'The change of `cpus` takes effect at the next start of the VM. Reboot the VM at a suitable time.',
         code: 'cpus = 2',
       },
     ]);
@@ -221,7 +221,7 @@ t.test('nothing waits for a guest that does not report, unless it is asked to', 
       severity: 'error',
       summary: 'VM "web" is not ready within 1 s',
       detail:
-        'It is running, but ucloud-init has not reported from the guest.\n\nThe change was made and goes on without Terraform. To wait longer, set `timeouts`.',
+        'It is running, but ucloud-init has not reported from the guest.\n\nThe API made the change, which continues without Terraform. To wait longer, set `timeouts`.',
       address: 'ucloud_vm.web',
     },
   ]);
@@ -244,7 +244,10 @@ t.test('a VM that finds no host', { skip }, async (t) => {
   const { values, tainted } = await directory.resource('ucloud_vm.giant');
   t.match(values.id, /^vm-/, 'the VM exists, and the state knows it');
   t.equal(tainted, true);
-  t.match(diagnostics[1]?.detail, /the next apply makes it anew, unless `terraform untaint` keeps it\. To wait longer/);
+  t.match(
+    diagnostics[1]?.detail,
+    /the next apply replaces it, unless you run `terraform untaint` first\. To wait longer/,
+  );
   await directory.run('untaint', 'ucloud_vm.giant');
   t.strictSame(await directory.pending(), [], 'it is kept as it is');
   await directory.run('taint', 'ucloud_vm.giant');

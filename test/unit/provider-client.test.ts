@@ -291,7 +291,7 @@ t.test('says what is wrong with what is not ucloud', async (t) => {
     if (!(error instanceof ApiError)) throw error;
     t.match(error.problem, {
       title: `Unexpected answer, HTTP ${status}`,
-      detail: /is the endpoint right\? It begins: <html>It works!/,
+      detail: /Check the endpoint\. The answer begins: <html>It works!/,
     });
   }
 
@@ -328,20 +328,23 @@ t.test('says why the API cannot be reached, and what to do', async (t) => {
   const once = { maxRetries: 0 };
   t.equal(
     await told('http://[::1]:1', once),
-    'http://[::1]:1: nothing listens there (ECONNREFUSED).\n\nIs `endpoint` right, and is the API running?',
+    'http://[::1]:1: nothing listens there (ECONNREFUSED).\n\nCheck `endpoint`, and that the API is running.',
   );
-  t.match(await told('http://nowhere.invalid', once), /its host name is not known.*\n\nIs `endpoint` spelled right/);
-  t.match(await told(`http://[::1]:${withTls}`, once), /closed the connection .*\n\n.*has to begin with https:/);
+  t.match(
+    await told('http://nowhere.invalid', once),
+    /its host name is not known.*\n\nCheck the spelling of `endpoint`/,
+  );
+  t.match(await told(`http://[::1]:${withTls}`, once), /closed the connection .*\n\n.*must begin with https:/);
   t.match(await told(`https://[::1]:${plain}`), /does not speak TLS.*\n\n.*begin with http:/);
   handshakes = 0;
   t.match(
     await told(`https://[::1]:${withTls}`),
-    /signed by nobody that this machine trusts.*\n\nSet `ca_file`, or UCLOUD_CA_FILE/,
+    /this machine does not trust the signer of its certificate.*\n\nSet `ca_file`, or UCLOUD_CA_FILE/,
   );
   t.equal(handshakes, 1, 'what does not pass by itself is tried once');
   t.match(
     await told(`https://[::1]:${withTls}`, { caFile: own }),
-    /its certificate is for another name.*\n\nUse a name in `endpoint` that the certificate has/,
+    /its certificate is for another name.*\n\nUse a name in `endpoint` that the certificate contains/,
   );
 });
 
@@ -377,7 +380,7 @@ t.test('where the API is: provider block, environment, credentials file', async 
     told(() => resolve({ endpoint: 'https://elsewhere.example' }, env)),
     {
       summary: 'No token is configured',
-      detail: /for https:\/\/\[::1\]:7780: it is not sent to https:\/\/elsewhere.example/,
+      detail: /for https:\/\/\[::1\]:7780\. The provider does not send it to https:\/\/elsewhere.example/,
       path: ['token'],
     },
     'the token of the file goes to the endpoint of the file only',
@@ -392,7 +395,7 @@ t.test('where the API is: provider block, environment, credentials file', async 
   );
   t.match(
     told(() => resolve({ endpoint: 'http://u:p@x', token: 'x' }, env)),
-    { detail: /^Must not carry a user name/ },
+    { detail: /^Must not contain a user name/ },
   );
 
   const spelled = Object.fromEntries(Object.entries(file).map(([name, value]) => [name, ` ${value}\r\n`]));
@@ -438,8 +441,8 @@ t.test('blanks and line ends around a value are none of it; within it they are n
   };
   const endpoint = 'https://cloud.example';
   for (const token of ['two words', 'two\nlines', 'schl\u00fcssel', 'a\u0000b']) {
-    t.match(told({ endpoint, token }), /^The token is not usable: It has a blank, a line end/);
-    t.match(told({ endpoint }, { UCLOUD_TOKEN: token }), /^The token is not usable: UCLOUD_TOKEN: It has a blank/);
+    t.match(told({ endpoint, token }), /^The token is not usable: It contains a blank, a line end/);
+    t.match(told({ endpoint }, { UCLOUD_TOKEN: token }), /^The token is not usable: UCLOUD_TOKEN: It contains a blank/);
     t.notOk(told({ endpoint, token }).includes(token), 'and is not shown');
   }
   t.match(told({ endpoint, token: ' ' }), /It is empty/);
@@ -479,8 +482,11 @@ t.test('a ca_file that cannot be used is named, with where it is configured', as
     [join(directory, 'none'), /there is no such file/],
     [directory, /it is a directory/],
     [file('empty', ' \n'), /it is empty/],
-    [file('words', 'hello'), /it holds no certificate in PEM/],
-    [file('key', key.export({ type: 'pkcs8', format: 'pem' }) as string), /it holds a private key and no certificate/],
+    [file('words', 'hello'), /it contains no certificate in PEM/],
+    [
+      file('key', key.export({ type: 'pkcs8', format: 'pem' }) as string),
+      /it contains a private key and no certificate/,
+    ],
     [file('cut', pem.replace(/\n.{10}/, '\n')), /certificate 1 of 1 cannot be read/],
     [file('second', `${pem}${pem.replace(/\n.{10}/, '\n')}`), /certificate 2 of 2 cannot be read/],
   ] as const) {

@@ -48,7 +48,7 @@ t.test('equality, durations, logs and definitions', async (t) => {
           { description: d, optional: true },
         ),
       },
-      /x\.s\.a can not require replacement inside a set/,
+      /x\.s\.a cannot require replacement inside a set/,
     ],
   ];
   wrong.push(
@@ -67,7 +67,7 @@ t.test('equality, durations, logs and definitions', async (t) => {
     'nobody plans it',
   );
   t.throws(() => checkAttributes('provider', { c: attribute.string({ description: d, computed: true }) }, 'x'), {
-    message: /can not be computed/,
+    message: /cannot be computed/,
   });
 });
 
@@ -123,7 +123,7 @@ t.test('handlers that fail', async (t) => {
   t.match(await apply('half a surrogate'), { state: { id: 'saved' }, errors: [{ detail: '\ufffd' }] });
   t.match(await apply('forgotten'), {
     state: { name: 'forgotten', id: null },
-    errors: [{ detail: /left id unknown/ }, {}],
+    errors: [{ detail: /unknown value for id/ }, {}],
   });
   t.match(await apply('wrong type'), {
     state: { id: 'x', list: null },
@@ -131,11 +131,11 @@ t.test('handlers that fail', async (t) => {
   });
   t.match(await apply('extra'), { state: { id: 'x' }, errors: [{ detail: /an attribute "more"/ }] });
   t.same((await apply('good')).errors, []);
-  t.match(await apply('nothing'), { state: null, errors: [{ detail: /returned no state from create/ }] });
+  t.match(await apply('nothing'), { state: null, errors: [{ detail: /handler of create returned no state/ }] });
   for (const [name, detail] of Object.entries({
-    private: /private data can not be kept as JSON/,
+    private: /private data cannot be encoded as JSON/,
     cyclic: /wrong value for list/,
-    'no identity': /identity of this bad_thing can not be told: bug in identity/,
+    'no identity': /identity of this bad_thing cannot be computed: bug in identity/,
   })) {
     t.match(await apply(name), { state: { name }, errors: [{ detail }] }, `${name}: the object stays in the state`);
   }
@@ -168,7 +168,7 @@ t.test('handlers that fail', async (t) => {
       config: value(bare(name)),
     });
   t.match((await plan('plan')).diagnostics, [{ summary: 'Could not plan bad_thing', detail: 'bug in modifyPlan' }]);
-  t.match((await plan('contradict')).diagnostics, [{ detail: /planned a value for name/ }]);
+  t.match((await plan('contradict')).diagnostics, [{ detail: /planned value of name differs/ }]);
   t.match((await plan('type')).diagnostics, [
     { detail: /planned a wrong value for list: expected a list/, attribute: {} },
   ]);

@@ -22,7 +22,7 @@ import { temporaryDirectory } from '../support/stores.ts';
 t.test('an executable passes on the licence of the very Node that is in it', async (t) => {
   const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8'));
   t.match(await nodeLicence(`v${packages['node_modules/node'].version}`), /Copyright Node\.js contributors/);
-  await t.rejects(nodeLicence('v24.0.1'), /no licence of Node v24\.0\.1 .*nodejs\/node\/v24\.0\.1\/LICENSE/);
+  await t.rejects(nodeLicence('v24.0.1'), /the licence of Node v24\.0\.1 is missing.*nodejs\/node\/v24\.0\.1\/LICENSE/);
 });
 
 t.test('names of packages', async (t) => {
@@ -134,10 +134,10 @@ t.test('archives', async (t) => {
 
 t.test('executables that carry data', async (t) => {
   const script = Buffer.from('#!/bin/sh\n');
-  t.throws(() => withNote(script, 'DATA', script), { message: /not an ELF executable/ });
+  t.throws(() => withNote(script, 'DATA', script), { message: /not a 64-bit little-endian ELF executable/ });
   const truncated = Buffer.alloc(64);
   truncated.write('\x7fELF\x02\x01', 'latin1');
-  t.throws(() => withNote(truncated, 'DATA', script), { message: /without segments/ });
+  t.throws(() => withNote(truncated, 'DATA', script), { message: /no loaded segments/ });
 
   const file = '/bin/cat';
   const here = process.platform === 'linux' && existsSync(file);

@@ -5,7 +5,7 @@ import { UcloudError } from '../../backend/contract/errors.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import type { Field, Fields } from '../../provider/derive/fields.ts';
 import { flawsOf } from '../../provider/derive/rules.ts';
-import { oddUserData, sameUserData } from '../../provider/derive/user-data.ts';
+import { sameUserData, warningForUserData } from '../../provider/derive/user-data.ts';
 import { creatable, schemaOf } from '../../provider/schema/resources.gen.ts';
 
 const texts = [
@@ -134,11 +134,11 @@ t.test('user data that will not run', async (t) => {
     ['#!/bin/sh\r\necho\r\n', /CRLF/],
   ];
   for (const [text, what] of odd) {
-    const told = oddUserData(text);
+    const told = warningForUserData(text);
     t.match(`${told?.summary} ${told?.detail}`, what, JSON.stringify(text.slice(0, 30)));
   }
   for (const text of ['#!/bin/sh', '#! /bin/sh -e\n', '#!/usr/bin/env python3\nprint()\n'])
-    t.equal(oddUserData(text), undefined);
+    t.equal(warningForUserData(text), undefined);
   t.ok(sameUserData('#!/bin/sh\r\na\r\n', '#!/bin/sh\na\n'), 'line ends of a script are no difference');
   t.notOk(sameUserData('#!/bin/sh\n', '#!/bin/sh\n\n'));
   t.notOk(sameUserData('text\r\n', 'text\n'), 'those of something else may be');

@@ -25,12 +25,10 @@ t.test('states and identities of other versions, types and providers', async (t)
   t.same(await upgrade(1, { id: 'k' }), { id: 'k', name: 'named k' });
   t.same(await upgrade(2, { id: 'k', name: 'n' }), { id: 'k', name: 'n' });
   t.match(await upgrade(1, { id: 'odd' }), [
-    { summary: /identity of bad_thing can not be upgraded/, detail: /bug in upgrade/ },
+    { summary: /identity of bad_thing cannot be upgraded/, detail: /bug in upgrade/ },
   ]);
   t.match(await upgrade(3, {}), [{ summary: /identity of bad_thing was written by a later version/ }]);
-  t.match(await upgrade(2, 'text'), [
-    { summary: /identity of bad_thing can not be read/, detail: /not a JSON object/ },
-  ]);
+  t.match(await upgrade(2, 'text'), [{ summary: /identity of bad_thing cannot be read/, detail: /not a JSON object/ }]);
   const incomplete = await client.call('ImportResourceState', {
     type_name,
     identity: { identity_data: { msgpack: encodeValue(['object', identity], { id: 'i', name: 'n' }) } },
@@ -58,8 +56,8 @@ t.test('states and identities of other versions, types and providers', async (t)
     { id: '1', name: 'n', list: null },
     'the same version',
   );
-  t.match(await state(0, { flatmap: { id: '1' } }), [{ summary: /can not be read/, detail: /Terraform 0.11/ }]);
-  t.match(await state(-1, json({ id: '1' })), [{ summary: /can not be upgraded/ }]);
+  t.match(await state(0, { flatmap: { id: '1' } }), [{ summary: /cannot be read/, detail: /Terraform 0.11/ }]);
+  t.match(await state(-1, json({ id: '1' })), [{ summary: /cannot be upgraded/ }]);
   t.match(await state(1, json({ id: '1' })), [{ summary: /later version/ }]);
   t.match(await state(0, json({ id: [] })), [{ severity: 1, detail: /expected a string/ }]);
 
@@ -85,12 +83,12 @@ t.test('states and identities of other versions, types and providers', async (t)
     [],
     'what is not ours to read is left',
   );
-  t.match((await move('old_other')).diagnostics, [{ summary: 'A old_other can not become a bad_thing' }]);
+  t.match((await move('old_other')).diagnostics, [{ summary: 'A old_other cannot become a bad_thing' }]);
   t.match((await move('old_broken')).diagnostics, [
-    { summary: 'Could not make a bad_thing of a old_broken', detail: 'bug in moveFrom' },
+    { summary: 'Could not move a old_broken to a bad_thing', detail: 'bug in moveFrom' },
   ]);
   t.match((await move('old_thing', { source_state: {} })).diagnostics, [
-    { summary: /state of old_thing can not be read/ },
+    { summary: /state of old_thing cannot be read/ },
   ]);
 
   const deferring = { client_capabilities: { deferral_allowed: true } };
@@ -141,10 +139,10 @@ t.test('the calls of newer Terraforms: identity, renewal, metadata', async (t) =
   });
   t.match((await client.call('UpgradeResourceIdentity', { type_name, raw_identity, version: 5 })).diagnostics, [{}]);
   t.match((await client.call('ImportResourceState', { type_name, id: '' })).diagnostics, [
-    { summary: 'The id to import by is empty', detail: 'Give the id of the shelf_item after its address.' },
+    { summary: 'The import id is empty', detail: 'Write the id of the shelf_item after its address.' },
   ]);
   t.match((await client.call('ImportResourceState', { type_name: 'shelf_thing', id: 'x' })).diagnostics, [
-    { summary: 'shelf_thing can not be imported' },
+    { summary: 'shelf_thing cannot be imported' },
   ]);
 
   const config = {

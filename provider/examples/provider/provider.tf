@@ -2,7 +2,7 @@ terraform {
   required_version = ">= 1.11"
   required_providers {
     ucloud = {
-      # The host name of your cloud; `ucloud.localhost` stands for a provider that was built here.
+      # The host name of your cloud. `ucloud.localhost` is the host name of a provider that this machine built.
       source = "ucloud.localhost/ucloud/ucloud"
     }
   }

@@ -1,13 +1,13 @@
 /**
  * ApplyResourceChange: create, update or delete one object.
  *
- * The state that this call returns is the only trace of the object that Terraform keeps. So, whatever happens:
- * - once the handler has said `save`, a failed create returns what was saved, with the error: Terraform then marks the
- *   object as tainted and replaces it;
- * - a create that was interrupted by Ctrl-C after `save`, or cannot be watched any more, returns the same with a warning:
- *   nothing is wrong with the object, the next run reads it and goes on;
- * - a create that fails before `save` made nothing and returns nothing;
- * - a failed update or delete returns the state before, with what was saved since, and the next run tries again.
+ * Terraform knows an object only from the state that this call returns. So every outcome has a defined state:
+ * - A create that fails after `save` returns the saved attributes and the error. Terraform then marks the object as tainted
+ *   and replaces it.
+ * - A create that Ctrl-C interrupts after `save`, or whose object cannot be observed any more, returns the saved attributes
+ *   and a warning. The object has no fault, so the next run reads it and continues.
+ * - A create that fails before `save` has created nothing, and returns no state.
+ * - A failed update or delete returns the prior state with the saved attributes, and the next run tries again.
  */
 import type { Response } from '../../protocol/messages.ts';
 import { isObject } from '../../protocol/types.ts';
@@ -34,7 +34,7 @@ import type { Session } from './session.ts';
 
 type Operation = 'create' | 'read' | 'update' | 'delete';
 
-/** How long an operation may take: what the user set, else the definition's default. */
+/** Returns the time limit of an operation in milliseconds: that of the user, else the default of the definition. */
 export function timeoutOf(
   definition: { timeouts?: Readonly<Partial<Record<Operation, string>>> },
   operation: Operation,
@@ -119,7 +119,7 @@ async function createOrUpdate(
   const { definition, attributes, typeName } = entry;
   const operation = prior === null ? 'create' : 'update';
   const timeout = timeoutOf(definition, operation, planned);
-  // Kept apart, since Ctrl-C turns errors into a warning.
+  // A separate list, because Ctrl-C turns errors into a warning.
   const failures = new DiagnosticList();
   const context = call.context(timeout, failures);
   let interrupted = false;
@@ -129,7 +129,7 @@ async function createOrUpdate(
     const shared: CreateContext<object, unknown> = {
       ...context,
       ...session.client,
-      // Copies: a handler that sorts a list in place must not change what was planned.
+      // The handler gets copies, so that sorting a list in place does not change the plan.
       planned: copyObject(planned),
       config,
       timeout,
@@ -144,7 +144,7 @@ async function createOrUpdate(
       const changed = (...path: (string | number)[]) => isChanged(attributes, prior, planned, path);
       returned = await definition.update({ ...shared, prior: copyObject(prior), changed });
     } else {
-      failures.error('Bug in the provider', `${typeName} can not be updated, yet an update was planned.`);
+      failures.error('Bug in the provider', `The plan contains an update, and ${typeName} has no handler for updates.`);
     }
   } catch (error) {
     const stopped = addFailure(failures, error, context.signal, `${operation} ${typeName}`);
@@ -152,13 +152,13 @@ async function createOrUpdate(
   }
 
   if (!isObject(returned)) {
-    if (!failures.hasErrors) failures.error('Bug in the provider', `It returned no state from ${operation}.`);
+    if (!failures.hasErrors) failures.error('Bug in the provider', `The handler of ${operation} returned no state.`);
     returned = undefined;
   }
   if (returned && !failures.hasErrors) {
     const state = overlay(attributes, planned, { ...saved, ...returned }, failures);
     for (const path of unknownPaths(state)) {
-      failures.error('Bug in the provider', `It left ${pathText(path)} unknown.`, path);
+      failures.error('Bug in the provider', `The handler returned an unknown value for ${pathText(path)}.`, path);
     }
     append(call, failures.list);
     return withoutUnknowns(state);
@@ -178,7 +178,7 @@ async function createOrUpdate(
   return withoutUnknowns(overlay(attributes, prior ?? planned, made ?? {}, call.diagnostics));
 }
 
-const RESUME = 'The object exists and is recorded in the state; the next apply goes on from there.';
+const RESUME = 'The object exists and the state contains it. The next apply continues.';
 
 function append(call: Call, list: readonly Diagnostic[]): void {
   for (const diagnostic of list) call.diagnostics.add(diagnostic);

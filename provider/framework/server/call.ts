@@ -7,7 +7,7 @@ import { type Diagnostic, DiagnosticError, DiagnosticList } from '../diagnostics
 import { locatable, pathMessage } from '../paths.ts';
 import type { CallContext, Logger } from '../types.ts';
 
-/** Why `signal` aborted: the user asked Terraform to stop, or Terraform does not wait for the answer any more. */
+/** The reason of an aborted `signal`: the user stopped Terraform, or Terraform does not wait for the answer any more. */
 export class Stopped extends Error {
   override readonly name = 'Stopped';
   constructor() {
@@ -15,7 +15,7 @@ export class Stopped extends Error {
   }
 }
 
-/** Why `signal` aborted: the time for the operation is over. */
+/** The reason of an aborted `signal`: the time limit of the operation is over. */
 export class TimedOut extends Error {
   override readonly name = 'TimedOut';
   readonly milliseconds: number;
@@ -37,7 +37,7 @@ export class Call {
     this.log = log;
   }
 
-  /** Tells whatever waits for this call to give up. */
+  /** Aborts the signal of this call. */
   abort(reason: Stopped | TimedOut): void {
     this.controller.abort(reason);
   }
@@ -48,12 +48,12 @@ export class Call {
     return { log: this.log, diagnostics, signal: this.controller.signal };
   }
 
-  /** Nothing of it runs any more. */
+  /** Ends the call and its timer. */
   finish(): void {
     clearTimeout(this.timer);
   }
 
-  /** Reports a mistake of the provider's own. */
+  /** Reports a bug of the provider. */
   bug(detail: string): void {
     this.diagnostics.error('Bug in the provider', detail);
   }
@@ -67,7 +67,7 @@ function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Enco
   const attribute = diagnostic.path && pathMessage(attributes, locatable(attributes, diagnostic.path));
   return {
     severity: SEVERITY[diagnostic.severity],
-    // Go refuses a message with text that is not valid Unicode, such as half a surrogate pair.
+    // Go refuses a message whose text is not valid Unicode, such as half a surrogate pair.
     summary: diagnostic.summary.toWellFormed(),
     detail: (diagnostic.detail ?? '').toWellFormed(),
     ...(attribute?.steps?.length && { attribute }),
@@ -75,8 +75,8 @@ function diagnosticMessage(diagnostic: Diagnostic, attributes: Attributes): Enco
 }
 
 /**
- * Adds what a handler threw to the diagnostics. `doing` says what failed: "create ucloud_vm". Answers whether the user
- * had asked to stop by then, so that there is no telling whether it would have failed.
+ * Adds the error of a handler to the diagnostics. Returns true if the user had stopped Terraform before the error.
+ * @param doing the failed operation: "create ucloud_vm"
  */
 export function addFailure(diagnostics: DiagnosticList, error: unknown, signal: AbortSignal, doing: string): boolean {
   const reason: unknown = signal.aborted ? signal.reason : undefined;
@@ -84,13 +84,13 @@ export function addFailure(diagnostics: DiagnosticList, error: unknown, signal: 
   // An aborted wait throws the reason itself, or the AbortError of a library.
   const aborted = error === reason || (error instanceof Error && /^(Abort|Timeout|TimedOut|Stopped)/.test(error.name));
   if (reason instanceof TimedOut && (aborted || error instanceof DiagnosticError)) {
-    const detail = error === reason || !message ? '' : ` It was at: ${message}`;
+    const detail = error === reason || !message ? '' : ` Last error: ${message}`;
     diagnostics.error(
       `Timeout: could not ${doing} in time`,
-      `It took longer than ${reason.milliseconds / 1000} seconds. The attribute "timeouts" can allow more.${detail}`,
+      `It took longer than ${reason.milliseconds / 1000} seconds. To wait longer, set \`timeouts\`.${detail}`,
     );
   } else if (reason instanceof Stopped && aborted) {
-    diagnostics.error(`Interrupted: did not wait to ${doing}`, 'Terraform was asked to stop.');
+    diagnostics.error(`Interrupted: could not ${doing}`, 'Terraform was stopped by the user.');
   } else if (error instanceof DiagnosticError) {
     for (const diagnostic of error.diagnostics) diagnostics.add(diagnostic);
   } else {

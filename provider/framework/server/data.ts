@@ -102,7 +102,7 @@ function unknownComputed(entry: Entry<AnyDataSource>, config: { [name: string]: 
 
 function reportUnknown(state: Value, call: Call): void {
   for (const path of unknownPaths(state)) {
-    call.diagnostics.error('Bug in the provider', `It left ${pathText(path)} unknown.`, path);
+    call.diagnostics.error('Bug in the provider', `The handler returned an unknown value for ${pathText(path)}.`, path);
   }
 }
 
@@ -124,7 +124,7 @@ export const callFunction: Handler<'CallFunction'> = async (session, request, ca
     if (failure) throw new FunctionError(failure.detail ? `${failure.summary}: ${failure.detail}` : failure.summary);
     return { result: writeValue(definition.returns, result) };
   } catch (error) {
-    // Terraform puts the text into a sentence of its own and ends that.
+    // Terraform adds a full stop to the text.
     const text = (error instanceof Error ? error.message : String(error)).toWellFormed().replace(/\.$/, '');
     if (error instanceof FunctionError && error.argument !== undefined) {
       return { error: { text, function_argument: error.argument } };
@@ -133,7 +133,7 @@ export const callFunction: Handler<'CallFunction'> = async (session, request, ca
   }
 };
 
-/** An argument that is not known, for a parameter that does not take one: the result is not known either. */
+/** Marks an unknown argument of a parameter without `allowUnknown`: the result is unknown as well. */
 const UNDECIDED = Symbol('undecided');
 
 function argument(
@@ -184,7 +184,8 @@ export const openEphemeralResource: Handler<'OpenEphemeralResource'> = async (se
     const opened = await entry.definition.open({ ...context, ...session.client, config });
     const result = overlay(entry.attributes, config, opened.result, call.diagnostics);
     reportUnknown(result, call);
-    if (opened.renewAt && !entry.definition.renew) call.bug(`${entry.typeName} asks to be renewed, and can not be.`);
+    if (opened.renewAt && !entry.definition.renew)
+      call.bug(`${entry.typeName} returned renewAt, and has no handler to renew it.`);
     return {
       result: writeValue(entry.type, withoutUnknowns(result)),
       ...(opened.renewAt && { renew_at: timestamp(opened.renewAt) }),

@@ -14,7 +14,7 @@ import type { Session } from './session.ts';
 
 export type Handler<R extends Rpc> = (session: Session, request: Request<R>, call: Call) => Promise<Response<R>>;
 
-/** A value as the protocol carries it; absent means null. */
+/** Returns the value of a message; null for an absent one. @throws ValueError */
 export function readValue(type: Type, message: Decoded<typeof DynamicValue> | undefined): Value {
   if (!message) return null;
   if (message.msgpack.length > 0) return decodeValue(type, message.msgpack);
@@ -22,7 +22,7 @@ export function readValue(type: Type, message: Decoded<typeof DynamicValue> | un
   return null;
 }
 
-/** An object, or null. */
+/** Returns the object of a message, or null. @throws ValueError */
 export function readObject(type: Type, message: Decoded<typeof DynamicValue> | undefined): Values | null {
   const value = readValue(type, message);
   if (value === null) return null;
@@ -30,7 +30,7 @@ export function readObject(type: Type, message: Decoded<typeof DynamicValue> | u
   return value;
 }
 
-/** An object that must be there. */
+/** Returns the object of a message. @throws ValueError if there is none */
 export function requireObject(type: Type, message: Decoded<typeof DynamicValue> | undefined, what: string): Values {
   const value = readObject(type, message);
   if (value === null) throw new ValueError(`the call has no ${what}`);
@@ -61,12 +61,12 @@ export function writePrivate(call: Call, state: PrivateState, before: Uint8Array
   try {
     return Buffer.from(JSON.stringify(state));
   } catch (error) {
-    call.bug(`Its private data can not be kept as JSON: ${error instanceof Error ? error.message : String(error)}`);
+    call.bug(`The private data cannot be encoded as JSON: ${error instanceof Error ? error.message : String(error)}`);
     return before;
   }
 }
 
-/** Fails a call for a type name that the provider does not have. */
+/** Returns the error of a call for an unknown type name. */
 export function unknownType(kind: string, typeName: string): DiagnosticError {
   return new DiagnosticError(`There is no ${kind} "${typeName}"`, 'This version of the provider does not have it.');
 }

@@ -1,4 +1,4 @@
-/** Resource identity (protocol 6.9): what names an object for good, kept beside its state. */
+/** Resource identity (protocol 6.9): the permanent name of an object, stored next to its state. */
 import { valueFromJson } from '../../protocol/json.ts';
 import type { DynamicValue, ResourceIdentityData } from '../../protocol/messages.ts';
 import type { Values } from '../../protocol/values.ts';
@@ -18,9 +18,9 @@ function identityType(identity: Identity): ObjectType {
 }
 
 /**
- * The identity of an object with this state, for a response. Nothing when the type has none, or when the state does not
- * say enough: that of a create that failed, or of an import that only knows the id. Terraform refuses an identity that
- * changes later. One that can not be made is reported, and never costs the object its place in the state.
+ * Returns the identity of an object with this state, for a response. Undefined if the type has no identity, or if the state
+ * is incomplete after a failed create or an import by id: Terraform refuses an identity that changes later. An error in the
+ * computation is reported, and the object stays in the state.
  */
 export function identityOf(call: Call, entry: Entry<AnyResource>, state: Values | null): Message | undefined {
   const { identity } = entry.definition;
@@ -33,17 +33,20 @@ export function identityOf(call: Call, entry: Entry<AnyResource>, state: Values 
     return missing ? undefined : { identity_data: writeValue(identityType(identity), values) };
   } catch (error) {
     call.bug(
-      `The identity of this ${entry.typeName} can not be told: ${error instanceof Error ? error.message : error}`,
+      `The identity of this ${entry.typeName} cannot be computed: ${error instanceof Error ? error.message : error}`,
     );
     return undefined;
   }
 }
 
-/** The id to import by, from what the user gave in an `identity` of an import block. */
+/** Returns the import id for the `identity` of an import block. @throws DiagnosticError for a type without an identity */
 export function importIdOf(entry: Entry<AnyResource>, data: Decoded<typeof DynamicValue> | undefined): string {
   const { identity } = entry.definition;
   if (!identity) {
-    throw new DiagnosticError('Import by identity is not possible', `${entry.typeName} has no identity: import by id.`);
+    throw new DiagnosticError(
+      'Import by identity is not possible',
+      `${entry.typeName} has no identity. Import the object by its id.`,
+    );
   }
   return identity.importId(requireObject(identityType(identity), data, 'identity'));
 }

@@ -1,7 +1,7 @@
 /**
- * The service `tfplugin6.Provider` for one connection. Every call is answered: a handler that throws, and a value that
- * can not be read, give a diagnostic and leave the state as it was. Only bytes that are no message of the protocol at
- * all give an error of gRPC.
+ * The service `tfplugin6.Provider` for one connection. Every call gets an answer. An error of a handler and an unreadable
+ * value become a diagnostic, and the state stays unchanged. Only bytes that are no message of the protocol cause an error
+ * of gRPC.
  */
 import type { UnaryMethod } from '../../protocol/grpc.ts';
 import { type Request, type Response, RPCS, type Rpc } from '../../protocol/messages.ts';

@@ -31,7 +31,7 @@ export const planResourceChange: Handler<'PlanResourceChange'> = async (session,
   if (proposed === null) return planDestroy(session, request, call, entry, prior);
 
   const config = requireObject(entry.type, request.config, 'configuration');
-  // The create half of a replacement comes with the data of the object that goes. It belongs to that one alone.
+  // The creation in a replacement gets the private data of the old object, which the new object must not have.
   const privateState = prior === null ? {} : readPrivate(request.prior_private);
   const { planned, replace } = await plan(session, call, entry, prior, config, privateState);
   const planned_identity = identityOf(call, entry, prior);
@@ -106,7 +106,7 @@ async function plan(
     for (const path of contradictions(attributes, modified, config, prior)) {
       call.diagnostics.error(
         'Bug in the provider',
-        `It planned a value for ${pathText(path)} that is not the configured one.`,
+        `The planned value of ${pathText(path)} differs from the configured one.`,
         path,
       );
     }

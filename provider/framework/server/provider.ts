@@ -122,7 +122,8 @@ export const configureProvider: Handler<'ConfigureProvider'> = async (session, r
     if (client !== undefined) {
       session.configured = { state: 'ready', client, session: await definition.startSession?.(client) };
     } else if (isWhollyKnown(config)) {
-      if (!call.diagnostics.hasErrors) call.diagnostics.error('Bug in the provider', 'It did not configure itself.');
+      if (!call.diagnostics.hasErrors)
+        call.diagnostics.error('Bug in the provider', 'The provider did not configure itself.');
     } else session.configured = { state: 'unknown' };
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, 'configure the provider');
@@ -131,7 +132,7 @@ export const configureProvider: Handler<'ConfigureProvider'> = async (session, r
 };
 
 export const stopProvider: Handler<'StopProvider'> = async (session) => {
-  session.log.info('asked to stop');
+  session.log.info('Terraform stops the provider');
   session.stop();
   return { Error: '' };
 };

@@ -1,4 +1,4 @@
-/** ReadResource, ImportResourceState, UpgradeResourceState and MoveResourceState: where states come from. */
+/** ReadResource, ImportResourceState, UpgradeResourceState and MoveResourceState: the calls that return a state. */
 import { valueFromJson } from '../../protocol/json.ts';
 import { DEFERRED, type Request } from '../../protocol/messages.ts';
 import { UNKNOWN, type Value, type Values } from '../../protocol/values.ts';
@@ -19,7 +19,7 @@ export const readResource: Handler<'ReadResource'> = async (session, request, ca
   const state = requireObject(entry.type, request.current_state, 'state');
   const privateState = readPrivate(request.private);
   if (session.configured.state === 'unknown') {
-    // Nobody can be asked yet: what is known stays.
+    // Without a client, the state stays as it is.
     const new_identity = identityOf(call, entry, state);
     return {
       new_state: request.current_state,
@@ -60,7 +60,7 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
   call.attributes = entry.attributes;
   const { definition, attributes, typeName } = entry;
   if (definition.import === false) {
-    throw new DiagnosticError(`${typeName} can not be imported`, 'Objects of this type have no id to import them by.');
+    throw new DiagnosticError(`${typeName} cannot be imported`, 'The provider does not support import for this type.');
   }
   if (session.defers(request.client_capabilities)) {
     return {
@@ -70,7 +70,7 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
     };
   }
   if (!request.id && !request.identity?.identity_data) {
-    throw new DiagnosticError('The id to import by is empty', `Give the id of the ${typeName} after its address.`);
+    throw new DiagnosticError('The import id is empty', `Write the id of the ${typeName} after its address.`);
   }
   const id = request.id || importIdOf(entry, request.identity?.identity_data);
   const privateState: PrivateState = {};
@@ -82,10 +82,7 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
       : { id };
     if (found) state = withoutUnknowns(overlay(attributes, importedDefaults(entry), found, call.diagnostics));
     else if (!call.diagnostics.hasErrors) {
-      call.diagnostics.error(
-        `There is no ${typeName} "${id}"`,
-        'Nothing with this id or name exists, or it is hidden from you.',
-      );
+      call.diagnostics.error(`There is no ${typeName} "${id}"`, 'It does not exist, or the provider may not see it.');
     }
   } catch (error) {
     addFailure(call.diagnostics, error, context.signal, `import ${typeName} "${id}"`);
@@ -104,8 +101,8 @@ export const importResourceState: Handler<'ImportResourceState'> = async (sessio
 };
 
 /**
- * Attributes that only steer the provider (such as what to wait for) are not known to the API. An import gives them their
- * defaults, so that the plan after it is empty for a configuration that leaves them out.
+ * Returns the defaults of attributes that the API does not know, such as the state to wait for. An import sets them, so
+ * that the next plan is empty for a configuration without them.
  */
 function importedDefaults({ attributes }: Entry<AnyResource>): Values {
   const values = emptyObject(attributes);
@@ -123,7 +120,7 @@ export const upgradeResourceState: Handler<'UpgradeResourceState'> = async (sess
   return { upgraded_state: writeValue(entry.type, fitState(entry, state)), diagnostics: call.messages() };
 };
 
-/** Write-only values never belong in a state; an attribute may have become write-only since. */
+/** Removes write-only values from a stored state: an attribute may have become write-only since. */
 function fitState(entry: Entry<AnyResource>, stored: Stored): Values {
   return withoutWriteOnly(entry.attributes, valueFromJson(entry.type, stored) as Values);
 }
@@ -137,14 +134,14 @@ export const moveResourceState: Handler<'MoveResourceState'> = async (session, r
   const moved = await move(request, call, entry, privateState);
   if (!moved && !call.diagnostics.hasErrors) {
     throw new DiagnosticError(
-      `A ${request.source_type_name} can not become a ${typeName}`,
-      'Remove the moved block. To adopt the object, take it out of the state with a removed block and import it.',
+      `A ${request.source_type_name} cannot become a ${typeName}`,
+      'Remove the moved block. To keep the object, remove it from the state with a removed block, and import it.',
     );
   }
   if (!moved) return { diagnostics: call.messages() };
   const state = overlay(attributes, emptyObject(attributes), moved, call.diagnostics);
   for (const path of unknownPaths(state))
-    call.diagnostics.error('Bug in the provider', 'It moved an unknown value.', path);
+    call.diagnostics.error('Bug in the provider', 'The moved state contains an unknown value.', path);
   const known = withoutUnknowns(state);
   const target_identity = identityOf(call, entry, known);
   return {
@@ -174,7 +171,7 @@ async function move(
       { ...context, private: privateState },
     );
   } catch (error) {
-    addFailure(call.diagnostics, error, context.signal, `make a ${typeName} of a ${request.source_type_name}`);
+    addFailure(call.diagnostics, error, context.signal, `move a ${request.source_type_name} to a ${typeName}`);
     return undefined;
   }
 }

@@ -25,7 +25,7 @@ export interface Entry<Definition> {
   readonly type: ObjectType;
 }
 
-/** Definitions as the server calls them: it knows neither their State nor their Client. */
+/** A definition for the server, which knows neither its State nor its Client. */
 export type AnyResource = ResourceDefinition<object, unknown>;
 export type AnyDataSource = DataSourceDefinition<object, unknown>;
 export type AnyEphemeral = EphemeralDefinition<object, unknown>;
@@ -40,7 +40,7 @@ interface Source {
 function compile<D extends Source>(kind: SchemaKind, typeName: string, definition: D): Entry<D> {
   const { timeouts } = definition;
   if (timeouts && Object.hasOwn(definition.attributes, 'timeouts')) {
-    throw new Error(`${typeName} has both an attribute and a definition of timeouts`);
+    throw new Error(`${typeName} has both an attribute "timeouts" and a definition of timeouts`);
   }
   const attributes = timeouts
     ? { ...definition.attributes, timeouts: timeoutsAttribute(timeouts) }
@@ -61,7 +61,7 @@ class Kind<D> {
     return [...this.sources.keys()];
   }
 
-  /** The entry of this name, or undefined when the provider has none. */
+  /** Returns the entry of this name; undefined if the provider has none. @throws Error if its definition is invalid */
   async find(name: string): Promise<D | undefined> {
     let entry = this.loaded.get(name);
     if (!entry) {

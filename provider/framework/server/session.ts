@@ -1,7 +1,7 @@
 /**
- * The state of one connection: which client the provider configured for it, and what to abort when the user presses
- * Ctrl-C. Terraform makes a connection for each walk over its graph and each provider block, and a reattached provider
- * serves several at once; so nothing of this may be shared.
+ * The state of one connection: the client that the provider configured for it, and the running calls, which Ctrl-C aborts.
+ * Terraform makes a connection for each walk over its graph and each provider block. A reattached provider serves several
+ * connections at the same time, so they must not share this state.
  */
 import { DiagnosticError } from '../diagnostics.ts';
 import type { Logger } from '../types.ts';
@@ -41,12 +41,12 @@ export class Session {
     }
   }
 
-  /** Aborts the calls that are running. Those that come later, such as closing ephemeral resources, may do their work. */
+  /** Aborts the running calls. Later calls, such as the closing of ephemeral resources, still run. */
   stop(): void {
     for (const call of this.running) call.abort(new Stopped());
   }
 
-  /** The client and its session for plans; both undefined while the configuration is unknown. */
+  /** Returns the client and its plan session; both undefined while the configuration is unknown. */
   get clientIfKnown(): { readonly client: unknown; readonly session: unknown } {
     return this.configured.state === 'ready' ? this.client : { client: undefined, session: undefined };
   }
@@ -56,13 +56,13 @@ export class Session {
     return this.configured.state === 'unknown' && client?.deferral_allowed === true;
   }
 
-  /** The client and its session. @throws DiagnosticError if there is no client */
+  /** Returns the client and its plan session. @throws DiagnosticError without a client */
   get client(): { readonly client: unknown; readonly session: unknown } {
     if (this.configured.state === 'ready') return { client: this.configured.client, session: this.configured.session };
     throw this.configured.state === 'unknown'
       ? new DiagnosticError(
           'The provider is not configured yet',
-          'Its configuration depends on values that are known only after apply. Apply what those values come from ' +
+          'Its configuration depends on values that are known only after apply. Apply the sources of those values ' +
             'first, for instance with -target, or configure the provider with values that are known.',
         )
       : new DiagnosticError('The provider is not configured', 'Terraform did not configure it before this call.');

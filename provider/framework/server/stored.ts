@@ -1,4 +1,4 @@
-/** States that Terraform stored as JSON, maybe with an older version of the provider. */
+/** States that Terraform stored as JSON, possibly for an older version of the provider. */
 import { type Json, parseJson } from '../../protocol/json.ts';
 import type { RawState } from '../../protocol/messages.ts';
 import { isObject } from '../../protocol/types.ts';
@@ -7,13 +7,16 @@ import { DiagnosticError } from '../diagnostics.ts';
 
 export type Stored = { [key: string]: Json };
 
-/** @throws DiagnosticError when it is not a JSON object. */
+/** Returns a stored object. @throws DiagnosticError if it is not a JSON object */
 export function readStored(what: string, raw: Decoded<typeof RawState> | undefined): Stored {
   if (!raw || raw.json.length === 0) {
-    throw new DiagnosticError(`The stored ${what} can not be read`, 'It is empty, or of Terraform 0.11 or older.');
+    throw new DiagnosticError(
+      `The stored ${what} cannot be read`,
+      'It is empty, or was written by Terraform 0.11 or older.',
+    );
   }
   const state = parseJson(raw.json);
-  if (!isStored(state)) throw new DiagnosticError(`The stored ${what} can not be read`, 'It is not a JSON object.');
+  if (!isStored(state)) throw new DiagnosticError(`The stored ${what} cannot be read`, 'It is not a JSON object.');
   return state;
 }
 
@@ -27,8 +30,8 @@ interface Versioned {
 }
 
 /**
- * Reads what was stored with some version, and brings it to the present one, a version at a time.
- * @throws DiagnosticError when it is of a later version, or a step is missing or fails.
+ * Upgrades a stored object to the current version, one version at a time.
+ * @throws DiagnosticError if the object has a later version, or if a step is missing or fails
  */
 export function upgradeStored(
   what: string,
@@ -47,19 +50,22 @@ export function upgradeStored(
   for (let version = from; version < current; version++) {
     const step = upgrade?.[version];
     if (!step)
-      throw new DiagnosticError(`The ${what} can not be upgraded`, `This provider does not know version ${version}.`);
+      throw new DiagnosticError(`The ${what} cannot be upgraded`, `This provider does not know version ${version}.`);
     let next: unknown;
     try {
       next = step(stored);
     } catch (error) {
       if (error instanceof DiagnosticError) throw error;
       throw new DiagnosticError(
-        `The ${what} can not be upgraded`,
+        `The ${what} cannot be upgraded`,
         `From version ${version}: ${error instanceof Error ? error.message : String(error)}`,
       );
     }
     if (!isStored(next))
-      throw new DiagnosticError(`The ${what} can not be upgraded`, `Version ${version} gave no object.`);
+      throw new DiagnosticError(
+        `The ${what} cannot be upgraded`,
+        `The upgrade from version ${version} returned no object.`,
+      );
     stored = next;
   }
   return stored;

@@ -1,4 +1,4 @@
-# For operators.
+# Needs a token of an operator.
 data "ucloud_hosts" "all" {}
 
 output "hosts_in_use" {

@@ -1,4 +1,4 @@
-# The project's own image of that name, or else the public one.
+# The image with this name in the project, otherwise the public image.
 data "ucloud_image" "demo" {
   name = "demo"
 }

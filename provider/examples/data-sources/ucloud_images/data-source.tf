@@ -1,4 +1,4 @@
-# All images that one may start VMs from, public ones included.
+# All images that VMs of the project can use, with the public images.
 data "ucloud_images" "all" {}
 
 output "images" {

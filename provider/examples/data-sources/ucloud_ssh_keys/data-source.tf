@@ -1,4 +1,4 @@
-# Whoever has a key in the project may log in.
+# The VM accepts all SSH keys of the project.
 data "ucloud_ssh_keys" "team" {}
 
 output "ssh_keys" {

@@ -1,10 +1,10 @@
-# Opens the project for as long as Terraform runs.
+# The token is valid while Terraform runs.
 ephemeral "ucloud_token" "run" {
   role     = "viewer"
   lifetime = "30m"
 }
 
-# As the configuration of a provider, here of ucloud itself.
+# A provider may use the token, here ucloud itself.
 provider "ucloud" {
   alias = "viewer"
   token = ephemeral.ucloud_token.run.secret

@@ -5,7 +5,7 @@ resource "ucloud_prefix" "site" {
   labels = { site = "a" }
 }
 
-# Its cidr can be cut into further pieces.
+# A configuration can divide the cidr into subnets.
 output "third_network" {
   value = provider::ucloud::subnet(ucloud_prefix.site.cidr, 64, 2)
 }

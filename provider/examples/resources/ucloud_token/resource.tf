@@ -3,7 +3,7 @@ resource "ucloud_token" "ci" {
   role = "member"
 }
 
-# Shown once, when it is made; from then on it is in the state.
+# The API shows the secret only at the creation. The state contains it.
 output "ci_token" {
   value     = ucloud_token.ci.secret
   sensitive = true

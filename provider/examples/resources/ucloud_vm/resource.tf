@@ -32,7 +32,7 @@ resource "ucloud_vm" "web" {
     #!/bin/sh
     echo "welcome to $(hostname)" > /etc/motd
   EOT
-  # Another script restarts the VM. Without this line it would make the VM anew.
+  # A change of the script restarts the VM. Without this line, it would replace the VM.
   user_data_change = "restart"
 
   timeouts = {
@@ -40,7 +40,7 @@ resource "ucloud_vm" "web" {
   }
 }
 
-# Known before the VM exists, so DNS can be declared with it.
+# The plan already contains the address, so DNS records can use it.
 output "reverse_name" {
   value = provider::ucloud::reverse_name(ucloud_vm.web.address)
 }
