@@ -136,10 +136,10 @@ async function serve(address: string, bulk: boolean): Promise<void> {
   });
 }
 
-/** Copies of the first VM's record, as content for the lists. */
+/** Copies the first VM's record, as content for the lists. */
 async function fill(store: Store): Promise<void> {
   const [entry] = (await store.list(records.vms.prefix, { limit: 1 })).entries;
-  if (!entry) throw new Error('there is a VM');
+  if (!entry) throw new Error('the store contains no VM');
   const first: records.VmRecord = JSON.parse(entry.value);
   for (let made = 1; made < listed; made += 100) {
     const write = Array.from({ length: Math.min(100, listed - made) }, (_, i) => {
@@ -187,7 +187,7 @@ async function rawCreates(address: string, sample: Commit, round: number): Promi
     'revision' in one || ('exists' in one && one.exists) ? [one.key] : [],
   );
   const prerequisites = await store.commit({ write: [...new Set(needed)].map((key) => ({ put: key, value: '{}' })) });
-  if (!prerequisites.ok) throw new Error('what the comparison needs did not commit');
+  if (!prerequisites.ok) throw new Error('the prerequisites of the comparison did not commit');
   const speed = await rate(creates, width, async (i) => {
     const { ok } = await store.commit(variant(sample, round * creates + i, prerequisites.revision));
     if (!ok) throw new Error('a transaction of the comparison did not commit');
@@ -248,7 +248,7 @@ async function measureLists(name: string, served: string, bare: string): Promise
   const store = await openStore(bare);
   const rows = await withServer(served, true, async ({ url, token, sample }) => {
     const own = sample.write.find((one) => 'put' in one && one.put.startsWith('vms/'));
-    if (!own || !('put' in own)) throw new Error('the sample writes a VM');
+    if (!own || !('put' in own)) throw new Error('the sample writes no VM');
     await store.commit({ write: [own] });
     await fill(store);
     const { call, close } = client(url, token);

@@ -2,9 +2,9 @@
  * The cost of a hostile tenant for another tenant, as ratios against the quiet server of the same run:
  * `node bench/hostile-tenant.ts [--requests 300] [--unread 20] [--megabytes 24] [--seconds 60]`.
  *
- * The API runs in a process of its own on the embedded store, a new one for each attack. Another tenant reads one object,
- * over and over, while the attack runs: the time that 99 of 100 of its requests take at most, and the memory of the API
- * after it. An API that gives no answer for the seconds, or ends, is a result, too.
+ * Each attack gets a new API in its own process, on the embedded store. During the attack, another tenant reads one object
+ * repeatedly. The figures are the 99th percentile of its requests, and the memory of the API after the attack. An API that
+ * does not answer within the seconds, or that ends, is also a result.
  */
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -68,11 +68,11 @@ async function serve(path: string): Promise<void> {
   process.send?.({ url: api.url, token, project } satisfies Served);
 }
 
-/** Resident memory of a process in MiB. */
+/** Returns the resident memory of a process in MiB. */
 const memoryOf = (pid: number | undefined): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-/** Milliseconds that 99 of 100 requests take at most; undefined if one of them is not answered in time. */
+/** Returns the 99th percentile of the requests in milliseconds; undefined if one of them got no answer in time. */
 async function latency(work: () => Promise<unknown>): Promise<number | undefined> {
   const times: number[] = [];
   const deadline = performance.now() + deadlineMs;
@@ -92,7 +92,7 @@ async function latency(work: () => Promise<unknown>): Promise<number | undefined
   return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? 0;
 }
 
-/** Two connections, each of which writes one state after the other. */
+/** Opens two connections. Each writes one state after the other. */
 function writes(url: string, token: string, state: string): Held {
   let stopped = false;
   const connections: RawConnection[] = [];
@@ -133,9 +133,9 @@ const attacks: readonly (readonly [name: string, begin: Begin])[] = [
 ];
 
 interface Result {
-  /** Undefined: no answer. */
+  /** The 99th percentile; undefined if the API did not answer. */
   readonly p99Ms: number | undefined;
-  /** Undefined: the API has ended. */
+  /** The memory of the API; undefined if the API has ended. */
   readonly memoryMib: number | undefined;
 }
 
@@ -160,7 +160,7 @@ async function measure(begin: Begin): Promise<Result> {
     held.letGo();
     return { p99Ms, memoryMib };
   } finally {
-    // An API that hangs does not notice that it is to end.
+    // An API that hangs does not react to SIGTERM.
     child.kill('SIGKILL');
     await ended;
     rmSync(directory, { recursive: true, force: true });

@@ -1,8 +1,8 @@
 /**
- * The cost of the offloads that guests do not get (docs/adr/0015): TCP between a guest and its host over a tap as the agent
- * opens it, against a tap with headers of virtio, in one run: `node bench/offloads.ts [--megabytes 100] [--rounds 3]`.
+ * The cost of the offloads that guests do not get (docs/adr/0015). Compares TCP between a guest and its host over a tap of the
+ * agent with TCP over a tap with virtio headers, in one run: `node bench/offloads.ts [--megabytes 100] [--rounds 3]`.
  *
- * The guest is emulated. It makes segments and checksums with emulated instructions, so the ratio is worse than under KVM.
+ * The guest is emulated, and so are its segmentation and its checksums. So the ratio is worse than under KVM.
  */
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
 const megabytes = Number(values.megabytes);
 const port = 5000;
 
-/** Connects to the guest, sends so many bytes or, without any, reads. Prints the seconds and the bytes that were read. */
+/** Connects to the guest and sends the given number of bytes; with 0, it reads. Prints the seconds and the bytes read. */
 const client = `
 import socket, sys, time
 address, size = sys.argv[1], int(sys.argv[2])
@@ -32,7 +32,7 @@ while data := s.recv(1 << 20): received += len(data)
 print(time.monotonic() - start, received)
 `;
 
-/** MiB a second. The guest's server ends with its connection. */
+/** Returns the rate in MiB per second. The guest's server ends with its connection. */
 async function rate(lab: TapLab, guest: RealGuest, dd: string, sent: number): Promise<number> {
   const served = guest.run(`nc -l -p ${port} -e dd bs=64k ${dd}`);
   await until('the server of the guest listens', async () => (await guest.run('netstat -ltn')).includes(`:${port} `));
@@ -73,7 +73,7 @@ async function measure(t: Test, offloads: boolean): Promise<Rates> {
   return { fromGuest: median(fromGuest), toGuest: median(toGuest) };
 }
 
-/** Support of tests needs of a test only that it has an end. */
+/** Calls the work with a substitute for a test: test/support only registers the end of a test. */
 async function withEnd<T>(work: (t: Test) => Promise<T>): Promise<T> {
   const ends: (() => unknown)[] = [];
   const t = { teardown: (end: () => unknown) => ends.unshift(end), comment: console.error };

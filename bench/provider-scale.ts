@@ -1,14 +1,13 @@
 /**
  * Many VMs at once: `node bench/provider-scale.ts [--vms 1000] [--parallelism 50] [--state ucloud|local]`.
  *
- * For apply, a plan without changes, and destroy: the time, against as many `terraform_data` that depend on as much and
- * put as much into the state, the requests to the API per VM, how often the API answered 409 or 429, and the most memory
- * that a process of the provider had. Whatever Terraform tells the user besides success ends the measurement with an
- * error.
+ * The steps are an apply, a plan without changes, and a destroy. The figures of each step are: its time, compared with as many
+ * `terraform_data` that have equal dependencies and equal state; the requests to the API per VM; the number of answers with
+ * 409 or 429; and the maximum memory of a provider process. A warning or an error of Terraform ends the measurement.
  *
- * The state is kept in ucloud, or with `--state local` in a file: that, Terraform writes anew after each object, and
- * waits for the disk. The provider is built and installed as users have it; ucloud runs in a process of its own on
- * simulated hosts, with the rate limit that it has by default. All share the processors of this machine.
+ * ucloud stores the state; with `--state local`, a file contains it. Terraform writes the whole file after each object, and
+ * waits for the disk. The provider is built and installed as for users. ucloud runs in its own process on simulated hosts, with
+ * the default rate limit. All processes share the processors of this machine.
  */
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,7 +30,7 @@ const vms = Number(options.vms);
 const parallelism = `-parallelism=${Number(options.parallelism)}`;
 if (options.state !== 'ucloud' && options.state !== 'local') throw new Error('--state is ucloud or local');
 
-/** Most memory, in MiB, that any provider had which Terraform runs in the directory (Linux). */
+/** Returns the maximum memory, in MiB, of the providers that Terraform runs in the directory (Linux). */
 function peakMemory(directory: string): number {
   let peak = 0;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
@@ -41,7 +40,7 @@ function peakMemory(directory: string): number {
       const kibibytes = readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1];
       peak = Math.max(peak, Number(kibibytes ?? 0) / 1024);
     } catch (error) {
-      // Ended meanwhile.
+      // The process has ended during the loop.
       if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
     }
   }
@@ -50,7 +49,7 @@ function peakMemory(directory: string): number {
 
 interface Measured {
   readonly seconds: number;
-  /** In MiB; 0 if no provider was seen. */
+  /** The maximum memory of a provider in MiB; 0 if no provider was found. */
   readonly peak: number;
   readonly requests: ReadonlyMap<string, number>;
   readonly refused: ReadonlyMap<string, number>;
@@ -67,10 +66,10 @@ const stateIn = (address: string, query: string): string => `terraform {
 }
 `;
 
-/** What Terraform has in the state of a `terraform_data` beside its value, which is in it twice. */
+/** The bytes of a `terraform_data` in the state without its value, which the state contains twice. */
 const bytesAround = 600;
 
-/** With what each VM depends on, too: edges of its graph are a good part of what Terraform is busy with. */
+/** Returns the configuration of the comparison. It has equal dependencies, because edges cost Terraform much time. */
 const dataConfiguration = (count: number, bytes: number): string => `
 resource "terraform_data" "image" {}
 resource "terraform_data" "prefix" {}
@@ -123,7 +122,7 @@ try {
     if (/Warning:|Error:/.test(said)) throw new Error(`Terraform told the user:\n${said}`);
     return { seconds, peak, ...counter.take() };
   };
-  /** Apply, plan without changes, destroy, and how many bytes of state each object takes. */
+  /** Measures the steps, and the bytes of state per object. */
   const measureAll = async (directory: TerraformDirectory) => {
     const apply = await measure(directory, () => directory.apply(parallelism));
     const bytes = (await directory.run('state', 'pull')).length / vms;

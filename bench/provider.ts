@@ -1,17 +1,17 @@
 /**
- * What the provider costs, each as a ratio within one run: `node bench/provider.ts [--vms 200] [--starts 21] [--rounds 3]`.
- * With `--vms 0` only the starts are measured.
+ * The costs of the provider, as ratios within one run: `node bench/provider.ts [--vms 200] [--starts 21] [--rounds 3]`.
+ * With `--vms 0`, the bench measures only the starts.
  *
- *   start     from its launch to the line of its handshake, as launcher and as executable, against a bare `node`; and
- *             to its end, when it is asked for its schema and nothing else, against one from its launch to its end
- *   plan      of one VM and of many, against as many `terraform_data`, which is part of Terraform itself
- *   apply     the same, and destroy
+ *   start     the time from the start of the process to its handshake, as launcher and as executable, compared with a bare
+ *             `node`; and the time of a process that only returns its schema, compared with a `node` that only ends
+ *   plan      a plan of one VM and of many, compared with as many `terraform_data`, a built-in resource of Terraform
+ *   apply     the same for an apply and a destroy
  *   floor     the same with a provider that does nothing (support/instant-provider.ts): the costs of Terraform, for
  *             objects with as many attributes, and of the starts of Node
- *   requests  to the API per VM, counted by a proxy in a run of its own
+ *   requests  the requests to the API per VM, which a proxy counts in a separate run
  *
- * The provider is built and installed as users have it; ucloud runs in a process of its own on simulated hosts. All
- * share the processors of this machine.
+ * The provider is built and installed as for users. ucloud runs in its own process on simulated hosts. All processes share the
+ * processors of this machine.
  */
 import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
@@ -43,7 +43,7 @@ const starts = Number(options.starts);
 const rounds = Number(options.rounds);
 const milliseconds = (time: number): string => `${Math.round(time)} ms`;
 
-/** From the launch of a program to its first output. */
+/** Returns the milliseconds from the start of a program to its first output. */
 async function firstOutput(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const began = performance.now();
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -58,7 +58,7 @@ async function firstOutput(command: string, args: readonly string[], env: NodeJS
 
 const terraform = createCertificate();
 
-/** From the launch of a provider to its end, with what Terraform does for a schema in between. */
+/** Returns the milliseconds from the start of a provider to its end. In between, it returns its schema to Terraform. */
 async function schemaOnly(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const began = performance.now();
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -77,12 +77,12 @@ async function schemaOnly(command: string, args: readonly string[], env: NodeJS.
   return performance.now() - began;
 }
 
-/** Medians of starts that alternate, so that what else the machine does meets all alike. */
+/** Returns the medians of alternating starts, so that other load on the machine affects all of them. */
 async function measureStarts(
   programs: Readonly<Record<string, readonly string[]>>,
   measure: typeof firstOutput,
 ): Promise<Map<string, number>> {
-  // Certificates that only some machines add are no part of anybody's start.
+  // Only some machines have additional certificates, which would make the start slower.
   const { NODE_EXTRA_CA_CERTS: _certificates, ...environment } = process.env;
   const env = {
     ...environment,
@@ -107,7 +107,7 @@ resource "terraform_data" "this" {
 }
 `;
 
-/** The steps that are measured, in their order. */
+/** The times of the measured steps, in their order. */
 interface Times {
   readonly planNew: number;
   readonly apply: number;

@@ -152,7 +152,7 @@ async function benchMirror(): Promise<void> {
 try {
   await benchEmbedded();
   if (hasEtcd) await benchEtcd();
-  else console.log('etcd is not installed: its part is left out');
+  else console.log('etcd is not installed, so there are no figures for it');
   await benchMirror();
   printTable(['a second', 'ucloud', 'against', 'bare', 'ratio'], rows);
 } finally {

@@ -36,8 +36,8 @@ async function requireTerraform(): Promise<void> {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major > 1 || (major === 1 && minor >= 11)) return;
   console.error(
-    `Terraform 1.11 or newer is needed, and ${version ? `this machine has ${version}` : 'there is none on the PATH'}.\n` +
-      'Get it from https://developer.hashicorp.com/terraform/install. It is one file in a zip; put it into a folder of your PATH.',
+    `The demo needs Terraform 1.11 or newer, and ${version ? `this machine has ${version}` : 'there is none on the PATH'}.\n` +
+      'Get it from https://developer.hashicorp.com/terraform/install. Put the file in the zip into a folder of your PATH.',
   );
   process.exit(1);
 }
@@ -120,12 +120,13 @@ async function verifyVms(addresses: Record<string, string>): Promise<void> {
 async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: readonly string[]): Promise<void> {
   for (const noun of ['vm', 'network', 'prefix', 'ssh-key']) {
     const { items } = (await cloud.ucloud(noun, 'list')) as { items: unknown[] };
-    if (items.length > 0) throw new Error(`${items.length} of ${noun} are left: ${JSON.stringify(items)}`);
+    if (items.length > 0) throw new Error(`${items.length} ${noun} remain: ${JSON.stringify(items)}`);
   }
   await cloud.stop();
   await cleanUp(data);
   const left = addedLines(before, await footprint(marks));
-  if (left.length > 0) throw new Error(`left on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
+  if (left.length > 0)
+    throw new Error(`the demo has left this on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
   console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
 }
 
@@ -155,7 +156,7 @@ async function main(): Promise<void> {
   const real = cloud.hypervisor === 'qemu';
   if (!real)
     console.log(
-      '    QEMU is not used here: VMs are simulated, so ping and ssh are left out. `ucloud.log` in the data directory says why.',
+      '    QEMU is not used here: VMs are simulated, so there is no ping and no ssh. `ucloud.log` in the data directory contains the reason.',
     );
 
   let stopping = false;

@@ -236,7 +236,7 @@ ${attributeSections(provider.attributes)}
 ## Guides
 
 ${(await guideNames()).map(({ name, title }) => `- [${title}](guides/${name})`).join('\n')}
-- [What a replacement takes along](guides/replacement.md)
+- [Effects of a replacement](guides/replacement.md)
 - [When Terraform reports an error](guides/troubleshooting.md)
 `;
   return { path: `${docs}/index.md`, content, checkedIn: true };
@@ -276,9 +276,9 @@ export const providerDocs: Step = {
       replacement(
         `${docs}/guides/replacement.md`,
         frontMatter(
-          'What a replacement takes along',
+          'Effects of a replacement',
           '',
-          'What replaces each resource, and what happens to the resources that refer to it.',
+          'The changes that replace a resource, and their effects on other resources.',
         ),
       ),
       ...(await loadAll(provider.resources)).map(([noun, definition]) => resourcePage(noun, definition)),

@@ -19,7 +19,7 @@ const comment = (indent: string, ...lines: string[]): string =>
     `${indent} */`,
   ].join('\n');
 
-/** @throws Error if the type has no TypeScript equivalent here yet */
+/** Returns the TypeScript type. @throws Error for a type without support */
 function typescript(what: string, type: unknown): 'string' | 'number' {
   if (type === 'string' || type === 'number') return type;
   throw new Error(
@@ -42,7 +42,7 @@ function ephemeralClass(noun: string, { description, attributes }: Ephemeral): s
     `${comment('  ', attr.description)}\n  readonly ${camel(own)}${attr.required ? '' : '?'}: ${typeOf(own, attr)};`;
   const getter = ([own, attr]: [string, Attribute]) => {
     if (typeOf(own, attr) !== 'string')
-      throw new Error(`${noun}.${own}: only text can be read of ephemeral resources yet`);
+      throw new Error(`${noun}.${own}: the generator supports only text in ephemeral resources`);
     return `${comment('  ', attr.description)}\n  get ${camel(own)}(): string {\n    return this.getStringAttribute('${own}');\n  }`;
   };
   return `// ${generatedBy}
@@ -96,7 +96,7 @@ ${configurable.map(([own, attr]) => `      ${own}: attribute(this.#config.${came
 
 function functionsFile(functions: readonly [string, FunctionDefinition][]): string {
   const members = functions.map(([name, { parameters, variadic, returns, description }]) => {
-    if (variadic) throw new Error(`${name} takes any number of arguments: not known here yet`);
+    if (variadic) throw new Error(`${name}: the generator does not support functions with any number of arguments`);
     const typed = parameters.map((each) => `${each.name}: ${typescript(`${name}.${each.name}`, each.type)}`).join(', ');
     const result = typescript(`the result of ${name}`, returns);
     const doc = comment('    ', description, ...parameters.map((each) => `@param ${each.name} ${each.description}`));
@@ -122,7 +122,7 @@ ${members.join('\n')}
 `;
 }
 
-/** @throws Error if the resources no longer share one name rule */
+/** Returns the file with the rule for names. @throws Error if the resources no longer share one rule */
 function rulesFile(): string {
   const [first, ...more] = (['vm', 'network', 'prefix', 'ssh_key'] as const).map((noun) => schemaOf(noun).fields.name);
   const { pattern, rule } = first ?? {};

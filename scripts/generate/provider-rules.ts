@@ -1,6 +1,6 @@
 /**
- * provider/net/ssh-public-key.gen.ts: the rule of the API, for plans. openapi.yaml can name the format, but has no words
- * for it; and the provider imports nothing of the backend. So it gets a copy.
+ * Generates provider/net/ssh-public-key.gen.ts, the API's rule for public keys. openapi.yaml can name the format, but cannot
+ * describe the rule, and the provider must not import the backend. So the provider gets a copy of the rule.
  */
 import { readFile } from 'node:fs/promises';
 import { generatedBy, type Step } from './step.ts';

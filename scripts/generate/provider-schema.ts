@@ -180,7 +180,6 @@ const named = (schemas: readonly ResourceSchema[], property: 'creatable' | 'find
 /** Reads openapi.yaml. */
 export const readDocument = async (): Promise<Document> => parse(await readFile('openapi.yaml', 'utf8')) as Document;
 
-/** The step that generates the provider's schema. */
 /** Returns the fields of a capacity check that are a number of objects. */
 const countedKinds = ({ components }: Document): readonly string[] =>
   Object.entries(components.schemas.CapacityCheck?.properties ?? {})

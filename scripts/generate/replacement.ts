@@ -1,9 +1,9 @@
-/** provider/docs/guides/replacement.md: what replaces each resource, and what happens to the resources that refer to it. */
+/** Generates provider/docs/guides/replacement.md: the changes that replace a resource, and their effects on others. */
 import type { Field } from '../../provider/derive/fields.ts';
 import { creatable, type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import type { GeneratedFile } from './step.ts';
 
-/** The nouns that a field, or one inside it, refers to. */
+/** Returns the nouns to which a field, or a field inside it, refers. */
 function referred(field: Field): string[] {
   const inner = [...Object.values(field.fields ?? {}), ...(field.items ? [field.items] : [])];
   return [...(field.reference ? [field.reference] : []), ...inner.flatMap(referred)];
@@ -26,38 +26,39 @@ function row(noun: Noun): string {
   return `| ${[type(noun), list(fixed), list(users(false)), list(users(true))].join(' | ')} |`;
 }
 
+/** Returns the page. */
 export function replacement(path: string, frontMatter: string): GeneratedFile {
   const content = `${frontMatter}
-# What a replacement takes along
+# Effects of a replacement
 
-Most attributes change in place. The attributes of the second column cannot: a change of one makes Terraform destroy the
-object and create another, with another id. The third column has the attributes that hold that id and cannot change either:
-Terraform replaces those objects in the same apply, dependants first. So one apply is enough. The last column has the
-attributes that hold the id and change in place.
+Most attributes change in place. The attributes in the second column do not: for a change of one, Terraform destroys the
+object and creates a new one, with another id. The third column contains the attributes that refer to that id and cannot
+change in place either. Terraform replaces their objects in the same apply, so one apply is enough. The last column contains
+the attributes that refer to the id and change in place.
 
-| resource | is replaced by a change of | replaced with it | changed with it in place |
+| resource | a change of these replaces it | also replaced | changed in place |
 | --- | --- | --- | --- |
 ${creatable.map(row).join('\n')}
 
-This holds where the configuration refers to the object (\`ucloud_network.web.id\`). Where it holds the id as text, or another
-configuration uses the object, ucloud refuses to delete what is in use: the apply ends with "something still uses this", names
-the users, and has changed nothing of the object.
+This requires a reference to the object in the configuration (\`ucloud_network.web.id\`). If the configuration contains the id
+as text, or another configuration uses the object, ucloud refuses the deletion. The apply then ends with "something still uses
+this", names the users, and does not change the object.
 
 ## Keys
 
-Another \`public_key\` is a change in place: the key keeps its name and its id, and no VM is replaced. ucloud-init in a running
-guest lets the new key in, and shuts the old one out, within half a minute. Only another \`project\` replaces a key. The VMs of
-the old project cannot keep it then: give them another key, or move them to the project, which replaces them.
+A new \`public_key\` is a change in place: the key keeps its name and its id, and Terraform replaces no VM. Within half a minute,
+ucloud-init in a running guest accepts the new key and rejects the old one. Only a new \`project\` replaces a key. The VMs of the
+old project cannot keep it: give them another key, or move them to the new project, which replaces them.
 
 ## With create_before_destroy
 
-The new object exists before the old one is gone. Names are unique in a project, so let the name change with what replaces the
-object. That works for every resource, with these limits:
+Terraform creates the new object before it destroys the old one. Names are unique in a project, so change the name together
+with the cause of the replacement. This works for every resource, with these limits:
 
-- A prefix pool, a prefix or a network with a \`cidr\` of your choice: the space is taken while the old one exists. Leave
-  \`cidr\` out, or choose space that does not overlap.
-- A VM with a \`mac\` of your choice: the address is taken while the old one exists.
-- A token: the old secret works until its token is destroyed, at the end of the apply. That is how to change a token without
+- A prefix pool, a prefix or a network with a configured \`cidr\`: the old object still has the addresses. Omit \`cidr\`, or
+  choose a \`cidr\` that does not overlap.
+- A VM with a configured \`mac\`: the old VM still has the address.
+- A token: the old secret works until Terraform destroys the old token, at the end of the apply. So a token can change without
   a gap.
 `;
   return { path, content, checkedIn: true };
