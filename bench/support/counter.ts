@@ -1,8 +1,8 @@
 /** A proxy that forwards requests to the API and counts them. */
-import { type Asked, startGateway } from '../../test/support/gateway.ts';
+import { type GatewayRequest, startGateway } from '../../test/support/gateway.ts';
 
 /** Returns method and path without ids and other values that differ between objects. */
-function keyOf({ method, path: asked }: Asked): string {
+function keyOf({ method, path: asked }: GatewayRequest): string {
   const path = asked.replace(/\?.*/, (query) =>
     query.includes('after=') ? '?after' : query.includes('ids=') ? '?ids' : '',
   );

@@ -1,4 +1,4 @@
-/** The constructs that make VMs and networks, by the JSON that they synthesize. */
+/** The constructs for VMs and networks: their synthesized JSON. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: Terraform's references
 import { createHash } from 'node:crypto';
 import { Aspects, TerraformOutput, type TerraformStack, TerraformVariable, Testing, Token } from 'cdktf';
@@ -184,7 +184,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
           if (node instanceof bindings.vm.Vm) node.deleteProtection = true;
         },
       });
-      Testing.synth(stack); // visits
+      Testing.synth(stack); // calls the visitor
     }) as Synthesized & { import?: unknown; moved?: unknown };
     t.match(json.resource.ucloud_vm?.web, { memory: '4GiB', delete_protection: true });
     t.match(json.import, [{ to: 'ucloud_vm.web', id: 'vm-0123456789abcdef' }]);
@@ -194,7 +194,7 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
 
   await t.test('an impossible construct is refused, with its path and the rule', async (t) => {
     const refused = (config: Partial<VirtualMachineConfig>, id = 'a') => {
-      // As JavaScript may give it.
+      // JavaScript apps can omit required options.
       const any = config as VirtualMachineConfig;
       return () => synthesize((stack) => void new VirtualMachine(stack, id, any));
     };

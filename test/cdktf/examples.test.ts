@@ -1,6 +1,6 @@
 /**
- * The apps in cdk-examples/: each synthesized as its head says, and deployed on a simulated cloud; by plain Terraform, and
- * one by `cdktf deploy`. After each apply nothing is left to do, and destroy leaves nothing behind.
+ * The apps in cdk-examples/. The test synthesizes each app by the command in its comment, and deploys it on a simulated cloud
+ * with Terraform, and one also with `cdktf deploy`. After each apply, the plan is empty. A destroy removes everything.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import {
@@ -30,7 +30,7 @@ import { type TerraformDirectory, terraformMissing } from '../support/terraform.
 const exec = promisify(execFile);
 const key = `-var=public_key=${publicKey}`;
 
-/** Providers are those that run already. */
+/** Terraform uses the running provider of this process. */
 const noInstallation = 'provider_installation {\n  filesystem_mirror { path = "/nonexistent" }\n}\n';
 
 const cdktf = resolve('cdk-examples/cli/node_modules/.bin/cdktf');
@@ -43,14 +43,14 @@ function cdktfMissing(): string | undefined {
 const main = (example: string) => resolve('cdk-examples', example, 'main.ts');
 const examples = readdirSync('cdk-examples').filter((name) => existsSync(main(name)));
 
-/** Runs an app in the directory where Terraform is to deploy its stack. Where it runs, its state is. */
+/** Runs an app in the directory in which Terraform deploys its stack. The state is in the same directory. */
 function synthesize(directory: TerraformDirectory, file: string, stack: string): void {
   execFileSync(process.execPath, [file], { cwd: directory.path, stdio: 'pipe' });
   const json = readFileSync(join(directory.path, 'cdktf.out/stacks', stack, 'cdk.tf.json'), 'utf8');
   directory.write({ 'cdk.tf.json': json });
 }
 
-/** A file in a folder that git ignores, in the package whose imports it has. */
+/** Writes a file to a folder that git ignores. The folder is in the package whose imports the file uses. */
 function beside(t: Test, folder: string, content: string): string {
   mkdirSync(join(folder, 'cdktf.out'), { recursive: true });
   const own = mkdtempSync(resolve(folder, 'cdktf.out/test-'));
@@ -73,7 +73,7 @@ async function remaining(cloud: TestCloud): Promise<string[]> {
   return lists.flatMap(({ items }, index) => items.map(({ name }) => `${nouns[index]}/${name}`));
 }
 
-/** A /64 of a prefix by its number. */
+/** Returns the /64 of a prefix with this number. */
 function piece(cidr: string, length: number, index: bigint): string {
   const prefix = parsePrefix(cidr);
   const found = prefix && subnet(prefix, length, index);
@@ -136,7 +136,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       const hcl = readFileSync(join(directory.path, 'cdktf.out/stacks/three-tier/cdk.tf'), 'utf8');
       rmSync(join(directory.path, 'cdk.tf.json'));
       directory.write({ 'cdk.tf': hcl });
-      // To text of several lines cdktf adds a line break in HCL: the user data of these.
+      // In HCL, cdktf adds a line break to texts of several lines, such as the user data here.
       const others = (await directory.pending(key)).filter((change) => !/application_vm|output\.hosts/.test(change));
       t.strictSame(others, []);
       rmSync(join(directory.path, 'cdk.tf'));
@@ -226,7 +226,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
       .filter((block) => block.language === 'sh' && exemption(page, block) === undefined)
       .map(({ text }) => text);
     t.strictSame(more, []);
-    // Apps write where they are run.
+    // Apps write to their working directory.
     const work = temporaryDirectory(t);
     for (const example of ['quickstart', 'rolling-update']) {
       mkdirSync(join(work, example));
@@ -273,7 +273,7 @@ t.test('on a cloud', { skip: terraformMissing() ?? false }, async (t) => {
     t.strictSame(servers.map(({ name }) => name).toSorted(), ['server-a', 'server-b', 'server-c']);
     t.equal(new Set(servers.map(({ status }) => status.host)).size, 3, 'each on a host of its own');
     for (const { id } of servers) {
-      // Lists leave user data out.
+      // Lists do not contain user data.
       const one = await cloud.member.get('vms', String(id));
       const { name, user_data: data, status } = one as unknown as Server;
       t.match(data, /RELEASE=2/, `${name} has the second release`);

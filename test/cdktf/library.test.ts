@@ -1,4 +1,4 @@
-/** The constructs as a library: with cdktf and with cdktn, beside other stacks and providers, in JSON and in HCL. */
+/** The constructs as a library: with cdktf and with cdktn, with other stacks and providers, in JSON and in HCL. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: Terraform's references
 import { readFileSync } from 'node:fs';
 import { App, LocalBackend, TerraformCount, TerraformIterator, TerraformOutput, TerraformStack, Token } from 'cdktf';
@@ -26,7 +26,7 @@ import { temporaryDirectory } from '../support/stores.ts';
 import { built, objects, only, type Synthesized } from '../support/synthesized.ts';
 
 t.test('with cdktn, the same constructs give the same', async (t) => {
-  // Types, too: each side is written with the classes of its own library.
+  // This also checks the types: each side uses the classes of its own library.
   const withCdktf = built((stack) => {
     const site = new PrefixPlan(stack, 'site', { subnets: ['web', 'db'] });
     const web = new Network(stack, 'web', { subnet: site.subnet('web') });

@@ -1,6 +1,6 @@
 /**
- * The npm package of the constructs, as an app outside of this repository has it: packed, installed, type-checked in each
- * way that apps are configured, loaded as CommonJS and as ES module, and deployed.
+ * The npm package of the constructs in an app outside of this repository. The test packs and installs it, checks the types
+ * with each configuration of apps, loads it as CommonJS and as an ES module, and deploys the app.
  */
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ const names = 'Network, PrefixPlan, UcloudProvider, VirtualMachine, VmGroup';
 const imported = (library: string, from: string) =>
   `import { App, TerraformOutput, TerraformStack } from '${library}';\nimport { ${names} } from '${from}';\n${app}`;
 
-/** Code that a compiler must refuse. The line after each remark is an error; otherwise the remark itself is one. */
+/** Code that a compiler must refuse. The line after each comment is an error; otherwise, the comment itself is one. */
 const wrong = `
 import { bindings, Network, PrefixPlan, UcloudProvider, VirtualMachine, VmGroup } from '@ucloud/provider/constructs';
 import { TerraformStack } from 'cdktf';

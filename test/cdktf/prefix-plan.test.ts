@@ -1,4 +1,4 @@
-/** PrefixPlan, by the JSON that it synthesizes. Where subnets lie is told by test/unit/subnets.test.ts. */
+/** PrefixPlan: its synthesized JSON. test/unit/subnets.test.ts tests the places of subnets. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: Terraform's references
 import { TerraformOutput, type TerraformStack, TerraformVariable } from 'cdktf';
 import t from 'tap';
@@ -49,7 +49,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
           prefix: '${ucloud_prefix.site.id}',
           cidr: '${cidrsubnet(ucloud_prefix.site.cidr, 8, 0)}',
         },
-        // The /60 starts at 16, so what is retired has the place 1, and this one 2.
+        // The /60 starts at 16, so the retired subnet has the place 1, and this one 2.
         'ucloud_network.db': {
           name: 'db',
           prefix: '${ucloud_prefix.site.id}',
@@ -85,13 +85,13 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
       });
     });
     t.strictSame(Object.fromEntries(Object.entries(output ?? {}).map(([name, { value }]) => [name, value])), {
-      // Places that are known are written out.
+      // Known places become text.
       'literal-cidrs': ['2001:db8::/60', '2001:db8:0:10::/64'],
       'resource-cidrs': [
         '${cidrsubnet(ucloud_prefix.made.cidr, 12, 0)}',
         '${cidrsubnet(ucloud_prefix.made.cidr, 16, 16)}',
       ],
-      // Still an expression, so that the prefix is made first.
+      // The id is still an expression, so that Terraform creates the prefix first.
       'wished-cidrs': [
         '${cidrsubnet(ucloud_prefix.wish.cidr, 8, 0)}',
         '${cidrsubnet(ucloud_prefix.wish.cidr, 12, 16)}',
@@ -113,7 +113,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
         lifecycle: { preventDestroy: true },
         subnets: ['a'],
       });
-      // Any may come or go, in any order.
+      // Subnets can be added and removed in any order.
       const plan = (id: string, subnets: PrefixPlanConfig['subnets']) => {
         const cidrs = new PrefixPlan(stack, id, { within: { id: 'pfx-0', cidr: '2001:db8::/56' }, subnets }).subnets;
         return Object.fromEntries(cidrs.map(({ name, cidr }) => [name, cidr]));
@@ -129,7 +129,7 @@ t.test('PrefixPlan cuts a prefix', async (t) => {
         ...expected,
         web: '2001:db8::/64',
       });
-      // A plan is something to cut, too.
+      // A plan can divide another plan.
       const again = new PrefixPlan(stack, 'again', { within: own, subnets: [{ name: 'x', length: 56, index: 255 }] });
       new TerraformOutput(stack, 'x', { value: again.subnet('x').cidr });
       new Network(stack, 'lan', { subnet: own.subnet('a'), dependsOn: [own] });

@@ -97,7 +97,7 @@ function unlessGone(error: unknown): void {
   if (!(error instanceof UcloudError && error.code === 'not_found')) throw error;
 }
 
-/** Tells whether a host has room for the VM. */
+/** Returns true if a host has room for the VM. */
 const hasRoom = (cluster: Cluster, vm: VmRecord): boolean =>
   [...cluster.mirror.list(hostRecords)].some(({ value: { id } }) => {
     const given = [...cluster.mirror.list(placements, placementsOn(id))].map(({ value }) => value);

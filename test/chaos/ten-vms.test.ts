@@ -34,7 +34,7 @@ async function tenVms(
   }
 }
 
-function judge(t: Test, seen: TenVms): void {
+function checkResult(t: Test, seen: TenVms): void {
   t.strictSame(
     seen.names,
     Array.from({ length: 10 }, (_, i) => `vm-${i}`),
@@ -52,7 +52,7 @@ t.test('simulated VMs', async (t) => {
   const image = join(directory, 'empty.raw');
   // A raw disk that contains only the signature of a boot sector.
   writeFileSync(image, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
-  judge(t, await tenVms(t, [], join(directory, 'data'), image, 'simulated'));
+  checkResult(t, await tenVms(t, [], join(directory, 'data'), image, 'simulated'));
 });
 
 t.test('real VMs', { skip: await noQemu() }, async (t) => {
@@ -60,7 +60,7 @@ t.test('real VMs', { skip: await noQemu() }, async (t) => {
   const directory = temporaryDirectory(t);
   const image = await demoImage(directory);
   const seen = await tenVms(t, ['ip', 'netns', 'exec', namespace.name], join(directory, 'data'), image, 'qemu');
-  judge(t, seen);
+  checkResult(t, seen);
   t.equal(seen.processes.length, 10, 'ten processes');
   t.equal(new Set(seen.processes).size, 10, 'one a VM');
 });

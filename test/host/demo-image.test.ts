@@ -1,4 +1,4 @@
-/** The demo image: a guest under QEMU, beside a metadata server, becomes the VM that was declared. */
+/** The demo image: a guest under QEMU, with a metadata server, becomes the declared VM. */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
 
 import { execFile, execFileSync } from 'node:child_process';

@@ -1,7 +1,7 @@
 /**
- * The metadata server on real bridges: two networks, VMs (namespaces that play them) on both, and the question who gets
- * to hear what. Addresses are what counts, as the filters of a host enforce them; here nothing enforces them, so that
- * a test can also ask from addresses that are not a VM's.
+ * The metadata server on real bridges: two networks with VMs, which namespaces simulate. The test checks which VM gets which
+ * metadata. Only addresses count, because the filters of a host enforce them. Here, no filter does, so the test can also use
+ * addresses that belong to no VM.
  */
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
@@ -74,7 +74,7 @@ function vm(name: string, on: NetworkRecord, mac: string, keys: readonly Id<'ssh
 const place = (id: Id<'vm'>, fence = 1) =>
   put(placements, `${host}/${id}`, { fence, cpus: 1, memory: 2 ** 29, disk: 2 ** 30, at: now });
 
-/** A bridge as the host's agent makes it. */
+/** Creates a bridge like the agent of a host. */
 function makeBridge(ns: NetNamespace, { vni, cidr }: NetworkRecord): string {
   const name = bridgeName(vni);
   ns.ip('link', 'add', 'name', name, 'type', 'bridge', 'stp_state', '0', 'mcast_snooping', '0');
@@ -84,7 +84,7 @@ function makeBridge(ns: NetNamespace, { vni, cidr }: NetworkRecord): string {
   return name;
 }
 
-/** A namespace that plays the VM, on a bridge. */
+/** Creates a namespace on a bridge that simulates a VM. */
 function plugIn(t: Test, ns: NetNamespace, bridge: string, machine: VmRecord): NetNamespace {
   const guest = netNamespace(t, 'vm');
   const [{ mac, address } = { mac: '', address: '' }] = machine.interfaces;
@@ -102,7 +102,7 @@ interface Answer {
   readonly body: string;
 }
 
-/** Asks from inside a guest. Status 0: no answer. */
+/** Sends a request from inside a guest. Status 0 means no answer. */
 function ask(guest: NetNamespace, path: string, ...options: readonly string[]): Answer {
   const url = `http://[${metadataAddress}%25eth0]${path}`;
   const fixed = ['--silent', '--globoff', '--noproxy', '*', '--max-time', '5', '--write-out', '\n%{http_code}'];
@@ -137,7 +137,7 @@ t.test('each VM hears of itself, whichever address it asks from', { skip }, asyn
   const alice = sshKey('alice');
   const bob = sshKey('bob');
   const web = vm('web', red, '42:00:5e:00:00:01', [alice.id, bob.id], '#!/bin/sh\necho "web"\n');
-  // The same MAC address, hence the same link-local address, on another link.
+  // Another link has the same MAC address, and hence the same link-local address.
   const db = vm('db', blue, '42:00:5e:00:00:01', [bob.id]);
   const mail = vm('mail', red, '42:00:5e:00:00:02', []);
   const elsewhere = vm('elsewhere', red, '42:00:5e:00:00:03', [alice.id]);

@@ -31,7 +31,7 @@ const linkLocalOf = (mac: string) => formatIpv6(linkLocalAddress(mac));
 const addressIn = ({ cidr }: NetworkSpec, mac: string) => formatIpv6(slaacAddress(storedPrefix(cidr).address, mac));
 const attachment = (spec: NetworkSpec, mac: string) => [{ network: spec, mac, address: addressIn(spec, mac) }];
 
-/** Interfaces that were made again come in another order. */
+/** Sorts the interfaces, because recreated interfaces come in another order. */
 const sorted = (state: string) => state.split('\n').sort().join('\n');
 
 interface IpLink {
@@ -122,7 +122,7 @@ t.test('networks come, are repaired, and go without a trace', { skip }, async (t
   t.strictSame(await driver.call('converge'), []);
   t.equal(sorted(host.state()), sorted(converged), 'what others broke is repaired');
 
-  // As a version before left it, while its VMs run: open taps with IPv6, bridges that learn, prefixes on them.
+  // The state that an earlier version left, while its VMs run: open taps with IPv6, bridges that learn, prefixes on them.
   const [name, table] = [tapName(macOf(1)), `ucloud_${instanceOf(host.dataDir)}`];
   for (const family of ['netdev', 'inet']) host.namespace.run('nft', 'delete', 'table', family, table);
   host.namespace.run('nft', 'add', 'table', 'bridge', table);
@@ -182,7 +182,7 @@ t.test('killed after every single change, it converges, and so does the removal'
   t.equal(shape(host), shape(other), 'the machine is as if nothing had ever crashed');
   await calm.kill();
 
-  // Killed between making a bridge and marking it as ours, and then told that the network is gone.
+  // The agent was killed between the creation and the marking of a bridge. Then the network is removed.
   await crashing(...remove);
   const half = host.driver('network', { dieAfter: 1 });
   await t.rejects(
@@ -313,7 +313,7 @@ t.test('guests on a network', { skip }, async (t) => {
     await listen(a, '::', 8080);
     t.ok(await connects(a, `${metadataAddress}%eth0`, 80));
     t.ok(await connects(host.namespace, addressA, 8080), 'answers to the host come through');
-    // Whoever is not heard waits in vain.
+    // A frame that does not arrive causes a timeout.
     t.notOk(await connects(a, 'fd42:0:0:7::1', 8080, 1500));
     t.notOk(await connects(a, 'fe80::1%eth0', 8080, 1500));
   });
@@ -401,7 +401,7 @@ t.test('guests on a network', { skip }, async (t) => {
       ...rogue.map(([what, reason, frame]) => ({ what, reason, frame })),
       ...honest.map(([what, frame]) => ({ what, reason: undefined, frame })),
     ];
-    // Each frame is told from all others by its tail.
+    // The last bytes of each frame identify it.
     const tail = (index: number) => `5ca1ab1e${index.toString(16).padStart(8, '0')}`;
     for (const [index, { frame }] of frames.entries())
       sender.send(Buffer.concat([frame, Buffer.from(tail(index), 'hex')]));

@@ -41,7 +41,7 @@ function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
 }
 const addressOf = (vm: VmSpec) => vm.interfaces[0]?.address ?? '';
 
-/** Boots from this sector and does what it says, some 200 ms after its start. */
+/** A boot sector whose program runs about 200 ms after the start. */
 async function tinyImage(host: DrivenHost, code: readonly number[]): Promise<void> {
   const raw = join(host.dataDir, 'sector.raw');
   writeFileSync(raw, bootDisk(code));
@@ -78,7 +78,7 @@ t.test('a driver killed at any point leaves a VM that the next one starts, once'
   const before = host.state();
   await tinyImage(host, idle);
   const vm = spec(1);
-  // Its networks alone, killed at any point, are the business of network.test.ts.
+  // network.test.ts kills the driver of the networks alone, at every point.
   const first = host.driver('qemu');
   await first.call('setNetworks', [network]);
   await first.kill();

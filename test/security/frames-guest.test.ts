@@ -1,9 +1,8 @@
 /**
- * Attacks of a real guest: the demo image under QEMU sends the frames over its own virtio device. Each attack is tried with
- * the tap as the driver makes it, and again with its protection taken out of the kernel that runs.
+ * Attacks of a real guest: the demo image under QEMU sends the frames over its own virtio device. The test tries each attack
+ * with the driver's tap, and again after removing its protection from the running kernel.
  *
- * docs/security.md has the table of what was observed: `TAP_TIMEOUT=600 node test/security/frames-guest.test.ts`
- * prints it.
+ * docs/security.md has the table of the observations: `TAP_TIMEOUT=600 node test/security/frames-guest.test.ts` prints it.
  */
 // Runs alone: it boots a guest, which takes every core without hardware virtualisation.
 import { readFileSync } from 'node:fs';
@@ -27,12 +26,12 @@ interface Attack {
   readonly name: string;
   readonly sent: string;
   readonly frames: readonly Buffer[];
-  /** The reason by which the tap's filter counts the frames; undefined: they pass it, and have no effect. */
+  /** The reason under which the tap's filter counts the frames; undefined if they pass it and have no effect. */
   readonly reason?: DropReason;
-  /** The protection, in words, and how it is taken out. */
+  /** The protection in words, and its removal. */
   readonly without: string;
   readonly takeOut: () => void;
-  /** Before the frames are sent. */
+  /** Prepares the attack before the guest sends the frames. */
   readonly prepare?: () => void;
   readonly succeeded: () => boolean;
 }
@@ -204,7 +203,7 @@ t.test('attacks of a real guest', { skip, timeout: 580_000 }, async (t) => {
   ];
 
   let rounds = 0;
-  /** Sends the frames and then an honest one, behind which all others have had their effect. */
+  /** Sends the frames and then an honest one. When that one arrives, all others have had their effect. */
   const observe = async ({ frames, prepare, succeeded }: Attack) => {
     rounds++;
     const last = ethernet(a.mac, b.mac, 0x86dd, packet(17, udp(9, 20_000 + rounds)));

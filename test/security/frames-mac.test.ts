@@ -1,6 +1,6 @@
 /**
- * The MAC address of a tap, which the kernel lets every process change that has the tap open. A bridge takes frames to the
- * MAC address of one of its ports for the host's own, so they do not reach the guest with this address.
+ * The MAC address of a tap. The kernel lets every process with an open tap change it. A bridge delivers frames to the MAC
+ * address of one of its ports to the host, so they do not reach the guest with this address.
  */
 import t from 'tap';
 import { ethernet, ipv6, udp } from '../support/frames.ts';

@@ -1,6 +1,6 @@
 /**
- * Tables of the host that are one for all: a guest can neither fill them nor change in them what is another's. Frames are
- * written to the real tap that the driver has made.
+ * Tables of the host that all guests share. A guest can neither fill them nor change the entries of others. The test writes
+ * frames to the real tap of the driver.
  */
 import t from 'tap';
 import { routerAddress } from '../../backend/host/network/links.ts';

@@ -1,6 +1,6 @@
 /**
- * Frames of a guest that no other guest must receive: a table of frames, written to the real tap that the driver has made for the
- * first, and heard at the tap of the second. The same frames arrive as soon as the filter is taken out.
+ * Frames of a guest that no other guest must receive. The test writes a table of frames to the real tap of the first guest, and
+ * listens at the tap of the second. Without the filter, the same frames arrive.
  */
 import fc from 'fast-check';
 import t from 'tap';
@@ -70,7 +70,7 @@ t.test('frames between guests', { skip }, async (t) => {
     ];
     for (const line of probe) namespace.run('nft', line);
     const heard = b.heard.length;
-    // Metadata and pings of the host are for guests; the rest of what honest guests send is not.
+    // Guests may reach the metadata and ping the host, but not send their other frames to it.
     const toHost: Party = { mac: lab.router, address: 'fe80::1', linkLocal: 'fe80::a9fe:a9fe' };
     const seeds = [...all, ...hostileFrames(lab.a, toHost, lab.router), ...honestFrames(lab.a, toHost)];
     const frames = fc.sample(mutated(seeds.map(({ frame }) => frame)), { numRuns: 4000 });

@@ -1,4 +1,4 @@
-/** Nothing that a tenant can repeat grows without bound: it counts in the quota, or the oldest of it goes. */
+/** No repeated action of a tenant lets data grow without bound: the quota counts the data, or the oldest part is removed. */
 
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
@@ -171,7 +171,7 @@ t.test('a token that is deleted takes its answers along', async (t) => {
   t.equal((await keysBelow(store, `idempotency/${id}/`)).length, 0);
 });
 
-/** A state of about so many bytes once it is compressed. */
+/** Returns a state of about this compressed size in bytes. */
 const state = (serial: number, bytes: number) => ({
   version: 4,
   serial,

@@ -1,4 +1,4 @@
-/** Limits of rate and size hold for who they are meant for, however many tokens or addresses they come with. */
+/** Limits of rate and size hold for a project or a network, for any number of tokens and addresses. */
 import fastify, { type FastifyInstance } from 'fastify';
 import t from 'tap';
 import { authenticate } from '../../backend/api/http/authentication.ts';
@@ -31,7 +31,7 @@ t.test('thirty tokens of a project have the rate of one', async (t) => {
   t.equal((await operator.request('GET', '/v1/vms')).status, 200, 'and so does an operator');
 });
 
-/** A server that knows no token, asked from addresses of our choice. */
+/** Starts a server without tokens. Its requests come from addresses that the test chooses. */
 async function strangersServer(failures: number): Promise<FastifyInstance> {
   const app = fastify();
   handleErrors(app, new RepeatLogger(silentLogger));

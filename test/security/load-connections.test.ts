@@ -1,4 +1,4 @@
-/** Connections, handshakes and log lines are bounded; whoever is honest gets through. */
+/** Connections, handshakes and log lines are bounded. Honest clients still get answers. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

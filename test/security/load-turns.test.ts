@@ -1,4 +1,4 @@
-/** The rate of a project bounds its requests, not their work. So projects take turns, and what takes long pauses. */
+/** The rate of a project bounds its requests, but not their work. So projects take turns, and long work pauses. */
 import t from 'tap';
 import { ProjectTurns } from '../../backend/api/concurrency/project-turns.ts';
 import type { Logger } from '../../backend/model/component.ts';

@@ -1,4 +1,4 @@
-/** A request that waits ends with its token: nobody is told what came after. */
+/** A waiting request ends together with its token, without later data. */
 import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import * as records from '../../backend/model/records/index.ts';
@@ -21,7 +21,7 @@ async function setUp(t: Test) {
     const client = new ApiClient(test.url, secret);
     return Promise.all(
       [`/v1/ssh-keys/${key.id}`, '/v1/ssh-keys', '/v1/events'].map(async (path) => {
-        // Of now, and nothing happens until something ends it.
+        // The revision is far in the future, so no change ends the poll.
         const { status, body } = await client.request('GET', `${path}?after=${1e15}&timeout=60`);
         return { status, code: body.code };
       }),

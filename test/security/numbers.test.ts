@@ -39,7 +39,7 @@ function numbersIn(schema: Schema, path: readonly string[] = []): Place[] {
   ];
 }
 
-/** The value with another one at a place, made on the way there where nothing is. */
+/** Returns the value with another one at a path. Missing parents are created. */
 function withAt(value: unknown, [step, ...rest]: readonly string[], given: unknown): unknown {
   if (step === undefined) return given;
   if (step === '0') return [withAt(Array.isArray(value) ? value[0] : undefined, rest, given)];
@@ -92,7 +92,7 @@ const noDecimal = [
   '9'.repeat(400),
 ];
 
-/** The fields that are named as wrong when a request is checked against the contract. */
+/** Returns the wrong fields of a request, by the check against the contract. */
 function refused(endpoint: Endpoint, part: 'query' | 'body', given: unknown): readonly string[] {
   const nothing = { params: example(endpoint.params), query: {}, headers: {}, body: endpoint.bodyExample };
   try {
@@ -219,7 +219,7 @@ t.test('a project that an earlier version made unreadable with 1e999 is there ag
   await operator.update('projects', id, { quota: { vms: 3 } });
 });
 
-/** A value of the form of a record, as small as it may be. */
+/** Returns the smallest valid value of a record's schema. */
 function sample(schema: Schema & { readonly required?: readonly string[] }): unknown {
   if (schema.enum) return schema.enum[0];
   switch (schema.type) {

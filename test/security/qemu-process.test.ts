@@ -54,7 +54,7 @@ async function serve(t: Test, path: string, attack: Attack): Promise<Server & { 
   return Object.assign(server, { connections });
 }
 
-/** Everything that the agent asks of a QEMU that it has found running. */
+/** Sends all commands of the agent to a running QEMU. */
 async function converse(path: string): Promise<string> {
   const qmp = await Qmp.connect(path, 500);
   try {
@@ -297,7 +297,7 @@ t.test('a taken-over QEMU', { skip }, async (t) => {
   }
 });
 
-/** As version 0.1 has started them: the directory of the sockets is the user's. */
+/** The state after version 0.1, in which the user owns the directory of the sockets. */
 async function oldProcess({ host, instance }: Hostile, vm: VmSpec, uid: number): Promise<ChildProcess> {
   const directory = join(host.dataDir, 'vms', vm.id);
   mkdirSync(directory, { recursive: true, mode: 0o700 });

@@ -1,4 +1,7 @@
-/** User data can be large and hold secrets: only who may change a VM reads it, one VM at a time, and nothing else keeps it. */
+/**
+ * User data can be large and contain secrets. Only callers that may change a VM can read it, for one VM at a time. No other
+ * record contains it.
+ */
 import { createHash } from 'node:crypto';
 import t from 'tap';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';

@@ -1,32 +1,32 @@
 /**
- * The acceptance suite of the Terraform provider, as data: which resources there are, through which steps each goes, and
- * what Terraform's language does with them. test/terraform/resources.test.ts and language.test.ts run it and check that
- * they have run all of it; docs/reference/acceptance.md is written from it.
+ * The acceptance suite of the Terraform provider, as data: the resources, the steps of each, and the features of Terraform's
+ * language. test/terraform/resources.test.ts and language.test.ts run the suite, and check that they have run all of it.
+ * docs/reference/acceptance.md is generated from it.
  */
 import { testPublicKey as key, otherPublicKey as otherKey } from './ssh-keys.ts';
 export interface AcceptanceCase {
-  /** The block's body. */
+  /** The body of the block. */
   readonly create: string;
-  /** The same with every field changed that can be changed in place. */
+  /** The body with a change of every field that can change in place. */
   readonly update: string;
-  /** The same with every field changed that can not; undefined where there is none. */
+  /** The body with a change of every field that cannot change in place; undefined if there is none. */
   readonly replace?: string;
-  /** Attributes that the configuration spells otherwise than the API does. */
+  /** The attributes whose spelling in the configuration differs from that of the API. */
   readonly spelled?: readonly string[];
-  /** Additional documentation of its fields. */
+  /** Additional documentation of the fields. */
   readonly note?: string;
-  /** For resources whose creation takes time: bodies that never get ready, by themselves and when interrupted. */
+  /** Bodies for resources whose creation takes time. */
   readonly slow?: {
-    /** It fails: Terraform gets an error. */
+    /** A body whose creation fails with an error in Terraform. */
     readonly fails: string;
     readonly error: RegExp;
-    /** It waits for something, until interrupted; and the body with which it can go on, being the same object. */
+    /** A body whose creation waits until it is interrupted, and the body with which the same object can continue. */
     readonly waits: string;
     readonly goesOn: string;
   };
 }
 
-/** In the order in which they need one another. Each may refer to `this` of those before. */
+/** The cases, in the order of their dependencies. Each may refer to `this` of the cases before it. */
 export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   project: {
     create: 'name = "side"\n quota = { vms = 10, memory = "2048MiB" }',
@@ -184,7 +184,7 @@ export const acceptanceSteps = {
 } as const;
 export type AcceptanceStep = keyof typeof acceptanceSteps;
 
-/** Why a resource does not go through a step, or undefined when it does. */
+/** Returns why a resource skips a step; undefined if it does not. */
 export function notApplicable(step: AcceptanceStep, { replace, slow }: AcceptanceCase): string | undefined {
   if (step === 'replace' && replace === undefined) return 'every field can change in place';
   if ((step === 'tainted' || step === 'interrupted') && slow === undefined)

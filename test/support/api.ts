@@ -1,4 +1,4 @@
-/** An API on a store of its own, and clients for it. Every response it gives is checked against openapi.yaml. */
+/** An API with its own store, and clients for it. Every response is checked against openapi.yaml. */
 
 import type { Test } from 'tap';
 import { type Api, type ApiOptions, startApi } from '../../backend/api/start.ts';
@@ -63,7 +63,7 @@ export interface Body {
   readonly reason: string;
   readonly message: string;
   readonly token: string;
-  /** Of problems. */
+  /** The fields of problems. */
   readonly code?: string;
   readonly detail?: string;
   readonly errors?: readonly FieldError[];
@@ -79,7 +79,7 @@ export class ApiClient {
     this.token = token;
   }
 
-  /** Sends one request. A body is sent as JSON, unless it is text already. */
+  /** Sends a request. A body is sent as JSON, unless it is text. */
   async request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
     const response = await fetch(this.url + path, {
       method,
@@ -98,7 +98,7 @@ export class ApiClient {
     };
   }
 
-  /** Throws unless the answer has the status. */
+  /** Sends a request. @throws Error if the answer has another status */
   async expect(status: number, method: string, path: string, body?: unknown, headers?: Record<string, string>) {
     const answer = await this.request(method, path, body, headers);
     if (answer.status === status) return answer;
@@ -145,19 +145,19 @@ export interface TestApi {
   readonly store: Store;
   readonly operatorToken: string;
   readonly operator: ApiClient;
-  /** Id of the project `default`. */
+  /** The id of the project `default`. */
   readonly project: Id<'project'>;
-  /** A client with a new token of the role in the project. */
+  /** Returns a client with a new token of the role in the project. */
   member(project: string, role?: 'member' | 'viewer'): Promise<ApiClient>;
   client(token: string | undefined): ApiClient;
 }
 
 export interface TestApiOptions extends Partial<Omit<ApiOptions, 'store' | 'onResponse'>> {
-  /** Default: an embedded store of its own, which ends with the test. */
+  /** The store. Default: a new embedded store, which ends with the test. */
   readonly store?: Store;
 }
 
-/** Says nothing of what is to be expected, and fails the test at a fault. */
+/** The logger of the tests: a logged fault fails the test, and expected messages are dropped. */
 function loggerFor(faults: string[]): Logger {
   const logger: Logger = {
     debug: () => undefined,
@@ -231,7 +231,7 @@ export async function createVmPrerequisites({ operator }: TestApi, project: stri
   return { pool, prefix, network, image, sshKey };
 }
 
-/** Everything in the store but the trails that requests leave. */
+/** Returns the content of the store without audit records and events. */
 export async function contentOf(store: Store): Promise<Map<string, string>> {
   const content = new Map<string, string>();
   let after: string | undefined;

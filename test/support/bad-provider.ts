@@ -1,4 +1,4 @@
-/** A provider whose handlers do what handlers must not do, each when it is called by the right name. */
+/** A provider whose handlers break the rules of handlers. The name of an object selects the fault. */
 import {
   attribute,
   DiagnosticError,
@@ -89,7 +89,7 @@ export const thing = defineResource<Thing, { log: string[] }>({
 export const started = new Set<string>();
 export const stopped = new Set<string>();
 
-/** Never ends by itself. */
+/** Returns a promise that never settles by itself. */
 const sleeper = defineResource<{ id: string; name: string }, unknown>({
   description: 'Waits.',
   attributes: {

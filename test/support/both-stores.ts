@@ -1,4 +1,4 @@
-/** One test body for both drivers of the store. */
+/** Runs a test body with both drivers of the store. */
 import { randomBytes } from 'node:crypto';
 import type { Test } from 'tap';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
@@ -8,7 +8,7 @@ import { type EtcdServer, needsEtcd, startEtcd } from './etcd.ts';
 
 export interface TestDatabase {
   readonly driver: 'embedded' | 'etcd';
-  /** A further handle on the same data, as another process would have. */
+  /** Returns a further handle on the same data, like that of another process. */
   connect(): Promise<Store>;
   close(): Promise<void>;
 }
@@ -18,7 +18,7 @@ export async function embeddedDatabase(): Promise<TestDatabase> {
   return { driver: 'embedded', connect: async () => store.session(), close: () => store.close() };
 }
 
-/** Empty below a key prefix of its own. The revisions go on from whatever the server had before. */
+/** Returns a store that is empty below its own key prefix. Its revisions continue those of the server. */
 export async function etcdDatabase(server: EtcdServer): Promise<TestDatabase> {
   const keyPrefix = `test/${randomBytes(6).toString('hex')}/`;
   const handles: Store[] = [];
@@ -36,8 +36,8 @@ export async function etcdDatabase(server: EtcdServer): Promise<TestDatabase> {
 }
 
 /**
- * Runs one test body against both drivers, as two subtests. `fresh()` gives an empty database, closed when the body ends.
- * Both share one etcd server, started for the first that needs it.
+ * Runs a test body against both drivers, as two subtests. `fresh()` returns an empty database, which closes at the end of the
+ * body. All tests of a file share one etcd server, which starts at its first use.
  */
 export async function onBothStores(
   t: Test,
@@ -66,7 +66,7 @@ export async function onBothStores(
 
 let server: Promise<EtcdServer> | undefined;
 
-/** To be registered by a file that uses `onBothStores`: `t.teardown(stopSharedEtcd)`. */
+/** Stops the shared etcd server. Each file with `onBothStores` registers it: `t.teardown(stopSharedEtcd)`. */
 export async function stopSharedEtcd(): Promise<void> {
   await (await server)?.stop();
 }

@@ -1,6 +1,6 @@
 import type { Store } from '../../backend/store/store.ts';
 
-/** The methods of a store as functions, so that a test can put its own in the place of some. */
+/** Returns the methods of a store as functions, so that a test can replace some of them. */
 export const bound = (store: Store): Store => ({
   get: store.get.bind(store),
   list: store.list.bind(store),

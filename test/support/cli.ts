@@ -1,4 +1,4 @@
-/** The `ucloud` command as a process, as people and scripts run it. */
+/** The `ucloud` command as a process, which is how users and scripts run it. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
@@ -13,7 +13,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 export const ucloudCommand = resolve('backend/cli/ucloud');
 
-/** @param typed what comes on standard input */
+/** Runs the command to its end. @param typed the text on standard input */
 export function runUcloud(args: readonly string[], environment: Environment, typed = ''): Promise<Ended> {
   const env = { ...process.env, UCLOUD_ENDPOINT: undefined, UCLOUD_TOKEN: undefined, ...environment };
   return new Promise((resolved) => {
@@ -24,7 +24,7 @@ export function runUcloud(args: readonly string[], environment: Environment, typ
   });
 }
 
-/** A command that runs on, and what it has printed so far. */
+/** A running command, and its output so far. */
 export class RunningUcloud {
   readonly #child: ChildProcess;
   out = '';

@@ -1,6 +1,6 @@
 /**
- * A whole cloud in this process, on simulated hosts, with the provider beside it: Terraform is the only other process.
- * Every request that the provider makes can be looked at.
+ * A whole cloud and the provider in this process, on simulated hosts. Terraform is the only other process. Tests can observe
+ * every request of the provider.
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -25,20 +25,20 @@ export const GiB = 2 ** 30;
 
 export interface TestCloud {
   readonly api: TestApi;
-  /** Acts for the project that the provider works in. */
+  /** A client with the role `member` in the project of the provider. */
   readonly member: ApiClient;
   readonly project: Id<'project'>;
-  /** Puts a file where `file:<name>` of a project finds it. Without content: a small disk. */
+  /** Writes the file `file:<name>` of a project. Default: a small disk. */
   file(project: string, name: string, content?: Uint8Array): void;
-  /** Stopped, images stay as they are. */
+  /** The image scanner. After its stop, images stay unchanged. */
   readonly scanner: { start(): Promise<void>; stop(): Promise<void> };
-  /** Waits until the project has an object of this name below the path (`/v1/vms`), and gives its id. */
+  /** Waits until the project has an object of this name below the path (`/v1/vms`), and returns its id. */
   appears(path: string, name: string): Promise<string>;
-  /** `TF_REATTACH_PROVIDERS` of the provider in this process. */
+  /** The value of `TF_REATTACH_PROVIDERS` for the provider in this process. */
   readonly reattach: string;
-  /** A directory with these files and the provider block; removed with the test. */
+  /** Returns a directory with these files and the provider block. The test removes it at its end. */
   terraform(t: Test, files: Readonly<Record<string, string>>): TerraformDirectory;
-  /** The same with `main.tf` alone. */
+  /** Returns a directory with this `main.tf` and the provider block. */
   configuration(t: Test, main: string): TerraformDirectory;
 }
 
@@ -47,7 +47,7 @@ export interface TestCloudOptions extends TestApiOptions {
   readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
   readonly readyMs?: number;
   readonly hostName?: string;
-  /** How many hosts there are beside that one, with as much each. */
+  /** The number of further hosts with the same resources. */
   readonly moreHosts?: number;
 }
 
@@ -162,7 +162,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   };
 }
 
-/** Sets variables of this process, in which the provider runs, for as long as the test does. */
+/** Sets environment variables of this process until the end of the test. The provider runs in this process. */
 export function asked(t: Test, variables: Readonly<Record<string, string | undefined>>): void {
   const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
   const set = (name: string, value: string | undefined) => {

@@ -1,10 +1,10 @@
 /**
- * A process that commits pairs of records to the embedded store as fast as it can, to be killed in the middle:
+ * A process that commits pairs of records to the embedded store as fast as possible. The test kills it during a commit:
  *
  *     node committing-process.ts <path> <first number>
  *
- * Commit number n writes left/<n> and right/<n>; every fourth deletes the pair before it too. A line `<n>` on standard
- * output says that it was acknowledged; lines to a pipe are written before `write` returns.
+ * Commit number n writes left/<n> and right/<n>. Every fourth commit also deletes the pair before it. After each acknowledged
+ * commit, the process prints a line `<n>`. A write to a pipe is complete when `write` returns.
  */
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import type { Write } from '../../backend/store/store.ts';

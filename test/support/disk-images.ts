@@ -1,6 +1,6 @@
-/** Small disk images made of bytes, and hostile ones. */
+/** Small disk images, also hostile ones, as bytes. */
 
-/** A raw disk with a boot sector and a recognizable text at 4096. */
+/** Returns a raw disk with a boot sector, and a recognizable text at byte 4096. */
 export function rawDisk(size = 1024 * 1024, text = 'raw disk'): Buffer {
   const disk = Buffer.alloc(size);
   disk.writeUInt16LE(0xaa55, 510);
@@ -28,7 +28,7 @@ export interface Qcow2Fields {
 
 const cluster = 65536;
 
-/** An empty qcow2 as qemu-img makes it, with some fields as told. Clusters: header, refcount table and block, L1 table. */
+/** Returns an empty qcow2 like that of qemu-img, with some given fields. Clusters: header, refcount table and block, L1 table. */
 export function qcow2Image(fields: Qcow2Fields = {}): Buffer {
   const image = Buffer.alloc(4 * cluster);
   image.write('QFI\xfb', 0, 'latin1');
@@ -63,9 +63,9 @@ export function qcow2Image(fields: Qcow2Fields = {}): Buffer {
 }
 
 /**
- * A qcow2 whose tables are as told, by the number of the cluster where each lies. Clusters from 4 on are free; what is
- * not named is full of zeros.
- * @param clusters how many the file has
+ * Returns a qcow2 with the given tables, by the numbers of their clusters. Clusters from 4 on are free. All other clusters
+ * contain zeros.
+ * @param clusters the number of clusters in the file
  */
 export function qcow2WithTables(
   fields: Qcow2Fields,
@@ -83,10 +83,10 @@ const copied = 1n << 63n;
 const at = (place: number): bigint => BigInt(place * cluster);
 const many = (entry: bigint, count = cluster / 8): bigint[] => new Array<bigint>(count).fill(entry);
 const GiB = 1024n ** 3n;
-/** An entry of a cluster that is compressed to one sector at this byte. */
+/** Returns the entry of a cluster that is compressed to one sector at this byte. */
 const compressed = (offset: number, sectors = 1): bigint => (1n << 62n) | (BigInt(sectors - 1) << 54n) | BigInt(offset);
 
-/** Images that are more than they seem, or not what they say, each with the reason that its owner is told. */
+/** Hostile images, each with the reason that its owner gets. */
 export const hostileImages: readonly { readonly name: string; readonly image: Buffer; readonly why: RegExp }[] = [
   {
     name: 'all entries of a table name one cluster',

@@ -1,4 +1,4 @@
-/** A UDP service of a host, as an attack wants to reach it. */
+/** A UDP service of a host: the target of an attack. */
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
 import { until } from './eventually.ts';
@@ -33,7 +33,7 @@ for each in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')): threading.Th
   return heard;
 }
 
-/** Resolves when the service has heard all datagrams that arrived before: the host sends it one more, `last`. */
+/** Resolves when the service has received all earlier datagrams: the host sends it one more, `last`. */
 export async function heardAll(heard: string[], namespace: NetNamespace, port: number, last: string): Promise<void> {
   const send = `import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'${last}', ('::1', ${port}))`;
   namespace.run('python3', '-c', send);

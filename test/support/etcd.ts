@@ -1,4 +1,4 @@
-/** A real etcd server of the test's own: on free ports of [::1], with its data in a temporary directory. */
+/** A real etcd server for one test, on free ports of [::1], with its data in a temporary directory. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -15,15 +15,15 @@ import { eventually } from './eventually.ts';
 export interface EtcdServer {
   /** `[::1]:<port>` */
   readonly endpoint: string;
-  /** How a client reaches it: with TLS, its authority; with a password, the user. */
+  /** The options of a client: with TLS, the CA; with a password, the user. */
   readonly options: EtcdOptions;
-  /** Ends it (SIGTERM) and removes its data. */
+  /** Ends the server (SIGTERM) and removes its data. */
   stop(): Promise<void>;
-  /** kill -9 */
+  /** Kills the server (SIGKILL). */
   kill(): Promise<void>;
-  /** Starts it again on the same data and port. */
+  /** Starts the server again with the same data and port. */
   restart(): Promise<void>;
-  /** SIGSTOP and SIGCONT: it is there and does not answer. */
+  /** Sends SIGSTOP or SIGCONT. A stopped server keeps its connections and does not answer. */
   pause(): Promise<void>;
   resume(): void;
 }
@@ -40,7 +40,7 @@ const onPath = (name: string): boolean =>
 
 export const hasEtcd = onPath('etcd');
 
-/** Options for a test that needs etcd: skipped with a word on machines without it, and a failure where CI is true. */
+/** Returns the options for a test that needs etcd. Machines without etcd skip the test; with CI=true, it fails. */
 export function needsEtcd(): { skip?: string } {
   if (hasEtcd) return {};
   if (process.env.CI === 'true') throw new Error('etcd is not installed, and CI=true allows no skipping');
@@ -53,9 +53,9 @@ interface Port {
 }
 
 /**
- * A port for a server that can only be told its number. Below those that the kernel gives to who asks for any port, so no
- * client and no server on port 0 takes it, also not while the server is restarted. An abstract socket, which ends with
- * the process, keeps other tests away from it. Whatever else there may listen is found out by the server.
+ * Returns a port for a server that needs a fixed port. It is below the kernel's range for clients and port 0, so no other
+ * process gets it, not even during a restart of the server. An abstract socket, which ends with the process, reserves the port
+ * among tests. If another program listens there, the server fails.
  */
 async function claimPort(): Promise<Port> {
   for (;;) {
@@ -71,7 +71,7 @@ async function claimPort(): Promise<Port> {
   }
 }
 
-/** A throw-away authority, and certificates of a server on [::1] and of a client, made by openssl. */
+/** Creates a temporary CA, and certificates of a server on [::1] and of a client, with openssl. */
 export async function makeCertificates(directory: string, names = 'IP:::1,DNS:localhost'): Promise<void> {
   const openssl = (...args: string[]) => run('openssl', args, { cwd: directory });
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
@@ -86,12 +86,12 @@ export async function makeCertificates(directory: string, names = 'IP:::1,DNS:lo
   }
 }
 
-/** Generous: it costs nothing where things work. */
+/** A generous deadline, because a successful start does not wait for it. */
 const startSeconds = 120;
-/** How often the ports may turn out to be taken by somebody else. */
+/** The maximum number of attempts with other ports. */
 const mostPorts = 20;
 
-/** One process of etcd, from its start until it has said that it serves. Undefined if a port of it is taken. */
+/** Starts etcd and resolves when it serves. Undefined if another program has one of its ports. */
 async function launch(args: readonly string[]): Promise<ChildProcess | undefined> {
   const child = spawn('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH } });
   let log = '';
@@ -100,11 +100,11 @@ async function launch(args: readonly string[]): Promise<ChildProcess | undefined
   const timer = setTimeout(() => failed(`not within ${startSeconds} s`), startSeconds * 1000);
   child.stderr?.on('data', (text) => {
     log = (log + text).slice(-8000);
-    // Its own word: on a port that is taken, another would answer.
+    // The log of this process counts, because on a taken port, another server would answer.
     if (log.includes('ready to serve client requests')) resolve(child);
   });
   child.once('error', (error) => failed(error.message));
-  // When all that it said has been read.
+  // The process has ended, and its output has been read to the end.
   child.once('close', (code) =>
     log.includes('address already in use') ? resolve(undefined) : failed(`it ended with ${code}`),
   );
@@ -118,7 +118,7 @@ async function launch(args: readonly string[]): Promise<ChildProcess | undefined
   }
 }
 
-/** Ends with the test, if one is given. */
+/** Starts a server. It ends with the test, if there is one. */
 export async function startEtcd(t?: Test, options: EtcdServerOptions = {}): Promise<EtcdServer> {
   for (let attempt = 1; ; attempt++) {
     const ports = [await claimPort(), await claimPort()] as const;
@@ -164,7 +164,7 @@ async function startOn(
   const options: EtcdOptions = password === undefined ? anonymous : { ...anonymous, username: 'root', password };
   let child: ChildProcess | undefined;
 
-  /** False if a port is taken. */
+  /** Starts the process. Returns false if another program has a port. */
   const start = async (as: EtcdOptions): Promise<boolean> => {
     child = await launch(args);
     if (child === undefined) return false;

@@ -1,10 +1,10 @@
 /**
- * Level-triggered waits for what cannot be watched: look often, give up after a deadline, tell why. Deadlines are for
- * machines that are ten times as busy; where things work they cost nothing.
+ * Waits for states that cannot be watched: they check often, and fail with the reason after a deadline. Deadlines suit a
+ * machine with ten times the load, because a successful wait does not reach them.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Calls `check` until it no longer throws; after `milliseconds` its last error is thrown. */
+/** Calls `check` until it no longer throws. @throws the last error, after `milliseconds` */
 export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 120_000): Promise<T> {
   const deadline = performance.now() + milliseconds;
   for (let wait = 1; ; wait = Math.min(50, wait * 2)) {
@@ -17,14 +17,14 @@ export async function eventually<T>(check: () => T | Promise<T>, milliseconds = 
   }
 }
 
-/** The result of work that may never end: rejects after a deadline. */
+/** Returns the result of work that may never end. Rejects after the deadline. */
 export async function within<T>(what: string, work: Promise<T>, seconds = 120): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000);
   return Promise.race([work, promise]).finally(() => clearTimeout(timer));
 }
 
-/** The same for what is there or not: calls `look` until it finds something. */
+/** Calls `look` until it finds a value, and returns the value. Rejects after the deadline. */
 export const until = <T>(
   what: string,
   look: () => Promise<T | undefined | false> | T | undefined | false,

@@ -2,8 +2,8 @@
  * A Linux program for x86_64 that sends raw Ethernet frames, as an ELF executable of some 250 bytes. Guests of the demo
  * image have no such program, and a machine that runs the tests may have no compiler.
  *
- * The program reads its standard input, which has to be a file: a `struct sockaddr_ll` (packet(7)), and then each frame
- * behind its length (two bytes, little endian). It exits with 1 if the kernel refuses a frame.
+ * The program reads its standard input, which must be a file: a `struct sockaddr_ll` (packet(7)), and then each frame after
+ * its length (two bytes, little endian). It exits with 1 if the kernel refuses a frame.
  */
 
 const hex = (lines: string): Buffer => Buffer.from(lines.replaceAll(/;.*$/gm, '').replaceAll(/\s/g, ''), 'hex');
@@ -78,7 +78,7 @@ export function frameSender(): Buffer {
   return Buffer.concat([elf, code]);
 }
 
-/** Its input. `interfaceIndex` is that of the interface that the frames leave by. */
+/** Returns the input of the program. `interfaceIndex` is the index of the interface that sends the frames. */
 export function senderInput(interfaceIndex: number, frames: readonly Buffer[]): Buffer {
   const address = Buffer.alloc(20);
   address.writeUInt16LE(17, 0);

@@ -1,6 +1,6 @@
 /**
- * Ethernet frames made by hand, and a machine on the network that sends and hears them past its own kernel. Only what
- * filters look at is right in them: checksums are not, unless `summed` made them so.
+ * Ethernet frames, and a machine on the network that sends and receives them without its kernel's protocols. Only the fields
+ * that filters check are right. Checksums are wrong, except in frames from `summed`.
  */
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';

@@ -1,26 +1,26 @@
-/** A gateway in front of an API. It forwards requests, observes them, answers them itself, or loses their answers. */
+/** A proxy in front of an API. Tests use it to observe requests, to answer them, and to lose answers. */
 import { once } from 'node:events';
 import { createServer, request as forward, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Test } from 'tap';
 
-export interface Asked {
+export interface GatewayRequest {
   readonly method: string;
-  /** With its query. */
+  /** The path with the query. */
   readonly path: string;
 }
 
 /**
- * The outcome of a request. The gateway forwards it (`pass`), or forwards it and then breaks the connection (`lose`),
- * or the test answers it (`dealt with`).
+ * The outcome of a request. `pass`: the gateway forwards it. `lose-answer`: the gateway forwards it and closes the connection
+ * before the answer. `handled`: the test answers it, now or later, and the gateway does not forward it.
  */
-export type RequestOutcome = 'pass' | 'lose' | 'dealt with';
+export type RequestOutcome = 'pass' | 'lose-answer' | 'handled';
 
 export interface GatewayOptions {
-  /** Default: all pass. */
-  readonly decide?: (request: Asked, response: ServerResponse) => RequestOutcome | Promise<RequestOutcome>;
-  /** Every answer of the API, also one that is then lost. */
-  readonly answered?: (request: Asked, status: number) => void;
+  /** Decides the outcome of each request. Default: `pass` for all. */
+  readonly decide?: (request: GatewayRequest, response: ServerResponse) => RequestOutcome | Promise<RequestOutcome>;
+  /** Called for every answer of the API, also for a lost one. */
+  readonly answered?: (request: GatewayRequest, status: number) => void;
 }
 
 export interface Gateway {
@@ -28,7 +28,7 @@ export interface Gateway {
   close(): void;
 }
 
-/** An answer as the API gives it when something is wrong. */
+/** Answers with a problem, like the API. Returns `handled`. */
 export function answerProblem(
   response: ServerResponse,
   status: number,
@@ -38,10 +38,10 @@ export function answerProblem(
 ): RequestOutcome {
   response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
   response.end(JSON.stringify({ type: 'about:blank', title: code, status, code, detail }));
-  return 'dealt with';
+  return 'handled';
 }
 
-/** Ends with the test, if one is given. */
+/** Starts a gateway in front of an endpoint. It ends with the test, if there is one. */
 export async function startGateway(
   endpoint: string,
   { decide, answered }: GatewayOptions = {},
@@ -52,14 +52,14 @@ export async function startGateway(
   const server = createServer(async (incoming, response) => {
     const { method = 'GET', url: path = '/', headers } = incoming;
     const asked = { method, path };
-    const fate = (await decide?.(asked, response)) ?? 'pass';
-    if (fate === 'dealt with') {
+    const outcome = (await decide?.(asked, response)) ?? 'pass';
+    if (outcome === 'handled') {
       incoming.resume();
       return;
     }
     const onward = forward({ host, port: target.port, method, path, headers }, (answer) => {
       answered?.(asked, answer.statusCode ?? 0);
-      if (fate === 'lose') {
+      if (outcome === 'lose-answer') {
         answer.resume();
         answer.on('end', () => response.destroy());
         return;

@@ -1,4 +1,4 @@
-/** Throw-away OpenPGP keys, made by GnuPG in a directory of their own. */
+/** Temporary OpenPGP keys, created by GnuPG in their own directory. */
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import type { Test } from 'tap';
 
 const run = promisify(execFile);
 
-/** Why nothing can be signed here, to be given to `t.skip`; undefined when it can. With CI=true that is a failure. */
+/** The reason for `t.skip` on a machine without GnuPG; otherwise undefined. With CI=true, a missing GnuPG is a failure. */
 export function gpgMissing(): string | undefined {
   if (spawnSync('gpg', ['--version']).status === 0) return undefined;
   if (process.env.CI === 'true') throw new Error('gpg is not installed, and CI=true allows no skips');
@@ -26,7 +26,7 @@ export async function makeSigningKey(
   t: Test,
   { algorithm = 'ed25519', passphrase = '' }: { algorithm?: string; passphrase?: string } = {},
 ): Promise<SecretKey> {
-  // Not below the directory of the test, whose path may be too long for the sockets that GnuPG makes.
+  // The path of the test's directory may be too long for the sockets of GnuPG.
   const home = mkdtempSync(join(tmpdir(), 'gpg-'));
   const gpg = (...args: string[]) => run('gpg', ['--homedir', home, '--batch', '--pinentry-mode', 'loopback', ...args]);
   t.teardown(async () => {

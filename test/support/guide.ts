@@ -1,18 +1,18 @@
 /**
- * Follows a page as its reader would: top to bottom, in one shell.
+ * Follows a page like its reader: from top to bottom, in one shell.
  *
- * - A block of `sh` is run by bash, which ends at the first command that fails. Directory and exported variables carry
- *   over to the next block.
- * - A block of another language that begins with `# <file>` becomes that file; another one is only looked at.
- * - Every line of a block of `text` has to be in what the block before it printed; `…` stands for anything, and white
- *   space does not count.
+ * - Bash runs each block of `sh`, and ends at the first command that fails. The next block gets the directory and the
+ *   exported variables.
+ * - A block of another language that begins with `# <file>` becomes that file. Other blocks have no effect.
+ * - The output of the block before it must contain every line of a block of `text`; `…` stands for any text, and white space
+ *   does not count.
  *
- * A remark above a block says what is special about it:
+ * A remark above a block is an instruction for the test:
  *
- *     <!-- ends with 1 -->                  the exit code, if it is not 0
- *     <!-- in a terminal of its own -->     runs on, beside what follows
- *     <!-- each in a terminal of its own --> so does every line of it
- *     <!-- after the cloud has ended -->    those are ended first
+ *     <!-- ends with 1 -->                   the exit code, if it is not 0
+ *     <!-- in a terminal of its own -->      the block keeps running during the following blocks
+ *     <!-- each in a terminal of its own --> each line of the block keeps running
+ *     <!-- after the cloud has ended -->     the running blocks end first
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -24,9 +24,9 @@ import { until } from './eventually.ts';
 export interface GuideBlock {
   readonly language: string;
   readonly text: string;
-  /** The text of the remark above it. */
+  /** The text of the remark above the block. */
   readonly remark: string;
-  /** Of its first line, from 1. */
+  /** The number of its first line, from 1. */
   readonly line: number;
 }
 
@@ -47,13 +47,13 @@ export interface GuideOptions {
   readonly environment: NodeJS.ProcessEnv;
   /** A command that runs the command after it, in a network namespace for one. */
   readonly within?: readonly string[];
-  /** Why a block is left out, if it is. */
+  /** Returns why the test skips a block; undefined if it does not. */
   readonly exempt?: (block: GuideBlock) => string | undefined;
-  /** Changes the text of each block where this machine differs from the reader's, such as the host name of the cloud. */
+  /** Adapts the text of a block to this machine, for instance the host name of the cloud. */
   readonly adapt?: (text: string) => string;
 }
 
-/** The lines of `expected` that are not in `output`. */
+/** Returns the lines of `expected` that `output` does not contain. */
 export function missingLines(expected: string, output: string): string[] {
   const pressed = (text: string) => stripVTControlCharacters(text).replace(/[\s│╷╵]+/g, ' ');
   const said = pressed(output);
@@ -65,7 +65,7 @@ export function missingLines(expected: string, output: string): string[] {
   return expected.split('\n').filter((line) => line.trim() !== '' && !new RegExp(pattern(line)).test(said));
 }
 
-/** The environment of the reader's shell: without the settings of this machine for ucloud or Terraform, and with another home. */
+/** Returns the environment of the reader's shell: another home, and no settings of this machine for ucloud or Terraform. */
 export function readerEnvironment(home: string): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(UCLOUD|TF|XDG)_/.test(name));
   return {

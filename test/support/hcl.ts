@@ -1,22 +1,22 @@
-/** Configuration in Terraform's language that several tests and benches stand on. */
+/** Common configuration for tests and benches, in Terraform's language. */
 
 interface ImageAndNetwork {
-  /** Of the prefix. */
+  /** The name of the prefix. */
   readonly name?: string;
-  /** Of the network. */
+  /** The name of the network. */
   readonly network?: string;
-  /** Of the prefix; else the API chooses. */
+  /** The cidr of the prefix. Default: the API chooses it. */
   readonly cidr?: string;
 }
 
-/** The public image of a cloud, as `data.ucloud_image.demo`. */
+/** The public image of a cloud: `data.ucloud_image.demo`. */
 export const demoImage = `
 data "ucloud_image" "demo" {
   name = "demo"
 }
 `;
 
-/** The image, and a prefix with a network in it, all called `this`; VMs refer to them. */
+/** Returns the prerequisites of VMs: the image, and a prefix with a network, all with the label `this`. */
 export const imageAndNetwork = ({ name = 'site', network = name, cidr }: ImageAndNetwork): string => `${demoImage}
 resource "ucloud_prefix" "this" {
   name = "${name}"
@@ -28,9 +28,9 @@ resource "ucloud_network" "this" {
 }
 `;
 
-export const ground = imageAndNetwork({ network: 'web' });
+export const prerequisites = imageAndNetwork({ network: 'web' });
 
-/** A VM on that ground; `name` is an expression, that of the block where it is left out. */
+/** Returns a VM with these prerequisites. `name` is an expression. Default: the label of the block. */
 export const vmBlock = (block: string, more = '', name = `"${block}"`, network = 'ucloud_network.this.id'): string => `
 resource "ucloud_vm" "${block}" {
   name       = ${name}

@@ -1,8 +1,8 @@
 /**
- * The QEMU driver, or only its networks, in a process of its own: so that it can be put into a network namespace and
- * be killed. Speaks by IPC: { id, method, args } is answered with { id, result } or { id, error }; tells { exit } when
- * a VM ended. With `dieAfter`, the process kills itself as soon as it has changed the machine that many times; with
- * `dieBefore`, when it is about to give QEMU that command.
+ * The QEMU driver, or only its networks, in its own process, which can run in a network namespace and can be killed. The
+ * process answers { id, method, args } over IPC with { id, result } or { id, error }, and sends { exit } when a VM has ended.
+ * With `dieAfter`, the process kills itself after that number of changes to the machine; with `dieBefore`, before that
+ * command to QEMU.
  */
 import { createQemuHypervisor } from '../../backend/host/hypervisor/qemu/driver.ts';
 import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
@@ -28,7 +28,7 @@ Qmp.prototype.execute = function (command, ...rest) {
 
 const filters = () => run('nft', ['-s', 'list', 'ruleset']);
 
-/** Calls back after everything that changes the machine. A batch is taken apart: a crash may come between any two lines. */
+/** Calls back after each change of the machine. The lines of a batch run separately, so a crash can occur between them. */
 const watched =
   (changed: () => Promise<unknown>): Run =>
   async (program, args, input) => {
@@ -42,7 +42,7 @@ const watched =
     const applies = program === 'nft' && args.includes('-f');
     const before = applies && (await filters());
     const output = await run(program, args, input);
-    // The same rules set again are no change; nor is a disk that is not yet in its place.
+    // Setting the same rules again is no change. A disk under a temporary name is no change, either.
     if (applies && before !== (await filters())) await changed();
     return output;
   };
@@ -56,8 +56,8 @@ const openNetwork = (run: Run): Promise<HostNetwork> => {
 };
 
 /**
- * Does the calls, but everything stands still for ever after the first change, as if the process were killed there; a
- * successor that knows only what is on the machine takes over, until one comes to the end. Gives how many were lost.
+ * Runs the calls, but stops for ever after the first change, like a killed process. A successor that knows only the state of
+ * the machine continues, until one reaches the end. Returns the number of stopped runs.
  */
 async function crashAfterEveryChange(...calls: readonly Call[]): Promise<number> {
   for (let lost = 0; lost < 200; lost++) {

@@ -1,7 +1,7 @@
 import { newId } from '../../backend/model/ids.ts';
 import type { HostRecord } from '../../backend/model/records/index.ts';
 
-/** Of a host that exists only as records: 4 processors, 16 GiB of memory, 100 GiB of disk. */
+/** The record of a host that exists only as records: 4 processors, 16 GiB of memory, 100 GiB of disk. */
 export function hostRecord(change: Partial<HostRecord> = {}): HostRecord {
   const id = change.id ?? newId('host');
   return {

@@ -1,6 +1,6 @@
 /**
- * Frames of a guest that means harm, and of an honest one, for every guest and every filter: the table of
- * test/security/frames.test.ts. All differ, so a frame that is heard tells which one came through.
+ * Frames of a hostile guest and of an honest one, for every guest and every filter: the table of
+ * test/security/frames.test.ts. All frames differ, so a received frame identifies its row.
  */
 import fc from 'fast-check';
 import type { DropReason } from '../../backend/host/network/tap-filter.ts';
@@ -28,7 +28,7 @@ export interface Party {
 
 export interface Case {
   readonly what: string;
-  /** Why it is dropped; undefined: it arrives. */
+  /** The reason for which the filter drops the frame; undefined if the frame arrives. */
   readonly reason: DropReason | undefined;
   readonly frame: Buffer;
 }
@@ -49,7 +49,7 @@ export const routerAdvertisement = (from: Party, to: string): Buffer =>
     }),
   );
 
-/** A MAC and two addresses of neither, for frames that are sent to `to` and would harm it. */
+/** A MAC address and two IPv6 addresses that neither guest has, for hostile frames to `to`. */
 export function hostileFrames(me: Party, to: Party, router: string): Case[] {
   const cases: Case[] = [];
   const add = (reason: DropReason, what: string, frame: Buffer) => cases.push({ what, reason, frame });
@@ -244,7 +244,7 @@ export function hostileFrames(me: Party, to: Party, router: string): Case[] {
   return cases;
 }
 
-/** Frames that a guest must be able to send to another. */
+/** Returns the frames that a guest may send to another. */
 export function honestFrames(me: Party, to: Party): Case[] {
   const cases: Case[] = [];
   const add = (what: string, next: number, payload: Buffer, change: Partial<Parameters<typeof ipv6>[0]> = {}) => {
@@ -287,9 +287,9 @@ export function honestFrames(me: Party, to: Party): Case[] {
   return cases;
 }
 
-/** A frame of the table with a few bytes changed, added or removed. */
+/** Returns a frame of the table with a few bytes changed, added or removed. */
 export const mutated = (frames: readonly Buffer[]): fc.Arbitrary<Buffer> => {
-  // Most of what matters is in the first hundred bytes.
+  // The relevant fields are in the first hundred bytes.
   const offset = fc.oneof({ weight: 4, arbitrary: fc.nat(100) }, { weight: 1, arbitrary: fc.nat(1500) });
   const change = fc.oneof(
     fc.record({ kind: fc.constant('set' as const), offset, value: fc.nat(255) }),

@@ -1,4 +1,4 @@
-/** Misuses an HTTP server on port 80 of the address given and prints, as JSON, what it got away with. */
+/** Misuses the HTTP server on port 80 of an address, and prints the successful attacks as JSON. */
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
@@ -9,7 +9,7 @@ const [host = ''] = process.argv.slice(2);
 
 const connect = (): Socket => createConnection({ host, port: 80 }).on('error', () => {});
 
-/** Status of the answer to these bytes, 0 if the connection was ended without one. */
+/** Returns the status of the answer to these bytes; 0 if the connection ended without an answer. */
 async function status(...bytes: readonly string[]): Promise<number> {
   const socket = connect().setEncoding('latin1');
   let answer = '';
@@ -21,17 +21,17 @@ async function status(...bytes: readonly string[]): Promise<number> {
   return Number(answer.split(' ')[1] ?? 0);
 }
 
-/** The same, as soon as the server has noticed that connections made before are closed and lets this one in. */
+/** Returns the status as soon as the server has noticed that earlier connections are closed, and accepts this one. */
 const statusOnceLetIn = (...bytes: readonly string[]): Promise<number> =>
   until('an answer', async () => (await status(...bytes)) || undefined);
 
-/** How many of many connections stay open while they say nothing. */
+/** Returns the number of silent connections that stay open. */
 async function openConnections(): Promise<number> {
   const sockets = Array.from({ length: 50 }, connect);
   await Promise.all(
     sockets.map((socket) => Promise.race([once(socket, 'connect').catch(() => {}), socketClosed(socket)])),
   );
-  // The server has said no to some by now, or says it in the answer to the next request.
+  // The server has refused some connections by now, or refuses them in the answer to the next request.
   await status('GET / HTTP/1.0\r\n\r\n');
   const open = () => sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open').length;
   await until('too many are closed', () => open() <= 8, 5).catch(() => {});

@@ -1,11 +1,11 @@
 /**
- * A process in the place of QEMU, as after its guest has taken it over. Told by a file what to do, it is honest until
- * its guest executes:
+ * A process that replaces QEMU, like a QEMU under the control of its guest. A file contains its instructions. The process is
+ * honest until its guest executes:
  *
  *     hostile-qemu.ts <file with { attack, title }> <QEMU's arguments>
  *
- * `attack` is of hostile-qmp.ts, or `honest`; with `title` it then overwrites its command line. It writes the names of
- * the commands that it gets into the file with `.log` beside the given one, if there is one that it may write to.
+ * `attack` is one of hostile-qmp.ts, or `honest`. With `title`, the process then overwrites its command line. It writes the
+ * names of the received commands to the file with the suffix `.log`, if it exists and is writable.
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -35,7 +35,7 @@ listenTo('qmp', (socket) => {
     for (const [, command] of data.toString().matchAll(/"execute":"([\w-]+)"/g)) {
       if (existsSync(`${plan}.log`)) appendFileSync(`${plan}.log`, `${command}\n`);
       if (command !== 'query-status' || executes) continue;
-      // The honest answer is that the guest executes. From then on the process is its own master.
+      // The honest answer is that the guest executes. From then on, the process follows its instructions.
       executes = true;
       if (title !== undefined) process.title = title;
       if (attack !== 'honest') setImmediate(() => socket.end());

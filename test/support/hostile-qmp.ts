@@ -1,6 +1,6 @@
 /**
- * A QMP server as a guest has it that has taken over its QEMU: a table of attacks, each of which begins when a client
- * connects. `hostile-qemu.ts` is a process that does the same.
+ * A QMP server under the control of a guest: a table of attacks, each of which begins when a client connects.
+ * `hostile-qemu.ts` is a process with the same attacks.
  */
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -15,7 +15,7 @@ const results: Readonly<Record<string, unknown>> = {
   'query-named-block-nodes': [{ 'node-name': 'disk', image: { 'virtual-size': 2 ** 40 } }],
 };
 
-/** Writes for as long as the other side reads. */
+/** Writes while the other side reads. */
 function endless(socket: Socket, piece: string | Buffer): void {
   const more = () => {
     while (!socket.destroyed && socket.write(piece));
@@ -27,7 +27,7 @@ function endless(socket: Socket, piece: string | Buffer): void {
 type Answer = (command: string, id: number, socket: Socket) => string | undefined;
 const right: Answer = (command, id) => JSON.stringify({ return: results[command] ?? {}, id });
 
-/** Greets, and answers each command. */
+/** Sends the greeting, and answers each command. */
 const answering =
   (answer: Answer): Attack =>
   (socket) => {
@@ -43,7 +43,7 @@ const answering =
 
 export const honest: Attack = answering(right);
 
-/** Says these things when it is asked for its state; as long as it is not, it is honest. */
+/** Answers the question for the state with these texts, and all other commands honestly. */
 const saying = (...lines: readonly (string | Buffer)[]): Attack =>
   answering((command, id, socket) => {
     if (command !== 'query-status') return right(command, id, socket);
@@ -65,7 +65,7 @@ const flooding = (piece: string | Buffer): Attack =>
 
 const event = '{"event": "BLOCK_IO_ERROR", "data": {"operation": "write", "reason": "none"}, "timestamp": {}}\n';
 
-/** Those which the agent must end by itself: the VM counts as one that does not answer. */
+/** The attacks that the agent must end by itself: the VM counts as one that does not answer. */
 export const attacks: Readonly<Record<string, Attack>> = {
   'says nothing': () => undefined,
   'closes at once': (socket) => socket.destroy(),

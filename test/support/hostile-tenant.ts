@@ -1,4 +1,4 @@
-/** A tenant that takes what it can get: connections, answers that it does not read, bodies that it does not finish. */
+/** A hostile tenant: it keeps connections open, does not read answers, and does not finish bodies. */
 import { connect, type Socket } from 'node:net';
 import { until } from './eventually.ts';
 import { socketClosed } from './socket-closed.ts';
@@ -9,7 +9,7 @@ export interface RawResponse {
   readonly body: string;
 }
 
-/** A connection whose every byte is one's own; `from` an address of this machine. */
+/** A connection for which the test writes every byte. `from` is the local address. */
 export class RawConnection {
   readonly socket: Socket;
   readonly closed: Promise<void>;
@@ -30,11 +30,11 @@ export class RawConnection {
     return this;
   }
 
-  /** Reads from now on. */
+  /** Starts to read. */
   read(): this {
     this.socket.on('data', (piece) => {
       this.#bytes += piece.length;
-      // Enough for answers that are looked at.
+      // The tests look only at the beginning of long answers.
       if (this.#received.length < 1_000_000) this.#received = Buffer.concat([this.#received, Buffer.from(piece)]);
     });
     return this;
@@ -48,13 +48,13 @@ export class RawConnection {
     return this.#bytes;
   }
 
-  /** Everything that came until the connection was closed. */
+  /** Returns all received bytes, when the connection has closed. */
   async toEnd(): Promise<string> {
     await this.closed;
     return this.text;
   }
 
-  /** Waits until so many answers are there. */
+  /** Waits until this number of answers has arrived. */
   async responses(count: number, seconds = 60): Promise<readonly RawResponse[]> {
     return until(
       `${count} answers`,
@@ -71,7 +71,7 @@ export class RawConnection {
   }
 }
 
-/** The whole responses in a text, in their order. Those to HEAD have to be the last. */
+/** Returns the complete responses in a text, in their order. Responses to HEAD must be the last. */
 export function responsesIn(text: string): RawResponse[] {
   const responses: RawResponse[] = [];
   for (let at = 0; ; ) {
@@ -119,11 +119,11 @@ const hold = (connections: readonly RawConnection[]): Held => ({
   letGo: () => connections.forEach((connection) => void connection.end()),
 });
 
-/** Asks on so many connections and reads none of the answers. */
+/** Sends requests on this number of connections, and reads none of the answers. */
 export const unreadAnswers = (url: string, token: string, path: string, count: number): Held =>
   hold(Array.from({ length: count }, () => new RawConnection(url, { reads: false }).send(head('GET', path, token))));
 
-/** Begins to send so many bodies of the size, and sends no more than the first bytes. */
+/** Begins this number of bodies of the size, and sends only their first bytes. */
 export const slowUploads = (url: string, token: string, path: string, count: number, bytes: number): Held =>
   hold(
     Array.from({ length: count }, () =>
@@ -133,20 +133,20 @@ export const slowUploads = (url: string, token: string, path: string, count: num
     ),
   );
 
-/** Connects and says nothing. */
+/** Connects and sends nothing. */
 export const silentConnections = (url: string, count: number): Held =>
   hold(Array.from({ length: count }, () => new RawConnection(url)));
 
-/** Sends many requests ahead on one connection, behind one that waits. */
+/** Sends many requests on one connection, after one that waits. */
 export const requestsAhead = (url: string, token: string, waiting: string, path: string, count: number): Held =>
   hold([new RawConnection(url).send(head('GET', waiting, token) + head('GET', path, token).repeat(count))]);
 
-/** A state of Terraform of about so many bytes, which does not shrink when it is compressed. */
+/** Returns a Terraform state of about this size in bytes, which compression does not make smaller. */
 export function largeState(serial: number, bytes: number, random: (size: number) => Buffer): string {
   const text = random(Math.ceil((bytes * 3) / 4)).toString('base64');
   return `{"version":4,"serial":${serial},"lineage":"hostile","x":"${text}"}`;
 }
 
-/** A state that is nested so deep. */
+/** Returns a state with this depth. */
 export const deepState = (serial: number, depth: number): string =>
   `{"version":4,"serial":${serial},"lineage":"hostile","x":${'['.repeat(depth)}${']'.repeat(depth)}}`;

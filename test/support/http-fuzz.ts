@@ -1,4 +1,4 @@
-/** Requests that are nearly right, or not at all, over bare connections: each answer is documented, whatever a client sends. */
+/** A fuzzer for HTTP: it sends wrong requests over bare connections, and checks that each answer is documented. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { silentLogger } from './silent-logger.ts';
 export interface FuzzReport {
   readonly requests: number;
   readonly statuses: Readonly<Record<string, number>>;
-  /** The faults, each with its seed in front. */
+  /** The faults, each after its seed. */
   readonly faults: readonly string[];
 }
 
@@ -114,7 +114,7 @@ function wildValue(random: Dice, depth = 0): string {
   }
 }
 
-/** The example of the operation with some of its fields made wild. */
+/** Returns the example of the operation with random values in some fields. */
 function wildBody(random: Dice, operation: Operation | undefined): string {
   if (random.int(12) === 0)
     return random.pick(['', '{', '{}x', '\xff\xfe', '[]', '"x"', '{"a":1,"a":2}', ' '.repeat(5000)]);
@@ -203,7 +203,7 @@ function wildRequest(random: Dice, token: string, ids: readonly string[], last: 
   return text.slice(0, at) + String.fromCharCode(random.int(256)) + text.slice(at + 1);
 }
 
-/** Sends so many requests, and reports what was not as it should be. The same seed sends the same. */
+/** Sends this number of requests, and reports the faults. The same seed sends the same requests. */
 export async function fuzz(count: number, seed: number): Promise<FuzzReport> {
   const directory = mkdtempSync(join(tmpdir(), 'ucloud-fuzz-'));
   const store = await openEmbeddedStore({ path: join(directory, 'store.db') });

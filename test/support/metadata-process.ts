@@ -1,6 +1,6 @@
 /**
- * A metadata server with a store of its own, in a process of its own (so that it can run in a network namespace).
- * Speaks by IPC: { commit } and { get } are answered with { id, result }; says { ready: true } when it has started.
+ * A metadata server with its own store, in its own process, which can run in a network namespace. The process answers
+ * { commit } and { get } over IPC with { id, result }, and sends { ready: true } after its start.
  */
 
 import { startMetadata } from '../../backend/metadata/start.ts';

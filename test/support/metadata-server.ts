@@ -1,4 +1,4 @@
-/** Starts a metadata server in a network namespace and speaks to its store. */
+/** Starts a metadata server in a network namespace, and gives tests access to its store. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Test } from 'tap';
@@ -38,7 +38,7 @@ export class MetadataServer {
   }
 }
 
-/** Ended with the test. */
+/** Starts a metadata server, which ends with the test. */
 export async function metadataServer(t: Test, namespace: NetNamespace, hostId: string): Promise<MetadataServer> {
   const script = new URL('metadata-process.ts', import.meta.url).pathname;
   const child = namespace.spawn(process.execPath, [script, hostId], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });

@@ -10,11 +10,11 @@ const AAAA = 28;
 export interface NameServer {
   /** `[::1]:<port>` */
   readonly address: string;
-  /** Names that were asked for, once for each query. */
+  /** The names of the queries so far, in their order. */
   readonly asked: string[];
 }
 
-/** The addresses of a name; none: it does not exist; undefined: the server says nothing. */
+/** Returns the addresses of a name; an empty list for a name that does not exist; undefined for no answer. */
 export type Answers = (name: string) => readonly string[] | undefined;
 
 function nameIn(query: Buffer): { name: string; end: number } {
@@ -27,7 +27,7 @@ function nameIn(query: Buffer): { name: string; end: number } {
   return { name: labels.join('.').toLowerCase(), end: at + 1 };
 }
 
-/** Closed with the test. */
+/** Starts a name server, which ends with the test. */
 export async function nameServer(t: Test, answers: Answers): Promise<NameServer> {
   const socket = createSocket('udp6');
   t.teardown(() => socket.close());

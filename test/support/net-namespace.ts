@@ -1,12 +1,12 @@
 /**
- * Network namespaces for tests: interfaces made in one are nobody else's, and go with it. Node cannot enter one, so
- * what is to run inside runs as a process of its own.
+ * Network namespaces for tests. A namespace has its own interfaces, which are removed with it. Node cannot enter a namespace,
+ * so code inside needs its own process.
  */
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import type { Test } from 'tap';
 
-/** Why namespaces cannot be made here, or false: for the `skip` option of a test. */
+/** Returns why this machine cannot create namespaces, or false: for the `skip` option of a test. */
 export function noNamespaces(...programs: readonly string[]): string | false {
   if (process.getuid?.() !== 0) return 'needs root, for network namespaces';
   for (const program of ['ip', ...programs]) {
@@ -38,12 +38,12 @@ export class NetNamespace {
     this.ip('link', 'set', 'lo', 'up');
   }
 
-  /** `ip` with these arguments, inside. */
+  /** Runs `ip` with these arguments inside. */
   ip(...args: readonly string[]): string {
     return execFileSync('ip', ['-n', this.name, ...args], { encoding: 'utf8' });
   }
 
-  /** Runs a program inside to its end and gives its standard output. */
+  /** Runs a program inside to its end, and returns its standard output. */
   run(program: string, ...args: readonly string[]): string {
     return execFileSync('ip', ['netns', 'exec', this.name, program, ...args], { encoding: 'utf8', stdio: 'pipe' });
   }
@@ -52,7 +52,7 @@ export class NetNamespace {
     return spawn('ip', ['netns', 'exec', this.name, program, ...args], options);
   }
 
-  /** Processes inside. */
+  /** Returns the processes inside. */
   pids(): number[] {
     return execFileSync('ip', ['netns', 'pids', this.name], { encoding: 'utf8' })
       .split('\n')
@@ -60,14 +60,14 @@ export class NetNamespace {
       .map(Number);
   }
 
-  /** With whatever still runs inside: VMs, for one, outlive those who have started them. */
+  /** Removes the namespace and ends all processes inside, such as VMs, which survive their agent. */
   remove(): void {
     for (const pid of this.pids()) killIfThere(pid);
     execFileSync('ip', ['netns', 'del', this.name]);
   }
 }
 
-/** Removed with the test. */
+/** Creates a namespace, which the test removes at its end. */
 export function netNamespace(t: Test, label: string): NetNamespace {
   const namespace = new NetNamespace(`ut-${label}-${randomBytes(4).toString('hex')}`);
   t.teardown(() => namespace.remove());

@@ -1,4 +1,4 @@
-/** Checks responses against openapi.yaml, the file: what clients are made from is what they must get. */
+/** Checks responses against the file openapi.yaml, because clients are generated from it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ValidateFunction } from 'ajv';
@@ -75,7 +75,7 @@ function schemaAt(path: readonly string[]): ValidateFunction {
   return known;
 }
 
-/** Where a value of the document lies, references followed. */
+/** Returns the value at a path of the document, after following references. */
 function locate(path: readonly string[]): readonly string[] {
   let place: readonly string[] = [];
   let value: unknown = openApiDocument;
@@ -94,11 +94,11 @@ const valueAt = (path: readonly string[]): unknown =>
 export interface Answer {
   readonly method: string;
   readonly url: string;
-  /** Undefined for what is no operation of the document. */
+  /** The operation; undefined if the document does not contain it. */
   readonly operation: string | undefined;
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
-  /** Undefined where it could not be seen. */
+  /** Undefined if the checker could not see it. */
   readonly body: string | undefined;
 }
 

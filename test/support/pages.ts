@@ -1,30 +1,30 @@
 /**
- * The pages of the documentation, and which of their commands the tests leave out. Every block of commands is run by a
- * test that follows its page (test/support/guide.ts), or has a row in `exemptions`; test/system/docs.test.ts sees to it.
+ * The pages of the documentation, and the blocks of commands that no test runs. A test follows each page and runs its blocks
+ * (test/support/guide.ts), unless a block has a row in `exemptions`. test/system/docs.test.ts checks this.
  */
 import { globSync, readFileSync } from 'node:fs';
 import { type GuideBlock, guideBlocks } from './guide.ts';
 
-/** Every page of the repository, from its root. */
+/** The paths of all pages of the repository, from its root. */
 export const pages: readonly string[] = globSync('**/*.md', {
   exclude: (path) => /(^|\/)(node_modules|\.ucloud|\.tap|dist|cdktf\.out)$/.test(path),
 }).toSorted();
 
-/** Where a page is followed from top to bottom, if not in docs.test.ts. */
+/** The tests that follow a page from top to bottom, other than docs.test.ts. */
 export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/from-nothing-to-ten-vms.md': 'test/system/from-nothing.test.ts',
   'docs/guides/ci-cd-pipeline.md': 'test/system/pipelines.test.ts',
   'cdk-examples/README.md': 'test/cdktf/examples.test.ts',
 };
 
-/** Written from the page that they repeat, which a test compares. */
+/** Generated copies of other pages. A test compares them. */
 export const copies: Readonly<Record<string, string>> = Object.fromEntries(
   Object.keys(followedBy).map((page) => [page.replace(/^docs/, 'provider/docs'), page]),
 );
 
 interface Exemption {
   readonly page: string;
-  /** How the block begins. */
+  /** The beginning of the block. */
   readonly begins: string;
   readonly reason: string;
 }
@@ -73,11 +73,11 @@ const exemptions: readonly Exemption[] = [
   },
 ];
 
-/** Why a block is left out, if it is. */
+/** Returns why the tests skip a block; undefined if they do not. */
 export const exemption = (page: string, block: GuideBlock): string | undefined =>
   exemptions.find((each) => each.page === page && block.text.startsWith(each.begins))?.reason;
 
-/** Rows that fit no block any more. */
+/** Returns the rows that fit no block any more. */
 export const staleExemptions = (): readonly Exemption[] =>
   exemptions.filter(
     ({ page, begins }) => !guideBlocks(readFileSync(page, 'utf8')).some(({ text }) => text.startsWith(begins)),

@@ -1,7 +1,7 @@
 /**
- * Pipelines of GitHub Actions and GitLab CI as far as docs/guides/ci-cd uses them: read from their files, checked, and run
- * job by job. The scripts are run as they are, by the shell that the CI system would use; what runners do around them
- * (check out, carry artifacts and variables) is done here. Whatever the files use beyond that is an error.
+ * The features of GitHub Actions and GitLab CI that docs/guides/ci-cd uses. This module reads pipelines from their files,
+ * checks them, and runs them job by job. The shell of the CI system runs the unchanged scripts. This module does the work of
+ * the runners: it checks out, and passes artifacts and variables. Any other feature in the files is an error.
  */
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
@@ -43,7 +43,7 @@ const strings = (value: unknown): Record<string, string> =>
 const list = (value: unknown): readonly unknown[] =>
   Array.isArray(value) ? value : value === undefined ? [] : [value];
 
-/** @throws Error that names what this does not know: a word that is misspelt, or one that would have to be run here too */
+/** Checks the keys of an object. @throws Error that names a misspelt or unsupported key */
 function only(where: string, value: unknown, known: readonly string[]): Json {
   const found = object(value);
   const strange = Object.keys(found).filter((name) => !known.includes(name));
@@ -51,7 +51,7 @@ function only(where: string, value: unknown, known: readonly string[]): Json {
   return found;
 }
 
-/** `A == B && C != D`, where a side is a quoted text or something that `look` knows. */
+/** Evaluates `A == B && C != D`. Each side is a quoted text, or a name that `look` resolves. */
 function holds(condition: string, look: (name: string) => string): boolean {
   return condition.split('&&').every((part) => {
     const [, left = '', operator, right = ''] = /^\s*(\S+)\s*(==|!=)\s*(\S+)\s*$/.exec(part) ?? [];
@@ -68,7 +68,7 @@ export interface GithubContext extends PipelineEvent {
   readonly environments: Readonly<Record<string, Variables>>;
 }
 
-/** The jobs of a workflow that an event starts, in the order of the file. */
+/** Returns the jobs of a workflow that an event starts, in the order of the file. */
 export function githubJobs(file: string, context: GithubContext): PipelineJob[] {
   const workflow = only(file, parse(readFileSync(file, 'utf8')), [
     'name',
@@ -119,7 +119,7 @@ export function githubJobs(file: string, context: GithubContext): PipelineJob[] 
       const step = only(where, raw, ['name', 'if', 'uses', 'with', 'env', 'run']);
       if (step.if !== undefined && !holds(String(step.if), look)) return [];
       if (typeof step.run === 'string') {
-        // Text that an expression puts into a script would be run; into the environment, it is only text.
+        // A shell would run text from an expression in a script. In the environment, it is only text.
         if (step.run.includes('${{')) throw new Error(`${where}: an expression in a script`);
         return [
           {
@@ -134,7 +134,7 @@ export function githubJobs(file: string, context: GithubContext): PipelineJob[] 
       const { name: artifact = '', path = '' } = strings(step.with);
       if (action === 'actions/upload-artifact') return [{ kind: 'upload', name: artifact, paths: [path] }];
       if (action === 'actions/download-artifact') return [{ kind: 'download', name: artifact }];
-      // The machine that tests has both programs, and the runner checks out before the first step.
+      // This machine has both programs, and the runner checks out before the first step.
       if (/^(actions\/checkout|actions\/setup-node|hashicorp\/setup-terraform)$/.test(action ?? '')) return [];
       throw new Error(`${where}: ${action} is not known here`);
     });
@@ -143,13 +143,13 @@ export function githubJobs(file: string, context: GithubContext): PipelineJob[] 
 }
 
 export interface GitlabContext extends PipelineEvent {
-  /** Of the project. */
+  /** The variables of the project. */
   readonly variables: Variables;
-  /** Those that only the default branch sees. */
+  /** The variables that only the default branch sees. */
   readonly protected: Variables;
 }
 
-/** The jobs of a pipeline that an event starts, manual ones included, by stages. */
+/** Returns the jobs of a pipeline that an event starts, with the manual jobs, by stages. */
 export function gitlabJobs(file: string, context: GitlabContext): PipelineJob[] {
   const pipeline = object(parse(readFileSync(file, 'utf8')));
   const { stages, workflow, variables, ...rest } = pipeline;
@@ -211,25 +211,25 @@ export function gitlabJobs(file: string, context: GitlabContext): PipelineJob[] 
 export interface RunnerOptions {
   /** The checked-out commit. */
   readonly repository: string;
-  /** Where artifacts of this pipeline are kept between its jobs. */
+  /** The directory of the pipeline's artifacts. */
   readonly artifacts: string;
-  /** Where each job gets a directory of its own. */
+  /** The directory for the directories of the jobs. */
   readonly scratch: string;
   /** The environment of the machine. */
   readonly machine: NodeJS.ProcessEnv;
-  /** Is given all that the job prints, as it is printed. */
+  /** Gets the output of the job while it runs. */
   readonly log?: (text: string) => void;
 }
 
 export interface JobResult {
-  /** That of the first script that failed, else 0. */
+  /** The exit code of the first script that failed; otherwise 0. */
   readonly code: number | null;
   readonly log: string;
   /** The text of a step for the summary page of the run. */
   readonly summary: string;
 }
 
-/** Runs a job as a fresh machine would. */
+/** Runs a job in a new directory, like a new machine. */
 export async function runJob(job: PipelineJob, options: RunnerOptions): Promise<JobResult> {
   const machine = mkdtempSync(join(options.scratch, `${job.name}-`));
   const [work, temporary, summary, variables] = ['work', 'temp', 'summary', 'variables'].map((name) =>

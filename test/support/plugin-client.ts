@@ -1,4 +1,4 @@
-/** A client of the plugin protocol, as Terraform is one: calls a provider on its Unix socket. */
+/** A client of the plugin protocol, like Terraform. It calls a provider on its Unix socket. */
 import http2, { type ClientHttp2Session } from 'node:http2';
 import net from 'node:net';
 import tls from 'node:tls';
@@ -36,7 +36,7 @@ export class PluginClient {
     this.session = session;
   }
 
-  /** Of a provider that runs in this process, and ends with the test. */
+  /** Returns a client of a provider that runs in this process and ends with the test. */
   static async of<Client, Config extends object, Session>(
     t: Test,
     provider: ProviderDefinition<Client, Config, Session>,
@@ -50,7 +50,7 @@ export class PluginClient {
     return client;
   }
 
-  /** Connects in clear text, or with TLS when it has a certificate of its own and knows that of the server. */
+  /** Connects without TLS, or with TLS if there are certificates of the client and the server. */
   static async connect(socketPath: string, secure?: { own?: Certificate; serverPem: string }): Promise<PluginClient> {
     const socket = secure
       ? tls.connect({
@@ -70,7 +70,7 @@ export class PluginClient {
     return new PluginClient(session);
   }
 
-  /** Sends raw bytes as the body of a call and gives the message that comes back. @throws CallFailed */
+  /** Sends raw bytes as the body of a call, and returns the message of the answer. @throws CallFailed */
   async raw(path: string, body: Uint8Array, headers: Record<string, string> = {}): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const stream = this.session.request({

@@ -1,9 +1,9 @@
 /**
- * Facts of Terraform's plugin protocol 6.9, written down from its published definition, apart from the tables that the
- * provider uses: https://developer.hashicorp.com/terraform/plugin/terraform-plugin-protocol
+ * Facts of Terraform's plugin protocol 6.9 from its published definition, independent of the tables of the provider:
+ * https://developer.hashicorp.com/terraform/plugin/terraform-plugin-protocol
  *
- * One line a message: its name, then `number type name` of each field. `+` before a type means repeated, `?` that its
- * absence is told apart, `%` a map from strings. `enum` and `int64` look the same on the wire.
+ * Each line is a message: its name, then `number type name` of each field. Before a type, `+` means repeated, `?` optional,
+ * and `%` a map from strings. `enum` and `int64` have the same encoding.
  */
 const lines = `
 DynamicValue: 1 bytes msgpack, 2 bytes json

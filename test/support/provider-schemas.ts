@@ -1,4 +1,4 @@
-/** Random schemas, configurations for them, and what an API might make of a plan. */
+/** Random schemas, configurations for them, and random answers of an API. */
 import fc from 'fast-check';
 import { type Attribute, type Attributes, attribute } from '../../provider/framework/attributes.ts';
 import { attributeType, isConfigurable, isOptional } from '../../provider/framework/schema.ts';
@@ -6,7 +6,7 @@ import { Decimal, Dynamic, type Type, UNKNOWN, type Value, type Values } from '.
 
 type Options = Parameters<typeof attribute.string>[0];
 
-/** Types of plain attributes. A dynamic one may not be in a set. */
+/** The types of plain attributes. A set cannot contain a dynamic type. */
 const TYPES: readonly Type[] = [
   'string',
   'number',
@@ -20,12 +20,12 @@ const TYPES: readonly Type[] = [
 ];
 
 const leaves: Readonly<Record<'string' | 'number' | 'bool', fc.Arbitrary<Value>>> = {
-  // Strings that differ only in case mean the same to attributes whose `equal` says so.
+  // For some attributes, `equal` ignores the case of letters.
   string: fc.constantFrom('a', 'b', 'A', 'B'),
   number: fc.constantFrom<Value>(0, 1.5, -3, 2n ** 70n, new Decimal('0.1234567890123456789012345')),
   bool: fc.boolean(),
 };
-/** Keys that JavaScript's objects have by themselves are keys like any other to Terraform. */
+/** Keys of maps. Terraform allows names of members that every JavaScript object has. */
 const key = fc.constantFrom('k', 'l', '__proto__', 'constructor');
 
 function dictionary(value: fc.Arbitrary<Value>): fc.Arbitrary<Value> {
@@ -46,11 +46,11 @@ function words(value: Value): string {
   return JSON.stringify(value, (_k, v: unknown) => (typeof v === 'bigint' || typeof v === 'symbol' ? String(v) : v));
 }
 
-/** A value of a type; `unknown` may appear whole or within. */
+/** Returns a random value of a type. The value or its parts may be unknown. */
 function valueArbitrary(type: Type, unknown: boolean): fc.Arbitrary<Value> {
   const known = (): fc.Arbitrary<Value> => {
     if (type === 'dynamic') {
-      // A null of a type is not the same as a null of none.
+      // A null with a type differs from a null without one.
       const typed = fc.constantFrom<Type>('string', ['tuple', ['bool']], ['object', { a: 'number' }]);
       return typed.chain((inner) =>
         fc
@@ -75,7 +75,7 @@ function valueArbitrary(type: Type, unknown: boolean): fc.Arbitrary<Value> {
   );
 }
 
-/** How an attribute gets its value; inside sets fewer ways are allowed. */
+/** The sources of an attribute's value. Attributes in sets have fewer sources. */
 function options(inSet: boolean, standard: fc.Arbitrary<Value>, foldable: boolean): fc.Arbitrary<Options> {
   const base = { description: 'x' };
   return fc
@@ -123,7 +123,7 @@ function attributeArbitrary(depth: number, inSet: boolean): fc.Arbitrary<Attribu
   const nested = fc.constantFrom('single', 'nestedList', 'nestedSet', 'nestedMap').chain((nesting) =>
     attributesArbitrary(depth - 1, inSet || nesting === 'nestedSet').chain((inner) => {
       const bare = attribute[nesting as 'single'](inner, { description: 'x', optional: true });
-      // A default says what a configuration could say.
+      // A default is a value that a configuration could contain.
       const standard = bare.kind === 'nested' ? nestedValue(bare, configArbitrary(inner, false)) : fc.constant(null);
       return options(inSet || nesting === 'nestedSet', standard, false).map((o): Attribute => {
         const { equal: _equal, ...usable } = o;
@@ -147,7 +147,7 @@ function nestedValue(attr: Attribute & { kind: 'nested' }, object: fc.Arbitrary<
   return fc.uniqueArray(object, { maxLength: 3, selector: distinct });
 }
 
-/** A configuration that Terraform would accept: required attributes are set, computed ones are not. */
+/** Returns a configuration that Terraform accepts: required attributes are set, computed ones are not. */
 export function configArbitrary(attributes: Attributes, unknown: boolean): fc.Arbitrary<Values> {
   const names = Object.keys(attributes);
   return fc
@@ -164,7 +164,7 @@ export function configArbitrary(attributes: Attributes, unknown: boolean): fc.Ar
     .map((values) => Object.fromEntries(names.map((name, index) => [name, values[index] ?? null])));
 }
 
-/** A plain value in upper case, where an attribute says that case means nothing. */
+/** Returns a plain value in upper case, if the attribute ignores the case. */
 function shout(value: Value): Value {
   if (typeof value === 'string') return value.toUpperCase();
   if (Array.isArray(value)) return (value as Value[]).map(shout);
@@ -172,7 +172,7 @@ function shout(value: Value): Value {
   return Object.fromEntries(Object.entries(value as Values).map(([k, inner]) => [k, shout(inner)]));
 }
 
-/** The same configuration in other words, where attributes have several spellings for one meaning. */
+/** Returns an equal configuration with other spellings, for attributes with several spellings. */
 export function respell(attributes: Attributes, config: Values): Values {
   const value = (attr: Attribute, v: Value): Value => {
     if (v === null || v === UNKNOWN) return v;
@@ -231,7 +231,7 @@ export function applyPlan(attributes: Attributes, planned: Values, salt: string)
   );
 }
 
-/** The shapes that a schema has, for counting that random ones leave none out. */
+/** Returns the features of a schema, so that a test can check that random schemas cover all features. */
 export function shapes(attributes: Attributes, within = ''): string[] {
   return Object.values(attributes).flatMap((attr): string[] => {
     const kind =

@@ -1,4 +1,4 @@
-/** A VM by a plain QEMU command line, for tests of images: no agent involved. */
+/** A VM with a plain QEMU command line and without an agent, for tests of images. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
@@ -10,11 +10,11 @@ import { until } from './eventually.ts';
 import type { NetNamespace } from './net-namespace.ts';
 
 export interface GuestOptions {
-  /** For sockets and logs. */
+  /** The directory for sockets and logs. */
   readonly directory: string;
-  /** qcow2. Written to. */
+  /** The disk, a qcow2. The VM writes to it. */
   readonly disk: string;
-  /** Tap in the namespace. */
+  /** The tap in the namespace. */
   readonly tap: string;
   readonly mac: string;
 }
@@ -39,7 +39,7 @@ export class QemuGuest {
     return readFileSync(join(this.#options.directory, 'serial.log'), 'latin1');
   }
 
-  /** One command of QMP. */
+  /** Runs a command of QMP. */
   async command(execute: string): Promise<void> {
     const path = join(this.#options.directory, 'qmp');
     const socket = await until('QMP', async () => {
@@ -58,7 +58,7 @@ export class QemuGuest {
     socket.destroy();
   }
 
-  /** Presses the power button and gives the seconds until the VM is off. */
+  /** Presses the power button, and returns the seconds until the VM is off. */
   async powerOff(): Promise<number> {
     const start = performance.now();
     await this.command('system_powerdown');
@@ -71,7 +71,7 @@ export class QemuGuest {
   }
 }
 
-/** Killed with the test, if it still runs. */
+/** Starts a VM. The test kills it at its end, if it still runs. */
 export function qemuGuest(t: Test, namespace: NetNamespace, options: GuestOptions): QemuGuest {
   const { directory, disk, tap, mac } = options;
   rmSync(join(directory, 'serial.log'), { force: true });

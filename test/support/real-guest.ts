@@ -1,6 +1,6 @@
 /**
- * A guest of a lab that is a real VM: the demo image under QEMU, started with the agent's own command line on the tap that
- * the driver has made. It sends frames over its virtio device, by a program that its user data has brought.
+ * A guest of a lab that is a real VM: the demo image under QEMU, with the agent's command line, on the tap of the driver. A
+ * program from its user data sends frames over its virtio device.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ const memory = 256 * 1024 ** 2;
 const diskSize = 1024 ** 3;
 const now = '2026-01-01T00:00:00.000Z';
 
-/** Makes the program one that the ssh user may run as root, as raw sockets need that. */
+/** Lets the ssh user run the program as root, because raw sockets need this. */
 const userData = (program: Buffer): string => `#!/bin/sh
 modprobe af_packet
 base64 -d >/bin/send-frames <<'END'
@@ -53,18 +53,18 @@ export class RealGuest {
     await this.#ssh('cat >/tmp/frames && send-frames </tmp/frames', senderInput(this.#interfaceIndex, frames));
   }
 
-  /** Runs a command in it as the ssh user, and gives its output. */
+  /** Runs a command in the guest as the ssh user, and returns its output. */
   run(command: string): Promise<string> {
     return this.#ssh(command);
   }
 
-  /** Whether its device offers a feature, by its number (virtio 1.2, 5.1.3). */
+  /** Returns true if the device of the guest offers a feature, by its number (virtio 1.2, 5.1.3). */
   async hasFeature(bit: number): Promise<boolean> {
     return (await this.#ssh('cat /sys/class/net/eth0/device/features'))[bit] === '1';
   }
 }
 
-/** The network's records and the VM's, as the API and the scheduler have them. */
+/** Returns the records of the network and the VM, like those of the API and the scheduler. */
 async function declare(t: Test, lab: TapLab, { network, mac, address }: LabGuest, publicKey: string) {
   const [host, project, vm, key] = [newId('host'), newId('project'), newId('vm'), newId('ssh_key')];
   const server = await metadataServer(t, lab.host.namespace, host);
@@ -86,11 +86,11 @@ async function declare(t: Test, lab: TapLab, { network, mac, address }: LabGuest
 }
 
 export interface RealGuestOptions {
-  /** Gives it the offloads that the agent withholds: QEMU itself, as root, opens the tap with headers of virtio. */
+  /** True for offloads, which the agent does not allow: QEMU itself, as root, opens the tap with virtio headers. */
   readonly offloads?: boolean;
 }
 
-/** Resolves when the guest is ready. It ends with the test. */
+/** Starts a guest, and resolves when it is ready. It ends with the test. */
 export async function realGuest(
   t: Test,
   lab: TapLab,

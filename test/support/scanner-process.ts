@@ -1,4 +1,4 @@
-/** An image scanner in a process of its own, to be killed: node scanner-process.ts STORE FILES IMAGES */
+/** An image scanner in its own process, which tests can kill: node scanner-process.ts STORE FILES IMAGES */
 import { startImageScanner } from '../../backend/scanner/images.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import { silentLogger } from './silent-logger.ts';

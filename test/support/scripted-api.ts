@@ -1,4 +1,4 @@
-/** A server in the API's place that answers by script, and the provider's client before it. */
+/** A server with scripted answers instead of the API, and the provider's client for it. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Test } from 'tap';
@@ -7,7 +7,7 @@ import type { Item } from '../../provider/client/item.ts';
 
 export type ScriptedAnswer = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** A request that came, with its body parsed; undefined where it had none. */
+/** A received request with its parsed body, which is undefined if there was none. */
 export interface Seen {
   readonly method: string;
   readonly url: URL;
@@ -15,7 +15,7 @@ export interface Seen {
   readonly body: unknown;
 }
 
-/** Gives these answers in turn, and the last one from then on. Ends with the test. */
+/** Starts a server that gives these answers one after the other, and then repeats the last one. It ends with the test. */
 export async function scriptedApi(
   t: Test,
   ...answers: readonly ScriptedAnswer[]
@@ -60,6 +60,6 @@ export const problem = (
   more: object = {},
 ): ScriptedAnswer => json(status, { code, title: `the problem ${code}`, detail: 'as told', status, ...more }, headers);
 export const noContent: ScriptedAnswer = (_request, response) => void response.writeHead(204).end();
-/** The connection breaks before there is an answer. */
+/** An answer that closes the connection instead. */
 export const broken: ScriptedAnswer = (_request, response) => void response.destroy();
 export const item = (id: string, more: object = {}): Item => ({ id, revision: 1, ...more });

@@ -1,6 +1,6 @@
 import type { Logger } from '../../backend/model/component.ts';
 
-/** Says nothing, unless UCLOUD_TEST_LOG is set. */
+/** A logger that writes only if UCLOUD_TEST_LOG is set. */
 export const silentLogger: Logger = logger({});
 
 function logger(context: Record<string, unknown>): Logger {

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 
 /**
- * Resolves when the connection has ended, however it did. `once` of node:events would reject when it is reset, as a server
- * does which ends a connection before it has read all that was sent; what it answered first has been received all the same.
+ * Resolves when the connection has ended, also by a reset. `once` of node:events would reject after a reset. A server resets a
+ * connection that it ends before it has read all data, and the client still receives the answer.
  */
 export function socketClosed(socket: Socket): Promise<void> {
   socket.on('error', () => {});

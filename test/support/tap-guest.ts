@@ -1,6 +1,6 @@
 /**
- * A guest without a VM: a process of the VM's user that gets its tap as QEMU does, and sends and hears frames. It
- * can thus do all that a QEMU can do that its guest has taken over.
+ * A guest without a VM: a process of the VM's user that gets its tap like QEMU, and sends and receives frames. It has the
+ * abilities of a QEMU under the control of its guest.
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { withTaps } from '../../backend/host/hypervisor/qemu/taps.ts';
 import { until } from './eventually.ts';
 import type { NetNamespace } from './net-namespace.ts';
 
-/** Frames go out in the order given; a line `sync <n>` is answered when all before it are in the kernel's hands. */
+/** Sends frames in the given order. The answer to a line `sync <n>` follows when the kernel has all frames before it. */
 const program = `
 import fcntl, os, struct, sys, threading
 lock = threading.Lock()
@@ -21,7 +21,7 @@ tap = 3
 if instructed:
     tap = os.open('/dev/net/tun', os.O_RDWR)
     fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x0002 | 0x1000 | 0x4000))
-# Not before: the interpreter may be one that only root can start.
+# This comes after the start, because only root may be able to start the interpreter.
 os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
 def hear():
     while True: say(os.read(tap, 70000)[10 if instructed else 0:].hex())
@@ -40,9 +40,9 @@ for line in sys.stdin:
 `;
 
 export class TapGuest {
-  /** Frames as hexadecimal digits. */
+  /** The received frames as hexadecimal digits. */
   readonly heard: string[] = [];
-  /** Frames and changes of the tap that the kernel did not take. */
+  /** The frames and changes of the tap that the kernel refused. */
   readonly refused: string[] = [];
   readonly #child: ChildProcess;
   readonly #synced = new Set<string>();
@@ -52,7 +52,7 @@ export class TapGuest {
     this.#child = child;
   }
 
-  /** Closed with the test. `instructed`: each frame that it sends comes behind a header of virtio (1.2, 5.1.6). */
+  /** Opens the tap until the end of the test. `instructed`: each sent frame follows a virtio header (1.2, 5.1.6). */
   static async open(t: Test, namespace: NetNamespace, tap: string, uid: number, instructed = false): Promise<TapGuest> {
     const guestProgram = ['python3', '-c', program, tap, `${uid}`, `${instructed}`];
     const [name = '', ...args] = instructed ? guestProgram : withTaps([tap], guestProgram, 3);
@@ -73,7 +73,7 @@ export class TapGuest {
     return guest;
   }
 
-  /** Resolves when the kernel has dealt with all of them: it does so as they are written. */
+  /** Sends frames, and resolves when the kernel has processed all of them, which it does during the write. */
   async send(frames: Iterable<Buffer>): Promise<void> {
     for (const frame of frames) this.#child.stdin?.write(`${frame.toString('hex')}\n`);
     const sync = `sync ${++this.#syncs}`;
@@ -81,18 +81,18 @@ export class TapGuest {
     await until('the frames are sent', () => this.#synced.has(sync));
   }
 
-  /** Gives the tap a MAC address; resolves when the kernel has done so, or has refused it. */
+  /** Sets the MAC address of the tap. Resolves when the kernel has set or refused it. */
   async setMac(mac: string): Promise<void> {
     this.#child.stdin?.write(`mac ${mac.replaceAll(':', '')}\n`);
     await this.send([]);
   }
 
-  /** Among what it heard from that index on. */
+  /** Returns the frames that were received from that index on. */
   async hears(frame: Buffer, from = 0): Promise<void> {
     await until('the frame arrives', () => this.heard.includes(frame.toString('hex'), from));
   }
 
-  /** Resolves when the tap can be opened by another. */
+  /** Closes the tap. Resolves when another process can open it. */
   async close(): Promise<void> {
     const ended = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');

@@ -1,6 +1,6 @@
 /**
- * A host with two networks, made by the driver, and guests on its real taps: `a` and `b` in one network, `c` in the other.
- * A namespace `world` lies behind the host's uplink.
+ * A host with two networks of the real driver, and guests on its real taps: `a` and `b` in one network, `c` in the other. The
+ * namespace `world` is behind the host's uplink.
  */
 
 import type { Test } from 'tap';
@@ -17,7 +17,7 @@ import type { Party } from './hostile-frames.ts';
 import { type NetNamespace, netNamespace } from './net-namespace.ts';
 import { TapGuest } from './tap-guest.ts';
 
-/** Of the processes that have the taps. */
+/** The user id of the processes that open the taps. */
 export const uid = 1879048192;
 
 export interface LabGuest extends Party {
@@ -46,7 +46,7 @@ export function guestOf(number: number, network: NetworkSpec): LabGuest {
   };
 }
 
-/** Addresses of the host on its uplink. */
+/** The addresses of the host on its uplink. */
 export const hostAddress = '2001:db8:ff::1';
 export const hostIpv4 = '203.0.113.1';
 export const worldAddress = '2001:db8:ff::2';
@@ -82,7 +82,7 @@ export class TapLab {
     return `ucloud_${instanceOf(this.host.dataDir)}`;
   }
 
-  /** Tells the driver everything, as a new process of the agent does, and lets it make it so. Gives what went wrong. */
+  /** Passes the whole wanted state to the driver, like a new agent, and waits for its work. Returns the errors. */
   async converge(): Promise<unknown> {
     await this.driver.call('declare', this.networks);
     for (const { vm, network, mac, address } of this.guests)
@@ -107,12 +107,12 @@ export class TapLab {
     return this.host.namespace.run('sysctl', '-n', `net.ipv6.conf.${name}`).trim();
   }
 
-  /** Takes the filters out, as if they had never been. */
+  /** Removes the filters. */
   withoutFilters(...families: readonly ('netdev' | 'inet')[]): void {
     for (const family of families) this.host.namespace.run('nft', 'delete', 'table', family, this.table);
   }
 
-  /** How many frames of the guest the filter of its tap has dropped, by reason. */
+  /** Returns the number of frames of the guest that the filter of its tap has dropped, by reason. */
   drops({ tap }: LabGuest): Record<string, number> {
     const listed = JSON.parse(
       this.host.namespace.run('nft', '-j', 'list', 'counters', 'table', 'netdev', this.table),
@@ -136,7 +136,7 @@ export class TapLab {
     ];
   }
 
-  /** Neighbours of the host that nobody has told it. */
+  /** Returns the neighbours of the host that the driver has not configured. */
   soughtNeighbours(): number {
     const all = JSON.parse(this.host.namespace.run('ip', '-j', '-6', 'neigh', 'show')) as { state: string[] }[];
     return all.filter(({ state }) => !state.includes('PERMANENT')).length;
@@ -147,7 +147,7 @@ export class TapLab {
   }
 }
 
-/** Everything in it ends with the test. The driver has not made anything yet. */
+/** Creates a lab, which ends with the test. The driver has not configured it yet. */
 export async function tapLab(t: Test, label: string): Promise<TapLab> {
   const host = drivenHost(t, label);
   const world = netNamespace(t, 'world');

@@ -1,6 +1,6 @@
 /**
- * Ten VMs asked for at once, while the whole of ucloud is killed again and again. Runs as a program, inside a network
- * namespace of its own, and prints as JSON what it saw; test/chaos/ten-vms.test.ts judges.
+ * Creates ten VMs at the same time, and repeatedly kills ucloud meanwhile. This program runs in its own network namespace and
+ * prints its observations as JSON. test/chaos/ten-vms.test.ts checks them.
  *
  *     node test/support/ten-vms.ts <data directory> <image> qemu|simulated
  */
@@ -22,7 +22,7 @@ export interface TenVms {
 
 const [data = '', image = '', hypervisor = 'simulated'] = process.argv.slice(2);
 const names = Array.from({ length: 10 }, (_, i) => `vm-${i}`);
-/** After so many VMs are seen to run the cloud is killed: at the first requests, in the middle, near the end. */
+/** The numbers of running VMs at which the program kills the cloud: at the first requests, in the middle, near the end. */
 const kills = [0, 2, 6];
 
 interface Vm {
@@ -42,14 +42,14 @@ const before = await footprint(marks);
 let cloud = await start();
 async function story(): Promise<TenVms> {
   const { token } = await setUpCloud(cloud, data, image);
-  // Ten processors are asked for, however few the machine has.
+  // The VMs need ten processors, and the machine may have fewer.
   const hosts = (await cloud.ucloud('host', 'list')) as { items: { id: string }[] };
   for (const { id } of hosts.items) await cloud.ucloud('host', 'update', id, '--cpu-overcommit', '10');
   const prefix = await cloud.ucloud('prefix', 'create', '--name', 'site');
   const network = await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', String(prefix.id));
   const images = (await cloud.ucloud('image', 'list', '--name', 'demo')) as { items: { id: string }[] };
 
-  /** As a client does that heard no answer: the same request with the same key. */
+  /** Repeats the same request with the same key, like a client without an answer. */
   const keys = new Map(names.map((name) => [name, randomUUID()]));
   const done = new Set<string>();
   const create = async (name: string) => {
@@ -113,7 +113,7 @@ async function story(): Promise<TenVms> {
   await cloud.ucloud('network', 'delete', String(network.id));
   await cloud.ucloud('prefix', 'delete', String(prefix.id));
   const leftInApi = ((await cloud.ucloud('network', 'list')) as { items: unknown[] }).items.length;
-  // Before anything is cleaned: what ucloud itself left behind once the last VM and network were gone.
+  // This is the footprint that ucloud leaves after the removal of the last VM and network, before the cleanup.
   const leftByItself = await eventually('bridges and taps gone', 30_000, async () => {
     const left = addedLines(before, await footprint(marks)).filter((line) => /interface|route|qemu/.test(line));
     if (left.length > 0) throw new Error(left.join('\n'));

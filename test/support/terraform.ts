@@ -1,15 +1,15 @@
-/** Runs the real Terraform in a directory of its own, without touching the user's configuration or the network. */
+/** Runs the real Terraform in a separate directory, without the user's configuration and without the network. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 export interface TerraformOptions {
-  /** Value of `TF_REATTACH_PROVIDERS`: providers that run already, for instance in the test itself. */
+  /** The value of `TF_REATTACH_PROVIDERS` for running providers, for instance in the test itself. */
   reattach?: string;
-  /** A directory laid out as a filesystem mirror; the only place that providers are installed from. */
+  /** The directory of a filesystem mirror, which is the only source of providers. */
   mirror?: string;
-  /** Where to install providers from instead: what stands in the block `provider_installation`. */
+  /** The content of the block `provider_installation`, for other sources of providers. */
   installation?: string;
   environment?: Readonly<Record<string, string>>;
 }
@@ -51,7 +51,7 @@ export interface StateResource {
   tainted?: boolean;
 }
 
-/** A diagnostic as `terraform … -json` prints it. `line` is that of main.tf or wherever Terraform points. */
+/** A diagnostic of `terraform … -json`. `line` is the line in the file that Terraform names. */
 export interface TerraformDiagnostic {
   severity: 'error' | 'warning';
   summary: string;
@@ -71,7 +71,7 @@ export class TerraformFailed extends Error {
   }
 }
 
-/** The version of the installed Terraform, or undefined when there is none. */
+/** Returns the version of the installed Terraform; undefined if there is none. */
 export function terraformVersion(): string | undefined {
   const { status, stdout } = spawnSync('terraform', ['version', '-json'], {
     encoding: 'utf8',
@@ -82,8 +82,8 @@ export function terraformVersion(): string | undefined {
 }
 
 /**
- * Why the tests of this file can not run here, to be given to `t.skip`; undefined when they can. With CI=true a missing
- * Terraform is a failure.
+ * The reason for `t.skip` on a machine without Terraform; otherwise undefined. With CI=true, a missing Terraform is a
+ * failure.
  */
 export function terraformMissing(): string | undefined {
   if (terraformVersion() !== undefined) return undefined;
@@ -91,7 +91,7 @@ export function terraformMissing(): string | undefined {
   return 'SKIPPED: terraform is not installed (https://developer.hashicorp.com/terraform/install)';
 }
 
-/** A working directory with its own CLI configuration, state and home. Remove it with `remove`. */
+/** A working directory with its own CLI configuration, state and home. `remove` removes it. */
 export class TerraformDirectory {
   readonly path: string;
   private readonly options: TerraformOptions;
@@ -117,7 +117,7 @@ export class TerraformDirectory {
     }
   }
 
-  /** Ends whatever Terraform of this directory still runs, and removes everything. */
+  /** Ends all running Terraform processes of this directory, and removes the directory. */
   remove(): void {
     for (const { pid } of this.running) if (pid !== undefined) process.kill(-pid, 'SIGKILL');
     rmSync(this.path, { recursive: true, force: true });
@@ -137,7 +137,7 @@ export class TerraformDirectory {
     };
   }
 
-  /** Starts Terraform in a process group of its own, so that a test can send it signals as a terminal does. */
+  /** Starts Terraform in its own process group, so that a test can send it signals like a terminal. */
   start(...args: string[]): { child: ChildProcess; result: Promise<TerraformResult> } {
     const child = spawn('terraform', args, {
       cwd: this.path,
@@ -164,44 +164,44 @@ export class TerraformDirectory {
     return { child, result };
   }
 
-  /** Runs Terraform and gives its result, whatever it is. */
+  /** Runs Terraform and returns its result, also after a failure. */
   async try(...args: string[]): Promise<TerraformResult> {
     return this.start(...args).result;
   }
 
-  /** Runs Terraform and gives what it printed. @throws TerraformFailed */
+  /** Runs Terraform and returns its output. @throws TerraformFailed */
   async run(...args: string[]): Promise<string> {
     const result = await this.try(...args);
     if (result.code !== 0) throw new TerraformFailed(args, result);
     return result.stdout;
   }
 
-  /** Plans and reads the plan. @throws TerraformFailed */
+  /** Plans, and returns the plan. @throws TerraformFailed */
   async plan(...args: string[]): Promise<Plan> {
     const text = await this.run('plan', '-no-color', '-out=test.tfplan', ...args);
     const plan = JSON.parse(await this.run('show', '-json', 'test.tfplan')) as Plan;
     return { ...plan, text };
   }
 
-  /** The actions of the next apply on one resource. */
+  /** Returns the actions of the next apply on a resource. */
   async planned(address: string): Promise<NonNullable<Plan['resource_changes']>[number]['change']> {
     const found = (await this.plan()).resource_changes?.find((one) => one.address === address);
     if (!found) throw new Error(`${address} is not in the plan`);
     return found.change;
   }
 
-  /** One resource of the state. */
+  /** Returns a resource of the state. */
   async resource(address: string): Promise<StateResource> {
     const found = (await this.state()).find((one) => one.address === address);
     if (!found) throw new Error(`${address} is not in the state`);
     return found;
   }
 
-  /** The actions of the next apply on resources and outputs, as `address: action`; empty if there are none. */
+  /** Returns the actions of the next apply on resources and outputs, as `address: action`; empty if there are none. */
   async pending(...args: string[]): Promise<string[]> {
     const planning = ['plan', '-no-color', '-out=test.tfplan', '-detailed-exitcode', ...args];
     const result = await this.try(...planning);
-    if (result.code === 0) return []; // the exit code says that there is nothing, which saves reading the plan
+    if (result.code === 0) return []; // exit code 0 means no actions, so the plan need not be read
     if (result.code !== 2) throw new TerraformFailed(planning, result);
     return changes(JSON.parse(await this.run('show', '-json', 'test.tfplan')) as Plan);
   }
@@ -214,7 +214,7 @@ export class TerraformDirectory {
     return this.run('destroy', '-no-color', '-auto-approve', ...args);
   }
 
-  /** The objects in the state, those of modules included. */
+  /** Returns the objects in the state, with those of modules. */
   async state(): Promise<StateResource[]> {
     interface Module {
       resources?: StateResource[];
@@ -233,7 +233,7 @@ export class TerraformDirectory {
     return Object.fromEntries(Object.entries(json).map(([name, { value }]) => [name, value]));
   }
 
-  /** Runs `validate`, `plan`, `apply` or `destroy` and gives its diagnostics, whether it fails or not. */
+  /** Runs `validate`, `plan`, `apply` or `destroy`, and returns its diagnostics, also after a failure. */
   async diagnostics(
     command: 'validate' | 'plan' | 'apply' | 'destroy',
     ...args: string[]

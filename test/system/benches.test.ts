@@ -1,4 +1,4 @@
-/** Each bench still runs, with little to do: what its figures are, only a quiet machine can tell. */
+/** Each bench runs with little work. The test does not check the figures, because they need an idle machine. */
 // Runs alone: one of them boots guests, which take every core without hardware virtualisation.
 
 import { execFile } from 'node:child_process';

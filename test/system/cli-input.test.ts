@@ -1,16 +1,16 @@
-/** Options of the `ucloud` command against a real API: what is understood is sent whole, and nothing else is sent. */
+/** Options of the `ucloud` command with a real API: the command sends valid input completely, and refuses other input. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { startTestApi } from '../support/api.ts';
 import { runUcloud } from '../support/cli.ts';
-import { type Asked, startGateway } from '../support/gateway.ts';
+import { type GatewayRequest, startGateway } from '../support/gateway.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 t.test('options of the command', async (t) => {
   const api = await startTestApi(t);
-  const sent: Asked[] = [];
+  const sent: GatewayRequest[] = [];
   const gateway = await startGateway(
     api.url,
     {

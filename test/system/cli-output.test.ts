@@ -5,7 +5,7 @@ import t from 'tap';
 import { startTestApi } from '../support/api.ts';
 import { type Ended, RunningUcloud, runUcloud, ucloudCommand } from '../support/cli.ts';
 import { until } from '../support/eventually.ts';
-import { type Asked, type RequestOutcome, startGateway } from '../support/gateway.ts';
+import { type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { json, scriptedApi } from '../support/scripted-api.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -135,9 +135,9 @@ t.test('an interrupted command describes the action that continues', async (t) =
   const api = await startTestApi(t);
   const seen: string[] = [];
   let held = false;
-  const decide = ({ method, path }: Asked): RequestOutcome => {
+  const decide = ({ method, path }: GatewayRequest): RequestOutcome => {
     seen.push(`${method} ${path}`);
-    return method === 'POST' && held ? 'dealt with' : 'pass';
+    return method === 'POST' && held ? 'handled' : 'pass';
   };
   const gateway = await startGateway(api.url, { decide }, t);
   const environment = {

@@ -1,4 +1,4 @@
-/** The demo as a new user runs it: with real VMs on the embedded store, and with simulated ones on a real etcd. */
+/** The demo, like a new user runs it: with real VMs on the embedded store, and with simulated VMs on a real etcd. */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -27,7 +27,7 @@ async function runDemo(
 }
 
 t.test('two VMs answer ping and ssh, a second plan is empty, nothing is left', { skip: await noQemu() }, async (t) => {
-  // Nothing can be downloaded in the namespace: what the demo makes its image of has to be here.
+  // The namespace has no network, so the packages for the demo's image must be on this machine.
   await demoImage(temporaryDirectory(t));
   const namespace = netNamespace(t, 'demo');
   const output = await runDemo(t, 'ip', ['netns', 'exec', namespace.name, process.execPath]);

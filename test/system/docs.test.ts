@@ -277,7 +277,7 @@ for (const { page, skip = false, prepare } of followed) {
       directory,
       environment: { ...readerEnvironment(home), ...environment },
       exempt: (block) => exemption(page, block),
-      // npx would look into the registry for what it does not find; the command is there already.
+      // The command is installed. Without it, npx would look into the registry.
       adapt: (text) => adapt(text.replaceAll('npx ucloud', 'ucloud')),
     });
   });

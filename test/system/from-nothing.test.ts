@@ -1,4 +1,4 @@
-/** The guide from nothing to ten VMs, done as its reader would do it: every command of the page, with real guests. */
+/** The guide from nothing to ten VMs: the test runs every command of the page, with real guests. */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
 import { resolve } from 'node:path';
 import t from 'tap';
@@ -13,7 +13,7 @@ const skip = (await noQemu()) || terraformMissing() || false;
 
 t.test('the guide from nothing to ten VMs', { skip }, async (t) => {
   const home = temporaryDirectory(t);
-  // Where the guide is followed nothing can be downloaded: what the page's own command makes the image of has to be here.
+  // The test has no network, so the packages for the image of the page must be on this machine.
   await demoImage(temporaryDirectory(t));
   const namespace = netNamespace(t, 'guide');
   await runGuide(t, 'docs/guides/from-nothing-to-ten-vms.md', temporaryDirectory(t), {

@@ -56,7 +56,7 @@ t.test('the life of a VM: created, ready, stopped, started, rebooted, resized, d
 
   await cluster.updateVm(vm, { labels: { a: 'b' }, name: 'other' });
   t.equal(host.hypervisor.resourcesOf(vm)?.memory, GiB);
-  // Nobody waits until the scheduler has granted the new size: the host does, before it starts the VM.
+  // The test does not wait for the grant of the new size, because the host waits for it before it starts the VM.
   await cluster.updateVm(vm, { memory: 2 * GiB, user_data: '#!/bin/sh' });
   const reboot = await cluster.rebootVm(vm);
   await cluster.until('rebooted', () => cluster.operation(reboot)?.state === 'succeeded');
@@ -75,7 +75,7 @@ t.test('the life of a VM: created, ready, stopped, started, rebooted, resized, d
   t.strictSame(cluster.reasonsOf(vm), ['scheduled', 'started', 'stopped', 'started', 'started', 'torn_down']);
 });
 
-/** A cloud without scheduler: the test places. */
+/** A cloud without a scheduler: the test writes the placements. */
 async function place(cluster: Cluster, id: Id<'vm'>, host: Id<'host'>, fence = 1): Promise<void> {
   const at = new Date().toISOString();
   const given = { fence, cpus: 1, memory: GiB, disk: GiB, at };

@@ -1,6 +1,6 @@
 /**
- * The guide to CI/CD pipelines, done: its set-up, then every script of its pipeline files, against a cloud with TLS that
- * gives out its provider and keeps the state.
+ * The guide to CI/CD pipelines. The test runs its set-up and every script of its pipeline files, with a cloud that has TLS,
+ * serves its provider and stores the state.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, delimiter, join, resolve } from 'node:path';
@@ -30,7 +30,7 @@ let repository: string;
 let tokens: { plan: string; apply: string; state: string };
 const passphrase = 'correct horse battery staple';
 const userDataSecret = 'swordfish-in-user-data';
-/** While the file `wait` is there, an apply that makes or changes `terraform_data.hold` goes on and on. */
+/** An apply that creates or changes `terraform_data.hold` lasts until the file `wait` is removed. */
 let hold: string;
 let machine: NodeJS.ProcessEnv;
 

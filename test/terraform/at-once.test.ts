@@ -1,4 +1,4 @@
-/** Many VMs at once, by a way to the API that is busy and loses answers: the user sees none of it. */
+/** Many VMs at the same time, through a gateway that is busy and loses answers. The user sees no errors. */
 import t from 'tap';
 import { asked, startTestCloud } from '../support/cloud.ts';
 import { answerProblem, startGateway } from '../support/gateway.ts';
@@ -31,18 +31,18 @@ t.test('a hundred VMs with -parallelism=50', { skip: terraformMissing() ?? false
         if (requests % 11 === 0) {
           faults.broken++;
           response.destroy();
-          return 'dealt with';
+          return 'handled';
         }
         if (requests % 8 !== 0) return 'pass';
         faults.lost++;
-        return 'lose';
+        return 'lose-answer';
       },
     },
     t,
   );
   asked(t, { UCLOUD_ENDPOINT: gateway.url });
   const directory = cloud.configuration(t, main);
-  /** What Terraform said to the user, and how many requests it took per VM. */
+  /** Returns the messages of Terraform, and the number of requests per VM. */
   const run = async (...args: string[]): Promise<{ said: string; perVm: number }> => {
     requests = 0;
     const said = await directory.run(args[0] ?? '', '-no-color', ...args.slice(1), '-parallelism=50');

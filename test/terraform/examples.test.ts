@@ -1,4 +1,4 @@
-/** Every example of the provider's documentation is applied; the quickstart with the provider installed as users do. */
+/** Applies every example of the provider's documentation. For the quickstart, the provider is installed as for users. */
 import { execFileSync } from 'node:child_process';
 import {
   cpSync,
@@ -37,7 +37,7 @@ t.test('the quickstart, with the provider installed from a mirror and the creden
   const directory = new TerraformDirectory(
     {
       'main.tf': readFileSync(`${examples}/quickstart/main.tf`, 'utf8'),
-      // Where Node takes a file named `….0` for what it is not.
+      // With `"type": "module"`, Node takes `.0` in a file name for a file type.
       'package.json': '{ "type": "module" }',
     },
     {
@@ -96,7 +96,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const directory = new TerraformDirectory({}, { reattach: cloud.reattach });
   t.teardown(() => directory.remove());
 
-  // What data sources look for.
+  // The objects that the data sources find.
   const project = await operator.create('projects', { name: 'example' });
   await operator.create('prefix-pools', { name: 'example', cidr: '2001:db8:e000::/36' });
   const scope = { name: 'example', project: project.id };
@@ -145,7 +145,7 @@ module "${module}" {
   });
   t.strictSame(await directory.pending(), [], 'a second plan has nothing to do');
 
-  // Each page shows how to import what its example declares, by a block and by a command.
+  // Each page shows the import of its example, with a block and with a command.
   const imports = kinds
     .filter(({ kind }) => kind === 'resources')
     .map(({ name }) => {

@@ -1,6 +1,6 @@
 /**
- * The provider framework under the real Terraform: what users do to an object from its creation to its end, and what
- * happens when something goes wrong on the way.
+ * The provider framework with the real Terraform: the actions of users on an object from its creation to its deletion, and
+ * the effects of errors.
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +21,7 @@ if (missing) {
 const provider = await reattach(shelfProvider);
 t.teardown(() => provider.close());
 
-/** A directory whose provider block is there already, and the shelf it uses. */
+/** Returns a directory with a provider block, and its shelf. */
 function workspace(test: Test, main: string, options: { mirror?: string } = {}) {
   const directory = new TerraformDirectory({}, options.mirror ? options : { reattach: provider.environmentValue });
   test.teardown(() => directory.remove());
@@ -271,7 +271,7 @@ t.test('unknown values, data sources, functions and ephemeral resources', async 
   await directory.apply();
   const byId = Object.entries(shelf.read().items);
   const items = byId.map(([, item]) => item);
-  // The jar does not depend on the lamp and may be first.
+  // The jar does not depend on the lamp, so Terraform may create it first.
   const lamp = byId.find(([, { name }]) => name === 'lamp')?.[0] ?? '';
   t.match(await directory.outputs(), { found: lamp, loud: 'HELLO BIG WORLD!!!' });
   t.match(
@@ -388,7 +388,7 @@ t.test('an installed plugin: mutual TLS on its own socket, started and ended by 
   main('resource "shelf_item" "b" {\n name = "vase"\n trouble = "hang"\n}');
   const { child, result } = directory.start('apply', '-no-color', '-auto-approve');
   await until('the create has begun', () => shelf.read().log.includes('create item-2'));
-  // As a terminal does: to Terraform and the provider alike.
+  // Like a terminal, the test sends the signal to Terraform and to the provider.
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGINT');
   t.match((await result).stdout, /Interrupted: could not create/);
   t.match(await directory.state(), [{ address: 'shelf_item.b', values: { id: 'item-2' } }]);

@@ -1,6 +1,6 @@
 /**
- * What Terraform's language does with resources, beyond making and destroying them one by one: repetition, renaming,
- * forced replacement, tests, several projects, modules.
+ * Resources with the features of Terraform's language: repetition, renaming, forced replacement, tests, several projects,
+ * modules.
  */
 import t, { type Test } from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
@@ -18,13 +18,13 @@ t.before(async () => {
 });
 
 const told = new Set<LanguageFeature>();
-/** The test of a feature, by the name that the documentation gives it. */
+/** Registers the test of a feature, with its name in the documentation. */
 function story(feature: LanguageFeature, tell: (t: Test) => Promise<void>): void {
   told.add(feature);
   t.test(languageFeatures[feature], { skip }, tell);
 }
 
-const ground = (name: string) => imageAndNetwork({ name });
+const prerequisites = (name: string) => imageAndNetwork({ name });
 const vm = (block: string, name: string, more = '') => vmBlock(block, more, name);
 
 const values = async (directory: TerraformDirectory, address: string) => {
@@ -37,7 +37,7 @@ const managed = async (directory: TerraformDirectory, type: string) =>
 
 story('count', async (t) => {
   const counted = (count: number) =>
-    `${ground('counted')}${vm('node', `"node-\${count.index}"`, `count = ${count}\n wait_for = "none"`)}`;
+    `${prerequisites('counted')}${vm('node', `"node-\${count.index}"`, `count = ${count}\n wait_for = "none"`)}`;
   const directory = cloud.configuration(t, counted(2));
   await directory.apply();
   directory.write({ 'main.tf': counted(3) });
@@ -49,7 +49,7 @@ story('count', async (t) => {
   const before = (await managed(directory, 'ucloud_vm')).map((one) => one.values.id);
 
   const named = (...names: string[]) =>
-    `${ground('counted')}${vm('web', 'each.key', `for_each = toset(${JSON.stringify(names)})\n wait_for = "none"`)}`;
+    `${prerequisites('counted')}${vm('web', 'each.key', `for_each = toset(${JSON.stringify(names)})\n wait_for = "none"`)}`;
   const moved = [0, 1]
     .map((index) => `moved {\n from = ucloud_vm.node[${index}]\n to = ucloud_vm.web["node-${index}"]\n}`)
     .join('\n');
@@ -73,7 +73,12 @@ story('count', async (t) => {
 });
 
 story('lifecycle', async (t) => {
-  const configuration = (revision: number, lifecycle: string, name = '"web"', more = '') => `${ground('lifecycle')}
+  const configuration = (
+    revision: number,
+    lifecycle: string,
+    name = '"web"',
+    more = '',
+  ) => `${prerequisites('lifecycle')}
 resource "terraform_data" "release" {
   input = ${revision}
 }
@@ -134,7 +139,7 @@ ${vm('web', name, `${more}\n lifecycle {\n ${lifecycle}\n }`)}`;
     t.equal((await values(directory, 'ucloud_vm.web')).id, before.id, 'the old VM is there as it was');
     t.equal((await managed(directory, 'ucloud_vm')).length, 1);
 
-    // The way that the message and the documentation of ucloud_vm show.
+    // The message and the documentation of ucloud_vm recommend this.
     const versioned = (script: string) =>
       configuration(2, replacing, `"web-\${substr(sha256(local.user_data), 0, 8)}"`, 'user_data = local.user_data') +
       `\nlocals {\n user_data = ${JSON.stringify(script)}\n}`;
@@ -160,7 +165,7 @@ variable "memory" {
   type    = string
   default = "512MiB"
 }
-${ground('tested')}${vm('web', '"web"', 'memory = var.memory')}
+${prerequisites('tested')}${vm('web', '"web"', 'memory = var.memory')}
 output "address" {
   value = ucloud_vm.web.address
 }
@@ -231,7 +236,7 @@ terraform {
     }
   }
 }
-${ground('site')}${vm('web', '"web"')}
+${prerequisites('site')}${vm('web', '"web"')}
 output "address" {
   value = provider::ucloud::eui64_address(ucloud_network.this.cidr, ucloud_vm.web.interfaces[0].mac)
 }`,

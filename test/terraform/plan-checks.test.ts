@@ -1,4 +1,4 @@
-/** The plan tells, at the attribute, each fault that would fail an apply; nothing is destroyed for it. */
+/** A plan reports faults that would fail an apply, at their attribute. Terraform destroys nothing. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -6,7 +6,7 @@ import { guests } from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
-import { ground, vmBlock } from '../support/hcl.ts';
+import { prerequisites, vmBlock } from '../support/hcl.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -62,7 +62,7 @@ t.test('what the API would refuse of a replacement is told in the plan', { skip 
     image: image?.id,
     interfaces: [{ network: other.id, mac: '02:00:00:00:00:99' }],
   });
-  const main = (bad: boolean) => `${ground}
+  const main = (bad: boolean) => `${prerequisites}
 resource "ucloud_token" "ci" {
   name       = "ci"
   expires_at = "${bad ? '2025-01-31T12:00:00Z' : '2035-01-31T12:00:00Z'}"
@@ -100,7 +100,7 @@ resource "ucloud_image" "image" {
   await directory.apply();
   const before = await directory.run('state', 'pull');
   directory.write({ 'main.tf': main(true) });
-  // The plan finds static faults first, then those that only the API knows.
+  // The plan first finds static faults, and then faults that only the API knows.
   const itself = await directory.diagnostics('plan');
   t.match(
     itself.map(({ severity, address, summary }) => [severity, address, summary]),
@@ -128,7 +128,7 @@ resource "ucloud_image" "image" {
   t.equal(await directory.run('state', 'pull'), before, 'nothing was destroyed');
 
   await t.test('but what objects of the configuration give one another is none of it', async (t) => {
-    const swapped = (first: string, second: string) => `${ground}
+    const swapped = (first: string, second: string) => `${prerequisites}
 resource "ucloud_prefix" "a" {
   name = "swap-a"
   cidr = "${first}"
@@ -137,9 +137,12 @@ resource "ucloud_prefix" "b" {
   name = "swap-b"
   cidr = "${second}"
 }`;
-    const swap = cloud.configuration(t, swapped('2001:db8:0:7300::/56', '2001:db8:0:7400::/56').replace(ground, ''));
+    const swap = cloud.configuration(
+      t,
+      swapped('2001:db8:0:7300::/56', '2001:db8:0:7400::/56').replace(prerequisites, ''),
+    );
     await swap.apply();
-    swap.write({ 'main.tf': swapped('2001:db8:0:7400::/56', '2001:db8:0:7300::/56').replace(ground, '') });
+    swap.write({ 'main.tf': swapped('2001:db8:0:7400::/56', '2001:db8:0:7300::/56').replace(prerequisites, '') });
     const plan = await swap.plan();
     t.match(plan.text, /Plan: 2 to add, 0 to change, 2 to destroy/);
     t.notMatch(plan.text, /Error:/);
@@ -152,7 +155,7 @@ resource "ucloud_prefix" "b" {
 
 t.test('delete protection is told in the plan, with what to do', { skip }, async (t) => {
   const main = (protect: boolean, more = '') =>
-    ground +
+    prerequisites +
     vmBlock('v', `delete_protection = ${protect}\n  ${more}`, '"guarded"') +
     `resource "ucloud_ssh_key" "k" {\n  name = "beside"\n  public_key = "${testPublicKey}"\n}`;
   const directory = cloud.configuration(t, main(true));
@@ -169,7 +172,7 @@ t.test('delete protection is told in the plan, with what to do', { skip }, async
   t.equal((await directory.state()).length, before, 'nothing was destroyed, no half of it');
   directory.write({ 'main.tf': main(false) });
   t.match(await directory.diagnostics('destroy'), guarded, 'it is the object that has it, whatever is configured');
-  directory.write({ 'main.tf': ground });
+  directory.write({ 'main.tf': prerequisites });
   t.match(await directory.diagnostics('plan'), guarded, 'the same where it is taken out of the configuration');
   const replaced = [{ severity: 'error', summary: 'VM "guarded" is protected from deletion, and cannot be replaced' }];
   directory.write({ 'main.tf': main(false, 'anti_affinity = { group = "g" }') });
@@ -183,7 +186,7 @@ t.test('delete protection is told in the plan, with what to do', { skip }, async
 });
 
 t.test('user data that will not run is told, and line ends are no change', { skip }, async (t) => {
-  const main = (data: string, more = '') => ground + vmBlock('v', `user_data = ${data}\n  ${more}`, '"data"');
+  const main = (data: string, more = '') => prerequisites + vmBlock('v', `user_data = ${data}\n  ${more}`, '"data"');
   const directory = cloud.configuration(t, main('"#cloud-config\\npackages: [nginx]\\n"', 'wait_for = "ready"'));
   const warned = {
     severity: 'warning',
@@ -218,9 +221,9 @@ t.test('user data that will not run is told, and line ends are no change', { ski
 });
 
 t.test('the exit code that a guest reports is told', { skip }, async (t) => {
-  const main = ground + vmBlock('v', 'user_data = "#!/bin/sh\\nexit 3\\n"\n  wait_for = "ready"', '"failing"');
+  const main = prerequisites + vmBlock('v', 'user_data = "#!/bin/sh\\nexit 3\\n"\n  wait_for = "ready"', '"failing"');
   const directory = cloud.configuration(t, main);
-  // The guest is quicker than the simulated host, and says something else.
+  // The test writes the guest's report before the simulated host does, with another result.
   const { store } = cloud.api;
   const applying = directory.diagnostics('apply');
   const id = await cloud.appears('/v1/vms', 'failing');
@@ -232,7 +235,7 @@ t.test('the exit code that a guest reports is told', { skip }, async (t) => {
 });
 
 t.test('a disk that shrinks is refused in the plan', { skip }, async (t) => {
-  const main = (size: string, more = '') => ground + vmBlock('v', `disk_size = "${size}"\n  ${more}`, '"disk"');
+  const main = (size: string, more = '') => prerequisites + vmBlock('v', `disk_size = "${size}"\n  ${more}`, '"disk"');
   const directory = cloud.configuration(t, main('4GiB'));
   await directory.apply();
   directory.write({ 'main.tf': main('2048MiB') });
@@ -254,7 +257,10 @@ t.test('a disk that shrinks is refused in the plan', { skip }, async (t) => {
 t.test('after an apply there is nothing to plan, outputs of the status included', { skip }, async (t) => {
   const outputs =
     '\noutput "status" {\n  value = ucloud_vm.v.status\n}\noutput "vm" {\n  value = ucloud_vm.v\n  sensitive = true\n}';
-  const directory = cloud.configuration(t, ground + vmBlock('v', 'user_data = "#!/bin/sh\\n"', '"quiet"') + outputs);
+  const directory = cloud.configuration(
+    t,
+    prerequisites + vmBlock('v', 'user_data = "#!/bin/sh\\n"', '"quiet"') + outputs,
+  );
   await directory.apply();
   t.strictSame(await directory.pending(), [], 'at once');
   const id = String((await directory.resource('ucloud_vm.v')).values.id);

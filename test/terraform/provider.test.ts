@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import t from 'tap';
 import { asked, providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
+import { answerProblem, type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { imageAndNetwork, vmBlock } from '../support/hcl.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
@@ -14,7 +14,7 @@ t.before(async () => {
   if (!skip) cloud = await startTestCloud(t);
 });
 
-const ground = imageAndNetwork({});
+const prerequisites = imageAndNetwork({});
 const vms = (count: number) =>
   vmBlock(
     'this',
@@ -24,9 +24,9 @@ const vms = (count: number) =>
 
 t.test('max_retries and request_timeout, in the provider block and in the environment', { skip }, async (t) => {
   let attempts = 0;
-  const decide = ({ path }: Asked, response: ServerResponse): RequestOutcome => {
+  const decide = ({ path }: GatewayRequest, response: ServerResponse): RequestOutcome => {
     attempts++;
-    return path.includes('/v1/networks') ? 'dealt with' : answerProblem(response, 503, 'store_unavailable');
+    return path.includes('/v1/networks') ? 'handled' : answerProblem(response, 503, 'store_unavailable');
   };
   const { url: endpoint } = await startGateway(cloud.api.url, { decide }, t);
   const data = (noun: string) => `data "ucloud_${noun}" "x" {\n  name = "x"\n}`;
@@ -122,7 +122,7 @@ output "counts" {
 output "public" {
   value = data.ucloud_images.public.images[*].name
 }`;
-  const directory = cloud.configuration(t, ground + vms(4) + lists);
+  const directory = cloud.configuration(t, prerequisites + vms(4) + lists);
   await directory.apply();
   const even = (await cloud.member.list('vms', '?selector=parity%3Deven')).items;
   t.strictSame(await directory.outputs(), {
@@ -169,7 +169,7 @@ output "public" {
 
 t.test('a token for one run: usable meanwhile, revoked at its end, in no state', { skip }, async (t) => {
   const seen: string[] = [];
-  const decide = ({ method, path }: Asked): RequestOutcome => {
+  const decide = ({ method, path }: GatewayRequest): RequestOutcome => {
     if (path.startsWith('/v1/tokens')) seen.push(`${method} ${path.replace(/tok-.*/, '{id}')}`);
     return 'pass';
   };

@@ -1,6 +1,6 @@
 /**
- * The cloud as the registry of its own provider: packaged, signed, served over TLS with certificates of a throw-away
- * authority, and installed by the real Terraform. What has been tampered with is not installed.
+ * The cloud as the registry of its own provider. The provider is packaged, signed, served over TLS with certificates of a
+ * temporary CA, and installed by the real Terraform. Terraform does not install a manipulated package.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -44,10 +44,10 @@ const noExecutable = !canMakeExecutable && 'SKIPPED: executables are made on Lin
 let certificates: { readonly directory: string; readonly cert: string; readonly key: string };
 let built: Built;
 let key: SecretKey;
-/** Packaged and signed by the command, for Node on the user's machine; never changed. */
+/** The packages that the command has created and signed, for Node on the user's machine. No test changes them. */
 let pristine: string;
 
-/** Packages and signs as the command does that operators use. */
+/** Packages and signs the provider with the command for operators. */
 async function packaged(t: Test, ...options: string[]) {
   const directory = temporaryDirectory(t);
   const args = ['provider/package.ts', '--output', directory, '--key', key.file, ...options];
@@ -70,18 +70,18 @@ t.before(async () => {
   t.match(said, `signed by ${key.fingerprint}`);
 });
 
-/** Where the packages of our provider lie. */
+/** Returns the directory of the packages. */
 const packagesOf = (directory: string) => join(directory, 'providers', 'ucloud', 'ucloud');
 const authority = () => join(certificates.directory, 'ca.pem');
 
-/** A copy of the signed packages that a test may change. */
+/** Returns a copy of the signed packages, which a test may change. */
 function copyOfPristine(t: Test): string {
   const directory = temporaryDirectory(t);
   cpSync(pristine, directory, { recursive: true });
   return directory;
 }
 
-/** A provider that unpacks and looks well. */
+/** Returns a package of another provider, which unpacks without errors. */
 function withHostileCode(t: Test): Built {
   const directory = temporaryDirectory(t);
   cpSync(built.directory, directory, { recursive: true });
@@ -89,7 +89,7 @@ function withHostileCode(t: Test): Built {
   return { ...built, directory };
 }
 
-/** An API on TLS that serves the directory. */
+/** Starts an API with TLS that serves the directory. */
 async function serve(t: Test, providerDirectory: string) {
   const api = await startTestApi(t, { listen: { host: '::', port: 0 }, tls: certificates, providerDirectory });
   const { port } = new URL(api.url);
@@ -121,7 +121,7 @@ const requirement = (source: string) => `terraform {
 }
 `;
 
-/** A working directory that trusts the authority. Its plugins come from their registries, unless told otherwise. */
+/** Returns a working directory that trusts the CA. By default, its plugins come from their registries. */
 function terraform(t: Test, main: string, installation = 'direct {}', environment: Record<string, string> = {}) {
   const directory = new TerraformDirectory(
     { 'main.tf': main },
@@ -133,7 +133,7 @@ function terraform(t: Test, main: string, installation = 'direct {}', environmen
 
 const words = (text: string): string => text.replace(/[│╷╵\s]+/g, ' ');
 
-/** A cloud on simulated hosts that gives out its provider, and the quickstart with that as its source. */
+/** Starts a cloud on simulated hosts that serves its provider, and a quickstart with that source. */
 async function quickstart(t: Test, providerDirectory: string) {
   const data = temporaryDirectory(t);
   asked(t, { NODE_EXTRA_CA_CERTS: authority() });
@@ -157,7 +157,7 @@ async function quickstart(t: Test, providerDirectory: string) {
   };
   return {
     host,
-    /** A working directory with the quickstart. */
+    /** Returns a working directory with the quickstart. */
     prepare: (more: Record<string, string>) => terraform(t, main, 'direct {}', { ...environment, ...more }),
   };
 }
@@ -188,10 +188,10 @@ t.test('with TLS on, terraform init with the cloud as source just works', { skip
 
 t.test('the executable needs no Node', { skip: skip || noExecutable }, async (t) => {
   const { directory: packages, said } = await packaged(t);
-  t.match(said, /one executable, which needs no Node.js/);
+  t.match(said, /is one executable and needs no Node\.js/);
   const { host, prepare } = await quickstart(t, packages);
 
-  // A machine with Terraform and nothing else.
+  // A machine with Terraform alone.
   const bin = temporaryDirectory(t);
   symlinkSync((await run('sh', ['-c', 'command -v terraform'])).stdout.trim(), join(bin, 'terraform'));
   const bare = { PATH: bin };
@@ -332,13 +332,13 @@ t.test('packaging', { skip }, async (t) => {
 
 t.test('network mirror', { skip }, async (t) => {
   const directory = copyOfPristine(t);
-  // Needs no signature: TLS says who the mirror is, and the lock file what a package is.
+  // A mirror needs no signature: TLS identifies the mirror, and the lock file identifies the package.
   unlinkSync(join(packagesOf(directory), name('SHA256SUMS.sig')));
   const { host } = await serve(t, directory);
   const mirror = `network_mirror {\n    url = "https://${host}/terraform/mirror/"\n  }`;
   const install = (source: string) => terraform(t, requirement(source), mirror).try('init', '-no-color');
 
-  // Not by `host`: Terraform itself cannot ask a mirror for names with a port.
+  // This does not use `host`: Terraform cannot ask a mirror for host names with a port.
   const { code, stdout, stderr } = await install('ucloud.localhost/ucloud/ucloud');
   t.equal(code, 0, stderr);
   t.match(stdout, `Installed ucloud.localhost/ucloud/ucloud v${version} (verified checksum)`);
@@ -349,7 +349,7 @@ t.test('network mirror', { skip }, async (t) => {
   );
 
   await t.test('of providers of other registries, as terraform providers mirror copies them', async (t) => {
-    // Another registry, and what it has.
+    // Another registry with its packages.
     const origin = await serve(t, pristine);
     const copying = terraform(t, requirement(`${origin.host}/ucloud/ucloud`));
     await copying.run('providers', 'mirror', `-platform=${platform}`, 'copy');

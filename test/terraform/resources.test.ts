@@ -1,7 +1,6 @@
 /**
- * Each resource through its life, with the real Terraform. Which resources, which steps: test/support/acceptance.ts. All
- * resources go together, since each step is a run of Terraform; what is asserted, is asserted of each, in a test that
- * is called after resource and step.
+ * The whole life of each resource, with the real Terraform. test/support/acceptance.ts defines the resources and the steps.
+ * Each step is one run of Terraform for all resources. The name of each test contains its resource and its step.
  */
 
 import t, { type Test } from 'tap';
@@ -48,7 +47,7 @@ async function seen(cloud: TestCloud, noun: Noun, id: unknown): Promise<Body | u
   return answer.status === 404 ? undefined : answer.body;
 }
 
-/** A provider block for an operator, whose objects go to the project. */
+/** Returns a provider block for an operator, with the project of its objects. */
 const operatorBlock = (cloud: TestCloud): string => `
 terraform {
   required_providers {
@@ -63,10 +62,10 @@ provider "ucloud" {
   project  = "${cloud.project}"
 }`;
 
-/** What has been tested, as `noun step`. */
+/** The completed tests, as `noun step`. */
 const done = new Set<string>();
 
-/** A test of its own for each resource that goes through the step. */
+/** Registers a test for each resource with this step. */
 async function each(
   t: Test,
   step: AcceptanceStep,
@@ -93,14 +92,14 @@ t.test('each resource, through its life', { skip }, async (t) => {
   let state: StateResource[] = [];
   const values = (noun: Noun) => find(state, noun).values;
 
-  /** The API shows what is in the state, apart from what moves by itself and what is spelled otherwise. */
+  /** Checks that the API and the state agree, except for volatile values and other spellings. */
   const agrees = async (t: Test, noun: Noun, { spelled = [] }: AcceptanceCase) => {
     const body = (await seen(cloud, noun, values(noun).id)) as unknown as Record<string, unknown>;
     for (const [name, field] of fieldsOf(noun)) {
       if (field.always && !field.volatile && !spelled.includes(name)) t.same(body[name], values(noun)[name], name);
     }
   };
-  /** One plan says it of all: those that it names are not at rest. */
+  /** Plans once for all resources. The plan names the resources with changes. */
   const nothingPending = async (t: Test, step: AcceptanceStep, of: TerraformDirectory = directory) => {
     const pending = await of.pending();
     await each(t, step, (t, noun) => {
@@ -214,7 +213,7 @@ t.test('each resource, through its life', { skip }, async (t) => {
     missing.write({ 'import.tf': 'import {\n to = ucloud_vm.this\n id = "nowhere"\n}' });
     t.match(await missing.diagnostics('plan'), [{ severity: 'error', summary: 'There is no ucloud_vm "nowhere"' }]);
 
-    // By a provider that works for another project, in which there is a network of the same name, too.
+    // The provider has another project, which also contains a network of this name.
     const [other, name] = [cloud.api.project, String(values('network').name)];
     const namesake = await cloud.api.operator.create('prefixes', { name, project: other });
     await cloud.api.operator.create('networks', { name, project: other, prefix: namesake.id });
@@ -286,7 +285,7 @@ t.test('each resource, through its life', { skip }, async (t) => {
     t.match(stdout + stderr, /Interrupt/);
     const interrupted = await directory.state();
     await cloud.scanner.start();
-    // An image that exists is not waited for.
+    // Terraform does not wait for an existing image.
     await until('the image is imported', async () => {
       const { status } = await cloud.api.operator.get('images', ids.get('image') ?? '');
       return (status as { phase: string }).phase === 'available';

@@ -1,4 +1,4 @@
-/** Terraform keeps its state in ucloud, as docs/terraform-state.md says it does. */
+/** Terraform states in ucloud, as docs/terraform-state.md describes. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ t.before(async () => {
   member = await api.member(api.project);
 });
 
-/** The block of the page, for a state of this name. */
+/** Returns the backend block of the page, for a state of this name. */
 const backend = (name: string): string =>
   block('terraform', 'backend "http"')
     .replaceAll('https://cloud.example.net:7780', api.url)
@@ -42,7 +42,7 @@ function directory(t: Test, files: Readonly<Record<string, string>>): TerraformD
   return made;
 }
 
-/** While the file `wait` is there, an apply that has something to do goes on and on, under the lock. */
+/** An apply with changes lasts until the file `wait` is removed, and holds the lock. */
 const main = `
 variable "content" {
   default = "first"
@@ -186,7 +186,7 @@ t.test('the commands of the page', { skip }, async (t) => {
   writeFileSync(credentials, JSON.stringify({ endpoint: api.url, token: api.operatorToken, project: api.project }));
   const path = `${resolve('node_modules/.bin')}:${process.env.PATH}`;
   const run = async (line: string) => {
-    // npx would look into the registry for what it does not find; the command is there already.
+    // The command is installed. Without it, npx would look into the registry.
     const env = { PATH: path, UCLOUD_CREDENTIALS: credentials };
     const { stdout } = await exec('sh', ['-c', line.replace('npx ucloud', resolve('backend/cli/ucloud'))], {
       env,

@@ -1,6 +1,6 @@
 /**
- * Every attribute of every resource, known only after apply: alone, in a plan that creates, one that changes, and one
- * that replaces. The provider has its client, and is called as Terraform calls it.
+ * Every attribute of every resource with an unknown value, in a plan that creates, one that changes, and one that replaces.
+ * The test calls the provider like Terraform, and the provider has a client.
  */
 import t from 'tap';
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
@@ -17,7 +17,7 @@ import { testPublicKey } from '../support/ssh-keys.ts';
 
 type Path = readonly (string | number)[];
 
-/** The parts of a value that can be unknown: the whole, and every part of it. */
+/** Returns the paths of the parts of a value that can be unknown, with the whole value. */
 function partsOf(value: Value, path: Path = []): Path[] {
   if (value === null || typeof value !== 'object') return [path];
   const parts = Array.isArray(value) ? value.map((each, index) => [index, each] as const) : Object.entries(value);
@@ -35,7 +35,7 @@ function withUnknown(value: Value, [step, ...rest]: Path): Value {
   return Object.fromEntries(entries);
 }
 
-/** What Terraform proposes: the configuration, and where it says nothing of a computed attribute the prior value. */
+/** Returns Terraform's proposed state: the configuration, and prior values of unset computed attributes. */
 function proposed(attributes: Attributes, config: Values, prior: Values | null): Values {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, attr]): [string, Value] => {
@@ -55,7 +55,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
   const hash = '0'.repeat(64);
   const labels = { team: 'web', stage: 'test' };
 
-  /** Every attribute that can be configured, and what of it makes a replacement. */
+  /** Every configurable attribute, and its parts that require a replacement. */
   const cases: Readonly<Record<string, { config: Values; replace: Values }>> = {
     project: {
       config: { name: 'p', description: 'd', labels, delete_protection: false, quota: { vms: 3, memory: '4GiB' } },
@@ -178,7 +178,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         const wanted = withUnknown(fresh, path) as Values;
         const { diagnostics, planned } = await plan(wanted, before);
         const where = `${noun}, ${action}: ${path.join('.')}`;
-        // A warning about a value that is not there yet is no error.
+        // A warning about an unknown value is no error.
         t.strictSame(
           diagnostics.filter(({ severity }) => severity === 1),
           [],
@@ -186,7 +186,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         );
         t.equal(valueIn(planned, path, attributes[String(path[0])]), UNKNOWN, `${where} stays unknown`);
         if (action !== 'replace') continue;
-        // Terraform plans the new object of a replacement once more, as one that does not exist.
+        // Terraform plans the new object of a replacement again, as an object that does not exist.
         const again = await plan(wanted, null);
         t.strictSame(
           again.diagnostics.filter(({ severity }) => severity === 1),
@@ -201,7 +201,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
 const requestOf = (noun: string, given: Values): Values =>
   Object.fromEntries(Object.entries(given).filter(([name]) => schemaOf(noun as Noun).fields[name]?.create));
 
-/** All attributes of an object, null where the configuration says nothing. */
+/** Returns all attributes of an object, with null for those without a configured value. */
 function fill(attributes: Attributes, config: Values): Values {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, attr]): [string, Value] => {
@@ -213,10 +213,10 @@ function fill(attributes: Attributes, config: Values): Values {
   );
 }
 
-/** Another object of the same form: the first one has the name already. */
+/** Returns another object with the same attributes. It has another name, because names are unique. */
 const rename = (config: Values): Values => ({ ...config, name: `${String(config.name)}-new` });
 
-/** Returns the value at the path; elements of sets have no place of their own, so that any unknown one will do. */
+/** Returns the value at the path. Elements of sets have no index, so any unknown element counts. */
 function valueIn(planned: Values, path: Path, attr: Attribute | undefined): Value {
   const type = attr && attributeType(attr);
   let value: Value = planned;

@@ -1,17 +1,17 @@
-/** User data of `ucloud_vm`: what a change of it does, in the plan, in the VM, and after a crash. */
+/** User data of `ucloud_vm`: the effects of a change, in the plan, in the VM, and after a crash. */
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import { type OperationRecord, operations } from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { asked, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
-import { ground, vmBlock as vm } from '../support/hcl.ts';
+import { answerProblem, type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
+import { prerequisites, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-/** User data in HCL. */
+/** Returns user data in HCL. */
 const script = (word: string) => `"#!/bin/sh\\n# ${word}"`;
 
 let cloud: TestCloud;
@@ -20,8 +20,9 @@ t.before(async () => {
 });
 
 t.test('what a change of user data does is chosen, and a write-only one is kept nowhere', { skip }, async (t) => {
-  const directory = cloud.configuration(t, ground);
-  const write = (more: string) => directory.write({ 'main.tf': ground + vm('web', `wait_for = "none"\n ${more}`) });
+  const directory = cloud.configuration(t, prerequisites);
+  const write = (more: string) =>
+    directory.write({ 'main.tf': prerequisites + vm('web', `wait_for = "none"\n ${more}`) });
   const shown = async () => {
     const [web] = (await cloud.member.list('vms', '?name=web')).items;
     return (await cloud.member.get('vms', String(web?.id))) as unknown as { user_data?: string };
@@ -90,20 +91,20 @@ t.test('what a change of user data does is chosen, and a write-only one is kept 
   await directory.destroy();
 });
 
-/** Counts the reboots that the provider asks for, and lets the test answer one in the API's stead. */
+/** Counts the reboot requests of the provider, and lets the test answer one instead of the API. */
 class Gate {
   reboots = 0;
   onReboot: ((response: ServerResponse) => Promise<void>) | undefined;
 
   async start(t: Test): Promise<void> {
-    const decide = ({ method, path }: Asked, response: ServerResponse): RequestOutcome => {
+    const decide = ({ method, path }: GatewayRequest, response: ServerResponse): RequestOutcome => {
       if (method !== 'POST' || !path.endsWith('/reboot')) return 'pass';
       this.reboots++;
       const { onReboot } = this;
       this.onReboot = undefined;
       if (!onReboot) return 'pass';
       void onReboot(response);
-      return 'dealt with';
+      return 'handled';
     };
     asked(t, { UCLOUD_ENDPOINT: (await startGateway(cloud.api.url, { decide }, t)).url });
   }
@@ -116,10 +117,10 @@ const refuse = (response: ServerResponse, status: number, code: string, detail: 
 t.test('a VM is restarted for its user data', { skip }, async (t) => {
   const gate = new Gate();
   await gate.start(t);
-  const directory = cloud.configuration(t, ground);
+  const directory = cloud.configuration(t, prerequisites);
   const address = 'ucloud_vm.web';
   const write = (more: string, change = 'restart') =>
-    directory.write({ 'main.tf': ground + vm('web', `${more}\n user_data_change = "${change}"`) });
+    directory.write({ 'main.tf': prerequisites + vm('web', `${more}\n user_data_change = "${change}"`) });
   const hidden = (word: string, version: number, more = '') =>
     write(`user_data_wo = ${script(word)}\n user_data_wo_version = ${version}\n ${more}`);
   const shown = async () => {
@@ -132,10 +133,10 @@ t.test('a VM is restarted for its user data', { skip }, async (t) => {
   write(`user_data = ${script('one')}\n wait_for = "ready"`);
   await directory.apply();
   const { id } = await shown();
-  /** Applies and checks that it is the same VM, with this user data, that nothing is left to do, and what was told. */
+  /** Applies, and checks that the VM is the same, its user data, that the next plan is empty, and the warnings. */
   const applied = async (t: Test, word: string | undefined, reboots: number, told: object[] = []) => {
     const [before, count] = [await shown(), gate.reboots];
-    // What a plan tells, Terraform shows twice in an apply: it plans each change once more.
+    // Terraform plans each change twice in an apply, so it shows the warnings of a plan twice.
     const diagnostics = new Map((await directory.diagnostics('apply')).map((each) => [each.summary, each]));
     t.match([...diagnostics.values()], told);
     t.equal(diagnostics.size, told.length, 'nothing else is told');
@@ -273,9 +274,9 @@ resource "terraform_data" "late" {
   input = ${script(word)}
 }`;
     const use = 'user_data = terraform_data.late.output\n user_data_change = "restart"';
-    directory.write({ 'main.tf': ground + late('eleven') + vm('web', use) });
+    directory.write({ 'main.tf': prerequisites + late('eleven') + vm('web', use) });
     await applied(t, 'eleven', 0);
-    directory.write({ 'main.tf': ground + late('twelve') + vm('web', use) });
+    directory.write({ 'main.tf': prerequisites + late('twelve') + vm('web', use) });
     t.strictSame((await directory.planned(address)).actions, ['update']);
     await applied(t, 'twelve', 1);
   });
@@ -311,10 +312,10 @@ t.test(
     const vms = [0, 1, 2].map((i) =>
       vm(`twin-${i}`, `wait_for = "none"\n labels = { of = "lists" }\n user_data = ${script(`twin ${i}`)}`),
     );
-    const directory = cloud.configuration(t, ground + vms.join('\n'));
+    const directory = cloud.configuration(t, prerequisites + vms.join('\n'));
     await directory.apply();
     t.strictSame(await directory.pending(), [], 'a member');
-    directory.write({ 'main.tf': ground + vms.join('\n') + data });
+    directory.write({ 'main.tf': prerequisites + vms.join('\n') + data });
     await directory.apply();
     const { values } = await directory.resource('data.ucloud_vms.all');
     t.match(
@@ -323,7 +324,7 @@ t.test(
     );
     t.match((await directory.resource('data.ucloud_vm.one')).values, { user_data: '#!/bin/sh\n# twin 0' });
 
-    directory.write({ 'main.tf': ground + vms.join('\n') });
+    directory.write({ 'main.tf': prerequisites + vms.join('\n') });
     await directory.apply();
     const viewer = await cloud.api.member(cloud.project, 'viewer');
     await t.test('with the token of a viewer', async (t) => {

@@ -1,14 +1,14 @@
-/** What users of VMs are told when something is wrong: which attribute is at fault, and what to do. */
+/** The errors that users of VMs see: each names the wrong attribute and the remedy. */
 import type { ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, answerProblem, type RequestOutcome, startGateway } from '../support/gateway.ts';
+import { answerProblem, type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
+const prerequisites = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
 
 let cloud: TestCloud;
 t.before(async () => {
@@ -153,7 +153,7 @@ resource "ucloud_network" "nowhere" {
   });
 
   await t.test('while applying', async (t) => {
-    const directory = cloud.configuration(t, ground + vm('web'));
+    const directory = cloud.configuration(t, prerequisites + vm('web'));
     await directory.apply();
     const other = cloud.configuration(
       t,
@@ -177,18 +177,18 @@ resource "ucloud_prefix" "same_space" {
     await t.test('what is in use, and what is protected, stays', async (t) => {
       const network = (await directory.resource('ucloud_network.this')).values;
       await directory.run('state', 'rm', 'ucloud_vm.web');
-      directory.write({ 'main.tf': ground });
+      directory.write({ 'main.tf': prerequisites });
       const [inUse] = await directory.diagnostics('destroy');
       t.match(inUse, { severity: 'error', summary: 'Network "web" was not deleted: something still uses this' });
       t.match(inUse?.detail, /^net-.* VM web \(vm-.*\)\.\n\nDelete or change the objects above first\.$/i);
       t.equal((await directory.resource('ucloud_network.this')).values.id, network.id);
 
-      directory.write({ 'main.tf': `${ground}${vm('web', 'delete_protection = true')}` });
+      directory.write({ 'main.tf': `${prerequisites}${vm('web', 'delete_protection = true')}` });
       await directory.run('import', 'ucloud_vm.web', ' web\n');
       await directory.apply();
       const protectedOne = await directory.diagnostics('destroy');
       t.match(protectedOne, [{ summary: 'VM "web" is protected from deletion' }]);
-      directory.write({ 'main.tf': `${ground}${vm('web')}` });
+      directory.write({ 'main.tf': `${prerequisites}${vm('web')}` });
       await directory.apply();
     });
     await directory.destroy();
@@ -226,12 +226,12 @@ t.test('without endpoint, token or project, it says how to give them', { skip },
 
 t.test('a token that expires while a VM is waited for leaves the VM in the state, not tainted', { skip }, async (t) => {
   let expired = false;
-  const decide = ({ method, path }: Asked, response: ServerResponse): RequestOutcome => {
+  const decide = ({ method, path }: GatewayRequest, response: ServerResponse): RequestOutcome => {
     if (method === 'GET' && path.includes('/v1/vms?') && path.includes('after=')) expired = true;
     return expired ? answerProblem(response, 401, 'unauthenticated') : 'pass';
   };
   asked(t, { UCLOUD_ENDPOINT: (await startGateway(cloud.api.url, { decide }, t)).url });
-  const directory = cloud.configuration(t, `${ground}${vm('late')}`);
+  const directory = cloud.configuration(t, `${prerequisites}${vm('late')}`);
   await directory.apply('-target=ucloud_network.this', '-target=data.ucloud_image.demo');
   const told = await directory.diagnostics('apply');
   const [warning] = told.filter(({ severity }) => severity === 'warning');

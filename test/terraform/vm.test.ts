@@ -1,15 +1,15 @@
-/** What a VM's users see of plan and apply: addresses before it exists, waits, and names that move. */
+/** Plans and applies of VMs: addresses before the creation, waits, and names that move between VMs. */
 import t from 'tap';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { type Asked, type RequestOutcome, startGateway } from '../support/gateway.ts';
+import { type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { demoImage, imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { otherPublicKey, testPublicKey } from '../support/ssh-keys.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
-const ground = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
+const prerequisites = imageAndNetwork({ network: 'web', cidr: '2001:0DB8:0:ab00::/56' });
 
 let cloud: TestCloud;
 t.before(async () => {
@@ -17,12 +17,12 @@ t.before(async () => {
 });
 
 t.test('plans are exact', { skip }, async (t) => {
-  const directory = cloud.configuration(t, ground);
+  const directory = cloud.configuration(t, prerequisites);
   const prefix = (await directory.planned('ucloud_prefix.this')).after;
   t.match(prefix, { cidr: '2001:0DB8:0:ab00::/56', length: 56, project: cloud.project }, 'what follows from the cidr');
   await directory.apply();
 
-  directory.write({ 'main.tf': ground + vm('web') });
+  directory.write({ 'main.tf': prerequisites + vm('web') });
   const { after } = await directory.planned('ucloud_vm.web');
   const mac = defaultMac(cloud.project, 'web', 0, 0);
   const subnet = parseIpv6('2001:db8:0:ab00::') ?? 0n;
@@ -38,13 +38,13 @@ resource "ucloud_ssh_key" "k" {
   name       = "k"
   public_key = "${testPublicKey}"
 }`;
-    directory.write({ 'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]') });
+    directory.write({ 'main.tf': prerequisites + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]') });
     t.strictSame((await directory.pending()).toSorted(), ['ucloud_ssh_key.k: create', 'ucloud_vm.web: update']);
     await directory.apply();
 
     const id = (await directory.resource('ucloud_vm.web')).values.id;
     directory.write({
-      'main.tf': ground + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]\n user_data = "#!/bin/sh"'),
+      'main.tf': prerequisites + key + vm('web', 'ssh_keys = [ucloud_ssh_key.k.id]\n user_data = "#!/bin/sh"'),
     });
     const change = await directory.planned('ucloud_vm.web');
     t.strictSame(change.actions, ['delete', 'create']);
@@ -175,19 +175,19 @@ resource "ucloud_vm" "own" {
 });
 
 t.test('apply waits for what is asked', { skip }, async (t) => {
-  const directory = cloud.configuration(t, ground + vm('web', 'wait_for = "ready"'));
+  const directory = cloud.configuration(t, prerequisites + vm('web', 'wait_for = "ready"'));
   await directory.apply();
   t.match((await directory.resource('ucloud_vm.web')).values, { status: { phase: 'running', ready: true } });
 
-  directory.write({ 'main.tf': ground + vm('web', 'wait_for = "ready"\n power_state = "stopped"') });
+  directory.write({ 'main.tf': prerequisites + vm('web', 'wait_for = "ready"\n power_state = "stopped"') });
   await directory.apply();
   t.match((await directory.resource('ucloud_vm.web')).values, { status: { phase: 'stopped' } });
   t.strictSame(await directory.pending(), []);
 
   await t.test('a change that waits for a restart is told', async (t) => {
-    directory.write({ 'main.tf': ground + vm('web') });
+    directory.write({ 'main.tf': prerequisites + vm('web') });
     await directory.apply();
-    directory.write({ 'main.tf': ground + vm('web', 'cpus = 2') });
+    directory.write({ 'main.tf': prerequisites + vm('web', 'cpus = 2') });
     const diagnostics = await directory.diagnostics('apply');
     t.match(diagnostics, [
       {
@@ -207,14 +207,14 @@ t.test('nothing waits for a guest that does not report, unless it is asked to', 
   const silent = await startTestCloud(t, { readyMs: 24 * 3_600_000 });
   const directory = silent.configuration(
     t,
-    `${ground + vm('web')}\noutput "address" {\n value = ucloud_vm.web.address\n}`,
+    `${prerequisites + vm('web')}\noutput "address" {\n value = ucloud_vm.web.address\n}`,
   );
   await directory.apply();
   const { values } = await directory.resource('ucloud_vm.web');
   t.match(values.status, { phase: 'running', ready: false });
   t.match(await directory.outputs(), { address: values.address }, 'its address does not come from the guest');
   directory.write({
-    'main.tf': ground + vm('web', 'description = "asked"\n wait_for = "ready"\n timeouts = { update = "1s" }'),
+    'main.tf': prerequisites + vm('web', 'description = "asked"\n wait_for = "ready"\n timeouts = { update = "1s" }'),
   });
   t.match(await directory.diagnostics('apply'), [
     {
@@ -230,7 +230,10 @@ t.test('nothing waits for a guest that does not report, unless it is asked to', 
 });
 
 t.test('a VM that finds no host', { skip }, async (t) => {
-  const directory = cloud.configuration(t, ground + vm('giant', 'memory = "64GiB"\n timeouts = { create = "2s" }'));
+  const directory = cloud.configuration(
+    t,
+    prerequisites + vm('giant', 'memory = "64GiB"\n timeouts = { create = "2s" }'),
+  );
   const diagnostics = await directory.diagnostics('apply');
   t.match(diagnostics, [
     { severity: 'warning', summary: 'No host can run this VM', code: 'memory = "64GiB"' },
@@ -252,7 +255,7 @@ t.test('a VM that finds no host', { skip }, async (t) => {
   t.strictSame(await directory.pending(), [], 'it is kept as it is');
   await directory.run('taint', 'ucloud_vm.giant');
 
-  directory.write({ 'main.tf': ground + vm('giant', 'memory = "1GiB"') });
+  directory.write({ 'main.tf': prerequisites + vm('giant', 'memory = "1GiB"') });
   await directory.apply();
   t.not((await directory.resource('ucloud_vm.giant')).values.id, values.id, 'the next apply replaces it');
   t.equal((await cloud.member.list('vms')).items.length, 1, 'and nothing is left of the first');
@@ -261,7 +264,7 @@ t.test('a VM that finds no host', { skip }, async (t) => {
 
 t.test('VMs of an anti-affinity group', { skip }, async (t) => {
   const cloud = await startTestCloud(t, { capacity: { cpus: 8, memory: 16 * GiB, disk: 1000 * GiB }, moreHosts: 1 });
-  const group = (count: number, more = '') => `${ground}
+  const group = (count: number, more = '') => `${prerequisites}
 resource "ucloud_vm" "web" {
   count         = ${count}
   name          = "web-\${count.index}"
@@ -302,7 +305,7 @@ resource "ucloud_vm" "web" {
   ]);
   directory.write({ 'main.tf': group(3).replace('"web" }', '"Web" }') });
   t.match(await directory.diagnostics('validate'), [{ detail: /1 to 63 lower-case letters/ }]);
-  directory.write({ 'main.tf': ground });
+  directory.write({ 'main.tf': prerequisites });
   await directory.destroy();
 });
 
@@ -320,7 +323,7 @@ t.test('objects without references to one another are destroyed at once', { skip
   const ids = { prefix: prefix.id, network: network.id, vm: machine.id };
   const imports = Object.entries(ids).map(([noun, id]) => `import {\n to = ucloud_${noun}.old\n id = "${id}"\n}`);
   const directory = cloud.configuration(t, imports.join('\n'));
-  // Generated configuration holds ids where one would write references, so Terraform deletes all at the same time.
+  // Generated configuration contains ids instead of references, so Terraform deletes all objects at the same time.
   await directory.run('plan', '-no-color', '-generate-config-out=generated.tf');
   await directory.apply();
   await directory.destroy();
@@ -331,13 +334,13 @@ t.test('objects without references to one another are destroyed at once', { skip
 
 t.test('an object gets the name that another gives up in the same apply', { skip }, async (t) => {
   await t.test('a VM that is renamed keeps its address, and its successor has another', async (t) => {
-    const directory = cloud.configuration(t, ground + vm('web'));
+    const directory = cloud.configuration(t, prerequisites + vm('web'));
     await directory.apply();
     const mac = (probe: number) => defaultMac(cloud.project, 'web', 0, probe);
     const before = (await directory.resource('ucloud_vm.web')).values;
     t.match(before.interfaces, [{ mac: mac(0) }]);
     directory.write({
-      'main.tf': ground + vm('web', '', '"old-web"') + vm('next', 'depends_on = [ucloud_vm.web]', '"web"'),
+      'main.tf': prerequisites + vm('web', '', '"old-web"') + vm('next', 'depends_on = [ucloud_vm.web]', '"web"'),
     });
     const change = await directory.planned('ucloud_vm.next');
     t.match(change.after_unknown, { address: true, interfaces: [{ mac: true, address: true }] });
@@ -355,12 +358,12 @@ t.test('an object gets the name that another gives up in the same apply', { skip
       refused = resolve;
     });
     const created: number[] = [];
-    // The old prefix gives its name up only when the new one has been refused it.
-    const decide = async ({ method }: Asked): Promise<RequestOutcome> => {
+    // The old prefix is renamed only after the API has refused the name for the new one.
+    const decide = async ({ method }: GatewayRequest): Promise<RequestOutcome> => {
       if (method === 'PATCH') await afterRefusal;
       return 'pass';
     };
-    const answered = ({ method, path }: Asked, status: number) => {
+    const answered = ({ method, path }: GatewayRequest, status: number) => {
       if (method !== 'POST' || path !== '/v1/prefixes') return;
       created.push(status);
       if (status === 409) refused();
@@ -381,10 +384,10 @@ t.test('an object gets the name that another gives up in the same apply', { skip
   await t.test(
     'a VM that moves to another address in the configuration is made anew when the old one is gone',
     async (t) => {
-      const directory = cloud.configuration(t, ground + vm('a', '', '"web"'));
+      const directory = cloud.configuration(t, prerequisites + vm('a', '', '"web"'));
       await directory.apply();
       const { address } = (await directory.resource('ucloud_vm.a')).values;
-      directory.write({ 'main.tf': ground + vm('b', '', '"web"') });
+      directory.write({ 'main.tf': prerequisites + vm('b', '', '"web"') });
       t.strictSame((await directory.pending()).toSorted(), ['ucloud_vm.a: delete', 'ucloud_vm.b: create']);
       await directory.apply();
       t.equal((await directory.resource('ucloud_vm.b')).values.address, address, 'at the same IPv6 address');

@@ -1,4 +1,4 @@
-/** Where the command and the Terraform provider find endpoint, token, project and CA file: by the same rules. */
+/** The command and the Terraform provider find endpoint, token, project and CA file by the same rules. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';

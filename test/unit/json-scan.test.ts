@@ -1,4 +1,4 @@
-/** The look at JSON without parsing it says what JSON.parse says, and where members lie. */
+/** The scan of JSON accepts the same texts as JSON.parse, and finds the positions of members. */
 import fc from 'fast-check';
 import t from 'tap';
 import { excess, maxDepth, maxValues, scanJson } from '../../backend/model/text/json-scan.ts';

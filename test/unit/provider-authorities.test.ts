@@ -1,4 +1,4 @@
-/** Whom the provider trusts does not depend on how its Node was started, and no start pays for it that connects nowhere. */
+/** The trusted CAs do not depend on the options of Node. The provider reads them only when it connects. */
 import { execFile, spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
@@ -21,13 +21,13 @@ import { PluginClient } from '../support/plugin-client.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const run = promisify(execFile);
-/** As the executable starts Node, and as the launcher does. */
+/** The options of Node in the executable and in the launcher. */
 const starts = [['--use-openssl-ca'], []];
 
 interface Printed {
   /** The answer of the API, or the name of the error. */
   readonly said: readonly string[];
-  /** The authorities that are trusted, in PEM. */
+  /** The trusted CAs, in PEM. */
   readonly known: readonly string[];
 }
 

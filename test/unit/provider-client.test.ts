@@ -1,4 +1,4 @@
-/** How the provider's HTTP client behaves towards a server that is slow, busy, broken or not ucloud at all. */
+/** The provider's HTTP client with a server that is slow, busy, broken, or not ucloud. */
 
 import { writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -167,7 +167,7 @@ t.test('an object that others use is deleted when they are gone', async (t) => {
   const remove = (client: Client, signal = never, graceMs = 60_000) =>
     deleteWhenUnused(client, '/v1/networks', 'net-1', signal, { intervalMs: 1, graceMs });
 
-  // Without a grace time: each answer brings something new, or somebody who is going.
+  // No grace time applies, because each answer contains a new blocking object, or one that is being deleted.
   const leaving = { ...b, being_deleted: true };
   const patient = await scriptedApi(t, inUse(leaving), inUse(leaving), inUse(leaving), noContent);
   t.equal(await remove(patient.client, never, 0), undefined);

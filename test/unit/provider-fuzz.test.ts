@@ -11,7 +11,7 @@ import { CallFailed, PluginClient } from '../support/plugin-client.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { item, Shelf, type StoredItem, shelfProvider, thing } from '../terraform/fixtures/shelf.ts';
 
-/** Types that the calls' values are of: the fuzz then changes, cuts and swaps them. */
+/** The types of the values in calls. The fuzzer changes, cuts and swaps the values. */
 const ITEM = objectType({ ...item.attributes });
 /** Of the data source, which finds the one thing that is always there. */
 const FOUND: Type = ['object', { name: 'string', id: 'string', size: 'string' }];
@@ -88,7 +88,7 @@ const json = fc.oneof(
   noise,
 );
 
-/** The types whose values a call's request would rightly have, by the name of what it is about. */
+/** Returns the right types for the values of a request, by type name. */
 function fitting(name: string, rpc: Rpc): readonly Type[] {
   if (/ProviderConfig|ConfigureProvider/.test(rpc)) return TYPES.slice(4, 5);
   if (rpc === 'CallFunction') return TYPES.slice(6);
@@ -166,7 +166,7 @@ t.test('fuzzed calls: each gets an answer, and the server lives', async (t) => {
     const entry = counts.get(rpc) ?? { fine: 0, refused: 0 };
     const errors = (answer.diagnostics ?? []) as { severity: number; summary: string; detail: string }[];
     for (const { summary, detail } of errors) {
-      // Words of the JavaScript engine in front of a user are a check that is missing.
+      // A message of the JavaScript engine in a diagnostic shows that a check is missing.
       if (/is not a function|Cannot read|call stack|is not iterable/.test(`${summary} ${detail}`)) {
         throw new Error(`${rpc}: ${summary}: ${detail}`);
       }

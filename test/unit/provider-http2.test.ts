@@ -1,4 +1,4 @@
-/** HTTP/2 of the provider: what another implementation sends arrives, and what breaks the rules ends the connection. */
+/** HTTP/2 of the provider: requests of another implementation arrive, and a violation of the rules ends the connection. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http2 from 'node:http2';
@@ -50,7 +50,7 @@ t.test('header blocks are read as RFC 7541 shows them', async (t) => {
   );
 });
 
-/** A server that answers each request with its body, and tells of each. */
+/** Starts a server that answers each request with its body, and reports each request. */
 async function serve(t: { teardown(f: () => void): unknown }, onRequest: (stream: Stream) => void = () => {}) {
   const errors: string[] = [];
   const server = net.createServer((socket) => {
@@ -120,7 +120,7 @@ function frame(type: number, flags: number, stream: number, payload: Uint8Array 
   return Buffer.concat([head, payload]);
 }
 
-/** With which code a connection ends on which this is sent. */
+/** Returns the error code with which a connection ends after these bytes. */
 async function farewell(port: number, bytes: Buffer): Promise<number | undefined> {
   const socket = net.connect(port, '::1');
   const chunks: Buffer[] = [];

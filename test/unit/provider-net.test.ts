@@ -1,6 +1,6 @@
 /**
- * The provider computes addresses on its own, from what openapi.yaml says. It must come to what the API comes to: that
- * is what makes its plans exact.
+ * The provider computes addresses by the rules of openapi.yaml. Its results must equal those of the API, so that plans are
+ * exact.
  */
 import fc from 'fast-check';
 import t from 'tap';

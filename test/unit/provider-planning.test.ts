@@ -1,4 +1,4 @@
-/** What the provider asks the API while it plans: much at once, and nothing twice. */
+/** The requests of the provider during a plan: few requests, and none of them twice. */
 import t, { type Test } from 'tap';
 import { defaultMac } from '../../provider/net/mac.ts';
 import { PlanSession } from '../../provider/plan-session/plan-session.ts';

@@ -1,4 +1,4 @@
-/** Plan rules: what Terraform demands of every plan and state, for random schemas and configurations. */
+/** Terraform's rules for plans and states, checked with random schemas and configurations. */
 import fc from 'fast-check';
 import t from 'tap';
 import { DiagnosticList } from '../../provider/framework/diagnostics.ts';
@@ -26,8 +26,8 @@ import {
 import { applyPlan, attributesArbitrary, configArbitrary, respell, shapes } from '../support/provider-schemas.ts';
 
 /**
- * Terraform's own rule for plans, written down independently: a planned value is the configured one, or the prior one
- * where something is configured, or anything where nothing is configured and the attribute is computed.
+ * An independent copy of Terraform's rule for plans. With a configured value, the planned value is that value or the prior
+ * one. Without a configured value, a computed attribute may have any planned value.
  */
 function assertPlanObeys(
   attributes: Attributes,
@@ -41,7 +41,7 @@ function assertPlanObeys(
   }
 }
 
-/** Whether a known set in a value holds one element twice: Terraform would see a smaller set than was configured. */
+/** Returns true if a known set in a value contains an element twice, because Terraform would then see a smaller set. */
 function holdsOneTwice(type: Type, value: Value): boolean {
   if (type[0] !== 'set' || !Array.isArray(value) || !isWhollyKnown(value)) return false;
   const elements: readonly Value[] = value;
@@ -102,7 +102,7 @@ function assertValueObeys(attr: Attribute, planned: Value, config: Value, prior:
   }
 }
 
-/** Terraform's own rule for what apply returns: all that was known in the plan is as it was planned. */
+/** Terraform's rule for the result of an apply: all values that the plan knew are as planned. */
 function assertCompatible(attributes: Attributes, planned: Values, actual: Values, where: string): void {
   for (const [name, attr] of Object.entries(attributes)) {
     assertValueCompatible(attr, planned[name] ?? null, actual[name] ?? null, `${where}.${name}`);

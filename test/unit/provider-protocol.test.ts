@@ -1,4 +1,4 @@
-/** The plugin protocol itself: messages, certificate, handshake, gRPC; and that only the calling Terraform gets in. */
+/** The plugin protocol: messages, certificate, handshake, gRPC. Only the calling Terraform can connect. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
@@ -161,7 +161,7 @@ t.test('only the Terraform that started the plugin may talk to it', async (t) =>
   t.notOk(existsSync(path.dirname(socketPath)), 'Shutdown removes the socket');
 });
 
-/** With which status a call fails. */
+/** Returns the status with which a call fails. */
 async function statusOf(call: Promise<unknown>): Promise<number> {
   try {
     await call;

@@ -1,4 +1,4 @@
-/** Values on their way between Terraform and the provider: nothing is lost, and nothing hostile gets through. */
+/** Encoding of values between Terraform and the provider: no value loses data, and hostile input is refused. */
 import { ExtData, decode as msgpackDecode } from '@msgpack/msgpack';
 import fc from 'fast-check';
 import t from 'tap';

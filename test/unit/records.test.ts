@@ -65,7 +65,7 @@ function valuesOf(schema: JsonSchema, newer: boolean): fc.Arbitrary<unknown> {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Says of which unknown field `after` has lost sight. Those of a nested object count as long as there is an object. */
+/** Returns the unknown fields that `after` has lost. Fields of a nested object count while the object exists. */
 function lost(schema: JsonSchema, before: unknown, after: unknown, path: string): string[] {
   if (Array.isArray(before) && Array.isArray(after) && schema.items) {
     const { items } = schema;

@@ -1,4 +1,4 @@
-/** The descriptors of all resources agree with the contract: nothing that it declares is left out in silence. */
+/** The descriptors of all resources agree with the contract: they cover everything that it declares. */
 import t from 'tap';
 import { resources } from '../../backend/api/resources/index.ts';
 import { endpoints } from '../../backend/contract/index.ts';

@@ -55,7 +55,7 @@ const lineOf = (type: string, blob: Uint8Array): string => `${type} ${Buffer.fro
 
 t.test('a key is taken when ssh-keygen takes it, and only then', { skip }, async (t) => {
   const directory = temporaryDirectory(t);
-  /** Those that ssh-keygen prints a fingerprint of, by their place. */
+  /** Returns the indexes of the keys for which ssh-keygen prints a fingerprint. */
   const takenBySsh = (lines: readonly string[]): Set<number> => {
     const file = join(directory, 'keys.pub');
     writeFileSync(file, lines.map((line, index) => `${line} place-${index}\n`).join(''));

@@ -1,4 +1,4 @@
-/** How a PrefixPlan cuts a prefix: places that do not overlap, and that nothing which comes later can move. */
+/** The places of subnets in a PrefixPlan: they do not overlap, and later subnets do not move them. */
 import fc from 'fast-check';
 import t from 'tap';
 import { placeSubnets, type SubnetRequest } from '../../provider/constructs/subnets.ts';

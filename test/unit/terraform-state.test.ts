@@ -1,4 +1,4 @@
-/** Which state follows which, what is kept, and how content is closed and opened. */
+/** The order of Terraform states, their retention, and the encryption of their content. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
