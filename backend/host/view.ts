@@ -17,6 +17,7 @@ import {
   placements,
   reports,
   schedules,
+  sshKeys,
   vms,
 } from '../model/records/index.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
@@ -114,7 +115,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
   // One watch of the whole database shows each commit as a whole: a placement always appears together with its VM.
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive],
+    kinds: [vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
     logger,
   });
   return new HostView(mirror);

@@ -1,8 +1,9 @@
 /** Derives the needs of a VM on this host from its records: its image, its networks and its specification. */
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
+import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
 import type { Resources } from '../model/placement/filters.ts';
-import { imageReports, networks, reports, type VmRecord, vms } from '../model/records/index.ts';
+import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import type { NetworkSpec, VmSpec } from './hypervisor/specs.ts';
 import type { ReportFields } from './reports.ts';
@@ -45,7 +46,13 @@ export function vmSpec(view: HostView, vm: VmRecord, fence: number, { cpus, memo
     if (spec === undefined) throw new UcloudError('invalid_reference', `network ${network} does not exist`);
     return { network: spec, mac, address };
   });
-  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, interfaces };
+  const config = guestConfigOf(vm, {
+    sshKey: (key) => view.mirror.get(sshKeys, key)?.value,
+    network: (network) => view.mirror.get(networks, network)?.value,
+    image: () => view.mirror.get(images, image)?.value,
+  });
+  const seed = noCloudDocuments(config);
+  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, interfaces, seed };
 }
 
 /** Returns the networks of all VMs that are placed on the host and not yet removed from it. */

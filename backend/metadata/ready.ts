@@ -15,7 +15,8 @@ type EventText = { readonly reason: string; readonly message: string };
 const userDataEvents: Readonly<Partial<Record<UserDataResult, EventText>>> = {
   failed: {
     reason: 'user_data_failed',
-    message: 'The user data ended with an error. Its output is in /var/log/ucloud-init-user-data.log of the guest.',
+    message:
+      'The user data ended with an error. Its output is in the guest: /var/log/ucloud-init-user-data.log, or /var/log/cloud-init-output.log with cloud-init.',
   },
   ignored: {
     reason: 'user_data_ignored',
@@ -33,7 +34,7 @@ const userDataEvents: Readonly<Partial<Record<UserDataResult, EventText>>> = {
 };
 
 /**
- * Parses the report of ucloud-init on user data. The report has lines such as `user_data=failed` and `exit_code=3`. The
+ * Parses the report of ucloud-init or of our vendor data on user data. The report has lines such as `user_data=failed` and `exit_code=3`. The
  * text is hostile input, so only results of the contract and exit codes up to 255 are used.
  */
 export function readReport(body: string): Omit<GuestRecord, 'ready_at'> {
@@ -66,7 +67,7 @@ export async function recordReady(store: Store, { vm, placement }: Guest, body: 
     put(events, ...newEvent(now, vm.value, { severity, reason, message }));
   const write = [
     put(guests, vm.id, { ready_at: at, ...said }),
-    event('info', 'ready', 'ucloud-init in the guest reports that it is done.'),
+    event('info', 'ready', 'The guest reports that its initialisation has finished.'),
   ];
   const userDataEvent = said.user_data && userDataEvents[said.user_data];
   if (userDataEvent) write.push(event('warning', userDataEvent.reason, userDataEvent.message));

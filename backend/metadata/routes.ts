@@ -2,7 +2,8 @@
  * The paths of the metadata server. `/v1/` is ucloud's own layout: JSON documents for programs, and the values for
  * shell scripts as plain text. Layouts of other systems (NoCloud, OpenStack) would be further rows of this table.
  */
-import { type VmRecord, vms } from '../model/records/index.ts';
+import { guestConfigOf, type NoCloudDocuments, noCloudDocuments, noCloudFiles } from '../model/guest/no-cloud.ts';
+import { images, networks, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import { read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
@@ -36,6 +37,19 @@ const userData: Route = async ({ id }, _mirror, store) => {
 };
 
 /** The route of each path. `/` lists the paths. */
+/** Returns the handler of a document of cloud-init's data source NoCloud, for images that read it over the network. */
+const noCloud =
+  (name: keyof NoCloudDocuments): Route =>
+  async (vm, mirror, store) => {
+    if (name === 'user-data') return userData(vm, mirror, store);
+    const config = guestConfigOf(vm, {
+      sshKey: (id) => mirror.get(sshKeys, id)?.value,
+      network: (id) => mirror.get(networks, id)?.value,
+      image: (id) => mirror.get(images, id)?.value,
+    });
+    return { type: 'text/plain; charset=utf-8', body: noCloudDocuments(config)[name] };
+  };
+
 export const routes: Readonly<Record<string, Route>> = {
   '/': () => text(Object.keys(routes).slice(1)),
   '/v1/metadata': (vm, mirror) => json(metadataDocument(vm, mirror)),
@@ -44,6 +58,7 @@ export const routes: Readonly<Record<string, Route>> = {
   '/v1/host-name': (vm) => text([vm.name]),
   '/v1/ssh-keys': sshKeyLines,
   '/v1/user-data': userData,
+  ...Object.fromEntries(noCloudFiles.map((name) => [`/nocloud/${name}`, noCloud(name)])),
   // Guests of the first version of ucloud use this path.
   '/ssh-keys': sshKeyLines,
 };

@@ -13,7 +13,7 @@ import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { bridgeName } from '../model/network/interface-names.ts';
 import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
-import { networks, placements, sshKeys, vms } from '../model/records/index.ts';
+import { images, networks, placements, sshKeys, vms } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { createIdentify } from './identity.ts';
@@ -59,8 +59,8 @@ const closeServer = (server: Server): Promise<void> =>
 export async function startMetadata(options: MetadataOptions): Promise<Component> {
   const { store, logger, hostId, port = 80 } = options;
   const mirror = await openMirror(store, {
-    prefixes: [`placements/${hostId}/`, vms.prefix, networks.prefix, sshKeys.prefix],
-    kinds: [placements, vms, networks, sshKeys],
+    prefixes: [`placements/${hostId}/`, vms.prefix, networks.prefix, sshKeys.prefix, images.prefix],
+    kinds: [placements, vms, networks, sshKeys, images],
     logger,
   });
   const identify = createIdentify(mirror, hostId);

@@ -1,4 +1,7 @@
-/** Warnings about user data that the guest will not run. ucloud-init runs only a script that begins with `#!`. */
+/**
+ * Warnings about user data that no guest runs. ucloud-init runs a script that begins with `#!`, and cloud-init also its
+ * own formats. A plan does not know which of them an image contains.
+ */
 
 /** The number of bytes that Linux reads from the first line of a script (BINPRM_BUF_SIZE without the final zero). */
 const maxInterpreterBytes = 255;
@@ -18,17 +21,17 @@ export interface UserDataWarning {
 
 const ignored = (
   what: string,
-  more = 'ucloud-init runs only a script that begins with `#!`, such as `#!/bin/sh`.',
+  more = 'it must be a script that begins with `#!`, or, for images with cloud-init, begin with a mark such as `#cloud-config`.',
 ) => ({
   summary: 'This user data will not run',
   detail: `It ${what}: ${more}`,
 });
 
-/** Names the kind of user data that is no script, by its beginning. */
-const others: readonly (readonly [start: RegExp, what: string])[] = [
-  [/^#cloud-config/, 'is a cloud-config document'],
-  [/^(#cloud-boothook|#include|#part-handler|## template:)/, 'is in a format of cloud-init'],
-  [/^(Content-Type:|MIME-Version:)/i, 'is a MIME document of cloud-init'],
+/** The beginnings of cloud-init's formats (https://docs.cloud-init.io/en/latest/explanation/format.html). */
+const cloudInitFormats = /^(#cloud-(config|boothook)|#include|#part-handler|## template:|Content-Type:|MIME-Version:)/i;
+
+/** Names the fault of other user data, by its beginning. */
+const faults: readonly (readonly [start: RegExp, what: string])[] = [
   [/^H4sI/, 'is compressed, in base64'],
   [/^IyE/, 'is in base64'],
   [/^\ufeff#!/, 'begins with a byte order mark'],
@@ -38,8 +41,11 @@ const others: readonly (readonly [start: RegExp, what: string])[] = [
 /** Returns a warning about the user data for a plan; undefined without one. */
 export function warningForUserData(text: string): UserDataWarning | undefined {
   if (text === '') return ignored('is empty', 'remove the attribute if the VM has nothing to run.');
+  if (cloudInitFormats.test(text)) return undefined;
   if (!text.startsWith('#!')) {
-    return ignored(others.find(([start]) => start.test(text))?.[1] ?? 'does not begin with `#!`');
+    return ignored(
+      faults.find(([start]) => start.test(text))?.[1] ?? 'is neither a script nor in a format of cloud-init',
+    );
   }
   const [line = ''] = normalUserData(text).split('\n', 1);
   const interpreter = line.slice(2).trim();

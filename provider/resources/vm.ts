@@ -189,7 +189,7 @@ function waitForGoal(item: Item, ctx: WaitContext): Promise<Item> {
     failed: (now) => (statusOf(now).phase === 'error' ? stateSentence(statusOf(now)) : undefined),
     state: (now) => {
       const status = statusOf(now);
-      const silent = 'It is running, but ucloud-init has not reported from the guest.';
+      const silent = 'It is running, but its guest has not reported that ucloud-init or cloud-init has finished.';
       return status.phase === 'running' ? silent : stateSentence(status);
     },
   });
@@ -219,7 +219,7 @@ export const vm = deriveResource(schemaOf('vm'), {
   attributes: {
     wait_for: attribute.string({
       description:
-        'The state that apply waits for. `running`: the VM runs. `ready`: ucloud-init in the guest has reported that it has finished. `none`: apply does not wait. Apply waits for a VM with `power_state = "stopped"` until it has stopped.',
+        'The state that apply waits for. `running`: the VM runs. `ready`: the guest has reported that ucloud-init or cloud-init has finished. `none`: apply does not wait. Apply waits for a VM with `power_state = "stopped"` until it has stopped.',
       default: 'running',
       optional: true,
       computed: true,
@@ -238,7 +238,7 @@ export const vm = deriveResource(schemaOf('vm'), {
     }),
     user_data_change: attribute.string({
       description:
-        'The effect of a change of `user_data` or `user_data_wo_version`. `replace`: Terraform replaces the VM. `restart`: the VM restarts, and ucloud-init in the guest runs the new user data. `ignore`: no effect on the existing VM, only on VMs that are created later.',
+        'The effect of a change of `user_data` or `user_data_wo_version`. `replace`: Terraform replaces the VM. `restart`: the VM restarts, and ucloud-init in the guest runs the new user data; cloud-init does not repeat most of it. `ignore`: no effect on the existing VM, only on VMs that are created later.',
       default: 'replace',
       validate: oneOf(changes),
     }),

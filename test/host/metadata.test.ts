@@ -170,6 +170,14 @@ t.test('each VM hears of itself, whichever address it asks from', { skip }, asyn
   t.same(ask(webGuest, '/v1/ssh-keys').body, `${alice.public_key}\n${bob.public_key}\n`);
   t.same(ask(webGuest, '/ssh-keys').body, `${alice.public_key}\n${bob.public_key}\n`, 'where the first ucloud had it');
   t.same(ask(mailGuest, '/v1/ssh-keys'), { status: 200, body: '' });
+  t.match(JSON.parse(ask(webGuest, '/nocloud/meta-data').body), {
+    'instance-id': web.id,
+    'local-hostname': 'web',
+    'public-keys': [alice.public_key, bob.public_key],
+  });
+  t.match(ask(webGuest, '/nocloud/network-config').body, own?.mac ?? '', 'cloud-init gets the interfaces of this VM');
+  t.same(ask(webGuest, '/nocloud/user-data').body, ask(webGuest, '/v1/user-data').body);
+  t.match(ask(webGuest, '/nocloud/vendor-data').body, 'text/cloud-boothook');
   t.same(ask(webGuest, '/v1/user-data').body, web.user_data);
   const other = { ...web, user_data: '#!/bin/sh\n# changed\n', user_data_generation: 2, generation: 2 };
   await server.commit({ write: [put(vms, web.id, other)] });

@@ -19,6 +19,7 @@ import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
+import { testSeed } from '../support/seeds.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'qemu-system-x86_64', 'qemu-img', 'setpriv');
 const MiB = 1024 ** 2;
@@ -37,7 +38,7 @@ function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
   const interfaces = [{ network, mac, address: formatIpv6(slaacAddress(storedPrefix(network.cidr).address, mac)) }];
   const id = idFrom('vm', `vm-${String(number).padStart(16, '0')}`);
   const size = { cpus: 1, memory: 256 * MiB, disk_size: 1024 * MiB };
-  return { id, name: `vm-${number}`, fence: 3, generation: 5, image, interfaces, ...size, ...change };
+  return { id, name: `vm-${number}`, fence: 3, generation: 5, image, interfaces, seed: testSeed(), ...size, ...change };
 }
 const addressOf = (vm: VmSpec) => vm.interfaces[0]?.address ?? '';
 
@@ -59,7 +60,7 @@ t.test('the command line gives QEMU no path of the host', async (t) => {
   const args = qemuArguments({ vm: vm.id, accelerator: 'tcg', ...vm, instance: '0123abcd' });
   t.strictSame(
     args.filter((arg) => arg.includes('/')).map((arg) => arg.match(/\/[\w/]+/)?.[0]),
-    ['/dev/fdset/2', '/dev/fdset/1'],
+    ['/dev/fdset/2', '/dev/fdset/1', '/dev/fdset/3'],
   );
   t.match(args.join(' '), 'host_mtu=1430');
   t.match(uuidOf(vm.id), /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);

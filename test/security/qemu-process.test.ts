@@ -33,6 +33,7 @@ import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
 import { until } from '../support/eventually.ts';
 import { type Attack, attacks, honest } from '../support/hostile-qmp.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
+import { testSeed } from '../support/seeds.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const MiB = 1024 ** 2;
@@ -94,7 +95,14 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
   await serve(t, join(directory, 'serial'), () => undefined);
   const self = await identify(process.pid);
   if (!self) throw new Error('this process is not there');
-  const paths = { directory, disk: '', console: join(directory, 'c'), log: join(directory, 'l'), run: directory };
+  const paths = {
+    directory,
+    disk: '',
+    seed: '',
+    console: join(directory, 'c'),
+    log: join(directory, 'l'),
+    run: directory,
+  };
   const told: string[] = [];
   const guest = new Guest(self, { ...paths, qmp: path, serial: join(directory, 'serial') }, (_error, message) =>
     told.push(message),
@@ -152,6 +160,7 @@ const [hostileVm, honestVm] = [1, 2].map((number): VmSpec => {
   return {
     id: idFrom('vm', `vm-000000000000000${number}`),
     name: `vm-${number}`,
+    seed: testSeed(),
     fence: 1,
     generation: 1,
     image,

@@ -60,6 +60,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       description = "ours"
       labels = { os = "none" }
       visibility = "public"
+      network_config = "v2"
       delete_protection = true`,
     replace: `name = "own-2"
       source = "file:other.raw"

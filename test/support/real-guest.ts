@@ -14,6 +14,7 @@ import { launch } from '../../backend/host/hypervisor/qemu/launch.ts';
 import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { withTaps } from '../../backend/host/hypervisor/qemu/taps.ts';
 import { prepareDisk } from '../../backend/host/storage/disks.ts';
+import { writeSeedDisk } from '../../backend/host/storage/seed-disk.ts';
 import { run as runProgram } from '../../backend/host/system/command.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { guests, networks, placements, sshKeys, vms } from '../../backend/model/records/index.ts';
@@ -22,6 +23,7 @@ import { demoImage } from './demo-image.ts';
 import { until } from './eventually.ts';
 import { frameSender, senderInput } from './frame-sender.ts';
 import { metadataServer } from './metadata-server.ts';
+import { testSeed } from './seeds.ts';
 import { type LabGuest, type TapLab, uid } from './tap-lab.ts';
 
 const memory = 256 * 1024 ** 2;
@@ -106,6 +108,7 @@ export async function realGuest(
   await prepareDisk(runProgram, path('disk.qcow2'), image, diskSize);
   const { vm, isReady } = await declare(t, lab, guest, readFileSync(path('key.pub'), 'utf8').trim());
 
+  await writeSeedDisk(runProgram, path('seed.img'), testSeed());
   const size = { cpus: 1, memory };
   const args = qemuArguments({ vm, accelerator: 'tcg', ...size, interfaces: [guest], instance: '00000000' });
   const netdev = `tap,id=net0,ifname=${guest.tap},script=no,downscript=no,vnet_hdr=on,vhost=off`;
@@ -114,7 +117,14 @@ export async function realGuest(
     : withTaps([guest.tap], unprivileged(uid, [], args));
   const { pid } = await launch({
     command: ['ip', 'netns', 'exec', namespace.name, ...program],
-    ...{ disk: path('disk.qcow2'), image, qmp: path('qmp'), serial: path('serial'), log: path('log') },
+    ...{
+      disk: path('disk.qcow2'),
+      image,
+      seed: path('seed.img'),
+      qmp: path('qmp'),
+      serial: path('serial'),
+      log: path('log'),
+    },
   });
   t.teardown(() => process.kill(pid, 'SIGKILL'));
   writeFileSync(path('console'), '');

@@ -187,11 +187,11 @@ t.test('delete protection is told in the plan, with what to do', { skip }, async
 
 t.test('user data that will not run is told, and line ends are no change', { skip }, async (t) => {
   const main = (data: string, more = '') => prerequisites + vmBlock('v', `user_data = ${data}\n  ${more}`, '"data"');
-  const directory = cloud.configuration(t, main('"#cloud-config\\npackages: [nginx]\\n"', 'wait_for = "ready"'));
+  const directory = cloud.configuration(t, main('"packages: [nginx]"', 'wait_for = "ready"'));
   const warned = {
     severity: 'warning',
     summary: 'This user data will not run',
-    detail: /cloud-config/,
+    detail: /neither a script nor in a format of cloud-init/,
     code: /^user_data/,
   };
   t.match(await directory.diagnostics('plan'), [warned]);

@@ -221,7 +221,7 @@ t.test('nothing waits for a guest that does not report, unless it is asked to', 
       severity: 'error',
       summary: 'VM "web" is not ready within 1 s',
       detail:
-        'It is running, but ucloud-init has not reported from the guest.\n\nThe API made the change, which continues without Terraform. To wait longer, set `timeouts`.',
+        'It is running, but its guest has not reported that ucloud-init or cloud-init has finished.\n\nThe API made the change, which continues without Terraform. To wait longer, set `timeouts`.',
       address: 'ucloud_vm.web',
     },
   ]);

@@ -119,14 +119,11 @@ t.test('text that no field may hold is refused in every one', async (t) => {
 t.test('user data that will not run', async (t) => {
   const odd: readonly (readonly [text: string, what: RegExp])[] = [
     ['', /is empty/],
-    ['#cloud-config\npackages: [nginx]\n', /cloud-config/],
-    ['#include\nhttps://x', /cloud-init/],
-    ['Content-Type: multipart/mixed; boundary="x"', /MIME/],
     ['H4sIAAAAAAAAA', /compressed/],
     ['IyEvYmluL3NoCg==', /base64/],
     ['\ufeff#!/bin/sh\n', /byte order mark/],
     ['\n#!/bin/sh\n', /blank or an empty line/],
-    ['apt-get install nginx', /does not begin/],
+    ['apt-get install nginx', /neither a script nor in a format of cloud-init/],
     ['#!\necho', /names no interpreter/],
     ['#!sh\necho', /names no path/],
     ['#!/bin/sh\recho', /carriage return/],
@@ -137,7 +134,12 @@ t.test('user data that will not run', async (t) => {
     const told = warningForUserData(text);
     t.match(`${told?.summary} ${told?.detail}`, what, JSON.stringify(text.slice(0, 30)));
   }
-  for (const text of ['#!/bin/sh', '#! /bin/sh -e\n', '#!/usr/bin/env python3\nprint()\n'])
+  const forCloudInit = [
+    '#cloud-config\npackages: [nginx]\n',
+    '#include\nhttps://x',
+    'Content-Type: multipart/mixed; boundary="x"',
+  ];
+  for (const text of ['#!/bin/sh', '#! /bin/sh -e\n', '#!/usr/bin/env python3\nprint()\n', ...forCloudInit])
     t.equal(warningForUserData(text), undefined);
   t.ok(sameUserData('#!/bin/sh\r\na\r\n', '#!/bin/sh\na\n'), 'line ends of a script are no difference');
   t.notOk(sameUserData('#!/bin/sh\n', '#!/bin/sh\n\n'));

@@ -1,5 +1,11 @@
 import { UcloudError } from '../../contract/errors.ts';
-import { type Image, type ImageBody, type ImageUpdate, image } from '../../contract/resources/images.ts';
+import {
+  defaultNetworkConfig,
+  type Image,
+  type ImageBody,
+  type ImageUpdate,
+  image,
+} from '../../contract/resources/images.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize } from '../../model/text/sizes.ts';
@@ -22,6 +28,7 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     const phase: Image['status']['phase'] = report?.phase ?? 'pending';
     return {
       ...record,
+      network_config: record.network_config ?? defaultNetworkConfig,
       ...(sha256 === undefined ? {} : { sha256 }),
       ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),
       status: {

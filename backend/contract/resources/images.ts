@@ -18,6 +18,14 @@ import { type BodyType, type CreateType, type ItemType, resource, type UpdateTyp
 export const architectures = ['x86_64', 'aarch64'] as const;
 export type Architecture = (typeof architectures)[number];
 
+/**
+ * The forms of cloud-init's network configuration. No form suits all images: netplan and systemd-networkd take both,
+ * NetworkManager and ifupdown of older distributions only version 1.
+ */
+export const networkConfigs = ['v1', 'v2'] as const;
+export type NetworkConfig = (typeof networkConfigs)[number];
+export const defaultNetworkConfig: NetworkConfig = 'v1';
+
 /** The resource of images. */
 export const image = resource({
   noun: 'image',
@@ -53,6 +61,11 @@ export const image = resource({
       default: 'project',
       description: 'public: every project can use the image. Only operators may set this.',
     }),
+    network_config: Enum(networkConfigs, {
+      default: defaultNetworkConfig,
+      description:
+        'Version of the network configuration that cloud-init in the guests gets. `v1` suits all common images. `v2` keeps the names of the interfaces; use it for images with netplan or systemd-networkd. cloud-init reads it at the first boot of a VM. Images without cloud-init ignore it.',
+    }),
     delete_protection: DeleteProtection,
   },
   readonly: {
@@ -67,7 +80,7 @@ export const image = resource({
     ),
     ...common,
   },
-  defaulted: ['architecture', 'description', 'labels', 'visibility', 'delete_protection'],
+  defaulted: ['architecture', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
   optional: ['project', 'sha256'],
 });
 export type Image = ItemType<typeof image>;
@@ -85,6 +98,7 @@ const example: Image = {
   architecture: 'x86_64',
   labels: {},
   visibility: 'project',
+  network_config: 'v1',
   delete_protection: false,
   size: '2GiB',
   status: { phase: 'available' },

@@ -137,7 +137,7 @@ export const vm = resource({
         'x-sensitive': true,
         'x-at-restart': true,
         description:
-          'A script that begins with `#!`, which ucloud-init runs once in the guest. It runs nothing else. A change takes effect at the next start of the VM: at each boot, ucloud-init runs user data that differs from its last run. Lists omit this field, and viewers do not see it.',
+          'Instructions for the guest at its first boot. cloud-init accepts all its formats, such as `#cloud-config`; ucloud-init accepts a script that begins with `#!`. A change takes effect at the next start of the VM: ucloud-init then runs user data that differs from its last run, while cloud-init runs most of it only at the first boot. Lists omit this field, and viewers do not see it.',
       }),
     ),
     power_state: Enum(['running', 'stopped'], {
@@ -170,12 +170,13 @@ export const vm = resource({
         host: Type.Optional(Reference('host', { description: 'Host of the VM.' })),
         started_at: Type.Optional(Timestamp({ description: 'Time of the last start.' })),
         ready: Type.Boolean({
-          description: 'Whether ucloud-init in the guest has finished since the last start.',
+          description:
+            'Whether the guest has reported, since the last start, that ucloud-init or cloud-init has finished.',
         }),
         user_data: Type.Optional(
           Enum(userDataResults, {
             description:
-              'Result of the user data since the last start, as the guest reports it. none: there is no user data. ok: the script succeeded. failed: the script ended with an error. ignored: the user data does not begin with `#!`. interrupted: the guest stopped while the script ran. unavailable: the guest could not get the user data.',
+              'Result of the user data since the last start, as the guest reports it. none: there is no user data. ok: it succeeded. failed: the script ended with an error, or cloud-init had errors. ignored: ucloud-init found no script that begins with `#!`. interrupted: the guest stopped while the script ran. unavailable: the guest could not get the user data.',
           }),
         ),
         user_data_exit_code: Type.Optional(

@@ -1,7 +1,7 @@
 /** Records that only the API writes: the declarations of users and operators, and the keys that keep them unique. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { architectures } from '../../contract/resources/images.ts';
+import { architectures, networkConfigs } from '../../contract/resources/images.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
 import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
@@ -60,6 +60,8 @@ export const images = kind('images/', {
   sha256: Type.Optional(Type.String()),
   architecture: oneOf(architectures),
   visibility: oneOf(['project', 'public']),
+  /** Records of earlier versions lack this field; see `defaultNetworkConfig`. */
+  network_config: Type.Optional(oneOf(networkConfigs)),
   delete_protection: Type.Boolean(),
   ...declared,
 });

@@ -8,6 +8,8 @@ import { isMissing, readIfThere } from '../../system/files.ts';
 const programs = [
   ['qemu-system-x86_64', 'qemu-system-x86'],
   ['qemu-img', 'qemu-utils'],
+  ['mkfs.vfat', 'dosfstools'],
+  ['mcopy', 'mtools'],
   ['ip', 'iproute2'],
   ['nft', 'nftables'],
   ['radvd', 'radvd'],

@@ -30,6 +30,7 @@ export const diskDescriptor = 3;
 export const imageDescriptor = 4;
 export const qmpDescriptor = 5;
 export const serialDescriptor = 6;
+export const seedDescriptor = 7;
 
 /** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
@@ -114,6 +115,7 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
   ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
   ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
+  ...['-add-fd', `fd=${seedDescriptor},set=3`],
   // This option overrides the backing file in the disk's header, because a hostile QEMU may have changed that header.
   ...blockdev({ driver: 'qcow2', 'node-name': 'image', 'read-only': true, file: file(2), backing: null }),
   ...blockdev({
@@ -127,5 +129,8 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-device', `virtio-blk-pci,drive=disk,serial=${options.vm},bootindex=0,werror=stop,rerror=stop`],
   ...options.interfaces.flatMap(networkInterface),
   ...['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-pci,rng=rng', '-device', 'pvpanic-pci'],
+  // The last device, so that the others keep their addresses on the PCI bus.
+  ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file: { ...file(3), 'read-only': true } }),
+  ...['-device', 'virtio-blk-pci,drive=seed,serial=cidata'],
   ...sandbox,
 ];

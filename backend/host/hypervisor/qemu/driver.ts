@@ -28,6 +28,7 @@ import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-
 import type { Resources } from '../../../model/placement/filters.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
+import { writeSeedDisk } from '../../storage/seed-disk.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
@@ -311,15 +312,16 @@ class Driver implements QemuHypervisor {
   }
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
-    const { directories, imageStore, instance } = this.#parts;
-    const { disk, log, qmp, serial } = directories.paths(spec.id);
+    const { directories, imageStore, instance, run } = this.#parts;
+    const { disk, seed, log, qmp, serial } = directories.paths(spec.id);
     await directories.makeRunDirectory(spec.id);
+    await writeSeedDisk(run, seed, spec.seed);
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
     const { id: vm, cpus, memory, interfaces, disk_size } = spec;
     const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, instance });
     const command = withTaps(interfaces.map(tapOf), [...fileLimits(disk_size), ...unprivileged(uid, groups, args)]);
     const image = imagePath(imageStore, spec.image);
-    return launch({ command, disk, image, qmp, serial, log });
+    return launch({ command, disk, image, seed, qmp, serial, log });
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */

@@ -10,9 +10,10 @@ import { identify, type Process } from '../../system/processes.ts';
 export interface Launch {
   /** The program with its arguments. They drop all privileges (see `unprivileged`). */
   readonly command: readonly string[];
-  /** The paths of disk and image. The process gets them open, because it may not open them itself. */
+  /** The paths of disk, image and seed disk. The process gets them open, because it may not open them itself. */
   readonly disk: string;
   readonly image: string;
+  readonly seed: string;
   /**
    * The paths of the sockets, in a directory to which only the agent writes. The process gets the sockets listening.
    */
@@ -38,7 +39,7 @@ export async function logTail(log: string): Promise<string> {
  * Starts the process and returns its identity.
  * @throws Error if the process cannot start, or if it ends at once
  */
-export async function launch({ command, disk, image, qmp, serial, log }: Launch): Promise<Process> {
+export async function launch({ command, disk, image, seed, qmp, serial, log }: Launch): Promise<Process> {
   const files: FileHandle[] = [];
   const sockets: ListeningSocket[] = [];
   const listening = async (path: string): Promise<number> => {
@@ -67,6 +68,7 @@ export async function launch({ command, disk, image, qmp, serial, log }: Launch)
         await opened(image, 'r'),
         await listening(qmp),
         await listening(serial),
+        await opened(seed, 'r'),
       ],
     });
     await once(child, 'spawn');

@@ -3,6 +3,7 @@
  *
  *   state.json    the user id of the VM and its desired hardware (`boot`); written before the driver acts on it
  *   disk.qcow2    the VM's disk
+ *   seed.img      the documents of cloud-init; written at each start
  *   console.log   the output of the guest's serial port; the older output is in console.log.1
  *   qemu.log      the messages of the VM's last QEMU process
  *
@@ -47,6 +48,7 @@ function addTapNames(state: VmState): VmState {
 export interface VmPaths {
   readonly directory: string;
   readonly disk: string;
+  readonly seed: string;
   readonly console: string;
   readonly log: string;
   /** The directory of the sockets. The agent creates them, and the VM's user has no access. */
@@ -92,6 +94,7 @@ export class VmDirectories {
     return {
       directory,
       disk: join(directory, 'disk.qcow2'),
+      seed: join(directory, 'seed.img'),
       console: join(directory, 'console.log'),
       log: join(directory, 'qemu.log'),
       run,

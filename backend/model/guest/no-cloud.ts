@@ -1,0 +1,86 @@
+/**
+ * The documents of cloud-init's data source NoCloud, for stock images: meta-data, user-data, vendor-data and
+ * network-config (https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html). JSON is also YAML.
+ */
+import { defaultNetworkConfig, type NetworkConfig } from '../../contract/resources/images.ts';
+import type { ImageRecord, NetworkRecord, SshKeyRecord, VmRecord } from '../records/index.ts';
+import { vendorData } from './vendor-data.ts';
+
+/** The declaration of a VM, as far as the guest needs it. */
+export interface GuestConfig {
+  readonly id: string;
+  readonly name: string;
+  /** Public keys in the form of authorized_keys. */
+  readonly sshKeys: readonly string[];
+  readonly userData?: string | undefined;
+  readonly interfaces: readonly { readonly mac: string; readonly dnsServers: readonly string[] }[];
+  readonly networkConfig: NetworkConfig;
+}
+
+/** The records that a VM refers to, by id; undefined for a record that was deleted. */
+export interface Referenced {
+  sshKey(id: string): Pick<SshKeyRecord, 'public_key'> | undefined;
+  network(id: string): Pick<NetworkRecord, 'dns_servers'> | undefined;
+  image(id: string): Pick<ImageRecord, 'network_config'> | undefined;
+}
+
+/** Returns what the guest of a VM needs. */
+export const guestConfigOf = (vm: VmRecord, referenced: Referenced): GuestConfig => ({
+  id: vm.id,
+  name: vm.name,
+  sshKeys: vm.ssh_keys.flatMap((id) => referenced.sshKey(id)?.public_key ?? []),
+  userData: vm.user_data,
+  interfaces: vm.interfaces.map(({ mac, network }) => ({
+    mac,
+    dnsServers: referenced.network(network)?.dns_servers ?? [],
+  })),
+  networkConfig: referenced.image(vm.image)?.network_config ?? defaultNetworkConfig,
+});
+
+/** The names of the documents. */
+export const noCloudFiles = ['meta-data', 'user-data', 'vendor-data', 'network-config'] as const;
+export type NoCloudDocuments = Readonly<Record<(typeof noCloudFiles)[number], string>>;
+
+const json = (value: unknown): string => `${JSON.stringify(value, undefined, 1)}\n`;
+
+/** Version 1 names each interface, and the guest renames the interface. */
+const version1 = ({ interfaces }: GuestConfig): object => ({
+  version: 1,
+  config: interfaces.map(({ mac, dnsServers }, index) => ({
+    type: 'physical',
+    name: `eth${index}`,
+    mac_address: mac,
+    subnets: [{ type: 'ipv6_slaac', ...(dnsServers.length > 0 && { dns_nameservers: dnsServers }) }],
+  })),
+});
+
+const version2 = ({ interfaces }: GuestConfig): object => ({
+  version: 2,
+  ethernets: Object.fromEntries(
+    interfaces.map(({ mac, dnsServers }, index) => [
+      `id${index}`,
+      {
+        match: { macaddress: mac },
+        dhcp4: false,
+        dhcp6: false,
+        'accept-ra': true,
+        ...(dnsServers.length > 0 && { nameservers: { addresses: dnsServers } }),
+      },
+    ]),
+  ),
+});
+
+/**
+ * Returns the documents. Both forms of the network configuration ask for addresses by SLAAC alone, so the guest uses the
+ * address that the VM declares, and neither DHCP nor IPv4.
+ */
+export const noCloudDocuments = (config: GuestConfig): NoCloudDocuments => ({
+  'meta-data': json({
+    'instance-id': config.id,
+    'local-hostname': config.name,
+    'public-keys': config.sshKeys,
+  }),
+  'user-data': config.userData ?? '',
+  'vendor-data': vendorData,
+  'network-config': json(config.networkConfig === 'v1' ? version1(config) : version2(config)),
+});
