@@ -91,7 +91,11 @@ export class Agent {
       this.#runtime(id).readyAt = at;
       this.#queue.add(id);
     });
-    if (ready) this.#unsubscribers.push(ready);
+    const others = hypervisor.onOtherAddresses?.((id, otherAddresses) => {
+      this.#runtime(id).otherAddresses = otherAddresses;
+      this.#queue.add(id);
+    });
+    this.#unsubscribers.push(...[ready, others].filter((end) => end !== undefined));
     this.#networks.request();
     this.visitAll();
   }

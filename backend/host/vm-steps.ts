@@ -4,7 +4,14 @@
  */
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';
-import { grantPending, nextStep, rebootAccepted, rebootRestarted, startResources } from '../model/vm/lifecycle.ts';
+import {
+  grantPending,
+  nextStep,
+  otherAddressesReason,
+  rebootAccepted,
+  rebootRestarted,
+  startResources,
+} from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
@@ -50,10 +57,18 @@ const stableMs = 60_000;
  */
 const grantTimeoutMs = 3_000;
 
+const otherAddresses = {
+  reason: otherAddressesReason,
+  message:
+    'The guest uses other addresses than the declared ones, and the host drops its packets. The guest must form its addresses from the MAC address (SLAAC with modified EUI-64, no temporary addresses).',
+} as const;
+
 /** The agent's state of one VM in memory. */
 export interface VmRuntime {
   /** The VM as the agent last saw it on the machine; undefined if the machine has nothing of it. */
   observed?: ObservedVm;
+  /** Whether the guest uses other addresses than the VM declares. */
+  otherAddresses?: boolean;
   /** The time at which a simulated guest became ready. */
   readyAt?: Date;
   exitCause?: ExitCause;
@@ -103,6 +118,7 @@ export class VmSteps {
       placement: placement?.value,
       report: report?.value,
       observed: runtime.observed,
+      otherAddresses: runtime.otherAddresses,
       operation: operations[0]?.value,
     });
     if (placement === undefined) {
@@ -208,6 +224,7 @@ export class VmSteps {
       if (!lease().valid || this.#closed()) return { again: false, afterMs: 1_000 };
       delete runtime.exitCause;
       delete runtime.readyAt;
+      delete runtime.otherAddresses;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
       if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
@@ -240,12 +257,21 @@ export class VmSteps {
       ...(generation !== undefined && { generation }),
       ...(before?.resources && { resources: before.resources }),
     };
-    const reported: ReportFields = { phase: 'running', started_at, ...startedWith };
+    const others = runtime.otherAddresses === true;
+    const reported: ReportFields = {
+      phase: 'running',
+      started_at,
+      ...startedWith,
+      ...(others && otherAddresses),
+    };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);
     const { require, write } = advanceOperations(restarted, now, { state: 'succeeded', progress: 100 });
     const message = `${restarted.length > 0 ? 'Rebooted' : 'Started'} on ${this.#options.name}.`;
     const started = before?.phase === 'starting' || before?.phase === 'error';
     if (started) write.push(...eventWrites(snapshot, now, { severity: 'info', reason: 'started', message }));
+    if (others && before?.reason !== otherAddresses.reason) {
+      write.push(...eventWrites(snapshot, now, { severity: 'warning', ...otherAddresses }));
+    }
     return this.commit(reportCommit(snapshot, reported, now, { require, write }));
   }
 

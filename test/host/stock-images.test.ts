@@ -43,6 +43,7 @@ for (const image of images) {
     t.strictSame(seen.errors, [], 'cloud-init has no errors');
     t.match(seen.status, { phase: 'running', ready: true, user_data: 'ok' });
     t.match(seen.frames, { IPv4: undefined, DHCPv6: undefined }, 'the guest sent no frame of IPv4 or DHCP');
+    t.match(seen.strayed, { phase: 'running', reason: 'other_addresses', message: /uses other addresses/ });
     t.ok((seen.frames.IPv6 ?? 0) > 20, 'the capture saw the guest');
   });
 }

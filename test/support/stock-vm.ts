@@ -25,6 +25,8 @@ export interface StockVm {
   readonly errors: readonly unknown[];
   /** Numbers of frames from the guest, by kind. */
   readonly frames: Readonly<Record<string, number>>;
+  /** The status after the guest has sent packets from an address of its own choice. */
+  readonly strayed: Readonly<Record<string, unknown>>;
   readonly seconds: { readonly running: number; readonly ready: number };
 }
 
@@ -53,7 +55,7 @@ async function captureFrames(): Promise<() => Record<string, number>> {
 interface Vm {
   readonly id: string;
   readonly address: string;
-  readonly status: { readonly phase: string; readonly ready: boolean };
+  readonly status: { readonly phase: string; readonly ready: boolean; readonly reason?: string };
 }
 
 async function createVm(cloud: Cloud, token: string, body: object): Promise<Vm> {
@@ -108,7 +110,7 @@ async function story(cloud: Cloud): Promise<StockVm> {
       .filter(({ ifname }) => ifname !== 'lo')
       .flatMap(({ addr_info }) => addr_info.filter((each) => each.scope === scope).map(({ local }) => local));
   const result = JSON.parse(await inGuest('cat /run/cloud-init/result.json')) as { v1: { errors: unknown[] } };
-  return {
+  const seen = {
     declared: address,
     addresses: of('global'),
     linkLocal: of('link'),
@@ -120,6 +122,13 @@ async function story(cloud: Cloud): Promise<StockVm> {
     frames: frames(),
     seconds: { running, ready },
   };
+  const other = address.replace(/[0-9a-f]+$/, 'bad');
+  const device = shown.find(({ ifname }) => ifname !== 'lo')?.ifname ?? '';
+  await inGuest(`sudo ip -6 address add ${other}/64 dev ${device} nodad`);
+  await inGuest(`ping -6 -c 4 -i 0.3 -W 1 -I ${other} fe80::1%${device} || true`);
+  await until('the status reports the other address', 60, ({ status }) => status.reason === 'other_addresses');
+  const { status } = (await cloud.ucloud('vm', 'get', id)) as { status: Record<string, unknown> };
+  return { ...seen, strayed: status };
 }
 
 const cloud = await startCloud(data, ['--hypervisor', 'qemu']);

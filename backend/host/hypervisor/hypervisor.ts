@@ -59,6 +59,11 @@ export interface Hypervisor {
   /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
   /**
+   * Registers a callback for guests that begin or cease to use other addresses than the VM declares. Returns a function
+   * that removes it. The simulated driver has no guests with addresses.
+   */
+  onOtherAddresses?(listener: (vm: Id<'vm'>, others: boolean) => void): () => void;
+  /**
    * Registers a callback for guests that become ready, adopted VMs included. Only the simulated driver has it, because
    * it has no metadata server; the agent records the readiness instead. Returns a function that removes the callback.
    */

@@ -382,6 +382,18 @@ export class HostNetwork {
     this.#filter = undefined;
   }
 
+  /** Returns the numbers of frames that the filter dropped because of their source address, by tap. */
+  async sourceDrops(): Promise<ReadonlyMap<string, number>> {
+    if (this.#attachments.size === 0) return new Map();
+    const listing = await this.#run('nft', ['list', 'counters', 'table', 'netdev', this.#table]);
+    return new Map(
+      [...listing.matchAll(/^\s*counter (\w+)_source \{\s*packets (\d+) /gm)].map(([, tap = '', packets]) => [
+        tap,
+        Number(packets),
+      ]),
+    );
+  }
+
   /** Returns the VMs that have a tap on this machine. */
   async attachedVms(): Promise<Id<'vm'>[]> {
     const links = this.#owned(await observeLinks(this.#run)).filter((link) => link.kind === 'tun');

@@ -49,6 +49,8 @@ export interface LifecycleFacts {
   readonly report: ReportRecord | undefined;
   /** The observed state of the VM on this machine; undefined if the machine has nothing of it. */
   readonly observed: { readonly running: boolean; readonly fence?: number } | undefined;
+  /** Whether the guest uses other addresses than the VM declares. */
+  readonly otherAddresses?: boolean | undefined;
   /** The oldest operation that has not ended. */
   readonly operation: OperationRecord | undefined;
 }
@@ -123,8 +125,11 @@ export const grantPending = (vm: VmRecord, granted: Resources, schedule: Schedul
  */
 export const restartableElsewhere = (_vm: VmRecord): boolean => false;
 
+/** The reason in the report of a running VM whose guest uses other addresses. */
+export const otherAddressesReason = 'other_addresses';
+
 /** Returns the next step for the VM; `nothing` when no step is left. */
-export function nextStep({ host, vm, placement, report, observed, operation }: LifecycleFacts): Step {
+export function nextStep({ host, vm, placement, report, observed, otherAddresses, operation }: LifecycleFacts): Step {
   if (placement === undefined) {
     if (observed) return { do: 'resolve_orphan' };
     return report?.host === host ? { do: 'remove_report' } : { do: 'nothing' };
@@ -147,8 +152,9 @@ export function nextStep({ host, vm, placement, report, observed, operation }: L
     if (operation && operation.progress < rebootRestarted) {
       return { do: 'stop', force: operation.options.force === true };
     }
-    // A report with a reason belongs to a failed step, so the agent must report the running guest again.
-    const reported = current?.phase === 'running' && current.reason === undefined;
+    // A report with another reason belongs to a failed step, so the agent must report the running guest again.
+    const reason = otherAddresses ? otherAddressesReason : undefined;
+    const reported = current?.phase === 'running' && current.reason === reason;
     return reported && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };

@@ -26,6 +26,7 @@ import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
+import { type AddressWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
@@ -127,6 +128,8 @@ class Driver implements QemuHypervisor {
   readonly #parts: DriverParts;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
+  readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
+  readonly #addressWatches = new Map<Id<'vm'>, AddressWatch>();
   readonly #timer: NodeJS.Timeout;
   #maintenance: Promise<void> | undefined;
   /** The subjects of current faults. The driver logs a fault when it begins, and not every ten seconds. */
@@ -194,6 +197,21 @@ class Driver implements QemuHypervisor {
     return guest;
   }
 
+  /** Finds the guests that use other addresses, and tells the listeners of changes. */
+  async #watchAddresses(): Promise<void> {
+    const drops = await this.#parts.network.sourceDrops();
+    for (const vm of this.#guests.keys()) {
+      const { boot } = (await this.#parts.directories.load(vm)) ?? {};
+      const sum = (boot?.interfaces ?? []).reduce((total, each) => total + (drops.get(tapOf(each)) ?? 0), 0);
+      const before = this.#addressWatches.get(vm);
+      const watch = watchAddresses(before, sum, performance.now());
+      this.#addressWatches.set(vm, watch);
+      if (watch.others === (before?.others ?? false)) continue;
+      for (const listener of this.#addressListeners) listener(vm, watch.others);
+    }
+    for (const vm of this.#addressWatches.keys()) if (!this.#guests.has(vm)) this.#addressWatches.delete(vm);
+  }
+
   async #maintain(): Promise<void> {
     const { network, logger } = this.#parts;
     const faults = new Map<string, unknown>();
@@ -202,6 +220,9 @@ class Driver implements QemuHypervisor {
     } catch (error) {
       faults.set('network', error);
     }
+    await this.#watchAddresses().catch((error: unknown) => {
+      faults.set('addresses', error);
+    });
     // All guests are checked at the same time, so many unresponsive guests cost no more time than one.
     await Promise.all(
       [...this.#guests].map(([vm, guest]) =>
@@ -367,6 +388,13 @@ class Driver implements QemuHypervisor {
     await network.declare(networks);
     const faults = await network.converge();
     if (faults.size > 0) throw new Error([...faults.values()].join('; '));
+  }
+
+  onOtherAddresses(listener: (vm: Id<'vm'>, others: boolean) => void): () => void {
+    this.#addressListeners.add(listener);
+    return () => {
+      this.#addressListeners.delete(listener);
+    };
   }
 
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void {

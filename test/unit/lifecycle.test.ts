@@ -1,0 +1,28 @@
+/** The next step of an agent for a running VM, by what it has reported and what it observes. */
+import t from 'tap';
+import { idFrom } from '../../backend/model/ids.ts';
+import type { PlacementRecord, ReportRecord, VmRecord } from '../../backend/model/records/index.ts';
+import { nextStep, otherAddressesReason } from '../../backend/model/vm/lifecycle.ts';
+
+const host = idFrom('host', 'host-0000000000000001');
+const at = '2026-01-01T00:00:00.000Z';
+const vm = { power_state: 'running', generation: 1 } as VmRecord;
+const placement: PlacementRecord = { fence: 1, cpus: 1, memory: 2 ** 29, disk: 2 ** 30, at };
+const running: ReportRecord = { host, fence: 1, phase: 'running', at };
+
+t.test('the report of a running VM says whether its guest uses other addresses', async (t) => {
+  const cases: readonly (readonly [reason: string | undefined, others: boolean, step: string])[] = [
+    [undefined, false, 'nothing'],
+    [undefined, true, 'report_running'],
+    [otherAddressesReason, true, 'nothing'],
+    [otherAddressesReason, false, 'report_running'],
+    ['step_failed', false, 'report_running'],
+    ['step_failed', true, 'report_running'],
+  ];
+  for (const [reason, otherAddresses, step] of cases) {
+    const report = reason === undefined ? running : { ...running, reason };
+    const observed = { running: true, fence: 1 };
+    const facts = { host, vm, placement, report, observed, otherAddresses, operation: undefined };
+    t.equal(nextStep(facts).do, step, `${reason} and ${otherAddresses}`);
+  }
+});
