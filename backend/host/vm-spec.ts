@@ -1,6 +1,7 @@
 /** Derives the needs of a VM on this host from its records: its image, its networks and its specification. */
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
+import { defaultFirmware } from '../contract/resources/images.ts';
 import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
@@ -52,7 +53,8 @@ export function vmSpec(view: HostView, vm: VmRecord, fence: number, { cpus, memo
     image: () => view.mirror.get(images, image)?.value,
   });
   const seed = noCloudDocuments(config);
-  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, interfaces, seed };
+  const firmware = view.mirror.get(images, image)?.value.firmware ?? defaultFirmware;
+  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, firmware, interfaces, seed };
 }
 
 /** Returns the networks of all VMs that are placed on the host and not yet removed from it. */

@@ -1,6 +1,15 @@
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
 
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +19,7 @@ import { qemuArguments, unprivileged, uuidOf } from '../../backend/host/hypervis
 import { ConsoleLog, maxConsoleBytes } from '../../backend/host/hypervisor/qemu/console-log.ts';
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import type { NetworkSpec, VmSpec } from '../../backend/host/hypervisor/specs.ts';
+import { uefiCode } from '../../backend/host/storage/uefi.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
 import { instanceOf, processGroupId } from '../../backend/host/system/instance.ts';
 import { idFrom } from '../../backend/model/ids.ts';
@@ -38,7 +48,8 @@ function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
   const interfaces = [{ network, mac, address: formatIpv6(slaacAddress(storedPrefix(network.cidr).address, mac)) }];
   const id = idFrom('vm', `vm-${String(number).padStart(16, '0')}`);
   const size = { cpus: 1, memory: 256 * MiB, disk_size: 1024 * MiB };
-  return { id, name: `vm-${number}`, fence: 3, generation: 5, image, interfaces, seed: testSeed(), ...size, ...change };
+  const constant = { fence: 3, generation: 5, image, firmware: 'bios' } as const;
+  return { id, name: `vm-${number}`, ...constant, interfaces, seed: testSeed(), ...size, ...change };
 }
 const addressOf = (vm: VmSpec) => vm.interfaces[0]?.address ?? '';
 
@@ -219,6 +230,47 @@ t.test('guests that end or hang', { skip }, async (t) => {
     await second.kill();
     await driver.call('clean');
   });
+  await driver.kill();
+});
+
+/** A script for the shell of the firmware. It stores a variable at the first boot, and finds it at the second. */
+const uefiScript = `@echo -off
+setvar Ucloud -guid 9d2807b5-9d2c-4d3b-9a5d-0a5c0e0a0001
+if %lasterror% == 0 then
+  echo SECOND-BOOT
+else
+  setvar Ucloud -guid 9d2807b5-9d2c-4d3b-9a5d-0a5c0e0a0001 -bs -rt -nv =0x01
+  echo FIRST-BOOT
+endif
+reset -s
+`;
+
+const noUefi = skip || (existsSync(uefiCode) ? false : 'the package ovmf is not installed');
+
+t.test('UEFI starts a guest from its disk, and keeps the variables of the VM', { skip: noUefi }, async (t) => {
+  const host = drivenHost(t, 'uefi');
+  const [raw, script] = [join(host.dataDir, 'efi.raw'), join(host.dataDir, 'startup.nsh')];
+  writeFileSync(script, uefiScript.replaceAll('\n', '\r\n'));
+  writeFileSync(raw, '');
+  truncateSync(raw, 64 * MiB);
+  await run('mkfs.vfat', [raw]);
+  await run('mcopy', ['-i', raw, script, '::startup.nsh']);
+  await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, join(host.imageStore, `${image}.qcow2`)]);
+  const vm = spec(1, { firmware: 'uefi' });
+  const consoleLog = join(host.dataDir, 'vms', vm.id, 'console.log');
+  for (const text of ['FIRST-BOOT', 'SECOND-BOOT']) {
+    // Another agent starts the VM for the second time, so only the disk of the host keeps the variables.
+    const driver = host.driver('qemu');
+    await driver.call('prepare', vm);
+    await driver.call('start', vm);
+    await until('the guest shuts down', () => driver.exits.length === 1, 120);
+    t.match(readFileSync(consoleLog, 'latin1'), text);
+    await driver.call('stop', vm.id, 0);
+    await driver.kill();
+  }
+  const driver = host.driver('qemu');
+  await driver.call('clean');
+  t.notOk(existsSync(consoleLog), 'nothing remains');
   await driver.kill();
 });
 

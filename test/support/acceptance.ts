@@ -66,6 +66,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       source = "file:other.raw"
       sha256 = "${'0'.repeat(64)}"
       architecture = "aarch64"
+      firmware = "uefi"
       project = ucloud_project.this.id`,
     slow: {
       fails: 'name = "broken"\n source = "file:nowhere.raw"',

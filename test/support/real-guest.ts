@@ -109,7 +109,7 @@ export async function realGuest(
   const { vm, isReady } = await declare(t, lab, guest, readFileSync(path('key.pub'), 'utf8').trim());
 
   await writeSeedDisk(runProgram, path('seed.img'), testSeed());
-  const size = { cpus: 1, memory };
+  const size = { cpus: 1, memory, firmware: 'bios' } as const;
   const args = qemuArguments({ vm, accelerator: 'tcg', ...size, interfaces: [guest], instance: '00000000' });
   const netdev = `tap,id=net0,ifname=${guest.tap},script=no,downscript=no,vnet_hdr=on,vhost=off`;
   const program = offloads

@@ -1,5 +1,6 @@
 import { UcloudError } from '../../contract/errors.ts';
 import {
+  defaultFirmware,
   defaultNetworkConfig,
   type Image,
   type ImageBody,
@@ -28,6 +29,7 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     const phase: Image['status']['phase'] = report?.phase ?? 'pending';
     return {
       ...record,
+      firmware: record.firmware ?? defaultFirmware,
       network_config: record.network_config ?? defaultNetworkConfig,
       ...(sha256 === undefined ? {} : { sha256 }),
       ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),

@@ -26,6 +26,11 @@ export const networkConfigs = ['v1', 'v2'] as const;
 export type NetworkConfig = (typeof networkConfigs)[number];
 export const defaultNetworkConfig: NetworkConfig = 'v1';
 
+/** The kinds of firmware that start a guest. */
+export const firmwares = ['bios', 'uefi'] as const;
+export type Firmware = (typeof firmwares)[number];
+export const defaultFirmware: Firmware = 'bios';
+
 /** The resource of images. */
 export const image = resource({
   noun: 'image',
@@ -52,6 +57,10 @@ export const image = resource({
       }),
     ),
     architecture: Enum(architectures, { default: 'x86_64', description: 'Processor architecture of the image.' }),
+    firmware: Enum(firmwares, {
+      default: defaultFirmware,
+      description: 'Firmware that starts the guest. `uefi` is UEFI without secure boot.',
+    }),
   },
   mutable: {
     name: Name(),
@@ -80,7 +89,7 @@ export const image = resource({
     ),
     ...common,
   },
-  defaulted: ['architecture', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
+  defaulted: ['architecture', 'firmware', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
   optional: ['project', 'sha256'],
 });
 export type Image = ItemType<typeof image>;
@@ -96,6 +105,7 @@ const example: Image = {
   source: 'https://images.example.net/debian-13.qcow2',
   sha256: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
   architecture: 'x86_64',
+  firmware: 'bios',
   labels: {},
   visibility: 'project',
   network_config: 'v1',

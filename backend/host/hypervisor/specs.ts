@@ -1,5 +1,6 @@
 /** The desired state of VMs and networks, as the agent gives it to a driver and to the host's network. */
 import type { Id } from '../../contract/fields.ts';
+import type { Firmware } from '../../contract/resources/images.ts';
 import type { NoCloudDocuments } from '../../model/guest/no-cloud.ts';
 
 /** A network on the host. */
@@ -35,6 +36,7 @@ export interface VmSpec {
   /** Bytes. */
   readonly disk_size: number;
   readonly image: Id<'image'>;
+  readonly firmware: Firmware;
   readonly interfaces: readonly InterfaceSpec[];
   /** The contents of the seed disk. */
   readonly seed: NoCloudDocuments;

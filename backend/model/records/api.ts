@@ -1,7 +1,7 @@
 /** Records that only the API writes: the declarations of users and operators, and the keys that keep them unique. */
 
 import { type Static, Type } from '@sinclair/typebox';
-import { architectures, networkConfigs } from '../../contract/resources/images.ts';
+import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
 import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
@@ -59,6 +59,8 @@ export const images = kind('images/', {
   source: Type.String(),
   sha256: Type.Optional(Type.String()),
   architecture: oneOf(architectures),
+  /** Records of earlier versions lack this field; see `defaultFirmware`. */
+  firmware: Type.Optional(oneOf(firmwares)),
   visibility: oneOf(['project', 'public']),
   /** Records of earlier versions lack this field; see `defaultNetworkConfig`. */
   network_config: Type.Optional(oneOf(networkConfigs)),

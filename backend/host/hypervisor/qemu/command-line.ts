@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
+import type { Firmware } from '../../../contract/resources/images.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../specs.ts';
 import { firstTapDescriptor } from './taps.ts';
@@ -20,6 +21,7 @@ export interface CommandLineOptions {
   readonly cpus: number;
   /** In bytes, a multiple of 1 MiB. */
   readonly memory: number;
+  readonly firmware: Firmware;
   readonly interfaces: readonly InterfaceSpec[];
   /** The instance name of the host. */
   readonly instance: string;
@@ -31,6 +33,9 @@ export const imageDescriptor = 4;
 export const qmpDescriptor = 5;
 export const serialDescriptor = 6;
 export const seedDescriptor = 7;
+/** For UEFI; other VMs have /dev/null there. */
+export const firmwareDescriptor = 8;
+export const variablesDescriptor = 9;
 
 /** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
@@ -96,6 +101,14 @@ function networkInterface({ network, mac }: InterfaceSpec, index: number): strin
   ];
 }
 
+/** Returns the arguments for UEFI. The firmware is in flash memory: read-only code, and variables that the guest writes. */
+const uefi = (): string[] => [
+  ...['-add-fd', `fd=${firmwareDescriptor},set=4`, '-add-fd', `fd=${variablesDescriptor},set=5`],
+  ...blockdev({ driver: 'raw', 'node-name': 'firmware', 'read-only': true, file: { ...file(4), 'read-only': true } }),
+  ...blockdev({ driver: 'raw', 'node-name': 'variables', file: file(5) }),
+  ...['-machine', 'pflash0=firmware,pflash1=variables'],
+];
+
 /**
  * Returns the command line of QEMU. QEMU starts with the guest stopped (`-S`), so the guest executes only after its
  * taps and filters are in place. With `werror=stop`, the guest pauses on a full disk of the host and loses no write.
@@ -110,6 +123,7 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
     '-S',
   ],
   ...machine(options.accelerator),
+  ...(options.firmware === 'uefi' ? uefi() : []),
   ...['-smp', `${options.cpus}`, '-m', `${Math.floor(options.memory / 1024 ** 2)}M`, '-rtc', 'base=utc'],
   ...['-smbios', `type=1,manufacturer=ucloud,product=ucloud,serial=${options.vm}`],
   ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],

@@ -30,6 +30,7 @@ import { type AddressWatch, watchAddresses } from '../../../model/vm/address-wat
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
+import { prepareVariables, uefiCode } from '../../storage/uefi.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
@@ -274,6 +275,7 @@ class Driver implements QemuHypervisor {
     await directories.create(spec.id);
     signal.throwIfAborted();
     await prepareDisk(run, directories.paths(spec.id).disk, imagePath(imageStore, spec.image), spec.disk_size);
+    if (spec.firmware === 'uefi') await prepareVariables(directories.paths(spec.id).variables);
   }
 
   async start(spec: VmSpec, signal: AbortSignal): Promise<void> {
@@ -334,15 +336,16 @@ class Driver implements QemuHypervisor {
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
     const { directories, imageStore, instance, run } = this.#parts;
-    const { disk, seed, log, qmp, serial } = directories.paths(spec.id);
+    const { disk, seed, variables, log, qmp, serial } = directories.paths(spec.id);
     await directories.makeRunDirectory(spec.id);
     await writeSeedDisk(run, seed, spec.seed);
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
-    const { id: vm, cpus, memory, interfaces, disk_size } = spec;
-    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, interfaces, instance });
+    const { id: vm, cpus, memory, firmware, interfaces, disk_size } = spec;
+    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, firmware, interfaces, instance });
     const command = withTaps(interfaces.map(tapOf), [...fileLimits(disk_size), ...unprivileged(uid, groups, args)]);
     const image = imagePath(imageStore, spec.image);
-    return launch({ command, disk, image, seed, qmp, serial, log });
+    const uefi = firmware === 'uefi' ? { code: uefiCode, variables } : undefined;
+    return launch({ command, disk, image, seed, uefi, qmp, serial, log });
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */

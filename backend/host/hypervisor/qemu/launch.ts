@@ -14,6 +14,8 @@ export interface Launch {
   readonly disk: string;
   readonly image: string;
   readonly seed: string;
+  /** The paths of code and variables of UEFI; none for BIOS. */
+  readonly uefi?: { readonly code: string; readonly variables: string } | undefined;
   /**
    * The paths of the sockets, in a directory to which only the agent writes. The process gets the sockets listening.
    */
@@ -39,7 +41,7 @@ export async function logTail(log: string): Promise<string> {
  * Starts the process and returns its identity.
  * @throws Error if the process cannot start, or if it ends at once
  */
-export async function launch({ command, disk, image, seed, qmp, serial, log }: Launch): Promise<Process> {
+export async function launch({ command, disk, image, seed, uefi, qmp, serial, log }: Launch): Promise<Process> {
   const files: FileHandle[] = [];
   const sockets: ListeningSocket[] = [];
   const listening = async (path: string): Promise<number> => {
@@ -69,6 +71,8 @@ export async function launch({ command, disk, image, seed, qmp, serial, log }: L
         await listening(qmp),
         await listening(serial),
         await opened(seed, 'r'),
+        uefi ? await opened(uefi.code, 'r') : 'ignore',
+        uefi ? await opened(uefi.variables, 'r+') : 'ignore',
       ],
     });
     await once(child, 'spawn');

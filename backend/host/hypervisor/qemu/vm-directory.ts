@@ -4,6 +4,7 @@
  *   state.json    the user id of the VM and its desired hardware (`boot`); written before the driver acts on it
  *   disk.qcow2    the VM's disk
  *   seed.img      the documents of cloud-init; written at each start
+ *   uefi-variables.fd  the variables of UEFI, if the image needs it
  *   console.log   the output of the guest's serial port; the older output is in console.log.1
  *   qemu.log      the messages of the VM's last QEMU process
  *
@@ -49,6 +50,7 @@ export interface VmPaths {
   readonly directory: string;
   readonly disk: string;
   readonly seed: string;
+  readonly variables: string;
   readonly console: string;
   readonly log: string;
   /** The directory of the sockets. The agent creates them, and the VM's user has no access. */
@@ -95,6 +97,7 @@ export class VmDirectories {
       directory,
       disk: join(directory, 'disk.qcow2'),
       seed: join(directory, 'seed.img'),
+      variables: join(directory, 'uefi-variables.fd'),
       console: join(directory, 'console.log'),
       log: join(directory, 'qemu.log'),
       run,
