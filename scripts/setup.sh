@@ -65,8 +65,11 @@ missing=''
 for pair in $wanted; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" > /dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
-# This package contains no command.
-[ "$purpose" != test ] || [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
+if [ "$purpose" = test ]; then
+  # These packages contain no command.
+  [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
+  python3 -c 'import yaml' 2> /dev/null || missing="$missing python3-yaml"
+fi
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/ $//')
 if [ -n "$missing" ]; then
   if command -v apt-get > /dev/null 2>&1 && [ "$(id -u)" = 0 ]; then

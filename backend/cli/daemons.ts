@@ -3,7 +3,9 @@
  * Components communicate only through the store, so both use the same code.
  */
 import { statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
@@ -20,6 +22,9 @@ import { isOnlyHere, type Listen } from './listen.ts';
 import { makeDirectory } from './make-directory.ts';
 import { version } from './version.ts';
 
+/** Tells whether the host has VMs of QEMU. */
+const hasVms = async (host: string): Promise<boolean> => (await readdir(join(host, 'vms')).catch(() => [])).length > 0;
+
 /** Returns the hypervisor of a host. @throws Error that names the missing parts of the machine */
 export async function openHypervisor(
   choice: HypervisorChoice,
@@ -32,6 +37,11 @@ export async function openHypervisor(
   if (choice === 'qemu' && missing.length > 0) {
     throw new Error(
       `--hypervisor qemu does not work on this machine:\n${missing.map((line) => `  ${line}`).join('\n')}`,
+    );
+  }
+  if (choice === 'auto' && missing.length > 0 && (await hasVms(host))) {
+    throw new Error(
+      `This host has VMs of QEMU, which simulated VMs must not replace. QEMU cannot be used:\n${missing.map((line) => `  ${line}`).join('\n')}`,
     );
   }
   if (choice === 'simulated' || missing.length > 0) {

@@ -92,7 +92,9 @@ export class Agent {
       this.#queue.add(id);
     });
     const others = hypervisor.onOtherAddresses?.((id, otherAddresses) => {
-      this.#runtime(id).otherAddresses = otherAddresses;
+      const runtime = this.#runtime(id);
+      if (runtime.otherAddresses === otherAddresses) return;
+      runtime.otherAddresses = otherAddresses;
       this.#queue.add(id);
     });
     this.#unsubscribers.push(...[ready, others].filter((end) => end !== undefined));

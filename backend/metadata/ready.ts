@@ -20,7 +20,8 @@ const userDataEvents: Readonly<Partial<Record<UserDataResult, EventText>>> = {
   },
   ignored: {
     reason: 'user_data_ignored',
-    message: 'The guest ignored its user data: ucloud-init runs only a script that begins with #!.',
+    message:
+      'The guest ignored its user data: ucloud-init runs only a script that begins with #!, and cloud-init runs user data only at the first boot.',
   },
   interrupted: {
     reason: 'user_data_interrupted',

@@ -1,6 +1,6 @@
 /**
  * The paths of the metadata server. `/v1/` is ucloud's own layout: JSON documents for programs, and the values for
- * shell scripts as plain text. Layouts of other systems (NoCloud, OpenStack) would be further rows of this table.
+ * shell scripts as plain text. `/nocloud/` is that of cloud-init's data source NoCloud.
  */
 import { guestConfigOf, type NoCloudDocuments, noCloudDocuments, noCloudFiles } from '../model/guest/no-cloud.ts';
 import { images, networks, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
@@ -36,7 +36,6 @@ const userData: Route = async ({ id }, _mirror, store) => {
   return { type: 'text/plain; charset=utf-8', body: vm?.value.user_data ?? '' };
 };
 
-/** The route of each path. `/` lists the paths. */
 /** Returns the handler of a document of cloud-init's data source NoCloud, for images that read it over the network. */
 const noCloud =
   (name: keyof NoCloudDocuments): Route =>
@@ -50,6 +49,7 @@ const noCloud =
     return { type: 'text/plain; charset=utf-8', body: noCloudDocuments(config)[name] };
   };
 
+/** The route of each path. `/` lists the paths. */
 export const routes: Readonly<Record<string, Route>> = {
   '/': () => text(Object.keys(routes).slice(1)),
   '/v1/metadata': (vm, mirror) => json(metadataDocument(vm, mirror)),

@@ -77,7 +77,7 @@ const troubles: Readonly<Partial<Record<Result, string>>> = {
   failed:
     'The user data ended with an error. Its output is in the guest: /var/log/ucloud-init-user-data.log, or /var/log/cloud-init-output.log with cloud-init.',
   ignored:
-    'The guest ignored the user data: ucloud-init, which this image contains, runs only a script that begins with `#!`.',
+    'The guest ignored the user data: ucloud-init runs only a script that begins with `#!`, and cloud-init runs user data only at the first boot.',
   interrupted:
     'The guest stopped while it ran the user data. The guest does not run the same user data again, but runs changed user data.',
   unavailable: 'The guest could not get the user data. It tries again at its next boot.',

@@ -190,7 +190,8 @@ function waitForGoal(item: Item, ctx: WaitContext): Promise<Item> {
     state: (now) => {
       const status = statusOf(now);
       const silent = 'It is running, but its guest has not reported that ucloud-init or cloud-init has finished.';
-      return status.phase === 'running' ? silent : stateSentence(status);
+      if (status.phase !== 'running') return stateSentence(status);
+      return status.message === undefined ? silent : `${silent} ${status.message}`;
     },
   });
 }

@@ -34,7 +34,13 @@ for (const image of images) {
     const path = await stockImage(image);
     const namespace = netNamespace(t, 'stock');
     const directory = temporaryDirectory(t);
-    const program = [process.execPath, 'test/support/stock-vm.ts', join(directory, 'data'), path];
+    const program = [
+      process.execPath,
+      'test/support/stock-vm.ts',
+      join(directory, 'data'),
+      path,
+      ...(wanted === 'all' ? ['reboot'] : []),
+    ];
     const { stdout } = await exec('ip', ['netns', 'exec', namespace.name, ...program], { maxBuffer: 2 ** 24 });
     const seen = JSON.parse(stdout) as StockVm;
     t.comment(`running after ${seen.seconds.running.toFixed(1)} s, ready after ${seen.seconds.ready.toFixed(1)} s`);
@@ -47,6 +53,7 @@ for (const image of images) {
     t.match(seen.status, { phase: 'running', ready: true, user_data: 'ok' });
     t.match(seen.frames, { IPv4: undefined, DHCPv6: undefined }, 'the guest sent no frame of IPv4 or DHCP');
     t.match(seen.strayed, { phase: 'running', reason: 'other_addresses', message: /uses other addresses/ });
+    if (seen.rebooted) t.match(seen.rebooted, { phase: 'running', ready: true, user_data: 'ok', reason: undefined });
     t.ok((seen.frames.IPv6 ?? 0) > 20, 'the capture saw the guest');
   });
 }

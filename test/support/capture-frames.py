@@ -8,7 +8,7 @@ def kind(frame):
     (protocol,) = struct.unpack('!H', frame[12:14])
     if protocol in (0x0800, 0x0806):
         return 'IPv4'
-    if protocol != 0x86DD:
+    if protocol != 0x86DD or len(frame) < 58:
         return 'other'
     if frame[20] == 17 and struct.unpack('!H', frame[56:58])[0] == 547:
         return 'DHCPv6'
@@ -21,7 +21,7 @@ print('ready', flush=True)
 while True:
     frame, (device, _protocol, direction, _type, source) = packets.recvfrom(2048)
     # PACKET_OUTGOING: the host sends. MAC addresses that ucloud computes begin with 42.
-    if direction == 4 or source[0] != 0x42 or not device.startswith(sys.argv[1]) or len(frame) < 58:
+    if direction == 4 or source[0] != 0x42 or not device.startswith(sys.argv[1]) or len(frame) < 14:
         continue
     name = kind(frame)
     counts[name] += 1

@@ -2,7 +2,7 @@
  * A VM of a stock image, from the import of the image to the report that the guest is ready. Runs as a program, inside a
  * network namespace of its own, and prints what it saw as JSON.
  *
- *     node test/support/stock-vm.ts <data directory> <image>
+ *     node test/support/stock-vm.ts <data directory> <image> [reboot]
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,10 +27,12 @@ export interface StockVm {
   readonly frames: Readonly<Record<string, number>>;
   /** The status after the guest has sent packets from an address of its own choice. */
   readonly strayed: Readonly<Record<string, unknown>>;
+  /** The status after a reboot. */
+  readonly rebooted?: Readonly<Record<string, unknown>>;
   readonly seconds: { readonly running: number; readonly ready: number };
 }
 
-const [data = '', image = ''] = process.argv.slice(2);
+const [data = '', image = '', reboot] = process.argv.slice(2);
 
 const userData = `#cloud-config
 write_files: [{path: /root/written, content: "written "}]
@@ -55,7 +57,12 @@ async function captureFrames(): Promise<() => Record<string, number>> {
 interface Vm {
   readonly id: string;
   readonly address: string;
-  readonly status: { readonly phase: string; readonly ready: boolean; readonly reason?: string };
+  readonly status: {
+    readonly phase: string;
+    readonly ready: boolean;
+    readonly reason?: string;
+    readonly started_at?: string;
+  };
 }
 
 async function createVm(cloud: Cloud, token: string, body: object): Promise<Vm> {
@@ -127,8 +134,16 @@ async function story(cloud: Cloud): Promise<StockVm> {
   await inGuest(`sudo ip -6 address add ${other}/64 dev ${device} nodad`);
   await inGuest(`ping -6 -c 4 -i 0.3 -W 1 -I ${other} fe80::1%${device} || true`);
   await until('the status reports the other address', 60, ({ status }) => status.reason === 'other_addresses');
-  const { status } = (await cloud.ucloud('vm', 'get', id)) as { status: Record<string, unknown> };
-  return { ...seen, strayed: status };
+  const statusNow = async () => ((await cloud.ucloud('vm', 'get', id)) as { status: Record<string, unknown> }).status;
+  const strayed = await statusNow();
+  if (reboot === undefined) return { ...seen, strayed };
+  await cloud.ucloud('vm', 'reboot', id);
+  await until(
+    'the guest is ready again',
+    420,
+    ({ status }) => status.ready && status.started_at !== strayed.started_at,
+  );
+  return { ...seen, strayed, rebooted: await statusNow() };
 }
 
 const cloud = await startCloud(data, ['--hypervisor', 'qemu']);

@@ -11,10 +11,13 @@ const placement: PlacementRecord = { fence: 1, cpus: 1, memory: 2 ** 29, disk: 2
 const running: ReportRecord = { host, fence: 1, phase: 'running', at };
 
 t.test('the report of a running VM says whether its guest uses other addresses', async (t) => {
-  const cases: readonly (readonly [reason: string | undefined, others: boolean, step: string])[] = [
+  const cases: readonly (readonly [reason: string | undefined, others: boolean | undefined, step: string])[] = [
     [undefined, false, 'nothing'],
     [undefined, true, 'report_running'],
     [otherAddressesReason, true, 'nothing'],
+    [otherAddressesReason, undefined, 'nothing'],
+    [undefined, undefined, 'nothing'],
+    ['step_failed', undefined, 'report_running'],
     [otherAddressesReason, false, 'report_running'],
     ['step_failed', false, 'report_running'],
     ['step_failed', true, 'report_running'],

@@ -128,7 +128,7 @@ export const vm = resource({
       uniqueItems: true,
       default: [],
       description:
-        'SSH keys that give access to the guest. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every 30 seconds.',
+        'SSH keys that give access to the guest. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every 30 seconds. cloud-init reads the keys only at the first boot of a VM.',
     }),
     user_data: Type.Optional(
       Type.String({
@@ -163,7 +163,8 @@ export const vm = resource({
         phase: Enum(vmPhases, { description: 'Phase of the VM.' }),
         reason: Type.Optional(
           Type.String({
-            description: 'Reason of the phase, a constant word: `no_host`, `image_not_available`, …',
+            description:
+              'Reason of the phase, or a fault of a running VM, as a constant word: `no_host`, `image_not_available`, `other_addresses`, …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),
@@ -176,7 +177,7 @@ export const vm = resource({
         user_data: Type.Optional(
           Enum(userDataResults, {
             description:
-              'Result of the user data since the last start, as the guest reports it. none: there is no user data. ok: it succeeded. failed: the script ended with an error, or cloud-init had errors. ignored: ucloud-init found no script that begins with `#!`. interrupted: the guest stopped while the script ran. unavailable: the guest could not get the user data.',
+              'Result of the user data since the last start, as the guest reports it. none: there is no user data. ok: it succeeded. failed: the script ended with an error, or cloud-init had errors. ignored: ucloud-init found no script that begins with `#!`, or cloud-init had its first boot before the user data changed. interrupted: the guest stopped while the script ran. unavailable: the guest could not get the user data.',
           }),
         ),
         user_data_exit_code: Type.Optional(

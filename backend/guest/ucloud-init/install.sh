@@ -13,6 +13,8 @@ put() { # MODE FILE TARGET
 }
 
 put 755 ucloud-init /usr/sbin/ucloud-init
+# Two programs that set the guest up would both run the user data.
+[ ! -d "$tree/etc/cloud" ] || : > "$tree/etc/cloud/cloud-init.disabled"
 [ -e "$tree/etc/ucloud-init.conf" ] || put 644 ucloud-init.conf /etc/ucloud-init.conf
 if [ -d "$tree/lib/systemd/system" ] || [ -d "$tree/usr/lib/systemd/system" ]; then
 	mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"

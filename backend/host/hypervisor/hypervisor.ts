@@ -59,8 +59,9 @@ export interface Hypervisor {
   /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
   /**
-   * Registers a callback for guests that begin or cease to use other addresses than the VM declares. Returns a function
-   * that removes it. The simulated driver has no guests with addresses.
+   * Registers a callback that says again and again whether a guest uses other addresses than the VM declares. The driver
+   * calls it for each guest of which it knows this. Returns a function that removes it. Simulated guests have no
+   * addresses.
    */
   onOtherAddresses?(listener: (vm: Id<'vm'>, others: boolean) => void): () => void;
   /**

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { type NoCloudDocuments, noCloudFiles } from '../../model/guest/no-cloud.ts';
 import type { Run } from '../system/command.ts';
 
-/** The size in bytes. The largest documents have 32 KiB of user data and 32 keys of 16 KiB. */
+/** The size in bytes. The largest documents have 128 KiB of user data and 32 keys of 16 KiB. */
 const seedBytes = 2 * 1024 ** 2;
 
 /** Writes the seed disk, replacing an earlier one. */

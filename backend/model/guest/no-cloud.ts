@@ -41,7 +41,15 @@ export const guestConfigOf = (vm: VmRecord, referenced: Referenced): GuestConfig
 export const noCloudFiles = ['meta-data', 'user-data', 'vendor-data', 'network-config'] as const;
 export type NoCloudDocuments = Readonly<Record<(typeof noCloudFiles)[number], string>>;
 
-const json = (value: unknown): string => `${JSON.stringify(value, undefined, 1)}\n`;
+/**
+ * Returns JSON that every YAML parser reads: PyYAML refuses control characters of Unicode that JSON allows, and takes some
+ * for line breaks (YAML 1.1, 5.1).
+ */
+const json = (value: unknown): string => {
+  const text = JSON.stringify(value, undefined, 1);
+  const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return `${text.replace(/[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/g, escaped)}\n`;
+};
 
 /** Version 1 names each interface, and the guest renames the interface. */
 const version1 = ({ interfaces }: GuestConfig): object => ({

@@ -3,50 +3,70 @@
  * ready. It is the same for all VMs.
  *
  * The format is a MIME multipart document, so that it adds to the user data and replaces no part of it. cloud-init runs a
- * part of the type `text/cloud-boothook` at every boot, before NetworkManager starts
- * (https://docs.cloud-init.io/en/latest/explanation/format.html).
+ * part of the type `text/cloud-boothook` at every boot (https://docs.cloud-init.io/en/latest/explanation/format.html). In
+ * Debian this is before NetworkManager starts. In the Fedora family it is later, so the corrections take effect at the
+ * second boot.
  */
 import { metadataAddress } from '../network/interface-names.ts';
 
 /**
- * Reports the result of cloud-init. The file `result.json` lies in a file system of the memory, so it belongs to this
- * boot. The program uses neither curl nor a URL: with the zone of a link-local address, both fail in some distributions.
+ * Waits for the result of cloud-init and reports it. The file `result.json` lies in a file system in memory, so it belongs
+ * to this boot. cloud-init runs user data at the first boot of a VM, so later boots repeat the stored result; changed user
+ * data is ignored. The program uses neither curl nor a URL: with the zone of a link-local address, both fail in some
+ * distributions.
  */
 const report = `
-import http.client, json, os, time
+import hashlib, http.client, json, os, time
 
-def until(seconds, attempt):
-    end = time.monotonic() + seconds
-    while not attempt() and time.monotonic() < end:
-        time.sleep(1)
+INSTANCE = '/var/lib/cloud/instance/'
 
-def finished():
-    return os.path.exists('/run/cloud-init/result.json')
+def first_result():
+    with open('/run/cloud-init/result.json') as file:
+        return 'failed' if json.load(file)['v1']['errors'] else 'ok'
 
 def result():
-    try:
-        with open('/run/cloud-init/result.json') as file:
-            if json.load(file)['v1']['errors']:
-                return 'failed'
-        return 'ok' if os.path.getsize('/var/lib/cloud/instance/user-data.txt') else 'none'
-    except (OSError, ValueError, KeyError, TypeError):
+    with open(INSTANCE + 'user-data.txt', 'rb') as file:
+        data = file.read()
+    if not data:
         return 'none'
+    digest = hashlib.sha256(data).hexdigest()
+    path = INSTANCE + 'ucloud-result.json'
+    try:
+        with open(path) as file:
+            stored = json.load(file)
+        return stored['result'] if stored['digest'] == digest else 'ignored'
+    except (OSError, ValueError, KeyError, TypeError):
+        stored = {'digest': digest, 'result': first_result()}
+    with open(path + '.new', 'w') as file:
+        json.dump(stored, file)
+    os.replace(path + '.new', path)
+    return stored['result']
 
-def reported():
+def body():
+    try:
+        return 'user_data=' + result() + '\\n'
+    except (OSError, ValueError, KeyError, TypeError):
+        return ''
+
+def reported(text):
     for device in sorted(os.listdir('/sys/class/net')):
         if device == 'lo':
             continue
         try:
             connection = http.client.HTTPConnection('${metadataAddress}%' + device, 80, timeout=5)
-            connection.request('POST', '/v1/ready', 'user_data=' + result() + '\\n')
+            connection.request('POST', '/v1/ready', text)
             if connection.getresponse().status == 204:
                 return True
         except (OSError, http.client.HTTPException):
             pass
     return False
 
-until(3600, finished)
-until(300, reported)
+while not os.path.exists('/run/cloud-init/result.json'):
+    time.sleep(1)
+text = body()
+end = time.monotonic() + 300
+while not reported(text) and time.monotonic() < end:
+    time.sleep(1)
 `;
 
 /** /run is mounted without the right to execute files, so an interpreter gets each file as its argument. */

@@ -49,7 +49,7 @@ export interface LifecycleFacts {
   readonly report: ReportRecord | undefined;
   /** The observed state of the VM on this machine; undefined if the machine has nothing of it. */
   readonly observed: { readonly running: boolean; readonly fence?: number } | undefined;
-  /** Whether the guest uses other addresses than the VM declares. */
+  /** Whether the guest uses other addresses than the VM declares; undefined while the agent does not know. */
   readonly otherAddresses?: boolean | undefined;
   /** The oldest operation that has not ended. */
   readonly operation: OperationRecord | undefined;
@@ -153,8 +153,9 @@ export function nextStep({ host, vm, placement, report, observed, otherAddresses
       return { do: 'stop', force: operation.options.force === true };
     }
     // A report with another reason belongs to a failed step, so the agent must report the running guest again.
-    const reason = otherAddresses ? otherAddressesReason : undefined;
-    const reported = current?.phase === 'running' && current.reason === reason;
+    const others = current?.reason === otherAddressesReason;
+    const right = others ? otherAddresses !== false : current?.reason === undefined && otherAddresses !== true;
+    const reported = current?.phase === 'running' && right;
     return reported && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };

@@ -26,7 +26,7 @@ import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
-import { type AddressWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
+import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
@@ -198,16 +198,21 @@ class Driver implements QemuHypervisor {
     return guest;
   }
 
-  /** Finds the guests that use other addresses, and tells the listeners of changes. */
+  /** Returns the number of frames of the VM that the host dropped because of their source. */
+  async #sourceDrops(vm: Id<'vm'>, drops: ReadonlyMap<string, number>): Promise<number> {
+    const { boot } = (await this.#parts.directories.load(vm)) ?? {};
+    return (boot?.interfaces ?? []).reduce((total, each) => total + (drops.get(tapOf(each)) ?? 0), 0);
+  }
+
+  /** Looks which guests use other addresses, and tells the listeners about every guest of which this is known. */
   async #watchAddresses(): Promise<void> {
     const drops = await this.#parts.network.sourceDrops();
     for (const vm of this.#guests.keys()) {
-      const { boot } = (await this.#parts.directories.load(vm)) ?? {};
-      const sum = (boot?.interfaces ?? []).reduce((total, each) => total + (drops.get(tapOf(each)) ?? 0), 0);
-      const before = this.#addressWatches.get(vm);
-      const watch = watchAddresses(before, sum, performance.now());
+      const counter = await this.#sourceDrops(vm, drops);
+      const now = performance.now();
+      const watch = watchAddresses(this.#addressWatches.get(vm) ?? beginWatch(counter, now, undefined), counter, now);
       this.#addressWatches.set(vm, watch);
-      if (watch.others === (before?.others ?? false)) continue;
+      if (watch.others === undefined) continue;
       for (const listener of this.#addressListeners) listener(vm, watch.others);
     }
     for (const vm of this.#addressWatches.keys()) if (!this.#guests.has(vm)) this.#addressWatches.delete(vm);
@@ -286,8 +291,10 @@ class Driver implements QemuHypervisor {
       this.#watch(spec.id, process);
       return;
     }
-    if (process && !state.boot) {
-      // The state file does not contain the hardware of this process, so the driver cannot continue its start.
+    const { boot: stored } = state;
+    if (process && (stored?.fence !== spec.fence || stored.generation !== spec.generation)) {
+      // The guest of this process has not run yet. Its hardware and its seed disk belong to an earlier declaration, or
+      // are not known.
       await this.#endProcess(spec.id, process, 0);
       process = undefined;
     }
@@ -301,7 +308,12 @@ class Driver implements QemuHypervisor {
     signal.throwIfAborted();
     await this.#connectInterfaces(spec.id, state);
     signal.throwIfAborted();
-    process ??= await this.#launch(spec, state.uid);
+    if (!process) {
+      // The tap may have survived the last guest, and its counter with it.
+      const counter = await this.#sourceDrops(spec.id, await this.#parts.network.sourceDrops());
+      this.#addressWatches.set(spec.id, beginWatch(counter, performance.now(), false));
+      process = await this.#launch(spec, state.uid);
+    }
     const guest = this.#watch(spec.id, process);
     try {
       await guest.resume(spec.disk_size, startTimeoutMs);
