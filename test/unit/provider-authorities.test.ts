@@ -83,7 +83,7 @@ t.test(
     const machine = { ...nobody, SSL_CERT_FILE: bundle };
 
     const program = `
-    import { commonAuthorities } from ${moduleAt('provider/client/authorities.ts')};
+    import { defaultAuthorities } from ${moduleAt('provider/client/authorities.ts')};
     import { Client } from ${moduleAt('provider/client/client.ts')};
     const list = async (endpoint, proxy) => {
       const client = new Client({ endpoint, token: 'x', maxRetries: 0, ...(proxy && { proxy: { url: new URL(proxy), text: proxy } }) });
@@ -93,7 +93,7 @@ t.test(
     };
     const address = 'https://[::1]:${proxy.port}';
     const said = [await list(address), await list('https://cloud.test', address), await list('http://cloud.test', address)];
-    console.log(JSON.stringify({ said, known: commonAuthorities() }));`;
+    console.log(JSON.stringify({ said, known: defaultAuthorities() }));`;
     for (const options of starts) {
       const words = options.join(' ') || 'no options';
       const { said, known } = await printed(program, options, nobody);

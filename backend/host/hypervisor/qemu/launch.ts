@@ -71,8 +71,9 @@ export async function launch({ command, disk, image, seed, uefi, qmp, serial, lo
         await listening(qmp),
         await listening(serial),
         await opened(seed, 'r'),
-        uefi ? await opened(uefi.code, 'r') : 'ignore',
-        uefi ? await opened(uefi.variables, 'r+') : 'ignore',
+        // `ignore` would leave these descriptors closed, but the taps follow them.
+        await opened(uefi?.code ?? '/dev/null', 'r'),
+        uefi ? await opened(uefi.variables, 'r+') : await opened('/dev/null', 'r'),
       ],
     });
     await once(child, 'spawn');
