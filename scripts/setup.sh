@@ -52,7 +52,8 @@ fi
 # --- Debian packages -----------------------------------------------------------------------------------------------
 # Each entry names a command and the package that contains it.
 needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dosfstools mcopy:mtools ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping
-  ssh:openssh-client setpriv:util-linux perl:perl-base mount:mount'
+  ssh:openssh-client setpriv:util-linux perl:perl-base mount:mount
+  gzip:gzip xz:xz-utils zstd:zstd'
 needs_image='mkfs.ext4:e2fsprogs'
 needs_test='etcd:etcd-server etcdctl:etcd-client unzip:unzip openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps
   rdisc6:ndisc6 mmdebstrap:mmdebstrap python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish'

@@ -101,7 +101,7 @@ export function addImageImport(program: Command): void {
   image
     .command('import')
     .description('Make an image of a file, on the machine where the image scanner runs')
-    .argument('<file>', 'disk image, raw or qcow2')
+    .argument('<file>', 'disk image: qcow2, raw, VMDK, VDI or VHDX, also compressed with gzip, xz or zstd')
     .requiredOption('--name <name>', 'name of the image')
     .option('--project <id or name>', 'project of the image. Default: that of the token or the credentials')
     .addOption(

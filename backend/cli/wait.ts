@@ -14,7 +14,13 @@ export interface Waited {
   readonly state?: string;
   readonly power_state?: string;
   readonly error?: { readonly message: string };
-  readonly status?: { readonly phase: string; readonly reason?: string; readonly message?: string };
+  readonly status?: {
+    readonly phase: string;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly step?: string;
+    readonly progress?: number;
+  };
 }
 
 /** The seconds of one long poll: less than the idle timeouts of common proxies. */
@@ -30,7 +36,9 @@ const settled = (item: Waited): boolean =>
 
 const inWords = (item: Waited): string => {
   const why = item.error?.message ?? item.status?.message ?? item.status?.reason;
-  return `${item.name ?? item.id} is ${phaseOf(item)}${why ? `: ${why}` : ''}`;
+  const { step, progress } = item.status ?? {};
+  const done = step === undefined ? '' : ` (${step}, ${progress ?? 0} %)`;
+  return `${item.name ?? item.id} is ${phaseOf(item)}${done}${why ? `: ${why}` : ''}`;
 };
 
 /**

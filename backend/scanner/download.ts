@@ -58,6 +58,7 @@ export interface DownloadOptions {
  * Yields the content of the URL.
  * @param signal ends the transfer
  * @param cancelled aborts when the image is no longer needed; `signal` includes it
+ * @param expect gets the size that the server announces, in bytes
  * @throws ImageRejected if the URL is not usable; SourceUnavailable if the server may answer later
  * @throws the reason of `signal` after its abort
  */
@@ -66,6 +67,7 @@ export async function* download(
   options: DownloadOptions,
   signal: AbortSignal,
   cancelled: AbortSignal,
+  expect: (bytes: number) => void = () => undefined,
 ): AsyncGenerator<Buffer, void> {
   const { allowPrivateAddresses, limits } = options;
   const isAllowed = (address: string) => allowPrivateAddresses || isPublicAddress(address);
@@ -91,8 +93,10 @@ export async function* download(
       }
       if (statusCode >= 500 || statusCode === 429) throw new SourceUnavailable(`The server answers ${statusCode}.`);
       if (statusCode !== 200) throw new ImageRejected(`The server answers ${statusCode} for the URL.`);
-      if (Number(headers['content-length'] ?? 0) > limits.maxSourceBytes)
+      const announced = Number(headers['content-length'] ?? 0);
+      if (announced > limits.maxSourceBytes)
         throw new ImageRejected(`The source is larger than ${describeSize(limits.maxSourceBytes)}, the limit.`);
+      expect(announced);
       yield* body;
       return;
     }

@@ -1,58 +1,65 @@
-/** Detects the format of a file by its content, before qemu-img reads the file. */
+/** Detects the format of a file by its content, before another program reads the file. */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { type DiskImage, headSize, recognizeDiskImage } from '../model/image/disk-image.ts';
+import { type DiskImage, recognizeDiskImage } from '../model/image/disk-image.ts';
+import type { Compression } from '../model/image/file-format.ts';
+import { bytesOf, type ImageBytes } from '../model/image/image-bytes.ts';
 import { ClusterCheck } from '../model/image/qcow2-clusters.ts';
-import { readQcow2Header } from '../model/image/qcow2-header.ts';
+import { qcow2HeadSize, readQcow2Header } from '../model/image/qcow2-header.ts';
 import { ImageRejected } from './failures.ts';
 
-/** Returns `length` bytes from the offset `at`. Bytes behind the end of the file are zeros, as for QEMU. */
-async function read(file: FileHandle, at: number, length: number): Promise<DataView> {
-  const buffer = Buffer.alloc(length);
-  for (let filled = 0; filled < length; ) {
-    const { bytesRead } = await file.read(buffer, filled, length - filled, at + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return new DataView(buffer.buffer, buffer.byteOffset, length);
-}
+const imageBytes = (file: FileHandle, size: number): ImageBytes => ({
+  size,
+  async read(at, length) {
+    const buffer = Buffer.alloc(length);
+    for (let filled = 0; filled < length; ) {
+      const { bytesRead } = await file.read(buffer, filled, length - filled, at + filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return new DataView(buffer.buffer, buffer.byteOffset, length);
+  },
+});
 
 /** The number of bytes of the first-level table that the scanner reads at once. */
 const tableChunkBytes = 64 * 1024;
 
-async function checkClusters(file: FileHandle, head: Uint8Array, size: number, signal: AbortSignal): Promise<void> {
-  const result = readQcow2Header(head, size);
+async function checkClusters(file: ImageBytes, signal: AbortSignal): Promise<void> {
+  const { size } = file;
+  const result = readQcow2Header(bytesOf(await file.read(0, Math.min(size, qcow2HeadSize))), size);
   if (!result.ok) throw new ImageRejected(result.problem);
   const { tables, tablesAt, clusterSize } = result.header;
   const check = new ClusterCheck(result.header, size);
   for (let at = 0; at < tables * 8; at += tableChunkBytes) {
-    const first = await read(file, tablesAt + at, Math.min(tableChunkBytes, tables * 8 - at));
+    const first = await file.read(tablesAt + at, Math.min(tableChunkBytes, tables * 8 - at));
     for (let entry = 0; entry < first.byteLength; entry += 8) {
       const table = check.tableAt(first, entry);
       if (table === 0) continue;
       signal.throwIfAborted();
-      const problem = typeof table === 'string' ? table : check.examine(await read(file, table, clusterSize));
+      const problem = typeof table === 'string' ? table : check.examine(await file.read(table, clusterSize));
       if (problem !== undefined) throw new ImageRejected(problem);
     }
   }
 }
 
+/** A disk, or a compressed file. */
+export type Examined = DiskImage | { readonly compression: Compression };
+
 /**
- * Returns the format and the size of the disk in the file.
- * @throws ImageRejected if the file is no acceptable disk
+ * Returns the format and the size of the disk in the file, or the compression of the file.
+ * @throws ImageRejected if the file is neither an acceptable disk nor compressed
  * @throws the reason of `signal` after its abort
  */
-export async function examine(path: string, signal: AbortSignal): Promise<DiskImage> {
-  const file = await open(path, constants.O_RDONLY);
+export async function examine(path: string, signal: AbortSignal): Promise<Examined> {
+  const handle = await open(path, constants.O_RDONLY);
   try {
-    const { size } = await file.stat();
-    const view = await read(file, 0, Math.min(size, headSize));
-    const head = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const result = recognizeDiskImage(head, size);
+    const file = imageBytes(handle, (await handle.stat()).size);
+    const result = await recognizeDiskImage(file);
     if (!result.ok) throw new ImageRejected(result.problem);
-    if (result.image.format === 'qcow2') await checkClusters(file, head, size, signal);
+    if ('compression' in result) return result;
+    if (result.image.format === 'qcow2') await checkClusters(file, signal);
     return result.image;
   } finally {
-    await file.close();
+    await handle.close();
   }
 }

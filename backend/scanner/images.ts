@@ -36,11 +36,14 @@ import { absent, present, put, remove } from '../store/collection.ts';
 import { type Leadership, lead } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
+import { missingPrograms } from './confined.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { FairSlots, fairest } from './fair-slots.ts';
 import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
+import { type Progress, ProgressReporter } from './progress.ts';
 import { isFileComplete } from './source.ts';
+import { unpackPrograms } from './unpack.ts';
 
 /** Options of `startImageScanner`. */
 export interface ImageScannerOptions {
@@ -80,6 +83,9 @@ const storeRetryMs = 500;
 export async function startImageScanner(options: ImageScannerOptions): Promise<Component> {
   const { store, logger } = options;
   await mkdir(options.imageStore, { recursive: true });
+  const converter = options.mode === 'simulated' ? [] : ([['qemu-img', 'qemu-utils']] as const);
+  const missing = await missingPrograms([...converter, ...unpackPrograms]);
+  if (missing.length > 0) logger.warn({ missing }, 'some images cannot be imported, because programs are missing');
   const mirror = await openMirror(store, {
     prefixes: [images.prefix, imageReports.prefix, `${leaders.prefix}${task}`],
     kinds: [images, imageReports, leaders],
@@ -249,8 +255,9 @@ class ImportTerm {
   /** Imports the image and reports the result. Never rejects. */
   async #import(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { logger } = this.#options;
+    const progress = new ProgressReporter((now) => this.#reportProgress(image, now));
     try {
-      await this.#report(image, { phase: 'importing' });
+      await this.#report(image, { phase: 'importing', step: 'downloading', percent: 0 });
       const { sha256, virtualSize } = await importImage(
         image,
         {
@@ -261,20 +268,31 @@ class ImportTerm {
           storeImage: this.#storeImages,
           limits: this.#limits,
           conversions: this.#conversions,
+          progress: progress.report,
         },
         signal,
         () => this.#leadsFor(maxPlacingMs),
       );
+      await progress.end();
       this.#storedImages.add(image.id);
       this.#retries.delete(image.id);
       await this.#report(image, { phase: 'available', sha256, size: virtualSize });
       logger.info({ image: image.id, sha256 }, 'image imported');
     } catch (err) {
+      await progress.end();
       if (signal.aborted) return;
       await this.#reportFailure(image, err).catch((later: unknown) => {
         if (!signal.aborted) logger.error({ err: later, image: image.id }, 'could not report about an image');
       });
     }
+  }
+
+  /** Reports the progress. Never rejects, because the next report or the result replaces it. */
+  async #reportProgress(image: ImageRecord, progress: Progress): Promise<void> {
+    const { logger } = this.#options;
+    await this.#report(image, { phase: 'importing', ...progress }).catch((err: unknown) => {
+      logger.warn({ err, image: image.id }, 'could not report the progress of an image');
+    });
   }
 
   async #reportFailure(image: ImageRecord, err: unknown): Promise<void> {

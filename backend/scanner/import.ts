@@ -1,20 +1,22 @@
 /**
- * The steps of one import: copy the source, examine it, convert it, examine the result, and put it into the image
- * store.
+ * The steps of one import: copy the source, examine it, unpack it if it is compressed, convert it, examine the result,
+ * and put it into the image store.
  */
 import { constants } from 'node:fs';
 import { chmod, chown, mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
-import { imageFileName } from '../model/image/disk-image.ts';
+import { type DiskImage, imageFileName } from '../model/image/disk-image.ts';
 import type { ImageRecord } from '../model/records/index.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import { convert } from './convert.ts';
-import { examine } from './examine.ts';
+import { type Examined, examine } from './examine.ts';
 import { ImageRejected } from './failures.ts';
 import type { FairSlots } from './fair-slots.ts';
 import type { ImportLimits } from './limits.ts';
-import { fetchSource, type SourceOptions } from './source.ts';
+import type { ReportProgress } from './progress.ts';
+import { type Fetched, fetchSource, type SourceOptions } from './source.ts';
+import { unpack } from './unpack.ts';
 
 /** Options of `importImage`. */
 export interface ImportOptions extends SourceOptions {
@@ -24,8 +26,10 @@ export interface ImportOptions extends SourceOptions {
   /** If false, the source is only examined. The image store gets no file, because simulated hosts read no images. */
   readonly storeImage: boolean;
   readonly limits: ImportLimits;
-  /** The slots for conversions. */
+  /** The slots for unpackings and conversions. */
   readonly conversions: FairSlots;
+  /** Default: reports nothing. */
+  readonly progress?: ReportProgress;
 }
 
 /** The result of an import. */
@@ -54,6 +58,46 @@ const sync = async (path: string): Promise<void> => {
   }
 };
 
+function checkDigests(image: ImageRecord, { sha256, sha512 }: Fetched): void {
+  if (image.sha256 !== undefined && image.sha256 !== sha256)
+    throw new ImageRejected(`The source has the SHA-256 ${sha256}, not the one that was declared.`);
+  if (image.sha512 !== undefined && image.sha512 !== sha512)
+    throw new ImageRejected(`The source has the SHA-512 ${sha512}, not the one that was declared.`);
+}
+
+interface Arrived {
+  readonly image: ImageRecord;
+  /** The path of the source as it arrived, and its size in bytes. */
+  readonly arrived: string;
+  readonly size: number;
+  readonly directory: string;
+}
+
+/** Returns the file with the disk. A compressed source is unpacked once and removed. */
+async function unpackIfNeeded(
+  { image, arrived, size, directory }: Arrived,
+  { conversions, limits, progress = () => undefined }: ImportOptions,
+  signal: AbortSignal,
+): Promise<{ readonly source: string; readonly found: DiskImage }> {
+  const first = await examine(arrived, signal);
+  if (!('compression' in first)) return { source: arrived, found: first };
+  const { compression } = first;
+  const target = join(directory, 'unpacked');
+  await conversions.use(image.project, signal, async () => {
+    progress('unpacking', 0);
+    const maxTargetBytes = await spaceFor(directory, limits);
+    const files = { source: arrived, target, compression, sourceSize: size, maxTargetBytes };
+    await unpack(files, limits, signal, (share) => progress('unpacking', share));
+  });
+  await rm(arrived);
+  const found: Examined = await examine(target, signal).catch((error: unknown) => {
+    throw error instanceof ImageRejected ? new ImageRejected(`Unpacked with ${compression}: ${error.message}`) : error;
+  });
+  if ('compression' in found)
+    throw new ImageRejected(`It is compressed twice, with ${compression} and ${found.compression}. Unpack it once.`);
+  return { source: target, found };
+}
+
 /**
  * Imports the image.
  * @param stillLeads tells whether this scanner still leads; called just before the file appears in the image store
@@ -70,12 +114,16 @@ export async function importImage(
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { mode: 0o700 });
   try {
-    const source = join(directory, 'source');
-    const { limits } = options;
-    const { sha256, size } = await fetchSource(image, source, options, await spaceFor(directory, limits), signal);
-    if (image.sha256 !== undefined && image.sha256 !== sha256)
-      throw new ImageRejected(`The source has the SHA-256 ${sha256}, not the one that was declared.`);
-    const { format, virtualSize } = await examine(source, signal);
+    const { limits, progress = () => undefined } = options;
+    const arrived = join(directory, 'source');
+    const maxBytes = await spaceFor(directory, limits);
+    const fetched = await fetchSource(image, arrived, options, maxBytes, signal, (share) =>
+      progress('downloading', share),
+    );
+    checkDigests(image, fetched);
+    const { sha256, size } = fetched;
+    const { source, found } = await unpackIfNeeded({ image, arrived, size, directory }, options, signal);
+    const { format, virtualSize } = found;
     if (virtualSize > limits.maxVirtualBytes)
       throw new ImageRejected(
         `It describes a disk of ${describeSize(virtualSize)}; the limit is ${describeSize(limits.maxVirtualBytes)}.`,
@@ -84,12 +132,15 @@ export async function importImage(
 
     const target = join(directory, 'image.qcow2');
     await options.conversions.use(image.project, signal, async () => {
+      progress('converting', 0);
       const maxTargetBytes = await spaceFor(directory, limits);
-      await convert({ source, target, format, virtualSize, sourceSize: size, maxTargetBytes }, limits, signal);
+      const files = { source, target, format, virtualSize, sourceSize: size, maxTargetBytes };
+      await convert(files, limits, signal, (share) => progress('converting', share));
     });
+    progress('checking', 0);
     const made = await examine(target, signal);
-    if (made.format !== 'qcow2' || made.virtualSize !== virtualSize)
-      throw new Error(`qemu-img made ${made.format} of ${made.virtualSize} bytes, not qcow2 of ${virtualSize}`);
+    if (!('format' in made) || made.format !== 'qcow2' || made.virtualSize !== virtualSize)
+      throw new Error(`qemu-img made ${JSON.stringify(made)}, not qcow2 of ${virtualSize} bytes`);
     // No process writes to the file again, because VMs share it.
     if (process.getuid?.() === 0) await chown(target, 0, 0);
     await chmod(target, 0o444);

@@ -21,6 +21,8 @@ export interface SourceOptions extends DownloadOptions {
 export interface Fetched {
   /** The SHA-256, in lower-case hex. */
   readonly sha256: string;
+  /** The SHA-512, in lower-case hex; undefined unless it is declared. */
+  readonly sha512: string | undefined;
   /** The size in bytes. */
   readonly size: number;
 }
@@ -30,23 +32,36 @@ const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 /**
  * Copies the source to the path `target`.
  * @param maxBytes the maximum size of the copy, in bytes
+ * @param progress gets the share that is copied, from 0 to 1, if the size is known
  * @throws ImageRejected, FileMissing or SourceUnavailable
  * @throws the reason of `signal` after its abort
  */
 export async function fetchSource(
-  image: { readonly project: string; readonly source: string },
+  image: { readonly project: string; readonly source: string; readonly sha512?: string },
   target: string,
   options: SourceOptions,
   maxBytes: number,
   signal: AbortSignal,
+  progress: (share: number) => void = () => undefined,
 ): Promise<Fetched> {
   const { source } = image;
+  let expected = 0;
+  const size = (bytes: number): void => {
+    expected = bytes;
+  };
+  const copied = (bytes: number): void => {
+    if (expected > 0) progress(bytes / expected);
+  };
+  const withSha512 = image.sha512 !== undefined;
   const limits = { size: options.limits.maxSourceBytes, maxBytes };
   if (!source.startsWith('file:')) {
     const transfer = new TransferLimit(options.limits);
     try {
-      const content = download(source, options, AbortSignal.any([signal, transfer.signal]), signal);
-      return await copy(content, target, limits, signal, (bytes) => transfer.count(bytes));
+      const content = download(source, options, AbortSignal.any([signal, transfer.signal]), signal, size);
+      return await copy({ content, target, limits, withSha512, signal }, (bytes, all) => {
+        transfer.count(bytes);
+        copied(all);
+      });
     } finally {
       transfer.end();
     }
@@ -58,8 +73,9 @@ export async function fetchSource(
     const before = await file.stat();
     if (before.size > limits.size) throw tooLarge(limits);
     if (before.size > maxBytes) throw notEnoughSpace();
-    const stream = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
-    const fetched = await copy(stream, target, limits, signal);
+    size(before.size);
+    const content = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
+    const fetched = await copy({ content, target, limits, withSha512, signal }, (_bytes, all) => copied(all));
     const after = await file.stat();
     if (fetched.size !== before.size || after.mtimeMs !== before.mtimeMs || after.size !== before.size)
       throw new SourceUnavailable(`The file ${name} changed while it was read.`);
@@ -154,30 +170,38 @@ async function openFile(directory: string, name: string): Promise<FileHandle> {
   throw new ImageRejected(`${name} is not a regular file.`);
 }
 
+interface Copying {
+  readonly content: AsyncIterable<Buffer>;
+  readonly target: string;
+  readonly limits: CopyLimits;
+  readonly withSha512: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** @param count gets the bytes of each part, and of all parts until then */
 async function copy(
-  content: AsyncIterable<Buffer>,
-  target: string,
-  limits: CopyLimits,
-  signal: AbortSignal,
-  count: (bytes: number) => void = () => undefined,
+  { content, target, limits, withSha512, signal }: Copying,
+  count: (bytes: number, all: number) => void,
 ): Promise<Fetched> {
-  const hash = createHash('sha256');
+  const sha256 = createHash('sha256');
+  const sha512 = withSha512 ? createHash('sha512') : undefined;
   let size = 0;
   const file = await open(target, 'wx', 0o600);
   try {
     for await (const chunk of content) {
       signal.throwIfAborted();
       size += chunk.length;
-      count(chunk.length);
+      count(chunk.length, size);
       if (size > limits.size) throw tooLarge(limits);
       if (size > limits.maxBytes) throw notEnoughSpace();
-      hash.update(chunk);
+      sha256.update(chunk);
+      sha512?.update(chunk);
       await writeAll(file, chunk);
     }
   } finally {
     await file.close();
   }
-  return { sha256: hash.digest('hex'), size };
+  return { sha256: sha256.digest('hex'), sha512: sha512?.digest('hex'), size };
 }
 
 async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {

@@ -49,6 +49,22 @@ t.test('an image', async (t) => {
     const answer = await member.request('POST', '/v1/images', { name: 'x', source });
     t.match(answer, { status, body: { errors: [{ pointer }] } }, source);
   }
+  const url = 'https://example.net/a.raw';
+  const sha512 = 'b'.repeat(128);
+  const both = await member.request('POST', '/v1/images', { name: 'x', source: url, sha256, sha512 });
+  t.match(both, { status: 422, body: { errors: [{ pointer: '/sha512' }] } }, 'a URL has one checksum');
+  const short = await member.request('POST', '/v1/images', { name: 'x', source: url, sha512: sha256 });
+  t.match(short, { status: 400, body: { errors: [{ pointer: '/sha512' }] } });
+  const long = await member.create('images', { name: 'long', source: url, sha512 });
+  await store.commit({
+    write: [
+      put(records.imageReports, long.id, { phase: 'importing', step: 'converting', percent: 70, sha256, at: 'now' }),
+    ],
+  });
+  const running = await member.get('images', long.id, `?after=${long.revision}&timeout=10`);
+  t.match(running, { sha512, status: { phase: 'importing', step: 'converting', progress: 70 } });
+  t.notOk('sha256' in running, 'a copy of the answer can be declared again');
+  await member.create('images', { name: 'file', source: 'file:a.raw', sha256, sha512 });
   await operator.create('images', { name: 'lan', project: test.project, source: 'http://example.net/a.raw', sha256 });
   await member.create('images', { name: 'web', source: 'https://example.net/a.raw', sha256 });
   await operator.remove('images', image.id);

@@ -1,7 +1,7 @@
 /** Attacks on the image scanner by a declared image or by its server. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
@@ -12,70 +12,17 @@ import { type ImageRecord, imageReports, images } from '../../backend/model/reco
 import { ImageRejected, SourceUnavailable } from '../../backend/scanner/failures.ts';
 import { FairSlots } from '../../backend/scanner/fair-slots.ts';
 import { startImageScanner } from '../../backend/scanner/images.ts';
-import { type Imported, importImage } from '../../backend/scanner/import.ts';
 import { defaultLimits, type ImportLimits } from '../../backend/scanner/limits.ts';
 import { put } from '../../backend/store/collection.ts';
 import { openEmbeddedStore } from '../../backend/store/embedded.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { hostileImages, rawDisk } from '../support/disk-images.ts';
 import { until, within } from '../support/eventually.ts';
+import { faultOf, imageOf, importer, needsQemuImg } from '../support/importer.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const MiB = 1024 ** 2;
-const needsQemuImg = (() => {
-  try {
-    execFileSync('qemu-img', ['--version']);
-    return {};
-  } catch {
-    return { skip: 'qemu-img is not installed (package qemu-utils)' };
-  }
-})();
-
-const imageOf = (project: ImageRecord['project'], source: string): ImageRecord => {
-  const now = new Date().toISOString();
-  const described = { name: 'image', labels: {}, description: '', delete_protection: false };
-  const of = { architecture: 'x86_64', visibility: 'project' } as const;
-  return { id: newId('image'), project, source, ...described, ...of, created_at: now, updated_at: now };
-};
-
-/** Imports files by what is done with them after their declaration, without a database. */
-function importer(t: Test, limits: Partial<ImportLimits> = {}) {
-  const directory = temporaryDirectory(t);
-  const project = newId('project');
-  const [imageStore, staging] = [join(directory, 'images'), join(directory, 'images', '.staging')];
-  mkdirSync(join(directory, 'files', project), { recursive: true });
-  mkdirSync(staging, { recursive: true });
-  return {
-    imageStore,
-    import: (source: string): Promise<Imported> =>
-      importImage(
-        imageOf(project, source),
-        {
-          filesDir: join(directory, 'files'),
-          imageStore,
-          staging,
-          allowPrivateAddresses: true,
-          storeImage: true,
-          limits: { ...defaultLimits, ...limits },
-          conversions: new FairSlots(2),
-        },
-        new AbortController().signal,
-        () => true,
-      ),
-    importBytes(bytes: Uint8Array): Promise<Imported> {
-      writeFileSync(join(directory, 'files', project, 'disk'), bytes);
-      return this.import('file:disk');
-    },
-  };
-}
-
-const faultOf = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 t.test(
   'an image that uses parts of its file more than once, or is not there, is refused with the reason',
   async (t) => {

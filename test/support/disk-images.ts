@@ -1,4 +1,15 @@
 /** Small disk images, also hostile ones, as bytes. */
+import type { ImageBytes } from '../../backend/model/image/image-bytes.ts';
+
+/** The content of a file for the readers of image formats. */
+export const bytesOfImage = (file: Uint8Array): ImageBytes => ({
+  size: file.length,
+  async read(at, length) {
+    const bytes = new Uint8Array(length);
+    bytes.set(file.subarray(at, at + length));
+    return new DataView(bytes.buffer);
+  },
+});
 
 /** Returns a raw disk with a boot sector, and a recognizable text at byte 4096. */
 export function rawDisk(size = 1024 * 1024, text = 'raw disk'): Buffer {

@@ -16,6 +16,7 @@ import {
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
@@ -37,7 +38,8 @@ import { silentLogger } from '../support/silent-logger.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const project = newId('project');
-const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+const digest = (algorithm: string, data: Buffer): string => createHash(algorithm).update(data).digest('hex');
+const sha256 = (data: Buffer): string => digest('sha256', data);
 const hasQemuImg = (() => {
   try {
     execFileSync('qemu-img', ['--version']);
@@ -144,8 +146,19 @@ t.test('files and URLs become clean disks that VMs share', needsQemuImg, async (
     join(here.files, 'disk.raw'),
     join(here.files, 'disk.qcow2'),
   ]);
+  execFileSync('qemu-img', [
+    'convert',
+    '-O',
+    'vdi',
+    '-f',
+    'raw',
+    join(here.files, 'disk.raw'),
+    join(here.files, 'disk.vdi'),
+  ]);
+  const packed = gzipSync(readFileSync(join(here.files, 'disk.vdi')));
   const url = await serve(t, (request, response) => {
     if (request.url === '/moved') response.writeHead(302, { location: '/disk' }).end();
+    else if (request.url === '/packed') response.end(packed);
     else response.end(disk);
   });
   const { store, imageStore } = here;
@@ -153,6 +166,7 @@ t.test('files and URLs become clean disks that VMs share', needsQemuImg, async (
     await declare(store, { source: 'file:disk.raw' }),
     await declare(store, { source: 'file:disk.qcow2' }),
     await declare(store, { source: `${url}/moved`, sha256: sha256(disk) }),
+    await declare(store, { source: `${url}/packed`, sha512: digest('sha512', packed) }),
   ];
   await scan(t, here, { allowPrivateAddresses: true });
   for (const id of ids) {
@@ -170,7 +184,7 @@ t.test('files and URLs become clean disks that VMs share', needsQemuImg, async (
   t.same(readdirSync(imageStore).filter((name) => !name.endsWith('.qcow2')).length, 1, 'one staging directory');
   const reasons = [];
   for await (const event of readAll(store, events)) reasons.push(event.value.reason);
-  t.same(reasons, ['imported', 'imported', 'imported'], 'and their owner can read of it');
+  t.same(reasons, new Array(4).fill('imported'), 'and their owner can read of it');
 
   const [first = ''] = ids;
   await store.commit({ write: [remove(images, first)] });
@@ -203,7 +217,7 @@ t.test('hostile and broken sources end in an error that says why, and leave noth
     '1M',
   );
   make('create', '-f', 'qcow2', 'bomb.qcow2', '500T');
-  make('create', '-f', 'vmdk', 'disk.vmdk', '1M');
+  make('create', '-f', 'vpc', 'disk.vhd', '1M');
   write(
     'text.vmdk',
     '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8 FLAT "/etc/passwd" 0\n',
@@ -232,12 +246,12 @@ t.test('hostile and broken sources end in an error that says why, and leave noth
     else response.writeHead(404).end('<html>');
   });
 
-  const sources: [string, RegExp, string?][] = [
+  const sources: [string, RegExp, Pick<ImageRecord, 'sha256' | 'sha512'>?][] = [
     ['file:backing.qcow2', /backing file/],
     ['file:data-file.qcow2', /external/],
     ['file:json.qcow2', /backing file/],
     ['file:bomb.qcow2', /disk of 500TiB; the limit is 1GiB/],
-    ['file:disk.vmdk', /VMDK image/],
+    ['file:disk.vhd', /VHD image/],
     ['file:text.vmdk', /VMDK descriptor/],
     ['file:link.raw', /symbolic link/],
     ['file:directory', /symbolic link/],
@@ -247,7 +261,9 @@ t.test('hostile and broken sources end in an error that says why, and leave noth
     ['file:absent', /no file absent/],
     ['file:../prj-other/x', /not the name of a file/],
     ['file:.', /not the name of a file/],
-    ['file:right.raw', /has the SHA-256/, '0'.repeat(64)],
+    ['file:right.raw', /has the SHA-256/, { sha256: '0'.repeat(64) }],
+    ['file:right.raw', /has the SHA-512/, { sha512: '0'.repeat(128) }],
+    ['file:right.raw', /has the SHA-512/, { sha256: sha256(rawDisk()), sha512: '0'.repeat(128) }],
     [`${url}/endless`, /larger than 32MiB/],
     [`${url}/loop`, /redirects more than/],
     [`${url}/to-file`, /not an http or https URL/],
@@ -255,12 +271,8 @@ t.test('hostile and broken sources end in an error that says why, and leave noth
     ['http://user:secret@example.net/', /password/],
   ];
   const declared = [];
-  for (const [source, why, digest] of sources)
-    declared.push({
-      source,
-      why,
-      id: await declare(store, { source, ...(digest !== undefined && { sha256: digest }) }),
-    });
+  for (const [source, why, digests] of sources)
+    declared.push({ source, why, id: await declare(store, { source, ...digests }) });
   await scan(t, here, {
     allowPrivateAddresses: true,
     limits: { maxSourceBytes: 32 * 1024 ** 2, maxVirtualBytes: 1024 ** 3, maxAttempts: 1, maxImports: 4 },
@@ -320,6 +332,47 @@ t.test('the scanner tries again after a temporary failure', async (t) => {
     [],
     'simulated hosts read no images',
   );
+});
+
+t.test('the report of a running import says its step and how far it is, at most once a second', async (t) => {
+  const here = await place(t);
+  const disk = rawDisk(1024 * 1024);
+  let finish = () => {};
+  const url = await serve(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': disk.length });
+    let sent = 0;
+    const timer = setInterval(() => {
+      if (sent >= disk.length / 2) return;
+      response.write(disk.subarray(sent, sent + 16_384));
+      sent += 16_384;
+    }, 20);
+    finish = () => {
+      clearInterval(timer);
+      response.end(disk.subarray(sent));
+    };
+    response.on('close', () => clearInterval(timer));
+  });
+  const mirror = await openMirror(here.store, { prefixes: [imageReports.prefix], kinds: [imageReports] });
+  t.teardown(() => mirror.close());
+  const seen: ImageReportRecord[] = [];
+  mirror.subscribe(() => {
+    for (const { value } of mirror.list(imageReports)) seen.push(value);
+  });
+  await scan(t, here, { mode: 'simulated', allowPrivateAddresses: true });
+  const id = await declare(here.store, { source: url });
+  const half = await report(here.store, id, ({ percent }) => percent === 25);
+  t.match(half, { phase: 'importing', step: 'downloading' });
+  finish();
+  const end = await report(here.store, id, final);
+  t.equal(end.phase, 'available');
+  t.notOk('step' in end || 'percent' in end, 'a finished import has no step');
+  const progress = seen.filter(({ percent = 0 }) => percent > 0);
+  t.ok(progress.length >= 1);
+  for (const [index, { at, percent = 0 }] of progress.entries()) {
+    const before = progress[index - 1];
+    t.ok(percent >= (before?.percent ?? 0), 'it only grows');
+    t.ok(before === undefined || Date.parse(at) - Date.parse(before.at) > 900, 'no flood of reports');
+  }
 });
 
 t.test('one scanner works at a time; another takes over', async (t) => {

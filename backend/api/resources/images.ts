@@ -25,7 +25,8 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   isPublic: (record) => record.visibility === 'public',
   show(api, record) {
     const report = api.mirror.get(records.imageReports, record.id)?.value;
-    const sha256 = record.sha256 ?? report?.sha256;
+    // A URL has one checksum. So a declaration that is copied from the answer is valid.
+    const sha256 = record.sha256 ?? (record.sha512 === undefined ? report?.sha256 : undefined);
     const phase: Image['status']['phase'] = report?.phase ?? 'pending';
     return {
       ...record,
@@ -36,6 +37,8 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
       status: {
         phase,
         ...(report?.message === undefined ? {} : { message: report.message }),
+        ...(report?.step === undefined ? {} : { step: report.step }),
+        ...(report?.percent === undefined ? {} : { progress: report.percent }),
       },
     };
   },
@@ -51,7 +54,7 @@ function checkVisibility(caller: Caller, visibility: string | undefined): void {
   });
 }
 
-function checkSource(caller: Caller, { source, sha256 }: ImageBody): void {
+function checkSource(caller: Caller, { source, sha256, sha512 }: ImageBody): void {
   if (source.startsWith('file:')) return;
   if (!URL.canParse(source)) throw fieldError('invalid_input', '/source', 'must be a URL');
   const url = new URL(source);
@@ -61,7 +64,10 @@ function checkSource(caller: Caller, { source, sha256 }: ImageBody): void {
   if (url.protocol === 'http:' && caller.role !== 'operator') {
     throw fieldError('rule_violated', '/source', 'must be https: only operators may name an http source');
   }
-  if (sha256 === undefined) throw fieldError('rule_violated', '/sha256', 'is required when the source is a URL');
+  if (sha256 === undefined && sha512 === undefined)
+    throw fieldError('rule_violated', '/sha256', 'is required when the source is a URL, unless sha512 is set');
+  if (sha256 !== undefined && sha512 !== undefined)
+    throw fieldError('rule_violated', '/sha512', 'must be omitted when the source is a URL and sha256 is set');
 }
 
 async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {

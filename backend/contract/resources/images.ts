@@ -31,6 +31,9 @@ export const firmwares = ['bios', 'uefi'] as const;
 export type Firmware = (typeof firmwares)[number];
 export const defaultFirmware: Firmware = 'bios';
 
+/** The steps of an import. A source that is not compressed needs no unpacking. */
+export const importSteps = ['downloading', 'unpacking', 'converting', 'checking'] as const;
+
 /** The resource of images. */
 export const image = resource({
   noun: 'image',
@@ -44,7 +47,7 @@ export const image = resource({
       pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
       'x-rule': 'an `https://` URL or `file:<name>`',
       description:
-        "Source of the image: an `https://` URL, or `file:<name>` for a file in the project's directory on the server. The scanner recognises raw and qcow2 by the content.",
+        "Source of the image: an `https://` URL, or `file:<name>` for a file in the project's directory on the server. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd.",
     }),
     // Responses lack this field until the scanner has computed it.
     sha256: Type.Optional(
@@ -52,8 +55,15 @@ export const image = resource({
         pattern: '^[0-9a-f]{64}$',
         'x-rule': '64 lower-case hex digits',
         description:
-          'SHA-256 of the source, in hex. Required for a URL; the scanner computes it for a file if it is omitted.',
+          'SHA-256 of the source as it arrives, in hex. A URL requires exactly one of `sha256` and `sha512`. The scanner computes it for a file if both are omitted.',
         'x-server-chosen': true,
+      }),
+    ),
+    sha512: Type.Optional(
+      Type.String({
+        pattern: '^[0-9a-f]{128}$',
+        'x-rule': '128 lower-case hex digits',
+        description: 'SHA-512 of the source as it arrives, in hex. A URL may have it instead of `sha256`.',
       }),
     ),
     architecture: Enum(architectures, { default: 'x86_64', description: 'Processor architecture of the image.' }),
@@ -84,13 +94,17 @@ export const image = resource({
       {
         phase: Enum(['pending', 'importing', 'available', 'error'], { description: 'Phase of the import.' }),
         message: Type.Optional(Type.String({ description: 'Reason why the import failed or waits.' })),
+        step: Type.Optional(Enum(importSteps, { description: 'Current step of a running import.' })),
+        progress: Type.Optional(
+          Type.Integer({ minimum: 0, maximum: 100, description: 'Percentage of a running import that is done.' }),
+        ),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'State of the import.' },
     ),
     ...common,
   },
   defaulted: ['architecture', 'firmware', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
-  optional: ['project', 'sha256'],
+  optional: ['project', 'sha256', 'sha512'],
 });
 export type Image = ItemType<typeof image>;
 export type ImageCreate = CreateType<typeof image>;

@@ -3,6 +3,8 @@
  * whose content QEMU and `qemu-img` would copy to the disk of the guest. Only self-contained files are accepted, and
  * only optional features that refer to nothing outside.
  */
+import { diskSize, refuse as no } from './image-bytes.ts';
+
 export const qcow2Magic = 0x514649fb;
 
 /** The fields of an accepted header. */
@@ -50,8 +52,6 @@ const extension = {
 const maxL1Bytes = 32 * 1024 * 1024;
 /** The minimum length of a version 3 header for the rules below. */
 const minHeaderBytes = 104;
-
-const no = (problem: string): Qcow2Result => ({ ok: false, problem });
 
 /**
  * Reads the header of a qcow2 file.
@@ -111,11 +111,9 @@ function extensionProblem(view: DataView, start: number, end: number): string | 
 }
 
 function readTables(view: DataView, fileSize: number, clusterSize: number, entrySize: 8 | 16): Qcow2Result {
-  const size = view.getBigUint64(24);
-  if (size === 0n) return no('The disk that it describes is empty.');
-  if (size > BigInt(Number.MAX_SAFE_INTEGER)) return no('The disk that it describes is impossibly large.');
-  if (size % 512n !== 0n) return no('The size of the disk is not a multiple of 512 bytes.');
-  const virtualSize = Number(size);
+  const size = diskSize(view.getBigUint64(24));
+  if (!size.ok) return size;
+  const { virtualSize } = size;
 
   // An entry of the first level has 8 bytes, and describes one second-level table.
   const entries = view.getUint32(36);

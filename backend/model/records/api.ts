@@ -58,6 +58,7 @@ export const images = kind('images/', {
   description: Type.String(),
   source: Type.String(),
   sha256: Type.Optional(Type.String()),
+  sha512: Type.Optional(Type.String()),
   architecture: oneOf(architectures),
   /** Records of earlier versions lack this field; see `defaultFirmware`. */
   firmware: Type.Optional(oneOf(firmwares)),
