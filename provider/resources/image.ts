@@ -7,13 +7,15 @@ import { schemaOf } from '../schema/resources.gen.ts';
 interface Status {
   readonly phase: string;
   readonly message?: string;
+  readonly step?: string;
+  readonly progress?: number;
 }
 const statusOf = (item: Item) => item.status as Status;
 
 export const image = deriveResource(schemaOf('image'), {
   timeouts: { create: '30m' },
   validate({ config, diagnostics }) {
-    const { source, sha256 } = config;
+    const { source, sha256, sha512 } = config;
     if (typeof source !== 'string' || !/^https?:/.test(source)) return;
     const url = URL.canParse(source) ? new URL(source) : undefined;
     if (!url)
@@ -23,10 +25,15 @@ export const image = deriveResource(schemaOf('image'), {
         'source',
       ]);
     }
-    if (sha256 === null) {
-      diagnostics.error('The source needs its SHA-256', 'Set `sha256`: a source that is a URL requires it.', [
-        'sha256',
-      ]);
+    if (sha256 === null && sha512 === null) {
+      diagnostics.error(
+        'The source needs a checksum',
+        'Set `sha256` or `sha512`: a source that is a URL requires one of them.',
+        ['sha256'],
+      );
+    }
+    if (typeof sha256 === 'string' && typeof sha512 === 'string') {
+      diagnostics.error('The source has two checksums', 'A URL has either `sha256` or `sha512`.', ['sha512']);
     }
   },
   waitForState: (item, ctx) =>
@@ -35,8 +42,9 @@ export const image = deriveResource(schemaOf('image'), {
       reached: (now) => statusOf(now).phase === 'available',
       failed: (now) => (statusOf(now).phase === 'error' ? (statusOf(now).message ?? 'The import failed.') : undefined),
       state: (now) => {
-        const { phase, message } = statusOf(now);
-        return `It is ${phase}${message ? `: ${message}` : ''}.`;
+        const { phase, message, step, progress } = statusOf(now);
+        const done = step ? ` (${step}, ${progress ?? 0} %)` : '';
+        return `It is ${phase}${done}${message ? `: ${message}` : ''}.`;
       },
     }),
 });

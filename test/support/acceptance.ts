@@ -65,6 +65,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: `name = "own-2"
       source = "file:other.raw"
       sha256 = "${'0'.repeat(64)}"
+      sha512 = "${'0'.repeat(128)}"
       architecture = "aarch64"
       firmware = "uefi"
       project = ucloud_project.this.id`,

@@ -72,7 +72,13 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     image: {
       config: {
         ...{ name: 'i', source: 'file:i.raw', sha256: hash, architecture: 'x86_64', description: 'd', labels, project },
-        ...{ visibility: 'project', network_config: 'v2', firmware: 'uefi', delete_protection: false },
+        ...{
+          sha512: hash + hash,
+          visibility: 'project',
+          network_config: 'v2',
+          firmware: 'uefi',
+          delete_protection: false,
+        },
       },
       replace: { source: 'file:j.raw', architecture: 'aarch64' },
     },
