@@ -265,6 +265,41 @@ t.test('tables that use one part of the file many times, and vast empty disks, e
   t.match(await faultOf(small.importBytes(vast)), { message: /disk of 1TiB; the limit is 1MiB/ });
 });
 
+/** The CRC-32C of the header of a VHDX. */
+function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffff_ffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f6_3b78 : 0);
+  }
+  return (crc ^ 0xffff_ffff) >>> 0;
+}
+
+t.test('a VHDX with a vast or misplaced log is the disk that it describes, or refused', needsAll, async (t) => {
+  const scanner = importer(t);
+  const original = formatsOf(t, disk()).get('vhdx') ?? Buffer.alloc(0);
+  for (const [length, at] of [
+    [MiB, MiB],
+    [2 ** 32 - MiB, MiB],
+    [MiB, 2 ** 50],
+  ] as const) {
+    const image = Buffer.from(original);
+    for (const header of [64 * 1024, 128 * 1024]) {
+      image.fill(1, header + 48, header + 64);
+      image.writeUInt32LE(length, header + 68);
+      image.writeBigUInt64LE(BigInt(at), header + 72);
+      image.writeUInt32LE(0, header + 4);
+      image.writeUInt32LE(crc32c(image.subarray(header, header + 4096)), header + 4);
+    }
+    image.write('loge', MiB, 'latin1');
+    const fault = await faultOf(scanner.importBytes(image));
+    const name = `a log of ${length} bytes at ${at}`;
+    if (length > MiB) t.match(fault, { message: /cannot be read as vhdx.*overlaps/ }, name);
+    else t.equal(fault, undefined, `${name} has no entries to replay`);
+  }
+  t.strictSame(readdirSync(scanner.staging), [], 'nothing is left over');
+});
+
 const needsRoot = process.getuid?.() === 0 ? needsAll : { skip: 'only root can give a program another user' };
 
 t.test('the program that unpacks has no privileges, no network, and opens no file', needsRoot, async (t) => {
