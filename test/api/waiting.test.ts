@@ -43,7 +43,6 @@ t.test('long polls', async (t) => {
       fence: 1,
       phase: 'running',
       started_at: at,
-      restart_required: true,
       at,
     }),
     'old word': put(records.guests, vm.id, { ready_at: new Date(Date.now() - 60_000).toISOString() }),

@@ -1,15 +1,9 @@
 /** The public formula of the default MAC address reveals nothing about others, and takes nothing from them. */
 
 import t from 'tap';
-import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
-import { idFrom } from '../../backend/model/ids.ts';
-import { defaultMac, earlierMacKey, macKey } from '../../backend/model/network/addresses.ts';
-import { earlierTapName, tapName } from '../../backend/model/network/interface-names.ts';
-import * as records from '../../backend/model/records/index.ts';
-import { put } from '../../backend/store/collection.ts';
+import { defaultMac, macKey } from '../../backend/model/network/addresses.ts';
+import { tapName } from '../../backend/model/network/interface-names.ts';
 import { type Body, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
-import { until } from '../support/eventually.ts';
-import { temporaryDirectory } from '../support/stores.ts';
 
 async function twoTenants(t: Parameters<typeof startTestApi>[0]) {
   const test = await startTestApi(t);
@@ -76,54 +70,6 @@ t.test('names of taps are different wherever keys are', async (t) => {
   for (const mac of ['02:11:22:33:44:55', '06:11:22:33:44:55', '42:11:22:33:44:55', 'fe:11:22:33:44:55']) {
     t.ok(tapName(mac).length <= 15);
     t.equal(tapName(mac).slice(2), macKey(mac));
-    t.equal(earlierTapName(mac), 'ut1122334455');
   }
   t.not(tapName('02:11:22:33:44:55'), tapName('42:11:22:33:44:55'));
-});
-
-t.test('a VM that an earlier version has started keeps the name of its tap', async (t) => {
-  const [directory, id] = [temporaryDirectory(t), idFrom('vm', 'vm-0123456789abcdef')];
-  const directories = new VmDirectories(directory, 'test', 100_000);
-  const network = {
-    id: idFrom('network', 'net-0123456789abcdef'),
-    vni: 1,
-    cidr: 'fd00::/64',
-    mtu: 1430,
-    dns_servers: [],
-  };
-  const given = { network, mac: '02:11:22:33:44:55', address: 'fd00::1' };
-  await directories.create(id);
-  const boot = { fence: 1, generation: 1, interfaces: [given, { ...given, tap: 'ut021122334455' }] };
-  await directories.save(id, { uid: 100_000, boot });
-  const loaded = await directories.load(id);
-  t.same(
-    loaded?.boot?.interfaces.map(({ tap }) => tap),
-    ['ut1122334455', 'ut021122334455'],
-  );
-});
-
-t.test('VMs of an earlier version keep their addresses, whatever they begin with', async (t) => {
-  const { test, victim, attacker } = await twoTenants(t);
-  const { store } = test;
-  const chosen = { '02:11:22:33:44:55': '', '42:99:88:77:66:55': '' };
-  for (const [index, mac] of Object.keys(chosen).entries()) {
-    const made = (await victim.ask(`old-${index}`)).body;
-    const entry = await store.get(`vms/${made.id}`);
-    const value = JSON.parse(entry?.value ?? '{}') as records.VmRecord;
-    const interfaces = value.interfaces.map((each) => ({ ...each, mac }));
-    await store.commit({
-      write: [
-        put(records.vms, made.id, { ...value, interfaces }),
-        put(records.macs, earlierMacKey(mac), { id: made.id }),
-        { delete: `macs/${macKey(made.interfaces[0]?.mac ?? '')}` },
-      ],
-    });
-    const now = await victim.member.get('vms', made.id, `?after=${entry?.revision}`);
-    t.match(now, { interfaces: [{ mac }] });
-    t.match(await attacker.ask(`thief-${index}`, mac), { status: index === 0 ? 409 : 422 }, 'nobody else gets it');
-    await victim.member.update('vms', made.id, { cpus: 2 });
-    await victim.member.remove('vms', made.id);
-    await until('its key is free', async () => (await store.get(`macs/${earlierMacKey(mac)}`)) === undefined);
-  }
-  t.match(await attacker.ask('heir', '02:11:22:33:44:55'), { status: 201 });
 });

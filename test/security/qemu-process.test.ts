@@ -1,18 +1,15 @@
 /** Attacks on the agent of a host by a guest that has taken over its QEMU. */
 
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
-  chownSync,
   existsSync,
   lstatSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -122,14 +119,11 @@ t.test('a process cannot pass for the process of another VM', async (t) => {
   const [own, other] = [idFrom('vm', 'vm-0000000000000001'), idFrom('vm', 'vm-0000000000000002')] as const;
   const groups = [processGroupId(instance)];
   const named = (vm: string, of = instance) => ['qemu', '-name', `guest=ucloud:${of}:${vm},debug-threads=on`];
-  const old = (vm: string) => ['qemu', `socket,id=qmp,path=${runDirectory(instance)}/${vm}/qmp,server=on`];
   const cases: [string, Parameters<typeof vmOfProcess>, string | undefined][] = [
     ['it says what it is', [{ uid: 7, groups, args: named(own) }, own, instance], own],
     ['it gives another name', [{ uid: 7, groups, args: named(other) }, own, instance], own],
     ['it hides', [{ uid: 7, groups, args: ['sleep'] }, own, instance], own],
     ['its directory is lost', [{ uid: 7, groups, args: named(own) }, undefined, instance], own],
-    ['an older one says what it is', [{ uid: 7, groups: [], args: old(own) }, own, instance], own],
-    ['an older one gives another name', [{ uid: 7, groups: [], args: old(other) }, own, instance], undefined],
     ['a program without the group', [{ uid: 7, groups: [], args: named(own) }, own, instance], undefined],
     [
       'of another instance',
@@ -306,47 +300,4 @@ t.test('a taken-over QEMU', { skip }, async (t) => {
       t.strictSame(running(await driver.call('list')), [honestVm.id], 'and the other VM runs');
     });
   }
-});
-
-/** The state after version 0.1, in which the user owns the directory of the sockets. */
-async function oldProcess({ host, instance }: Hostile, vm: VmSpec, uid: number): Promise<ChildProcess> {
-  const directory = join(host.dataDir, 'vms', vm.id);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const boot = { fence: 1, generation: 1, interfaces: [], started_at: new Date().toISOString() };
-  writeFileSync(join(directory, 'state.json'), JSON.stringify({ uid, boot }));
-  const sockets = join(runDirectory(instance), vm.id);
-  mkdirSync(sockets, { recursive: true });
-  chownSync(sockets, uid, uid);
-  const socket = (id: string) => `socket,id=${id},path=${sockets}/${id},server=on,wait=off`;
-  const user = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'];
-  const program = ['qemu-system-x86_64', '--running', `guest=${hostileVm.id}`, '-chardev', socket('qmp')];
-  const child = host.namespace.spawn('setpriv', [...user, ...program, '-chardev', socket('serial')], {
-    stdio: 'inherit',
-    detached: true,
-  });
-  await until('it listens', () => existsSync(join(sockets, 'qmp')) && existsSync(join(sockets, 'serial')));
-  return child;
-}
-
-t.test('VMs of the version before are adopted, and their directories taken from them', { skip }, async (t) => {
-  const hostile = await hostileHost(t, 'old');
-  const { host, instance, plan, commands } = hostile;
-  plan('honest');
-  const uid = defaultUidBase(instance);
-  await oldProcess(hostile, hostileVm, uid);
-  await oldProcess(hostile, honestVm, uid + 1);
-  const own = join(runDirectory(instance), hostileVm.id);
-  rmSync(join(own, 'qmp'));
-  symlinkSync(join(runDirectory(instance), honestVm.id, 'qmp'), join(own, 'qmp'));
-  const driver = host.driver('qemu');
-  t.strictSame(running(await driver.call('list')).sort(), [hostileVm.id, honestVm.id]);
-  t.equal(lstatSync(own).uid, 0);
-  const before = commands();
-  t.match(before, 'qmp_capabilities', 'the other one answers');
-  await driver.call('destroy', hostileVm.id);
-  t.strictSame(processesOf(host, uid), []);
-  t.equal(processesOf(host, uid + 1).length, 1, 'the other one runs');
-  t.notMatch(commands(), 'quit', 'and was told nothing');
-  await driver.call('destroy', honestVm.id);
-  t.match(commands(), 'quit', 'it is told to quit when it is its turn');
 });

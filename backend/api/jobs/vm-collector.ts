@@ -13,7 +13,7 @@
 
 import type { Component } from '../../model/component.ts';
 import { newEvent } from '../../model/events.ts';
-import { addressKey, earlierMacKey, macKey, storedIpv6 } from '../../model/network/addresses.ts';
+import { addressKey, macKey, storedIpv6 } from '../../model/network/addresses.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, read, remove, rewrite, unchanged } from '../../store/collection.ts';
 import { isChangeOf, type RecordChange } from '../../store/mirror.ts';
@@ -58,26 +58,16 @@ function leftovers(vm: records.VmRecord): Write[] {
   ];
 }
 
-/** Returns the keys of its MAC addresses in the form of earlier versions, if this VM holds them. */
-async function earlierKeys(api: ApiContext, { id, interfaces }: records.VmRecord) {
-  const keys = interfaces.map(({ mac }) => mac).filter((mac) => macKey(mac) !== earlierMacKey(mac));
-  const found = await Promise.all(keys.map((mac) => read(api.store, records.macs, earlierMacKey(mac))));
-  const own = found.filter((each) => each?.value.id === id).filter((each) => each !== undefined);
-  return { require: own.map(unchanged), write: own.map((each) => remove(records.macs, each.id)) };
-}
-
 /** Returns true if the VM is removed, or must not be removed any more. */
 async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Promise<boolean> {
   const now = new Date();
   const message = `${stored.value.name} is gone.`;
   const operation = await endOperation(api, stored.id, now.toISOString());
-  const earlier = await earlierKeys(api, stored.value);
   const { ok } = await api.store.commit({
-    require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require, ...earlier.require],
+    require: [unchanged(stored), absent(records.schedules, stored.id), ...operation.require],
     write: [
       ...leftovers(stored.value),
       ...operation.write,
-      ...earlier.write,
       put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
     ],
   });

@@ -10,7 +10,6 @@ import { newId } from '../../model/ids.ts';
 import {
   addressKey,
   defaultMac,
-  earlierMacKey,
   formatIpv6,
   interfaceId,
   isInComputedRange,
@@ -23,7 +22,7 @@ import { vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/text/sizes.ts';
 import { type VmObservations, vmStatus } from '../../model/vm/status.ts';
-import { absent, put, read, rewrite, unchanged } from '../../store/collection.ts';
+import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -134,21 +133,6 @@ type Interface = records.VmRecord['interfaces'][number];
 /** The number of default MAC addresses that were taken, by interface. */
 type Probes = number[];
 
-/**
- * Checks that no VM of an earlier version, which has another form of key, holds a requested address. @throws
- * UcloudError `address_taken`
- */
-async function checkEarlier(api: ApiContext, interfaces: Body['interfaces']): Promise<void> {
-  for (const [index, { mac }] of interfaces.entries()) {
-    if (mac === undefined || isInComputedRange(mac)) continue;
-    const holder = await read(api.store, records.macs, earlierMacKey(mac));
-    const vm = holder && api.mirror.get(records.vms, holder.value.id);
-    if (vm?.value.interfaces.some((each) => each.mac === mac)) {
-      throw fieldError('address_taken', `/interfaces/${index}/mac`, 'is taken');
-    }
-  }
-}
-
 interface AllocatedInterfaces {
   readonly interfaces: Interface[];
   readonly guards: Guard[];
@@ -245,7 +229,6 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   const at = request.now.toISOString();
   const probes: Probes = [];
   return mutate(api, request, async () => {
-    await checkEarlier(api, body.interfaces);
     const project = projectOfCreation(api, request.caller, asked);
     const image = addReference(api, images, { project, id: body.image, pointer: '/image', user: id });
     const keys = useKeys(api, project, id, body.ssh_keys);

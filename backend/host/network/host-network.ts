@@ -353,8 +353,7 @@ export class HostNetwork {
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
     const present = await this.#listTable('netdev');
-    const showAll = async (netdev: string) =>
-      [netdev, ...(await Promise.all([this.#listTable('inet'), this.#listTable('bridge')]))].join('');
+    const showAll = async (netdev: string) => `${netdev}${await this.#listTable('inet')}`;
     const listing = await showAll(present);
     if (this.isEmpty && existing.size === 0) {
       if (listing !== '') await this.#removeFilter();

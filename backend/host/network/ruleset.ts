@@ -2,8 +2,8 @@
 import { type HostFilter, hostRules } from './host-filter.ts';
 import { chainName, counterName, dropReasons, type Port, tapRules } from './tap-filter.ts';
 
-/** The families in which the instance may have a table. Earlier versions had the rules of taps in `bridge`. */
-export const families = ['netdev', 'inet', 'bridge'] as const;
+/** The families in which the instance may have a table. */
+export const families = ['netdev', 'inet'] as const;
 /** A family of nftables. */
 export type Family = (typeof families)[number];
 
@@ -48,7 +48,6 @@ export function ruleset(table: string, { ports, closed, ...host }: Rules, presen
     ...chains.map(({ tap }) => `add chain netdev ${table} ${chainName(tap)} { ${hookOn(tap)} -500; policy accept; }`),
     ...chains.flatMap(({ tap, rules }) => rules.map((rule) => `add rule netdev ${table} ${chainName(tap)} ${rule}`)),
     ...hostRules(table, host),
-    ...removeTable('bridge', table),
     '',
   ].join('\n');
 }

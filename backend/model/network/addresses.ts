@@ -88,10 +88,10 @@ export const isInComputedRange = (mac: Mac): boolean => mac.startsWith(`${comput
  * Returns the key of a MAC address. It is also part of tap names, which have at most 15 characters. The key of a
  * computed address omits the first byte, so no chosen address has the same key.
  */
-export const macKey = (mac: Mac): string => (isInComputedRange(mac) ? earlierMacKey(mac) : mac.replaceAll(':', ''));
-
-/** Returns the key of earlier versions: the last five bytes. VMs of such versions still have it. */
-export const earlierMacKey = (mac: Mac): string => mac.replaceAll(':', '').slice(2);
+export function macKey(mac: Mac): string {
+  const digits = mac.replaceAll(':', '');
+  return isInComputedRange(mac) ? digits.slice(2) : digits;
+}
 
 /**
  * Returns the modified EUI-64 interface identifier (RFC 4291, appendix A): ff:fe in the middle, universal/local bit

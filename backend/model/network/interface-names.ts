@@ -2,16 +2,13 @@
  * Names of network interfaces on a host. Linux allows 15 characters, so the names contain numbers instead of ids. The
  * host agent and the metadata server find each other's interfaces by these rules alone.
  */
-import { earlierMacKey, type Mac, macKey } from './addresses.ts';
+import { type Mac, macKey } from './addresses.ts';
 
 /** Returns the name of a network's bridge, made of its VNI (24 bits): `ub4711`. */
 export const bridgeName = (vni: number): string => `ub${vni}`;
 
 /** Returns the name of a tap, from the MAC of its interface: `ut005e100001` for a computed MAC, else `ut02005e100001`. */
 export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
-
-/** Returns the tap name of earlier versions. A VM that such a version has started keeps it until the VM ends. */
-export const earlierTapName = (mac: Mac): string => `ut${earlierMacKey(mac)}`;
 
 /** Returns the tap of an interface, with the name that it got at its start. */
 export const tapOf = ({ mac, tap }: { readonly mac: Mac; readonly tap?: string }): string => tap ?? tapName(mac);

@@ -40,7 +40,7 @@ export const prefixAmounts = ({ length }: { readonly length: number }) => ({
 });
 
 /**
- * Returns the usage of a Terraform state. A record of an earlier version contains only the size of the latest version.
+ * Returns the usage of a Terraform state: the stored bytes of all kept versions.
  */
 export const stateAmounts = (state: { readonly kept_bytes?: number; readonly size?: number }) => ({
   terraform_states: 1,

@@ -37,8 +37,6 @@ export const reports = kind('reports/', {
   /** The resources of the running guest at its start. */
   resources: Type.Optional(Type.Object(resources)),
   started_at: Type.Optional(time),
-  /** Earlier versions write this field. It is derived now, see `pendingChanges`. */
-  restart_required: Type.Optional(Type.Boolean()),
   at: time,
 });
 export type ReportRecord = Static<typeof reports.schema>;

@@ -33,7 +33,7 @@ async function isInstalled(program: string): Promise<boolean> {
 
 async function filterFault(): Promise<string | undefined> {
   const table = 'ucloud_check';
-  const rules = ['bridge', 'inet']
+  const rules = ['netdev', 'inet']
     .map((family) => `add table ${family} ${table}\nadd chain ${family} ${table} c\n`)
     .join('');
   try {

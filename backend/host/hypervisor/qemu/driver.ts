@@ -150,7 +150,7 @@ class Driver implements QemuHypervisor {
 
   /** Finds the VMs and interfaces that an earlier agent has left. */
   async adopt(): Promise<void> {
-    const { network, directories, instance, logger } = this.#parts;
+    const { network, directories, logger } = this.#parts;
     const running = await this.#processes();
     for (const vm of await directories.list()) {
       const state = await directories.load(vm);
@@ -161,7 +161,6 @@ class Driver implements QemuHypervisor {
       [...running].map(async ([vm, process]) => {
         const guest = this.#watch(vm, process);
         try {
-          if (!process.groups.includes(processGroupId(instance))) await directories.takeRunDirectory(vm, process.uid);
           await guest.connect(2_000);
         } catch (error) {
           logger.warn({ err: error, vm }, 'a running VM does not answer on its monitor');

@@ -4,7 +4,7 @@
  * determine the VM.
  */
 import type { Id } from '../../../contract/fields.ts';
-import { idInAlias, processGroupId, runDirectory } from '../../system/instance.ts';
+import { idInAlias, processGroupId } from '../../system/instance.ts';
 import type { FoundProcess } from '../../system/processes.ts';
 
 /**
@@ -28,15 +28,6 @@ function namedVm(instance: string, args: readonly string[]): Id<'vm'> | undefine
   });
 }
 
-/** Returns the VM of a process that version 0.1 has started. Such processes lack the group and own their sockets. */
-function namedVmOfOldProcess(instance: string, args: readonly string[]): Id<'vm'> | undefined {
-  const start = `socket,id=qmp,path=${runDirectory(instance)}/`;
-  return firstFound(args, (arg) => {
-    const id = arg.startsWith(start) ? arg.slice(start.length).split('/')[0] : undefined;
-    return isVmId(id) ? id : undefined;
-  });
-}
-
 /**
  * Returns the VM of the process; undefined if it belongs to no VM of this instance.
  * @param process a process of root, or of a user id of the instance
@@ -47,10 +38,8 @@ export function vmOfProcess(
   owner: Id<'vm'> | undefined,
   instance: string,
 ): Id<'vm'> | undefined {
-  const named = namedVm(instance, args) ?? namedVmOfOldProcess(instance, args);
+  const named = namedVm(instance, args);
   // The process of root has not yet changed its user and becomes QEMU next.
   if (uid === 0) return named;
-  if (groups.includes(processGroupId(instance))) return owner ?? named;
-  const old = namedVmOfOldProcess(instance, args);
-  return owner === undefined || owner === old ? old : undefined;
+  return groups.includes(processGroupId(instance)) ? (owner ?? named) : undefined;
 }

@@ -11,10 +11,9 @@
  * A VM without `boot` is stopped: it has no process, tap or filter. A VM with `boot` should run with the hardware in
  * `boot`, and its process has that hardware. `started_at` is written after the guest has begun to execute.
  */
-import { chmod, lchown, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
-import { earlierTapName } from '../../../model/network/interface-names.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
@@ -35,14 +34,6 @@ export interface VmState {
   /** The user id of the VM's process. No other VM of the instance has it. */
   readonly uid: number;
   readonly boot?: Boot;
-}
-
-/** Adds the names of taps, which earlier versions derived in another way and did not store. */
-function addTapNames(state: VmState): VmState {
-  const { boot } = state;
-  if (!boot) return state;
-  const interfaces = boot.interfaces.map((each) => ({ tap: earlierTapName(each.mac), ...each }));
-  return { ...state, boot: { ...boot, interfaces } };
 }
 
 /** The paths of one VM. */
@@ -137,7 +128,7 @@ export class VmDirectories {
   /** Reads the state of the VM; undefined if there is none. */
   async load(vm: Id<'vm'>): Promise<VmState | undefined> {
     const text = await readIfThere(join(this.paths(vm).directory, 'state.json'));
-    return text === undefined ? undefined : addTapNames(JSON.parse(text) as VmState);
+    return text === undefined ? undefined : (JSON.parse(text) as VmState);
   }
 
   /** Replaces the state of the VM atomically. */
@@ -165,25 +156,6 @@ export class VmDirectories {
     const { run } = this.paths(vm);
     await rm(run, { recursive: true, force: true });
     await mkdir(run, { recursive: true, mode: 0o700 });
-  }
-
-  /**
-   * Makes root the owner of the socket directory of a VM that version 0.1 has started. The VM's user owned that
-   * directory and may have put anything there. Only sockets of that user stay. Without its socket, the VM counts as one
-   * that does not answer.
-   */
-  async takeRunDirectory(vm: Id<'vm'>, uid: number): Promise<void> {
-    const { run, qmp, serial } = this.paths(vm);
-    try {
-      await lchown(run, 0, 0);
-      await chmod(run, 0o700);
-      for (const path of [qmp, serial]) {
-        const found = await lstat(path).catch(() => undefined);
-        if (found && !(found.isSocket() && found.uid === uid)) await rename(path, `${path}.refused`);
-      }
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
   }
 
   /** Removes the directory of the sockets. */
