@@ -1,7 +1,9 @@
 /**
  * Asks the API, while Terraform plans, whether there is room for all planned objects together.
  *
- * Each question names all objects that were planned so far, so a plan of 200 VMs needs about twenty questions.
+ * Each question names all objects that were planned so far. A question also asks ahead: it ends with as many VMs again of
+ * each size, which take no room from planned VMs. The answers for these hold for the next VMs of the size until the
+ * next question. So a thousand VMs need about ten questions.
  *
  * A deletion makes room. So before the check reports a refusal, it waits for deletions (deletions.ts). If the plan
  * contains new deletions by then, the check asks again.
@@ -41,6 +43,8 @@ interface Waiting {
 interface Size {
   readonly vm: PlannedVm;
   planned: number;
+  /** The refusals of the next VMs of the size. */
+  ahead: Refusal[][];
 }
 
 interface ProjectPlan {
@@ -48,14 +52,25 @@ interface ProjectPlan {
   readonly counts: Map<CountedKind, number>;
   waiting: Waiting[];
   busy: boolean;
+  /** The number of planned deletions that the latest answer counts. */
+  deletions: number;
 }
 
+/** VMs in a question, with the refusals of each. */
+interface Item {
+  readonly vm: PlannedVm;
+  readonly refusals: Refusal[][];
+}
+
+/** The minimum number of VMs that a question asks ahead for. */
+const minAhead = 16;
 /** Limits of the API. A larger plan is not checked to its end. */
 const maxVms = 5000;
 const maxItems = 1000;
 
 const keyOf = (object: PlannedVm | CountedKind): string =>
   typeof object === 'string' ? object : JSON.stringify(object);
+const noRefusals = (count: number): Refusal[][] => Array.from({ length: count }, () => []);
 
 /** The capacity checks of one run. */
 export class CapacityChecks {
@@ -75,7 +90,7 @@ export class CapacityChecks {
     return new Promise((resolve, reject) => {
       let plan = this.#projects.get(project);
       if (!plan) {
-        plan = { sizes: new Map(), counts: new Map(), waiting: [], busy: false };
+        plan = { sizes: new Map(), counts: new Map(), waiting: [], busy: false, deletions: 0 };
         this.#projects.set(project, plan);
       }
       plan.waiting.push({ object, resolve, reject });
@@ -88,60 +103,84 @@ export class CapacityChecks {
     this.#ended = true;
   }
 
-  /** Asks one question at a time. Objects that Terraform plans meanwhile become the next question. */
+  /** Asks one question at a time, since each depends on the answer before it. */
   async #work(project: string, plan: ProjectPlan): Promise<void> {
     plan.busy = true;
+    // Objects that Terraform plans at once become one question.
     await setImmediate();
     while (plan.waiting.length > 0) {
-      const waiting = plan.waiting.splice(0);
+      const waiting = plan.waiting.splice(0).filter((one) => !this.#answerAhead(plan, one));
       try {
-        await this.#ask(project, plan, waiting);
+        if (waiting.length > 0) await this.#ask(project, plan, waiting);
       } catch (error) {
+        for (const size of plan.sizes.values()) size.ahead = [];
         for (const { reject } of waiting) reject(error);
       }
     }
     plan.busy = false;
   }
 
+  /** Answers from what was asked ahead. A refusal does not hold after further deletions. */
+  #answerAhead(plan: ProjectPlan, { object, resolve }: Waiting): boolean {
+    const size = plan.sizes.get(keyOf(object));
+    const [next] = size?.ahead ?? [];
+    if (!size || !next || (next.length > 0 && plan.deletions !== this.#deletions.size)) return false;
+    size.ahead.shift();
+    size.planned++;
+    resolve(next);
+    return true;
+  }
+
   async #ask(project: string, plan: ProjectPlan, waiting: readonly Waiting[]): Promise<void> {
     for (const { object } of waiting) enter(plan, object);
-    const sizes = this.#sizesOf(plan, new Set(waiting.map(({ object }) => keyOf(object))));
-    const answer = await this.#askUntilDeletionsAreKnown(project, plan, sizes);
-    const refusals = refusalsByKey(answer, sizes, plan.counts);
+    const { items, ahead } = this.#itemsOf(plan, new Set(waiting.map(({ object }) => keyOf(object))));
+    const answer = await this.#askUntilDeletionsAreKnown(project, plan, [...items, ...ahead]);
+    const planned = new Map<string, Refusal[][]>(items.map(({ vm, refusals }) => [keyOf(vm), refusals]));
+    for (const [kind, count] of plan.counts) planned.set(kind, noRefusals(count));
+    spread(answer, [...items, ...ahead], planned);
+    for (const size of plan.sizes.values()) size.ahead = ahead.find(({ vm }) => vm === size.vm)?.refusals ?? [];
     // The objects that wait are the last of their size or kind.
-    for (const { object, resolve } of waiting.toReversed()) resolve(refusals.get(keyOf(object))?.pop() ?? []);
+    for (const { object, resolve } of waiting.toReversed()) resolve(planned.get(keyOf(object))?.pop() ?? []);
   }
 
   /** The sizes of new objects come last, so that a refusal meets them and no object that was planned before. */
-  #sizesOf({ sizes }: ProjectPlan, newest: ReadonlySet<string>): Size[] {
-    return [...sizes]
-      .filter(([, { vm }]) => vm.vm === undefined || !this.#deletions.has(vm.vm))
+  #itemsOf({ sizes }: ProjectPlan, newest: ReadonlySet<string>): { items: Item[]; ahead: Item[] } {
+    const remaining = [...sizes].filter(([, { vm }]) => vm.vm === undefined || !this.#deletions.has(vm.vm));
+    const items = remaining
       .toSorted(([a], [b]) => Number(newest.has(a)) - Number(newest.has(b)))
-      .map(([, size]) => size);
+      .map(([, { vm, planned }]): Item => ({ vm, refusals: noRefusals(planned) }));
+    const growing = [...sizes.values()].filter(({ vm }) => vm.vm === undefined);
+    const spareVms = maxVms - items.reduce((sum, { refusals }) => sum + refusals.length, 0);
+    const most = items.length + growing.length > maxItems ? 0 : Math.floor(spareVms / growing.length);
+    const ahead = growing.map(({ vm, planned }): Item => {
+      return { vm, refusals: noRefusals(Math.max(0, Math.min(most, Math.max(minAhead, planned)))) };
+    });
+    return { items, ahead: ahead.filter(({ refusals }) => refusals.length > 0) };
   }
 
   async #askUntilDeletionsAreKnown(
     project: string,
-    { counts }: ProjectPlan,
-    sizes: readonly Size[],
+    plan: ProjectPlan,
+    items: readonly Item[],
   ): Promise<Answer['refusals']> {
-    const vms = sizes.reduce((sum, { planned }) => sum + planned, 0);
-    if (sizes.length > maxItems || vms > maxVms) return [];
+    const vms = items.reduce((sum, { refusals }) => sum + refusals.length, 0);
+    if (items.length > maxItems || vms > maxVms) return [];
     for (let first = true; !this.#ended; first = false) {
-      const known = this.#deletions.size;
-      const refusals = await this.#request({
-        project,
-        vms: sizes.map(({ vm, planned }) => ({ ...vm, count: planned })),
-        ...Object.fromEntries(counts),
-        leaving: [...this.#deletions].slice(0, maxVms),
-      });
+      plan.deletions = this.#deletions.size;
+      const refusals = await this.#request(project, plan, items);
       if (refusals.length > 0 && first) await deletionGrace();
-      if (refusals.length === 0 || this.#deletions.size === known) return refusals;
+      if (refusals.length === 0 || this.#deletions.size === plan.deletions) return refusals;
     }
     return [];
   }
 
-  async #request(body: Partial<Question>): Promise<Answer['refusals']> {
+  async #request(project: string, { counts }: ProjectPlan, items: readonly Item[]): Promise<Answer['refusals']> {
+    const body: Partial<Question> = {
+      project,
+      vms: items.map(({ vm, refusals }) => ({ ...vm, count: refusals.length })),
+      ...Object.fromEntries(counts),
+      leaving: [...this.#deletions].slice(0, maxVms),
+    };
     try {
       const answer = await this.#client.call('POST', '/v1/capacity-checks', { body, retries: 0 });
       return (answer as Answer).refusals;
@@ -163,27 +202,18 @@ function enter({ sizes, counts }: ProjectPlan, object: PlannedVm | CountedKind):
   const key = keyOf(object);
   const size = sizes.get(key);
   if (size) size.planned++;
-  else sizes.set(key, { vm: object, planned: 1 });
+  else sizes.set(key, { vm: object, planned: 1, ahead: [] });
 }
 
-/** Returns the refusals of each planned object, by size or kind and in the order of planning. */
-function refusalsByKey(
-  answer: Answer['refusals'],
-  sizes: readonly Size[],
-  counts: ReadonlyMap<CountedKind, number>,
-): Map<string, Refusal[][]> {
-  const none = (count: number): Refusal[][] => Array.from({ length: count }, () => []);
-  const vms = sizes.map(({ planned }) => none(planned));
-  const all = new Map<string, Refusal[][]>([...counts].map(([kind, count]) => [kind, none(count)]));
+/** Gives each refusal of the answer to the objects that it is about. */
+function spread(answer: Answer['refusals'], items: readonly Item[], counted: ReadonlyMap<string, Refusal[][]>): void {
   for (const { pointer, first, count, reason, message } of answer) {
     const [, kind = '', index, field] = pointer.split('/');
-    const objects = (kind === 'vms' ? vms[Number(index)] : all.get(kind)) ?? [];
+    const objects = (kind === 'vms' ? items[Number(index)]?.refusals : counted.get(kind)) ?? [];
     // The last objects of a counted kind exceed the quota.
     const from = kind === 'vms' ? first : Math.max(0, objects.length - count);
     for (const refusals of objects.slice(from, from + count)) {
       refusals.push({ reason, message, ...(field !== undefined && { field }) });
     }
   }
-  for (const [index, { vm }] of sizes.entries()) all.set(keyOf(vm), vms[index] ?? []);
-  return all;
 }

@@ -18,6 +18,7 @@ t.test('planned objects share one capacity check, which counts earlier objects o
   const told = [
     { pointer: '/vms/0', first: 0, count: 9, reason: 'no_host', message: 'told before' },
     { pointer: '/vms/1/memory', first: 1, count: 2, reason: 'no_host', message: 'too large' },
+    { pointer: '/vms/3/memory', first: 1, count: 15, reason: 'no_host', message: 'too large' },
     { pointer: '/networks', first: 0, count: 4, reason: 'quota_exceeded', message: 'too many' },
   ];
   const { session, seen } = await scriptedSession(t, refusals(), refusals(...told));
@@ -29,8 +30,8 @@ t.test('planned objects share one capacity check, which counts earlier objects o
   const thousand = { ...small, count: 1000 };
   t.strictSame(
     seen.map(({ method, url, body }) => [method, url.pathname, body]),
-    [['POST', '/v1/capacity-checks', { project: 'prj-1', vms: [thousand], leaving: [] }]],
-    'one request',
+    [['POST', '/v1/capacity-checks', { project: 'prj-1', vms: [thousand, thousand], leaving: [] }]],
+    'one request, for as many again',
   );
 
   deletions.add('vm-1');
@@ -43,6 +44,8 @@ t.test('planned objects share one capacity check, which counts earlier objects o
     vms: [
       { ...small, count: 1001 },
       { ...large, count: 3 },
+      { ...small, count: 1001 },
+      { ...large, count: 16 },
     ],
     networks: 1,
     leaving: ['vm-1', 'net-1'],
@@ -54,9 +57,20 @@ t.test('planned objects share one capacity check, which counts earlier objects o
     'each is told what was said of it',
   );
 
+  const more = await Promise.all(Array.from({ length: 5 }, () => capacity.check('prj-1', large)));
+  t.strictSame(more, [[], [refused], [refused], [refused], [refused]]);
+  t.equal(seen.length, 2, 'what was said of the next ones is told without a request');
+  deletions.add('vm-2');
+  await capacity.check('prj-1', large);
+  t.match(
+    seen[2]?.body,
+    { vms: [{ count: 1001 }, { ...large, count: 9 }, { count: 1001 }, { ...large, count: 16 }] },
+    'until one leaves',
+  );
+
   capacity.end();
   t.strictSame(await capacity.check('prj-1', large), []);
-  t.equal(seen.length, 2, 'what is being applied is not asked for any more');
+  t.equal(seen.length, 3, 'what is being applied is not asked for any more');
 });
 
 t.test('deletions of the plan count, even if they come after the creations', async (t) => {
@@ -86,7 +100,7 @@ t.test('a question that fails is not sent again, and fails for who asked', async
   await t.rejects(session.capacity.check('prj-1', { cpus: 1 }), { code: 'store_unavailable' });
   t.equal(seen.length, 1);
   t.strictSame(await session.capacity.check('prj-1', { cpus: 1 }), []);
-  t.match(seen[1]?.body, { vms: [{ count: 2 }] }, 'what was planned then counts');
+  t.match(seen[1]?.body, { vms: [{ count: 2 }, { count: 16 }] }, 'what was planned then counts');
 });
 
 t.test('what was found once is not asked for again', async (t) => {
