@@ -83,7 +83,7 @@ t.test('a client that does not read is cut off', async (t) => {
   const whole = new RawConnection(url).send(head('GET', path, token, ['Connection: close']));
   await whole.toEnd();
   t.ok(whole.bytes > 24 * MiB, 'who reads gets everything');
-  // That they were cut off shows when they go on: there is no more than what their system had taken for them.
+  // The clients notice the cut when they go on: they get only the bytes that their own system had already received.
   await until(
     'the end of both',
     () => {
