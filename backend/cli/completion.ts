@@ -137,6 +137,7 @@ const summary = (text: string): string =>
 
 async function complete(program: Command, words: readonly string[]): Promise<void> {
   const word = words.at(-1) ?? '';
+  // A shell waits for its completions, so a slow API must end with none.
   const limit = new Promise<Candidates>((resolve) => setTimeout(resolve, longest(), []));
   const found = await Promise.race([candidatesFor(program, words), limit]).catch((): Candidates => []);
   if (found === 'files') return say(':files');

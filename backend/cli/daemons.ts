@@ -12,6 +12,7 @@ import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
 import { startHost } from '../host/start.ts';
+import { isMissing } from '../host/system/files.ts';
 import { startMetadata } from '../metadata/start.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { startImageScanner } from '../scanner/images.ts';
@@ -22,8 +23,14 @@ import { isOnlyHere, type Listen } from './listen.ts';
 import { makeDirectory } from './make-directory.ts';
 import { version } from './version.ts';
 
-/** Tells whether the host has VMs of QEMU. */
-const hasVms = async (host: string): Promise<boolean> => (await readdir(join(host, 'vms')).catch(() => [])).length > 0;
+const noDirectory = (error: unknown): string[] => {
+  if (isMissing(error)) return [];
+  throw error;
+};
+
+/** Tells whether the host has VMs of QEMU. @throws Error if their directory cannot be read */
+const hasVms = async (host: string): Promise<boolean> =>
+  (await readdir(join(host, 'vms')).catch(noDirectory)).length > 0;
 
 /** Returns the hypervisor of a host. @throws Error that names the missing parts of the machine */
 export async function openHypervisor(

@@ -74,6 +74,7 @@ export async function eventually<T>(what: string, timeoutMs: number, attempt: ()
       if (performance.now() > deadline) {
         throw new Error(`${what}: not within ${timeoutMs / 1000} s: ${(cause as Error).message}`, { cause });
       }
+      // The state is in other processes and guests, which announce no change.
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
   }

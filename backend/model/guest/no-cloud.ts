@@ -1,6 +1,7 @@
 /**
  * The documents of cloud-init's data source NoCloud, for stock images: meta-data, user-data, vendor-data and
- * network-config (https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html). JSON is also YAML.
+ * network-config (https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html). They are JSON, with
+ * the escapes that YAML parsers need.
  */
 import { defaultNetworkConfig, type NetworkConfig } from '../../contract/resources/images.ts';
 import type { ImageRecord, NetworkRecord, SshKeyRecord, VmRecord } from '../records/index.ts';

@@ -61,6 +61,7 @@ def reported(text):
             pass
     return False
 
+# The program waits for states. Python has no other way to wait for a file, and a network announces nothing.
 while not os.path.exists('/run/cloud-init/result.json'):
     time.sleep(1)
 text = body()
