@@ -109,7 +109,7 @@ export function resource<
         title: `${title}Update`,
         minProperties: 1,
         description:
-          'The fields to change. Other fields keep their values. A value replaces the current one completely, also for lists and maps. `null` sets a field to its default.',
+          'The fields to change. Other fields keep their values. A value replaces the current one completely, also for lists and maps. `null` sets a field to its default, and removes an optional field without one.',
       }),
     ),
   };

@@ -150,6 +150,7 @@ t.test('each operation refuses who may not', async (t) => {
     vm_reboot: 'hidden',
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
+    image_newest: 'separate',
     ...Object.fromEntries(
       ['read', 'write', 'delete', 'lock', 'unlock', 'version_list', 'version_read'].map((verb) => [
         `terraform_state_${verb}`,
@@ -186,7 +187,7 @@ t.test('each operation refuses who may not', async (t) => {
       const plural = path.split('/')[2] ?? '';
       const url = path
         .replace('{id}', ids[plural] ?? 'none')
-        .replace('{name}', 'mine')
+        .replace(/{(name|family)}/, 'mine')
         .replace('{version}', '1');
       const basic = endpoints.find(({ id }) => id === operationId)?.basic;
       const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, project: mine.id } : body;

@@ -61,6 +61,8 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
     readonly plain?: boolean;
     /** A parameter of the query that selects by the field of the same name, which needs an index. */
     readonly selectedBy?: string;
+    /** Parameters of the query that select by the field of the same name, without an index. */
+    readonly filters?: readonly string[];
   };
   /** The handlers of all operations except get and list. */
   readonly handlers: Handlers;

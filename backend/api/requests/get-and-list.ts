@@ -1,5 +1,5 @@
 /** Get and list for all resources: visibility, filters, pages, long polls. */
-import { idPrefixes } from '../../contract/fields.ts';
+import { type Id, idPrefixes } from '../../contract/fields.ts';
 import * as records from '../../model/records/index.ts';
 import { matches, parseSelector, type Selector } from '../../model/text/selectors.ts';
 import type { ChangeWaitOptions, RecordChange } from '../../store/mirror.ts';
@@ -7,7 +7,7 @@ import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import { isSignOfLife } from '../read-model/object-revisions.ts';
 import { type ApiAnswer, type ApiContext, type ApiRequest, accountOf, type Handler } from './context.ts';
 import { type DeclaredRecord, projectOf, type ResourceDescriptor } from './descriptor.ts';
-import { find, isVisible, notFound, presentObject, versionOf } from './objects.ts';
+import { find, isVisible, presentObject, projectInQuery, versionOf } from './objects.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { fieldError } from './validation.ts';
 
@@ -62,6 +62,8 @@ interface Filter {
   readonly selector?: Selector;
   /** The field of `selectedBy`, and its value. */
   readonly selected?: { readonly field: string; readonly value: string };
+  /** The values that fields must have. */
+  readonly fields: readonly (readonly [field: string, value: unknown])[];
 }
 
 interface ListQuery extends WaitQuery {
@@ -70,7 +72,7 @@ interface ListQuery extends WaitQuery {
   readonly selector?: string;
   readonly name?: string;
   readonly ids?: string;
-  readonly project?: string;
+  readonly project?: Id<'project'>;
   /** The order of the ids, which is the order of time. */
   readonly order?: 'oldest' | 'newest';
 }
@@ -82,10 +84,7 @@ function readFilter<R extends DeclaredRecord>(
 ): Filter {
   const query = request.query as ListQuery;
   const { caller } = request;
-  if (query.project !== undefined) {
-    const foreign = caller.role !== 'operator' && query.project !== caller.project;
-    if (foreign || !api.mirror.get(records.projects, query.project)) throw notFound('project', query.project);
-  }
+  projectInQuery(api, caller, query.project);
   const selector = query.selector === undefined ? undefined : parseSelector(query.selector);
   if (typeof selector === 'string') throw fieldError('invalid_input', '#query/selector', selector);
   const ids = query.ids?.split(',').map((id) => id.trim());
@@ -102,6 +101,10 @@ function readFilter<R extends DeclaredRecord>(
     ...(ids === undefined ? {} : { ids: new Set(ids) }),
     ...(selector === undefined ? {} : { selector }),
     ...(field === undefined || typeof value !== 'string' ? {} : { selected: { field, value } }),
+    fields: (descriptor.list?.filters ?? []).flatMap((name) => {
+      const wanted = request.query[name];
+      return wanted === undefined ? [] : [[name, wanted] as const];
+    }),
   };
 }
 
@@ -196,13 +199,15 @@ export const listHandler =
     const after = query.page_token === undefined ? '' : decodePageToken(query.page_token);
     const { selected } = filter;
     const labelsOf = (record: R) => descriptor.labels?.(api, record) ?? record.labels ?? {};
+    const valueIn = (record: R, field: string) => (record as Readonly<Record<string, unknown>>)[field];
     const accepts = (record: R): boolean =>
       isVisible(descriptor, request.caller, record) &&
       (filter.project === undefined || projectOf(record) === filter.project) &&
       (filter.name === undefined || record.name === filter.name) &&
       (filter.ids === undefined || filter.ids.has(record.id)) &&
       (filter.selector === undefined || matches(filter.selector, labelsOf(record))) &&
-      (selected === undefined || (record as Readonly<Record<string, unknown>>)[selected.field] === selected.value);
+      (selected === undefined || valueIn(record, selected.field) === selected.value) &&
+      filter.fields.every(([field, value]) => valueIn(record, field) === value);
 
     await waitForNews(api, descriptor, request, filter, accepts);
 

@@ -1,6 +1,7 @@
 /** Functions that find, refer to and show the objects of a resource. */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id, Noun } from '../../contract/fields.ts';
+import * as records from '../../model/records/index.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Revision } from '../../store/store.ts';
 import type { ApiContext, Caller } from './context.ts';
@@ -31,6 +32,18 @@ const words = (noun: Noun): string => noun.replaceAll('_', ' ');
 /** Returns the error of an unknown or invisible object. */
 export const notFound = (noun: Noun, id: string): UcloudError =>
   new UcloudError('not_found', `there is no ${words(noun)} ${id}`);
+
+/** Returns the project of the query. @throws UcloudError `not_found`, also for a project of others */
+export function projectInQuery(
+  api: ApiContext,
+  caller: Caller,
+  project: Id<'project'> | undefined,
+): Id<'project'> | undefined {
+  if (project === undefined) return undefined;
+  const foreign = caller.role !== 'operator' && project !== caller.project;
+  if (foreign || !api.mirror.get(records.projects, project)) throw notFound('project', project);
+  return project;
+}
 
 /** Returns the object with this id. @throws UcloudError `not_found`, also if the caller may not see it */
 export function find<R extends DeclaredRecord>(

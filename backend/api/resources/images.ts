@@ -1,4 +1,5 @@
 import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
 import {
   defaultFirmware,
   defaultNetworkConfig,
@@ -6,17 +7,21 @@ import {
   type ImageBody,
   type ImageUpdate,
   image,
+  maxReplacements,
 } from '../../contract/resources/images.ts';
 import { newId } from '../../model/ids.ts';
+import { newestOf, replacementsOf } from '../../model/image/families.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize } from '../../model/text/sizes.ts';
-import { remove } from '../../store/collection.ts';
+import { remove, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Caller } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { presentObject, projectInQuery, refer, versionOf } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { creation, projectOfCreation, readPatch, removal, replacement } from '../transaction/declarations.ts';
-import { mutate } from '../transaction/mutate.ts';
+import { creation, patched, projectOfCreation, removal, replacement } from '../transaction/declarations.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
 
 /** The descriptor of images. */
 export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
@@ -44,10 +49,16 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   },
   quota: () => ({ images: 1 }),
   observedBy: [records.imageReports],
-  handlers: { image_create: createImage, image_update: updateImage, image_delete: deleteImage },
+  list: { filters: ['family'] },
+  handlers: {
+    image_create: createImage,
+    image_update: updateImage,
+    image_delete: deleteImage,
+    image_newest: newestImage,
+  },
 });
 
-function checkVisibility(caller: Caller, visibility: string | undefined): void {
+function checkVisibility(caller: Caller, visibility: string | null | undefined): void {
   if (visibility !== 'public' || caller.role === 'operator') return;
   throw new UcloudError('forbidden', 'only operators may make an image public', {
     errors: [{ pointer: '/visibility', detail: 'must be project' }],
@@ -70,6 +81,37 @@ function checkSource(caller: Caller, { source, sha256, sha512 }: ImageBody): voi
     throw fieldError('rule_violated', '/sha512', 'must be omitted when the source is a URL and sha256 is set');
 }
 
+/**
+ * Returns the guards for a replacement. Two concurrent changes could otherwise close a circle. The replacement can still
+ * be deleted: otherwise each project could prevent the deletion of a public image.
+ */
+function replacementGuards(
+  api: ApiContext,
+  project: Id<'project'>,
+  id: Id<'image'>,
+  replacement: Id<'image'> | undefined,
+): Guard[] {
+  if (replacement === undefined) return [];
+  const at = '/replaced_by';
+  if (replacement === id) throw fieldError('rule_violated', at, 'must be another image');
+  const first = refer(api, images, project, replacement, at);
+  const read = new Map<string, Stored<records.ImageRecord>>([[first.id, first]]);
+  const find = (next: string) => {
+    const stored = api.mirror.get(records.images, next);
+    if (stored) read.set(next, stored);
+    return stored?.value;
+  };
+  const result = replacementsOf(id, first.value, find, maxReplacements);
+  if ('fault' in result) {
+    const rule =
+      result.fault === 'circle'
+        ? 'must not lead back to this image'
+        : `must not lead over more than ${maxReplacements} images`;
+    throw fieldError('rule_violated', at, rule);
+  }
+  return [...read.values()].map((stored) => ({ condition: unchanged(stored) }));
+}
+
 async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as ImageBody;
   const { project: asked, ...declared } = body;
@@ -81,16 +123,18 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   return mutate(api, request, () => {
     const project = projectOfCreation(api, caller, asked);
     const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
-    return creation(api, images, record);
+    return creation(api, images, record, { guards: replacementGuards(api, project, id, declared.replaced_by) });
   });
 }
 
 async function updateImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const patch = readPatch<ImageUpdate>(image, request.body as ImageUpdate);
+  const patch = request.body as ImageUpdate;
   checkVisibility(request.caller, patch.visibility);
   return changeObject(api, request, images, (stored) => {
-    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-    return replacement(api, request, images, stored, next);
+    const next = { ...patched(image, stored.value, patch), updated_at: request.now.toISOString() };
+    const fresh = next.replaced_by === stored.value.replaced_by ? undefined : next.replaced_by;
+    const guards = replacementGuards(api, next.project, next.id, fresh);
+    return replacement(api, request, images, stored, next, { guards });
   });
 }
 
@@ -99,4 +143,34 @@ async function deleteImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   return changeObject(api, request, images, (stored) => {
     return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
   });
+}
+
+interface NewestQuery {
+  readonly project?: Id<'project'>;
+  readonly owner?: Id<'project'>;
+}
+
+/**
+ * Returns the newest image of a family. Images that other projects share are chosen only if the caller names their
+ * owner. Otherwise any project could share an image of a well-known family, and run its code in VMs of others.
+ */
+async function newestImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { family = '' } = request.params;
+  const query: NewestQuery = request.query;
+  const project = projectInQuery(api, request.caller, query.project) ?? request.caller.project;
+  const { mirror } = api;
+  const own = project === undefined ? [] : mirror.by(records.images, 'project').list(project);
+  for (const source of [own, mirror.listPublic(records.images)]) {
+    const usable = [];
+    for (const { value } of source) {
+      if (value.family !== family || (query.owner ?? value.project) !== value.project) continue;
+      if (mirror.get(records.imageReports, value.id)?.value.phase === 'available') usable.push(value);
+    }
+    const newest = newestOf(usable, request.now);
+    const stored = newest && mirror.get(records.images, newest.id);
+    if (!stored) continue;
+    const body = presentObject(api, images, stored, request.caller);
+    return { status: 200, body, revision: mirror.revision, version: versionOf(api, images, stored) };
+  }
+  throw new UcloudError('not_found', `the family ${family} has no image here that is available and not deprecated`);
 }

@@ -170,6 +170,26 @@ export function readPatch<Update extends object>(
   return Object.fromEntries(entries) as { [K in keyof Update]?: Exclude<Update[K], null> };
 }
 
+/**
+ * Returns the record with the changes of an update. `null` gives a field its default, or removes a field without a default
+ * that a creation may omit.
+ */
+export function patched<R extends object, Update extends object>(
+  resource: Resource<unknown, unknown, unknown>,
+  record: R,
+  patch: Update,
+): R {
+  const properties: Record<string, TSchema> = resource.Create.properties ?? {};
+  const required: readonly string[] = resource.Create.required ?? [];
+  const isRemoved = ([field, value]: [string, unknown]): boolean =>
+    value === null && properties[field]?.default === undefined && !required.includes(field);
+  const entries = Object.entries(patch);
+  const changes = readPatch(resource, Object.fromEntries(entries.filter((entry) => !isRemoved(entry))));
+  const removed = new Set(entries.filter(isRemoved).map(([field]) => field));
+  // The removed fields are optional, and the others have their validated values.
+  return Object.fromEntries(Object.entries({ ...record, ...changes }).filter(([field]) => !removed.has(field))) as R;
+}
+
 /** Returns the change of a record and its name to a new version. */
 export function replacement<R extends DeclaredRecord & { readonly updated_at: string }>(
   api: ApiContext,

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud } from '../endpoint.ts';
+import { crud, type Endpoint } from '../endpoint.ts';
 import {
   common,
   DeleteProtection,
@@ -11,6 +11,7 @@ import {
   Name,
   Reference,
   Size,
+  Timestamp,
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
@@ -30,6 +31,12 @@ export const defaultNetworkConfig: NetworkConfig = 'v1';
 export const firmwares = ['bios', 'uefi'] as const;
 export type Firmware = (typeof firmwares)[number];
 export const defaultFirmware: Firmware = 'bios';
+
+/** The maximum number of images from an image over its `replaced_by` to the last one. */
+export const maxReplacements = 16;
+
+/** The schema of the name of a family. */
+const Family = (description: string) => Name({ description });
 
 /** The steps of an import. A source that is not compressed needs no unpacking. */
 export const importSteps = ['downloading', 'unpacking', 'converting', 'checking'] as const;
@@ -80,6 +87,22 @@ export const image = resource({
       default: 'project',
       description: 'public: every project can use the image. Only operators may set this.',
     }),
+    family: Type.Optional(
+      Family(
+        'Family of the image, such as `debian-12`: 1 to 63 lower-case letters, digits and inner hyphens. Its images replace one another, so give each architecture a family of its own. Families belong to their project, and need no creation.',
+      ),
+    ),
+    deprecated_at: Type.Optional(
+      Timestamp({
+        description:
+          'Time from which the image is deprecated (RFC 3339). It may be in the future. A deprecated image is not the newest of its family. New VMs can still use it: `ucloud` and plans of Terraform then warn.',
+      }),
+    ),
+    replaced_by: Type.Optional(
+      Reference('image', {
+        description: `The image to use instead, for warnings: of this project, or public. It may be deleted. Images that replace one another must not form a circle, or a chain of more than ${maxReplacements} images.`,
+      }),
+    ),
     network_config: Enum(networkConfigs, {
       default: defaultNetworkConfig,
       description:
@@ -104,7 +127,7 @@ export const image = resource({
     ...common,
   },
   defaulted: ['architecture', 'firmware', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
-  optional: ['project', 'sha256', 'sha512'],
+  optional: ['project', 'sha256', 'sha512', 'family', 'deprecated_at', 'replaced_by'],
 });
 export type Image = ItemType<typeof image>;
 export type ImageCreate = CreateType<typeof image>;
@@ -122,6 +145,7 @@ const example: Image = {
   firmware: 'bios',
   labels: {},
   visibility: 'project',
+  family: 'debian-13',
   network_config: 'v1',
   delete_protection: false,
   size: '2GiB',
@@ -132,14 +156,45 @@ const example: Image = {
 };
 
 /** The endpoints of images. */
-export const imageEndpoints = crud(image, {
-  read: 'viewer',
-  write: 'member',
-  scoped: true,
-  deleteErrors: ['delete_protected'],
-  example: {
-    create: { name: 'debian-13', source: example.source, sha256: example.sha256 },
-    item: example,
-    update: { description: 'with our monitoring agent' },
+export const imageEndpoints = {
+  ...crud(image, {
+    read: 'viewer',
+    write: 'member',
+    scoped: true,
+    updateErrors: ['invalid_reference'],
+    deleteErrors: ['delete_protected'],
+    extraListQuery: { family: Type.Optional(Family('Only images of this family.')) },
+    example: {
+      create: { name: 'debian-13', source: example.source, sha256: example.sha256, family: 'debian-13' },
+      item: example,
+      update: { description: 'with our monitoring agent' },
+    },
+  }),
+  newest: {
+    id: 'image_newest',
+    method: 'GET',
+    path: '/v1/image-families/{family}',
+    tag: 'images',
+    summary: 'Get the newest image of a family',
+    description:
+      'Returns the image of the family that new VMs should use: the newest one that is available and not deprecated. Images of the project come first, then public ones. The newest image is the one with the latest `created_at`.',
+    access: 'viewer',
+    params: Type.Object({ family: Family('The family.') }),
+    query: Type.Object(
+      {
+        project: Type.Optional(
+          Reference('project', {
+            description:
+              'Project of the VMs. Default: the project of the token. A token without a project gets only public images by default.',
+          }),
+        ),
+        owner: Type.Optional(
+          Reference('project', { description: 'Only images that belong to this project, and that `project` may use.' }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+    success: { status: 200, description: 'The image.', schema: image.Item, example },
+    errors: ['not_found'],
   },
-});
+} as const satisfies Record<string, Endpoint>;

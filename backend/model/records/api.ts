@@ -63,6 +63,10 @@ export const images = kind('images/', {
   /** Records of earlier versions lack this field; see `defaultFirmware`. */
   firmware: Type.Optional(oneOf(firmwares)),
   visibility: oneOf(['project', 'public']),
+  family: Type.Optional(Type.String()),
+  deprecated_at: Type.Optional(time),
+  /** This image may be gone, because a replacement does not prevent a deletion. */
+  replaced_by: Type.Optional(id('image')),
   /** Records of earlier versions lack this field; see `defaultNetworkConfig`. */
   network_config: Type.Optional(oneOf(networkConfigs)),
   delete_protection: Type.Boolean(),
