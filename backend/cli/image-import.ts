@@ -28,6 +28,7 @@ interface ImportOptions {
   readonly project?: string;
   readonly visibility: string;
   readonly architecture: string;
+  readonly family?: string;
   readonly waitTimeout: number;
   readonly json?: boolean;
 }
@@ -58,7 +59,7 @@ async function projectOf(asked: string | undefined): Promise<string> {
 }
 
 async function importImage(file: string, options: ImportOptions): Promise<void> {
-  const { data, name, visibility, architecture } = options;
+  const { data, name, visibility, architecture, family } = options;
   const { files } = layout(data);
   if (!statSync(file).isFile()) throw new Error(`${file} is not a regular file`);
   if (!existsSync(files)) {
@@ -80,7 +81,7 @@ async function importImage(file: string, options: ImportOptions): Promise<void> 
   const created = await call({
     method: 'POST',
     path: '/v1/images',
-    body: { name, project, source: `file:${source}`, sha256, visibility, architecture },
+    body: { name, project, source: `file:${source}`, sha256, visibility, architecture, family },
   }).catch((error: unknown) => {
     if (isNew) rmSync(target, { force: true });
     throw error;
@@ -110,6 +111,7 @@ export function addImageImport(program: Command): void {
         .default('project'),
     )
     .addOption(new Option('--architecture <kind>', 'of its programs').choices(architectures).default('x86_64'))
+    .option('--family <name>', 'family of the image, such as debian-12')
     .option('--data <directory>', 'data directory of the image scanner', defaultDataDirectory())
     .addOption(waitLimit())
     .option('--json', 'print JSON')

@@ -22,8 +22,21 @@ interface Named {
   readonly visibility?: string;
 }
 
+/** The form in which a user gives the newest image of a family. Names have no slash. */
+const familyForm = /^family\/(.+)$/s;
+
+async function newestOf(
+  family: string,
+  project: string | undefined,
+  credentials: Credentials | undefined,
+): Promise<string> {
+  const path = `/v1/image-families/${encodeURIComponent(family)}`;
+  const { id } = (await call({ method: 'GET', path, query: { project } }, credentials)) as Named;
+  return id;
+}
+
 /**
- * Returns the id of an object that the user gives by id or name. An object of the project comes before a public one.
+ * Returns the id of an object that the user gives by id or name, or of an image that the user gives as `family/<name>`. An object of the project comes before a public one.
  * @throws Error if no object or several have the name
  */
 export async function idOf(
@@ -35,6 +48,8 @@ export async function idOf(
   // An empty variable of a script would give the path of the list.
   if (text.trim() === '') throw new Error(`"${text}" is not an id or name`);
   const list = listOf(noun);
+  const family = noun === 'image' ? familyForm.exec(text)?.[1] : undefined;
+  if (family !== undefined) return newestOf(family, project, credentials);
   if (idForm.test(text) || !list?.query?.properties.name) return text;
   const asked = { method: 'GET', path: list.path, query: { name: text } };
   const { items } = (await call(asked, credentials)) as { items: readonly Named[] };

@@ -7,6 +7,7 @@ import { aboutOf, type Endpoint } from '../contract/endpoint.ts';
 import { endpoints } from '../contract/index.ts';
 import { call } from './client.ts';
 import { readCredentials } from './credentials.ts';
+import { warnOfDeprecatedImage } from './deprecated-images.ts';
 import { idOf } from './names.ts';
 import { type OutputOptions, print, printAll } from './output.ts';
 import { type Listed, listUpTo } from './pages.ts';
@@ -155,9 +156,10 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     const path = pairs.reduce((so, [name, value]) => so.replace(`{${name}}`, encodeURIComponent(value)), endpoint.path);
     const { query, ...sent } = await resolved(endpoint, given, project);
     // A path with a name needs the project in the query, because an operator's token has none.
-    const named = given.query.project !== undefined || parameters.includes('name');
+    const named = given.query.project !== undefined || parameters.some((each) => each === 'name' || each === 'family');
     const asked = { ...query, ...(named && { project }) };
     if (isList) return list(endpoint, path, asked, options);
+    if (endpoint.id === 'vm_create') await warnOfDeprecatedImage(sent.body?.image);
     let answer: unknown;
     const describe = () =>
       answer === undefined

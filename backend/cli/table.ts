@@ -45,6 +45,8 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   host: ({ status }) => (isObject(status) ? status.host : undefined),
   state: ({ state }) => state,
   visibility: ({ visibility }) => visibility,
+  family: ({ family }) => family,
+  deprecated: ({ deprecated_at }) => deprecated_at,
   role: ({ role }) => role,
   expires: ({ expires_at }) => expires_at,
   alive: ({ alive }) => alive,

@@ -1,0 +1,64 @@
+/** Images in the `ucloud` command: families, deprecation. */
+import { join } from 'node:path';
+import t from 'tap';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { runUcloud } from '../support/cli.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+t.test('images', async (t) => {
+  const api = await startTestApi(t);
+  const { operator, project } = api;
+  await createVmPrerequisites(api, project);
+  const environment = {
+    UCLOUD_CREDENTIALS: join(temporaryDirectory(t), 'none.json'),
+    UCLOUD_ENDPOINT: api.url,
+    UCLOUD_TOKEN: api.operatorToken,
+    UCLOUD_PROJECT: project,
+  };
+  const ucloud = (line: string) => runUcloud(line.split(' '), environment);
+  const json = async (line: string) => {
+    const { code, out, err } = await ucloud(`${line} --json`);
+    t.equal(code, 0, `${line}\n${err}`);
+    return { ...JSON.parse(out), err };
+  };
+  const image = async (options: string) => {
+    const made = await json(`image create --source file:a.raw ${options}`);
+    const report = put(records.imageReports, made.id, { phase: 'available', size: 2 ** 20, at: 'now' });
+    await api.store.commit({ write: [report] });
+    await operator.get('images', made.id, `?after=${made.revision}&timeout=10`);
+    return made;
+  };
+  const old = await image('--name v1 --family debian');
+  const fresh = await image('--name v2 --family fedora');
+
+  await t.test('--image family/<name> is the newest image of the family', async (t) => {
+    const vm = await json('vm create --name a --image family/debian --interfaces shared');
+    t.match(vm, { image: old.id, err: '' });
+    t.match(await json('image newest debian'), { id: old.id }, 'for the project of the credentials, too');
+    const missing = await ucloud('vm create --name b --image family/suse --interfaces shared');
+    t.match(missing, { code: 1, out: '', err: /the family suse has no image here that is available/ });
+    for (const bad of ['../images', 'a/b', '%2e%2e', 'x?project=y']) {
+      const answer = await ucloud(`vm create --name b --image family/${bad} --interfaces shared`);
+      t.match(answer, { code: 1, err: /must be 1 to 63 lower-case letters/ }, bad);
+    }
+    t.match((await ucloud('image list --family debian')).out, /^NAME .* FAMILY\nv1 .*debian\n$/);
+  });
+
+  await t.test('a deprecated image gives a warning on standard error, and the VM', async (t) => {
+    await json('image update v1 --deprecated-at 2026-01-01T00:00:00Z --replaced-by v2');
+    const vm = await json('vm create --name c --image v1 --interfaces shared');
+    t.equal(
+      vm.err,
+      `Warning: the image v1 is deprecated since 2026-01-01T00:00:00Z. Use v2 (${fresh.id}) instead.\n`,
+    );
+    t.match(await ucloud('image list --family debian'), { out: /DEPRECATED\nv1 .* 2026-01-01T00:00:00Z\n/ });
+    await operator.remove('images', fresh.id);
+    const again = await json('vm create --name d --image v1 --interfaces shared');
+    t.equal(again.err, 'Warning: the image v1 is deprecated since 2026-01-01T00:00:00Z.\n');
+    await json('image update v1 --deprecated-at 2999-01-01T00:00:00Z');
+    t.equal((await json('vm create --name e --image v1 --interfaces shared')).err, '', 'not before its time');
+    t.notOk('deprecated_at' in (await json('image update v1 --deprecated-at null')));
+  });
+});
