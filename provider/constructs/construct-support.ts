@@ -11,8 +11,8 @@ import { idOf, type Reference } from './reference.ts';
 /** The options for the dependencies of VMs. */
 export interface VmDependenciesConfig {
   /**
-   * The image: its name, such as `demo`, or an object with its id (a construct, a data source, or `{ id:
-   * 'img-0123456789abcdef' }`).
+   * The image: its name, such as `demo`; the newest image of a family, such as `family/debian-12`; or an object with its
+   * id (a construct, a data source, or `{ id: 'img-0123456789abcdef' }`).
    */
   readonly image: string | { readonly id: string };
   /**
@@ -94,13 +94,17 @@ export function createVmDependencies(scope: Construct, name: string, config: VmD
   });
 
   return {
-    image: typeof image === 'string' ? new DataUcloudImage(scope, 'image', { name: image, ...meta }) : image,
+    image: typeof image === 'string' ? new DataUcloudImage(scope, 'image', { ...imageNamed(image), ...meta }) : image,
     network,
     ownNetwork,
     ownKeys,
     sshKeys: concatIds(ownKeys, sshKeys),
   };
 }
+
+/** Names have no slash, so the text of a family is never a name. */
+const imageNamed = (text: string): { name: string } | { family: string } =>
+  text.startsWith('family/') ? { family: text.slice('family/'.length) } : { name: text };
 
 /** Returns the ids of all lists. The app cannot spread a list that is a token, so Terraform concatenates such lists. */
 export function concatIds(...lists: readonly (readonly Reference[])[]): string[] {

@@ -6,9 +6,14 @@ import { findable, plurals, schemaOf } from '../schema/resources.gen.ts';
 
 type Definition = Lazy<DataSourceDefinition<Values, Client, PlanSession>>;
 
+/** The data sources of one object that have behaviour of their own. */
+const special: Readonly<Record<string, Definition>> = {
+  image: () => import('./image.ts').then((module) => module.image),
+};
+
 export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries(
   findable.flatMap((noun): [string, Definition][] => [
-    [noun, async () => (await import('../derive/data-source.ts')).deriveDataSource(schemaOf(noun))],
+    [noun, special[noun] ?? (async () => (await import('../derive/data-source.ts')).deriveDataSource(schemaOf(noun)))],
     [plurals[noun], async () => (await import('../derive/list-data-source.ts')).deriveListDataSource(schemaOf(noun))],
   ]),
 );

@@ -98,9 +98,12 @@ export function resourceAttributes(schema: ResourceSchema): Attributes {
   return attributesOf(fieldsForTerraform(schema), sourceOf);
 }
 
-/** Returns the attributes of the data source that finds one object by id or by name, optionally in a project. */
-export function dataSourceAttributes(schema: ResourceSchema): Attributes {
-  const given = new Set(['id', 'name', 'project']);
+/**
+ * Returns the attributes of the data source that finds one object by id or by name, optionally in a project.
+ * @param more further attributes that find an object
+ */
+export function dataSourceAttributes(schema: ResourceSchema, more: readonly string[] = []): Attributes {
+  const given = new Set(['id', 'name', 'project', ...more]);
   return attributesOf(fieldsForTerraform(schema, true), (_field, name) =>
     given.has(name) ? { optional: true, computed: true } : { computed: true },
   );
@@ -108,7 +111,7 @@ export function dataSourceAttributes(schema: ResourceSchema): Attributes {
 
 /** Returns the attributes of the data source that lists objects: the filters, and the objects with all their attributes. */
 export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
-  const { name, project } = schema.fields;
+  const { name, project, family } = schema.fields;
   const what = nouns(schema.noun);
   const filter = (field: Field, description: string) =>
     attribute.string({ optional: true, description, validate: (value) => problemWith(field, value) });
@@ -119,6 +122,7 @@ export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
     }),
     ...(name && { name: filter(name, `Only ${what} of this name.`) }),
     ...(project && { project: filter(project, `Only ${what} of the project with this id.`) }),
+    ...(family && { family: filter(family, `Only ${what} of this family.`) }),
     ids: attribute.list('string', { computed: true, description: 'Their ids, in the same order.' }),
     [pluralOf(schema)]: attribute.nestedList(
       attributesOf(schema.fields, () => ({ computed: true })),

@@ -14,17 +14,25 @@ const byNameAndId = (a: Item, b: Item): number => {
   return left < right ? -1 : left > right ? 1 : 0;
 };
 
+/** The attributes that restrict a list, if the resource has the field. */
+const filters = ['name', 'project', 'family'];
+
+function filtersOf({ fields }: ResourceSchema): string {
+  const present = ['selector', ...filters.filter((name) => fields[name])].map((name) => `\`${name}\``);
+  return `${present.slice(0, -1).join(', ')} and ${present.at(-1)}`;
+}
+
 /** Returns the data source that lists the objects of the resource. */
 export function deriveListDataSource(schema: ResourceSchema): DataSourceDefinition<Values, Client> {
   const attributes = listDataSourceAttributes(schema);
   const names = new Set(Object.keys(attributes));
   const plural = pluralOf(schema);
   return defineDataSource<Values, Client>({
-    description: `All ${nouns(schema.noun)} that the token of the provider may see and that match \`selector\`${schema.fields.project ? ', `name` and `project`' : ' and `name`'}, ordered by name. An empty list is no error.`,
+    description: `All ${nouns(schema.noun)} that the token of the provider may see and that match ${filtersOf(schema)}, ordered by name. An empty list is no error.`,
     attributes,
     async read({ client, config, signal }) {
       const query: Record<string, string> = {};
-      for (const filter of ['selector', 'name', 'project']) {
+      for (const filter of ['selector', ...filters]) {
         const value = config[filter];
         if (typeof value === 'string') query[filter] = value;
       }

@@ -49,6 +49,8 @@ export interface Extras {
   keep?(known: Values, applying: boolean, answer: Values): Values;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext): Promise<void>;
+  /** Checks an object that the plan creates, also in place of another one. Terraform shows the warnings of one plan. */
+  checkCreation?(ctx: PlanContext): Promise<void>;
   /** Waits until a new or changed object has the requested state, and returns the object after the wait. */
   waitForState?(item: Item, ctx: WaitContext): Promise<Item>;
   /** Returns a hint for an error of a creation; undefined without one. */
@@ -183,6 +185,7 @@ export function deriveResource(
           refuseReplacement({ noun, name: ctx.prior.name, diagnostics: ctx.diagnostics });
         }
         if (typeof id === 'string') noteManaged(ctx, id, replacing);
+        if (replacing || ctx.action === 'create') await extras.checkCreation?.(ctx);
         if (!replacing) await checkCreationOrChange(ctx);
         else if (typeof id === 'string') await dryRun(ctx, id);
       });

@@ -17,6 +17,7 @@ import { formatAddress, parsePrefix } from '../net/ipv6.ts';
 import { defaultMac, eui64Address, normalMac, parseMac } from '../net/mac.ts';
 import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
+import { imageChanges, planImage, warnOfDeprecation } from './vm-image.ts';
 import { plannedMac } from './vm-mac.ts';
 import {
   changes,
@@ -46,7 +47,7 @@ const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', des
 const waitChoices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext): Promise<void> {
-  await planUserData(ctx);
+  await Promise.all([planUserData(ctx), planImage(ctx)]);
   refuseToShrink(ctx);
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
@@ -226,6 +227,12 @@ export const vm = deriveResource(schemaOf('vm'), {
       computed: true,
       validate: oneOf(waitChoices),
     }),
+    image_change: attribute.string({
+      description:
+        'The effect of a change of `image`, such as a newer image of a family. `replace`: Terraform replaces the VM. `ignore`: the VM keeps its image, and VMs that are created later get the new one.',
+      default: 'replace',
+      validate: oneOf(imageChanges),
+    }),
     user_data_wo: attribute.string({
       description:
         'The same as `user_data`, but in neither plan nor state. It accepts an ephemeral value. Requires `user_data_wo_version`. The API still shows it to callers that may change the VM.',
@@ -270,8 +277,9 @@ export const vm = deriveResource(schemaOf('vm'), {
       ? 'The plan computed the MAC address from project and name, but a renamed VM still has that address. Plan again: the API will then choose another address. If this configuration renames the other VM, add it to `depends_on` of this VM, so that Terraform plans this VM afterwards.'
       : undefined;
   },
-  imported: { wait_for: 'running', user_data_change: 'replace' },
+  imported: { wait_for: 'running', user_data_change: 'replace', image_change: 'replace' },
   timeouts: { create: '10m', update: '10m', delete: '10m' },
   modifyPlan,
+  checkCreation: warnOfDeprecation,
   waitForState,
 });

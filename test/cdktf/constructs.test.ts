@@ -46,15 +46,24 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
   });
 
   await t.test('in the network of another, with its keys', async (t) => {
-    const { resource } = synthesize((stack) => {
+    const { resource, data } = synthesize((stack) => {
       const web = new VirtualMachine(stack, 'web', { image: 'demo', publicKeys: [key] });
-      new VirtualMachine(stack, 'db', { image: 'demo', network: web.network, sshKeys: web.ownKeys, name: 'db-1' });
+      new VirtualMachine(stack, 'db', {
+        image: 'family/debian-12',
+        imageChange: 'ignore',
+        network: web.network,
+        sshKeys: web.ownKeys,
+        name: 'db-1',
+      });
     });
     t.equal(Object.keys(resource.ucloud_network ?? {}).length, 1);
     t.equal(Object.keys(resource.ucloud_ssh_key ?? {}).length, 1);
     const [web, db] = Object.values(resource.ucloud_vm ?? {});
     t.strictSame([db?.interfaces, db?.ssh_keys], [web?.interfaces, web?.ssh_keys]);
-    t.equal(db?.name, 'db-1');
+    t.match(db, { name: 'db-1', image_change: 'ignore' });
+    const images = Object.values(data?.ucloud_image ?? {});
+    t.match(images, [{ name: 'demo' }, { family: 'debian-12' }], 'the newest image of a family');
+    t.notOk(images.some((each) => 'name' in each && 'family' in each));
   });
 
   await t.test('with ids, and a network in a given prefix', async (t) => {

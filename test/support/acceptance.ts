@@ -60,6 +60,9 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       description = "ours"
       labels = { os = "none" }
       visibility = "public"
+      family = "own"
+      deprecated_at = "2030-01-01T01:00:00+01:00"
+      replaced_by = data.ucloud_image.demo.id
       network_config = "v2"
       delete_protection = true`,
     replace: `name = "own-2"
@@ -69,6 +72,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       architecture = "aarch64"
       firmware = "uefi"
       project = ucloud_project.this.id`,
+    spelled: ['deprecated_at'],
     slow: {
       fails: 'name = "broken"\n source = "file:nowhere.raw"',
       error: /^Image "broken" is not available/,
@@ -167,7 +171,7 @@ export const acceptanceSteps = {
   updatedPlan: { short: 'empty plan', says: 'updated, it leaves nothing to plan' },
   takenOut: {
     short: 'taken out',
-    says: 'what is taken out of the configuration has its default again, or stays where it has none',
+    says: 'what is taken out of the configuration has its default again, stays if the server chooses it, or is removed',
   },
   takenOutPlan: { short: 'empty plan', says: 'with things taken out, it leaves nothing to plan' },
   replace: { short: 'replacement', says: 'every other field plans a replacement' },

@@ -49,10 +49,7 @@ t.test('images', async (t) => {
   await t.test('a deprecated image gives a warning on standard error, and the VM', async (t) => {
     await json('image update v1 --deprecated-at 2026-01-01T00:00:00Z --replaced-by v2');
     const vm = await json('vm create --name c --image v1 --interfaces shared');
-    t.equal(
-      vm.err,
-      `Warning: the image v1 is deprecated since 2026-01-01T00:00:00Z. Use v2 (${fresh.id}) instead.\n`,
-    );
+    t.equal(vm.err, `Warning: the image v1 is deprecated since 2026-01-01T00:00:00Z. Use v2 (${fresh.id}) instead.\n`);
     t.match(await ucloud('image list --family debian'), { out: /DEPRECATED\nv1 .* 2026-01-01T00:00:00Z\n/ });
     await operator.remove('images', fresh.id);
     const again = await json('vm create --name d --image v1 --interfaces shared');
