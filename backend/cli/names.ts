@@ -20,6 +20,7 @@ interface Named {
   readonly name?: string;
   readonly project?: string;
   readonly visibility?: string;
+  readonly shared?: boolean;
 }
 
 /** The form in which a user gives the newest image of a family. Names have no slash. */
@@ -55,8 +56,10 @@ export async function idOf(
   const { items } = (await call(asked, credentials)) as { items: readonly Named[] };
   const scoped = list.query.properties.project !== undefined && project !== undefined;
   const own = items.filter((item) => item.project === project);
-  const shared = items.filter(({ visibility }) => visibility === 'public');
-  const [found, ...others] = !scoped ? items : own.length > 0 ? own : shared;
+  const open = items.filter(({ visibility }) => visibility === 'public');
+  // The owner of a shared image could give it the name of a well-known one.
+  const chosen = items.filter(({ shared }) => shared !== true);
+  const [found, ...others] = !scoped ? chosen : own.length > 0 ? own : open;
   if (!found) throw new Error(`there is no ${inWords(noun)} with the id or name "${text}"`);
   if (others.length > 0)
     throw new Error(

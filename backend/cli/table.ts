@@ -44,7 +44,7 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   ready: ({ status }) => (isObject(status) ? status.ready : undefined),
   host: ({ status }) => (isObject(status) ? status.host : undefined),
   state: ({ state }) => state,
-  visibility: ({ visibility }) => visibility,
+  visibility: ({ visibility, shared }) => (shared ? 'shared' : visibility),
   family: ({ family }) => family,
   deprecated: ({ deprecated_at }) => deprecated_at,
   role: ({ role }) => role,

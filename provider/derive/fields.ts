@@ -23,6 +23,8 @@ export interface Field {
   readonly atRestart?: true;
   /** The noun of the object whose id the field contains. */
   readonly reference?: string;
+  /** The token may not see the other object, so a plan cannot check whether it exists. */
+  readonly foreign?: true;
   readonly format?: string;
   readonly enum?: readonly string[];
   readonly pattern?: string;

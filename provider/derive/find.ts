@@ -22,8 +22,9 @@ export interface Where {
 const maxNamed = 10;
 
 /**
- * Returns the object of the name: the object of the project, else the only object that the token may see, such as a public
- * image. Names are unique only in a project. Undefined if there is no such object.
+ * Returns the object of the name: the object of the project, else the only object that the token may see, or the only public
+ * one if objects can be public, such as images. An image that another project shares or keeps for itself is never chosen:
+ * its owner could give it the name of a well-known image. Names are unique only in a project. Undefined if there is no such object.
  * @throws DiagnosticError if several objects have the name; ApiError; ConnectionError
  */
 export async function findByName(
@@ -36,7 +37,10 @@ export async function findByName(
   const items = await client.listAll(schema.path, { name }, signal);
   const scoped = schema.fields.project !== undefined && project !== undefined;
   const own = scoped ? items.filter((item) => item.project === project) : [];
-  const found = own.length > 0 || (scoped && only) ? own : items;
+  const others = items.filter(({ visibility, shared }) =>
+    scoped ? visibility === undefined || visibility === 'public' : shared !== true,
+  );
+  const found = own.length > 0 || (scoped && only) ? own : others;
   if (found.length > 1) {
     const named = found.slice(0, maxNamed).map((item) => `${item.id} in project ${String(item.project)}`);
     const more = found.length - named.length;

@@ -13,7 +13,8 @@ interface Reference {
 }
 
 function referencesIn(field: Field, value: unknown, path: AttributePath): Reference[] {
-  if (typeof value === 'string') return field.reference ? [{ noun: field.reference, id: value, path }] : [];
+  if (typeof value === 'string')
+    return field.reference && !field.foreign ? [{ noun: field.reference, id: value, path }] : [];
   if (Array.isArray(value)) {
     const { fields, items } = field;
     return value.flatMap((element: unknown, index) => {
@@ -24,7 +25,7 @@ function referencesIn(field: Field, value: unknown, path: AttributePath): Refere
   return field.fields ? referencesOf(field.fields, value, path) : [];
 }
 
-/** Returns the known references that a user can set. */
+/** Returns the known references that a user can set, and that a plan can check. */
 export function referencesOf(fields: Fields, values: unknown, path: AttributePath = []): Reference[] {
   if (typeof values !== 'object' || values === null) return [];
   return Object.entries(fields).flatMap(([name, field]) =>

@@ -96,6 +96,7 @@ function valueSchema(schema: Schema, where: string): Field {
     serverChosen: flag(schema['x-server-chosen']),
     atRestart: flag(schema['x-at-restart']),
     reference: schema['x-reference'] as string | undefined,
+    foreign: flag(schema['x-foreign']),
     format: schema.format,
     enum: schema.enum,
     pattern: schema.pattern,

@@ -1,31 +1,7 @@
 /** Families of images, deprecation and replacements. */
 import t from 'tap';
-import type { Id } from '../../backend/contract/fields.ts';
-import * as records from '../../backend/model/records/index.ts';
-import { put } from '../../backend/store/collection.ts';
-import { type ApiClient, type Body, createVmPrerequisites, startTestApi, type TestApi } from '../support/api.ts';
-
-/** Creates an image of the family that is available, unless another phase is given. */
-async function imported(
-  test: TestApi,
-  client: ApiClient,
-  body: object,
-  phase: 'available' | 'importing' = 'available',
-) {
-  const image = await client.create('images', { source: 'file:a.raw', ...body });
-  const report = { phase, sha256: 'a'.repeat(64), size: 2 ** 30, at: 'now' };
-  await test.store.commit({ write: [put(records.imageReports, image.id, report)] });
-  return client.get('images', image.id, `?after=${image.revision}&timeout=10`);
-}
-
-/** Changes the time of the creation: the newest image is the one that was created last. */
-async function created(test: TestApi, { id, revision }: Body, created_at: string) {
-  const entry = await test.store.get(`images/${id}`);
-  if (!entry) throw new Error(`there is no ${id}`);
-  const record = { ...JSON.parse(entry.value), created_at };
-  await test.store.commit({ write: [put(records.images, id as Id<'image'>, record)] });
-  await test.operator.get('images', id, `?after=${revision}&timeout=10`);
-}
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { createdAt, imported } from '../support/images.ts';
 
 t.test('a family', async (t) => {
   const test = await startTestApi(t);
@@ -53,9 +29,9 @@ t.test('a family', async (t) => {
   const second = await imported(test, member, { name: 'v2', family: 'debian' });
   await imported(test, member, { name: 'other', family: 'fedora' });
   const third = await imported(test, member, { name: 'v3', family: 'debian' }, 'importing');
-  await created(test, first, '2026-01-01T00:00:00.000Z');
-  await created(test, second, '2026-02-01T00:00:00.000Z');
-  await created(test, third, '2026-03-01T00:00:00.000Z');
+  await createdAt(test, first, '2026-01-01T00:00:00.000Z');
+  await createdAt(test, second, '2026-02-01T00:00:00.000Z');
+  await createdAt(test, third, '2026-03-01T00:00:00.000Z');
   t.equal(await newest(), 'v2', 'images of the project come first, and only if they are available');
   t.equal(await newest('', operator), 'p1');
   t.equal(await newest(`?project=${test.project}`, operator), 'v2');

@@ -60,6 +60,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       description = "ours"
       labels = { os = "none" }
       visibility = "public"
+      shared_with = [ucloud_project.this.id]
       family = "own"
       deprecated_at = "2030-01-01T01:00:00+01:00"
       replaced_by = data.ucloud_image.demo.id

@@ -58,4 +58,30 @@ t.test('images', async (t) => {
     t.equal((await json('vm create --name e --image v1 --interfaces shared')).err, '', 'not before its time');
     t.notOk('deprecated_at' in (await json('image update v1 --deprecated-at null')));
   });
+
+  await t.test('a shared image is marked, and neither a name nor a family selects it', async (t) => {
+    const owner = (await operator.create('projects', { name: 'owner' })).id;
+    const body = { source: 'file:a.raw', family: 'fresh', project: owner };
+    const foreign = await operator.create('images', { ...body, name: 'squatted', shared_with: [project] });
+    await api.store.commit({
+      write: [put(records.imageReports, foreign.id, { phase: 'available', size: 2 ** 20, at: 'now' })],
+    });
+    const member = await api.member(project);
+    // A token in the environment comes without a project in the credentials.
+    const own = { ...environment, UCLOUD_TOKEN: member.token, UCLOUD_PROJECT: undefined };
+    const mine = (line: string, more = {}) => runUcloud(line.split(' '), { ...own, ...more });
+    t.match((await mine('image list --family fresh')).out, /squatted .* shared .* fresh\n/);
+    for (const more of [{}, { UCLOUD_PROJECT: project }]) {
+      const named = await mine('vm create --name s --image squatted --interfaces shared', more);
+      t.match(named, { code: 1, out: '', err: /there is no image with the id or name "squatted"/ });
+      const family = await mine('vm create --name s --image family/fresh --interfaces shared', more);
+      t.match(family, { code: 1, out: '', err: /the family fresh has no image here/ });
+    }
+    t.match(await mine(`vm create --name s --image ${foreign.id} --interfaces shared`), { code: 0 });
+    t.match(await mine(`image newest fresh --owner ${owner}`), { code: 0, out: /squatted/ });
+    const taken = await mine(`image update v1 --shared-with owner`);
+    t.match(taken, { code: 1, err: /there is no project with the id or name "owner"/ }, 'a member knows ids only');
+    t.match(await ucloud('image update v1 --shared-with owner'), { code: 0 }, 'an operator knows the names');
+    t.match(await operator.get('images', old.id), { shared_with: [owner] });
+  });
 });

@@ -143,3 +143,58 @@ resource "ucloud_vm" "old" {
   t.match(await warningsOf(directory), [{ ...warning, detail: /Use another image/ }]);
   await directory.destroy();
 });
+
+t.test('a shared image is found by its id, or with the project of its owner', { skip }, async (t: Test) => {
+  const { operator } = cloud.api;
+  const owner = (await operator.create('projects', { name: 'owner' })).id;
+  cloud.file(owner, 'own.raw');
+  const shared_with = [cloud.project];
+  let made = await operator.create('images', {
+    name: 'squat',
+    family: 'squat',
+    project: owner,
+    source: 'file:own.raw',
+    shared_with,
+  });
+  while (made.status.phase !== 'available') made = await operator.get('images', made.id, `?after=${made.revision}`);
+  const found = cloud.configuration(
+    t,
+    `
+data "ucloud_image" "id" {
+  id = "${made.id}"
+}
+data "ucloud_image" "name" {
+  name    = "squat"
+  project = "${owner}"
+}
+data "ucloud_image" "family" {
+  family  = "squat"
+  project = "${owner}"
+}
+output "found" {
+  value = [for each in [data.ucloud_image.id, data.ucloud_image.name, data.ucloud_image.family] : each.id if each.shared]
+}`,
+  );
+  t.strictSame((await found.plan()).output_changes?.found?.after, [made.id, made.id, made.id]);
+  const chosen = cloud.configuration(
+    t,
+    'data "ucloud_image" "a" {\n  name = "squat"\n}\ndata "ucloud_image" "b" {\n  family = "squat"\n}',
+  );
+  t.match((await chosen.diagnostics('plan')).map(({ summary }) => summary).toSorted(), [
+    'There is no image for the family "squat"',
+    'There is no image with the name "squat"',
+  ]);
+  // A member cannot look up the other project, and shares with it by id all the same.
+  const sharing = cloud.configuration(
+    t,
+    `resource "ucloud_image" "mine" {
+  name        = "mine"
+  source      = "file:own.raw"
+  shared_with = ["${owner}"]
+}`,
+  );
+  await sharing.apply();
+  t.strictSame(await sharing.pending(), []);
+  t.match((await cloud.member.list('images', '?name=mine')).items, [{ shared_with: [owner] }]);
+  await sharing.destroy();
+});

@@ -13,6 +13,7 @@ export interface MirroredResource {
   readonly kind: RecordKind;
   readonly scope: string;
   isPublic?(record: never): boolean;
+  sharedWith?(record: never): readonly string[];
   readonly observedBy?: readonly RecordKind[];
   readonly indexes?: readonly string[];
   readonly alsoMirrored?: readonly RecordKind[];
@@ -28,6 +29,8 @@ export interface ApiMirror extends Mirror {
   by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']>;
   /** Iterates over the public objects of a kind. */
   listPublic<S extends TSchema>(kind: RecordKind<S>, after?: string): Iterable<Stored<S['static']>>;
+  /** Iterates over the objects of a kind that other projects share with this one. */
+  listShared<S extends TSchema>(kind: RecordKind<S>, project: string, after?: string): Iterable<Stored<S['static']>>;
   /**
    * Waits until the mirror shows the current state of the database. @throws UcloudError `store_unavailable` after
    * `mirrorTimeoutMs`
@@ -55,6 +58,7 @@ export async function openApiMirror(
   const mirror = await openMirror(store, { prefixes: [''], kinds: [...new Set([...kinds, ...commonKinds])], logger });
   const indexes = new Map<string, MirrorIndex<unknown>>();
   const publicIndexes = new Map<string, MirrorIndex<unknown>>();
+  const sharedIndexes = new Map<string, MirrorIndex<unknown>>();
   for (const resource of resources) {
     const { kind, scope, indexes: fields = [] } = resource;
     for (const field of scope === 'project' ? ['project', ...fields] : fields) {
@@ -67,6 +71,10 @@ export async function openApiMirror(
       const keyOf = ({ value }: Stored<unknown>) => (resource.isPublic?.(value as never) ? publicKey : undefined);
       publicIndexes.set(kind.prefix, mirror.index(kind, keyOf));
     }
+    if (resource.sharedWith) {
+      const keysOf = ({ value }: Stored<unknown>) => resource.sharedWith?.(value as never);
+      sharedIndexes.set(kind.prefix, mirror.index(kind, keysOf));
+    }
   }
   const extensions = {
     schedulesByHost: mirror.index(records.schedules, ({ value }) => value.host),
@@ -77,6 +85,9 @@ export async function openApiMirror(
     },
     listPublic<S extends TSchema>(kind: RecordKind<S>, after?: string): Iterable<Stored<S['static']>> {
       return publicIndexes.get(kind.prefix)?.list(publicKey, after) ?? [];
+    },
+    listShared<S extends TSchema>(kind: RecordKind<S>, project: string, after?: string): Iterable<Stored<S['static']>> {
+      return sharedIndexes.get(kind.prefix)?.list(project, after) ?? [];
     },
     async refresh(): Promise<void> {
       if (await mirror.catchUp({ timeoutMs: mirrorTimeoutMs })) return;

@@ -18,6 +18,8 @@ export interface DeclaredRecord {
 /** The reader of an object. */
 export interface Audience {
   readonly role: Role;
+  /** The project of the reader. Operators have none, and neither has a caller that has just changed the object. */
+  readonly project?: Id<'project'>;
   readonly listed?: boolean;
 }
 
@@ -38,10 +40,14 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
   readonly scope: 'project' | 'self' | 'cloud' | 'operator';
   /** Tells whether all projects may read an object of one project. */
   isPublic?(record: R): boolean;
+  /** Returns the other projects that may read and use an object of one project. */
+  sharedWith?(record: R): readonly string[];
   /** Returns the object of the contract, without `revision`. */
   show(api: ApiContext, record: R): object;
   /** Returns the fields that this audience does not get. */
-  hides?(audience: Audience): readonly string[];
+  hides?(audience: Audience, record: R): readonly string[];
+  /** Returns fields whose values depend on the audience. */
+  marks?(audience: Audience, record: R): object;
   /** Returns the labels for selectors. Default: the labels of the record. */
   labels?(api: ApiContext, record: R): Readonly<Record<string, string>>;
   /** Returns the amounts that the object takes from the quota of its project. Default: none. */

@@ -77,6 +77,18 @@ interface ListQuery extends WaitQuery {
   readonly order?: 'oldest' | 'newest';
 }
 
+/** Tells whether a project shares objects with another one. That project then knows the id of the owner anyway. */
+function sharesWith<R extends DeclaredRecord>(
+  { mirror }: ApiContext,
+  { kind, sharedWith }: ResourceDescriptor<R>,
+  owner: string | undefined,
+  project: string | undefined,
+): boolean {
+  if (sharedWith === undefined || owner === undefined || project === undefined) return false;
+  for (const { value } of mirror.listShared(kind, project)) if (projectOf(value) === owner) return true;
+  return false;
+}
+
 function readFilter<R extends DeclaredRecord>(
   api: ApiContext,
   descriptor: ResourceDescriptor<R>,
@@ -84,7 +96,7 @@ function readFilter<R extends DeclaredRecord>(
 ): Filter {
   const query = request.query as ListQuery;
   const { caller } = request;
-  projectInQuery(api, caller, query.project);
+  if (!sharesWith(api, descriptor, query.project, caller.project)) projectInQuery(api, caller, query.project);
   const selector = query.selector === undefined ? undefined : parseSelector(query.selector);
   if (typeof selector === 'string') throw fieldError('invalid_input', '#query/selector', selector);
   const ids = query.ids?.split(',').map((id) => id.trim());
@@ -186,8 +198,12 @@ function candidates<R extends DeclaredRecord>(
   }
   const index = mirror.by(descriptor.kind, 'project');
   const own = backwards ? index.listBackwards(project, after) : index.list(project, after);
-  if (!descriptor.isPublic || filter.project !== undefined) return own;
-  return merge([own, mirror.listPublic(descriptor.kind, after)]);
+  if (filter.project !== undefined) return own;
+  const others = [
+    ...(descriptor.isPublic ? [mirror.listPublic(descriptor.kind, after)] : []),
+    ...(descriptor.sharedWith ? [mirror.listShared(descriptor.kind, project, after)] : []),
+  ];
+  return others.length === 0 ? own : merge([own, ...others]);
 }
 
 /** Returns the handler of list. */
@@ -213,7 +229,8 @@ export const listHandler =
 
     const { limit = 100 } = query;
     const { revision } = api.mirror;
-    const audience = { role: request.caller.role, listed: true };
+    const { role, project } = request.caller;
+    const audience = { role, listed: true, ...(project === undefined ? {} : { project }) };
     const items: object[] = [];
     let last = '';
     let more = false;

@@ -8,6 +8,16 @@ import type { ApiContext, Caller } from './context.ts';
 import { type Audience, type DeclaredRecord, projectOf, type ResourceDescriptor } from './descriptor.ts';
 import { fieldError } from './validation.ts';
 
+/** Tells whether the project may read and use the object. */
+function isUsable<R extends DeclaredRecord>(
+  descriptor: ResourceDescriptor<R>,
+  project: Id<'project'> | undefined,
+  record: R,
+): boolean {
+  if (projectOf(record) === project || descriptor.isPublic?.(record) === true) return true;
+  return project !== undefined && descriptor.sharedWith?.(record).includes(project) === true;
+}
+
 /** Tells whether the caller may see the object. */
 export function isVisible<R extends DeclaredRecord>(
   descriptor: ResourceDescriptor<R>,
@@ -23,7 +33,7 @@ export function isVisible<R extends DeclaredRecord>(
     case 'self':
       return record.id === caller.project;
     case 'project':
-      return projectOf(record) === caller.project || descriptor.isPublic?.(record) === true;
+      return isUsable(descriptor, caller.project, record);
   }
 }
 
@@ -59,7 +69,7 @@ export function find<R extends DeclaredRecord>(
 
 /**
  * Returns the object with this id, for a change.
- * @throws UcloudError `not_found`; `forbidden` for a public object of another project
+ * @throws UcloudError `not_found`; `forbidden` for a public or shared object of another project
  */
 export function findToChange<R extends DeclaredRecord>(
   api: ApiContext,
@@ -69,13 +79,16 @@ export function findToChange<R extends DeclaredRecord>(
 ): Stored<R> {
   const stored = find(api, descriptor, caller, id);
   if (caller.role !== 'operator' && descriptor.scope === 'project' && projectOf(stored.value) !== caller.project) {
-    throw new UcloudError('forbidden', `the ${words(descriptor.noun)} ${id} is public, but belongs to another project`);
+    throw new UcloudError(
+      'forbidden',
+      `the ${words(descriptor.noun)} ${id} belongs to another project, which alone may change it`,
+    );
   }
   return stored;
 }
 
 /**
- * Returns the object that a field refers to: of the same project, or public.
+ * Returns the object that a field refers to: of the same project, public, or shared with the project.
  * @throws UcloudError `invalid_reference` with the pointer of the field
  */
 export function refer<R extends DeclaredRecord>(
@@ -86,9 +99,7 @@ export function refer<R extends DeclaredRecord>(
   pointer: string,
 ): Stored<R> {
   const stored = api.mirror.get(descriptor.kind, id);
-  const usable =
-    stored &&
-    (descriptor.scope !== 'project' || projectOf(stored.value) === project || descriptor.isPublic?.(stored.value));
+  const usable = stored && (descriptor.scope !== 'project' || isUsable(descriptor, project, stored.value));
   if (!usable)
     throw fieldError(
       'invalid_reference',
@@ -105,8 +116,13 @@ export function presentObject<R extends DeclaredRecord>(
   stored: Stored<R>,
   audience: Audience,
 ): { readonly revision: Revision } & object {
-  const item: Record<string, unknown> = { id: stored.id, ...descriptor.show(api, stored.value) };
-  for (const field of descriptor.hides?.(audience) ?? []) delete item[field];
+  const { value } = stored;
+  const item: Record<string, unknown> = {
+    id: stored.id,
+    ...descriptor.show(api, value),
+    ...descriptor.marks?.(audience, value),
+  };
+  for (const field of descriptor.hides?.(audience, value) ?? []) delete item[field];
   return { ...item, revision: api.revisions.revisionOf(descriptor.kind, stored) };
 }
 

@@ -8,6 +8,7 @@ import {
   type ImageUpdate,
   image,
   maxReplacements,
+  maxSharedImages,
 } from '../../contract/resources/images.ts';
 import { newId } from '../../model/ids.ts';
 import { newestOf, replacementsOf } from '../../model/image/families.ts';
@@ -28,6 +29,9 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   kind: records.images,
   scope: 'project',
   isPublic: (record) => record.visibility === 'public',
+  sharedWith: ({ shared_with = [] }) => shared_with,
+  hides: ({ project }, record) => (project === undefined || project === record.project ? [] : ['shared_with']),
+  marks: ({ project }, record) => ({ shared: isShared(record, project) }),
   show(api, record) {
     const report = api.mirror.get(records.imageReports, record.id)?.value;
     // A URL has one checksum. So a declaration that is copied from the answer is valid.
@@ -37,6 +41,8 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
       ...record,
       firmware: record.firmware ?? defaultFirmware,
       network_config: record.network_config ?? defaultNetworkConfig,
+      shared_with: record.shared_with ?? [],
+      shared: false,
       ...(sha256 === undefined ? {} : { sha256 }),
       ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),
       status: {
@@ -57,6 +63,37 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     image_newest: newestImage,
   },
 });
+
+/** Tells whether the project may use the image only because its owner shares it. */
+const isShared = (record: records.ImageRecord, project: Id<'project'> | undefined): boolean =>
+  project !== undefined &&
+  record.project !== project &&
+  record.visibility !== 'public' &&
+  record.shared_with?.includes(project) === true;
+
+/**
+ * Checks the projects that get an image. An unknown project is refused in the same way whether it never existed or is gone,
+ * and the list has ids only: a name would tell which projects exist. The other project need not agree. So one project
+ * shares only so many images with it, and they are chosen neither by name nor by family.
+ */
+function checkSharing(api: ApiContext, record: records.ImageRecord, before: readonly Id<'project'>[]): void {
+  for (const [index, id] of (record.shared_with ?? []).entries()) {
+    const at = `/shared_with/${index}`;
+    if (id === record.project) throw fieldError('rule_violated', at, 'must not be the project of the image');
+    // A project that is gone stays in the list until the owner of the image removes it.
+    if (before.includes(id)) continue;
+    if (!api.mirror.get(records.projects, id)) {
+      throw fieldError('invalid_reference', at, `must be the id of an existing project: there is no ${id}`);
+    }
+    let shared = 0;
+    for (const { value } of api.mirror.listShared(records.images, id)) {
+      if (value.project === record.project && value.id !== record.id) shared++;
+    }
+    if (shared >= maxSharedImages) {
+      throw fieldError('rule_violated', at, `must not get more than ${maxSharedImages} images of this project`);
+    }
+  }
+}
 
 function checkVisibility(caller: Caller, visibility: string | null | undefined): void {
   if (visibility !== 'public' || caller.role === 'operator') return;
@@ -123,6 +160,7 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   return mutate(api, request, () => {
     const project = projectOfCreation(api, caller, asked);
     const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
+    checkSharing(api, record, []);
     return creation(api, images, record, { guards: replacementGuards(api, project, id, declared.replaced_by) });
   });
 }
@@ -132,6 +170,7 @@ async function updateImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   checkVisibility(request.caller, patch.visibility);
   return changeObject(api, request, images, (stored) => {
     const next = { ...patched(image, stored.value, patch), updated_at: request.now.toISOString() };
+    checkSharing(api, next, stored.value.shared_with ?? []);
     const fresh = next.replaced_by === stored.value.replaced_by ? undefined : next.replaced_by;
     const guards = replacementGuards(api, next.project, next.id, fresh);
     return replacement(api, request, images, stored, next, { guards });
@@ -160,7 +199,8 @@ async function newestImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   const project = projectInQuery(api, request.caller, query.project) ?? request.caller.project;
   const { mirror } = api;
   const own = project === undefined ? [] : mirror.by(records.images, 'project').list(project);
-  for (const source of [own, mirror.listPublic(records.images)]) {
+  const shared = project === undefined || query.owner === undefined ? [] : mirror.listShared(records.images, project);
+  for (const source of [own, mirror.listPublic(records.images), shared]) {
     const usable = [];
     for (const { value } of source) {
       if (value.family !== family || (query.owner ?? value.project) !== value.project) continue;

@@ -71,9 +71,11 @@ export function addReference<R extends DeclaredRecord>(
   reference: { project: Id<'project'>; id: string; pointer: string; user: string },
 ): { stored: Stored<R>; guards: Guard[]; writes: Write[] } {
   const stored = refer(api, descriptor, reference.project, reference.id, reference.pointer);
+  // Another project may withdraw its object at any time. The mirror of this server may not show this yet.
+  const foreign = descriptor.scope === 'project' && projectOf(stored.value) !== reference.project;
   return {
     stored,
-    guards: [{ condition: recordPresent(descriptor.kind, stored.id) }],
+    guards: [{ condition: foreign ? unchanged(stored) : recordPresent(descriptor.kind, stored.id) }],
     writes: [put(records.uses, `${stored.id}/${reference.user}`, {})],
   };
 }

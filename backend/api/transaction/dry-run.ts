@@ -57,6 +57,7 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
     schedulesByHost: mirror.schedulesByHost,
     by: (kind, field) => indexWithout(mirror.by(kind, field)),
     listPublic: (...given) => without(mirror.listPublic(...given), leaving),
+    listShared: (...given) => without(mirror.listShared(...given), leaving),
     catchUp: (options) => mirror.catchUp(options),
     refresh: () => mirror.refresh(),
   };

@@ -32,6 +32,11 @@ export const firmwares = ['bios', 'uefi'] as const;
 export type Firmware = (typeof firmwares)[number];
 export const defaultFirmware: Firmware = 'bios';
 
+/** The maximum number of projects that get an image. */
+export const maxSharedWith = 64;
+/** The maximum number of images that a project shares with another one. */
+export const maxSharedImages = 100;
+
 /** The maximum number of images from an image over its `replaced_by` to the last one. */
 export const maxReplacements = 16;
 
@@ -87,6 +92,14 @@ export const image = resource({
       default: 'project',
       description: 'public: every project can use the image. Only operators may set this.',
     }),
+    shared_with: Type.Optional(
+      Type.Array(Reference('project', { 'x-foreign': true }), {
+        maxItems: maxSharedWith,
+        uniqueItems: true,
+        default: [],
+        description: `Ids of other projects that see the image and may create VMs from it. They cannot change the image. VMs that use the image stay when a project is removed from the list. A project shares at most ${maxSharedImages} images with another one. Only the project of the image sees this list.`,
+      }),
+    ),
     family: Type.Optional(
       Family(
         'Family of the image, such as `debian-12`: 1 to 63 lower-case letters, digits and inner hyphens. Its images replace one another, so give each architecture a family of its own. Families belong to their project, and need no creation.',
@@ -100,7 +113,7 @@ export const image = resource({
     ),
     replaced_by: Type.Optional(
       Reference('image', {
-        description: `The image to use instead, for warnings: of this project, or public. It may be deleted. Images that replace one another must not form a circle, or a chain of more than ${maxReplacements} images.`,
+        description: `The image to use instead, for warnings: of this project, public, or shared with this project. It may be deleted. Images that replace one another must not form a circle, or a chain of more than ${maxReplacements} images.`,
       }),
     ),
     network_config: Enum(networkConfigs, {
@@ -112,6 +125,10 @@ export const image = resource({
   },
   readonly: {
     id: IdOf('image'),
+    shared: Type.Boolean({
+      description:
+        'true: another project shares the image with the project of the token. Neither names nor families select such an image, unless the request names the project that it belongs to.',
+    }),
     size: Type.Optional(Size({ description: 'Virtual size of the disk in the image, rounded up to MiB.' })),
     status: Type.Object(
       {
@@ -126,7 +143,16 @@ export const image = resource({
     ),
     ...common,
   },
-  defaulted: ['architecture', 'firmware', 'description', 'labels', 'visibility', 'network_config', 'delete_protection'],
+  defaulted: [
+    'architecture',
+    'firmware',
+    'description',
+    'labels',
+    'visibility',
+    'shared_with',
+    'network_config',
+    'delete_protection',
+  ],
   optional: ['project', 'sha256', 'sha512', 'family', 'deprecated_at', 'replaced_by'],
 });
 export type Image = ItemType<typeof image>;
@@ -145,6 +171,8 @@ const example: Image = {
   firmware: 'bios',
   labels: {},
   visibility: 'project',
+  shared_with: [],
+  shared: false,
   family: 'debian-13',
   network_config: 'v1',
   delete_protection: false,
@@ -177,7 +205,7 @@ export const imageEndpoints = {
     tag: 'images',
     summary: 'Get the newest image of a family',
     description:
-      'Returns the image of the family that new VMs should use: the newest one that is available and not deprecated. Images of the project come first, then public ones. The newest image is the one with the latest `created_at`.',
+      'Returns the image of the family that new VMs should use: the newest one that is available and not deprecated. Images of the project come first, then public ones. An image that another project shares is returned only with `owner`. The newest image is the one with the latest `created_at`.',
     access: 'viewer',
     params: Type.Object({ family: Family('The family.') }),
     query: Type.Object(

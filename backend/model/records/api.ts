@@ -63,6 +63,7 @@ export const images = kind('images/', {
   /** Records of earlier versions lack this field; see `defaultFirmware`. */
   firmware: Type.Optional(oneOf(firmwares)),
   visibility: oneOf(['project', 'public']),
+  shared_with: Type.Optional(Type.Array(id('project'))),
   family: Type.Optional(Type.String()),
   deprecated_at: Type.Optional(time),
   /** This image may be gone, because a replacement does not prevent a deletion. */
