@@ -422,6 +422,20 @@ t.test('guests on a network', { skip }, async (t) => {
       t.equal((after[name] ?? 0) - (before[name] ?? 0), count, `${count} drops counted as ${reason}`);
     }
 
+    await driver.call('takeCommands');
+    await driver.call('converge');
+    const drops = new Map(await driver.call<[string, number][]>('sourceDrops'));
+    const listings = (await driver.call<string[]>('takeCommands')).filter((command) => command.startsWith('nft'));
+    const sources = [macA, macB].map((mac) => counters()[`${tapName(mac)}_source`]);
+    t.strictSame([drops.get(vmId(1)), drops.get(vmId(2))], sources, 'the driver counts drops by VM');
+    t.ok((sources[0] ?? 0) > 0);
+    t.match(
+      listings,
+      [/list table netdev/, /list table inet/],
+      'no command only for the counts, and no change of rules',
+    );
+    t.equal(listings.length, 2);
+
     await driver.call('attach', vmId(3), attachment(web, macOf(3)));
     await driver.call('converge');
     t.strictSame(

@@ -26,12 +26,17 @@ Qmp.prototype.execute = function (command, ...rest) {
   return execute.call(this, command, ...rest);
 };
 
+/** The commands since the last call of `takeCommands`, each as one line. */
+const commands: string[] = [];
+const takeCommands = () => commands.splice(0);
+
 const filters = () => run('nft', ['-s', 'list', 'ruleset']);
 
 /** Calls back after each change of the machine. The lines of a batch run separately, so a crash can occur between them. */
 const watched =
   (changed: () => Promise<unknown>): Run =>
   async (program, args, input) => {
+    commands.push([program, ...args].join(' '));
     if (args.includes('-batch') && !args.includes('-j')) {
       for (const line of (input ?? '').split('\n').filter(Boolean)) {
         await run(program, args, `${line}\n`);
@@ -78,7 +83,7 @@ async function crashAfterEveryChange(...calls: readonly Call[]): Promise<number>
 async function openPart(): Promise<object> {
   const { dataDir } = options;
   if (options.part === 'network') {
-    return Object.assign(await openNetwork(watched(changed)), { crashAfterEveryChange });
+    return Object.assign(await openNetwork(watched(changed)), { crashAfterEveryChange, takeCommands });
   }
   const imageStore = options.imageStore ?? dataDir;
   const driver = await createQemuHypervisor({

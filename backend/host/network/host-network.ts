@@ -60,6 +60,17 @@ interface Reconciler<T, C extends LinkCommand = LinkCommand> {
   change(commands: readonly C[]): Promise<string>;
 }
 
+const withoutCounts = (listing: string): string => listing.replace(/\bpackets \d+ bytes \d+/g, 'packets 0 bytes 0');
+
+/** Returns the counters for source addresses in the listing of a table, by tap. */
+const sourceDropsIn = (listing: string): ReadonlyMap<string, number> =>
+  new Map(
+    [...listing.matchAll(/^\s*counter (\w+)_source \{\s*packets (\d+) /gm)].map(([, tap = '', packets]) => [
+      tap,
+      Number(packets),
+    ]),
+  );
+
 /** Establishes the networks of one instance on the machine. */
 export class HostNetwork {
   readonly #directory: string;
@@ -72,8 +83,10 @@ export class HostNetwork {
   readonly #attachments = new Map<string, readonly InterfaceSpec[]>();
   #declared: readonly NetworkSpec[] = [];
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
-  /** The rule set that was applied last, and its listing by the kernel at that time. */
+  /** The rule set that was applied last, and its listing by the kernel at that time, without counts. */
   #filter: { readonly wanted: string; readonly listing: string } | undefined;
+  /** The numbers of frames that the filter dropped because of their source address, by tap. */
+  #sourceDrops: ReadonlyMap<string, number> = new Map();
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
     this.#directory = directory;
@@ -343,7 +356,10 @@ export class HostNetwork {
   /** Returns the listing of the table, without the elements that packets add; empty if there is no table. */
   async #listTable(family: Family): Promise<string> {
     try {
-      return await this.#run('nft', ['-s', '-t', 'list', 'table', family, this.#table]);
+      const listing = await this.#run('nft', ['-t', 'list', 'table', family, this.#table]);
+      // Each run of `converge` lists the table, so the counts need no command of their own.
+      if (family === 'netdev') this.#sourceDrops = sourceDropsIn(listing);
+      return withoutCounts(listing);
     } catch (error) {
       if (error instanceof CommandError && error.stderr.includes('No such file or directory')) return '';
       throw error;
@@ -381,14 +397,15 @@ export class HostNetwork {
     this.#filter = undefined;
   }
 
-  /** Returns the numbers of frames that the filter dropped because of their source address, by tap. */
-  async sourceDrops(): Promise<ReadonlyMap<string, number>> {
-    if (this.#attachments.size === 0) return new Map();
-    const listing = await this.#run('nft', ['list', 'counters', 'table', 'netdev', this.#table]);
+  /**
+   * Returns the numbers of frames that the filter dropped because of their source address, by VM, at the last run of
+   * `converge`.
+   */
+  sourceDrops(): ReadonlyMap<string, number> {
     return new Map(
-      [...listing.matchAll(/^\s*counter (\w+)_source \{\s*packets (\d+) /gm)].map(([, tap = '', packets]) => [
-        tap,
-        Number(packets),
+      [...this.#attachments].map(([vm, interfaces]) => [
+        vm,
+        interfaces.reduce((total, each) => total + (this.#sourceDrops.get(tapOf(each)) ?? 0), 0),
       ]),
     );
   }

@@ -197,17 +197,11 @@ class Driver implements QemuHypervisor {
     return guest;
   }
 
-  /** Returns the number of frames of the VM that the host dropped because of their source. */
-  async #sourceDrops(vm: Id<'vm'>, drops: ReadonlyMap<string, number>): Promise<number> {
-    const { boot } = (await this.#parts.directories.load(vm)) ?? {};
-    return (boot?.interfaces ?? []).reduce((total, each) => total + (drops.get(tapOf(each)) ?? 0), 0);
-  }
-
   /** Looks which guests use other addresses, and tells the listeners about every guest of which this is known. */
-  async #watchAddresses(): Promise<void> {
-    const drops = await this.#parts.network.sourceDrops();
+  #watchAddresses(): void {
+    const drops = this.#parts.network.sourceDrops();
     for (const vm of this.#guests.keys()) {
-      const counter = await this.#sourceDrops(vm, drops);
+      const counter = drops.get(vm) ?? 0;
       const now = performance.now();
       const watch = watchAddresses(this.#addressWatches.get(vm) ?? beginWatch(counter, now, undefined), counter, now);
       this.#addressWatches.set(vm, watch);
@@ -222,12 +216,11 @@ class Driver implements QemuHypervisor {
     const faults = new Map<string, unknown>();
     try {
       if (!network.isEmpty) for (const [link, fault] of await network.converge()) faults.set(link, new Error(fault));
+      // The counts are those of this run.
+      this.#watchAddresses();
     } catch (error) {
       faults.set('network', error);
     }
-    await this.#watchAddresses().catch((error: unknown) => {
-      faults.set('addresses', error);
-    });
     // All guests are checked at the same time, so many unresponsive guests cost no more time than one.
     await Promise.all(
       [...this.#guests].map(([vm, guest]) =>
@@ -309,7 +302,7 @@ class Driver implements QemuHypervisor {
     signal.throwIfAborted();
     if (!process) {
       // The tap may have survived the last guest, and its counter with it.
-      const counter = await this.#sourceDrops(spec.id, await this.#parts.network.sourceDrops());
+      const counter = this.#parts.network.sourceDrops().get(spec.id) ?? 0;
       this.#addressWatches.set(spec.id, beginWatch(counter, performance.now(), false));
       process = await this.#launch(spec, state.uid);
     }
