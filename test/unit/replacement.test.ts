@@ -9,7 +9,9 @@ function referred(field: Field): string[] {
 }
 
 t.test('an object that others refer to in place is replaced only by another project', async (t) => {
-  const inPlace = creatable.flatMap((noun) =>
+  // The references of an image (`replaced_by`, `shared_with`) prevent no deletion.
+  const holding = creatable.filter((noun) => noun !== 'image');
+  const inPlace = holding.flatMap((noun) =>
     Object.values(schemaOf(noun).fields).flatMap((field) => (field.create && field.update ? referred(field) : [])),
   );
   t.ok(inPlace.includes('ssh_key'), 'a VM keeps its keys while they change');
