@@ -21,6 +21,8 @@ export const idPrefixes = {
   event: 'evt',
   audit_record: 'aud',
   terraform_state: 'tfs',
+  volume: 'vol',
+  volume_attachment: 'vat',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

@@ -16,6 +16,8 @@ import { sshKeyEndpoints } from './resources/ssh-keys.ts';
 import { terraformStateEndpoints } from './resources/terraform-states.ts';
 import { tokenEndpoints } from './resources/tokens.ts';
 import { vmEndpoints } from './resources/vms.ts';
+import { volumeAttachmentEndpoints } from './resources/volume-attachments.ts';
+import { volumeEndpoints } from './resources/volumes.ts';
 
 /** All endpoints of the API, in the order of openapi.yaml. */
 export const endpoints: readonly Endpoint[] = [
@@ -27,6 +29,8 @@ export const endpoints: readonly Endpoint[] = [
   prefixEndpoints,
   networkEndpoints,
   vmEndpoints,
+  volumeEndpoints,
+  volumeAttachmentEndpoints,
   hostEndpoints,
   operationEndpoints,
   eventEndpoints,

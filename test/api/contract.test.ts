@@ -91,6 +91,8 @@ t.test('each operation refuses who may not', async (t) => {
     disk_size: '1GiB',
     interfaces: [{ network: prerequisites.network.id }],
   });
+  const volume = await operator.create('volumes', { name: 'volume', project: mine.id, size: '1GiB' });
+  const attachment = await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
   const token = await operator.create('tokens', { name: 'mine', project: mine.id });
   const host = newId('host');
   await store.commit({
@@ -114,6 +116,8 @@ t.test('each operation refuses who may not', async (t) => {
     prefixes: prerequisites.prefix.id,
     networks: prerequisites.network.id,
     vms: vm.id,
+    volumes: volume.id,
+    'volume-attachments': attachment.id,
     hosts: host,
     operations: operation.id,
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
@@ -158,7 +162,7 @@ t.test('each operation refuses who may not', async (t) => {
       ]),
     ),
     ...Object.fromEntries(
-      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm'].flatMap((noun) => [
+      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm', 'volume', 'volume_attachment'].flatMap((noun) => [
         [`${noun}_list`, 'empty'],
         [`${noun}_get`, 'hidden'],
         [`${noun}_create`, 'foreign'],
@@ -190,7 +194,9 @@ t.test('each operation refuses who may not', async (t) => {
         .replace(/{(name|family)}/, 'mine')
         .replace('{version}', '1');
       const basic = endpoints.find(({ id }) => id === operationId)?.basic;
-      const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, project: mine.id } : body;
+      // An attachment gets the project of its VM.
+      const owner = plural === 'volume-attachments' ? { vm: vm.id, volume: volume.id } : { project: mine.id };
+      const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, ...owner } : body;
 
       for (const client of [nobody, ...wrong]) {
         const answer = await client.request(method, url, forged);
@@ -211,7 +217,10 @@ t.test('each operation refuses who may not', async (t) => {
           t.match(answer, { status: 403, body: { code: 'forbidden' } });
           break;
         case 'foreign':
-          t.match(answer, { status: 422, body: { code: 'invalid_reference', errors: [{ pointer: '/project' }] } });
+          t.match(answer, {
+            status: 422,
+            body: { code: 'invalid_reference', errors: [{ pointer: /^\/(project|vm)$/ }] },
+          });
           break;
         case 'empty': {
           t.equal(answer.status, 200);

@@ -184,6 +184,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
     ],
     [{ images: 1 }, '/v1/images', { name: 'i', source: 'file:i' }, '/project', /may have 1 image and has 1$/],
     [{ ssh_keys: 1 }, '/v1/ssh-keys', key, '/project', /may have 1 SSH key and has 1$/],
+    [{ volumes: 0 }, '/v1/volumes', { name: 'd', size: '1GiB' }, '/project', /may have no volumes and has 0$/],
     [{ tokens: 1 }, '/v1/tokens', { name: 't' }, '/project', /may have 1 token and has 1$/],
     [
       { terraform_states: 0 },
@@ -233,7 +234,8 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       vms: 1,
       cpus: 1,
       memory: '1GiB',
-      disk: '1GiB',
+      disk: '2GiB',
+      volumes: 1,
       networks: 2,
       prefixes: 2,
       subnets: 272,

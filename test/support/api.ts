@@ -37,6 +37,8 @@ export interface Body {
     readonly ready: boolean;
     readonly restart_required: boolean;
     readonly pending_changes: readonly string[];
+    readonly size?: string;
+    readonly vm?: string;
   };
   readonly secret: string;
   readonly fingerprint: string;
@@ -53,6 +55,8 @@ export interface Body {
   readonly cpus: number;
   readonly description: string;
   readonly ssh_keys: readonly string[];
+  readonly volumes: readonly string[];
+  readonly image: string;
   readonly draining: boolean;
   readonly alive: boolean;
   readonly allocated: { readonly cpus: number; readonly memory: number; readonly disk: number };

@@ -15,7 +15,13 @@ import {
   type Refusal,
 } from '../../model/placement/capacity-check.ts';
 import { HostPool } from '../../model/placement/host-pool.ts';
-import { enterHost, enterPlacement, fillPool, hostKinds } from '../../model/placement/pool-records.ts';
+import {
+  enterHost,
+  enterPlacement,
+  enterVolumePlacement,
+  fillPool,
+  hostKinds,
+} from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.ts';
 import { FairQueue } from '../concurrency/fair-queue.ts';
@@ -78,7 +84,11 @@ export class HostPoolFeed {
 
   #enter(change: RecordChange): void {
     if (isChangeOf(records.placements, change)) enterPlacement(this.#pool, change.id, change.stored?.value);
-    else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
+    else if (isChangeOf(records.volumePlacements, change)) {
+      const { previous, stored, id } = change;
+      if (previous?.value.host !== undefined) this.#pool.setPlacement(previous.value.host, id, undefined);
+      enterVolumePlacement(this.#pool, id, stored?.value);
+    } else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
   }
 
   close(): void {
@@ -87,5 +97,7 @@ export class HostPoolFeed {
   }
 }
 
-const kinds: ReadonlySet<string> = new Set([records.placements, ...hostKinds].map(({ prefix }) => prefix));
+const kinds: ReadonlySet<string> = new Set(
+  [records.placements, records.volumePlacements, ...hostKinds].map(({ prefix }) => prefix),
+);
 const concerns = ({ kind }: RecordChange): boolean => kinds.has(kind.prefix);

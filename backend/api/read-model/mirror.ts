@@ -25,6 +25,7 @@ const commonKinds: readonly RecordKind[] = [records.names, records.settings];
 /** The mirror of the API. */
 export interface ApiMirror extends Mirror {
   readonly schedulesByHost: MirrorIndex<records.ScheduleRecord>;
+  readonly volumesByHost: MirrorIndex<records.VolumePlacementRecord>;
   /** Returns the index of a kind by a field: `project`, or one of the `indexes` of its descriptor. */
   by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']>;
   /** Iterates over the public objects of a kind. */
@@ -78,6 +79,7 @@ export async function openApiMirror(
   }
   const extensions = {
     schedulesByHost: mirror.index(records.schedules, ({ value }) => value.host),
+    volumesByHost: mirror.index(records.volumePlacements, ({ value }) => value.host),
     by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']> {
       const index = indexes.get(`${kind.prefix}${field}`);
       if (!index) throw new Error(`records of ${kind.prefix} have no index by ${field}`);

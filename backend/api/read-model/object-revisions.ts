@@ -58,6 +58,10 @@ export class ObjectRevisions {
         for (const { id } of this.#mirror.schedulesByHost.list(change.id)) this.#touched.set(id, revision);
       } else if (isChangeOf(records.placements, change)) {
         this.#touched.set(parsePlacementId(change.id).host, revision);
+      } else if (isChangeOf(records.volumePlacements, change)) {
+        for (const host of [change.previous?.value.host, change.stored?.value.host])
+          if (host !== undefined) this.#touched.set(host, revision);
+        if (change.stored === undefined) this.#touched.set(change.id, revision);
       } else if (change.stored === undefined) {
         const gone = this.#observedBy.has(change.kind.prefix);
         if (gone) this.#touched.delete(change.id);

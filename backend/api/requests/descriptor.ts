@@ -1,6 +1,7 @@
 /** Descriptors of resources. */
 import type { TSchema } from '@sinclair/typebox';
 import { type Id, idPrefixes, type Noun } from '../../contract/fields.ts';
+import type { QuotaKind } from '../../contract/resources/quotas.ts';
 import type { Role } from '../../contract/resources/tokens.ts';
 import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
@@ -52,6 +53,8 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
   labels?(api: ApiContext, record: R): Readonly<Record<string, string>>;
   /** Returns the amounts that the object takes from the quota of its project. Default: none. */
   quota?(record: R): SomeAmounts;
+  /** The fields of requests that increase these amounts, if they have other names than usual. */
+  readonly quotaPointers?: Readonly<Partial<Record<QuotaKind, string>>>;
   /** The kinds of records under the same id that change how the object looks. */
   readonly observedBy?: readonly RecordKind[];
   /** Returns the host whose sign of life the object shows. */

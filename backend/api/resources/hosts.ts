@@ -25,6 +25,7 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
       allocated.memory += value.memory;
       allocated.disk += value.disk;
     }
+    for (const { value } of mirror.volumesByHost.list(record.id)) allocated.disk += value.size;
     return {
       ...record,
       ...defaultPolicy,
@@ -37,7 +38,7 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
   observedBy: [records.hostPolicies],
   hostOf: (_api, id) => id,
   version: ({ mirror }, { id, revision }) => mirror.get(records.hostPolicies, id)?.revision ?? revision,
-  alsoMirrored: [records.alive, records.placements],
+  alsoMirrored: [records.alive, records.placements, records.volumePlacements],
   handlers: { host_update: updateHost, host_delete: deleteHost },
 });
 
@@ -65,6 +66,9 @@ async function updateHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
 async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, hosts, (stored) => {
+    const volumes = [...api.mirror.volumesByHost.list(id)].map((placement) => placement.id);
+    // The data of these volumes would be lost. A host that is not alive gets no further volumes.
+    if (volumes.length > 0) throw inUse(api, request.caller, id, volumes);
     return {
       guards: [
         { condition: unchanged(stored) },

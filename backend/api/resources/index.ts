@@ -21,6 +21,8 @@ import { sshKeys } from './ssh-keys.ts';
 import { terraformStates } from './terraform-states/descriptor.ts';
 import { tokens } from './tokens.ts';
 import { vms } from './vms.ts';
+import { volumeAttachments } from './volume-attachments.ts';
+import { volumes } from './volumes.ts';
 
 /** The descriptors of all resources. */
 export const resources: readonly ResourceDescriptor[] = [
@@ -32,6 +34,8 @@ export const resources: readonly ResourceDescriptor[] = [
   prefixes,
   networks,
   vms,
+  volumes,
+  volumeAttachments,
   hosts,
   operations,
   events,

@@ -1,6 +1,6 @@
 /**
  * VMs. The API declares them, the scheduler places them, and a host runs them. A deletion only marks the declaration.
- * The host then removes the VM from the machine, and the collector (jobs/vm-collector.ts) removes the records.
+ * The host then removes the VM from the machine, and the collector (jobs/vm-removal.ts) removes the records.
  */
 import { createHash } from 'node:crypto';
 import { UcloudError } from '../../contract/errors.ts';
@@ -40,6 +40,7 @@ import {
   replacement,
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { detachment, newAttachment } from './attachment-changes.ts';
 import { images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
@@ -59,10 +60,12 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
       deleted_at: _deleted,
       memory,
       disk_size,
+      volumes = [],
       ...shown
     } = record;
     return {
       ...shown,
+      volumes,
       memory: formatSize(memory),
       disk_size: formatSize(disk_size),
       address: record.interfaces[0]?.address ?? '',
@@ -208,6 +211,26 @@ function useKeys(
   return { guards: uses.flatMap((one) => one.guards), writes: uses.flatMap((one) => one.writes) };
 }
 
+/** Returns the changes that give the VM the volumes of its declaration. `held` are those of the declaration before. */
+function changeVolumes(api: ApiContext, vm: records.VmRecord, held: readonly Id<'volume'>[], at: string) {
+  const taken = new Set<number>();
+  const added = (vm.volumes ?? []).flatMap((volume, index) => {
+    if (held.includes(volume)) return [];
+    const pointers = { volume: `/volumes/${index}`, vm: '/volumes' };
+    const { record, guards, writes } = newAttachment(api, { vm, volume, pointers, labels: {}, byVm: true, at, taken });
+    return [{ guards, writes: [put(records.volumeAttachments, record.id, record), ...writes] }];
+  });
+  const removed = held.flatMap((volume) => {
+    if (vm.volumes?.includes(volume)) return [];
+    const holder = api.mirror.get(records.volumeHolders, volume)?.value.id ?? '';
+    const attachment = api.mirror.get(records.volumeAttachments, holder);
+    const own = attachment?.value.vm === vm.id && attachment.value.by_vm && attachment.value.deleted_at === undefined;
+    return attachment && own ? [detachment(api, attachment, at)] : [];
+  });
+  const all = [...added, ...removed];
+  return { guards: all.flatMap(({ guards }) => guards), writes: all.flatMap(({ writes }) => writes) };
+}
+
 function checkAlive(stored: Stored<records.VmRecord>): void {
   if (stored.value.deleted_at === undefined) return;
   throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
@@ -244,9 +267,10 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
       created_at: at,
       updated_at: at,
     };
+    const attached = changeVolumes(api, record, [], at);
     return creation(api, vms, record, {
-      guards: [...image.guards, ...keys.guards, ...allocated.guards],
-      writes: [...image.writes, ...keys.writes, ...allocated.writes],
+      guards: [...image.guards, ...keys.guards, ...allocated.guards, ...attached.guards],
+      writes: [...image.writes, ...keys.writes, ...allocated.writes, ...attached.writes],
     });
   });
 }
@@ -281,6 +305,7 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     );
     const unlike = JSON.stringify(next) !== JSON.stringify(before);
     const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
+    const attached = changeVolumes(api, next, before.volumes ?? [], request.now.toISOString());
     const dropped = before.ssh_keys.filter((key) => !next.ssh_keys.includes(key));
     return replacement(
       api,
@@ -289,8 +314,8 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
       stored,
       unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
       {
-        guards: keys.guards,
-        writes: [...keys.writes, ...dropped.map((key) => removeReference(key, id))],
+        guards: [...keys.guards, ...attached.guards],
+        writes: [...keys.writes, ...attached.writes, ...dropped.map((key) => removeReference(key, id))],
       },
     );
   });

@@ -108,6 +108,7 @@ export function creation<R extends DeclaredRecord>(
     target: id,
     project: accountedTo(descriptor, record),
     quotaDelta: descriptor.quota?.(record),
+    quotaPointers: descriptor.quotaPointers,
     reason: 'created',
     message: message ?? `Created ${name ?? id}.`,
     // This form of the answer can be stored and repeated for the Idempotency-Key.
@@ -222,6 +223,7 @@ export function replacement<R extends DeclaredRecord & { readonly updated_at: st
     target: stored.id,
     project: accountedTo(descriptor, next),
     quotaDelta: descriptor.quota && growthFrom(descriptor.quota(stored.value), descriptor.quota(next)),
+    quotaPointers: descriptor.quotaPointers,
     reason: 'updated',
     message: `Changed: ${changed}.`,
     answer: (revision) => answerWith(api, descriptor, { ...stored, value: next, revision }, 200),

@@ -55,6 +55,7 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
     subscribe: (listener) => mirror.subscribe(listener),
     close: () => mirror.close(),
     schedulesByHost: mirror.schedulesByHost,
+    volumesByHost: mirror.volumesByHost,
     by: (kind, field) => indexWithout(mirror.by(kind, field)),
     listPublic: (...given) => without(mirror.listPublic(...given), leaving),
     listShared: (...given) => without(mirror.listShared(...given), leaving),

@@ -24,7 +24,7 @@ import { mirrorTimeoutMs } from '../read-model/mirror.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import type { DryRun } from './dry-run.ts';
 import { IdempotencySlot, type StoredAnswer } from './idempotency.ts';
-import { type QuotaGuard, quotaGuard } from './quota-guard.ts';
+import { type QuotaGuard, type QuotaPointers, quotaGuard } from './quota-guard.ts';
 
 /** A condition of a transaction, and the error of its failure. */
 export interface Guard {
@@ -42,6 +42,8 @@ export interface Mutation {
   readonly project?: Id<'project'> | undefined;
   /** The increase of the project's usage. The project must then exist, and its quota must allow the increase. */
   readonly quotaDelta: SomeAmounts | undefined;
+  /** The fields that increase the usage, if they have other names than usual. */
+  readonly quotaPointers?: QuotaPointers | undefined;
   /** The reason and the message of the event: a constant word, and a text for people. */
   readonly reason: string;
   readonly message: string;

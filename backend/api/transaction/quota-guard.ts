@@ -29,8 +29,11 @@ export interface QuotaGuard {
 
 const unbound: QuotaGuard = { require: [], write: [] };
 
-/** The field of a request that increases the usage. */
-const pointers: Readonly<Partial<Record<QuotaKind, string>>> = {
+/** The field of a request that increases the usage, by kind. */
+export type QuotaPointers = Readonly<Partial<Record<QuotaKind, string>>>;
+
+/** The usual fields. */
+const pointers: QuotaPointers = {
   cpus: '/cpus',
   memory: '/memory',
   disk: '/disk_size',
@@ -45,7 +48,12 @@ export function quotaGuard(
   {
     project,
     quotaDelta,
-  }: { readonly project?: Id<'project'> | undefined; readonly quotaDelta: SomeAmounts | undefined },
+    quotaPointers = {},
+  }: {
+    readonly project?: Id<'project'> | undefined;
+    readonly quotaDelta: SomeAmounts | undefined;
+    readonly quotaPointers?: QuotaPointers | undefined;
+  },
 ): QuotaGuard {
   if (project === undefined || quotaDelta === undefined || Object.keys(quotaDelta).length === 0) return unbound;
   const stored = mirror.get(records.projects, project);
@@ -54,7 +62,7 @@ export function quotaGuard(
   if (quota === undefined) return { require: [unchanged(stored)], write: [] };
   const used = usage.of(project);
   const errors = exceeded(quota, used, quotaDelta).map((kind) => ({
-    pointer: pointers[kind] ?? '/project',
+    pointer: quotaPointers[kind] ?? pointers[kind] ?? '/project',
     detail: `exceeds the quota: ${explainExceeded(name, kind, {
       limit: quota[kind] ?? 0,
       used: used[kind],

@@ -130,6 +130,13 @@ export const vm = resource({
       description:
         'SSH keys that give access to the guest. A change never replaces the VM: ucloud-init in a running guest asks the metadata server every 30 seconds. cloud-init reads the keys only at the first boot of a VM.',
     }),
+    volumes: Type.Array(Reference('volume'), {
+      maxItems: 16,
+      uniqueItems: true,
+      default: [],
+      description:
+        'Volumes of the VM, in addition to those of volume attachments. Their data stays when the VM is deleted. A running guest gets a new volume at once. To remove a volume from a running VM, stop the VM first, or set `force_detach` of the volume. The VM runs on the host of its volumes.',
+    }),
     user_data: Type.Optional(
       Type.String({
         format: 'user-data',
@@ -192,7 +199,7 @@ export const vm = resource({
     ),
     ...common,
   },
-  defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'power_state', 'delete_protection'],
+  defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'volumes', 'power_state', 'delete_protection'],
   optional: ['project', 'disk_size', 'user_data', 'anti_affinity'],
   create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
@@ -215,6 +222,7 @@ const example: Vm = {
   address: '2001:db8:0:100:4000:5eff:fe10:1',
   anti_affinity: { group: 'web', mode: 'required' },
   ssh_keys: [exampleId('ssh_key')],
+  volumes: [exampleId('volume')],
   power_state: 'running',
   delete_protection: false,
   status: {
@@ -237,8 +245,8 @@ export const vmEndpoints = {
     read: 'viewer',
     write: 'member',
     scoped: true,
-    createErrors: ['address_taken', 'no_capacity'],
-    updateErrors: ['being_deleted', 'invalid_reference', 'quota_exceeded'],
+    createErrors: ['address_taken', 'being_deleted', 'in_use', 'no_capacity'],
+    updateErrors: ['being_deleted', 'in_use', 'invalid_reference', 'invalid_state', 'no_capacity', 'quota_exceeded'],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,
     example: {

@@ -31,6 +31,8 @@ export interface PlacedResources extends Resources {
 /** The resources that a VM needs, and the architecture of its image. */
 export interface ResourceRequest extends PlacedResources {
   readonly architecture: Architecture;
+  /** The hosts of the volumes that the VM has. Two hosts have no common VM. */
+  readonly volume_hosts?: readonly Id<'host'>[];
 }
 
 /** A host as the placement rules see it. */
@@ -158,6 +160,14 @@ export const filters: readonly Filter[] = [
       length === total
         ? `no host has the architecture ${architecture}`
         : describeShare(length, total, `not ${architecture}`),
+  },
+  {
+    name: 'volumes',
+    rejects: ({ id }, { volume_hosts = [] }) => volume_hosts.some((host) => host !== id),
+    describe: ({ length }, total, { volume_hosts = [] }) =>
+      volume_hosts.length > 1
+        ? 'the volumes of the VM lie on different hosts'
+        : describeShare(length, total, 'not the host of its volumes'),
   },
   {
     name: 'capacity',

@@ -119,7 +119,7 @@ export class HostPool {
     this.#updatePath(slot.index);
   }
 
-  /** Sets the resources of the VM on the host; `undefined` removes the VM. The call is idempotent. */
+  /** Sets the resources of the VM or volume on the host; `undefined` removes it. The call is idempotent. */
   setPlacement(host: Id<'host'>, vm: string, resources: PlacedResources | undefined): void {
     let usage = this.#usage.get(host);
     if (usage === undefined) {
@@ -153,7 +153,13 @@ export class HostPool {
    * host is the best one of those with the fewest VMs of its group.
    */
   find(request: ResourceRequest): Id<'host'> | undefined {
-    const { anti_affinity: antiAffinity } = request;
+    const { anti_affinity: antiAffinity, volume_hosts: volumeHosts } = request;
+    if (volumeHosts !== undefined && volumeHosts.length > 0) {
+      return volumeHosts.find((id) => {
+        const host = this.get(id);
+        return host !== undefined && firstRejectingFilter(host, request) === undefined;
+      });
+    }
     if (antiAffinity?.mode !== 'preferred') return this.#search(1, request, undefined)?.host.id;
     const without = this.#search(1, { ...request, anti_affinity: { ...antiAffinity, mode: 'required' } }, undefined);
     if (without) return without.host.id;

@@ -1,7 +1,14 @@
 /** Enters records into a host pool. The scheduler and each API server do so with the records of their mirrors. */
 import type { Static, TSchema } from '@sinclair/typebox';
 import type { Id } from '../../contract/fields.ts';
-import { alive, hostPolicies, hosts, placements } from '../records/index.ts';
+import {
+  alive,
+  hostPolicies,
+  hosts,
+  placements,
+  type VolumePlacementRecord,
+  volumePlacements,
+} from '../records/index.ts';
 import type { PlacedResources } from './filters.ts';
 import type { HostPool } from './host-pool.ts';
 import { parsePlacementId } from './placement-id.ts';
@@ -32,8 +39,17 @@ export function enterPlacement(pool: HostPool, id: string, resources: PlacedReso
   pool.setPlacement(host, vm, resources);
 }
 
+/** Returns the resources of a volume of this size in bytes. */
+export const volumeResources = (size: number): PlacedResources => ({ cpus: 0, memory: 0, disk: size });
+
+/** Enters the placement of a volume. A volume without host takes no space. */
+export function enterVolumePlacement(pool: HostPool, id: string, placement: VolumePlacementRecord | undefined): void {
+  if (placement?.host !== undefined) pool.setPlacement(placement.host, id, volumeResources(placement.size));
+}
+
 /** Enters all hosts and placements into an empty pool. */
 export function fillPool(pool: HostPool, records: PoolRecords): void {
   for (const { value } of records.list(hosts)) enterHost(pool, records, value.id);
   for (const { id, value } of records.list(placements)) enterPlacement(pool, id, value);
+  for (const { id, value } of records.list(volumePlacements)) enterVolumePlacement(pool, id, value);
 }

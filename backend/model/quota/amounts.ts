@@ -32,6 +32,9 @@ export const vmAmounts = (vm: { readonly cpus: number; readonly memory: number; 
   disk: vm.disk_size,
 });
 
+/** Returns the usage of a volume. */
+export const volumeAmounts = ({ size }: { readonly size: number }) => ({ volumes: 1, disk: size });
+
 const subnetLength = 64;
 /** Returns the usage of a prefix: its number of /64s. */
 export const prefixAmounts = ({ length }: { readonly length: number }) => ({

@@ -134,6 +134,8 @@ export const vms = kind('vms/', {
   memory: bytes,
   disk_size: bytes,
   ssh_keys: Type.Array(id('ssh_key')),
+  /** The volumes that the VM declares itself. Records of earlier versions lack them. */
+  volumes: Type.Optional(Type.Array(id('volume'))),
   power_state: oneOf(['running', 'stopped']),
   delete_protection: Type.Boolean(),
   /** The counter of changes of the declaration. */
@@ -143,6 +145,41 @@ export const vms = kind('vms/', {
   ...declared,
 });
 export type VmRecord = Static<typeof vms.schema>;
+
+/** `volumes/<id>`. */
+export const volumes = kind('volumes/', {
+  id: id('volume'),
+  ...scoped,
+  description: Type.String(),
+  size: bytes,
+  /** Operations per second; 0 for no limit. */
+  max_iops: Type.Integer({ minimum: 0 }),
+  /** MiB per second; 0 for no limit. */
+  max_throughput: Type.Integer({ minimum: 0 }),
+  force_detach: Type.Boolean(),
+  delete_protection: Type.Boolean(),
+  /** Set once by a deletion. The host then removes the data, and the API's collector removes the record. */
+  deleted_at: Type.Optional(time),
+  ...declared,
+});
+export type VolumeRecord = Static<typeof volumes.schema>;
+
+/** `volume-attachments/<id>`. */
+export const volumeAttachments = kind('volume-attachments/', {
+  id: id('volume_attachment'),
+  project: id('project'),
+  labels,
+  vm: id('vm'),
+  volume: id('volume'),
+  /** The slot of the VM, from 0. */
+  slot: Type.Integer({ minimum: 0 }),
+  /** The declaration of the VM contains the volume. */
+  by_vm: Type.Optional(Type.Boolean()),
+  /** Set once by a detachment. The host then unplugs the volume, and the API's collector removes the record. */
+  deleted_at: Type.Optional(time),
+  ...declared,
+});
+export type VolumeAttachmentRecord = Static<typeof volumeAttachments.schema>;
 
 /** `host-policies/<host>`. */
 export const hostPolicies = kind('host-policies/', {
@@ -218,6 +255,12 @@ export const macs = kind('macs/', holder);
 export const addresses = kind('addresses/', holder);
 export const vnis = kind('vnis/', holder);
 export const subnets = kind('subnets/', holder);
+/**
+ * The attachment in a slot of a VM (`volume-slots/<vm>/<slot, two digits>`), and the attachment of a volume
+ * (`volume-holders/<volume>`). So a VM has at most 16 volumes, and a volume has at most one VM.
+ */
+export const volumeSlots = kind('volume-slots/', holder);
+export const volumeHolders = kind('volume-holders/', holder);
 
 /**
  * `prefix-maps/<pool>`. Every allocation from the pool rewrites this record, so two overlapping prefixes cannot both

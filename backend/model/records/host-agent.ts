@@ -2,7 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { architectures } from '../../contract/resources/images.ts';
-import { id, kind, oneOf, resources, time } from './form.ts';
+import { bytes, id, kind, oneOf, resources, time } from './form.ts';
 
 /** `hosts/<id>`: the description of a host. */
 export const hosts = kind('hosts/', {
@@ -40,3 +40,28 @@ export const reports = kind('reports/', {
   at: time,
 });
 export type ReportRecord = Static<typeof reports.schema>;
+
+/**
+ * `attachment-reports/<attachment>`: the guest of the VM has the volume, or may have it. The agent writes the report
+ * before it gives the volume to the guest, and removes it after the guest has lost the volume or has ended.
+ */
+export const attachmentReports = kind('attachment-reports/', {
+  host: id('host'),
+  /** The fence of the VM's placement. */
+  fence: Type.Integer(),
+  phase: oneOf(['attaching', 'attached', 'detaching']),
+  /** The reason why the guest does not have the volume yet. */
+  message: Type.Optional(Type.String()),
+  at: time,
+});
+export type AttachmentReportRecord = Static<typeof attachmentReports.schema>;
+
+/** `volume-reports/<volume>`: the data of the volume on its host. The scheduler removes it with the volume's placement. */
+export const volumeReports = kind('volume-reports/', {
+  host: id('host'),
+  phase: oneOf(['available', 'gone']),
+  /** The size of the data, in bytes. */
+  size: bytes,
+  at: time,
+});
+export type VolumeReportRecord = Static<typeof volumeReports.schema>;

@@ -1,6 +1,6 @@
 /** Records that only the scheduler writes: the host of each VM. Leaders of all components have the same form. */
 import { type Static, Type } from '@sinclair/typebox';
-import { antiAffinity, id, kind, resources, time } from './form.ts';
+import { antiAffinity, bytes, id, kind, resources, time } from './form.ts';
 
 /** `schedules/<vm>`: the host of the VM, or the reason why it has none. */
 export const schedules = kind('schedules/', {
@@ -28,6 +28,21 @@ export const placements = kind('placements/', {
   at: time,
 });
 export type PlacementRecord = Static<typeof placements.schema>;
+
+/**
+ * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. A volume gets
+ * its host with its first attachment, and keeps it.
+ */
+export const volumePlacements = kind('volume-placements/', {
+  host: Type.Optional(id('host')),
+  /** The granted size in bytes. */
+  size: bytes,
+  /** The reason why the volume has no host, or not its declared size. */
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  at: time,
+});
+export type VolumePlacementRecord = Static<typeof volumePlacements.schema>;
 
 /** `leader/scheduler`, `leader/image-scanner`: the leading process, under its lease. */
 export const leaders = kind('leader/', { id: Type.String() });

@@ -1,0 +1,122 @@
+/**
+ * Attachments of volumes to VMs. The API declares them. The agent of the VM's host gives the volume to the guest and
+ * takes it away again; attachment-reports/ has an entry while the guest may have it. A detachment only marks the
+ * declaration, and the collector (jobs/volume-collector.ts) removes it when there is no report.
+ */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import {
+  type VolumeAttachment,
+  type VolumeAttachmentBody,
+  type VolumeAttachmentUpdate,
+  volumeAttachment,
+} from '../../contract/resources/volume-attachments.ts';
+import { devicePath } from '../../contract/resources/volumes.ts';
+import * as records from '../../model/records/index.ts';
+import { unchanged } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { refer } from '../requests/objects.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import { answerWith, creation, readPatch, replacement } from '../transaction/declarations.ts';
+import { mutate } from '../transaction/mutate.ts';
+import { detachment, newAttachment } from './attachment-changes.ts';
+import { vms } from './vms.ts';
+
+/** The descriptor of attachments. */
+export const volumeAttachments: ResourceDescriptor<records.VolumeAttachmentRecord> = describe(volumeAttachment, {
+  kind: records.volumeAttachments,
+  scope: 'project',
+  indexes: ['vm'],
+  show(api, { slot: _slot, by_vm: _declaredByVm, deleted_at, ...record }) {
+    return { ...record, device: devicePath(record.volume), status: statusOf(api, record, deleted_at) };
+  },
+  observedBy: [records.attachmentReports],
+  alsoMirrored: [records.volumeSlots, records.volumePlacements],
+  handlers: {
+    volume_attachment_create: createAttachment,
+    volume_attachment_update: updateAttachment,
+    volume_attachment_delete: deleteAttachment,
+  },
+});
+
+function statusOf(
+  { mirror }: ApiContext,
+  { id, vm, volume }: Pick<records.VolumeAttachmentRecord, 'id' | 'vm' | 'volume'>,
+  deleted: string | undefined,
+): VolumeAttachment['status'] {
+  const report = mirror.get(records.attachmentReports, id)?.value;
+  if (deleted !== undefined) return { phase: 'detaching' };
+  if (report?.phase === 'attached') return { phase: 'attached' };
+  if (report?.message !== undefined) return { phase: 'pending', reason: 'step_failed', message: report.message };
+  const placement = mirror.get(records.volumePlacements, volume)?.value;
+  const host = mirror.get(records.schedules, vm)?.value.host;
+  if (placement?.host !== undefined && host !== undefined && placement.host !== host) {
+    return { phase: 'pending', reason: 'other_host', message: 'The volume lies on another host than the VM.' };
+  }
+  const waits = placement?.host === undefined ? placement : undefined;
+  const stopped = mirror.get(records.vms, vm)?.value.power_state === 'stopped' && report === undefined;
+  return {
+    phase: stopped && waits?.reason === undefined ? 'ready' : 'pending',
+    ...(waits?.reason !== undefined && { reason: waits.reason }),
+    ...(waits?.message !== undefined && { message: waits.message }),
+  };
+}
+
+async function createAttachment(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as VolumeAttachmentBody;
+  const at = request.now.toISOString();
+  return mutate(api, request, () => {
+    const { role, project: own } = request.caller;
+    // An operator has no project. A VM that does not exist is refused in any project.
+    const owner = role === 'operator' ? api.mirror.get(records.vms, body.vm)?.value.project : own;
+    const vm = refer(api, vms, owner as Id<'project'>, body.vm, '/vm');
+    if (vm.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${vm.id} is being deleted`);
+    const { record, volume, guards, writes } = newAttachment(api, {
+      vm: vm.value,
+      volume: body.volume,
+      pointers: { volume: '/volume', vm: '/vm' },
+      labels: body.labels,
+      byVm: false,
+      at,
+      taken: new Set(),
+    });
+    return creation(api, volumeAttachments, record, {
+      guards: [{ condition: unchanged(vm) }, ...guards],
+      writes,
+      message: `Attached ${volume.name} to ${vm.value.name}.`,
+    });
+  });
+}
+
+async function updateAttachment(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<VolumeAttachmentUpdate>(volumeAttachment, request.body as VolumeAttachmentUpdate);
+  return changeObject(api, request, volumeAttachments, (stored) => {
+    if (stored.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${stored.id} is being deleted`);
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, volumeAttachments, stored, next);
+  });
+}
+
+async function deleteAttachment(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, volumeAttachments, (stored) => {
+    const { value } = stored;
+    if (value.deleted_at !== undefined) return { nothing: answerWith(api, volumeAttachments, stored, 202) };
+    if (value.by_vm) {
+      const how = `the VM ${value.vm} declares this attachment: remove ${value.volume} from its volumes`;
+      throw new UcloudError('invalid_state', how);
+    }
+    const { next, guards, writes } = detachment(api, stored, request.now.toISOString());
+    return {
+      guards,
+      writes,
+      target: id,
+      project: value.project,
+      quotaDelta: undefined,
+      reason: 'detachment_requested',
+      message: `Detachment of ${value.volume} from ${value.vm} requested.`,
+      answer: (revision) => answerWith(api, volumeAttachments, { ...stored, value: next, revision }, 202),
+    };
+  });
+}

@@ -1,0 +1,47 @@
+/** The volumes of a VM: the keys of their slots, and the next steps of the agent for them. Pure. */
+import type { Id } from '../../contract/fields.ts';
+import type {
+  AttachmentReportRecord,
+  VolumeAttachmentRecord,
+  VolumePlacementRecord,
+  VolumeRecord,
+} from '../records/index.ts';
+
+/** Returns the id of the record of a slot. */
+export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${String(slot).padStart(2, '0')}`;
+
+/** A volume for a guest. */
+export interface VolumeSpec {
+  readonly id: Id<'volume'>;
+  /** The slot of the VM, from 0. */
+  readonly slot: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Operations per second; 0 for no limit. */
+  readonly max_iops: number;
+  /** Bytes per second; 0 for no limit. */
+  readonly max_throughput: number;
+}
+
+/** An attachment with the records that a decision depends on. */
+export interface AttachmentFacts {
+  readonly attachment: VolumeAttachmentRecord;
+  readonly volume: VolumeRecord | undefined;
+  readonly placement: VolumePlacementRecord | undefined;
+  readonly report: AttachmentReportRecord | undefined;
+}
+
+const mebibyte = 1024 ** 2;
+
+/** Returns the volume for the guest on this host; undefined if the guest must not have it, or not yet. */
+export function volumeSpec(
+  { attachment, volume, placement }: AttachmentFacts,
+  host: Id<'host'>,
+): VolumeSpec | undefined {
+  if (attachment.deleted_at !== undefined || volume === undefined || volume.deleted_at !== undefined) return undefined;
+  if (placement?.host !== host) return undefined;
+  const { id, size, max_iops, max_throughput } = volume;
+  // A volume has at most its granted size, so that the volumes of a host fit into its space.
+  const granted = Math.min(size, placement.size);
+  return { id, slot: attachment.slot, size: granted, max_iops, max_throughput: max_throughput * mebibyte };
+}
