@@ -1,5 +1,5 @@
 /**
- * The work of the scheduler while it leads: it decides for each changed VM and commits the decisions.
+ * The work of the scheduler while it leads: it decides for each changed VM and volume, and commits the decisions.
  *
  * The loop begins when the mirror shows the creation of the leader key. From then on no other process changes
  * placements. The host pool in memory therefore equals the database plus the commits in flight. The pool contains a
@@ -12,7 +12,7 @@
 
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
-import { idFrom } from '../model/ids.ts';
+import { idFrom, isIdOf } from '../model/ids.ts';
 import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
 import {
   explainInsufficientResources,
@@ -24,7 +24,13 @@ import {
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
 import { parsePlacementId, placementId, placementsOn } from '../model/placement/placement-id.ts';
-import { enterHost, enterPlacement, fillPool } from '../model/placement/pool-records.ts';
+import {
+  enterHost,
+  enterPlacement,
+  enterVolumePlacement,
+  fillPool,
+  volumeResources,
+} from '../model/placement/pool-records.ts';
 import {
   alive,
   hostPolicies,
@@ -34,14 +40,23 @@ import {
   placements,
   reports,
   schedules,
+  type VolumeAttachmentRecord,
+  type VolumePlacementRecord,
   vms,
+  volumeAttachments,
+  volumeHolders,
+  volumePlacements,
+  volumeReports,
+  volumes,
 } from '../model/records/index.ts';
 import { declaredResources } from '../model/vm/lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
 import { maxOperations } from '../store/limits.ts';
-import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
+import { isChangeOf, type Mirror, type MirrorBatch, type MirrorIndex } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { decide } from './plan.ts';
+import { decideVolume } from './volume-plan.ts';
+import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume, type VolumeRecords } from './volume-writes.ts';
 import {
   type CommitPart,
   changeGrant,
@@ -53,11 +68,27 @@ import {
   type VmRecords,
 } from './writes.ts';
 
+/** The attachments by VM, as the mirror shows them. */
+export type AttachmentsByVm = MirrorIndex<VolumeAttachmentRecord>;
+
+/** An object that the scheduler decides about. */
+type Subject = Id<'vm'> | Id<'volume'>;
+
 /** The name of the scheduler's leader key in `leader/`. */
 export const schedulerTask = 'scheduler';
 const maxCommitsInFlight = 4;
+/** The maximum number of conditions or writes of one part: a VM with all its volumes has 2 + 16 * 3. */
+const maxPartOperations = 52;
 /** The interval after which the reason of a waiting VM gets new numbers. */
 const reasonRefreshMs = 30_000;
+
+/** The parts that all terms of a scheduler share. */
+export interface SchedulerView {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  readonly attachments: AttachmentsByVm;
+  readonly logger: Logger;
+}
 
 /** Runs the scheduler's work for one term of leadership. */
 export class LeaderLoop {
@@ -65,21 +96,22 @@ export class LeaderLoop {
   readonly #mirror: Mirror;
   readonly #leadership: Leadership;
   readonly #logger: Logger;
+  readonly #attachments: AttachmentsByVm;
   readonly #pool = new HostPool();
-  /** VMs that need a decision. */
-  readonly #dirty = new Set<Id<'vm'>>();
-  /** VMs with a commit in flight. True if the VM has changed since. */
-  readonly #inFlight = new Map<Id<'vm'>, boolean>();
-  /** VMs that no host can take. */
-  readonly #waiting = new Set<Id<'vm'>>();
+  /** VMs and volumes that need a decision. */
+  readonly #dirty = new Set<Subject>();
+  /** VMs and volumes with a commit in flight. True if one has changed since. */
+  readonly #inFlight = new Map<Subject, boolean>();
+  /** VMs that no host can take, and volumes without the space that they need. */
+  readonly #waiting = new Set<Subject>();
   /**
    * VMs to decide again after `reasonRefreshMs`: their reason shows old numbers, or the scheduler cannot write them.
    */
-  readonly #refreshLater = new Set<Id<'vm'>>();
-  /** The failed conditions of a VM's last commit, in JSON. */
-  readonly #failedConditions = new Map<Id<'vm'>, string>();
-  /** VMs to commit alone, because a batch with them has failed. */
-  readonly #commitAlone = new Set<Id<'vm'>>();
+  readonly #refreshLater = new Set<Subject>();
+  /** The failed conditions of the last commit of a VM or volume, in JSON. */
+  readonly #failedConditions = new Map<Subject, string>();
+  /** VMs and volumes to commit alone, because a batch with them has failed. */
+  readonly #commitAlone = new Set<Subject>();
   /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
   readonly #unplaceable = new Map<string, PlacementFailure>();
   readonly #stop = new AbortController();
@@ -87,9 +119,10 @@ export class LeaderLoop {
   #failure: { readonly cause: unknown } | undefined;
   #wake: () => void = () => undefined;
 
-  constructor(store: Store, mirror: Mirror, leadership: Leadership, logger: Logger) {
+  constructor({ store, mirror, attachments, logger }: SchedulerView, leadership: Leadership) {
     this.#store = store;
     this.#mirror = mirror;
+    this.#attachments = attachments;
     this.#leadership = leadership;
     this.#logger = logger;
   }
@@ -108,6 +141,8 @@ export class LeaderLoop {
       for (const { id } of this.#mirror.list(placements)) this.#dirty.add(parsePlacementId(id).vm);
       for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
+      for (const { id } of this.#mirror.list(volumes)) this.#dirty.add(idFrom('volume', id));
+      for (const { id } of this.#mirror.list(volumePlacements)) this.#dirty.add(idFrom('volume', id));
       while (!termEnd.aborted) {
         this.#work();
         const woken = Promise.withResolvers<void>();
@@ -126,25 +161,40 @@ export class LeaderLoop {
 
   #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
-      if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#markDirty(idFrom('vm', change.id));
-      else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
+      if (isChangeOf(vms, change)) this.#markDirty(idFrom('vm', change.id));
+      else if (isChangeOf(schedules, change)) {
+        this.#markDirty(idFrom('vm', change.id));
+        for (const { value } of this.#attachments.list(change.id)) this.#markDirty(value.volume);
+      } else if (isChangeOf(volumes, change) || isChangeOf(volumeReports, change)) {
+        this.#markDirty(idFrom('volume', change.id));
+      } else if (isChangeOf(volumePlacements, change)) {
+        this.#applyVolumePlacement(idFrom('volume', change.id), change.previous?.value, change.stored?.value);
+      } else if (isChangeOf(volumeAttachments, change)) {
+        const attachment = change.stored ?? change.previous;
+        if (attachment === undefined) continue;
+        this.#markDirty(attachment.value.volume);
+        this.#markDirty(attachment.value.vm);
+      } else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
       else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
         const host = idFrom('host', change.id);
         enterHost(this.#pool, this.#mirror, host);
         this.#markWaitingDirty(host);
+        if (isChangeOf(alive, change) && change.previous === undefined) this.#markVolumesDirty(host);
         if (isChangeOf(hosts, change) && change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(schedules))
             if (value.host === host) this.#markDirty(idFrom('vm', id));
+          for (const { id, value } of this.#mirror.list(volumePlacements))
+            if (value.host === host) this.#markDirty(idFrom('volume', id));
         }
       } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
     }
     this.#wake();
   }
 
-  #markDirty(vm: Id<'vm'>): void {
-    if (this.#inFlight.has(vm)) this.#inFlight.set(vm, true);
-    else this.#dirty.add(vm);
+  #markDirty(subject: Subject): void {
+    if (this.#inFlight.has(subject)) this.#inFlight.set(subject, true);
+    else this.#dirty.add(subject);
   }
 
   /**
@@ -153,7 +203,7 @@ export class LeaderLoop {
    */
   #markWaitingDirty(host?: Id<'host'>): void {
     this.#unplaceable.clear();
-    for (const vm of this.#waiting) this.#markDirty(vm);
+    for (const subject of this.#waiting) this.#markDirty(subject);
     if (host === undefined) return;
     for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
       const { vm } = parsePlacementId(id);
@@ -161,8 +211,15 @@ export class LeaderLoop {
     }
   }
 
+  /** Marks the volumes of the VMs on a host that has come back. */
+  #markVolumesDirty(host: Id<'host'>): void {
+    for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
+      for (const { value } of this.#attachments.list(parsePlacementId(id).vm)) this.#markDirty(value.volume);
+    }
+  }
+
   #refresh(): void {
-    for (const vm of this.#refreshLater) this.#markDirty(vm);
+    for (const subject of this.#refreshLater) this.#markDirty(subject);
     this.#refreshLater.clear();
     this.#unplaceable.clear();
     this.#wake();
@@ -182,6 +239,19 @@ export class LeaderLoop {
     this.#markDirty(vm);
   }
 
+  /** Updates the pool with a volume placement of the mirror. */
+  #applyVolumePlacement(
+    volume: Id<'volume'>,
+    before: VolumePlacementRecord | undefined,
+    after: VolumePlacementRecord | undefined,
+  ): void {
+    if (before?.host !== undefined && before.host !== after?.host)
+      this.#pool.setPlacement(before.host, volume, undefined);
+    enterVolumePlacement(this.#pool, volume, after);
+    if (before?.host !== undefined && before.size > (after?.size ?? 0)) this.#markWaitingDirty(before.host);
+    this.#markDirty(volume);
+  }
+
   #work(): void {
     while (this.#dirty.size > 0 && this.#commits.size < maxCommitsInFlight) {
       const parts: CommitPart[] = [];
@@ -195,14 +265,13 @@ export class LeaderLoop {
           this.#inFlight.set(id, true);
           continue;
         }
-        const part = this.#commitPartFor(id, now);
+        const part = isIdOf('volume', id) ? this.#volumePartFor(id, now) : this.#commitPartFor(id, now);
         if (part === undefined) continue;
         parts.push(part);
         this.#inFlight.set(id, false);
         conditions += part.require.length;
         writes += part.write.length;
-        // A part has at most five conditions and four writes.
-        if (this.#commitAlone.delete(id) || Math.max(conditions + 5, writes + 4) > maxOperations) break;
+        if (this.#commitAlone.delete(id) || Math.max(conditions, writes) + maxPartOperations > maxOperations) break;
       }
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
@@ -210,6 +279,62 @@ export class LeaderLoop {
         this.#wake();
       });
       this.#commits.add(commit);
+    }
+  }
+
+  /** Returns the volumes of the VM that it is to get, with their records. */
+  #volumesOf(vm: Id<'vm'>): VolumeRecords[] {
+    return [...this.#attachments.list(vm)]
+      .filter(({ value }) => value.deleted_at === undefined)
+      .map(({ value }) => this.#volumeRecords(value.volume));
+  }
+
+  #volumeRecords(id: Id<'volume'>): VolumeRecords {
+    const mirror = this.#mirror;
+    return {
+      id,
+      volume: mirror.get(volumes, id),
+      placement: mirror.get(volumePlacements, id),
+      report: mirror.get(volumeReports, id),
+    };
+  }
+
+  #volumePartFor(id: Id<'volume'>, now: Date): CommitPart | undefined {
+    const mirror = this.#mirror;
+    const records = this.#volumeRecords(id);
+    const { volume, placement, report } = records;
+    const attachment = mirror.get(volumeAttachments, mirror.get(volumeHolders, id)?.value.id ?? '')?.value;
+    const scheduled =
+      attachment === undefined || attachment.deleted_at !== undefined
+        ? undefined
+        : mirror.get(schedules, attachment.vm)?.value.host;
+    const vmHost = scheduled !== undefined && mirror.get(alive, scheduled) ? scheduled : undefined;
+    const hostExists = mirror.get(hosts, placement?.value.host ?? '') !== undefined;
+    const decision = decideVolume({
+      volume: volume?.value,
+      placement: placement?.value,
+      report: report?.value,
+      vmHost,
+      hostExists,
+    });
+    this.#waiting.delete(id);
+    switch (decision.do) {
+      case 'nothing':
+        return undefined;
+      case 'clear':
+        return placement && clearVolumeReason(records, placement.value, now);
+      case 'release':
+        return releaseVolume(records, hostExists);
+      case 'grant': {
+        const { host, size } = decision;
+        const granted = this.#pool.placement(host, id)?.disk ?? 0;
+        if (size - granted > (this.#pool.get(host)?.free.disk ?? 0)) {
+          this.#waiting.add(id);
+          return refuseVolume(records, size, now);
+        }
+        this.#pool.setPlacement(host, id, volumeResources(size));
+        return grantVolume(records, host, size, now);
+      }
     }
   }
 
@@ -233,7 +358,11 @@ export class LeaderLoop {
       case 'nothing':
         return undefined;
       case 'release':
-        return releaseVm(records, hostExists);
+        return releaseVm(
+          records,
+          hostExists,
+          [...this.#attachments.list(id)].map((attachment) => attachment.id),
+        );
       case 'clear':
         return schedule && setResizeNote({ ...records, schedule }, undefined);
       case 'grant':
@@ -250,11 +379,32 @@ export class LeaderLoop {
       ...declaredResources(vm),
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
-    const request = architecture && { ...resources, architecture };
+    const held = this.#volumesOf(records.id).filter(({ volume }) => volume?.value.deleted_at === undefined);
+    const unplaced = held.filter(({ placement }) => placement?.value.host === undefined);
+    const volumeHosts = new Set(held.flatMap(({ placement }) => placement?.value.host ?? []));
+    const disk = unplaced.reduce((sum, { volume }) => sum + (volume?.value.size ?? 0), resources.disk);
+    const request = architecture && {
+      ...resources,
+      architecture,
+      disk,
+      ...(volumeHosts.size > 0 && { volume_hosts: [...volumeHosts] }),
+    };
     const host = request && this.#find(request);
     if (host !== undefined) {
       this.#pool.setPlacement(host, records.id, resources);
-      return placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
+      const part = placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
+      const parts = unplaced.flatMap((each) => {
+        if (each.volume === undefined) return [];
+        const { size } = each.volume.value;
+        this.#pool.setPlacement(host, each.id, volumeResources(size));
+        return [grantVolume(each, host, size, now)];
+      });
+      return {
+        ...part,
+        require: [...part.require, ...parts.flatMap(({ require }) => require)],
+        write: [...part.write, ...parts.flatMap(({ write }) => write)],
+        volumes: parts.map(({ id }) => idFrom('volume', id)),
+      };
     }
     this.#waiting.add(records.id);
     const failure = request
@@ -327,9 +477,12 @@ export class LeaderLoop {
       this.#stop.abort();
       return;
     }
-    for (const { id, host, require } of parts) {
-      if (host !== undefined)
-        this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);
+    for (const { id, host, require, volumes: withVm = [] } of parts) {
+      if (host !== undefined) {
+        for (const volume of isIdOf('volume', id) ? [id] : withVm) this.#resetVolume(host, volume);
+        if (isIdOf('vm', id))
+          this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);
+      }
       if (parts.length > 1) this.#commitAlone.add(id);
       else if (this.#isUnreadable(id, require)) continue;
       this.#inFlight.set(id, true);
@@ -338,19 +491,26 @@ export class LeaderLoop {
     this.#markWaitingDirty();
   }
 
+  /** Sets the volume in the pool to its placement in the mirror, after a commit for this host has failed. */
+  #resetVolume(host: Id<'host'>, volume: Id<'volume'>): void {
+    const placement = this.#mirror.get(volumePlacements, volume)?.value;
+    if (placement?.host !== host) this.#pool.setPlacement(host, volume, undefined);
+    enterVolumePlacement(this.#pool, volume, placement);
+  }
+
   /**
    * Tells whether the same conditions have failed twice although the mirror is up to date. The mirror then lacks a
    * record that it cannot read.
    */
-  #isUnreadable(id: Id<'vm'>, require: CommitPart['require']): boolean {
+  #isUnreadable(id: Subject, require: CommitPart['require']): boolean {
     const conditions = JSON.stringify(require);
     if (this.#failedConditions.get(id) !== conditions) {
       this.#failedConditions.set(id, conditions);
       return false;
     }
     this.#logger.warn(
-      { vm: id, refreshMs: reasonRefreshMs },
-      'a record of the VM cannot be read; the scheduler leaves the VM as it is',
+      { id, refreshMs: reasonRefreshMs },
+      'a record of the object cannot be read; the scheduler leaves the object as it is',
     );
     this.#refreshLater.add(id);
     return true;
@@ -358,5 +518,5 @@ export class LeaderLoop {
 }
 
 /** Returns equal keys for equal requests. */
-const requestKey = ({ cpus, memory, disk, architecture, anti_affinity: antiAffinity }: ResourceRequest) =>
-  `${cpus}/${memory}/${disk}/${architecture}${antiAffinity ? `/${antiAffinity.mode}/${antiAffinity.group}` : ''}`;
+const requestKey = ({ cpus, memory, disk, architecture, volume_hosts, anti_affinity: group }: ResourceRequest) =>
+  `${cpus}/${memory}/${disk}/${architecture}/${volume_hosts ?? ''}${group ? `/${group.mode}/${group.group}` : ''}`;

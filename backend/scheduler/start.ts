@@ -10,6 +10,11 @@ import {
   reports,
   schedules,
   vms,
+  volumeAttachments,
+  volumeHolders,
+  volumePlacements,
+  volumeReports,
+  volumes,
 } from '../model/records/index.ts';
 import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
@@ -37,10 +42,14 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
   // placement.
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
+    kinds: [
+      ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
+      ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports],
+    ],
     logger,
   });
 
+  const attachments = mirror.index(volumeAttachments, ({ value }) => value.vm);
   const working = lead(store, mirror, {
     kind: leaders,
     task: schedulerTask,
@@ -48,7 +57,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     leaseSeconds,
     signal: closing.signal,
     logger,
-    work: (leadership, termEnd) => new LeaderLoop(store, mirror, leadership, logger).run(termEnd),
+    work: (leadership, termEnd) => new LeaderLoop({ store, mirror, attachments, logger }, leadership).run(termEnd),
   });
 
   return {

@@ -5,6 +5,7 @@ import { type EventDetails, newEvent } from '../model/events.ts';
 import type { PlacedResources, PlacementFailure, Resources } from '../model/placement/filters.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import {
+  attachmentReports,
   events,
   guests,
   hosts,
@@ -30,9 +31,11 @@ export interface VmRecords {
   readonly report: Stored<ReportRecord> | undefined;
 }
 
-/** The conditions and writes for one VM. */
+/** The conditions and writes for one VM or volume. */
 export interface CommitPart {
-  readonly id: Id<'vm'>;
+  readonly id: Id<'vm'> | Id<'volume'>;
+  /** The volumes that are placed together with the VM. */
+  readonly volumes?: readonly Id<'volume'>[];
   readonly require: readonly Condition[];
   readonly write: readonly Write[];
   /** The host whose resources the part changes. */
@@ -138,9 +141,9 @@ export function setResizeNote(
 
 /**
  * Removes the schedule and the placement of a deleted VM that no host has anything of. If the host's record is gone, it
- * also removes the VM's report, because no agent does that.
+ * also removes the reports of the VM and its attachments, because no agent does that.
  */
-export function releaseVm(records: VmRecords, hostExists: boolean): CommitPart {
+export function releaseVm(records: VmRecords, hostExists: boolean, attachments: readonly string[]): CommitPart {
   const host = records.schedule?.value.host;
   const orphaned = host !== undefined && !hostExists;
   return {
@@ -151,6 +154,7 @@ export function releaseVm(records: VmRecords, hostExists: boolean): CommitPart {
       remove(schedules, records.id),
       ...(host === undefined ? [] : [remove(placements, placementId(host, records.id))]),
       ...(orphaned ? [remove(reports, records.id), remove(guests, records.id)] : []),
+      ...(orphaned ? attachments.map((id) => remove(attachmentReports, id)) : []),
     ],
   };
 }

@@ -1,0 +1,56 @@
+/**
+ * The decision of the scheduler for one volume: a pure function of its records.
+ *
+ * The states of a volume, by its records:
+ *   unplaced   no placement: no VM had it yet, and it takes no space
+ *   waiting    a placement without host, with the reason
+ *   placed     a placement with host and granted size
+ *
+ *   unplaced, waiting → placed    its VM has a host with enough space
+ *   placed → placed               it grew, and its host has enough space
+ *   waiting → unplaced            it was detached
+ *   placed → unplaced             deleted, and the host has removed the data, or the host's record is gone
+ *
+ * A volume keeps its host after its VM, because no other host has its data.
+ */
+import type { Id } from '../contract/fields.ts';
+import type { VolumePlacementRecord, VolumeRecord, VolumeReportRecord } from '../model/records/index.ts';
+
+/** The records that a decision depends on. */
+export interface VolumeFacts {
+  /** Undefined if the record is gone, which counts as deleted. */
+  readonly volume: VolumeRecord | undefined;
+  readonly placement: VolumePlacementRecord | undefined;
+  readonly report: VolumeReportRecord | undefined;
+  /** The host of the VM that has the volume, if it is alive. */
+  readonly vmHost: Id<'host'> | undefined;
+  /** The host of the placement has a record in `hosts/`. */
+  readonly hostExists: boolean;
+}
+
+/** The action of the scheduler for one volume. */
+export type VolumeDecision =
+  | { readonly do: 'nothing' }
+  /** Give the volume this size on the host, if the host has the space. */
+  | { readonly do: 'grant'; readonly host: Id<'host'>; readonly size: number }
+  /** The granted size is right: remove the reason. */
+  | { readonly do: 'clear' }
+  | { readonly do: 'release' };
+
+const noAction: VolumeDecision = { do: 'nothing' };
+
+/** Returns the action for the volume; `nothing` if its records are as they should be. */
+export function decideVolume({ volume, placement, report, vmHost, hostExists }: VolumeFacts): VolumeDecision {
+  const host = placement?.host;
+  if (volume === undefined || volume.deleted_at !== undefined) {
+    if (host === undefined) return noAction;
+    const removed = report?.host === host && report.phase === 'gone';
+    return removed || !hostExists ? { do: 'release' } : noAction;
+  }
+  if (host === undefined) {
+    if (vmHost !== undefined) return { do: 'grant', host: vmHost, size: volume.size };
+    return placement === undefined ? noAction : { do: 'release' };
+  }
+  if (placement !== undefined && placement.size < volume.size) return { do: 'grant', host, size: volume.size };
+  return placement?.reason === undefined ? noAction : { do: 'clear' };
+}
