@@ -31,6 +31,7 @@ import { NetworkSync } from './network-sync.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
+import { VolumeRemoval } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
 /** Options of an agent. */
@@ -59,6 +60,7 @@ export class Agent {
   readonly #runtimes = new Map<Id<'vm'>, VmRuntime>();
   readonly #networks: NetworkSync;
   readonly #steps: VmSteps;
+  readonly #volumeRemoval: VolumeRemoval;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -72,6 +74,7 @@ export class Agent {
       retryMs: maxRetryMs,
     });
     this.#steps = new VmSteps(options, this.#networks, () => this.#closed);
+    this.#volumeRemoval = new VolumeRemoval(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -82,6 +85,7 @@ export class Agent {
       hypervisor.onExit((id, cause) => this.#exited(id, cause)),
       view.listen(host, {
         vm: (id) => this.#changed(id),
+        volume: (id) => this.#volumeRemoval.changed(id),
         networks: () => this.#networks.request(),
         alive: this.#options.onAlive,
       }),
@@ -108,6 +112,7 @@ export class Agent {
     for (const id of this.#runtimes.keys()) this.#queue.add(id);
     for (const id of view.placedOn(host)) this.#queue.add(id);
     for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
+    this.#volumeRemoval.visitAll();
   }
 
   /** Interrupts the current steps and visits the running VMs first, because the lease is lost. */
@@ -125,7 +130,10 @@ export class Agent {
     for (const { abort } of this.#runtimes.values()) abort?.abort();
     this.#networks.close();
     // `close` does not wait for a slow guest. The next agent observes the result.
-    await Promise.race([this.#queue.close(), delay(closeTimeoutMs, undefined, { ref: false })]);
+    await Promise.race([
+      Promise.all([this.#queue.close(), this.#volumeRemoval.close()]),
+      delay(closeTimeoutMs, undefined, { ref: false }),
+    ]);
   }
 
   #runtime(id: Id<'vm'>): VmRuntime {

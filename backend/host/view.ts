@@ -9,6 +9,7 @@ import { idFrom, isIdOf } from '../model/ids.ts';
 import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
 import {
   alive,
+  attachmentReports,
   guests,
   imageReports,
   images,
@@ -19,6 +20,10 @@ import {
   schedules,
   sshKeys,
   vms,
+  volumeAttachments,
+  volumePlacements,
+  volumeReports,
+  volumes,
 } from '../model/records/index.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
@@ -26,6 +31,8 @@ import type { Store } from '../store/store.ts';
 /** Callbacks for the changes that concern one host. */
 export interface ViewListener {
   vm(id: Id<'vm'>): void;
+  /** A volume with data on this host has changed. */
+  volume(id: Id<'volume'>): void;
   networks(): void;
   alive(): void;
 }
@@ -38,6 +45,9 @@ export class HostView {
   readonly #byImage;
   readonly #operations;
   readonly #reportsBy;
+  readonly #attachmentsOf;
+  readonly #attachmentOf;
+  readonly #volumesOn;
 
   constructor(mirror: Mirror) {
     this.mirror = mirror;
@@ -46,6 +56,9 @@ export class HostView {
       value.state === 'pending' || value.state === 'running' ? value.target : undefined,
     );
     this.#reportsBy = mirror.index(reports, ({ value }) => value.host);
+    this.#attachmentsOf = mirror.index(volumeAttachments, ({ value }) => value.vm);
+    this.#attachmentOf = mirror.index(volumeAttachments, ({ value }) => value.volume);
+    this.#volumesOn = mirror.index(volumePlacements, ({ value }) => value.host);
     for (const { id } of mirror.list(placements)) {
       const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
@@ -69,6 +82,16 @@ export class HostView {
   /** Returns the reports that the host has written. */
   reportsBy(host: Id<'host'>) {
     return this.#reportsBy.list(host);
+  }
+
+  /** Returns the attachments of the VM. */
+  attachmentsOf(vm: Id<'vm'>) {
+    return [...this.#attachmentsOf.list(vm)];
+  }
+
+  /** Returns the volumes with data on the host. */
+  volumesOn(host: Id<'host'>): Id<'volume'>[] {
+    return [...this.#volumesOn.list(host)].map(({ id }) => idFrom('volume', id));
   }
 
   /** Returns the operations on the VM that have not ended, oldest first. */
@@ -98,6 +121,13 @@ export class HostView {
         // A later version may have operations on other objects.
         const target = change.stored?.value.target;
         if (target !== undefined && isIdOf('vm', target)) this.#notify(target);
+      } else if (isChangeOf(volumeAttachments, change)) {
+        for (const vm of [change.previous?.value.vm, change.stored?.value.vm]) if (vm !== undefined) this.#notify(vm);
+      } else if (isChangeOf(volumes, change) || isChangeOf(volumePlacements, change)) {
+        const volume = idFrom('volume', change.id);
+        for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
+        const host = this.mirror.get(volumePlacements, volume)?.value.host;
+        if (host !== undefined) this.#listeners.get(host)?.volume(volume);
       } else if (isChangeOf(imageReports, change)) {
         for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
       } else if (isChangeOf(networks, change)) {
@@ -115,7 +145,10 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
   // One watch of the whole database shows each commit as a whole: a placement always appears together with its VM.
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
+    kinds: [
+      ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
+      ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
+    ],
     logger,
   });
   return new HostView(mirror);

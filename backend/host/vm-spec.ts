@@ -5,6 +5,7 @@ import { defaultFirmware } from '../contract/resources/images.ts';
 import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
+import type { VolumeSpec } from '../model/vm/volumes.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import type { NetworkSpec, VmSpec } from './hypervisor/specs.ts';
 import type { ReportFields } from './reports.ts';
@@ -40,7 +41,13 @@ function networkSpec(view: HostView, id: Id<'network'>): NetworkSpec | undefined
  * Returns the specification of a VM for the hypervisor.
  * @throws UcloudError `invalid_reference` if a network does not exist
  */
-export function vmSpec(view: HostView, vm: VmRecord, fence: number, { cpus, memory, disk }: Resources): VmSpec {
+export function vmSpec(
+  view: HostView,
+  vm: VmRecord,
+  fence: number,
+  { cpus, memory, disk }: Resources,
+  volumes: readonly VolumeSpec[],
+): VmSpec {
   const { id, name, generation, image } = vm;
   const interfaces = vm.interfaces.map(({ network, mac, address }) => {
     const spec = networkSpec(view, network);
@@ -54,7 +61,7 @@ export function vmSpec(view: HostView, vm: VmRecord, fence: number, { cpus, memo
   });
   const seed = noCloudDocuments(config);
   const firmware = view.mirror.get(images, image)?.value.firmware ?? defaultFirmware;
-  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, firmware, interfaces, seed };
+  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, firmware, interfaces, volumes, seed };
 }
 
 /** Returns the networks of all VMs that are placed on the host and not yet removed from it. */

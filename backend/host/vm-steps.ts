@@ -31,6 +31,7 @@ import {
 } from './reports.ts';
 import type { HostView } from './view.ts';
 import { imageUnavailable, vmSpec } from './vm-spec.ts';
+import { claimsOfStart, releasesOf, VolumeSteps } from './volume-steps.ts';
 
 /** Options of `VmSteps`. */
 export interface VmStepsOptions {
@@ -85,6 +86,10 @@ export interface VmRuntime {
   exitedDuringStart: boolean;
   /** The time until which a start waits for the scheduler, on the clock of `performance.now()`. */
   grantDeadlineMs?: number;
+  /** The volumes of the running guest, as JSON of their specifications; undefined if the agent does not know them. */
+  volumes?: string;
+  /** The number of consecutive failures to set the volumes. */
+  volumeFailures?: number;
   /** Interrupts the current start. */
   abort?: AbortController;
 }
@@ -101,12 +106,14 @@ export class VmSteps {
   readonly #options: VmStepsOptions;
   readonly #networks: NetworkSync;
   readonly #closed: () => boolean;
+  readonly #volumes: VolumeSteps;
 
   /** @param closed tells whether the agent is closing; it then starts no guest */
   constructor(options: VmStepsOptions, networks: NetworkSync, closed: () => boolean) {
     this.#options = options;
     this.#networks = networks;
     this.#closed = closed;
+    this.#volumes = new VolumeSteps(options, (commit) => this.commit(commit));
   }
 
   /** Takes the next step of the VM. Rejects if the step fails. */
@@ -150,6 +157,7 @@ export class VmSteps {
         const write = currentReport(placed)
           ? eventWrites(placed, now, { severity: 'info', reason: 'stopped', message: 'Stopped.' })
           : [];
+        write.push(...releasesOf(this.#options.view, placed.id));
         return this.commit(reportCommit(placed, { phase: 'stopped' }, now, { write }));
       }
       case 'report_exit':
@@ -158,8 +166,12 @@ export class VmSteps {
         return this.#start(placed, runtime);
       case 'report_running':
         return this.#reportRunning(placed, runtime);
-      default:
-        return this.#reportReady(placed, runtime);
+      default: {
+        const outcome = runtime.observed?.running ? await this.#volumes.take(placed, runtime) : done;
+        if (outcome.again) return outcome;
+        const ready = await this.#reportReady(placed, runtime);
+        return ready.again ? ready : outcome;
+      }
     }
   }
 
@@ -197,7 +209,8 @@ export class VmSteps {
     }
 
     const resources = startResources(vm.value, placement.value);
-    const spec = vmSpec(view, vm.value, placement.value.fence, resources);
+    const claims = claimsOfStart(view, snapshot, new Date());
+    const spec = vmSpec(view, vm.value, placement.value.fence, resources, claims.volumes);
     const abort = new AbortController();
     runtime.abort = abort;
     try {
@@ -212,8 +225,8 @@ export class VmSteps {
       const restarts = snapshot.operations.filter(({ value }) => value.state === 'running');
       const restarted = advanceOperations(restarts, now, { state: 'running', progress: rebootRestarted });
       const commit = reportCommit(snapshot, starting, now, {
-        require: [unchanged(vm), holds, ...restarted.require],
-        write: restarted.write,
+        require: [unchanged(vm), holds, ...restarted.require, ...claims.require],
+        write: [...restarted.write, ...claims.write],
       });
       const result = await store.commit(commit);
       if (!result.ok) {
@@ -225,6 +238,7 @@ export class VmSteps {
       delete runtime.exitCause;
       delete runtime.readyAt;
       delete runtime.otherAddresses;
+      delete runtime.volumes;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
       if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
@@ -325,6 +339,7 @@ export class VmSteps {
     const message = `${cause}; the host starts it again${delayMs > 0 ? ` in ${Math.ceil(delayMs / 1000)} s` : ''}.`;
     const severity = reason === 'crashed' ? 'warning' : 'info';
     const write = eventWrites(snapshot, now, { severity, reason, message });
+    write.push(...releasesOf(this.#options.view, snapshot.id));
     return this.commit(reportCommit(snapshot, { phase: 'stopped', reason, message }, now, { write }));
   }
 
@@ -348,6 +363,7 @@ export class VmSteps {
         reason: 'torn_down',
         message: 'The host has removed everything of the VM.',
       }),
+      ...releasesOf(this.#options.view, id),
     );
     await this.commit(reportCommit(snapshot, { phase: 'gone' }, now, { require, write }));
     this.#networks.request();

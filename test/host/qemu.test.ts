@@ -49,7 +49,7 @@ function spec(number: number, change: Partial<VmSpec> = {}): VmSpec {
   const id = idFrom('vm', `vm-${String(number).padStart(16, '0')}`);
   const size = { cpus: 1, memory: 256 * MiB, disk_size: 1024 * MiB };
   const constant = { fence: 3, generation: 5, image, firmware: 'bios' } as const;
-  return { id, name: `vm-${number}`, ...constant, interfaces, seed: testSeed(), ...size, ...change };
+  return { id, name: `vm-${number}`, ...constant, interfaces, volumes: [], seed: testSeed(), ...size, ...change };
 }
 const addressOf = (vm: VmSpec) => vm.interfaces[0]?.address ?? '';
 

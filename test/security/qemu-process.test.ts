@@ -102,8 +102,10 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
     run: directory,
   };
   const told: string[] = [];
-  const guest = new Guest(self, { ...paths, qmp: path, serial: join(directory, 'serial') }, (_error, message) =>
-    told.push(message),
+  const guest = new Guest(
+    self,
+    { ...paths, qmp: path, files: join(directory, 'files'), serial: join(directory, 'serial') },
+    (_error, message) => told.push(message),
   );
   t.teardown(() => guest.release());
   for (let round = 0; round < 3; round++) t.ok((await faultOf(guest.maintain())) instanceof QmpError);
@@ -161,6 +163,7 @@ const [hostileVm, honestVm] = [1, 2].map((number): VmSpec => {
     generation: 1,
     image,
     interfaces,
+    volumes: [],
     ...size,
   };
 }) as [VmSpec, VmSpec];

@@ -160,6 +160,8 @@ export class KillableHost {
           () => hypervisor.destroy(id),
           () => history.ended(id),
         ),
+      setVolumes: (id, volumes) => guarded('setVolumes', () => hypervisor.setVolumes(id, volumes)),
+      removeVolume: (id) => guarded('removeVolume', () => hypervisor.removeVolume(id)),
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onReady: (listener) => hypervisor.onReady(listener),

@@ -122,6 +122,7 @@ export async function realGuest(
       image,
       seed: path('seed.img'),
       qmp: path('qmp'),
+      files: path('files'),
       serial: path('serial'),
       log: path('log'),
     },

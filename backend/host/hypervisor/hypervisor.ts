@@ -9,6 +9,7 @@
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
+import type { VolumeSpec } from '../../model/vm/volumes.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
@@ -51,6 +52,14 @@ export interface Hypervisor {
   stop(vm: Id<'vm'>, graceSeconds: number): Promise<void>;
   /** Ends the VM if it runs, and removes everything of it, its disk included. */
   destroy(vm: Id<'vm'>): Promise<void>;
+  /**
+   * Gives a running guest these volumes with their sizes and limits, and takes all others away. Creates and grows their
+   * data. Returns the volumes that the guest has afterwards. A guest may keep an unwanted volume for some time; the caller
+   * then repeats the call.
+   */
+  setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<readonly Id<'volume'>[]>;
+  /** Removes the data of a volume that no guest has. */
+  removeVolume(volume: Id<'volume'>): Promise<void>;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
    * the set or of one network.

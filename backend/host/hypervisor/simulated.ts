@@ -17,7 +17,7 @@ import { Journal } from './simulated-journal.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A step of the driver that can fail. */
-export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setNetworks';
+export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setVolumes' | 'setNetworks';
 
 /** Options of `createSimulatedHypervisor`. */
 export interface SimulatedOptions {
@@ -150,6 +150,13 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       unresponsive.delete(id);
       vms.remove(id);
     },
+
+    setVolumes: async (id, volumes) => {
+      enter('setVolumes', id);
+      return volumes.map((volume) => volume.id);
+    },
+
+    removeVolume: async () => closing.signal.throwIfAborted(),
 
     setNetworks: async (wanted) => {
       enter('setNetworks');

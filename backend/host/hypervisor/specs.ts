@@ -2,6 +2,7 @@
 import type { Id } from '../../contract/fields.ts';
 import type { Firmware } from '../../contract/resources/images.ts';
 import type { NoCloudDocuments } from '../../model/guest/no-cloud.ts';
+import type { VolumeSpec } from '../../model/vm/volumes.ts';
 
 /** A network on the host. */
 export interface NetworkSpec {
@@ -38,6 +39,7 @@ export interface VmSpec {
   readonly image: Id<'image'>;
   readonly firmware: Firmware;
   readonly interfaces: readonly InterfaceSpec[];
+  readonly volumes: readonly VolumeSpec[];
   /** The contents of the seed disk. */
   readonly seed: NoCloudDocuments;
 }

@@ -137,3 +137,9 @@ export async function terminate(target: Process, graceMs: number): Promise<void>
   await signal(target, 'SIGKILL');
   if (!(await waitForExit(target, 10_000))) throw new Error(`process ${target.pid} still runs after SIGKILL`);
 }
+
+/** Returns the maximum size in bytes of the files that the process may write (RLIMIT_FSIZE, setrlimit(2)). */
+export async function maxFileSize(pid: number): Promise<number> {
+  const line = /^Max file size +(\d+|unlimited)/m.exec(await readFile(`/proc/${pid}/limits`, 'utf8'));
+  return line?.[1] === undefined || line[1] === 'unlimited' ? Number.POSITIVE_INFINITY : Number(line[1]);
+}

@@ -7,9 +7,11 @@
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import type { Firmware } from '../../../contract/resources/images.ts';
+import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../specs.ts';
 import { firstTapDescriptor } from './taps.ts';
+import { portOf } from './volumes.ts';
 
 /** The way in which QEMU runs the guest's code: in hardware (`kvm`) or emulated (`tcg`). */
 export type Accelerator = 'kvm' | 'tcg';
@@ -36,6 +38,8 @@ export const seedDescriptor = 7;
 /** For UEFI; other VMs have /dev/null there. */
 export const firmwareDescriptor = 8;
 export const variablesDescriptor = 9;
+/** The monitor that takes the files of volumes. */
+export const filesDescriptor = 10;
 
 /** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
@@ -54,13 +58,12 @@ export const unprivileged = (uid: number, groups: readonly number[], program: re
  * its guest has taken over could fill the host's disk through its descriptors. The format qcow2 needs about 0.02 %
  * more than the content of the disk.
  *
- * @param diskSize in bytes
+ * @param size the size of the largest disk or volume, in bytes
  */
-export const fileLimits = (diskSize: number): string[] => [
-  'prlimit',
-  '--core=0',
-  `--fsize=${Math.ceil(diskSize * 1.01) + 64 * 1024 ** 2}`,
-];
+export const fileLimits = (size: number): string[] => ['prlimit', '--core=0', `--fsize=${fileLimit(size)}`];
+
+/** Returns the limit for a disk or volume of this size. */
+export const fileLimit = (size: number): number => Math.ceil(size * 1.01) + 64 * 1024 ** 2;
 
 /** The options that turn on QEMU's seccomp sandbox. */
 export const sandbox = ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'];
@@ -110,6 +113,16 @@ const uefi = (): string[] => [
 ];
 
 /**
+ * Returns the slots for volumes: root ports of PCI Express, eight functions in each of two devices. Their addresses are
+ * fixed and higher than those of all other devices, so that a VM with and without them has the same hardware otherwise.
+ */
+const volumePorts = (): string[] =>
+  Array.from({ length: maxVolumes }, (_, slot) => {
+    const address = `addr=0x${(0x10 + (slot >> 3)).toString(16)}.${slot & 7}${(slot & 7) === 0 ? ',multifunction=on' : ''}`;
+    return ['-device', `pcie-root-port,id=${portOf(slot)},bus=pcie.0,chassis=${slot + 1},${address}`];
+  }).flat();
+
+/**
  * Returns the command line of QEMU. QEMU starts with the guest stopped (`-S`), so the guest executes only after its
  * taps and filters are in place. With `werror=stop`, the guest pauses on a full disk of the host and loses no write.
  */
@@ -127,6 +140,7 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-smp', `${options.cpus}`, '-m', `${Math.floor(options.memory / 1024 ** 2)}M`, '-rtc', 'base=utc'],
   ...['-smbios', `type=1,manufacturer=ucloud,product=ucloud,serial=${options.vm}`],
   ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
+  ...['-chardev', `socket,id=files,fd=${filesDescriptor},server=on,wait=off`, '-mon', 'chardev=files,mode=control'],
   ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
   ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
   ...['-add-fd', `fd=${seedDescriptor},set=3`],
@@ -146,5 +160,6 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   // The last device, so that the others keep their addresses on the PCI bus.
   ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file: { ...file(3), 'read-only': true } }),
   ...['-device', 'virtio-blk-pci,drive=seed,serial=cidata'],
+  ...volumePorts(),
   ...sandbox,
 ];

@@ -27,17 +27,19 @@ import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
+import type { VolumeSpec } from '../../../model/vm/volumes.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
 import { prepareVariables, uefiCode } from '../../storage/uefi.ts';
+import { VolumeFiles } from '../../storage/volume-files.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
-import { type FoundProcess, findProcesses, type Process } from '../../system/processes.ts';
+import { type FoundProcess, findProcesses, maxFileSize, type Process } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
-import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
+import { type Accelerator, fileLimit, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
 import { kvmGroups, probeKvm } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
@@ -50,7 +52,7 @@ export { checkQemu } from './check.ts';
 
 /** Options of `createQemuHypervisor`. */
 export interface QemuOptions {
-  /** An existing directory. The driver owns `vms/`, `network/` and kvm-probe.* in it. */
+  /** An existing directory. The driver owns `vms/`, `volumes/`, `network/` and kvm-probe.* in it. */
   readonly dataDir: string;
   /** The directory with the images as `<image id>.qcow2`. An image never changes. */
   readonly imageStore: string;
@@ -127,6 +129,7 @@ class Driver implements QemuHypervisor {
   readonly architecture = 'x86_64';
   readonly accelerator: Accelerator;
   readonly #parts: DriverParts;
+  readonly #volumes: VolumeFiles;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
@@ -139,6 +142,7 @@ class Driver implements QemuHypervisor {
 
   constructor(parts: DriverParts) {
     this.#parts = parts;
+    this.#volumes = new VolumeFiles(parts.dataDir);
     this.accelerator = parts.accelerator;
     this.#timer = setInterval(() => {
       this.#maintenance ??= this.#maintain().finally(() => {
@@ -241,6 +245,7 @@ class Driver implements QemuHypervisor {
     const { bavail, bsize } = await statfs(dataDir);
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
+    used += await this.#volumes.allocated();
     const total = totalmem();
     return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: bavail * bsize + used };
   }
@@ -284,7 +289,9 @@ class Driver implements QemuHypervisor {
       return;
     }
     const { boot: stored } = state;
-    if (process && (stored?.fence !== spec.fence || stored.generation !== spec.generation)) {
+    const volumes = spec.volumes.map(({ id }) => id);
+    const sameVolumes = (stored?.volumes ?? []).join() === volumes.join();
+    if (process && (stored?.fence !== spec.fence || stored.generation !== spec.generation || !sameVolumes)) {
       // The guest of this process has not run yet. Its hardware and its seed disk belong to an earlier declaration, or
       // are not known.
       await this.#endProcess(spec.id, process, 0);
@@ -308,6 +315,8 @@ class Driver implements QemuHypervisor {
     }
     const guest = this.#watch(spec.id, process);
     try {
+      await this.#ensureVolumes(spec.volumes);
+      await guest.setVolumes(spec.volumes, (volume) => this.#volumes.path(volume), startTimeoutMs);
       await guest.resume(spec.disk_size, startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
@@ -318,9 +327,10 @@ class Driver implements QemuHypervisor {
     await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
   }
 
-  #bootOf = ({ fence, generation, interfaces }: VmSpec) => ({
+  #bootOf = ({ fence, generation, interfaces, volumes }: VmSpec) => ({
     fence,
     generation,
+    volumes: volumes.map(({ id }) => id),
     interfaces: interfaces.map((each) => ({ ...each, tap: tapOf(each) })),
   });
 
@@ -340,16 +350,17 @@ class Driver implements QemuHypervisor {
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
     const { directories, imageStore, instance, run } = this.#parts;
-    const { disk, seed, variables, log, qmp, serial } = directories.paths(spec.id);
+    const { disk, seed, variables, log, qmp, files, serial } = directories.paths(spec.id);
     await directories.makeRunDirectory(spec.id);
     await writeSeedDisk(run, seed, spec.seed);
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
     const { id: vm, cpus, memory, firmware, interfaces, disk_size } = spec;
+    const largest = Math.max(disk_size, ...spec.volumes.map(({ size }) => size));
     const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, firmware, interfaces, instance });
-    const command = withTaps(interfaces.map(tapOf), [...fileLimits(disk_size), ...unprivileged(uid, groups, args)]);
+    const command = withTaps(interfaces.map(tapOf), [...fileLimits(largest), ...unprivileged(uid, groups, args)]);
     const image = imagePath(imageStore, spec.image);
     const uefi = firmware === 'uefi' ? { code: uefiCode, variables } : undefined;
-    return launch({ command, disk, image, seed, uefi, qmp, serial, log });
+    return launch({ command, disk, image, seed, uefi, qmp, files, serial, log });
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */
@@ -390,6 +401,42 @@ class Driver implements QemuHypervisor {
     await this.#parts.directories.remove(vm);
   }
 
+  async #ensureVolumes(volumes: readonly VolumeSpec[]): Promise<void> {
+    for (const { id, size } of volumes) await this.#volumes.ensure(id, size);
+  }
+
+  async setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<readonly Id<'volume'>[]> {
+    const guest = this.#guests.get(vm);
+    if (guest === undefined) throw new Error(`${vm} does not run`);
+    await this.#ensureVolumes(volumes);
+    await this.#raiseFileLimit(guest.process, Math.max(0, ...volumes.map(({ size }) => size)));
+    return guest.setVolumes(volumes, (volume) => this.#volumes.path(volume), startTimeoutMs);
+  }
+
+  /**
+   * Allows the process files that hold a volume of this size in bytes.
+   * @throws UcloudError `invalid_state` if this host does not permit it (it lacks CAP_SYS_RESOURCE)
+   */
+  async #raiseFileLimit({ pid }: Process, size: number): Promise<void> {
+    const limit = fileLimit(size);
+    if ((await maxFileSize(pid)) >= limit) return;
+    try {
+      await this.#parts.run('prlimit', ['--pid', `${pid}`, `--fsize=${limit}`]);
+    } catch (cause) {
+      throw new UcloudError(
+        'invalid_state',
+        'The VM must restart, because the volume is larger than its other disks.',
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  removeVolume(volume: Id<'volume'>): Promise<void> {
+    return this.#volumes.remove(volume);
+  }
+
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
     const { network } = this.#parts;
     await network.declare(networks);
@@ -417,6 +464,7 @@ class Driver implements QemuHypervisor {
       ...[...(await this.#processes())].map(([vm, { pid }]) => `process ${pid} (QEMU of ${vm})`),
       ...(await network.inventory()),
       ...(await directories.list()).map((vm) => `files of ${vm}`),
+      ...(await this.#volumes.list()).map((volume) => `data of the volume ${volume}`),
     ];
   }
 
@@ -427,6 +475,7 @@ class Driver implements QemuHypervisor {
     const removed = await this.inventory();
     for (const { id } of await this.list()) await this.destroy(id);
     await network.clean();
+    await this.#volumes.clean();
     const files = ['vms', 'kvm-probe.json', 'kvm-probe.json.new', 'kvm-probe.raw'].map((name) => join(dataDir, name));
     for (const path of [...files, runDirectory(instance)]) {
       await rm(path, { recursive: true, force: true });

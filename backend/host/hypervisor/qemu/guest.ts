@@ -5,13 +5,17 @@
  * process by the end of QMP, or by a check of /proc once a second.
  */
 import { stat, truncate } from 'node:fs/promises';
+import type { Id } from '../../../contract/fields.ts';
+import type { VolumeSpec } from '../../../model/vm/volumes.ts';
 import { isMissing } from '../../system/files.ts';
 import { isAlive, type Process, signal, waitForExit } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
 import { ConsoleLog } from './console-log.ts';
+import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
+import { setVolumes } from './volumes.ts';
 
 /** The maximum size of the log with QEMU's messages, in bytes. Guests can cause some of the messages. */
 const maxLogBytes = 1024 ** 2;
@@ -122,6 +126,21 @@ export class Guest {
     if (event === 'BLOCK_IO_ERROR' && !this.#stopping) {
       this.#fault(new Error(`${readable(data.operation)} failed: ${readable(data.reason)}`), diskFault);
     }
+  }
+
+  /**
+   * Gives the guest these volumes and takes all others away. Returns the volumes that the guest has afterwards.
+   * @param pathOf returns the path of a volume's file
+   * @throws QmpError if QEMU does not answer in time, or refuses a step
+   */
+  async setVolumes(
+    volumes: readonly VolumeSpec[],
+    pathOf: (volume: Id<'volume'>) => string,
+    timeoutMs: number,
+  ): Promise<Id<'volume'>[]> {
+    await this.#connecting?.catch(() => undefined);
+    const qmp = await this.connect(timeoutMs);
+    return setVolumes(qmp, volumes, (volume) => passDescriptor(this.#paths.files, pathOf(volume), volume));
   }
 
   /**

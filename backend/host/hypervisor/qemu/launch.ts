@@ -20,6 +20,7 @@ export interface Launch {
    * The paths of the sockets, in a directory to which only the agent writes. The process gets the sockets listening.
    */
   readonly qmp: string;
+  readonly files: string;
   readonly serial: string;
   /** The path of the log for the output of the process. The log is emptied first. */
   readonly log: string;
@@ -41,7 +42,17 @@ export async function logTail(log: string): Promise<string> {
  * Starts the process and returns its identity.
  * @throws Error if the process cannot start, or if it ends at once
  */
-export async function launch({ command, disk, image, seed, uefi, qmp, serial, log }: Launch): Promise<Process> {
+export async function launch({
+  command,
+  disk,
+  image,
+  seed,
+  uefi,
+  qmp,
+  files: monitor,
+  serial,
+  log,
+}: Launch): Promise<Process> {
   const files: FileHandle[] = [];
   const sockets: ListeningSocket[] = [];
   const listening = async (path: string): Promise<number> => {
@@ -74,6 +85,7 @@ export async function launch({ command, disk, image, seed, uefi, qmp, serial, lo
         // `ignore` would leave these descriptors closed, but the taps follow them.
         await opened(uefi?.code ?? '/dev/null', 'r'),
         uefi ? await opened(uefi.variables, 'r+') : await opened('/dev/null', 'r'),
+        await listening(monitor),
       ],
     });
     await once(child, 'spawn');

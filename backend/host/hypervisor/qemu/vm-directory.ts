@@ -25,6 +25,8 @@ export interface Boot {
   readonly fence: number;
   readonly generation: number;
   readonly interfaces: readonly InterfaceSpec[];
+  /** The volumes at the start. Boots of earlier versions lack them. */
+  readonly volumes?: readonly Id<'volume'>[];
   /** The time at which the guest began to execute (RFC 3339, UTC). */
   readonly started_at?: string;
 }
@@ -47,6 +49,8 @@ export interface VmPaths {
   /** The directory of the sockets. The agent creates them, and the VM's user has no access. */
   readonly run: string;
   readonly qmp: string;
+  /** The monitor that takes the files of volumes. */
+  readonly files: string;
   readonly serial: string;
 }
 
@@ -93,6 +97,7 @@ export class VmDirectories {
       log: join(directory, 'qemu.log'),
       run,
       qmp: join(run, 'qmp'),
+      files: join(run, 'files'),
       serial: join(run, 'serial'),
     };
   }

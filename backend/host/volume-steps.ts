@@ -1,0 +1,185 @@
+/**
+ * Gives volumes to the running guests of one host, and takes them away.
+ *
+ * The report on an attachment means that the guest may have the volume. The agent writes it before it gives the volume to
+ * the guest, on the condition that the attachment still exists. It removes the report after the guest has released the
+ * volume or has ended. The collector of the API removes an attachment only without a report. So no two guests ever have
+ * one volume.
+ */
+import type { Id } from '../contract/fields.ts';
+import {
+  type AttachmentReportRecord,
+  attachmentReports,
+  type VolumeAttachmentRecord,
+  volumePlacements,
+  volumeReports,
+  volumes,
+} from '../model/records/index.ts';
+import { type AttachmentFacts, type VolumeSpec, volumeSpec } from '../model/vm/volumes.ts';
+import { backoffMs } from '../store/backoff.ts';
+import { absent, put, remove, unchanged } from '../store/collection.ts';
+import type { Stored } from '../store/record-kind.ts';
+import type { Commit, Condition, Write } from '../store/store.ts';
+import { publicMessage } from './failures.ts';
+import type { PlacedVmSnapshot } from './reports.ts';
+import type { HostView } from './view.ts';
+import type { StepOutcome, VmRuntime, VmStepsOptions } from './vm-steps.ts';
+
+/** The interval in milliseconds between two requests to release a volume. */
+const releaseRetryMs = 2_000;
+const maxRetryMs = 60_000;
+
+interface Attached extends AttachmentFacts {
+  readonly stored: Stored<VolumeAttachmentRecord>;
+  /** The report of the current placement. */
+  readonly claim: Stored<AttachmentReportRecord> | undefined;
+  /** The volume for the guest; undefined if the guest must not have it. */
+  readonly spec: VolumeSpec | undefined;
+}
+
+/** Returns the attachments of the VM with their records, in the order of their slots. */
+function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot): Attached[] {
+  const { mirror } = view;
+  return view
+    .attachmentsOf(id)
+    .map((stored): Attached => {
+      const { volume } = stored.value;
+      const claim = mirror.get(attachmentReports, stored.id);
+      const facts: AttachmentFacts = {
+        attachment: stored.value,
+        volume: mirror.get(volumes, volume)?.value,
+        placement: mirror.get(volumePlacements, volume)?.value,
+        report: claim?.value,
+      };
+      const current = claim?.value.host === host && claim.value.fence === placement.value.fence;
+      return { ...facts, stored, claim: current ? claim : undefined, spec: volumeSpec(facts, host) };
+    })
+    .sort((a, b) => a.attachment.slot - b.attachment.slot);
+}
+
+const reportWrite = (
+  { host, placement }: PlacedVmSnapshot,
+  { stored }: Attached,
+  phase: AttachmentReportRecord['phase'],
+  now: Date,
+  message?: string,
+): Write =>
+  put(attachmentReports, stored.id, {
+    host,
+    fence: placement.value.fence,
+    phase,
+    ...(message !== undefined && { message }),
+    at: now.toISOString(),
+  });
+
+/** The volumes of a start, with the conditions and writes that claim them. */
+export interface VolumeClaims {
+  readonly volumes: readonly VolumeSpec[];
+  readonly require: readonly Condition[];
+  readonly write: readonly Write[];
+}
+
+/** Returns the volumes for a guest that starts. */
+export function claimsOfStart(view: HostView, snapshot: PlacedVmSnapshot, now: Date): VolumeClaims {
+  const wanted = attachmentsOf(view, snapshot).filter(({ spec }) => spec !== undefined);
+  return {
+    volumes: wanted.flatMap(({ spec }) => spec ?? []),
+    require: wanted.map(({ stored }) => unchanged(stored)),
+    write: wanted.map((each) => reportWrite(snapshot, each, 'attaching', now)),
+  };
+}
+
+/** Returns the writes for a guest that has ended: it has no volumes any more. */
+export const releasesOf = (view: HostView, vm: Id<'vm'>): Write[] =>
+  view.attachmentsOf(vm).map(({ id }) => remove(attachmentReports, id));
+
+/** Brings the volumes of a running guest to the declared state. */
+export class VolumeSteps {
+  readonly #options: VmStepsOptions;
+  readonly #commit: (commit: Commit) => Promise<StepOutcome>;
+
+  constructor(options: VmStepsOptions, commit: (commit: Commit) => Promise<StepOutcome>) {
+    this.#options = options;
+    this.#commit = commit;
+  }
+
+  /** Takes the next step. The outcome is `done` if nothing is left to do. */
+  async take(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    const attached = attachmentsOf(this.#options.view, snapshot);
+    const unclaimed = attached.filter(({ spec, claim }) => spec !== undefined && claim === undefined);
+    if (unclaimed.length > 0) return this.#claim(snapshot, unclaimed);
+    const leaving = attached.filter(({ spec, claim }) => spec === undefined && claim !== undefined);
+    const specs = attached.flatMap(({ spec }) => spec ?? []);
+    // A guest that never had a volume needs no look at its QEMU.
+    if (specs.length === 0 && leaving.length === 0 && runtime.volumes === undefined) return { again: false };
+    const applied = JSON.stringify(specs);
+    if (leaving.length === 0 && runtime.volumes === applied) return { again: false };
+    const { hypervisor, logger, retryMs } = this.#options;
+    let present: ReadonlySet<Id<'volume'>>;
+    try {
+      present = new Set(await hypervisor.setVolumes(snapshot.id, specs));
+      runtime.volumeFailures = 0;
+    } catch (err) {
+      // A fault of a volume is no fault of the VM, so it does not change the phase of the VM.
+      runtime.volumeFailures = (runtime.volumeFailures ?? 0) + 1;
+      const afterMs = backoffMs(runtime.volumeFailures, { firstMs: retryMs, maxMs: maxRetryMs });
+      logger.warn(
+        { err, vm: snapshot.id, retryMs: afterMs },
+        'the volumes of a VM are not in their state; the agent retries',
+      );
+      await this.#reportFailure(snapshot, attached, publicMessage(err));
+      return { again: false, afterMs };
+    }
+    const write = this.#reports(snapshot, attached, present);
+    if (write.length > 0) await this.#commit({ require: [unchanged(snapshot.placement)], write });
+    if (leaving.some(({ attachment }) => present.has(attachment.volume))) {
+      return { again: false, afterMs: releaseRetryMs };
+    }
+    runtime.volumes = applied;
+    return write.length > 0 ? { again: true } : { again: false };
+  }
+
+  #claim(snapshot: PlacedVmSnapshot, unclaimed: readonly Attached[]): Promise<StepOutcome> {
+    const now = new Date();
+    const before = ({ stored, report }: Attached) =>
+      report === undefined ? [absent(attachmentReports, stored.id)] : [];
+    return this.#commit({
+      require: [
+        unchanged(snapshot.placement),
+        ...unclaimed.flatMap((each) => [unchanged(each.stored), ...before(each)]),
+      ],
+      write: unclaimed.map((each) => reportWrite(snapshot, each, 'attaching', now)),
+    });
+  }
+
+  async #reportFailure(snapshot: PlacedVmSnapshot, attached: readonly Attached[], message: string): Promise<void> {
+    const now = new Date();
+    const write = attached
+      .filter(({ claim }) => claim?.value.phase === 'attaching' && claim.value.message !== message)
+      .map((each) => reportWrite(snapshot, each, 'attaching', now, message));
+    if (write.length > 0) await this.#commit({ require: [unchanged(snapshot.placement)], write });
+  }
+
+  /** Returns the changes of the reports after the guest has the volumes in `present`. */
+  #reports(snapshot: PlacedVmSnapshot, attached: readonly Attached[], present: ReadonlySet<Id<'volume'>>): Write[] {
+    const { mirror } = this.#options.view;
+    const now = new Date();
+    const at = now.toISOString();
+    return attached.flatMap((each): Write[] => {
+      const { attachment, spec, claim, stored } = each;
+      if (spec === undefined) {
+        if (claim === undefined) return [];
+        if (!present.has(attachment.volume)) return [remove(attachmentReports, stored.id)];
+        return claim.value.phase === 'detaching' ? [] : [reportWrite(snapshot, each, 'detaching', now)];
+      }
+      const data = mirror.get(volumeReports, spec.id)?.value;
+      const { host } = snapshot;
+      return [
+        ...(claim?.value.phase === 'attached' ? [] : [reportWrite(snapshot, each, 'attached', now)]),
+        ...(data?.host === host && data.size === spec.size
+          ? []
+          : [put(volumeReports, spec.id, { host, phase: 'available', size: spec.size, at })]),
+      ];
+    });
+  }
+}

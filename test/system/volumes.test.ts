@@ -1,0 +1,240 @@
+/** Volumes and attachments through API, scheduler and hosts, with simulated guests. test/host/volumes.test.ts has real guests. */
+import t, { type Test } from 'tap';
+import { maxVolumes } from '../../backend/contract/resources/volume-attachments.ts';
+import { newId } from '../../backend/model/ids.ts';
+import type { ApiClient, Body } from '../support/api.ts';
+import { GiB, startTestCloud } from '../support/cloud.ts';
+import { until } from '../support/eventually.ts';
+
+/** A cloud with a network and an image, and functions for VMs and volumes. */
+async function volumeCloud(t: Test, options: Parameters<typeof startTestCloud>[1] = {}) {
+  const cloud = await startTestCloud(t, options);
+  const { member } = cloud;
+  const prefix = await member.create('prefixes', { name: 'site', length: 60 });
+  const network = await member.create('networks', { name: 'web', prefix: prefix.id });
+  const { items } = await member.list('images', '?name=demo');
+  const image = items[0]?.id;
+  const createVm = (name: string, change: object = {}) =>
+    member.create('vms', { name, image, disk_size: '1GiB', interfaces: [{ network: network.id }], ...change });
+  const createVolume = (name: string, change: object = {}) =>
+    member.create('volumes', { name, size: '1GiB', ...change });
+  const attach = (vm: Body, volume: Body) => member.create('volume-attachments', { vm: vm.id, volume: volume.id });
+  return { ...cloud, cloud, network, createVm, createVolume, attach };
+}
+
+/** Waits until the object is in the phase, and returns it. */
+async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
+  let item = await client.get(plural, id);
+  await until(`${id} is ${phase}`, async () => {
+    item = await client.get(plural, id);
+    return item.status.phase === phase;
+  });
+  return item;
+}
+
+const refusedBy =
+  (client: ApiClient) =>
+  (body: object, plural = 'volume-attachments') =>
+    client.request('POST', `/v1/${plural}`, body);
+
+t.test('a volume follows its declarations', async (t) => {
+  const { member, createVm, createVolume, attach } = await volumeCloud(t);
+  const volume = await createVolume('data');
+  t.match(volume, { device: `/dev/disk/by-id/virtio-${volume.id}`, status: { phase: 'available', host: undefined } });
+  const vm = await createVm('web');
+  const attachment = await attach(vm, volume);
+  await reach(member, 'volume-attachments', attachment, 'attached');
+  const { status } = await member.get('vms', vm.id);
+  t.match(await member.get('volumes', volume.id), {
+    status: { phase: 'attached', vm: vm.id, host: status.host, size: '1GiB' },
+  });
+
+  t.match(await member.request('PATCH', `/v1/volumes/${volume.id}`, { size: '512MiB' }), {
+    status: 422,
+    body: { errors: [{ pointer: '/size', detail: /at least 1GiB: a volume can only grow/ }] },
+  });
+  await member.update('volumes', volume.id, { size: '3GiB' });
+  await until('it has grown', async () => (await member.get('volumes', volume.id)).status.size === '3GiB');
+
+  t.match(await member.request('DELETE', `/v1/volumes/${volume.id}`), { status: 409, body: { code: 'in_use' } });
+  t.match(await member.request('DELETE', `/v1/volume-attachments/${attachment.id}`), {
+    status: 409,
+    body: { code: 'invalid_state', detail: /stop the VM first, or set force_detach/ },
+  });
+  await member.update('vms', vm.id, { power_state: 'stopped' });
+  await reach(member, 'volume-attachments', attachment, 'ready');
+  await member.remove('volume-attachments', attachment.id);
+  t.match(await member.get('volumes', volume.id), { status: { phase: 'available', vm: undefined, size: '3GiB' } });
+
+  await member.update('vms', vm.id, { power_state: 'running' });
+  const second = await attach(vm, volume);
+  await reach(member, 'volume-attachments', second, 'attached');
+  await member.update('volumes', volume.id, { force_detach: true });
+  await member.remove('volume-attachments', second.id);
+  t.match(await member.get('vms', vm.id), { status: { phase: 'running' } }, 'the VM runs on');
+
+  const third = await attach(vm, volume);
+  await reach(member, 'volume-attachments', third, 'attached');
+  await member.update('volumes', volume.id, { force_detach: false });
+  await member.remove('vms', vm.id);
+  t.match(await member.request('GET', `/v1/volume-attachments/${third.id}`), { status: 404 });
+  t.match(await member.get('volumes', volume.id), { status: { phase: 'available', size: '3GiB' } }, 'the data stays');
+  await member.remove('volumes', volume.id);
+  t.match(await member.request('GET', `/v1/volumes/${volume.id}`), { status: 404 });
+  await createVolume('data');
+});
+
+t.test('bad attachments are refused and leave nothing', async (t) => {
+  const { api, member, createVm, createVolume, attach, project } = await volumeCloud(t);
+  const refused = refusedBy(member);
+  const vm = await createVm('web');
+  const other = await createVm('other');
+  const volume = await createVolume('data');
+  const stranger = (await api.operator.create('projects', { name: 'stranger' })).id;
+  const foreign = await api.operator.create('volumes', { name: 'foreign', project: stranger, size: '1GiB' });
+  t.match(await refused({ vm: vm.id, volume: foreign.id }), {
+    status: 422,
+    body: { code: 'invalid_reference', errors: [{ pointer: '/volume', detail: /existing volume of this project/ }] },
+  });
+  const outsider = await api.member(stranger as typeof project);
+  t.match(await outsider.request('POST', '/v1/volume-attachments', { vm: vm.id, volume: foreign.id }), {
+    status: 422,
+    body: { code: 'invalid_reference', errors: [{ pointer: '/vm' }] },
+  });
+  t.match(await api.operator.request('POST', '/v1/volume-attachments', { vm: newId('vm'), volume: volume.id }), {
+    status: 422,
+    body: { code: 'invalid_reference', errors: [{ pointer: '/vm' }] },
+  });
+  await attach(vm, volume);
+  t.match(await refused({ vm: other.id, volume: volume.id }), {
+    status: 409,
+    body: { code: 'in_use', detail: new RegExp(`${volume.id} is attached to ${vm.id} by vat-`) },
+  });
+  for (let number = 1; number < maxVolumes; number++) await attach(vm, await createVolume(`more-${number}`));
+  const last = await createVolume('last');
+  t.match(await refused({ vm: vm.id, volume: last.id }), {
+    status: 507,
+    body: { code: 'no_capacity', errors: [{ pointer: '/vm', detail: /16 volumes already/ }] },
+  });
+  const { items } = await member.list('volume-attachments', '?limit=1000');
+  await until('the guest has all of them', async () =>
+    (await member.list('volume-attachments', '?limit=1000')).items.every(({ status }) => status.phase === 'attached'),
+  );
+  t.equal(items.length, maxVolumes);
+  await member.remove('vms', vm.id);
+  t.strictSame((await member.list('volume-attachments')).items, [], 'the VM took all of them with it');
+  await attach(other, last);
+});
+
+t.test('a VM declares volumes of its own', async (t) => {
+  const { member, createVm, createVolume, attach } = await volumeCloud(t);
+  const [one, two, three] = await Promise.all(['one', 'two', 'three'].map((name) => createVolume(name)));
+  if (!one || !two || !three) throw new Error('no volumes');
+  const vm = await createVm('web', { volumes: [one.id, two.id] });
+  t.strictSame(vm.volumes, [one.id, two.id]);
+  const attachments = async () => (await member.list('volume-attachments')).items;
+  const allAttached = () =>
+    until('all are attached', async () => (await attachments()).every(({ status }) => status.phase === 'attached'));
+  await allAttached();
+  const [first] = await attachments();
+  t.match(await member.request('DELETE', `/v1/volume-attachments/${first?.id}`), {
+    status: 409,
+    body: { code: 'invalid_state', detail: /declares this attachment: remove vol-/ },
+  });
+  t.match(await member.request('PATCH', `/v1/vms/${vm.id}`, { volumes: [one.id] }), {
+    status: 409,
+    body: { code: 'invalid_state', detail: /stop the VM first/ },
+  });
+  t.strictSame((await member.get('vms', vm.id)).volumes, [one.id, two.id], 'nothing has changed');
+
+  await attach(vm, three);
+  t.match(await member.request('PATCH', `/v1/vms/${vm.id}`, { volumes: [one.id, two.id, three.id] }), {
+    status: 409,
+    body: { code: 'in_use' },
+  });
+  await member.update('volumes', two.id, { force_detach: true });
+  await member.update('vms', vm.id, { volumes: [one.id] });
+  await until('the volume is free', async () => (await member.get('volumes', two.id)).status.phase === 'available');
+  await member.update('vms', vm.id, { volumes: [two.id, one.id] });
+  await allAttached();
+  t.equal((await attachments()).length, 3);
+
+  await member.remove('vms', vm.id);
+  t.strictSame(await attachments(), []);
+  const next = await createVm('web', { volumes: [one.id, two.id, three.id] });
+  await allAttached();
+  t.match(await member.get('volumes', three.id), { status: { phase: 'attached', vm: next.id } });
+  t.match(
+    await member.request('POST', '/v1/vms', {
+      ...{ name: 'late', image: vm.image, disk_size: '1GiB' },
+      volumes: [one.id],
+      interfaces: [{ network: vm.interfaces[0]?.network }],
+    }),
+    {
+      status: 409,
+      body: { code: 'in_use' },
+    },
+  );
+});
+
+t.test('two clients at once: one gets the volume', async (t) => {
+  const { member, createVm, createVolume } = await volumeCloud(t);
+  const vms = await Promise.all(['a', 'b', 'c'].map((name) => createVm(name)));
+  const volume = await createVolume('data');
+  const answers = await Promise.all(
+    vms.map((vm) => member.request('POST', '/v1/volume-attachments', { vm: vm.id, volume: volume.id })),
+  );
+  t.strictSame(answers.map(({ status }) => status).toSorted(), [201, 409, 409]);
+});
+
+t.test('volumes count in the quota', async (t) => {
+  const { api, member, createVolume, project } = await volumeCloud(t);
+  await api.operator.update('projects', project, { quota: { disk: '5GiB', volumes: 2 } });
+  const volume = await createVolume('one', { size: '3GiB' });
+  t.match(await member.request('POST', '/v1/volumes', { name: 'two', size: '3GiB' }), {
+    status: 403,
+    body: { code: 'quota_exceeded', errors: [{ pointer: '/size', detail: /5GiB of disk/ }] },
+  });
+  t.match(await member.request('PATCH', `/v1/volumes/${volume.id}`, { size: '6GiB' }), { status: 403 });
+  await createVolume('two');
+  t.match(await member.request('POST', '/v1/volumes', { name: 'three', size: '1GiB' }), {
+    status: 403,
+    body: { code: 'quota_exceeded', detail: /2 volumes/ },
+  });
+});
+
+t.test('a VM goes to the host of its volume, and a volume to the host of its VM', async (t) => {
+  const capacity = { cpus: 8, memory: 64 * GiB, disk: 10 * GiB };
+  const { member, createVm, createVolume, attach } = await volumeCloud(t, { capacity, moreHosts: 2 });
+  const volume = await createVolume('data', { size: '2GiB' });
+  const first = await createVm('first');
+  await reach(member, 'volume-attachments', await attach(first, volume), 'attached');
+  const { host } = (await member.get('volumes', volume.id)).status;
+  t.equal((await member.get('vms', first.id)).status.host, host);
+  await member.remove('vms', first.id);
+
+  // The other hosts have more room, and the VM goes to its volume all the same.
+  const second = await createVm('second', { power_state: 'stopped', memory: '65GiB' });
+  const attachment = await attach(second, volume);
+  await until('the reason names it', async () =>
+    /not the host of its volumes/.test((await member.get('vms', second.id)).status.message ?? ''),
+  );
+  await member.update('vms', second.id, { memory: '1GiB', power_state: 'running' });
+  await reach(member, 'volume-attachments', attachment, 'attached');
+  t.equal((await member.get('vms', second.id)).status.host, host);
+
+  const large = await createVolume('large', { size: '9GiB' });
+  const waiting = await attach(second, large);
+  await until('it waits for space', async () =>
+    /not enough disk/.test((await member.get('volume-attachments', waiting.id)).status.message ?? ''),
+  );
+  t.match(await member.get('volumes', large.id), { status: { reason: 'no_space' } });
+  await member.remove('volume-attachments', waiting.id);
+  await until('the reason is gone', async () => (await member.get('volumes', large.id)).status.reason === undefined);
+  await member.update('volumes', volume.id, { size: '20GiB' });
+  await until(
+    'it waits for space to grow',
+    async () => (await member.get('volumes', volume.id)).status.reason === 'no_space',
+  );
+  t.match(await member.get('volumes', volume.id), { status: { size: '2GiB' } }, 'and keeps its size');
+});
