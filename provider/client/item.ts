@@ -10,7 +10,7 @@ export interface Item {
 
 /** Returns true if the API has accepted the deletion of the object. The object still exists. */
 export const isBeingDeleted = ({ status }: Item): boolean =>
-  (status as { readonly phase?: unknown } | undefined)?.phase === 'deleting';
+  ['deleting', 'detaching'].includes(String((status as { readonly phase?: unknown } | undefined)?.phase));
 
 /** One page of a list. */
 export interface List {

@@ -104,9 +104,10 @@ export function resourceAttributes(schema: ResourceSchema): Attributes {
  */
 export function dataSourceAttributes(schema: ResourceSchema, more: readonly string[] = []): Attributes {
   const given = new Set(['id', 'name', 'project', ...more]);
-  return attributesOf(fieldsForTerraform(schema, true), (_field, name) =>
-    given.has(name) ? { optional: true, computed: true } : { computed: true },
-  );
+  return attributesOf(fieldsForTerraform(schema, true), (_field, name) => {
+    if (name === 'id' && schema.fields.name === undefined) return { required: true };
+    return given.has(name) ? { optional: true, computed: true } : { computed: true };
+  });
 }
 
 /** Returns the attributes of the data source that lists objects: the filters, and the objects with all their attributes. */

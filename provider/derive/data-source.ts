@@ -43,7 +43,7 @@ export function deriveDataSource(
   schema: ResourceSchema,
   finders: Readonly<Record<string, Finder>> = {},
 ): DataSourceDefinition<Values, Client> {
-  const keys = ['id', 'name', ...Object.keys(finders)];
+  const keys = ['id', ...(schema.fields.name ? ['name'] : []), ...Object.keys(finders)];
   const attributes = dataSourceAttributes(schema, Object.keys(finders));
   const names = new Set(Object.keys(attributes));
   const quoted = alternatives(keys.map((key) => `\`${key}\``));
@@ -52,6 +52,8 @@ export function deriveDataSource(
     description: `${schema.description}\n\nFinds ${aNoun(schema.noun)} ${alternatives(keys.map((key) => `by its ${key}`))}.${further.join('')}`,
     attributes,
     validate({ config, diagnostics }) {
+      // Without names, Terraform itself demands the id.
+      if (keys.length === 1) return;
       const given = keys.filter((key) => config[key] !== null);
       if (given.length === 0)
         diagnostics.error(`Set ${quoted}`, `The data source needs one of them to find the ${nounWords(schema.noun)}.`);

@@ -20,7 +20,13 @@ import { nounInSentence, pluralOf } from './nouns.ts';
 const maxDeletions = 500;
 
 /** The errors whose cause may be another object. */
-const blockedByOthers: ReadonlySet<string> = new Set(['name_taken', 'address_taken', 'no_capacity', 'quota_exceeded']);
+const blockedByOthers: ReadonlySet<string> = new Set([
+  'name_taken',
+  'address_taken',
+  'in_use',
+  'no_capacity',
+  'quota_exceeded',
+]);
 
 /** Returns true if the API would check another creation without the field: the server demands it, or chooses its value. */
 const isEssential = (field: Field): boolean =>
@@ -39,7 +45,7 @@ export function knownRequest(
     if (isWhollyKnown(value)) known[name] = value;
     else if (isEssential(field)) return undefined;
   }
-  return { ...(typeof project === 'string' && { project }), ...requestBody(fields, known) };
+  return { ...(typeof project === 'string' && fields.project?.create && { project }), ...requestBody(fields, known) };
 }
 
 /** Returns the refusal of the API; undefined without one, or if the configuration cannot mend it. */

@@ -53,6 +53,8 @@ export interface Extras {
   checkCreation?(ctx: PlanContext): Promise<void>;
   /** Waits until a new or changed object has the requested state, and returns the object after the wait. */
   waitForState?(item: Item, ctx: WaitContext): Promise<Item>;
+  /** Carries out a deletion with steps before or after it. `remove` deletes the object and waits until it is gone. */
+  delete?(ctx: DeleteContext, remove: () => Promise<void>): Promise<void>;
   /** Returns a hint for an error of a creation; undefined without one. */
   hint?(error: ApiError, config: Readonly<Record<string, unknown>>): string | undefined;
   /** The values of the provider's own attributes for an imported object. */
@@ -255,8 +257,11 @@ export function deriveResource(
       const id = String(ctx.state.id);
       ctx.session.noteDeletion(path, id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {
-        const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);
-        if (leaving) await waitUntilGone(ctx, leaving);
+        const remove = async () => {
+          const leaving = await deleteWhenUnused(ctx.client, path, id, ctx.signal);
+          if (leaving) await waitUntilGone(ctx, leaving);
+        };
+        await (extras.delete ? extras.delete(ctx, remove) : remove());
       });
     },
 

@@ -13,6 +13,8 @@ const special: Readonly<Record<string, Definition>> = {
   prefix_pool: () => import('./prefix-pool.ts').then((module) => module.prefixPool),
   ssh_key: () => import('./ssh-key.ts').then((module) => module.sshKey),
   token: () => import('./token.ts').then((module) => module.token),
+  volume: () => import('./volume.ts').then((module) => module.volume),
+  volume_attachment: () => import('./volume-attachment.ts').then((module) => module.volumeAttachment),
   vm: () => import('./vm.ts').then((module) => module.vm),
 };
 

@@ -8,7 +8,7 @@ import type { PlanContext } from '../derive/contexts.ts';
 import type { Field } from '../derive/fields.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { problemWith } from '../derive/rules.ts';
-import { mebibytes } from '../derive/semantics.ts';
+import { refuseToShrink } from '../derive/shrink.ts';
 import { normalUserData } from '../derive/user-data.ts';
 import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
@@ -43,12 +43,21 @@ function stateSentence({ phase, reason, message }: Status): string {
 
 const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
 
+/** The fields whose change replaces the VM. The new VM has a new disk. */
+const replacing = ['image', 'interfaces', 'project', 'anti_affinity'];
+
 /** The values of `wait_for`. */
 const waitChoices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext): Promise<void> {
   await Promise.all([planUserData(ctx), planImage(ctx)]);
-  refuseToShrink(ctx);
+  refuseToShrink(
+    ctx,
+    'disk_size',
+    'disk',
+    replacing,
+    'For a smaller disk, create another VM, or replace this VM (`-replace`).',
+  );
   if (ctx.action !== 'create') return;
   const { name, project, interfaces } = ctx.planned;
   if (!Array.isArray(interfaces)) return;
@@ -58,21 +67,6 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
   const [first] = planned;
   const address = isObject(first) ? (first.address ?? UNKNOWN) : UNKNOWN;
   Object.assign(ctx.planned, { interfaces: planned, address });
-}
-
-/** Refuses a smaller disk: a disk can only grow, unless the plan replaces the VM. */
-function refuseToShrink({ prior, planned, changed, diagnostics }: PlanContext): void {
-  const [before, after] = [prior?.disk_size, planned.disk_size].map((size) =>
-    typeof size === 'string' ? mebibytes(size) : undefined,
-  );
-  if (before === undefined || after === undefined || after >= before) return;
-  // These changes replace the VM, and the new VM has a new disk.
-  if (['image', 'interfaces', 'project', 'anti_affinity'].some((name) => changed(name))) return;
-  diagnostics.error(
-    'A disk can only grow',
-    `\`disk_size\` is ${String(prior?.disk_size)}, and cannot become ${String(planned.disk_size)}. For a smaller disk, create another VM, or replace this VM (\`-replace\`).`,
-    ['disk_size'],
-  );
 }
 
 /** Returns true for a reserved interface identifier (RFC 5453), which the API refuses. */

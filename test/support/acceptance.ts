@@ -13,6 +13,8 @@ export interface AcceptanceCase {
   readonly replace?: string;
   /** The attributes whose spelling in the configuration differs from that of the API. */
   readonly spelled?: readonly string[];
+  /** True for a resource without names. */
+  readonly unnamed?: boolean;
   /** Additional documentation of the fields. */
   readonly note?: string;
   /** Bodies for resources whose creation takes time. */
@@ -104,6 +106,19 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       project = ucloud_project.this.id`,
     spelled: ['dns_servers'],
   },
+  volume: {
+    create: 'name = "data"\n size = "1024MiB"',
+    update: `name = "data-2"
+      size = "2048MiB"
+      description = "of the database"
+      labels = { tier = "db" }
+      max_iops = 500
+      max_throughput = 20
+      force_detach = true
+      delete_protection = true`,
+    replace: 'name = "data-2"\n size = "1GiB"\n project = ucloud_project.this.id',
+    spelled: ['size'],
+  },
   vm: {
     create: `name = "web-1"
       image = ucloud_image.this.id
@@ -120,6 +135,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       ssh_keys = [ucloud_ssh_key.this.id]
       user_data = "#!/bin/sh -x"
       user_data_change = "restart"
+      volumes = [data.ucloud_volume.spare.id]
       description = "front"
       labels = { tier = "web" }
       power_state = "stopped"
@@ -149,11 +165,22 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
         memory = "1GiB"`,
     },
   },
+  volume_attachment: {
+    create: 'vm = ucloud_vm.this.id\n volume = ucloud_volume.this.id\n stop_vm_before_detaching = true',
+    update: `vm = ucloud_vm.this.id
+      volume = ucloud_volume.this.id
+      stop_vm_before_detaching = true
+      labels = { use = "db" }`,
+    replace: 'vm = ucloud_vm.this.id\n volume = ucloud_volume.this.id\n stop_vm_before_detaching = true',
+    unnamed: true,
+  },
 };
 
 /** The values after the update, without arguments that only control the update. */
 export const settledBody = ({ update }: AcceptanceCase): string =>
-  update.replace('delete_protection = true', 'delete_protection = false').replace(/\n *user_data_change = .*/, '');
+  update
+    .replace('delete_protection = true', 'delete_protection = false')
+    .replace(/\n *(user_data_change|stop_vm_before_detaching) = .*/, '');
 
 /** The attributes that stay when the update removes all others. */
 export const bareBody = ({ update }: AcceptanceCase, kept: ReadonlySet<string>): string =>
@@ -193,7 +220,8 @@ export const acceptanceSteps = {
 export type AcceptanceStep = keyof typeof acceptanceSteps;
 
 /** Returns why a resource skips a step; undefined if it does not. */
-export function notApplicable(step: AcceptanceStep, { replace, slow }: AcceptanceCase): string | undefined {
+export function notApplicable(step: AcceptanceStep, { replace, slow, unnamed }: AcceptanceCase): string | undefined {
+  if (step === 'importByName' && unnamed) return 'the resource has no names';
   if (step === 'replace' && replace === undefined) return 'every field can change in place';
   if ((step === 'tainted' || step === 'interrupted') && slow === undefined)
     return 'creation is one transaction: it is there whole or not at all';

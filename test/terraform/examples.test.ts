@@ -105,7 +105,9 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const prefix = await operator.create('prefixes', scope);
   const network = await operator.create('networks', { ...scope, prefix: prefix.id });
   const [image] = (await operator.list('images', '?name=demo')).items;
-  await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
+  const vm = await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
+  const volume = await operator.create('volumes', { ...scope, size: '1GiB' });
+  await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
 
   let main = '';
   for (const { kind, name } of kinds) {
@@ -135,7 +137,8 @@ module "${module}" {
   directory.write({ 'main.tf': requirement + main });
   await directory.run('init', '-no-color');
   await directory.apply();
-  const made = new Set((await directory.state()).map(({ address }) => address.split('.')[1]));
+  const state = await directory.state();
+  const made = new Set(state.map(({ address }) => address.split('.')[1]));
   const kept = kinds.filter(({ kind }) => kind === 'resources' || kind === 'data-sources');
   for (const { kind, name } of kept) t.ok(made.has(`${kind}_${name}`), `${kind} ${name}`);
   t.strictSame(await directory.outputs(), {
@@ -150,8 +153,11 @@ module "${module}" {
     .filter(({ kind }) => kind === 'resources')
     .map(({ name }) => {
       const command = readFileSync(`${examples}/resources/${name}/import.sh`, 'utf8').trim();
-      const [, local = '', id = ''] = /^terraform import (\S+) (\S+)$/.exec(command) ?? [];
-      return { address: `module.resources_${name}.${local}`, id };
+      const [, local = '', given = ''] = /^terraform import (\S+) (\S+)$/.exec(command) ?? [];
+      const address = `module.resources_${name}.${local}`;
+      // An example id stands for that of the object.
+      const own = state.find((each) => each.address === address)?.values.id;
+      return { address, id: given.endsWith('-0123456789abcdef') ? String(own) : given };
     });
   const addresses = imports.map(({ address }) => address);
   await directory.run('state', 'rm', ...addresses);

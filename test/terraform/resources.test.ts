@@ -27,7 +27,7 @@ const cases = Object.entries(acceptanceCases) as [Noun, AcceptanceCase][];
 const slowCases = cases.flatMap(([noun, { slow }]) => (slow ? [{ noun, slow }] : []));
 
 const block = (noun: string, name: string, body: string) => `resource "ucloud_${noun}" "${name}" {\n ${body}\n}\n`;
-const demo = 'data "ucloud_image" "demo" {\n name = "demo"\n}\n';
+const demo = 'data "ucloud_image" "demo" {\n name = "demo"\n}\ndata "ucloud_volume" "spare" {\n name = "spare"\n}\n';
 const configuration = (of: (life: AcceptanceCase) => string) =>
   demo + cases.map(([noun, life]) => block(noun, 'this', of(life))).join('');
 
@@ -86,6 +86,7 @@ t.test('every resource of openapi.yaml has a case', async (t) => {
 t.test('each resource, through its life', { skip }, async (t) => {
   const cloud = await startTestCloud(t);
   cloud.file(cloud.project, 'own.raw');
+  await cloud.member.create('volumes', { name: 'spare', size: '1GiB' });
   const provider = operatorBlock(cloud);
   const start = (main: string) => cloud.terraform(t, { 'provider.tf': provider, 'main.tf': main });
   const directory = start(configuration(({ create }) => create));
@@ -190,7 +191,12 @@ t.test('each resource, through its life', { skip }, async (t) => {
 
   await t.test('import', async (t) => {
     const imports = (by: 'id' | 'name') =>
-      cases.map(([noun]) => `import {\n to = ucloud_${noun}.this\n id = "${values(noun)[by]}"\n}`).join('\n');
+      cases
+        .map(([noun, { unnamed }]) => {
+          const id = values(noun)[unnamed ? 'id' : by];
+          return `import {\n to = ucloud_${noun}.this\n id = "${id}"\n}`;
+        })
+        .join('\n');
     for (const [by, step] of [
       ['id', 'importById'],
       ['name', 'importByName'],

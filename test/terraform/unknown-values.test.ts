@@ -52,6 +52,15 @@ t.test('each attribute alone may be known only after apply', async (t) => {
   const { pool, prefix, network, image, sshKey } = await createVmPrerequisites(api, project);
   const other = (await operator.create('projects', { name: 'other' })).id;
   const otherImage = await operator.create('images', { name: 'other', project, source: 'file:other.qcow2' });
+  const [vm, otherVm] = await Promise.all(
+    ['holder', 'other'].map((name) =>
+      operator.create('vms', {
+        ...{ name, project, image: image.id, disk_size: '4GiB', power_state: 'stopped' },
+        interfaces: [{ network: network.id }],
+      }),
+    ),
+  );
+  const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
   const hash = '0'.repeat(64);
   const labels = { team: 'web', stage: 'test' };
 
@@ -79,6 +88,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
           firmware: 'uefi',
           delete_protection: false,
         },
+        ...{ family: 'f', deprecated_at: '2099-01-01T00:00:00Z', replaced_by: otherImage.id, shared_with: [other] },
       },
       replace: { source: 'file:j.raw', architecture: 'aarch64' },
     },
@@ -114,11 +124,23 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: {
         ...{ name: 'vm', image: image.id, cpus: 1, memory: '1GiB', disk_size: '4GiB', labels, project },
         interfaces: [{ network: network.id, mac: '02:00:00:00:00:01' }],
-        ...{ ssh_keys: [sshKey.id], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
+        ...{ ssh_keys: [sshKey.id], volumes: [], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
         ...{ delete_protection: false, anti_affinity: { group: 'g', mode: 'preferred' }, user_data_change: 'replace' },
+        image_change: 'replace',
         wait_for: 'none',
       },
       replace: { image: otherImage.id },
+    },
+    volume: {
+      config: {
+        ...{ name: 'vol', size: '1GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },
+        ...{ force_detach: true, delete_protection: false },
+      },
+      replace: { project: other },
+    },
+    volume_attachment: {
+      config: { vm: vm?.id ?? '', volume: volume.id, labels, stop_vm_before_detaching: true },
+      replace: { vm: otherVm?.id ?? '' },
     },
   };
   t.strictSame(Object.keys(cases).toSorted(), Object.keys(resources).toSorted(), 'every resource is here');

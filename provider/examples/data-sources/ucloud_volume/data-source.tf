@@ -1,0 +1,3 @@
+data "ucloud_volume" "this" {
+  name = "example"
+}

@@ -1,0 +1,1 @@
+terraform import ucloud_volume.data db-data

@@ -1,0 +1,27 @@
+data "ucloud_image" "demo" {
+  name = "demo"
+}
+
+resource "ucloud_prefix" "site" {
+  name   = "site-a"
+  length = 60
+}
+
+resource "ucloud_network" "db" {
+  name   = "db"
+  prefix = ucloud_prefix.site.id
+}
+
+# The volume keeps its data when its VM is replaced or destroyed. In production, add `delete_protection = true`.
+resource "ucloud_volume" "data" {
+  name     = "db-data"
+  size     = "20GiB"
+  max_iops = 2000
+}
+
+resource "ucloud_vm" "db" {
+  name       = "db-1"
+  image      = data.ucloud_image.demo.id
+  interfaces = [{ network = ucloud_network.db.id }]
+  volumes    = [ucloud_volume.data.id]
+}

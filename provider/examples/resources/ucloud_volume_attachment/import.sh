@@ -1,0 +1,1 @@
+terraform import ucloud_volume_attachment.data vat-0123456789abcdef
