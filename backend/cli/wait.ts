@@ -28,10 +28,10 @@ const poll = 30;
 
 const phaseOf = ({ status, state }: Waited): string => status?.phase ?? state ?? 'there';
 const failed = (item: Waited): boolean => ['error', 'failed'].includes(phaseOf(item));
-/** Tells whether a VM is in its declared state, or an image or operation has succeeded. */
+/** Tells whether a VM or attachment is in its declared state, or an image or operation has succeeded. */
 const settled = (item: Waited): boolean =>
   item.power_state === undefined
-    ? ['available', 'succeeded', 'there'].includes(phaseOf(item))
+    ? ['available', 'attached', 'ready', 'succeeded', 'there'].includes(phaseOf(item))
     : phaseOf(item) === item.power_state;
 
 const inWords = (item: Waited): string => {

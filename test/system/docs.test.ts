@@ -225,6 +225,18 @@ const followed: readonly Followed[] = [
     },
   },
   {
+    page: 'docs/guides/keep-your-data.md',
+    prepare: async (t, _clone, home) => {
+      const cloud = await simulatedCloud(t, home);
+      const disk = join(home, 'empty.raw');
+      writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
+      await setUpCloud(cloud, join(home, 'data'), disk);
+      await cloud.ucloud('prefix', 'create', '--name', 'site');
+      await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', 'site');
+      return { environment: { UCLOUD_CREDENTIALS: cloud.credentials, UCLOUD_ENDPOINT: cloud.endpoint } };
+    },
+  },
+  {
     page: 'docs/provider-registry.md',
     skip: gpgMissing() ?? false,
     prepare: async (t, _clone, home) => {
