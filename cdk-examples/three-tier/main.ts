@@ -34,6 +34,8 @@ class ThreeTier extends TerraformStack {
       network: network('db'),
       memory: '2GiB',
       diskSize: '20GiB',
+      // The data stays when the VM is replaced. In production, add `deleteProtection: true`.
+      dataDisks: { data: { size: '50GiB' } },
       labels: { tier: 'db' },
       publicKeys: [key.stringValue],
     });

@@ -29,3 +29,4 @@ export {
   type VmGroupMembers,
   type VmGroupSpread,
 } from './vm-group.ts';
+export { type DataDisk, Volume, type VolumeConfig } from './volume.ts';

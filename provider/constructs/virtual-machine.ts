@@ -3,16 +3,17 @@ import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
 import { validateName } from './checks.ts';
-import { createVmDependencies, type VmDependenciesConfig } from './construct-support.ts';
+import { concatIds, createVmDependencies, type VmDependenciesConfig } from './construct-support.ts';
 import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
+import { type DataDisk, Volume } from './volume.ts';
 
 /**
  * All arguments of a `ucloud_vm`, with a single network. `dependsOn`, `lifecycle`, `connection` and `provisioners`
  * apply to the VM; `provider` and `project` apply to all created resources.
  */
 export interface VirtualMachineConfig
-  extends Omit<VmConfig, keyof VmDependenciesConfig | 'name' | 'interfaces' | 'count' | 'forEach'>,
+  extends Omit<VmConfig, keyof VmDependenciesConfig | 'name' | 'interfaces' | 'volumes' | 'count' | 'forEach'>,
     VmDependenciesConfig {
   /**
    * The name of the VM and of the created resources, and the host name of the guest: an RFC 1123 label.
@@ -24,6 +25,14 @@ export interface VirtualMachineConfig
    * @default derived from project and name, so that a replaced VM keeps its address
    */
   readonly mac?: string;
+  /** Existing volumes of the VM. */
+  readonly volumes?: readonly Reference[];
+  /**
+   * Volumes that are created for the VM, by name. They stay when the VM is replaced. The name of a volume is
+   * `<name of the VM>-<name of the disk>`.
+   * @default none
+   */
+  readonly dataDisks?: Readonly<Record<string, DataDisk>>;
 }
 
 /**
@@ -49,22 +58,43 @@ export class VirtualMachine extends Construct {
   readonly ownNetwork: Network | undefined;
   /** The SSH keys that were created from `publicKeys`. */
   readonly ownKeys: readonly SshKey[];
+  /** The volumes that were created from `dataDisks`, by the name of the disk. */
+  readonly dataDisks: Readonly<Record<string, Volume>>;
 
   /** @throws Error that names the construct and the invalid option */
   constructor(scope: Construct, id: string, config: VirtualMachineConfig) {
     super(scope, id);
-    const { image: _image, network: _network, publicKeys: _publicKeys, sshKeys: _sshKeys, mac, ...rest } = config;
+    const {
+      image: _image,
+      network: _network,
+      publicKeys: _publicKeys,
+      sshKeys: _sshKeys,
+      mac,
+      volumes = [],
+      dataDisks = {},
+      ...rest
+    } = config;
     this.name = validateName(this, config.name ?? id);
     const { image, network, ownNetwork, ownKeys, sshKeys } = createVmDependencies(this, this.name, config);
     this.network = network;
     this.ownNetwork = ownNetwork;
     this.ownKeys = ownKeys;
+    const { project, provider } = config;
+    const owned = { ...(provider && { provider }), ...(project !== undefined && { project }) };
+    this.dataDisks = Object.fromEntries(
+      Object.entries(dataDisks).map(([disk, given]) => {
+        const volume = { ...given, ...owned, name: `${this.name}-${disk}` };
+        return [disk, new Volume(this, `disk-${disk}`, volume)];
+      }),
+    );
+    const allVolumes = concatIds(Object.values(this.dataDisks), volumes);
     this.vm = new Vm(this, 'Default', {
       ...rest,
       name: this.name,
       image: image.id,
       interfaces: [{ network: idOf(network), ...(mac !== undefined && { mac }) }],
       sshKeys,
+      ...((volumes.length > 0 || Object.keys(dataDisks).length > 0) && { volumes: allVolumes }),
     });
   }
 

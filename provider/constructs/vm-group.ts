@@ -56,8 +56,8 @@ export type VmGroupSpread =
       readonly spread?: undefined;
     };
 
-/** All options of a `VirtualMachine`, and the members. */
-export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAffinity'> &
+/** All options of a `VirtualMachine`, and the members. Each member has its own `dataDisks`. */
+export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAffinity' | 'volumes'> &
   VmGroupMembers &
   VmGroupSpread & {
     /**

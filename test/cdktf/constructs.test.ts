@@ -12,6 +12,7 @@ import {
   type VirtualMachineConfig,
   VmGroup,
   type VmGroupConfig,
+  Volume,
 } from '../../provider/constructs/index.ts';
 import { testPublicKey as key } from '../support/ssh-keys.ts';
 import { built, objects, only, type Synthesized, synthesize } from '../support/synthesized.ts';
@@ -64,6 +65,29 @@ t.test('VirtualMachine brings what it needs, and takes what is there', async (t)
     const images = Object.values(data?.ucloud_image ?? {});
     t.match(images, [{ name: 'demo' }, { family: 'debian-12' }], 'the newest image of a family');
     t.notOk(images.some((each) => 'name' in each && 'family' in each));
+  });
+
+  await t.test('with data disks, and with volumes that exist', async (t) => {
+    const { resource } = synthesize((stack) => {
+      const shared = new Volume(stack, 'shared', { size: '1GiB', deleteProtection: true });
+      const dataDisks = { data: { size: '20GiB', maxIops: 500 }, log: { size: '2GiB' } };
+      const db = new VirtualMachine(stack, 'db', { image, network: 'net-0', dataDisks, volumes: [shared] });
+      t.match(db.dataDisks.data?.device, /TfToken/);
+      new VirtualMachine(stack, 'plain', { image, network: 'net-0' });
+    });
+    const volumes = Object.values(resource.ucloud_volume ?? {});
+    t.match(volumes, [
+      { name: 'shared', size: '1GiB', delete_protection: true },
+      { name: 'db-data', size: '20GiB', max_iops: 500 },
+      { name: 'db-log', size: '2GiB' },
+    ]);
+    const [db, plain] = Object.values(resource.ucloud_vm ?? {}) as { volumes?: string[] }[];
+    t.equal(db?.volumes?.length, 3);
+    t.ok(
+      db?.volumes?.every((each) => /^\$\{ucloud_volume\..*\.id\}$/.test(each)),
+      'all by reference',
+    );
+    t.notOk(plain && 'volumes' in plain);
   });
 
   await t.test('with ids, and a network in a given prefix', async (t) => {
