@@ -6,7 +6,15 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { placements, reports, schedules } from '../../backend/model/records/index.ts';
+import {
+  attachmentReports,
+  placements,
+  reports,
+  schedules,
+  volumePlacements,
+  volumeReports,
+  volumes,
+} from '../../backend/model/records/index.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
 import { KillableHost, RunHistory } from '../support/killable-host.ts';
@@ -42,10 +50,22 @@ async function live(cluster: Cluster, host: KillableHost, history: RunHistory, c
   await cluster.until(`ready again, ${where}`, isReady);
   await cluster.updateVm(vm, { user_data: '#!/bin/sh' });
   await cluster.until(`a restart is owed, ${where}`, () => cluster.pending(vm) === 'user_data');
+  const { volume, attachment } = await cluster.attachVolume(vm, id);
+  const attached = () => cluster.mirror.get(attachmentReports, attachment)?.value.phase === 'attached';
+  const hasVolume = () => host.hypervisor.volumesOf(vm).includes(volume);
+  await cluster.until(`the guest has the volume, ${where}`, () => attached() && hasVolume());
   const reboot = await cluster.rebootVm(vm);
   await cluster.until(`rebooted, ${where}`, () => cluster.operation(reboot)?.state === 'succeeded');
   await cluster.until(`ready after the reboot, ${where}`, isReady);
   if (cluster.pending(vm) !== '') throw new Error(`${where}: it was restarted without the new user data`);
+  await cluster.until(`the guest has the volume again, ${where}`, () => attached() && hasVolume());
+  await cluster.detachVolume(attachment);
+  await cluster.until(`no claim, ${where}`, () => cluster.mirror.get(attachmentReports, attachment) === undefined);
+  if (hasVolume()) throw new Error(`${where}: the guest has the volume without a claim`);
+  await cluster.deleteVolume(volume, attachment);
+  const data = () => cluster.mirror.get(volumeReports, volume)?.value.phase;
+  await cluster.until(`the data is removed, ${where}`, () => data() === 'gone');
+  await cluster.write(remove(volumePlacements, volume), remove(volumes, volume), remove(volumeReports, volume));
   await cluster.deleteVm(vm);
   await cluster.until(`gone, ${where}`, () => cluster.phase(vm) === 'gone');
   await cluster.write(remove(schedules, vm), remove(placements, `${id}/${vm}`));

@@ -8,6 +8,7 @@ import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
 import {
   alive,
+  attachmentReports,
   type EventRecord,
   events,
   guests,
@@ -26,6 +27,10 @@ import {
   schedules,
   type VmRecord,
   vms,
+  volumeAttachments,
+  volumePlacements,
+  volumeReports,
+  volumes,
 } from '../../backend/model/records/index.ts';
 import { pendingChanges } from '../../backend/model/vm/lifecycle.ts';
 import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
@@ -128,6 +133,36 @@ export class Cluster {
       const result = await this.store.commit({ require: [unchanged(before)], write: [put(vms, id, value)] });
       return result.ok || conflict;
     });
+  }
+
+  /** Declares a volume that lies on the host, and attaches it to the VM. */
+  async attachVolume(vm: Id<'vm'>, host: Id<'host'>) {
+    const [volume, attachment] = [newId('volume'), newId('volume_attachment')];
+    const common = { project, labels: {}, ...declaredNow() };
+    const limits = { max_iops: 0, max_throughput: 0, force_detach: true, delete_protection: false };
+    await this.write(
+      put(volumes, volume, { ...common, id: volume, name: volume, description: '', size: GiB, ...limits }),
+      put(volumePlacements, volume, { host, size: GiB, at: now() }),
+      put(volumeAttachments, attachment, { ...common, id: attachment, vm, volume, slot: 0 }),
+    );
+    return { volume, attachment };
+  }
+
+  /** Asks for the detachment of a volume. */
+  async detachVolume(attachment: Id<'volume_attachment'>): Promise<void> {
+    const before = await read(this.store, volumeAttachments, attachment);
+    if (before === undefined) throw new UcloudError('not_found', `${attachment} is gone`);
+    await this.write(put(volumeAttachments, attachment, { ...before.value, deleted_at: now() }));
+  }
+
+  /** Removes a detached volume, and asks for the removal of its data. */
+  async deleteVolume(volume: Id<'volume'>, attachment: Id<'volume_attachment'>): Promise<void> {
+    const before = await read(this.store, volumes, volume);
+    if (before === undefined) throw new UcloudError('not_found', `${volume} is gone`);
+    await this.write(
+      remove(volumeAttachments, attachment),
+      put(volumes, volume, { ...before.value, deleted_at: now() }),
+    );
   }
 
   deleteVm(id: Id<'vm'>): Promise<void> {
@@ -274,6 +309,9 @@ export async function withCluster(t: Test): Promise<Cluster> {
       guests,
       events,
       leaders,
+      attachmentReports,
+      volumePlacements,
+      volumeReports,
     ],
     logger: silentLogger,
   });

@@ -45,12 +45,16 @@ export interface SimulatedHypervisor extends Hypervisor {
   networks(): readonly NetworkSpec[];
   /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
+  /** Returns the volumes of a running VM. */
+  volumesOf(vm: Id<'vm'>): readonly Id<'volume'>[];
 }
 
 interface Running extends Resources {
   readonly fence: number;
   readonly generation: number;
   readonly started_at: string;
+  /** The volumes of the guest. Journals of earlier versions lack them. */
+  readonly volumes?: readonly Id<'volume'>[];
 }
 interface SimulatedVm {
   readonly id: Id<'vm'>;
@@ -124,13 +128,14 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     start: async (spec: VmSpec, signal: AbortSignal) => {
       const { id, fence, generation, cpus, memory } = spec;
+      const volumes = spec.volumes.map((volume) => volume.id);
       enter('start', id);
       if (vms.get(id)?.running) return;
       await delay(bootMs, undefined, { signal: AbortSignal.any([signal, closing.signal]) });
       const vm = vms.get(id);
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
-      vms.put({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk } });
+      vms.put({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk, volumes } });
       scheduleReady(id, readyMs);
     },
 
@@ -153,7 +158,11 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     setVolumes: async (id, volumes) => {
       enter('setVolumes', id);
-      return volumes.map((volume) => volume.id);
+      const vm = vms.get(id);
+      if (vm?.running === undefined) throw new Error(`${id} does not run`);
+      const ids = volumes.map((volume) => volume.id);
+      vms.put({ ...vm, running: { ...vm.running, volumes: ids } });
+      return ids;
     },
 
     removeVolume: async () => closing.signal.throwIfAborted(),
@@ -201,6 +210,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     },
     hang: (id) => unresponsive.add(id),
     networks: () => networks,
+    volumesOf: (id) => vms.get(id)?.running?.volumes ?? [],
     resourcesOf: (id) => {
       const running = vms.get(id)?.running;
       return running && { cpus: running.cpus, memory: running.memory, disk: running.disk };
