@@ -2,7 +2,7 @@
  * Which folder may import which (docs/architecture.md), and that no imports form a cycle. Imports of types count for the
  * direction, and not for cycles: they vanish when the program runs.
  */
-const components = ['api', 'scheduler', 'host', 'metadata', 'scanner', 'guest'];
+const components = ['api', 'scheduler', 'host', 'metadata', 'scanner', 'filescanner', 'guest'];
 
 /** Forbids a folder all imports of our code but those of itself and of the folders that it may use. */
 const mayImport = (folder, ...allowed) => ({

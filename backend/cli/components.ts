@@ -4,7 +4,7 @@ import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { openDataDirectory } from './data-directory.ts';
 import { guardFormat } from './format-guard.ts';
-import { defaultDataDirectory, type HypervisorChoice } from './layout.ts';
+import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
@@ -22,6 +22,7 @@ interface ComponentOptions {
   readonly providerDirectory?: string;
   readonly stateKey?: string;
   readonly hypervisor: HypervisorChoice;
+  readonly files?: string;
 }
 
 type Daemons = typeof import('./daemons.ts');
@@ -90,6 +91,16 @@ export function addComponents(program: Command): void {
   )
     .addOption(dataOption())
     .addOption(hypervisorOption());
+
+  component(program, 'file-scanner', 'run the file scanner of this file server', (daemons, store, logger, options) =>
+    daemons.startFileScannerFor(store, logger, {
+      files: options.files ?? layout(options.data).files,
+      name: options.name,
+    }),
+  )
+    .addOption(dataOption())
+    .option('--files <directory>', 'directory with one directory of files for each project. Default: files in --data')
+    .option('--name <name>', 'name of this file server, always the same. Default: its host name');
 
   const host = component(
     program,

@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
+import { startFileScanner } from '../filescanner/start.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
@@ -109,6 +110,14 @@ export const startScannerFor = (store: Store, logger: Logger, data: string, simu
     ...(simulated && { mode: 'simulated' as const }),
   });
 };
+
+/** Starts the file scanner of the file server whose directory is `files`. Its name is by default that of the machine. */
+export const startFileScannerFor = (
+  store: Store,
+  logger: Logger,
+  { files, name = hostname() }: { readonly files: string; readonly name?: string | undefined },
+): Promise<Component> =>
+  startFileScanner({ store, logger: logger.child({ component: 'file-scanner' }), root: files, name });
 
 /** Starts the scheduler. */
 export const startSchedulerFor = (store: Store, logger: Logger): Promise<Component> =>

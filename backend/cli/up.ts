@@ -79,6 +79,8 @@ async function up(options: UpOptions): Promise<void> {
     }
     started(await daemons.startSchedulerFor(store, logger));
     started(await daemons.startScannerFor(store, logger, options.data, hypervisor.kind === 'simulated'));
+    const { files } = layout(options.data);
+    started(await daemons.startFileScannerFor(store, logger, { files, name: options.name }));
     started(await daemons.startHostWithMetadata({ store, logger, data: options.data, name: options.name, hypervisor }));
     console.log(
       `ucloud is up: ${clientUrl(api.url)} (${hypervisor.kind}, ${hypervisor.accelerator}), documentation at ${clientUrl(api.url)}/docs`,

@@ -23,6 +23,8 @@ export const idPrefixes = {
   terraform_state: 'tfs',
   volume: 'vol',
   volume_attachment: 'vat',
+  file: 'file',
+  file_server: 'fsrv',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

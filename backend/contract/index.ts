@@ -4,6 +4,8 @@ import type { Endpoint } from './endpoint.ts';
 import { auditRecordEndpoints } from './resources/audit-records.ts';
 import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
 import { eventEndpoints } from './resources/events.ts';
+import { fileServerEndpoints } from './resources/file-servers.ts';
+import { fileEndpoints } from './resources/files.ts';
 import { hostEndpoints } from './resources/hosts.ts';
 import { imageEndpoints } from './resources/images.ts';
 import { networkEndpoints } from './resources/networks.ts';
@@ -24,6 +26,8 @@ export const endpoints: readonly Endpoint[] = [
   projectEndpoints,
   tokenEndpoints,
   sshKeyEndpoints,
+  fileEndpoints,
+  fileServerEndpoints,
   imageEndpoints,
   prefixPoolEndpoints,
   prefixEndpoints,

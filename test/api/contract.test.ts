@@ -10,11 +10,13 @@ import { defaultHttpLimits } from '../../backend/api/http/limits.ts';
 import type { ApiContext } from '../../backend/api/requests/context.ts';
 import { handlersFor } from '../../backend/api/resources/index.ts';
 import { errorCodes, errorTable } from '../../backend/contract/errors.ts';
+import type { Id } from '../../backend/contract/fields.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put } from '../../backend/store/collection.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { fileRecord, fileServerRecord } from '../support/file-records.ts';
 import { hostRecord } from '../support/host-record.ts';
 import { openApiDocument, openApiPath, operations, violation } from '../support/openapi.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
@@ -95,9 +97,13 @@ t.test('each operation refuses who may not', async (t) => {
   const attachment = await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
   const token = await operator.create('tokens', { name: 'mine', project: mine.id });
   const host = newId('host');
+  const server = newId('file_server');
+  const file = fileRecord(server, mine.id as Id<'project'>, 'mine.raw');
   await store.commit({
     write: [
       put(records.hosts, host, hostRecord({ id: host, name: 'node1' })),
+      put(records.fileServers, server, fileServerRecord(server)),
+      put(records.files, file.id, file),
       put(records.schedules, vm.id, { host, fence: 1, at: '2026-01-01T00:00:00Z' }),
     ],
   });
@@ -119,6 +125,8 @@ t.test('each operation refuses who may not', async (t) => {
     volumes: volume.id,
     'volume-attachments': attachment.id,
     hosts: host,
+    files: file.id,
+    'file-servers': server,
     operations: operation.id,
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
@@ -142,6 +150,11 @@ t.test('each operation refuses who may not', async (t) => {
     prefix_pool_update: 'operator',
     prefix_pool_delete: 'operator',
     host_list: 'operator',
+    file_list: 'empty',
+    file_get: 'hidden',
+    file_delete: 'hidden',
+    file_server_list: 'operator',
+    file_server_get: 'operator',
     settings_get: 'operator',
     settings_update: 'operator',
     host_get: 'operator',

@@ -239,6 +239,8 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       networks: 2,
       prefixes: 2,
       subnets: 272,
+      files: 0,
+      file_bytes: '0MiB',
       images: 2,
       ssh_keys: 2,
       tokens: 2,

@@ -12,9 +12,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
 import { buildProvider, platform } from '../../provider/build.ts';
 import { version } from '../../provider/schema/resources.gen.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { fileRecord, fileServerRecord } from '../support/file-records.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
@@ -108,6 +113,15 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const vm = await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
   const volume = await operator.create('volumes', { ...scope, size: '1GiB' });
   await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
+
+  const server = newId('file_server');
+  const file = fileRecord(server, project.id as Id<'project'>, 'example.raw');
+  await cloud.api.store.commit({
+    write: [
+      put(records.fileServers, server, { ...fileServerRecord(server), name: 'example' }),
+      put(records.files, file.id, file),
+    ],
+  });
 
   let main = '';
   for (const { kind, name } of kinds) {

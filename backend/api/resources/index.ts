@@ -9,6 +9,8 @@ import { getHandler, listHandler } from '../requests/get-and-list.ts';
 import { auditRecordHandlers } from './audit-records.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
 import { events } from './events.ts';
+import { fileServers } from './file-servers.ts';
+import { files } from './files.ts';
 import { hosts } from './hosts.ts';
 import { images } from './images.ts';
 import { networks } from './networks.ts';
@@ -29,6 +31,8 @@ export const resources: readonly ResourceDescriptor[] = [
   projects,
   tokens,
   sshKeys,
+  files,
+  fileServers,
   images,
   prefixPools,
   prefixes,

@@ -12,6 +12,9 @@ import { creation, inUse, readPatch, removal, replacement } from '../transaction
 import { mutate } from '../transaction/mutate.ts';
 import { defaultQuota } from './settings.ts';
 
+/** The maximum number of files that an error names. */
+const maxShown = 10;
+
 /** The descriptor of projects. */
 export const projects: ResourceDescriptor<records.ProjectRecord> = describe(project, {
   kind: records.projects,
@@ -79,6 +82,16 @@ async function updateProject(api: ApiContext, request: ApiRequest): Promise<ApiA
 async function deleteProject(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, projects, (stored) => {
+    // The scanner records no file of a project that is gone, so the mirror is enough here.
+    const left = [];
+    for (const file of api.mirror.by(records.files, 'project').list(id)) if (left.push(file) === maxShown) break;
+    if (left.length > 0)
+      throw inUse(
+        api,
+        request.caller,
+        id,
+        left.map((one) => one.id),
+      );
     return removal(api, request, projects, stored, {
       writes: [remove(records.quotaGuards, id)],
       guards: [

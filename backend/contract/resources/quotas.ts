@@ -29,6 +29,8 @@ const kinds = {
     'IPv6 space: the number of /64s in all prefixes. A /56 contains 256.',
     '/64s in the prefixes',
   ),
+  files: counted('file', 'files', 'Files, including those of unfinished uploads.'),
+  file_bytes: sized('of files', 'Size of all files, including the declared sizes of unfinished uploads.'),
   images: counted('image', 'images', 'Images, including public ones.', 'Images'),
   ssh_keys: counted('SSH key', 'SSH keys', 'SSH keys.', 'SSH keys'),
   tokens: counted('token', 'tokens', 'Tokens, including expired ones.', 'Tokens'),

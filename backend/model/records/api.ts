@@ -105,6 +105,12 @@ export const prefixes = kind('prefixes/', {
 });
 export type PrefixRecord = Static<typeof prefixes.schema>;
 
+/**
+ * `file-deletions/<file>`: the request to delete a file. The scanner of the server removes this record together with the
+ * record of the file, after the file itself.
+ */
+export const fileDeletions = kind('file-deletions/', { at: time });
+
 /** `networks/<id>`. */
 export const networks = kind('networks/', {
   id: id('network'),

@@ -8,6 +8,7 @@
  */
 export * from './api.ts';
 export * from './events.ts';
+export * from './file-scanner.ts';
 export * from './host-agent.ts';
 export * from './image-scanner.ts';
 export * from './metadata-server.ts';

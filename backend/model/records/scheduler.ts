@@ -44,5 +44,5 @@ export const volumePlacements = kind('volume-placements/', {
 });
 export type VolumePlacementRecord = Static<typeof volumePlacements.schema>;
 
-/** `leader/scheduler`, `leader/image-scanner`: the leading process, under its lease. */
+/** `leader/scheduler`, `leader/image-scanner`, `leader/file-scanner-<server>`: the leading process, under its lease. */
 export const leaders = kind('leader/', { id: Type.String() });
