@@ -53,6 +53,7 @@ export default {
       'terraform-state',
       'tokens',
       'transaction',
+      'uploads',
       'resources',
       'jobs',
       'http',

@@ -9,7 +9,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Endpoint } from '../contract/endpoint.ts';
 import { UcloudError } from '../contract/errors.ts';
 import { authenticate } from './http/authentication.ts';
-import { checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
+import { bodyStream, checkBodyHeaders, checkFraming, readBodies } from './http/body.ts';
 import { unauthenticated, type Watch } from './http/callers.ts';
 import { serveDocuments } from './http/documentation.ts';
 import { type HttpLimits, lingerMs } from './http/limits.ts';
@@ -126,6 +126,7 @@ function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): Fasti
   const declared = endpoint.resource !== undefined && endpoint.success.schema === endpoint.resource.Item;
   if (declared && answer.version !== undefined) reply.header('etag', `"${answer.version}"`);
   if (answer.location !== undefined) reply.header('location', answer.location);
+  if (answer.headers) reply.headers(answer.headers);
   if (answer.replayed) reply.header('idempotent-replayed', 'true');
   if (answer.content) return sendContent(reply, answer.content);
   return answer.body === undefined
@@ -184,6 +185,7 @@ function addRoute(app: FastifyInstance, api: ApiContext, endpoint: Endpoint, han
         query: query as Record<string, unknown>,
         headers,
         body,
+        ...(endpoint.streamBody ? { stream: bodyStream(request) } : {}),
         ...(ifMatch === undefined ? {} : { ifMatch }),
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
         ...(tried ? { dryRun: tried.dryRun } : {}),
@@ -276,7 +278,6 @@ export async function buildApp(api: ApiContext, options: AppOptions): Promise<Fa
   const answers = new Answers(limits);
   const logger = new RepeatLogger(api.logger);
   const app = fastify({
-    requestTimeout: arrivalTimeout,
     keepAliveTimeout: limits.keepAliveTimeout,
     forceCloseConnections: true,
     // The built-in response is not a problem document. Requests are answered until their connections close.

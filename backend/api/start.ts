@@ -12,6 +12,7 @@ import { defaultHttpLimits, type HttpLimits } from './http/limits.ts';
 import { defaultRequestsPerMinute } from './http/rate-limit.ts';
 import { startCollector } from './jobs/collector.ts';
 import { startTrails } from './jobs/trails.ts';
+import { startUploadSweeper } from './jobs/uploads.ts';
 import { openProviderDirectory } from './provider-registry/provider-directory.ts';
 import { HostPoolFeed } from './read-model/host-pool-feed.ts';
 import { openApiMirror } from './read-model/mirror.ts';
@@ -22,6 +23,7 @@ import { Resources } from './requests/descriptor.ts';
 import { handlersFor, resources } from './resources/index.ts';
 import type { StateKeys } from './terraform-state/keys.ts';
 import { StateWorkerPool } from './terraform-state/worker-pool.ts';
+import { UploadServer } from './uploads/server.ts';
 
 /** The options of an API server. */
 export interface ApiOptions {
@@ -45,6 +47,8 @@ export interface ApiOptions {
   readonly limits?: Partial<HttpLimits>;
   /** The keys of Terraform states. Without them states can be neither written nor read. */
   readonly stateKeys?: StateKeys;
+  /** The directory of the file server for uploads. Without it uploads are not possible. */
+  readonly filesDir?: string;
   /** Receives every response, for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -67,6 +71,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     arrivalTimeout = 30_000,
     limits,
     stateKeys,
+    filesDir,
     onResponse,
   } = options;
   const mirror = await openApiMirror(store, resources, logger);
@@ -89,13 +94,16 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     stateWorkers,
     logger,
     ...(stateKeys ? { stateKeys } : {}),
+    ...(filesDir === undefined ? {} : { uploads: new UploadServer(store, mirror, filesDir, closing.signal) }),
     closing: closing.signal,
   };
   const collector = startCollector(context);
   const trails = startTrails(context);
+  const sweeper = startUploadSweeper(context);
   const stop = async () => {
     await collector.close();
     await trails.close();
+    await sweeper.close();
     revisions.close();
     usage.close();
     hostPool.close();

@@ -61,7 +61,7 @@ export function addComponents(program: Command): void {
     const tls = readTls(options);
     const address = options.listen ?? defaultListen(tls !== undefined);
     const listen = parseListen(address);
-    const { providerDirectory, stateKey } = options;
+    const { providerDirectory, stateKey, files } = options;
     const stateKeys = stateKey === undefined ? undefined : readStateKeys(stateKey);
     return listening(address, () =>
       daemons.startApiFor(store, logger, {
@@ -69,6 +69,7 @@ export function addComponents(program: Command): void {
         ...(tls && { tls }),
         ...(providerDirectory !== undefined && { providerDirectory }),
         ...(stateKeys && { stateKeys }),
+        ...(files !== undefined && { files }),
       }),
     );
   })
@@ -79,6 +80,7 @@ export function addComponents(program: Command): void {
       '--state-key <file>',
       'encryption key of Terraform states, the same for every API server. Without it the API does not serve states',
     )
+    .option('--files <directory>', 'directory of a file server for uploads. Without it the API takes no uploads')
     .option(
       '--provider-directory <directory>',
       'Terraform providers to serve as a registry (see docs/provider-registry.md). Default: dist/registry',

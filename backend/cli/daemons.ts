@@ -134,11 +134,13 @@ export interface ApiSettings {
    * packaging.
    */
   readonly providerDirectory?: string;
+  /** The directory of the file server for uploads. */
+  readonly files?: string;
 }
 
 /** Starts an API server. */
 export const startApiFor = async (store: Store, logger: Logger, settings: ApiSettings) => {
-  const { listen, tls, stateKeys, providerDirectory = packagedProviders } = settings;
+  const { listen, tls, stateKeys, files, providerDirectory = packagedProviders } = settings;
   if (
     settings.providerDirectory !== undefined &&
     !statSync(providerDirectory, { throwIfNoEntry: false })?.isDirectory()
@@ -156,5 +158,6 @@ export const startApiFor = async (store: Store, logger: Logger, settings: ApiSet
     providerDirectory,
     ...(tls && { tls }),
     ...(stateKeys && { stateKeys }),
+    ...(files !== undefined && { filesDir: files }),
   });
 };

@@ -226,6 +226,8 @@ const variants: Readonly<Record<string, readonly Variant[]>> = {
 export function addResourceCommands(program: Command): void {
   const nouns = new Map<string, Command>();
   for (const endpoint of endpoints) {
+    // The command `file upload` speaks the protocol of uploads.
+    if (endpoint.tag === 'uploads') continue;
     const verb = endpoint.id.split('_').at(-1) ?? endpoint.id;
     const name = endpoint.id.slice(0, -verb.length - 1).replaceAll('_', '-');
     let noun = nouns.get(name);

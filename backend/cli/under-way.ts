@@ -41,9 +41,13 @@ export function outcomeOf({ method, resource, id: operation }: Endpoint, noun: s
   }
   const kind = noun || (resource?.noun ?? '');
   const object = `${inWords(kind)} ${answer.name ?? ''} (${answer.id})`;
-  const done = { DELETE: 'is being deleted', POST: 'has been created', PATCH: 'has been changed', GET: 'is there' }[
-    method
-  ];
+  const done = {
+    DELETE: 'is being deleted',
+    POST: 'has been created',
+    PATCH: 'has been changed',
+    GET: 'is there',
+    HEAD: 'is there',
+  }[method];
   return [
     `${object} ${done}. The action continues without this command.`,
     `  look at it:  ${commandOf(kind)} get ${answer.id}`,

@@ -65,6 +65,7 @@ async function up(options: UpOptions): Promise<void> {
       daemons.startApiFor(store, logger, {
         listen,
         stateKeys,
+        files: layout(options.data).files,
         ...(tls && { tls }),
         ...(providerDirectory !== undefined && { providerDirectory }),
       }),

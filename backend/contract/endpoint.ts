@@ -5,6 +5,7 @@
 import { type TObject, type TProperties, type TSchema, Type } from '@sinclair/typebox';
 import type { ErrorCode } from './errors.ts';
 import { Name, Reference, Whole } from './fields.ts';
+import type { HeaderName } from './openapi.ts';
 import type { Resource } from './resource.ts';
 
 /** The minimum role of the caller: everybody, read in the project, read and write in the project, the operator. */
@@ -14,7 +15,7 @@ export type Access = 'public' | 'viewer' | 'member' | 'operator';
 export interface Endpoint {
   /** `noun_verb`, a constant that generated clients use. */
   readonly id: string;
-  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'DELETE';
   /** The path in the form of OpenAPI: `/v1/vms/{id}`. */
   readonly path: string;
   readonly tag: string;
@@ -34,6 +35,8 @@ export interface Endpoint {
   readonly dryRun?: boolean;
   /** The handler gets the bytes of the body unchecked. `limit` is the maximum number of bytes. */
   readonly opaqueBody?: { readonly limit: number };
+  /** The handler reads the body itself, as a stream of this media type. */
+  readonly streamBody?: { readonly mediaType: string };
   readonly success: {
     readonly status: number;
     readonly description: string;
@@ -41,6 +44,8 @@ export interface Endpoint {
     /** The body of the response is the bytes that a client once sent. */
     readonly opaque?: boolean;
     readonly example?: unknown;
+    /** The headers of the response, beside those of every response. */
+    readonly headers?: readonly HeaderName[];
   };
   /** The errors of this operation, beside `commonErrors`. */
   readonly errors: readonly ErrorCode[];

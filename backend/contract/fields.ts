@@ -25,6 +25,7 @@ export const idPrefixes = {
   volume_attachment: 'vat',
   file: 'file',
   file_server: 'fsrv',
+  upload: 'upl',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

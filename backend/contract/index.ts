@@ -17,6 +17,7 @@ import { settingsEndpoints } from './resources/settings.ts';
 import { sshKeyEndpoints } from './resources/ssh-keys.ts';
 import { terraformStateEndpoints } from './resources/terraform-states.ts';
 import { tokenEndpoints } from './resources/tokens.ts';
+import { uploadEndpoints } from './resources/uploads.ts';
 import { vmEndpoints } from './resources/vms.ts';
 import { volumeAttachmentEndpoints } from './resources/volume-attachments.ts';
 import { volumeEndpoints } from './resources/volumes.ts';
@@ -28,6 +29,7 @@ export const endpoints: readonly Endpoint[] = [
   sshKeyEndpoints,
   fileEndpoints,
   fileServerEndpoints,
+  uploadEndpoints,
   imageEndpoints,
   prefixPoolEndpoints,
   prefixEndpoints,

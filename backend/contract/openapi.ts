@@ -134,12 +134,21 @@ const responseHeaders = {
     description: '`true` for the repeated response of an earlier request with the same Idempotency-Key.',
     schema: { type: 'string', const: 'true' },
   },
+  'Tus-Resumable': { description: 'Version of the upload protocol.', schema: { type: 'string', const: '1.0.0' } },
+  'Upload-Offset': { description: 'Bytes that the server has.', schema: whole },
+  'Upload-Length': { description: 'Size of the file in bytes.', schema: whole },
+  'Upload-Expires': {
+    description: 'Time after which an unfinished upload is removed (RFC 9110).',
+    schema: { type: 'string' },
+  },
+  'UCloud-File': { description: 'Id that the file has when the upload is complete.', schema: { type: 'string' } },
   'RateLimit-Limit': { description: 'Requests allowed in a period.', schema: whole },
   'RateLimit-Remaining': { description: 'Requests left in this period.', schema: whole },
   'RateLimit-Reset': { description: 'Seconds until the end of the period.', schema: whole },
   'Retry-After': { description: 'Seconds to wait before the next request.', schema: whole },
 } satisfies JsonObject;
-type HeaderName = keyof typeof responseHeaders;
+/** A header of responses. */
+export type HeaderName = keyof typeof responseHeaders;
 
 const headerRefs = (...names: HeaderName[]): JsonObject =>
   Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
@@ -238,6 +247,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
   const isItem = endpoint.resource !== undefined && success.schema === endpoint.resource.Item;
   const headers: HeaderName[] = [...everyResponse, 'UCloud-Revision'];
   if (isItem) headers.push('ETag');
+  if (success.headers) headers.push(...success.headers);
   if (endpoint.headers?.properties['idempotency-key']) headers.push('Location', 'Idempotent-Replayed');
   return {
     operationId: endpoint.id,
@@ -260,6 +270,14 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
             content: {
               'application/json': { schema: schema(endpoint.body), example: plain(endpoint.bodyExample ?? {}) },
             },
+          },
+        }
+      : {}),
+    ...(endpoint.streamBody
+      ? {
+          requestBody: {
+            required: true,
+            content: { [endpoint.streamBody.mediaType]: { schema: { type: 'string', format: 'binary' } } },
           },
         }
       : {}),

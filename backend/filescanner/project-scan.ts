@@ -42,13 +42,15 @@ interface ScanOptions {
   readonly unquiet: UnquietFiles;
   /** The time for which a file must be unchanged, in milliseconds. */
   readonly quietMs: number;
+  /** The files that uploads have put there: they are complete. */
+  readonly uploaded: ReadonlySet<Id<'file'>>;
   readonly isDoomed: (id: Id<'file'>) => boolean;
   readonly signal: AbortSignal;
 }
 
 /** Scans the directory. It reads no content. */
 export async function scanProject(directory: Directory, options: ScanOptions): Promise<ProjectScan> {
-  const { server, project, known, unquiet, quietMs, isDoomed, signal } = options;
+  const { server, project, known, unquiet, quietMs, uploaded, isDoomed, signal } = options;
   const seen = new Set<Id<'file'>>();
   const doomed = new Map<Id<'file'>, Buffer>();
   const quiet: (Candidate & { readonly inode: string })[] = [];
@@ -83,7 +85,7 @@ export async function scanProject(directory: Directory, options: ScanOptions): P
       unquiet.set(id, seenBefore);
     }
     still.add(id);
-    if (now - seenBefore.since < quietMs || quiet.length >= maxCandidates) waiting = true;
+    if ((now - seenBefore.since < quietMs && !uploaded.has(id)) || quiet.length >= maxCandidates) waiting = true;
     else quiet.push({ name, fingerprint, inode: `${stats.dev}:${stats.ino}` });
   }
   for (const id of unquiet.keys()) if (!still.has(id)) unquiet.delete(id);

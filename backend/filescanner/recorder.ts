@@ -17,6 +17,7 @@ import {
   files,
   projects,
   quotaGuards,
+  uploads,
 } from '../model/records/index.ts';
 import { absent, present, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -78,6 +79,13 @@ export class Recorder {
       if (id.startsWith(`${server}/`) || !id.endsWith(`/${project}`)) continue;
       files += value.files;
       bytes += value.bytes;
+    }
+    for (const { value } of mirror.list(uploads)) {
+      // The file of a complete upload takes the place of the upload.
+      if (value.project !== project || value.phase === 'recorded') continue;
+      if (value.server === server && value.phase !== 'receiving') continue;
+      files++;
+      bytes += value.length;
     }
     return {
       files: Math.min(here, (quota.files ?? Number.POSITIVE_INFINITY) - files),

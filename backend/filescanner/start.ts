@@ -21,6 +21,7 @@ import {
   leaders,
   projects,
   quotaGuards,
+  uploads,
 } from '../model/records/index.ts';
 import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
@@ -73,9 +74,10 @@ export async function startFileScanner(options: FileScannerOptions): Promise<Com
       fileServers.prefix,
       fileDirectories.prefix,
       fileDeletions.prefix,
+      uploads.prefix,
       `${leaders.prefix}file-scanner-`,
     ],
-    kinds: [projects, quotaGuards, fileServers, fileDirectories, fileDeletions, leaders],
+    kinds: [projects, quotaGuards, fileServers, fileDirectories, fileDeletions, uploads, leaders],
     logger,
   });
   const closing = new AbortController();

@@ -6,7 +6,14 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { idFrom } from '../model/ids.ts';
-import { type FileServerRecord, fileDeletions, fileServers, projects } from '../model/records/index.ts';
+import {
+  type FileServerRecord,
+  fileDeletions,
+  fileServers,
+  projects,
+  type UploadRecord,
+  uploads,
+} from '../model/records/index.ts';
 import { put } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Condition, Store } from '../store/store.ts';
@@ -73,8 +80,9 @@ export class ScanTerm {
     this.#known = await KnownFiles.read(store, server);
     this.#recorder = this.#newRecorder();
     const unsubscribe = mirror.subscribe(({ changes }) => {
-      for (const { kind, id } of changes) {
+      for (const { kind, id, stored } of changes) {
         if (kind.prefix === projects.prefix) this.#prompt(idFrom('project', id));
+        if (kind.prefix === uploads.prefix && stored) this.#prompt((stored.value as UploadRecord).project);
         if (kind.prefix === fileDeletions.prefix) this.#promptOwner(idFrom('file', id));
       }
       this.#wake();
@@ -185,6 +193,7 @@ export class ScanTerm {
       known,
       unquiet: state.unquiet,
       quietMs: limits.quietMs,
+      uploaded: this.#uploaded(project),
       isDoomed: (id) => mirror.get(fileDeletions, id) !== undefined,
       signal: termEnd,
     });
@@ -199,6 +208,14 @@ export class ScanTerm {
       await this.#recorder.commit(project, { directory: { inode } });
     await this.#remove(project, scan, directory);
     return this.#read(project, state, scan);
+  }
+
+  #uploaded(project: ProjectId): Set<Id<'file'>> {
+    const found = new Set<Id<'file'>>();
+    for (const { value } of this.#options.mirror.list(uploads))
+      if (value.project === project && (value.phase === 'verified' || value.phase === 'complete'))
+        found.add(value.file);
+    return found;
   }
 
   /** Removes the records of files that are gone, and the files and records of requested deletions. */

@@ -198,6 +198,8 @@ t.test('each operation refuses who may not', async (t) => {
   const own = (await stranger.expect(200, 'GET', '/v1/token')).body;
 
   for (const { operationId, method, path, access, body } of operations.values()) {
+    // Uploads need headers of their own protocol; test/api/uploads.test.ts tries them.
+    if (path.startsWith('/v1/uploads')) continue;
     await t.test(operationId, async (t) => {
       const what = expected[operationId];
       if (what === undefined) throw new Error('this operation has no case in this test');

@@ -26,7 +26,7 @@ const object = (value: unknown): Json => (value !== null && typeof value === 'ob
 export const openApiPath = join(import.meta.dirname, '..', '..', 'openapi.yaml');
 export const openApiDocument: Json = parse(readFileSync(openApiPath, 'utf8'));
 
-const methods = ['get', 'post', 'patch', 'delete', 'put'];
+const methods = ['get', 'post', 'patch', 'delete', 'put', 'head'];
 
 export const operations: ReadonlyMap<string, Operation> = new Map(
   Object.entries(object(openApiDocument.paths)).flatMap(([path, item]) =>

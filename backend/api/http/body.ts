@@ -1,6 +1,8 @@
 /** Bodies of requests: their framing, their memory, and their JSON. */
+import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { UcloudError } from '../../contract/errors.ts';
+import { uploadMediaType } from '../../contract/resources/uploads.ts';
 import { excess } from '../../model/text/json-scan.ts';
 import { describeSize } from '../../model/text/sizes.ts';
 import { fieldError, invalidInput } from '../requests/validation.ts';
@@ -60,7 +62,11 @@ export function checkBodyHeaders(request: FastifyRequest): void {
     delete request.raw.headers['content-type'];
     return;
   }
-  if (!endpoint.body) throw fieldError('invalid_input', '', 'must be empty: this operation takes no body');
+  if (!endpoint.body && !endpoint.streamBody)
+    throw fieldError('invalid_input', '', 'must be empty: this operation takes no body');
+  const wanted = endpoint.streamBody?.mediaType;
+  if (wanted !== undefined && request.headers['content-type'] !== wanted)
+    throw fieldError('unsupported_media_type', '#header/Content-Type', `must be ${wanted}`);
   const encoding = request.headers['content-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
     throw fieldError(
@@ -134,6 +140,12 @@ function bodyIsWanted({ headers, response }: FastifyRequest): void {
   if (headers.expect !== undefined) response.writeContinue();
 }
 
+/** Returns the body of a request as a stream that is read at the speed of its reader. */
+export function bodyStream(request: FastifyRequest): Readable {
+  bodyIsWanted(request);
+  return request.raw;
+}
+
 /** Adds the parsers of request bodies, and returns the memory that bodies hold. */
 export function readBodies(app: FastifyInstance, { bodiesPerOwner, bodies }: HttpLimits): ByteBudget {
   const budget = new ByteBudget(bodiesPerOwner, bodies);
@@ -152,5 +164,7 @@ export function readBodies(app: FastifyInstance, { bodiesPerOwner, bodies }: Htt
       parseJson(request, text, (error, value) => (error ? reject(error) : resolve(value)));
     });
   });
+  // The handler reads this body itself.
+  app.addContentTypeParser(uploadMediaType, (_request, _payload, done) => done(null));
   return budget;
 }

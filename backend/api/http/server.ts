@@ -48,6 +48,33 @@ function refusal(error: UcloudError, requestId: string, headers: readonly string
   ].join('\r\n');
 }
 
+const timeout = (): NodeJS.ErrnoException =>
+  Object.assign(new Error('the body did not arrive in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
+
+/** Tells whether the body is one of an upload, which may take hours. */
+const isUpload = ({ method, url = '' }: IncomingMessage): boolean =>
+  method === 'PATCH' && url.startsWith('/v1/uploads/');
+
+/** Ends a connection whose request does not arrive in time. An upload is only required to bring bytes all the time. */
+function limitArrival(
+  request: IncomingMessage,
+  response: ServerResponse,
+  arrivalTimeout: number,
+  end: HttpServer['onClientError'],
+): void {
+  const { headers, socket } = request;
+  if (headers['transfer-encoding'] === undefined && !Number(headers['content-length'])) return;
+  let seen = socket.bytesRead;
+  const check = () => {
+    if (request.complete) return;
+    if (!isUpload(request) || socket.bytesRead === seen) return end(timeout(), socket);
+    seen = socket.bytesRead;
+    timer = setTimeout(check, arrivalTimeout).unref();
+  };
+  let timer = setTimeout(check, arrivalTimeout).unref();
+  response.once('close', () => clearTimeout(timer));
+}
+
 /** The server below Fastify. */
 export interface HttpServer {
   readonly connections: Connections;
@@ -62,7 +89,8 @@ export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: Server
   const connections = new Connections(limits);
   const options = {
     headersTimeout: arrivalTimeout,
-    requestTimeout: arrivalTimeout,
+    // Node's own limit holds for the whole of a request, also for an upload.
+    requestTimeout: 0,
     connectionsCheckingInterval: Math.ceil(arrivalTimeout / 4),
     keepAliveTimeout: limits.keepAliveTimeout,
     // checkFraming refuses requests without this header, with a problem document.
@@ -71,8 +99,10 @@ export function httpServer({ limits, arrivalTimeout, tls, newRequestId }: Server
   return {
     connections,
     factory(handle) {
-      const take = (request: IncomingMessage, response: ServerResponse) =>
+      const take = (request: IncomingMessage, response: ServerResponse) => {
+        limitArrival(request, response, arrivalTimeout, this.onClientError);
         turns.take({ request, response, start: () => handle(request, response) });
+      };
       const server = tls
         ? createTlsServer({ ...options, ...tls, handshakeTimeout: limits.handshakeTimeout }, take)
         : createServer(options, take);

@@ -15,6 +15,7 @@ import type { QuotaUsage } from '../read-model/quota-usage.ts';
 import type { StateKeys } from '../terraform-state/keys.ts';
 import type { StateWorkerPool } from '../terraform-state/worker-pool.ts';
 import type { DryRun } from '../transaction/dry-run.ts';
+import type { UploadServer } from '../uploads/server.ts';
 import type { Resources } from './descriptor.ts';
 
 /** The parts of the API that handlers use. */
@@ -32,6 +33,8 @@ export interface ApiContext {
   readonly logger: Logger;
   /** The keys of Terraform states. Without them states can be neither written nor read. */
   readonly stateKeys?: StateKeys;
+  /** The uploads. Without a directory of files there are none. */
+  readonly uploads?: UploadServer;
   /** Aborted when the API closes. Waiting requests are then answered. */
   readonly closing: AbortSignal;
 }
@@ -61,6 +64,8 @@ export interface ApiRequest {
   readonly headers: Readonly<Record<string, unknown>>;
   /** The body with defaults, valid for `endpoint.body`. With `opaqueBody` it is the received bytes, unchecked. */
   readonly body: unknown;
+  /** The unread body, with `streamBody`. */
+  readonly stream?: Readable;
   readonly ifMatch?: string;
   readonly idempotencyKey?: string;
   /** The settings of a dry run. The handler then writes nothing. */
@@ -87,6 +92,8 @@ export interface ApiAnswer {
   /** The revision of the declaration, for ETag. */
   readonly version?: Revision;
   readonly location?: string;
+  /** Further headers of the response. */
+  readonly headers?: Readonly<Record<string, string>>;
   readonly replayed?: boolean;
 }
 

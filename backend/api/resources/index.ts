@@ -22,6 +22,7 @@ import { settingsHandlers } from './settings.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { terraformStates } from './terraform-states/descriptor.ts';
 import { tokens } from './tokens.ts';
+import { uploads } from './uploads.ts';
 import { vms } from './vms.ts';
 import { volumeAttachments } from './volume-attachments.ts';
 import { volumes } from './volumes.ts';
@@ -33,6 +34,7 @@ export const resources: readonly ResourceDescriptor[] = [
   sshKeys,
   files,
   fileServers,
+  uploads,
   images,
   prefixPools,
   prefixes,

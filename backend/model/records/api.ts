@@ -111,6 +111,31 @@ export type PrefixRecord = Static<typeof prefixes.schema>;
  */
 export const fileDeletions = kind('file-deletions/', { at: time });
 
+/**
+ * `uploads/<id>`: an upload to the file server of the API. Its phases are receiving → verified (the bytes are checked, and
+ * the file moves to its place) → complete → recorded (the file scanner counts the file, so the upload no longer counts).
+ */
+export const uploads = kind('uploads/', {
+  id: id('upload'),
+  project: id('project'),
+  server: id('file_server'),
+  /** The id of the file that the upload becomes. */
+  file: id('file'),
+  /** The name as it is on disk. */
+  file_name: Type.String(),
+  length: bytes,
+  sha256: Type.String(),
+  phase: oneOf(['receiving', 'verified', 'complete', 'recorded']),
+  created_at: time,
+  expires_at: time,
+});
+export type UploadRecord = Static<typeof uploads.schema>;
+
+/** `upload-locks/<upload>`: the API process that writes to the upload, under its lease. */
+export const uploadLocks = kind('upload-locks/', { by: Type.String() });
+/** `upload-lock-requests/<upload>`: another process wants the lock, because the client has a new connection. */
+export const uploadLockRequests = kind('upload-lock-requests/', { at: time });
+
 /** `networks/<id>`. */
 export const networks = kind('networks/', {
   id: id('network'),
