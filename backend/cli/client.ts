@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { type ErrorCode, errorTable, type FieldError } from '../contract/errors.ts';
@@ -18,6 +19,10 @@ export interface Call {
   readonly body?: unknown;
   /** The body as text, in place of `body`. */
   readonly text?: string | undefined;
+  /** The body as a stream, in place of `body`. The response may take as long as it needs. */
+  readonly stream?: Readable | undefined;
+  /** Further headers. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** If set, `call` returns the text of the response. */
   readonly opaque?: boolean | undefined;
   /** Returns the name of a field in errors. @param pointer the JSON pointer in the API's response */
@@ -36,10 +41,16 @@ interface Problem {
 export class ApiFailure extends Error {
   /** The code of the error table; undefined without a response. */
   readonly code: ErrorCode | undefined;
+  /** The status of the response; undefined without one. */
+  readonly status: number | undefined;
 
-  constructor(message: string, options: ErrorOptions & { readonly code?: ErrorCode | undefined } = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { readonly code?: ErrorCode | undefined; readonly status?: number } = {},
+  ) {
     super(message, options);
     this.code = options.code;
+    this.status = options.status;
   }
 }
 
@@ -74,7 +85,7 @@ function urlOf(endpoint: string, path: string): URL {
 }
 
 /** Returns the credentials. @throws ApiFailure that names the missing setting and its remedy */
-function requireCredentials(): Credentials {
+export function requireCredentials(): Credentials {
   const { endpoint, token, withheldFrom, ...rest } = readCredentials();
   if (endpoint) check(endpointProblem(endpoint));
   if (endpoint && token) return { endpoint, token, ...rest };
@@ -133,14 +144,26 @@ const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
     ? ' in TLS: check whether the endpoint must begin with http://, or have another port'
     : `: ${message.trim()}`;
 
+/** A response. */
+export interface Exchanged {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+}
+
 /**
  * Sends a request, and returns the body of the response. @param credentials default: those of the environment and the
  * file @throws ApiFailure
  */
-export async function call(
-  { method, path, query, body, text: given, opaque, fieldName }: Call,
+export async function call(request: Call, credentials?: Credentials): Promise<unknown> {
+  const { text } = await exchange(request, credentials);
+  return request.opaque ? text : text === '' ? undefined : JSON.parse(text);
+}
+
+/** Sends a request, and returns the response. @param credentials as for `call` @throws ApiFailure */
+export async function exchange(
+  { method, path, query, body, text: given, stream, headers, fieldName }: Call,
   credentials: Credentials = requireCredentials(),
-): Promise<unknown> {
+): Promise<Exchanged> {
   const { endpoint, token, ca_file } = credentials;
   const sent = given ?? (body === undefined ? undefined : JSON.stringify(body));
   const url = urlOf(endpoint, path);
@@ -155,19 +178,24 @@ export async function call(
       headers: {
         authorization: `Bearer ${token}`,
         ...(sent !== undefined && { 'content-type': 'application/json' }),
-        ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
+        ...(method === 'POST' && headers === undefined && { 'idempotency-key': randomUUID() }),
+        ...headers,
       },
-      body: sent,
+      body: stream ?? sent,
+      ...(stream && { headersTimeout: 0 }),
     });
     const text = await answer.body.text();
-    if (answer.statusCode < 400) return opaque ? text : text === '' ? undefined : JSON.parse(text);
+    if (answer.statusCode < 400) return { headers: answer.headers, text };
     let problem: Problem;
     try {
       problem = JSON.parse(text);
     } catch {
       problem = { detail: text.slice(0, 500) };
     }
-    throw new ApiFailure(describe(answer.statusCode, problem, fieldName), { code: problem.code });
+    throw new ApiFailure(describe(answer.statusCode, problem, fieldName), {
+      code: problem.code,
+      status: answer.statusCode,
+    });
   } catch (error) {
     if (error instanceof ApiFailure) throw error;
     const by = proxy ? ` by the proxy ${proxy.text}` : '';

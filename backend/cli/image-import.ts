@@ -49,7 +49,7 @@ const fileNameFor = (file: string, sha256: string): string => {
 };
 
 /** Returns the project of the creation: that of the option, of the token, or of the credentials. */
-async function projectOf(asked: string | undefined): Promise<string> {
+export async function projectOf(asked: string | undefined): Promise<string> {
   if (asked !== undefined) return idOf('project', asked, undefined);
   const token = (await call({ method: 'GET', path: '/v1/token' })) as { readonly project?: string };
   if (token.project) return token.project;

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { addCompletion } from './completion.ts';
 import { addComponents } from './components.ts';
+import { addFileUpload } from './file-upload.ts';
 import { addHostClean } from './host-clean.ts';
 import { addImageImport } from './image-import.ts';
 import { addLogin } from './login.ts';
@@ -25,6 +26,7 @@ export function ucloudProgram(): Command {
   addOperatorToken(program);
   addResourceCommands(program);
   addHostClean(program);
+  addFileUpload(program);
   addImageImport(program);
   addVmAccess(program);
   addCompletion(program);
