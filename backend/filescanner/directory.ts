@@ -99,10 +99,6 @@ export class Directory {
 /** Tells whether the entry is a file that may be offered. Another hard link may be a file of somebody else. */
 export const isPlainFile = (stats: BigIntStats): boolean => stats.isFile() && stats.nlink === 1n;
 
-/** Returns the parts of the state that change with the content. A user cannot set the time of the last status change. */
-export const fingerprintOf = ({ ino, size, mtimeNs, ctimeNs }: BigIntStats): string =>
-  `${ino}:${size}:${mtimeNs}:${ctimeNs}`;
-
 const latest = Date.parse('9999-12-31T23:59:59.999Z');
 
 /** Returns the time of the last change, within the years that RFC 3339 can write. */

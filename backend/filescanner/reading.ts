@@ -2,9 +2,10 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import type { Id } from '../contract/fields.ts';
+import { fingerprintOf } from '../model/file/fingerprint.ts';
 import { escapeName, fileId } from '../model/file/names.ts';
 import type { FileRecord } from '../model/records/index.ts';
-import { type Directory, fingerprintOf, isPlainFile, modifiedAt } from './directory.ts';
+import { type Directory, isPlainFile, modifiedAt } from './directory.ts';
 import type { KnownFiles } from './known-files.ts';
 import { fits, maxBatch, type Recorder } from './recorder.ts';
 

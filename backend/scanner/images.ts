@@ -42,7 +42,8 @@ import { FairSlots, fairest } from './fair-slots.ts';
 import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { type Progress, ProgressReporter } from './progress.ts';
-import { isFileComplete } from './source.ts';
+import { findWithRecords } from './project-file.ts';
+import { isFileComplete, type SourceOptions } from './source.ts';
 import { unpackPrograms } from './unpack.ts';
 
 /** Options of `startImageScanner`. */
@@ -123,6 +124,7 @@ class ImportTerm {
   readonly #termEnd: AbortSignal;
   readonly #limits: ImportLimits;
   readonly #storeImages: boolean;
+  readonly #source: SourceOptions;
   readonly #staging: string;
   readonly #running = new Map<
     string,
@@ -143,6 +145,12 @@ class ImportTerm {
     this.#termEnd = termEnd;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#conversions = new FairSlots(this.#limits.maxConversions);
+    this.#source = {
+      filesDir: options.filesDir,
+      findFile: findWithRecords(options.store, options.filesDir),
+      allowPrivateAddresses: options.allowPrivateAddresses ?? false,
+      limits: this.#limits,
+    };
     this.#storeImages = options.mode !== 'simulated';
     this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
   }
@@ -192,7 +200,7 @@ class ImportTerm {
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
       if (!this.#isFileMissing(id)) waiting.push(value);
-      else if (await isFileComplete(value, this.#options.filesDir, this.#limits.retryAfterMs)) waiting.push(value);
+      else if (await isFileComplete(value, this.#source, this.#limits.retryAfterMs)) waiting.push(value);
       else this.#waitsForFile = true;
     }
     this.#startImports(waiting);
@@ -261,12 +269,10 @@ class ImportTerm {
       const { sha256, virtualSize } = await importImage(
         image,
         {
-          filesDir: this.#options.filesDir,
+          ...this.#source,
           imageStore: this.#options.imageStore,
-          allowPrivateAddresses: this.#options.allowPrivateAddresses ?? false,
           staging: this.#staging,
           storeImage: this.#storeImages,
-          limits: this.#limits,
           conversions: this.#conversions,
           progress: progress.report,
         },

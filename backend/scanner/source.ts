@@ -6,15 +6,20 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Id } from '../contract/fields.ts';
+import { fingerprintOf } from '../model/file/fingerprint.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import { type DownloadOptions, download } from './download.ts';
 import { FileMissing, ImageRejected, notEnoughSpace, SourceUnavailable } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
+import { type FindFile, findByName, type ProjectFile } from './project-file.ts';
 
 /** Options of `fetchSource`. */
 export interface SourceOptions extends DownloadOptions {
   /** The directory with one directory of files for each project. */
   readonly filesDir: string;
+  /** Finds the file of a source. Default: by name, without records. */
+  readonly findFile?: FindFile;
 }
 
 /** The copy of a source. */
@@ -27,8 +32,6 @@ export interface Fetched {
   readonly size: number;
 }
 
-const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-
 /**
  * Copies the source to the path `target`.
  * @param maxBytes the maximum size of the copy, in bytes
@@ -37,7 +40,7 @@ const fileName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
  * @throws the reason of `signal` after its abort
  */
 export async function fetchSource(
-  image: { readonly project: string; readonly source: string; readonly sha512?: string },
+  image: { readonly project: Id<'project'>; readonly source: string; readonly sha512?: string },
   target: string,
   options: SourceOptions,
   maxBytes: number,
@@ -66,10 +69,12 @@ export async function fetchSource(
       transfer.end();
     }
   }
-  const name = source.slice('file:'.length);
-  if (!fileName.test(name)) throw new ImageRejected(`"${name}" is not the name of a file.`);
-  const file = await openFile(join(options.filesDir, image.project), name);
+  const found = await (options.findFile ?? findByName)(image);
+  const { record, text: name } = found;
+  const file = await openFile(join(options.filesDir, image.project), found);
   try {
+    if (record && fingerprintOf(await file.stat({ bigint: true })) !== record.fingerprint)
+      throw new FileMissing(`The file ${name} has changed, and its file scanner has not read it again yet.`);
     const before = await file.stat();
     if (before.size > limits.size) throw tooLarge(limits);
     if (before.size > maxBytes) throw notEnoughSpace();
@@ -77,7 +82,12 @@ export async function fetchSource(
     const content = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
     const fetched = await copy({ content, target, limits, withSha512, signal }, (_bytes, all) => copied(all));
     const after = await file.stat();
-    if (fetched.size !== before.size || after.mtimeMs !== before.mtimeMs || after.size !== before.size)
+    if (
+      fetched.size !== before.size ||
+      after.mtimeMs !== before.mtimeMs ||
+      after.size !== before.size ||
+      (record && fetched.sha256 !== record.sha256)
+    )
       throw new SourceUnavailable(`The file ${name} changed while it was read.`);
     return fetched;
   } finally {
@@ -86,20 +96,21 @@ export async function fetchSource(
 }
 
 /**
- * Tells whether the image's file exists and has been unchanged for `quietMs` milliseconds. The user then has probably
- * finished copying it.
+ * Tells whether the image's file exists and is complete: it is as recorded, or has been unchanged for `quietMs`
+ * milliseconds. The user then has probably finished copying it.
  */
 export async function isFileComplete(
-  { project, source }: { readonly project: string; readonly source: string },
-  filesDir: string,
+  image: { readonly project: Id<'project'>; readonly source: string },
+  { filesDir, findFile = findByName }: SourceOptions,
   quietMs: number,
 ): Promise<boolean> {
   try {
-    const { mtimeMs } = await lstat(join(filesDir, project, source.slice('file:'.length)));
-    return Date.now() - mtimeMs >= quietMs;
+    const { name, record } = await findFile(image);
+    const stats = await lstat(pathOf(join(filesDir, image.project), name), { bigint: true });
+    return record ? fingerprintOf(stats) === record.fingerprint : Date.now() - Number(stats.mtimeMs) >= quietMs;
   } catch (err) {
     // The import reports every other fault.
-    return (err as NodeJS.ErrnoException).code !== 'ENOENT';
+    return !(err instanceof FileMissing) && (err as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
 
@@ -147,27 +158,34 @@ class TransferLimit {
   }
 }
 
+/** Returns the path of a name in any encoding. */
+const pathOf = (directory: string, name: Buffer): Buffer => Buffer.concat([Buffer.from(`${directory}/`), name]);
+
 /** Opens a regular file in the directory. Users own the directory's content, which may include links and pipes. */
-async function openFile(directory: string, name: string): Promise<FileHandle> {
+async function openFile(directory: string, { name: bytes, text: name }: ProjectFile): Promise<FileHandle> {
   const missing = () => new FileMissing(`There is no file ${name} in the directory of the project.`);
   const real = await realpath(directory).catch((err: NodeJS.ErrnoException) => {
     throw err.code === 'ENOENT' ? missing() : err;
   });
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-  const file = await open(join(real, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch((err: NodeJS.ErrnoException) => {
-    if (err.code === 'ENOENT') throw missing();
-    if (err.code === 'ELOOP') throw new ImageRejected(`${name} is a symbolic link; only regular files are read.`);
-    if (err.code === 'ENXIO') throw new ImageRejected(`${name} is not a regular file.`);
-    throw err;
-  });
+  const file = await open(pathOf(real, bytes), O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(
+    (err: NodeJS.ErrnoException) => {
+      if (err.code === 'ENOENT') throw missing();
+      if (err.code === 'ELOOP') throw new ImageRejected(`${name} is a symbolic link; only regular files are read.`);
+      if (err.code === 'ENXIO') throw new ImageRejected(`${name} is not a regular file.`);
+      throw err;
+    },
+  );
   try {
-    if ((await file.stat()).isFile()) return file;
+    const stats = await file.stat();
+    // Another hard link may be a file of somebody else, which the user must not read.
+    if (stats.isFile() && stats.nlink <= 1) return file;
   } catch (err) {
     await file.close();
     throw err;
   }
   await file.close();
-  throw new ImageRejected(`${name} is not a regular file.`);
+  throw new ImageRejected(`${name} is not a regular file with one hard link.`);
 }
 
 interface Copying {

@@ -57,9 +57,9 @@ export const image = resource({
     source: Type.String({
       maxLength: 2048,
       pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
-      'x-rule': 'an `https://` URL or `file:<name>`',
+      'x-rule': 'an `https://` URL, or `file:` with the name or id of a file',
       description:
-        "Source of the image: an `https://` URL, or `file:<name>` for a file in the project's directory on the server. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd.",
+        'Source of the image: an `https://` URL, or `file:<name>` or `file:<id>` for a file of the project. The scanner imports a recorded file only with the recorded content. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd.',
     }),
     // Responses lack this field until the scanner has computed it.
     sha256: Type.Optional(
