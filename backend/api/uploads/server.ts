@@ -13,7 +13,6 @@ import { FileStore } from '@tus/file-store';
 import { Server, Upload } from '@tus/server';
 import { type ErrorCode, UcloudError } from '../../contract/errors.ts';
 import { uploadMediaType } from '../../contract/resources/uploads.ts';
-import { idFrom } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -229,17 +228,25 @@ export class UploadServer {
     await this.#mirror.refresh();
   }
 
-  /** Continues and ends uploads: those that a crash has interrupted, that the scanner has seen, and that have expired. */
+  /**
+   * Continues and ends uploads: those that a crash has interrupted, that the scanner has seen, and that have expired. A
+   * fault of one upload does not keep the others. @throws Error the first fault
+   */
   async sweep(now: Date): Promise<void> {
     const server = await this.directory.serverId();
-    for (const stored of [...this.#mirror.list(records.uploads)]) {
-      const { value } = stored;
-      if (value.server !== server) continue;
-      const expired = Date.parse(value.expires_at) <= now.getTime();
-      if (value.phase === 'verified') await this.finish(idFrom('upload', stored.id));
-      else if (value.phase === 'complete' && this.#isRecorded(value)) await this.#advance(stored, 'recorded');
-      else if (expired && !this.#mirror.get(records.uploadLocks, stored.id)) await this.discard(stored);
-    }
+    const faults: unknown[] = [];
+    for (const stored of [...this.#mirror.list(records.uploads)])
+      if (stored.value.server === server)
+        await this.#sweepOne(stored, now).catch((fault: unknown) => faults.push(fault));
+    if (faults.length > 0) throw faults[0];
+  }
+
+  async #sweepOne(stored: StoredUpload, now: Date): Promise<void> {
+    const { value } = stored;
+    if (value.phase === 'verified') await this.finish(stored.id);
+    else if (value.phase === 'complete' && this.#isRecorded(value)) await this.#advance(stored, 'recorded');
+    else if (Date.parse(value.expires_at) > now.getTime()) return;
+    else if (!this.#mirror.get(records.uploadLocks, stored.id)) await this.discard(stored);
   }
 
   #isRecorded({ file, sha256 }: records.UploadRecord): boolean {
