@@ -85,7 +85,7 @@ export class Recorder {
       if (value.project !== project || value.phase === 'recorded') continue;
       if (value.server === server && value.phase !== 'receiving') continue;
       files++;
-      bytes += value.length;
+      bytes += value.size;
     }
     return {
       files: Math.min(here, (quota.files ?? Number.POSITIVE_INFINITY) - files),

@@ -28,7 +28,7 @@ export const uploads: ResourceDescriptor<records.UploadRecord> = {
   scope: 'project',
   show: (_api, record) => record,
   // The file scanner counts the file as soon as it knows it.
-  quota: ({ phase, length }) => (phase === 'recorded' ? {} : { files: 1, file_bytes: length }),
+  quota: ({ phase, size }) => (phase === 'recorded' ? {} : { files: 1, file_bytes: size }),
   alsoMirrored: [records.uploadLocks, records.uploadLockRequests],
   handlers: {
     upload_create: createUpload,
@@ -113,7 +113,7 @@ async function createUpload(api: ApiContext, request: ApiRequest): Promise<ApiAn
       server: serverId,
       file,
       file_name: name,
-      length,
+      size: length,
       sha256,
       phase: 'receiving',
       created_at: at,
@@ -160,13 +160,13 @@ async function uploadOffset(api: ApiContext, request: ApiRequest): Promise<ApiAn
   // Another server may have created the upload a moment ago.
   await api.mirror.refresh();
   const { id, value } = findUpload(api, request.caller, request);
-  let offset = value.length;
+  let offset = value.size;
   if (value.phase === 'receiving') {
     offset = (await server.directory.received(id)) ?? 0;
     // A crash came between the last byte and the verification.
-    if (offset === value.length) await server.finish(id);
+    if (offset === value.size) await server.finish(id);
   }
-  const headers = { ...headersOf(value, offset), 'upload-length': String(value.length) };
+  const headers = { ...headersOf(value, offset), 'upload-length': String(value.size) };
   return { status: 200, revision: api.mirror.revision, headers };
 }
 
@@ -177,9 +177,9 @@ async function writeUpload(api: ApiContext, request: ApiRequest): Promise<ApiAns
   const offset = Number(request.headers['upload-offset']);
   if (!request.stream) throw new Error('a write of an upload has no body');
   if (value.phase !== 'receiving') {
-    if (offset !== value.length)
+    if (offset !== value.size)
       throw new UcloudError('conflict', 'the upload is complete', {
-        errors: [{ pointer: '#header/Upload-Offset', detail: `must be ${value.length}` }],
+        errors: [{ pointer: '#header/Upload-Offset', detail: `must be ${value.size}` }],
       });
     await server.finish(id);
     return { status: 204, revision: api.mirror.revision, headers: headersOf(value, offset) };

@@ -105,7 +105,7 @@ export class UploadServer {
     const stored = this.find(id)?.value;
     // The library answers a missing size with 404, before it uses the description.
     if (!stored) throw new UcloudError('not_found', `there is no upload ${id}`);
-    return new Upload({ id, size: stored.length, offset: 0, creation_date: stored.created_at });
+    return new Upload({ id, size: stored.size, offset: 0, creation_date: stored.created_at });
   }
 
   /** Creates the file of a new upload. */
@@ -118,7 +118,7 @@ export class UploadServer {
   async write(id: string, { offset, body, length, signal }: UploadWrite): Promise<number> {
     const cut = () => body.destroy();
     signal.addEventListener('abort', cut, { once: true });
-    const left = (this.find(id)?.value.length ?? 0) - offset;
+    const left = (this.find(id)?.value.size ?? 0) - offset;
     let excess = false;
     const pieces = async function* () {
       let bytes = 0;

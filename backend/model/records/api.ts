@@ -123,7 +123,7 @@ export const uploads = kind('uploads/', {
   file: id('file'),
   /** The name as it is on disk. */
   file_name: Type.String(),
-  length: bytes,
+  size: bytes,
   sha256: Type.String(),
   phase: oneOf(['receiving', 'verified', 'complete', 'recorded']),
   created_at: time,
