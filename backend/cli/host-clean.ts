@@ -9,22 +9,28 @@ export function addHostClean(program: Command): void {
   const host = program.commands.find((command) => command.name() === 'host') ?? program.command('host');
   host
     .command('clean')
-    .description('remove everything that ucloud has created on this machine: VMs with their disks, networks, filters')
+    .description(
+      'remove everything that ucloud has created on this machine: VMs with their disks, networks, filters; volumes stay without --volumes',
+    )
     .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
     .option('--yes', 'confirm the removal; without this, the command only counts VMs and removes nothing')
-    .action(async ({ data, yes }: { data: string; yes?: boolean }) => {
+    .option('--volumes', 'remove the data of volumes too; nothing can bring it back')
+    .action(async ({ data, yes, volumes = false }: { data: string; yes?: boolean; volumes?: boolean }) => {
       const { openHypervisor } = await import('./daemons.ts');
       const { hypervisor } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
       try {
         const vms = await hypervisor.list();
+        const { length } = await hypervisor.listVolumes();
+        const stay = length === 0 ? '' : ` The data of ${length} volumes stays without --volumes.`;
         if (!yes) {
           say(
-            `${vms.length} VMs are on this machine, ${vms.filter(({ running }) => running).length} running. Use --yes to remove them and all networks.`,
+            `${vms.length} VMs are on this machine, ${vms.filter(({ running }) => running).length} running. Use --yes to remove them and all networks.${volumes ? ` The data of ${length} volumes goes too.` : stay}`,
           );
           return;
         }
-        const removed = await hypervisor.clean();
+        const removed = await hypervisor.clean({ volumes });
         for (const line of removed) say(`removed ${line}`);
+        if (!volumes && stay !== '') say(stay.trim());
         say(removed.length === 0 ? 'nothing was there' : `${removed.length} things removed`);
       } finally {
         await hypervisor.close();

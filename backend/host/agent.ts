@@ -163,6 +163,7 @@ export class Agent {
   #exited(id: Id<'vm'>, cause: ExitCause | undefined): void {
     const runtime = this.#runtime(id);
     runtime.observed = { id, running: false };
+    runtime.ended = true;
     runtime.exitedDuringStart = true;
     if (cause) runtime.exitCause = cause;
     this.#queue.add(id);

@@ -86,6 +86,8 @@ export interface VmRuntime {
   exitedDuringStart: boolean;
   /** The time until which a start waits for the scheduler, on the clock of `performance.now()`. */
   grantDeadlineMs?: number;
+  /** The agent has seen that no process of the VM exists. An incomplete start leaves one that does not count as running. */
+  ended?: boolean;
   /** The volumes of the running guest, as JSON of their specifications; undefined if the agent does not know them. */
   volumes?: string;
   /** The number of consecutive failures to set the volumes. */
@@ -157,6 +159,7 @@ export class VmSteps {
         const write = currentReport(placed)
           ? eventWrites(placed, now, { severity: 'info', reason: 'stopped', message: 'Stopped.' })
           : [];
+        await this.#ensureEnded(placed.id, runtime);
         write.push(...releasesOf(this.#options.view, placed.id));
         return this.commit(reportCommit(placed, { phase: 'stopped' }, now, { write }));
       }
@@ -239,6 +242,7 @@ export class VmSteps {
       delete runtime.readyAt;
       delete runtime.otherAddresses;
       delete runtime.volumes;
+      delete runtime.ended;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
       if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
@@ -300,6 +304,13 @@ export class VmSteps {
     return this.commit(guestReadyCommit({ ...snapshot, report }, new Date(Math.max(readyAt.getTime(), started))));
   }
 
+  /** Makes sure that no process of the VM exists, so that its volumes are free. */
+  async #ensureEnded(id: VmSnapshot['id'], runtime: VmRuntime): Promise<void> {
+    if (runtime.ended || runtime.observed === undefined) return;
+    await this.#options.hypervisor.stop(id, 0);
+    runtime.ended = true;
+  }
+
   async #stop(snapshot: PlacedVmSnapshot, runtime: VmRuntime, force: boolean): Promise<StepOutcome> {
     const { hypervisor, graceSeconds } = this.#options;
     const reported = currentReport(snapshot);
@@ -314,6 +325,7 @@ export class VmSteps {
     }
     await hypervisor.stop(snapshot.id, force ? 0 : graceSeconds);
     runtime.observed = { id: snapshot.id, running: false };
+    runtime.ended = true;
     runtime.consecutiveExits = 0;
     runtime.startNotBeforeMs = 0;
     delete runtime.exitCause;
@@ -321,6 +333,7 @@ export class VmSteps {
   }
 
   async #reportExit(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
+    await this.#ensureEnded(snapshot.id, runtime);
     const started = Date.parse(currentReport(snapshot)?.started_at ?? '');
     const now = new Date();
     runtime.consecutiveExits = now.getTime() - started > stableMs ? 1 : runtime.consecutiveExits + 1;

@@ -15,7 +15,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
-import { type AttachmentFacts, type VolumeSpec, volumeSpec } from '../model/vm/volumes.ts';
+import { type AttachmentFacts, type VolumeOutcome, type VolumeSpec, volumeSpec } from '../model/vm/volumes.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { absent, put, remove, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
@@ -50,6 +50,7 @@ function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot
         volume: mirror.get(volumes, volume)?.value,
         placement: mirror.get(volumePlacements, volume)?.value,
         report: claim?.value,
+        data: mirror.get(volumeReports, volume)?.value,
       };
       const current = claim?.value.host === host && claim.value.fence === placement.value.fence;
       return { ...facts, stored, claim: current ? claim : undefined, spec: volumeSpec(facts, host) };
@@ -114,29 +115,40 @@ export class VolumeSteps {
     if (specs.length === 0 && leaving.length === 0 && runtime.volumes === undefined) return { again: false };
     const applied = JSON.stringify(specs);
     if (leaving.length === 0 && runtime.volumes === applied) return { again: false };
-    const { hypervisor, logger, retryMs } = this.#options;
-    let present: ReadonlySet<Id<'volume'>>;
+    const { hypervisor } = this.#options;
+    let outcome: VolumeOutcome;
     try {
-      present = new Set(await hypervisor.setVolumes(snapshot.id, specs));
-      runtime.volumeFailures = 0;
+      outcome = await hypervisor.setVolumes(snapshot.id, specs);
     } catch (err) {
-      // A fault of a volume is no fault of the VM, so it does not change the phase of the VM.
-      runtime.volumeFailures = (runtime.volumeFailures ?? 0) + 1;
-      const afterMs = backoffMs(runtime.volumeFailures, { firstMs: retryMs, maxMs: maxRetryMs });
-      logger.warn(
-        { err, vm: snapshot.id, retryMs: afterMs },
-        'the volumes of a VM are not in their state; the agent retries',
-      );
-      await this.#reportFailure(snapshot, attached, publicMessage(err));
-      return { again: false, afterMs };
+      outcome = { present: [], faults: new Map(specs.map(({ id }) => [id, err])) };
+      // Nothing is known of the volumes that leave.
+      if (leaving.length > 0) return this.#retryLater(snapshot, runtime, err);
     }
-    const write = this.#reports(snapshot, attached, present);
+    const present = new Set(outcome.present);
+    const write = this.#reports(snapshot, attached, present, outcome.faults);
     if (write.length > 0) await this.#commit({ require: [unchanged(snapshot.placement)], write });
+    const [fault] = outcome.faults.values();
+    if (fault !== undefined) return this.#retryLater(snapshot, runtime, fault);
+    runtime.volumeFailures = 0;
     if (leaving.some(({ attachment }) => present.has(attachment.volume))) {
       return { again: false, afterMs: releaseRetryMs };
     }
+    // The commit may have failed. The next visit looks again, and remembers the volumes when no report is missing.
+    if (write.length > 0) return { again: true };
     runtime.volumes = applied;
-    return write.length > 0 ? { again: true } : { again: false };
+    return { again: false };
+  }
+
+  /** A fault of a volume is no fault of the VM, so it does not change the phase of the VM. */
+  #retryLater(snapshot: PlacedVmSnapshot, runtime: VmRuntime, err: unknown): StepOutcome {
+    const { logger, retryMs } = this.#options;
+    runtime.volumeFailures = (runtime.volumeFailures ?? 0) + 1;
+    const afterMs = backoffMs(runtime.volumeFailures, { firstMs: retryMs, maxMs: maxRetryMs });
+    logger.warn(
+      { err, vm: snapshot.id, retryMs: afterMs },
+      'the volumes of a VM are not in their state; the agent retries',
+    );
+    return { again: false, afterMs };
   }
 
   #claim(snapshot: PlacedVmSnapshot, unclaimed: readonly Attached[]): Promise<StepOutcome> {
@@ -152,16 +164,13 @@ export class VolumeSteps {
     });
   }
 
-  async #reportFailure(snapshot: PlacedVmSnapshot, attached: readonly Attached[], message: string): Promise<void> {
-    const now = new Date();
-    const write = attached
-      .filter(({ claim }) => claim?.value.phase === 'attaching' && claim.value.message !== message)
-      .map((each) => reportWrite(snapshot, each, 'attaching', now, message));
-    if (write.length > 0) await this.#commit({ require: [unchanged(snapshot.placement)], write });
-  }
-
   /** Returns the changes of the reports after the guest has the volumes in `present`. */
-  #reports(snapshot: PlacedVmSnapshot, attached: readonly Attached[], present: ReadonlySet<Id<'volume'>>): Write[] {
+  #reports(
+    snapshot: PlacedVmSnapshot,
+    attached: readonly Attached[],
+    present: ReadonlySet<Id<'volume'>>,
+    faults: VolumeOutcome['faults'],
+  ): Write[] {
     const { mirror } = this.#options.view;
     const now = new Date();
     const at = now.toISOString();
@@ -172,10 +181,17 @@ export class VolumeSteps {
         if (!present.has(attachment.volume)) return [remove(attachmentReports, stored.id)];
         return claim.value.phase === 'detaching' ? [] : [reportWrite(snapshot, each, 'detaching', now)];
       }
+      if (faults.has(spec.id)) {
+        const message = publicMessage(faults.get(spec.id));
+        if (claim?.value.message === message) return [];
+        return [reportWrite(snapshot, each, claim?.value.phase ?? 'attaching', now, message)];
+      }
       const data = mirror.get(volumeReports, spec.id)?.value;
       const { host } = snapshot;
+      const phase = attachment.deleted_at === undefined ? 'attached' : 'detaching';
+      const right = claim?.value.phase === phase && claim.value.message === undefined;
       return [
-        ...(claim?.value.phase === 'attached' ? [] : [reportWrite(snapshot, each, 'attached', now)]),
+        ...(right ? [] : [reportWrite(snapshot, each, phase, now)]),
         ...(data?.host === host && data.size === spec.size
           ? []
           : [put(volumeReports, spec.id, { host, phase: 'available', size: spec.size, at })]),

@@ -308,7 +308,8 @@ export class LeaderLoop {
       attachment === undefined || attachment.deleted_at !== undefined
         ? undefined
         : mirror.get(schedules, attachment.vm)?.value.host;
-    const vmHost = scheduled !== undefined && mirror.get(alive, scheduled) ? scheduled : undefined;
+    const stays = attachment !== undefined && mirror.get(vms, attachment.vm)?.value.deleted_at === undefined;
+    const vmHost = stays && scheduled !== undefined && mirror.get(alive, scheduled) ? scheduled : undefined;
     const hostExists = mirror.get(hosts, placement?.value.host ?? '') !== undefined;
     const decision = decideVolume({
       volume: volume?.value,

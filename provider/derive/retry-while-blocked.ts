@@ -79,7 +79,7 @@ export function deleteWhenUnused(
   return retryWhileBlocked(attempt, users, signal, retry);
 }
 
-/** Creates or changes an object as soon as its name is free. @throws ApiError, ConnectionError */
+/** Creates or changes an object as soon as its name and its volumes are free. @throws ApiError, ConnectionError */
 export function whenNameIsFree<T>(
   {
     client,
@@ -91,7 +91,11 @@ export function whenNameIsFree<T>(
   retry = defaultRetry,
 ): Promise<T> {
   const holders = async (error: unknown) => {
-    if (!(error instanceof ApiError) || error.code !== 'name_taken') return undefined;
+    if (!(error instanceof ApiError)) return undefined;
+    // A volume may be on its way from another VM.
+    if (error.code === 'in_use')
+      return (error.problem.users ?? []).map(({ id, being_deleted }) => ({ id, leaving: being_deleted }));
+    if (error.code !== 'name_taken') return undefined;
     const named = await client.listAll(schema.path, { name: String(name) }, signal);
     return named
       .filter((item) => typeof project !== 'string' || item.project === project)

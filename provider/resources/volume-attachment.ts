@@ -16,6 +16,9 @@ const statusOf = (item: Item): Status => item.status as Status;
 const { path } = schemaOf('volume_attachment');
 const vmPath = schemaOf('vm').path;
 
+/** The maximum time of the request that starts the VM again, in milliseconds. */
+const restartMs = 30_000;
+
 /** Stops the VM if it runs, detaches the volume, and starts the VM again. */
 async function detachFromStoppedVm(
   { client, state, signal }: DeleteContext,
@@ -30,7 +33,9 @@ async function detachFromStoppedVm(
     await client.wait(vmPath, stopping, stopped, signal);
     await remove();
   } finally {
-    await client.update(vmPath, vm.id, { power_state: 'running' }, signal).catch((error: unknown) => {
+    // Ctrl-C or a time limit must not leave the VM stopped.
+    const restart = AbortSignal.timeout(restartMs);
+    await client.update(vmPath, vm.id, { power_state: 'running' }, restart).catch((error: unknown) => {
       if (!isNotFound(error)) throw error;
     });
   }
@@ -53,8 +58,8 @@ export const volumeAttachment = deriveResource(schemaOf('volume_attachment'), {
     waitFor(ctx, path, item, {
       what: `Volume ${String(item.volume)} is not attached`,
       reached: (now) => ['attached', 'ready'].includes(statusOf(now).phase),
-      // A volume that waits for space or for its host may get it.
-      failed: () => undefined,
+      // A volume that waits for space may get it.
+      failed: (now) => (statusOf(now).reason === 'other_host' ? statusOf(now).message : undefined),
       state: (now) => {
         const { phase, message } = statusOf(now);
         return `The attachment is ${phase}${message ? `: ${message}` : '.'}`;

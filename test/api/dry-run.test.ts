@@ -12,6 +12,9 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
   const api = await startTestApi(t);
   const { operator, project, store } = api;
   const { network, image, prefix } = await createVmPrerequisites(api, project);
+  const interfaces = [{ network: network.id }];
+  const vm = await operator.create('vms', { name: 'holder', project, image: image.id, interfaces, disk_size: '1GiB' });
+  const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
   const bodies: Readonly<Record<string, object>> = {
     projects: { name: 'p' },
     tokens: { name: 't', project },
@@ -20,6 +23,8 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     'prefix-pools': { name: 'pool', cidr: '2001:db8:f000::/36' },
     prefixes: { name: 'pre', project },
     networks: { name: 'net', project, prefix: prefix.id },
+    volumes: { name: 'vol', project, size: '1GiB' },
+    'volume-attachments': { vm: vm.id, volume: volume.id },
     vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },
   };
   const creations = endpoints.filter(({ dryRun }) => dryRun).map(({ path }) => path.replace('/v1/', ''));

@@ -91,7 +91,7 @@ t.test('a data directory that was open before is closed, and that is said', asyn
   const second = up(t, data);
   await isUp(second);
   t.strictSame(
-    open(data).filter(([path]) => !/\/link$|\/images\//.test(path)),
+    open(data).filter(([path]) => !/\/link$|\/(images|files)\//.test(path)),
     [],
   );
   t.equal(lstatSync(foreign).mode & 0o777, 0o644);

@@ -17,7 +17,7 @@ import { temporaryDirectory } from '../support/stores.ts';
 
 const MiB = 1024 ** 2;
 const volume = idFrom('volume', 'vol-0123456789abcdef');
-const spec: VolumeSpec = { id: volume, slot: 0, size: MiB, max_iops: 0, max_throughput: 0 };
+const spec: VolumeSpec = { id: volume, slot: 0, size: MiB, max_iops: 0, max_throughput: 0, created: false };
 
 async function serve(t: Test, attack: (socket: Socket) => void): Promise<string> {
   const path = join(temporaryDirectory(t), 'monitor');
@@ -94,16 +94,41 @@ t.test('false answers about volumes end the connection or are repeated, and chan
     });
     const qmp = await Qmp.connect(path, 5_000);
     let passed = 0;
-    const fault = await faultOf(
-      setVolumes(qmp, [spec], async () => {
+    const supply = {
+      prepare: async () => undefined,
+      pass: async () => {
         passed++;
-      }),
+      },
+    };
+    // An answer of the wrong form ends the call. QEMU may also refuse the steps for the one volume.
+    const fault = await setVolumes(qmp, [spec], supply).then(
+      ({ faults }) => faults.get(volume),
+      (error: unknown) => error,
     );
     t.ok(fault instanceof QmpError, JSON.stringify(answer).slice(0, 60));
     t.ok(passed <= 1, 'at most its own file is passed');
     t.ok(commands < 50, `${commands} commands`);
     qmp.close();
   }
+});
+
+t.test('a slow monitor gets one deadline for all commands about volumes', async (t) => {
+  const path = await serve(t, (socket) => {
+    socket.write('{"QMP": {}}\n');
+    const lines = createInterface({ input: socket });
+    lines.on('error', () => undefined);
+    lines.on('line', (line) => {
+      const { id, execute } = JSON.parse(line) as { id: number; execute: string };
+      const slow = execute === 'qmp_capabilities' ? 0 : 400;
+      const result = execute.startsWith('query') || execute === 'qom-list' ? [] : {};
+      setTimeout(() => socket.write(`${JSON.stringify({ return: result, id })}\n`), slow);
+    });
+  });
+  const qmp = await Qmp.connect(path, 5_000);
+  const many = Array.from({ length: 16 }, (_, slot) => ({ ...spec, slot }));
+  const supply = { prepare: async () => undefined, pass: async () => undefined };
+  t.match(await faultOf(setVolumes(qmp, many, supply, 1_000)), { message: /did not answer/ });
+  t.ok(qmp.closed, 'and its connection ends');
 });
 
 t.test('only root reads the data of volumes, and no id leads elsewhere', async (t) => {

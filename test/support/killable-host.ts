@@ -165,6 +165,7 @@ export class KillableHost {
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onReady: (listener) => hypervisor.onReady(listener),
+      listVolumes: () => hypervisor.listVolumes(),
       clean: () => hypervisor.clean(),
       close: () => hypervisor.close(),
     };

@@ -122,7 +122,7 @@ t.test('bad attachments are refused and leave nothing', async (t) => {
   );
   t.equal(items.length, maxVolumes);
   await member.remove('vms', vm.id);
-  t.strictSame((await member.list('volume-attachments')).items, [], 'the VM took all of them with it');
+  t.strictSame((await member.list('volume-attachments')).items, [], 'they end with the VM');
   await attach(other, last);
 });
 
@@ -175,6 +175,82 @@ t.test('a VM declares volumes of its own', async (t) => {
       body: { code: 'in_use' },
     },
   );
+});
+
+t.test('a VM that is to be stopped gives its volumes up when its guest has ended', async (t) => {
+  const { member, createVm, createVolume } = await volumeCloud(t);
+  const [volume, other] = await Promise.all([createVolume('data'), createVolume('other')]);
+  const vm = await createVm('web', { volumes: [volume.id] });
+  await until('attached', async () => (await member.list('volume-attachments')).items[0]?.status.phase === 'attached');
+  await member.update('vms', vm.id, { power_state: 'stopped', volumes: [] });
+  await until('the volume is free', async () => (await member.get('volumes', volume.id)).status.phase === 'available');
+  t.match((await member.get('vms', vm.id)).status.phase, /stopp/);
+  await member.update('vms', vm.id, { power_state: 'running', volumes: [other.id, volume.id] });
+  await until('both are attached', async () =>
+    (await member.list('volume-attachments')).items.every(({ status }) => status.phase === 'attached'),
+  );
+});
+
+t.test('a client that waits for an attachment sees why it waits', async (t) => {
+  const capacity = { cpus: 8, memory: 64 * GiB, disk: 10 * GiB };
+  const { member, createVm, createVolume, attach } = await volumeCloud(t, { capacity });
+  const [vm, large] = await Promise.all([createVm('web'), createVolume('large', { size: '20GiB' })]);
+  await reach(member, 'vms', vm, 'running');
+  let { revision, id } = await attach(vm, large);
+  let message: string | undefined;
+  while (message === undefined) {
+    const began = performance.now();
+    const now = await member.get('volume-attachments', id, `?after=${revision}&timeout=60`);
+    t.ok(performance.now() - began < 50_000, 'a change answers the long poll');
+    ({ revision } = now);
+    ({ message } = now.status);
+  }
+  t.match(message, /not enough disk left for 20GiB/);
+  // No host has granted the size, so the volume may become smaller again.
+  await member.update('volumes', large.id, { size: '2GiB' });
+  await reach(member, 'volume-attachments', { ...large, id }, 'attached');
+});
+
+t.test('the largest change of a VM fits into one commit', async (t) => {
+  const { member, createVm, createVolume } = await volumeCloud(t);
+  const numbers = Array.from({ length: 64 }, (_, number) => number);
+  const keys = await Promise.all(
+    numbers.map(async (number) => {
+      const blob = Buffer.concat([
+        Buffer.from('0000000b7373682d6564323535313900000020', 'hex'),
+        Buffer.alloc(32, number + 1),
+      ]);
+      const key = await member.create('ssh-keys', {
+        name: `k${number}`,
+        public_key: `ssh-ed25519 ${blob.toString('base64')}`,
+      });
+      return key.id;
+    }),
+  );
+  const volumes = await Promise.all(numbers.slice(0, maxVolumes).map((n) => createVolume(`v${n}`)));
+  const vm = await createVm('web', { ssh_keys: keys.slice(0, 32) });
+  const change = { ssh_keys: keys.slice(32), volumes: volumes.map(({ id }) => id), cpus: 2 };
+  const headers = { 'idempotency-key': 'large' };
+  await member.expect(200, 'PATCH', `/v1/vms/${vm.id}`, change, headers);
+});
+
+t.test('volumes on two hosts are refused for one VM', async (t) => {
+  const capacity = { cpus: 8, memory: 64 * GiB, disk: 10 * GiB };
+  const { member, createVm, createVolume, attach, network } = await volumeCloud(t, { capacity, moreHosts: 1 });
+  const group = { anti_affinity: { group: 'apart' } };
+  const vms = await Promise.all([createVm('a', group), createVm('b', group)]);
+  const volumes = await Promise.all([createVolume('a'), createVolume('b')]);
+  for (const [index, vm] of vms.entries()) {
+    const volume = volumes[index];
+    if (volume) await reach(member, 'volume-attachments', await attach(vm, volume), 'attached');
+  }
+  for (const vm of vms) await member.remove('vms', vm.id);
+  const body = { name: 'c', image: vms[0]?.image, disk_size: '1GiB', interfaces: [{ network: network.id }] };
+  const asked = { ...body, volumes: volumes.map(({ id }) => id) };
+  t.match(await member.request('POST', '/v1/vms', asked), {
+    status: 409,
+    body: { code: 'invalid_state', errors: [{ pointer: '/volumes/1', detail: /another host than the other volumes/ }] },
+  });
 });
 
 t.test('two clients at once: one gets the volume', async (t) => {

@@ -11,7 +11,7 @@ import { volumeSlotKey } from '../../model/vm/volumes.ts';
 import { absent, put, remove, unchanged } from '../../store/collection.ts';
 import { isChangeOf } from '../../store/mirror.ts';
 import type { Write } from '../../store/store.ts';
-import { releaseName, removeReference } from '../transaction/declarations.ts';
+import { releaseName } from '../transaction/declarations.ts';
 import type { Removal } from './collector.ts';
 import { isTornDown } from './vm-removal.ts';
 
@@ -20,7 +20,6 @@ const leftovers = ({ id, vm, volume, slot }: records.VolumeAttachmentRecord): Wr
   remove(records.volumeAttachments, id),
   remove(records.volumeSlots, volumeSlotKey(vm, slot)),
   remove(records.volumeHolders, volume),
-  removeReference(volume, id),
   remove(records.attachmentReports, id),
 ];
 

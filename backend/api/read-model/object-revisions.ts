@@ -58,16 +58,36 @@ export class ObjectRevisions {
         for (const { id } of this.#mirror.schedulesByHost.list(change.id)) this.#touched.set(id, revision);
       } else if (isChangeOf(records.placements, change)) {
         this.#touched.set(parsePlacementId(change.id).host, revision);
+      } else if (isChangeOf(records.vms, change) || isChangeOf(records.schedules, change)) {
+        this.#touchAttachments(change.id, revision);
+        this.#noteRemoval(change, revision);
+      } else if (isChangeOf(records.volumes, change)) {
+        this.#touchHolder(change.id, revision);
+        this.#noteRemoval(change, revision);
       } else if (isChangeOf(records.volumePlacements, change)) {
+        this.#touchHolder(change.id, revision);
         for (const host of [change.previous?.value.host, change.stored?.value.host])
           if (host !== undefined) this.#touched.set(host, revision);
-        if (change.stored === undefined) this.#touched.set(change.id, revision);
-      } else if (change.stored === undefined) {
-        const gone = this.#observedBy.has(change.kind.prefix);
-        if (gone) this.#touched.delete(change.id);
-        else if (this.#observations.has(change.kind.prefix)) this.#touched.set(change.id, revision);
-      }
+        this.#noteRemoval(change, revision);
+      } else this.#noteRemoval(change, revision);
     }
+  }
+
+  #noteRemoval(change: RecordChange, revision: Revision): void {
+    if (change.stored !== undefined) return;
+    if (this.#observedBy.has(change.kind.prefix)) this.#touched.delete(change.id);
+    else if (this.#observations.has(change.kind.prefix)) this.#touched.set(change.id, revision);
+  }
+
+  /** An attachment shows the host of its VM, and whether the VM is stopped. */
+  #touchAttachments(vm: string, revision: Revision): void {
+    for (const { id } of this.#mirror.by(records.volumeAttachments, 'vm').list(vm)) this.#touched.set(id, revision);
+  }
+
+  /** An attachment shows the host of its volume. */
+  #touchHolder(volume: string, revision: Revision): void {
+    const holder = this.#mirror.get(records.volumeHolders, volume)?.value.id;
+    if (holder !== undefined) this.#touched.set(holder, revision);
   }
 
   close(): void {

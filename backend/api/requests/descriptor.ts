@@ -57,6 +57,8 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
   readonly quotaPointers?: Readonly<Partial<Record<QuotaKind, string>>>;
   /** The kinds of records under the same id that change how the object looks. */
   readonly observedBy?: readonly RecordKind[];
+  /** Returns further records that the object shows, beside those of `observedBy`, for clients that wait. */
+  watches?(api: ApiContext, id: string): readonly { readonly kind: RecordKind; readonly id: string }[];
   /** Returns the host whose sign of life the object shows. */
   hostOf?(api: ApiContext, id: string): string | undefined;
   /** Returns the revision of the declaration, for ETag and If-Match. Default: that of the record. */

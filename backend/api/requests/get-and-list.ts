@@ -44,6 +44,7 @@ export const getHandler =
         of: [
           ...shownKinds(descriptor).map((kind) => ({ kind, id })),
           ...(host === undefined ? [] : [{ kind: records.alive, id: host }]),
+          ...(descriptor.watches?.(api, id) ?? []),
         ],
         predicate: isNews,
         timeoutMs: left,

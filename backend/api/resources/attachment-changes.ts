@@ -9,8 +9,8 @@ import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiContext } from '../requests/context.ts';
+import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
-import { addReference } from '../transaction/declarations.ts';
 import type { Guard } from '../transaction/mutate.ts';
 import { checkVolumeStays, volumes } from './volumes.ts';
 
@@ -35,8 +35,8 @@ export interface AttachmentRequest {
   /** The VM's own declaration contains the volume. */
   readonly byVm: boolean;
   readonly at: string;
-  /** The slots that other attachments of the same commit take. */
-  readonly taken: Set<number>;
+  /** The slots and hosts of the other attachments of the same commit. */
+  readonly others: { readonly slots: Set<number>; readonly hosts: Set<Id<'host'>> };
 }
 
 /**
@@ -45,17 +45,13 @@ export interface AttachmentRequest {
  * `no_capacity` if the VM has no free slot
  */
 export function newAttachment(api: ApiContext, request: AttachmentRequest): NewAttachment {
-  const { vm, volume: asked, pointers, labels, byVm, at, taken } = request;
+  const { vm, volume: asked, pointers, labels, byVm, at, others } = request;
   const id = newId('volume_attachment');
-  const volume = addReference(api, volumes, { project: vm.project, id: asked, pointer: pointers.volume, user: id });
-  checkVolumeStays(volume.stored);
-  const host = api.mirror.get(records.schedules, vm.id)?.value.host;
-  const placed = api.mirror.get(records.volumePlacements, asked)?.value.host;
-  if (host !== undefined && placed !== undefined && host !== placed) {
-    throw new UcloudError('invalid_state', `${asked} lies on another host than ${vm.id}, and neither can move`);
-  }
-  const { slot, key, guard } = chooseSlot(api, vm.id, taken, pointers.vm);
-  taken.add(slot);
+  const volume = refer(api, volumes, vm.project, asked, pointers.volume);
+  checkVolumeStays(volume);
+  const sameHost = checkHosts(api, request);
+  const { slot, key, guard } = chooseSlot(api, vm.id, others.slots, pointers.vm);
+  others.slots.add(slot);
   const record: records.VolumeAttachmentRecord = {
     id,
     project: vm.project,
@@ -69,14 +65,57 @@ export function newAttachment(api: ApiContext, request: AttachmentRequest): NewA
   };
   const single: Guard = {
     condition: absent(records.volumeHolders, asked),
-    otherwise: () => new UcloudError('in_use', `${asked} is attached to ${holderOf(api, asked)}`),
+    otherwise: () => attachedError(api, asked, pointers.volume),
   };
   return {
     record,
-    volume: volume.stored.value,
-    guards: [{ condition: unchanged(volume.stored) }, single, guard],
-    writes: [...volume.writes, put(records.volumeSlots, key, { id }), put(records.volumeHolders, asked, { id })],
+    volume: volume.value,
+    guards: [{ condition: unchanged(volume) }, single, guard, sameHost],
+    writes: [put(records.volumeSlots, key, { id }), put(records.volumeHolders, asked, { id })],
   };
+}
+
+/**
+ * Checks that the volume lies on the host of the VM and of its other volumes. Returns the guard that the host of the VM
+ * stays the same.
+ * @throws UcloudError `invalid_state`
+ */
+function checkHosts({ mirror }: ApiContext, { vm, volume, pointers, others }: AttachmentRequest): Guard {
+  const schedule = mirror.get(records.schedules, vm.id);
+  const host = schedule?.value.host;
+  for (const { value } of mirror.by(records.volumeAttachments, 'vm').list(vm.id)) {
+    const other = mirror.get(records.volumePlacements, value.volume)?.value.host;
+    if (value.deleted_at === undefined && other !== undefined) others.hosts.add(other);
+  }
+  const placed = mirror.get(records.volumePlacements, volume)?.value.host;
+  if (placed !== undefined) {
+    const elsewhere = (what: string, advice: string) => {
+      const detail = `lies on another host than ${what}, and neither can move${advice}`;
+      return new UcloudError('invalid_state', `${volume} ${detail}`, {
+        errors: [{ pointer: pointers.volume, detail }],
+      });
+    };
+    if (host !== undefined && host !== placed) {
+      throw elsewhere(`the VM ${vm.id}`, ': a VM that is created with `volumes` goes to their host');
+    }
+    if ([...others.hosts].some((other) => other !== placed)) throw elsewhere('the other volumes of the VM', '');
+    others.hosts.add(placed);
+  }
+  return { condition: schedule ? unchanged(schedule) : absent(records.schedules, vm.id) };
+}
+
+/** Returns the error of a volume that has a VM already. */
+function attachedError(api: ApiContext, volume: Id<'volume'>, pointer: string): UcloudError {
+  const id = api.mirror.get(records.volumeHolders, volume)?.value.id ?? '';
+  const attachment = api.mirror.get(records.volumeAttachments, id)?.value;
+  const leaving = attachment?.deleted_at !== undefined;
+  const holder =
+    attachment === undefined ? 'a VM' : `${attachment.vm} by ${id}${leaving ? ', which is being removed' : ''}`;
+  const detail = `is attached to ${holder}`;
+  return new UcloudError('in_use', `${volume} ${detail}`, {
+    errors: [{ pointer, detail }],
+    members: { users: attachment === undefined ? [] : [{ id, being_deleted: leaving }] },
+  });
 }
 
 /** Returns the first free slot of the VM, with the guard that it stays free. */
@@ -90,20 +129,20 @@ function chooseSlot(api: ApiContext, vm: Id<'vm'>, taken: ReadonlySet<number>, p
   throw fieldError('no_capacity', pointer, `has ${maxVolumes} volumes already, which is the maximum`);
 }
 
-function holderOf({ mirror }: ApiContext, volume: string): string {
-  const id = mirror.get(records.volumeHolders, volume)?.value.id ?? '';
-  const attachment = mirror.get(records.volumeAttachments, id)?.value;
-  if (attachment === undefined) return 'a VM';
-  return `${attachment.vm} by ${id}${attachment.deleted_at === undefined ? '' : ', which is being removed'}`;
-}
-
-/** Returns the guards of a detachment. @throws UcloudError `invalid_state` if the guest may use the volume */
-function guardsOfDetachment(api: ApiContext, { value, id }: Stored<records.VolumeAttachmentRecord>): Guard[] {
-  const vm = api.mirror.get(records.vms, value.vm);
+/**
+ * Returns the guards of a detachment. Without `force_detach`, a running guest keeps the volume until it ends (see
+ * volumeSpec), so a VM that is to be stopped or deleted may lose its volumes at once.
+ * @param vm the VM as it will be
+ * @throws UcloudError `invalid_state` if the guest may use the volume
+ */
+function guardsOfDetachment(
+  api: ApiContext,
+  { value, id }: Stored<records.VolumeAttachmentRecord>,
+  vm: records.VmRecord | undefined,
+): Guard[] {
   const volume = api.mirror.get(records.volumes, value.volume);
   if (volume?.value.force_detach) return [{ condition: unchanged(volume) }];
-  // The guest of a deleted VM ends, and its volumes are free then.
-  if (vm === undefined || vm.value.deleted_at !== undefined) return [];
+  if (vm === undefined || vm.deleted_at !== undefined || vm.power_state === 'stopped') return [];
   const inUse = () =>
     new UcloudError(
       'invalid_state',
@@ -115,17 +154,19 @@ function guardsOfDetachment(api: ApiContext, { value, id }: Stored<records.Volum
 
 /**
  * Returns the detachment of a volume.
+ * @param vm the VM as it will be
  * @throws UcloudError `invalid_state` if the guest may use the volume
  */
 export function detachment(
   api: ApiContext,
   stored: Stored<records.VolumeAttachmentRecord>,
   at: string,
+  vm: records.VmRecord | undefined,
 ): Change & { readonly next: records.VolumeAttachmentRecord } {
   const next = { ...stored.value, deleted_at: at, updated_at: at };
   return {
     next,
-    guards: [{ condition: unchanged(stored) }, ...guardsOfDetachment(api, stored)],
+    guards: [{ condition: unchanged(stored) }, ...guardsOfDetachment(api, stored, vm)],
     writes: [rewrite(records.volumeAttachments, stored, next)],
   };
 }

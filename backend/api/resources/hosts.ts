@@ -38,7 +38,7 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
   observedBy: [records.hostPolicies],
   hostOf: (_api, id) => id,
   version: ({ mirror }, { id, revision }) => mirror.get(records.hostPolicies, id)?.revision ?? revision,
-  alsoMirrored: [records.alive, records.placements, records.volumePlacements],
+  alsoMirrored: [records.alive, records.placements, records.volumePlacements, records.volumes],
   handlers: { host_update: updateHost, host_delete: deleteHost },
 });
 
@@ -66,8 +66,11 @@ async function updateHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
 async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, hosts, (stored) => {
-    const volumes = [...api.mirror.volumesByHost.list(id)].map((placement) => placement.id);
-    // The data of these volumes would be lost. A host that is not alive gets no further volumes.
+    // The data of these volumes would be lost. A host that is not alive gets no further volumes, and it cannot remove the
+    // data of deleted ones.
+    const volumes = [...api.mirror.volumesByHost.list(id)]
+      .map((placement) => placement.id)
+      .filter((volume) => api.mirror.get(records.volumes, volume)?.value.deleted_at === undefined);
     if (volumes.length > 0) throw inUse(api, request.caller, id, volumes);
     return {
       guards: [

@@ -213,11 +213,11 @@ function useKeys(
 
 /** Returns the changes that give the VM the volumes of its declaration. `held` are those of the declaration before. */
 function changeVolumes(api: ApiContext, vm: records.VmRecord, held: readonly Id<'volume'>[], at: string) {
-  const taken = new Set<number>();
+  const others = { slots: new Set<number>(), hosts: new Set<Id<'host'>>() };
   const added = (vm.volumes ?? []).flatMap((volume, index) => {
     if (held.includes(volume)) return [];
     const pointers = { volume: `/volumes/${index}`, vm: '/volumes' };
-    const { record, guards, writes } = newAttachment(api, { vm, volume, pointers, labels: {}, byVm: true, at, taken });
+    const { record, guards, writes } = newAttachment(api, { vm, volume, pointers, labels: {}, byVm: true, at, others });
     return [{ guards, writes: [put(records.volumeAttachments, record.id, record), ...writes] }];
   });
   const removed = held.flatMap((volume) => {
@@ -225,7 +225,7 @@ function changeVolumes(api: ApiContext, vm: records.VmRecord, held: readonly Id<
     const holder = api.mirror.get(records.volumeHolders, volume)?.value.id ?? '';
     const attachment = api.mirror.get(records.volumeAttachments, holder);
     const own = attachment?.value.vm === vm.id && attachment.value.by_vm && attachment.value.deleted_at === undefined;
-    return attachment && own ? [detachment(api, attachment, at)] : [];
+    return attachment && own ? [detachment(api, attachment, at, vm)] : [];
   });
   const all = [...added, ...removed];
   return { guards: all.flatMap(({ guards }) => guards), writes: all.flatMap(({ writes }) => writes) };

@@ -1,7 +1,7 @@
 /**
  * Attachments of volumes to VMs. The API declares them. The agent of the VM's host gives the volume to the guest and
  * takes it away again; attachment-reports/ has an entry while the guest may have it. A detachment only marks the
- * declaration, and the collector (jobs/volume-collector.ts) removes it when there is no report.
+ * declaration, and the collector (jobs/volume-removal.ts) removes it when there is no report.
  */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
@@ -32,6 +32,17 @@ export const volumeAttachments: ResourceDescriptor<records.VolumeAttachmentRecor
     return { ...record, device: devicePath(record.volume), status: statusOf(api, record, deleted_at) };
   },
   observedBy: [records.attachmentReports],
+  watches({ mirror }, id) {
+    const attachment = mirror.get(records.volumeAttachments, id)?.value;
+    if (attachment === undefined) return [];
+    const { vm, volume } = attachment;
+    return [
+      { kind: records.schedules, id: vm },
+      { kind: records.vms, id: vm },
+      { kind: records.volumePlacements, id: volume },
+      { kind: records.volumes, id: volume },
+    ];
+  },
   alsoMirrored: [records.volumeSlots, records.volumePlacements],
   handlers: {
     volume_attachment_create: createAttachment,
@@ -46,8 +57,17 @@ function statusOf(
   deleted: string | undefined,
 ): VolumeAttachment['status'] {
   const report = mirror.get(records.attachmentReports, id)?.value;
-  if (deleted !== undefined) return { phase: 'detaching' };
-  if (report?.phase === 'attached') return { phase: 'attached' };
+  const force = mirror.get(records.volumes, volume)?.value.force_detach;
+  if (deleted !== undefined) {
+    const keeps = report !== undefined && !force;
+    return { phase: 'detaching', ...(keeps && { message: 'The guest keeps the volume until it ends.' }) };
+  }
+  if (report?.phase === 'attached') {
+    return {
+      phase: 'attached',
+      ...(report.message !== undefined && { reason: 'step_failed', message: report.message }),
+    };
+  }
   if (report?.message !== undefined) return { phase: 'pending', reason: 'step_failed', message: report.message };
   const placement = mirror.get(records.volumePlacements, volume)?.value;
   const host = mirror.get(records.schedules, vm)?.value.host;
@@ -79,7 +99,7 @@ async function createAttachment(api: ApiContext, request: ApiRequest): Promise<A
       labels: body.labels,
       byVm: false,
       at,
-      taken: new Set(),
+      others: { slots: new Set(), hosts: new Set() },
     });
     return creation(api, volumeAttachments, record, {
       guards: [{ condition: unchanged(vm) }, ...guards],
@@ -107,7 +127,12 @@ async function deleteAttachment(api: ApiContext, request: ApiRequest): Promise<A
       const how = `the VM ${value.vm} declares this attachment: remove ${value.volume} from its volumes`;
       throw new UcloudError('invalid_state', how);
     }
-    const { next, guards, writes } = detachment(api, stored, request.now.toISOString());
+    const { next, guards, writes } = detachment(
+      api,
+      stored,
+      request.now.toISOString(),
+      api.mirror.get(records.vms, value.vm)?.value,
+    );
     return {
       guards,
       writes,

@@ -1,7 +1,7 @@
 /**
  * Volumes. The API declares them, the scheduler gives them a host with their first attachment, and that host keeps their
  * data. A deletion only marks the declaration. The host then removes the data, and the collector
- * (jobs/volume-collector.ts) removes the records.
+ * (jobs/volume-removal.ts) removes the records.
  */
 import { UcloudError } from '../../contract/errors.ts';
 import {
@@ -15,7 +15,7 @@ import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
-import { rewrite, unchanged } from '../../store/collection.ts';
+import { absent, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -25,10 +25,10 @@ import {
   answerWith,
   checkProtection,
   creation,
+  inUse,
   projectOfCreation,
   readPatch,
   replacement,
-  unused,
 } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 
@@ -96,11 +96,15 @@ async function updateVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
     checkVolumeStays(stored);
     const before = stored.value.size;
     const bytes = size === undefined ? before : sizeInBytes(size);
-    if (bytes < before) {
-      throw fieldError('rule_violated', '/size', `must be at least ${formatSize(before)}: a volume can only grow`);
+    // A growth that no host has granted yet can be taken back.
+    const placement = api.mirror.get(records.volumePlacements, stored.id);
+    const granted = placement?.value.host === undefined ? 0 : placement.value.size;
+    if (bytes < before && bytes < granted) {
+      throw fieldError('rule_violated', '/size', `must be at least ${formatSize(granted)}: a volume can only grow`);
     }
     const next = { ...stored.value, ...patch, size: bytes, updated_at: request.now.toISOString() };
-    return replacement(api, request, volumes, stored, next);
+    const same = placement ? unchanged(placement) : absent(records.volumePlacements, stored.id);
+    return replacement(api, request, volumes, stored, next, bytes < before ? { guards: [{ condition: same }] } : {});
   });
 }
 
@@ -113,7 +117,13 @@ async function deleteVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
     const at = request.now.toISOString();
     const next = { ...value, deleted_at: at, updated_at: at };
     return {
-      guards: [{ condition: unchanged(stored) }, unused(api, request.caller, id)],
+      guards: [
+        { condition: unchanged(stored) },
+        {
+          condition: absent(records.volumeHolders, id),
+          otherwise: () => inUse(api, request.caller, id, [api.mirror.get(records.volumeHolders, id)?.value.id ?? '']),
+        },
+      ],
       writes: [rewrite(records.volumes, stored, next)],
       target: id,
       project: value.project,

@@ -245,7 +245,7 @@ export const vmEndpoints = {
     read: 'viewer',
     write: 'member',
     scoped: true,
-    createErrors: ['address_taken', 'being_deleted', 'in_use', 'no_capacity'],
+    createErrors: ['address_taken', 'being_deleted', 'in_use', 'invalid_state', 'no_capacity'],
     updateErrors: ['being_deleted', 'in_use', 'invalid_reference', 'invalid_state', 'no_capacity', 'quota_exceeded'],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,

@@ -9,7 +9,7 @@
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
-import type { VolumeSpec } from '../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec } from '../../model/vm/volumes.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
@@ -54,10 +54,10 @@ export interface Hypervisor {
   destroy(vm: Id<'vm'>): Promise<void>;
   /**
    * Gives a running guest these volumes with their sizes and limits, and takes all others away. Creates and grows their
-   * data. Returns the volumes that the guest has afterwards. A guest may keep an unwanted volume for some time; the caller
+   * data. A fault of one volume does not affect the others. A guest may keep an unwanted volume for some time; the caller
    * then repeats the call.
    */
-  setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<readonly Id<'volume'>[]>;
+  setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome>;
   /** Removes the data of a volume that no guest has. */
   removeVolume(volume: Id<'volume'>): Promise<void>;
   /**
@@ -79,10 +79,12 @@ export interface Hypervisor {
    */
   onReady?(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
   /**
-   * Removes everything that this driver has created on the machine, VMs included (`ucloud host clean`). Returns
-   * readable names of the removed things.
+   * Removes everything that this driver has created on the machine, VMs included (`ucloud host clean`). The data of
+   * volumes stays unless `volumes` is true. Returns readable names of the removed things.
    */
-  clean(): Promise<readonly string[]>;
+  clean(options?: { readonly volumes?: boolean }): Promise<readonly string[]>;
+  /** Returns the volumes whose data is on the machine. */
+  listVolumes(): Promise<readonly Id<'volume'>[]>;
   /** Releases the driver's resources. VMs go on running. */
   close(): Promise<void>;
 }

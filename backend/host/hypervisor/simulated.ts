@@ -162,8 +162,10 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       if (vm?.running === undefined) throw new Error(`${id} does not run`);
       const ids = volumes.map((volume) => volume.id);
       vms.put({ ...vm, running: { ...vm.running, volumes: ids } });
-      return ids;
+      return { present: ids, faults: new Map() };
     },
+
+    listVolumes: async () => [],
 
     removeVolume: async () => closing.signal.throwIfAborted(),
 

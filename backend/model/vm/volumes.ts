@@ -5,6 +5,7 @@ import type {
   VolumeAttachmentRecord,
   VolumePlacementRecord,
   VolumeRecord,
+  VolumeReportRecord,
 } from '../records/index.ts';
 
 /** Returns the id of the record of a slot. */
@@ -21,6 +22,16 @@ export interface VolumeSpec {
   readonly max_iops: number;
   /** Bytes per second; 0 for no limit. */
   readonly max_throughput: number;
+  /** The host has reported the data of the volume, so it must be there. */
+  readonly created: boolean;
+}
+
+/** The volumes of a guest after an attempt to set them. */
+export interface VolumeOutcome {
+  /** The volumes that the guest has, including those that it has not released yet. */
+  readonly present: readonly Id<'volume'>[];
+  /** The errors by volume. The other volumes are as they should be. */
+  readonly faults: ReadonlyMap<Id<'volume'>, unknown>;
 }
 
 /** An attachment with the records that a decision depends on. */
@@ -29,19 +40,27 @@ export interface AttachmentFacts {
   readonly volume: VolumeRecord | undefined;
   readonly placement: VolumePlacementRecord | undefined;
   readonly report: AttachmentReportRecord | undefined;
+  /** The report on the data of the volume. */
+  readonly data: VolumeReportRecord | undefined;
 }
 
 const mebibyte = 1024 ** 2;
 
-/** Returns the volume for the guest on this host; undefined if the guest must not have it, or not yet. */
+/**
+ * Returns the volume for the guest on this host; undefined if the guest must not have it, or not yet. A running guest
+ * keeps a volume that is being detached until it ends, unless the volume has `force_detach`.
+ */
 export function volumeSpec(
-  { attachment, volume, placement }: AttachmentFacts,
+  { attachment, volume, placement, report, data }: AttachmentFacts,
   host: Id<'host'>,
 ): VolumeSpec | undefined {
-  if (attachment.deleted_at !== undefined || volume === undefined || volume.deleted_at !== undefined) return undefined;
+  if (volume === undefined || volume.deleted_at !== undefined) return undefined;
+  const keeps = report !== undefined && !volume.force_detach;
+  if (attachment.deleted_at !== undefined && !keeps) return undefined;
   if (placement?.host !== host) return undefined;
   const { id, size, max_iops, max_throughput } = volume;
   // A volume has at most its granted size, so that the volumes of a host fit into its space.
   const granted = Math.min(size, placement.size);
-  return { id, slot: attachment.slot, size: granted, max_iops, max_throughput: max_throughput * mebibyte };
+  const created = data?.host === host && data.phase === 'available';
+  return { id, slot: attachment.slot, size: granted, max_iops, max_throughput: max_throughput * mebibyte, created };
 }

@@ -27,7 +27,7 @@ import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
-import type { VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
@@ -36,11 +36,12 @@ import { VolumeFiles } from '../../storage/volume-files.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
-import { type FoundProcess, findProcesses, maxFileSize, type Process } from '../../system/processes.ts';
+import { type FoundProcess, findProcesses, type Process } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
-import { type Accelerator, fileLimit, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
+import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
+import type { VolumeHost } from './guest-volumes.ts';
 import { kvmGroups, probeKvm } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
 import { vmOfProcess } from './process-identity.ts';
@@ -129,7 +130,7 @@ class Driver implements QemuHypervisor {
   readonly architecture = 'x86_64';
   readonly accelerator: Accelerator;
   readonly #parts: DriverParts;
-  readonly #volumes: VolumeFiles;
+  readonly #volumeHost: VolumeHost;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
@@ -142,7 +143,7 @@ class Driver implements QemuHypervisor {
 
   constructor(parts: DriverParts) {
     this.#parts = parts;
-    this.#volumes = new VolumeFiles(parts.dataDir);
+    this.#volumeHost = { files: new VolumeFiles(parts.dataDir), run: parts.run };
     this.accelerator = parts.accelerator;
     this.#timer = setInterval(() => {
       this.#maintenance ??= this.#maintain().finally(() => {
@@ -245,7 +246,7 @@ class Driver implements QemuHypervisor {
     const { bavail, bsize } = await statfs(dataDir);
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
-    used += await this.#volumes.allocated();
+    used += await this.#volumeHost.files.allocated();
     const total = totalmem();
     return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: bavail * bsize + used };
   }
@@ -315,8 +316,8 @@ class Driver implements QemuHypervisor {
     }
     const guest = this.#watch(spec.id, process);
     try {
-      await this.#ensureVolumes(spec.volumes);
-      await guest.setVolumes(spec.volumes, (volume) => this.#volumes.path(volume), startTimeoutMs);
+      // A fault of a volume does not keep the VM off. The agent sets the volumes again while the guest runs.
+      if (volumes.length > 0) await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
       await guest.resume(spec.disk_size, startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
@@ -401,40 +402,18 @@ class Driver implements QemuHypervisor {
     await this.#parts.directories.remove(vm);
   }
 
-  async #ensureVolumes(volumes: readonly VolumeSpec[]): Promise<void> {
-    for (const { id, size } of volumes) await this.#volumes.ensure(id, size);
-  }
-
-  async setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<readonly Id<'volume'>[]> {
+  async setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome> {
     const guest = this.#guests.get(vm);
     if (guest === undefined) throw new Error(`${vm} does not run`);
-    await this.#ensureVolumes(volumes);
-    await this.#raiseFileLimit(guest.process, Math.max(0, ...volumes.map(({ size }) => size)));
-    return guest.setVolumes(volumes, (volume) => this.#volumes.path(volume), startTimeoutMs);
+    return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
   }
 
-  /**
-   * Allows the process files that hold a volume of this size in bytes.
-   * @throws UcloudError `invalid_state` if this host does not permit it (it lacks CAP_SYS_RESOURCE)
-   */
-  async #raiseFileLimit({ pid }: Process, size: number): Promise<void> {
-    const limit = fileLimit(size);
-    if ((await maxFileSize(pid)) >= limit) return;
-    try {
-      await this.#parts.run('prlimit', ['--pid', `${pid}`, `--fsize=${limit}`]);
-    } catch (cause) {
-      throw new UcloudError(
-        'invalid_state',
-        'The VM must restart, because the volume is larger than its other disks.',
-        {
-          cause,
-        },
-      );
-    }
+  listVolumes(): Promise<readonly Id<'volume'>[]> {
+    return this.#volumeHost.files.list();
   }
 
   removeVolume(volume: Id<'volume'>): Promise<void> {
-    return this.#volumes.remove(volume);
+    return this.#volumeHost.files.remove(volume);
   }
 
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
@@ -464,18 +443,18 @@ class Driver implements QemuHypervisor {
       ...[...(await this.#processes())].map(([vm, { pid }]) => `process ${pid} (QEMU of ${vm})`),
       ...(await network.inventory()),
       ...(await directories.list()).map((vm) => `files of ${vm}`),
-      ...(await this.#volumes.list()).map((volume) => `data of the volume ${volume}`),
     ];
   }
 
-  async clean(): Promise<readonly string[]> {
+  async clean({ volumes = false }: { readonly volumes?: boolean } = {}): Promise<readonly string[]> {
     const { network, dataDir, instance } = this.#parts;
     clearInterval(this.#timer);
     await this.#maintenance;
-    const removed = await this.inventory();
+    const data = volumes ? await this.listVolumes() : [];
+    const removed = [...(await this.inventory()), ...data.map((volume) => `data of the volume ${volume}`)];
     for (const { id } of await this.list()) await this.destroy(id);
     await network.clean();
-    await this.#volumes.clean();
+    if (volumes) await this.#volumeHost.files.clean();
     const files = ['vms', 'kvm-probe.json', 'kvm-probe.json.new', 'kvm-probe.raw'].map((name) => join(dataDir, name));
     for (const path of [...files, runDirectory(instance)]) {
       await rm(path, { recursive: true, force: true });

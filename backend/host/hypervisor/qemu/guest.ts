@@ -5,13 +5,12 @@
  * process by the end of QMP, or by a check of /proc once a second.
  */
 import { stat, truncate } from 'node:fs/promises';
-import type { Id } from '../../../contract/fields.ts';
-import type { VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import { isMissing } from '../../system/files.ts';
 import { isAlive, type Process, signal, waitForExit } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
 import { ConsoleLog } from './console-log.ts';
-import { passDescriptor } from './pass-descriptor.ts';
+import { passVolume, prepareVolume, type VolumeHost } from './guest-volumes.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
@@ -129,18 +128,17 @@ export class Guest {
   }
 
   /**
-   * Gives the guest these volumes and takes all others away. Returns the volumes that the guest has afterwards.
-   * @param pathOf returns the path of a volume's file
-   * @throws QmpError if QEMU does not answer in time, or refuses a step
+   * Gives the guest these volumes and takes all others away.
+   * @throws QmpError if QEMU does not answer in time
    */
-  async setVolumes(
-    volumes: readonly VolumeSpec[],
-    pathOf: (volume: Id<'volume'>) => string,
-    timeoutMs: number,
-  ): Promise<Id<'volume'>[]> {
+  async setVolumes(volumes: readonly VolumeSpec[], host: VolumeHost, timeoutMs: number): Promise<VolumeOutcome> {
     await this.#connecting?.catch(() => undefined);
     const qmp = await this.connect(timeoutMs);
-    return setVolumes(qmp, volumes, (volume) => passDescriptor(this.#paths.files, pathOf(volume), volume));
+    const { files: monitor } = this.#paths;
+    return setVolumes(qmp, volumes, {
+      prepare: (volume) => prepareVolume(host, volume, { pid: this.process.pid, monitor }),
+      pass: (volume) => passVolume(host, volume, monitor),
+    });
   }
 
   /**

@@ -10,12 +10,35 @@
 import type { Id } from '../../../contract/fields.ts';
 import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
 import { isIdOf } from '../../../model/ids.ts';
-import type { VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import type { Qmp, QmpEvent } from './qmp.ts';
 import { isObject, QmpError, virtualSizeOf } from './qmp-messages.ts';
 
 /** The time in milliseconds that a call waits for the guest to release a device. Linux needs about 100 ms. */
 const releaseMs = 2_000;
+/** The time in milliseconds for all commands of one call. A hostile QEMU could otherwise hold up the agent at each one. */
+const callTimeoutMs = 20_000;
+
+/** A connection whose commands share one deadline. */
+class Monitor {
+  readonly #qmp: Qmp;
+  readonly #deadline: number;
+
+  constructor(qmp: Qmp, timeoutMs: number) {
+    this.#qmp = qmp;
+    this.#deadline = performance.now() + timeoutMs;
+  }
+
+  execute(command: string, args: object = {}): Promise<unknown> {
+    return this.#qmp.execute(command, args, Math.max(1, this.#deadline - performance.now()));
+  }
+
+  /** Calls the listener for each event. Returns a function that removes it. */
+  listen(listener: (event: QmpEvent) => void): () => void {
+    this.#qmp.on('event', listener);
+    return () => this.#qmp.off('event', listener);
+  }
+}
 
 const deviceOf = (volume: string) => `device-${volume}`;
 const fileOf = (volume: string) => `file-${volume}`;
@@ -52,7 +75,7 @@ function setsIn(answer: unknown): Map<string, number> {
   return sets;
 }
 
-async function look(qmp: Qmp): Promise<Parts> {
+async function look(qmp: Monitor): Promise<Parts> {
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true });
   return {
     devices: namesIn(await qmp.execute('qom-list', { path: '/machine/peripheral' }), 'name'),
@@ -80,7 +103,7 @@ function volumesIn({ devices, limits, nodeNames, sets }: Parts): Set<Id<'volume'
 const limits = ({ max_iops, max_throughput }: VolumeSpec) => ({ 'iops-total': max_iops, 'bps-total': max_throughput });
 
 /** Gives the volume to the guest. `pass` adds the volume's file to a descriptor set with the volume's mark. */
-async function plug(qmp: Qmp, volume: VolumeSpec, parts: Parts, pass: () => Promise<void>): Promise<void> {
+async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, pass: () => Promise<void>): Promise<void> {
   const { id, slot, size } = volume;
   if (parts.limits.has(limitOf(id))) {
     const path = `/objects/${limitOf(id)}`;
@@ -122,24 +145,24 @@ async function plug(qmp: Qmp, volume: VolumeSpec, parts: Parts, pass: () => Prom
 }
 
 /** Asks the guest to release the device. Returns after the release, or after `releaseMs`. */
-async function release(qmp: Qmp, device: string): Promise<void> {
+async function release(qmp: Monitor, device: string): Promise<void> {
   const released = Promise.withResolvers<void>();
   const listen = ({ event, data }: QmpEvent) => {
     if (event === 'DEVICE_DELETED' && data.device === device) released.resolve();
   };
-  qmp.on('event', listen);
+  const end = qmp.listen(listen);
   const timer = setTimeout(released.resolve, releaseMs);
   try {
     await qmp.execute('device_del', { id: device });
     await released.promise;
   } finally {
     clearTimeout(timer);
-    qmp.off('event', listen);
+    end();
   }
 }
 
 /** Removes the parts of a volume that has no device. */
-async function removeParts(qmp: Qmp, volume: string, parts: Parts): Promise<void> {
+async function removeParts(qmp: Monitor, volume: string, parts: Parts): Promise<void> {
   for (const node of [volume, fileOf(volume)]) {
     if (parts.nodeNames.has(node)) await qmp.execute('blockdev-del', { 'node-name': node });
   }
@@ -148,23 +171,43 @@ async function removeParts(qmp: Qmp, volume: string, parts: Parts): Promise<void
   if (set !== undefined) await qmp.execute('remove-fd', { 'fdset-id': set });
 }
 
+/** The steps for one volume outside of QEMU. */
+export interface VolumeSupply {
+  /** Makes the file of the volume ready. */
+  prepare(volume: VolumeSpec): Promise<void>;
+  /** Adds the file of the volume to a descriptor set. */
+  pass(volume: VolumeSpec): Promise<void>;
+}
+
 /**
- * Gives the guest these volumes with these sizes and limits, and takes all others away. Returns the volumes that the
- * guest has afterwards, including those that it has not released yet.
- * @param pass adds the file of a volume to a descriptor set
- * @throws QmpError if QEMU refuses a step or does not answer
+ * Gives the guest these volumes with these sizes and limits, and takes all others away. A fault of one volume does not
+ * affect the others.
+ * @throws QmpError if QEMU does not answer in time
  */
 export async function setVolumes(
-  qmp: Qmp,
+  connection: Qmp,
   volumes: readonly VolumeSpec[],
-  pass: (volume: Id<'volume'>) => Promise<void>,
-): Promise<Id<'volume'>[]> {
+  supply: VolumeSupply,
+  timeoutMs = callTimeoutMs,
+): Promise<VolumeOutcome> {
+  const qmp = new Monitor(connection, timeoutMs);
   const before = await look(qmp);
   const wanted = new Set(volumes.map(({ id }) => id));
   const unwanted = [...volumesIn(before)].filter((id) => !wanted.has(id));
   await Promise.all(unwanted.filter((id) => before.devices.has(deviceOf(id))).map((id) => release(qmp, deviceOf(id))));
   const after = unwanted.length > 0 ? await look(qmp) : before;
   for (const id of unwanted) if (!after.devices.has(deviceOf(id))) await removeParts(qmp, id, after);
-  for (const volume of volumes) await plug(qmp, volume, after, () => pass(volume.id));
-  return [...wanted, ...unwanted.filter((id) => after.devices.has(deviceOf(id)))];
+  const faults = new Map<Id<'volume'>, unknown>();
+  for (const volume of volumes) {
+    try {
+      await supply.prepare(volume);
+      await plug(qmp, volume, after, () => supply.pass(volume));
+    } catch (error) {
+      // After the end of the connection, nothing is known of the other volumes.
+      if (connection.closed) throw error;
+      faults.set(volume.id, error);
+    }
+  }
+  const plugged = volumes.map(({ id }) => id).filter((id) => !faults.has(id) || after.devices.has(deviceOf(id)));
+  return { present: [...plugged, ...unwanted.filter((id) => after.devices.has(deviceOf(id)))], faults };
 }
