@@ -10,6 +10,7 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { commandRuleFiles } from './generate/command-rules.ts';
+import { providerRuleFiles } from './generate/provider-rules.ts';
 import type { Step } from './generate/step.ts';
 
 interface Generator {
@@ -39,15 +40,23 @@ const generators: readonly Generator[] = [
   },
   {
     load: async () => (await import('./generate/provider-rules.ts')).providerRules,
-    outputs: ['provider/net/ssh-public-key.gen.ts'],
-    sources: ['backend/model/text/ssh-public-key.ts'],
+    outputs: providerRuleFiles.map(([, copy]) => copy),
+    sources: providerRuleFiles.map(([source]) => source),
   },
   {
     load: async () => (await import('./generate/provider-bindings.ts')).providerBindings,
     outputs: ['provider/constructs/bindings/index.ts', 'provider/constructs/cdktn/index.ts'],
-    sources: ['', '/constructs', '/derive', '/ephemeral', '/framework', '/functions', '/resources', '/schema'].map(
-      (folder) => `provider${folder}`,
-    ),
+    sources: [
+      '',
+      '/constructs',
+      '/derive',
+      '/ephemeral',
+      '/framework',
+      '/functions',
+      '/resources',
+      '/schema',
+      '/upload',
+    ].map((folder) => `provider${folder}`),
   },
   { load: async () => (await import('./generate/acceptance.ts')).acceptanceReference, outputs: [] },
   { load: async () => (await import('./generate/provider-docs.ts')).providerDocs, outputs: [] },

@@ -1,7 +1,8 @@
 /** One scan of the directory of a project: compares the files with their records. */
 import type { Id } from '../contract/fields.ts';
 import { fingerprintOf } from '../model/file/fingerprint.ts';
-import { fileId, isHidden } from '../model/file/names.ts';
+import { isHidden } from '../model/file/name-text.ts';
+import { fileId } from '../model/file/names.ts';
 import { type Directory, isPlainFile } from './directory.ts';
 import type { KnownProject } from './known-files.ts';
 import type { Candidate } from './reading.ts';

@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
-import { bytesOfName, fileId, serverMarker } from '../model/file/names.ts';
+import { bytesOfName } from '../model/file/name-text.ts';
+import { fileId, serverMarker } from '../model/file/names.ts';
 import { type FileRecord, files } from '../model/records/index.ts';
 import { read } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';

@@ -1,14 +1,24 @@
 /**
- * Generates provider/net/ssh-public-key.gen.ts, the API's rule for public keys. openapi.yaml can name the format, but cannot
- * describe the rule, and the provider must not import the backend. So the provider gets a copy of the rule.
+ * Generates the copies of two rules of the API: for public keys, and for names of files. openapi.yaml cannot describe the
+ * rules, and the provider must not import the backend.
  */
 import { readFile } from 'node:fs/promises';
 import { generatedBy, type Step } from './step.ts';
 
+/** The sources, with the paths of their copies. */
+export const providerRuleFiles: readonly (readonly [source: string, copy: string])[] = [
+  ['backend/model/text/ssh-public-key.ts', 'provider/net/ssh-public-key.gen.ts'],
+  ['backend/model/file/name-text.ts', 'provider/upload/file-name.gen.ts'],
+];
+
 export const providerRules: Step = {
   name: 'provider rules',
-  async generate() {
-    const source = await readFile('backend/model/text/ssh-public-key.ts', 'utf8');
-    return [{ path: 'provider/net/ssh-public-key.gen.ts', content: `// ${generatedBy}\n${source}`, checkedIn: false }];
-  },
+  generate: () =>
+    Promise.all(
+      providerRuleFiles.map(async ([source, path]) => ({
+        path,
+        content: `// ${generatedBy}\n${await readFile(source, 'utf8')}`,
+        checkedIn: false,
+      })),
+    ),
 };

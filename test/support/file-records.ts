@@ -1,6 +1,7 @@
 /** Records of files and file servers, as the scanner writes them. */
 import type { Id } from '../../backend/contract/fields.ts';
-import { escapeName, fileId } from '../../backend/model/file/names.ts';
+import { escapeName } from '../../backend/model/file/name-text.ts';
+import { fileId } from '../../backend/model/file/names.ts';
 import type { FileRecord, FileServerRecord } from '../../backend/model/records/index.ts';
 
 const at = '2026-01-01T00:00:00.000Z';

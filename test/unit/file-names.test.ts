@@ -1,7 +1,8 @@
 /** Names of files as text. */
 import fc from 'fast-check';
 import t from 'tap';
-import { brokenNameRule, bytesOfName, escapeName, fileId } from '../../backend/model/file/names.ts';
+import { brokenNameRule, bytesOfName, escapeName } from '../../backend/model/file/name-text.ts';
+import { fileId } from '../../backend/model/file/names.ts';
 import { newId } from '../../backend/model/ids.ts';
 
 t.test('a name has one text, and the text gives the name', async (t) => {

@@ -1,7 +1,8 @@
 import { Metadata } from '@tus/server';
 import { UcloudError } from '../../contract/errors.ts';
 import { maxUploadBytes } from '../../contract/resources/uploads.ts';
-import { brokenNameRule, fileId } from '../../model/file/names.ts';
+import { brokenNameRule } from '../../model/file/name-text.ts';
+import { fileId } from '../../model/file/names.ts';
 import { isIdOf, newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { present, put } from '../../store/collection.ts';
