@@ -9,7 +9,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Caller, CallOptions, Item, List, Query } from './item.ts';
+import type { Caller, CallOptions, Item, List, Query, Success } from './item.ts';
 import { ApiError, isRetryable, mayBeDone, type Problem } from './problem.ts';
 import { BatchReader } from './reader.ts';
 import { retryAfterMs } from './retry-after.ts';
@@ -38,7 +38,7 @@ const maxPauseMs = 8_000;
  * Returns the pause after the attempt in milliseconds: exponential backoff with full jitter. So clients that failed at
  * the same time do not retry at the same time.
  */
-const randomPauseMs = (attempt: number): number => Math.random() * Math.min(maxPauseMs, 250 * 2 ** attempt);
+export const randomPauseMs = (attempt: number): number => Math.random() * Math.min(maxPauseMs, 250 * 2 ** attempt);
 
 /** The maximum number of items in one answer of the API. */
 const maxPageSize = 1000;
@@ -58,6 +58,16 @@ export class Client implements Caller {
     this.#options = options;
     this.#reader = new BatchReader(this);
     this.#waiter = new Waiter(this);
+  }
+
+  /** The URL of the API. */
+  get endpoint(): string {
+    return this.#options.endpoint;
+  }
+
+  /** The maximum number of retries of a request. */
+  get maxRetries(): number {
+    return this.#options.maxRetries ?? defaultRetries;
   }
 
   /** Returns the project of new objects: the configured project, or that of the token. An operator's token has none. */
@@ -140,15 +150,21 @@ export class Client implements Caller {
   }
 
   /** Sends a request, with retries. Returns the body of the answer; undefined if it is empty. */
-  async call(
+  async call(method: Request['method'], path: string, options: CallOptions = {}): Promise<unknown> {
+    return (await this.exchange(method, path, options)).body;
+  }
+
+  /** Sends a request, with retries. Returns headers and body of the answer. */
+  async exchange(
     method: Request['method'],
     path: string,
-    { query, body, signal, longPollMs = 0, retries }: CallOptions = {},
-  ): Promise<unknown> {
+    { query, body, stream, headers, signal, longPollMs = 0, retries }: CallOptions = {},
+  ): Promise<Success> {
+    const timeoutMs = this.#options.requestTimeoutMs ?? defaultTimeoutMs;
     const request: Request = {
       method,
       path,
-      timeoutMs: (this.#options.requestTimeoutMs ?? defaultTimeoutMs) + longPollMs,
+      timeoutMs: timeoutMs + longPollMs,
       headers: {
         accept: 'application/json, application/problem+json',
         authorization: `Bearer ${this.#options.token}`,
@@ -156,14 +172,16 @@ export class Client implements Caller {
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(method === 'POST' && { 'idempotency-key': randomUUID() }),
         ...(this.#revision > 0 && { 'ucloud-min-revision': String(this.#revision) }),
+        ...headers,
       },
       ...(query && { query }),
       ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(stream && { stream: { ...stream, stallMs: timeoutMs } }),
       // The API may have made an interrupted change. A change is quick, so the client waits for its answer after an
-      // abort.
-      ...(signal && method === 'GET' && { signal }),
+      // abort. A stream takes time, and may be continued later.
+      ...(signal && (method === 'GET' || method === 'HEAD' || stream) && { signal }),
     };
-    const maxFailures = retries ?? this.#options.maxRetries ?? defaultRetries;
+    const maxFailures = retries ?? this.maxRetries;
     let mayBeMade = false;
     for (let failures = 0; ; ) {
       try {
@@ -172,7 +190,7 @@ export class Client implements Caller {
         const rateLimited = error instanceof ApiError && error.status === 429;
         const countsAsFailure = !rateLimited || signal?.aborted === true;
         if (!(rateLimited || isRetryable(error)) || (countsAsFailure && failures >= maxFailures)) throw error;
-        mayBeMade ||= method !== 'GET' && mayBeDone(error);
+        mayBeMade ||= method !== 'GET' && method !== 'HEAD' && mayBeDone(error);
         const requestedMs = error instanceof ApiError ? error.retryAfterMs : undefined;
         // A random part of a second prevents that all waiting clients retry at the same time.
         const pauseMs = rateLimited
@@ -189,12 +207,12 @@ export class Client implements Caller {
     }
   }
 
-  #accept({ status, headers, body }: Answer): unknown {
+  #accept({ status, headers, body }: Answer): Success {
     const revision = Number(headers['ucloud-revision']);
     if (revision > this.#revision) this.#revision = revision;
-    if (status < 300 && body === '') return undefined;
+    if (status < 300 && body === '') return { headers, body: undefined };
     const parsed = parseJson(body);
-    if (status < 300 && parsed !== undefined) return parsed;
+    if (status < 300 && parsed !== undefined) return { headers, body: parsed };
     throw new ApiError(status, problemOf(status, body, parsed), retryAfterMs(headers));
   }
 }

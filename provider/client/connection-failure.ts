@@ -24,3 +24,10 @@ export class StaleConnection extends Error {
     super(cause.message, { cause });
   }
 }
+
+/** The body of the request could not be read. */
+export class BodyFailure extends Error {
+  constructor(cause: Error) {
+    super(cause.message, { cause });
+  }
+}

@@ -1,5 +1,5 @@
 /** Objects and lists in the form that the API answers. */
-import type { Request } from './transport.ts';
+import type { Answer, Request, StreamedBody } from './transport.ts';
 
 /** An object of the API. */
 export interface Item {
@@ -27,10 +27,21 @@ export interface CallOptions {
   readonly query?: Query;
   readonly body?: unknown;
   readonly signal?: AbortSignal | undefined;
-  /** The time in milliseconds that the server may wait before it answers, for long polls. */
+  /** A body of bytes instead of JSON. An abort of the signal ends the request at once. */
+  readonly stream?: Omit<StreamedBody, 'stallMs'>;
+  /** Further headers. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The time in milliseconds that the server may wait before it answers, for long polls and other slow answers. */
   readonly longPollMs?: number;
   /** The number of retries, instead of the client's own. */
   readonly retries?: number;
+}
+
+/** The answer to a successful request. */
+export interface Success {
+  readonly headers: Answer['headers'];
+  /** The parsed body; undefined if it is empty. */
+  readonly body: unknown;
 }
 
 /** Sends requests. */

@@ -6,10 +6,11 @@
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Agent as TlsAgent } from 'node:https';
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { SecureContext } from 'node:tls';
 import { defaultSecureContext, readAuthorities } from './authorities.ts';
 import { ConnectionError } from './connection-error.ts';
-import { ProxyRefusal, StaleConnection, Timeout } from './connection-failure.ts';
+import { BodyFailure, ProxyRefusal, StaleConnection, Timeout } from './connection-failure.ts';
 import { type ProxySetting, proxyAuthorization } from './proxy.gen.ts';
 import { connectOptions, openTunnel } from './tunnel.ts';
 
@@ -25,14 +26,26 @@ export interface TransportOptions {
   readonly proxy?: ProxySetting | undefined;
 }
 
+/** A body that is sent while it is read. */
+export interface StreamedBody {
+  /** Returns a new stream of the body. */
+  readonly open: () => Readable;
+  /** The size of the body in bytes. */
+  readonly bytes: number;
+  /** The maximum time in which the connection takes no further bytes, in milliseconds. */
+  readonly stallMs: number;
+}
+
 /** A request to the API. */
 export interface Request {
-  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** The maximum time until the answer begins, in milliseconds. */
+  /** A long body instead of `body`. */
+  readonly stream?: StreamedBody;
+  /** The maximum time until the answer begins, in milliseconds. It begins when the whole body is sent. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
@@ -94,7 +107,8 @@ export class Transport {
 
   /**
    * Sends the request and returns the answer.
-   * @throws ConnectionError if there is no answer; the reason of the request's signal after its abort
+   * @throws ConnectionError if there is no answer; the reason of the request's signal after its abort; the error of a
+   *   streamed body
    */
   async send(request: Request): Promise<Answer> {
     const url = new URL(request.path, this.#base);
@@ -106,8 +120,10 @@ export class Transport {
         return await this.#exchange(url, request);
       } catch (error) {
         if (request.signal?.aborted) throw request.signal.reason;
-        // The server closed the kept connection before it read the request, so the transport may send it again.
-        if (again && error instanceof StaleConnection) continue;
+        if (error instanceof BodyFailure) throw error.cause;
+        // The server closed the kept connection before it read the request, so the transport may send it again. The server
+        // may have stored a part of a stream.
+        if (again && error instanceof StaleConnection && !request.stream) continue;
         throw new ConnectionError(
           this.#base.origin,
           error instanceof StaleConnection ? error.cause : error,
@@ -117,15 +133,18 @@ export class Transport {
     }
   }
 
-  #exchange(url: URL, { method, headers, body, timeoutMs, signal }: Request): Promise<Answer> {
+  #exchange(url: URL, { method, headers, body, stream, timeoutMs, signal }: Request): Promise<Answer> {
     return new Promise((resolve, reject) => {
+      const length = stream?.bytes ?? (body === undefined ? undefined : Buffer.byteLength(body));
       const request = this.#request(url, {
         method,
         agent: this.#agent,
-        headers: { ...headers, ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }) },
+        headers: { ...headers, ...(length !== undefined && { 'content-length': length }) },
         ...(signal && { signal }),
       });
+      const content = stream?.open();
       const timeOut = (code: Timeout['code']) => {
+        content?.destroy();
         reject(new Timeout(code));
         request.destroy();
       };
@@ -136,10 +155,11 @@ export class Transport {
       };
       const finish = (then: () => void) => {
         clearTimeout(timer);
+        content?.destroy();
         then();
       };
       request.on('socket', (socket) => {
-        const connected = () => wait(timeoutMs, 'HEADERS_TIMEOUT');
+        const connected = () => wait(stream?.stallMs ?? timeoutMs, 'HEADERS_TIMEOUT');
         if (request.reusedSocket) connected();
         else socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', connected);
       });
@@ -162,7 +182,14 @@ export class Transport {
           finish(() => resolve({ status, headers: response.headers, body: text }));
         });
       });
-      request.end(body);
+      if (!content) return request.end(body);
+      content.on('error', (error) => {
+        finish(() => reject(new BodyFailure(error)));
+        request.destroy();
+      });
+      content.on('data', () => timer.refresh());
+      content.on('end', () => wait(timeoutMs, 'HEADERS_TIMEOUT'));
+      content.pipe(request);
     });
   }
 
