@@ -47,6 +47,10 @@ export interface Extras {
   change?(body: Readonly<Record<string, unknown>>, ctx: UpdateContext): Readonly<Record<string, unknown>>;
   /** Returns values that the state keeps instead of the API's. `known` is the plan (in an apply), or the state before. */
   keep?(known: Values, applying: boolean, answer: Values): Values;
+  /** Creates the object and returns it, for a resource that the API cannot create with one request. */
+  create?(ctx: CreateContext): Promise<Item>;
+  /** Changes the object and returns it, for a resource that the API cannot update. Undefined if the object is gone. */
+  update?(ctx: UpdateContext): Promise<Item | undefined>;
   validate?(ctx: ValidateContext<Values>): void;
   modifyPlan?(ctx: PlanContext): Promise<void>;
   /** Checks an object that the plan creates, also in place of another one. Terraform shows the warnings of one plan. */
@@ -153,8 +157,10 @@ export function deriveResource(
     session?.managed.note(kind, planned.project, planned.name, { ...managed(prior ?? {}), tried: true });
   };
 
-  const dryRun = (ctx: PlanContext, old: string): Promise<void> =>
-    dryRunReplacement(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
+  const dryRun = async (ctx: PlanContext, old: string): Promise<void> => {
+    if (!schema.creatable) return;
+    await dryRunReplacement(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
+  };
 
   const checkCreationOrChange = async (ctx: PlanContext): Promise<void> => {
     const { session, action, planned, diagnostics } = ctx;
@@ -201,15 +207,16 @@ export function deriveResource(
     async create(ctx) {
       ctx.session.capacity.end();
       const what = `${called(ctx.planned.name)} was not created`;
-      const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
-      const create = () => ctx.client.create(path, body, ctx.signal);
-      const item = await failing(what, () =>
-        whenNameIsFree({ ...ctx, schema }, body, create).catch((error: unknown) => {
+      const post = () => {
+        const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
+        const create = () => ctx.client.create(path, body, ctx.signal);
+        return whenNameIsFree({ ...ctx, schema }, body, create).catch((error: unknown) => {
           const hint =
             error instanceof ApiError ? (nameHint(schema, error) ?? extras.hint?.(error, ctx.config)) : undefined;
           throw hint === undefined ? error : withHint(explain(error, what, names), hint);
-        }),
-      );
+        });
+      };
+      const item = await failing(what, () => (extras.create ? extras.create(ctx) : post()));
       ctx.save(state(item, ctx.planned));
       return stateWhenReached(item, ctx);
     },
@@ -242,9 +249,11 @@ export function deriveResource(
       }
       const body = extras.change?.(derived, ctx) ?? derived;
       const item = await failing(what, async () =>
-        Object.keys(body).length > 0
-          ? whenNameIsFree({ ...ctx, schema }, ctx.planned, () => ctx.client.update(path, id, body, ctx.signal))
-          : ctx.client.read(path, id, ctx.signal),
+        extras.update
+          ? extras.update(ctx)
+          : Object.keys(body).length > 0
+            ? whenNameIsFree({ ...ctx, schema }, ctx.planned, () => ctx.client.update(path, id, body, ctx.signal))
+            : ctx.client.read(path, id, ctx.signal),
       );
       if (!item)
         throw new DiagnosticError(what, 'The object does not exist any more. Plan again: the new plan creates it.');

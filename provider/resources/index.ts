@@ -1,12 +1,19 @@
-/** The resources: one for each noun that the API can create. A resource with behaviour of its own has a file here. */
+/**
+ * The resources: one for each noun that the API can create, and files, which uploads create. A resource with behaviour of its
+ * own has a file here.
+ */
 import type { Client } from '../client/client.ts';
 import type { Lazy, ResourceDefinition, Values } from '../framework/index.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
-import { creatable, schemaOf } from '../schema/resources.gen.ts';
+import { creatable, type Noun, schemaOf } from '../schema/resources.gen.ts';
 
 type Definition = Lazy<ResourceDefinition<Values, Client, PlanSession>>;
 
+/** The nouns of the resources. */
+const declarable: readonly Noun[] = [...creatable, 'file'];
+
 const special: Readonly<Record<string, Definition>> = {
+  file: () => import('./file.ts').then((module) => module.file),
   image: () => import('./image.ts').then((module) => module.image),
   network: () => import('./network.ts').then((module) => module.network),
   prefix: () => import('./prefix.ts').then((module) => module.prefix),
@@ -20,7 +27,7 @@ const special: Readonly<Record<string, Definition>> = {
 
 /** The resources by noun. */
 export const resources: Readonly<Record<string, Definition>> = Object.fromEntries(
-  creatable.map((noun) => [
+  declarable.map((noun) => [
     noun,
     special[noun] ?? (async () => (await import('../derive/resource.ts')).deriveResource(schemaOf(noun))),
   ]),

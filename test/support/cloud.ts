@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
+import { startFileScanner } from '../../backend/filescanner/start.ts';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
@@ -28,6 +29,8 @@ export interface TestCloud {
   /** A client with the role `member` in the project of the provider. */
   readonly member: ApiClient;
   readonly project: Id<'project'>;
+  /** The directory with a directory of files for each project. */
+  readonly filesDir: string;
   /** Writes the file `file:<name>` of a project. Default: a small disk. */
   file(project: string, name: string, content?: Uint8Array): void;
   /** The image scanner. After its stop, images stay unchanged. */
@@ -49,6 +52,8 @@ export interface TestCloudOptions extends TestApiOptions {
   readonly hostName?: string;
   /** The number of further hosts with the same resources. */
   readonly moreHosts?: number;
+  /** True for an API that takes uploads, with a file scanner. */
+  readonly fileServer?: boolean;
 }
 
 export const providerBlock = readFileSync('provider/examples/provider/provider.tf', 'utf8');
@@ -59,6 +64,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     readyMs,
     hostName = 'rack1-node1',
     moreHosts = 0,
+    fileServer = false,
     ...apiOptions
   } = options;
   const store = apiOptions.store ?? (await withStore(t));
@@ -99,13 +105,14 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   const fleet = { count: moreHosts, capacity, ...(readyMs !== undefined && { readyMs }) };
   const others = await startSimulatedHosts({ store, logger, dataDir: join(data, 'hosts'), version: '0.0.0', ...fleet });
   t.teardown(() => others.close());
-  const api = await startTestApi(t, { ...apiOptions, store });
+  const filesDir = join(data, 'files');
+  const api = await startTestApi(t, { ...apiOptions, ...(fileServer && { filesDir }), store });
 
   const { operator } = api;
   await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/36' });
   const file = (owner: string, name: string, content: Uint8Array = rawDisk()) => {
-    mkdirSync(join(data, 'files', owner), { recursive: true });
-    writeFileSync(join(data, 'files', owner, name), content);
+    mkdirSync(join(filesDir, owner), { recursive: true });
+    writeFileSync(join(filesDir, owner, name), content);
   };
   file(api.project, 'demo.qcow2');
   let image = await operator.create('images', {
@@ -117,6 +124,11 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   while (image.status.phase !== 'available') {
     if (image.status.phase === 'error') throw new Error(`the image is not imported: ${image.status.message}`);
     image = await operator.get('images', image.id, `?after=${image.revision}`);
+  }
+  if (fileServer) {
+    const limits = { quietMs: 100, intervalMs: 300, pauseMs: 20 };
+    const scanner = await startFileScanner({ store, logger, root: filesDir, name: 'files1', leaseTtl: 1, limits });
+    t.teardown(() => scanner.close());
   }
   const project = (await operator.create('projects', { name: 'test' })).id as Id<'project'>;
   const member = await api.member(project);
@@ -141,6 +153,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     api,
     member,
     project,
+    filesDir,
     file,
     scanner: {
       async start() {

@@ -4,7 +4,8 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import type { Test } from 'tap';
 
 export async function startGateway(t: Test, target: string) {
-  const { hostname, port } = new URL(target);
+  let { hostname, port } = new URL(target);
+  let passed = 0;
   let left = Number.POSITIVE_INFINITY;
   let broken = 0;
   const server = createServer((client) => {
@@ -19,6 +20,7 @@ export async function startGateway(t: Test, target: string) {
     client.on('data', (data: Buffer) => {
       left -= data.length;
       if (left >= 0) {
+        passed += data.length;
         if (!upstream.write(data)) {
           client.pause();
           upstream.once('drain', () => client.resume());
@@ -38,6 +40,12 @@ export async function startGateway(t: Test, target: string) {
     passOnly(bytes: number) {
       left = bytes;
     },
+    /** Leads new connections to another API. */
+    leadTo(url: string) {
+      ({ hostname, port } = new URL(url));
+    },
+    /** The number of bytes of clients that it has passed. */
+    passed: () => passed,
     /** The number of broken connections. */
     broken: () => broken,
   };

@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
@@ -19,16 +19,17 @@ import { put } from '../../backend/store/collection.ts';
 import { buildProvider, platform } from '../../provider/build.ts';
 import { version } from '../../provider/schema/resources.gen.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { rawDisk } from '../support/disk-images.ts';
 import { fileRecord, fileServerRecord } from '../support/file-records.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
-const examples = 'provider/examples';
+const examples = resolve('provider/examples');
 let cloud: TestCloud;
 t.before(async () => {
-  if (!skip) cloud = await startTestCloud(t, { hostName: 'example' });
+  if (!skip) cloud = await startTestCloud(t, { hostName: 'example', fileServer: true });
 });
 
 t.test('the quickstart, with the provider installed from a mirror and the credentials file', { skip }, async (t) => {
@@ -100,6 +101,10 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   );
   const directory = new TerraformDirectory({}, { reattach: cloud.reattach });
   t.teardown(() => directory.remove());
+  // A relative path of an example begins at the directory of Terraform, in which the provider of a user runs, too.
+  const before = process.cwd();
+  t.teardown(() => process.chdir(before));
+  process.chdir(directory.path);
 
   // The objects that the data sources find.
   const project = await operator.create('projects', { name: 'example' });
@@ -129,7 +134,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
     // Examples of resources use the same names, so each gets a project of its own.
     const own =
       kind === 'resources' ? (await operator.create('projects', { name: module.replaceAll('_', '-') })).id : project.id;
-    cloud.file(own, 'debian-13.qcow2');
+    if (module === 'resources_ucloud_image') cloud.file(own, 'debian-13.qcow2');
     main += `
 provider "ucloud" {
   alias    = "${module}"
@@ -144,6 +149,7 @@ module "${module}" {
 `;
     cpSync(`${examples}/${kind}/${name}`, join(directory.path, module), { recursive: true });
     directory.write({ [`${module}/versions.tf`]: requirement });
+    if (module === 'resources_ucloud_file') writeFileSync(join(directory.path, module, 'appliance.qcow2'), rawDisk());
   }
   const results = { eui64_address: 'address', reverse_name: 'name', subnet: 'third' };
   for (const [name, output] of Object.entries(results))

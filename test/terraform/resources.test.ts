@@ -80,7 +80,8 @@ async function each(
 
 t.test('every resource of openapi.yaml has a case', async (t) => {
   t.strictSame(Object.keys(acceptanceCases).toSorted(), [...creatable].toSorted());
-  t.strictSame(Object.keys(resources).toSorted(), [...creatable].toSorted());
+  // The API cannot create a file, so the common steps do not fit. file.test.ts takes it through its life.
+  t.strictSame(Object.keys(resources).toSorted(), [...creatable, 'file'].toSorted());
 });
 
 t.test('each resource, through its life', { skip }, async (t) => {

@@ -2,7 +2,12 @@
  * Every attribute of every resource with an unknown value, in a plan that creates, one that changes, and one that replaces.
  * The test calls the provider like Terraform, and the provider has a client.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
 import type { Type } from '../../provider/framework/index.ts';
 import { attributeType, isConfigurable, objectType, timeoutsAttribute } from '../../provider/framework/schema.ts';
@@ -12,8 +17,10 @@ import { provider } from '../../provider/provider.ts';
 import { resources } from '../../provider/resources/index.ts';
 import { type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { fileRecord } from '../support/file-records.ts';
 import { PluginClient } from '../support/plugin-client.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 
 type Path = readonly (string | number)[];
 
@@ -62,6 +69,10 @@ t.test('each attribute alone may be known only after apply', async (t) => {
   );
   const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
   const hash = '0'.repeat(64);
+  const source = join(temporaryDirectory(t), 'source.raw');
+  writeFileSync(source, 'content');
+  const file = fileRecord(newId('file_server'), project, 'f.raw');
+  await api.store.commit({ write: [put(records.files, file.id, file)] });
   const labels = { team: 'web', stage: 'test' };
 
   /** Every configurable attribute, and its parts that require a replacement. */
@@ -76,6 +87,10 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     },
     ssh_key: {
       config: { name: 'k', public_key: testPublicKey, labels, project },
+      replace: { project: other },
+    },
+    file: {
+      config: { name: 'f.raw', source, project },
       replace: { project: other },
     },
     image: {
@@ -187,7 +202,11 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       const planned = decodeValue(type, answer.planned_state?.msgpack ?? new Uint8Array()) as Values;
       return { diagnostics, planned, replace: answer.requires_replace };
     };
-    const made = await operator.create(schemaOf(noun as Noun).path.replace('/v1/', ''), requestOf(noun, given));
+    // Uploads create files, and the file scanner records them.
+    const made =
+      noun === 'file'
+        ? file
+        : await operator.create(schemaOf(noun as Noun).path.replace('/v1/', ''), requestOf(noun, given));
     const imported = await client.call('ImportResourceState', { type_name, id: made.id });
     const read = await client.call('ReadResource', {
       type_name,

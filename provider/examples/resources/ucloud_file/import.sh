@@ -1,0 +1,1 @@
+terraform import ucloud_file.appliance appliance.qcow2
