@@ -129,7 +129,12 @@ t.test('rules of openapi.yaml, in words', async (t) => {
     [vm.fields, 'labels', { team: null }, 'team: The value is null.'],
     [vm.fields, 'interfaces', [], 'Must have between 1 and 8 elements, not 0.'],
     [vm.fields, 'user_data', 'x'.repeat(32769), 'Must have at most 32768 characters, not 32769.'],
-    [image.fields, 'source', '../etc/passwd', 'Must be an `https://` URL or `file:<name>`, not "../etc/passwd".'],
+    [
+      image.fields,
+      'source',
+      '../etc/passwd',
+      'Must be an `https://` URL, or `file:` with the name or id of a file, not "../etc/passwd".',
+    ],
     [image.fields, 'architecture', 'z80', 'Must be one of "x86_64", "aarch64", not "z80".'],
     [token.fields, 'expires_at', '2030-13-01T00:00:00Z', /^Must be a time that exists, with its zone/],
     [
