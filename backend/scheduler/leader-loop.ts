@@ -40,11 +40,9 @@ import {
   placements,
   reports,
   schedules,
-  type VolumeAttachmentRecord,
   type VolumePlacementRecord,
   vms,
   volumeAttachments,
-  volumeHolders,
   volumePlacements,
   volumeReports,
   volumes,
@@ -52,11 +50,12 @@ import {
 import { declaredResources } from '../model/vm/lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
 import { maxOperations } from '../store/limits.ts';
-import { isChangeOf, type Mirror, type MirrorBatch, type MirrorIndex } from '../store/mirror.ts';
+import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { decide } from './plan.ts';
+import { type AttachmentsByVm, volumeFacts, volumeRecords, volumesOf } from './volume-facts.ts';
 import { decideVolume } from './volume-plan.ts';
-import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume, type VolumeRecords } from './volume-writes.ts';
+import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume } from './volume-writes.ts';
 import {
   type CommitPart,
   changeGrant,
@@ -67,9 +66,6 @@ import {
   setResizeNote,
   type VmRecords,
 } from './writes.ts';
-
-/** The attachments by VM, as the mirror shows them. */
-export type AttachmentsByVm = MirrorIndex<VolumeAttachmentRecord>;
 
 /** An object that the scheduler decides about. */
 type Subject = Id<'vm'> | Id<'volume'>;
@@ -282,42 +278,12 @@ export class LeaderLoop {
     }
   }
 
-  /** Returns the volumes of the VM that it is to get, with their records. */
-  #volumesOf(vm: Id<'vm'>): VolumeRecords[] {
-    return [...this.#attachments.list(vm)]
-      .filter(({ value }) => value.deleted_at === undefined)
-      .map(({ value }) => this.#volumeRecords(value.volume));
-  }
-
-  #volumeRecords(id: Id<'volume'>): VolumeRecords {
-    const mirror = this.#mirror;
-    return {
-      id,
-      volume: mirror.get(volumes, id),
-      placement: mirror.get(volumePlacements, id),
-      report: mirror.get(volumeReports, id),
-    };
-  }
-
   #volumePartFor(id: Id<'volume'>, now: Date): CommitPart | undefined {
     const mirror = this.#mirror;
-    const records = this.#volumeRecords(id);
-    const { volume, placement, report } = records;
-    const attachment = mirror.get(volumeAttachments, mirror.get(volumeHolders, id)?.value.id ?? '')?.value;
-    const scheduled =
-      attachment === undefined || attachment.deleted_at !== undefined
-        ? undefined
-        : mirror.get(schedules, attachment.vm)?.value.host;
-    const stays = attachment !== undefined && mirror.get(vms, attachment.vm)?.value.deleted_at === undefined;
-    const vmHost = stays && scheduled !== undefined && mirror.get(alive, scheduled) ? scheduled : undefined;
-    const hostExists = mirror.get(hosts, placement?.value.host ?? '') !== undefined;
-    const decision = decideVolume({
-      volume: volume?.value,
-      placement: placement?.value,
-      report: report?.value,
-      vmHost,
-      hostExists,
-    });
+    const records = volumeRecords(mirror, id);
+    const { placement } = records;
+    const facts = volumeFacts(mirror, records);
+    const decision = decideVolume(facts);
     this.#waiting.delete(id);
     switch (decision.do) {
       case 'nothing':
@@ -325,7 +291,7 @@ export class LeaderLoop {
       case 'clear':
         return placement && clearVolumeReason(records, placement.value, now);
       case 'release':
-        return releaseVolume(records, hostExists);
+        return releaseVolume(records, facts.hostExists);
       case 'grant': {
         const { host, size } = decision;
         const granted = this.#pool.placement(host, id)?.disk ?? 0;
@@ -380,7 +346,9 @@ export class LeaderLoop {
       ...declaredResources(vm),
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
-    const held = this.#volumesOf(records.id).filter(({ volume }) => volume?.value.deleted_at === undefined);
+    const held = volumesOf(this.#mirror, this.#attachments, records.id).filter(
+      ({ volume }) => volume?.value.deleted_at === undefined,
+    );
     const unplaced = held.filter(({ placement }) => placement?.value.host === undefined);
     const volumeHosts = new Set(held.flatMap(({ placement }) => placement?.value.host ?? []));
     const disk = unplaced.reduce((sum, { volume }) => sum + (volume?.value.size ?? 0), resources.disk);

@@ -1,4 +1,4 @@
-/** What users can put into the directories of their projects, and what happens to it. */
+/** Attacks by files that users put into the directories of their projects. */
 import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,

@@ -1,10 +1,9 @@
 /** Prepares the data of volumes and the limits of a process, before the process gets the volumes. */
-import { access, stat } from 'node:fs/promises';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { VolumeSpec } from '../../../model/vm/volumes.ts';
+import { exists } from '../../storage/disks.ts';
 import type { VolumeFiles } from '../../storage/volume-files.ts';
 import type { Run } from '../../system/command.ts';
-import { isMissing } from '../../system/files.ts';
 import { maxFileSize } from '../../system/processes.ts';
 import { fileLimit } from './command-line.ts';
 import { passDescriptor } from './pass-descriptor.ts';
@@ -13,16 +12,6 @@ import { passDescriptor } from './pass-descriptor.ts';
 export interface VolumeHost {
   readonly files: VolumeFiles;
   readonly run: Run;
-}
-
-async function fileExists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
 }
 
 /**
@@ -52,14 +41,12 @@ export async function prepareVolume(
   { pid, monitor }: { readonly pid: number; readonly monitor: string },
 ): Promise<void> {
   // A new empty file would look like the volume, and the guest would make a file system in it.
-  if (volume.created && !(await fileExists(files.path(volume.id)))) {
+  if (volume.created && !(await exists(files.path(volume.id)))) {
     throw new UcloudError('invalid_state', 'The data of the volume is not on its host any more.');
   }
-  await stat(monitor).catch((cause: unknown) => {
-    if (!isMissing(cause)) throw cause;
-    const message = 'The VM must restart, because an earlier version of ucloud has started it.';
-    throw new UcloudError('invalid_state', message, { cause });
-  });
+  if (!(await exists(monitor))) {
+    throw new UcloudError('invalid_state', 'The VM must restart, because an earlier version of ucloud has started it.');
+  }
   await files.ensure(volume.id, volume.size);
   await raiseFileLimit(run, pid, volume.size);
 }
