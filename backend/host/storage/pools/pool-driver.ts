@@ -1,0 +1,43 @@
+/**
+ * The interface of storage pools on a host. Each kind of pool has one driver, and all drivers pass one suite of tests
+ * (test/host/pool-drivers.test.ts).
+ *
+ * A pool may hang: a file server or a Ceph cluster does not answer. Each call therefore ends with an error after a
+ * deadline, and a call never blocks a thread of this process. All calls may be repeated after a crash.
+ */
+import type { Id } from '../../../contract/fields.ts';
+import type { PoolUsage } from '../../../model/storage/pool.ts';
+
+/** The way in which QEMU opens the data of a volume. */
+export type VolumeSource =
+  /** A raw file. A short-lived process of the agent opens it, and QEMU gets the descriptor. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** An RBD image, which QEMU opens over the network (BlockdevOptionsRbd of QEMU's QAPI). */
+  | {
+      readonly kind: 'rbd';
+      readonly pool: string;
+      readonly image: string;
+      readonly user: string;
+      /** The cephx key in base64. It is secret. */
+      readonly key: string;
+      readonly server: readonly { readonly host: string; readonly port: string }[];
+    };
+
+/** A storage pool of one host. */
+export interface PoolDriver {
+  /**
+   * Returns the space of the pool.
+   * @throws Error with a text for operators if this host does not reach the pool
+   */
+  usage(): Promise<PoolUsage>;
+  /** Returns the size of the volume in bytes; undefined if the pool has no data of it. */
+  sizeOf(volume: Id<'volume'>): Promise<number | undefined>;
+  /** Creates the empty volume, or grows it to `size` bytes. Never shrinks it. */
+  ensure(volume: Id<'volume'>, size: number): Promise<void>;
+  /** Removes the data of the volume. Does nothing if there is none. */
+  remove(volume: Id<'volume'>): Promise<void>;
+  /** Returns the volumes that the pool has data of. */
+  list(): Promise<Id<'volume'>[]>;
+  /** Returns how QEMU opens the volume, which exists. */
+  source(volume: Id<'volume'>): Promise<VolumeSource>;
+}
