@@ -65,6 +65,8 @@ t.test('a monitor that takes files cannot hold up or fill the agent', async (t) 
   }
 });
 
+const source = async () => ({ kind: 'file', path: '/dev/null' }) as const;
+
 t.test('false answers about volumes end the connection or are repeated, and change nothing else', async (t) => {
   const answers: readonly unknown[] = [
     null,
@@ -96,6 +98,7 @@ t.test('false answers about volumes end the connection or are repeated, and chan
     let passed = 0;
     const supply = {
       prepare: async () => undefined,
+      source,
       pass: async () => {
         passed++;
       },
@@ -126,7 +129,7 @@ t.test('a slow monitor gets one deadline for all commands about volumes', async 
   });
   const qmp = await Qmp.connect(path, 5_000);
   const many = Array.from({ length: 16 }, (_, slot) => ({ ...spec, slot }));
-  const supply = { prepare: async () => undefined, pass: async () => undefined };
+  const supply = { prepare: async () => undefined, source, pass: async () => undefined };
   t.match(await faultOf(setVolumes(qmp, many, supply, 1_000)), { message: /did not answer/ });
   t.ok(qmp.closed, 'and its connection ends');
 });

@@ -2,11 +2,11 @@
 import { UcloudError } from '../../../contract/errors.ts';
 import type { VolumeSpec } from '../../../model/vm/volumes.ts';
 import { exists } from '../../storage/disks.ts';
+import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import type { VolumeFiles } from '../../storage/volume-files.ts';
 import type { Run } from '../../system/command.ts';
 import { maxFileSize } from '../../system/processes.ts';
 import { fileLimit } from './command-line.ts';
-import { passDescriptor } from './pass-descriptor.ts';
 
 /** The parts of a host that volumes need. */
 export interface VolumeHost {
@@ -51,6 +51,8 @@ export async function prepareVolume(
   await raiseFileLimit(run, pid, volume.size);
 }
 
-/** Passes the file of the volume to the process. */
-export const passVolume = ({ files }: VolumeHost, volume: VolumeSpec, monitor: string): Promise<void> =>
-  passDescriptor(monitor, files.path(volume.id), volume.id);
+/** Returns how QEMU opens the volume. */
+export const volumeSource = async ({ files }: VolumeHost, { id }: VolumeSpec): Promise<VolumeSource> => ({
+  kind: 'file',
+  path: files.path(id),
+});

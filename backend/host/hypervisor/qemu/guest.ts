@@ -10,7 +10,8 @@ import { isMissing } from '../../system/files.ts';
 import { isAlive, type Process, signal, waitForExit } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
 import { ConsoleLog } from './console-log.ts';
-import { passVolume, prepareVolume, type VolumeHost } from './guest-volumes.ts';
+import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
+import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
@@ -137,7 +138,8 @@ export class Guest {
     const { files: monitor } = this.#paths;
     return setVolumes(qmp, volumes, {
       prepare: (volume) => prepareVolume(host, volume, { pid: this.process.pid, monitor }),
-      pass: (volume) => passVolume(host, volume, monitor),
+      source: (volume) => volumeSource(host, volume),
+      pass: ({ id }, path) => passDescriptor(monitor, path, id),
     });
   }
 

@@ -1,8 +1,8 @@
 /**
  * The volumes of a running QEMU. Each volume has a slot (a PCI Express root port), so it can come and go at any time.
  *
- * A volume consists of a descriptor set, a throttle group, two block nodes and a device. Each step looks what QEMU has
- * and adds or removes what is missing or left over. So a call may be repeated after a crash at any point.
+ * A volume consists of a descriptor set or a key, a throttle group, two block nodes and a device. Each step looks what
+ * QEMU has and adds or removes what is missing or left over. So a call may be repeated after a crash at any point.
  *
  * The guest releases a device some time after the request, or never: a guest in its firmware loses the request, and a
  * paused guest answers after it continues. The caller therefore repeats the call until the volume is gone.
@@ -11,8 +11,10 @@ import type { Id } from '../../../contract/fields.ts';
 import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
 import { isIdOf } from '../../../model/ids.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import type { Qmp, QmpEvent } from './qmp.ts';
 import { isObject, QmpError, virtualSizeOf } from './qmp-messages.ts';
+import { keyOf, openRbd } from './rbd-nodes.ts';
 
 /** The time in milliseconds that a call waits for the guest to release a device. Linux needs about 100 ms. */
 const releaseMs = 2_000;
@@ -50,7 +52,8 @@ export const portOf = (slot: number): string => `slot${slot}`;
 /** The parts of volumes that a QEMU has. */
 interface Parts {
   readonly devices: ReadonlySet<string>;
-  readonly limits: ReadonlySet<string>;
+  /** The throttle groups, and the keys that a crash has left. */
+  readonly objects: ReadonlySet<string>;
   /** The answer to query-named-block-nodes. */
   readonly nodes: unknown;
   readonly nodeNames: ReadonlySet<string>;
@@ -79,7 +82,7 @@ async function look(qmp: Monitor): Promise<Parts> {
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true });
   return {
     devices: namesIn(await qmp.execute('qom-list', { path: '/machine/peripheral' }), 'name'),
-    limits: namesIn(await qmp.execute('qom-list', { path: '/objects' }), 'name'),
+    objects: namesIn(await qmp.execute('qom-list', { path: '/objects' }), 'name'),
     nodes,
     nodeNames: namesIn(nodes, 'node-name'),
     sets: setsIn(await qmp.execute('query-fdsets')),
@@ -93,8 +96,10 @@ const maxKnown = 2 * maxVolumes;
  * Returns the volumes of which QEMU has any part.
  * @throws QmpError if it names more volumes than it can have
  */
-function volumesIn({ devices, limits, nodeNames, sets }: Parts): Set<Id<'volume'>> {
-  const names = [...devices, ...limits, ...nodeNames].map((name) => name.replace(/^(device|file|limit)-/, ''));
+function volumesIn({ devices, objects, nodeNames, sets }: Parts): Set<Id<'volume'>> {
+  const names = [...devices, ...objects, ...nodeNames].map((name) =>
+    name.replace(/^(device-|limit-|(key-)?file-)/, ''),
+  );
   const found = new Set([...names, ...sets.keys()].filter((name) => isIdOf('volume', name)));
   if (found.size > maxKnown) throw new QmpError('QEMU names too many volumes');
   return found;
@@ -102,28 +107,34 @@ function volumesIn({ devices, limits, nodeNames, sets }: Parts): Set<Id<'volume'
 
 const limits = ({ max_iops, max_throughput }: VolumeSpec) => ({ 'iops-total': max_iops, 'bps-total': max_throughput });
 
-/** Gives the volume to the guest. `pass` adds the volume's file to a descriptor set with the volume's mark. */
-async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, pass: () => Promise<void>): Promise<void> {
+/** Opens the data of the volume as a node. */
+async function openData(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: VolumeSupply): Promise<void> {
+  const { id } = volume;
+  const source = await supply.source(volume);
+  if (source.kind === 'rbd') return openRbd(qmp, fileOf(id), source, parts.objects);
+  if (!parts.sets.has(id)) await supply.pass(volume, source.path);
+  const set = setsIn(await qmp.execute('query-fdsets')).get(id);
+  if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
+  await qmp.execute('blockdev-add', {
+    driver: 'file',
+    'node-name': fileOf(id),
+    filename: `/dev/fdset/${set}`,
+    // Two processes must never write one volume. The second process does not get the lock.
+    locking: 'on',
+    discard: 'unmap',
+  });
+}
+
+/** Gives the volume to the guest. */
+async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: VolumeSupply): Promise<void> {
   const { id, slot, size } = volume;
-  if (parts.limits.has(limitOf(id))) {
+  if (parts.objects.has(limitOf(id))) {
     const path = `/objects/${limitOf(id)}`;
     await qmp.execute('qom-set', { path, property: 'limits', value: limits(volume) });
   } else {
     await qmp.execute('object-add', { 'qom-type': 'throttle-group', id: limitOf(id), limits: limits(volume) });
   }
-  if (!parts.nodeNames.has(fileOf(id))) {
-    if (!parts.sets.has(id)) await pass();
-    const set = setsIn(await qmp.execute('query-fdsets')).get(id);
-    if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
-    await qmp.execute('blockdev-add', {
-      driver: 'file',
-      'node-name': fileOf(id),
-      filename: `/dev/fdset/${set}`,
-      // Two processes must never write one volume. The second process does not get the lock.
-      locking: 'on',
-      discard: 'unmap',
-    });
-  }
+  if (!parts.nodeNames.has(fileOf(id))) await openData(qmp, volume, parts, supply);
   if (!parts.nodeNames.has(id)) {
     // Without `discard` here too, a trim of the guest would free nothing.
     const node = {
@@ -166,17 +177,21 @@ async function removeParts(qmp: Monitor, volume: string, parts: Parts): Promise<
   for (const node of [volume, fileOf(volume)]) {
     if (parts.nodeNames.has(node)) await qmp.execute('blockdev-del', { 'node-name': node });
   }
-  if (parts.limits.has(limitOf(volume))) await qmp.execute('object-del', { id: limitOf(volume) });
+  for (const id of [limitOf(volume), keyOf(fileOf(volume))]) {
+    if (parts.objects.has(id)) await qmp.execute('object-del', { id });
+  }
   const set = parts.sets.get(volume);
   if (set !== undefined) await qmp.execute('remove-fd', { 'fdset-id': set });
 }
 
 /** The steps for one volume outside of QEMU. */
 export interface VolumeSupply {
-  /** Makes the file of the volume ready. */
+  /** Makes the data of the volume ready. */
   prepare(volume: VolumeSpec): Promise<void>;
-  /** Adds the file of the volume to a descriptor set. */
-  pass(volume: VolumeSpec): Promise<void>;
+  /** Returns how QEMU opens the data of the volume. */
+  source(volume: VolumeSpec): Promise<VolumeSource>;
+  /** Adds the file at this path to a descriptor set, with the id of the volume as its mark. */
+  pass(volume: VolumeSpec, path: string): Promise<void>;
 }
 
 /**
@@ -201,7 +216,7 @@ export async function setVolumes(
   for (const volume of volumes) {
     try {
       await supply.prepare(volume);
-      await plug(qmp, volume, after, () => supply.pass(volume));
+      await plug(qmp, volume, after, supply);
     } catch (error) {
       // After the end of the connection, nothing is known of the other volumes.
       if (connection.closed) throw error;

@@ -1,0 +1,48 @@
+/**
+ * Opens RBD images in a running QEMU. QEMU gets monitors, user and key over its monitor, so it reads no file of the host
+ * and no key is on a command line.
+ */
+import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
+
+/** An RBD image with the credentials of its pool. */
+export type RbdSource = Extract<VolumeSource, { readonly kind: 'rbd' }>;
+
+/** The part of a monitor that is needed here. */
+interface Commands {
+  execute(command: string, args?: object): Promise<unknown>;
+}
+
+/** Returns the name of the secret for a node. */
+export const keyOf = (node: string): string => `key-${node}`;
+
+/** Returns the node of an image (BlockdevOptionsRbd of QEMU's QAPI). The node is the only writer that QEMU expects. */
+export const rbdNode = (node: string, { pool, image, user, server }: RbdSource): object => ({
+  driver: 'rbd',
+  'node-name': node,
+  pool,
+  image,
+  user,
+  server: server.map(({ host, port }) => ({ host, port: `${port}` })),
+  'key-secret': keyOf(node),
+  discard: 'unmap',
+});
+
+/**
+ * Opens the image as a node. QEMU reads the key only while it opens the image, so the key is removed afterwards.
+ * @param objects the names of the objects that QEMU has; a crash may have left the key there
+ */
+export async function openRbd(
+  qmp: Commands,
+  node: string,
+  source: RbdSource,
+  objects: ReadonlySet<string>,
+): Promise<void> {
+  const id = keyOf(node);
+  if (objects.has(id)) await qmp.execute('object-del', { id });
+  await qmp.execute('object-add', { 'qom-type': 'secret', id, format: 'base64', data: source.key });
+  try {
+    await qmp.execute('blockdev-add', rbdNode(node, source));
+  } finally {
+    await qmp.execute('object-del', { id });
+  }
+}
