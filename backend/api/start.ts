@@ -21,6 +21,7 @@ import { QuotaUsage } from './read-model/quota-usage.ts';
 import type { ApiContext } from './requests/context.ts';
 import { Resources } from './requests/descriptor.ts';
 import { handlersFor, resources } from './resources/index.ts';
+import { createBuiltInPool } from './resources/storage-pools.ts';
 import type { StateKeys } from './terraform-state/keys.ts';
 import { StateWorkerPool } from './terraform-state/worker-pool.ts';
 import { UploadServer } from './uploads/server.ts';
@@ -74,6 +75,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     filesDir,
     onResponse,
   } = options;
+  await createBuiltInPool(store, new Date());
   const mirror = await openApiMirror(store, resources, logger);
   const revisions = new ObjectRevisions(mirror, resources);
   const usage = new QuotaUsage(mirror, resources);

@@ -26,6 +26,7 @@ export const idPrefixes = {
   file: 'file',
   file_server: 'fsrv',
   upload: 'upl',
+  storage_pool: 'stp',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

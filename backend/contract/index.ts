@@ -15,6 +15,7 @@ import { prefixEndpoints } from './resources/prefixes.ts';
 import { projectEndpoints } from './resources/projects.ts';
 import { settingsEndpoints } from './resources/settings.ts';
 import { sshKeyEndpoints } from './resources/ssh-keys.ts';
+import { storagePoolEndpoints } from './resources/storage-pools.ts';
 import { terraformStateEndpoints } from './resources/terraform-states.ts';
 import { tokenEndpoints } from './resources/tokens.ts';
 import { uploadEndpoints } from './resources/uploads.ts';
@@ -37,6 +38,7 @@ export const endpoints: readonly Endpoint[] = [
   vmEndpoints,
   volumeEndpoints,
   volumeAttachmentEndpoints,
+  storagePoolEndpoints,
   hostEndpoints,
   operationEndpoints,
   eventEndpoints,

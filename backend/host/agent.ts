@@ -28,6 +28,7 @@ import { backoffMs } from '../store/backoff.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
+import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
@@ -61,6 +62,7 @@ export class Agent {
   readonly #networks: NetworkSync;
   readonly #steps: VmSteps;
   readonly #volumeRemoval: VolumeRemoval;
+  readonly #poolReports: PoolReports;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -75,6 +77,7 @@ export class Agent {
     });
     this.#steps = new VmSteps(options, this.#networks, () => this.#closed);
     this.#volumeRemoval = new VolumeRemoval(options);
+    this.#poolReports = new PoolReports(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -86,6 +89,7 @@ export class Agent {
       view.listen(host, {
         vm: (id) => this.#changed(id),
         volume: (id) => this.#volumeRemoval.changed(id),
+        pool: (id) => this.#poolReports.changed(id),
         networks: () => this.#networks.request(),
         alive: this.#options.onAlive,
       }),
@@ -113,6 +117,7 @@ export class Agent {
     for (const id of view.placedOn(host)) this.#queue.add(id);
     for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
     this.#volumeRemoval.visitAll();
+    this.#poolReports.visitAll();
   }
 
   /** Interrupts the current steps and visits the running VMs first, because the lease is lost. */
@@ -131,7 +136,7 @@ export class Agent {
     this.#networks.close();
     // `close` does not wait for a slow guest. The next agent observes the result.
     await Promise.race([
-      Promise.all([this.#queue.close(), this.#volumeRemoval.close()]),
+      Promise.all([this.#queue.close(), this.#volumeRemoval.close(), this.#poolReports.close()]),
       delay(closeTimeoutMs, undefined, { ref: false }),
     ]);
   }

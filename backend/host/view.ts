@@ -16,9 +16,12 @@ import {
   networks,
   operations,
   placements,
+  poolMarkers,
+  poolReports,
   reports,
   schedules,
   sshKeys,
+  storagePools,
   vms,
   volumeAttachments,
   volumePlacements,
@@ -33,6 +36,8 @@ export interface ViewListener {
   vm(id: Id<'vm'>): void;
   /** A volume with data on this host has changed. */
   volume(id: Id<'volume'>): void;
+  /** A storage pool has changed. */
+  pool(id: Id<'storage_pool'>): void;
   networks(): void;
   alive(): void;
 }
@@ -128,6 +133,8 @@ export class HostView {
         for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
         const host = this.mirror.get(volumePlacements, volume)?.value.host;
         if (host !== undefined) this.#listeners.get(host)?.volume(volume);
+      } else if (isChangeOf(storagePools, change)) {
+        for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {
         for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
       } else if (isChangeOf(networks, change)) {
@@ -148,6 +155,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
     kinds: [
       ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
+      ...[storagePools, poolMarkers, poolReports],
     ],
     logger,
   });

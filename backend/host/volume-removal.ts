@@ -5,10 +5,12 @@
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { volumePlacements, volumeReports, volumes } from '../model/records/index.ts';
+import { poolOf } from '../model/storage/pool.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
+import { poolSpec } from './pool-spec.ts';
 import type { HostView } from './view.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -77,7 +79,9 @@ export class VolumeRemoval {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (mirror.get(volumes, id) || (await read(store, volumes, id))) return;
     }
-    await hypervisor.removeVolume(id);
+    const pool = poolSpec(mirror, poolOf(placement.value), host);
+    if (pool === undefined) throw new Error('the storage pool of the volume is not known');
+    await hypervisor.pool(pool).remove(id);
     const gone = { host, phase: 'gone', size: 0, at: new Date().toISOString() } as const;
     const result = await store.commit({ require: [unchanged(placement)], write: [put(volumeReports, id, gone)] });
     if (!result.ok) await mirror.catchUp();

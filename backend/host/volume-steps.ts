@@ -15,12 +15,14 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { poolOf } from '../model/storage/pool.ts';
 import { type AttachmentFacts, type VolumeOutcome, type VolumeSpec, volumeSpec } from '../model/vm/volumes.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { absent, put, remove, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Commit, Condition, Write } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
+import { poolSpec } from './pool-spec.ts';
 import type { PlacedVmSnapshot } from './reports.ts';
 import type { HostView } from './view.ts';
 import type { StepOutcome, VmRuntime, VmStepsOptions } from './vm-steps.ts';
@@ -44,11 +46,13 @@ function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot
     .attachmentsOf(id)
     .map((stored): Attached => {
       const { volume } = stored.value;
+      const placed = mirror.get(volumePlacements, volume)?.value;
       const claim = mirror.get(attachmentReports, stored.id);
       const facts: AttachmentFacts = {
         attachment: stored.value,
         volume: mirror.get(volumes, volume)?.value,
-        placement: mirror.get(volumePlacements, volume)?.value,
+        placement: placed,
+        pool: poolSpec(mirror, poolOf(placed ?? {}), host),
         report: claim?.value,
         data: mirror.get(volumeReports, volume)?.value,
       };

@@ -27,20 +27,22 @@ import { parsePlacementId, placementId, placementsOn } from '../model/placement/
 import {
   enterHost,
   enterPlacement,
-  enterVolumePlacement,
+  enterPoolReport,
+  enterStoragePool,
   fillPool,
-  volumeResources,
 } from '../model/placement/pool-records.ts';
 import {
   alive,
+  attachmentReports,
   hostPolicies,
   hosts,
   images,
   leaders,
   placements,
+  poolReports,
   reports,
   schedules,
-  type VolumePlacementRecord,
+  storagePools,
   vms,
   volumeAttachments,
   volumePlacements,
@@ -53,9 +55,8 @@ import { maxOperations } from '../store/limits.ts';
 import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { decide } from './plan.ts';
-import { type AttachmentsByVm, volumeFacts, volumeRecords, volumesOf } from './volume-facts.ts';
-import { decideVolume } from './volume-plan.ts';
-import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume } from './volume-writes.ts';
+import type { AttachmentsByVm } from './volume-facts.ts';
+import { VolumeScheduling } from './volume-scheduling.ts';
 import {
   type CommitPart,
   changeGrant,
@@ -73,8 +74,6 @@ type Subject = Id<'vm'> | Id<'volume'>;
 /** The name of the scheduler's leader key in `leader/`. */
 export const schedulerTask = 'scheduler';
 const maxCommitsInFlight = 4;
-/** The maximum number of conditions or writes of one part: a VM with all its volumes has 2 + 16 * 3. */
-const maxPartOperations = 52;
 /** The interval after which the reason of a waiting VM gets new numbers. */
 const reasonRefreshMs = 30_000;
 
@@ -94,6 +93,7 @@ export class LeaderLoop {
   readonly #logger: Logger;
   readonly #attachments: AttachmentsByVm;
   readonly #pool = new HostPool();
+  readonly #volumes: VolumeScheduling;
   /** VMs and volumes that need a decision. */
   readonly #dirty = new Set<Subject>();
   /** VMs and volumes with a commit in flight. True if one has changed since. */
@@ -110,6 +110,8 @@ export class LeaderLoop {
   readonly #commitAlone = new Set<Subject>();
   /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
   readonly #unplaceable = new Map<string, PlacementFailure>();
+  /** A part that did not fit into the last commit. */
+  #carried: CommitPart | undefined;
   readonly #stop = new AbortController();
   readonly #commits = new Set<Promise<void>>();
   #failure: { readonly cause: unknown } | undefined;
@@ -119,6 +121,7 @@ export class LeaderLoop {
     this.#store = store;
     this.#mirror = mirror;
     this.#attachments = attachments;
+    this.#volumes = new VolumeScheduling(mirror, attachments, this.#pool);
     this.#leadership = leadership;
     this.#logger = logger;
   }
@@ -164,12 +167,27 @@ export class LeaderLoop {
       } else if (isChangeOf(volumes, change) || isChangeOf(volumeReports, change)) {
         this.#markDirty(idFrom('volume', change.id));
       } else if (isChangeOf(volumePlacements, change)) {
-        this.#applyVolumePlacement(idFrom('volume', change.id), change.previous?.value, change.stored?.value);
+        const volume = idFrom('volume', change.id);
+        const freed = this.#volumes.apply(volume, change.previous?.value, change.stored?.value);
+        if (freed !== undefined) this.#markWaitingDirty(freed);
+        this.#markDirty(volume);
       } else if (isChangeOf(volumeAttachments, change)) {
         const attachment = change.stored ?? change.previous;
         if (attachment === undefined) continue;
         this.#markDirty(attachment.value.volume);
         this.#markDirty(attachment.value.vm);
+      } else if (isChangeOf(attachmentReports, change)) {
+        const volume = this.#mirror.get(volumeAttachments, change.id)?.value.volume;
+        if (change.stored === undefined && volume !== undefined) this.#markDirty(volume);
+      } else if (isChangeOf(storagePools, change)) {
+        enterStoragePool(this.#pool, this.#mirror, change.id);
+        this.#markWaitingDirty();
+      } else if (isChangeOf(poolReports, change)) {
+        enterPoolReport(this.#pool, this.#mirror, change.id);
+        const { previous, stored } = change;
+        const better =
+          stored?.value.reachable && (!previous?.value.reachable || stored.value.size > previous.value.size);
+        if (better) this.#markWaitingDirty();
       } else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
       else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
@@ -180,6 +198,8 @@ export class LeaderLoop {
         if (isChangeOf(hosts, change) && change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(schedules))
             if (value.host === host) this.#markDirty(idFrom('vm', id));
+        }
+        if (change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(volumePlacements))
             if (value.host === host) this.#markDirty(idFrom('volume', id));
         }
@@ -235,40 +255,9 @@ export class LeaderLoop {
     this.#markDirty(vm);
   }
 
-  /** Updates the pool with a volume placement of the mirror. */
-  #applyVolumePlacement(
-    volume: Id<'volume'>,
-    before: VolumePlacementRecord | undefined,
-    after: VolumePlacementRecord | undefined,
-  ): void {
-    if (before?.host !== undefined && before.host !== after?.host)
-      this.#pool.setPlacement(before.host, volume, undefined);
-    enterVolumePlacement(this.#pool, volume, after);
-    if (before?.host !== undefined && before.size > (after?.size ?? 0)) this.#markWaitingDirty(before.host);
-    this.#markDirty(volume);
-  }
-
   #work(): void {
-    while (this.#dirty.size > 0 && this.#commits.size < maxCommitsInFlight) {
-      const parts: CommitPart[] = [];
-      // The first condition is the leadership.
-      let conditions = 1;
-      let writes = 0;
-      const now = new Date();
-      for (const id of this.#dirty) {
-        this.#dirty.delete(id);
-        if (this.#inFlight.has(id)) {
-          this.#inFlight.set(id, true);
-          continue;
-        }
-        const part = isIdOf('volume', id) ? this.#volumePartFor(id, now) : this.#commitPartFor(id, now);
-        if (part === undefined) continue;
-        parts.push(part);
-        this.#inFlight.set(id, false);
-        conditions += part.require.length;
-        writes += part.write.length;
-        if (this.#commitAlone.delete(id) || Math.max(conditions, writes) + maxPartOperations > maxOperations) break;
-      }
+    while ((this.#dirty.size > 0 || this.#carried !== undefined) && this.#commits.size < maxCommitsInFlight) {
+      const parts = this.#nextBatch(new Date());
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
         this.#commits.delete(commit);
@@ -278,31 +267,41 @@ export class LeaderLoop {
     }
   }
 
-  #volumePartFor(id: Id<'volume'>, now: Date): CommitPart | undefined {
-    const mirror = this.#mirror;
-    const records = volumeRecords(mirror, id);
-    const { placement } = records;
-    const facts = volumeFacts(mirror, records);
-    const decision = decideVolume(facts);
-    this.#waiting.delete(id);
-    switch (decision.do) {
-      case 'nothing':
-        return undefined;
-      case 'clear':
-        return placement && clearVolumeReason(records, placement.value, now);
-      case 'release':
-        return releaseVolume(records, facts.hostExists);
-      case 'grant': {
-        const { host, size } = decision;
-        const granted = this.#pool.placement(host, id)?.disk ?? 0;
-        if (size - granted > (this.#pool.get(host)?.free.disk ?? 0)) {
-          this.#waiting.add(id);
-          return refuseVolume(records, size, now);
-        }
-        this.#pool.setPlacement(host, id, volumeResources(size));
-        return grantVolume(records, host, size, now);
+  /** Decides until a commit is full. The last part stays for the next batch if it does not fit. */
+  #nextBatch(now: Date): CommitPart[] {
+    const parts = this.#carried === undefined ? [] : [this.#carried];
+    this.#carried = undefined;
+    // The first condition is the leadership.
+    let conditions = 1 + parts.reduce((sum, { require }) => sum + require.length, 0);
+    let writes = parts.reduce((sum, { write }) => sum + write.length, 0);
+    if (parts.some(({ id }) => this.#commitAlone.delete(id))) return parts;
+    for (const id of this.#dirty) {
+      if (Math.max(conditions, writes) >= maxOperations) break;
+      this.#dirty.delete(id);
+      if (this.#inFlight.has(id)) {
+        this.#inFlight.set(id, true);
+        continue;
       }
+      const part = isIdOf('volume', id) ? this.#volumePartFor(id, now) : this.#commitPartFor(id, now);
+      if (part === undefined) continue;
+      this.#inFlight.set(id, false);
+      conditions += part.require.length;
+      writes += part.write.length;
+      if (parts.length > 0 && (this.#commitAlone.has(id) || Math.max(conditions, writes) > maxOperations)) {
+        this.#carried = part;
+        break;
+      }
+      parts.push(part);
+      if (this.#commitAlone.delete(id)) break;
     }
+    return parts;
+  }
+
+  #volumePartFor(id: Id<'volume'>, now: Date): CommitPart | undefined {
+    const { part, waits } = this.#volumes.decide(id, now);
+    if (waits) this.#waiting.add(id);
+    else this.#waiting.delete(id);
+    return part;
   }
 
   #commitPartFor(id: Id<'vm'>, now: Date): CommitPart | undefined {
@@ -346,28 +345,19 @@ export class LeaderLoop {
       ...declaredResources(vm),
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
-    const held = volumesOf(this.#mirror, this.#attachments, records.id).filter(
-      ({ volume }) => volume?.value.deleted_at === undefined,
-    );
-    const unplaced = held.filter(({ placement }) => placement?.value.host === undefined);
-    const volumeHosts = new Set(held.flatMap(({ placement }) => placement?.value.host ?? []));
-    const disk = unplaced.reduce((sum, { volume }) => sum + (volume?.value.size ?? 0), resources.disk);
+    const needs = this.#volumes.needsOf(records.id);
     const request = architecture && {
       ...resources,
       architecture,
-      disk,
-      ...(volumeHosts.size > 0 && { volume_hosts: [...volumeHosts] }),
+      disk: resources.disk + needs.disk,
+      ...(needs.hosts.length > 0 && { volume_hosts: needs.hosts }),
+      ...(needs.pools.length > 0 && { pools: needs.pools }),
     };
     const host = request && this.#find(request);
     if (host !== undefined) {
       this.#pool.setPlacement(host, records.id, resources);
       const part = placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
-      const parts = unplaced.flatMap((each) => {
-        if (each.volume === undefined) return [];
-        const { size } = each.volume.value;
-        this.#pool.setPlacement(host, each.id, volumeResources(size));
-        return [grantVolume(each, host, size, now)];
-      });
+      const parts = this.#volumes.grantAll(needs.moving, host, now);
       return {
         ...part,
         require: [...part.require, ...parts.flatMap(({ require }) => require)],
@@ -448,7 +438,7 @@ export class LeaderLoop {
     }
     for (const { id, host, require, volumes: withVm = [] } of parts) {
       if (host !== undefined) {
-        for (const volume of isIdOf('volume', id) ? [id] : withVm) this.#resetVolume(host, volume);
+        for (const volume of isIdOf('volume', id) ? [id] : withVm) this.#volumes.reset(volume, host);
         if (isIdOf('vm', id))
           this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);
       }
@@ -458,13 +448,6 @@ export class LeaderLoop {
     }
     // The commit's reservations in the pool are free again.
     this.#markWaitingDirty();
-  }
-
-  /** Sets the volume in the pool to its placement in the mirror, after a commit for this host has failed. */
-  #resetVolume(host: Id<'host'>, volume: Id<'volume'>): void {
-    const placement = this.#mirror.get(volumePlacements, volume)?.value;
-    if (placement?.host !== host) this.#pool.setPlacement(host, volume, undefined);
-    enterVolumePlacement(this.#pool, volume, placement);
   }
 
   /**
@@ -487,5 +470,5 @@ export class LeaderLoop {
 }
 
 /** Returns equal keys for equal requests. */
-const requestKey = ({ cpus, memory, disk, architecture, volume_hosts, anti_affinity: group }: ResourceRequest) =>
-  `${cpus}/${memory}/${disk}/${architecture}/${volume_hosts ?? ''}${group ? `/${group.mode}/${group.group}` : ''}`;
+const requestKey = ({ cpus, memory, disk, architecture, volume_hosts, pools, anti_affinity: group }: ResourceRequest) =>
+  JSON.stringify([cpus, memory, disk, architecture, volume_hosts, pools, group?.mode, group?.group]);

@@ -2,13 +2,16 @@
 import type { Component, Logger } from '../model/component.ts';
 import {
   alive,
+  attachmentReports,
   hostPolicies,
   hosts,
   images,
   leaders,
   placements,
+  poolReports,
   reports,
   schedules,
+  storagePools,
   vms,
   volumeAttachments,
   volumeHolders,
@@ -44,7 +47,8 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     prefixes: [''],
     kinds: [
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
-      ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports],
+      ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
+      ...[storagePools, poolReports],
     ],
     logger,
   });

@@ -1,9 +1,13 @@
 /** Reads the records that decisions about volumes depend on from the mirror. */
 import type { Id } from '../contract/fields.ts';
+import { idFrom } from '../model/ids.ts';
+import type { StorageSpace } from '../model/placement/storage-space.ts';
 import {
   alive,
+  attachmentReports,
   hosts,
   schedules,
+  storagePools,
   type VolumeAttachmentRecord,
   vms,
   volumeAttachments,
@@ -12,6 +16,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { isNetworkPool, poolOf } from '../model/storage/pool.ts';
 import type { Mirror, MirrorIndex } from '../store/mirror.ts';
 import type { VolumeFacts } from './volume-plan.ts';
 import type { VolumeRecords } from './volume-writes.ts';
@@ -20,12 +25,20 @@ import type { VolumeRecords } from './volume-writes.ts';
 export type AttachmentsByVm = MirrorIndex<VolumeAttachmentRecord>;
 
 /** Returns the records of a volume. */
-export const volumeRecords = (mirror: Mirror, id: Id<'volume'>): VolumeRecords => ({
-  id,
-  volume: mirror.get(volumes, id),
-  placement: mirror.get(volumePlacements, id),
-  report: mirror.get(volumeReports, id),
-});
+export function volumeRecords(mirror: Mirror, id: Id<'volume'>): VolumeRecords {
+  const volume = mirror.get(volumes, id);
+  const placement = mirror.get(volumePlacements, id);
+  const pool = volume ? poolOf(volume.value) : poolOf(placement?.value ?? {});
+  return {
+    id,
+    volume,
+    placement,
+    report: mirror.get(volumeReports, id),
+    holder: mirror.get(volumeHolders, id)?.value.id,
+    pool,
+    movable: isNetworkPool(mirror.get(storagePools, pool)?.value),
+  };
+}
 
 /** Returns the volumes that the VM is to get, with their records. */
 export const volumesOf = (mirror: Mirror, attachments: AttachmentsByVm, vm: Id<'vm'>): VolumeRecords[] =>
@@ -43,11 +56,23 @@ function hostOfVm(mirror: Mirror, volume: Id<'volume'>): Id<'host'> | undefined 
   return host !== undefined && mirror.get(alive, host) ? host : undefined;
 }
 
+/** Tells whether a guest has the volume, or may have it. */
+export const isClaimed = (mirror: Mirror, { holder }: VolumeRecords): boolean =>
+  holder !== undefined && mirror.get(attachmentReports, holder) !== undefined;
+
 /** Returns the facts of a decision about the volume. */
-export const volumeFacts = (mirror: Mirror, { id, volume, placement, report }: VolumeRecords): VolumeFacts => ({
-  volume: volume?.value,
-  placement: placement?.value,
-  report: report?.value,
-  vmHost: hostOfVm(mirror, id),
-  hostExists: mirror.get(hosts, placement?.value.host ?? '') !== undefined,
-});
+export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: VolumeRecords): VolumeFacts {
+  const { id, volume, placement, report, pool, movable } = records;
+  const host = placement?.value.host ?? '';
+  return {
+    volume: volume?.value,
+    placement: placement?.value,
+    report: report?.value,
+    vmHost: hostOfVm(mirror, id),
+    hostExists: mirror.get(hosts, host) !== undefined,
+    hostActs: mirror.get(alive, host) !== undefined && storage.free(pool, idFrom('host', host)) !== undefined,
+    movable,
+    claimed: isClaimed(mirror, records),
+    successor: storage.hostOf(pool, (each) => mirror.get(alive, each) !== undefined),
+  };
+}

@@ -9,9 +9,12 @@
  *   unplaced, waiting → placed    its VM has a host with enough space
  *   placed → placed               it grew, and its host has enough space
  *   waiting → unplaced            it was detached
+ *   placed → placed elsewhere     only in a pool that other hosts reach too: its next VM is on another host; or it is
+ *                                 deleted, and its host is dead or does not reach the pool
  *   placed → unplaced             deleted, and the host has removed the data, or the host's record is gone
  *
- * A volume keeps its host after its VM, because no other host has its data.
+ * A volume of a local pool keeps its host after its VM, because no other host has its data. A volume moves only while no
+ * guest can have it: there is no report on its attachment.
  */
 import type { Id } from '../contract/fields.ts';
 import type { VolumePlacementRecord, VolumeRecord, VolumeReportRecord } from '../model/records/index.ts';
@@ -26,6 +29,14 @@ export interface VolumeFacts {
   readonly vmHost: Id<'host'> | undefined;
   /** The host of the placement has a record in `hosts/`. */
   readonly hostExists: boolean;
+  /** The host of the placement is alive and reaches the pool. */
+  readonly hostActs: boolean;
+  /** Other hosts reach the data of the volume. */
+  readonly movable: boolean;
+  /** A guest has the volume, or may have it. */
+  readonly claimed: boolean;
+  /** A host that is alive and reaches the pool; undefined if there is none. */
+  readonly successor: Id<'host'> | undefined;
 }
 
 /** The action of the scheduler for one volume. */
@@ -40,16 +51,22 @@ export type VolumeDecision =
 const noAction: VolumeDecision = { do: 'nothing' };
 
 /** Returns the action for the volume; `nothing` if its records are as they should be. */
-export function decideVolume({ volume, placement, report, vmHost, hostExists }: VolumeFacts): VolumeDecision {
+export function decideVolume(facts: VolumeFacts): VolumeDecision {
+  const { volume, placement, report, vmHost, hostExists, hostActs, movable, claimed, successor } = facts;
   const host = placement?.host;
   if (volume === undefined || volume.deleted_at !== undefined) {
     if (host === undefined) return noAction;
-    const removed = report?.host === host && report.phase === 'gone';
-    return removed || !hostExists ? { do: 'release' } : noAction;
+    if (report?.phase === 'gone' && (movable || report.host === host)) return { do: 'release' };
+    if (!movable) return hostExists ? noAction : { do: 'release' };
+    if (hostActs || claimed || successor === undefined) return noAction;
+    return { do: 'grant', host: successor, size: placement?.size ?? 0 };
   }
   if (host === undefined) {
     if (vmHost !== undefined) return { do: 'grant', host: vmHost, size: volume.size };
     return placement === undefined ? noAction : { do: 'release' };
+  }
+  if (movable && vmHost !== undefined && vmHost !== host) {
+    return claimed ? noAction : { do: 'grant', host: vmHost, size: volume.size };
   }
   if (placement !== undefined && placement.size < volume.size) return { do: 'grant', host, size: volume.size };
   return placement?.reason === undefined ? noAction : { do: 'clear' };

@@ -1,6 +1,7 @@
 /** The writes of the scheduler for volumes. */
 import type { Id } from '../contract/fields.ts';
 import {
+  attachmentReports,
   hosts,
   type VolumePlacementRecord,
   type VolumeRecord,
@@ -9,7 +10,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
-import { describeSize } from '../model/text/sizes.ts';
+import { builtInPool } from '../model/storage/pool.ts';
 import { absent, put, remove, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Condition } from '../store/store.ts';
@@ -21,6 +22,12 @@ export interface VolumeRecords {
   readonly volume: Stored<VolumeRecord> | undefined;
   readonly placement: Stored<VolumePlacementRecord> | undefined;
   readonly report: Stored<VolumeReportRecord> | undefined;
+  /** The id of the attachment of the volume. */
+  readonly holder: string | undefined;
+  /** The pool of the volume. */
+  readonly pool: Id<'storage_pool'>;
+  /** Other hosts reach the data of the volume. */
+  readonly movable: boolean;
 }
 
 /** Returns the conditions that declaration and placement have not changed. */
@@ -29,34 +36,47 @@ const unchangedRecords = ({ id, volume, placement }: VolumeRecords): Condition[]
   placement ? unchanged(placement) : absent(volumePlacements, id),
 ];
 
-/** Gives the volume a size on the host. */
-export const grantVolume = (records: VolumeRecords, host: Id<'host'>, size: number, now: Date): CommitPart => ({
-  id: records.id,
-  host,
-  require: unchangedRecords(records),
-  write: [put(volumePlacements, records.id, { host, size, at: now.toISOString() })],
+/** Returns the fields of a placement that follow from the pool. */
+const poolFields = ({ pool, movable }: VolumeRecords) => ({
+  ...(pool !== builtInPool && { pool }),
+  ...(movable && { movable }),
 });
 
-/** Records why the host cannot give the volume its size. Undefined if the record says so already. */
-export function refuseVolume(records: VolumeRecords, size: number, now: Date): CommitPart | undefined {
+/** Gives the volume a size on the host. If it was on another host, no guest may have it. */
+export function grantVolume(records: VolumeRecords, host: Id<'host'>, size: number, now: Date): CommitPart {
+  const before = records.placement?.value.host;
+  const moves = before !== undefined && before !== host && records.holder !== undefined;
+  return {
+    id: records.id,
+    host,
+    require: [...unchangedRecords(records), ...(moves ? [absent(attachmentReports, records.holder)] : [])],
+    write: [put(volumePlacements, records.id, { host, size, ...poolFields(records), at: now.toISOString() })],
+  };
+}
+
+/** Records why the volume does not get its size or its host. Undefined if the record says so already. */
+export function refuseVolume(
+  records: VolumeRecords,
+  { reason, message }: { readonly reason: string; readonly message: string },
+  now: Date,
+): CommitPart | undefined {
   const placement = records.placement?.value;
-  const granted = placement?.host === undefined ? 0 : placement.size;
-  const message = `The host has not enough disk left for ${describeSize(size - granted)} more.`;
   if (placement?.message === message) return undefined;
   const { host } = placement ?? {};
-  const record = { ...(host && { host }), size: granted, reason: 'no_space', message, at: now.toISOString() };
+  const size = host === undefined ? 0 : (placement?.size ?? 0);
+  const record = { ...(host && { host }), size, ...poolFields(records), reason, message, at: now.toISOString() };
   return { id: records.id, require: unchangedRecords(records), write: [put(volumePlacements, records.id, record)] };
 }
 
 /** Removes the reason from a placement. */
 export const clearVolumeReason = (
   records: VolumeRecords,
-  { host, size }: VolumePlacementRecord,
+  { reason: _reason, message: _message, ...placement }: VolumePlacementRecord,
   now: Date,
 ): CommitPart => ({
   id: records.id,
   require: unchangedRecords(records),
-  write: [put(volumePlacements, records.id, { ...(host && { host }), size, at: now.toISOString() })],
+  write: [put(volumePlacements, records.id, { ...placement, at: now.toISOString() })],
 });
 
 /** Removes the placement of a volume that no host has data of. */

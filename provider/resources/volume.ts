@@ -1,12 +1,23 @@
-/** A volume. Addition to the derived resource: a plan refuses a smaller size. */
+/**
+ * A volume. Additions to the derived resource: a plan refuses a smaller size and another pool, because both would lose the
+ * data.
+ */
 import { deriveResource } from '../derive/resource.ts';
 import { refuseToShrink } from '../derive/shrink.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
 
+const advice = 'create another volume and copy the data.';
+
 export const volume = deriveResource(schemaOf('volume'), {
   timeouts: { delete: '20m' },
   async modifyPlan(ctx) {
-    const advice = 'For a smaller volume, create another one and copy the data.';
-    refuseToShrink(ctx, 'size', 'volume', ['project'], advice);
+    refuseToShrink(ctx, 'size', 'volume', ['project'], `For a smaller volume, ${advice}`);
+    const { prior, planned, changed, diagnostics } = ctx;
+    if (!prior || !changed('pool') || changed('project')) return;
+    diagnostics.error(
+      'A volume stays in its storage pool',
+      `\`pool\` is ${String(prior.pool)}, and cannot become ${String(planned.pool)}. For the data in another pool, ${advice}`,
+      ['pool'],
+    );
   },
 });

@@ -14,6 +14,7 @@ import type { Id } from '../../backend/contract/fields.ts';
 import { endpoints } from '../../backend/contract/index.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
+import { builtInPool } from '../../backend/model/storage/pool.ts';
 import { put } from '../../backend/store/collection.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { fileRecord, fileServerRecord } from '../support/file-records.ts';
@@ -119,6 +120,7 @@ t.test('each operation refuses who may not', async (t) => {
     'ssh-keys': prerequisites.sshKey.id,
     images: prerequisites.image.id,
     'prefix-pools': prerequisites.pool.id,
+    'storage-pools': builtInPool,
     prefixes: prerequisites.prefix.id,
     networks: prerequisites.network.id,
     vms: vm.id,
@@ -149,6 +151,11 @@ t.test('each operation refuses who may not', async (t) => {
     prefix_pool_create: 'operator',
     prefix_pool_update: 'operator',
     prefix_pool_delete: 'operator',
+    storage_pool_list: 'shared',
+    storage_pool_get: 'shared',
+    storage_pool_create: 'operator',
+    storage_pool_update: 'operator',
+    storage_pool_delete: 'operator',
     host_list: 'operator',
     file_list: 'empty',
     file_get: 'hidden',
@@ -240,7 +247,7 @@ t.test('each operation refuses who may not', async (t) => {
         case 'empty': {
           t.equal(answer.status, 200);
           const text = JSON.stringify(answer.body);
-          for (const id of Object.values(ids).filter((id) => id !== prerequisites.pool.id))
+          for (const id of Object.values(ids).filter((id) => id !== prerequisites.pool.id && id !== builtInPool))
             t.notOk(text.includes(id), id);
           const named = await stranger.request(method, `${url}?project=${mine.id}`);
           t.equal(named.status, path === '/v1/projects' ? 400 : 404, 'nor does it learn that the project exists');

@@ -10,12 +10,15 @@ t.test('a protected object stays until the protection is taken off', async (t) =
   const { id: project } = await operator.create('projects', { name: 'kept' });
   const delete_protection = true;
   const pool = await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/40', delete_protection });
+  const shared = { name: 'shared', kind: 'shared', path: '/srv/shared', delete_protection };
+  const storagePool = await operator.create('storage-pools', shared);
   const prefix = await operator.create('prefixes', { name: 'site', project, delete_protection });
   const network = await operator.create('networks', { name: 'web', project, prefix: prefix.id, delete_protection });
   for (const [plural, { id }] of [
     ['networks', network] as const,
     ['prefixes', prefix] as const,
     ['prefix-pools', pool] as const,
+    ['storage-pools', storagePool] as const,
   ]) {
     t.match(
       await operator.expect(409, 'DELETE', `/v1/${plural}/${id}`),

@@ -23,6 +23,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     'prefix-pools': { name: 'pool', cidr: '2001:db8:f000::/36' },
     prefixes: { name: 'pre', project },
     networks: { name: 'net', project, prefix: prefix.id },
+    'storage-pools': { name: 'fast', kind: 'local', path: '/srv/fast' },
     volumes: { name: 'vol', project, size: '1GiB' },
     'volume-attachments': { vm: vm.id, volume: volume.id },
     vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },

@@ -9,15 +9,25 @@ import type { Id } from '../../backend/contract/fields.ts';
 import { passDescriptor } from '../../backend/host/hypervisor/qemu/pass-descriptor.ts';
 import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { setVolumes } from '../../backend/host/hypervisor/qemu/volumes.ts';
-import { VolumeFiles } from '../../backend/host/storage/volume-files.ts';
+import { DirectoryPool } from '../../backend/host/storage/pools/directory-pool.ts';
+import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
+import { builtInPool } from '../../backend/model/storage/pool.ts';
 import type { VolumeSpec } from '../../backend/model/vm/volumes.ts';
 import { startTestApi } from '../support/api.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const MiB = 1024 ** 2;
 const volume = idFrom('volume', 'vol-0123456789abcdef');
-const spec: VolumeSpec = { id: volume, slot: 0, size: MiB, max_iops: 0, max_throughput: 0, created: false };
+const spec: VolumeSpec = {
+  id: volume,
+  pool: { id: builtInPool, settings: { kind: 'local' } },
+  slot: 0,
+  size: MiB,
+  max_iops: 0,
+  max_throughput: 0,
+  created: false,
+};
 
 async function serve(t: Test, attack: (socket: Socket) => void): Promise<string> {
   const path = join(temporaryDirectory(t), 'monitor');
@@ -136,7 +146,7 @@ t.test('a slow monitor gets one deadline for all commands about volumes', async 
 
 t.test('only root reads the data of volumes, and no id leads elsewhere', async (t) => {
   const directory = temporaryDirectory(t);
-  const files = new VolumeFiles(directory);
+  const pool = new DirectoryPool({ path: join(directory, 'volumes'), run, marker: 'none' });
   for (const id of [
     '../../etc/passwd',
     'vol-../../../etc/x',
@@ -144,20 +154,21 @@ t.test('only root reads the data of volumes, and no id leads elsewhere', async (
     'vol-0123456789abcdef/../x',
     'vm-0123456789abcdef',
   ]) {
-    t.throws(() => files.path(id as Id<'volume'>), /not the id of a volume/, id);
-    await t.rejects(files.remove(id as Id<'volume'>), /not the id of a volume/);
+    await t.rejects(pool.ensure(id as Id<'volume'>, MiB), /not the id of a volume/, id);
+    await t.rejects(pool.remove(id as Id<'volume'>), /not the id of a volume/);
   }
-  await files.ensure(volume, MiB);
+  const file = join(directory, 'volumes', `${volume}.raw`);
+  await pool.ensure(volume, MiB);
   t.equal(statSync(join(directory, 'volumes')).mode & 0o777, 0o700);
-  t.equal(statSync(files.path(volume)).mode & 0o777, 0o600);
-  t.strictSame(readFileSync(files.path(volume)), Buffer.alloc(MiB), 'a new volume is empty');
-  writeFileSync(files.path(volume), 'secret', { flag: 'r+' });
-  await files.ensure(volume, MiB / 2);
-  t.equal(statSync(files.path(volume)).size, MiB, 'it never shrinks');
-  await files.remove(volume);
+  t.equal(statSync(file).mode & 0o777, 0o600);
+  t.strictSame(readFileSync(file), Buffer.alloc(MiB), 'a new volume is empty');
+  writeFileSync(file, 'secret', { flag: 'r+' });
+  await pool.ensure(volume, MiB / 2);
+  t.equal(statSync(file).size, MiB, 'it never shrinks');
+  await pool.remove(volume);
   t.strictSame(readdirSync(join(directory, 'volumes')), []);
-  await files.ensure(volume, MiB);
-  t.notOk(readFileSync(files.path(volume)).includes('secret'), 'nothing of a deleted volume comes back');
+  await pool.ensure(volume, MiB);
+  t.notOk(readFileSync(file).includes('secret'), 'nothing of a deleted volume comes back');
 });
 
 t.test('a project learns nothing about volumes of another project', async (t) => {

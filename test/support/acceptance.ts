@@ -13,6 +13,8 @@ export interface AcceptanceCase {
   readonly replace?: string;
   /** The attributes whose spelling in the configuration differs from that of the API. */
   readonly spelled?: readonly string[];
+  /** The optional attributes that `kind` requires, so they cannot be taken out. */
+  readonly bound?: readonly string[];
   /** True for a resource without names. */
   readonly unnamed?: boolean;
   /** Additional documentation of the fields. */
@@ -106,6 +108,26 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       project = ucloud_project.this.id`,
     spelled: ['dns_servers'],
   },
+  storage_pool: {
+    create: `name = "fast"
+      kind = "ceph"
+      monitors = ["[2001:db8::1]:3300"]
+      user = "ucloud"
+      key_file = "/etc/ucloud/ceph.key"
+      rbd_pool = "vms"`,
+    update: `name = "fast-2"
+      kind = "ceph"
+      monitors = ["[2001:db8::1]:3300", "[2001:db8::2]:3300"]
+      user = "cloud"
+      key_file = "/etc/ucloud/other.key"
+      rbd_pool = "vms"
+      description = "on flash"
+      labels = { tier = "fast" }
+      overcommit = 1.5
+      delete_protection = true`,
+    replace: 'name = "fast-2"\n kind = "local"\n path = "/srv/fast"',
+    bound: ['monitors', 'user', 'key_file'],
+  },
   volume: {
     create: 'name = "data"\n size = "1024MiB"',
     update: `name = "data-2"
@@ -116,7 +138,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       max_throughput = 20
       force_detach = true
       delete_protection = true`,
-    replace: 'name = "data-2"\n size = "1GiB"\n project = ucloud_project.this.id',
+    replace: 'name = "data-2"\n size = "1GiB"\n project = ucloud_project.this.id\n pool = ucloud_storage_pool.this.id',
     spelled: ['size'],
   },
   vm: {

@@ -28,6 +28,7 @@ export interface Body {
   readonly created_at: string;
   readonly updated_at: string;
   readonly items: readonly Body[];
+  readonly hosts: readonly object[];
   readonly next_page_token?: string;
   readonly status: {
     readonly phase: string;

@@ -161,7 +161,12 @@ export class KillableHost {
           () => history.ended(id),
         ),
       setVolumes: (id, volumes) => guarded('setVolumes', () => hypervisor.setVolumes(id, volumes)),
-      removeVolume: (id) => guarded('removeVolume', () => hypervisor.removeVolume(id)),
+      pool: (spec) => {
+        const pool = hypervisor.pool(spec);
+        return Object.assign(Object.create(pool), {
+          remove: (id: Id<'volume'>) => guarded('remove', () => pool.remove(id)),
+        });
+      },
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onReady: (listener) => hypervisor.onReady(listener),

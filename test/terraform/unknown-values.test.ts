@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
+import { builtInPool } from '../../backend/model/storage/pool.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Attribute, Attributes } from '../../provider/framework/attributes.ts';
 import type { Type } from '../../provider/framework/index.ts';
@@ -146,10 +147,25 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       },
       replace: { image: otherImage.id },
     },
+    storage_pool: {
+      config: {
+        ...{
+          name: 'stp',
+          description: 'd',
+          labels,
+          kind: 'ceph',
+          rbd_pool: 'vms',
+          monitors: ['[::1]:3300'],
+          user: 'u',
+        },
+        ...{ key_file: '/etc/key', overcommit: 2, delete_protection: false, path: null },
+      },
+      replace: { rbd_pool: 'other' },
+    },
     volume: {
       config: {
         ...{ name: 'vol', size: '1GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },
-        ...{ force_detach: true, delete_protection: false },
+        ...{ force_detach: true, delete_protection: false, pool: builtInPool },
       },
       replace: { project: other },
     },
@@ -185,6 +201,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     const wire = (value: Values | null) => ({ msgpack: encodeValue(type, value) });
     const full = (config: Values): Values => fill(attributes, config);
     const config = full(given);
+    const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null));
     const configurable = Object.entries(attributes)
       .filter(([name, attr]) => isConfigurable(attr) && name !== 'timeouts' && !/^user_data_wo/.test(name))
       .map(([name]) => name);
@@ -206,7 +223,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     const made =
       noun === 'file'
         ? file
-        : await operator.create(schemaOf(noun as Noun).path.replace('/v1/', ''), requestOf(noun, given));
+        : await operator.create(schemaOf(noun as Noun).path.replace('/v1/', ''), requestOf(noun, set));
     const imported = await client.call('ImportResourceState', { type_name, id: made.id });
     const read = await client.call('ReadResource', {
       type_name,

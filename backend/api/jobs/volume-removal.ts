@@ -7,11 +7,12 @@
  */
 import { newEvent } from '../../model/events.ts';
 import * as records from '../../model/records/index.ts';
+import { poolOf } from '../../model/storage/pool.ts';
 import { volumeSlotKey } from '../../model/vm/volumes.ts';
 import { absent, put, remove, unchanged } from '../../store/collection.ts';
 import { isChangeOf } from '../../store/mirror.ts';
 import type { Write } from '../../store/store.ts';
-import { releaseName } from '../transaction/declarations.ts';
+import { releaseName, removeReference } from '../transaction/declarations.ts';
 import type { Removal } from './collector.ts';
 import { isTornDown } from './vm-removal.ts';
 
@@ -79,6 +80,7 @@ export const volumeRemoval: Removal = {
       write: [
         remove(records.volumes, id),
         releaseName('volume', project, name),
+        removeReference(poolOf(stored.value), id),
         remove(records.volumePlacements, id),
         remove(records.volumeReports, id),
         put(

@@ -18,9 +18,12 @@ import { HostPool } from '../../model/placement/host-pool.ts';
 import {
   enterHost,
   enterPlacement,
+  enterPoolReport,
+  enterStoragePool,
   enterVolumePlacement,
   fillPool,
   hostKinds,
+  removeVolumePlacement,
 } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { isChangeOf, type Mirror, type RecordChange } from '../../store/mirror.ts';
@@ -86,9 +89,11 @@ export class HostPoolFeed {
     if (isChangeOf(records.placements, change)) enterPlacement(this.#pool, change.id, change.stored?.value);
     else if (isChangeOf(records.volumePlacements, change)) {
       const { previous, stored, id } = change;
-      if (previous?.value.host !== undefined) this.#pool.setPlacement(previous.value.host, id, undefined);
+      if (previous) removeVolumePlacement(this.#pool, id, previous.value);
       enterVolumePlacement(this.#pool, id, stored?.value);
-    } else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
+    } else if (isChangeOf(records.storagePools, change)) enterStoragePool(this.#pool, this.#mirror, change.id);
+    else if (isChangeOf(records.poolReports, change)) enterPoolReport(this.#pool, this.#mirror, change.id);
+    else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
   }
 
   close(): void {
@@ -98,6 +103,8 @@ export class HostPoolFeed {
 }
 
 const kinds: ReadonlySet<string> = new Set(
-  [records.placements, records.volumePlacements, ...hostKinds].map(({ prefix }) => prefix),
+  [records.placements, records.volumePlacements, records.storagePools, records.poolReports, ...hostKinds].map(
+    ({ prefix }) => prefix,
+  ),
 );
 const concerns = ({ kind }: RecordChange): boolean => kinds.has(kind.prefix);

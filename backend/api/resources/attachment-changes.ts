@@ -4,6 +4,7 @@ import type { Id } from '../../contract/fields.ts';
 import { maxVolumes } from '../../contract/resources/volume-attachments.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
+import { boundHost } from '../../model/storage/pool.ts';
 import { volumeSlotKey } from '../../model/vm/volumes.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -84,10 +85,10 @@ function checkHosts({ mirror }: ApiContext, { vm, volume, pointers, others }: At
   const schedule = mirror.get(records.schedules, vm.id);
   const host = schedule?.value.host;
   for (const { value } of mirror.by(records.volumeAttachments, 'vm').list(vm.id)) {
-    const other = mirror.get(records.volumePlacements, value.volume)?.value.host;
+    const other = boundHost(mirror.get(records.volumePlacements, value.volume)?.value);
     if (value.deleted_at === undefined && other !== undefined) others.hosts.add(other);
   }
-  const placed = mirror.get(records.volumePlacements, volume)?.value.host;
+  const placed = boundHost(mirror.get(records.volumePlacements, volume)?.value);
   if (placed !== undefined) {
     const elsewhere = (what: string, advice: string) => {
       const detail = `lies on another host than ${what}, and neither can move${advice}`;

@@ -3,6 +3,7 @@ import { type HostUpdate, host } from '../../contract/resources/hosts.ts';
 import { defaultHostPolicy } from '../../model/placement/filters.ts';
 import { parsePlacementId, placementsOn } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
+import { poolReportId } from '../../model/storage/pool.ts';
 import { absent, noneBelow, present, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -25,7 +26,9 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
       allocated.memory += value.memory;
       allocated.disk += value.disk;
     }
-    for (const { value } of mirror.volumesByHost.list(record.id)) allocated.disk += value.size;
+    for (const { value } of mirror.volumesByHost.list(record.id)) {
+      if (value.pool === undefined) allocated.disk += value.size;
+    }
     return {
       ...record,
       ...defaultPolicy,
@@ -69,9 +72,11 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
     // The data of these volumes would be lost. A host that is not alive gets no further volumes, and it cannot remove the
     // data of deleted ones.
     const volumes = [...api.mirror.volumesByHost.list(id)]
+      .filter(({ value }) => !value.movable)
       .map((placement) => placement.id)
       .filter((volume) => api.mirror.get(records.volumes, volume)?.value.deleted_at === undefined);
     if (volumes.length > 0) throw inUse(api, request.caller, id, volumes);
+    const reports = [...api.mirror.list(records.storagePools)].map((pool) => poolReportId(pool.id, id));
     return {
       guards: [
         { condition: unchanged(stored) },
@@ -90,7 +95,11 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
             ),
         },
       ],
-      writes: [remove(records.hosts, id), remove(records.hostPolicies, id)],
+      writes: [
+        remove(records.hosts, id),
+        remove(records.hostPolicies, id),
+        ...reports.flatMap((report) => [remove(records.poolReports, report), remove(records.poolMarkers, report)]),
+      ],
       target: id,
       quotaDelta: undefined,
       reason: 'deleted',

@@ -20,6 +20,7 @@ import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
 import { sshKeys } from './ssh-keys.ts';
+import { storagePools } from './storage-pools.ts';
 import { terraformStates } from './terraform-states/descriptor.ts';
 import { tokens } from './tokens.ts';
 import { uploads } from './uploads.ts';
@@ -42,6 +43,7 @@ export const resources: readonly ResourceDescriptor[] = [
   vms,
   volumes,
   volumeAttachments,
+  storagePools,
   hosts,
   operations,
   events,

@@ -1,27 +1,40 @@
+import type { Id } from '../../contract/fields.ts';
 import type { SettingsUpdate } from '../../contract/resources/settings.ts';
 import { limitsOf, type SomeAmounts, showQuota } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
-import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
+import { builtInPool } from '../../model/storage/pool.ts';
+import { absent, present, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiContext, Handlers } from '../requests/context.ts';
+import { fieldError } from '../requests/validation.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 
 const id = 'cloud';
 
-/** Returns the default quota of new projects, and the guard that it is unchanged. */
-export function defaultQuota({ mirror }: ApiContext): {
-  readonly quota: SomeAmounts | undefined;
-  readonly guard: Guard;
-} {
+/** Returns the guard that the settings are unchanged. */
+function settingsGuard({ mirror }: ApiContext): Guard {
   const stored = mirror.get(records.settings, id);
-  const condition = stored ? unchanged(stored) : absent(records.settings, id);
-  return { quota: stored?.value.default_quota, guard: { condition } };
+  return { condition: stored ? unchanged(stored) : absent(records.settings, id) };
 }
 
-function show({ mirror }: ApiContext) {
-  const stored = mirror.get(records.settings, id);
+/** Returns the default quota of new projects, and the guard that it is unchanged. */
+export const defaultQuota = (api: ApiContext): { readonly quota: SomeAmounts | undefined; readonly guard: Guard } => ({
+  quota: api.mirror.get(records.settings, id)?.value.default_quota,
+  guard: settingsGuard(api),
+});
+
+/** Returns the storage pool of new volumes that name none. */
+export const defaultPool = ({ mirror }: ApiContext): Id<'storage_pool'> =>
+  mirror.get(records.settings, id)?.value.default_storage_pool ?? builtInPool;
+
+/** Returns the guard that the default pool is unchanged. */
+export const defaultPoolGuard = settingsGuard;
+
+function show(api: ApiContext) {
+  const stored = api.mirror.get(records.settings, id);
   const { default_quota, updated_at } = stored?.value ?? {};
   return {
     default_quota: showQuota(default_quota),
+    default_storage_pool: defaultPool(api),
     ...(updated_at === undefined ? {} : { updated_at }),
     revision: stored?.revision ?? 0,
   };
@@ -34,20 +47,32 @@ export const settingsHandlers: Handlers = {
   },
 
   async settings_update(api, request) {
-    const { default_quota: asked } = request.body as SettingsUpdate;
+    const { default_quota: asked, default_storage_pool: askedPool } = request.body as SettingsUpdate;
     const updated_at = request.now.toISOString();
     return mutate(api, request, () => {
       const stored = api.mirror.get(records.settings, id);
-      const { default_quota: before } = stored?.value ?? {};
+      const { default_quota: before, default_storage_pool: poolBefore } = stored?.value ?? {};
       const quota = asked === undefined ? before : limitsOf(asked ?? {});
-      const next = { updated_at, ...(quota ? { default_quota: quota } : {}) };
+      const pool = askedPool === undefined ? poolBefore : (askedPool ?? undefined);
+      if (pool !== undefined && !api.mirror.get(records.storagePools, pool)) {
+        const rule = `must be the id of an existing storage pool: there is no ${pool}`;
+        throw fieldError('invalid_reference', '/default_storage_pool', rule);
+      }
+      const next = {
+        updated_at,
+        ...(quota ? { default_quota: quota } : {}),
+        ...(pool === undefined ? {} : { default_storage_pool: pool }),
+      };
       return {
-        guards: [defaultQuota(api).guard],
+        guards: [
+          settingsGuard(api),
+          ...(pool === undefined ? [] : [{ condition: present(records.storagePools, pool) }]),
+        ],
         writes: [stored ? rewrite(records.settings, stored, next) : put(records.settings, id, next)],
         target: id,
         quotaDelta: undefined,
         reason: 'updated',
-        message: 'Changed: default_quota.',
+        message: `Changed: ${Object.keys(request.body as object).join(', ')}.`,
         answer: (revision) => ({ status: 200, body: show(api), revision }),
       };
     });

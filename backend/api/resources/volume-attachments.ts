@@ -13,6 +13,7 @@ import {
 } from '../../contract/resources/volume-attachments.ts';
 import { devicePath } from '../../contract/resources/volumes.ts';
 import * as records from '../../model/records/index.ts';
+import { boundHost } from '../../model/storage/pool.ts';
 import { unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -71,10 +72,11 @@ function statusOf(
   if (report?.message !== undefined) return { phase: 'pending', reason: 'step_failed', message: report.message };
   const placement = mirror.get(records.volumePlacements, volume)?.value;
   const host = mirror.get(records.schedules, vm)?.value.host;
-  if (placement?.host !== undefined && host !== undefined && placement.host !== host) {
+  const bound = boundHost(placement);
+  if (bound !== undefined && host !== undefined && bound !== host) {
     return { phase: 'pending', reason: 'other_host', message: 'The volume lies on another host than the VM.' };
   }
-  const waits = placement?.host === undefined ? placement : undefined;
+  const waits = placement?.host === undefined || placement.host !== host ? placement : undefined;
   const stopped = mirror.get(records.vms, vm)?.value.power_state === 'stopped' && report === undefined;
   return {
     phase: stopped && waits?.reason === undefined ? 'ready' : 'pending',

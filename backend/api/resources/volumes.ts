@@ -14,6 +14,7 @@ import {
 import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
+import { poolOf } from '../../model/storage/pool.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { absent, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -22,6 +23,7 @@ import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import {
+  addReference,
   answerWith,
   checkProtection,
   creation,
@@ -31,6 +33,8 @@ import {
   replacement,
 } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
+import { defaultPool } from './settings.ts';
+import { checkReach, storagePools } from './storage-pools.ts';
 
 /** The descriptor of volumes. */
 export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume, {
@@ -39,11 +43,13 @@ export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume
   show(api, { deleted_at: _deleted, ...record }) {
     return {
       ...record,
+      pool: poolOf(record),
       size: formatSize(record.size),
       device: devicePath(record.id),
       status: statusOf(api, record.id, _deleted),
     };
   },
+  indexes: ['pool'],
   quota: volumeAmounts,
   quotaPointers: { disk: '/size' },
   observedBy: [records.volumePlacements, records.volumeReports, records.volumeHolders],
@@ -73,20 +79,24 @@ export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
 }
 
 async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const { project: asked, size, ...body } = request.body as VolumeBody;
+  const { project: asked, pool: askedPool, size, ...body } = request.body as VolumeBody;
   const id = newId('volume');
   const at = request.now.toISOString();
   return mutate(api, request, () => {
     const project = projectOfCreation(api, request.caller, asked);
+    const pool = askedPool ?? defaultPool(api);
+    const { guards, writes } = addReference(api, storagePools, { project, id: pool, pointer: '/pool', user: id });
+    checkReach(api, pool);
     const record: records.VolumeRecord = {
       id,
       project,
       ...body,
+      pool,
       size: sizeInBytes(size),
       created_at: at,
       updated_at: at,
     };
-    return creation(api, volumes, record);
+    return creation(api, volumes, record, { guards, writes });
   });
 }
 

@@ -148,8 +148,8 @@ export function answerWith<R extends DeclaredRecord>(
   const stored = seen !== undefined && seen.revision >= written.revision ? seen : written;
   return {
     status,
-    // A caller that changes objects is at least a member.
-    body: presentObject(api, descriptor, stored, { role: 'member' }),
+    // A caller that changes objects is at least a member. Only operators change objects of the cloud.
+    body: presentObject(api, descriptor, stored, { role: descriptor.scope === 'project' ? 'member' : 'operator' }),
     revision: Math.max(api.mirror.revision, written.revision),
     version: written.revision,
   };

@@ -1,17 +1,19 @@
 /** The settings of the whole cloud. Only one such object exists, so it has no id. */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
-import { Timestamp, Whole } from '../fields.ts';
+import { exampleId, Reference, Timestamp, Whole } from '../fields.ts';
 import { Quota } from './quotas.ts';
 
 const description = 'Settings of the whole cloud.';
 const defaultQuota =
   'Quota of new projects without a quota of their own. Omitted kinds have no limit. A change does not affect existing projects.';
+const defaultPool = 'Storage pool of new volumes that name none. Without a setting, it is the built-in pool.';
 
 /** The schema of the settings. */
 export const Settings = Type.Object(
   {
     default_quota: Type.Unsafe<Quota>({ ...Quota, description: defaultQuota }),
+    default_storage_pool: Reference('storage_pool', { description: defaultPool }),
     updated_at: Type.Optional(Timestamp({ description: 'Time of the last change; missing if there was none.' })),
     revision: Whole({ description: 'Revision of the last change; 0 if there was none.' }),
   },
@@ -25,18 +27,23 @@ export const SettingsUpdate = Type.Object(
     default_quota: Type.Optional(
       Type.Union([Type.Unsafe<Quota>({ ...Quota, description: defaultQuota }), Type.Null()]),
     ),
+    default_storage_pool: Type.Optional(
+      Type.Union([Reference('storage_pool', { description: defaultPool }), Type.Null()]),
+    ),
   },
   {
     additionalProperties: false,
     title: 'SettingsUpdate',
     minProperties: 1,
-    description: 'The settings to change. Others keep their values. `null` sets a setting to its default: no limits.',
+    description:
+      'The settings to change. Others keep their values. `null` sets a setting to its default: no limits, and the built-in pool.',
   },
 );
 export type SettingsUpdate = Static<typeof SettingsUpdate>;
 
 const example: Settings = {
   default_quota: { vms: 20, memory: '64GiB', terraform_states: 50, terraform_state_size: '1GiB' },
+  default_storage_pool: exampleId('storage_pool'),
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 9,
 };
@@ -63,6 +70,6 @@ export const settingsEndpoints = {
     body: SettingsUpdate,
     bodyExample: { default_quota: example.default_quota },
     success: { status: 200, description: 'Changed.', schema: Settings, example },
-    errors: ['conflict', 'payload_too_large', 'unsupported_media_type'],
+    errors: ['conflict', 'invalid_reference', 'payload_too_large', 'unsupported_media_type'],
   },
 } as const satisfies Record<string, Endpoint>;

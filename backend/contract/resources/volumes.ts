@@ -32,9 +32,12 @@ export const volume = resource({
   noun: 'volume',
   plural: 'volumes',
   description:
-    'A disk with data that outlives VMs. A volume lies on one host: it gets its host with its first attachment, and VMs on other hosts cannot use it.',
+    'A disk with data that outlives VMs. In a pool of the kind `local`, a volume gets its host with its first attachment, and VMs on other hosts cannot use it.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
+    pool: Reference('storage_pool', {
+      description: 'Storage pool of the volume. Default: the default pool of the cloud.',
+    }),
   },
   mutable: {
     name: Name(),
@@ -71,7 +74,9 @@ export const volume = resource({
       {
         phase: Enum(volumePhases, { description: 'Phase of the volume.' }),
         reason: Type.Optional(
-          Type.String({ description: 'Reason why the volume waits, as a constant word: `no_space`, …' }),
+          Type.String({
+            description: 'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, …',
+          }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),
         host: Type.Optional(Reference('host', { description: 'Host of the volume.' })),
@@ -87,7 +92,7 @@ export const volume = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'max_iops', 'max_throughput', 'force_detach', 'delete_protection'],
-  optional: ['project'],
+  optional: ['project', 'pool'],
 });
 export type Volume = ItemType<typeof volume>;
 export type VolumeCreate = CreateType<typeof volume>;
@@ -97,6 +102,7 @@ export type VolumeUpdate = UpdateType<typeof volume>;
 const example: Volume = {
   id: exampleId('volume'),
   project: exampleId('project'),
+  pool: exampleId('storage_pool'),
   name: 'web-data',
   description: '',
   labels: {},
@@ -117,6 +123,7 @@ export const volumeEndpoints = crud(volume, {
   read: 'viewer',
   write: 'member',
   scoped: true,
+  createErrors: ['invalid_state'],
   updateErrors: ['being_deleted', 'quota_exceeded'],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,

@@ -9,7 +9,9 @@
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
+import type { PoolSpec } from '../../model/storage/pool.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../model/vm/volumes.ts';
+import type { PoolDriver } from '../storage/pools/pool-driver.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
@@ -58,8 +60,8 @@ export interface Hypervisor {
    * then repeats the call.
    */
   setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome>;
-  /** Removes the data of a volume that no guest has. */
-  removeVolume(volume: Id<'volume'>): Promise<void>;
+  /** Returns the driver of a storage pool. */
+  pool(pool: PoolSpec): PoolDriver;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
    * the set or of one network.
@@ -80,10 +82,10 @@ export interface Hypervisor {
   onReady?(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
   /**
    * Removes everything that this driver has created on the machine, VMs included (`ucloud host clean`). The data of
-   * volumes stays unless `volumes` is true. Returns readable names of the removed things.
+   * volumes stays unless `volumes` is true, and data outside of the data directory always stays. Returns readable names of the removed things.
    */
   clean(options?: { readonly volumes?: boolean }): Promise<readonly string[]>;
-  /** Returns the volumes whose data is on the machine. */
+  /** Returns the volumes whose data is in the data directory of the machine. */
   listVolumes(): Promise<readonly Id<'volume'>[]>;
   /** Releases the driver's resources. VMs go on running. */
   close(): Promise<void>;

@@ -14,6 +14,7 @@ import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
+import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A step of the driver that can fail. */
@@ -32,6 +33,8 @@ export interface SimulatedOptions {
   readonly shutdownMs?: number;
   /** Called before each step. The step fails with the error that it throws. */
   readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void;
+  /** The storage pools that the host reaches. Default: all. */
+  readonly pools?: SimulatedUsage;
 }
 
 /** The simulated driver, with methods for tests. */
@@ -71,6 +74,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     readyMs = 50,
     shutdownMs = 5,
     fault = () => undefined,
+    pools = largePools,
   } = options;
   mkdirSync(options.dataDir, { recursive: true });
   const vms = new Journal<SimulatedVm>(join(options.dataDir, 'simulated-vms.jsonl'));
@@ -167,7 +171,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     listVolumes: async () => [],
 
-    removeVolume: async () => closing.signal.throwIfAborted(),
+    pool: (spec) => new SimulatedPool(spec, pools, closing.signal),
 
     setNetworks: async (wanted) => {
       enter('setNetworks');

@@ -33,6 +33,15 @@ export interface ResourceRequest extends PlacedResources {
   readonly architecture: Architecture;
   /** The hosts of the volumes that the VM has. Two hosts have no common VM. */
   readonly volume_hosts?: readonly Id<'host'>[];
+  /** The storage pools of its volumes, but for the built-in pool. */
+  readonly pools?: readonly PoolRequest[];
+}
+
+/** The bytes that a VM needs in a storage pool. */
+export interface PoolRequest {
+  readonly pool: Id<'storage_pool'>;
+  readonly name: string;
+  readonly bytes: number;
 }
 
 /** A host as the placement rules see it. */
@@ -49,6 +58,8 @@ export interface Candidate {
   readonly free: Resources;
   /** The anti-affinity groups of the host's VMs, VMs in deletion included. */
   readonly groups: Groups;
+  /** Returns the free bytes of a storage pool; undefined if the host does not reach it. */
+  storage(pool: Id<'storage_pool'>): number | undefined;
 }
 
 /** The operator's settings for one host. */
@@ -168,6 +179,32 @@ export const filters: readonly Filter[] = [
       volume_hosts.length > 1
         ? 'the volumes of the VM lie on different hosts'
         : describeShare(length, total, 'not the host of its volumes'),
+  },
+  {
+    name: 'storage_pools',
+    rejects: (host, { pools = [] }) => pools.some(({ pool }) => host.storage(pool) === undefined),
+    describe: (refused, total, { pools = [] }) => {
+      const missing = pools.filter(({ pool }) => refused.some((host) => host.storage(pool) === undefined));
+      const names = missing.map(({ name }) => name).join(', ');
+      return describeShare(
+        refused.length,
+        total,
+        `without access to the storage ${missing.length > 1 ? 'pools' : 'pool'} ${names}`,
+      );
+    },
+  },
+  {
+    name: 'pool_space',
+    rejects: (host, { pools = [] }) => pools.some(({ pool, bytes }) => bytes > (host.storage(pool) ?? 0)),
+    describe: (refused, _total, { pools = [] }) =>
+      pools
+        .map((each) => ({ ...each, most: Math.max(...refused.map((host) => host.storage(each.pool) ?? 0)) }))
+        .filter(({ bytes, most }) => bytes > most)
+        .map(
+          ({ name, bytes, most }) =>
+            `needs ${describeSize(bytes)} in the storage pool ${name}, which has ${describeSize(Math.max(0, most))} left`,
+        )
+        .join('; '),
   },
   {
     name: 'capacity',

@@ -26,6 +26,7 @@ import {
   type Resources,
   score,
 } from './filters.ts';
+import { StorageSpace } from './storage-space.ts';
 
 /** A host as its records describe it. */
 export interface PoolHost {
@@ -69,6 +70,9 @@ export class HostPool {
   #architectures = new Uint8Array(2);
   #best = new Int32Array(2).fill(noSlot);
 
+  /** The space of storage pools. */
+  readonly storage = new StorageSpace();
+
   /** The number of hosts with a record. */
   get size(): number {
     return this.#byHost.size;
@@ -103,7 +107,17 @@ export class HostPool {
     const total = allocatable(capacity, policy);
     const known = this.#byHost.get(id);
     const groups = this.#usage.get(id)?.groups ?? noGroups;
-    const host = { id, architecture, alive, draining: policy.draining, total, free: this.#free(id, total), groups };
+    const storage: Candidate['storage'] = (pool) => this.storage.free(pool, id);
+    const host = {
+      id,
+      architecture,
+      alive,
+      draining: policy.draining,
+      total,
+      free: this.#free(id, total),
+      groups,
+      storage,
+    };
     const slot = known ?? this.#newSlot(host);
     slot.host = host;
     this.#updateSlot(slot);

@@ -1,14 +1,18 @@
 /** Enters records into a host pool. The scheduler and each API server do so with the records of their mirrors. */
 import type { Static, TSchema } from '@sinclair/typebox';
 import type { Id } from '../../contract/fields.ts';
+import { idFrom } from '../ids.ts';
 import {
   alive,
   hostPolicies,
   hosts,
   placements,
+  poolReports,
+  storagePools,
   type VolumePlacementRecord,
   volumePlacements,
 } from '../records/index.ts';
+import { parsePoolReportId } from '../storage/pool.ts';
 import type { PlacedResources } from './filters.ts';
 import type { HostPool } from './host-pool.ts';
 import { parsePlacementId } from './placement-id.ts';
@@ -44,12 +48,33 @@ export const volumeResources = (size: number): PlacedResources => ({ cpus: 0, me
 
 /** Enters the placement of a volume. A volume without host takes no space. */
 export function enterVolumePlacement(pool: HostPool, id: string, placement: VolumePlacementRecord | undefined): void {
-  if (placement?.host !== undefined) pool.setPlacement(placement.host, id, volumeResources(placement.size));
+  const { host, size = 0, pool: storagePool } = placement ?? {};
+  if (storagePool !== undefined && host !== undefined) pool.storage.setVolume(id, { pool: storagePool, host, size });
+  else if (host !== undefined) pool.setPlacement(host, id, volumeResources(size));
 }
 
-/** Enters all hosts and placements into an empty pool. */
+/** Removes the placement of a volume. */
+export function removeVolumePlacement(pool: HostPool, id: string, { host }: VolumePlacementRecord): void {
+  pool.storage.setVolume(id, undefined);
+  if (host !== undefined) pool.setPlacement(host, id, undefined);
+}
+
+/** Enters a storage pool as its record describes it. */
+export function enterStoragePool(pool: HostPool, records: PoolRecords, id: string): void {
+  pool.storage.setPool(idFrom('storage_pool', id), records.get(storagePools, id)?.value);
+}
+
+/** Enters the report of a host on a storage pool. */
+export function enterPoolReport(pool: HostPool, records: PoolRecords, id: string): void {
+  const { pool: storagePool, host } = parsePoolReportId(id);
+  pool.storage.setReport(storagePool, host, records.get(poolReports, id)?.value);
+}
+
+/** Enters all hosts, storage pools and placements into an empty pool. */
 export function fillPool(pool: HostPool, records: PoolRecords): void {
   for (const { value } of records.list(hosts)) enterHost(pool, records, value.id);
+  for (const { id } of records.list(storagePools)) enterStoragePool(pool, records, id);
+  for (const { id } of records.list(poolReports)) enterPoolReport(pool, records, id);
   for (const { id, value } of records.list(placements)) enterPlacement(pool, id, value);
   for (const { id, value } of records.list(volumePlacements)) enterVolumePlacement(pool, id, value);
 }

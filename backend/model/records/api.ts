@@ -2,6 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
+import { poolKinds } from '../../contract/resources/storage-pools.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
 import { antiAffinity, bytes, declared, id, kind, labels, limits, oneOf, scoped, time } from './form.ts';
@@ -19,7 +20,12 @@ export const projects = kind('projects/', {
 export type ProjectRecord = Static<typeof projects.schema>;
 
 /** `settings/cloud`: the settings of operators for the whole cloud. */
-export const settings = kind('settings/', { default_quota: Type.Optional(limits), updated_at: time });
+export const settings = kind('settings/', {
+  default_quota: Type.Optional(limits),
+  /** Default: the built-in pool. */
+  default_storage_pool: Type.Optional(id('storage_pool')),
+  updated_at: time,
+});
 
 /**
  * `quota-guards/<project>`. Every increase in a project with a quota rewrites this record, so two increases that
@@ -177,11 +183,34 @@ export const vms = kind('vms/', {
 });
 export type VmRecord = Static<typeof vms.schema>;
 
+/**
+ * `storage-pools/<id>`. The record of the built-in pool has no path. The key of a Ceph user is in a file on the hosts,
+ * never in the database.
+ */
+export const storagePools = kind('storage-pools/', {
+  id: id('storage_pool'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  kind: oneOf(poolKinds),
+  path: Type.Optional(Type.String()),
+  rbd_pool: Type.Optional(Type.String()),
+  monitors: Type.Optional(Type.Array(Type.String())),
+  user: Type.Optional(Type.String()),
+  key_file: Type.Optional(Type.String()),
+  overcommit: Type.Number(),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type StoragePoolRecord = Static<typeof storagePools.schema>;
+
 /** `volumes/<id>`. */
 export const volumes = kind('volumes/', {
   id: id('volume'),
   ...scoped,
   description: Type.String(),
+  /** Records of earlier versions lack it: their volumes lie in the built-in pool. */
+  pool: Type.Optional(id('storage_pool')),
   size: bytes,
   /** Operations per second; 0 for no limit. */
   max_iops: Type.Integer({ minimum: 0 }),

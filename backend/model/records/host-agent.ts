@@ -65,3 +65,20 @@ export const volumeReports = kind('volume-reports/', {
   at: time,
 });
 export type VolumeReportRecord = Static<typeof volumeReports.schema>;
+
+/** `pool-reports/<pool>/<host>`: what a host sees of a storage pool. The host removes it with the pool. */
+export const poolReports = kind('pool-reports/', {
+  reachable: Type.Boolean(),
+  /** The reason why the host does not reach the pool. */
+  message: Type.Optional(Type.String()),
+  size: bytes,
+  free: bytes,
+  at: time,
+});
+export type PoolReportRecord = Static<typeof poolReports.schema>;
+
+/**
+ * `pool-markers/<pool>` or, for local pools, `pool-markers/<pool>/<host>`: the random text in the marker file of the
+ * pool's directory. A directory without this marker is another one: for example, its file system is not mounted.
+ */
+export const poolMarkers = kind('pool-markers/', { token: Type.String() });

@@ -30,11 +30,16 @@ export const placements = kind('placements/', {
 export type PlacementRecord = Static<typeof placements.schema>;
 
 /**
- * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. A volume gets
- * its host with its first attachment, and keeps it.
+ * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. Only this host
+ * acts on the data. A volume gets its host with its first attachment. In a local pool it keeps this host; in another pool
+ * it moves to the host of its next VM.
  */
 export const volumePlacements = kind('volume-placements/', {
   host: Type.Optional(id('host')),
+  /** Default: the built-in pool, whose space is the disk of the host. */
+  pool: Type.Optional(id('storage_pool')),
+  /** Other hosts reach the data too. Default: false. */
+  movable: Type.Optional(Type.Boolean()),
   /** The granted size in bytes. */
   size: bytes,
   /** The reason why the volume has no host, or not its declared size. */

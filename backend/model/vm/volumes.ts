@@ -7,6 +7,7 @@ import type {
   VolumeRecord,
   VolumeReportRecord,
 } from '../records/index.ts';
+import type { PoolSpec } from '../storage/pool.ts';
 
 /** Returns the id of the record of a slot. */
 export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${String(slot).padStart(2, '0')}`;
@@ -14,6 +15,7 @@ export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${St
 /** A volume for a guest. */
 export interface VolumeSpec {
   readonly id: Id<'volume'>;
+  readonly pool: PoolSpec;
   /** The slot of the VM, from 0. */
   readonly slot: number;
   /** Bytes. */
@@ -22,7 +24,7 @@ export interface VolumeSpec {
   readonly max_iops: number;
   /** Bytes per second; 0 for no limit. */
   readonly max_throughput: number;
-  /** The host has reported the data of the volume, so it must be there. */
+  /** A host has reported the data of the volume, so it must be there. */
   readonly created: boolean;
 }
 
@@ -40,6 +42,8 @@ export interface AttachmentFacts {
   readonly volume: VolumeRecord | undefined;
   readonly placement: VolumePlacementRecord | undefined;
   readonly report: AttachmentReportRecord | undefined;
+  /** The pool of the volume; undefined if it is not known. */
+  readonly pool: PoolSpec | undefined;
   /** The report on the data of the volume. */
   readonly data: VolumeReportRecord | undefined;
 }
@@ -51,16 +55,24 @@ const mebibyte = 1024 ** 2;
  * keeps a volume that is being detached until it ends, unless the volume has `force_detach`.
  */
 export function volumeSpec(
-  { attachment, volume, placement, report, data }: AttachmentFacts,
+  { attachment, volume, placement, report, data, pool }: AttachmentFacts,
   host: Id<'host'>,
 ): VolumeSpec | undefined {
   if (volume === undefined || volume.deleted_at !== undefined) return undefined;
   const keeps = report !== undefined && !volume.force_detach;
   if (attachment.deleted_at !== undefined && !keeps) return undefined;
-  if (placement?.host !== host) return undefined;
+  if (placement?.host !== host || pool === undefined) return undefined;
   const { id, size, max_iops, max_throughput } = volume;
   // A volume has at most its granted size, so that the volumes of a host fit into its space.
   const granted = Math.min(size, placement.size);
-  const created = data?.host === host && data.phase === 'available';
-  return { id, slot: attachment.slot, size: granted, max_iops, max_throughput: max_throughput * mebibyte, created };
+  const created = data?.phase === 'available' && (data.host === host || placement.movable === true);
+  return {
+    id,
+    pool,
+    slot: attachment.slot,
+    size: granted,
+    max_iops,
+    max_throughput: max_throughput * mebibyte,
+    created,
+  };
 }

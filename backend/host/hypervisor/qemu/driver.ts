@@ -18,7 +18,7 @@
  * time works on the data directory (`lockInstance`). QEMU locks the disk.
  */
 
-import { rm, statfs } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
@@ -26,13 +26,15 @@ import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
+import type { PoolSpec } from '../../../model/storage/pool.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
+import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
+import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
 import { prepareVariables, uefiCode } from '../../storage/uefi.ts';
-import { VolumeFiles } from '../../storage/volume-files.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
@@ -130,6 +132,7 @@ class Driver implements QemuHypervisor {
   readonly architecture = 'x86_64';
   readonly accelerator: Accelerator;
   readonly #parts: DriverParts;
+  readonly #pools: Pools;
   readonly #volumeHost: VolumeHost;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
@@ -143,7 +146,8 @@ class Driver implements QemuHypervisor {
 
   constructor(parts: DriverParts) {
     this.#parts = parts;
-    this.#volumeHost = { files: new VolumeFiles(parts.dataDir), run: parts.run };
+    this.#pools = new Pools(parts.dataDir, parts.run);
+    this.#volumeHost = { pools: this.#pools, run: parts.run };
     this.accelerator = parts.accelerator;
     this.#timer = setInterval(() => {
       this.#maintenance ??= this.#maintain().finally(() => {
@@ -242,13 +246,13 @@ class Driver implements QemuHypervisor {
   }
 
   async capacity(): Promise<Resources> {
-    const { dataDir, directories } = this.#parts;
-    const { bavail, bsize } = await statfs(dataDir);
+    const { directories } = this.#parts;
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
-    used += await this.#volumeHost.files.allocated();
+    // The volumes lie on the same file system as the disks.
+    const { size } = await this.#pools.builtIn.usage();
     const total = totalmem();
-    return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: bavail * bsize + used };
+    return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: size + used };
   }
 
   async list(): Promise<readonly ObservedVm[]> {
@@ -408,12 +412,12 @@ class Driver implements QemuHypervisor {
     return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
   }
 
-  listVolumes(): Promise<readonly Id<'volume'>[]> {
-    return this.#volumeHost.files.list();
+  pool(pool: PoolSpec): PoolDriver {
+    return this.#pools.get(pool);
   }
 
-  removeVolume(volume: Id<'volume'>): Promise<void> {
-    return this.#volumeHost.files.remove(volume);
+  listVolumes(): Promise<readonly Id<'volume'>[]> {
+    return this.#pools.builtIn.list();
   }
 
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
@@ -454,7 +458,8 @@ class Driver implements QemuHypervisor {
     const removed = [...(await this.inventory()), ...data.map((volume) => `data of the volume ${volume}`)];
     for (const { id } of await this.list()) await this.destroy(id);
     await network.clean();
-    if (volumes) await this.#volumeHost.files.clean();
+    for (const volume of data) await this.#pools.builtIn.remove(volume);
+    await removeIfEmpty(join(dataDir, 'volumes'));
     const files = ['vms', 'kvm-probe.json', 'kvm-probe.json.new', 'kvm-probe.raw'].map((name) => join(dataDir, name));
     for (const path of [...files, runDirectory(instance)]) {
       await rm(path, { recursive: true, force: true });

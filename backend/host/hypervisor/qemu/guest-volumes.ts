@@ -2,15 +2,15 @@
 import { UcloudError } from '../../../contract/errors.ts';
 import type { VolumeSpec } from '../../../model/vm/volumes.ts';
 import { exists } from '../../storage/disks.ts';
-import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
-import type { VolumeFiles } from '../../storage/volume-files.ts';
+import { PoolFault, type VolumeSource } from '../../storage/pools/pool-driver.ts';
+import type { Pools } from '../../storage/pools/pools.ts';
 import type { Run } from '../../system/command.ts';
 import { maxFileSize } from '../../system/processes.ts';
 import { fileLimit } from './command-line.ts';
 
 /** The parts of a host that volumes need. */
 export interface VolumeHost {
-  readonly files: VolumeFiles;
+  readonly pools: Pools;
   readonly run: Run;
 }
 
@@ -36,23 +36,27 @@ async function raiseFileLimit(run: Run, pid: number, size: number): Promise<void
  * @throws UcloudError `invalid_state` if the data is lost, or if the VM must restart first
  */
 export async function prepareVolume(
-  { files, run }: VolumeHost,
-  volume: VolumeSpec,
+  { pools, run }: VolumeHost,
+  { id, pool, size, created }: VolumeSpec,
   { pid, monitor }: { readonly pid: number; readonly monitor: string },
 ): Promise<void> {
-  // A new empty file would look like the volume, and the guest would make a file system in it.
-  if (volume.created && !(await exists(files.path(volume.id)))) {
-    throw new UcloudError('invalid_state', 'The data of the volume is not on its host any more.');
-  }
   if (!(await exists(monitor))) {
     throw new UcloudError('invalid_state', 'The VM must restart, because an earlier version of ucloud has started it.');
   }
-  await files.ensure(volume.id, volume.size);
-  await raiseFileLimit(run, pid, volume.size);
+  const driver = pools.get(pool);
+  try {
+    // A new empty volume would look like the lost one, and the guest would make a file system in it.
+    if (created && (await driver.sizeOf(id)) === undefined) {
+      throw new UcloudError('invalid_state', 'The data of the volume is not in its storage pool any more.');
+    }
+    await driver.ensure(id, size);
+  } catch (cause) {
+    if (!(cause instanceof PoolFault)) throw cause;
+    throw new UcloudError('invalid_state', 'The host cannot use the storage pool of the volume now.', { cause });
+  }
+  if (pool.settings.kind !== 'ceph') await raiseFileLimit(run, pid, size);
 }
 
 /** Returns how QEMU opens the volume. */
-export const volumeSource = async ({ files }: VolumeHost, { id }: VolumeSpec): Promise<VolumeSource> => ({
-  kind: 'file',
-  path: files.path(id),
-});
+export const volumeSource = ({ pools }: VolumeHost, { id, pool }: VolumeSpec): Promise<VolumeSource> =>
+  pools.get(pool).source(id);

@@ -2,11 +2,11 @@
  * Gives an open file to a running QEMU, which may open no file itself. The file goes over a monitor socket of its own as
  * SCM_RIGHTS (unix(7)), together with the command `add-fd`.
  *
- * A short Perl program does this, because Node cannot send descriptors of files. Every Debian has Perl (ADR 15).
+ * A short Perl program does this, because Node cannot send descriptors of files. Every Debian has Perl (ADR 15). It also
+ * opens the file, which may lie on a file server that hangs.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
 import { environment } from '../../system/command.ts';
 import { QmpError, readable } from './qmp-messages.ts';
 
@@ -15,14 +15,16 @@ const sendmsg: Partial<Record<NodeJS.Architecture, number>> = { x64: 46, arm64: 
 const timeoutMs = 5_000;
 
 /**
- * The arguments are: number of sendmsg, path of the socket, command. Descriptor 3 is the file. QEMU is hostile, so the
+ * The arguments are: number of sendmsg, path of the socket, path of the file, command. QEMU is hostile, so the
  * program reads at most 64 KiB of each answer. The structures are msghdr and cmsghdr of 64-bit Linux.
  */
 const program = `
 use strict;
 use warnings;
+use Fcntl;
 use Socket;
-my ($sendmsg, $path, $command) = @ARGV;
+my ($sendmsg, $path, $volume, $command) = @ARGV;
+sysopen my $file, $volume, O_RDWR | O_NOFOLLOW or die "open: $!\\n";
 socket(my $monitor, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!\\n";
 connect($monitor, pack_sockaddr_un($path)) or die "connect: $!\\n";
 sub answer {
@@ -46,7 +48,7 @@ answer();
 syswrite $monitor, qq({"execute": "qmp_capabilities"}\\n);
 result();
 my $vector = pack 'P Q', $command, length $command;
-my $rights = pack 'Q l l l x4', 20, 1, 1, 3; # SOL_SOCKET, SCM_RIGHTS, descriptor 3
+my $rights = pack 'Q l l l x4', 20, 1, 1, fileno $file; # SOL_SOCKET, SCM_RIGHTS
 my $message = pack 'Q L x4 P Q P Q l x4', 0, 0, $vector, 1, $rights, length $rights, 0;
 syscall($sendmsg + 0, fileno $monitor, $message, 0) == length $command or die "sendmsg: $!\\n";
 print result();
@@ -58,24 +60,26 @@ print result();
  */
 export async function passDescriptor(monitor: string, path: string, opaque: string): Promise<void> {
   const command = `${JSON.stringify({ execute: 'add-fd', arguments: { opaque } })}\n`;
-  const file = await open(path, 'r+');
-  try {
-    const child = spawn('perl', ['-e', program, `${sendmsg[process.arch] ?? 0}`, monitor, command], {
-      env: environment,
-      stdio: ['ignore', 'pipe', 'pipe', file.fd],
-      timeout: timeoutMs,
-      killSignal: 'SIGKILL',
+  const child = spawn('perl', ['-e', program, `${sendmsg[process.arch] ?? 0}`, monitor, path, command], {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (text: string) => {
+      output = (output + text).slice(-1_000);
     });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.setEncoding('utf8').on('data', (text: string) => {
-        output = (output + text).slice(-1_000);
-      });
-    }
-    const [code] = (await once(child, 'close')) as [number | null];
-    if (code !== 0 || !output.startsWith('{"return"'))
-      throw new QmpError(`QEMU did not take a file: ${readable(output)}`);
+  }
+  const late = Promise.withResolvers<never>();
+  // A process that waits for a file server cannot be killed.
+  const timer = setTimeout(() => late.reject(new QmpError('a file could not be opened in time')), timeoutMs + 1_000);
+  try {
+    const [code] = (await Promise.race([once(child, 'close'), late.promise])) as [number | null];
+    if (code === 0 && output.startsWith('{"return"')) return;
+    throw new QmpError(`QEMU did not take a file: ${readable(output)}`);
   } finally {
-    await file.close();
+    clearTimeout(timer);
   }
 }

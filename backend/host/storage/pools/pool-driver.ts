@@ -8,6 +8,11 @@
 import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 
+/** This host cannot use a pool. The message is for operators: it may name paths. */
+export class PoolFault extends Error {
+  override readonly name = 'PoolFault';
+}
+
 /** The way in which QEMU opens the data of a volume. */
 export type VolumeSource =
   /** A raw file. A short-lived process of the agent opens it, and QEMU gets the descriptor. */
@@ -27,7 +32,7 @@ export type VolumeSource =
 export interface PoolDriver {
   /**
    * Returns the space of the pool.
-   * @throws Error with a text for operators if this host does not reach the pool
+   * @throws PoolFault if this host does not reach the pool
    */
   usage(): Promise<PoolUsage>;
   /** Returns the size of the volume in bytes; undefined if the pool has no data of it. */
@@ -40,4 +45,11 @@ export interface PoolDriver {
   list(): Promise<Id<'volume'>[]>;
   /** Returns how QEMU opens the volume, which exists. */
   source(volume: Id<'volume'>): Promise<VolumeSource>;
+  /**
+   * Returns the text that marks the directory of the pool; undefined if there is none. Only directories have markers.
+   * @throws PoolFault if this host does not reach the directory
+   */
+  readMarker?(): Promise<string | undefined>;
+  /** Marks the directory. @throws Error if it has a marker */
+  writeMarker?(text: string): Promise<void>;
 }

@@ -1,0 +1,153 @@
+/**
+ * A pool in a directory: one sparse raw file for each volume. A raw file has no structure, so no program interprets what
+ * guests have written. Only root has access; a QEMU process gets the open descriptor.
+ *
+ * The directory may lie on a file server that hangs. Short-lived programs therefore do all the work, each until a
+ * deadline: a call of this process could block one of its few threads for ever.
+ */
+import { join } from 'node:path';
+import type { Id } from '../../../contract/fields.ts';
+import { isIdOf } from '../../../model/ids.ts';
+import type { PoolUsage } from '../../../model/storage/pool.ts';
+import { CommandError, type Run } from '../../system/command.ts';
+import { Deadline } from './deadline.ts';
+import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
+
+const ending = '.raw';
+/** The file that marks the directory of a pool. */
+export const markerFile = '.ucloud-pool';
+const markerPattern = /^stp-[0-9a-z]{16} [0-9a-f]{32}\n?$/;
+const deadlineMs = 10_000;
+
+/** Options of `DirectoryPool`. */
+export interface DirectoryPoolOptions {
+  readonly path: string;
+  readonly run: Run;
+  /** The expected text of the marker; `none` for the data directory of the host, which has no marker. */
+  readonly marker: string | undefined | 'none';
+}
+
+const isMissingFile = (error: unknown): boolean =>
+  error instanceof CommandError && error.stderr.includes('No such file or directory');
+
+/** A directory of volumes. */
+export class DirectoryPool implements PoolDriver {
+  readonly #options: DirectoryPoolOptions;
+  readonly #deadline = new Deadline(deadlineMs);
+
+  constructor(options: DirectoryPoolOptions) {
+    this.#options = options;
+  }
+
+  #run(program: string, args: readonly string[], input?: string): Promise<string> {
+    return this.#deadline.run(() => this.#options.run(program, args, input));
+  }
+
+  /** Returns the path of the volume's file. @throws Error if the text is no id of a volume */
+  #path(volume: Id<'volume'>): string {
+    if (!/^vol-[0-9a-z]{16}$/.test(volume)) throw new Error(`not the id of a volume: ${JSON.stringify(volume)}`);
+    return join(this.#options.path, `${volume}${ending}`);
+  }
+
+  get #markerPath(): string {
+    return join(this.#options.path, markerFile);
+  }
+
+  /** Returns the text of the marker; undefined if there is none. */
+  async readMarker(): Promise<string | undefined> {
+    try {
+      const text = await this.#run('head', ['--bytes=64', '--', this.#markerPath]);
+      if (markerPattern.test(text)) return text.trim();
+      throw new PoolFault(`The file ${markerFile} in the directory is not that of a storage pool.`);
+    } catch (error) {
+      if (!isMissingFile(error)) throw error;
+      await this.#checkDirectory();
+      return undefined;
+    }
+  }
+
+  /** Marks the directory. Does not replace a marker. */
+  async writeMarker(text: string): Promise<void> {
+    await this.#run('dd', [`of=${this.#markerPath}`, 'conv=excl,fsync', 'status=none'], `${text}\n`);
+  }
+
+  async #checkDirectory(): Promise<void> {
+    try {
+      const type = await this.#run('stat', ['--dereference', '--format=%F', '--', this.#options.path]);
+      if (type.trim() === 'directory') return;
+    } catch (error) {
+      if (!isMissingFile(error)) throw error;
+    }
+    throw new PoolFault(`There is no directory ${this.#options.path}.`);
+  }
+
+  /** Checks that the directory is that of the pool. Its file system may not be mounted. */
+  async #check(): Promise<void> {
+    const { marker, path, run } = this.#options;
+    if (marker === 'none') {
+      await this.#deadline.run(() => run('mkdir', ['--parents', '--mode=0700', '--', path]));
+      return;
+    }
+    if (marker === undefined) throw new PoolFault('The host has not examined the directory yet.');
+    const found = await this.readMarker();
+    if (found === marker) return;
+    const reason =
+      found === undefined
+        ? `lacks the file ${markerFile} of the storage pool. Its file system may not be mounted.`
+        : `has the file ${markerFile} of another storage pool, or of another directory.`;
+    throw new PoolFault(`The directory ${path} ${reason}`);
+  }
+
+  async usage(): Promise<PoolUsage> {
+    await this.#check();
+    const { path } = this.#options;
+    const blocks = await this.#run('find', [path, '-maxdepth', '1', '-name', `vol-*${ending}`, '-printf', '%b\n']);
+    const allocated = blocks.split('\n').reduce((sum, line) => sum + Number(line) * 512, 0);
+    const [blockSize = 0, available = 0] = (await this.#run('stat', ['--file-system', '--format=%S %a', '--', path]))
+      .split(' ')
+      .map(Number);
+    const free = blockSize * available;
+    return { size: free + allocated, free };
+  }
+
+  async sizeOf(volume: Id<'volume'>): Promise<number | undefined> {
+    await this.#check();
+    try {
+      return Number(await this.#run('stat', ['--format=%s', '--', this.#path(volume)]));
+    } catch (error) {
+      if (isMissingFile(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async ensure(volume: Id<'volume'>, size: number): Promise<void> {
+    const path = this.#path(volume);
+    const present = await this.sizeOf(volume);
+    if (present !== undefined && present >= size) return;
+    // A new file belongs to root and is not readable by others, because of the umask of `install`.
+    if (present === undefined) await this.#run('install', ['--mode=0600', '/dev/null', `${path}.new`]);
+    const file = present === undefined ? `${path}.new` : path;
+    await this.#run('truncate', [`--size=>${size}`, '--', file]);
+    await this.#run('sync', ['--', file]);
+    if (present === undefined) await this.#run('mv', ['--no-clobber', '--no-target-directory', '--', file, path]);
+  }
+
+  async remove(volume: Id<'volume'>): Promise<void> {
+    await this.#check();
+    await this.#run('rm', ['--force', '--', this.#path(volume), `${this.#path(volume)}.new`]);
+  }
+
+  async list(): Promise<Id<'volume'>[]> {
+    await this.#check();
+    const { path } = this.#options;
+    const names = await this.#run('find', [path, '-maxdepth', '1', '-name', `vol-*${ending}`, '-printf', '%f\n']);
+    return names
+      .split('\n')
+      .map((name) => name.slice(0, -ending.length))
+      .filter((name) => isIdOf('volume', name));
+  }
+
+  async source(volume: Id<'volume'>): Promise<VolumeSource> {
+    return { kind: 'file', path: this.#path(volume) };
+  }
+}

@@ -1,0 +1,142 @@
+/** The parts of commits that give volumes their hosts and their space. They reserve the space in the pool of hosts. */
+import type { Id } from '../contract/fields.ts';
+import { idFrom } from '../model/ids.ts';
+import type { PoolRequest } from '../model/placement/filters.ts';
+import type { HostPool } from '../model/placement/host-pool.ts';
+import { enterVolumePlacement, removeVolumePlacement } from '../model/placement/pool-records.ts';
+import { storagePools, type VolumePlacementRecord, volumePlacements } from '../model/records/index.ts';
+import { builtInPool } from '../model/storage/pool.ts';
+import { describeSize } from '../model/text/sizes.ts';
+import type { Mirror } from '../store/mirror.ts';
+import { type AttachmentsByVm, isClaimed, volumeFacts, volumeRecords, volumesOf } from './volume-facts.ts';
+import { decideVolume } from './volume-plan.ts';
+import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume, type VolumeRecords } from './volume-writes.ts';
+import type { CommitPart } from './writes.ts';
+
+/** The needs of the volumes of a VM that has no host yet. */
+export interface VolumesOfVm {
+  /** Bytes on the disk of the host. */
+  readonly disk: number;
+  /** The hosts that the volumes are bound to. */
+  readonly hosts: readonly Id<'host'>[];
+  readonly pools: readonly PoolRequest[];
+  /** The volumes that the host of the VM must get. */
+  readonly moving: readonly VolumeRecords[];
+}
+
+/** Decides about volumes. */
+export class VolumeScheduling {
+  readonly #mirror: Mirror;
+  readonly #attachments: AttachmentsByVm;
+  readonly #pool: HostPool;
+
+  constructor(mirror: Mirror, attachments: AttachmentsByVm, pool: HostPool) {
+    this.#mirror = mirror;
+    this.#attachments = attachments;
+    this.#pool = pool;
+  }
+
+  /** Returns the part of a commit for the volume, and whether the volume waits for space or for its pool. */
+  decide(id: Id<'volume'>, now: Date): { readonly part: CommitPart | undefined; readonly waits: boolean } {
+    const records = volumeRecords(this.#mirror, id);
+    const facts = volumeFacts(this.#mirror, this.#pool.storage, records);
+    const decision = decideVolume(facts);
+    switch (decision.do) {
+      case 'nothing':
+        return { part: undefined, waits: false };
+      case 'clear':
+        return { part: records.placement && clearVolumeReason(records, records.placement.value, now), waits: false };
+      case 'release':
+        return { part: releaseVolume(records, facts.hostExists), waits: false };
+      case 'grant': {
+        const { host, size } = decision;
+        const refusal = this.#refusal(records, host, size);
+        if (refusal) return { part: refuseVolume(records, refusal, now), waits: true };
+        this.#reserve(records, host, size);
+        return { part: grantVolume(records, host, size, now), waits: false };
+      }
+    }
+  }
+
+  #refusal({ id, pool }: VolumeRecords, host: Id<'host'>, size: number) {
+    const { storage } = this.#pool;
+    if (pool === builtInPool) {
+      const lacking = size - (this.#pool.placement(host, id)?.disk ?? 0);
+      if (lacking <= (this.#pool.get(host)?.free.disk ?? 0)) return undefined;
+      return { reason: 'no_space', message: `The host has not enough disk left for ${describeSize(lacking)} more.` };
+    }
+    const free = storage.free(pool, host);
+    if (free === undefined) {
+      return { reason: 'pool_unreachable', message: 'The host does not reach the storage pool of the volume.' };
+    }
+    const lacking = size - storage.granted(id);
+    if (lacking <= 0 || lacking <= free) return undefined;
+    const message = `The storage pool has not enough space left for ${describeSize(lacking)} more.`;
+    return { reason: 'no_space', message };
+  }
+
+  #reserve(records: VolumeRecords, host: Id<'host'>, size: number): void {
+    const { id, pool, placement } = records;
+    if (placement) removeVolumePlacement(this.#pool, id, placement.value);
+    enterVolumePlacement(this.#pool, id, { host, size, at: '', ...(pool !== builtInPool && { pool }) });
+  }
+
+  /** Returns the needs of the volumes of a VM that has no host. */
+  needsOf(vm: Id<'vm'>): VolumesOfVm {
+    const held = volumesOf(this.#mirror, this.#attachments, vm).filter(
+      ({ volume }) => volume !== undefined && volume.value.deleted_at === undefined,
+    );
+    const bound = held.filter(
+      (each) => each.placement?.value.host !== undefined && (!each.movable || isClaimed(this.#mirror, each)),
+    );
+    const moving = held.filter((each) => !bound.includes(each));
+    const bytes = new Map<Id<'storage_pool'>, number>();
+    for (const each of held) {
+      const lacking =
+        (each.volume?.value.size ?? 0) - (each.placement?.value.host === undefined ? 0 : each.placement.value.size);
+      const needed = bound.includes(each) ? 0 : Math.max(0, lacking);
+      bytes.set(each.pool, (bytes.get(each.pool) ?? 0) + needed);
+    }
+    const others = [...bytes].filter(([pool]) => pool !== builtInPool);
+    return {
+      disk: bytes.get(builtInPool) ?? 0,
+      hosts: [...new Set(bound.flatMap(({ placement }) => placement?.value.host ?? []))],
+      pools: others.map(([pool, each]) => ({
+        pool,
+        name: this.#mirror.get(storagePools, pool)?.value.name ?? pool,
+        bytes: each,
+      })),
+      moving,
+    };
+  }
+
+  /** Returns the parts that give the host the volumes of a VM that is placed on it. */
+  grantAll(moving: readonly VolumeRecords[], host: Id<'host'>, now: Date): CommitPart[] {
+    return moving.flatMap((records) => {
+      if (records.volume === undefined) return [];
+      const { size } = records.volume.value;
+      const before = records.placement?.value;
+      if (before?.host === host && before.size >= size && before.reason === undefined) return [];
+      this.#reserve(records, host, size);
+      return [grantVolume(records, host, size, now)];
+    });
+  }
+
+  /** Updates the pool with a volume placement of the mirror. Returns the host that has more space than before. */
+  apply(
+    id: Id<'volume'>,
+    before: VolumePlacementRecord | undefined,
+    after: VolumePlacementRecord | undefined,
+  ): Id<'host'> | undefined {
+    if (before) removeVolumePlacement(this.#pool, id, before);
+    enterVolumePlacement(this.#pool, id, after);
+    return before !== undefined && before.size > (after?.size ?? 0) ? before.host : undefined;
+  }
+
+  /** Sets the volume in the pool to its placement in the mirror, after a commit for this host has failed. */
+  reset(id: string, host: Id<'host'>): void {
+    const volume = idFrom('volume', id);
+    removeVolumePlacement(this.#pool, volume, { host, size: 0, at: '' });
+    enterVolumePlacement(this.#pool, volume, this.#mirror.get(volumePlacements, volume)?.value);
+  }
+}

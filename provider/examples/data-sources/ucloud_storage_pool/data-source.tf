@@ -1,0 +1,3 @@
+data "ucloud_storage_pool" "this" {
+  name = "example"
+}

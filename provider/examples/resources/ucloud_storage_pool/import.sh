@@ -1,0 +1,1 @@
+terraform import ucloud_storage_pool.fast fast

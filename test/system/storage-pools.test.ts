@@ -1,0 +1,230 @@
+/** Storage pools through API, scheduler and hosts, with simulated hosts. test/host/storage-pools.test.ts has real directories. */
+import t, { type Test } from 'tap';
+import { imageReports } from '../../backend/model/records/index.ts';
+import { builtInPool, type PoolSpec } from '../../backend/model/storage/pool.ts';
+import { startScheduler } from '../../backend/scheduler/start.ts';
+import { put } from '../../backend/store/collection.ts';
+import { type Body, createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { GiB } from '../support/cluster.ts';
+import { until } from '../support/eventually.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+import { type SimulatedHost, startSimulatedHost } from '../support/simulated-host.ts';
+import { withStore } from '../support/stores.ts';
+
+const shared = { kind: 'shared', path: '/srv/ucloud' } as const;
+const reaches =
+  (size = 100 * GiB) =>
+  () => ({ size, free: size });
+const lost = (pool: PoolSpec) => {
+  if (pool.id !== builtInPool) throw new Error('no such directory');
+  return { size: 100 * GiB, free: 100 * GiB };
+};
+
+/** A cloud with hosts that reach pools, or not. */
+async function poolCloud(t: Test, hosts: readonly ((pool: PoolSpec) => { size: number; free: number })[]) {
+  const store = await withStore(t);
+  const cloud = await startTestApi(t, { store });
+  const { operator, project } = cloud;
+  const scheduler = await startScheduler({ store, logger: silentLogger });
+  t.teardown(() => scheduler.close());
+  const started: SimulatedHost[] = [];
+  for (const [index, pools] of hosts.entries()) {
+    const options = { name: `host-${index}`, simulated: { pools }, leaseSeconds: 2 };
+    started.push(await startSimulatedHost(t, store, options));
+  }
+  const { network, image } = await createVmPrerequisites(cloud, project);
+  await store.commit({ write: [put(imageReports, image.id, { phase: 'available', size: GiB, at: '' })] });
+  const member = await cloud.member(project);
+  const createVm = (name: string, fields: object): Promise<Body> =>
+    member.create('vms', {
+      name,
+      image: image.id,
+      interfaces: [{ network: network.id }],
+      disk_size: '1GiB',
+      ...fields,
+    });
+  const createPool = async (name: string, fields: object = shared, phase = 'available'): Promise<Body> => {
+    const pool = await operator.create('storage-pools', { name, ...fields });
+    const seen = () => operator.get('storage-pools', pool.id);
+    await until('all hosts have reported', async () => (await seen()).hosts.length === hosts.length);
+    t.match(await seen(), { status: { phase } });
+    return pool;
+  };
+  return { ...cloud, hosts: started, member, createVm, createPool };
+}
+
+t.test('the built-in pool exists from the start', async (t) => {
+  const { operator, member, hosts } = await poolCloud(t, [reaches()]);
+  await until('the host reports it', async () => (await operator.get('storage-pools', builtInPool)).hosts.length === 1);
+  const pool = await operator.get('storage-pools', builtInPool);
+  t.match(pool, { name: 'local', kind: 'local', built_in: true, default: true, status: { phase: 'available' } });
+  t.match(pool, { hosts: [{ host: hosts[0]?.id, reachable: true }] });
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB' });
+  t.equal(volume.pool, builtInPool);
+  t.match(await operator.request('DELETE', `/v1/storage-pools/${builtInPool}`), {
+    status: 409,
+    body: { code: 'invalid_state', detail: /built in/ },
+  });
+  t.match(await operator.request('PATCH', `/v1/storage-pools/${builtInPool}`, { monitors: ['[::1]:3300'] }), {
+    status: 400,
+    body: { errors: [{ pointer: '/monitors', detail: /not allowed for the kind local/ }] },
+  });
+  await operator.update('storage-pools', builtInPool, { name: 'disks', description: 'the disks of the hosts' });
+  t.match(await operator.get('storage-pools', builtInPool), { name: 'disks' });
+});
+
+t.test('a pool has the fields of its kind', async (t) => {
+  const { operator } = await startTestApi(t);
+  const ceph = {
+    kind: 'ceph',
+    monitors: ['[2001:db8::1]:3300'],
+    user: 'ucloud',
+    key_file: '/etc/key',
+    rbd_pool: 'vms',
+  };
+  const bad: readonly (readonly [object, string])[] = [
+    [{ kind: 'local' }, '/path'],
+    [{ kind: 'shared' }, '/path'],
+    [{ kind: 'shared', path: 'srv' }, '/path'],
+    [{ kind: 'shared', path: '/srv/../etc/$(x)' }, '/path'],
+    [{ kind: 'shared', path: '/' }, '/path'],
+    [{ kind: 'shared', path: '/srv/../etc' }, '/path'],
+    [{ kind: 'local', path: '/srv/.' }, '/path'],
+    [{ ...shared, user: 'x' }, '/user'],
+    [{ ...ceph, path: '/srv' }, '/path'],
+    [{ ...ceph, key_file: undefined }, '/key_file'],
+    [{ ...ceph, monitors: [] }, '/monitors'],
+    [{ ...ceph, monitors: ['x y:1'] }, '/monitors/0'],
+    [{ ...ceph, user: 'a b' }, '/user'],
+    [{ ...ceph, rbd_pool: '-x' }, '/rbd_pool'],
+    [{ ...shared, overcommit: 0 }, '/overcommit'],
+    [{ kind: 'nfs', path: '/srv' }, '/kind'],
+  ];
+  for (const [fields, pointer] of bad) {
+    const answer = await operator.request('POST', '/v1/storage-pools', { name: 'x', ...fields });
+    t.match(answer, { status: /^4/, body: { errors: [{ pointer }] } }, JSON.stringify(fields));
+  }
+  t.equal((await operator.list('storage-pools')).items.length, 1, 'only the built-in pool');
+  const pool = await operator.create('storage-pools', { name: 'fast', ...ceph });
+  t.match(await operator.request('PATCH', `/v1/storage-pools/${pool.id}`, { user: null }), {
+    status: 400,
+    body: { errors: [{ pointer: '/user', detail: /required/ }] },
+  });
+});
+
+t.test('tenants see pools, but not where they lie', async (t) => {
+  const { operator, member, createPool } = await poolCloud(t, [reaches()]);
+  const pool = await createPool('fast');
+  for (const seen of [
+    await member.get('storage-pools', pool.id),
+    (await member.list('storage-pools', '?name=fast')).items[0],
+  ]) {
+    t.match(seen, { name: 'fast', kind: 'shared', status: { phase: 'available' } });
+    for (const field of ['path', 'hosts', 'allocated', 'key_file', 'monitors', 'user', 'rbd_pool'])
+      t.notOk(seen !== undefined && field in seen, field);
+  }
+  t.match(await operator.get('storage-pools', pool.id), { path: '/srv/ucloud' });
+  t.match(await member.request('POST', '/v1/storage-pools', { name: 'x', ...shared }), { status: 403 });
+});
+
+t.test('a pool that is in use or the default stays', async (t) => {
+  const { operator, member, createPool } = await poolCloud(t, [reaches()]);
+  const pool = await createPool('fast');
+  await operator.expect(200, 'PATCH', '/v1/settings', { default_storage_pool: pool.id });
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB' });
+  t.equal(volume.pool, pool.id, 'new volumes lie in the default pool');
+  t.match(await operator.get('storage-pools', pool.id), { default: true, allocated: GiB });
+  const remove = () => operator.request('DELETE', `/v1/storage-pools/${pool.id}`);
+  t.match(await remove(), { status: 409, body: { detail: /default pool/ } });
+  await operator.expect(200, 'PATCH', '/v1/settings', { default_storage_pool: null });
+  t.match(await remove(), { status: 409, body: { code: 'in_use' } });
+  await member.remove('volumes', volume.id);
+  t.match(await remove(), { status: 204 });
+  t.match(await operator.request('PATCH', '/v1/settings', { default_storage_pool: pool.id }), {
+    status: 422,
+    body: { code: 'invalid_reference', errors: [{ pointer: '/default_storage_pool' }] },
+  });
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '1GiB', pool: pool.id }), {
+    status: 422,
+    body: { errors: [{ pointer: '/pool' }] },
+  });
+});
+
+t.test('a VM goes where all its pools are reached, and its data follows it', async (t) => {
+  const { member, createVm, createPool, hosts } = await poolCloud(t, [lost, reaches(), lost]);
+  const pool = await createPool('shared');
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB', pool: pool.id });
+  const placed = async (vm: Body) => {
+    await until('the VM runs', async () => (await member.get('vms', vm.id)).status.phase === 'running');
+    return (await member.get('vms', vm.id)).status.host;
+  };
+  for (const round of [1, 2, 3]) {
+    const vm = await createVm(`vm-${round}`, { volumes: [volume.id] });
+    t.equal(await placed(vm), hosts[1]?.id);
+    await until('it has the volume', async () => (await member.get('volumes', volume.id)).status.phase === 'attached');
+    await member.remove('vms', vm.id);
+  }
+});
+
+t.test('a volume of a shared pool is used on one host after the other', async (t) => {
+  const { operator, member, createVm, createPool, hosts } = await poolCloud(t, [reaches(), reaches()]);
+  const pool = await createPool('shared');
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB', pool: pool.id });
+  const hostsOf: (string | undefined)[] = [];
+  for (const drained of hosts) {
+    await operator.update('hosts', drained.id, { draining: true });
+    const vm = await createVm(`beside-${drained.id}`.slice(0, 30), { volumes: [volume.id] });
+    await until('the guest has it', async () => {
+      const { items } = await member.list('volume-attachments');
+      return items[0]?.status.phase === 'attached';
+    });
+    hostsOf.push((await member.get('volumes', volume.id)).status.host);
+    await member.remove('vms', vm.id);
+    await operator.update('hosts', drained.id, { draining: false });
+  }
+  t.strictSame(hostsOf, [hosts[1]?.id, hosts[0]?.id]);
+
+  await t.test('its data is removed by another host if its host is dead', async (t) => {
+    await hosts[0]?.close();
+    await until('the host is dead', async () => !(await operator.get('hosts', hosts[0]?.id ?? '')).alive);
+    await member.remove('volumes', volume.id);
+    t.match(await member.request('GET', `/v1/volumes/${volume.id}`), { status: 404 });
+  });
+});
+
+t.test('a pool without space or reach says so', async (t) => {
+  const { operator, member, createVm, createPool } = await poolCloud(t, [reaches(2 * GiB), lost]);
+  const pool = await createPool('small');
+  const volumes = [];
+  for (const name of ['a', 'b', 'c'])
+    volumes.push(await member.create('volumes', { name, size: '1GiB', pool: pool.id }));
+  const ids = volumes.map(({ id }) => id);
+  const vm = await createVm('greedy', { volumes: ids });
+  await until('it waits', async () => (await member.get('vms', vm.id)).status.reason === 'no_host');
+  t.match(await member.get('vms', vm.id), {
+    status: {
+      message:
+        /needs 3GiB in the storage pool small, which has 2GiB left.*1 of 2 hosts is without access to the storage pool small/,
+    },
+  });
+  await operator.update('storage-pools', pool.id, { overcommit: 2 });
+  await until('overcommit helps', async () => (await member.get('vms', vm.id)).status.phase === 'running');
+
+  await member.update('volumes', ids[0] ?? '', { size: '4GiB' });
+  await until('growth waits', async () => (await member.get('volumes', ids[0] ?? '')).status.reason === 'no_space');
+  t.match(await member.get('volumes', ids[0] ?? ''), {
+    status: { message: /not enough space left for 3GiB more/, size: '1GiB' },
+  });
+  await operator.update('storage-pools', pool.id, { overcommit: 4 });
+  await until('and goes on', async () => (await member.get('volumes', ids[0] ?? '')).status.size === '4GiB');
+});
+
+t.test('no volume is created in a pool that no host reaches', async (t) => {
+  const { member, createPool } = await poolCloud(t, [lost]);
+  const pool = await createPool('away', shared, 'unavailable');
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '1GiB', pool: pool.id }), {
+    status: 409,
+    body: { code: 'invalid_state', errors: [{ pointer: '/pool', detail: /not reached by any host/ }] },
+  });
+  t.strictSame((await member.list('volumes')).items, []);
+});
