@@ -13,7 +13,7 @@ export const volume = deriveResource(schemaOf('volume'), {
   async modifyPlan(ctx) {
     refuseToShrink(ctx, 'size', 'volume', ['project'], `For a smaller volume, ${advice}`);
     const { prior, planned, changed, diagnostics } = ctx;
-    if (!prior || !changed('pool') || changed('project')) return;
+    if (!prior || typeof planned.pool !== 'string' || !changed('pool') || changed('project')) return;
     diagnostics.error(
       'A volume stays in its storage pool',
       `\`pool\` is ${String(prior.pool)}, and cannot become ${String(planned.pool)}. For the data in another pool, ${advice}`,

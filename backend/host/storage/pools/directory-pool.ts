@@ -7,17 +7,17 @@
  */
 import { join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
-import { isIdOf } from '../../../model/ids.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 import { CommandError, type Run } from '../../system/command.ts';
 import { Deadline } from './deadline.ts';
 import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
 
 const ending = '.raw';
+const idPattern = /^vol-[0-9a-z]{16}$/;
 /** The file that marks the directory of a pool. */
 export const markerFile = '.ucloud-pool';
 const markerPattern = /^stp-[0-9a-z]{16} [0-9a-f]{32}\n?$/;
-const deadlineMs = 10_000;
+const defaultDeadlineMs = 10_000;
 
 /** Options of `DirectoryPool`. */
 export interface DirectoryPoolOptions {
@@ -25,6 +25,8 @@ export interface DirectoryPoolOptions {
   readonly run: Run;
   /** The expected text of the marker; `none` for the data directory of the host, which has no marker. */
   readonly marker: string | undefined | 'none';
+  /** The time for one step, in milliseconds. Default: 10,000. */
+  readonly deadlineMs?: number;
 }
 
 const isMissingFile = (error: unknown): boolean =>
@@ -33,10 +35,11 @@ const isMissingFile = (error: unknown): boolean =>
 /** A directory of volumes. */
 export class DirectoryPool implements PoolDriver {
   readonly #options: DirectoryPoolOptions;
-  readonly #deadline = new Deadline(deadlineMs);
+  readonly #deadline: Deadline;
 
   constructor(options: DirectoryPoolOptions) {
     this.#options = options;
+    this.#deadline = new Deadline(options.deadlineMs ?? defaultDeadlineMs);
   }
 
   #run(program: string, args: readonly string[], input?: string): Promise<string> {
@@ -45,7 +48,7 @@ export class DirectoryPool implements PoolDriver {
 
   /** Returns the path of the volume's file. @throws Error if the text is no id of a volume */
   #path(volume: Id<'volume'>): string {
-    if (!/^vol-[0-9a-z]{16}$/.test(volume)) throw new Error(`not the id of a volume: ${JSON.stringify(volume)}`);
+    if (!idPattern.test(volume)) throw new Error(`not the id of a volume: ${JSON.stringify(volume)}`);
     return join(this.#options.path, `${volume}${ending}`);
   }
 
@@ -144,7 +147,7 @@ export class DirectoryPool implements PoolDriver {
     return names
       .split('\n')
       .map((name) => name.slice(0, -ending.length))
-      .filter((name) => isIdOf('volume', name));
+      .filter((name): name is Id<'volume'> => idPattern.test(name));
   }
 
   async source(volume: Id<'volume'>): Promise<VolumeSource> {
