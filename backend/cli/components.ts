@@ -5,7 +5,15 @@ import type { Store } from '../store/store.ts';
 import { openDataDirectory } from './data-directory.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
-import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
+import {
+  defaultImageListen,
+  defaultListen,
+  imageListenDescription,
+  listenDefault,
+  listening,
+  parseListen,
+  readTls,
+} from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { runUntilStopped } from './run.ts';
 import { warnOfReaders } from './secret-files.ts';
@@ -23,6 +31,7 @@ interface ComponentOptions {
   readonly stateKey?: string;
   readonly hypervisor: HypervisorChoice;
   readonly files?: string;
+  readonly imageListen?: string;
 }
 
 type Daemons = typeof import('./daemons.ts');
@@ -88,11 +97,16 @@ export function addComponents(program: Command): void {
   component(program, 'scheduler', 'run the scheduler', (daemons, store, logger) =>
     daemons.startSchedulerFor(store, logger),
   );
-  component(program, 'scanner', 'run the image scanner', (daemons, store, logger, { data, hypervisor }) =>
-    daemons.startScannerFor(store, logger, data, hypervisor === 'simulated'),
+  component(program, 'scanner', 'run the image scanner', (daemons, store, logger, { data, hypervisor, imageListen }) =>
+    daemons.startScannerFor(store, logger, {
+      data,
+      simulated: hypervisor === 'simulated',
+      listen: parseListen(imageListen ?? defaultImageListen, '--image-listen'),
+    }),
   )
     .addOption(dataOption())
-    .addOption(hypervisorOption());
+    .addOption(hypervisorOption())
+    .option('--image-listen <address>', `${imageListenDescription}. Default: ${defaultImageListen}`);
 
   component(program, 'file-scanner', 'run the file scanner of this file server', (daemons, store, logger, options) =>
     daemons.startFileScannerFor(store, logger, {
@@ -109,9 +123,16 @@ export function addComponents(program: Command): void {
     'agent',
     'run the agent of this host, with its metadata server',
     async (daemons, store, logger, options) => {
-      const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
+      const { hypervisor, images, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
       logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
-      return daemons.startHostWithMetadata({ store, logger, data: options.data, name: options.name, hypervisor });
+      return daemons.startHostWithMetadata({
+        store,
+        logger,
+        data: options.data,
+        name: options.name,
+        hypervisor,
+        images,
+      });
     },
   );
   host

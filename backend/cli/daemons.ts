@@ -12,6 +12,7 @@ import { startFileScanner } from '../filescanner/start.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
+import { ImageFiles } from '../host/images/image-files.ts';
 import { startHost } from '../host/start.ts';
 import { isMissing } from '../host/system/files.ts';
 import { startMetadata } from '../metadata/start.ts';
@@ -38,8 +39,8 @@ export async function openHypervisor(
   choice: HypervisorChoice,
   data: string,
   logger: Logger,
-): Promise<{ hypervisor: Hypervisor; why: string }> {
-  const { host, images } = layout(data);
+): Promise<{ hypervisor: Hypervisor; images?: ImageFiles; why: string }> {
+  const { host, images: imageStore, imageCopies } = layout(data);
   makeDirectory(host);
   const missing = choice === 'simulated' ? [] : await checkQemu();
   if (choice === 'qemu' && missing.length > 0) {
@@ -57,8 +58,10 @@ export async function openHypervisor(
     const capacity = { cpus: 256, memory: 1024 ** 4, disk: 100 * 1024 ** 4 };
     return { hypervisor: await createSimulatedHypervisor({ dataDir: host, capacity }), why };
   }
+  const images = new ImageFiles(imageStore, imageCopies);
   return {
-    hypervisor: await createQemuHypervisor({ dataDir: host, imageStore: images, logger }),
+    hypervisor: await createQemuHypervisor({ dataDir: host, images, logger }),
+    images,
     why: 'QEMU works here',
   };
 }
@@ -70,11 +73,13 @@ export interface HostOptions {
   readonly data: string;
   readonly name?: string;
   readonly hypervisor: Hypervisor;
+  /** The files of images. Simulated VMs need none. */
+  readonly images?: ImageFiles | undefined;
 }
 
 /** Starts the agent of a host. A real hypervisor also gets the metadata server of its guests. */
 export async function startHostWithMetadata(options: HostOptions): Promise<Component & { readonly id: string }> {
-  const { store, logger, data, hypervisor } = options;
+  const { store, logger, data, hypervisor, images } = options;
   const host = await startHost({
     store,
     logger: logger.child({ component: 'host' }),
@@ -82,6 +87,7 @@ export async function startHostWithMetadata(options: HostOptions): Promise<Compo
     dataDir: layout(data).host,
     name: options.name ?? hostname(),
     version,
+    ...(images && { images: { files: images } }),
   });
   const close = async (metadata?: Component) => {
     await metadata?.close();
@@ -98,8 +104,20 @@ export async function startHostWithMetadata(options: HostOptions): Promise<Compo
   }
 }
 
+/** The settings of an image scanner. */
+export interface ScannerSettings {
+  readonly data: string;
+  readonly simulated: boolean;
+  /** The address at which hosts fetch images. */
+  readonly listen?: Listen | undefined;
+}
+
 /** Starts the image scanner. */
-export const startScannerFor = (store: Store, logger: Logger, data: string, simulated: boolean): Promise<Component> => {
+export const startScannerFor = (
+  store: Store,
+  logger: Logger,
+  { data, simulated, listen }: ScannerSettings,
+): Promise<Component> => {
   const { files, images } = layout(data);
   for (const directory of [files, images]) makeDirectory(directory);
   return startImageScanner({
@@ -107,6 +125,7 @@ export const startScannerFor = (store: Store, logger: Logger, data: string, simu
     logger: logger.child({ component: 'scanner' }),
     filesDir: files,
     imageStore: images,
+    ...(listen && { listen }),
     ...(simulated && { mode: 'simulated' as const }),
   });
 };

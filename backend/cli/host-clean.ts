@@ -10,14 +10,14 @@ export function addHostClean(program: Command): void {
   host
     .command('clean')
     .description(
-      'remove everything that ucloud has created on this machine: VMs with their disks, networks, filters; volumes stay without --volumes',
+      'remove everything that ucloud has created on this machine: VMs with their disks, networks, filters, copies of images; volumes stay without --volumes',
     )
     .option('--data <directory>', 'data directory of the host agent', defaultDataDirectory())
     .option('--yes', 'confirm the removal; without this, the command only counts VMs and removes nothing')
     .option('--volumes', 'remove the data of volumes too; nothing can bring it back')
     .action(async ({ data, yes, volumes = false }: { data: string; yes?: boolean; volumes?: boolean }) => {
       const { openHypervisor } = await import('./daemons.ts');
-      const { hypervisor } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
+      const { hypervisor, images } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
       try {
         const vms = await hypervisor.list();
         const { length } = await hypervisor.listVolumes();
@@ -28,7 +28,10 @@ export function addHostClean(program: Command): void {
           );
           return;
         }
-        const removed = await hypervisor.clean({ volumes });
+        const removed = [...(await hypervisor.clean({ volumes }))];
+        // Disks use the copies, so the copies go last.
+        const copies = (await images?.clean()) ?? 0;
+        if (copies > 0) removed.push(`${copies} copies of images`);
         for (const line of removed) say(`removed ${line}`);
         if (!volumes && stay !== '') say(stay.trim());
         say(removed.length === 0 ? 'nothing was there' : `${removed.length} things removed`);

@@ -11,6 +11,7 @@ export const layout = (data: string) => ({
   files: join(data, 'files'),
   images: join(data, 'images'),
   host: join(data, 'host'),
+  imageCopies: join(data, 'host', 'images'),
   stateKey: join(data, 'state.key'),
 });
 

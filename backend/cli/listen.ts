@@ -20,11 +20,20 @@ export const listenDefault = `Default: ${defaultListen(true)} with TLS, ${defaul
 /** Tells whether only this machine can reach the address. */
 export const isOnlyHere = ({ host }: Listen): boolean => host === '::1' || host === '127.0.0.1';
 
-/** Parses `[::]:7780`, `127.0.0.1:80` or `:7780`. @throws Error */
-export function parseListen(text: string): Listen {
+/**
+ * The default address of the image server. Hosts prove the secret of an image before they get anything, so the server
+ * may be reachable.
+ */
+export const defaultImageListen = '[::]:7781';
+
+/** The description of `--image-listen` for `--help`. */
+export const imageListenDescription = 'address and port at which hosts fetch images';
+
+/** Parses `[::]:7780`, `127.0.0.1:80` or `:7780`. @throws Error that names the option */
+export function parseListen(text: string, option = '--listen'): Listen {
   const match = /^(?:\[([0-9a-fA-F:.%a-z]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
-  if (!match || port > 65535) throw new Error(`--listen: "${text}" is not of the form [address]:port`);
+  if (!match || port > 65535) throw new Error(`${option}: "${text}" is not of the form [address]:port`);
   return { host: match[1] ?? (match[2] || '::'), port };
 }
 

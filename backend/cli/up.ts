@@ -8,7 +8,16 @@ import { credentialsPath, writeCredentials } from './credentials.ts';
 import { openDataDirectory } from './data-directory.ts';
 import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
-import { defaultListen, listenDefault, listening, parseListen, readTls } from './listen.ts';
+import {
+  defaultImageListen,
+  defaultListen,
+  imageListenDescription,
+  type Listen,
+  listenDefault,
+  listening,
+  parseListen,
+  readTls,
+} from './listen.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
@@ -26,7 +35,14 @@ interface UpOptions {
   readonly tlsKey?: string;
   readonly providerDirectory?: string;
   readonly stateKey?: string;
+  readonly imageListen?: string;
   readonly logLevel: string;
+}
+
+/** Returns the address of the image server. Only a store in etcd can have hosts on other machines. */
+function imageAddress({ store, imageListen }: UpOptions): Listen | undefined {
+  const text = imageListen ?? (store !== undefined && /^etcds?:/.test(store) ? defaultImageListen : undefined);
+  return text === undefined ? undefined : parseListen(text, '--image-listen');
 }
 
 /** Returns an address that clients on this machine can use. */
@@ -44,6 +60,7 @@ async function up(options: UpOptions): Promise<void> {
   const tls = readTls(options);
   const address = options.listen ?? defaultListen(tls !== undefined);
   const listen = parseListen(address);
+  const imageListen = imageAddress(options);
   const credentials = options.credentials ?? credentialsPath();
   openDataDirectory(options.data, logger);
   makeDirectory(dirname(credentials), 0o700);
@@ -57,7 +74,7 @@ async function up(options: UpOptions): Promise<void> {
     started(store);
     started(await guardFormat(store, logger, fail));
     const project = await ensureProject(store, 'default');
-    const { hypervisor, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
+    const { hypervisor, images, why } = await daemons.openHypervisor(options.hypervisor, options.data, logger);
     logger.info({ hypervisor: hypervisor.kind, accelerator: hypervisor.accelerator, why }, 'hypervisor chosen');
 
     const { providerDirectory } = options;
@@ -79,10 +96,12 @@ async function up(options: UpOptions): Promise<void> {
       if (kept) console.log(`The credentials that were in ${credentials} are now in ${kept}`);
     }
     started(await daemons.startSchedulerFor(store, logger));
-    started(await daemons.startScannerFor(store, logger, options.data, hypervisor.kind === 'simulated'));
+    const simulated = hypervisor.kind === 'simulated';
+    started(await daemons.startScannerFor(store, logger, { data: options.data, simulated, listen: imageListen }));
     const { files } = layout(options.data);
     started(await daemons.startFileScannerFor(store, logger, { files, name: options.name }));
-    started(await daemons.startHostWithMetadata({ store, logger, data: options.data, name: options.name, hypervisor }));
+    const { data, name } = options;
+    started(await daemons.startHostWithMetadata({ store, logger, data, name, hypervisor, images }));
     console.log(
       `ucloud is up: ${clientUrl(api.url)} (${hypervisor.kind}, ${hypervisor.accelerator}), documentation at ${clientUrl(api.url)}/docs`,
     );
@@ -104,6 +123,10 @@ export function addUp(program: Command): void {
       new Option('--hypervisor <kind>', 'auto uses qemu if it works on this machine')
         .choices(['auto', 'qemu', 'simulated'])
         .default('auto'),
+    )
+    .option(
+      '--image-listen <address>',
+      `${imageListenDescription}. Default: ${defaultImageListen} with etcd, else none`,
     )
     .option('--name <name>', 'name of this host. Default: its host name')
     .option('--credentials <file>', 'file for the first operator token')

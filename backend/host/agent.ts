@@ -120,6 +120,11 @@ export class Agent {
     this.#poolReports.visitAll();
   }
 
+  /** Queues a visit of the VM. */
+  visit(id: Id<'vm'>): void {
+    this.#queue.add(id);
+  }
+
   /** Interrupts the current steps and visits the running VMs first, because the lease is lost. */
   fence(): void {
     for (const [id, { abort, observed }] of this.#runtimes) {

@@ -9,6 +9,9 @@ import { restartableElsewhere } from '../model/vm/lifecycle.ts';
 import type { Store } from '../store/store.ts';
 import { Agent } from './agent.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
+import type { FetchStep } from './images/fetch.ts';
+import { type HostImageLimits, HostImages } from './images/host-images.ts';
+import type { ImageFiles } from './images/image-files.ts';
 import { HostLease } from './lease.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
 import { type HostView, openHostView } from './view.ts';
@@ -37,6 +40,12 @@ export interface HostOptions {
    * model/vm/lifecycle.ts.
    */
   readonly restartableElsewhere?: (vm: VmRecord) => boolean;
+  /** The files of images, which the host fetches if they are missing. Without them, VMs need no files of images. */
+  readonly images?: {
+    readonly files: ImageFiles;
+    readonly limits?: Partial<HostImageLimits>;
+    readonly onStep?: (step: FetchStep) => void;
+  };
   /** The view of the database, which the hosts of one process may share. Default: a view of its own. */
   readonly view?: HostView;
 }
@@ -80,11 +89,20 @@ export async function startHost(options: HostOptions): Promise<Host> {
   const view = options.view ?? (await openHostView(store, logger));
 
   let lease: HostLease | undefined;
-  const agent = new Agent({
+  const images =
+    options.images &&
+    new HostImages({
+      ...options.images,
+      ...{ store, view, host: id, logger },
+      usedByDisks: () => hypervisor.usedImages(),
+      onChange: (vm) => agent.visit(vm),
+    });
+  const agent: Agent = new Agent({
     store,
     view,
     logger,
     hypervisor,
+    images,
     host: id,
     name,
     lease: () => lease ?? { holds: undefined, valid: false },
@@ -96,7 +114,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   let closing: Promise<void> | undefined;
   const close = () => {
     closing ??= (async () => {
-      await agent.close();
+      await Promise.all([agent.close(), images?.close()]);
       await lease?.close();
       if (options.view === undefined) await view.close();
     })();

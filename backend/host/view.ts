@@ -11,7 +11,9 @@ import {
   alive,
   attachmentReports,
   guests,
+  imageCopies,
   imageReports,
+  imageServers,
   images,
   networks,
   operations,
@@ -156,6 +158,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
       ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
       ...[storagePools, poolMarkers, poolReports],
+      ...[imageCopies, imageServers],
     ],
     logger,
   });

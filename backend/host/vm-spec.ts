@@ -6,8 +6,8 @@ import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import type { VolumeSpec } from '../model/vm/volumes.ts';
-import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import type { NetworkSpec, VmSpec } from './hypervisor/specs.ts';
+import type { HostImages } from './images/host-images.ts';
 import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';
 
@@ -15,7 +15,7 @@ import type { HostView } from './view.ts';
  * Returns the report of a VM that cannot start because its image is not available; undefined if the image is available.
  */
 export async function imageUnavailable(
-  { view, hypervisor }: { readonly view: HostView; readonly hypervisor: Hypervisor },
+  { view, images: files }: { readonly view: HostView; readonly images: Pick<HostImages, 'status'> | undefined },
   vm: VmRecord,
 ): Promise<(ReportFields & { readonly message: string }) | undefined> {
   const image = view.mirror.get(imageReports, vm.image)?.value;
@@ -26,8 +26,8 @@ export async function imageUnavailable(
   if (image?.phase !== 'available') {
     return { phase: 'preparing', reason, message: 'The VM waits for the import of its image.' };
   }
-  if (await hypervisor.hasImage(vm.image)) return undefined;
-  return { phase: 'preparing', reason, message: 'The VM waits until its image is in the image store of this host.' };
+  const message = await files?.status(vm.image);
+  return message === undefined ? undefined : { phase: 'preparing', reason, message };
 }
 
 function networkSpec(view: HostView, id: Id<'network'>): NetworkSpec | undefined {

@@ -16,6 +16,7 @@ import { backoffMs } from '../store/backoff.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
+import type { HostImages } from './images/host-images.ts';
 import type { HostLease } from './lease.ts';
 import type { NetworkSync } from './network-sync.ts';
 import {
@@ -39,6 +40,8 @@ export interface VmStepsOptions {
   readonly view: HostView;
   readonly logger: Logger;
   readonly hypervisor: Hypervisor;
+  /** The images on this host. Without them, VMs need no files of images. */
+  readonly images: Pick<HostImages, 'status'> | undefined;
   /** The host name of the machine, for event messages. */
   readonly name: string;
   readonly lease: () => Pick<HostLease, 'holds' | 'valid'>;

@@ -7,6 +7,7 @@
  * - A file `<image id>.qcow2` in the image store is complete and refers to no other file. qemu-img has made it from an
  *   examined source. It appears by a rename, after it is synced to disk.
  * - A report says `available` only after the file exists. If the file is missing, the scanner imports the image again.
+ * - Hosts can fetch the file of an available image (image-copies.ts).
  * - Incomplete files are in the staging directory of the leader. The next leader removes that directory.
  *
  * A former leader does no harm. Its commits require that it leads, and its staging directory is its own. It puts a file
@@ -23,10 +24,12 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
+import { stagingName } from '../model/image/transfer.ts';
 import {
   events,
   type ImageRecord,
   type ImageReportRecord,
+  imageCopies,
   imageReports,
   images,
   leaders,
@@ -39,6 +42,8 @@ import type { Commit, Store } from '../store/store.ts';
 import { missingPrograms } from './confined.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { FairSlots, fairest } from './fair-slots.ts';
+import { ImageCopies } from './image-copies.ts';
+import type { ImageServerLimits } from './image-server.ts';
 import { imageFile, importImage } from './import.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { type Progress, ProgressReporter } from './progress.ts';
@@ -62,6 +67,9 @@ export interface ImageScannerOptions {
    */
   readonly mode?: 'convert' | 'simulated';
   readonly limits?: Partial<ImportLimits>;
+  /** The address at which hosts fetch images. Without one, all hosts must see the image store. */
+  readonly listen?: { readonly host: string; readonly port: number };
+  readonly serverLimits?: Partial<ImageServerLimits>;
   /** The time to live of the leader's lease, in seconds. After its end, another scanner takes over. Default: 5. */
   readonly leaseTtl?: number;
 }
@@ -88,8 +96,8 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
   const missing = await missingPrograms([...converter, ...unpackPrograms]);
   if (missing.length > 0) logger.warn({ missing }, 'some images cannot be imported, because programs are missing');
   const mirror = await openMirror(store, {
-    prefixes: [images.prefix, imageReports.prefix, `${leaders.prefix}${task}`],
-    kinds: [images, imageReports, leaders],
+    prefixes: [images.prefix, imageReports.prefix, imageCopies.prefix, `${leaders.prefix}${task}`],
+    kinds: [images, imageReports, imageCopies, leaders],
     logger,
   });
   const closing = new AbortController();
@@ -126,6 +134,7 @@ class ImportTerm {
   readonly #storeImages: boolean;
   readonly #source: SourceOptions;
   readonly #staging: string;
+  readonly #copies: ImageCopies | undefined;
   readonly #running = new Map<
     string,
     { readonly project: string; readonly cancel: AbortController; readonly done: Promise<void> }
@@ -152,7 +161,16 @@ class ImportTerm {
       limits: this.#limits,
     };
     this.#storeImages = options.mode !== 'simulated';
-    this.#staging = join(options.imageStore, `.staging-${randomUUID()}`);
+    const storeName = randomUUID();
+    this.#staging = join(options.imageStore, stagingName(storeName));
+    const { logger, imageStore, listen, serverLimits: limits } = options;
+    if (this.#storeImages) {
+      this.#copies = new ImageCopies({
+        ...{ logger, mirror, leadership, imageStore, storeName, listen, limits, termEnd },
+        commit: (commit) => this.#commit(undefined, commit),
+        wake: () => this.#wake(),
+      });
+    }
   }
 
   /** Imports images until the term is over. Resolves after all imports have ended. */
@@ -171,6 +189,7 @@ class ImportTerm {
       unsubscribe();
       for (const { cancel } of this.#running.values()) cancel.abort();
       await Promise.all([...this.#running.values()].map(({ done }) => done));
+      await this.#copies?.close();
       await rm(this.#staging, { recursive: true, force: true });
     }
   }
@@ -194,6 +213,7 @@ class ImportTerm {
       if (this.#mirror.get(images, id) || this.#running.has(id)) continue;
       await this.#commit(id, { require: [absent(images, id)], write: [remove(imageReports, id)] });
     }
+    await this.#copies?.round([...this.#storedImages].filter((id) => this.#isDone(id) && !this.#running.has(id)));
     const now = performance.now();
     this.#waitsForFile = false;
     const waiting: ImageRecord[] = [];
@@ -280,6 +300,7 @@ class ImportTerm {
         () => this.#leadsFor(maxPlacingMs),
       );
       await progress.end();
+      await this.#copies?.publish(image.id, signal);
       this.#storedImages.add(image.id);
       this.#retries.delete(image.id);
       await this.#report(image, { phase: 'available', sha256, size: virtualSize });
@@ -334,13 +355,14 @@ class ImportTerm {
   }
 
   /**
-   * Commits a change of the image's report. Resolves when the mirror shows the change, or when a condition has failed.
+   * Commits a change of the image's report, or another change of the leader. Resolves when the mirror shows the report,
+   * or when a condition has failed.
    */
-  async #commit(id: string, { require = [], write }: Commit): Promise<void> {
+  async #commit(id: string | undefined, { require = [], write }: Commit): Promise<void> {
     while (!this.#termEnd.aborted) {
       try {
         const result = await this.#options.store.commit({ require: [this.#leadership.holds, ...require], write });
-        if (!result.ok) return;
+        if (!result.ok || id === undefined) return;
         const after = result.revision - 1;
         await this.#mirror.waitForChange({
           of: [{ kind: imageReports, id }],

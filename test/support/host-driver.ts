@@ -4,8 +4,10 @@
  * With `dieAfter`, the process kills itself after that number of changes to the machine; with `dieBefore`, before that
  * command to QEMU.
  */
+
 import { createQemuHypervisor } from '../../backend/host/hypervisor/qemu/driver.ts';
 import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
+import { ImageFiles } from '../../backend/host/images/image-files.ts';
 import { HostNetwork } from '../../backend/host/network/host-network.ts';
 import { type Run, run } from '../../backend/host/system/command.ts';
 import { instanceOf } from '../../backend/host/system/instance.ts';
@@ -88,7 +90,7 @@ async function openPart(): Promise<object> {
   const imageStore = options.imageStore ?? dataDir;
   const driver = await createQemuHypervisor({
     dataDir,
-    imageStore,
+    images: new ImageFiles(imageStore),
     logger: silentLogger,
     accelerator: 'tcg',
     run: watched(changed),

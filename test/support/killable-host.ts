@@ -137,7 +137,7 @@ export class KillableHost {
       accelerator: hypervisor.accelerator,
       architecture: hypervisor.architecture,
       capacity: () => hypervisor.capacity(),
-      hasImage: (image) => hypervisor.hasImage(image),
+      usedImages: () => hypervisor.usedImages(),
       list: () => guarded('list', () => hypervisor.list()),
       prepare: (spec, signal) => guarded('prepare', () => hypervisor.prepare(spec, signal)),
       start: (spec, signal) => {

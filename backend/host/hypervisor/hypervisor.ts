@@ -38,8 +38,8 @@ export interface Hypervisor {
   capacity(): Promise<Resources>;
   /** Returns all VMs of which the machine has any part. */
   list(): Promise<readonly ObservedVm[]>;
-  /** Tells whether the host's image store contains the image. */
-  hasImage(image: Id<'image'>): Promise<boolean>;
+  /** Returns the images that disks of VMs on the machine use, also of VMs that the database does not know. */
+  usedImages(): Promise<ReadonlySet<Id<'image'>>>;
   /** Creates or grows the disk. Does not change a running VM. */
   prepare(spec: VmSpec, signal: AbortSignal): Promise<void>;
   /**

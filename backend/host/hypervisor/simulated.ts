@@ -62,6 +62,8 @@ interface Running extends Resources {
 interface SimulatedVm {
   readonly id: Id<'vm'>;
   readonly disk: number;
+  /** The image of the disk. Journals of earlier versions lack it. */
+  readonly image?: Id<'image'>;
   readonly running?: Running;
 }
 
@@ -105,7 +107,10 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     const vm = vms.get(id);
     clearReadyTimer(id);
     unresponsive.delete(id);
-    if (vm?.running) vms.put({ id, disk: vm.disk });
+    if (vm?.running) {
+      const { running: _running, ...stopped } = vm;
+      vms.put(stopped);
+    }
   };
 
   return {
@@ -113,7 +118,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     accelerator: 'none',
     architecture,
     capacity: async () => capacity,
-    hasImage: async () => true,
+    usedImages: async () => new Set([...vms.values()].flatMap(({ image }) => (image === undefined ? [] : [image]))),
 
     list: async () =>
       [...vms.values()].map(({ id, running }): ObservedVm => {
@@ -122,12 +127,12 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
         return { id, running: true, fence, generation, started_at };
       }),
 
-    prepare: async ({ id, disk_size }) => {
+    prepare: async ({ id, disk_size, image }) => {
       enter('prepare', id);
       const vm = vms.get(id);
       if (vm?.running || vm?.disk === disk_size) return;
       if (vm && vm.disk > disk_size) throw new Error(`the disk of ${id} cannot shrink`);
-      vms.put({ id, disk: disk_size });
+      vms.put({ id, disk: disk_size, image });
     },
 
     start: async (spec: VmSpec, signal: AbortSignal) => {
@@ -139,7 +144,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       const vm = vms.get(id);
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
-      vms.put({ id, disk: vm.disk, running: { fence, generation, started_at, cpus, memory, disk: vm.disk, volumes } });
+      vms.put({ ...vm, running: { fence, generation, started_at, cpus, memory, disk: vm.disk, volumes } });
       scheduleReady(id, readyMs);
     },
 

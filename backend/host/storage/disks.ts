@@ -6,16 +6,10 @@
  * interpret a disk (overlay.ts).
  */
 import { access, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { UcloudError } from '../../contract/errors.ts';
-import type { Id } from '../../contract/fields.ts';
-import { imageFileName } from '../../model/image/disk-image.ts';
 import type { Run } from '../system/command.ts';
 import { isMissing } from '../system/files.ts';
 import { virtualSize } from './overlay.ts';
-
-/** Returns the path of the image in the image store. */
-export const imagePath = (imageStore: string, image: Id<'image'>): string => join(imageStore, imageFileName(image));
 
 /** Tells whether the file exists. */
 export async function exists(path: string): Promise<boolean> {

@@ -1,4 +1,4 @@
-/** Records that only the image scanner writes: the state of each import. */
+/** Records that only the image scanner writes: the state of each import, and the files that it serves to hosts. */
 import { type Static, Type } from '@sinclair/typebox';
 import { importSteps } from '../../contract/resources/images.ts';
 import { bytes, kind, oneOf, time } from './form.ts';
@@ -18,3 +18,28 @@ export const imageReports = kind('image-reports/', {
   at: time,
 });
 export type ImageReportRecord = Static<typeof imageReports.schema>;
+
+/**
+ * `image-copies/<image>/<server>`: the image server has the file of the image. Only daemons read this record; the API
+ * shows no part of it.
+ */
+export const imageCopies = kind('image-copies/', {
+  /** The SHA-256 of the file, in lower-case hex. The file is the converted image and not the source. */
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  /** The size of the file, in bytes. */
+  bytes,
+  /** The secret of the image for its transfer, in hex. */
+  secret: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  at: time,
+});
+export type ImageCopyRecord = Static<typeof imageCopies.schema>;
+
+/** `image-servers/<server>`: an image server, under the lease of its process. So the record ends with the process. */
+export const imageServers = kind('image-servers/', {
+  /** The URLs of the server without a path, in the order of preference: `https://[2001:db8::1]:7781`. */
+  urls: Type.Array(Type.String()),
+  /** The image store has a directory `.staging-<store>`. A host that sees this directory needs no copies. */
+  store: Type.String(),
+  at: time,
+});
+export type ImageServerRecord = Static<typeof imageServers.schema>;

@@ -29,8 +29,9 @@ import type { Resources } from '../../../model/placement/filters.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { ImageFiles } from '../../images/image-files.ts';
 import { HostNetwork } from '../../network/host-network.ts';
-import { allocatedSize, exists, imagePath, prepareDisk } from '../../storage/disks.ts';
+import { allocatedSize, prepareDisk } from '../../storage/disks.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
@@ -57,8 +58,8 @@ export { checkQemu } from './check.ts';
 export interface QemuOptions {
   /** An existing directory. The driver owns `vms/`, `volumes/`, `network/` and kvm-probe.* in it. */
   readonly dataDir: string;
-  /** The directory with the images as `<image id>.qcow2`. An image never changes. */
-  readonly imageStore: string;
+  /** The files of images. An image never changes. */
+  readonly images: ImageFiles;
   readonly logger: Logger;
   /**
    * The value `auto` selects KVM if a guest runs under KVM on this machine, and emulation otherwise. Default: `auto`.
@@ -117,7 +118,7 @@ export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHy
 
 interface DriverParts {
   readonly dataDir: string;
-  readonly imageStore: string;
+  readonly images: ImageFiles;
   readonly logger: Logger;
   readonly run: Run;
   readonly instance: string;
@@ -273,15 +274,16 @@ class Driver implements QemuHypervisor {
     );
   }
 
-  hasImage(image: Id<'image'>): Promise<boolean> {
-    return exists(imagePath(this.#parts.imageStore, image));
+  usedImages(): Promise<ReadonlySet<Id<'image'>>> {
+    return this.#parts.directories.images();
   }
 
   async prepare(spec: VmSpec, signal: AbortSignal): Promise<void> {
-    const { directories, imageStore, run } = this.#parts;
+    const { directories, images, run } = this.#parts;
     await directories.create(spec.id);
+    await directories.saveImage(spec.id, spec.image);
     signal.throwIfAborted();
-    await prepareDisk(run, directories.paths(spec.id).disk, imagePath(imageStore, spec.image), spec.disk_size);
+    await prepareDisk(run, directories.paths(spec.id).disk, await images.path(spec.image), spec.disk_size);
     if (spec.firmware === 'uefi') await prepareVariables(directories.paths(spec.id).variables);
   }
 
@@ -354,7 +356,7 @@ class Driver implements QemuHypervisor {
   }
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
-    const { directories, imageStore, instance, run } = this.#parts;
+    const { directories, images, instance, run } = this.#parts;
     const { disk, seed, variables, log, qmp, files, serial } = directories.paths(spec.id);
     await directories.makeRunDirectory(spec.id);
     await writeSeedDisk(run, seed, spec.seed);
@@ -363,7 +365,7 @@ class Driver implements QemuHypervisor {
     const largest = Math.max(disk_size, ...spec.volumes.map(({ size }) => size));
     const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, firmware, interfaces, instance });
     const command = withTaps(interfaces.map(tapOf), [...fileLimits(largest), ...unprivileged(uid, groups, args)]);
-    const image = imagePath(imageStore, spec.image);
+    const image = await images.path(spec.image);
     const uefi = firmware === 'uefi' ? { code: uefiCode, variables } : undefined;
     return launch({ command, disk, image, seed, uefi, qmp, files, serial, log });
   }

@@ -2,6 +2,7 @@
  * The files of each VM on the host, in `vms/<id>/`:
  *
  *   state.json    the user id of the VM and its desired hardware (`boot`); written before the driver acts on it
+ *   image         the id of the image that the disk uses; written before the disk
  *   disk.qcow2    the VM's disk
  *   seed.img      the documents of cloud-init; written at each start
  *   uefi-variables.fd  the variables of UEFI, if the image needs it
@@ -14,6 +15,7 @@
 import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
+import { isIdOf } from '../../../model/ids.ts';
 import { isMissing, readIfThere, writeAtomically } from '../../system/files.ts';
 import { runDirectory } from '../../system/instance.ts';
 import { Mutex } from '../../system/mutex.ts';
@@ -139,6 +141,19 @@ export class VmDirectories {
   /** Replaces the state of the VM atomically. */
   save(vm: Id<'vm'>, state: VmState): Promise<void> {
     return writeAtomically(join(this.paths(vm).directory, 'state.json'), JSON.stringify(state));
+  }
+
+  /** Records the image that the disk of the VM uses. */
+  async saveImage(vm: Id<'vm'>, image: Id<'image'>): Promise<void> {
+    const path = join(this.paths(vm).directory, 'image');
+    if ((await readIfThere(path)) !== image) await writeAtomically(path, image);
+  }
+
+  /** Returns the images that disks use. VMs of earlier versions have no record, but their images are no copies. */
+  async images(): Promise<Set<Id<'image'>>> {
+    const vms = await this.list();
+    const found = await Promise.all(vms.map((vm) => readIfThere(join(this.paths(vm).directory, 'image'))));
+    return new Set(found.flatMap((image) => (image !== undefined && isIdOf('image', image) ? [image] : [])));
   }
 
   /** Returns the state of the VM. A new VM gets a directory and a free user id. */
