@@ -6,11 +6,14 @@ import { connect, type Socket } from 'node:net';
 import type { NetworkInterfaceInfo } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
+import { inspect } from 'node:util';
 import t, { type Test } from 'tap';
+import type { Logger } from '../../backend/model/component.ts';
 import { imageTransferTls } from '../../backend/model/image/transfer.ts';
 import { defaultServerLimits } from '../../backend/scanner/image-server.ts';
 import { listenUrls } from '../../backend/scanner/listen-urls.ts';
-import { type Cluster, MiB, withCluster } from '../support/cluster.ts';
+import { startTestApi } from '../support/api.ts';
+import { type Cluster, clusterOn, MiB, withCluster } from '../support/cluster.ts';
 import { until, within } from '../support/eventually.ts';
 import {
   announce,
@@ -252,6 +255,46 @@ t.test('a server without the secret gets no request, and its bytes are not used'
   await tells(all, /does not know the secret/);
   t.equal(all.hostile.requests.length, 0);
   await rescue(t, all);
+});
+
+t.test('the secret of an image is in no answer of the API, no log and no command line', async (t) => {
+  const api = await startTestApi(t);
+  const image = testImage(MiB);
+  const server = await serve(t, [image]);
+  await declare(api.store, image);
+  await announce(api.store, [server.url, 'https://[::1]:1']);
+  const lines: string[] = [];
+  const write = (fields: object, message: string) => lines.push(inspect([fields, message], { depth: 20 }));
+  const logger: Logger = { debug: write, info: write, warn: write, error: write, child: () => logger };
+  const host = await startFetchingHost(t, api.store, { logger });
+  const cluster = await clusterOn(t, api.store);
+  const vm = await place(cluster, host.id, image.id);
+  await cluster.until('the VM runs', () => cluster.phase(vm) === 'running');
+  t.ok(
+    lines.some((line) => line.includes('image fetched')),
+    'the log tells of the fetch',
+  );
+  for (const path of [`images/${image.id}`, 'images', 'events', 'audit-records', 'hosts', `vms/${vm}`, 'vms'])
+    lines.push(
+      await (
+        await fetch(`${api.url}/v1/${path}`, { headers: { authorization: `Bearer ${api.operator.token}` } })
+      ).text(),
+    );
+  t.ok(
+    lines.some((line) => line.includes(`"id":"${image.id}"`)),
+    'the API shows the image',
+  );
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      lines.push(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+    } catch {
+      // The process has ended.
+    }
+  }
+  t.same(
+    lines.filter((line) => line.includes(image.secret) || line.includes(image.secret.slice(0, 16))),
+    [],
+  );
 });
 
 t.test('the image server tells hosts no address of a network of guests', async (t) => {

@@ -36,7 +36,7 @@ import { pendingChanges } from '../../backend/model/vm/lifecycle.ts';
 import { absent, conflict, put, read, remove, retryOnConflict, unchanged } from '../../backend/store/collection.ts';
 import type { EmbeddedStore } from '../../backend/store/embedded.ts';
 import { type Mirror, openMirror } from '../../backend/store/mirror.ts';
-import type { Write } from '../../backend/store/store.ts';
+import type { Store, Write } from '../../backend/store/store.ts';
 import { hostRecord } from './host-record.ts';
 import { silentLogger } from './silent-logger.ts';
 import { withStore } from './stores.ts';
@@ -49,14 +49,14 @@ const now = () => new Date().toISOString();
 const declaredNow = () => ({ created_at: now(), updated_at: now() });
 
 /** A cloud in one process. */
-export class Cluster {
-  readonly store: EmbeddedStore;
+export class Cluster<S extends Store = EmbeddedStore> {
+  readonly store: S;
   readonly mirror: Mirror;
   readonly image = newId('image');
   readonly network = newId('network');
   #macs = 0;
 
-  constructor(store: EmbeddedStore, mirror: Mirror) {
+  constructor(store: S, mirror: Mirror) {
     this.store = store;
     this.mirror = mirror;
   }
@@ -291,7 +291,11 @@ export class Cluster {
 
 /** Creates a cluster with an image and a network; the test closes it. */
 export async function withCluster(t: Test): Promise<Cluster> {
-  const store = await withStore(t);
+  return clusterOn(t, await withStore(t));
+}
+
+/** Creates a cluster in an empty store, which the caller closes. */
+export async function clusterOn<S extends Store>(t: Test, store: S): Promise<Cluster<S>> {
   const mirror = await openMirror(store, {
     prefixes: [''],
     kinds: [

@@ -7,8 +7,10 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
+import type { FetchStep } from '../../backend/host/images/fetch.ts';
 import type { HostImageLimits } from '../../backend/host/images/host-images.ts';
 import { ImageFiles } from '../../backend/host/images/image-files.ts';
+import type { Logger } from '../../backend/model/component.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { imageCopyId, imageTransferTls } from '../../backend/model/image/transfer.ts';
 import { placementId } from '../../backend/model/placement/placement-id.ts';
@@ -131,18 +133,25 @@ export async function startFetchingHost(
     readonly dataDir?: string;
     readonly copies?: string;
     readonly imageStore?: string;
+    readonly onStep?: (step: FetchStep) => void;
+    readonly logger?: Logger;
   } = {},
 ) {
   const dataDir = options.dataDir ?? temporaryDirectory(t);
   const copies = options.copies ?? join(dataDir, 'images');
   const files = new ImageFiles(options.imageStore ?? join(dataDir, 'no-image-store'), copies);
   const limits = { ...fast, ...options.limits };
-  const host = await startSimulatedHost(t, store, { dataDir, images: { files, limits } });
+  const { onStep, logger = silentLogger } = options;
+  const host = await startSimulatedHost(t, store, {
+    dataDir,
+    logger,
+    images: { files, limits, ...(onStep && { onStep }) },
+  });
   return { ...host, files, copies };
 }
 
 /** Declares a VM of the image, and places it on the host. */
-export async function place(cluster: Cluster, host: Id<'host'>, image: Id<'image'>): Promise<Id<'vm'>> {
+export async function place(cluster: Cluster<Store>, host: Id<'host'>, image: Id<'image'>): Promise<Id<'vm'>> {
   const at = new Date().toISOString();
   const vm = cluster.newVm({ image });
   const { id, cpus, memory, disk_size: disk } = vm;
@@ -157,7 +166,7 @@ export async function place(cluster: Cluster, host: Id<'host'>, image: Id<'image
 }
 
 /** Deletes the VM, and removes its records after the host has removed the VM. */
-export async function removeVm(cluster: Cluster, host: Id<'host'>, vm: Id<'vm'>): Promise<void> {
+export async function removeVm(cluster: Cluster<Store>, host: Id<'host'>, vm: Id<'vm'>): Promise<void> {
   await cluster.deleteVm(vm);
   await cluster.until('the VM is gone', () => cluster.phase(vm) === 'gone');
   await cluster.write(remove(placements, placementId(host, vm)), remove(schedules, vm), remove(vms, vm));
