@@ -2,13 +2,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
-import { imageReports, imageServers, images } from '../../backend/model/records/index.ts';
+import { imageCopyId } from '../../backend/model/image/transfer.ts';
+import { imageCopies, imageReports, imageServers, images } from '../../backend/model/records/index.ts';
 import { put, read, remove } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { type Cluster, clusterOn, MiB } from '../support/cluster.ts';
@@ -218,7 +219,11 @@ t.test('a scanner that dies while it serves: hosts continue with the next one', 
   await until('it is dead', () => first.signalCode !== null);
   await cluster.until('the VM waits', () => /cannot fetch/.test(cluster.report(vm)?.message ?? ''));
   await until('its record ends with its lease', async () => !(await read(cluster.store, imageServers, 'scanner')));
+  // Images of earlier versions have no such record, so the next scanner writes it.
+  await cluster.write(remove(imageCopies, imageCopyId(image.id, 'scanner')));
   await scanner(t, all, '::1');
   await running(cluster, vm);
   t.ok(readFileSync(join(host.copies, `${image.id}.qcow2`)).equals(readFileSync(image.path)));
+  t.equal(await host.files.clean(), 1);
+  t.notOk(existsSync(host.copies), '`ucloud host clean` removes the copies');
 });
