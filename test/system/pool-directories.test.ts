@@ -65,9 +65,11 @@ async function setUp(t: Test) {
   const reportsOn = async (pool: Body): Promise<readonly Report[]> =>
     (await api.operator.get('storage-pools', pool.id)).hosts as readonly Report[];
   const reported = async (pool: Body, test: (reports: readonly Report[]) => boolean) => {
-    let last: readonly Report[] = [];
-    await until('the reports', async () => test((last = await reportsOn(pool))), 30_000);
-    return last;
+    const found = async () => {
+      const reports = await reportsOn(pool);
+      return test(reports) && reports;
+    };
+    return until('the reports', found, 30);
   };
   return { ...api, reported };
 }
