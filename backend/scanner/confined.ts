@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { Writable } from 'node:stream';
+import { limited, withoutPrivileges } from '../model/confinement.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import { ImageRejected, SourceUnavailable } from './failures.ts';
 import type { ImportLimits } from './limits.ts';
@@ -56,32 +57,11 @@ export function run(command: readonly string[], signal: AbortSignal, channels: C
   });
 }
 
-/**
- * Returns the command line with limits and without privileges. Each program replaces itself with the next, so one
- * signal ends the process.
- */
-function confined(command: readonly string[], fileSize: number, cpuSeconds: number, memoryBytes: number): string[] {
-  const bounds = [
-    `--as=${memoryBytes}`,
-    // The stack of each thread counts as memory.
-    '--stack=1048576',
-    `--cpu=${cpuSeconds}`,
-    `--fsize=${fileSize}`,
-    '--nofile=64',
-    '--core=0',
-  ];
-  if (!isPrivileged()) return ['prlimit', ...bounds, ...command];
-  const privileges = [
-    `--reuid=${confinedUid}`,
-    `--regid=${confinedUid}`,
-    '--clear-groups',
-    '--no-new-privs',
-    '--inh-caps=-all',
-    '--bounding-set=-all',
-    // The process ends with the scanner.
-    '--pdeathsig=KILL',
-  ];
-  return ['unshare', '--net', '--', 'prlimit', ...bounds, 'setpriv', ...privileges, ...command];
+/** Returns the command line with limits, without privileges and without a network. */
+function confined(command: readonly string[], fileSize: number, cpuSeconds: number, memory: number): string[] {
+  const limits = { memory, cpuSeconds, fileSize, openFiles: 64 };
+  if (!isPrivileged()) return limited(command, limits);
+  return ['unshare', '--net', '--', ...limited(withoutPrivileges(command, confinedUid), limits)];
 }
 
 /** The processor time of a program for a source of so many bytes, in seconds. */

@@ -22,7 +22,9 @@ export const rbdNode = (node: string, { pool, image, user, server }: RbdSource):
   pool,
   image,
   user,
-  server: server.map(({ host, port }) => ({ host, port: `${port}` })),
+  server,
+  // Without this, QEMU reads /etc/ceph/ceph.conf.
+  conf: '/dev/null',
   'key-secret': keyOf(node),
   discard: 'unmap',
 });

@@ -31,15 +31,15 @@ export type VolumeSource =
 /** A storage pool of one host. */
 export interface PoolDriver {
   /**
-   * Returns the space of the pool.
+   * Returns the space of the pool; undefined if the pool answers but does not know it (Ceph without a manager).
    * @throws PoolFault if this host does not reach the pool
    */
-  usage(): Promise<PoolUsage>;
+  usage(): Promise<PoolUsage | undefined>;
   /** Returns the size of the volume in bytes; undefined if the pool has no data of it. */
   sizeOf(volume: Id<'volume'>): Promise<number | undefined>;
   /** Creates the empty volume, or grows it to `size` bytes. Never shrinks it. */
   ensure(volume: Id<'volume'>, size: number): Promise<void>;
-  /** Removes the data of the volume. Does nothing if there is none. */
+  /** Removes the data of the volume and its owner. Does nothing if there is none. The space may become free later. */
   remove(volume: Id<'volume'>): Promise<void>;
   /** Returns the volumes that the pool has data of. */
   list(): Promise<Id<'volume'>[]>;
@@ -52,4 +52,15 @@ export interface PoolDriver {
   readMarker?(): Promise<string | undefined>;
   /** Marks the directory. @throws Error if it has a marker */
   writeMarker?(text: string): Promise<void>;
+  /**
+   * Records the only owner of the volume in the pool, before a VM of the owner gets the volume. The same owner may claim
+   * again, also from another process. Directories record no owner.
+   * @param owner the id of a host
+   * @throws PoolFault if the volume has another owner
+   */
+  claim?(volume: Id<'volume'>, owner: string): Promise<void>;
+  /** Ends the claim of this owner, after no VM of it can write the volume. Does nothing if another one owns it. */
+  release?(volume: Id<'volume'>, owner: string): Promise<void>;
+  /** Frees the space of removed volumes, as far as nothing uses them. The agent repeats this every few minutes. */
+  sweep?(): Promise<void>;
 }
