@@ -120,7 +120,9 @@ export class PoolReports {
         await this.#mark(id, spec.settings.kind, driver);
         return undefined;
       }
-      return { reachable: true, ...(await driver.usage()) };
+      const usage = await driver.usage();
+      if (usage === undefined) throw new PoolFault('The cluster has no statistics, because no manager (ceph-mgr) runs.');
+      return { reachable: true, ...usage };
     } catch (error) {
       return { reachable: false, message: messageOf(error), size: 0, free: 0 };
     }

@@ -140,7 +140,7 @@ t.test('a slow monitor gets one deadline for all commands about volumes', async 
   const qmp = await Qmp.connect(path, 5_000);
   const many = Array.from({ length: 16 }, (_, slot) => ({ ...spec, slot }));
   const supply = { prepare: async () => undefined, source, pass: async () => undefined };
-  t.match(await faultOf(setVolumes(qmp, many, supply, 1_000)), { message: /did not answer/ });
+  t.match(await faultOf(setVolumes(qmp, many, supply, new Map(), 1_000)), { message: /did not answer/ });
   t.ok(qmp.closed, 'and its connection ends');
 });
 

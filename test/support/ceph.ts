@@ -12,6 +12,7 @@ import { promisify } from 'node:util';
 import type { Test } from 'tap';
 import type { CephSettings } from '../../backend/host/storage/pools/ceph-commands.ts';
 import { checkCeph } from '../../backend/host/storage/pools/ceph-packages.ts';
+import { until } from './eventually.ts';
 import { type NetNamespace, noNamespaces } from './net-namespace.ts';
 import { temporaryDirectory } from './stores.ts';
 
@@ -44,6 +45,8 @@ export interface CephCluster {
   hang(): void;
   /** Lets the OSD go on. */
   goOn(): void;
+  /** Makes the OSD count as full with little data, or no longer. Resolves after the cluster knows it. */
+  setFull(full: boolean): Promise<void>;
 }
 
 /** Starts a cluster on the loopback address, of the namespace if there is one. */
@@ -126,12 +129,14 @@ keyring = ${path('osd', 'keyring')}
   const admin: CephCluster['admin'] = (program, ...args) => tool(program, ...conf, ...args);
   await admin('ceph', 'osd', 'set-require-min-compat-client', 'mimic');
 
+  const pools: string[] = [];
   const monitor = `[::1]:${port}`;
   return {
     directory,
     monitor,
     admin,
     async pool(name) {
+      pools.push(name);
       await admin('ceph', 'osd', 'pool', 'create', name, '8');
       await admin('rbd', 'pool', 'init', name);
       const rights = ['mon', 'profile rbd', 'osd', `profile rbd pool=${name}`];
@@ -142,6 +147,17 @@ keyring = ${path('osd', 'keyring')}
     },
     hang: () => daemon.kill('SIGSTOP'),
     goOn: () => daemon.kill('SIGCONT'),
+    async setFull(full) {
+      writeFileSync(path('ballast'), Buffer.alloc(1024 ** 2));
+      if (full) await admin('rados', '-p', pools[0] ?? '', 'put', 'ballast', path('ballast'));
+      const ratios = full ? ['0.00001', '0.00002', '0.00003'] : ['0.85', '0.9', '0.95'];
+      const names = ['nearfull', 'backfillfull', 'full'].map((name) => `set-${name}-ratio`);
+      const settings = names.map((name, index) => [name, ratios[index] ?? ''] as const);
+      // The cluster refuses ratios that are not in order.
+      for (const setting of full ? settings : settings.reverse()) await admin('ceph', 'osd', ...setting);
+      const isFull = async () => / exists,full,up /.test(await admin('ceph', 'osd', 'dump'));
+      await until(`the OSD is ${full ? 'full' : 'not full'}`, async () => (await isFull()) === full, 60);
+    },
   };
 }
 

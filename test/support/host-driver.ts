@@ -103,12 +103,19 @@ const part = (await openPart().catch((error: unknown) => {
   process.send?.({ failed: String(error) });
   return {};
 })) as Methods;
+/** Returns the result without maps and errors, which IPC does not send. */
+const plain = (value: unknown): unknown => {
+  if (value instanceof Map) return [...value].map(([key, each]) => [key, plain(each)]);
+  if (value instanceof Error) return value.message;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
+};
 const withSignal = new Set(['prepare', 'start']);
 process.on('message', async ({ id, method, args }: { id: number; method: string; args: never[] }) => {
   try {
     const signal = withSignal.has(method) ? [new AbortController().signal as never] : [];
     const result = await part[method]?.(...args, ...signal);
-    process.send?.({ id, result: result instanceof Map ? [...result] : result });
+    process.send?.({ id, result: plain(result) });
   } catch (error) {
     process.send?.({ id, error: error instanceof Error ? `${error.message}; ${error.cause ?? ''}` : String(error) });
   }

@@ -251,7 +251,7 @@ class Driver implements QemuHypervisor {
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
     // The volumes lie on the same file system as the disks.
-    const { size } = await this.#pools.builtIn.usage();
+    const { size = 0 } = (await this.#pools.builtIn.usage()) ?? {};
     const total = totalmem();
     return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: size + used };
   }
@@ -322,9 +322,11 @@ class Driver implements QemuHypervisor {
     }
     const guest = this.#watch(spec.id, process);
     try {
+      // QEMU answers no question about the size of a disk while a volume hangs.
+      await guest.growDisk(spec.disk_size, startTimeoutMs);
       // A fault of a volume does not keep the VM off. The agent sets the volumes again while the guest runs.
       if (volumes.length > 0) await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
-      await guest.resume(spec.disk_size, startTimeoutMs);
+      await guest.resume(startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
       throw new Error(`VM ${spec.id} does not start: ${await logTail(directories.paths(spec.id).log)}`, {

@@ -15,7 +15,7 @@ import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
-import { setVolumes } from './volumes.ts';
+import { setVolumes, type VolumeSizes, type VolumeSupply } from './volumes.ts';
 
 /** The maximum size of the log with QEMU's messages, in bytes. Guests can cause some of the messages. */
 const maxLogBytes = 1024 ** 2;
@@ -43,6 +43,7 @@ export class Guest {
   #qmp: Qmp | undefined;
   #connecting: Promise<Qmp> | undefined;
   #console: ConsoleLog | undefined;
+  readonly #volumeSizes: VolumeSizes = new Map();
   #exitCause: ExitCause = 'crash';
   #stopping = false;
   #released = false;
@@ -133,30 +134,43 @@ export class Guest {
    * @throws QmpError if QEMU does not answer in time
    */
   async setVolumes(volumes: readonly VolumeSpec[], host: VolumeHost, timeoutMs: number): Promise<VolumeOutcome> {
-    await this.#connecting?.catch(() => undefined);
-    const qmp = await this.connect(timeoutMs);
+    const qmp = await this.#afterAttempt(timeoutMs);
     const { files: monitor } = this.#paths;
-    return setVolumes(qmp, volumes, {
+    const supply: VolumeSupply = {
       prepare: (volume) => prepareVolume(host, volume, { pid: this.process.pid, monitor }),
       source: (volume) => volumeSource(host, volume),
       pass: ({ id }, path) => passDescriptor(monitor, path, id),
-    });
+    };
+    return setVolumes(qmp, volumes, supply, this.#volumeSizes);
   }
 
   /**
-   * Grows the disk to at least `size` bytes and lets the guest execute.
-   * @throws QmpError if QEMU does not answer in time, or if the guest does not execute
+   * Grows the disk of a guest that does not execute yet, to at least `size` bytes.
+   * @throws QmpError if QEMU does not answer in time
    */
-  async resume(size: number, timeoutMs: number): Promise<void> {
-    // A current attempt may have a shorter timeout, so it ends first.
-    await this.#connecting?.catch(() => undefined);
-    const qmp = await this.connect(timeoutMs);
+  async growDisk(size: number, timeoutMs: number): Promise<void> {
+    const qmp = await this.#afterAttempt(timeoutMs);
     if ((await qmp.status()) === 'running') return;
     const present = virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), 'disk');
     if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
+  }
+
+  /**
+   * Lets the guest execute.
+   * @throws QmpError if QEMU does not answer in time, or if the guest does not execute
+   */
+  async resume(timeoutMs: number): Promise<void> {
+    const qmp = await this.#afterAttempt(timeoutMs);
+    if ((await qmp.status()) === 'running') return;
     await qmp.execute('cont');
     const status = await qmp.status();
     if (status !== 'running') throw new QmpError(`the guest does not execute: ${status}`);
+  }
+
+  /** Returns the connection to QEMU. A current attempt may have a shorter timeout, so it ends first. */
+  async #afterAttempt(timeoutMs: number): Promise<Qmp> {
+    await this.#connecting?.catch(() => undefined);
+    return this.connect(timeoutMs);
   }
 
   /**

@@ -54,8 +54,6 @@ interface Parts {
   readonly devices: ReadonlySet<string>;
   /** The throttle groups, and the keys that a crash has left. */
   readonly objects: ReadonlySet<string>;
-  /** The answer to query-named-block-nodes. */
-  readonly nodes: unknown;
   readonly nodeNames: ReadonlySet<string>;
   /** The descriptor sets by their mark, the id of the volume. */
   readonly sets: ReadonlyMap<string, number>;
@@ -78,15 +76,29 @@ function setsIn(answer: unknown): Map<string, number> {
   return sets;
 }
 
+/**
+ * Looks what QEMU has. None of these commands asks the pool of a volume: while a pool hangs, query-block and
+ * query-named-block-nodes would stop the monitor and the guest.
+ */
 async function look(qmp: Monitor): Promise<Parts> {
-  const nodes = await qmp.execute('query-named-block-nodes', { flat: true });
   return {
     devices: namesIn(await qmp.execute('qom-list', { path: '/machine/peripheral' }), 'name'),
     objects: namesIn(await qmp.execute('qom-list', { path: '/objects' }), 'name'),
-    nodes,
-    nodeNames: namesIn(nodes, 'node-name'),
+    nodeNames: namesIn(await qmp.execute('query-blockstats', { 'query-nodes': true }), 'node-name'),
     sets: setsIn(await qmp.execute('query-fdsets')),
   };
+}
+
+/** The sizes in bytes of the volumes of one QEMU, as far as they are known. */
+export type VolumeSizes = Map<string, number>;
+
+/** Tells the guest the size of its volume. The data has this size already, so the pool has just answered. */
+async function grow(qmp: Monitor, { id, size }: VolumeSpec, sizes: VolumeSizes): Promise<void> {
+  const present = sizes.get(id) ?? virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), id);
+  if (present === undefined) throw new QmpError('QEMU has not kept a volume');
+  // Only a change of the topmost node tells the guest.
+  if (present < size) await qmp.execute('block_resize', { 'node-name': id, size });
+  sizes.set(id, Math.max(present, size));
 }
 
 /** A VM has at most 16 volumes, and each may still be leaving while another one arrives. */
@@ -126,8 +138,14 @@ async function openData(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: 
 }
 
 /** Gives the volume to the guest. */
-async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: VolumeSupply): Promise<void> {
-  const { id, slot, size } = volume;
+async function plug(
+  qmp: Monitor,
+  volume: VolumeSpec,
+  parts: Parts,
+  supply: VolumeSupply,
+  sizes: VolumeSizes,
+): Promise<void> {
+  const { id, slot } = volume;
   if (parts.objects.has(limitOf(id))) {
     const path = `/objects/${limitOf(id)}`;
     await qmp.execute('qom-set', { path, property: 'limits', value: limits(volume) });
@@ -136,6 +154,7 @@ async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: Volu
   }
   if (!parts.nodeNames.has(fileOf(id))) await openData(qmp, volume, parts, supply);
   if (!parts.nodeNames.has(id)) {
+    sizes.delete(id);
     // Without `discard` here too, a trim of the guest would free nothing.
     const node = {
       driver: 'throttle',
@@ -145,11 +164,8 @@ async function plug(qmp: Monitor, volume: VolumeSpec, parts: Parts, supply: Volu
       discard: 'unmap',
     };
     await qmp.execute('blockdev-add', { ...node, 'detect-zeroes': 'unmap' });
-  } else {
-    const present = virtualSizeOf(parts.nodes, id);
-    // Only a change of the topmost node tells the guest.
-    if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': id, size });
   }
+  await grow(qmp, volume, sizes);
   if (parts.devices.has(deviceOf(id))) return;
   const device = { driver: 'virtio-blk-pci', id: deviceOf(id), bus: portOf(slot), drive: id, serial: id };
   await qmp.execute('device_add', { ...device, werror: 'stop', rerror: 'stop' });
@@ -197,26 +213,38 @@ export interface VolumeSupply {
 /**
  * Gives the guest these volumes with these sizes and limits, and takes all others away. A fault of one volume does not
  * affect the others.
+ * @param sizes the sizes that earlier calls for this process have found
  * @throws QmpError if QEMU does not answer in time
  */
 export async function setVolumes(
   connection: Qmp,
   volumes: readonly VolumeSpec[],
   supply: VolumeSupply,
+  sizes: VolumeSizes = new Map(),
   timeoutMs = callTimeoutMs,
 ): Promise<VolumeOutcome> {
+  // A pool that hangs holds up neither the other volumes nor the monitor.
+  const prepared = await Promise.allSettled(volumes.map((volume) => supply.prepare(volume)));
   const qmp = new Monitor(connection, timeoutMs);
   const before = await look(qmp);
   const wanted = new Set(volumes.map(({ id }) => id));
   const unwanted = [...volumesIn(before)].filter((id) => !wanted.has(id));
   await Promise.all(unwanted.filter((id) => before.devices.has(deviceOf(id))).map((id) => release(qmp, deviceOf(id))));
   const after = unwanted.length > 0 ? await look(qmp) : before;
-  for (const id of unwanted) if (!after.devices.has(deviceOf(id))) await removeParts(qmp, id, after);
+  for (const id of unwanted) {
+    if (after.devices.has(deviceOf(id))) continue;
+    sizes.delete(id);
+    await removeParts(qmp, id, after);
+  }
   const faults = new Map<Id<'volume'>, unknown>();
-  for (const volume of volumes) {
+  for (const [index, volume] of volumes.entries()) {
+    const preparation = prepared[index];
+    if (preparation?.status === 'rejected') {
+      faults.set(volume.id, preparation.reason);
+      continue;
+    }
     try {
-      await supply.prepare(volume);
-      await plug(qmp, volume, after, supply);
+      await plug(qmp, volume, after, supply, sizes);
     } catch (error) {
       // After the end of the connection, nothing is known of the other volumes.
       if (connection.closed) throw error;

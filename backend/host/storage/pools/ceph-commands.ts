@@ -9,12 +9,13 @@ import { limited, withoutPrivileges } from '../../../model/confinement.ts';
 import type { PoolSettings } from '../../../model/storage/pool.ts';
 import { environment } from '../../system/command.ts';
 import { openKey, readKey } from './ceph-key.ts';
+import { PoolFault } from './pool-driver.ts';
 
 /** The settings of a pool of Ceph. */
 export type CephSettings = Extract<PoolSettings, { readonly kind: 'ceph' }>;
 
 /** The pool does not answer within the time of a call. */
-export class PoolHangs extends Error {}
+export class PoolHangs extends PoolFault {}
 
 /** The programs in use. */
 export type CephProgram = 'rbd' | 'rados' | 'ceph';
@@ -189,7 +190,7 @@ export class CephCommands {
       });
       child.once('close', (code) => {
         ended();
-        if (code === 127) reject(new Error('the programs of Ceph are not installed: apt-get install ceph-common'));
+        if (code === 127) reject(new PoolFault('the programs of Ceph are not installed: apt-get install ceph-common'));
         else if (stdout.length > maxOutputBytes) reject(new Error('the pool contains too many images'));
         else resolve({ ok: code === 0, errno: errnoOf(code, stderr), stdout, message: oneLine(stderr) });
       });

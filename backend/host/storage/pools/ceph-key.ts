@@ -5,6 +5,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isMissing } from '../../system/files.ts';
+import { PoolFault } from './pool-driver.ts';
 
 /** A cephx key in base64: a header of 12 bytes and the secret. */
 const form = /^[A-Za-z0-9+/]{16,508}={0,2}$/;
@@ -12,22 +13,22 @@ const maxFileBytes = 4096;
 
 /**
  * Reads the key from a file of root that nobody else can read.
- * @throws Error that names the file and the rule
+ * @throws PoolFault that names the file and the rule
  */
 export async function readKey(path: string): Promise<string> {
   // A pipe would block the agent without O_NONBLOCK.
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
-    throw new Error(isMissing(cause) ? `key_file: ${path} does not exist` : `key_file: ${path}: ${cause.code}`);
+    throw new PoolFault(isMissing(cause) ? `key_file: ${path} does not exist` : `key_file: ${path}: ${cause.code}`);
   });
   try {
     const { mode, size, uid } = await file.stat();
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw new Error(`key_file: ${path} is no regular file`);
+    if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw new PoolFault(`key_file: ${path} is no regular file`);
     if (uid !== 0 || (mode & 0o077) !== 0)
-      throw new Error(`key_file: ${path} must belong to root, with mode 600, so that nobody else reads the key`);
+      throw new PoolFault(`key_file: ${path} must belong to root, with mode 600, so that nobody else reads the key`);
     const text = size > maxFileBytes ? '' : (await file.readFile('utf8')).trim();
     if (!form.test(text) || text.length % 4 !== 0)
-      throw new Error(`key_file: ${path} must contain the key in base64 and nothing else (ceph auth get-key)`);
+      throw new PoolFault(`key_file: ${path} must contain the key in base64 and nothing else (ceph auth get-key)`);
     return text;
   } finally {
     await file.close();

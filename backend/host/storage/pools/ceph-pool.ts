@@ -14,9 +14,10 @@ import {
   type CephOutcome,
   type CephProgram,
   type CephSettings,
+  PoolHangs,
 } from './ceph-commands.ts';
 import { readKey } from './ceph-key.ts';
-import type { PoolDriver, VolumeSource } from './pool-driver.ts';
+import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
 
 /** Error numbers of Linux (errno(3)). */
 const notFound = 2;
@@ -25,6 +26,8 @@ const exists = 17;
 
 /** The time in milliseconds for the removal of one image from the trash. */
 const removalMs = 600_000;
+/** The same for an image in a full pool. Each attempt removes a part of the image. */
+const fullRemovalMs = 60_000;
 const lockName = 'owner';
 const prefix = 'ucloud.';
 const ourImage = /^ucloud\.(vol-[0-9a-z]{16})$/;
@@ -80,9 +83,9 @@ export class CephPool implements PoolDriver {
     return outcome;
   }
 
-  #failure(action: string, program: CephProgram, { errno, message }: CephOutcome): Error {
+  #failure(action: string, program: CephProgram, { errno, message }: CephOutcome): PoolFault {
     const cause = message || `${program} ended with error ${errno}`;
-    return new Error(`cannot ${action} in the pool ${this.#settings.rbd_pool} of Ceph: ${cause}`);
+    return new PoolFault(`cannot ${action} in the pool ${this.#settings.rbd_pool} of Ceph: ${cause}`);
   }
 
   async usage(): Promise<PoolUsage | undefined> {
@@ -139,9 +142,22 @@ export class CephPool implements PoolDriver {
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
-    await this.#moveToTrash(volume);
-    const outcome = await this.#rados('rm', this.#ownerObject(volume));
+    try {
+      await this.#moveToTrash(volume);
+    } catch (error) {
+      if (!(error instanceof PoolHangs)) throw error;
+      await this.#removeNow(volume);
+    }
+    // Without the option, a full pool would keep the object.
+    const outcome = await this.#rados('rm', this.#ownerObject(volume), '--force-full');
     if (!outcome.ok && outcome.errno !== notFound) throw this.#failure(`release ${volume}`, 'rados', outcome);
+  }
+
+  /** Removes the image without the trash, because a full pool has no space for the note in the trash. */
+  async #removeNow(volume: Id<'volume'>): Promise<void> {
+    const args = ['rm', '--no-progress', '--pool', this.#settings.rbd_pool, this.#image(volume)];
+    const outcome = await this.#run('rbd', args, fullRemovalMs);
+    if (!outcome.ok && outcome.errno !== notFound) throw this.#failure(`remove ${volume}`, 'rbd', outcome);
   }
 
   async #moveToTrash(volume: Id<'volume'>): Promise<void> {

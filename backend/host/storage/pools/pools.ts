@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { builtInPool, type PoolSpec } from '../../../model/storage/pool.ts';
 import type { Run } from '../../system/command.ts';
+import { CephPool } from './ceph-pool.ts';
 import { DirectoryPool } from './directory-pool.ts';
 import type { PoolDriver } from './pool-driver.ts';
 
@@ -32,7 +33,7 @@ export class Pools {
     return driver;
   }
 
-  #create({ settings, marker }: PoolSpec): PoolDriver {
+  #create({ id, settings, marker }: PoolSpec): PoolDriver {
     const run = this.#run;
     switch (settings.kind) {
       case 'local':
@@ -41,7 +42,7 @@ export class Pools {
           ? new DirectoryPool({ path: join(this.#dataDir, 'volumes'), run, marker: 'none' })
           : new DirectoryPool({ path: settings.path, run, marker });
       case 'ceph':
-        throw new Error('no driver');
+        return new CephPool(id, settings);
     }
   }
 }

@@ -1,0 +1,105 @@
+/** Volumes in a pool of Ceph with real guests, a real monitor and a real OSD. */
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
+import t from 'tap';
+import { noCeph } from '../support/ceph.ts';
+import { CephGuests, volumeOf } from '../support/ceph-guests.ts';
+import { until } from '../support/eventually.ts';
+import { noQemu } from '../support/qemu.ts';
+
+const MiB = 1024 ** 2;
+const skip = (await noQemu()) || (await noCeph());
+
+t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
+  const guests = await CephGuests.start(t, 'ceph');
+  const { cluster } = guests;
+  const [one, other] = [await guests.guest(1), await guests.guest(2)];
+  const volume = volumeOf(1, 64 * MiB);
+  const larger = { ...volume, size: 128 * MiB };
+  const deviceOf = (guest: typeof one) => until('the guest has the device', () => guest.device(volume), 60);
+  const dataObjects = async () => (await cluster.admin('rados', '-p', 'volumes', 'ls')).split('rbd_data.').length - 1;
+  let device = '';
+  let written = '';
+
+  await t.test('a running guest gets one, writes it, and sees it grow', async (t) => {
+    t.strictSame(await one.setVolumes(volume), { present: [volume.id], faults: [] });
+    device = await deviceOf(one);
+    t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 64 * MiB);
+    await one.run(`dd if=/dev/urandom of=/dev/${device} bs=1M count=8 conv=fsync 2>/dev/null`);
+    written = await one.digest(device);
+    t.strictSame(await one.setVolumes(larger), { present: [volume.id], faults: [] });
+    t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 128 * MiB, 'at once');
+  });
+
+  await t.test('a killed agent finds it again and changes nothing', async (t) => {
+    await guests.restart();
+    t.strictSame(await one.setVolumes(larger), { present: [volume.id], faults: [] });
+    t.strictSame(await one.setVolumes(volume), { present: [volume.id], faults: [] }, 'an old size shrinks nothing');
+    t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 128 * MiB);
+    t.equal(await one.digest(device), written);
+  });
+
+  await t.test('another VM gets it after a detachment, with the same data', async (t) => {
+    await until('detached', async () => (await one.setVolumes()).present.length === 0, 60);
+    t.equal(await one.device(volume), undefined);
+    t.strictSame(await other.setVolumes(larger), { present: [volume.id], faults: [] });
+    device = await deviceOf(other);
+    t.equal(await other.digest(device), written);
+  });
+
+  await t.test('the space that the guest discards is free in the pool', async (t) => {
+    t.ok((await dataObjects()) > 0);
+    await other.run(`blkdiscard /dev/${device}`);
+    t.equal(await dataObjects(), 0);
+  });
+
+  await t.test('a pool that hangs pauses the writes of its guest and nothing else', async (t) => {
+    const write =
+      'i=0; while [ $i -lt 40 ]; do dd if=/dev/urandom of=/dev/DEVICE bs=1M count=4 seek=$i conv=fsync; i=$((i+4)); done';
+    const job = `(${write.replace('DEVICE', device)}; echo written >/tmp/done) >/dev/null 2>&1 </dev/null &`;
+    cluster.hang();
+    try {
+      await other.run(job);
+      const begin = performance.now();
+      const outcome = await other.setVolumes(larger);
+      t.match(outcome.faults, [[volume.id, /does not answer/]]);
+      t.strictSame(outcome.present, [volume.id], 'the guest keeps the volume');
+      t.ok(performance.now() - begin < 25_000, 'the agent gives up soon');
+      t.strictSame(await one.setVolumes(), { present: [], faults: [] }, 'another VM has its agent');
+      t.equal(await one.run('echo alive'), 'alive');
+      t.equal((await guests.driver.call<unknown[]>('list')).length, 2);
+      await guests.restart();
+      t.match(await guests.driver.call('list'), [{ running: true }, { running: true }], 'a new agent finds both VMs');
+      t.equal(
+        await other.run('cat /tmp/done 2>/dev/null || echo waits'),
+        'waits',
+        'the guest runs, and its write waits',
+      );
+    } finally {
+      cluster.goOn();
+    }
+    await until('the guest goes on by itself', async () => (await other.run('cat /tmp/done')) === 'written', 120);
+    t.strictSame(await other.setVolumes(larger), { present: [volume.id], faults: [] });
+  });
+
+  await t.test('a full pool makes its guest wait, and the guest goes on by itself', async (t) => {
+    await cluster.setFull(true);
+    const write = `dd if=/dev/urandom of=/dev/${device} bs=1M count=4 conv=fsync`;
+    await other.run(`rm /tmp/done; (${write}; echo written >/tmp/done) >/dev/null 2>&1 </dev/null &`);
+    t.equal(await one.run('echo alive'), 'alive');
+    t.equal(await other.run('cat /tmp/done 2>/dev/null || echo waits'), 'waits');
+    await cluster.setFull(false);
+    await until('the guest goes on by itself', async () => (await other.run('cat /tmp/done')) === 'written', 120);
+  });
+
+  await t.test('a VM whose pool hangs ends when it must', async (t) => {
+    cluster.hang();
+    try {
+      const begin = performance.now();
+      await guests.driver.call('destroy', other.vm.id);
+      t.ok(performance.now() - begin < 15_000);
+    } finally {
+      cluster.goOn();
+    }
+    t.match(await guests.driver.call('list'), [{ id: one.vm.id }]);
+  });
+});
