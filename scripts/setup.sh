@@ -56,7 +56,8 @@ needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dos
   gzip:gzip xz:xz-utils zstd:zstd'
 needs_image='mkfs.ext4:e2fsprogs'
 needs_test='etcd:etcd-server etcdctl:etcd-client unzip:unzip openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps
-  rdisc6:ndisc6 mmdebstrap:mmdebstrap python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish sshd:openssh-server'
+  rdisc6:ndisc6 mmdebstrap:mmdebstrap python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish sshd:openssh-server
+  ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd'
 case "$purpose" in
   demo) wanted="$needs_qemu $needs_image" ;;
   test) wanted="$needs_qemu $needs_image $needs_test" ;;
@@ -69,6 +70,7 @@ done
 if [ "$purpose" = test ]; then
   # These packages contain no command.
   [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
+  ls /usr/lib/*/qemu/block-rbd.so > /dev/null 2>&1 || missing="$missing qemu-block-extra"
   python3 -c 'import yaml' 2> /dev/null || missing="$missing python3-yaml"
 fi
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/ $//')

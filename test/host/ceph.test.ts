@@ -1,7 +1,8 @@
 /** Volumes in a pool of Ceph with real guests, a real monitor and a real OSD. */
 // Runs alone: it boots guests, which take every core without hardware virtualisation.
+import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { noCeph } from '../support/ceph.ts';
+import { keyOf, noCeph } from '../support/ceph.ts';
 import { CephGuests, volumeOf } from '../support/ceph-guests.ts';
 import { until } from '../support/eventually.ts';
 import { noQemu } from '../support/qemu.ts';
@@ -26,6 +27,10 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
     t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 64 * MiB);
     await one.run(`dd if=/dev/urandom of=/dev/${device} bs=1M count=8 conv=fsync 2>/dev/null`);
     written = await one.digest(device);
+    const [[pid] = [0]] = [...guests.host.processes()].filter(([, line]) => line.startsWith('qemu-system'));
+    for (const file of ['cmdline', 'environ'])
+      t.notOk(readFileSync(`/proc/${pid}/${file}`, 'latin1').includes(keyOf(guests.settings)), file);
+    t.notMatch(await guests.objectsOf(one.vm.id), /key/, 'QEMU keeps no object with the key');
     t.strictSame(await one.setVolumes(larger), { present: [volume.id], faults: [] });
     t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 128 * MiB, 'at once');
   });

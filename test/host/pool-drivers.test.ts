@@ -1,9 +1,176 @@
 /** The drivers of storage pools: all behave in the same way. */
-import t from 'tap';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { keyOf, rbdNode } from '../../backend/host/hypervisor/qemu/rbd-nodes.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
+import type { PoolDriver, VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { cephCluster, noCeph } from '../support/ceph.ts';
-import { poolSuite } from '../support/pool-suite.ts';
+
+const exec = promisify(execFile);
+const MiB = 1024 ** 2;
+const volumeId = (number: number) => idFrom('volume', `vol-${String(number).padStart(16, '0')}`);
+
+/** A pool under test. */
+interface PoolUnderTest {
+  /** Creates a driver for the pool, as after a restart of the agent. */
+  open(): PoolDriver;
+  /** Puts something of another program into the pool. */
+  addForeign(): Promise<void>;
+  /** Several hosts reach the pool, so a volume has an owner. */
+  readonly shared: boolean;
+}
+
+/** Runs commands of qemu-io on the data of a volume, and returns the output. */
+async function qemuIo(source: VolumeSource, ...commands: readonly string[]): Promise<string> {
+  const node = 'data';
+  const args =
+    source.kind === 'file'
+      ? ['-f', 'raw', source.path]
+      : [
+          ...['--object', `secret,id=${keyOf(node)},format=base64,data=${source.key}`],
+          ...['--image-opts', dotted(rbdNode(node, source))],
+        ];
+  const { stdout } = await exec('qemu-io', [...commands.flatMap((each) => ['-c', each]), ...args], { timeout: 60_000 });
+  return stdout;
+}
+
+/** Returns the node as options of a command line. */
+const dotted = (node: object, path = ''): string =>
+  Object.entries(node)
+    .map(([key, value]) => (typeof value === 'object' ? dotted(value, `${path}${key}.`) : `${path}${key}=${value}`))
+    .join(',');
+
+/** Adds the tests of all behaviours. */
+async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
+  const a = volumeId(1);
+  const b = volumeId(2);
+
+  await t.test('an empty pool has no volume, and removing one that is absent does nothing', async (t) => {
+    const driver = pool.open();
+    t.strictSame(await driver.list(), []);
+    t.equal(await driver.sizeOf(a), undefined);
+    await driver.remove(a);
+    await driver.sweep();
+  });
+
+  await t.test('a volume has the size that was asked for, grows, and never shrinks', async (t) => {
+    const driver = pool.open();
+    for (const [size, expected] of [
+      [64 * MiB, 64 * MiB],
+      [64 * MiB, 64 * MiB],
+      [128 * MiB, 128 * MiB],
+      [64 * MiB, 128 * MiB],
+    ] as const) {
+      await driver.ensure(a, size);
+      t.equal(await driver.sizeOf(a), expected);
+    }
+    t.equal(await pool.open().sizeOf(a), 128 * MiB, 'also after a restart');
+    t.strictSame(await driver.list(), [a]);
+    await driver.remove(a);
+  });
+
+  await t.test('two calls at the same moment make one volume', async (t) => {
+    const driver = pool.open();
+    await Promise.all([driver.ensure(a, 64 * MiB), driver.ensure(a, 128 * MiB), driver.ensure(b, 64 * MiB)]);
+    t.equal(await driver.sizeOf(a), 128 * MiB);
+    t.strictSame((await driver.list()).sort(), [a, b]);
+    await Promise.all([driver.remove(a), driver.remove(a), driver.remove(b)]);
+    t.strictSame(await driver.list(), []);
+  });
+
+  await t.test(
+    'data survives growth and a restart, and a volume of the same id is empty after a removal',
+    async (t) => {
+      const driver = pool.open();
+      await driver.ensure(a, 64 * MiB);
+      await qemuIo(await driver.source(a), `write -P 7 1M 2M`);
+      await driver.ensure(a, 128 * MiB);
+      const later = pool.open();
+      t.match(
+        await qemuIo(await later.source(a), 'read -P 7 1M 2M', 'read -P 0 100M 1M'),
+        /read 2097152.*read 1048576/s,
+      );
+      t.notMatch(await qemuIo(await later.source(a), 'read -P 7 1M 2M'), /verification failed/);
+      await later.remove(a);
+      t.equal(await later.sizeOf(a), undefined);
+      await later.sweep();
+      await later.ensure(a, 64 * MiB);
+      t.notMatch(await qemuIo(await later.source(a), 'read -P 0 0 64M'), /verification failed/);
+      await later.remove(a);
+    },
+  );
+
+  await t.test('the space is known with numbers that fit, or not at all', async (t) => {
+    const usage = await pool.open().usage();
+    if (usage === undefined) return;
+    t.ok(Number.isSafeInteger(usage.size) && usage.free >= 0 && usage.size >= usage.free, JSON.stringify(usage));
+  });
+
+  await t.test('a text that is no id of a volume reaches no pool', async (t) => {
+    const driver = pool.open();
+    const texts = [
+      '',
+      'vol-1',
+      '../../etc/passwd',
+      '-x',
+      'vol-000000000000000/',
+      'vol-00000000000000001',
+      'VOL-0000000000000001',
+    ];
+    for (const text of texts) {
+      const id = idFrom('volume', text);
+      const calls: Promise<unknown>[] = [
+        driver.ensure(id, MiB),
+        driver.remove(id),
+        driver.sizeOf(id),
+        driver.source(id),
+      ];
+      for (const call of calls) await t.rejects(call as Promise<void>, { message: /not the id of a volume/ }, text);
+    }
+    await t.rejects(driver.ensure(a, Number.NaN), 'nor does a size that is no number');
+    await t.rejects(driver.ensure(a, -1));
+    t.strictSame(await driver.list(), []);
+  });
+
+  await t.test('things of other programs are not listed and stay', async (t) => {
+    const driver = pool.open();
+    await pool.addForeign();
+    await driver.ensure(a, 64 * MiB);
+    t.strictSame(await driver.list(), [a]);
+    await driver.remove(a);
+    await driver.sweep();
+    t.strictSame(await driver.list(), []);
+  });
+
+  await t.test('an owner claims a volume again and again', async () => {
+    const driver = pool.open();
+    await driver.ensure(a, 64 * MiB);
+    await driver.claim(a, 'host-1');
+    await pool.open().claim(a, 'host-1');
+    await driver.release(a, 'host-1');
+    await driver.release(a, 'host-1');
+    await driver.remove(a);
+  });
+
+  await t.test('a volume has one owner', { skip: !pool.shared && 'one host reaches this pool' }, async (t) => {
+    const one = pool.open();
+    const other = pool.open();
+    await one.ensure(a, 64 * MiB);
+    await one.claim(a, 'host-1');
+    await t.rejects(other.claim(a, 'host-2'), { message: /belongs to "host-1"/ });
+    await other.release(a, 'host-2');
+    await t.rejects(other.claim(a, 'host-2'), { message: /belongs to "host-1"/ }, 'another owner cannot release it');
+    const claims = await Promise.allSettled(['host-3', 'host-4'].map((owner) => pool.open().claim(b, owner)));
+    t.equal(claims.filter(({ status }) => status === 'fulfilled').length, 1, 'one of two claims at a time succeeds');
+    await other.release(a, 'host-1');
+    await other.claim(a, 'host-2');
+    await other.remove(a);
+    await one.claim(a, 'host-1');
+    await Promise.all([one.remove(a), one.remove(b)]);
+  });
+}
 
 t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) => {
   const cluster = await cephCluster(t);

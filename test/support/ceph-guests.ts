@@ -4,8 +4,12 @@ import { copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Test } from 'tap';
+import type { Id } from '../../backend/contract/fields.ts';
+import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
+import { VmDirectories } from '../../backend/host/hypervisor/qemu/vm-directory.ts';
 import type { NetworkSpec, VmSpec } from '../../backend/host/hypervisor/specs.ts';
 import type { CephSettings } from '../../backend/host/storage/pools/ceph-commands.ts';
+import { instanceOf } from '../../backend/host/system/instance.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
@@ -100,6 +104,16 @@ export class CephGuests {
     );
     await guests.driver.call('setNetworks', [network]);
     return guests;
+  }
+
+  /** Returns the names of the objects that the QEMU of a VM has, such as keys. */
+  async objectsOf(vm: Id<'vm'>): Promise<string> {
+    const { dataDir } = this.host;
+    const { files } = new VmDirectories(join(dataDir, 'vms'), instanceOf(dataDir), 0).paths(vm);
+    const qmp = await Qmp.connect(files, 10_000);
+    const objects = await qmp.execute('qom-list', { path: '/objects' });
+    qmp.close();
+    return JSON.stringify(objects);
   }
 
   /** Kills the driver and starts it again. */
