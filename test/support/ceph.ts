@@ -1,6 +1,9 @@
 /**
  * A real Ceph cluster for tests: one monitor and one OSD of Debian's packages, with data in memory. It has no manager, so
- * the cluster knows no statistics. The test ends it, and the kernel ends it if the test process is killed.
+ * the cluster knows no statistics. The test ends the cluster, and the kernel ends it if the test process is killed.
+ *
+ * The read leases of the OSD last longer than any test. Without a second OSD, Ceph 16 never renews a lease that has ended
+ * while the OSD was stopped, and all requests to its data wait for ever.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -73,6 +76,7 @@ osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 mon_allow_pool_size_one = true
 osd_crush_chooseleaf_type = 0
+osd_pool_default_read_lease_ratio = 100
 osd_pool_default_pg_autoscale_mode = off
 pid_file =
 log_file =
