@@ -121,7 +121,8 @@ export class PoolReports {
         return undefined;
       }
       const usage = await driver.usage();
-      if (usage === undefined) throw new PoolFault('The cluster has no statistics, because no manager (ceph-mgr) runs.');
+      if (usage === undefined)
+        throw new PoolFault('The cluster has no statistics, because no manager (ceph-mgr) runs.');
       return { reachable: true, ...usage };
     } catch (error) {
       return { reachable: false, message: messageOf(error), size: 0, free: 0 };

@@ -14,7 +14,7 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
   const guests = await CephGuests.start(t, 'ceph');
   const { cluster } = guests;
   const [one, other] = [await guests.guest(1), await guests.guest(2)];
-  const volume = volumeOf(1, 64 * MiB);
+  const volume = volumeOf(guests.settings, 1, 64 * MiB);
   const larger = { ...volume, size: 128 * MiB };
   const deviceOf = (guest: typeof one) => until('the guest has the device', () => guest.device(volume), 60);
   const dataObjects = async () => (await cluster.admin('rados', '-p', 'volumes', 'ls')).split('rbd_data.').length - 1;

@@ -48,8 +48,9 @@ export interface Outcome {
   readonly faults: readonly (readonly [string, string])[];
 }
 
-/** A volume for the first slot. */
-export const volumeOf = (number: number, size: number): VolumeSpec => ({
+/** A volume for the first slot, in a pool with these settings. */
+export const volumeOf = (settings: CephSettings, number: number, size: number): VolumeSpec => ({
+  pool: { id: idFrom('storage_pool', 'stp-0000000000000001'), settings },
   id: idFrom('volume', `vol-${String(number).padStart(16, '0')}`),
   slot: 0,
   size,
@@ -79,7 +80,7 @@ export class CephGuests {
     this.cluster = cluster;
     this.settings = settings;
     this.host = host;
-    this.driver = host.driver('qemu', { ceph: settings });
+    this.driver = host.driver('qemu');
     this.#server = server;
     this.#hostId = hostId;
     this.#key = key;
@@ -119,7 +120,7 @@ export class CephGuests {
   /** Kills the driver and starts it again. */
   async restart(): Promise<void> {
     await this.driver.kill();
-    this.driver = this.host.driver('qemu', { ceph: this.settings });
+    this.driver = this.host.driver('qemu');
   }
 
   /** Starts a guest. Resolves when it is ready. */
