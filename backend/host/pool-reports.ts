@@ -29,6 +29,7 @@ export interface PoolReportsOptions {
 }
 
 const intervalMs = 15_000;
+const sweepIntervalMs = 300_000;
 /** The maximum number of pools that are examined at the same time. */
 const concurrency = 8;
 /** The part of the size by which the space must change for a new report. */
@@ -49,6 +50,8 @@ const messageOf = (error: unknown): string =>
 export class PoolReports {
   readonly #options: PoolReportsOptions;
   readonly #queue: WorkQueue<Id<'storage_pool'>>;
+  /** The times of the next sweeps, on the clock of `performance.now()`. */
+  readonly #nextSweeps = new Map<Id<'storage_pool'>, number>();
 
   constructor(options: PoolReportsOptions) {
     this.#options = options;
@@ -120,13 +123,24 @@ export class PoolReports {
         await this.#mark(id, spec.settings.kind, driver);
         return undefined;
       }
+      this.#sweep(id, driver);
       const usage = await driver.usage();
-      if (usage === undefined)
-        throw new PoolFault('The cluster has no statistics, because no manager (ceph-mgr) runs.');
-      return { reachable: true, ...usage };
+      // Ceph has no statistics while no manager (ceph-mgr) runs. The last ones stay.
+      const { size = 0, free = 0 } = usage ?? view.mirror.get(poolReports, poolReportId(id, host))?.value ?? {};
+      return { reachable: true, size, free };
     } catch (error) {
       return { reachable: false, message: messageOf(error), size: 0, free: 0 };
     }
+  }
+
+  /** Frees the space of removed volumes in the background, from time to time. It may take minutes. */
+  #sweep(id: Id<'storage_pool'>, driver: PoolDriver): void {
+    const now = performance.now();
+    if (driver.sweep === undefined || now < (this.#nextSweeps.get(id) ?? 0)) return;
+    this.#nextSweeps.set(id, now + sweepIntervalMs);
+    driver.sweep().catch((err: unknown) => {
+      this.#options.logger.warn({ err, pool: id }, 'the space of removed volumes is not free yet; the agent retries');
+    });
   }
 
   /** Records the marker of the directory, and writes it if there is none. */

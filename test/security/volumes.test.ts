@@ -21,6 +21,7 @@ const MiB = 1024 ** 2;
 const volume = idFrom('volume', 'vol-0123456789abcdef');
 const spec: VolumeSpec = {
   id: volume,
+  host: idFrom('host', 'host-0123456789abcdef'),
   pool: { id: builtInPool, settings: { kind: 'local' } },
   slot: 0,
   size: MiB,

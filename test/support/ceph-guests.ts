@@ -50,6 +50,7 @@ export interface Outcome {
 
 /** A volume for the first slot, in a pool with these settings. */
 export const volumeOf = (settings: CephSettings, number: number, size: number): VolumeSpec => ({
+  host: idFrom('host', 'host-0000000000000001'),
   pool: { id: idFrom('storage_pool', 'stp-0000000000000001'), settings },
   id: idFrom('volume', `vol-${String(number).padStart(16, '0')}`),
   slot: 0,

@@ -15,6 +15,8 @@ export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${St
 /** A volume for a guest. */
 export interface VolumeSpec {
   readonly id: Id<'volume'>;
+  /** The host of the guest. */
+  readonly host: Id<'host'>;
   readonly pool: PoolSpec;
   /** The slot of the VM, from 0. */
   readonly slot: number;
@@ -68,6 +70,7 @@ export function volumeSpec(
   const created = data?.phase === 'available' && (data.host === host || placement.movable === true);
   return {
     id,
+    host,
     pool,
     slot: attachment.slot,
     size: granted,

@@ -37,7 +37,7 @@ async function raiseFileLimit(run: Run, pid: number, size: number): Promise<void
  */
 export async function prepareVolume(
   { pools, run }: VolumeHost,
-  { id, pool, size, created }: VolumeSpec,
+  { id, host, pool, size, created }: VolumeSpec,
   { pid, monitor }: { readonly pid: number; readonly monitor: string },
 ): Promise<void> {
   if (!(await exists(monitor))) {
@@ -50,6 +50,7 @@ export async function prepareVolume(
       throw new UcloudError('invalid_state', 'The data of the volume is not in its storage pool any more.');
     }
     await driver.ensure(id, size);
+    await driver.claim?.(id, host);
   } catch (cause) {
     if (!(cause instanceof PoolFault)) throw cause;
     throw new UcloudError('invalid_state', 'The host cannot use the storage pool of the volume now.', { cause });

@@ -17,6 +17,7 @@ import {
   PoolHangs,
 } from './ceph-commands.ts';
 import { readKey } from './ceph-key.ts';
+import { checkCeph } from './ceph-packages.ts';
 import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
 
 /** Error numbers of Linux (errno(3)). */
@@ -56,6 +57,8 @@ export class CephPool implements PoolDriver {
   /** The creation of each volume, so that no call takes the image of another call for an incomplete one. */
   readonly #creations = new Map<string, Mutex>();
   #sweep: Promise<void> | undefined;
+  /** The machine has all programs. */
+  #isComplete = false;
 
   constructor(pool: Id<'storage_pool'>, settings: CephSettings, options: CephCommandOptions = {}) {
     this.#settings = settings;
@@ -89,6 +92,9 @@ export class CephPool implements PoolDriver {
   }
 
   async usage(): Promise<PoolUsage | undefined> {
+    const missing = this.#isComplete ? [] : await checkCeph();
+    if (missing.length > 0) throw new PoolFault(missing.join('; '));
+    this.#isComplete = true;
     // The monitors answer without the pool. An object of the pool shows whether the pool itself answers.
     const probe = await this.#rados('stat', 'rbd_directory');
     if (!probe.ok && probe.errno !== notFound) throw this.#failure('look', 'rados', probe);
@@ -189,25 +195,36 @@ export class CephPool implements PoolDriver {
   async claim(volume: Id<'volume'>, owner: string): Promise<void> {
     if (!/^[0-9A-Za-z][\w.-]{0,99}$/.test(owner)) throw new Error(`not the name of an owner: ${JSON.stringify(owner)}`);
     const object = this.#ownerObject(volume);
-    const options = ['--lock-cookie', owner, '--lock-type', 'exclusive'];
-    const outcome = await this.#rados('lock', 'get', object, lockName, ...options);
-    if (outcome.ok) return;
-    if (outcome.errno !== busy) throw this.#failure(`claim ${volume}`, 'rados', outcome);
-    // The lock belongs to a process that has ended. Its cookie tells the owner.
-    const lockers = await this.#lockers(volume);
-    if (lockers.some(({ cookie }) => cookie === owner)) return;
-    throw new Error(
-      `${volume} belongs to ${lockers.map(({ cookie }) => JSON.stringify(cookie)).join(', ') || 'nobody'}`,
-    );
+    const take = () => this.#rados('lock', 'get', object, lockName, '--lock-cookie', owner, '--lock-type', 'exclusive');
+    let outcome = await take();
+    if (outcome.errno === busy) {
+      // The lock belongs to a process that has ended. Its cookie tells the owner.
+      const lockers = await this.#lockers(volume);
+      if (lockers.some(({ cookie }) => cookie === owner)) return;
+      await this.#checkClosed(volume);
+      for (const { cookie, name } of lockers) {
+        const broken = await this.#rados('lock', 'break', object, lockName, name, '--lock-cookie', cookie);
+        if (!broken.ok && broken.errno !== notFound) throw this.#failure(`take over ${volume}`, 'rados', broken);
+      }
+      outcome = await take();
+    }
+    if (!outcome.ok) throw this.#failure(`claim ${volume}`, 'rados', outcome);
   }
 
-  async release(volume: Id<'volume'>, owner: string): Promise<void> {
-    for (const { cookie, name } of await this.#lockers(volume)) {
-      if (cookie !== owner) continue;
-      const object = this.#ownerObject(volume);
-      const outcome = await this.#rados('lock', 'break', object, lockName, name, '--lock-cookie', owner);
-      if (!outcome.ok && outcome.errno !== notFound) throw this.#failure(`release ${volume}`, 'rados', outcome);
-    }
+  /** Checks that no client has the volume open. @throws PoolFault */
+  async #checkClosed(volume: Id<'volume'>): Promise<void> {
+    const outcome = await this.#rbd('status', '--format', 'json', this.#image(volume));
+    if (outcome.errno === notFound) return;
+    if (!outcome.ok) throw this.#failure(`look at the clients of ${volume}`, 'rbd', outcome);
+    const status = parse(outcome.stdout);
+    const watchers = isObject(status) ? status.watchers : undefined;
+    const addresses = (
+      Array.isArray(watchers) ? objects(watchers) : isObject(watchers) ? objects(Object.values(watchers)) : []
+    ).map(({ address }) =>
+      typeof address === 'string' && /^[0-9a-fA-F.:[\]/]{1,80}$/.test(address) ? address : 'unknown',
+    );
+    if (addresses.length === 0) return;
+    throw new PoolFault(`${volume} is still open at ${addresses.join(', ')}, and belongs to another host`);
   }
 
   #ownerObject = (volume: Id<'volume'>): string => {

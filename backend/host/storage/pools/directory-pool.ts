@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 import { CommandError, type Run } from '../../system/command.ts';
+import { Mutex } from '../../system/mutex.ts';
 import { Deadline } from './deadline.ts';
 import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
 
@@ -36,6 +37,8 @@ const isMissingFile = (error: unknown): boolean =>
 export class DirectoryPool implements PoolDriver {
   readonly #options: DirectoryPoolOptions;
   readonly #deadline: Deadline;
+  /** Two calls must not create one file at the same time. */
+  readonly #changes = new Mutex();
 
   constructor(options: DirectoryPoolOptions) {
     this.#options = options;
@@ -114,9 +117,10 @@ export class DirectoryPool implements PoolDriver {
   }
 
   async sizeOf(volume: Id<'volume'>): Promise<number | undefined> {
+    const path = this.#path(volume);
     await this.#check();
     try {
-      return Number(await this.#run('stat', ['--format=%s', '--', this.#path(volume)]));
+      return Number(await this.#run('stat', ['--format=%s', '--', path]));
     } catch (error) {
       if (isMissingFile(error)) return undefined;
       throw error;
@@ -125,19 +129,25 @@ export class DirectoryPool implements PoolDriver {
 
   async ensure(volume: Id<'volume'>, size: number): Promise<void> {
     const path = this.#path(volume);
-    const present = await this.sizeOf(volume);
-    if (present !== undefined && present >= size) return;
-    // A new file belongs to root and is not readable by others, because of the umask of `install`.
-    if (present === undefined) await this.#run('install', ['--mode=0600', '/dev/null', `${path}.new`]);
-    const file = present === undefined ? `${path}.new` : path;
-    await this.#run('truncate', [`--size=>${size}`, '--', file]);
-    await this.#run('sync', ['--', file]);
-    if (present === undefined) await this.#run('mv', ['--no-clobber', '--no-target-directory', '--', file, path]);
+    if (!Number.isSafeInteger(size) || size <= 0) throw new Error(`not the size of a volume: ${size}`);
+    await this.#changes.run(async () => {
+      const present = await this.sizeOf(volume);
+      if (present !== undefined && present >= size) return;
+      const file = present === undefined ? `${path}.new` : path;
+      // A link with this name must not be followed, so `install` replaces it.
+      if (present === undefined) await this.#run('install', ['--mode=0600', '/dev/null', file]);
+      await this.#run('truncate', [`--size=>${size}`, '--', file]);
+      await this.#run('sync', ['--', file]);
+      if (present !== undefined) return;
+      await this.#run('mv', ['--no-clobber', '--no-target-directory', '--', file, path]);
+      await this.#run('sync', ['--', this.#options.path]);
+    });
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
+    const path = this.#path(volume);
     await this.#check();
-    await this.#run('rm', ['--force', '--', this.#path(volume), `${this.#path(volume)}.new`]);
+    await this.#run('rm', ['--force', '--', path, `${path}.new`]);
   }
 
   async list(): Promise<Id<'volume'>[]> {

@@ -53,14 +53,11 @@ export interface PoolDriver {
   /** Marks the directory. @throws Error if it has a marker */
   writeMarker?(text: string): Promise<void>;
   /**
-   * Records the only owner of the volume in the pool, before a VM of the owner gets the volume. The same owner may claim
-   * again, also from another process. Directories record no owner.
-   * @param owner the id of a host
-   * @throws PoolFault if the volume has another owner
+   * Records the host as the owner of the volume in the pool, before a VM of the host gets the volume. The records of ucloud
+   * have given the volume to this host, so it takes the volume over from an earlier owner. Directories record no owner.
+   * @throws PoolFault if a client of another owner still has the volume open
    */
   claim?(volume: Id<'volume'>, owner: string): Promise<void>;
-  /** Ends the claim of this owner, after no VM of it can write the volume. Does nothing if another one owns it. */
-  release?(volume: Id<'volume'>, owner: string): Promise<void>;
   /** Frees the space of removed volumes, as far as nothing uses them. The agent repeats this every few minutes. */
   sweep?(): Promise<void>;
 }
