@@ -1,6 +1,7 @@
 /**
  * Builds the demo guest image as a bootable qcow2: a small system of Debian packages (kernel, BusyBox, Dropbear,
- * e2fsprogs, rdnssd) with ucloud-init. The build needs neither loop devices nor root, and takes a few seconds.
+ * e2fsprogs, rdnssd, the QEMU guest agent) with ucloud-init. The build needs neither loop devices nor root, and takes
+ * a few seconds.
  *
  * The root file system is ext4 and grows to the disk, so data, host keys and the work of the first boot persist. The
  * guest has one user, `ucloud`, who logs in by SSH key only. No user has a password. The guest uses IPv6 only.
@@ -42,12 +43,17 @@ const here = import.meta.dirname;
 
 const packages = [
   ...['linux-image-cloud-amd64', 'busybox', 'dropbear-bin', 'e2fsprogs', 'rdnssd', 'libc-bin'],
-  ...['grub-common', 'grub-pc-bin'],
+  ...['qemu-guest-agent', 'grub-common', 'grub-pc-bin'],
 ];
 /** The programs of the guest beside BusyBox, by their paths in the packages. */
-const programs = ['usr/sbin/dropbear', 'usr/bin/dropbearkey', 'sbin/resize2fs', 'sbin/rdnssd', 'usr/bin/getent'];
+const programs = [
+  ...['usr/sbin/dropbear', 'usr/bin/dropbearkey', 'sbin/resize2fs', 'sbin/rdnssd', 'usr/bin/getent'],
+  ...['sbin/mke2fs', 'usr/sbin/qemu-ga'],
+];
 const bootModules = ['virtio_pci', 'virtio_blk', 'ext4'];
-const guestModules = ['virtio_net', 'virtio_rng', 'virtio_balloon', 'button', 'evdev', 'qemu_fw_cfg', 'af_packet'];
+const guestModules = [
+  ...['virtio_net', 'virtio_rng', 'virtio_balloon', 'virtio_console', 'button', 'evdev', 'qemu_fw_cfg', 'af_packet'],
+];
 const diskSize = 256 * 1024 * 1024;
 
 /** The options of the build. */
@@ -195,6 +201,7 @@ async function makeRoot(tree: string, root: string, kernel: string): Promise<voi
   await own('rcS', 'etc/init.d/rcS');
   await own('rcK', 'etc/init.d/rcK');
   await own('power-button', 'etc/acpi/PWRF/00000080');
+  await own('guest-agent', 'bin/guest-agent');
   await own('rdnssd-merge-hook', 'etc/rdnssd/merge-hook');
   await put(
     'etc/passwd',

@@ -75,7 +75,12 @@ export class Agent {
       apply: (networks) => options.hypervisor.setNetworks(networks),
       retryMs: maxRetryMs,
     });
-    this.#steps = new VmSteps(options, this.#networks, () => this.#closed);
+    this.#steps = new VmSteps(
+      options,
+      this.#networks,
+      () => this.#closed,
+      (id) => this.#queue.add(id),
+    );
     this.#volumeRemoval = new VolumeRemoval(options);
     this.#poolReports = new PoolReports(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
@@ -105,7 +110,13 @@ export class Agent {
       runtime.otherAddresses = otherAddresses;
       this.#queue.add(id);
     });
-    this.#unsubscribers.push(...[ready, others].filter((end) => end !== undefined));
+    const agents = hypervisor.onGuestAgent((id, guestAgent) => {
+      const runtime = this.#runtime(id);
+      if (runtime.guestAgent === guestAgent) return;
+      runtime.guestAgent = guestAgent;
+      this.#queue.add(id);
+    });
+    this.#unsubscribers.push(agents, ...[ready, others].filter((end) => end !== undefined));
     this.#networks.request();
     this.visitAll();
   }

@@ -32,7 +32,7 @@ export type PlacedVmSnapshot = VmSnapshot & { readonly placement: Stored<Placeme
 
 /** The fields of a report that the agent chooses. */
 export type ReportFields = Pick<ReportRecord, 'phase'> &
-  Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at'>>;
+  Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at' | 'guest_agent'>>;
 
 /** Returns the report of the current placement, if there is one. */
 export const currentReport = ({ host, placement, report }: VmSnapshot): ReportRecord | undefined =>

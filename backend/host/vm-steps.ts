@@ -2,6 +2,7 @@
  * Carries out the steps of a VM's life. model/vm/lifecycle.ts decides which step comes next. A step may fail or crash
  * at any point; the next decision starts from the new state. No step relies on its state in memory.
  */
+import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';
 import {
@@ -32,7 +33,7 @@ import {
 } from './reports.ts';
 import type { HostView } from './view.ts';
 import { imageUnavailable, vmSpec } from './vm-spec.ts';
-import { claimsOfStart, releasesOf, VolumeSteps } from './volume-steps.ts';
+import { claimsOfStart, releasesOf, type VolumeQuestion, VolumeSteps } from './volume-steps.ts';
 
 /** Options of `VmSteps`. */
 export interface VmStepsOptions {
@@ -73,6 +74,8 @@ export interface VmRuntime {
   observed?: ObservedVm;
   /** Whether the guest uses other addresses than the VM declares. */
   otherAddresses?: boolean;
+  /** Whether the guest agent has answered lately. */
+  guestAgent?: boolean;
   /** The time at which a simulated guest became ready. */
   readyAt?: Date;
   exitCause?: ExitCause;
@@ -93,6 +96,8 @@ export interface VmRuntime {
   ended?: boolean;
   /** The volumes of the running guest, as JSON of their specifications; undefined if the agent does not know them. */
   volumes?: string;
+  /** The question to the guest about its volumes, and the latest answer. */
+  question?: VolumeQuestion;
   /** The number of consecutive failures to set the volumes. */
   volumeFailures?: number;
   /** Interrupts the current start. */
@@ -113,12 +118,15 @@ export class VmSteps {
   readonly #closed: () => boolean;
   readonly #volumes: VolumeSteps;
 
-  /** @param closed tells whether the agent is closing; it then starts no guest */
-  constructor(options: VmStepsOptions, networks: NetworkSync, closed: () => boolean) {
+  /**
+   * @param closed tells whether the agent is closing; it then starts no guest
+   * @param revisit queues a visit of the VM
+   */
+  constructor(options: VmStepsOptions, networks: NetworkSync, closed: () => boolean, revisit: (vm: Id<'vm'>) => void) {
     this.#options = options;
     this.#networks = networks;
     this.#closed = closed;
-    this.#volumes = new VolumeSteps(options, (commit) => this.commit(commit));
+    this.#volumes = new VolumeSteps(options, (commit) => this.commit(commit), revisit);
   }
 
   /** Takes the next step of the VM. Rejects if the step fails. */
@@ -131,6 +139,7 @@ export class VmSteps {
       report: report?.value,
       observed: runtime.observed,
       otherAddresses: runtime.otherAddresses,
+      guestAgent: runtime.guestAgent,
       operation: operations[0]?.value,
     });
     if (placement === undefined) {
@@ -244,6 +253,7 @@ export class VmSteps {
       delete runtime.exitCause;
       delete runtime.readyAt;
       delete runtime.otherAddresses;
+      delete runtime.guestAgent;
       delete runtime.volumes;
       delete runtime.ended;
       runtime.exitedDuringStart = false;
@@ -284,6 +294,7 @@ export class VmSteps {
       started_at,
       ...startedWith,
       ...(others && otherAddresses),
+      ...((runtime.guestAgent ?? before?.guest_agent) && { guest_agent: true }),
     };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);
     const { require, write } = advanceOperations(restarted, now, { state: 'succeeded', progress: 100 });

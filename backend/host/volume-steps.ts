@@ -5,6 +5,9 @@
  * the guest, on the condition that the attachment still exists. It removes the report after the guest has released the
  * volume or has ended. The collector of the API removes an attachment only without a report. So no two guests ever have
  * one volume.
+ *
+ * A running guest keeps a volume that is being detached while it uses it. The agent asks the guest again and again, beside
+ * its visits of the VM, because the guest decides how long an answer takes.
  */
 import type { Id } from '../contract/fields.ts';
 import {
@@ -16,7 +19,13 @@ import {
   volumes,
 } from '../model/records/index.ts';
 import { poolOf } from '../model/storage/pool.ts';
-import { type AttachmentFacts, type VolumeOutcome, type VolumeSpec, volumeSpec } from '../model/vm/volumes.ts';
+import {
+  type AttachmentFacts,
+  type VolumeOutcome,
+  type VolumeSpec,
+  type VolumeUses,
+  volumeSpec,
+} from '../model/vm/volumes.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { absent, put, remove, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
@@ -30,6 +39,18 @@ import type { StepOutcome, VmRuntime, VmStepsOptions } from './vm-steps.ts';
 /** The interval in milliseconds between two requests to release a volume. */
 const releaseRetryMs = 2_000;
 const maxRetryMs = 60_000;
+/** The interval in milliseconds between two questions whether the guest still uses a volume that is being detached. */
+const questionIntervalMs = 3_000;
+
+/** A question to a guest about volumes that are being detached. */
+export interface VolumeQuestion {
+  /** The volumes, as JSON. */
+  readonly volumes: string;
+  /** The time of the answer, on the clock of `performance.now()`. */
+  answeredMs: number;
+  /** Undefined while the guest has not answered; null without a guest agent. */
+  answer?: VolumeUses | null;
+}
 
 interface Attached extends AttachmentFacts {
   readonly stored: Stored<VolumeAttachmentRecord>;
@@ -37,7 +58,13 @@ interface Attached extends AttachmentFacts {
   readonly claim: Stored<AttachmentReportRecord> | undefined;
   /** The volume for the guest; undefined if the guest must not have it. */
   readonly spec: VolumeSpec | undefined;
+  /** The use of a volume that is being detached; null without a guest agent, undefined while the agent does not know. */
+  readonly use?: string | null;
 }
+
+/** Tells whether the guest keeps a volume that is being detached. */
+const isKept = ({ attachment, spec, claim }: Attached): boolean =>
+  attachment.deleted_at !== undefined && spec !== undefined && claim !== undefined;
 
 /** Returns the attachments of the VM with their records, in the order of their slots. */
 function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot): Attached[] {
@@ -68,11 +95,13 @@ const reportWrite = (
   phase: AttachmentReportRecord['phase'],
   now: Date,
   message?: string,
+  reason?: string,
 ): Write =>
   put(attachmentReports, stored.id, {
     host,
     fence: placement.value.fence,
     phase,
+    ...(reason !== undefined && { reason }),
     ...(message !== undefined && { message }),
     at: now.toISOString(),
   });
@@ -102,15 +131,71 @@ export const releasesOf = (view: HostView, vm: Id<'vm'>): Write[] =>
 export class VolumeSteps {
   readonly #options: VmStepsOptions;
   readonly #commit: (commit: Commit) => Promise<StepOutcome>;
+  readonly #revisit: (vm: Id<'vm'>) => void;
 
-  constructor(options: VmStepsOptions, commit: (commit: Commit) => Promise<StepOutcome>) {
+  constructor(
+    options: VmStepsOptions,
+    commit: (commit: Commit) => Promise<StepOutcome>,
+    revisit: (vm: Id<'vm'>) => void,
+  ) {
     this.#options = options;
     this.#commit = commit;
+    this.#revisit = revisit;
   }
 
   /** Takes the next step. The outcome is `done` if nothing is left to do. */
   async take(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
-    const attached = attachmentsOf(this.#options.view, snapshot);
+    const attached = this.#withoutFree(attachmentsOf(this.#options.view, snapshot), snapshot.id, runtime);
+    const outcome = await this.#set(snapshot, runtime, attached);
+    const asks = outcome.again === false && outcome.afterMs === undefined && attached.some(isKept);
+    return asks ? { again: false, afterMs: questionIntervalMs } : outcome;
+  }
+
+  /**
+   * Asks the guest about the volumes that are being detached and that it still has. Returns the attachments, without the
+   * specifications of volumes that the guest does not use any more.
+   */
+  #withoutFree(attached: readonly Attached[], vm: Id<'vm'>, runtime: VmRuntime): Attached[] {
+    const kept = attached.filter(isKept).map(({ attachment }) => attachment.volume);
+    if (kept.length === 0) {
+      delete runtime.question;
+      return [...attached];
+    }
+    const volumes = kept.join();
+    const last = runtime.question?.volumes === volumes ? runtime.question : undefined;
+    const answer = last?.answer;
+    if (last === undefined || (answer !== undefined && performance.now() - last.answeredMs >= questionIntervalMs)) {
+      // The guest may have begun to use a volume since its last answer.
+      this.#ask(vm, kept, runtime);
+      return [...attached];
+    }
+    if (answer === undefined) return [...attached];
+    return attached.map((each) => {
+      const { volume } = each.attachment;
+      if (!isKept(each)) return each;
+      if (answer === null) return { ...each, use: null };
+      const use = answer.get(volume);
+      return use === undefined && answer.has(volume) ? { ...each, spec: undefined } : { ...each, use: use ?? null };
+    });
+  }
+
+  #ask(vm: Id<'vm'>, volumes: readonly Id<'volume'>[], runtime: VmRuntime): void {
+    const question: VolumeQuestion = { volumes: volumes.join(), answeredMs: 0 };
+    runtime.question = question;
+    const answered = (uses: VolumeUses | undefined) => {
+      question.answer = uses ?? null;
+      question.answeredMs = performance.now();
+      this.#revisit(vm);
+    };
+    this.#options.hypervisor.volumeUses(vm, volumes).then(answered, (err: unknown) => {
+      answered(undefined);
+      this.#options.logger.warn({ err, vm }, 'the agent cannot ask the guest about its volumes');
+    });
+  }
+
+  async #set(snapshot: PlacedVmSnapshot, runtime: VmRuntime, attached: readonly Attached[]): Promise<StepOutcome> {
+    const noted = attached.flatMap((each) => this.#note(snapshot, each));
+    if (noted.length > 0) return this.#commit({ require: [unchanged(snapshot.placement)], write: noted });
     const unclaimed = attached.filter(({ spec, claim }) => spec !== undefined && claim === undefined);
     if (unclaimed.length > 0) return this.#claim(snapshot, unclaimed);
     const leaving = attached.filter(({ spec, claim }) => spec === undefined && claim !== undefined);
@@ -141,6 +226,16 @@ export class VolumeSteps {
     if (write.length > 0) return { again: true };
     runtime.volumes = applied;
     return { again: false };
+  }
+
+  /** Returns the write of the reason why the guest keeps a volume that is being detached. */
+  #note(snapshot: PlacedVmSnapshot, each: Attached): Write[] {
+    const { claim, use } = each;
+    if (!isKept(each) || claim === undefined || use === undefined) return [];
+    const { phase, message } = claim.value;
+    if (phase === 'detaching' && message === (use ?? undefined)) return [];
+    const [text, reason] = use === null ? [] : [use, 'in_use'];
+    return [reportWrite(snapshot, each, 'detaching', new Date(), text, reason)];
   }
 
   /** A fault of a volume is no fault of the VM, so it does not change the phase of the VM. */
@@ -185,17 +280,16 @@ export class VolumeSteps {
         if (!present.has(attachment.volume)) return [remove(attachmentReports, stored.id)];
         return claim.value.phase === 'detaching' ? [] : [reportWrite(snapshot, each, 'detaching', now)];
       }
-      if (faults.has(spec.id)) {
+      if (faults.has(spec.id) && !isKept(each)) {
         const message = publicMessage(faults.get(spec.id));
         if (claim?.value.message === message) return [];
         return [reportWrite(snapshot, each, claim?.value.phase ?? 'attaching', now, message)];
       }
       const data = mirror.get(volumeReports, spec.id)?.value;
       const { host } = snapshot;
-      const phase = attachment.deleted_at === undefined ? 'attached' : 'detaching';
-      const right = claim?.value.phase === phase && claim.value.message === undefined;
+      const right = isKept(each) || (claim?.value.phase === 'attached' && claim.value.message === undefined);
       return [
-        ...(right ? [] : [reportWrite(snapshot, each, phase, now)]),
+        ...(right ? [] : [reportWrite(snapshot, each, 'attached', now)]),
         ...(data?.host === host && data.size === spec.size
           ? []
           : [put(volumeReports, spec.id, { host, phase: 'available', size: spec.size, at })]),

@@ -46,7 +46,7 @@ export const volumeAttachment = deriveResource(schemaOf('volume_attachment'), {
   attributes: {
     stop_vm_before_detaching: attribute.bool({
       description:
-        'Whether a destroy of this attachment stops the VM first, and starts it again after the volume is detached. Without it, the API refuses to detach a volume from a running VM, unless the volume has `force_detach`.',
+        'Whether a destroy of this attachment stops the VM first, and starts it again after the volume is detached. Without it, a running guest keeps the volume while its QEMU guest agent says that it uses the volume. The API refuses to detach a volume from a running VM without guest agent, unless the volume has `force_detach`.',
       default: false,
       optional: true,
       computed: true,

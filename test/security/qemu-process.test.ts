@@ -104,7 +104,13 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
   const told: string[] = [];
   const guest = new Guest(
     self,
-    { ...paths, qmp: path, files: join(directory, 'files'), serial: join(directory, 'serial') },
+    {
+      ...paths,
+      qmp: path,
+      files: join(directory, 'files'),
+      serial: join(directory, 'serial'),
+      agent: join(directory, 'agent'),
+    },
     (_error, message) => told.push(message),
   );
   t.teardown(() => guest.release());

@@ -36,6 +36,7 @@ export interface Body {
     readonly message?: string;
     readonly host?: string;
     readonly ready: boolean;
+    readonly guest_agent?: boolean;
     readonly restart_required: boolean;
     readonly pending_changes: readonly string[];
     readonly size?: string;

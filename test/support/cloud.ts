@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { startFileScanner } from '../../backend/filescanner/start.ts';
-import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
+import { createSimulatedHypervisor, type SimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
 import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
 import type { Component } from '../../backend/model/component.ts';
@@ -29,6 +29,8 @@ export interface TestCloud {
   /** A client with the role `member` in the project of the provider. */
   readonly member: ApiClient;
   readonly project: Id<'project'>;
+  /** The hypervisor of the first host. */
+  readonly hypervisor: SimulatedHypervisor;
   /** The directory with a directory of files for each project. */
   readonly filesDir: string;
   /** Writes the file `file:<name>` of a project. Default: a small disk. */
@@ -153,6 +155,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     api,
     member,
     project,
+    hypervisor,
     filesDir,
     file,
     scanner: {

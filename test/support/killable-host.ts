@@ -169,6 +169,8 @@ export class KillableHost {
       },
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
+      onGuestAgent: (listener) => hypervisor.onGuestAgent(listener),
+      volumeUses: (id, volumes) => guarded('volumeUses', () => hypervisor.volumeUses(id, volumes)),
       onReady: (listener) => hypervisor.onReady(listener),
       listVolumes: () => hypervisor.listVolumes(),
       clean: () => hypervisor.clean(),

@@ -124,6 +124,7 @@ export async function realGuest(
       qmp: path('qmp'),
       files: path('files'),
       serial: path('serial'),
+      agent: path('agent'),
       log: path('log'),
     },
   });

@@ -15,7 +15,8 @@ export interface VolumeStory {
   readonly attachedPhase: string;
   readonly sizeAtFirst: number;
   readonly written: string;
-  readonly refusedDetachment: string;
+  /** The reasons why the guest keeps a volume that is being detached: one with a file system, and one with swap. */
+  readonly inUse: readonly string[];
   readonly refusedSecondVm: string;
   readonly refusedDeletion: string;
   readonly sizeAfterGrowth: number;
@@ -37,6 +38,8 @@ interface Object_ {
   readonly status: {
     readonly phase: string;
     readonly ready: boolean;
+    readonly guest_agent?: boolean;
+    readonly reason?: string;
     readonly size?: string;
     readonly message?: string;
   };
@@ -141,7 +144,32 @@ async function story(first: Cloud): Promise<VolumeStory> {
   await inGuest(vm, `dd if=/dev/urandom of=/dev/${device} bs=1M count=8 conv=fsync 2>/dev/null`);
   const written = await digest(vm, device);
 
-  const refusedDetachment = await refusal('volume-attachment', 'delete', attachment.id);
+  await reach('the guest agent is reported', 'vm', vm.id, ({ status }) => status.guest_agent === true);
+  const spare = (await cloud.ucloud('volume', 'create', '--name', 'spare', '--size', '64MiB')) as unknown as Object_;
+  const uses: readonly (readonly [begin: string, end: string])[] = [
+    ['mke2fs -q -t ext4 DEV && mount -t ext4 DEV /mnt && echo x > /mnt/x', 'echo y > /mnt/y && umount /mnt'],
+    ['mkswap DEV && swapon DEV', 'swapoff DEV'],
+  ];
+  const inUse: string[] = [];
+  for (const [begin, end] of uses) {
+    const { id } = (await cloud.ucloud(
+      'volume-attachment',
+      'create',
+      '--vm',
+      vm.id,
+      '--volume',
+      spare.id,
+    )) as unknown as Object_;
+    const name = await deviceIn(vm, spare.id);
+    await inGuest(vm, begin.replaceAll('DEV', `/dev/${name}`));
+    await reach('attached', 'volume-attachment', id, ({ status }) => status.phase === 'attached');
+    await cloud.ucloud('volume-attachment', 'delete', id);
+    const kept = await reach('in use', 'volume-attachment', id, ({ status }) => status.reason === 'in_use');
+    inUse.push(String(kept.status.message));
+    // The commands succeed because the guest still has the volume.
+    await inGuest(vm, end.replaceAll('DEV', `/dev/${name}`));
+    await gone('detached', 'volume-attachment', id);
+  }
   const refusedDeletion = await refusal('volume', 'delete', volume.id);
   const second = await createVm('second', '--power-state', 'stopped');
   const refusedSecondVm = await refusal('volume-attachment', 'create', '--vm', second.id, '--volume', volume.id);
@@ -181,7 +209,7 @@ async function story(first: Cloud): Promise<VolumeStory> {
   await gone('the volume is gone', 'volume', volume.id);
   return {
     attachedPhase: attached.status.phase,
-    ...{ sizeAtFirst, written, refusedDetachment, refusedSecondVm, refusedDeletion, sizeAfterGrowth, readAfterCrash },
+    ...{ sizeAtFirst, written, inUse, refusedSecondVm, refusedDeletion, sizeAfterGrowth, readAfterCrash },
     ...{ devicesAfterDetachment, stoppedPhase: ready.status.phase, readByOtherVm, sizeInOtherVm, keptAfterVm },
     statusAfterVm: status as unknown as Record<string, unknown>,
     freedByTrim,

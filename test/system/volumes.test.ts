@@ -1,7 +1,7 @@
 /** Volumes and attachments through API, scheduler and hosts, with simulated guests. test/host/volumes.test.ts has real guests. */
 import t, { type Test } from 'tap';
 import { maxVolumes } from '../../backend/contract/resources/volume-attachments.ts';
-import { newId } from '../../backend/model/ids.ts';
+import { idFrom, newId } from '../../backend/model/ids.ts';
 import type { ApiClient, Body } from '../support/api.ts';
 import { GiB, startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
@@ -313,4 +313,39 @@ t.test('a VM goes to the host of its volume, and a volume to the host of its VM'
     async () => (await member.get('volumes', volume.id)).status.reason === 'no_space',
   );
   t.match(await member.get('volumes', volume.id), { status: { size: '2GiB' } }, 'and keeps its size');
+});
+
+t.test('a guest with a guest agent keeps a volume while it uses it, and loses it afterwards', async (t) => {
+  const { cloud, member, createVm, createVolume, attach } = await volumeCloud(t);
+  const [vm, volume] = await Promise.all([createVm('web'), createVolume('data')]);
+  const attachment = await attach(vm, volume);
+  await reach(member, 'volume-attachments', attachment, 'attached');
+  t.match(await member.get('vms', vm.id), { status: { guest_agent: false } });
+  const { hypervisor } = cloud;
+  const [vmId, volumeId] = [idFrom('vm', vm.id), idFrom('volume', volume.id)];
+  hypervisor.setGuestAgent(vmId, true);
+  await until('the guest agent is reported', async () => (await member.get('vms', vm.id)).status.guest_agent === true);
+
+  hypervisor.useVolume(volumeId, 'The guest has mounted it at /srv.');
+  t.equal((await member.request('DELETE', `/v1/volume-attachments/${attachment.id}`)).status, 202);
+  const attachmentNow = async () => (await member.get('volume-attachments', attachment.id)).status;
+  await until('the reason is shown', async () => (await attachmentNow()).reason === 'in_use');
+  t.strictSame(await attachmentNow(), {
+    phase: 'detaching',
+    reason: 'in_use',
+    message: 'The guest has mounted it at /srv.',
+  });
+  t.strictSame(hypervisor.volumesOf(vmId), [volume.id], 'nothing is taken away');
+  t.match(await member.request('POST', '/v1/volume-attachments', { vm: vm.id, volume: volume.id }), { status: 409 });
+
+  hypervisor.setGuestAgent(vmId, false);
+  await until('the guest agent is gone', async () => (await attachmentNow()).reason === undefined);
+  t.strictSame(hypervisor.volumesOf(vmId), [volume.id], 'a guest without agent keeps it as well');
+  hypervisor.setGuestAgent(vmId, true);
+  await until('it is asked again', async () => (await attachmentNow()).reason === 'in_use');
+
+  hypervisor.useVolume(volumeId, undefined);
+  await until('it is free', async () => (await member.get('volumes', volume.id)).status.phase === 'available');
+  t.strictSame(hypervisor.volumesOf(vmId), []);
+  t.match(await member.get('vms', vm.id), { status: { phase: 'running' } }, 'the VM runs on');
 });

@@ -1,7 +1,9 @@
 /** Plans and applies of VMs: addresses before the creation, waits, and names that move between VMs. */
 import t from 'tap';
+import { idFrom } from '../../backend/model/ids.ts';
 import { defaultMac, formatIpv6, parseIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { asked, GiB, startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { until } from '../support/eventually.ts';
 import { type GatewayRequest, type RequestOutcome, startGateway } from '../support/gateway.ts';
 import { demoImage, imageAndNetwork, vmBlock as vm } from '../support/hcl.ts';
 import { otherPublicKey, testPublicKey } from '../support/ssh-keys.ts';
@@ -259,6 +261,38 @@ t.test('a VM that finds no host', { skip }, async (t) => {
   await directory.apply();
   t.not((await directory.resource('ucloud_vm.giant')).values.id, values.id, 'the next apply replaces it');
   t.equal((await cloud.member.list('vms')).items.length, 1, 'and nothing is left of the first');
+  await directory.destroy();
+});
+
+t.test('a destroy of an attachment waits while the guest uses the volume, and says where', { skip }, async (t) => {
+  const cloud = await startTestCloud(t);
+  const volume = 'resource "ucloud_volume" "data" {\n name = "data"\n size = "1GiB"\n}\n';
+  const attachment = `resource "ucloud_volume_attachment" "data" {
+  vm       = ucloud_vm.web.id
+  volume   = ucloud_volume.data.id
+  timeouts = { delete = "3s" }
+}
+`;
+  const directory = cloud.configuration(t, prerequisites + vm('web') + volume + attachment);
+  await directory.apply();
+  const [vmId, volumeId] = [
+    idFrom('vm', String((await directory.resource('ucloud_vm.web')).values.id)),
+    idFrom('volume', String((await directory.resource('ucloud_volume.data')).values.id)),
+  ];
+  cloud.hypervisor.setGuestAgent(vmId, true);
+  cloud.hypervisor.useVolume(volumeId, 'The guest has mounted it at /srv.');
+  await until(
+    'the guest agent is known',
+    async () => (await cloud.member.get('vms', vmId)).status.guest_agent === true,
+  );
+  directory.write({ 'main.tf': prerequisites + vm('web') + volume });
+  t.match(await directory.diagnostics('apply'), [
+    { severity: 'error', summary: /is not gone within 3 s/, detail: /mounted it at \/srv/ },
+  ]);
+  t.match((await directory.resource('ucloud_volume_attachment.data')).values.volume, volumeId, 'the state keeps it');
+  cloud.hypervisor.useVolume(volumeId, undefined);
+  await directory.apply();
+  t.strictSame((await cloud.member.list('volume-attachments')).items, []);
   await directory.destroy();
 });
 

@@ -130,9 +130,17 @@ function chooseSlot(api: ApiContext, vm: Id<'vm'>, taken: ReadonlySet<number>, p
   throw fieldError('no_capacity', pointer, `has ${maxVolumes} volumes already, which is the maximum`);
 }
 
+/** Tells whether the guest agent of the running VM has answered lately. The agent of the host then asks it. */
+function hasGuestAgent({ mirror }: ApiContext, vm: Id<'vm'>): boolean {
+  const schedule = mirror.get(records.schedules, vm)?.value;
+  const report = mirror.get(records.reports, vm)?.value;
+  const current = report?.fence === schedule?.fence && report?.host === schedule?.host ? report : undefined;
+  return current?.phase === 'running' && current.guest_agent === true;
+}
+
 /**
- * Returns the guards of a detachment. Without `force_detach`, a running guest keeps the volume until it ends (see
- * volumeSpec), so a VM that is to be stopped or deleted may lose its volumes at once.
+ * Returns the guards of a detachment. Without `force_detach`, a running guest keeps the volume until it ends, or until its
+ * guest agent says that it does not use the volume. A VM that is to be stopped or deleted may lose its volumes.
  * @param vm the VM as it will be
  * @throws UcloudError `invalid_state` if the guest may use the volume
  */
@@ -144,10 +152,11 @@ function guardsOfDetachment(
   const volume = api.mirror.get(records.volumes, value.volume);
   if (volume?.value.force_detach) return [{ condition: unchanged(volume) }];
   if (vm === undefined || vm.deleted_at !== undefined || vm.power_state === 'stopped') return [];
+  if (hasGuestAgent(api, vm.id)) return [];
   const inUse = () =>
     new UcloudError(
       'invalid_state',
-      `the running guest of ${value.vm} may use ${value.volume}: stop the VM first, or set force_detach of the volume`,
+      `the running guest of ${value.vm} may use ${value.volume}, and it has no guest agent to ask: stop the VM first, or set force_detach of the volume`,
     );
   if (api.mirror.get(records.attachmentReports, id)) throw inUse();
   return [{ condition: absent(records.attachmentReports, id), otherwise: inUse }];

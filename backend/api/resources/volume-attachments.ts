@@ -61,7 +61,9 @@ function statusOf(
   const force = mirror.get(records.volumes, volume)?.value.force_detach;
   if (deleted !== undefined) {
     const keeps = report !== undefined && !force;
-    return { phase: 'detaching', ...(keeps && { message: 'The guest keeps the volume until it ends.' }) };
+    if (!keeps) return { phase: 'detaching' };
+    const { reason, message = 'The guest keeps the volume until it ends.' } = report;
+    return { phase: 'detaching', ...(reason !== undefined && { reason }), message };
   }
   if (report?.phase === 'attached') {
     return {

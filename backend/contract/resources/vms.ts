@@ -181,6 +181,9 @@ export const vm = resource({
           description:
             'Whether the guest has reported, since the last start, that ucloud-init or cloud-init has finished.',
         }),
+        guest_agent: Type.Boolean({
+          description: 'Whether the QEMU guest agent in the running guest has answered lately.',
+        }),
         user_data: Type.Optional(
           Enum(userDataResults, {
             description:
@@ -230,6 +233,7 @@ const example: Vm = {
     host: exampleId('host'),
     started_at: '2026-01-01T00:00:05.000Z',
     ready: true,
+    guest_agent: true,
     user_data: 'ok',
     restart_required: false,
     pending_changes: [],

@@ -29,11 +29,12 @@ export const volumeAttachment = resource({
       {
         phase: Enum(attachmentPhases, {
           description:
-            'Phase of the attachment. ready: the VM is stopped, and its guest gets the volume at its next start. attached: the running guest has the volume.',
+            'Phase of the attachment. ready: the VM is stopped, and its guest gets the volume at its next start. attached: the running guest has the volume. detaching: the volume goes as soon as the guest does not use it any more.',
         }),
         reason: Type.Optional(
           Type.String({
-            description: 'Reason why the attachment waits, as a constant word: `no_space`, `other_host`, …',
+            description:
+              'Reason why the attachment waits, as a constant word: `no_space`, `other_host`, `in_use` (the guest uses the volume that is being detached), …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),

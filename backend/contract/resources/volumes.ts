@@ -63,7 +63,7 @@ export const volume = resource({
     force_detach: Type.Boolean({
       default: false,
       description:
-        'While true, the volume may be detached from a running VM. Its guest cannot refuse this: a file system that is still mounted loses writes. While false, the VM must be stopped first.',
+        'While true, the volume may be detached from a running VM. Its guest cannot refuse this: a file system that is still mounted loses writes. While false, a running guest is asked: with a QEMU guest agent, it keeps the volume while it uses it; without one, the VM must be stopped first.',
     }),
     delete_protection: DeleteProtection,
   },

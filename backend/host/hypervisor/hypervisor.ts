@@ -10,7 +10,7 @@ import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
-import type { VolumeOutcome, VolumeSpec } from '../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { PoolDriver } from '../storage/pools/pool-driver.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
@@ -60,6 +60,11 @@ export interface Hypervisor {
    * then repeats the call.
    */
   setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome>;
+  /**
+   * Asks the guest which of the volumes it uses. Returns undefined if no guest agent listens. A call may take some seconds,
+   * because the guest decides when it answers.
+   */
+  volumeUses(vm: Id<'vm'>, volumes: readonly Id<'volume'>[]): Promise<VolumeUses | undefined>;
   /** Returns the driver of a storage pool. */
   pool(pool: PoolSpec): PoolDriver;
   /**
@@ -75,6 +80,11 @@ export interface Hypervisor {
    * addresses.
    */
   onOtherAddresses?(listener: (vm: Id<'vm'>, others: boolean) => void): () => void;
+  /**
+   * Registers a callback that says again and again whether the guest agent of a guest has answered lately. Returns a
+   * function that removes it.
+   */
+  onGuestAgent(listener: (vm: Id<'vm'>, answers: boolean) => void): () => void;
   /**
    * Registers a callback for guests that become ready, adopted VMs included. Only the simulated driver has it, because
    * it has no metadata server; the agent records the readiness instead. Returns a function that removes the callback.

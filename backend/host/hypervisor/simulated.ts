@@ -48,6 +48,10 @@ export interface SimulatedHypervisor extends Hypervisor {
   networks(): readonly NetworkSpec[];
   /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
+  /** Gives the guest a guest agent, or takes it away. */
+  setGuestAgent(vm: Id<'vm'>, answers: boolean): void;
+  /** Makes the guest use the volume, as the sentence says, or not any more. */
+  useVolume(volume: Id<'volume'>, use: string | undefined): void;
   /** Returns the volumes of a running VM. */
   volumesOf(vm: Id<'vm'>): readonly Id<'volume'>[];
 }
@@ -84,6 +88,9 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   const timers = new Map<Id<'vm'>, NodeJS.Timeout>();
   const exitListeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   const readyListeners = new Set<(vm: Id<'vm'>, at: Date) => void>();
+  const agents = new Set<Id<'vm'>>();
+  const agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
+  const uses = new Map<Id<'volume'>, string | undefined>();
   let networks: readonly NetworkSpec[] = [];
   const closing = new AbortController();
 
@@ -174,6 +181,13 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       return { present: ids, faults: new Map() };
     },
 
+    volumeUses: async (vm, ids) => (agents.has(vm) ? new Map(ids.map((id) => [id, uses.get(id)])) : undefined),
+
+    onGuestAgent: (listener) => {
+      agentListeners.add(listener);
+      return () => agentListeners.delete(listener);
+    },
+
     listVolumes: async () => [],
 
     pool: (spec) => new SimulatedPool(spec, pools, closing.signal),
@@ -220,6 +234,12 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       for (const listener of exitListeners) listener(id, cause);
     },
     hang: (id) => unresponsive.add(id),
+    setGuestAgent: (id, answers) => {
+      if (answers) agents.add(id);
+      else agents.delete(id);
+      for (const listener of agentListeners) listener(id, answers);
+    },
+    useVolume: (id, use) => uses.set(id, use),
     networks: () => networks,
     volumesOf: (id) => vms.get(id)?.running?.volumes ?? [],
     resourcesOf: (id) => {

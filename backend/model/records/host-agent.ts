@@ -37,6 +37,8 @@ export const reports = kind('reports/', {
   /** The resources of the running guest at its start. */
   resources: Type.Optional(Type.Object(resources)),
   started_at: Type.Optional(time),
+  /** The guest agent of the running guest has answered lately. */
+  guest_agent: Type.Optional(Type.Boolean()),
   at: time,
 });
 export type ReportRecord = Static<typeof reports.schema>;
@@ -50,7 +52,8 @@ export const attachmentReports = kind('attachment-reports/', {
   /** The fence of the VM's placement. */
   fence: Type.Integer(),
   phase: oneOf(['attaching', 'attached', 'detaching']),
-  /** The reason why the guest does not have the volume yet. */
+  /** The reason why the guest does not have the volume yet, or still has it. A constant word and a text. */
+  reason: Type.Optional(Type.String()),
   message: Type.Optional(Type.String()),
   at: time,
 });

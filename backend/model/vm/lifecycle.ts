@@ -51,6 +51,8 @@ export interface LifecycleFacts {
   readonly observed: { readonly running: boolean; readonly fence?: number } | undefined;
   /** Whether the guest uses other addresses than the VM declares; undefined while the agent does not know. */
   readonly otherAddresses?: boolean | undefined;
+  /** Whether the guest agent has answered lately; undefined while the agent does not know. */
+  readonly guestAgent?: boolean | undefined;
   /** The oldest operation that has not ended. */
   readonly operation: OperationRecord | undefined;
 }
@@ -129,7 +131,8 @@ export const restartableElsewhere = (_vm: VmRecord): boolean => false;
 export const otherAddressesReason = 'other_addresses';
 
 /** Returns the next step for the VM; `nothing` when no step is left. */
-export function nextStep({ host, vm, placement, report, observed, otherAddresses, operation }: LifecycleFacts): Step {
+export function nextStep(facts: LifecycleFacts): Step {
+  const { host, vm, placement, report, observed, otherAddresses, guestAgent, operation } = facts;
   if (placement === undefined) {
     if (observed) return { do: 'resolve_orphan' };
     return report?.host === host ? { do: 'remove_report' } : { do: 'nothing' };
@@ -155,7 +158,8 @@ export function nextStep({ host, vm, placement, report, observed, otherAddresses
     // A report with another reason belongs to a failed step, so the agent must report the running guest again.
     const others = current?.reason === otherAddressesReason;
     const right = others ? otherAddresses !== false : current?.reason === undefined && otherAddresses !== true;
-    const reported = current?.phase === 'running' && right;
+    const agentReported = guestAgent === undefined || guestAgent === (current?.guest_agent === true);
+    const reported = current?.phase === 'running' && right && agentReported;
     return reported && !operation ? { do: 'nothing' } : { do: 'report_running' };
   }
   return current?.phase === 'running' ? { do: 'report_exit' } : { do: 'start' };

@@ -42,6 +42,7 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
     ...(host === undefined ? {} : { host }),
     ...(report?.started_at === undefined ? {} : { started_at: report.started_at }),
     ready: false,
+    guest_agent: false,
     restart_required: waiting.length > 0,
     pending_changes: waiting,
   };
@@ -61,6 +62,7 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
     ...status,
     phase: report.phase,
     ...because(report),
+    guest_agent: running && report.guest_agent === true,
     ...(running && isReady(report, seen.guest) ? readyStatus(seen.guest) : { ready: false }),
   };
 }

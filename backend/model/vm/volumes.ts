@@ -38,6 +38,9 @@ export interface VolumeOutcome {
   readonly faults: ReadonlyMap<Id<'volume'>, unknown>;
 }
 
+/** A sentence for each volume that a guest uses, or may use; undefined for volumes that it does not use. */
+export type VolumeUses = ReadonlyMap<Id<'volume'>, string | undefined>;
+
 /** An attachment with the records that a decision depends on. */
 export interface AttachmentFacts {
   readonly attachment: VolumeAttachmentRecord;

@@ -40,6 +40,8 @@ export const firmwareDescriptor = 8;
 export const variablesDescriptor = 9;
 /** The monitor that takes the files of volumes. */
 export const filesDescriptor = 10;
+/** The socket of the guest agent. */
+export const agentDescriptor = 11;
 
 /** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
 export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
@@ -112,6 +114,16 @@ const uefi = (): string[] => [
   ...['-machine', 'pflash0=firmware,pflash1=variables'],
 ];
 
+/** The name of the guest agent's socket in QEMU. */
+export const agentChardev = 'agent';
+
+/** Returns the serial port that the QEMU guest agent opens, by its well-known name. */
+const guestAgentPort = (): string[] => [
+  ...['-chardev', `socket,id=${agentChardev},fd=${agentDescriptor},server=on,wait=off`],
+  ...['-device', 'virtio-serial-pci,id=ports,max_ports=2'],
+  ...['-device', `virtserialport,bus=ports.0,chardev=${agentChardev},name=org.qemu.guest_agent.0`],
+];
+
 /**
  * Returns the slots for volumes: root ports of PCI Express, eight functions in each of two devices. Their addresses are
  * fixed and higher than those of all other devices, so that a VM with and without them has the same hardware otherwise.
@@ -157,9 +169,10 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-device', `virtio-blk-pci,drive=disk,serial=${options.vm},bootindex=0,werror=stop,rerror=stop`],
   ...options.interfaces.flatMap(networkInterface),
   ...['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-pci,rng=rng', '-device', 'pvpanic-pci'],
-  // The last device, so that the others keep their addresses on the PCI bus.
+  // The last devices, so that the others keep their addresses on the PCI bus.
   ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file: { ...file(3), 'read-only': true } }),
   ...['-device', 'virtio-blk-pci,drive=seed,serial=cidata'],
+  ...guestAgentPort(),
   ...volumePorts(),
   ...sandbox,
 ];

@@ -28,7 +28,7 @@ import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-
 import type { Resources } from '../../../model/placement/filters.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
-import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
+import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
 import { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, prepareDisk } from '../../storage/disks.ts';
@@ -138,6 +138,7 @@ class Driver implements QemuHypervisor {
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
+  readonly #agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
   readonly #addressWatches = new Map<Id<'vm'>, AddressWatch>();
   readonly #timer: NodeJS.Timeout;
   #maintenance: Promise<void> | undefined;
@@ -239,6 +240,7 @@ class Driver implements QemuHypervisor {
         }),
       ),
     );
+    for (const [vm, { hasAgent }] of this.#guests) for (const listener of this.#agentListeners) listener(vm, hasAgent);
     for (const [subject, err] of faults) {
       if (!this.#currentFaults.has(subject) && !this.#closed)
         logger.warn({ err, subject }, 'a part of this host is not in its desired state; the agent retries');
@@ -359,7 +361,7 @@ class Driver implements QemuHypervisor {
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
     const { directories, images, instance, run } = this.#parts;
-    const { disk, seed, variables, log, qmp, files, serial } = directories.paths(spec.id);
+    const { disk, seed, variables, log, qmp, files, serial, agent } = directories.paths(spec.id);
     await directories.makeRunDirectory(spec.id);
     await writeSeedDisk(run, seed, spec.seed);
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
@@ -369,7 +371,7 @@ class Driver implements QemuHypervisor {
     const command = withTaps(interfaces.map(tapOf), [...fileLimits(largest), ...unprivileged(uid, groups, args)]);
     const image = await images.path(spec.image);
     const uefi = firmware === 'uefi' ? { code: uefiCode, variables } : undefined;
-    return launch({ command, disk, image, seed, uefi, qmp, files, serial, log });
+    return launch({ command, disk, image, seed, uefi, qmp, files, serial, agent, log });
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */
@@ -416,6 +418,10 @@ class Driver implements QemuHypervisor {
     return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
   }
 
+  async volumeUses(vm: Id<'vm'>, volumes: readonly Id<'volume'>[]): Promise<VolumeUses | undefined> {
+    return this.#guests.get(vm)?.volumeUses(volumes);
+  }
+
   pool(pool: PoolSpec): PoolDriver {
     return this.#pools.get(pool);
   }
@@ -435,6 +441,13 @@ class Driver implements QemuHypervisor {
     this.#addressListeners.add(listener);
     return () => {
       this.#addressListeners.delete(listener);
+    };
+  }
+
+  onGuestAgent(listener: (vm: Id<'vm'>, answers: boolean) => void): () => void {
+    this.#agentListeners.add(listener);
+    return () => {
+      this.#agentListeners.delete(listener);
     };
   }
 

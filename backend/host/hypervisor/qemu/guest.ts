@@ -5,15 +5,19 @@
  * process by the end of QMP, or by a check of /proc once a second.
  */
 import { stat, truncate } from 'node:fs/promises';
+import type { Id } from '../../../contract/fields.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import { isMissing } from '../../system/files.ts';
+import { Mutex } from '../../system/mutex.ts';
 import { isAlive, type Process, signal, waitForExit } from '../../system/processes.ts';
 import type { ExitCause } from '../hypervisor.ts';
+import { agentChardev } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
+import { GuestAgentError, volumeUses, withGuestAgent } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
-import { readable, virtualSizeOf } from './qmp-messages.ts';
+import { isObject, readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
 import { setVolumes, type VolumeSizes, type VolumeSupply } from './volumes.ts';
 
@@ -21,6 +25,10 @@ import { setVolumes, type VolumeSizes, type VolumeSupply } from './volumes.ts';
 const maxLogBytes = 1024 ** 2;
 /** The maximum time in milliseconds that one step of the agent waits for an answer of QEMU. */
 const answerTimeoutMs = 2_000;
+/** The interval in milliseconds between two signs of life of the guest agent that the host asks for. */
+const agentCheckMs = 30_000;
+/** The time in milliseconds after the last answer of the guest agent during which it counts as present. */
+const agentPresentMs = 60_000;
 const diskFault = 'the disk has an error and the VM is paused';
 
 async function truncateLog(path: string): Promise<void> {
@@ -47,6 +55,8 @@ export class Guest {
   #exitCause: ExitCause = 'crash';
   #stopping = false;
   #released = false;
+  readonly #agentCalls = new Mutex();
+  #agentAnsweredMs = Number.NEGATIVE_INFINITY;
   /** The faults that are logged already. A hostile process could otherwise fill the log by repeating a fault. */
   readonly #loggedFaults = new Set<string>();
   readonly #timer: NodeJS.Timeout;
@@ -181,8 +191,45 @@ export class Guest {
   async maintain(): Promise<void> {
     await truncateLog(this.#paths.log);
     const qmp = await this.connect(answerTimeoutMs);
-    if ((await qmp.status(answerTimeoutMs)) === 'io-error') await qmp.execute('cont', {}, answerTimeoutMs);
+    const status = await qmp.status(answerTimeoutMs);
+    if (status === 'io-error') await qmp.execute('cont', {}, answerTimeoutMs);
     else this.#loggedFaults.delete(diskFault);
+    if (status === 'running') await this.#checkAgent(qmp);
+  }
+
+  /** Tells whether a program in the guest has opened the port of the guest agent. The guest is not asked. */
+  async #agentIsOpen(qmp: Qmp): Promise<boolean> {
+    const ports = await qmp.execute('query-chardev', {}, answerTimeoutMs);
+    if (!Array.isArray(ports)) throw new QmpError('the answer of QEMU is no list of ports');
+    return ports.some(
+      (port: unknown) => isObject(port) && port.label === agentChardev && port['frontend-open'] === true,
+    );
+  }
+
+  /** Asks the guest agent for a sign of life, if the last one is old. */
+  async #checkAgent(qmp: Qmp): Promise<void> {
+    if (performance.now() - this.#agentAnsweredMs < agentCheckMs || !(await this.#agentIsOpen(qmp))) return;
+    try {
+      await this.#agentCalls.run(() => withGuestAgent(this.#paths.agent, answerTimeoutMs, async () => undefined));
+      this.#agentAnsweredMs = performance.now();
+    } catch (error) {
+      if (!(error instanceof GuestAgentError)) throw error;
+    }
+  }
+
+  /** True if the guest agent has answered lately. */
+  get hasAgent(): boolean {
+    return performance.now() - this.#agentAnsweredMs < agentPresentMs;
+  }
+
+  /**
+   * Asks the guest which of the volumes it uses. Returns a sentence for each volume that it uses, or may use; undefined if
+   * no guest agent listens.
+   */
+  async volumeUses(volumes: readonly Id<'volume'>[]): Promise<Map<Id<'volume'>, string | undefined> | undefined> {
+    const qmp = await this.connect(answerTimeoutMs);
+    if ((await qmp.status(answerTimeoutMs)) !== 'running' || !(await this.#agentIsOpen(qmp))) return undefined;
+    return this.#agentCalls.run(() => volumeUses(this.#paths.agent, volumes));
   }
 
   /** Asks the guest to shut down. Repeats the request every few seconds, because a booting guest ignores it. */

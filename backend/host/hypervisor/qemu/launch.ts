@@ -22,6 +22,7 @@ export interface Launch {
   readonly qmp: string;
   readonly files: string;
   readonly serial: string;
+  readonly agent: string;
   /** The path of the log for the output of the process. The log is emptied first. */
   readonly log: string;
 }
@@ -51,6 +52,7 @@ export async function launch({
   qmp,
   files: monitor,
   serial,
+  agent,
   log,
 }: Launch): Promise<Process> {
   const files: FileHandle[] = [];
@@ -86,6 +88,7 @@ export async function launch({
         await opened(uefi?.code ?? '/dev/null', 'r'),
         uefi ? await opened(uefi.variables, 'r+') : await opened('/dev/null', 'r'),
         await listening(monitor),
+        await listening(agent),
       ],
     });
     await once(child, 'spawn');

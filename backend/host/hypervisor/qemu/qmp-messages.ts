@@ -58,8 +58,14 @@ export function parseMessage(line: Uint8Array): QmpMessage {
 
 /** Cuts a stream into lines. It holds at most one incomplete line. */
 export class LineBuffer {
+  readonly #sender: string;
   #held = Buffer.alloc(4096);
   #length = 0;
+
+  /** @param sender the sender of the lines, for messages */
+  constructor(sender = 'QEMU') {
+    this.#sender = sender;
+  }
 
   /**
    * Yields the lines that the chunk completes. A yielded buffer is valid until the next line.
@@ -69,7 +75,7 @@ export class LineBuffer {
     for (let start = 0; start < chunk.length; ) {
       const end = chunk.indexOf(0x0a, start);
       const part = chunk.subarray(start, end < 0 ? chunk.length : end);
-      if (this.#length + part.length > maxLineBytes) throw new QmpError('QEMU sent a line that is too long');
+      if (this.#length + part.length > maxLineBytes) throw new QmpError(`${this.#sender} sent a line that is too long`);
       this.#keep(part);
       if (end < 0) return;
       const line = this.#held.subarray(0, this.#length);

@@ -18,7 +18,7 @@
 import { tapFilter } from './tap-seccomp.ts';
 
 /** The descriptor of the first tap. The taps follow the descriptors of `Launch`. */
-export const firstTapDescriptor = 11;
+export const firstTapDescriptor = 12;
 
 /**
  * The arguments are: number of prctl, filter instructions in hex, first descriptor, number of taps, taps, program. The

@@ -54,6 +54,8 @@ export interface VmPaths {
   /** The monitor that takes the files of volumes. */
   readonly files: string;
   readonly serial: string;
+  /** The socket of the guest agent. VMs that an earlier version started lack it. */
+  readonly agent: string;
 }
 
 async function namesIn(directory: string): Promise<string[]> {
@@ -101,6 +103,7 @@ export class VmDirectories {
       qmp: join(run, 'qmp'),
       files: join(run, 'files'),
       serial: join(run, 'serial'),
+      agent: join(run, 'agent'),
     };
   }
 

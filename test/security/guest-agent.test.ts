@@ -1,0 +1,202 @@
+/** Attacks of a guest on the host agent over the port of the guest agent. */
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import {
+  GuestAgentError,
+  readGuestFile,
+  volumeUses,
+  withGuestAgent,
+} from '../../backend/host/hypervisor/qemu/guest-agent.ts';
+import { idFrom } from '../../backend/model/ids.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const volume = idFrom('volume', 'vol-0123456789abcdef');
+type Answer = (command: string, args: Readonly<Record<string, unknown>>, socket: Socket) => unknown;
+
+interface Port {
+  readonly path: string;
+  readonly sockets: Set<Socket>;
+  readonly commands: string[];
+}
+
+/** Serves a port. The guest first answers the synchronization, then as `answer` says; undefined for no answer. */
+async function port(t: Test, answer: Answer, greet: (socket: Socket) => void = () => undefined): Promise<Port> {
+  const path = join(temporaryDirectory(t), 'agent');
+  const sockets = new Set<Socket>();
+  const commands: string[] = [];
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => sockets.delete(socket));
+    greet(socket);
+    let held = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => {
+      held = Buffer.concat([held, chunk]);
+      for (let end = held.indexOf(0x0a); end >= 0; end = held.indexOf(0x0a)) {
+        const line = held.subarray(held.lastIndexOf(0xff, end) + 1, end);
+        held = held.subarray(end + 1);
+        const { execute, arguments: args } = JSON.parse(line.toString());
+        commands.push(execute);
+        const result = answer(execute, args, socket);
+        if (result === undefined) continue;
+        if (execute === 'guest-sync-delimited') socket.write(Buffer.of(0xff));
+        socket.write(`${JSON.stringify(result)}\n`);
+      }
+    });
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return { path, sockets, commands };
+}
+
+const synchronizing =
+  (other: Answer): Answer =>
+  (command, args, socket) =>
+    command === 'guest-sync-delimited' ? { return: args.id } : other(command, args, socket);
+
+const faultOf = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+/** Writes the piece as long as the peer reads. */
+function endless(socket: Socket, piece: Buffer | string): void {
+  const more = () => {
+    while (!socket.destroyed && socket.write(piece));
+  };
+  socket.on('drain', more);
+  more();
+}
+
+const ping = (path: string, timeoutMs = 2_000) =>
+  withGuestAgent(path, timeoutMs, (session) => session.call('guest-ping'));
+
+t.test('a guest agent cannot hold up or fill the host agent', async (t) => {
+  const attacks: Readonly<Record<string, readonly [Answer, ((socket: Socket) => void)?]>> = {
+    'closes at once': [() => undefined, (socket) => socket.destroy()],
+    'says nothing': [() => undefined],
+    'never synchronizes': [() => ({ return: 7 })],
+    'synchronizes with a text': [(_command, { id }) => ({ return: `${id}` })],
+    'answers nothing afterwards': [synchronizing(() => undefined)],
+    'a line without end': [() => undefined, (socket) => endless(socket, Buffer.alloc(65536, 0x20))],
+    'empty lines without end': [() => undefined, (socket) => endless(socket, '\n'.repeat(65536))],
+    'objects without end': [() => undefined, (socket) => endless(socket, '{"return": 1}\n'.repeat(5_000))],
+    'delimiters without end': [() => undefined, (socket) => endless(socket, Buffer.alloc(65536, 0xff))],
+    'an answer without end': [
+      synchronizing((_command, _args, socket) => void endless(socket, Buffer.alloc(65536, 0x5b))),
+    ],
+    'null as answer': [synchronizing(() => null)],
+    'a number as answer': [synchronizing(() => 7)],
+    'a null error': [synchronizing(() => ({ error: null }))],
+    'an error with control characters': [synchronizing(() => ({ error: { desc: `\u001b[2J${'x'.repeat(100_000)}` } }))],
+    'a key of the prototype': [synchronizing(() => ({ ['__proto__']: { return: 1 } }))],
+    'deep nesting': [
+      synchronizing((_command, _args, socket) => {
+        socket.write(`${'['.repeat(900_000)}\n`);
+        return undefined;
+      }),
+    ],
+  };
+  for (const [name, [answer, greet]] of Object.entries(attacks)) {
+    const { path, commands } = await port(t, answer, greet);
+    const began = performance.now();
+    const before = process.memoryUsage().rss;
+    const fault = await faultOf(ping(path, 1_000));
+    t.ok(fault instanceof GuestAgentError, `${name}: ${fault}`);
+    const { message } = fault as Error;
+    t.ok(message.length < 1_000 && !message.includes('\u001b'), `${name}: a short message`);
+    t.ok(performance.now() - began < 5_000, `${name}: it ends in time`);
+    t.ok(process.memoryUsage().rss - before < 256 * 1024 ** 2, `${name}: it needs little memory`);
+    t.ok(commands.length <= 2, `${name}: nothing more is sent`);
+  }
+});
+
+t.test('answers to an earlier session are not taken for answers to this one', async (t) => {
+  const late = '{"return": {"late": true}}\n{"return": 41}\n{"ret';
+  const { path } = await port(
+    t,
+    synchronizing(() => ({ return: { right: true } })),
+    (socket) => void socket.write(late),
+  );
+  t.strictSame(await ping(path), { right: true });
+});
+
+t.test('two answers to one question end the session', async (t) => {
+  const { path } = await port(
+    t,
+    synchronizing((_command, _args, socket) => {
+      socket.write('{"return": 1}\n{"return": 2}\n');
+      return undefined;
+    }),
+  );
+  const fault = faultOf(
+    withGuestAgent(path, 2_000, async (session) => {
+      await session.call('guest-ping');
+      await session.call('guest-ping');
+    }),
+  );
+  t.match(await fault, { message: /without a question/ });
+});
+
+t.test('nothing is read between two sessions', async (t) => {
+  const { path, sockets } = await port(
+    t,
+    synchronizing(() => ({ return: {} })),
+  );
+  await ping(path);
+  await ping(path);
+  await t.resolves(
+    Promise.all([...sockets].map((socket) => (socket.destroyed ? undefined : once(socket, 'close')))),
+    'no connection stays',
+  );
+});
+
+t.test('false answers about disks count as use, and choose no file of the guest', async (t) => {
+  const answers: Readonly<Record<string, unknown>> = {
+    'no list': null,
+    'a number': 7,
+    'a list of null': [null],
+    'a device elsewhere': [{ name: '/dev/vd../../../etc/shadow' }],
+    'a device with a long name': [{ name: `/dev/vd${'a'.repeat(5_000)}` }],
+    'an object as name': [{ name: { toString: 1 } }],
+  };
+  for (const [name, disks] of Object.entries(answers)) {
+    const opened: unknown[] = [];
+    const { path } = await port(
+      t,
+      synchronizing((command, args) => {
+        if (command === 'guest-get-disks') return { return: disks };
+        if (command === 'guest-get-fsinfo') return { return: [] };
+        if (command === 'guest-file-open') opened.push(args.path);
+        return { return: command === 'guest-file-open' ? 1 : { 'buf-b64': '' } };
+      }),
+    );
+    const uses = await volumeUses(path, [volume], 2_000);
+    if (name !== 'a device elsewhere') t.type(uses.get(volume), 'string', `${name} counts as use`);
+    t.strictSame(opened, ['/proc/swaps'], `${name}: no other file is read`);
+  }
+  const refusing = await port(
+    t,
+    synchronizing(() => ({ error: { desc: 'disabled' } })),
+  );
+  t.match((await volumeUses(refusing.path, [volume], 2_000)).get(volume), /may use it, because .* refused: disabled/);
+});
+
+t.test('a file of the guest gives at most its beginning', async (t) => {
+  const { path } = await port(
+    t,
+    synchronizing((command, { count }) => {
+      if (command === 'guest-file-open') return { return: 1 };
+      if (command === 'guest-file-read') t.equal(count, 65536);
+      return { return: { 'buf-b64': Buffer.from('text').toString('base64') } };
+    }),
+  );
+  t.equal(await withGuestAgent(path, 2_000, (session) => readGuestFile(session, '/proc/swaps')), 'text');
+});
