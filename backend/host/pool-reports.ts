@@ -15,6 +15,7 @@ import type { Store } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import { poolSpec } from './pool-spec.ts';
+import { markerFile } from './storage/pools/directory-pool.ts';
 import { type PoolDriver, PoolFault } from './storage/pools/pool-driver.ts';
 import type { HostView } from './view.ts';
 import { WorkQueue } from './work-queue.ts';
@@ -115,6 +116,7 @@ export class PoolReports {
   async #examine(id: Id<'storage_pool'>): Promise<Omit<PoolReportRecord, 'at'> | undefined> {
     const { view, hypervisor, host } = this.#options;
     const spec = poolSpec(view.mirror, id, host);
+    const last = view.mirror.get(poolReports, poolReportId(id, host))?.value ?? { size: 0, free: 0 };
     try {
       if (spec === undefined) throw new PoolFault('The record of the pool lacks settings.');
       const driver = hypervisor.pool(spec);
@@ -126,10 +128,10 @@ export class PoolReports {
       this.#sweep(id, driver);
       const usage = await driver.usage();
       // Ceph has no statistics while no manager (ceph-mgr) runs. The last ones stay.
-      const { size = 0, free = 0 } = usage ?? view.mirror.get(poolReports, poolReportId(id, host))?.value ?? {};
+      const { size, free } = usage ?? last;
       return { reachable: true, size, free };
     } catch (error) {
-      return { reachable: false, message: messageOf(error), size: 0, free: 0 };
+      return { reachable: false, message: messageOf(error), size: last.size, free: last.free };
     }
   }
 
@@ -153,7 +155,9 @@ export class PoolReports {
       await driver.writeMarker?.(found);
     }
     if (poolOfMarker(found) !== id) {
-      throw new PoolFault(`The directory belongs to the storage pool ${poolOfMarker(found)}.`);
+      throw new PoolFault(
+        `The directory belongs to the storage pool ${poolOfMarker(found)}. If that pool is deleted, remove the file ${markerFile}.`,
+      );
     }
     const token = found.slice(id.length + 1);
     const result = await store.commit({

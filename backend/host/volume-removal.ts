@@ -79,7 +79,8 @@ export class VolumeRemoval {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (mirror.get(volumes, id) || (await read(store, volumes, id))) return;
     }
-    const pool = poolSpec(mirror, poolOf(placement.value), host);
+    const record = mirror.get(volumes, id)?.value ?? placement.value;
+    const pool = poolSpec(mirror, poolOf(record), host);
     if (pool === undefined) throw new Error('the storage pool of the volume is not known');
     await hypervisor.pool(pool).remove(id);
     const gone = { host, phase: 'gone', size: 0, at: new Date().toISOString() } as const;

@@ -14,6 +14,7 @@ import {
   type AttachmentReportRecord,
   attachmentReports,
   type VolumeAttachmentRecord,
+  type VolumePlacementRecord,
   volumePlacements,
   volumeReports,
   volumes,
@@ -54,6 +55,7 @@ export interface VolumeQuestion {
 
 interface Attached extends AttachmentFacts {
   readonly stored: Stored<VolumeAttachmentRecord>;
+  readonly placed: Stored<VolumePlacementRecord> | undefined;
   /** The report of the current placement. */
   readonly claim: Stored<AttachmentReportRecord> | undefined;
   /** The volume for the guest; undefined if the guest must not have it. */
@@ -73,18 +75,20 @@ function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot
     .attachmentsOf(id)
     .map((stored): Attached => {
       const { volume } = stored.value;
-      const placed = mirror.get(volumePlacements, volume)?.value;
+      const placed = mirror.get(volumePlacements, volume);
       const claim = mirror.get(attachmentReports, stored.id);
+      const record = mirror.get(volumes, volume)?.value;
       const facts: AttachmentFacts = {
         attachment: stored.value,
-        volume: mirror.get(volumes, volume)?.value,
-        placement: placed,
-        pool: poolSpec(mirror, poolOf(placed ?? {}), host),
+        volume: record,
+        placement: placed?.value,
+        // A scheduler of an earlier version writes placements without a pool.
+        pool: record && poolSpec(mirror, poolOf(record), host),
         report: claim?.value,
         data: mirror.get(volumeReports, volume)?.value,
       };
       const current = claim?.value.host === host && claim.value.fence === placement.value.fence;
-      return { ...facts, stored, claim: current ? claim : undefined, spec: volumeSpec(facts, host) };
+      return { ...facts, stored, placed, claim: current ? claim : undefined, spec: volumeSpec(facts, host) };
     })
     .sort((a, b) => a.attachment.slot - b.attachment.slot);
 }
@@ -113,12 +117,18 @@ export interface VolumeClaims {
   readonly write: readonly Write[];
 }
 
+/** Returns the conditions that the attachment exists, and that the volume stays on this host. */
+const unchangedRecords = ({ stored, placed }: Attached): Condition[] => [
+  unchanged(stored),
+  ...(placed ? [unchanged(placed)] : []),
+];
+
 /** Returns the volumes for a guest that starts. */
 export function claimsOfStart(view: HostView, snapshot: PlacedVmSnapshot, now: Date): VolumeClaims {
   const wanted = attachmentsOf(view, snapshot).filter(({ spec }) => spec !== undefined);
   return {
     volumes: wanted.flatMap(({ spec }) => spec ?? []),
-    require: wanted.map(({ stored }) => unchanged(stored)),
+    require: wanted.flatMap(unchangedRecords),
     write: wanted.map((each) => reportWrite(snapshot, each, 'attaching', now)),
   };
 }
@@ -257,7 +267,7 @@ export class VolumeSteps {
     return this.#commit({
       require: [
         unchanged(snapshot.placement),
-        ...unclaimed.flatMap((each) => [unchanged(each.stored), ...before(each)]),
+        ...unclaimed.flatMap((each) => [...unchangedRecords(each), ...before(each)]),
       ],
       write: unclaimed.map((each) => reportWrite(snapshot, each, 'attaching', now)),
     });

@@ -43,6 +43,8 @@ export interface ImageCopiesOptions {
 
 /** The delay before the next attempt to listen, in milliseconds. */
 const listenRetryMs = 5000;
+/** The delay before the next attempt to read the file of an image, in milliseconds. */
+const unreadableMs = 600_000;
 
 /** The files that one leader offers. */
 export class ImageCopies {
@@ -50,6 +52,8 @@ export class ImageCopies {
   #server: ImageServer | undefined;
   #announced = '';
   #publishing: Promise<void> | undefined;
+  /** The times of the next attempts for images that could not be read, on the clock of `performance.now()`. */
+  readonly #unreadableUntil = new Map<string, number>();
   #faultLogged = false;
   #retryAt = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -71,7 +75,11 @@ export class ImageCopies {
       await commit({ require: [absent(images, image)], write: [remove(imageCopies, id)] });
     }
     // Images of earlier versions of the scanner lack the record. Reading a large file must not hold up the round.
-    const missing = complete.find((image) => !mirror.get(imageCopies, imageCopyId(image, scannerServer)));
+    const missing = complete.find(
+      (image) =>
+        !mirror.get(imageCopies, imageCopyId(image, scannerServer)) &&
+        performance.now() >= (this.#unreadableUntil.get(image) ?? 0),
+    );
     if (missing !== undefined) this.#publishing ??= this.#publishMissing(missing);
   }
 
@@ -81,7 +89,8 @@ export class ImageCopies {
       await this.publish(image, termEnd);
       wake();
     } catch (err) {
-      // The next round tries again, or imports a missing file again.
+      // A later round tries again, after the other images.
+      this.#unreadableUntil.set(image, performance.now() + unreadableMs);
       if (!termEnd.aborted) logger.warn({ err, image }, 'the file of an image cannot be offered to hosts');
     } finally {
       this.#publishing = undefined;

@@ -110,6 +110,8 @@ export class LeaderLoop {
   readonly #commitAlone = new Set<Subject>();
   /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
   readonly #unplaceable = new Map<string, PlacementFailure>();
+  /** VMs to decide again after the next commit, because one of their volumes is in flight. */
+  readonly #deferred = new Set<Id<'vm'>>();
   /** A part that did not fit into the last commit. */
   #carried: CommitPart | undefined;
   readonly #stop = new AbortController();
@@ -166,6 +168,12 @@ export class LeaderLoop {
         for (const { value } of this.#attachments.list(change.id)) this.#markDirty(value.volume);
       } else if (isChangeOf(volumes, change) || isChangeOf(volumeReports, change)) {
         this.#markDirty(idFrom('volume', change.id));
+        // A VM may wait for the size of its volume.
+        const vm = isChangeOf(volumes, change) ? this.#volumes.vmOf(change.id) : undefined;
+        if (vm !== undefined && this.#waiting.has(vm)) {
+          this.#unplaceable.clear();
+          this.#markDirty(vm);
+        }
       } else if (isChangeOf(volumePlacements, change)) {
         const volume = idFrom('volume', change.id);
         const freed = this.#volumes.apply(volume, change.previous?.value, change.stored?.value);
@@ -188,13 +196,17 @@ export class LeaderLoop {
         const better =
           stored?.value.reachable && (!previous?.value.reachable || stored.value.size > previous.value.size);
         if (better) this.#markWaitingDirty();
+        if (stored?.value.reachable !== previous?.value.reachable) this.#markDeletedVolumesDirty();
       } else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
       else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
       else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
         const host = idFrom('host', change.id);
         enterHost(this.#pool, this.#mirror, host);
         this.#markWaitingDirty(host);
-        if (isChangeOf(alive, change) && change.previous === undefined) this.#markVolumesDirty(host);
+        if (isChangeOf(alive, change) && change.previous === undefined) {
+          this.#markVolumesDirty(host);
+          this.#markDeletedVolumesDirty();
+        }
         if (isChangeOf(hosts, change) && change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(schedules))
             if (value.host === host) this.#markDirty(idFrom('vm', id));
@@ -232,6 +244,12 @@ export class LeaderLoop {
     for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
       for (const { value } of this.#attachments.list(parsePlacementId(id).vm)) this.#markDirty(value.volume);
     }
+  }
+
+  /** Marks the deleted volumes: another host may reach their pool now and remove their data. */
+  #markDeletedVolumesDirty(): void {
+    for (const { id, value } of this.#mirror.list(volumes))
+      if (value.deleted_at !== undefined) this.#markDirty(idFrom('volume', id));
   }
 
   #refresh(): void {
@@ -284,7 +302,7 @@ export class LeaderLoop {
       }
       const part = isIdOf('volume', id) ? this.#volumePartFor(id, now) : this.#commitPartFor(id, now);
       if (part === undefined) continue;
-      this.#inFlight.set(id, false);
+      for (const subject of [id, ...(part.volumes ?? [])]) this.#inFlight.set(subject, false);
       conditions += part.require.length;
       writes += part.write.length;
       if (parts.length > 0 && (this.#commitAlone.has(id) || Math.max(conditions, writes) > maxOperations)) {
@@ -346,6 +364,11 @@ export class LeaderLoop {
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
     const needs = this.#volumes.needsOf(records.id);
+    // Another part of a commit may write the same placement of a volume, and no commit writes a key twice.
+    if (needs.moving.some(({ id }) => this.#inFlight.has(id))) {
+      this.#deferred.add(records.id);
+      return undefined;
+    }
     const request = architecture && {
       ...resources,
       architecture,
@@ -420,11 +443,15 @@ export class LeaderLoop {
       this.#failure ??= { cause };
       this.#stop.abort();
     } finally {
-      for (const { id } of parts) {
-        const changed = this.#inFlight.get(id);
-        this.#inFlight.delete(id);
-        if (changed) this.#dirty.add(id);
+      for (const { id, volumes: withVm = [] } of parts) {
+        for (const subject of [id, ...withVm]) {
+          const changed = this.#inFlight.get(subject);
+          this.#inFlight.delete(subject);
+          if (changed) this.#dirty.add(subject);
+        }
       }
+      for (const vm of this.#deferred) this.#dirty.add(vm);
+      this.#deferred.clear();
     }
   }
 

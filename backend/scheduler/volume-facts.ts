@@ -34,7 +34,7 @@ export function volumeRecords(mirror: Mirror, id: Id<'volume'>): VolumeRecords {
     volume,
     placement,
     report: mirror.get(volumeReports, id),
-    holder: mirror.get(volumeHolders, id)?.value.id,
+    holder: mirror.get(volumeHolders, id),
     pool,
     movable: isNetworkPool(mirror.get(storagePools, pool)?.value),
   };
@@ -58,7 +58,7 @@ function hostOfVm(mirror: Mirror, volume: Id<'volume'>): Id<'host'> | undefined 
 
 /** Tells whether a guest has the volume, or may have it. */
 export const isClaimed = (mirror: Mirror, { holder }: VolumeRecords): boolean =>
-  holder !== undefined && mirror.get(attachmentReports, holder) !== undefined;
+  holder !== undefined && mirror.get(attachmentReports, holder.value.id) !== undefined;
 
 /** Returns the facts of a decision about the volume. */
 export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: VolumeRecords): VolumeFacts {
@@ -72,6 +72,7 @@ export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: Volu
     hostExists: mirror.get(hosts, host) !== undefined,
     hostActs: mirror.get(alive, host) !== undefined && storage.free(pool, idFrom('host', host)) !== undefined,
     movable,
+    otherPool: placement !== undefined && poolOf(placement.value) !== pool,
     claimed: isClaimed(mirror, records),
     successor: storage.hostOf(pool, (each) => mirror.get(alive, each) !== undefined),
   };

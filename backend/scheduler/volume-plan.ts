@@ -33,6 +33,8 @@ export interface VolumeFacts {
   readonly hostActs: boolean;
   /** Other hosts reach the data of the volume. */
   readonly movable: boolean;
+  /** The placement has another pool than the volume: a scheduler of an earlier version has written it. */
+  readonly otherPool: boolean;
   /** A guest has the volume, or may have it. */
   readonly claimed: boolean;
   /** A host that is alive and reaches the pool; undefined if there is none. */
@@ -52,7 +54,7 @@ const noAction: VolumeDecision = { do: 'nothing' };
 
 /** Returns the action for the volume; `nothing` if its records are as they should be. */
 export function decideVolume(facts: VolumeFacts): VolumeDecision {
-  const { volume, placement, report, vmHost, hostExists, hostActs, movable, claimed, successor } = facts;
+  const { volume, placement, report, vmHost, hostExists, hostActs, movable, otherPool, claimed, successor } = facts;
   const host = placement?.host;
   if (volume === undefined || volume.deleted_at !== undefined) {
     if (host === undefined) return noAction;
@@ -69,5 +71,5 @@ export function decideVolume(facts: VolumeFacts): VolumeDecision {
     return claimed ? noAction : { do: 'grant', host: vmHost, size: volume.size };
   }
   if (placement !== undefined && placement.size < volume.size) return { do: 'grant', host, size: volume.size };
-  return placement?.reason === undefined ? noAction : { do: 'clear' };
+  return placement?.reason === undefined && !otherPool ? noAction : { do: 'clear' };
 }

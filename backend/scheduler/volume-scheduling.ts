@@ -4,7 +4,13 @@ import { idFrom } from '../model/ids.ts';
 import type { PoolRequest } from '../model/placement/filters.ts';
 import type { HostPool } from '../model/placement/host-pool.ts';
 import { enterVolumePlacement, removeVolumePlacement } from '../model/placement/pool-records.ts';
-import { storagePools, type VolumePlacementRecord, volumePlacements } from '../model/records/index.ts';
+import {
+  storagePools,
+  type VolumePlacementRecord,
+  volumeAttachments,
+  volumeHolders,
+  volumePlacements,
+} from '../model/records/index.ts';
 import { builtInPool } from '../model/storage/pool.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -51,6 +57,17 @@ export class VolumeScheduling {
       case 'grant': {
         const { host, size } = decision;
         const refusal = this.#refusal(records, host, size);
+        const before = records.placement?.value;
+        if (
+          refusal &&
+          before?.host !== undefined &&
+          before.host !== host &&
+          !this.#refusal(records, host, before.size)
+        ) {
+          // The volume can move, although there is no space for its growth.
+          this.#reserve(records, host, before.size);
+          return { part: grantVolume(records, host, before.size, now), waits: false };
+        }
         if (refusal) return { part: refuseVolume(records, refusal, now), waits: true };
         this.#reserve(records, host, size);
         return { part: grantVolume(records, host, size, now), waits: false };
@@ -79,6 +96,12 @@ export class VolumeScheduling {
     const { id, pool, placement } = records;
     if (placement) removeVolumePlacement(this.#pool, id, placement.value);
     enterVolumePlacement(this.#pool, id, { host, size, at: '', ...(pool !== builtInPool && { pool }) });
+  }
+
+  /** Returns the VM that the volume is attached to. */
+  vmOf(volume: string): Id<'vm'> | undefined {
+    const holder = this.#mirror.get(volumeHolders, volume)?.value.id ?? '';
+    return this.#mirror.get(volumeAttachments, holder)?.value.vm;
   }
 
   /** Returns the needs of the volumes of a VM that has no host. */

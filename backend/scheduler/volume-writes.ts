@@ -3,9 +3,11 @@ import type { Id } from '../contract/fields.ts';
 import {
   attachmentReports,
   hosts,
+  type VolumeHolderRecord,
   type VolumePlacementRecord,
   type VolumeRecord,
   type VolumeReportRecord,
+  volumeHolders,
   volumePlacements,
   volumeReports,
   volumes,
@@ -22,8 +24,8 @@ export interface VolumeRecords {
   readonly volume: Stored<VolumeRecord> | undefined;
   readonly placement: Stored<VolumePlacementRecord> | undefined;
   readonly report: Stored<VolumeReportRecord> | undefined;
-  /** The id of the attachment of the volume. */
-  readonly holder: string | undefined;
+  /** The attachment of the volume. */
+  readonly holder: Stored<VolumeHolderRecord> | undefined;
   /** The pool of the volume. */
   readonly pool: Id<'storage_pool'>;
   /** Other hosts reach the data of the volume. */
@@ -45,11 +47,14 @@ const poolFields = ({ pool, movable }: VolumeRecords) => ({
 /** Gives the volume a size on the host. If it was on another host, no guest may have it. */
 export function grantVolume(records: VolumeRecords, host: Id<'host'>, size: number, now: Date): CommitPart {
   const before = records.placement?.value.host;
-  const moves = before !== undefined && before !== host && records.holder !== undefined;
+  const { holder } = records;
+  const noGuest = holder
+    ? [unchanged(holder), absent(attachmentReports, holder.value.id)]
+    : [absent(volumeHolders, records.id)];
   return {
     id: records.id,
     host,
-    require: [...unchangedRecords(records), ...(moves ? [absent(attachmentReports, records.holder)] : [])],
+    require: [...unchangedRecords(records), ...(before !== undefined && before !== host ? noGuest : [])],
     write: [put(volumePlacements, records.id, { host, size, ...poolFields(records), at: now.toISOString() })],
   };
 }
@@ -68,15 +73,17 @@ export function refuseVolume(
   return { id: records.id, require: unchangedRecords(records), write: [put(volumePlacements, records.id, record)] };
 }
 
-/** Removes the reason from a placement. */
+/** Removes the reason from a placement, and gives it the pool of the volume. */
 export const clearVolumeReason = (
   records: VolumeRecords,
-  { reason: _reason, message: _message, ...placement }: VolumePlacementRecord,
+  { host, size }: VolumePlacementRecord,
   now: Date,
 ): CommitPart => ({
   id: records.id,
   require: unchangedRecords(records),
-  write: [put(volumePlacements, records.id, { ...placement, at: now.toISOString() })],
+  write: [
+    put(volumePlacements, records.id, { ...(host && { host }), size, ...poolFields(records), at: now.toISOString() }),
+  ],
 });
 
 /** Removes the placement of a volume that no host has data of. */

@@ -18,7 +18,7 @@ import {
   type VmRecord,
   vms,
 } from '../model/records/index.ts';
-import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
+import { absent, present, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Condition, Write } from '../store/store.ts';
 
@@ -64,7 +64,8 @@ export function placeVm(
   return {
     id: records.id,
     host,
-    require: recordsUnchanged(records),
+    // The operator may remove the record of a host that has just died.
+    require: [...recordsUnchanged(records), present(hosts, host)],
     write: [
       put(schedules, records.id, { host, fence, at }),
       put(placements, placementId(host, records.id), { fence, ...resources, at }),

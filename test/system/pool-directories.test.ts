@@ -139,6 +139,14 @@ t.test('files beside the volumes do no harm', async (t) => {
   const volume = idFrom('volume', 'vol-0123456789abcdef');
   await t.rejects(pool.ensure(volume, 1024), PoolFault, 'a directory without marker');
   t.strictSame(readdirSync(path), []);
+  await t.test('an interrupted marker is written again, and a marker is never replaced', async (t) => {
+    writeFileSync(join(path, markerFile), '');
+    await pool.writeMarker(marker);
+    t.equal(await pool.readMarker(), marker);
+    await t.rejects(pool.writeMarker(`stp-0123456789abcdef ${'1'.repeat(32)}`));
+    t.equal(await pool.readMarker(), marker);
+    t.strictSame(readdirSync(path), [markerFile]);
+  });
   for (const content of ['', 'x'.repeat(1_000_000), 'stp-0123456789abcdef', `${marker}${marker}`]) {
     writeFileSync(join(path, markerFile), content);
     await t.rejects(pool.ensure(volume, 1024), PoolFault, JSON.stringify(content.slice(0, 60)));
@@ -154,6 +162,17 @@ t.test('files beside the volumes do no harm', async (t) => {
   writeFileSync(join(path, 'vol-$(touch x).raw'), '');
   t.strictSame(await pool.list(), [volume]);
   t.equal(await pool.sizeOf(volume), 4096);
+  const linked = idFrom('volume', 'vol-00000000000000aa');
+  symlinkSync(victim, join(path, `${linked}.raw`));
+  await t.rejects(pool.ensure(linked, 65_536), PoolFault);
+  t.equal(readFileSync(victim, 'utf8'), 'precious', 'nor does one in the place of a volume');
+  symlinkSync(path, `${path}-link`);
+  t.teardown(() => rmSync(`${path}-link`));
+  t.strictSame(
+    await new DirectoryPool({ path: `${path}-link`, run, marker }).list(),
+    [volume],
+    'the path may be a link',
+  );
   await pool.ensure(volume, 8192);
   t.equal(await pool.sizeOf(volume), 8192);
   await pool.remove(volume);

@@ -1,12 +1,14 @@
 /** Storage pools through API, scheduler and hosts, with simulated hosts. test/host/storage-pools.test.ts has real directories. */
 import t, { type Test } from 'tap';
-import { imageReports } from '../../backend/model/records/index.ts';
-import { builtInPool, type PoolSpec } from '../../backend/model/storage/pool.ts';
+import { newId } from '../../backend/model/ids.ts';
+import { hosts, imageReports, poolReports } from '../../backend/model/records/index.ts';
+import { builtInPool, type PoolSpec, poolReportId } from '../../backend/model/storage/pool.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put } from '../../backend/store/collection.ts';
 import { type Body, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { GiB } from '../support/cluster.ts';
 import { until } from '../support/eventually.ts';
+import { hostRecord } from '../support/host-record.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { type SimulatedHost, startSimulatedHost } from '../support/simulated-host.ts';
 import { withStore } from '../support/stores.ts';
@@ -227,4 +229,124 @@ t.test('no volume is created in a pool that no host reaches', async (t) => {
     body: { code: 'invalid_state', errors: [{ pointer: '/pool', detail: /not reached by any host/ }] },
   });
   t.strictSame((await member.list('volumes')).items, []);
+});
+
+t.test('volumes and their VMs that wait for the same pool never end the term of the scheduler', async (t) => {
+  const { operator, member, createVm, createPool } = await poolCloud(t, [reaches(4 * GiB), reaches(4 * GiB)]);
+  const pool = await createPool('small');
+  const volume = await member.create('volumes', { name: 'grows', size: '1GiB', pool: pool.id });
+  const first = await createVm('first', { volumes: [volume.id] });
+  await until('it runs', async () => (await member.get('vms', first.id)).status.phase === 'running');
+  await member.remove('vms', first.id);
+  await member.update('volumes', volume.id, { size: '9GiB' });
+  await until('growth waits', async () => (await member.get('volumes', volume.id)).status.reason === 'no_space');
+  const second = await createVm('second', { volumes: [volume.id] });
+  await until('the VM waits', async () => (await member.get('vms', second.id)).status.reason === 'no_host');
+  await operator.update('storage-pools', pool.id, { overcommit: 4 });
+  await until('both go on', async () => (await member.get('vms', second.id)).status.phase === 'running');
+  const plain = await createVm('plain', {});
+  await until('and others too', async () => (await member.get('vms', plain.id)).status.phase === 'running');
+
+  await t.test('a growth that is taken back no longer holds up a VM', async () => {
+    const other = await member.create('volumes', { name: 'large', size: '20GiB', pool: pool.id });
+    const third = await createVm('third', { volumes: [other.id] });
+    await until('it waits', async () => (await member.get('vms', third.id)).status.reason === 'no_host');
+    await member.update('volumes', other.id, { size: '1GiB' });
+    await until('it runs', async () => (await member.get('vms', third.id)).status.phase === 'running');
+  });
+});
+
+t.test('a lost host is removed with its deleted VMs, and their shared volumes go on elsewhere', async (t) => {
+  const { operator, member, createVm, createPool, hosts } = await poolCloud(t, [reaches(), reaches()]);
+  const [first, second] = hosts;
+  if (!first || !second) throw new Error('two hosts');
+  const pool = await createPool('shared');
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB', pool: pool.id });
+  await operator.update('hosts', second.id, { draining: true });
+  const vm = await createVm('lost', { volumes: [volume.id] });
+  await until(
+    'it has the volume',
+    async () => (await member.list('volume-attachments')).items[0]?.status.phase === 'attached',
+  );
+  await first.close();
+  await until('the host is dead', async () => !(await operator.get('hosts', first.id)).alive);
+  t.match(await operator.request('DELETE', `/v1/hosts/${first.id}`), { status: 409 }, 'the VM is not deleted yet');
+  await operator.update('hosts', second.id, { draining: false });
+  await member.expect(202, 'DELETE', `/v1/vms/${vm.id}`);
+  await until(
+    'the host can go',
+    async () => (await operator.request('DELETE', `/v1/hosts/${first.id}`)).status === 204,
+  );
+  await until('the VM is gone', async () => (await member.request('GET', `/v1/vms/${vm.id}`)).status === 404);
+  const next = await createVm('next', { volumes: [volume.id] });
+  await until(
+    'the next VM has the volume',
+    async () => (await member.list('volume-attachments')).items[0]?.status.phase === 'attached',
+  );
+  t.equal((await member.get('vms', next.id)).status.host, second.id);
+  await until(
+    'the report of the lost host is gone',
+    async () => (await operator.get('storage-pools', pool.id)).hosts.length === 1,
+  );
+});
+
+t.test('a deleted volume is removed as soon as a host reaches its pool', async (t) => {
+  let reachable = true;
+  const pools = (pool: PoolSpec) => {
+    if (pool.id !== builtInPool && !reachable) throw new Error('away');
+    return reaches()();
+  };
+  const { operator, member, createVm, createPool, hosts } = await poolCloud(t, [reaches(), pools]);
+  const pool = await createPool('shared');
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB', pool: pool.id });
+  await operator.update('hosts', hosts[1]?.id ?? '', { draining: true });
+  const vm = await createVm('one', { volumes: [volume.id] });
+  await until(
+    'it has the volume',
+    async () => (await member.list('volume-attachments')).items[0]?.status.phase === 'attached',
+  );
+  await member.remove('vms', vm.id);
+  reachable = false;
+  const look = (description: string) => operator.update('storage-pools', pool.id, { description });
+  await look('again');
+  await until('one host has lost it', async () => {
+    const reports = (await operator.get('storage-pools', pool.id)).hosts as readonly { readonly reachable: boolean }[];
+    return reports.some((report) => !report.reachable);
+  });
+  await hosts[0]?.close();
+  await until('the other is dead', async () => !(await operator.get('hosts', hosts[0]?.id ?? '')).alive);
+  await member.expect(202, 'DELETE', `/v1/volumes/${volume.id}`);
+  reachable = true;
+  await look('and again');
+  await until(
+    'the volume is gone',
+    async () => (await member.request('GET', `/v1/volumes/${volume.id}`)).status === 404,
+  );
+});
+
+t.test('a pool with the reports of many hosts can be deleted, and one without statistics has no limit', async (t) => {
+  const unknown = () => ({ size: 0, free: 0 });
+  const { store, operator, member, createVm, createPool } = await poolCloud(t, [unknown]);
+  const pool = await createPool('ceph');
+  const volume = await member.create('volumes', { name: 'data', size: '1TiB', pool: pool.id });
+  const vm = await createVm('one', { volumes: [volume.id] });
+  await until('it runs', async () => (await member.get('vms', vm.id)).status.phase === 'running');
+  await member.remove('vms', vm.id);
+  await member.remove('volumes', volume.id);
+  const report = { reachable: true, size: 1, free: 1, at: '2026-01-01T00:00:00.000Z' };
+  for (let batch = 0; batch < 4; batch++) {
+    const ids = Array.from({ length: 50 }, () => newId('host'));
+    await store.commit({
+      write: ids.flatMap((host) => [
+        put(hosts, host, hostRecord({ id: host })),
+        put(poolReports, poolReportId(pool.id, host), report),
+      ]),
+    });
+  }
+  await until('they are there', async () => (await operator.get('storage-pools', pool.id)).hosts.length === 201);
+  t.match(await operator.request('DELETE', `/v1/storage-pools/${pool.id}`), { status: 204 });
+  t.strictSame(
+    (await store.list('pool-reports/')).entries.filter(({ key }) => key.includes(pool.id)),
+    [],
+  );
 });

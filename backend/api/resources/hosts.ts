@@ -1,17 +1,21 @@
 import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
 import { type HostUpdate, host } from '../../contract/resources/hosts.ts';
 import { defaultHostPolicy } from '../../model/placement/filters.ts';
 import { parsePlacementId, placementsOn } from '../../model/placement/placement-id.ts';
 import * as records from '../../model/records/index.ts';
-import { poolReportId } from '../../model/storage/pool.ts';
 import { absent, noneBelow, present, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { answerWith, inUse, readPatch } from '../transaction/declarations.ts';
+import type { Guard } from '../transaction/mutate.ts';
 
 /** The policy of a host until an operator sets one. */
 const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = { labels: {}, ...defaultHostPolicy };
+
+/** The maximum number of deleted VMs of a lost host. Each takes a condition of the transaction. */
+const maxLostVms = 100;
 
 /** The descriptor of hosts. */
 export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
@@ -66,6 +70,34 @@ async function updateHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
   });
 }
 
+/**
+ * Returns the guards that no VM of the host stays. Deleted VMs of a lost host go with it, because nobody else can say that
+ * they have ended: the operator does so by this request.
+ * @throws UcloudError `in_use`
+ */
+function guardsOfVms(api: ApiContext, { caller }: ApiRequest, host: Id<'host'>): Guard[] {
+  const { mirror } = api;
+  const placed = [...mirror.list(records.placements, placementsOn(host))];
+  const vms = placed.map(({ id }) => parsePlacementId(id).vm);
+  const deleted = vms.flatMap((vm) => mirror.get(records.vms, vm) ?? []).filter(({ value }) => value.deleted_at);
+  if (deleted.length < vms.length) throw inUse(api, caller, host, vms);
+  if (vms.length > 0 && vms.length <= maxLostVms) return deleted.map((vm) => ({ condition: unchanged(vm) }));
+  return [
+    {
+      condition: noneBelow(records.placements, placementsOn(host)),
+      otherwise: (found) => {
+        const keys = found.map(({ key }) => key.slice(records.placements.prefix.length));
+        return inUse(
+          api,
+          caller,
+          host,
+          keys.map((key) => parsePlacementId(key).vm),
+        );
+      },
+    },
+  ];
+}
+
 async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, hosts, (stored) => {
@@ -76,7 +108,6 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
       .map((placement) => placement.id)
       .filter((volume) => api.mirror.get(records.volumes, volume)?.value.deleted_at === undefined);
     if (volumes.length > 0) throw inUse(api, request.caller, id, volumes);
-    const reports = [...api.mirror.list(records.storagePools)].map((pool) => poolReportId(pool.id, id));
     return {
       guards: [
         { condition: unchanged(stored) },
@@ -84,22 +115,9 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
           condition: absent(records.alive, id),
           otherwise: () => new UcloudError('invalid_state', `${id} is alive; stop its agent first`),
         },
-        {
-          condition: noneBelow(records.placements, placementsOn(stored.value.id)),
-          otherwise: (found) =>
-            inUse(
-              api,
-              request.caller,
-              id,
-              found.map(({ key }) => parsePlacementId(key.slice(records.placements.prefix.length)).vm),
-            ),
-        },
+        ...guardsOfVms(api, request, stored.value.id),
       ],
-      writes: [
-        remove(records.hosts, id),
-        remove(records.hostPolicies, id),
-        ...reports.flatMap((report) => [remove(records.poolReports, report), remove(records.poolMarkers, report)]),
-      ],
+      writes: [remove(records.hosts, id), remove(records.hostPolicies, id)],
       target: id,
       quotaDelta: undefined,
       reason: 'deleted',

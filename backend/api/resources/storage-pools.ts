@@ -12,8 +12,8 @@ import {
 } from '../../contract/resources/storage-pools.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { builtInPool, parsePoolReportId, wrongFields } from '../../model/storage/pool.ts';
-import { absent, put, remove } from '../../store/collection.ts';
+import { builtInPool, parsePoolReportId, poolOf, wrongFields } from '../../model/storage/pool.ts';
+import { absent, put } from '../../store/collection.ts';
 import type { Store } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -62,8 +62,11 @@ const reportsOn = ({ mirror }: ApiContext, id: Id<'storage_pool'>) =>
 function observed(api: ApiContext, id: Id<'storage_pool'>): Pick<StoragePool, 'status' | 'hosts' | 'allocated'> {
   const reports = reportsOn(api, id);
   const available = reports.some(({ alive, report }) => alive && report.reachable);
+  // Volumes of earlier versions have no pool in their record, so the index lacks them.
+  const volumes =
+    id === builtInPool ? api.mirror.list(records.volumes) : api.mirror.by(records.volumes, 'pool').list(id);
   let allocated = 0;
-  for (const { value } of api.mirror.by(records.volumes, 'pool').list(id)) allocated += value.size;
+  for (const { value } of volumes) if (poolOf(value) === id) allocated += value.size;
   return {
     status: { phase: available ? 'available' : 'unavailable' },
     hosts: reports.map(({ host, report }) => ({ host, ...report })),
@@ -131,13 +134,11 @@ async function deleteStoragePool(api: ApiContext, request: ApiRequest): Promise<
         `${id} is the default pool; set default_storage_pool to another one first`,
       );
     }
-    const reports = [...api.mirror.list(records.poolReports, `${id}/`)];
-    const markers = [id, ...reports.map((report) => report.id)];
     return removal(api, request, storagePools, stored, {
       guards: [defaultPoolGuard(api)],
       writes: [
-        ...reports.map((report) => remove(records.poolReports, report.id)),
-        ...markers.map((marker) => remove(records.poolMarkers, marker)),
+        { deletePrefix: `${records.poolReports.prefix}${id}/` },
+        { deletePrefix: `${records.poolMarkers.prefix}${id}` },
       ],
     });
   });

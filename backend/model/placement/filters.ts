@@ -195,11 +195,11 @@ export const filters: readonly Filter[] = [
   },
   {
     name: 'pool_space',
-    rejects: (host, { pools = [] }) => pools.some(({ pool, bytes }) => bytes > (host.storage(pool) ?? 0)),
+    rejects: (host, { pools = [] }) => pools.some(({ pool, bytes }) => bytes > 0 && bytes > (host.storage(pool) ?? 0)),
     describe: (refused, _total, { pools = [] }) =>
       pools
         .map((each) => ({ ...each, most: Math.max(...refused.map((host) => host.storage(each.pool) ?? 0)) }))
-        .filter(({ bytes, most }) => bytes > most)
+        .filter(({ bytes, most }) => bytes > 0 && bytes > most)
         .map(
           ({ name, bytes, most }) =>
             `needs ${describeSize(bytes)} in the storage pool ${name}, which has ${describeSize(Math.max(0, most))} left`,

@@ -33,6 +33,9 @@ export class StorageSpace {
   readonly #volumes = new Map<string, Share>();
   /** The bytes of all volumes by pool and host. */
   readonly #used = new Map<Id<'storage_pool'>, Hosts>();
+  /** The largest size of each pool, and the bytes of all volumes. A search asks for them once for each host. */
+  readonly #largest = new Map<Id<'storage_pool'>, number>();
+  readonly #totals = new Map<Id<'storage_pool'>, number>();
 
   /** Sets a pool; `undefined` removes it. */
   setPool(id: Id<'storage_pool'>, pool: Pool | undefined): void {
@@ -47,6 +50,7 @@ export class StorageSpace {
     else sizes.delete(host);
     if (sizes.size > 0) this.#sizes.set(id, sizes);
     else this.#sizes.delete(id);
+    this.#largest.set(id, Math.max(0, ...sizes.values()));
   }
 
   /** Sets the share of a volume; `undefined` removes it. The call is idempotent. */
@@ -60,6 +64,7 @@ export class StorageSpace {
   }
 
   #add({ pool, host }: Share, size: number): void {
+    this.#totals.set(pool, (this.#totals.get(pool) ?? 0) + size);
     const hosts: Hosts = this.#used.get(pool) ?? new Map();
     const sum = (hosts.get(host) ?? 0) + size;
     if (sum > 0) hosts.set(host, sum);
@@ -79,11 +84,12 @@ export class StorageSpace {
     const sizes = this.#sizes.get(id);
     const own = sizes?.get(host);
     if (pool === undefined || sizes === undefined || own === undefined) return undefined;
-    const used = this.#used.get(id);
-    if (!isNetworkPool(pool)) return Math.floor(own * pool.overcommit) - (used?.get(host) ?? 0);
-    const size = Math.max(...sizes.values());
-    const total = [...(used?.values() ?? [])].reduce((sum, each) => sum + each, 0);
-    return Math.floor(size * pool.overcommit) - total;
+    const shared = isNetworkPool(pool);
+    const size = shared ? (this.#largest.get(id) ?? 0) : own;
+    // Ceph without a manager does not know its size, so it has no limit.
+    if (size === 0) return Number.MAX_SAFE_INTEGER;
+    const used = (shared ? this.#totals.get(id) : this.#used.get(id)?.get(host)) ?? 0;
+    return Math.floor(size * pool.overcommit) - used;
   }
 
   /** Returns a host that reaches the pool and passes the test. */

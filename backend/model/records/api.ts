@@ -321,6 +321,7 @@ export const subnets = kind('subnets/', holder);
  */
 export const volumeSlots = kind('volume-slots/', holder);
 export const volumeHolders = kind('volume-holders/', holder);
+export type VolumeHolderRecord = Static<typeof volumeHolders.schema>;
 
 /**
  * `prefix-maps/<pool>`. Every allocation from the pool rewrites this record, so two overlapping prefixes cannot both

@@ -7,7 +7,7 @@ import type {
   VolumeRecord,
   VolumeReportRecord,
 } from '../records/index.ts';
-import type { PoolSpec } from '../storage/pool.ts';
+import { isNetworkPool, type PoolSpec } from '../storage/pool.ts';
 
 /** Returns the id of the record of a slot. */
 export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${String(slot).padStart(2, '0')}`;
@@ -70,7 +70,7 @@ export function volumeSpec(
   const { id, size, max_iops, max_throughput } = volume;
   // A volume has at most its granted size, so that the volumes of a host fit into its space.
   const granted = Math.min(size, placement.size);
-  const created = data?.phase === 'available' && (data.host === host || placement.movable === true);
+  const created = data?.phase === 'available' && (data.host === host || isNetworkPool(pool.settings));
   return {
     id,
     host,

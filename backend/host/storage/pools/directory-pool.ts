@@ -5,6 +5,7 @@
  * The directory may lie on a file server that hangs. Short-lived programs therefore do all the work, each until a
  * deadline: a call of this process could block one of its few threads for ever.
  */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
@@ -59,10 +60,11 @@ export class DirectoryPool implements PoolDriver {
     return join(this.#options.path, markerFile);
   }
 
-  /** Returns the text of the marker; undefined if there is none. */
+  /** Returns the text of the marker; undefined if there is none. An interrupted write leaves an empty file. */
   async readMarker(): Promise<string | undefined> {
     try {
       const text = await this.#run('head', ['--bytes=64', '--', this.#markerPath]);
+      if (text === '') return undefined;
       if (markerPattern.test(text)) return text.trim();
       throw new PoolFault(`The file ${markerFile} in the directory is not that of a storage pool.`);
     } catch (error) {
@@ -74,7 +76,14 @@ export class DirectoryPool implements PoolDriver {
 
   /** Marks the directory. Does not replace a marker. */
   async writeMarker(text: string): Promise<void> {
-    await this.#run('dd', [`of=${this.#markerPath}`, 'conv=excl,fsync', 'status=none'], `${text}\n`);
+    const temporary = `${this.#markerPath}.${randomBytes(8).toString('hex')}`;
+    try {
+      await this.#run('dd', [`of=${temporary}`, 'conv=excl,fsync', 'status=none'], `${text}\n`);
+      await this.#run('find', ['-H', this.#options.path, '-maxdepth', '1', '-name', markerFile, '-empty', '-delete']);
+      await this.#run('ln', ['--no-target-directory', '--', temporary, this.#markerPath]);
+    } finally {
+      await this.#run('rm', ['--force', '--', temporary]);
+    }
   }
 
   async #checkDirectory(): Promise<void> {
@@ -104,10 +113,17 @@ export class DirectoryPool implements PoolDriver {
     throw new PoolFault(`The directory ${path} ${reason}`);
   }
 
+  /** Prints the format for each file of a volume. The path may be a link, and files may vanish meanwhile. */
+  #find(format: string): Promise<string> {
+    const { path } = this.#options;
+    const files = ['-maxdepth', '1', '-type', 'f', '-name', `vol-*${ending}`];
+    return this.#run('find', ['-H', path, '-ignore_readdir_race', ...files, '-printf', format]);
+  }
+
   async usage(): Promise<PoolUsage> {
     await this.#check();
     const { path } = this.#options;
-    const blocks = await this.#run('find', [path, '-maxdepth', '1', '-name', `vol-*${ending}`, '-printf', '%b\n']);
+    const blocks = await this.#find('%b\n');
     const allocated = blocks.split('\n').reduce((sum, line) => sum + Number(line) * 512, 0);
     const [blockSize = 0, available = 0] = (await this.#run('stat', ['--file-system', '--format=%S %a', '--', path]))
       .split(' ')
@@ -120,7 +136,10 @@ export class DirectoryPool implements PoolDriver {
     const path = this.#path(volume);
     await this.#check();
     try {
-      return Number(await this.#run('stat', ['--format=%s', '--', path]));
+      const [size = '', type = ''] = (await this.#run('stat', ['--format=%s %F', '--', path])).split(/ (.*)/s);
+      // Another host with access to the directory may have put a link there.
+      if (!type.startsWith('regular')) throw new PoolFault(`The file of ${volume} is a ${type.trim()}.`);
+      return Number(size);
     } catch (error) {
       if (isMissingFile(error)) return undefined;
       throw error;
@@ -152,8 +171,7 @@ export class DirectoryPool implements PoolDriver {
 
   async list(): Promise<Id<'volume'>[]> {
     await this.#check();
-    const { path } = this.#options;
-    const names = await this.#run('find', [path, '-maxdepth', '1', '-name', `vol-*${ending}`, '-printf', '%f\n']);
+    const names = await this.#find('%f\n');
     return names
       .split('\n')
       .map((name) => name.slice(0, -ending.length))
