@@ -73,15 +73,14 @@ async function updateHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
 /**
  * Returns the guards that no VM of the host stays. Deleted VMs of a lost host go with it, because nobody else can say that
  * they have ended: the operator does so by this request.
- * @throws UcloudError `in_use`
  */
 function guardsOfVms(api: ApiContext, { caller }: ApiRequest, host: Id<'host'>): Guard[] {
   const { mirror } = api;
   const placed = [...mirror.list(records.placements, placementsOn(host))];
   const vms = placed.map(({ id }) => parsePlacementId(id).vm);
   const deleted = vms.flatMap((vm) => mirror.get(records.vms, vm) ?? []).filter(({ value }) => value.deleted_at);
-  if (deleted.length < vms.length) throw inUse(api, caller, host, vms);
-  if (vms.length > 0 && vms.length <= maxLostVms) return deleted.map((vm) => ({ condition: unchanged(vm) }));
+  const areDeleted = deleted.length === vms.length && vms.length <= maxLostVms;
+  if (vms.length > 0 && areDeleted) return deleted.map((vm) => ({ condition: unchanged(vm) }));
   return [
     {
       condition: noneBelow(records.placements, placementsOn(host)),
