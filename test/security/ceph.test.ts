@@ -9,7 +9,7 @@ import { readKey } from '../../backend/host/storage/pools/ceph-key.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { cephCluster, keyOf, noCeph } from '../support/ceph.ts';
-import { until } from '../support/eventually.ts';
+import { eventually, until } from '../support/eventually.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const exec = promisify(execFile);
@@ -124,8 +124,9 @@ t.test('the programs of Ceph', { skip, timeout: 300_000 }, async (t) => {
       cluster.goOn();
     }
     await until('the programs end', () => programs().length === 0, 60);
-    const outcome = await commands.run('rbd', ['info', '--pool', 'a', `ucloud.${volume}`], 30_000);
-    t.ok(outcome.ok, 'the pool works again');
+    // The end of a program and the news of it are two events.
+    const works = async () => (await commands.run('rbd', ['info', '--pool', 'a', `ucloud.${volume}`], 30_000)).ok;
+    t.ok(await eventually(works, 60_000), 'the pool works again');
   });
 });
 

@@ -234,6 +234,23 @@ t.test('the exit code that a guest reports is told', { skip }, async (t) => {
   await directory.destroy();
 });
 
+t.test('a volume stays in its pool', { skip }, async (t) => {
+  const pool = await cloud.api.operator.create('storage-pools', { name: 'other', kind: 'shared', path: '/srv/other' });
+  const main = (more = '') => `resource "ucloud_volume" "data" {\n  name = "data"\n  size = "1GiB"\n  ${more}\n}\n`;
+  const directory = cloud.configuration(t, main());
+  await directory.apply();
+  directory.write({ 'main.tf': main(`pool = "${pool.id}"`) });
+  t.match(await directory.diagnostics('plan'), [
+    {
+      severity: 'error',
+      summary: 'A volume stays in its storage pool',
+      detail: new RegExp(`cannot become ${pool.id}`),
+    },
+  ]);
+  directory.write({ 'main.tf': main() });
+  await directory.destroy();
+});
+
 t.test('a disk that shrinks is refused in the plan', { skip }, async (t) => {
   const main = (size: string, more = '') => prerequisites + vmBlock('v', `disk_size = "${size}"\n  ${more}`, '"disk"');
   const directory = cloud.configuration(t, main('4GiB'));
