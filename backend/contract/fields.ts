@@ -23,6 +23,7 @@ export const idPrefixes = {
   terraform_state: 'tfs',
   volume: 'vol',
   volume_attachment: 'vat',
+  snapshot: 'snap',
   file: 'file',
   file_server: 'fsrv',
   upload: 'upl',

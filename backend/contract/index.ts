@@ -14,6 +14,7 @@ import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
 import { projectEndpoints } from './resources/projects.ts';
 import { settingsEndpoints } from './resources/settings.ts';
+import { snapshotEndpoints } from './resources/snapshots.ts';
 import { sshKeyEndpoints } from './resources/ssh-keys.ts';
 import { storagePoolEndpoints } from './resources/storage-pools.ts';
 import { terraformStateEndpoints } from './resources/terraform-states.ts';
@@ -38,6 +39,7 @@ export const endpoints: readonly Endpoint[] = [
   vmEndpoints,
   volumeEndpoints,
   volumeAttachmentEndpoints,
+  snapshotEndpoints,
   storagePoolEndpoints,
   hostEndpoints,
   operationEndpoints,

@@ -30,6 +30,7 @@ import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
 import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
+import { SnapshotWork } from './snapshots.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
 import { VolumeRemoval } from './volume-removal.ts';
@@ -63,6 +64,7 @@ export class Agent {
   readonly #steps: VmSteps;
   readonly #volumeRemoval: VolumeRemoval;
   readonly #poolReports: PoolReports;
+  readonly #snapshotWork: SnapshotWork;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -83,6 +85,7 @@ export class Agent {
     );
     this.#volumeRemoval = new VolumeRemoval(options);
     this.#poolReports = new PoolReports(options);
+    this.#snapshotWork = new SnapshotWork(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -93,7 +96,11 @@ export class Agent {
       hypervisor.onExit((id, cause) => this.#exited(id, cause)),
       view.listen(host, {
         vm: (id) => this.#changed(id),
-        volume: (id) => this.#volumeRemoval.changed(id),
+        volume: (id) => {
+          this.#volumeRemoval.changed(id);
+          this.#snapshotWork.changed(id);
+        },
+        snapshot: (id) => this.#snapshotWork.changed(id),
         pool: (id) => this.#poolReports.changed(id),
         networks: () => this.#networks.request(),
         alive: this.#options.onAlive,
@@ -128,6 +135,7 @@ export class Agent {
     for (const id of view.placedOn(host)) this.#queue.add(id);
     for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
     this.#volumeRemoval.visitAll();
+    this.#snapshotWork.visitAll();
     this.#poolReports.visitAll();
   }
 
@@ -152,7 +160,12 @@ export class Agent {
     this.#networks.close();
     // `close` does not wait for a slow guest. The next agent observes the result.
     await Promise.race([
-      Promise.all([this.#queue.close(), this.#volumeRemoval.close(), this.#poolReports.close()]),
+      Promise.all([
+        this.#queue.close(),
+        this.#volumeRemoval.close(),
+        this.#snapshotWork.close(),
+        this.#poolReports.close(),
+      ]),
       delay(closeTimeoutMs, undefined, { ref: false }),
     ]);
   }

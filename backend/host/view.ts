@@ -22,6 +22,9 @@ import {
   poolReports,
   reports,
   schedules,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
   sshKeys,
   storagePools,
   vms,
@@ -38,6 +41,8 @@ export interface ViewListener {
   vm(id: Id<'vm'>): void;
   /** A volume with data on this host has changed. */
   volume(id: Id<'volume'>): void;
+  /** A snapshot of this host has changed. */
+  snapshot(id: Id<'snapshot'>): void;
   /** A storage pool has changed. */
   pool(id: Id<'storage_pool'>): void;
   networks(): void;
@@ -55,6 +60,8 @@ export class HostView {
   readonly #attachmentsOf;
   readonly #attachmentOf;
   readonly #volumesOn;
+  readonly #snapshotsOn;
+  readonly #volumesFrom;
 
   constructor(mirror: Mirror) {
     this.mirror = mirror;
@@ -66,6 +73,8 @@ export class HostView {
     this.#attachmentsOf = mirror.index(volumeAttachments, ({ value }) => value.vm);
     this.#attachmentOf = mirror.index(volumeAttachments, ({ value }) => value.volume);
     this.#volumesOn = mirror.index(volumePlacements, ({ value }) => value.host);
+    this.#snapshotsOn = mirror.index(snapshotPlacements, ({ value }) => value.host);
+    this.#volumesFrom = mirror.index(volumes, ({ value }) => value.snapshot);
     for (const { id } of mirror.list(placements)) {
       const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
@@ -101,6 +110,26 @@ export class HostView {
     return [...this.#volumesOn.list(host)].map(({ id }) => idFrom('volume', id));
   }
 
+  /** Returns the attachment of the volume. */
+  attachmentOf(volume: Id<'volume'>) {
+    const [attachment] = this.#attachmentOf.list(volume);
+    return attachment;
+  }
+
+  /** Returns the snapshots with data on the host. */
+  snapshotsOn(host: Id<'host'>): Id<'snapshot'>[] {
+    return [...this.#snapshotsOn.list(host)].map(({ id }) => idFrom('snapshot', id));
+  }
+
+  /** Returns the new volumes that do not have the data of the snapshot yet. */
+  volumesWaitingFor(snapshot: Id<'snapshot'>, host: Id<'host'>): Id<'volume'>[] {
+    return [...this.#volumesFrom.list(snapshot)].flatMap(({ id, value }) => {
+      const waits = value.deleted_at === undefined && this.mirror.get(volumeReports, id) === undefined;
+      const elsewhere = this.mirror.get(volumePlacements, id)?.value.host ?? host;
+      return waits && elsewhere === host ? [idFrom('volume', id)] : [];
+    });
+  }
+
   /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
@@ -130,7 +159,16 @@ export class HostView {
         if (target !== undefined && isIdOf('vm', target)) this.#notify(target);
       } else if (isChangeOf(volumeAttachments, change)) {
         for (const vm of [change.previous?.value.vm, change.stored?.value.vm]) if (vm !== undefined) this.#notify(vm);
-      } else if (isChangeOf(volumes, change) || isChangeOf(volumePlacements, change)) {
+      } else if (isChangeOf(snapshots, change) || isChangeOf(snapshotPlacements, change)) {
+        const snapshot = idFrom('snapshot', change.id);
+        const host = this.mirror.get(snapshotPlacements, snapshot)?.value.host;
+        if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot);
+      } else if (
+        isChangeOf(volumes, change) ||
+        isChangeOf(volumePlacements, change) ||
+        // A new volume gets its data before its VM gets the volume.
+        (isChangeOf(volumeReports, change) && change.previous === undefined)
+      ) {
         const volume = idFrom('volume', change.id);
         for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
         const host = this.mirror.get(volumePlacements, volume)?.value.host;
@@ -157,6 +195,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
     kinds: [
       ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
+      ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolMarkers, poolReports],
       ...[imageCopies, imageServers],
     ],

@@ -42,6 +42,9 @@ import {
   poolReports,
   reports,
   schedules,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
   storagePools,
   vms,
   volumeAttachments,
@@ -57,6 +60,7 @@ import type { Store } from '../store/store.ts';
 import { decide } from './plan.ts';
 import type { AttachmentsByVm } from './volume-facts.ts';
 import { VolumeScheduling } from './volume-scheduling.ts';
+import type { PlacedId } from './volume-writes.ts';
 import {
   type CommitPart,
   changeGrant,
@@ -69,7 +73,7 @@ import {
 } from './writes.ts';
 
 /** An object that the scheduler decides about. */
-type Subject = Id<'vm'> | Id<'volume'>;
+type Subject = Id<'vm'> | PlacedId;
 
 /** The name of the scheduler's leader key in `leader/`. */
 export const schedulerTask = 'scheduler';
@@ -144,6 +148,8 @@ export class LeaderLoop {
       for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
       for (const { id } of this.#mirror.list(volumes)) this.#dirty.add(idFrom('volume', id));
       for (const { id } of this.#mirror.list(volumePlacements)) this.#dirty.add(idFrom('volume', id));
+      for (const { id } of this.#mirror.list(snapshots)) this.#dirty.add(idFrom('snapshot', id));
+      for (const { id } of this.#mirror.list(snapshotPlacements)) this.#dirty.add(idFrom('snapshot', id));
       while (!termEnd.aborted) {
         this.#work();
         const woken = Promise.withResolvers<void>();
@@ -174,11 +180,13 @@ export class LeaderLoop {
           this.#unplaceable.clear();
           this.#markDirty(vm);
         }
-      } else if (isChangeOf(volumePlacements, change)) {
-        const volume = idFrom('volume', change.id);
-        const freed = this.#volumes.apply(volume, change.previous?.value, change.stored?.value);
+      } else if (isChangeOf(snapshots, change) || isChangeOf(snapshotReports, change)) {
+        this.#markDirty(idFrom('snapshot', change.id));
+      } else if (isChangeOf(volumePlacements, change) || isChangeOf(snapshotPlacements, change)) {
+        const id = isIdOf('snapshot', change.id) ? change.id : idFrom('volume', change.id);
+        const freed = this.#volumes.apply(id, change.previous?.value, change.stored?.value);
         if (freed !== undefined) this.#markWaitingDirty(freed);
-        this.#markDirty(volume);
+        this.#markDirty(id);
       } else if (isChangeOf(volumeAttachments, change)) {
         const attachment = change.stored ?? change.previous;
         if (attachment === undefined) continue;
@@ -214,6 +222,8 @@ export class LeaderLoop {
         if (change.stored === undefined) {
           for (const { id, value } of this.#mirror.list(volumePlacements))
             if (value.host === host) this.#markDirty(idFrom('volume', id));
+          for (const { id, value } of this.#mirror.list(snapshotPlacements))
+            if (value.host === host) this.#markDirty(idFrom('snapshot', id));
         }
       } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
     }
@@ -239,11 +249,15 @@ export class LeaderLoop {
     }
   }
 
-  /** Marks the volumes of the VMs on a host that has come back. */
+  /** Marks the volumes and snapshots on a host that has come back. */
   #markVolumesDirty(host: Id<'host'>): void {
     for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
       for (const { value } of this.#attachments.list(parsePlacementId(id).vm)) this.#markDirty(value.volume);
     }
+    for (const { id, value } of this.#mirror.list(snapshots))
+      if (value.host === host) this.#markDirty(idFrom('snapshot', id));
+    for (const { id, value } of this.#mirror.list(volumes))
+      if (value.source_host === host) this.#markDirty(idFrom('volume', id));
   }
 
   /** Marks the deleted volumes: another host may reach their pool now and remove their data. */
@@ -300,7 +314,7 @@ export class LeaderLoop {
         this.#inFlight.set(id, true);
         continue;
       }
-      const part = isIdOf('volume', id) ? this.#volumePartFor(id, now) : this.#commitPartFor(id, now);
+      const part = isIdOf('vm', id) ? this.#commitPartFor(id, now) : this.#volumePartFor(id, now);
       if (part === undefined) continue;
       for (const subject of [id, ...(part.volumes ?? [])]) this.#inFlight.set(subject, false);
       conditions += part.require.length;
@@ -315,7 +329,7 @@ export class LeaderLoop {
     return parts;
   }
 
-  #volumePartFor(id: Id<'volume'>, now: Date): CommitPart | undefined {
+  #volumePartFor(id: PlacedId, now: Date): CommitPart | undefined {
     const { part, waits } = this.#volumes.decide(id, now);
     if (waits) this.#waiting.add(id);
     else this.#waiting.delete(id);
@@ -465,7 +479,7 @@ export class LeaderLoop {
     }
     for (const { id, host, require, volumes: withVm = [] } of parts) {
       if (host !== undefined) {
-        for (const volume of isIdOf('volume', id) ? [id] : withVm) this.#volumes.reset(volume, host);
+        for (const each of isIdOf('vm', id) ? withVm : [id]) this.#volumes.reset(each, host);
         if (isIdOf('vm', id))
           this.#pool.setPlacement(host, id, this.#mirror.get(placements, placementId(host, id))?.value);
       }

@@ -11,6 +11,9 @@ import {
   poolReports,
   reports,
   schedules,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
   storagePools,
   vms,
   volumeAttachments,
@@ -48,6 +51,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     kinds: [
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
       ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
+      ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolReports],
     ],
     logger,

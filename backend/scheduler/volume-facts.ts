@@ -1,12 +1,16 @@
 /** Reads the records that decisions about volumes depend on from the mirror. */
 import type { Id } from '../contract/fields.ts';
-import { idFrom } from '../model/ids.ts';
+import { idFrom, isIdOf } from '../model/ids.ts';
 import type { StorageSpace } from '../model/placement/storage-space.ts';
+import { snapshotSize } from '../model/quota/amounts.ts';
 import {
   alive,
   attachmentReports,
   hosts,
   schedules,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
   storagePools,
   type VolumeAttachmentRecord,
   vms,
@@ -16,16 +20,16 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
-import { isNetworkPool, poolOf } from '../model/storage/pool.ts';
+import { builtInPool, isNetworkPool, poolOf } from '../model/storage/pool.ts';
 import type { Mirror, MirrorIndex } from '../store/mirror.ts';
 import type { VolumeFacts } from './volume-plan.ts';
-import type { VolumeRecords } from './volume-writes.ts';
+import type { PlacedId, VolumeRecords } from './volume-writes.ts';
 
 /** The attachments by VM, as the mirror shows them. */
 export type AttachmentsByVm = MirrorIndex<VolumeAttachmentRecord>;
 
 /** Returns the records of a volume. */
-export function volumeRecords(mirror: Mirror, id: Id<'volume'>): VolumeRecords {
+function volumeRecords(mirror: Mirror, id: Id<'volume'>): VolumeRecords {
   const volume = mirror.get(volumes, id);
   const placement = mirror.get(volumePlacements, id);
   const pool = volume ? poolOf(volume.value) : poolOf(placement?.value ?? {});
@@ -34,6 +38,8 @@ export function volumeRecords(mirror: Mirror, id: Id<'volume'>): VolumeRecords {
     volume,
     placement,
     report: mirror.get(volumeReports, id),
+    size: volume?.value.size ?? 0,
+    source: volume?.value.source_host,
     holder: mirror.get(volumeHolders, id),
     pool,
     movable: isNetworkPool(mirror.get(storagePools, pool)?.value),
@@ -46,29 +52,51 @@ export const volumesOf = (mirror: Mirror, attachments: AttachmentsByVm, vm: Id<'
     .filter(({ value }) => value.deleted_at === undefined)
     .map(({ value }) => volumeRecords(mirror, value.volume));
 
+const livingHost = (mirror: Mirror, host: Id<'host'> | undefined): Id<'host'> | undefined =>
+  host !== undefined && mirror.get(alive, host) ? host : undefined;
+
 /** Returns the host of the VM that has the volume, if VM and host stay. */
 function hostOfVm(mirror: Mirror, volume: Id<'volume'>): Id<'host'> | undefined {
   const holder = mirror.get(volumeHolders, volume)?.value.id ?? '';
   const attachment = mirror.get(volumeAttachments, holder)?.value;
   if (attachment === undefined || attachment.deleted_at !== undefined) return undefined;
   if (mirror.get(vms, attachment.vm)?.value.deleted_at !== undefined) return undefined;
-  const host = mirror.get(schedules, attachment.vm)?.value.host;
-  return host !== undefined && mirror.get(alive, host) ? host : undefined;
+  return livingHost(mirror, mirror.get(schedules, attachment.vm)?.value.host);
 }
+
+/** Returns the records of a snapshot, which lies in the built-in pool. */
+function snapshotRecords(mirror: Mirror, id: Id<'snapshot'>): VolumeRecords {
+  const snapshot = mirror.get(snapshots, id);
+  return {
+    id,
+    volume: snapshot,
+    placement: mirror.get(snapshotPlacements, id),
+    report: mirror.get(snapshotReports, id),
+    size: snapshot ? snapshotSize(snapshot.value) : 0,
+    source: snapshot?.value.host,
+    holder: undefined,
+    pool: builtInPool,
+    movable: false,
+  };
+}
+
+/** Returns the records of a volume or snapshot. */
+export const recordsOf = (mirror: Mirror, id: PlacedId): VolumeRecords =>
+  isIdOf('snapshot', id) ? snapshotRecords(mirror, id) : volumeRecords(mirror, id);
 
 /** Tells whether a guest has the volume, or may have it. */
 export const isClaimed = (mirror: Mirror, { holder }: VolumeRecords): boolean =>
   holder !== undefined && mirror.get(attachmentReports, holder.value.id) !== undefined;
 
-/** Returns the facts of a decision about the volume. */
+/** Returns the facts of a decision about the volume or snapshot. */
 export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: VolumeRecords): VolumeFacts {
-  const { id, volume, placement, report, pool, movable } = records;
+  const { id, volume, placement, report, size, source, pool, movable } = records;
   const host = placement?.value.host ?? '';
   return {
-    volume: volume?.value,
+    volume: volume && { ...volume.value, size },
     placement: placement?.value,
     report: report?.value,
-    vmHost: hostOfVm(mirror, id),
+    vmHost: livingHost(mirror, source) ?? (isIdOf('volume', id) ? hostOfVm(mirror, id) : undefined),
     hostExists: mirror.get(hosts, host) !== undefined,
     hostActs: mirror.get(alive, host) !== undefined && storage.free(pool, idFrom('host', host)) !== undefined,
     movable,

@@ -1,5 +1,6 @@
 /**
- * The decision of the scheduler for one volume: a pure function of its records.
+ * The decision of the scheduler for one volume: a pure function of its records. A snapshot is like a volume whose host is
+ * known from the beginning.
  *
  * The states of a volume, by its records:
  *   unplaced   no placement: no VM had it yet, and it takes no space
@@ -22,10 +23,10 @@ import type { VolumePlacementRecord, VolumeRecord, VolumeReportRecord } from '..
 /** The records that a decision depends on. */
 export interface VolumeFacts {
   /** Undefined if the record is gone, which counts as deleted. */
-  readonly volume: VolumeRecord | undefined;
+  readonly volume: Pick<VolumeRecord, 'size' | 'deleted_at'> | undefined;
   readonly placement: VolumePlacementRecord | undefined;
-  readonly report: VolumeReportRecord | undefined;
-  /** The host of the VM that has the volume, if it is alive. */
+  readonly report: { readonly host: VolumeReportRecord['host']; readonly phase: string } | undefined;
+  /** The host of the source, or else of the VM that has the volume, if it is alive. */
   readonly vmHost: Id<'host'> | undefined;
   /** The host of the placement has a record in `hosts/`. */
   readonly hostExists: boolean;

@@ -1,22 +1,23 @@
-/** The parts of commits that give volumes their hosts and their space. They reserve the space in the pool of hosts. */
+/** The parts of commits that give volumes and snapshots their hosts and their space. They reserve the space in the pool of hosts. */
 import type { Id } from '../contract/fields.ts';
-import { idFrom } from '../model/ids.ts';
 import type { PoolRequest } from '../model/placement/filters.ts';
 import type { HostPool } from '../model/placement/host-pool.ts';
 import { enterVolumePlacement, removeVolumePlacement } from '../model/placement/pool-records.ts';
-import {
-  storagePools,
-  type VolumePlacementRecord,
-  volumeAttachments,
-  volumeHolders,
-  volumePlacements,
-} from '../model/records/index.ts';
+import { storagePools, type VolumePlacementRecord, volumeAttachments, volumeHolders } from '../model/records/index.ts';
 import { builtInPool } from '../model/storage/pool.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import type { Mirror } from '../store/mirror.ts';
-import { type AttachmentsByVm, isClaimed, volumeFacts, volumeRecords, volumesOf } from './volume-facts.ts';
+import { type AttachmentsByVm, isClaimed, recordsOf, volumeFacts, volumesOf } from './volume-facts.ts';
 import { decideVolume } from './volume-plan.ts';
-import { clearVolumeReason, grantVolume, refuseVolume, releaseVolume, type VolumeRecords } from './volume-writes.ts';
+import {
+  clearVolumeReason,
+  grantVolume,
+  kindsOf,
+  type PlacedId,
+  refuseVolume,
+  releaseVolume,
+  type VolumeRecords,
+} from './volume-writes.ts';
 import type { CommitPart } from './writes.ts';
 
 /** The needs of the volumes of a VM that has no host yet. */
@@ -30,7 +31,7 @@ export interface VolumesOfVm {
   readonly moving: readonly VolumeRecords[];
 }
 
-/** Decides about volumes. */
+/** Decides about volumes and snapshots. */
 export class VolumeScheduling {
   readonly #mirror: Mirror;
   readonly #attachments: AttachmentsByVm;
@@ -42,9 +43,9 @@ export class VolumeScheduling {
     this.#pool = pool;
   }
 
-  /** Returns the part of a commit for the volume, and whether the volume waits for space or for its pool. */
-  decide(id: Id<'volume'>, now: Date): { readonly part: CommitPart | undefined; readonly waits: boolean } {
-    const records = volumeRecords(this.#mirror, id);
+  /** Returns the part of a commit for the volume or snapshot, and whether it waits for space or for its pool. */
+  decide(id: PlacedId, now: Date): { readonly part: CommitPart | undefined; readonly waits: boolean } {
+    const records = recordsOf(this.#mirror, id);
     const facts = volumeFacts(this.#mirror, this.#pool.storage, records);
     const decision = decideVolume(facts);
     switch (decision.do) {
@@ -115,15 +116,17 @@ export class VolumeScheduling {
     const moving = held.filter((each) => !bound.includes(each));
     const bytes = new Map<Id<'storage_pool'>, number>();
     for (const each of held) {
-      const lacking =
-        (each.volume?.value.size ?? 0) - (each.placement?.value.host === undefined ? 0 : each.placement.value.size);
+      const lacking = each.size - (each.placement?.value.host === undefined ? 0 : each.placement.value.size);
       const needed = bound.includes(each) ? 0 : Math.max(0, lacking);
       bytes.set(each.pool, (bytes.get(each.pool) ?? 0) + needed);
     }
     const others = [...bytes].filter(([pool]) => pool !== builtInPool);
     return {
       disk: bytes.get(builtInPool) ?? 0,
-      hosts: [...new Set(bound.flatMap(({ placement }) => placement?.value.host ?? []))],
+      // A volume without host goes to the data that it gets.
+      hosts: [
+        ...new Set(held.flatMap((each) => (bound.includes(each) ? each.placement?.value.host : each.source) ?? [])),
+      ],
       pools: others.map(([pool, each]) => ({
         pool,
         name: this.#mirror.get(storagePools, pool)?.value.name ?? pool,
@@ -137,7 +140,7 @@ export class VolumeScheduling {
   grantAll(moving: readonly VolumeRecords[], host: Id<'host'>, now: Date): CommitPart[] {
     return moving.flatMap((records) => {
       if (records.volume === undefined) return [];
-      const { size } = records.volume.value;
+      const { size } = records;
       const before = records.placement?.value;
       if (before?.host === host && before.size >= size && before.reason === undefined) return [];
       this.#reserve(records, host, size);
@@ -145,9 +148,9 @@ export class VolumeScheduling {
     });
   }
 
-  /** Updates the pool with a volume placement of the mirror. Returns the host that has more space than before. */
+  /** Updates the pool with the placement of a volume or snapshot in the mirror. Returns the host that has more space than before. */
   apply(
-    id: Id<'volume'>,
+    id: PlacedId,
     before: VolumePlacementRecord | undefined,
     after: VolumePlacementRecord | undefined,
   ): Id<'host'> | undefined {
@@ -156,10 +159,9 @@ export class VolumeScheduling {
     return before !== undefined && before.size > (after?.size ?? 0) ? before.host : undefined;
   }
 
-  /** Sets the volume in the pool to its placement in the mirror, after a commit for this host has failed. */
-  reset(id: string, host: Id<'host'>): void {
-    const volume = idFrom('volume', id);
-    removeVolumePlacement(this.#pool, volume, { host, size: 0, at: '' });
-    enterVolumePlacement(this.#pool, volume, this.#mirror.get(volumePlacements, volume)?.value);
+  /** Sets the volume or snapshot in the pool to its placement in the mirror, after a commit for this host has failed. */
+  reset(id: PlacedId, host: Id<'host'>): void {
+    removeVolumePlacement(this.#pool, id, { host, size: 0, at: '' });
+    enterVolumePlacement(this.#pool, id, this.#mirror.get(kindsOf(id).placements, id)?.value);
   }
 }

@@ -1,8 +1,14 @@
-/** The writes of the scheduler for volumes. */
+/** The writes of the scheduler for volumes and snapshots. */
 import type { Id } from '../contract/fields.ts';
+import { isIdOf } from '../model/ids.ts';
 import {
   attachmentReports,
   hosts,
+  type SnapshotRecord,
+  type SnapshotReportRecord,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
   type VolumeHolderRecord,
   type VolumePlacementRecord,
   type VolumeRecord,
@@ -18,24 +24,38 @@ import type { Stored } from '../store/record-kind.ts';
 import type { Condition } from '../store/store.ts';
 import type { CommitPart } from './writes.ts';
 
-/** The records of one volume that a decision was based on. */
+/** The kinds of the records of volumes, and of snapshots. */
+const volumeKinds = { declared: volumes, placements: volumePlacements, reports: volumeReports } as const;
+const snapshotKinds = { declared: snapshots, placements: snapshotPlacements, reports: snapshotReports } as const;
+
+/** An object with data that takes space on a host or in a pool. */
+export type PlacedId = Id<'volume'> | Id<'snapshot'>;
+
+/** Returns the kinds of the records of this object. */
+export const kindsOf = (id: PlacedId) => (isIdOf('snapshot', id) ? snapshotKinds : volumeKinds);
+
+/** The records of one volume or snapshot that a decision was based on. */
 export interface VolumeRecords {
-  readonly id: Id<'volume'>;
-  readonly volume: Stored<VolumeRecord> | undefined;
+  readonly id: PlacedId;
+  readonly volume: Stored<VolumeRecord> | Stored<SnapshotRecord> | undefined;
   readonly placement: Stored<VolumePlacementRecord> | undefined;
-  readonly report: Stored<VolumeReportRecord> | undefined;
+  readonly report: Stored<VolumeReportRecord> | Stored<SnapshotReportRecord> | undefined;
+  /** The declared size in bytes; 0 without a declaration. */
+  readonly size: number;
+  /** The host whose data is copied; undefined for an empty volume. */
+  readonly source: Id<'host'> | undefined;
   /** The attachment of the volume. */
   readonly holder: Stored<VolumeHolderRecord> | undefined;
-  /** The pool of the volume. */
+  /** The pool of the data. */
   readonly pool: Id<'storage_pool'>;
-  /** Other hosts reach the data of the volume. */
+  /** Other hosts reach the data. */
   readonly movable: boolean;
 }
 
 /** Returns the conditions that declaration and placement have not changed. */
 const unchangedRecords = ({ id, volume, placement }: VolumeRecords): Condition[] => [
-  volume ? unchanged(volume) : absent(volumes, id),
-  placement ? unchanged(placement) : absent(volumePlacements, id),
+  volume ? unchanged(volume) : absent(kindsOf(id).declared, id),
+  placement ? unchanged(placement) : absent(kindsOf(id).placements, id),
 ];
 
 /** Returns the fields of a placement that follow from the pool. */
@@ -55,7 +75,9 @@ export function grantVolume(records: VolumeRecords, host: Id<'host'>, size: numb
     id: records.id,
     host,
     require: [...unchangedRecords(records), ...(before !== undefined && before !== host ? noGuest : [])],
-    write: [put(volumePlacements, records.id, { host, size, ...poolFields(records), at: now.toISOString() })],
+    write: [
+      put(kindsOf(records.id).placements, records.id, { host, size, ...poolFields(records), at: now.toISOString() }),
+    ],
   };
 }
 
@@ -70,7 +92,11 @@ export function refuseVolume(
   const { host } = placement ?? {};
   const size = host === undefined ? 0 : (placement?.size ?? 0);
   const record = { ...(host && { host }), size, ...poolFields(records), reason, message, at: now.toISOString() };
-  return { id: records.id, require: unchangedRecords(records), write: [put(volumePlacements, records.id, record)] };
+  return {
+    id: records.id,
+    require: unchangedRecords(records),
+    write: [put(kindsOf(records.id).placements, records.id, record)],
+  };
 }
 
 /** Removes the reason from a placement, and gives it the pool of the volume. */
@@ -82,7 +108,12 @@ export const clearVolumeReason = (
   id: records.id,
   require: unchangedRecords(records),
   write: [
-    put(volumePlacements, records.id, { ...(host && { host }), size, ...poolFields(records), at: now.toISOString() }),
+    put(kindsOf(records.id).placements, records.id, {
+      ...(host && { host }),
+      size,
+      ...poolFields(records),
+      at: now.toISOString(),
+    }),
   ],
 });
 
@@ -97,6 +128,6 @@ export function releaseVolume(records: VolumeRecords, hostExists: boolean): Comm
       ...(records.report ? [unchanged(records.report)] : []),
       ...(host !== undefined && !hostExists ? [absent(hosts, host)] : []),
     ],
-    write: [remove(volumePlacements, records.id), remove(volumeReports, records.id)],
+    write: [remove(kindsOf(records.id).placements, records.id), remove(kindsOf(records.id).reports, records.id)],
   };
 }

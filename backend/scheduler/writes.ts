@@ -31,9 +31,9 @@ export interface VmRecords {
   readonly report: Stored<ReportRecord> | undefined;
 }
 
-/** The conditions and writes for one VM or volume. */
+/** The conditions and writes for one VM, volume or snapshot. */
 export interface CommitPart {
-  readonly id: Id<'vm'> | Id<'volume'>;
+  readonly id: Id<'vm'> | Id<'volume'> | Id<'snapshot'>;
   /** The volumes that are placed together with the VM. */
   readonly volumes?: readonly Id<'volume'>[];
   readonly require: readonly Condition[];

@@ -28,9 +28,14 @@ const blockedByOthers: ReadonlySet<string> = new Set([
   'quota_exceeded',
 ]);
 
-/** Returns true if the API would check another creation without the field: the server demands it, or chooses its value. */
+/**
+ * Returns true if the API would check another creation without the field: the server demands it, or chooses its value, or
+ * other fields depend on the object.
+ */
 const isEssential = (field: Field): boolean =>
-  field.create === 'required' || (field.default === undefined && (field.always || field.serverChosen)) === true;
+  field.create === 'required' ||
+  field.reference !== undefined ||
+  (field.default === undefined && (field.always || field.serverChosen)) === true;
 
 /** Returns the body of the creation with all known fields; undefined if an essential field is unknown. */
 export function knownRequest(

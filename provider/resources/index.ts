@@ -18,6 +18,7 @@ const special: Readonly<Record<string, Definition>> = {
   network: () => import('./network.ts').then((module) => module.network),
   prefix: () => import('./prefix.ts').then((module) => module.prefix),
   prefix_pool: () => import('./prefix-pool.ts').then((module) => module.prefixPool),
+  snapshot: () => import('./snapshot.ts').then((module) => module.snapshot),
   ssh_key: () => import('./ssh-key.ts').then((module) => module.sshKey),
   token: () => import('./token.ts').then((module) => module.token),
   volume: () => import('./volume.ts').then((module) => module.volume),

@@ -109,6 +109,7 @@ t.test('each operation refuses who may not', async (t) => {
     ],
   });
   await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
+  const snapshot = await operator.create('snapshots', { name: 'snapshot', vm: vm.id });
   const lock = { ID: 'lock-1', Who: 'bob@desk' };
   await operator.expect(200, 'POST', `/v1/terraform-states/mine/lock?project=${mine.id}`, lock);
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
@@ -126,6 +127,7 @@ t.test('each operation refuses who may not', async (t) => {
     vms: vm.id,
     volumes: volume.id,
     'volume-attachments': attachment.id,
+    snapshots: snapshot.id,
     hosts: host,
     files: file.id,
     'file-servers': server,
@@ -182,13 +184,15 @@ t.test('each operation refuses who may not', async (t) => {
       ]),
     ),
     ...Object.fromEntries(
-      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm', 'volume', 'volume_attachment'].flatMap((noun) => [
-        [`${noun}_list`, 'empty'],
-        [`${noun}_get`, 'hidden'],
-        [`${noun}_create`, 'foreign'],
-        [`${noun}_update`, 'hidden'],
-        [`${noun}_delete`, 'hidden'],
-      ]),
+      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm', 'volume', 'volume_attachment', 'snapshot'].flatMap(
+        (noun) => [
+          [`${noun}_list`, 'empty'],
+          [`${noun}_get`, 'hidden'],
+          [`${noun}_create`, 'foreign'],
+          [`${noun}_update`, 'hidden'],
+          [`${noun}_delete`, 'hidden'],
+        ],
+      ),
     ),
   };
 
@@ -216,8 +220,12 @@ t.test('each operation refuses who may not', async (t) => {
         .replace(/{(name|family)}/, 'mine')
         .replace('{version}', '1');
       const basic = endpoints.find(({ id }) => id === operationId)?.basic;
-      // An attachment gets the project of its VM.
-      const owner = plural === 'volume-attachments' ? { vm: vm.id, volume: volume.id } : { project: mine.id };
+      // Attachments and snapshots get the project of their VM.
+      const owners: Record<string, object> = {
+        'volume-attachments': { vm: vm.id, volume: volume.id },
+        snapshots: { vm: vm.id, volume: undefined },
+      };
+      const owner = owners[plural] ?? { project: mine.id };
       const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, ...owner } : body;
 
       for (const client of [nobody, ...wrong]) {

@@ -1,6 +1,9 @@
 /** A dry run says what a creation would be told, and changes nothing. */
 import t from 'tap';
 import { endpoints } from '../../backend/contract/index.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
 import { type ApiClient, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { operations } from '../support/openapi.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
@@ -15,6 +18,10 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
   const interfaces = [{ network: network.id }];
   const vm = await operator.create('vms', { name: 'holder', project, image: image.id, interfaces, disk_size: '1GiB' });
   const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
+  await store.commit({
+    write: [put(records.schedules, vm.id, { host: newId('host'), fence: 1, at: '2026-01-01T00:00:00Z' })],
+  });
+  await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
   const bodies: Readonly<Record<string, object>> = {
     projects: { name: 'p' },
     tokens: { name: 't', project },
@@ -26,6 +33,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     'storage-pools': { name: 'fast', kind: 'local', path: '/srv/fast' },
     volumes: { name: 'vol', project, size: '1GiB' },
     'volume-attachments': { vm: vm.id, volume: volume.id },
+    snapshots: { name: 'snap', vm: vm.id },
     vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },
   };
   const creations = endpoints.filter(({ dryRun }) => dryRun).map(({ path }) => path.replace('/v1/', ''));

@@ -15,6 +15,8 @@ export interface AcceptanceCase {
   readonly spelled?: readonly string[];
   /** The optional attributes that `kind` requires, so they cannot be taken out. */
   readonly bound?: readonly string[];
+  /** The attributes that have only one value yet, so they cannot change. */
+  readonly single?: readonly string[];
   /** True for a resource without names. */
   readonly unnamed?: boolean;
   /** Additional documentation of the fields. */
@@ -138,7 +140,12 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       max_throughput = 20
       force_detach = true
       delete_protection = true`,
-    replace: 'name = "data-2"\n size = "1GiB"\n project = ucloud_project.this.id\n pool = ucloud_storage_pool.this.id',
+    replace: `name = "data-2"
+      size = "1GiB"
+      project = ucloud_project.this.id
+      pool = ucloud_storage_pool.this.id
+      snapshot = data.ucloud_snapshot.spare.id
+      snapshot_disk = "root"`,
     spelled: ['size'],
   },
   vm: {
@@ -195,6 +202,16 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       labels = { use = "db" }`,
     replace: 'vm = ucloud_vm.this.id\n volume = ucloud_volume.this.id\n stop_vm_before_detaching = true',
     unnamed: true,
+  },
+  snapshot: {
+    create: 'name = "monday"\n vm = ucloud_vm.this.id',
+    update: `name = "monday-2"
+      vm = ucloud_vm.this.id
+      description = "before the update"
+      labels = { keep = "long" }
+      delete_protection = true`,
+    replace: 'name = "monday-2"\n volume = ucloud_volume.this.id',
+    single: ['consistency'],
   },
 };
 

@@ -8,7 +8,11 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { startFileScanner } from '../../backend/filescanner/start.ts';
-import { createSimulatedHypervisor, type SimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
+import {
+  createSimulatedHypervisor,
+  type SimulatedHypervisor,
+  type SimulatedOptions,
+} from '../../backend/host/hypervisor/simulated.ts';
 import { startSimulatedHosts } from '../../backend/host/simulated-fleet.ts';
 import { startHost } from '../../backend/host/start.ts';
 import type { Component } from '../../backend/model/component.ts';
@@ -51,6 +55,10 @@ export interface TestCloudOptions extends TestApiOptions {
   /** The resources of a host. */
   readonly capacity?: { readonly cpus: number; readonly memory: number; readonly disk: number };
   readonly readyMs?: number;
+  /** Called before each step of the first host's hypervisor. The step fails with the error that it throws. */
+  readonly fault?: SimulatedOptions['fault'];
+  /** The delay before the first retry of a step on the first host, in milliseconds. */
+  readonly retryMs?: number;
   readonly hostName?: string;
   /** The number of further hosts with the same resources. */
   readonly moreHosts?: number;
@@ -64,6 +72,8 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
   const {
     capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB },
     readyMs,
+    fault,
+    retryMs,
     hostName = 'rack1-node1',
     moreHosts = 0,
     fileServer = false,
@@ -91,6 +101,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     dataDir: join(data, 'host'),
     capacity,
     ...(readyMs !== undefined && { readyMs }),
+    ...(fault !== undefined && { fault }),
   });
   const host = await startHost({
     store,
@@ -99,6 +110,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     dataDir: join(data, 'host'),
     name: hostName,
     version: '0.0.0',
+    ...(retryMs !== undefined && { retryMs }),
   });
   t.teardown(async () => {
     await host.close();

@@ -167,6 +167,11 @@ export class KillableHost {
           remove: (id: Id<'volume'>) => guarded('remove', () => pool.remove(id)),
         });
       },
+      createSnapshot: (spec, signal) => guarded('createSnapshot', () => hypervisor.createSnapshot(spec, signal)),
+      removeSnapshot: (id) => guarded('removeSnapshot', () => hypervisor.removeSnapshot(id)),
+      listSnapshots: () => hypervisor.listSnapshots(),
+      fillVolume: (id, size, source, signal) =>
+        guarded('fillVolume', () => hypervisor.fillVolume(id, size, source, signal)),
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onGuestAgent: (listener) => hypervisor.onGuestAgent(listener),

@@ -20,6 +20,7 @@ import { buildProvider, platform } from '../../provider/build.ts';
 import { version } from '../../provider/schema/resources.gen.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { rawDisk } from '../support/disk-images.ts';
+import { until } from '../support/eventually.ts';
 import { fileRecord, fileServerRecord } from '../support/file-records.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -119,6 +120,9 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const vm = await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
   const volume = await operator.create('volumes', { ...scope, size: '1GiB' });
   await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
+
+  await until('the VM has a disk', async () => (await operator.get('vms', vm.id)).status.host !== undefined);
+  await operator.create('snapshots', { name: 'example', vm: vm.id });
 
   const server = newId('file_server');
   const file = fileRecord(server, project.id as Id<'project'>, 'example.raw');

@@ -18,6 +18,7 @@ import { provider } from '../../provider/provider.ts';
 import { resources } from '../../provider/resources/index.ts';
 import { type Noun, schemaOf } from '../../provider/schema/resources.gen.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
 import { fileRecord } from '../support/file-records.ts';
 import { PluginClient } from '../support/plugin-client.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
@@ -69,6 +70,23 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     ),
   );
   const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
+  const host = newId('host');
+  await api.store.commit({
+    write: [vm, otherVm].map((each) =>
+      put(records.schedules, each?.id ?? '', { host, fence: 1, at: '2026-01-01T00:00:00Z' }),
+    ),
+  });
+  await until('the VMs have hosts', async () => (await operator.get('vms', otherVm?.id ?? '')).status.host === host);
+  const snapshot = await operator.create('snapshots', { name: 'held', vm: vm?.id });
+  const otherSnapshot = await operator.create('snapshots', { name: 'other', vm: otherVm?.id });
+  const copied = { host, phase: 'available', at: '2026-01-01T00:00:00Z' } as const;
+  await api.store.commit({
+    write: [snapshot, otherSnapshot].map(({ id }) => put(records.snapshotReports, id, copied)),
+  });
+  await until(
+    'it is complete',
+    async () => (await operator.get('snapshots', otherSnapshot.id)).status.phase === 'available',
+  );
   const hash = '0'.repeat(64);
   const source = join(temporaryDirectory(t), 'source.raw');
   writeFileSync(source, 'content');
@@ -164,13 +182,21 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     },
     volume: {
       config: {
-        ...{ name: 'vol', size: '1GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },
+        ...{ name: 'vol', size: '4GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },
         ...{ force_detach: true, delete_protection: false, pool: builtInPool },
+        ...{ snapshot: snapshot.id, snapshot_disk: 'root' },
       },
-      replace: { project: other },
+      replace: { snapshot: otherSnapshot.id },
     },
     volume_attachment: {
       config: { vm: vm?.id ?? '', volume: volume.id, labels, stop_vm_before_detaching: true },
+      replace: { vm: otherVm?.id ?? '' },
+    },
+    snapshot: {
+      config: {
+        ...{ name: 'snap', vm: vm?.id ?? '', volume: null, consistency: 'crash', description: 'd', labels },
+        delete_protection: false,
+      },
       replace: { vm: otherVm?.id ?? '' },
     },
   };
@@ -263,7 +289,9 @@ t.test('each attribute alone may be known only after apply', async (t) => {
 });
 
 const requestOf = (noun: string, given: Values): Values =>
-  Object.fromEntries(Object.entries(given).filter(([name]) => schemaOf(noun as Noun).fields[name]?.create));
+  Object.fromEntries(
+    Object.entries(given).filter(([name, value]) => value !== null && schemaOf(noun as Noun).fields[name]?.create),
+  );
 
 /** Returns all attributes of an object, with null for those without a configured value. */
 function fill(attributes: Attributes, config: Values): Values {

@@ -18,11 +18,8 @@ t.test('an object that others refer to in place is replaced only by another proj
   for (const noun of inPlace) {
     const { fields } = schemaOf(noun as Noun);
     const fixed = Object.keys(fields).filter((name) => fields[name]?.create && !fields[name]?.update);
-    // A plan refuses another pool for a volume, because the data would be lost.
-    t.strictSame(
-      fixed.filter((name) => name !== 'pool'),
-      ['project'],
-      noun,
-    );
+    // The pool and the first data of a volume cannot be exchanged. A replacement is a decision about data.
+    const data = noun === 'volume' ? ['pool', 'snapshot', 'snapshot_disk'] : [];
+    t.strictSame(fixed, ['project', ...data], noun);
   }
 });

@@ -6,7 +6,16 @@ import { quotaKinds } from '../../backend/contract/resources/quotas.ts';
 
 t.test('every quota kind is counted by the descriptor of a resource', (t) => {
   // All fields from which an amount is computed.
-  const record = { id: 'x', cpus: 1, memory: 1, disk_size: 1, size: 1, length: 64, kept_bytes: 1 };
+  const record = {
+    id: 'x',
+    cpus: 1,
+    memory: 1,
+    disk_size: 1,
+    size: 1,
+    length: 64,
+    kept_bytes: 1,
+    disks: [{ size: 1 }],
+  };
   const counted = resources.flatMap(({ quota }) => Object.entries(quota?.(record) ?? {}));
   t.same(new Set(counted.map(([kind]) => kind)), new Set(quotaKinds));
   t.ok(counted.every(([, amount]) => amount === 1));

@@ -1,5 +1,5 @@
 /**
- * The collector removes the records of deleted VMs, volumes and attachments, and expired records.
+ * The collector removes the records of deleted VMs, volumes, snapshots and attachments, and expired records.
  *
  * A removal is due when its conditions hold in the mirror. Its transaction requires them again, so any number of
  * collectors may run: the conditions hold for one of them only.
@@ -11,7 +11,7 @@ import { poolReportRemoval } from './pool-report-removal.ts';
 import { expire } from './retention.ts';
 import { boundTrails } from './trails.ts';
 import { vmRemoval } from './vm-removal.ts';
-import { attachmentRemoval, volumeRemoval } from './volume-removal.ts';
+import { attachmentRemoval, snapshotRemoval, volumeRemoval } from './volume-removal.ts';
 
 const expiryMs = 10 * 60_000;
 const retryMs = 1000;
@@ -32,7 +32,7 @@ export interface Removal {
   remove(api: ApiContext, id: string): Promise<boolean>;
 }
 
-const removals: readonly Removal[] = [vmRemoval, attachmentRemoval, volumeRemoval, poolReportRemoval];
+const removals: readonly Removal[] = [vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval, poolReportRemoval];
 
 /** Starts the collector. */
 export function startCollector(api: ApiContext): Component {

@@ -87,7 +87,7 @@ export class HostPoolFeed {
 
   #enter(change: RecordChange): void {
     if (isChangeOf(records.placements, change)) enterPlacement(this.#pool, change.id, change.stored?.value);
-    else if (isChangeOf(records.volumePlacements, change)) {
+    else if (isChangeOf(records.volumePlacements, change) || isChangeOf(records.snapshotPlacements, change)) {
       const { previous, stored, id } = change;
       if (previous) removeVolumePlacement(this.#pool, id, previous.value);
       enterVolumePlacement(this.#pool, id, stored?.value);
@@ -103,8 +103,9 @@ export class HostPoolFeed {
 }
 
 const kinds: ReadonlySet<string> = new Set(
-  [records.placements, records.volumePlacements, records.storagePools, records.poolReports, ...hostKinds].map(
-    ({ prefix }) => prefix,
-  ),
+  [
+    ...[records.placements, records.volumePlacements, records.snapshotPlacements],
+    ...[records.storagePools, records.poolReports, ...hostKinds],
+  ].map(({ prefix }) => prefix),
 );
 const concerns = ({ kind }: RecordChange): boolean => kinds.has(kind.prefix);

@@ -76,6 +76,11 @@ export function newAttachment(api: ApiContext, request: AttachmentRequest): NewA
   };
 }
 
+/** Returns the host that the volume is bound to, or will lie on with the data of its snapshot. */
+const hostOfVolume = (mirror: ApiContext['mirror'], volume: Id<'volume'>): Id<'host'> | undefined =>
+  boundHost(mirror.get(records.volumePlacements, volume)?.value) ??
+  mirror.get(records.volumes, volume)?.value.source_host;
+
 /**
  * Checks that the volume lies on the host of the VM and of its other volumes. Returns the guard that the host of the VM
  * stays the same.
@@ -85,10 +90,10 @@ function checkHosts({ mirror }: ApiContext, { vm, volume, pointers, others }: At
   const schedule = mirror.get(records.schedules, vm.id);
   const host = schedule?.value.host;
   for (const { value } of mirror.by(records.volumeAttachments, 'vm').list(vm.id)) {
-    const other = boundHost(mirror.get(records.volumePlacements, value.volume)?.value);
+    const other = hostOfVolume(mirror, value.volume);
     if (value.deleted_at === undefined && other !== undefined) others.hosts.add(other);
   }
-  const placed = boundHost(mirror.get(records.volumePlacements, volume)?.value);
+  const placed = hostOfVolume(mirror, volume);
   if (placed !== undefined) {
     const elsewhere = (what: string, advice: string) => {
       const detail = `lies on another host than ${what}, and neither can move${advice}`;

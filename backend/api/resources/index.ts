@@ -19,6 +19,7 @@ import { prefixPools } from './prefix-pools.ts';
 import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
+import { snapshots } from './snapshots.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { storagePools } from './storage-pools.ts';
 import { terraformStates } from './terraform-states/descriptor.ts';
@@ -43,6 +44,7 @@ export const resources: readonly ResourceDescriptor[] = [
   vms,
   volumes,
   volumeAttachments,
+  snapshots,
   storagePools,
   hosts,
   operations,

@@ -42,9 +42,10 @@ export const volumeAttachments: ResourceDescriptor<records.VolumeAttachmentRecor
       { kind: records.vms, id: vm },
       { kind: records.volumePlacements, id: volume },
       { kind: records.volumes, id: volume },
+      { kind: records.volumeReports, id: volume },
     ];
   },
-  alsoMirrored: [records.volumeSlots, records.volumePlacements],
+  alsoMirrored: [records.volumeSlots, records.volumePlacements, records.volumeReports],
   handlers: {
     volume_attachment_create: createAttachment,
     volume_attachment_update: updateAttachment,
@@ -77,6 +78,10 @@ function statusOf(
   const bound = boundHost(placement);
   if (bound !== undefined && host !== undefined && bound !== host) {
     return { phase: 'pending', reason: 'other_host', message: 'The volume lies on another host than the VM.' };
+  }
+  const source = mirror.get(records.volumes, volume)?.value.snapshot;
+  if (source !== undefined && mirror.get(records.volumeReports, volume) === undefined) {
+    return { phase: 'pending', reason: 'restoring', message: 'The host copies the data of the snapshot.' };
   }
   const waits = placement?.host === undefined || placement.host !== host ? placement : undefined;
   const stopped = mirror.get(records.vms, vm)?.value.power_state === 'stopped' && report === undefined;

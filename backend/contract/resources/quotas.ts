@@ -19,8 +19,9 @@ const kinds = {
   vms: counted('VM', 'VMs', 'VMs, including stopped ones and those being deleted.'),
   cpus: counted('cpu', 'cpus', 'Declared virtual processors of all VMs.'),
   memory: sized('of memory', 'Declared main memory of all VMs.'),
-  disk: sized('of disk', 'Declared disks of all VMs, and volumes.'),
+  disk: sized('of disk', 'Declared disks of all VMs, volumes and snapshots.'),
   volumes: counted('volume', 'volumes', 'Volumes, including those being deleted.', 'Volumes'),
+  snapshots: counted('snapshot', 'snapshots', 'Snapshots, including those being deleted.', 'Snapshots'),
   networks: counted('network', 'networks', 'Networks.', 'Networks'),
   prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
   subnets: counted(

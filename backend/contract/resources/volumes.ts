@@ -15,7 +15,7 @@ import {
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
 /** The phases of a volume. */
-export const volumePhases = ['available', 'attached', 'deleting'] as const;
+export const volumePhases = ['available', 'restoring', 'attached', 'deleting'] as const;
 
 /** Returns the path of the volume's device in a Linux guest. The serial number of the device is the id. */
 export const devicePath = (volume: string): string => `/dev/disk/by-id/virtio-${volume}`;
@@ -36,8 +36,23 @@ export const volume = resource({
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
     pool: Reference('storage_pool', {
-      description: 'Storage pool of the volume. Default: the default pool of the cloud.',
+      description:
+        'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot lies in the built-in pool.',
     }),
+    snapshot: Type.Optional(
+      Reference('snapshot', {
+        description:
+          'The snapshot whose data the new volume gets. The volume lies on the host of the snapshot, and does not depend on the snapshot afterwards. Default: an empty volume.',
+      }),
+    ),
+    snapshot_disk: Type.Optional(
+      Type.String({
+        pattern: '^(root|vol-[0-9a-hjkmnp-tv-z]{16})$',
+        'x-rule': '`root`, or the id of a volume of the snapshot',
+        description:
+          'The disk of a snapshot with several disks: `root` for the disk of the VM, or the id of a volume. Default: the only disk.',
+      }),
+    ),
   },
   mutable: {
     name: Name(),
@@ -72,7 +87,9 @@ export const volume = resource({
     device: Device,
     status: Type.Object(
       {
-        phase: Enum(volumePhases, { description: 'Phase of the volume.' }),
+        phase: Enum(volumePhases, {
+          description: 'Phase of the volume. restoring: the host copies the data of the snapshot.',
+        }),
         reason: Type.Optional(
           Type.String({
             description: 'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, …',
@@ -92,7 +109,7 @@ export const volume = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'max_iops', 'max_throughput', 'force_detach', 'delete_protection'],
-  optional: ['project', 'pool'],
+  optional: ['project', 'pool', 'snapshot', 'snapshot_disk'],
 });
 export type Volume = ItemType<typeof volume>;
 export type VolumeCreate = CreateType<typeof volume>;
@@ -123,7 +140,7 @@ export const volumeEndpoints = crud(volume, {
   read: 'viewer',
   write: 'member',
   scoped: true,
-  createErrors: ['invalid_state'],
+  createErrors: ['being_deleted', 'invalid_state'],
   updateErrors: ['being_deleted', 'quota_exceeded'],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,

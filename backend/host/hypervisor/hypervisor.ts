@@ -6,6 +6,7 @@
  * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
 
+import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
@@ -24,6 +25,40 @@ export interface ObservedVm {
   readonly generation?: number;
   /** The start time of the running process (RFC 3339, UTC). */
   readonly started_at?: string;
+}
+
+/** A disk to copy: the disk of a VM, or a volume. */
+export type SnapshotDisk = (
+  | { readonly vm: Id<'vm'>; readonly image: Id<'image'> }
+  | { readonly volume: Id<'volume'> }
+) & {
+  /** The space for the copy, in bytes. A larger disk is refused. */
+  readonly maxSize: number;
+};
+
+/** A snapshot to make. */
+export interface SnapshotSpec {
+  readonly id: Id<'snapshot'>;
+  /** The VM whose guest has the disks, or may have them. */
+  readonly holder?: Id<'vm'>;
+  readonly disks: readonly SnapshotDisk[];
+}
+
+/** The data of a snapshot: `disk` is `root`, or the id of a volume. */
+export interface SnapshotSource {
+  readonly snapshot: Id<'snapshot'>;
+  readonly disk: string;
+}
+
+/** A snapshot cannot be made, and a further attempt would not help. */
+export class SnapshotError extends UcloudError {
+  /** A constant word: `source_gone`, … */
+  readonly reason: string;
+
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super('invalid_state', message, options);
+    this.reason = reason;
+  }
 }
 
 /** The guest shut itself down, or its process ended in any other way. */
@@ -68,6 +103,18 @@ export interface Hypervisor {
   /** Returns the driver of a storage pool. */
   pool(pool: PoolSpec): PoolDriver;
   /**
+   * Copies the disks as they are at one instant, while their guest runs or not. Afterwards the copy is complete, or there is
+   * none. Does nothing if there is a complete copy. Returns the instant.
+   * @throws SnapshotError if a further attempt would not help
+   */
+  createSnapshot(spec: SnapshotSpec, signal: AbortSignal): Promise<{ readonly takenAt: Date }>;
+  /** Removes the data of a snapshot, also of an incomplete one. */
+  removeSnapshot(snapshot: Id<'snapshot'>): Promise<void>;
+  /** Returns the snapshots whose data is on the machine. */
+  listSnapshots(): Promise<readonly Id<'snapshot'>[]>;
+  /** Creates the data of a volume of the built-in pool from that of a snapshot, with at least `size` bytes. */
+  fillVolume(volume: Id<'volume'>, size: number, source: SnapshotSource, signal: AbortSignal): Promise<void>;
+  /**
    * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
    * the set or of one network.
    */
@@ -92,7 +139,7 @@ export interface Hypervisor {
   onReady?(listener: (vm: Id<'vm'>, at: Date) => void): () => void;
   /**
    * Removes everything that this driver has created on the machine, VMs included (`ucloud host clean`). The data of
-   * volumes stays unless `volumes` is true, and data outside of the data directory always stays. Returns readable names of the removed things.
+   * volumes and snapshots stays unless `volumes` is true, and data outside of the data directory always stays. Returns readable names of the removed things.
    */
   clean(options?: { readonly volumes?: boolean }): Promise<readonly string[]>;
   /** Returns the volumes whose data is in the data directory of the machine. */

@@ -18,7 +18,15 @@ import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A step of the driver that can fail. */
-export type SimulatedStep = 'prepare' | 'start' | 'stop' | 'destroy' | 'setVolumes' | 'setNetworks';
+export type SimulatedStep =
+  | 'prepare'
+  | 'start'
+  | 'stop'
+  | 'destroy'
+  | 'setVolumes'
+  | 'setNetworks'
+  | 'createSnapshot'
+  | 'fillVolume';
 
 /** Options of `createSimulatedHypervisor`. */
 export interface SimulatedOptions {
@@ -191,6 +199,17 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     listVolumes: async () => [],
 
     pool: (spec) => new SimulatedPool(spec, pools, closing.signal),
+
+    createSnapshot: async () => {
+      enter('createSnapshot');
+      return { takenAt: new Date() };
+    },
+
+    removeSnapshot: async () => closing.signal.throwIfAborted(),
+
+    listSnapshots: async () => [],
+
+    fillVolume: async () => enter('fillVolume'),
 
     setNetworks: async (wanted) => {
       enter('setNetworks');

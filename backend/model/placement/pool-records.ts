@@ -8,6 +8,7 @@ import {
   hosts,
   placements,
   poolReports,
+  snapshotPlacements,
   storagePools,
   type VolumePlacementRecord,
   volumePlacements,
@@ -43,10 +44,10 @@ export function enterPlacement(pool: HostPool, id: string, resources: PlacedReso
   pool.setPlacement(host, vm, resources);
 }
 
-/** Returns the resources of a volume of this size in bytes. */
+/** Returns the resources of a volume or snapshot of this size in bytes. */
 export const volumeResources = (size: number): PlacedResources => ({ cpus: 0, memory: 0, disk: size });
 
-/** Enters the placement of a volume. A volume without host takes no space. */
+/** Enters the placement of a volume or snapshot. One without host takes no space. */
 export function enterVolumePlacement(pool: HostPool, id: string, placement: VolumePlacementRecord | undefined): void {
   const { host, size = 0, pool: storagePool } = placement ?? {};
   if (storagePool !== undefined && host !== undefined) pool.storage.setVolume(id, { pool: storagePool, host, size });
@@ -77,4 +78,5 @@ export function fillPool(pool: HostPool, records: PoolRecords): void {
   for (const { id } of records.list(poolReports)) enterPoolReport(pool, records, id);
   for (const { id, value } of records.list(placements)) enterPlacement(pool, id, value);
   for (const { id, value } of records.list(volumePlacements)) enterVolumePlacement(pool, id, value);
+  for (const { id, value } of records.list(snapshotPlacements)) enterVolumePlacement(pool, id, value);
 }

@@ -35,6 +35,16 @@ export const vmAmounts = (vm: { readonly cpus: number; readonly memory: number; 
 /** Returns the usage of a volume. */
 export const volumeAmounts = ({ size }: { readonly size: number }) => ({ volumes: 1, disk: size });
 
+/** Returns the usage of a snapshot. */
+export const snapshotAmounts = ({ disks }: { readonly disks: readonly { readonly size: number }[] }) => ({
+  snapshots: 1,
+  disk: snapshotSize({ disks }),
+});
+
+/** Returns the size of all disks of a snapshot, in bytes. */
+export const snapshotSize = ({ disks }: { readonly disks: readonly { readonly size: number }[] }): number =>
+  disks.reduce((sum, { size }) => sum + size, 0);
+
 const subnetLength = 64;
 /** Returns the usage of a prefix: its number of /64s. */
 export const prefixAmounts = ({ length }: { readonly length: number }) => ({

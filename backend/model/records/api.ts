@@ -2,6 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
+import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
 import { roles } from '../../contract/resources/tokens.ts';
@@ -217,6 +218,11 @@ export const volumes = kind('volumes/', {
   /** MiB per second; 0 for no limit. */
   max_throughput: Type.Integer({ minimum: 0 }),
   force_detach: Type.Boolean(),
+  /** The snapshot with the first data of the volume, and the disk in it (`root`, or the id of a volume). */
+  snapshot: Type.Optional(id('snapshot')),
+  snapshot_disk: Type.Optional(Type.String()),
+  /** The host of this snapshot. */
+  source_host: Type.Optional(id('host')),
   delete_protection: Type.Boolean(),
   /** Set once by a deletion. The host then removes the data, and the API's collector removes the record. */
   deleted_at: Type.Optional(time),
@@ -240,6 +246,26 @@ export const volumeAttachments = kind('volume-attachments/', {
   ...declared,
 });
 export type VolumeAttachmentRecord = Static<typeof volumeAttachments.schema>;
+
+/** `snapshots/<id>`. */
+export const snapshots = kind('snapshots/', {
+  id: id('snapshot'),
+  ...scoped,
+  description: Type.String(),
+  /** The source, which may be gone: a volume or a VM. */
+  volume: Type.Optional(id('volume')),
+  vm: Type.Optional(id('vm')),
+  consistency: oneOf(consistencies),
+  /** The host of the source. */
+  host: id('host'),
+  /** The disks with their sizes in bytes at the creation. The disk of the VM has no volume. */
+  disks: Type.Array(Type.Object({ volume: Type.Optional(id('volume')), size: bytes })),
+  delete_protection: Type.Boolean(),
+  /** Set once by a deletion. The host then removes the data, and the API's collector removes the record. */
+  deleted_at: Type.Optional(time),
+  ...declared,
+});
+export type SnapshotRecord = Static<typeof snapshots.schema>;
 
 /** `host-policies/<host>`. */
 export const hostPolicies = kind('host-policies/', {

@@ -69,6 +69,21 @@ export const volumeReports = kind('volume-reports/', {
 });
 export type VolumeReportRecord = Static<typeof volumeReports.schema>;
 
+/**
+ * `snapshot-reports/<snapshot>`: the copy of a snapshot on its host. `available` and `error` are final until `gone`. The
+ * scheduler removes the report with the snapshot's placement.
+ */
+export const snapshotReports = kind('snapshot-reports/', {
+  host: id('host'),
+  phase: oneOf(['creating', 'available', 'error', 'gone']),
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  /** The instant that the copy shows. */
+  taken_at: Type.Optional(time),
+  at: time,
+});
+export type SnapshotReportRecord = Static<typeof snapshotReports.schema>;
+
 /** `pool-reports/<pool>/<host>`: what a host sees of a storage pool. The host removes it with the pool. */
 export const poolReports = kind('pool-reports/', {
   reachable: Type.Boolean(),

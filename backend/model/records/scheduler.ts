@@ -49,5 +49,8 @@ export const volumePlacements = kind('volume-placements/', {
 });
 export type VolumePlacementRecord = Static<typeof volumePlacements.schema>;
 
+/** `snapshot-placements/<snapshot>`: the space of a snapshot on its host, or the reason why it has none. */
+export const snapshotPlacements = kind('snapshot-placements/', volumePlacements.schema.properties);
+
 /** `leader/scheduler`, `leader/image-scanner`, `leader/file-scanner-<server>`: the leading process, under its lease. */
 export const leaders = kind('leader/', { id: Type.String() });

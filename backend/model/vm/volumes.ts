@@ -71,6 +71,8 @@ export function volumeSpec(
   // A volume has at most its granted size, so that the volumes of a host fit into its space.
   const granted = Math.min(size, placement.size);
   const created = data?.phase === 'available' && (data.host === host || isNetworkPool(pool.settings));
+  // The host first copies the data of the snapshot.
+  if (volume.snapshot !== undefined && !created) return undefined;
   return {
     id,
     host,

@@ -43,9 +43,18 @@ export const filesDescriptor = 10;
 /** The socket of the guest agent. */
 export const agentDescriptor = 11;
 
-/** Returns the command line that runs a program as the user, without any privilege and without a way to get one. */
-export const unprivileged = (uid: number, groups: readonly number[], program: readonly string[]): string[] => [
+/**
+ * Returns the command line that runs a program as the user, without any privilege and without a way to get one.
+ * @param more further options of setpriv
+ */
+export const unprivileged = (
+  uid: number,
+  groups: readonly number[],
+  program: readonly string[],
+  more: readonly string[] = [],
+): string[] => [
   'setpriv',
+  ...more,
   `--reuid=${uid}`,
   `--regid=${uid}`,
   groups.length > 0 ? `--groups=${groups.join(',')}` : '--clear-groups',

@@ -18,7 +18,7 @@
  * time works on the data directory (`lockInstance`). QEMU locks the disk.
  */
 
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
@@ -35,12 +35,13 @@ import { allocatedSize, prepareDisk } from '../../storage/disks.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
+import { SnapshotFiles } from '../../storage/snapshot-files.ts';
 import { prepareVariables, uefiCode } from '../../storage/uefi.ts';
 import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
-import { type FoundProcess, findProcesses, type Process } from '../../system/processes.ts';
-import type { ExitCause, Hypervisor, ObservedVm } from '../hypervisor.ts';
+import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
+import type { ExitCause, Hypervisor, ObservedVm, SnapshotSource, SnapshotSpec } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
@@ -49,6 +50,7 @@ import { kvmGroups, probeKvm } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
 import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
+import { Snapshots } from './snapshots.ts';
 import { withTaps } from './taps.ts';
 import { VmDirectories, type VmState } from './vm-directory.ts';
 
@@ -67,6 +69,8 @@ export interface QemuOptions {
   readonly accelerator?: 'auto' | Accelerator;
   /** The first of 65536 user ids for the processes of VMs. Default: derived from the path of the data directory. */
   readonly uidBase?: number;
+  /** The limit of a copy for a snapshot, in bytes per second and disk. Default: none. */
+  readonly copySpeed?: number;
   /** Runs programs. Tests interrupt the driver between two programs. Default: `run` of system/command.ts. */
   readonly run?: Run;
 }
@@ -107,7 +111,16 @@ export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHy
     const run = options.run ?? runCommand;
     const network = await HostNetwork.open({ directory: join(dataDir, 'network'), instance, run });
     const directories = new VmDirectories(join(dataDir, 'vms'), instance, uidBase);
-    const driver = new Driver({ ...options, run, instance, accelerator, network, directories, unlock });
+    const driver = new Driver({
+      ...options,
+      copyUid: uidBase + 65534,
+      run,
+      instance,
+      accelerator,
+      network,
+      directories,
+      unlock,
+    });
     await driver.adopt();
     return driver;
   } catch (error) {
@@ -126,6 +139,8 @@ interface DriverParts {
   readonly network: HostNetwork;
   readonly directories: VmDirectories;
   readonly unlock: () => Promise<void>;
+  readonly copyUid: number;
+  readonly copySpeed?: number;
 }
 
 class Driver implements QemuHypervisor {
@@ -135,6 +150,8 @@ class Driver implements QemuHypervisor {
   readonly #parts: DriverParts;
   readonly #pools: Pools;
   readonly #volumeHost: VolumeHost;
+  readonly #snapshotFiles: SnapshotFiles;
+  readonly #snapshots: Snapshots;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
@@ -150,6 +167,21 @@ class Driver implements QemuHypervisor {
     this.#parts = parts;
     this.#pools = new Pools(parts.dataDir, parts.run);
     this.#volumeHost = { pools: this.#pools, run: parts.run };
+    this.#snapshotFiles = new SnapshotFiles(parts.dataDir, parts.run);
+    this.#snapshots = new Snapshots({
+      files: this.#snapshotFiles,
+      volumes: this.#pools.builtIn,
+      guest: (vm) => this.#guests.get(vm),
+      disk: (vm) => parts.directories.paths(vm).disk,
+      image: (image) => parts.images.path(image),
+      uid: parts.copyUid,
+      socket: async () => {
+        const directory = runDirectory(parts.instance);
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        return join(directory, 'copy');
+      },
+      speed: parts.copySpeed ?? 0,
+    });
     this.accelerator = parts.accelerator;
     this.#timer = setInterval(() => {
       this.#maintenance ??= this.#maintain().finally(() => {
@@ -161,7 +193,9 @@ class Driver implements QemuHypervisor {
 
   /** Finds the VMs and interfaces that an earlier agent has left. */
   async adopt(): Promise<void> {
-    const { network, directories, logger } = this.#parts;
+    const { network, directories, logger, copyUid } = this.#parts;
+    for (const process of await findProcesses(({ uid }) => uid === copyUid)) await sendSignal(process, 'SIGKILL');
+    await this.#snapshotFiles.removeIncomplete();
     const running = await this.#processes();
     for (const vm of await directories.list()) {
       const state = await directories.load(vm);
@@ -173,6 +207,7 @@ class Driver implements QemuHypervisor {
         const guest = this.#watch(vm, process);
         try {
           await guest.connect(2_000);
+          await guest.endCopies();
         } catch (error) {
           logger.warn({ err: error, vm }, 'a running VM does not answer on its monitor');
         }
@@ -252,7 +287,8 @@ class Driver implements QemuHypervisor {
     const { directories } = this.#parts;
     let used = 0;
     for (const vm of await directories.list()) used += await allocatedSize(directories.paths(vm).disk);
-    // The volumes lie on the same file system as the disks.
+    used += await this.#snapshotFiles.allocated();
+    // Volumes and snapshots lie on the same file system as the disks.
     const { size = 0 } = (await this.#pools.builtIn.usage()) ?? {};
     const total = totalmem();
     return { cpus: availableParallelism(), memory: total - reservedMemoryBytes(total), disk: size + used };
@@ -276,8 +312,10 @@ class Driver implements QemuHypervisor {
     );
   }
 
-  usedImages(): Promise<ReadonlySet<Id<'image'>>> {
-    return this.#parts.directories.images();
+  async usedImages(): Promise<ReadonlySet<Id<'image'>>> {
+    // A copy reads the image of its disk until it ends, also after the removal of the VM.
+    const copied = this.#snapshots.images();
+    return new Set([...(await this.#parts.directories.images()), ...copied, ...this.#snapshots.images()]);
   }
 
   async prepare(spec: VmSpec, signal: AbortSignal): Promise<void> {
@@ -291,6 +329,7 @@ class Driver implements QemuHypervisor {
 
   async start(spec: VmSpec, signal: AbortSignal): Promise<void> {
     const { directories } = this.#parts;
+    await this.#snapshots.interrupt([spec.id, ...spec.volumes.map(({ id }) => id)]);
     let process: Process | undefined = (await this.#processes()).get(spec.id);
     let state = await directories.create(spec.id);
     if (process && state.boot?.started_at !== undefined) {
@@ -415,6 +454,7 @@ class Driver implements QemuHypervisor {
   async setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome> {
     const guest = this.#guests.get(vm);
     if (guest === undefined) throw new Error(`${vm} does not run`);
+    await this.#snapshots.interrupt(volumes.map(({ id }) => id));
     return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
   }
 
@@ -428,6 +468,22 @@ class Driver implements QemuHypervisor {
 
   listVolumes(): Promise<readonly Id<'volume'>[]> {
     return this.#pools.builtIn.list();
+  }
+
+  createSnapshot(spec: SnapshotSpec, signal: AbortSignal): Promise<{ readonly takenAt: Date }> {
+    return this.#snapshots.create(spec, signal);
+  }
+
+  removeSnapshot(snapshot: Id<'snapshot'>): Promise<void> {
+    return this.#snapshotFiles.remove(snapshot);
+  }
+
+  listSnapshots(): Promise<readonly Id<'snapshot'>[]> {
+    return this.#snapshotFiles.list();
+  }
+
+  async fillVolume(volume: Id<'volume'>, size: number, source: SnapshotSource, signal: AbortSignal): Promise<void> {
+    await this.#pools.builtIn.fill?.(volume, size, this.#snapshotFiles.path(source.snapshot, source.disk), signal);
   }
 
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
@@ -471,12 +527,18 @@ class Driver implements QemuHypervisor {
     const { network, dataDir, instance } = this.#parts;
     clearInterval(this.#timer);
     await this.#maintenance;
-    const data = volumes ? await this.listVolumes() : [];
-    const removed = [...(await this.inventory()), ...data.map((volume) => `data of the volume ${volume}`)];
+    const volumeIds = volumes ? await this.listVolumes() : [];
+    const snapshotIds = volumes ? await this.listSnapshots() : [];
+    const removed = [
+      ...(await this.inventory()),
+      ...volumeIds.map((volume) => `data of the volume ${volume}`),
+      ...snapshotIds.map((snapshot) => `data of the snapshot ${snapshot}`),
+    ];
     for (const { id } of await this.list()) await this.destroy(id);
     await network.clean();
-    for (const volume of data) await this.#pools.builtIn.remove(volume);
+    for (const volume of volumeIds) await this.#pools.builtIn.remove(volume);
     await removeIfEmpty(join(dataDir, 'volumes'));
+    if (volumes) await this.#snapshotFiles.clean();
     const files = ['vms', 'kvm-probe.json', 'kvm-probe.json.new', 'kvm-probe.raw'].map((name) => join(dataDir, name));
     for (const path of [...files, runDirectory(instance)]) {
       await rm(path, { recursive: true, force: true });

@@ -13,13 +13,14 @@ import { isAlive, type Process, signal, waitForExit } from '../../system/process
 import type { ExitCause } from '../hypervisor.ts';
 import { agentChardev } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
+import { type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
 import { GuestAgentError, volumeUses, withGuestAgent } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { isObject, readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
-import { setVolumes, type VolumeSizes, type VolumeSupply } from './volumes.ts';
+import { descriptorSet, setVolumes, type VolumeSizes, type VolumeSupply } from './volumes.ts';
 
 /** The maximum size of the log with QEMU's messages, in bytes. Guests can cause some of the messages. */
 const maxLogBytes = 1024 ** 2;
@@ -152,6 +153,33 @@ export class Guest {
       pass: ({ id }, path) => passDescriptor(monitor, path, id),
     };
     return setVolumes(qmp, volumes, supply, this.#volumeSizes);
+  }
+
+  /** Ends the copies that an earlier agent has begun. @throws QmpError if QEMU does not end them in time */
+  async endCopies(): Promise<void> {
+    await endCopies(await this.connect(answerTimeoutMs));
+  }
+
+  /**
+   * Copies block nodes of the guest as they are at one instant, to existing files of the same sizes.
+   * @throws QmpError if QEMU does not have a node, or if the copy fails
+   */
+  async copyDisks(
+    disks: readonly { readonly node: string; readonly target: string }[],
+    options: CopyOptions,
+  ): Promise<Date> {
+    const qmp = await this.connect(answerTimeoutMs);
+    const { files: monitor } = this.#paths;
+    const copies = disks.map(({ node, target }) => ({
+      node,
+      open: async (mark: string) => {
+        await passDescriptor(monitor, target, mark);
+        const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
+        if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
+        return `/dev/fdset/${set}`;
+      },
+    }));
+    return copyDisks(qmp, copies, options);
   }
 
   /**

@@ -10,7 +10,7 @@ import { EventEmitter } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { LineBuffer, parseMessage, QmpError, type QmpMessage, type QmpObject, runState } from './qmp-messages.ts';
 
-export { QmpError } from './qmp-messages.ts';
+export { QmpError, readable } from './qmp-messages.ts';
 
 /** An event of QEMU, with unchecked data. */
 export interface QmpEvent {

@@ -76,6 +76,9 @@ function setsIn(answer: unknown): Map<string, number> {
   return sets;
 }
 
+/** Returns the number of the descriptor set with this mark. */
+export const descriptorSet = (answer: unknown, mark: string): number | undefined => setsIn(answer).get(mark);
+
 /**
  * Looks what QEMU has. None of these commands asks the pool of a volume: while a pool hangs, query-block and
  * query-named-block-nodes would stop the monitor and the guest.

@@ -11,6 +11,7 @@ import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 import { CommandError, type Run } from '../../system/command.ts';
 import { Mutex } from '../../system/mutex.ts';
+import { copySparse } from '../sparse-copy.ts';
 import { Deadline } from './deadline.ts';
 import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
 
@@ -40,6 +41,8 @@ export class DirectoryPool implements PoolDriver {
   readonly #deadline: Deadline;
   /** Two calls must not create one file at the same time. */
   readonly #changes = new Mutex();
+  /** The copies that fill volumes. They end before their volume is removed. */
+  readonly #fills = new Map<Id<'volume'>, { readonly abort: AbortController; readonly ended: Promise<void> }>();
 
   constructor(options: DirectoryPoolOptions) {
     this.#options = options;
@@ -163,8 +166,28 @@ export class DirectoryPool implements PoolDriver {
     });
   }
 
+  async fill(volume: Id<'volume'>, size: number, content: string, given: AbortSignal): Promise<void> {
+    const path = this.#path(volume);
+    const abort = new AbortController();
+    const signal = AbortSignal.any([given, abort.signal]);
+    const ended = Promise.withResolvers<void>();
+    this.#fills.set(volume, { abort, ended: ended.promise });
+    try {
+      await this.#check();
+      signal.throwIfAborted();
+      await copySparse(content, path, signal);
+      await this.ensure(volume, size);
+    } finally {
+      this.#fills.delete(volume);
+      ended.resolve();
+    }
+  }
+
   async remove(volume: Id<'volume'>): Promise<void> {
     const path = this.#path(volume);
+    const fill = this.#fills.get(volume);
+    fill?.abort.abort();
+    await fill?.ended;
     await this.#check();
     await this.#run('rm', ['--force', '--', path, `${path}.new`]);
   }

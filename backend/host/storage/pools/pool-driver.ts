@@ -39,6 +39,12 @@ export interface PoolDriver {
   sizeOf(volume: Id<'volume'>): Promise<number | undefined>;
   /** Creates the empty volume, or grows it to `size` bytes. Never shrinks it. */
   ensure(volume: Id<'volume'>, size: number): Promise<void>;
+  /**
+   * Creates or replaces the volume with the content of a local file, and grows it to `size` bytes. No guest has the volume.
+   * After a crash or an interruption it is complete, or as it was before. Only the data directory of a host has this
+   * method, because the copy has no deadline.
+   */
+  fill?(volume: Id<'volume'>, size: number, content: string, signal: AbortSignal): Promise<void>;
   /** Removes the data of the volume and its owner. Does nothing if there is none. The space may become free later. */
   remove(volume: Id<'volume'>): Promise<void>;
   /** Returns the volumes that the pool has data of. */

@@ -1,0 +1,173 @@
+/**
+ * Snapshots. The API declares them with the disks that they copy, and with the host of these disks. The scheduler gives a
+ * snapshot its space there, and the agent of the host copies. A snapshot does not depend on its source afterwards. A
+ * deletion only marks the declaration, as for volumes.
+ */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type Snapshot, type SnapshotBody, type SnapshotUpdate, snapshot } from '../../contract/resources/snapshots.ts';
+import { newId } from '../../model/ids.ts';
+import { snapshotAmounts, snapshotSize } from '../../model/quota/amounts.ts';
+import * as records from '../../model/records/index.ts';
+import { builtInPool, poolOf } from '../../model/storage/pool.ts';
+import { formatSize } from '../../model/text/sizes.ts';
+import { rewrite, unchanged } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { refer } from '../requests/objects.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import { answerWith, checkProtection, creation, readPatch, replacement } from '../transaction/declarations.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
+import { vms } from './vms.ts';
+import { checkVolumeStays, volumes } from './volumes.ts';
+
+/** The descriptor of snapshots. */
+export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(snapshot, {
+  kind: records.snapshots,
+  scope: 'project',
+  show(api, { deleted_at, host, disks, ...record }) {
+    return {
+      ...record,
+      size: formatSize(snapshotSize({ disks })),
+      disks: disks.map(({ volume, size }) => ({ ...(volume && { volume }), size: formatSize(size) })),
+      status: { ...statusOf(api, record.id, deleted_at), host },
+    };
+  },
+  quota: snapshotAmounts,
+  observedBy: [records.snapshotPlacements, records.snapshotReports],
+  alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
+  handlers: { snapshot_create: createSnapshot, snapshot_update: updateSnapshot, snapshot_delete: deleteSnapshot },
+});
+
+function statusOf({ mirror }: ApiContext, id: string, deleted: string | undefined): Snapshot['status'] {
+  const report = mirror.get(records.snapshotReports, id)?.value;
+  const placement = mirror.get(records.snapshotPlacements, id)?.value;
+  const because = ({ reason, message }: { reason?: string; message?: string } = {}) => ({
+    ...(reason !== undefined && { reason }),
+    ...(message !== undefined && { message }),
+  });
+  const taken = report?.taken_at === undefined ? {} : { taken_at: report.taken_at };
+  if (deleted !== undefined) return { phase: 'deleting', ...taken };
+  if (report !== undefined && report.phase !== 'gone') return { phase: report.phase, ...because(report), ...taken };
+  return placement?.host === undefined ? { phase: 'pending', ...because(placement) } : { phase: 'creating' };
+}
+
+/** The source of a snapshot, with the guards that it stays as it is. */
+interface Source {
+  readonly project: Id<'project'>;
+  readonly host: Id<'host'>;
+  readonly disks: records.SnapshotRecord['disks'];
+  readonly guards: readonly Guard[];
+}
+
+/** Returns the project of the source. An operator has none, and the source determines it. */
+const ownerOf = ({ caller }: ApiRequest, source: { readonly project: Id<'project'> } | undefined): Id<'project'> =>
+  (caller.role === 'operator' ? source?.project : caller.project) as Id<'project'>;
+
+const noDisk = (pointer: string, detail: string) =>
+  new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
+
+/** @throws UcloudError `invalid_state` if the volume lies in another pool than the built-in one */
+function checkPool(volume: Id<'volume'>, record: records.VolumeRecord | undefined, pointer: string): void {
+  const pool = poolOf(record ?? {});
+  if (pool === builtInPool) return;
+  const detail = `lies in the storage pool ${pool}; only volumes in the built-in pool have snapshots`;
+  throw new UcloudError('invalid_state', `${volume} ${detail}`, {
+    errors: [{ pointer, detail: pointer === '/vm' ? `has the volume ${volume}, which ${detail}` : detail }],
+  });
+}
+
+/** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
+function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): Source {
+  const { mirror } = api;
+  const owner = ownerOf(request, mirror.get(records.volumes, id)?.value);
+  const stored = refer(api, volumes, owner, id, '/volume');
+  checkVolumeStays(stored);
+  checkPool(id, stored.value, '/volume');
+  const placement = mirror.get(records.volumePlacements, id);
+  const data = mirror.get(records.volumeReports, id)?.value;
+  if (placement?.value.host === undefined || data?.phase !== 'available') {
+    throw noDisk('/volume', `${id} has no data yet: its data begins with its first attachment`);
+  }
+  return {
+    project: stored.value.project,
+    host: placement.value.host,
+    disks: [{ volume: id, size: placement.value.size }],
+    guards: [{ condition: unchanged(stored) }, { condition: unchanged(placement) }],
+  };
+}
+
+/** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the VM has no disk yet */
+function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
+  const { mirror } = api;
+  const owner = ownerOf(request, mirror.get(records.vms, id)?.value);
+  const stored = refer(api, vms, owner, id, '/vm');
+  if (stored.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted`);
+  const schedule = mirror.get(records.schedules, id);
+  const host = schedule?.value.host;
+  if (schedule === undefined || host === undefined) {
+    throw noDisk('/vm', `${id} has no disk yet: no host has the VM`);
+  }
+  const attached = [...mirror.by(records.volumeAttachments, 'vm').list(id)].flatMap(({ value }) => {
+    if (value.deleted_at !== undefined) return [];
+    checkPool(value.volume, mirror.get(records.volumes, value.volume)?.value, '/vm');
+    const placement = mirror.get(records.volumePlacements, value.volume)?.value;
+    const data = mirror.get(records.volumeReports, value.volume)?.value;
+    const copied = placement?.host === host && data?.phase === 'available';
+    return copied ? [{ volume: value.volume, size: placement.size, slot: value.slot }] : [];
+  });
+  attached.sort((a, b) => a.slot - b.slot);
+  return {
+    project: stored.value.project,
+    host,
+    disks: [{ size: stored.value.disk_size }, ...attached.map(({ volume, size }) => ({ volume, size }))],
+    guards: [{ condition: unchanged(stored) }, { condition: unchanged(schedule) }],
+  };
+}
+
+async function createSnapshot(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const body = request.body as SnapshotBody;
+  const { volume, vm } = body;
+  const id = newId('snapshot');
+  const at = request.now.toISOString();
+  return mutate(api, request, () => {
+    if ((volume === undefined) === (vm === undefined)) {
+      throw fieldError('rule_violated', '/volume', 'exactly one of volume and vm must be set');
+    }
+    const { project, host, disks, guards } =
+      vm === undefined ? volumeSource(api, request, volume as Id<'volume'>) : vmSource(api, request, vm);
+    const record: records.SnapshotRecord = { id, project, ...body, host, disks, created_at: at, updated_at: at };
+    return creation(api, snapshots, record, { guards });
+  });
+}
+
+async function updateSnapshot(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const patch = readPatch<SnapshotUpdate>(snapshot, request.body as SnapshotUpdate);
+  return changeObject(api, request, snapshots, (stored) => {
+    if (stored.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${stored.id} is being deleted`);
+    const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
+    return replacement(api, request, snapshots, stored, next);
+  });
+}
+
+async function deleteSnapshot(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id = '' } = request.params;
+  return changeObject(api, request, snapshots, (stored) => {
+    const { value } = stored;
+    if (value.deleted_at !== undefined) return { nothing: answerWith(api, snapshots, stored, 202) };
+    checkProtection(value, id);
+    const at = request.now.toISOString();
+    const next = { ...value, deleted_at: at, updated_at: at };
+    return {
+      guards: [{ condition: unchanged(stored) }],
+      writes: [rewrite(records.snapshots, stored, next)],
+      target: id,
+      project: value.project,
+      quotaDelta: undefined,
+      reason: 'deletion_requested',
+      message: `Deletion of ${value.name} requested.`,
+      answer: (revision) => answerWith(api, snapshots, { ...stored, value: next, revision }, 202),
+    };
+  });
+}

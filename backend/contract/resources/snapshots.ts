@@ -1,0 +1,129 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from '../endpoint.ts';
+import {
+  common,
+  DeleteProtection,
+  Description,
+  Enum,
+  exampleId,
+  IdOf,
+  Labels,
+  Name,
+  Reference,
+  Size,
+  Timestamp,
+} from '../fields.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+
+/** The phases of a snapshot. */
+export const snapshotPhases = ['pending', 'creating', 'available', 'error', 'deleting'] as const;
+
+/** The ways to make a snapshot. */
+export const consistencies = ['crash'] as const;
+
+/** The resource of snapshots. */
+export const snapshot = resource({
+  noun: 'snapshot',
+  plural: 'snapshots',
+  description:
+    'A copy of a volume, or of all disks of a VM, at one instant. It lies on the host of its source, takes space of its own, and stays when its source is deleted.',
+  immutable: {
+    volume: Type.Optional(
+      Reference('volume', {
+        description:
+          'The volume to copy, in the built-in storage pool. It has data from its first attachment on. Exactly one of `volume` and `vm` is set.',
+      }),
+    ),
+    vm: Type.Optional(
+      Reference('vm', {
+        description:
+          'The VM whose disks are copied: the disk of the VM and its volumes, all at the same instant. All volumes are in the built-in storage pool.',
+      }),
+    ),
+    consistency: Enum(consistencies, {
+      default: 'crash',
+      description:
+        'crash: the copy is what the disks contain at that instant, as after a power failure. File systems with a journal and databases recover from it.',
+    }),
+  },
+  mutable: {
+    name: Name(),
+    description: Description,
+    labels: Labels,
+    delete_protection: DeleteProtection,
+  },
+  readonly: {
+    id: IdOf('snapshot'),
+    project: Reference('project', { description: 'The project of the source.' }),
+    size: Size({ description: 'Size of all disks together. A new volume of the only disk has at least this size.' }),
+    disks: Type.Array(
+      Type.Object(
+        {
+          volume: Type.Optional(
+            Reference('volume', { description: 'The copied volume. None for the disk of the VM.' }),
+          ),
+          size: Size({ description: 'Size of the disk.' }),
+        },
+        { additionalProperties: false },
+      ),
+      { description: 'The copied disks.' },
+    ),
+    status: Type.Object(
+      {
+        phase: Enum(snapshotPhases, {
+          description:
+            'Phase of the snapshot. pending: it waits for space on its host. creating: the host copies. error: there is no copy, and there will be none.',
+        }),
+        reason: Type.Optional(
+          Type.String({
+            description: 'Reason of the phase, as a constant word: `no_space`, `source_gone`, `failed`, …',
+          }),
+        ),
+        message: Type.Optional(Type.String({ description: 'Text for people.' })),
+        host: Type.Optional(Reference('host', { description: 'Host of the snapshot.' })),
+        taken_at: Type.Optional(Timestamp({ description: 'The instant that the copy shows.' })),
+      },
+      { additionalProperties: false, 'x-volatile': true, description: 'Observed state.' },
+    ),
+    ...common,
+  },
+  defaulted: ['consistency', 'description', 'labels', 'delete_protection'],
+  optional: ['volume', 'vm'],
+});
+export type Snapshot = ItemType<typeof snapshot>;
+export type SnapshotCreate = CreateType<typeof snapshot>;
+export type SnapshotBody = BodyType<typeof snapshot>;
+export type SnapshotUpdate = UpdateType<typeof snapshot>;
+
+const example: Snapshot = {
+  id: exampleId('snapshot'),
+  project: exampleId('project'),
+  name: 'web-data-monday',
+  description: '',
+  labels: {},
+  volume: exampleId('volume'),
+  consistency: 'crash',
+  delete_protection: false,
+  size: '50GiB',
+  disks: [{ volume: exampleId('volume'), size: '50GiB' }],
+  status: { phase: 'available', host: exampleId('host'), taken_at: '2026-01-01T00:00:01.000Z' },
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 37,
+};
+
+/** The endpoints of snapshots. */
+export const snapshotEndpoints = crud(snapshot, {
+  read: 'viewer',
+  write: 'member',
+  scoped: true,
+  createErrors: ['being_deleted', 'invalid_state'],
+  updateErrors: ['being_deleted'],
+  deleteErrors: ['delete_protected'],
+  asyncDelete: true,
+  example: {
+    create: { name: 'web-data-monday', volume: exampleId('volume') },
+    item: example,
+    update: { labels: { keep: 'a-year' } },
+  },
+});

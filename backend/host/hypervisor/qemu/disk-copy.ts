@@ -1,0 +1,145 @@
+/**
+ * Copies disks of a QEMU process as they are at one instant (`blockdev-backup`, all disks in one `transaction`). The guest
+ * goes on writing meanwhile: QEMU first copies a block that the guest is about to overwrite. The target is a raw file.
+ *
+ * All jobs, nodes and descriptor sets of copies have names that begin with the id of a snapshot. So `endCopies` finds those
+ * of an agent that has ended.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { isIdOf } from '../../../model/ids.ts';
+import type { Qmp } from './qmp.ts';
+import { isObject, QmpError, type QmpObject, readable } from './qmp-messages.ts';
+
+/** A disk to copy. */
+export interface DiskCopy {
+  /** The name of the block node with the content. */
+  readonly node: string;
+  /** Opens the target for the process. Returns the path of the descriptor set, `/dev/fdset/<number>`. */
+  open(mark: string): Promise<string>;
+}
+
+/** Options of `copyDisks`. */
+export interface CopyOptions {
+  /** The id of the snapshot. */
+  readonly id: string;
+  /** The limit of each disk in bytes per second; 0 for none. */
+  readonly speed: number;
+  readonly signal: AbortSignal;
+  /** Called right after the instant that the copy shows. */
+  readonly begun?: () => Promise<void>;
+}
+
+const pollMs = 200;
+/** The time in milliseconds without progress after which a copy fails. */
+const stallMs = 120_000;
+/** The time in milliseconds that QEMU has for the end of a cancelled job. */
+const cancelMs = 10_000;
+/** The maximum number of jobs, nodes or sets of copies. A process with more of them is broken. */
+const maxParts = 200;
+
+function listOf(answer: unknown): readonly QmpObject[] {
+  if (!Array.isArray(answer)) throw new QmpError('the answer of QEMU is no list');
+  return answer.filter(isObject);
+}
+
+/** Tells whether the name belongs to a copy, of one snapshot or of any. */
+const belongs = (name: unknown, snapshot?: string): name is string =>
+  typeof name === 'string' &&
+  /^snap-[0-9a-z]{16}-\d{1,2}$/.test(name) &&
+  isIdOf('snapshot', name.replace(/-\d+$/, '')) &&
+  (snapshot === undefined || name.startsWith(`${snapshot}-`));
+
+/** Returns the texts of a field that belong to copies. */
+function names(answer: unknown, field: string, snapshot?: string): string[] {
+  const found = listOf(answer).flatMap((each) => (belongs(each[field], snapshot) ? [each[field]] : []));
+  if (found.length > maxParts) throw new QmpError('QEMU names too many copies');
+  return found;
+}
+
+const jobsOf = async (qmp: Qmp, snapshot?: string): Promise<QmpObject[]> =>
+  listOf(await qmp.execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
+
+/**
+ * Ends the copies of one snapshot, or of all, and removes everything of them from the process.
+ * @throws QmpError if QEMU does not end them in time
+ */
+export async function endCopies(qmp: Qmp, snapshot?: string): Promise<void> {
+  const deadline = performance.now() + cancelMs;
+  for (;;) {
+    const jobs = await jobsOf(qmp, snapshot);
+    if (jobs.length === 0) break;
+    if (jobs.length > maxParts || performance.now() > deadline) throw new QmpError('QEMU does not end a copy');
+    for (const { id, status } of jobs) {
+      if (status === 'concluded') await qmp.execute('job-dismiss', { id });
+      // A job may conclude between the question and this command.
+      else await qmp.execute('job-cancel', { id }).catch(ignoreRefusal);
+    }
+    await delay(pollMs / 4);
+  }
+  // Unlike query-named-block-nodes, this command asks no storage pool, which may hang.
+  const nodes = names(await qmp.execute('query-blockstats', { 'query-nodes': true }), 'node-name', snapshot);
+  for (const node of nodes) await qmp.execute('blockdev-del', { 'node-name': node });
+  for (const { 'fdset-id': set, fds } of listOf(await qmp.execute('query-fdsets'))) {
+    if (Array.isArray(fds) && belongs((fds[0] as QmpObject | undefined)?.opaque, snapshot)) {
+      await qmp.execute('remove-fd', { 'fdset-id': set });
+    }
+  }
+}
+
+function ignoreRefusal(error: unknown): void {
+  if (!(error instanceof QmpError)) throw error;
+}
+
+/** Waits until all jobs have concluded. @throws QmpError with the reason if one failed */
+async function finish(qmp: Qmp, { id, signal }: CopyOptions, count: number): Promise<void> {
+  let progress = '';
+  let progressedMs = performance.now();
+  for (;;) {
+    signal.throwIfAborted();
+    const jobs = await jobsOf(qmp, id);
+    if (jobs.length !== count) throw new QmpError('QEMU lost a copy');
+    const failed = jobs.find(({ error }) => error !== undefined);
+    if (failed) throw new QmpError(`QEMU could not copy a disk: ${readable(failed.error)}`);
+    if (jobs.every(({ status }) => status === 'concluded')) return;
+    const now = jobs.map((job) => `${job['current-progress']}`).join();
+    if (now !== progress) progressedMs = performance.now();
+    else if (performance.now() - progressedMs > stallMs) throw new QmpError('a copy makes no progress');
+    progress = now;
+    await delay(pollMs, undefined, { signal });
+  }
+}
+
+/**
+ * Copies the disks, and removes everything of the copy from the process, also after a failure. Returns the instant.
+ * @throws QmpError if a copy fails; AbortError after an interruption
+ */
+export async function copyDisks(qmp: Qmp, disks: readonly DiskCopy[], options: CopyOptions): Promise<Date> {
+  const { id, speed } = options;
+  await endCopies(qmp, id);
+  try {
+    const copies: { readonly node: string; readonly target: string }[] = [];
+    for (const [index, { node, open }] of disks.entries()) {
+      const target = `${id}-${index}`;
+      const filename = await open(target);
+      options.signal.throwIfAborted();
+      // Zeros that the guest has written take no space.
+      const file = { driver: 'file', 'node-name': target, filename, locking: 'on', discard: 'unmap' };
+      await qmp.execute('blockdev-add', { ...file, 'detect-zeroes': 'unmap' });
+      copies.push({ node, target });
+    }
+    const actions = copies.map(({ node, target }) => ({
+      type: 'blockdev-backup',
+      data: {
+        ...{ 'job-id': target, device: node, target, sync: 'full', speed },
+        ...{ 'auto-dismiss': false, 'on-source-error': 'report', 'on-target-error': 'report' },
+      },
+    }));
+    await qmp.execute('transaction', { actions, properties: { 'completion-mode': 'grouped' } });
+    const instant = new Date();
+    await options.begun?.();
+    await finish(qmp, options, copies.length);
+    return instant;
+  } finally {
+    if (!qmp.closed) await endCopies(qmp, id);
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * The snapshots of a host with QEMU. A running guest's own QEMU copies the disks of the guest, and a process without guest
+ * copies all others. A copy is complete when its directory has its final name.
+ */
+import { stat } from 'node:fs/promises';
+import type { Id } from '../../../contract/fields.ts';
+import { exists } from '../../storage/disks.ts';
+import { virtualSize } from '../../storage/overlay.ts';
+import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
+import type { SnapshotFiles } from '../../storage/snapshot-files.ts';
+import { Mutex } from '../../system/mutex.ts';
+import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from '../hypervisor.ts';
+import { copyIdleDisks, type IdleDisk } from './copy-process.ts';
+import type { Guest } from './guest.ts';
+
+/** The parts of a host that snapshots need. */
+export interface SnapshotHost {
+  readonly files: SnapshotFiles;
+  /** The built-in pool. */
+  readonly volumes: Pick<PoolDriver, 'source'>;
+  /** Returns the running guest of the VM. */
+  guest(vm: Id<'vm'>): Guest | undefined;
+  /** Returns the path of a VM's disk. */
+  disk(vm: Id<'vm'>): string;
+  /** Returns the path of an image. */
+  image(image: Id<'image'>): Promise<string>;
+  /** The user id of the process that copies disks without guest. */
+  readonly uid: number;
+  /** Returns the path of the socket of this process, in an existing directory. */
+  socket(): Promise<string>;
+  /** The limit of a copy in bytes per second; 0 for none. */
+  readonly speed: number;
+}
+
+const nameOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'root' : disk.volume);
+/** Returns the block node with the content in a running guest. */
+const nodeOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'disk' : `file-${disk.volume}`);
+const keyOf = (disk: SnapshotDisk): string => ('vm' in disk ? disk.vm : disk.volume);
+
+/**
+ * Returns the sizes of the targets by disk. The sizes of the sources come from files that a guest may have taken over. @throws SnapshotError if there is no space for a source
+ */
+function targetsOf(disks: readonly SnapshotDisk[], sizes: readonly number[]): Map<string, number> {
+  return new Map(
+    disks.map((disk, index) => {
+      const size = sizes[index] ?? 0;
+      if (size > disk.maxSize) {
+        throw new SnapshotError('source_changed', 'A disk is larger than when the snapshot was requested.');
+      }
+      return [nameOf(disk), size];
+    }),
+  );
+}
+
+/** A running copy. */
+interface Copy {
+  readonly disk: SnapshotDisk;
+  readonly abort: AbortController;
+  readonly ended: Promise<unknown>;
+}
+
+/** Makes snapshots. */
+export class Snapshots {
+  readonly #host: SnapshotHost;
+  /** The copies of disks without guest run one after the other, because their processes have the same user. */
+  readonly #idle = new Mutex();
+  /** The running copies of disks without guest, by VM and by volume. */
+  readonly #current = new Map<string, Copy>();
+
+  constructor(host: SnapshotHost) {
+    this.#host = host;
+  }
+
+  /** Makes the snapshot. @throws SnapshotError */
+  async create(spec: SnapshotSpec, signal: AbortSignal): Promise<{ takenAt: Date }> {
+    const { files, guest } = this.#host;
+    // After a crash, only the report is missing.
+    if (await files.has(spec.id)) return { takenAt: await files.takenAt(spec.id) };
+    const running = spec.holder === undefined ? undefined : guest(spec.holder);
+    try {
+      const takenAt = running ? await this.#copyLive(spec, running, signal) : await this.#copyIdle(spec, signal);
+      await files.complete(spec.id, takenAt);
+      return { takenAt };
+    } catch (error) {
+      await files.abandon(spec.id);
+      throw error;
+    }
+  }
+
+  async #copyLive({ id, disks }: SnapshotSpec, guest: Guest, signal: AbortSignal): Promise<Date> {
+    const { speed } = this.#host;
+    const copies = (await this.#prepare(id, disks)).map(({ target }, index) => ({
+      node: nodeOf(disks[index] as SnapshotDisk),
+      target,
+    }));
+    return guest.copyDisks(copies, { id, speed, signal });
+  }
+
+  /** Creates the targets of the disks. */
+  async #prepare(id: Id<'snapshot'>, disks: readonly SnapshotDisk[]): Promise<IdleDisk[]> {
+    const sources = await Promise.all(disks.map((disk) => this.#source(disk)));
+    const sizes = sources.map(({ size }) => size);
+    const targets = [...(await this.#host.files.begin(id, targetsOf(disks, sizes))).values()];
+    return sources.map((source, index) => ({ ...source, target: targets[index] ?? '' }));
+  }
+
+  async #copyIdle({ id, disks }: SnapshotSpec, given: AbortSignal): Promise<Date> {
+    const { uid, socket, speed } = this.#host;
+    return this.#idle.run(async () => {
+      const abort = new AbortController();
+      const signal = AbortSignal.any([given, abort.signal]);
+      const ended = Promise.withResolvers<void>();
+      for (const disk of disks) this.#current.set(keyOf(disk), { disk, abort, ended: ended.promise });
+      try {
+        signal.throwIfAborted();
+        const idle = await this.#prepare(id, disks);
+        return await copyIdleDisks(idle, { id, uid, socket: await socket(), speed, signal });
+      } finally {
+        for (const disk of disks) this.#current.delete(keyOf(disk));
+        ended.resolve();
+      }
+    });
+  }
+
+  async #source(disk: SnapshotDisk): Promise<Omit<IdleDisk, 'target'>> {
+    const { volumes, disk: diskOf, image } = this.#host;
+    if ('vm' in disk) {
+      const path = diskOf(disk.vm);
+      if (!(await exists(path))) throw new SnapshotError('source_gone', `The VM ${disk.vm} has no disk on its host.`);
+      return { path, image: await image(disk.image), size: await virtualSize(path) };
+    }
+    const source = await volumes.source(disk.volume);
+    if (source.kind !== 'file') throw new SnapshotError('unsupported', `${disk.volume} is no file on its host.`);
+    const { path } = source;
+    if (!(await exists(path))) throw new SnapshotError('source_gone', `The data of ${disk.volume} is not on its host.`);
+    return { path, size: (await stat(path)).size };
+  }
+
+  /** Returns the images that running copies read. */
+  images(): Id<'image'>[] {
+    return [...this.#current.values()].flatMap(({ disk }) => ('vm' in disk ? disk.image : []));
+  }
+
+  /** Ends the copies of disks that a guest is about to get. They begin again with the running guest. */
+  async interrupt(keys: readonly string[]): Promise<void> {
+    const copies = keys.flatMap((key) => this.#current.get(key) ?? []);
+    for (const { abort } of copies) abort.abort();
+    await Promise.all(copies.map(({ ended }) => ended));
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * Makes the snapshots of one host, removes deleted ones, and fills new volumes from snapshots.
+ *
+ * A snapshot is complete or absent on the machine, so a crash loses at most an incomplete copy, and the next attempt begins
+ * anew. The report contains the instant of the attempt that succeeded. After several failures, or when the source is gone,
+ * the snapshot ends in the phase `error`.
+ *
+ * The data of a deleted snapshot stays until no volume of this host waits for it.
+ */
+import type { Id } from '../contract/fields.ts';
+import { isIdOf } from '../model/ids.ts';
+import { snapshotSize } from '../model/quota/amounts.ts';
+import {
+  attachmentReports,
+  type SnapshotRecord,
+  type SnapshotReportRecord,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
+  vms,
+  volumePlacements,
+  volumeReports,
+  volumes,
+} from '../model/records/index.ts';
+import { backoffMs } from '../store/backoff.ts';
+import { put, read, unchanged } from '../store/collection.ts';
+import type { Commit } from '../store/store.ts';
+import { publicMessage } from './failures.ts';
+import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
+import type { VolumeRemovalOptions } from './volume-removal.ts';
+import { WorkQueue } from './work-queue.ts';
+
+const maxRetryMs = 60_000;
+/** The number of attempts after which a snapshot ends in the phase `error`. */
+const maxAttempts = 5;
+/** The maximum number of copies at the same time. */
+const concurrency = 4;
+
+type Subject = Id<'snapshot'> | Id<'volume'>;
+
+/** Makes and removes the snapshots of one host, and fills new volumes from them. */
+export class SnapshotWork {
+  readonly #options: VolumeRemovalOptions;
+  readonly #failures = new Map<Subject, number>();
+  readonly #current = new Map<Subject, AbortController>();
+  readonly #queue: WorkQueue<Subject>;
+
+  constructor(options: VolumeRemovalOptions) {
+    this.#options = options;
+    this.#queue = new WorkQueue(concurrency, (id) => this.#visit(id));
+  }
+
+  /** Looks at all snapshots and new volumes of the host. */
+  visitAll(): void {
+    const { view, host } = this.#options;
+    for (const id of view.snapshotsOn(host)) this.#queue.add(id);
+    for (const id of view.volumesOn(host)) this.changed(id);
+  }
+
+  /** Looks at one snapshot or volume. */
+  changed(id: Subject): void {
+    const { mirror } = this.#options.view;
+    const volume = isIdOf('volume', id);
+    const record = volume ? mirror.get(volumes, id)?.value : mirror.get(snapshots, id)?.value;
+    if (record?.deleted_at !== undefined) this.#current.get(id)?.abort();
+    // A change of a volume may also end the wait of a deleted snapshot.
+    const from = volume ? mirror.get(volumes, id)?.value.snapshot : undefined;
+    if (from !== undefined) this.#queue.add(from);
+    if (!volume || from !== undefined) this.#queue.add(id);
+  }
+
+  async #visit(id: Subject): Promise<number | undefined> {
+    const { logger, retryMs } = this.#options;
+    const abort = new AbortController();
+    this.#current.set(id, abort);
+    try {
+      await (isIdOf('volume', id) ? this.#fill(id, abort.signal) : this.#take(id, abort.signal));
+      this.#failures.delete(id);
+      return undefined;
+    } catch (err) {
+      const failures = (this.#failures.get(id) ?? 0) + 1;
+      this.#failures.set(id, failures);
+      if (abort.signal.aborted) return retryMs;
+      const delayMs = backoffMs(failures, { firstMs: retryMs, maxMs: maxRetryMs });
+      logger.warn({ err, id, failures, retryMs: delayMs }, 'a step for a snapshot failed; the agent retries it');
+      if (isIdOf('snapshot', id)) await this.#reportFailure(id, err, failures).catch(() => undefined);
+      return delayMs;
+    } finally {
+      this.#current.delete(id);
+    }
+  }
+
+  async #commit(commit: Commit): Promise<void> {
+    const { store, view } = this.#options;
+    const result = await store.commit(commit);
+    if (result.ok) await view.mirror.waitFor(result.revision);
+    else await view.mirror.catchUp();
+  }
+
+  #report(id: Id<'snapshot'>, report: Omit<SnapshotReportRecord, 'host' | 'at'>): Promise<void> {
+    const { view, host } = this.#options;
+    const placement = view.mirror.get(snapshotPlacements, id);
+    if (placement === undefined) return Promise.resolve();
+    const record = { ...report, host, at: new Date().toISOString() };
+    return this.#commit({ require: [unchanged(placement)], write: [put(snapshotReports, id, record)] });
+  }
+
+  async #take(id: Id<'snapshot'>, signal: AbortSignal): Promise<void> {
+    const { view, host, store, hypervisor } = this.#options;
+    const { mirror } = view;
+    const placement = mirror.get(snapshotPlacements, id)?.value;
+    if (placement?.host !== host) return;
+    const report = mirror.get(snapshotReports, id)?.value;
+    const stored = mirror.get(snapshots, id);
+    if (report?.phase === 'gone') return;
+    if (stored === undefined || stored.value.deleted_at !== undefined) {
+      // The mirror may be behind, so a missing record must be missing in the database too.
+      if (stored === undefined && (await read(store, snapshots, id))) return;
+      if (view.volumesWaitingFor(id, host).length > 0) return;
+      await hypervisor.removeSnapshot(id);
+      await this.#report(id, { phase: 'gone' });
+      return;
+    }
+    const { value: snapshot } = stored;
+    if (report?.phase === 'available' || report?.phase === 'error') return;
+    if (placement.size < snapshotSize(snapshot)) return;
+    const { takenAt } = await hypervisor.createSnapshot(this.#spec(snapshot), signal);
+    await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
+  }
+
+  #spec({ id, vm, disks }: SnapshotRecord): SnapshotSpec {
+    const { view, host } = this.#options;
+    const [volume] = disks;
+    const attachment = volume?.volume && view.attachmentOf(volume.volume);
+    const holds = attachment && view.mirror.get(attachmentReports, attachment.id)?.value.host === host;
+    const holder = vm ?? (holds ? attachment.value.vm : undefined);
+    return {
+      id,
+      ...(holder && { holder }),
+      disks: disks.map(({ volume, size: maxSize }): SnapshotDisk => {
+        if (volume !== undefined) return { volume, maxSize };
+        const image = vm === undefined ? undefined : view.mirror.get(vms, vm)?.value.image;
+        if (vm === undefined || image === undefined) throw new SnapshotError('source_gone', `The VM ${vm} is gone.`);
+        return { vm, image, maxSize };
+      }),
+    };
+  }
+
+  async #reportFailure(id: Id<'snapshot'>, err: unknown, failures: number): Promise<void> {
+    const final = err instanceof SnapshotError || failures >= maxAttempts;
+    const reason = err instanceof SnapshotError ? err.reason : 'failed';
+    if (final) await this.#options.hypervisor.removeSnapshot(id);
+    await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });
+  }
+
+  /** Copies the data of the snapshot into a new volume. */
+  async #fill(id: Id<'volume'>, signal: AbortSignal): Promise<void> {
+    const { view, host, hypervisor } = this.#options;
+    const { mirror } = view;
+    const volume = mirror.get(volumes, id)?.value;
+    const placement = mirror.get(volumePlacements, id);
+    if (volume?.snapshot === undefined || volume.deleted_at !== undefined || placement?.value.host !== host) return;
+    if (mirror.get(volumeReports, id) !== undefined || placement.value.size < volume.size) return;
+    const { size } = placement.value;
+    await hypervisor.fillVolume(id, size, { snapshot: volume.snapshot, disk: volume.snapshot_disk ?? '' }, signal);
+    const record = { host, phase: 'available', size, at: new Date().toISOString() } as const;
+    await this.#commit({ require: [unchanged(placement)], write: [put(volumeReports, id, record)] });
+  }
+
+  /** Interrupts the copies and waits for their end. */
+  close(): Promise<void> {
+    for (const abort of this.#current.values()) abort.abort();
+    return this.#queue.close();
+  }
+}

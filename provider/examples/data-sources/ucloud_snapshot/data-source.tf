@@ -1,0 +1,3 @@
+data "ucloud_snapshot" "this" {
+  name = "example"
+}

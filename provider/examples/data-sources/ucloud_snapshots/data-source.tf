@@ -1,0 +1,5 @@
+data "ucloud_snapshots" "all" {}
+
+output "snapshots" {
+  value = data.ucloud_snapshots.all.snapshots[*].name
+}

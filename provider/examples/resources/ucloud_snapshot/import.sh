@@ -1,0 +1,1 @@
+terraform import ucloud_snapshot.before_update before-update

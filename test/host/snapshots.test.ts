@@ -1,0 +1,38 @@
+/** Snapshots with real guests. */
+// Runs alone: it boots guests, which take every core without hardware virtualisation.
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { demoImage } from '../support/demo-image.ts';
+import { netNamespace } from '../support/net-namespace.ts';
+import { noQemu } from '../support/qemu.ts';
+import type { SnapshotStory } from '../support/snapshot-story.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const exec = promisify(execFile);
+
+t.test(
+  'a snapshot shows all disks at one instant and outlives them',
+  { skip: await noQemu(), timeout: 600_000 },
+  async (t) => {
+    const directory = temporaryDirectory(t);
+    const image = await demoImage(directory);
+    const namespace = netNamespace(t, 'snapshots');
+    const program = [process.execPath, 'test/support/snapshot-story.ts', join(directory, 'data'), image];
+    const { stdout } = await exec('ip', ['netns', 'exec', namespace.name, ...program], { maxBuffer: 2 ** 24 });
+    const seen = JSON.parse(stdout) as SnapshotStory;
+
+    t.strictSame(seen.phases, { both: 'available', stopped: 'available', alone: 'available' });
+    const [root, data] = seen.counters;
+    t.ok(root > 0 && data - root >= 0 && data - root <= 1, `both disks show one instant: ${root} and ${data}`);
+    t.ok(seen.later > data, 'the guest went on writing');
+    t.ok(seen.allocated < seen.size / 2, `the copy is sparse: ${seen.allocated} of ${seen.size} bytes`);
+    t.equal(seen.phaseAfterKill, 'available', 'a killed agent makes the snapshot again');
+    t.strictSame(seen.leftFiles, [], 'and leaves no incomplete copy');
+    t.match(seen.idleMarks, [/^\d{15}$/, /^\d{15}$/], 'disks without guest are copied');
+    t.equal(seen.restored, seen.written, 'a new volume has the data of the snapshot');
+    t.strictSame(seen.filesAfterDeletion, [], 'the host removes the data of deleted snapshots');
+    t.equal(seen.copyProcesses, '', 'no process that copies stays');
+  },
+);

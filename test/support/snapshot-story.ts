@@ -1,0 +1,199 @@
+/**
+ * Snapshots of real guests: of a running VM with two disks that are written meanwhile, of a stopped VM, and of a volume
+ * without VM; agents and QEMU killed in the middle of a copy; and volumes with the data of a snapshot. Runs as a program,
+ * inside a network namespace of its own, and prints what it saw as JSON.
+ *
+ *     node test/support/snapshot-story.ts <data directory> <image>
+ */
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Cloud, cleanUp, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
+import { eventually, exec } from '../../scripts/demo/steps.ts';
+
+/** The observations of the story. */
+export interface SnapshotStory {
+  /** The counters that the guest wrote to both disks one after the other, as the snapshot of both shows them. */
+  readonly counters: readonly [root: number, data: number];
+  /** The counter of the guest when the snapshot was complete. */
+  readonly later: number;
+  readonly allocated: number;
+  readonly size: number;
+  readonly phases: Readonly<Record<string, string>>;
+  readonly restored: string;
+  readonly written: string;
+  readonly leftFiles: readonly string[];
+  readonly filesAfterDeletion: readonly string[];
+  /** The processes that copy, after everything. */
+  readonly copyProcesses: string;
+  readonly phaseAfterKill: string;
+  readonly idleMarks: readonly string[];
+}
+
+interface Item {
+  readonly id: string;
+  readonly address: string;
+  readonly status: {
+    readonly phase: string;
+    readonly ready: boolean;
+    readonly message?: string;
+    readonly taken_at?: string;
+    readonly host?: string;
+  };
+}
+
+const [data = '', image = ''] = process.argv.slice(2);
+const options = ['--hypervisor', 'qemu'];
+/** Lets root in on another port with the keys of the user, because only root may open devices. */
+const userData = `#!/bin/sh
+mkdir -p -m 700 /root/.ssh
+cp /home/ucloud/.ssh/authorized_keys /root/.ssh/
+dropbear -s -p 2222 -r /etc/dropbear/dropbear_ed25519_host_key
+`;
+const snapshots = join(data, 'host', 'snapshots');
+const list = (): string[] => (existsSync(snapshots) ? readdirSync(snapshots) : []);
+/** Reads a text of 16 bytes at a place of a file. */
+const textAt = (path: string, offset: number): string =>
+  readFileSync(path)
+    .subarray(offset, offset + 16)
+    .toString('latin1')
+    .replaceAll('\0', '')
+    .trim();
+
+/** Returns the counter in the file system of the first partition of a disk, after the recovery of its journal. */
+async function counterIn(disk: string): Promise<number> {
+  const content = readFileSync(disk);
+  // The first entry of the partition table (MBR) contains the first sector at its byte 8.
+  const start = content.readUInt32LE(446 + 8) * 512;
+  const path = join(data, 'file-system');
+  writeFileSync(path, content.subarray(start));
+  // The exit code 1 means that e2fsck has recovered the journal.
+  await exec('sh', ['-c', 'e2fsck -fy "$1" >/dev/null 2>&1 || [ $? = 1 ]', 'sh', path]);
+  const { stdout } = await exec('debugfs', ['-R', 'cat /root/counter', path]);
+  rmSync(path);
+  return Number(stdout.trim());
+}
+
+async function story(first: Cloud): Promise<SnapshotStory> {
+  let cloud = first;
+  await setUpCloud(cloud, data, image);
+  const prefix = await cloud.ucloud('prefix', 'create', '--name', 'site');
+  const network = await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', String(prefix.id));
+  const keyFile = join(data, 'key');
+  await exec('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', keyFile]);
+  const publicKey = readFileSync(`${keyFile}.pub`, 'utf8').trim();
+  await cloud.ucloud('ssh-key', 'create', '--name', 'me', '--public-key', publicKey);
+  const run = async (...args: string[]) => (await cloud.ucloud(...args)) as unknown as Item;
+  const reach = (noun: string, id: string, reached: (item: Item) => boolean) =>
+    eventually(`${noun} ${id}`, 90_000, async () => {
+      const item = await run(noun, 'get', id);
+      if (!reached(item)) throw new Error(JSON.stringify(item.status));
+      return item;
+    });
+  const gone = (noun: string, id: string) =>
+    eventually(`${id} is gone`, 60_000, async () => {
+      if (await run(noun, 'get', id).catch(() => undefined)) throw new Error('it is there');
+    });
+  const complete = (id: string) =>
+    reach('snapshot', id, ({ status }) => status.phase === 'available' || status.phase === 'error');
+  const restart = async () => {
+    await cloud.kill();
+    cloud = await startCloud(data, options);
+    running = cloud;
+  };
+
+  const volume = await run('volume', 'create', '--name', 'data', '--size', '64MiB');
+  const vm = await run(
+    ...['vm', 'create', '--name', 'web', '--image', 'demo', '--memory', '192MiB', '--ssh-keys', 'me'],
+    ...['--interfaces', JSON.stringify([{ network: network.id }]), '--volumes', volume.id, '--user-data', userData],
+  );
+  await reach('vm', vm.id, ({ status }) => status.ready);
+  const inGuest = async (command: string): Promise<string> => {
+    const ssh = ['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR', 'BatchMode=yes'];
+    const args = ['-p', '2222', '-i', keyFile, ...ssh.flatMap((each) => ['-o', each]), `root@${vm.address}`, command];
+    return (await exec('ssh', args)).stdout.trim();
+  };
+  const device = await eventually('the guest has the volume', 30_000, async () => {
+    const name = await inGuest(
+      `cd /sys/block; for d in vd*; do [ "$(cat $d/serial)" = ${volume.id} ] && echo $d; done`,
+    );
+    if (name === '') throw new Error('not yet');
+    return `/dev/${name}`;
+  });
+  await inGuest(`dd if=/dev/urandom of=${device} bs=1M count=24 seek=8 conv=fsync 2>/dev/null`);
+  // A counter goes to the volume first, and then to a file on the disk of the VM, each with fsync.
+  await inGuest(`cat > /root/count <<'END'
+#!/bin/sh
+n=0
+while :; do
+  n=$((n + 1))
+  printf '%015d\\n' $n | dd of=${device} bs=16 count=1 conv=notrunc,fsync 2>/dev/null
+  printf '%015d\\n' $n | dd of=/root/counter bs=16 count=1 conv=notrunc,fsync 2>/dev/null
+done
+END
+printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
+/root/count >/dev/null 2>&1 </dev/null &`);
+  const counter = async () => Number(await inGuest('cat /root/counter'));
+  await eventually('the counter runs', 30_000, async () => {
+    if ((await counter()) < 5) throw new Error('not yet');
+  });
+
+  // ---- both disks of the running VM at one instant
+  const both = await run('snapshot', 'create', '--name', 'both', '--vm', vm.id);
+  const phases: Record<string, string> = { both: (await complete(both.id)).status.phase };
+  const later = await counter();
+  const files = { root: join(snapshots, both.id, 'root.raw'), data: join(snapshots, both.id, `${volume.id}.raw`) };
+  const rootCounter = await counterIn(files.root);
+  const counters = [rootCounter, Number(textAt(files.data, 0))] as const;
+  const size = statSync(files.root).size;
+  const allocated = statSync(files.root).blocks * 512;
+
+  // ---- one volume of the running VM; the cloud is killed while it is copied
+  const killed = await run('snapshot', 'create', '--name', 'killed', '--volume', volume.id);
+  await restart();
+  const phaseAfterKill = (await complete(killed.id)).status.phase;
+  const leftFiles = list().filter((name) => name.endsWith('.new'));
+
+  // ---- the stopped VM, and the volume without VM
+  await inGuest('killall count; sync').catch(() => undefined);
+  const written = (await inGuest(`sha256sum ${device}`)).split(' ')[0] ?? '';
+  await cloud.ucloud('vm', 'stop', vm.id);
+  await reach('vm', vm.id, ({ status }) => status.phase === 'stopped');
+  const stopped = await run('snapshot', 'create', '--name', 'stopped', '--vm', vm.id);
+  phases.stopped = (await complete(stopped.id)).status.phase;
+  await cloud.ucloud('vm', 'delete', vm.id);
+  await gone('vm', vm.id);
+  const alone = await run('snapshot', 'create', '--name', 'alone', '--volume', volume.id);
+  phases.alone = (await complete(alone.id)).status.phase;
+  await cloud.ucloud('volume', 'delete', volume.id);
+  await gone('volume', volume.id);
+  const idleMarks = [stopped, alone].map(({ id }) => textAt(join(snapshots, id, `${volume.id}.raw`), 0));
+
+  // ---- a new volume with the data, after the source is gone
+  const copy = await run('volume', 'create', '--name', 'copy', '--size', '96MiB', '--snapshot', alone.id);
+  await reach('volume', copy.id, ({ status }) => status.phase === 'available');
+  const path = join(data, 'host', 'volumes', `${copy.id}.raw`);
+  const { stdout: digest } = await exec('sh', ['-c', 'head -c 67108864 "$1" | sha256sum', 'sh', path]);
+  for (const { id } of [both, killed, stopped, alone]) {
+    await cloud.ucloud('snapshot', 'delete', id);
+    await gone('snapshot', id);
+  }
+  const { stdout: copyProcesses } = await exec('sh', ['-c', 'pgrep -f -- "[-]machine none" || true']);
+  return {
+    ...{ counters, later, allocated, size, phases, written, leftFiles, phaseAfterKill, idleMarks },
+    restored: digest.split(' ')[0] ?? '',
+    filesAfterDeletion: list(),
+    copyProcesses: copyProcesses.trim(),
+  };
+}
+
+let running = await startCloud(data, options);
+try {
+  console.log(JSON.stringify(await story(running)));
+} catch (error) {
+  console.error(readFileSync(join(data, 'ucloud.log'), 'utf8').slice(-5000));
+  throw error;
+} finally {
+  await running.stop();
+  await cleanUp(data);
+}
+process.exit();

@@ -1,0 +1,214 @@
+/** Snapshots through API, scheduler and hosts, with simulated guests. test/host/snapshots.test.ts has real guests. */
+import t, { type Test } from 'tap';
+import { idFrom, newId } from '../../backend/model/ids.ts';
+import { builtInPool } from '../../backend/model/storage/pool.ts';
+import type { ApiClient, Body } from '../support/api.ts';
+import { GiB, startTestCloud } from '../support/cloud.ts';
+import { until } from '../support/eventually.ts';
+
+/** A cloud with a VM that has a volume, and functions for snapshots. */
+async function snapshotCloud(t: Test, options: Parameters<typeof startTestCloud>[1] = {}) {
+  const cloud = await startTestCloud(t, options);
+  const { member } = cloud;
+  const prefix = await member.create('prefixes', { name: 'site', length: 60 });
+  const network = await member.create('networks', { name: 'web', prefix: prefix.id });
+  const { items } = await member.list('images', '?name=demo');
+  const createVm = (name: string, change: object = {}) =>
+    member.create('vms', {
+      ...{ name, image: items[0]?.id, disk_size: '1GiB', interfaces: [{ network: network.id }] },
+      ...change,
+    });
+  const volume = await member.create('volumes', { name: 'data', size: '2GiB' });
+  const vm = await createVm('web', { volumes: [volume.id] });
+  await until('the volume has data', async () => (await member.get('volumes', volume.id)).status.size === '2GiB');
+  return { ...cloud, cloud, createVm, vm, volume };
+}
+
+async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
+  let item = await client.get(plural, id);
+  await until(`${id} is ${phase}`, async () => {
+    item = await client.get(plural, id);
+    return item.status.phase === phase;
+  });
+  return item;
+}
+
+t.test('a snapshot outlives its source, and a new volume gets its data', async (t) => {
+  const { member, vm, volume, createVm } = await snapshotCloud(t);
+  const snapshot = await member.create('snapshots', { name: 'monday', vm: vm.id });
+  t.match(snapshot, {
+    size: '3GiB',
+    disks: [
+      { volume: undefined, size: '1GiB' },
+      { volume: volume.id, size: '2GiB' },
+    ],
+  });
+  const { status } = await reach(member, 'snapshots', snapshot, 'available');
+  t.match(status, { taken_at: /^\d{4}-/, host: (await member.get('vms', vm.id)).status.host });
+
+  await member.remove('vms', vm.id);
+  await member.remove('volumes', volume.id);
+  t.match(await member.get('snapshots', snapshot.id), { vm: vm.id, status: { phase: 'available' } });
+  const from = { snapshot: snapshot.id, snapshot_disk: volume.id };
+  t.match(await member.request('POST', '/v1/volumes', { name: 'small', size: '1GiB', ...from }), {
+    status: 422,
+    body: { errors: [{ pointer: '/size', detail: /at least 2GiB/ }] },
+  });
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '3GiB', snapshot: snapshot.id }), {
+    status: 422,
+    body: { errors: [{ pointer: '/snapshot_disk', detail: /must be a disk of the snapshot: root, vol-/ }] },
+  });
+  const copy = await member.create('volumes', { name: 'copy', size: '3GiB', ...from });
+  const next = await createVm('next', { volumes: [copy.id] });
+  await until('it is attached', async () => (await member.get('volumes', copy.id)).status.size === '3GiB');
+  t.equal((await member.get('vms', next.id)).status.host, status.host, 'the VM goes to the host of the snapshot');
+  t.match(await member.request('PATCH', `/v1/volumes/${copy.id}`, { size: '2GiB' }), { status: 422 });
+  await member.remove('snapshots', snapshot.id);
+  t.match(await member.get('volumes', copy.id), { snapshot: snapshot.id, status: { phase: 'attached' } });
+});
+
+t.test('snapshots and volumes from them are in the built-in pool only', async (t) => {
+  const { api, member, createVm, volume } = await snapshotCloud(t);
+  const { operator } = api;
+  const pool = await operator.create('storage-pools', { name: 'fast', kind: 'shared', path: '/srv/ucloud' });
+  await until('a host reaches the pool', async () => {
+    return (await operator.get('storage-pools', pool.id)).status.phase === 'available';
+  });
+  await operator.expect(200, 'PATCH', '/v1/settings', { default_storage_pool: pool.id });
+  const other = await member.create('volumes', { name: 'other', size: '1GiB' });
+  t.equal(other.pool, pool.id);
+  const both = await createVm('both', { volumes: [other.id] });
+  await until('it has data', async () => (await member.get('volumes', other.id)).status.size === '1GiB');
+  const detail = new RegExp(`lies in the storage pool ${pool.id}; only volumes in the built-in pool have snapshots`);
+  for (const [pointer, source] of [
+    ['/volume', { volume: other.id }],
+    ['/vm', { vm: both.id }],
+  ] as const) {
+    t.match(await member.request('POST', '/v1/snapshots', { name: 'bad', ...source }), {
+      status: 409,
+      body: { code: 'invalid_state', detail, errors: [{ pointer, detail }] },
+    });
+  }
+  t.strictSame((await member.list('snapshots')).items, []);
+
+  const snapshot = await member.create('snapshots', { name: 'monday', volume: volume.id });
+  await reach(member, 'snapshots', snapshot, 'available');
+  const from = { size: '2GiB', snapshot: snapshot.id };
+  t.match(await member.request('POST', '/v1/volumes', { name: 'elsewhere', ...from, pool: pool.id }), {
+    status: 422,
+    body: { code: 'rule_violated', errors: [{ pointer: '/pool', detail: /must be the built-in pool/ }] },
+  });
+  const copy = await member.create('volumes', { name: 'copy', ...from });
+  t.equal(copy.pool, builtInPool, 'although the default pool is another one');
+  await reach(member, 'volumes', copy, 'available');
+  t.equal((await member.create('volumes', { name: 'again', ...from, pool: builtInPool })).pool, builtInPool);
+});
+
+t.test('bad snapshots are refused and leave nothing', async (t) => {
+  const { api, member, vm, volume } = await snapshotCloud(t);
+  const refused = (body: object) => member.request('POST', '/v1/snapshots', { name: 'bad', ...body });
+  const one = { status: 422, body: { errors: [{ pointer: '/volume', detail: /exactly one of volume and vm/ }] } };
+  t.match(await refused({}), one);
+  t.match(await refused({ vm: vm.id, volume: volume.id }), one);
+  const empty = await member.create('volumes', { name: 'empty', size: '1GiB' });
+  t.match(await refused({ volume: empty.id }), {
+    status: 409,
+    body: { code: 'invalid_state', errors: [{ pointer: '/volume', detail: /has no data yet/ }] },
+  });
+  const stranger = (await api.operator.create('projects', { name: 'stranger' })).id;
+  const outsider = await api.member(idFrom('project', stranger));
+  for (const body of [{ volume: volume.id }, { vm: vm.id }, { volume: newId('volume') }, { vm: newId('vm') }]) {
+    const answer = await outsider.request('POST', '/v1/snapshots', { name: 'foreign', ...body });
+    t.match(answer, { status: 422, body: { code: 'invalid_reference' } });
+  }
+  t.strictSame((await member.list('snapshots')).items, []);
+  const own = await member.create('snapshots', { name: 'own', volume: volume.id });
+  await reach(member, 'snapshots', own, 'available');
+  t.match(await outsider.request('POST', '/v1/volumes', { name: 'x', size: '2GiB', snapshot: own.id }), {
+    status: 422,
+    body: { errors: [{ pointer: '/snapshot', detail: /existing snapshot of this project/ }] },
+  });
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '2GiB', snapshot_disk: 'root' }), {
+    status: 422,
+    body: { errors: [{ pointer: '/snapshot_disk', detail: /without a snapshot/ }] },
+  });
+});
+
+t.test('a project learns nothing about snapshots of another project', async (t) => {
+  const { api, member, volume } = await snapshotCloud(t);
+  const stranger = (await api.operator.create('projects', { name: 'stranger' })).id;
+  const outsider = await api.member(idFrom('project', stranger));
+  const secret = await member.create('snapshots', { name: 'secret', volume: volume.id });
+  for (const [method, body] of [
+    ['GET', undefined],
+    ['PATCH', { description: 'x' }],
+    ['DELETE', undefined],
+  ] as const) {
+    const answer = await outsider.request(method, `/v1/snapshots/${secret.id}`, body);
+    t.match(answer, { status: 404, body: { detail: `there is no snapshot ${secret.id}` } }, method);
+  }
+  t.strictSame((await outsider.list('snapshots')).items, []);
+});
+
+t.test('snapshots take space of their host and count in the quota', async (t) => {
+  const capacity = { cpus: 8, memory: 64 * GiB, disk: 6 * GiB };
+  const { api, member, project, volume, vm } = await snapshotCloud(t, { capacity });
+  const first = await member.create('snapshots', { name: 'first', volume: volume.id });
+  await reach(member, 'snapshots', first, 'available');
+  const second = await member.create('snapshots', { name: 'second', vm: vm.id });
+  await until(
+    'it waits for space',
+    async () => (await member.get('snapshots', second.id)).status.reason === 'no_space',
+  );
+  t.match(await member.get('snapshots', second.id), { status: { phase: 'pending', message: /not enough disk/ } });
+  await member.remove('snapshots', first.id);
+  await reach(member, 'snapshots', second, 'available');
+  t.match((await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body, {
+    used: { snapshots: 1, disk: '6GiB' },
+  });
+  await api.operator.update('projects', project, { quota: { snapshots: 1 } });
+  t.match(await member.request('POST', '/v1/snapshots', { name: 'third', volume: volume.id }), {
+    status: 403,
+    body: { code: 'quota_exceeded', detail: /1 snapshot/ },
+  });
+  await api.operator.update('projects', project, { quota: { disk: '6GiB' } });
+  t.match(await member.request('POST', '/v1/snapshots', { name: 'third', volume: volume.id }), {
+    status: 403,
+    body: { code: 'quota_exceeded', detail: /6GiB of disk/ },
+  });
+});
+
+t.test('a copy that fails again and again ends in an error, and a repaired one does not', async (t) => {
+  let failing = Number.POSITIVE_INFINITY;
+  const { member, volume } = await snapshotCloud(t, {
+    fault: (step) => {
+      if (step === 'createSnapshot' && failing-- > 0) throw new Error('a secret path');
+    },
+    retryMs: 5,
+  });
+  const bad = await member.create('snapshots', { name: 'bad', volume: volume.id });
+  const { status } = await reach(member, 'snapshots', bad, 'error');
+  t.match(status, { reason: 'failed', message: /a step failed on the host/ });
+  t.notMatch(status.message, /secret/);
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '2GiB', snapshot: bad.id }), {
+    status: 409,
+    body: { code: 'invalid_state', errors: [{ pointer: '/snapshot', detail: /no complete copy/ }] },
+  });
+  failing = 2;
+  const good = await member.create('snapshots', { name: 'good', volume: volume.id });
+  const { status: now } = await reach(member, 'snapshots', good, 'available');
+  t.equal(now.message, undefined);
+  await member.remove('snapshots', bad.id);
+  await member.remove('snapshots', good.id);
+});
+
+t.test('a protected snapshot stays', async (t) => {
+  const { member, volume } = await snapshotCloud(t);
+  const snapshot = await member.create('snapshots', { name: 'kept', volume: volume.id, delete_protection: true });
+  const path = `/v1/snapshots/${snapshot.id}`;
+  t.match(await member.request('DELETE', path), { status: 409, body: { code: 'delete_protected' } });
+  await member.update('snapshots', snapshot.id, { delete_protection: false, labels: { keep: 'no' } });
+  await member.remove('snapshots', snapshot.id);
+  t.match(await member.request('GET', path), { status: 404 });
+  await member.create('snapshots', { name: 'kept', volume: volume.id });
+});
