@@ -26,6 +26,7 @@ const commonKinds: readonly RecordKind[] = [records.names, records.settings];
 export interface ApiMirror extends Mirror {
   readonly schedulesByHost: MirrorIndex<records.ScheduleRecord>;
   readonly volumesByHost: MirrorIndex<records.VolumePlacementRecord>;
+  readonly snapshotsByHost: MirrorIndex<records.VolumePlacementRecord>;
   /** Returns the index of a kind by a field: `project`, or one of the `indexes` of its descriptor. */
   by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']>;
   /** Iterates over the public objects of a kind. */
@@ -80,6 +81,7 @@ export async function openApiMirror(
   const extensions = {
     schedulesByHost: mirror.index(records.schedules, ({ value }) => value.host),
     volumesByHost: mirror.index(records.volumePlacements, ({ value }) => value.host),
+    snapshotsByHost: mirror.index(records.snapshotPlacements, ({ value }) => value.host),
     by<S extends TSchema>(kind: RecordKind<S>, field: string): MirrorIndex<S['static']> {
       const index = indexes.get(`${kind.prefix}${field}`);
       if (!index) throw new Error(`records of ${kind.prefix} have no index by ${field}`);

@@ -30,8 +30,8 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
       allocated.memory += value.memory;
       allocated.disk += value.disk;
     }
-    for (const { value } of mirror.volumesByHost.list(record.id)) {
-      if (value.pool === undefined) allocated.disk += value.size;
+    for (const index of [mirror.volumesByHost, mirror.snapshotsByHost]) {
+      for (const { value } of index.list(record.id)) if (value.pool === undefined) allocated.disk += value.size;
     }
     return {
       ...record,
@@ -45,7 +45,10 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
   observedBy: [records.hostPolicies],
   hostOf: (_api, id) => id,
   version: ({ mirror }, { id, revision }) => mirror.get(records.hostPolicies, id)?.revision ?? revision,
-  alsoMirrored: [records.alive, records.placements, records.volumePlacements, records.volumes],
+  alsoMirrored: [
+    ...[records.alive, records.placements, records.volumePlacements, records.volumes],
+    ...[records.snapshotPlacements, records.snapshots],
+  ],
   handlers: { host_update: updateHost, host_delete: deleteHost },
 });
 
@@ -100,13 +103,16 @@ function guardsOfVms(api: ApiContext, { caller }: ApiRequest, host: Id<'host'>):
 async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, hosts, (stored) => {
-    // The data of these volumes would be lost. A host that is not alive gets no further volumes, and it cannot remove the
+    // The data of these volumes and snapshots would be lost. A host that is not alive gets no further volumes, and it cannot remove the
     // data of deleted ones.
     const volumes = [...api.mirror.volumesByHost.list(id)]
       .filter(({ value }) => !value.movable)
       .map((placement) => placement.id)
       .filter((volume) => api.mirror.get(records.volumes, volume)?.value.deleted_at === undefined);
-    if (volumes.length > 0) throw inUse(api, request.caller, id, volumes);
+    const snapshots = [...api.mirror.snapshotsByHost.list(id)]
+      .map((placement) => placement.id)
+      .filter((snapshot) => api.mirror.get(records.snapshots, snapshot)?.value.deleted_at === undefined);
+    if (volumes.length + snapshots.length > 0) throw inUse(api, request.caller, id, [...volumes, ...snapshots]);
     return {
       guards: [
         { condition: unchanged(stored) },

@@ -56,6 +56,7 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
     close: () => mirror.close(),
     schedulesByHost: mirror.schedulesByHost,
     volumesByHost: mirror.volumesByHost,
+    snapshotsByHost: mirror.snapshotsByHost,
     by: (kind, field) => indexWithout(mirror.by(kind, field)),
     listPublic: (...given) => without(mirror.listPublic(...given), leaving),
     listShared: (...given) => without(mirror.listShared(...given), leaving),
