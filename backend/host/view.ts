@@ -145,6 +145,12 @@ export class HostView {
     if (host !== undefined) this.#listeners.get(host)?.vm(vm);
   }
 
+  /** A deleted snapshot may have waited for a volume. */
+  #notifySource(snapshot: Id<'snapshot'> | undefined): void {
+    const host = snapshot && this.mirror.get(snapshotPlacements, snapshot)?.value.host;
+    if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot as Id<'snapshot'>);
+  }
+
   #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
       if (isChangeOf(placements, change)) {
@@ -173,6 +179,7 @@ export class HostView {
         for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
         const host = this.mirror.get(volumePlacements, volume)?.value.host;
         if (host !== undefined) this.#listeners.get(host)?.volume(volume);
+        if (isChangeOf(volumes, change)) this.#notifySource((change.stored ?? change.previous)?.value.snapshot);
       } else if (isChangeOf(storagePools, change)) {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {

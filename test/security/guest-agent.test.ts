@@ -180,7 +180,7 @@ t.test('false answers about disks count as use, and choose no file of the guest'
     );
     const uses = await volumeUses(path, [volume], 2_000);
     if (name !== 'a device elsewhere') t.type(uses.get(volume), 'string', `${name} counts as use`);
-    t.strictSame(opened, ['/proc/swaps'], `${name}: no other file is read`);
+    t.strictSame(opened, ['/proc/swaps', '/proc/self/mounts'], `${name}: no other file is read`);
   }
   const refusing = await port(
     t,
@@ -189,14 +189,18 @@ t.test('false answers about disks count as use, and choose no file of the guest'
   t.match((await volumeUses(refusing.path, [volume], 2_000)).get(volume), /may use it, because .* refused: disabled/);
 });
 
-t.test('a file of the guest gives at most its beginning', async (t) => {
+t.test('a file of the guest is read whole or not at all', async (t) => {
+  let content = 'text';
   const { path } = await port(
     t,
     synchronizing((command, { count }) => {
       if (command === 'guest-file-open') return { return: 1 };
       if (command === 'guest-file-read') t.equal(count, 65536);
-      return { return: { 'buf-b64': Buffer.from('text').toString('base64') } };
+      return { return: { 'buf-b64': Buffer.from(content).toString('base64') } };
     }),
   );
-  t.equal(await withGuestAgent(path, 2_000, (session) => readGuestFile(session, '/proc/swaps')), 'text');
+  const read = () => withGuestAgent(path, 2_000, (session) => readGuestFile(session, '/proc/swaps'));
+  t.equal(await read(), 'text');
+  content = 'x'.repeat(65_536);
+  await t.rejects(read(), { message: /too long/ }, 'a longer one is not read in part');
 });

@@ -225,7 +225,9 @@ function sample(schema: Schema & { readonly required?: readonly string[] }): unk
   switch (schema.type) {
     case 'string': {
       const prefix = /^\^([a-z]+)-/.exec(schema.pattern ?? '')?.[1];
-      return prefix ? `${prefix}-0123456789abcdef` : 'x';
+      if (prefix) return `${prefix}-0123456789abcdef`;
+      const digits = /^\^\[0-9a-f\]\{(\d+)\}\$$/.exec(schema.pattern ?? '')?.[1];
+      return digits ? '0'.repeat(Number(digits)) : 'x';
     }
     case 'boolean':
       return true;

@@ -15,6 +15,7 @@ const guest = (change: Partial<GuestDisks> = {}): GuestDisks => ({
   disks: [root, data],
   fileSystems: [rootMount],
   swaps: noSwap,
+  mounts: '/dev/vda1 / ext4 rw 0 0\nproc /proc proc rw 0 0\n',
   serials: new Map(),
   ...change,
 });
@@ -44,6 +45,11 @@ t.test('the use of a volume follows from the answers', async (t) => {
       { disks: [root, data, part], swaps: `${noSwap}/dev/vdb1  partition 1 0 -2\n` },
       'The guest uses it as swap.',
     ],
+    ...['zfs', 'btrfs', 'bcachefs'].map((kind): [string, Partial<GuestDisks>, string] => [
+      `a pool of ${kind} elsewhere`,
+      { mounts: `tank /tank ${kind} rw 0 0\n` },
+      `The guest may use it in a file system of the kind ${kind}, whose disks its agent does not tell.`,
+    ]),
     [
       'control characters',
       { fileSystems: mount({ disk: [{ dev: '/dev/vdb' }], mountpoint: '/a\u001b[2J\n' }) },
@@ -76,8 +82,8 @@ t.test('the use of a volume follows from the answers', async (t) => {
 
 t.test('answers of any form give a short sentence or nothing, and never fail', async () => {
   fc.assert(
-    fc.property(fc.jsonValue(), fc.jsonValue(), fc.string(), (disks, fileSystems, swaps) => {
-      const use = volumeUse(volume, guest({ disks, fileSystems, swaps }));
+    fc.property(fc.jsonValue(), fc.jsonValue(), fc.string(), fc.string(), (disks, fileSystems, swaps, mounts) => {
+      const use = volumeUse(volume, guest({ disks, fileSystems, swaps, mounts }));
       if (use !== undefined && (use.length > 300 || /\p{C}/u.test(use))) throw new Error(use);
       disksWithoutSerial(disks);
     }),

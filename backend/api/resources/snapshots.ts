@@ -87,6 +87,14 @@ function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): S
   checkPool(id, stored.value, '/volume');
   const placement = mirror.get(records.volumePlacements, id);
   const data = mirror.get(records.volumeReports, id)?.value;
+  // The process of the VM copies the volume, and a pool that hangs would stop the whole process.
+  const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
+  const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
+  for (const { value } of vm === undefined ? [] : mirror.by(records.volumeAttachments, 'vm').list(vm)) {
+    if (poolOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === builtInPool) continue;
+    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than the built-in one`;
+    throw noDisk('/volume', detail);
+  }
   if (placement?.value.host === undefined || data?.phase !== 'available') {
     throw noDisk('/volume', `${id} has no data yet: its data begins with its first attachment`);
   }
@@ -114,8 +122,10 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
     checkPool(value.volume, mirror.get(records.volumes, value.volume)?.value, '/vm');
     const placement = mirror.get(records.volumePlacements, value.volume)?.value;
     const data = mirror.get(records.volumeReports, value.volume)?.value;
-    const copied = placement?.host === host && data?.phase === 'available';
-    return copied ? [{ volume: value.volume, size: placement.size, slot: value.slot }] : [];
+    if (placement?.host !== host || data?.phase !== 'available') {
+      throw noDisk('/vm', `has the volume ${value.volume}, which has no data on the host of the VM yet`);
+    }
+    return [{ volume: value.volume, size: placement.size, slot: value.slot }];
   });
   attached.sort((a, b) => a.slot - b.slot);
   return {

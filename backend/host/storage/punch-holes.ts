@@ -20,6 +20,8 @@ my $size = -s $file;
 syscall($fadvise + 0, fileno $file, 0, 0, 4);
 for (my $at = 0; $at < $size; ) {
   my $data = sysseek $file, $at, 3; # SEEK_DATA
+  # ENXIO: no data follows. Any other error must not look like a hole.
+  die "$path: $!\\n" unless defined $data or $!{ENXIO};
   $data = $size unless defined $data;
   if ($data > $at) {
     # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE

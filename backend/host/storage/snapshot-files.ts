@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import type { Id } from '../../contract/fields.ts';
 import { isIdOf } from '../../model/ids.ts';
 import type { Run } from '../system/command.ts';
-import { isMissing } from '../system/files.ts';
+import { isMissing, syncPath } from '../system/files.ts';
 import { allocatedSize, exists } from './disks.ts';
 import { punchHoles } from './punch-holes.ts';
 
@@ -18,6 +18,8 @@ const incomplete = '.new';
 export class SnapshotFiles {
   readonly #directory: string;
   readonly #run: Run;
+  /** The sizes of the copies that were begun, by disk. */
+  readonly #begun = new Map<string, ReadonlyMap<string, number>>();
 
   constructor(dataDir: string, run: Run) {
     this.#directory = join(dataDir, 'snapshots');
@@ -52,6 +54,7 @@ export class SnapshotFiles {
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const paths = new Map<string, string>();
+    this.#begun.set(snapshot, sizes);
     for (const [disk, size] of sizes) {
       const path = join(directory, this.#name(disk));
       const file = await open(path, 'wx', 0o600);
@@ -65,13 +68,15 @@ export class SnapshotFiles {
     return paths;
   }
 
-  /** Completes a copy of this instant. It survives a crash of the machine from here on. */
+  /** Completes a copy of this instant, which this object has begun. It survives a crash of the machine from here on. */
   async complete(snapshot: Id<'snapshot'>, takenAt: Date): Promise<void> {
     const directory = this.#of(snapshot);
     await utimes(`${directory}${incomplete}`, takenAt, takenAt);
-    const names = await readdir(`${directory}${incomplete}`);
-    for (const name of names) {
-      const path = join(`${directory}${incomplete}`, name);
+    const sizes = this.#begun.get(snapshot) ?? new Map<string, number>();
+    for (const [disk, size] of sizes) {
+      const path = join(`${directory}${incomplete}`, this.#name(disk));
+      // A process that its guest has taken over may have made the file larger than the space that it was granted.
+      if ((await stat(path)).size !== size) throw new Error(`the copy of ${disk} has another size`);
       await syncPath(path);
       await punchHoles(this.#run, path);
     }
@@ -133,14 +138,5 @@ export class SnapshotFiles {
   /** Removes the data of all snapshots. */
   async clean(): Promise<void> {
     await rm(this.#directory, { recursive: true, force: true });
-  }
-}
-
-async function syncPath(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }

@@ -1,9 +1,10 @@
 /** Copies a sparse file without a look at its content. File systems with shared blocks (btrfs, XFS) copy nothing. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { environment } from '../system/command.ts';
+import { syncPath } from '../system/files.ts';
 
 /**
  * Copies the file. The target is complete, or as it was before.
@@ -29,13 +30,9 @@ export async function copySparse(source: string, target: string, signal: AbortSi
     const [code] = (await once(child, 'close')) as [number | null];
     signal.throwIfAborted();
     if (code !== 0) throw new Error(`cp ${args.join(' ')}: ${messages.trim()}`);
-    const file = await open(temporary, 'r');
-    try {
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await syncPath(temporary);
     await rename(temporary, target);
+    await syncPath(dirname(target));
   } finally {
     await rm(temporary, { force: true });
   }

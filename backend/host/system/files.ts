@@ -40,3 +40,13 @@ export async function removeIfEmpty(directory: string): Promise<void> {
     if (!isMissing(error) && !(error instanceof Error && 'code' in error && error.code === 'ENOTEMPTY')) throw error;
   }
 }
+
+/** Makes the changes of a file or directory survive a crash of the machine. */
+export async function syncPath(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

@@ -14,9 +14,14 @@ export interface GuestDisks {
   readonly fileSystems: unknown;
   /** The content of /proc/swaps. */
   readonly swaps: string;
+  /** The content of /proc/self/mounts. */
+  readonly mounts: string;
   /** Serial numbers by device, such as `/dev/vdb`, for disks whose serial number guest-get-disks does not contain. */
   readonly serials: ReadonlyMap<string, string>;
 }
+
+/** The file systems that may have more disks than the guest agent tells. */
+const manyDisks = ['btrfs', 'bcachefs', 'zfs'];
 
 /** The maximum number of entries in a list of the agent. */
 const maxEntries = 4096;
@@ -84,7 +89,7 @@ export function volumeUse(volume: string, guest: GuestDisks): string | undefined
   }
 }
 
-function useOf(volume: string, { disks: answer, fileSystems, swaps, serials }: GuestDisks): string | undefined {
+function useOf(volume: string, { disks: answer, fileSystems, swaps, mounts, serials }: GuestDisks): string | undefined {
   const disks = disksIn(answer);
   const serialOf = ({ name, serial }: Disk) => serial ?? serials.get(name);
   for (const disk of disks) {
@@ -109,5 +114,10 @@ function useOf(volume: string, { disks: answer, fileSystems, swaps, serials }: G
     }
   }
   if (swaps.split('\n').some((line) => isOwn(line.split(/\s/, 1)[0]))) return 'The guest uses it as swap.';
+  if (own.size === 0) return undefined;
+  const kinds = new Set(mounts.split('\n').map((line) => line.split(' ')[2]));
+  const kind = manyDisks.find((each) => kinds.has(each));
+  if (kind !== undefined)
+    return `The guest may use it in a file system of the kind ${kind}, whose disks its agent does not tell.`;
   return undefined;
 }

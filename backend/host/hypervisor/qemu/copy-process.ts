@@ -83,6 +83,8 @@ export async function copyIdleDisks(
       messages = (messages + text).slice(-1_000);
     });
     const ended = once(child, 'close');
+    // The program may not start. The wait below then shows it.
+    ended.catch(() => undefined);
     const kill = () => child.kill('SIGKILL');
     signal.addEventListener('abort', kill);
     try {

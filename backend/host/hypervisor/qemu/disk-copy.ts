@@ -65,23 +65,29 @@ const jobsOf = async (qmp: Qmp, snapshot?: string): Promise<QmpObject[]> =>
  */
 export async function endCopies(qmp: Qmp, snapshot?: string): Promise<void> {
   const deadline = performance.now() + cancelMs;
+  // A hostile QEMU could answer each of many commands just in time, so all of them share one deadline.
+  const execute = (command: string, args: object = {}): Promise<unknown> => {
+    const leftMs = deadline - performance.now();
+    if (leftMs <= 0) throw new QmpError('QEMU does not end a copy');
+    return qmp.execute(command, args, leftMs);
+  };
   for (;;) {
-    const jobs = await jobsOf(qmp, snapshot);
+    const jobs = listOf(await execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
     if (jobs.length === 0) break;
-    if (jobs.length > maxParts || performance.now() > deadline) throw new QmpError('QEMU does not end a copy');
+    if (jobs.length > maxParts) throw new QmpError('QEMU names too many copies');
     for (const { id, status } of jobs) {
-      if (status === 'concluded') await qmp.execute('job-dismiss', { id });
+      if (status === 'concluded') await execute('job-dismiss', { id });
       // A job may conclude between the question and this command.
-      else await qmp.execute('job-cancel', { id }).catch(ignoreRefusal);
+      else await execute('job-cancel', { id }).catch(ignoreRefusal);
     }
     await delay(pollMs / 4);
   }
   // Unlike query-named-block-nodes, this command asks no storage pool, which may hang.
-  const nodes = names(await qmp.execute('query-blockstats', { 'query-nodes': true }), 'node-name', snapshot);
-  for (const node of nodes) await qmp.execute('blockdev-del', { 'node-name': node });
-  for (const { 'fdset-id': set, fds } of listOf(await qmp.execute('query-fdsets'))) {
+  const nodes = names(await execute('query-blockstats', { 'query-nodes': true }), 'node-name', snapshot);
+  for (const node of nodes) await execute('blockdev-del', { 'node-name': node });
+  for (const { 'fdset-id': set, fds } of listOf(await execute('query-fdsets'))) {
     if (Array.isArray(fds) && belongs((fds[0] as QmpObject | undefined)?.opaque, snapshot)) {
-      await qmp.execute('remove-fd', { 'fdset-id': set });
+      await execute('remove-fd', { 'fdset-id': set });
     }
   }
 }

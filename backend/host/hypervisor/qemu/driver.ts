@@ -207,7 +207,10 @@ class Driver implements QemuHypervisor {
         const guest = this.#watch(vm, process);
         try {
           await guest.connect(2_000);
-          await guest.endCopies();
+          // A guest that has taken over its QEMU must not hold up the start of the agent.
+          guest.endCopies().catch((err: unknown) => {
+            logger.warn({ err, vm }, 'a copy of an earlier agent does not end');
+          });
         } catch (error) {
           logger.warn({ err: error, vm }, 'a running VM does not answer on its monitor');
         }

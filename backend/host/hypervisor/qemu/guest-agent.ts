@@ -137,7 +137,7 @@ export async function withGuestAgent<T>(
 const maxFileBytes = 64 * 1024;
 
 /**
- * Reads the beginning of a file in the guest, such as /proc/swaps. The text is unchecked.
+ * Reads a short file in the guest, such as /proc/swaps. The text is unchecked.
  * @throws GuestAgentError
  */
 export async function readGuestFile(session: GuestAgentSession, path: string): Promise<string> {
@@ -147,7 +147,9 @@ export async function readGuestFile(session: GuestAgentSession, path: string): P
   const text = isObject(answer) ? answer['buf-b64'] : undefined;
   await session.call('guest-file-close', { handle });
   if (typeof text !== 'string') throw new GuestAgentError('the guest agent read no file');
-  return Buffer.from(text, 'base64').toString('utf8');
+  const content = Buffer.from(text, 'base64');
+  if (content.length >= maxFileBytes) throw new GuestAgentError('a file of the guest is too long');
+  return content.toString('utf8');
 }
 
 /** The maximum time in milliseconds for the questions about volumes. */
@@ -172,8 +174,9 @@ export async function volumeUses<V extends string>(
         serials.set(device, serial.trim());
       }
       const swaps = await readGuestFile(session, '/proc/swaps');
+      const mounts = await readGuestFile(session, '/proc/self/mounts');
       const fileSystems = await session.call('guest-get-fsinfo');
-      return new Map(volumes.map((id) => [id, volumeUse(id, { disks, fileSystems, swaps, serials })]));
+      return new Map(volumes.map((id) => [id, volumeUse(id, { disks, fileSystems, swaps, mounts, serials })]));
     });
   } catch (error) {
     if (!(error instanceof GuestAgentError)) throw error;
