@@ -78,9 +78,9 @@ export class SnapshotWork {
       this.#failures.delete(id);
       return undefined;
     } catch (err) {
+      if (abort.signal.aborted || (err instanceof Error && err.name === 'CopyInterrupted')) return retryMs;
       const failures = (this.#failures.get(id) ?? 0) + 1;
       this.#failures.set(id, failures);
-      if (abort.signal.aborted) return retryMs;
       const delayMs = backoffMs(failures, { firstMs: retryMs, maxMs: maxRetryMs });
       logger.warn({ err, id, failures, retryMs: delayMs }, 'a step for a snapshot failed; the agent retries it');
       if (isIdOf('snapshot', id)) await this.#reportFailure(id, err, failures).catch(() => undefined);
@@ -160,7 +160,8 @@ export class SnapshotWork {
     const volume = mirror.get(volumes, id)?.value;
     const placement = mirror.get(volumePlacements, id);
     if (volume?.snapshot === undefined || volume.deleted_at !== undefined || placement?.value.host !== host) return;
-    if (mirror.get(volumeReports, id) !== undefined || placement.value.size < volume.size) return;
+    if (mirror.get(volumeReports, id) !== undefined) return;
+    // The first grant is at least the size of the snapshot. A later growth may wait for space.
     const { size } = placement.value;
     await hypervisor.fillVolume(id, size, { snapshot: volume.snapshot, disk: volume.snapshot_disk ?? '' }, signal);
     const record = { host, phase: 'available', size, at: new Date().toISOString() } as const;

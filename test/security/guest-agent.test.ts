@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import {
   GuestAgentError,
   readGuestFile,
+  tellsUseOfDisks,
   volumeUses,
   withGuestAgent,
 } from '../../backend/host/hypervisor/qemu/guest-agent.ts';
@@ -203,4 +204,24 @@ t.test('a file of the guest is read whole or not at all', async (t) => {
   t.equal(await read(), 'text');
   content = 'x'.repeat(65_536);
   await t.rejects(read(), { message: /too long/ }, 'a longer one is not read in part');
+});
+
+t.test('a guest agent without the commands for disks counts as none', async (t) => {
+  const names = ['guest-get-disks', 'guest-get-fsinfo', 'guest-file-open', 'guest-file-read', 'guest-file-close'];
+  const all = names.map((name) => ({ name, enabled: true }));
+  const cases: readonly [unknown, boolean][] = [
+    [{ supported_commands: all }, true],
+    [{ supported_commands: all.slice(1) }, false],
+    [{ supported_commands: all.map((each) => ({ ...each, enabled: each.name !== 'guest-file-open' })) }, false],
+    [{ supported_commands: names }, false],
+    [{ supported_commands: { length: 5 } }, false],
+    [null, false],
+  ];
+  for (const [info, expected] of cases) {
+    const { path } = await port(
+      t,
+      synchronizing(() => ({ return: info })),
+    );
+    t.equal(await tellsUseOfDisks(path, 2_000), expected, JSON.stringify(info));
+  }
 });

@@ -122,10 +122,13 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
     checkPool(value.volume, mirror.get(records.volumes, value.volume)?.value, '/vm');
     const placement = mirror.get(records.volumePlacements, value.volume)?.value;
     const data = mirror.get(records.volumeReports, value.volume)?.value;
-    if (placement?.host !== host || data?.phase !== 'available') {
-      throw noDisk('/vm', `has the volume ${value.volume}, which has no data on the host of the VM yet`);
+    const isFilled = data?.phase === 'available';
+    if (isFilled && placement?.host === host) {
+      return [{ volume: value.volume, size: placement.size, slot: value.slot }];
     }
-    return [{ volume: value.volume, size: placement.size, slot: value.slot }];
+    // A new volume has no data that the snapshot could lack.
+    if (!isFilled && mirror.get(records.volumes, value.volume)?.value.snapshot === undefined) return [];
+    throw noDisk('/vm', `has the volume ${value.volume}, whose data is not on the host of the VM yet`);
   });
   attached.sort((a, b) => a.slot - b.slot);
   return {

@@ -176,7 +176,7 @@ async function updateVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
     // A growth that no host has granted yet can be taken back.
     const placement = api.mirror.get(records.volumePlacements, stored.id);
     const granted = placement?.value.host === undefined ? 0 : placement.value.size;
-    const minimum = stored.value.snapshot === undefined ? granted : before;
+    const minimum = stored.value.snapshot === undefined || placement?.value.host !== undefined ? granted : before;
     if (bytes < before && bytes < minimum) {
       throw fieldError('rule_violated', '/size', `must be at least ${formatSize(minimum)}: a volume can only grow`);
     }

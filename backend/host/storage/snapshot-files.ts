@@ -83,6 +83,7 @@ export class SnapshotFiles {
     await syncPath(`${directory}${incomplete}`);
     await rename(`${directory}${incomplete}`, directory);
     await syncPath(dirname(directory));
+    this.#begun.delete(snapshot);
   }
 
   /** Returns the instant that a complete copy shows. */
@@ -92,6 +93,7 @@ export class SnapshotFiles {
 
   /** Removes an incomplete copy. */
   async abandon(snapshot: Id<'snapshot'>): Promise<void> {
+    this.#begun.delete(snapshot);
     await rm(`${this.#of(snapshot)}${incomplete}`, { recursive: true, force: true });
   }
 

@@ -153,6 +153,8 @@ class Driver implements QemuHypervisor {
   readonly #snapshotFiles: SnapshotFiles;
   readonly #snapshots: Snapshots;
   readonly #guests = new Map<Id<'vm'>, Guest>();
+  /** VMs whose guests do not execute yet. They need no maintenance. */
+  readonly #starting = new Set<Id<'vm'>>();
   readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
   readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
   readonly #agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
@@ -272,11 +274,13 @@ class Driver implements QemuHypervisor {
     }
     // All guests are checked at the same time, so many unresponsive guests cost no more time than one.
     await Promise.all(
-      [...this.#guests].map(([vm, guest]) =>
-        guest.maintain().catch((error: unknown) => {
-          faults.set(vm, error);
-        }),
-      ),
+      [...this.#guests]
+        .filter(([vm]) => !this.#starting.has(vm))
+        .map(([vm, guest]) =>
+          guest.maintain().catch((error: unknown) => {
+            faults.set(vm, error);
+          }),
+        ),
     );
     for (const [vm, { hasAgent }] of this.#guests) for (const listener of this.#agentListeners) listener(vm, hasAgent);
     for (const [subject, err] of faults) {
@@ -365,17 +369,20 @@ class Driver implements QemuHypervisor {
       process = await this.#launch(spec, state.uid);
     }
     const guest = this.#watch(spec.id, process);
+    this.#starting.add(spec.id);
     try {
       // QEMU answers no question about the size of a disk while a volume hangs.
-      await guest.growDisk(spec.disk_size, startTimeoutMs);
+      const executes = await guest.growDisk(spec.disk_size, startTimeoutMs);
       // A fault of a volume does not keep the VM off. The agent sets the volumes again while the guest runs.
       if (volumes.length > 0) await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
-      await guest.resume(startTimeoutMs);
+      if (!executes) await guest.resume(startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
       throw new Error(`VM ${spec.id} does not start: ${await logTail(directories.paths(spec.id).log)}`, {
         cause: error,
       });
+    } finally {
+      this.#starting.delete(spec.id);
     }
     await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
   }

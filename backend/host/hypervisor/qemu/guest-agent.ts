@@ -184,3 +184,25 @@ export async function volumeUses<V extends string>(
     return new Map(volumes.map((id) => [id, unclear]));
   }
 }
+
+/** The commands that the questions about volumes need. Some distributions switch commands off. */
+const neededCommands = [
+  'guest-get-disks',
+  'guest-get-fsinfo',
+  'guest-file-open',
+  'guest-file-read',
+  'guest-file-close',
+];
+
+/**
+ * Tells whether a guest agent answers that can tell which disks the guest uses.
+ * @throws GuestAgentError if it does not answer in time, or violates the protocol
+ */
+export function tellsUseOfDisks(path: string, timeoutMs: number): Promise<boolean> {
+  return withGuestAgent(path, timeoutMs, async (session) => {
+    const info = await session.call('guest-info');
+    const commands = isObject(info) && Array.isArray(info.supported_commands) ? info.supported_commands : [];
+    const enabled = new Set(commands.filter(isObject).flatMap((each) => (each.enabled === true ? [each.name] : [])));
+    return neededCommands.every((name) => enabled.has(name));
+  });
+}

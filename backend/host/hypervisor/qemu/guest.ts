@@ -14,7 +14,7 @@ import type { ExitCause } from '../hypervisor.ts';
 import { agentChardev } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
-import { GuestAgentError, volumeUses, withGuestAgent } from './guest-agent.ts';
+import { GuestAgentError, tellsUseOfDisks, volumeUses } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
@@ -183,14 +183,15 @@ export class Guest {
   }
 
   /**
-   * Grows the disk of a guest that does not execute yet, to at least `size` bytes.
+   * Grows the disk of a guest that does not execute yet, to at least `size` bytes. Returns true if it executes already.
    * @throws QmpError if QEMU does not answer in time
    */
-  async growDisk(size: number, timeoutMs: number): Promise<void> {
+  async growDisk(size: number, timeoutMs: number): Promise<boolean> {
     const qmp = await this.#afterAttempt(timeoutMs);
-    if ((await qmp.status()) === 'running') return;
+    if ((await qmp.status()) === 'running') return true;
     const present = virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), 'disk');
     if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
+    return false;
   }
 
   /**
@@ -199,7 +200,6 @@ export class Guest {
    */
   async resume(timeoutMs: number): Promise<void> {
     const qmp = await this.#afterAttempt(timeoutMs);
-    if ((await qmp.status()) === 'running') return;
     await qmp.execute('cont');
     const status = await qmp.status();
     if (status !== 'running') throw new QmpError(`the guest does not execute: ${status}`);
@@ -238,8 +238,8 @@ export class Guest {
   async #checkAgent(qmp: Qmp): Promise<void> {
     if (performance.now() - this.#agentAnsweredMs < agentCheckMs || !(await this.#agentIsOpen(qmp))) return;
     try {
-      await this.#agentCalls.run(() => withGuestAgent(this.#paths.agent, answerTimeoutMs, async () => undefined));
-      this.#agentAnsweredMs = performance.now();
+      const tells = await this.#agentCalls.run(() => tellsUseOfDisks(this.#paths.agent, answerTimeoutMs));
+      if (tells) this.#agentAnsweredMs = performance.now();
     } catch (error) {
       if (!(error instanceof GuestAgentError)) throw error;
     }

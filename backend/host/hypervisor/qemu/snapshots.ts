@@ -59,6 +59,11 @@ interface Copy {
   readonly ended: Promise<unknown>;
 }
 
+/** A guest starts with a disk that is being copied. The copy begins again, and this is no failure. */
+export class CopyInterrupted extends Error {
+  override readonly name = 'CopyInterrupted';
+}
+
 /** Makes snapshots. */
 export class Snapshots {
   readonly #host: SnapshotHost;
@@ -76,9 +81,13 @@ export class Snapshots {
     const { files, guest } = this.#host;
     // After a crash, only the report is missing.
     if (await files.has(spec.id)) return { takenAt: await files.takenAt(spec.id) };
-    const running = spec.holder === undefined ? undefined : guest(spec.holder);
+    const running = () => (spec.holder === undefined ? undefined : guest(spec.holder));
     try {
-      const takenAt = running ? await this.#copyLive(spec, running, signal) : await this.#copyIdle(spec, signal);
+      let takenAt: Date | undefined;
+      while (takenAt === undefined) {
+        const live = running();
+        takenAt = live ? await this.#copyLive(spec, live, signal) : await this.#copyIdle(spec, signal, running);
+      }
       await files.complete(spec.id, takenAt);
       return { takenAt };
     } catch (error) {
@@ -104,7 +113,12 @@ export class Snapshots {
     return sources.map((source, index) => ({ ...source, target: targets[index] ?? '' }));
   }
 
-  async #copyIdle({ id, disks }: SnapshotSpec, given: AbortSignal): Promise<Date> {
+  /** Copies disks without guest; undefined if a guest has got them meanwhile. */
+  async #copyIdle(
+    { id, disks }: SnapshotSpec,
+    given: AbortSignal,
+    running: () => Guest | undefined,
+  ): Promise<Date | undefined> {
     const { uid, socket, speed } = this.#host;
     return this.#idle.run(async () => {
       const abort = new AbortController();
@@ -113,8 +127,14 @@ export class Snapshots {
       for (const disk of disks) this.#current.set(keyOf(disk), { disk, abort, ended: ended.promise });
       try {
         signal.throwIfAborted();
+        // The guest may have started while other copies ran.
+        if (running()) return undefined;
         const idle = await this.#prepare(id, disks);
         return await copyIdleDisks(idle, { id, uid, socket: await socket(), speed, signal });
+      } catch (error) {
+        given.throwIfAborted();
+        if (abort.signal.aborted) throw new CopyInterrupted('a guest starts with a disk of the snapshot');
+        throw error;
       } finally {
         for (const disk of disks) this.#current.delete(keyOf(disk));
         ended.resolve();
