@@ -3,8 +3,8 @@
  *
  * The loop begins when the mirror shows the creation of the leader key. From then on no other process changes
  * placements. The host pool in memory therefore equals the database plus the commits in flight. The pool contains a
- * placement from the moment its commit is sent, so two commits never give the same room to two VMs. The loop skips a VM
- * with a commit in flight until the mirror shows the result.
+ * placement from the moment its commit is sent, and frees room when the mirror shows the commit. So two commits never give
+ * the same room to two VMs. The loop skips a VM with a commit in flight until the mirror shows the result.
  *
  * A commit without an answer may or may not have happened. The term then ends, and the next term reads the database
  * again.
@@ -17,6 +17,7 @@ import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
 import {
   explainInsufficientResources,
   insufficientResources,
+  maxResources,
   type PlacedResources,
   type PlacementFailure,
   type ResourceRequest,
@@ -439,7 +440,8 @@ export class LeaderLoop {
       const message = explainInsufficientResources(lacking);
       return records.schedule.value.message === message ? undefined : setResizeNote(records, message);
     }
-    this.#pool.setPlacement(host, records.id, { ...granted, ...resources });
+    // Less than before is free only when the commit has succeeded. Another commit might otherwise give it away first.
+    this.#pool.setPlacement(host, records.id, { ...granted, ...maxResources(granted, resources) });
     return changeGrant(records, host, resources);
   }
 

@@ -23,7 +23,7 @@
  *   host's deleted VMs without the report `gone`. The other VMs stay placed until their owners delete them.
  */
 import type { Id } from '../contract/fields.ts';
-import { fits, type Resources } from '../model/placement/filters.ts';
+import { fits, maxResources, type Resources } from '../model/placement/filters.ts';
 import type { PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../model/records/index.ts';
 import { declaredResources } from '../model/vm/lifecycle.ts';
 
@@ -50,11 +50,6 @@ export type Decision =
 
 const noAction: Decision = { do: 'nothing' };
 
-const maxResources = (a: Resources, b: Resources): Resources => ({
-  cpus: Math.max(a.cpus, b.cpus),
-  memory: Math.max(a.memory, b.memory),
-  disk: Math.max(a.disk, b.disk),
-});
 const equalResources = (a: Resources, b: Resources) => a.cpus === b.cpus && a.memory === b.memory && a.disk === b.disk;
 
 /** Returns the action for the VM; `nothing` if its records are as they should be. */

@@ -94,8 +94,8 @@ export class VolumeScheduling {
   }
 
   #reserve(records: VolumeRecords, host: Id<'host'>, size: number): void {
-    const { id, pool, placement } = records;
-    if (placement) removeVolumePlacement(this.#pool, id, placement.value);
+    // Space elsewhere stays taken until the mirror shows the commit.
+    const { id, pool } = records;
     enterVolumePlacement(this.#pool, id, { host, size, at: '', ...(pool !== builtInPool && { pool }) });
   }
 

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Component } from '../../backend/model/component.ts';
 import { newId } from '../../backend/model/ids.ts';
+import { placementId } from '../../backend/model/placement/placement-id.ts';
 import { alive, hosts, leaders, placements, reports, schedules, vms } from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
@@ -132,6 +133,52 @@ t.test(
     await cluster.until('and after its restart, all of it', () => granted() === GiB);
   },
 );
+
+t.test('resources that a VM gives back are free only after the commit that reclaims them', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await cluster.addHost({ capacity: { cpus: 64, memory: 16 * GiB, disk: 1000 * GiB } });
+  const vm = await cluster.createVm({ memory: 12 * GiB });
+  const key = placements.prefix + placementId(host, vm);
+  const held: (() => void)[] = [];
+  let holds = false;
+  const store: Store = {
+    ...bound(cluster.store.session()),
+    commit: async (commit: Commit) => {
+      const reclaims = commit.write.some((write) => 'put' in write && write.put === key);
+      if (holds && reclaims) await new Promise<void>((resolve) => held.push(resolve));
+      return cluster.store.commit(commit);
+    },
+  };
+  const release = () => {
+    holds = false;
+    for (const each of held.splice(0)) each();
+  };
+  await scheduler(t, store);
+  t.teardown(release);
+  await cluster.until('placed', () => placedOn(cluster, vm) === host);
+  const reportMemory = (memory: number) => {
+    const resources = { cpus: 1, memory, disk: GiB };
+    const at = new Date().toISOString();
+    return cluster.write(put(reports, vm, { host, fence: 1, phase: 'running', at, resources }));
+  };
+  await reportMemory(12 * GiB);
+  await cluster.updateVm(vm, { memory: 4 * GiB });
+  holds = true;
+  await reportMemory(4 * GiB);
+  await cluster.until('the scheduler reclaims memory', () => held.length > 0);
+  const next = await cluster.createVm({ memory: 8 * GiB });
+  await cluster.until('the next VM must wait', () => cluster.schedule(next)?.reason === 'no_host');
+  // The guest uses all of its memory again, so the commit that reclaims it fails.
+  await reportMemory(12 * GiB);
+  release();
+  const probe = await cluster.createVm({ memory: GiB });
+  await cluster.until('the scheduler goes on', () => placedOn(cluster, probe) === host);
+  t.equal(placedOn(cluster, next), undefined);
+  checkAccounts(t, cluster);
+  await reportMemory(4 * GiB);
+  await cluster.until('the next VM gets the reclaimed memory', () => placedOn(cluster, next) === host);
+  checkAccounts(t, cluster);
+});
 
 t.test('VMs with required anti-affinity never share a host', async (t) => {
   const cluster = await withCluster(t);

@@ -78,6 +78,13 @@ export const allocatable = (capacity: Resources, policy: HostPolicy): Resources 
   disk: capacity.disk,
 });
 
+/** Returns the larger amount of each resource. */
+export const maxResources = (a: Resources, b: Resources): Resources => ({
+  cpus: Math.max(a.cpus, b.cpus),
+  memory: Math.max(a.memory, b.memory),
+  disk: Math.max(a.disk, b.disk),
+});
+
 /** Tells whether the request fits into the free resources. */
 export const fits = (request: Resources, free: Resources): boolean =>
   request.cpus <= free.cpus && request.memory <= free.memory && request.disk <= free.disk;
