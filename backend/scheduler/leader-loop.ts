@@ -19,46 +19,20 @@ import {
   insufficientResources,
   maxResources,
   type PlacedResources,
-  type PlacementFailure,
-  type ResourceRequest,
   type Resources,
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
-import { parsePlacementId, placementId, placementsOn } from '../model/placement/placement-id.ts';
-import {
-  enterHost,
-  enterPlacement,
-  enterPoolReport,
-  enterStoragePool,
-  fillPool,
-} from '../model/placement/pool-records.ts';
-import {
-  alive,
-  attachmentReports,
-  hostPolicies,
-  hosts,
-  images,
-  leaders,
-  placements,
-  poolReports,
-  reports,
-  schedules,
-  snapshotPlacements,
-  snapshotReports,
-  snapshots,
-  storagePools,
-  vms,
-  volumeAttachments,
-  volumePlacements,
-  volumeReports,
-  volumes,
-} from '../model/records/index.ts';
+import { placementId } from '../model/placement/placement-id.ts';
+import { fillPool } from '../model/placement/pool-records.ts';
+import { hosts, images, leaders, placements, reports, schedules, vms } from '../model/records/index.ts';
 import { declaredResources } from '../model/vm/lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
 import { maxOperations } from '../store/limits.ts';
-import { isChangeOf, type Mirror, type MirrorBatch } from '../store/mirror.ts';
+import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
+import { PlacementSearch } from './placement-search.ts';
 import { decide } from './plan.ts';
+import { type SchedulerIndexes, type Subject, Subjects } from './subjects.ts';
 import type { AttachmentsByVm } from './volume-facts.ts';
 import { VolumeScheduling } from './volume-scheduling.ts';
 import type { PlacedId } from './volume-writes.ts';
@@ -73,20 +47,20 @@ import {
   type VmRecords,
 } from './writes.ts';
 
-/** An object that the scheduler decides about. */
-type Subject = Id<'vm'> | PlacedId;
-
 /** The name of the scheduler's leader key in `leader/`. */
 export const schedulerTask = 'scheduler';
 const maxCommitsInFlight = 4;
 /** The interval after which the reason of a waiting VM gets new numbers. */
 const reasonRefreshMs = 30_000;
 
+/** Returns the objects that the part decides about. */
+const subjectsOf = ({ id, volumes: withVm = [] }: CommitPart): Subject[] => [id, ...withVm];
+
 /** The parts that all terms of a scheduler share. */
 export interface SchedulerView {
   readonly store: Store;
   readonly mirror: Mirror;
-  readonly attachments: AttachmentsByVm;
+  readonly indexes: SchedulerIndexes;
   readonly logger: Logger;
 }
 
@@ -98,13 +72,9 @@ export class LeaderLoop {
   readonly #logger: Logger;
   readonly #attachments: AttachmentsByVm;
   readonly #pool = new HostPool();
+  readonly #search = new PlacementSearch(this.#pool);
   readonly #volumes: VolumeScheduling;
-  /** VMs and volumes that need a decision. */
-  readonly #dirty = new Set<Subject>();
-  /** VMs and volumes with a commit in flight. True if one has changed since. */
-  readonly #inFlight = new Map<Subject, boolean>();
-  /** VMs that no host can take, and volumes without the space that they need. */
-  readonly #waiting = new Set<Subject>();
+  readonly #subjects: Subjects;
   /**
    * VMs to decide again after `reasonRefreshMs`: their reason shows old numbers, or the scheduler cannot write them.
    */
@@ -113,8 +83,6 @@ export class LeaderLoop {
   readonly #failedConditions = new Map<Subject, string>();
   /** VMs and volumes to commit alone, because a batch with them has failed. */
   readonly #commitAlone = new Set<Subject>();
-  /** Requests that no host can take, with the explanation. A change of a host or of free room clears them. */
-  readonly #unplaceable = new Map<string, PlacementFailure>();
   /** VMs to decide again after the next commit, because one of their volumes is in flight. */
   readonly #deferred = new Set<Id<'vm'>>();
   /** A part that did not fit into the last commit. */
@@ -124,11 +92,13 @@ export class LeaderLoop {
   #failure: { readonly cause: unknown } | undefined;
   #wake: () => void = () => undefined;
 
-  constructor({ store, mirror, attachments, logger }: SchedulerView, leadership: Leadership) {
+  constructor({ store, mirror, indexes, logger }: SchedulerView, leadership: Leadership) {
     this.#store = store;
     this.#mirror = mirror;
-    this.#attachments = attachments;
+    this.#attachments = indexes.attachments;
+    const { attachments } = indexes;
     this.#volumes = new VolumeScheduling(mirror, attachments, this.#pool);
+    this.#subjects = new Subjects({ mirror, indexes, pool: this.#pool, volumes: this.#volumes, search: this.#search });
     this.#leadership = leadership;
     this.#logger = logger;
   }
@@ -139,18 +109,15 @@ export class LeaderLoop {
    */
   async run(signal: AbortSignal): Promise<void> {
     const termEnd = AbortSignal.any([signal, this.#stop.signal]);
-    const unsubscribe = this.#mirror.subscribe((batch) => this.#onBatch(batch));
+    const unsubscribe = this.#mirror.subscribe((batch) => {
+      this.#subjects.apply(batch);
+      this.#wake();
+    });
     const refresh = setInterval(() => this.#refresh(), reasonRefreshMs).unref();
     termEnd.addEventListener('abort', () => this.#wake());
     try {
       fillPool(this.#pool, this.#mirror);
-      for (const { id } of this.#mirror.list(placements)) this.#dirty.add(parsePlacementId(id).vm);
-      for (const { id } of this.#mirror.list(vms)) this.#dirty.add(id as Id<'vm'>);
-      for (const { id } of this.#mirror.list(schedules)) this.#dirty.add(id as Id<'vm'>);
-      for (const { id } of this.#mirror.list(volumes)) this.#dirty.add(idFrom('volume', id));
-      for (const { id } of this.#mirror.list(volumePlacements)) this.#dirty.add(idFrom('volume', id));
-      for (const { id } of this.#mirror.list(snapshots)) this.#dirty.add(idFrom('snapshot', id));
-      for (const { id } of this.#mirror.list(snapshotPlacements)) this.#dirty.add(idFrom('snapshot', id));
+      this.#subjects.markAll();
       while (!termEnd.aborted) {
         this.#work();
         const woken = Promise.withResolvers<void>();
@@ -167,129 +134,15 @@ export class LeaderLoop {
     if (this.#failure) throw this.#failure.cause;
   }
 
-  #onBatch({ changes }: MirrorBatch): void {
-    for (const change of changes) {
-      if (isChangeOf(vms, change)) this.#markDirty(idFrom('vm', change.id));
-      else if (isChangeOf(schedules, change)) {
-        this.#markDirty(idFrom('vm', change.id));
-        for (const { value } of this.#attachments.list(change.id)) this.#markDirty(value.volume);
-      } else if (isChangeOf(volumes, change) || isChangeOf(volumeReports, change)) {
-        this.#markDirty(idFrom('volume', change.id));
-        // A VM may wait for the size of its volume.
-        const vm = isChangeOf(volumes, change) ? this.#volumes.vmOf(change.id) : undefined;
-        if (vm !== undefined && this.#waiting.has(vm)) {
-          this.#unplaceable.clear();
-          this.#markDirty(vm);
-        }
-      } else if (isChangeOf(snapshots, change) || isChangeOf(snapshotReports, change)) {
-        this.#markDirty(idFrom('snapshot', change.id));
-      } else if (isChangeOf(volumePlacements, change) || isChangeOf(snapshotPlacements, change)) {
-        const id = isIdOf('snapshot', change.id) ? change.id : idFrom('volume', change.id);
-        const freed = this.#volumes.apply(id, change.previous?.value, change.stored?.value);
-        if (freed !== undefined) this.#markWaitingDirty(freed);
-        this.#markDirty(id);
-      } else if (isChangeOf(volumeAttachments, change)) {
-        const attachment = change.stored ?? change.previous;
-        if (attachment === undefined) continue;
-        this.#markDirty(attachment.value.volume);
-        this.#markDirty(attachment.value.vm);
-      } else if (isChangeOf(attachmentReports, change)) {
-        const volume = this.#mirror.get(volumeAttachments, change.id)?.value.volume;
-        if (change.stored === undefined && volume !== undefined) this.#markDirty(volume);
-      } else if (isChangeOf(storagePools, change)) {
-        enterStoragePool(this.#pool, this.#mirror, change.id);
-        this.#markWaitingDirty();
-      } else if (isChangeOf(poolReports, change)) {
-        enterPoolReport(this.#pool, this.#mirror, change.id);
-        const { previous, stored } = change;
-        const better =
-          stored?.value.reachable && (!previous?.value.reachable || stored.value.size > previous.value.size);
-        if (better) this.#markWaitingDirty();
-        if (stored?.value.reachable !== previous?.value.reachable) this.#markDeletedVolumesDirty();
-      } else if (isChangeOf(reports, change)) this.#markDirty(idFrom('vm', change.id));
-      else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);
-      else if (isChangeOf(hosts, change) || isChangeOf(hostPolicies, change) || isChangeOf(alive, change)) {
-        const host = idFrom('host', change.id);
-        enterHost(this.#pool, this.#mirror, host);
-        this.#markWaitingDirty(host);
-        if (isChangeOf(alive, change) && change.previous === undefined) {
-          this.#markVolumesDirty(host);
-          this.#markDeletedVolumesDirty();
-        }
-        if (isChangeOf(hosts, change) && change.stored === undefined) {
-          for (const { id, value } of this.#mirror.list(schedules))
-            if (value.host === host) this.#markDirty(idFrom('vm', id));
-        }
-        if (change.stored === undefined) {
-          for (const { id, value } of this.#mirror.list(volumePlacements))
-            if (value.host === host) this.#markDirty(idFrom('volume', id));
-          for (const { id, value } of this.#mirror.list(snapshotPlacements))
-            if (value.host === host) this.#markDirty(idFrom('snapshot', id));
-        }
-      } else if (isChangeOf(images, change) && change.previous === undefined) this.#markWaitingDirty();
-    }
-    this.#wake();
-  }
-
-  #markDirty(subject: Subject): void {
-    if (this.#inFlight.has(subject)) this.#inFlight.set(subject, true);
-    else this.#dirty.add(subject);
-  }
-
-  /**
-   * Marks all waiting VMs for a new decision: a host may have room now, or the reason may have changed. With a host, it
-   * also marks the VMs on that host that wait for a resize.
-   */
-  #markWaitingDirty(host?: Id<'host'>): void {
-    this.#unplaceable.clear();
-    for (const subject of this.#waiting) this.#markDirty(subject);
-    if (host === undefined) return;
-    for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
-      const { vm } = parsePlacementId(id);
-      if (this.#mirror.get(schedules, vm)?.value.reason !== undefined) this.#markDirty(vm);
-    }
-  }
-
-  /** Marks the volumes and snapshots on a host that has come back. */
-  #markVolumesDirty(host: Id<'host'>): void {
-    for (const { id } of this.#mirror.list(placements, placementsOn(host))) {
-      for (const { value } of this.#attachments.list(parsePlacementId(id).vm)) this.#markDirty(value.volume);
-    }
-    for (const { id, value } of this.#mirror.list(snapshots))
-      if (value.host === host) this.#markDirty(idFrom('snapshot', id));
-    for (const { id, value } of this.#mirror.list(volumes))
-      if (value.source_host === host) this.#markDirty(idFrom('volume', id));
-  }
-
-  /** Marks the deleted volumes: another host may reach their pool now and remove their data. */
-  #markDeletedVolumesDirty(): void {
-    for (const { id, value } of this.#mirror.list(volumes))
-      if (value.deleted_at !== undefined) this.#markDirty(idFrom('volume', id));
-  }
-
   #refresh(): void {
-    for (const subject of this.#refreshLater) this.#markDirty(subject);
+    for (const subject of this.#refreshLater) this.#subjects.mark(subject);
     this.#refreshLater.clear();
-    this.#unplaceable.clear();
+    this.#search.forget();
     this.#wake();
-  }
-
-  /** Updates the pool with a placement (id: `<host>/<vm>`) of the mirror. */
-  #applyPlacement(id: string, resources: PlacedResources | undefined): void {
-    const { host, vm } = parsePlacementId(id);
-    const before = this.#pool.placement(host, vm);
-    enterPlacement(this.#pool, id, resources);
-    const freed =
-      before &&
-      (!resources || resources.cpus < before.cpus || resources.memory < before.memory || resources.disk < before.disk);
-    if (freed) {
-      this.#markWaitingDirty(host);
-    }
-    this.#markDirty(vm);
   }
 
   #work(): void {
-    while ((this.#dirty.size > 0 || this.#carried !== undefined) && this.#commits.size < maxCommitsInFlight) {
+    while ((this.#subjects.any || this.#carried !== undefined) && this.#commits.size < maxCommitsInFlight) {
       const parts = this.#nextBatch(new Date());
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
@@ -308,16 +161,11 @@ export class LeaderLoop {
     let conditions = 1 + parts.reduce((sum, { require }) => sum + require.length, 0);
     let writes = parts.reduce((sum, { write }) => sum + write.length, 0);
     if (parts.some(({ id }) => this.#commitAlone.delete(id))) return parts;
-    for (const id of this.#dirty) {
-      if (Math.max(conditions, writes) >= maxOperations) break;
-      this.#dirty.delete(id);
-      if (this.#inFlight.has(id)) {
-        this.#inFlight.set(id, true);
-        continue;
-      }
+    if (Math.max(conditions, writes) >= maxOperations) return parts;
+    for (const id of this.#subjects.take()) {
       const part = isIdOf('vm', id) ? this.#commitPartFor(id, now) : this.#volumePartFor(id, now);
       if (part === undefined) continue;
-      for (const subject of [id, ...(part.volumes ?? [])]) this.#inFlight.set(subject, false);
+      this.#subjects.began(subjectsOf(part));
       conditions += part.require.length;
       writes += part.write.length;
       if (parts.length > 0 && (this.#commitAlone.has(id) || Math.max(conditions, writes) > maxOperations)) {
@@ -325,15 +173,14 @@ export class LeaderLoop {
         break;
       }
       parts.push(part);
-      if (this.#commitAlone.delete(id)) break;
+      if (this.#commitAlone.delete(id) || Math.max(conditions, writes) >= maxOperations) break;
     }
     return parts;
   }
 
   #volumePartFor(id: PlacedId, now: Date): CommitPart | undefined {
     const { part, waits } = this.#volumes.decide(id, now);
-    if (waits) this.#waiting.add(id);
-    else this.#waiting.delete(id);
+    this.#subjects.setWaiting(id, waits);
     return part;
   }
 
@@ -352,7 +199,7 @@ export class LeaderLoop {
       report: records.report?.value,
       hostExists,
     });
-    this.#waiting.delete(id);
+    this.#subjects.setWaiting(id, false);
     switch (decision.do) {
       case 'nothing':
         return undefined;
@@ -380,7 +227,7 @@ export class LeaderLoop {
     };
     const needs = this.#volumes.needsOf(records.id);
     // Another part of a commit may write the same placement of a volume, and no commit writes a key twice.
-    if (needs.moving.some(({ id }) => this.#inFlight.has(id))) {
+    if (needs.moving.some(({ id }) => this.#subjects.isInFlight(id))) {
       this.#deferred.add(records.id);
       return undefined;
     }
@@ -391,7 +238,7 @@ export class LeaderLoop {
       ...(needs.hosts.length > 0 && { volume_hosts: needs.hosts }),
       ...(needs.pools.length > 0 && { pools: needs.pools }),
     };
-    const host = request && this.#find(request);
+    const host = request && this.#search.find(request);
     if (host !== undefined) {
       this.#pool.setPlacement(host, records.id, resources);
       const part = placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
@@ -403,9 +250,9 @@ export class LeaderLoop {
         volumes: parts.map(({ id }) => idFrom('volume', id)),
       };
     }
-    this.#waiting.add(records.id);
+    this.#subjects.setWaiting(records.id, true);
     const failure = request
-      ? this.#explain(request)
+      ? this.#search.explain(request)
       : { refusals: [], message: `its image ${vm.image} does not exist` };
     const schedule = records.schedule?.value;
     const newReason = hasNewReason(schedule, failure);
@@ -415,18 +262,6 @@ export class LeaderLoop {
       return undefined;
     }
     return recordPlacementFailure(records, vm, failure, now);
-  }
-
-  #find(request: ResourceRequest): Id<'host'> | undefined {
-    return this.#unplaceable.has(requestKey(request)) ? undefined : this.#pool.find(request);
-  }
-
-  #explain(request: ResourceRequest): PlacementFailure {
-    const known = this.#unplaceable.get(requestKey(request));
-    if (known) return known;
-    const failure = this.#pool.explain(request);
-    this.#unplaceable.set(requestKey(request), failure);
-    return failure;
   }
 
   #grant(
@@ -459,14 +294,8 @@ export class LeaderLoop {
       this.#failure ??= { cause };
       this.#stop.abort();
     } finally {
-      for (const { id, volumes: withVm = [] } of parts) {
-        for (const subject of [id, ...withVm]) {
-          const changed = this.#inFlight.get(subject);
-          this.#inFlight.delete(subject);
-          if (changed) this.#dirty.add(subject);
-        }
-      }
-      for (const vm of this.#deferred) this.#dirty.add(vm);
+      this.#subjects.ended(parts.flatMap(subjectsOf));
+      for (const vm of this.#deferred) this.#subjects.mark(vm);
       this.#deferred.clear();
     }
   }
@@ -487,10 +316,10 @@ export class LeaderLoop {
       }
       if (parts.length > 1) this.#commitAlone.add(id);
       else if (this.#isUnreadable(id, require)) continue;
-      this.#inFlight.set(id, true);
+      this.#subjects.mark(id);
     }
     // The commit's reservations in the pool are free again.
-    this.#markWaitingDirty();
+    this.#subjects.markWaiting();
   }
 
   /**
@@ -511,7 +340,3 @@ export class LeaderLoop {
     return true;
   }
 }
-
-/** Returns equal keys for equal requests. */
-const requestKey = ({ cpus, memory, disk, architecture, volume_hosts, pools, anti_affinity: group }: ResourceRequest) =>
-  JSON.stringify([cpus, memory, disk, architecture, volume_hosts, pools, group?.mode, group?.group]);

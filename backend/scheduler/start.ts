@@ -26,6 +26,7 @@ import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { LeaderLoop, schedulerTask } from './leader-loop.ts';
+import { schedulerIndexes } from './subjects.ts';
 
 /** Options of `startScheduler`. */
 export interface SchedulerOptions {
@@ -57,7 +58,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     logger,
   });
 
-  const attachments = mirror.index(volumeAttachments, ({ value }) => value.vm);
+  const indexes = schedulerIndexes(mirror);
   const working = lead(store, mirror, {
     kind: leaders,
     task: schedulerTask,
@@ -65,7 +66,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     leaseSeconds,
     signal: closing.signal,
     logger,
-    work: (leadership, termEnd) => new LeaderLoop({ store, mirror, attachments, logger }, leadership).run(termEnd),
+    work: (leadership, termEnd) => new LeaderLoop({ store, mirror, indexes, logger }, leadership).run(termEnd),
   });
 
   return {

@@ -4,7 +4,7 @@
  *
  * `npm test` creates three VMs, `npm run chaos` ten.
  */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /** Volumes in a pool of Ceph with real guests, a real monitor and a real OSD. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { keyOf, noCeph } from '../support/ceph.ts';

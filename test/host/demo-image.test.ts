@@ -1,5 +1,5 @@
 /** The demo image: a guest under QEMU, with a metadata server, becomes the declared VM. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 
 import { execFile, execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

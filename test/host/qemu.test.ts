@@ -1,4 +1,4 @@
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 
 import {
   copyFileSync,

@@ -5,7 +5,7 @@
  * `npm test` boots one image. `npm run test:images` boots all; this takes about half an hour. UCLOUD_STOCK_IMAGES names
  * some of them: `bookworm/netplan,trixie/ifupdown`.
  */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { execFile, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

@@ -1,5 +1,5 @@
 /** Volumes with real guests: data that outlives a VM. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';

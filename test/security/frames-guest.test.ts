@@ -4,7 +4,7 @@
  *
  * docs/security.md has the table of the observations: `TAP_TIMEOUT=600 node test/security/frames-guest.test.ts` prints it.
  */
-// Runs alone: it boots a guest, which takes every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { type DropReason, dropReasons } from '../../backend/host/network/tap-filter.ts';

@@ -1,5 +1,5 @@
 /** Each bench runs with little work. The test does not check the figures, because they need an idle machine. */
-// Runs alone: one of them boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 
 import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';

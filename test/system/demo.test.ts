@@ -1,5 +1,5 @@
 /** The demo, like a new user runs it: with real VMs on the embedded store, and with simulated VMs on a real etcd. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';

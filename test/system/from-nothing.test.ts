@@ -1,5 +1,5 @@
 /** The guide from nothing to ten VMs: the test runs every command of the page, with real guests. */
-// Runs alone: it boots guests, which take every core without hardware virtualisation.
+// Boots guests: each takes a core without hardware virtualisation.
 import { resolve } from 'node:path';
 import t from 'tap';
 import { demoImage } from '../support/demo-image.ts';
