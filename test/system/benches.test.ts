@@ -18,6 +18,7 @@ const benches: Readonly<Record<string, { readonly args: readonly string[]; reado
   provider: { args: ['--vms', '2', '--starts', '1', '--rounds', '1'], skip: terraform },
   'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
   scheduler: { args: ['--vms', '20', '--hosts', '5'] },
+  storage: { args: ['--mebibytes', '4', '--disks', '2', '--volumes', '200', '--rounds', '1'], skip: qemu },
   store: { args: ['0.05'] },
 };
 
