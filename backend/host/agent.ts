@@ -33,6 +33,7 @@ import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSna
 import { SnapshotWork } from './snapshots.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
+import { VolumeFills } from './volume-fills.ts';
 import { VolumeRemoval } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -65,6 +66,7 @@ export class Agent {
   readonly #volumeRemoval: VolumeRemoval;
   readonly #poolReports: PoolReports;
   readonly #snapshotWork: SnapshotWork;
+  readonly #volumeFills: VolumeFills;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -86,6 +88,7 @@ export class Agent {
     this.#volumeRemoval = new VolumeRemoval(options);
     this.#poolReports = new PoolReports(options);
     this.#snapshotWork = new SnapshotWork(options);
+    this.#volumeFills = new VolumeFills(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -98,7 +101,8 @@ export class Agent {
         vm: (id) => this.#changed(id),
         volume: (id) => {
           this.#volumeRemoval.changed(id);
-          this.#snapshotWork.changed(id);
+          this.#snapshotWork.volumeChanged(id);
+          this.#volumeFills.changed(id);
         },
         snapshot: (id) => this.#snapshotWork.changed(id),
         pool: (id) => this.#poolReports.changed(id),
@@ -128,6 +132,11 @@ export class Agent {
     this.visitAll();
   }
 
+  /** Looks at a new volume, whose image has changed on this host. */
+  visitVolume(id: Id<'volume'>): void {
+    this.#volumeFills.changed(id);
+  }
+
   /** Queues a visit of every VM that is known, placed here, or reported by this host. */
   visitAll(): void {
     const { view, host } = this.#options;
@@ -136,6 +145,7 @@ export class Agent {
     for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
     this.#volumeRemoval.visitAll();
     this.#snapshotWork.visitAll();
+    this.#volumeFills.visitAll();
     this.#poolReports.visitAll();
   }
 
@@ -164,6 +174,7 @@ export class Agent {
         this.#queue.close(),
         this.#volumeRemoval.close(),
         this.#snapshotWork.close(),
+        this.#volumeFills.close(),
         this.#poolReports.close(),
       ]),
       delay(closeTimeoutMs, undefined, { ref: false }),

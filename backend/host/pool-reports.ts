@@ -140,7 +140,7 @@ export class PoolReports {
     const now = performance.now();
     if (driver.sweep === undefined || now < (this.#nextSweeps.get(id) ?? 0)) return;
     this.#nextSweeps.set(id, now + sweepIntervalMs);
-    driver.sweep().catch((err: unknown) => {
+    driver.sweep(this.#options.view.imagesWantedIn(id)).catch((err: unknown) => {
       this.#options.logger.warn({ err, pool: id }, 'the space of removed volumes is not free yet; the agent retries');
     });
   }

@@ -1,5 +1,5 @@
 /**
- * Makes the snapshots of one host, removes deleted ones, and fills new volumes from snapshots.
+ * Makes the snapshots of one host, and removes deleted ones.
  *
  * A snapshot is complete or absent on the machine, so a crash loses at most an incomplete copy, and the next attempt begins
  * anew. The report contains the instant of the attempt that succeeded. After several failures, or when the source is gone,
@@ -8,7 +8,6 @@
  * The data of a deleted snapshot stays until no volume of this host waits for it.
  */
 import type { Id } from '../contract/fields.ts';
-import { isIdOf } from '../model/ids.ts';
 import { snapshotSize } from '../model/quota/amounts.ts';
 import {
   attachmentReports,
@@ -18,8 +17,6 @@ import {
   snapshotReports,
   snapshots,
   vms,
-  volumePlacements,
-  volumeReports,
   volumes,
 } from '../model/records/index.ts';
 import { backoffMs } from '../store/backoff.ts';
@@ -36,45 +33,42 @@ const maxAttempts = 5;
 /** The maximum number of copies at the same time. */
 const concurrency = 4;
 
-type Subject = Id<'snapshot'> | Id<'volume'>;
-
-/** Makes and removes the snapshots of one host, and fills new volumes from them. */
+/** Makes and removes the snapshots of one host. */
 export class SnapshotWork {
   readonly #options: VolumeRemovalOptions;
-  readonly #failures = new Map<Subject, number>();
-  readonly #current = new Map<Subject, AbortController>();
-  readonly #queue: WorkQueue<Subject>;
+  readonly #failures = new Map<Id<'snapshot'>, number>();
+  readonly #current = new Map<Id<'snapshot'>, AbortController>();
+  readonly #queue: WorkQueue<Id<'snapshot'>>;
 
   constructor(options: VolumeRemovalOptions) {
     this.#options = options;
     this.#queue = new WorkQueue(concurrency, (id) => this.#visit(id));
   }
 
-  /** Looks at all snapshots and new volumes of the host. */
+  /** Looks at all snapshots of the host. */
   visitAll(): void {
     const { view, host } = this.#options;
     for (const id of view.snapshotsOn(host)) this.#queue.add(id);
-    for (const id of view.volumesOn(host)) this.changed(id);
   }
 
-  /** Looks at one snapshot or volume. */
-  changed(id: Subject): void {
-    const { mirror } = this.#options.view;
-    const volume = isIdOf('volume', id);
-    const record = volume ? mirror.get(volumes, id)?.value : mirror.get(snapshots, id)?.value;
-    if (record?.deleted_at !== undefined) this.#current.get(id)?.abort();
-    // A change of a volume may also end the wait of a deleted snapshot.
-    const from = volume ? mirror.get(volumes, id)?.value.snapshot : undefined;
+  /** Looks at one snapshot. */
+  changed(id: Id<'snapshot'>): void {
+    if (this.#options.view.mirror.get(snapshots, id)?.value.deleted_at !== undefined) this.#current.get(id)?.abort();
+    this.#queue.add(id);
+  }
+
+  /** Looks at the snapshot of a new volume: a deleted snapshot may have waited for the volume. */
+  volumeChanged(id: Id<'volume'>): void {
+    const from = this.#options.view.mirror.get(volumes, id)?.value.snapshot;
     if (from !== undefined) this.#queue.add(from);
-    if (!volume || from !== undefined) this.#queue.add(id);
   }
 
-  async #visit(id: Subject): Promise<number | undefined> {
+  async #visit(id: Id<'snapshot'>): Promise<number | undefined> {
     const { logger, retryMs } = this.#options;
     const abort = new AbortController();
     this.#current.set(id, abort);
     try {
-      await (isIdOf('volume', id) ? this.#fill(id, abort.signal) : this.#take(id, abort.signal));
+      await this.#take(id, abort.signal);
       this.#failures.delete(id);
       return undefined;
     } catch (err) {
@@ -83,7 +77,7 @@ export class SnapshotWork {
       this.#failures.set(id, failures);
       const delayMs = backoffMs(failures, { firstMs: retryMs, maxMs: maxRetryMs });
       logger.warn({ err, id, failures, retryMs: delayMs }, 'a step for a snapshot failed; the agent retries it');
-      if (isIdOf('snapshot', id)) await this.#reportFailure(id, err, failures).catch(() => undefined);
+      await this.#reportFailure(id, err, failures).catch(() => undefined);
       return delayMs;
     } finally {
       this.#current.delete(id);
@@ -151,21 +145,6 @@ export class SnapshotWork {
     const reason = err instanceof SnapshotError ? err.reason : 'failed';
     if (final) await this.#options.hypervisor.removeSnapshot(id);
     await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });
-  }
-
-  /** Copies the data of the snapshot into a new volume. */
-  async #fill(id: Id<'volume'>, signal: AbortSignal): Promise<void> {
-    const { view, host, hypervisor } = this.#options;
-    const { mirror } = view;
-    const volume = mirror.get(volumes, id)?.value;
-    const placement = mirror.get(volumePlacements, id);
-    if (volume?.snapshot === undefined || volume.deleted_at !== undefined || placement?.value.host !== host) return;
-    if (mirror.get(volumeReports, id) !== undefined) return;
-    // The first grant is at least the size of the snapshot. A later growth may wait for space.
-    const { size } = placement.value;
-    await hypervisor.fillVolume(id, size, { snapshot: volume.snapshot, disk: volume.snapshot_disk ?? '' }, signal);
-    const record = { host, phase: 'available', size, at: new Date().toISOString() } as const;
-    await this.#commit({ require: [unchanged(placement)], write: [put(volumeReports, id, record)] });
   }
 
   /** Interrupts the copies and waits for their end. */

@@ -95,7 +95,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
       ...options.images,
       ...{ store, view, host: id, logger },
       usedByDisks: () => hypervisor.usedImages(),
-      onChange: (vm) => agent.visit(vm),
+      onChange: (user) => (isIdOf('vm', user) ? agent.visit(user) : agent.visitVolume(user)),
     });
   const agent: Agent = new Agent({
     store,

@@ -33,6 +33,8 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { poolOf } from '../model/storage/pool.ts';
+import { sourceOf } from '../model/storage/volume-source.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 
@@ -62,6 +64,7 @@ export class HostView {
   readonly #volumesOn;
   readonly #snapshotsOn;
   readonly #volumesFrom;
+  readonly #volumesWithImage;
 
   constructor(mirror: Mirror) {
     this.mirror = mirror;
@@ -75,6 +78,9 @@ export class HostView {
     this.#volumesOn = mirror.index(volumePlacements, ({ value }) => value.host);
     this.#snapshotsOn = mirror.index(snapshotPlacements, ({ value }) => value.host);
     this.#volumesFrom = mirror.index(volumes, ({ value }) => value.snapshot);
+    this.#volumesWithImage = mirror.index(volumes, ({ value }) =>
+      'image' in (sourceOf(value) ?? {}) ? value.image : undefined,
+    );
     for (const { id } of mirror.list(placements)) {
       const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
@@ -130,6 +136,27 @@ export class HostView {
     });
   }
 
+  /** Returns the volumes that the host must still fill from the image. */
+  volumesWaitingForImage(image: string, host: Id<'host'>): Id<'volume'>[] {
+    // Without its image, a volume waits for ever.
+    if (!this.mirror.get(images, image)) return [];
+    return [...this.#volumesWithImage.list(image)].flatMap(({ id, value }) => {
+      if (value.deleted_at !== undefined || this.mirror.get(volumeReports, id) !== undefined) return [];
+      return this.mirror.get(volumePlacements, id)?.value.host === host ? [idFrom('volume', id)] : [];
+    });
+  }
+
+  /** Returns the images that new volumes of the pool wait for, on any host. */
+  imagesWantedIn(pool: Id<'storage_pool'>): Set<Id<'image'>> {
+    const wanted = new Set<Id<'image'>>();
+    for (const { id, value } of this.mirror.list(volumes)) {
+      const source = sourceOf(value);
+      if (source === undefined || !('image' in source) || value.deleted_at !== undefined) continue;
+      if (poolOf(value) === pool && this.mirror.get(volumeReports, id) === undefined) wanted.add(source.image);
+    }
+    return wanted;
+  }
+
   /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
@@ -143,6 +170,11 @@ export class HostView {
   #notify(vm: Id<'vm'>): void {
     const host = this.#hostOf.get(vm);
     if (host !== undefined) this.#listeners.get(host)?.vm(vm);
+  }
+
+  #notifyVolume(volume: Id<'volume'>): void {
+    const host = this.mirror.get(volumePlacements, volume)?.value.host;
+    if (host !== undefined) this.#listeners.get(host)?.volume(volume);
   }
 
   /** A deleted snapshot may have waited for a volume. */
@@ -177,13 +209,16 @@ export class HostView {
       ) {
         const volume = idFrom('volume', change.id);
         for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
-        const host = this.mirror.get(volumePlacements, volume)?.value.host;
-        if (host !== undefined) this.#listeners.get(host)?.volume(volume);
+        this.#notifyVolume(volume);
+        // A volume that has moved is no longer filled here.
+        const left = isChangeOf(volumePlacements, change) ? change.previous?.value.host : undefined;
+        if (left !== undefined) this.#listeners.get(left)?.volume(volume);
         if (isChangeOf(volumes, change)) this.#notifySource((change.stored ?? change.previous)?.value.snapshot);
       } else if (isChangeOf(storagePools, change)) {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {
         for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
+        for (const { value } of this.#volumesWithImage.list(change.id)) this.#notifyVolume(value.id);
       } else if (isChangeOf(networks, change)) {
         for (const listener of this.#listeners.values()) listener.networks();
       } else if (isChangeOf(alive, change)) this.#listeners.get(idFrom('host', change.id))?.alive();

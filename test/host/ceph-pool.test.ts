@@ -3,9 +3,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
+import type { VolumeContent } from '../../backend/host/storage/pools/pool-driver.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { cephCluster, noCeph } from '../support/ceph.ts';
 import { until } from '../support/eventually.ts';
+import { imagePatterns, imageSize, qemuIo, testContents } from '../support/volume-content.ts';
 
 const MiB = 1024 ** 2;
 const poolId = idFrom('storage_pool', 'stp-0000000000000001');
@@ -123,6 +125,88 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) =
       await driver.sweep();
       return (await trash()) === '';
     });
+  });
+
+  await t.test('imports an image once, and removes it after the last of its volumes', async (t) => {
+    const image = idFrom('image', 'img-0000000000000001');
+    const hosts = [open(), open()].map((driver, index) => ({ driver, firstUid: 771_000 + 100 * index }));
+    const contents = await Promise.all(hosts.map(({ firstUid }) => testContents(t, { firstUid })));
+    let writes = 0;
+    const fill = async (host: number, number: number) => {
+      const content = await contents[host]?.of(1);
+      if (content === undefined) throw new Error('no such host');
+      const write: VolumeContent['write'] = async (target, signal) => {
+        writes++;
+        await content.write(target, signal);
+      };
+      await hosts[host]?.driver.fill(volumeId(number), 64 * MiB, { ...content, write }, new AbortController().signal);
+    };
+    const driver = open();
+    await Promise.all([fill(0, 20), fill(0, 21), fill(1, 22)]);
+    t.equal(writes, 1, 'for three volumes on two hosts');
+    const children = await cluster.admin('rbd', 'children', `crash/ucloud.${image}@base`);
+    t.equal(children.trim().split('\n').length, 3, 'each volume is a clone');
+    for (const number of [20, 21]) await driver.remove(volumeId(number));
+    await driver.sweep();
+    t.match(await cluster.admin('rbd', 'ls', 'crash'), `ucloud.${image}`, 'a clone needs it');
+
+    // Another host takes the image for unused, just before a clone of it is there.
+    await cluster.admin('rbd', 'trash', 'mv', `crash/ucloud.${image}`);
+    await driver.sweep();
+    const source = await driver.source(volumeId(22));
+    t.notMatch(await qemuIo(source, ...imagePatterns), /verification failed/, 'a clone keeps its data');
+    await fill(0, 23);
+    t.equal(writes, 2, 'the next volume imports the image again');
+    for (const number of [22, 23]) await driver.remove(volumeId(number));
+    await driver.sweep(new Set([image]));
+    t.match(await cluster.admin('rbd', 'ls', 'crash'), `ucloud.${image}`, 'a new volume waits for it');
+    await until('the data is gone', async () => {
+      await driver.sweep();
+      return (await trash()) === '';
+    });
+    t.notOk((await names()).some((name) => name.startsWith('rbd_data') || name.startsWith('ucloud.')));
+  });
+
+  await t.test('completes a volume whose image or clone was killed at any time', async (t) => {
+    const { path, of } = await testContents(t);
+    const from = (file: string) => JSON.stringify(import.meta.resolve(`../../backend/host/${file}`));
+    const script = `
+      const { CephPool } = await import(${from('storage/pools/ceph-pool.ts')});
+      const { copyImage } = await import(${from('hypervisor/qemu/copy-process.ts')});
+      const [volume, id, socket] = process.argv.slice(1);
+      const image = { path: '${path}', size: ${imageSize} };
+      const write = (target, signal) =>
+        copyImage(image, target, { id, uid: 771_200, socket, speed: 0, signal });
+      process.stdout.write('ready');
+      const pool = new CephPool('${poolId}', ${JSON.stringify(settings)}, { lockSeconds: 1 });
+      await pool.fill(volume, ${64 * MiB}, { size: ${imageSize}, image: id, write }, new AbortController().signal);`;
+    const driver = new CephPool(poolId, settings, { lockSeconds: 1, leftMs: 0 });
+    let killed = 0;
+    for (const number of [30, 31, 32, 33]) {
+      const image = `img-${String(number).padStart(16, '0')}`;
+      const args = ['--input-type=module', '-e', script, volumeId(number), image, `${path}.socket`];
+      const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      const ended = once(child, 'exit');
+      const timer = setTimeout(() => child.kill('SIGKILL'), (number - 29) * 400);
+      const [code] = (await ended) as [number | null];
+      clearTimeout(timer);
+      if (code === null) killed++;
+      await driver.fill(volumeId(number), 64 * MiB, await of(number), new AbortController().signal);
+      const output = await qemuIo(await driver.source(volumeId(number)), ...imagePatterns);
+      t.notMatch(output, /verification failed/);
+      t.equal(await driver.sizeOf(volumeId(number)), 64 * MiB);
+    }
+    t.ok(killed > 0, `${killed} of 4 were killed`);
+    for (const number of [30, 31, 32, 33]) await driver.remove(volumeId(number));
+    await until(
+      'nothing is left',
+      async () => {
+        await driver.sweep();
+        return (await trash()) === '' && !(await cluster.admin('rbd', 'ls', 'crash')).includes('ucloud.');
+      },
+      120,
+    );
   });
 
   await t.test('frees space while it is full', async (t) => {

@@ -1,19 +1,16 @@
 /** The drivers of storage pools: all behave in the same way. */
-import { execFile } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { keyOf, rbdNode } from '../../backend/host/hypervisor/qemu/rbd-nodes.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
 import { DirectoryPool, markerFile } from '../../backend/host/storage/pools/directory-pool.ts';
-import type { PoolDriver, VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
+import type { PoolDriver, VolumeContent } from '../../backend/host/storage/pools/pool-driver.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { cephCluster, noCeph } from '../support/ceph.ts';
 import { temporaryDirectory } from '../support/stores.ts';
+import { imagePatterns, imageSize, qemuIo, testContents } from '../support/volume-content.ts';
 
-const exec = promisify(execFile);
 const MiB = 1024 ** 2;
 const volumeId = (number: number) => idFrom('volume', `vol-${String(number).padStart(16, '0')}`);
 
@@ -23,29 +20,11 @@ interface PoolUnderTest {
   open(): PoolDriver;
   /** Puts something of another program into the pool. */
   addForeign(): Promise<void>;
+  /** Returns the names of the volumes and of incomplete parts. */
+  names(): Promise<readonly string[]>;
   /** Several hosts reach the pool, so a volume has an owner. */
   readonly shared: boolean;
 }
-
-/** Runs commands of qemu-io on the data of a volume, and returns the output. */
-async function qemuIo(source: VolumeSource, ...commands: readonly string[]): Promise<string> {
-  const node = 'data';
-  const args =
-    source.kind === 'file'
-      ? ['-f', 'raw', source.path]
-      : [
-          ...['--object', `secret,id=${keyOf(node)},format=base64,data=${source.key}`],
-          ...['--image-opts', dotted(rbdNode(node, source))],
-        ];
-  const { stdout } = await exec('qemu-io', [...commands.flatMap((each) => ['-c', each]), ...args], { timeout: 60_000 });
-  return stdout;
-}
-
-/** Returns the node as options of a command line. */
-const dotted = (node: object, path = ''): string =>
-  Object.entries(node)
-    .map(([key, value]) => (typeof value === 'object' ? dotted(value, `${path}${key}.`) : `${path}${key}=${value}`))
-    .join(',');
 
 /** Adds the tests of all behaviours. */
 async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
@@ -106,6 +85,76 @@ async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
       await later.remove(a);
     },
   );
+
+  await t.test('a volume begins with the content of an image, and is never filled twice', async (t) => {
+    const { of } = await testContents(t);
+    const driver = pool.open();
+    const fill = async (each = driver) => each.fill(a, 64 * MiB, await of(1), new AbortController().signal);
+    await fill();
+    t.equal(await driver.sizeOf(a), 64 * MiB);
+    t.strictSame(await driver.list(), [a]);
+    const source = await driver.source(a);
+    t.notMatch(await qemuIo(source, ...imagePatterns, 'read -P 0 40M 24M'), /verification failed/);
+    await qemuIo(source, 'write -P 9 1M 1M');
+    await fill();
+    await fill(pool.open());
+    t.notMatch(await qemuIo(source, 'read -P 9 1M 1M'), /verification failed/, 'the guest has written meanwhile');
+    await driver.remove(a);
+    t.strictSame(
+      (await pool.names()).filter((name) => name.includes(a)),
+      [],
+    );
+  });
+
+  await t.test('an interrupted or failed fill leaves no volume', async (t) => {
+    const { of } = await testContents(t);
+    const driver = pool.open();
+    const image = await of(2);
+    const abort = new AbortController();
+    const stopped: VolumeContent = {
+      ...image,
+      async write(target, signal) {
+        await image.write(target, signal);
+        abort.abort();
+        signal.throwIfAborted();
+      },
+    };
+    await t.rejects(driver.fill(a, 64 * MiB, stopped, abort.signal));
+    const write = async () => {
+      throw new Error('no space');
+    };
+    await t.rejects(driver.fill(a, 64 * MiB, { ...image, write }, new AbortController().signal), /no space/);
+    t.equal(await driver.sizeOf(a), undefined);
+    t.strictSame(
+      (await pool.names()).filter((name) => name.includes('new')),
+      [],
+      'and no part of it',
+    );
+    await driver.fill(a, 64 * MiB, image, new AbortController().signal);
+    t.notMatch(await qemuIo(await driver.source(a), ...imagePatterns), /verification failed/);
+    await driver.remove(a);
+  });
+
+  await t.test('a host that fills late does not replace what a guest of another host has written', async (t) => {
+    const { of } = await testContents(t);
+    const { of: others } = await testContents(t, { firstUid: 771_100 });
+    const [slow, other] = [pool.open(), pool.open()];
+    // Without an image, the pool cannot share the content between both.
+    const { image: _image, ...content } = await of(3);
+    const { image: _other, ...same } = await others(3);
+    const late: VolumeContent = {
+      ...content,
+      async write(target, signal) {
+        await content.write(target, signal);
+        await other.fill(a, 64 * MiB, same, signal);
+        await qemuIo(await other.source(a), 'write -P 9 1M 1M');
+      },
+    };
+    await slow.fill(a, 64 * MiB, late, new AbortController().signal).catch(() => undefined);
+    t.notMatch(await qemuIo(await other.source(a), 'read -P 9 1M 1M'), /verification failed/);
+    await other.remove(a);
+    t.ok(imageSize < 64 * MiB);
+  });
 
   await t.test('the space is known with numbers that fit, or not at all', async (t) => {
     const usage = await pool.open().usage();
@@ -190,6 +239,9 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) =
       await cluster.admin('rbd', 'create', '--size', '1M', 'suite/ucloud.other');
       await cluster.admin('rbd', 'trash', 'mv', 'suite/ucloud.other');
     },
+    async names() {
+      return (await cluster.admin('rbd', 'ls', 'suite')).split('\n');
+    },
     shared: true,
   });
   t.match(await cluster.admin('rbd', 'ls', 'suite'), 'foreign');
@@ -207,6 +259,7 @@ for (const kind of ['local', 'shared'] as const) {
         writeFileSync(join(path, 'foreign.raw'), 'x');
         writeFileSync(join(path, 'vol-other.raw'), 'x');
       },
+      names: async () => readdirSync(path),
       shared: kind === 'shared',
     });
     t.strictSame(readdirSync(path).sort(), [markerFile, 'foreign.raw', 'vol-other.raw']);

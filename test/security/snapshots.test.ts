@@ -8,11 +8,13 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
-import { copyDisks } from '../../backend/host/hypervisor/qemu/disk-copy.ts';
+import { addFile, copyDisks } from '../../backend/host/hypervisor/qemu/disk-copy.ts';
 import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
+import type { VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
 import { Pools } from '../../backend/host/storage/pools/pools.ts';
 import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
+import { copySparse } from '../../backend/host/storage/sparse-copy.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { until } from '../support/eventually.ts';
@@ -71,7 +73,7 @@ t.test('a process that answers falsely about a copy gets an error in time', asyn
       node: 'disk',
       open: async () => {
         opened++;
-        return '/dev/fdset/1';
+        await addFile(qmp, `${snapshot}-0`, '/dev/fdset/1');
       },
     };
     const fault = await copyDisks(qmp, [disk], { id: snapshot, speed: 0, signal }).then(
@@ -175,7 +177,12 @@ t.test('a volume with a part of its data is none, and a removal ends the copy', 
   const { directory, volumes, pathOf } = idleHost(t);
   const content = join(directory, 'content');
   writeFileSync(content, randomBytes(MiB));
-  const fill = (ending = signal) => volumes.fill?.(volume, 2 * MiB, content, ending) ?? Promise.resolve();
+  const source = {
+    size: MiB,
+    write: (target: VolumeSource, ending: AbortSignal) =>
+      copySparse(content, target.kind === 'file' ? target.path : '', ending),
+  };
+  const fill = (ending = signal) => volumes.fill(volume, 2 * MiB, source, ending);
   const none = async (message: string) => {
     t.equal(await volumes.sizeOf(volume), undefined, message);
     t.strictSame(await volumes.list(), [], message);

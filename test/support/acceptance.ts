@@ -131,7 +131,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     bound: ['monitors', 'user', 'key_file'],
   },
   volume: {
-    create: 'name = "data"\n size = "1024MiB"',
+    create: 'name = "data"\n size = "1024MiB"\n image = ucloud_image.this.id',
     update: `name = "data-2"
       size = "2048MiB"
       description = "of the database"

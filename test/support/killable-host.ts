@@ -170,8 +170,8 @@ export class KillableHost {
       createSnapshot: (spec, signal) => guarded('createSnapshot', () => hypervisor.createSnapshot(spec, signal)),
       removeSnapshot: (id) => guarded('removeSnapshot', () => hypervisor.removeSnapshot(id)),
       listSnapshots: () => hypervisor.listSnapshots(),
-      fillVolume: (id, size, source, signal) =>
-        guarded('fillVolume', () => hypervisor.fillVolume(id, size, source, signal)),
+      fillVolume: (volume, source, signal) =>
+        guarded('fillVolume', () => hypervisor.fillVolume(volume, source, signal)),
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onGuestAgent: (listener) => hypervisor.onGuestAgent(listener),

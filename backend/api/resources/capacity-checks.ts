@@ -16,8 +16,8 @@ import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { projectOfCreation } from '../transaction/declarations.ts';
-import { images } from './images.ts';
-import { imageSize, vms } from './vms.ts';
+import { imageSize, images } from './images.ts';
+import { vms } from './vms.ts';
 
 /** A planned VM with the defaults of the contract. */
 type PlannedVmBody = PlannedVm & Pick<Vm, 'anti_affinity'>;

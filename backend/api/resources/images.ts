@@ -13,7 +13,7 @@ import {
 import { newId } from '../../model/ids.ts';
 import { newestOf, replacementsOf } from '../../model/image/families.ts';
 import * as records from '../../model/records/index.ts';
-import { formatSize } from '../../model/text/sizes.ts';
+import { formatSize, roundUpToMiB } from '../../model/text/sizes.ts';
 import { remove, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest, Caller } from '../requests/context.ts';
@@ -63,6 +63,19 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     image_newest: newestImage,
   },
 });
+
+/** Returns the size of the image's disk in bytes, rounded up to MiB; undefined until the scanner has determined it. */
+export const imageSize = (api: ApiContext, image: string): number | undefined => {
+  const size = api.mirror.get(records.imageReports, image)?.value.size;
+  return size === undefined ? undefined : roundUpToMiB(size);
+};
+
+/** Returns the facts of the image that a VM needs to boot from its content. */
+export const bootFactsOf = ({
+  architecture,
+  firmware = defaultFirmware,
+  network_config = defaultNetworkConfig,
+}: records.ImageRecord): records.BootFacts => ({ architecture, firmware, network_config });
 
 /** Tells whether the project may use the image only because its owner shares it. */
 const isShared = (record: records.ImageRecord, project: Id<'project'> | undefined): boolean =>

@@ -10,6 +10,7 @@ import { newId } from '../../model/ids.ts';
 import { snapshotAmounts, snapshotSize } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool, poolOf } from '../../model/storage/pool.ts';
+import { sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize } from '../../model/text/sizes.ts';
 import { rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -19,6 +20,7 @@ import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { answerWith, checkProtection, creation, readPatch, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { bootFactsOf } from './images.ts';
 import { vms } from './vms.ts';
 import { checkVolumeStays, volumes } from './volumes.ts';
 
@@ -30,7 +32,11 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
     return {
       ...record,
       size: formatSize(snapshotSize({ disks })),
-      disks: disks.map(({ volume, size }) => ({ ...(volume && { volume }), size: formatSize(size) })),
+      disks: disks.map(({ volume, image, size }) => ({
+        ...(volume && { volume }),
+        ...(image && { image }),
+        size: formatSize(size),
+      })),
       status: { ...statusOf(api, record.id, deleted_at), host },
     };
   },
@@ -52,6 +58,10 @@ function statusOf({ mirror }: ApiContext, id: string, deleted: string | undefine
   if (report !== undefined && report.phase !== 'gone') return { phase: report.phase, ...because(report), ...taken };
   return placement?.host === undefined ? { phase: 'pending', ...because(placement) } : { phase: 'creating' };
 }
+
+/** Returns the fields of a disk that a VM can boot from. */
+const originOf = (image: Id<'image'> | undefined, boot: records.BootFacts | undefined) =>
+  image === undefined || boot === undefined ? {} : { image, boot };
 
 /** The source of a snapshot, with the guards that it stays as it is. */
 interface Source {
@@ -101,7 +111,7 @@ function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): S
   return {
     project: stored.value.project,
     host: placement.value.host,
-    disks: [{ volume: id, size: placement.value.size }],
+    disks: [{ volume: id, size: placement.value.size, ...originOf(stored.value.image, stored.value.boot) }],
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(placement) }],
   };
 }
@@ -124,17 +134,20 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
     const data = mirror.get(records.volumeReports, value.volume)?.value;
     const isFilled = data?.phase === 'available';
     if (isFilled && placement?.host === host) {
-      return [{ volume: value.volume, size: placement.size, slot: value.slot }];
+      const { image, boot } = mirror.get(records.volumes, value.volume)?.value ?? {};
+      return [{ volume: value.volume, size: placement.size, slot: value.slot, ...originOf(image, boot) }];
     }
     // A new volume has no data that the snapshot could lack.
-    if (!isFilled && mirror.get(records.volumes, value.volume)?.value.snapshot === undefined) return [];
+    if (!isFilled && sourceOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === undefined) return [];
     throw noDisk('/vm', `has the volume ${value.volume}, whose data is not on the host of the VM yet`);
   });
   attached.sort((a, b) => a.slot - b.slot);
+  const image = mirror.get(records.images, stored.value.image)?.value;
+  const origin = originOf(stored.value.image, image && bootFactsOf(image));
   return {
     project: stored.value.project,
     host,
-    disks: [{ size: stored.value.disk_size }, ...attached.map(({ volume, size }) => ({ volume, size }))],
+    disks: [{ size: stored.value.disk_size, ...origin }, ...attached.map(({ slot: _slot, ...disk }) => disk)],
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(schedule) }],
   };
 }

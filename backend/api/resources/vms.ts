@@ -20,7 +20,7 @@ import {
 import { storedPrefix } from '../../model/network/prefixes.ts';
 import { vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
-import { formatSize, roundUpToMiB, sizeInBytes } from '../../model/text/sizes.ts';
+import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { type VmObservations, vmStatus } from '../../model/vm/status.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -41,7 +41,7 @@ import {
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { detachment, newAttachment } from './attachment-changes.ts';
-import { images } from './images.ts';
+import { imageSize, images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { rebootVm } from './vm-reboot.ts';
@@ -107,12 +107,6 @@ function digestOf(record: records.VmRecord, text: string): string {
   digests.set(record, known);
   return known;
 }
-
-/** Returns the size of the image's disk in bytes, rounded up to MiB; undefined until the scanner has determined it. */
-export const imageSize = (api: ApiContext, image: string): number | undefined => {
-  const size = api.mirror.get(records.imageReports, image)?.value.size;
-  return size === undefined ? undefined : roundUpToMiB(size);
-};
 
 function diskSize(api: ApiContext, image: string, asked: string | undefined): number {
   const least = imageSize(api, image);

@@ -14,6 +14,7 @@ import {
 import { devicePath } from '../../contract/resources/volumes.ts';
 import * as records from '../../model/records/index.ts';
 import { boundHost } from '../../model/storage/pool.ts';
+import { sourceOf } from '../../model/storage/volume-source.ts';
 import { unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -79,9 +80,11 @@ function statusOf(
   if (bound !== undefined && host !== undefined && bound !== host) {
     return { phase: 'pending', reason: 'other_host', message: 'The volume lies on another host than the VM.' };
   }
-  const source = mirror.get(records.volumes, volume)?.value.snapshot;
-  if (source !== undefined && mirror.get(records.volumeReports, volume) === undefined) {
-    return { phase: 'pending', reason: 'restoring', message: 'The host copies the data of the snapshot.' };
+  const record = mirror.get(records.volumes, volume)?.value;
+  const source = record && mirror.get(records.volumeReports, volume) === undefined ? sourceOf(record) : undefined;
+  if (source !== undefined && ('snapshot' in source || placement?.host !== undefined)) {
+    const of = 'snapshot' in source ? 'snapshot' : 'image';
+    return { phase: 'pending', reason: 'restoring', message: `The host copies the data of the ${of}.` };
   }
   const waits = placement?.host === undefined || placement.host !== host ? placement : undefined;
   const stopped = mirror.get(records.vms, vm)?.value.power_state === 'stopped' && report === undefined;

@@ -16,6 +16,7 @@ import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool, poolOf } from '../../model/storage/pool.ts';
+import { type FillSource, type ImageWait, imageWait, sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { absent, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -28,12 +29,14 @@ import {
   answerWith,
   checkProtection,
   creation,
+  findReference,
   inUse,
   projectOfCreation,
   readPatch,
   replacement,
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { bootFactsOf, imageSize, images } from './images.ts';
 import { defaultPool } from './settings.ts';
 import { checkReach, storagePools } from './storage-pools.ts';
 
@@ -41,7 +44,7 @@ import { checkReach, storagePools } from './storage-pools.ts';
 export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume, {
   kind: records.volumes,
   scope: 'project',
-  show(api, { deleted_at: _deleted, source_host: _host, ...record }) {
+  show(api, { deleted_at: _deleted, source_host: _host, boot: _boot, ...record }) {
     return {
       ...record,
       pool: poolOf(record),
@@ -54,29 +57,48 @@ export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume
   quota: volumeAmounts,
   quotaPointers: { disk: '/size' },
   observedBy: [records.volumePlacements, records.volumeReports, records.volumeHolders],
-  alsoMirrored: [records.volumeAttachments, records.snapshots, records.snapshotReports],
+  watches({ mirror }, id) {
+    const image = mirror.get(records.volumes, id)?.value.image;
+    return image === undefined ? [] : [records.images, records.imageReports].map((kind) => ({ kind, id: image }));
+  },
+  alsoMirrored: [records.volumeAttachments, records.snapshots, records.snapshotReports, records.imageReports],
   handlers: { volume_create: createVolume, volume_update: updateVolume, volume_delete: deleteVolume },
 });
 
 function statusOf(
   { mirror }: ApiContext,
-  { id, snapshot }: Pick<records.VolumeRecord, 'id' | 'snapshot'>,
+  record: Omit<records.VolumeRecord, 'deleted_at'>,
   deleted: string | undefined,
 ): Volume['status'] {
+  const { id } = record;
   const holder = mirror.get(records.volumeHolders, id)?.value.id;
   const vm = holder === undefined ? undefined : mirror.get(records.volumeAttachments, holder)?.value.vm;
   const placement = mirror.get(records.volumePlacements, id)?.value;
   const size = mirror.get(records.volumeReports, id)?.value.size;
-  const phase =
-    holder !== undefined ? 'attached' : snapshot !== undefined && size === undefined ? 'restoring' : 'available';
+  const source = size === undefined ? sourceOf(record) : undefined;
+  // The data of an image comes with the first VM, so a volume without VM can be used.
+  const restoring = source !== undefined && ('snapshot' in source || placement?.host !== undefined);
+  const phase = holder !== undefined ? 'attached' : restoring ? 'restoring' : 'available';
+  const { reason, message } = placement?.reason === undefined ? (waitOf(mirror, record, source) ?? {}) : placement;
   return {
     phase: deleted === undefined ? phase : 'deleting',
-    ...(placement?.reason !== undefined && { reason: placement.reason }),
-    ...(placement?.message !== undefined && { message: placement.message }),
+    ...(reason !== undefined && { reason }),
+    ...(message !== undefined && { message }),
     ...(placement?.host !== undefined && { host: placement.host }),
     ...(vm !== undefined && { vm: idFrom('vm', vm) }),
     ...(size !== undefined && size > 0 && { size: formatSize(size) }),
   };
+}
+
+/** Returns why the image of a volume without data cannot fill it. */
+function waitOf(
+  mirror: ApiContext['mirror'],
+  { size }: Pick<records.VolumeRecord, 'size'>,
+  source: FillSource | undefined,
+): ImageWait | undefined {
+  if (source === undefined || 'snapshot' in source) return undefined;
+  const { image } = source;
+  return imageWait(mirror.get(records.images, image)?.value, mirror.get(records.imageReports, image)?.value, size);
 }
 
 /** Checks that the volume is not being deleted. @throws UcloudError `being_deleted` */
@@ -85,19 +107,42 @@ export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
   throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
 }
 
+/** The fields of a new volume that follow from its source, with the guards that the source stays as it is. */
+interface SourceFields {
+  readonly fields: Partial<records.VolumeRecord>;
+  readonly guards: readonly Guard[];
+}
+
 /**
- * Returns the fields and guards of a volume with the data of a snapshot; none for an empty volume.
+ * Returns the fields of a volume with the content of an image. The volume does not prevent the deletion of the image.
+ * @throws UcloudError `invalid_reference`, `rule_violated` if the image does not fit
+ */
+function fieldsOfImage(api: ApiContext, project: Id<'project'>, id: Id<'image'>, size: number): SourceFields {
+  const { stored, guards } = findReference(api, images, { project, id, pointer: '/image' });
+  const least = imageSize(api, id);
+  if (least !== undefined && size < least) {
+    throw fieldError('rule_violated', '/size', `must be at least that of the image, ${formatSize(least)}`);
+  }
+  return { fields: { boot: bootFactsOf(stored.value) }, guards };
+}
+
+/**
+ * Returns the fields of a volume with first data; none for an empty volume.
  * @throws UcloudError `invalid_reference`, `being_deleted`, `rule_violated`, `invalid_state` without a complete copy
  */
-function sourceOf(
-  { mirror }: ApiContext,
+function fieldsOfSource(
+  api: ApiContext,
   project: Id<'project'>,
-  { snapshot: id, snapshot_disk: asked }: Pick<VolumeBody, 'snapshot' | 'snapshot_disk'>,
+  { image, snapshot: id, snapshot_disk: asked }: Pick<VolumeBody, 'image' | 'snapshot' | 'snapshot_disk'>,
   size: number,
-): { readonly fields: Partial<records.VolumeRecord>; readonly guards: readonly Guard[] } {
+): SourceFields {
+  const { mirror } = api;
+  if (image !== undefined && id !== undefined) {
+    throw fieldError('rule_violated', '/image', 'must be omitted with a snapshot, which has the image of its disk');
+  }
   if (id === undefined) {
     if (asked !== undefined) throw fieldError('rule_violated', '/snapshot_disk', 'must be omitted without a snapshot');
-    return { fields: {}, guards: [] };
+    return image === undefined ? { fields: {}, guards: [] } : fieldsOfImage(api, project, image, size);
   }
   const stored = mirror.get(records.snapshots, id);
   if (stored?.value.project !== project) {
@@ -120,8 +165,9 @@ function sourceOf(
     const detail = 'is no complete copy yet: wait until its phase is available';
     throw new UcloudError('invalid_state', `${id} ${detail}`, { errors: [{ pointer: '/snapshot', detail }] });
   }
+  const origin = disk.image !== undefined && disk.boot !== undefined ? { image: disk.image, boot: disk.boot } : {};
   return {
-    fields: { snapshot_disk: name, source_host: host },
+    fields: { snapshot_disk: name, source_host: host, ...origin },
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(report) }],
   };
 }
@@ -149,7 +195,7 @@ async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
   const at = request.now.toISOString();
   return mutate(api, request, () => {
     const project = projectOfCreation(api, request.caller, asked);
-    const source = sourceOf(api, project, body, sizeInBytes(size));
+    const source = fieldsOfSource(api, project, body, sizeInBytes(size));
     const pool = poolOfCreation(api, askedPool, body.snapshot);
     const { guards, writes } = addReference(api, storagePools, { project, id: pool, pointer: '/pool', user: id });
     checkReach(api, pool);
@@ -176,7 +222,7 @@ async function updateVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
     // A growth that no host has granted yet can be taken back.
     const placement = api.mirror.get(records.volumePlacements, stored.id);
     const granted = placement?.value.host === undefined ? 0 : placement.value.size;
-    const minimum = stored.value.snapshot === undefined || placement?.value.host !== undefined ? granted : before;
+    const minimum = sourceOf(stored.value) === undefined || placement?.value.host !== undefined ? granted : before;
     if (bytes < before && bytes < minimum) {
       throw fieldError('rule_violated', '/size', `must be at least ${formatSize(minimum)}: a volume can only grow`);
     }

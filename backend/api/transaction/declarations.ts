@@ -62,6 +62,21 @@ export const releaseName = (noun: Noun, project: Id<'project'> | undefined, name
   remove(records.names, nameKey(project, noun, name));
 
 /**
+ * Returns the object of a reference, with the guard that it exists. It can be deleted later. @throws UcloudError
+ * `invalid_reference`
+ */
+export function findReference<R extends DeclaredRecord>(
+  api: ApiContext,
+  descriptor: ResourceDescriptor<R>,
+  reference: { project: Id<'project'>; id: string; pointer: string },
+): { stored: Stored<R>; guards: Guard[] } {
+  const stored = refer(api, descriptor, reference.project, reference.id, reference.pointer);
+  // Another project may withdraw its object at any time. The mirror of this server may not show this yet.
+  const foreign = descriptor.scope === 'project' && projectOf(stored.value) !== reference.project;
+  return { stored, guards: [{ condition: foreign ? unchanged(stored) : recordPresent(descriptor.kind, stored.id) }] };
+}
+
+/**
  * Returns the object of a reference, with the guard that it exists and the write that prevents its deletion. @throws
  * UcloudError `invalid_reference`
  */
@@ -70,14 +85,8 @@ export function addReference<R extends DeclaredRecord>(
   descriptor: ResourceDescriptor<R>,
   reference: { project: Id<'project'>; id: string; pointer: string; user: string },
 ): { stored: Stored<R>; guards: Guard[]; writes: Write[] } {
-  const stored = refer(api, descriptor, reference.project, reference.id, reference.pointer);
-  // Another project may withdraw its object at any time. The mirror of this server may not show this yet.
-  const foreign = descriptor.scope === 'project' && projectOf(stored.value) !== reference.project;
-  return {
-    stored,
-    guards: [{ condition: foreign ? unchanged(stored) : recordPresent(descriptor.kind, stored.id) }],
-    writes: [put(records.uses, `${stored.id}/${reference.user}`, {})],
-  };
+  const { stored, guards } = findReference(api, descriptor, reference);
+  return { stored, guards, writes: [put(records.uses, `${stored.id}/${reference.user}`, {})] };
 }
 
 /** Returns the write that removes a reference. */

@@ -62,6 +62,11 @@ export const snapshot = resource({
           volume: Type.Optional(
             Reference('volume', { description: 'The copied volume. None for the disk of the VM.' }),
           ),
+          image: Type.Optional(
+            Reference('image', {
+              description: 'The image of a root disk, which may be gone. VMs can boot from a volume with this disk.',
+            }),
+          ),
           size: Size({ description: 'Size of the disk.' }),
         },
         { additionalProperties: false },

@@ -39,6 +39,13 @@ export const volume = resource({
       description:
         'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot lies in the built-in pool.',
     }),
+    image: Type.Optional(
+      Reference('image', {
+        'x-server-chosen': true,
+        description:
+          'The image whose content the new volume gets, so that a VM can boot from the volume (`root_volume`). The host copies the image before the first VM gets the volume, and the volume does not depend on the image afterwards. A volume that has no data yet waits for ever when its image is deleted. A volume with the data of a root disk has the image of that disk. Default: an empty volume.',
+      }),
+    ),
     snapshot: Type.Optional(
       Reference('snapshot', {
         description:
@@ -88,11 +95,12 @@ export const volume = resource({
     status: Type.Object(
       {
         phase: Enum(volumePhases, {
-          description: 'Phase of the volume. restoring: the host copies the data of the snapshot.',
+          description: 'Phase of the volume. restoring: the host copies the data of the image or snapshot.',
         }),
         reason: Type.Optional(
           Type.String({
-            description: 'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, …',
+            description:
+              'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, `image_not_available`, `image_gone`, …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),
@@ -109,7 +117,7 @@ export const volume = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'max_iops', 'max_throughput', 'force_detach', 'delete_protection'],
-  optional: ['project', 'pool', 'snapshot', 'snapshot_disk'],
+  optional: ['project', 'pool', 'image', 'snapshot', 'snapshot_disk'],
 });
 export type Volume = ItemType<typeof volume>;
 export type VolumeCreate = CreateType<typeof volume>;

@@ -11,6 +11,7 @@ import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
+import type { FillSource } from '../../model/storage/volume-source.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { PoolDriver } from '../storage/pools/pool-driver.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
@@ -44,10 +45,12 @@ export interface SnapshotSpec {
   readonly disks: readonly SnapshotDisk[];
 }
 
-/** The data of a snapshot: `disk` is `root`, or the id of a volume. */
-export interface SnapshotSource {
-  readonly snapshot: Id<'snapshot'>;
-  readonly disk: string;
+/** A volume that gets its first data. */
+export interface NewVolume {
+  readonly id: Id<'volume'>;
+  readonly pool: PoolSpec;
+  /** Bytes. */
+  readonly size: number;
 }
 
 /** A snapshot cannot be made, and a further attempt would not help. */
@@ -112,8 +115,8 @@ export interface Hypervisor {
   removeSnapshot(snapshot: Id<'snapshot'>): Promise<void>;
   /** Returns the snapshots whose data is on the machine. */
   listSnapshots(): Promise<readonly Id<'snapshot'>[]>;
-  /** Creates the data of a volume of the built-in pool from that of a snapshot, with at least `size` bytes. */
-  fillVolume(volume: Id<'volume'>, size: number, source: SnapshotSource, signal: AbortSignal): Promise<void>;
+  /** Gives a new volume its first data. The image or the snapshot is on this host. Does nothing if the volume has data. */
+  fillVolume(volume: NewVolume, source: FillSource, signal: AbortSignal): Promise<void>;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
    * the set or of one network.

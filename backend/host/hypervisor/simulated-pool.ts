@@ -35,6 +35,10 @@ export class SimulatedPool implements PoolDriver {
     this.#signal.throwIfAborted();
   }
 
+  async fill(): Promise<void> {
+    this.#signal.throwIfAborted();
+  }
+
   async remove(): Promise<void> {
     this.#signal.throwIfAborted();
   }

@@ -1,8 +1,9 @@
 /**
- * The images that this host needs, as files. A host that lacks an image fetches it once, however many of its VMs wait.
+ * The images that this host needs, as files. A host that lacks an image fetches it once, however many of its VMs and new
+ * volumes wait.
  *
  * - A copy appears by a rename, after its digest was right and it was synced to disk.
- * - The host removes a copy only if no disk on the machine and no VM placed here uses its image. It removes the least
+ * - The host removes a copy only if no disk on the machine, no VM placed here and no new volume needs its image. It removes the least
  *   recently used copy when space is short, and each unused copy of a deleted image.
  * - A host that sees the scanner's image store makes no copies, and removes nothing there.
  *
@@ -69,8 +70,8 @@ export interface HostImagesOptions {
   readonly files: ImageFiles;
   /** Returns the images that disks on this machine use as their backing file. */
   readonly usedByDisks: () => Promise<ReadonlySet<string>>;
-  /** Called when the status of an image has changed, for each VM that is placed here and uses the image. */
-  readonly onChange: (vm: Id<'vm'>) => void;
+  /** Called when the status of an image has changed, for each VM and volume on this host that needs the image. */
+  readonly onChange: (user: Id<'vm'> | Id<'volume'>) => void;
   readonly limits?: Partial<HostImageLimits> | undefined;
   /** For tests, which interrupt a fetch. */
   readonly onStep?: ((step: FetchStep) => void) | undefined;
@@ -123,7 +124,7 @@ export class HostImages {
         }
         if (isChangeOf(images, change) && change.stored === undefined) gone = true;
       }
-      for (const [image, fetching] of this.#running) if (!this.#isPlaced(image)) fetching.abort();
+      for (const [image, fetching] of this.#running) if (!this.#isNeeded(image)) fetching.abort();
       if (gone) this.#sweepSoon();
     });
     this.#timer = setInterval(() => this.#sweepSoon(), this.#limits.sweepIntervalMs).unref();
@@ -161,13 +162,15 @@ export class HostImages {
     await Promise.all([this.#queue.close(), this.#sweeping]);
   }
 
-  #placed(image: string): Id<'vm'>[] {
+  /** Returns the VMs on this host that use the image, and the volumes that wait for it. */
+  #users(image: string): (Id<'vm'> | Id<'volume'>)[] {
     const { view, host } = this.#options;
-    return view.placedOn(host).filter((vm) => view.mirror.get(vms, vm)?.value.image === image);
+    const placed = view.placedOn(host).filter((vm) => view.mirror.get(vms, vm)?.value.image === image);
+    return [...placed, ...view.volumesWaitingForImage(image, host)];
   }
 
-  #isPlaced(image: string): boolean {
-    return this.#placed(image).length > 0;
+  #isNeeded(image: string): boolean {
+    return this.#users(image).length > 0;
   }
 
   #setMessage(image: string, message: string): void {
@@ -177,25 +180,25 @@ export class HostImages {
   }
 
   #notify(image: string): void {
-    if (!this.#closed) for (const vm of this.#placed(image)) this.#options.onChange(vm);
+    if (!this.#closed) for (const user of this.#users(image)) this.#options.onChange(user);
   }
 
   // ---- fetching
   // -------------------------------------------------------------------------------------------------------
 
-  /** Fetches the image if a VM needs it. Never rejects. Returns the delay until the next attempt, in milliseconds. */
+  /** Fetches the image if a VM or volume needs it. Never rejects. Returns the delay until the next attempt, in milliseconds. */
   async #visit(image: string): Promise<number | undefined> {
     const { logger, files } = this.#options;
     const fetching = new AbortController();
     this.#running.set(image, fetching);
     try {
-      if (this.#isPlaced(image) && !(await files.has(image))) await this.#fetch(image, fetching.signal);
+      if (this.#isNeeded(image) && !(await files.has(image))) await this.#fetch(image, fetching.signal);
       this.#forget(image);
       return undefined;
     } catch (err) {
       if (this.#closed) return undefined;
       if (fetching.signal.aborted) {
-        // No VM needs the image any more.
+        // Nothing needs the image any more.
         this.#forget(image);
         this.#sweepSoon();
         return undefined;
@@ -284,9 +287,9 @@ export class HostImages {
       this.#reserved.set(image, copy.bytes - bytes);
       const now = performance.now();
       const { progressIntervalMs } = this.#limits;
-      // Each report writes a record for each waiting VM, so many VMs wait longer for the next one.
+      // Each report may write a record for each waiting VM, so many VMs wait longer for the next one.
       if (now - reportedAt < progressIntervalMs) return;
-      if (now - reportedAt < progressIntervalMs * this.#placed(image).length) return;
+      if (now - reportedAt < progressIntervalMs * this.#users(image).length) return;
       reportedAt = now;
       this.#setMessage(image, `The host fetches the image: ${Math.floor((100 * bytes) / copy.bytes)} %.`);
     };
@@ -337,7 +340,7 @@ export class HostImages {
     const { files, usedByDisks, logger } = this.#options;
     if (files.copies === undefined) return;
     const [copies, used, { bavail, bsize }] = await Promise.all([files.list(), usedByDisks(), statfs(files.copies)]);
-    const isNeeded = (image: string) => used.has(image) || this.#isPlaced(image);
+    const isNeeded = (image: string) => used.has(image) || this.#isNeeded(image);
     for (const { image, bytes } of copiesToEvict(copies, isNeeded, bavail * bsize, wantedFreeBytes)) {
       // A VM may have come meanwhile.
       if (isNeeded(image)) continue;
@@ -360,13 +363,13 @@ export class HostImages {
   async #sweep(): Promise<void> {
     const { files, view, store, usedByDisks, logger } = this.#options;
     for (const part of await files.parts()) {
-      if (!this.#running.has(part.image) && !this.#isPlaced(part.image)) await files.removePart(part);
+      if (!this.#running.has(part.image) && !this.#isNeeded(part.image)) await files.removePart(part);
     }
     const copies = await files.list();
     if (copies.length === 0 || files.copies === undefined) return;
     const used = await usedByDisks();
     for (const { image } of copies) {
-      if (view.mirror.get(images, image) || used.has(image) || this.#isPlaced(image)) continue;
+      if (view.mirror.get(images, image) || used.has(image) || this.#isNeeded(image)) continue;
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (await read(store, images, image)) continue;
       await files.remove(image);

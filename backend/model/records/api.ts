@@ -1,6 +1,6 @@
 /** Records that only the API writes: the declarations of users and operators, and the keys that keep them unique. */
 
-import { type Static, Type } from '@sinclair/typebox';
+import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
 import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
@@ -205,6 +205,14 @@ export const storagePools = kind('storage-pools/', {
 });
 export type StoragePoolRecord = Static<typeof storagePools.schema>;
 
+/** The facts of an image that a VM needs to boot from its content. */
+const bootFacts = {
+  architecture: oneOf(architectures),
+  firmware: oneOf(firmwares),
+  network_config: oneOf(networkConfigs),
+};
+export type BootFacts = Static<TObject<typeof bootFacts>>;
+
 /** `volumes/<id>`. */
 export const volumes = kind('volumes/', {
   id: id('volume'),
@@ -218,6 +226,10 @@ export const volumes = kind('volumes/', {
   /** MiB per second; 0 for no limit. */
   max_throughput: Type.Integer({ minimum: 0 }),
   force_detach: Type.Boolean(),
+  /** The image of the data: the source of the first data, or the image of the root disk in the snapshot. */
+  image: Type.Optional(id('image')),
+  /** The facts of this image that a VM needs to boot from the volume. They outlive the image. */
+  boot: Type.Optional(Type.Object(bootFacts)),
   /** The snapshot with the first data of the volume, and the disk in it (`root`, or the id of a volume). */
   snapshot: Type.Optional(id('snapshot')),
   snapshot_disk: Type.Optional(Type.String()),
@@ -259,7 +271,15 @@ export const snapshots = kind('snapshots/', {
   /** The host of the source. */
   host: id('host'),
   /** The disks with their sizes in bytes at the creation. The disk of the VM has no volume. */
-  disks: Type.Array(Type.Object({ volume: Type.Optional(id('volume')), size: bytes })),
+  disks: Type.Array(
+    Type.Object({
+      volume: Type.Optional(id('volume')),
+      size: bytes,
+      /** The image of a root disk, with its facts. Records of earlier versions lack them. */
+      image: Type.Optional(id('image')),
+      boot: Type.Optional(Type.Object(bootFacts)),
+    }),
+  ),
   delete_protection: Type.Boolean(),
   /** Set once by a deletion. The host then removes the data, and the API's collector removes the record. */
   deleted_at: Type.Optional(time),

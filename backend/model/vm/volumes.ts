@@ -8,6 +8,7 @@ import type {
   VolumeReportRecord,
 } from '../records/index.ts';
 import { isNetworkPool, type PoolSpec } from '../storage/pool.ts';
+import { sourceOf } from '../storage/volume-source.ts';
 
 /** Returns the id of the record of a slot. */
 export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${String(slot).padStart(2, '0')}`;
@@ -71,8 +72,8 @@ export function volumeSpec(
   // A volume has at most its granted size, so that the volumes of a host fit into its space.
   const granted = Math.min(size, placement.size);
   const created = data?.phase === 'available' && (data.host === host || isNetworkPool(pool.settings));
-  // The host first copies the data of the snapshot.
-  if (volume.snapshot !== undefined && !created) return undefined;
+  // The host first copies the data of the snapshot or image.
+  if (sourceOf(volume) !== undefined && !created) return undefined;
   return {
     id,
     host,

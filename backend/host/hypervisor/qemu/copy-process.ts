@@ -1,6 +1,6 @@
 /**
- * A short-lived QEMU without a machine. It copies disks that no guest has: it opens them read-only and reads the qcow2 of a
- * VM's disk, which no privileged program may do. Its user has no other process, and it may open no file.
+ * A short-lived QEMU without a machine. It copies disks that no guest has: it opens them read-only and reads qcow2, which
+ * no privileged program may do. Its user has no other process, and it may open no file.
  *
  * The process ends with the agent that started it. QEMU locks the files: while they are copied, no guest can open them, and
  * a disk of a running guest cannot be copied in this way.
@@ -8,11 +8,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type FileHandle, open } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import { environment } from '../../system/command.ts';
-import { listenAt } from '../../system/listening-socket.ts';
+import { type ListeningSocket, listenAt } from '../../system/listening-socket.ts';
 import { fileLimits, sandbox, unprivileged } from './command-line.ts';
-import { type CopyOptions, copyDisks } from './disk-copy.ts';
+import { addFile, type CopyOptions, copyDisks } from './disk-copy.ts';
+import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, readable } from './qmp.ts';
+import { openRbd } from './rbd-nodes.ts';
+import { descriptorSet } from './volumes.ts';
 
 /** A disk without guest, and the file for its copy. */
 export interface IdleDisk {
@@ -25,75 +30,100 @@ export interface IdleDisk {
   readonly size: number;
 }
 
-const connectMs = 10_000;
-const firstDescriptor = 3;
+/** The process of a copy. */
+export interface CopyProcess {
+  /** A user id without another process. */
+  readonly uid: number;
+  /** The path for the socket of the process, in a directory of the agent. */
+  readonly socket: string;
+  readonly signal: AbortSignal;
+  /** The time in milliseconds for the end of a process that was killed. Default: no limit. */
+  readonly endMs?: number;
+  /** Called after the end of the process, which may be later than that of the call. */
+  readonly ended?: () => void;
+}
 
-/**
- * Copies the disks.
- * @param socket the path for the socket of the process, in a directory of the agent
- * @throws QmpError if the copy fails; AbortError after an interruption
- */
-export async function copyIdleDisks(
-  disks: readonly IdleDisk[],
-  options: CopyOptions & { readonly uid: number; readonly socket: string },
-): Promise<Date> {
-  const { uid, socket, signal } = options;
-  const files: FileHandle[] = [];
-  const sets: string[] = [];
-  const opened = async (path: string, flags: string): Promise<string> => {
+const connectMs = 10_000;
+const qmpDescriptor = 3;
+const monitorDescriptor = 4;
+
+/** The files that a process gets open. */
+class OpenFiles {
+  readonly handles: FileHandle[] = [];
+  readonly arguments: string[] = [];
+
+  /** Opens a file. Returns its path for QEMU. */
+  async add(path: string, flags: 'r' | 'r+'): Promise<string> {
     const file = await open(path, flags);
-    files.push(file);
-    sets.push('-add-fd', `fd=${firstDescriptor + files.length},set=${files.length}`);
-    return `/dev/fdset/${files.length}`;
+    this.handles.push(file);
+    this.arguments.push('-add-fd', `fd=${monitorDescriptor + this.handles.length},set=${this.handles.length}`);
+    return `/dev/fdset/${this.handles.length}`;
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.handles) await file.close();
+  }
+}
+
+/** Returns the path of the monitor that takes files. */
+const monitorOf = ({ socket }: CopyProcess): string => `${socket}-files`;
+
+/** The work of a process. */
+interface CopyWork<T> {
+  /** The size of the largest file that the process writes, in bytes. */
+  readonly size: number;
+  /** Opens the files of the process. Returns its nodes. */
+  prepare(files: OpenFiles): Promise<readonly object[]>;
+  use(qmp: Qmp): Promise<T>;
+}
+
+/** Starts the process, and ends it after its work. */
+async function withProcess<T>(process: CopyProcess, { size, prepare, use }: CopyWork<T>): Promise<T> {
+  const { uid, socket, signal, endMs } = process;
+  const files = new OpenFiles();
+  const sockets: ListeningSocket[] = [];
+  const listening = async (path: string): Promise<number> => {
+    const each = await listenAt(path);
+    sockets.push(each);
+    return each.descriptor;
   };
-  const listening = await listenAt(socket);
+  const close = async () => {
+    for (const each of sockets.splice(0)) await each.close();
+  };
+  let end: Promise<unknown> | undefined;
   try {
-    const nodes: string[] = [];
-    const targets: string[] = [];
-    for (const [index, { path, image, target }] of disks.entries()) {
-      const content = { driver: 'file', filename: await opened(path, 'r'), locking: 'on', 'read-only': true };
-      const node =
-        image === undefined
-          ? { ...content, 'node-name': `disk${index}` }
-          : {
-              ...{ driver: 'qcow2', 'node-name': `disk${index}`, 'read-only': true, file: content },
-              // This overrides the backing file in the header, because a hostile QEMU may have changed the header.
-              backing: {
-                ...{ driver: 'qcow2', 'read-only': true, backing: null },
-                file: { driver: 'file', filename: await opened(image, 'r'), 'read-only': true },
-              },
-            };
-      nodes.push('-blockdev', JSON.stringify(node));
-      targets.push(await opened(target, 'r+'));
-    }
-    const largest = Math.max(...disks.map(({ size }) => size));
+    const nodes = await prepare(files);
+    const descriptors = [await listening(socket), await listening(monitorOf(process))];
     const program = [
       ...['qemu-system-x86_64', '-machine', 'none', '-nodefaults', '-no-user-config', '-display', 'none', '-S'],
-      ...['-chardev', `socket,id=qmp,fd=${firstDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
-      ...[...sets, ...nodes, ...sandbox],
+      ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
+      ...['-chardev', `socket,id=files,fd=${monitorDescriptor},server=on,wait=off`],
+      ...['-mon', 'chardev=files,mode=control', ...files.arguments],
+      ...[...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]), ...sandbox],
     ];
-    const [name = '', ...args] = [...fileLimits(largest), ...unprivileged(uid, [], program, ['--pdeathsig', 'KILL'])];
+    const [name = '', ...args] = [...fileLimits(size), ...unprivileged(uid, [], program, ['--pdeathsig', 'KILL'])];
     const child = spawn(name, args, {
       cwd: '/',
       env: environment,
-      stdio: ['ignore', 'ignore', 'pipe', listening.descriptor, ...files.map(({ fd }) => fd)],
+      stdio: ['ignore', 'ignore', 'pipe', ...descriptors, ...files.handles.map(({ fd }) => fd)],
     });
     let messages = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       messages = (messages + text).slice(-1_000);
     });
-    const ended = once(child, 'close');
     // The program may not start. The wait below then shows it.
-    ended.catch(() => undefined);
+    const ended = once(child, 'close').catch(() => undefined);
+    end = ended;
     const kill = () => child.kill('SIGKILL');
+    // A process that waits for a file server ends late.
+    const wait = () => (endMs === undefined ? ended : Promise.race([ended, delay(endMs)]));
     signal.addEventListener('abort', kill);
     try {
-      // Otherwise this process would accept the connection, too.
-      await listening.close();
+      // Otherwise this process would accept the connections, too.
+      await close();
       const qmp = await Qmp.connect(socket, connectMs);
       try {
-        const copies = disks.map((_disk, index) => ({ node: `disk${index}`, open: async () => targets[index] ?? '' }));
-        return await copyDisks(qmp, copies, options);
+        return await use(qmp);
       } finally {
         qmp.close();
       }
@@ -101,15 +131,84 @@ export async function copyIdleDisks(
       signal.throwIfAborted();
       if (!(error instanceof QmpError)) throw error;
       kill();
-      await ended;
+      await wait();
       throw new QmpError(`${error.message} ${readable(messages)}`.trim(), { cause: error });
     } finally {
       signal.removeEventListener('abort', kill);
       kill();
-      await ended;
+      await wait();
     }
   } finally {
-    await listening.close();
-    for (const file of files) await file.close();
+    await close();
+    await files.close();
+    const { ended = () => undefined } = process;
+    void Promise.resolve(end).then(ended);
   }
+}
+
+/**
+ * Copies the disks.
+ * @throws QmpError if the copy fails; AbortError after an interruption
+ */
+export function copyIdleDisks(disks: readonly IdleDisk[], options: CopyOptions & CopyProcess): Promise<Date> {
+  const targets: string[] = [];
+  return withProcess(options, {
+    size: Math.max(...disks.map(({ size }) => size)),
+    async prepare(files) {
+      const nodes: object[] = [];
+      for (const [index, { path, image, target }] of disks.entries()) {
+        const content = { driver: 'file', filename: await files.add(path, 'r'), locking: 'on', 'read-only': true };
+        nodes.push(
+          image === undefined
+            ? { ...content, 'node-name': `disk${index}` }
+            : {
+                ...{ driver: 'qcow2', 'node-name': `disk${index}`, 'read-only': true, file: content },
+                // This overrides the backing file in the header, because a hostile QEMU may have changed the header.
+                backing: imageNode(await files.add(image, 'r')),
+              },
+        );
+        targets.push(await files.add(target, 'r+'));
+      }
+      return nodes;
+    },
+    use(qmp) {
+      const copies = disks.map((_disk, index) => ({
+        node: `disk${index}`,
+        open: (mark: string) => addFile(qmp, mark, targets[index] ?? ''),
+      }));
+      return copyDisks(qmp, copies, options);
+    },
+  });
+}
+
+/** Returns the node of an image. Its header names no other file. */
+const imageNode = (filename: string): object => ({
+  ...{ driver: 'qcow2', 'read-only': true, backing: null },
+  file: { driver: 'file', filename, 'read-only': true },
+});
+
+/**
+ * Writes the content of an image to a target of its size that contains zeros. Only the parts that the image has are written.
+ * @throws QmpError if the copy fails; AbortError after an interruption
+ */
+export async function copyImage(
+  image: { readonly path: string; readonly size: number },
+  target: VolumeSource,
+  options: CopyOptions & CopyProcess,
+): Promise<void> {
+  await withProcess(options, {
+    size: image.size,
+    prepare: async (files) => [{ ...imageNode(await files.add(image.path, 'r')), 'node-name': 'image' }],
+    use(qmp) {
+      const openTarget = async (mark: string): Promise<void> => {
+        if (target.kind === 'rbd') return openRbd(qmp, mark, target, new Set());
+        // A short-lived process opens the file, because the file may lie on a file server that hangs.
+        await passDescriptor(monitorOf(options), target.path, mark);
+        const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
+        if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
+        await addFile(qmp, mark, `/dev/fdset/${set}`);
+      };
+      return copyDisks(qmp, [{ node: 'image', open: openTarget }], { ...options, sync: 'top' });
+    },
+  });
 }

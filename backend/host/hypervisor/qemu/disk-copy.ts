@@ -2,11 +2,10 @@
  * Copies disks of a QEMU process as they are at one instant (`blockdev-backup`, all disks in one `transaction`). The guest
  * goes on writing meanwhile: QEMU first copies a block that the guest is about to overwrite. The target is a raw file.
  *
- * All jobs, nodes and descriptor sets of copies have names that begin with the id of a snapshot. So `endCopies` finds those
+ * All jobs, nodes and descriptor sets of copies have names that begin with the id of a snapshot or image. So `endCopies` finds those
  * of an agent that has ended.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { isIdOf } from '../../../model/ids.ts';
 import type { Qmp } from './qmp.ts';
 import { isObject, QmpError, type QmpObject, readable } from './qmp-messages.ts';
 
@@ -14,17 +13,19 @@ import { isObject, QmpError, type QmpObject, readable } from './qmp-messages.ts'
 export interface DiskCopy {
   /** The name of the block node with the content. */
   readonly node: string;
-  /** Opens the target for the process. Returns the path of the descriptor set, `/dev/fdset/<number>`. */
-  open(mark: string): Promise<string>;
+  /** Opens the target as a node with this name. */
+  open(mark: string): Promise<void>;
 }
 
 /** Options of `copyDisks`. */
 export interface CopyOptions {
-  /** The id of the snapshot. */
+  /** The id of the snapshot, or of the image. */
   readonly id: string;
   /** The limit of each disk in bytes per second; 0 for none. */
   readonly speed: number;
   readonly signal: AbortSignal;
+  /** `top` copies only the parts that a disk has itself, onto a target of zeros. Default: `full`. */
+  readonly sync?: 'full' | 'top';
   /** Called right after the instant that the copy shows. */
   readonly begun?: () => Promise<void>;
 }
@@ -45,9 +46,15 @@ function listOf(answer: unknown): readonly QmpObject[] {
 /** Tells whether the name belongs to a copy, of one snapshot or of any. */
 const belongs = (name: unknown, snapshot?: string): name is string =>
   typeof name === 'string' &&
-  /^snap-[0-9a-z]{16}-\d{1,2}$/.test(name) &&
-  isIdOf('snapshot', name.replace(/-\d+$/, '')) &&
+  /^(snap|img)-[0-9a-z]{16}-\d{1,2}$/.test(name) &&
   (snapshot === undefined || name.startsWith(`${snapshot}-`));
+
+/** Opens a descriptor set (`/dev/fdset/<number>`) as the target of a copy. */
+export async function addFile(qmp: Qmp, mark: string, filename: string): Promise<void> {
+  // Zeros that the guest has written take no space.
+  const file = { driver: 'file', 'node-name': mark, filename, locking: 'on', discard: 'unmap' };
+  await qmp.execute('blockdev-add', { ...file, 'detect-zeroes': 'unmap' });
+}
 
 /** Returns the texts of a field that belong to copies. */
 function names(answer: unknown, field: string, snapshot?: string): string[] {
@@ -120,23 +127,20 @@ async function finish(qmp: Qmp, { id, signal }: CopyOptions, count: number): Pro
  * @throws QmpError if a copy fails; AbortError after an interruption
  */
 export async function copyDisks(qmp: Qmp, disks: readonly DiskCopy[], options: CopyOptions): Promise<Date> {
-  const { id, speed } = options;
+  const { id, speed, sync = 'full' } = options;
   await endCopies(qmp, id);
   try {
     const copies: { readonly node: string; readonly target: string }[] = [];
     for (const [index, { node, open }] of disks.entries()) {
       const target = `${id}-${index}`;
-      const filename = await open(target);
       options.signal.throwIfAborted();
-      // Zeros that the guest has written take no space.
-      const file = { driver: 'file', 'node-name': target, filename, locking: 'on', discard: 'unmap' };
-      await qmp.execute('blockdev-add', { ...file, 'detect-zeroes': 'unmap' });
+      await open(target);
       copies.push({ node, target });
     }
     const actions = copies.map(({ node, target }) => ({
       type: 'blockdev-backup',
       data: {
-        ...{ 'job-id': target, device: node, target, sync: 'full', speed },
+        ...{ 'job-id': target, device: node, target, sync, speed },
         ...{ 'auto-dismiss': false, 'on-source-error': 'report', 'on-target-error': 'report' },
       },
     }));

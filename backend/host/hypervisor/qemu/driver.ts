@@ -27,6 +27,7 @@ import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
+import type { FillSource } from '../../../model/storage/volume-source.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
@@ -41,7 +42,7 @@ import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
-import type { ExitCause, Hypervisor, ObservedVm, SnapshotSource, SnapshotSpec } from '../hypervisor.ts';
+import type { ExitCause, Hypervisor, NewVolume, ObservedVm, SnapshotSpec } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
@@ -53,6 +54,7 @@ import { QmpError } from './qmp.ts';
 import { Snapshots } from './snapshots.ts';
 import { withTaps } from './taps.ts';
 import { VmDirectories, type VmState } from './vm-directory.ts';
+import { maxImageCopies, VolumeContents } from './volume-contents.ts';
 
 export { checkQemu } from './check.ts';
 
@@ -152,6 +154,7 @@ class Driver implements QemuHypervisor {
   readonly #volumeHost: VolumeHost;
   readonly #snapshotFiles: SnapshotFiles;
   readonly #snapshots: Snapshots;
+  readonly #contents: VolumeContents;
   readonly #guests = new Map<Id<'vm'>, Guest>();
   /** VMs whose guests do not execute yet. They need no maintenance. */
   readonly #starting = new Set<Id<'vm'>>();
@@ -177,11 +180,14 @@ class Driver implements QemuHypervisor {
       disk: (vm) => parts.directories.paths(vm).disk,
       image: (image) => parts.images.path(image),
       uid: parts.copyUid,
-      socket: async () => {
-        const directory = runDirectory(parts.instance);
-        await mkdir(directory, { recursive: true, mode: 0o700 });
-        return join(directory, 'copy');
-      },
+      socket: () => this.#socket('copy'),
+      speed: parts.copySpeed ?? 0,
+    });
+    this.#contents = new VolumeContents({
+      snapshots: this.#snapshotFiles,
+      image: (image) => parts.images.path(image),
+      firstUid: parts.copyUid - maxImageCopies,
+      socket: (name) => this.#socket(name),
       speed: parts.copySpeed ?? 0,
     });
     this.accelerator = parts.accelerator;
@@ -193,10 +199,18 @@ class Driver implements QemuHypervisor {
     this.#timer.unref();
   }
 
+  /** Returns the path for a socket that belongs to no VM. */
+  async #socket(name: string): Promise<string> {
+    const directory = runDirectory(this.#parts.instance);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return join(directory, name);
+  }
+
   /** Finds the VMs and interfaces that an earlier agent has left. */
   async adopt(): Promise<void> {
     const { network, directories, logger, copyUid } = this.#parts;
-    for (const process of await findProcesses(({ uid }) => uid === copyUid)) await sendSignal(process, 'SIGKILL');
+    const copies = ({ uid }: { readonly uid: number }) => uid <= copyUid && uid >= copyUid - maxImageCopies;
+    for (const process of await findProcesses(copies)) await sendSignal(process, 'SIGKILL');
     await this.#snapshotFiles.removeIncomplete();
     const running = await this.#processes();
     for (const vm of await directories.list()) {
@@ -492,8 +506,8 @@ class Driver implements QemuHypervisor {
     return this.#snapshotFiles.list();
   }
 
-  async fillVolume(volume: Id<'volume'>, size: number, source: SnapshotSource, signal: AbortSignal): Promise<void> {
-    await this.#pools.builtIn.fill?.(volume, size, this.#snapshotFiles.path(source.snapshot, source.disk), signal);
+  async fillVolume({ id, pool, size }: NewVolume, source: FillSource, signal: AbortSignal): Promise<void> {
+    await this.#pools.get(pool).fill(id, size, await this.#contents.of(source), signal);
   }
 
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {

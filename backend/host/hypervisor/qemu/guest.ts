@@ -13,7 +13,7 @@ import { isAlive, type Process, signal, waitForExit } from '../../system/process
 import type { ExitCause } from '../hypervisor.ts';
 import { agentChardev } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
-import { type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
+import { addFile, type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
 import { GuestAgentError, tellsUseOfDisks, volumeUses } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
@@ -176,7 +176,7 @@ export class Guest {
         await passDescriptor(monitor, target, mark);
         const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
         if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
-        return `/dev/fdset/${set}`;
+        await addFile(qmp, mark, `/dev/fdset/${set}`);
       },
     }));
     return copyDisks(qmp, copies, options);

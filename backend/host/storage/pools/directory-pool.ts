@@ -6,14 +6,13 @@
  * deadline: a call of this process could block one of its few threads for ever.
  */
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 import { CommandError, type Run } from '../../system/command.ts';
 import { Mutex } from '../../system/mutex.ts';
-import { copySparse } from '../sparse-copy.ts';
 import { Deadline } from './deadline.ts';
-import { type PoolDriver, PoolFault, type VolumeSource } from './pool-driver.ts';
+import { type PoolDriver, PoolFault, type VolumeContent, type VolumeSource } from './pool-driver.ts';
 
 const ending = '.raw';
 const idPattern = /^vol-[0-9a-z]{16}$/;
@@ -21,6 +20,8 @@ const idPattern = /^vol-[0-9a-z]{16}$/;
 export const markerFile = '.ucloud-pool';
 const markerPattern = /^stp-[0-9a-z]{16} [0-9a-f]{32}\n?$/;
 const defaultDeadlineMs = 10_000;
+/** The time in milliseconds until the content of a new volume is on the disks of a file server. */
+const syncDeadlineMs = 600_000;
 
 /** Options of `DirectoryPool`. */
 export interface DirectoryPoolOptions {
@@ -39,6 +40,7 @@ const isMissingFile = (error: unknown): boolean =>
 export class DirectoryPool implements PoolDriver {
   readonly #options: DirectoryPoolOptions;
   readonly #deadline: Deadline;
+  readonly #syncDeadline = new Deadline(syncDeadlineMs);
   /** Two calls must not create one file at the same time. */
   readonly #changes = new Mutex();
   /** The copies that fill volumes. They end before their volume is removed. */
@@ -166,21 +168,51 @@ export class DirectoryPool implements PoolDriver {
     });
   }
 
-  async fill(volume: Id<'volume'>, size: number, content: string, given: AbortSignal): Promise<void> {
+  async fill(volume: Id<'volume'>, size: number, content: VolumeContent, given: AbortSignal): Promise<void> {
     const path = this.#path(volume);
     const abort = new AbortController();
     const signal = AbortSignal.any([given, abort.signal]);
     const ended = Promise.withResolvers<void>();
     this.#fills.set(volume, { abort, ended: ended.promise });
     try {
-      await this.#check();
+      if ((await this.sizeOf(volume)) === undefined) await this.#create(path, content, signal);
       signal.throwIfAborted();
-      await copySparse(content, path, signal);
       await this.ensure(volume, size);
     } finally {
       this.#fills.delete(volume);
       ended.resolve();
     }
+  }
+
+  /** Writes the content to a file with a temporary name. The complete file then gets the name of the volume. */
+  async #create(path: string, content: VolumeContent, signal: AbortSignal): Promise<void> {
+    const temporary = `${path}.${randomBytes(8).toString('hex')}.new`;
+    await this.#removeTemporary(path);
+    try {
+      await this.#run('install', ['--mode=0600', '/dev/null', temporary]);
+      await this.#run('truncate', [`--size=${content.size}`, '--', temporary]);
+      signal.throwIfAborted();
+      await content.write({ kind: 'file', path: temporary }, signal);
+      signal.throwIfAborted();
+      await this.#syncDeadline.run(() => this.#options.run('sync', ['--', temporary]));
+      const size = Number(await this.#run('stat', ['--format=%s', '--', temporary]));
+      // A program that its content has taken over may have made the file larger.
+      if (size !== content.size) throw new Error('the content of a volume has another size');
+      signal.throwIfAborted();
+      await this.#run('ln', ['--no-target-directory', '--', temporary, path]);
+      await this.#run('sync', ['--', this.#options.path]);
+    } catch (error) {
+      // Another host has filled the volume first.
+      if (!(error instanceof CommandError && error.stderr.includes('File exists'))) throw error;
+    } finally {
+      await this.#run('rm', ['--force', '--', temporary]).catch(() => undefined);
+    }
+  }
+
+  /** Removes the files with temporary names of a volume. */
+  async #removeTemporary(path: string): Promise<void> {
+    const files = ['-maxdepth', '1', '-type', 'f', '-name', `${basename(path)}*.new`, '-delete'];
+    await this.#run('find', ['-H', this.#options.path, '-ignore_readdir_race', ...files]);
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
@@ -189,7 +221,8 @@ export class DirectoryPool implements PoolDriver {
     fill?.abort.abort();
     await fill?.ended;
     await this.#check();
-    await this.#run('rm', ['--force', '--', path, `${path}.new`]);
+    await this.#run('rm', ['--force', '--', path]);
+    await this.#removeTemporary(path);
   }
 
   async list(): Promise<Id<'volume'>[]> {

@@ -28,6 +28,19 @@ export type VolumeSource =
       readonly server: readonly { readonly host: string; readonly port: string }[];
     };
 
+/** The first content of a volume. */
+export interface VolumeContent {
+  /** Bytes. */
+  readonly size: number;
+  /** The image with this content, if there is one. A pool with clones keeps the image once for all volumes. */
+  readonly image?: Id<'image'>;
+  /**
+   * Writes the content to a target of this size that contains zeros. Nobody else uses the target.
+   * @throws AbortError after an interruption
+   */
+  write(target: VolumeSource, signal: AbortSignal): Promise<void>;
+}
+
 /** A storage pool of one host. */
 export interface PoolDriver {
   /**
@@ -40,11 +53,11 @@ export interface PoolDriver {
   /** Creates the empty volume, or grows it to `size` bytes. Never shrinks it. */
   ensure(volume: Id<'volume'>, size: number): Promise<void>;
   /**
-   * Creates or replaces the volume with the content of a local file, and grows it to `size` bytes. No guest has the volume.
-   * After a crash or an interruption it is complete, or as it was before. Only the data directory of a host has this
-   * method, because the copy has no deadline.
+   * Creates the volume with this content, unless it exists, and grows it to `size` bytes. Never replaces a volume: another
+   * host may have filled it meanwhile, and its guest may have written it. After a crash or an interruption the volume is
+   * complete, or absent.
    */
-  fill?(volume: Id<'volume'>, size: number, content: string, signal: AbortSignal): Promise<void>;
+  fill(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void>;
   /** Removes the data of the volume and its owner. Does nothing if there is none. The space may become free later. */
   remove(volume: Id<'volume'>): Promise<void>;
   /** Returns the volumes that the pool has data of. */
@@ -64,6 +77,10 @@ export interface PoolDriver {
    * @throws PoolFault if a client of another owner still has the volume open
    */
   claim?(volume: Id<'volume'>, owner: string): Promise<void>;
-  /** Frees the space of removed volumes, as far as nothing uses them. The agent repeats this every few minutes. */
-  sweep?(): Promise<void>;
+  /**
+   * Frees the space of removed volumes, and of images without volumes, as far as nothing uses them. The agent repeats this
+   * every few minutes.
+   * @param wanted the images that new volumes of the pool wait for; default: none
+   */
+  sweep?(wanted?: ReadonlySet<string>): Promise<void>;
 }

@@ -19,6 +19,13 @@ resource "ucloud_volume" "data" {
   max_iops = 2000
 }
 
+# This volume begins with the content of an image.
+resource "ucloud_volume" "copy" {
+  name  = "demo-copy"
+  size  = "10GiB"
+  image = data.ucloud_image.demo.id
+}
+
 resource "ucloud_vm" "db" {
   name       = "db-1"
   image      = data.ucloud_image.demo.id
