@@ -122,7 +122,7 @@ export class SnapshotWork {
     await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
   }
 
-  #spec({ id, vm, disks }: SnapshotRecord): SnapshotSpec {
+  #spec({ id, vm, disks, consistency }: SnapshotRecord): SnapshotSpec {
     const { view, host } = this.#options;
     const [volume] = disks;
     const attachment = volume?.volume && view.attachmentOf(volume.volume);
@@ -131,6 +131,7 @@ export class SnapshotWork {
     return {
       id,
       ...(holder && { holder }),
+      consistency,
       disks: disks.map(({ volume, size: maxSize }): SnapshotDisk => {
         if (volume !== undefined) return { volume, maxSize };
         const image = vm === undefined ? undefined : view.mirror.get(vms, vm)?.value.image;
@@ -141,7 +142,7 @@ export class SnapshotWork {
   }
 
   async #reportFailure(id: Id<'snapshot'>, err: unknown, failures: number): Promise<void> {
-    const final = err instanceof SnapshotError || failures >= maxAttempts;
+    const final = (err instanceof SnapshotError && !err.retry) || failures >= maxAttempts;
     const reason = err instanceof SnapshotError ? err.reason : 'failed';
     if (final) await this.#options.hypervisor.removeSnapshot(id);
     await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });

@@ -23,10 +23,13 @@ t.test(
     const { stdout } = await exec('ip', ['netns', 'exec', namespace.name, ...program], { maxBuffer: 2 ** 24 });
     const seen = JSON.parse(stdout) as SnapshotStory;
 
-    t.strictSame(seen.phases, { both: 'available', stopped: 'available', alone: 'available' });
+    t.strictSame(seen.phases, { both: 'available', frozen: 'available', stopped: 'available', alone: 'available' });
     const [root, data] = seen.counters;
     t.ok(root > 0 && data - root >= 0 && data - root <= 1, `both disks show one instant: ${root} and ${data}`);
     t.ok(seen.later > data, 'the guest went on writing');
+    t.strictSame(seen.needsRecovery, { both: true, frozen: false }, 'frozen file systems need no recovery');
+    t.ok(seen.counterAfterFreeze[1] > seen.counterAfterFreeze[0], 'the guest is thawed');
+    t.equal(seen.withoutAgent, 'error: no_guest_agent');
     t.ok(seen.allocated < seen.size / 2, `the copy is sparse: ${seen.allocated} of ${seen.size} bytes`);
     t.equal(seen.phaseAfterKill, 'available', 'a killed agent makes the snapshot again');
     t.strictSame(seen.leftFiles, [], 'and leaves no incomplete copy');

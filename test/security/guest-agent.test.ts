@@ -1,8 +1,7 @@
 /** Attacks of a guest on the host agent over the port of the guest agent. */
 import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import type { Socket } from 'node:net';
+import t from 'tap';
 import {
   GuestAgentError,
   readGuestFile,
@@ -11,70 +10,15 @@ import {
   withGuestAgent,
 } from '../../backend/host/hypervisor/qemu/guest-agent.ts';
 import { idFrom } from '../../backend/model/ids.ts';
-import { temporaryDirectory } from '../support/stores.ts';
+import { type Answer, endless, port, synchronizing } from '../support/guest-agent.ts';
 
 const volume = idFrom('volume', 'vol-0123456789abcdef');
-type Answer = (command: string, args: Readonly<Record<string, unknown>>, socket: Socket) => unknown;
-
-interface Port {
-  readonly path: string;
-  readonly sockets: Set<Socket>;
-  readonly commands: string[];
-}
-
-/** Serves a port. The guest first answers the synchronization, then as `answer` says; undefined for no answer. */
-async function port(t: Test, answer: Answer, greet: (socket: Socket) => void = () => undefined): Promise<Port> {
-  const path = join(temporaryDirectory(t), 'agent');
-  const sockets = new Set<Socket>();
-  const commands: string[] = [];
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    socket.on('close', () => sockets.delete(socket));
-    greet(socket);
-    let held = Buffer.alloc(0);
-    socket.on('data', (chunk: Buffer) => {
-      held = Buffer.concat([held, chunk]);
-      for (let end = held.indexOf(0x0a); end >= 0; end = held.indexOf(0x0a)) {
-        const line = held.subarray(held.lastIndexOf(0xff, end) + 1, end);
-        held = held.subarray(end + 1);
-        const { execute, arguments: args } = JSON.parse(line.toString());
-        commands.push(execute);
-        const result = answer(execute, args, socket);
-        if (result === undefined) continue;
-        if (execute === 'guest-sync-delimited') socket.write(Buffer.of(0xff));
-        socket.write(`${JSON.stringify(result)}\n`);
-      }
-    });
-  });
-  server.listen(path);
-  await once(server, 'listening');
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { path, sockets, commands };
-}
-
-const synchronizing =
-  (other: Answer): Answer =>
-  (command, args, socket) =>
-    command === 'guest-sync-delimited' ? { return: args.id } : other(command, args, socket);
 
 const faultOf = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => undefined,
     (error: unknown) => error,
   );
-
-/** Writes the piece as long as the peer reads. */
-function endless(socket: Socket, piece: Buffer | string): void {
-  const more = () => {
-    while (!socket.destroyed && socket.write(piece));
-  };
-  socket.on('drain', more);
-  more();
-}
 
 const ping = (path: string, timeoutMs = 2_000) =>
   withGuestAgent(path, timeoutMs, (session) => session.call('guest-ping'));

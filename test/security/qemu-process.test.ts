@@ -110,6 +110,7 @@ t.test('a flood of events is told once, and its connection ends', async (t) => {
       files: join(directory, 'files'),
       serial: join(directory, 'serial'),
       agent: join(directory, 'agent'),
+      frozen: join(directory, 'frozen'),
     },
     (_error, message) => told.push(message),
   );

@@ -18,6 +18,11 @@ export interface SnapshotStory {
   readonly later: number;
   readonly allocated: number;
   readonly size: number;
+  /** The reason why a guest without guest agent has no consistent snapshot. */
+  readonly withoutAgent: string;
+  /** True for each snapshot whose file system needs the recovery of its journal. */
+  readonly needsRecovery: Readonly<Record<'both' | 'frozen', boolean>>;
+  readonly counterAfterFreeze: readonly [before: number, after: number];
   readonly phases: Readonly<Record<string, string>>;
   readonly restored: string;
   readonly written: string;
@@ -35,6 +40,7 @@ interface Item {
   readonly status: {
     readonly phase: string;
     readonly ready: boolean;
+    readonly reason?: string;
     readonly message?: string;
     readonly taken_at?: string;
     readonly host?: string;
@@ -59,13 +65,25 @@ const textAt = (path: string, offset: number): string =>
     .replaceAll('\0', '')
     .trim();
 
-/** Returns the counter in the file system of the first partition of a disk, after the recovery of its journal. */
-async function counterIn(disk: string): Promise<number> {
+/** Copies the file system in the first partition of a disk into a file. Returns its path. */
+function fileSystemOf(disk: string): string {
   const content = readFileSync(disk);
   // The first entry of the partition table (MBR) contains the first sector at its byte 8.
   const start = content.readUInt32LE(446 + 8) * 512;
   const path = join(data, 'file-system');
   writeFileSync(path, content.subarray(start));
+  return path;
+}
+
+/** Tells whether the file system was in use, and not frozen, at the instant of the copy. */
+async function recoveryOf(disk: string): Promise<boolean> {
+  const { stdout } = await exec('dumpe2fs', ['-h', fileSystemOf(disk)]);
+  return stdout.includes('needs_recovery');
+}
+
+/** Returns the counter in the file system of the first partition of a disk, after the recovery of its journal. */
+async function counterIn(disk: string): Promise<number> {
+  const path = fileSystemOf(disk);
   // The exit code 1 means that e2fsck has recovered the journal.
   await exec('sh', ['-c', 'e2fsck -fy "$1" >/dev/null 2>&1 || [ $? = 1 ]', 'sh', path]);
   const { stdout } = await exec('debugfs', ['-R', 'cat /root/counter', path]);
@@ -147,6 +165,24 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   const size = statSync(files.root).size;
   const allocated = statSync(files.root).blocks * 512;
 
+  // ---- the same with frozen file systems, with and without a guest agent
+  const frozen = await run('snapshot', 'create', '--name', 'frozen', '--vm', vm.id, '--consistency', 'filesystem');
+  phases.frozen = (await complete(frozen.id)).status.phase;
+  const needsRecovery = {
+    both: await recoveryOf(files.root),
+    frozen: await recoveryOf(join(snapshots, frozen.id, 'root.raw')),
+  };
+  const thawed = await counter();
+  const counterAfterFreeze = await eventually('the guest goes on', 30_000, async () => {
+    const now = await counter();
+    if (now <= thawed) throw new Error(`the counter stays at ${now}`);
+    return [thawed, now] as const;
+  });
+  await inGuest('sed -i /guest-agent/d /etc/inittab; kill -HUP 1; killall qemu-ga');
+  const lacking = await run('snapshot', 'create', '--name', 'lacking', '--vm', vm.id, '--consistency', 'filesystem');
+  const { status: lack } = await complete(lacking.id);
+  const withoutAgent = `${lack.phase}: ${lack.reason}`;
+
   // ---- one volume of the running VM; the cloud is killed while it is copied
   const killed = await run('snapshot', 'create', '--name', 'killed', '--volume', volume.id);
   await restart();
@@ -173,12 +209,13 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   await reach('volume', copy.id, ({ status }) => status.phase === 'available');
   const path = join(data, 'host', 'volumes', `${copy.id}.raw`);
   const { stdout: digest } = await exec('sh', ['-c', 'head -c 67108864 "$1" | sha256sum', 'sh', path]);
-  for (const { id } of [both, killed, stopped, alone]) {
+  for (const { id } of [both, frozen, lacking, killed, stopped, alone]) {
     await cloud.ucloud('snapshot', 'delete', id);
     await gone('snapshot', id);
   }
   const { stdout: copyProcesses } = await exec('sh', ['-c', 'pgrep -f -- "[-]machine none" || true']);
   return {
+    ...{ withoutAgent, needsRecovery, counterAfterFreeze },
     ...{ counters, later, allocated, size, phases, written, leftFiles, phaseAfterKill, idleMarks },
     restored: digest.split(' ')[0] ?? '',
     filesAfterDeletion: list(),

@@ -202,6 +202,22 @@ t.test('a copy that fails again and again ends in an error, and a repaired one d
   await member.remove('snapshots', good.id);
 });
 
+t.test('a snapshot with consistent file systems needs a guest agent while the VM runs', async (t) => {
+  const { member, vm, volume, hypervisor } = await snapshotCloud(t, { retryMs: 5 });
+  const consistency = 'filesystem';
+  const bad = await member.create('snapshots', { name: 'bad', volume: volume.id, consistency });
+  const { status } = await reach(member, 'snapshots', bad, 'error');
+  t.match(status, { reason: 'no_guest_agent', message: 'No guest agent runs in the VM.' });
+  hypervisor.setGuestAgent(idFrom('vm', vm.id), true);
+  const good = await member.create('snapshots', { name: 'good', vm: vm.id, consistency });
+  t.match(await reach(member, 'snapshots', good, 'available'), { consistency });
+  hypervisor.setGuestAgent(idFrom('vm', vm.id), false);
+  await member.update('vms', vm.id, { power_state: 'stopped' });
+  await reach(member, 'vms', vm, 'stopped');
+  const stopped = await member.create('snapshots', { name: 'stopped', vm: vm.id, consistency });
+  await reach(member, 'snapshots', stopped, 'available');
+});
+
 t.test('a protected snapshot stays', async (t) => {
   const { member, volume } = await snapshotCloud(t);
   const snapshot = await member.create('snapshots', { name: 'kept', volume: volume.id, delete_protection: true });

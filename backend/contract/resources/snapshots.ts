@@ -19,7 +19,8 @@ import { type BodyType, type CreateType, type ItemType, resource, type UpdateTyp
 export const snapshotPhases = ['pending', 'creating', 'available', 'error', 'deleting'] as const;
 
 /** The ways to make a snapshot. */
-export const consistencies = ['crash'] as const;
+export const consistencies = ['crash', 'filesystem'] as const;
+export type Consistency = (typeof consistencies)[number];
 
 /** The resource of snapshots. */
 export const snapshot = resource({
@@ -43,7 +44,7 @@ export const snapshot = resource({
     consistency: Enum(consistencies, {
       default: 'crash',
       description:
-        'crash: the copy is what the disks contain at that instant, as after a power failure. File systems with a journal and databases recover from it.',
+        'crash: the copy is what the disks contain at that instant, as after a power failure. File systems with a journal and databases recover from it. filesystem: the guest agent first writes all data of the guest and freezes its file systems for at most 10 s. A running VM needs the QEMU guest agent for that. Without a running VM, both are the same.',
     }),
   },
   mutable: {
@@ -81,7 +82,8 @@ export const snapshot = resource({
         }),
         reason: Type.Optional(
           Type.String({
-            description: 'Reason of the phase, as a constant word: `no_space`, `source_gone`, `failed`, …',
+            description:
+              'Reason of the phase, as a constant word: `no_space`, `source_gone`, `no_guest_agent`, `freeze_failed`, `failed`, …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),

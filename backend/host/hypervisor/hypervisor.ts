@@ -9,6 +9,7 @@
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
+import type { Consistency } from '../../contract/resources/snapshots.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
 import type { FillSource } from '../../model/storage/volume-source.ts';
@@ -43,6 +44,8 @@ export interface SnapshotSpec {
   /** The VM whose guest has the disks, or may have them. */
   readonly holder?: Id<'vm'>;
   readonly disks: readonly SnapshotDisk[];
+  /** `filesystem`: the file systems of a running guest are frozen at the instant. Default: `crash`. */
+  readonly consistency?: Consistency;
 }
 
 /** A volume that gets its first data. */
@@ -53,14 +56,17 @@ export interface NewVolume {
   readonly size: number;
 }
 
-/** A snapshot cannot be made, and a further attempt would not help. */
+/** A snapshot cannot be made, for a reason that its owner can understand. */
 export class SnapshotError extends UcloudError {
   /** A constant word: `source_gone`, … */
   readonly reason: string;
+  /** True if a further attempt may succeed. */
+  readonly retry: boolean;
 
-  constructor(reason: string, message: string, options?: ErrorOptions) {
+  constructor(reason: string, message: string, { retry = false, ...options }: ErrorOptions & { retry?: boolean } = {}) {
     super('invalid_state', message, options);
     this.reason = reason;
+    this.retry = retry;
   }
 }
 
@@ -108,7 +114,7 @@ export interface Hypervisor {
   /**
    * Copies the disks as they are at one instant, while their guest runs or not. Afterwards the copy is complete, or there is
    * none. Does nothing if there is a complete copy. Returns the instant.
-   * @throws SnapshotError if a further attempt would not help
+   * @throws SnapshotError with the reason for the owner
    */
   createSnapshot(spec: SnapshotSpec, signal: AbortSignal): Promise<{ readonly takenAt: Date }>;
   /** Removes the data of a snapshot, also of an incomplete one. */

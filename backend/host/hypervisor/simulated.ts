@@ -12,7 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
-import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor.ts';
+import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
@@ -200,8 +200,11 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     pool: (spec) => new SimulatedPool(spec, pools, closing.signal),
 
-    createSnapshot: async () => {
+    createSnapshot: async ({ holder, consistency }) => {
       enter('createSnapshot');
+      if (consistency === 'filesystem' && holder && vms.get(holder)?.running && !agents.has(holder)) {
+        throw new SnapshotError('no_guest_agent', 'No guest agent runs in the VM.', { retry: true });
+      }
       return { takenAt: new Date() };
     },
 

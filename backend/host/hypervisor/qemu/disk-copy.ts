@@ -26,8 +26,8 @@ export interface CopyOptions {
   readonly signal: AbortSignal;
   /** `top` copies only the parts that a disk has itself, onto a target of zeros. Default: `full`. */
   readonly sync?: 'full' | 'top';
-  /** Called right after the instant that the copy shows. */
-  readonly begun?: () => Promise<void>;
+  /** Runs the step that determines the instant, after all preparations. Default: only runs it. */
+  readonly atInstant?: (begin: () => Promise<Date>) => Promise<Date>;
 }
 
 const pollMs = 200;
@@ -144,9 +144,11 @@ export async function copyDisks(qmp: Qmp, disks: readonly DiskCopy[], options: C
         ...{ 'auto-dismiss': false, 'on-source-error': 'report', 'on-target-error': 'report' },
       },
     }));
-    await qmp.execute('transaction', { actions, properties: { 'completion-mode': 'grouped' } });
-    const instant = new Date();
-    await options.begun?.();
+    const begin = async () => {
+      await qmp.execute('transaction', { actions, properties: { 'completion-mode': 'grouped' } });
+      return new Date();
+    };
+    const instant = await (options.atInstant ?? ((run) => run()))(begin);
     await finish(qmp, options, copies.length);
     return instant;
   } finally {

@@ -221,6 +221,7 @@ class Driver implements QemuHypervisor {
     await Promise.all(
       [...running].map(async ([vm, process]) => {
         const guest = this.#watch(vm, process);
+        await guest.continueThaw();
         try {
           await guest.connect(2_000);
           // A guest that has taken over its QEMU must not hold up the start of the agent.

@@ -15,6 +15,8 @@ import { isObject, LineBuffer, QmpError, readable } from './qmp-messages.ts';
 
 /** The guest agent does not answer, refuses a command, or violates the protocol. */
 export class GuestAgentError extends Error {}
+/** The guest agent answers that it does not carry out a command. */
+export class GuestAgentRefusal extends GuestAgentError {}
 
 /** The maximum number of bytes of one session. A guest with 100 file systems sends about 50 KiB. */
 const maxSessionBytes = 4 * 1024 ** 2;
@@ -87,7 +89,7 @@ class Session implements GuestAgentSession {
       return;
     }
     const error = isObject(message) && isObject(message.error) ? message.error : undefined;
-    waiting.reject(new GuestAgentError(`the guest agent refused: ${readable(error?.desc)}`));
+    waiting.reject(new GuestAgentRefusal(`the guest agent refused: ${readable(error?.desc)}`));
   }
 
   async synchronize(): Promise<void> {

@@ -14,6 +14,7 @@ import type { ExitCause } from '../hypervisor.ts';
 import { agentChardev } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { addFile, type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
+import { FileSystems } from './freeze.ts';
 import { GuestAgentError, tellsUseOfDisks, volumeUses } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
@@ -57,6 +58,7 @@ export class Guest {
   #stopping = false;
   #released = false;
   readonly #agentCalls = new Mutex();
+  readonly #fileSystems: FileSystems;
   #agentAnsweredMs = Number.NEGATIVE_INFINITY;
   /** The faults that are logged already. A hostile process could otherwise fill the log by repeating a fault. */
   readonly #loggedFaults = new Set<string>();
@@ -72,6 +74,13 @@ export class Guest {
     };
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
+    });
+    this.#fileSystems = new FileSystems({
+      agent: paths.agent,
+      mark: paths.frozen,
+      calls: this.#agentCalls,
+      listens: () => this.#agentListens(),
+      fault: (error, message) => this.#fault(error, message),
     });
     this.#timer = setInterval(() => this.#checkProcess(), 1_000);
     this.#timer.unref();
@@ -160,13 +169,20 @@ export class Guest {
     await endCopies(await this.connect(answerTimeoutMs));
   }
 
+  /** Thaws the guest in the background, if an earlier agent has left it frozen. */
+  continueThaw(): Promise<void> {
+    return this.#fileSystems.continueThaw();
+  }
+
   /**
    * Copies block nodes of the guest as they are at one instant, to existing files of the same sizes.
-   * @throws QmpError if QEMU does not have a node, or if the copy fails
+   * @param freeze true to freeze the file systems of the guest at the instant
+   * @throws QmpError if QEMU does not have a node, or if the copy fails; SnapshotError if the guest does not freeze
    */
   async copyDisks(
     disks: readonly { readonly node: string; readonly target: string }[],
-    options: CopyOptions,
+    freeze: boolean,
+    options: Omit<CopyOptions, 'atInstant'>,
   ): Promise<Date> {
     const qmp = await this.connect(answerTimeoutMs);
     const { files: monitor } = this.#paths;
@@ -179,7 +195,8 @@ export class Guest {
         await addFile(qmp, mark, `/dev/fdset/${set}`);
       },
     }));
-    return copyDisks(qmp, copies, options);
+    const atInstant = (begin: () => Promise<Date>) => this.#fileSystems.during(begin);
+    return copyDisks(qmp, copies, { ...options, ...(freeze && { atInstant }) });
   }
 
   /**
@@ -234,9 +251,16 @@ export class Guest {
     );
   }
 
+  /** Tells whether the guest executes and a program in it has opened the port of the guest agent. */
+  async #agentListens(): Promise<boolean> {
+    const qmp = await this.connect(answerTimeoutMs);
+    return (await qmp.status(answerTimeoutMs)) === 'running' && (await this.#agentIsOpen(qmp));
+  }
+
   /** Asks the guest agent for a sign of life, if the last one is old. */
   async #checkAgent(qmp: Qmp): Promise<void> {
-    if (performance.now() - this.#agentAnsweredMs < agentCheckMs || !(await this.#agentIsOpen(qmp))) return;
+    if (this.#fileSystems.thawPending || performance.now() - this.#agentAnsweredMs < agentCheckMs) return;
+    if (!(await this.#agentIsOpen(qmp))) return;
     try {
       const tells = await this.#agentCalls.run(() => tellsUseOfDisks(this.#paths.agent, answerTimeoutMs));
       if (tells) this.#agentAnsweredMs = performance.now();
@@ -255,9 +279,12 @@ export class Guest {
    * no guest agent listens.
    */
   async volumeUses(volumes: readonly Id<'volume'>[]): Promise<Map<Id<'volume'>, string | undefined> | undefined> {
-    const qmp = await this.connect(answerTimeoutMs);
-    if ((await qmp.status(answerTimeoutMs)) !== 'running' || !(await this.#agentIsOpen(qmp))) return undefined;
-    return this.#agentCalls.run(() => volumeUses(this.#paths.agent, volumes));
+    if (!(await this.#agentListens())) return undefined;
+    return this.#agentCalls.run(async () => {
+      if (!this.#fileSystems.thawPending) return volumeUses(this.#paths.agent, volumes);
+      const unclear = 'The guest may use it, because its file systems may be frozen.';
+      return new Map(volumes.map((id) => [id, unclear]));
+    });
   }
 
   /** Asks the guest to shut down. Repeats the request every few seconds, because a booting guest ignores it. */
@@ -300,6 +327,7 @@ export class Guest {
   /** Closes the connections and stops watching. The process goes on. */
   release(): void {
     this.#released = true;
+    this.#fileSystems.release();
     clearInterval(this.#timer);
     this.#qmp?.close();
     this.#console?.close().catch((error: unknown) => this.#fault(error, 'the agent cannot write the console log'));

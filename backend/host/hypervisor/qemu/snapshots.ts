@@ -96,13 +96,13 @@ export class Snapshots {
     }
   }
 
-  async #copyLive({ id, disks }: SnapshotSpec, guest: Guest, signal: AbortSignal): Promise<Date> {
+  async #copyLive({ id, disks, consistency }: SnapshotSpec, guest: Guest, signal: AbortSignal): Promise<Date> {
     const { speed } = this.#host;
     const copies = (await this.#prepare(id, disks)).map(({ target }, index) => ({
       node: nodeOf(disks[index] as SnapshotDisk),
       target,
     }));
-    return guest.copyDisks(copies, { id, speed, signal });
+    return guest.copyDisks(copies, consistency === 'filesystem', { id, speed, signal });
   }
 
   /** Creates the targets of the disks. */

@@ -56,6 +56,8 @@ export interface VmPaths {
   readonly serial: string;
   /** The socket of the guest agent. VMs that an earlier version started lack it. */
   readonly agent: string;
+  /** Exists while the agent may have left the file systems of the guest frozen. */
+  readonly frozen: string;
 }
 
 async function namesIn(directory: string): Promise<string[]> {
@@ -104,6 +106,7 @@ export class VmDirectories {
       files: join(run, 'files'),
       serial: join(run, 'serial'),
       agent: join(run, 'agent'),
+      frozen: join(run, 'frozen'),
     };
   }
 
