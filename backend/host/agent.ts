@@ -24,12 +24,14 @@ import type { Id } from '../contract/fields.ts';
 import { idFrom } from '../model/ids.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
+import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
 import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
+import { RestoreWork } from './restores.ts';
 import { SnapshotWork } from './snapshots.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
@@ -67,6 +69,7 @@ export class Agent {
   readonly #poolReports: PoolReports;
   readonly #snapshotWork: SnapshotWork;
   readonly #volumeFills: VolumeFills;
+  readonly #restoreWork: RestoreWork;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -89,6 +92,7 @@ export class Agent {
     this.#poolReports = new PoolReports(options);
     this.#snapshotWork = new SnapshotWork(options);
     this.#volumeFills = new VolumeFills(options);
+    this.#restoreWork = new RestoreWork(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -141,7 +145,7 @@ export class Agent {
   visitAll(): void {
     const { view, host } = this.#options;
     for (const id of this.#runtimes.keys()) this.#queue.add(id);
-    for (const id of view.placedOn(host)) this.#queue.add(id);
+    for (const id of view.placedOn(host)) this.#changed(id);
     for (const { id } of view.reportsBy(host)) this.#queue.add(idFrom('vm', id));
     this.#volumeRemoval.visitAll();
     this.#snapshotWork.visitAll();
@@ -175,6 +179,7 @@ export class Agent {
         this.#volumeRemoval.close(),
         this.#snapshotWork.close(),
         this.#volumeFills.close(),
+        this.#restoreWork.close(),
         this.#poolReports.close(),
       ]),
       delay(closeTimeoutMs, undefined, { ref: false }),
@@ -202,6 +207,7 @@ export class Agent {
     // The VM must not start any more, so the agent interrupts its start.
     const placed = mirror.get(placements, placementId(this.#options.host, id));
     if (runtime?.abort && (!placed || mirror.get(vms, id)?.value.deleted_at !== undefined)) runtime.abort.abort();
+    this.#restoreWork.changed(id);
     this.#queue.add(id);
   }
 
@@ -238,6 +244,8 @@ export class Agent {
         if (this.#closed) return undefined;
         const snapshot = this.#snapshot(id);
         if (await this.#enforceFence(snapshot, runtime)) return fencedRecheckMs;
+        // No copy changes the disks of a guest that starts, or of a VM that is being removed.
+        if (!this.#restores(snapshot)) await this.#restoreWork.ended(id);
         const outcome = await this.#steps.take(snapshot, runtime);
         if (outcome.again) continue;
         // The machine has nothing of the VM, and the VM is not placed here.
@@ -249,6 +257,10 @@ export class Agent {
     } catch (err) {
       return this.#handleFailure(id, runtime, err);
     }
+  }
+
+  #restores({ vm, operations }: VmSnapshot): boolean {
+    return vm?.value.deleted_at === undefined && operations.some(({ value }) => isRestore(value));
   }
 
   async #observe(id: Id<'vm'>, runtime: VmRuntime): Promise<void> {
@@ -310,8 +322,9 @@ export class Agent {
         ? eventWrites(snapshot, now, { severity: 'error', reason, message: cause })
         : [];
     const error = { code: 'internal', message: cause };
+    const actions = operations.filter(({ value }) => !isRestore(value));
     const failed = persistent
-      ? advanceOperations(operations, now, { state: 'failed', progress: 100, error })
+      ? advanceOperations(actions, now, { state: 'failed', progress: 100, error })
       : { require: [], write: [] };
     await this.#steps.commit(
       reportCommit({ ...snapshot, placement }, { ...before, phase, reason, message }, now, {

@@ -5,7 +5,7 @@
  * anew. The report contains the instant of the attempt that succeeded. After several failures, or when the source is gone,
  * the snapshot ends in the phase `error`.
  *
- * The data of a deleted snapshot stays until no volume of this host waits for it.
+ * The data of a deleted snapshot stays until no volume of this host waits for it, and no VM is restored from it.
  */
 import type { Id } from '../contract/fields.ts';
 import { snapshotSize } from '../model/quota/amounts.ts';
@@ -19,6 +19,7 @@ import {
   vms,
   volumes,
 } from '../model/records/index.ts';
+import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
 import type { Commit } from '../store/store.ts';
@@ -28,6 +29,8 @@ import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
 const maxRetryMs = 60_000;
+/** The interval in milliseconds between two looks whether the VM is still being restored. */
+const restoreWaitMs = 1_000;
 /** The number of attempts after which a snapshot ends in the phase `error`. */
 const maxAttempts = 5;
 /** The maximum number of copies at the same time. */
@@ -68,9 +71,9 @@ export class SnapshotWork {
     const abort = new AbortController();
     this.#current.set(id, abort);
     try {
-      await this.#take(id, abort.signal);
+      const delayMs = await this.#take(id, abort.signal);
       this.#failures.delete(id);
-      return undefined;
+      return delayMs ?? undefined;
     } catch (err) {
       if (abort.signal.aborted || (err instanceof Error && err.name === 'CopyInterrupted')) return retryMs;
       const failures = (this.#failures.get(id) ?? 0) + 1;
@@ -99,27 +102,33 @@ export class SnapshotWork {
     return this.#commit({ require: [unchanged(placement)], write: [put(snapshotReports, id, record)] });
   }
 
-  async #take(id: Id<'snapshot'>, signal: AbortSignal): Promise<void> {
+  async #take(id: Id<'snapshot'>, signal: AbortSignal): Promise<number | undefined> {
     const { view, host, store, hypervisor } = this.#options;
     const { mirror } = view;
     const placement = mirror.get(snapshotPlacements, id)?.value;
-    if (placement?.host !== host) return;
+    if (placement?.host !== host) return undefined;
     const report = mirror.get(snapshotReports, id)?.value;
     const stored = mirror.get(snapshots, id);
-    if (report?.phase === 'gone') return;
+    if (report?.phase === 'gone') return undefined;
     if (stored === undefined || stored.value.deleted_at !== undefined) {
       // The mirror may be behind, so a missing record must be missing in the database too.
-      if (stored === undefined && (await read(store, snapshots, id))) return;
-      if (view.volumesWaitingFor(id, host).length > 0) return;
+      if (stored === undefined && (await read(store, snapshots, id))) return undefined;
+      if (view.volumesWaitingFor(id, host).length > 0 || view.isRestored(id)) return undefined;
       await hypervisor.removeSnapshot(id);
       await this.#report(id, { phase: 'gone' });
-      return;
+      return undefined;
     }
     const { value: snapshot } = stored;
-    if (report?.phase === 'available' || report?.phase === 'error') return;
-    if (placement.size < snapshotSize(snapshot)) return;
-    const { takenAt } = await hypervisor.createSnapshot(this.#spec(snapshot), signal);
+    if (report?.phase === 'available' || report?.phase === 'error') return undefined;
+    if (placement.size < snapshotSize(snapshot)) return undefined;
+    const spec = this.#spec(snapshot);
+    // A part of the disks may have their new content.
+    if (spec.holder !== undefined && view.openOperations(spec.holder).some(({ value }) => isRestore(value))) {
+      return restoreWaitMs;
+    }
+    const { takenAt } = await hypervisor.createSnapshot(spec, signal);
     await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
+    return undefined;
   }
 
   #spec({ id, vm, disks, consistency }: SnapshotRecord): SnapshotSpec {

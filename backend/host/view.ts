@@ -65,6 +65,7 @@ export class HostView {
   readonly #snapshotsOn;
   readonly #volumesFrom;
   readonly #volumesWithImage;
+  readonly #restoresFrom;
 
   constructor(mirror: Mirror) {
     this.mirror = mirror;
@@ -80,6 +81,9 @@ export class HostView {
     this.#volumesFrom = mirror.index(volumes, ({ value }) => value.snapshot);
     this.#volumesWithImage = mirror.index(volumes, ({ value }) =>
       'image' in (sourceOf(value) ?? {}) ? value.image : undefined,
+    );
+    this.#restoresFrom = mirror.index(operations, ({ value }) =>
+      value.state === 'pending' || value.state === 'running' ? value.options.snapshot : undefined,
     );
     for (const { id } of mirror.list(placements)) {
       const { host, vm } = parsePlacementId(id);
@@ -157,6 +161,11 @@ export class HostView {
     return wanted;
   }
 
+  /** Tells whether a VM is being restored from the snapshot. */
+  isRestored(snapshot: Id<'snapshot'>): boolean {
+    return this.#restoresFrom.get(snapshot) !== undefined;
+  }
+
   /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
@@ -177,7 +186,7 @@ export class HostView {
     if (host !== undefined) this.#listeners.get(host)?.volume(volume);
   }
 
-  /** A deleted snapshot may have waited for a volume. */
+  /** A deleted snapshot may have waited for a volume or for a restore. */
   #notifySource(snapshot: Id<'snapshot'> | undefined): void {
     const host = snapshot && this.mirror.get(snapshotPlacements, snapshot)?.value.host;
     if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot as Id<'snapshot'>);
@@ -195,6 +204,7 @@ export class HostView {
         // A later version may have operations on other objects.
         const target = change.stored?.value.target;
         if (target !== undefined && isIdOf('vm', target)) this.#notify(target);
+        this.#notifySource((change.stored ?? change.previous)?.value.options.snapshot);
       } else if (isChangeOf(volumeAttachments, change)) {
         for (const vm of [change.previous?.value.vm, change.stored?.value.vm]) if (vm !== undefined) this.#notify(vm);
       } else if (isChangeOf(snapshots, change) || isChangeOf(snapshotPlacements, change)) {

@@ -123,9 +123,14 @@ const unchangedRecords = ({ stored, placed }: Attached): Condition[] => [
   ...(placed ? [unchanged(placed)] : []),
 ];
 
-/** Returns the volumes for a guest that starts. */
-export function claimsOfStart(view: HostView, snapshot: PlacedVmSnapshot, now: Date): VolumeClaims {
-  const wanted = attachmentsOf(view, snapshot).filter(({ spec }) => spec !== undefined);
+/** Returns the volumes for a guest that starts, or those of them that `isWanted` selects. */
+export function claimsOfStart(
+  view: HostView,
+  snapshot: PlacedVmSnapshot,
+  now: Date,
+  isWanted: (spec: VolumeSpec) => boolean = () => true,
+): VolumeClaims {
+  const wanted = attachmentsOf(view, snapshot).filter(({ spec }) => spec !== undefined && isWanted(spec));
   return {
     volumes: wanted.flatMap(({ spec }) => spec ?? []),
     require: wanted.flatMap(unchangedRecords),

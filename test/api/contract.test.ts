@@ -174,6 +174,7 @@ t.test('each operation refuses who may not', async (t) => {
     event_list: 'empty',
     audit_record_list: 'operator',
     vm_reboot: 'hidden',
+    vm_restore: 'hidden',
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
     image_newest: 'separate',

@@ -34,6 +34,13 @@ t.test(
     t.equal(seen.phaseAfterKill, 'available', 'a killed agent makes the snapshot again');
     t.strictSame(seen.leftFiles, [], 'and leaves no incomplete copy');
     t.match(seen.idleMarks, [/^\d{15}$/, /^\d{15}$/], 'disks without guest are copied');
+    t.strictSame(
+      seen.afterRestore,
+      { state: 'succeeded', digest: seen.written },
+      'a stopped VM gets back the content of its disks, also after a kill in the middle',
+    );
+    const [allocated, bytes] = seen.restoredDisk;
+    t.ok(allocated < seen.size / 2, `a restored disk is sparse: ${allocated} of ${seen.size} bytes (${bytes})`);
     t.equal(seen.restored, seen.written, 'a new volume has the data of the snapshot');
     t.strictSame(seen.filesAfterDeletion, [], 'the host removes the data of deleted snapshots');
     t.equal(seen.copyProcesses, '', 'no process that copies stays');

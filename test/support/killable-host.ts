@@ -172,6 +172,7 @@ export class KillableHost {
       listSnapshots: () => hypervisor.listSnapshots(),
       fillVolume: (volume, source, signal) =>
         guarded('fillVolume', () => hypervisor.fillVolume(volume, source, signal)),
+      restoreDisks: (id, disks, signal) => guarded('restoreDisks', () => hypervisor.restoreDisks(id, disks, signal)),
       setNetworks: (networks) => guarded('setNetworks', () => hypervisor.setNetworks(networks)),
       onExit: (listener) => hypervisor.onExit(listener),
       onGuestAgent: (listener) => hypervisor.onGuestAgent(listener),

@@ -32,6 +32,10 @@ export interface SnapshotStory {
   readonly copyProcesses: string;
   readonly phaseAfterKill: string;
   readonly idleMarks: readonly string[];
+  /** The digest of the volume after a restore that was killed in the middle. The guest has started again. */
+  readonly afterRestore: { readonly state: string; readonly digest: string };
+  /** The space and the size of the restored disk of the VM, in bytes. */
+  readonly restoredDisk: readonly [allocated: number, size: number];
 }
 
 interface Item {
@@ -196,6 +200,21 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   await reach('vm', vm.id, ({ status }) => status.phase === 'stopped');
   const stopped = await run('snapshot', 'create', '--name', 'stopped', '--vm', vm.id);
   phases.stopped = (await complete(stopped.id)).status.phase;
+
+  // ---- the disks lose their data, and get it back from the snapshot
+  const disk = join(data, 'host', 'vms', vm.id, 'disk.qcow2');
+  const volumeFile = join(data, 'host', 'volumes', `${volume.id}.raw`);
+  await exec('qemu-io', ['-f', 'qcow2', '-c', 'write -P 9 0 32M', disk]);
+  await exec('dd', ['if=/dev/urandom', `of=${volumeFile}`, 'bs=1M', 'count=40', 'conv=notrunc']);
+  const operation = await run('vm', 'restore', vm.id, '--snapshot', stopped.id);
+  await cloud.ucloud('vm', 'start', vm.id);
+  await restart();
+  await reach('vm', vm.id, ({ status }) => status.ready);
+  const { state } = (await cloud.ucloud('operation', 'get', operation.id)) as unknown as { readonly state: string };
+  const { blocks, size: bytes } = statSync(disk);
+  const restoredDisk = [blocks * 512, bytes] as const;
+  const afterRestore = { state, digest: (await exec('sha256sum', [volumeFile])).stdout.split(' ')[0] ?? '' };
+
   await cloud.ucloud('vm', 'delete', vm.id);
   await gone('vm', vm.id);
   const alone = await run('snapshot', 'create', '--name', 'alone', '--volume', volume.id);
@@ -217,6 +236,7 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   return {
     ...{ withoutAgent, needsRecovery, counterAfterFreeze },
     ...{ counters, later, allocated, size, phases, written, leftFiles, phaseAfterKill, idleMarks },
+    ...{ afterRestore, restoredDisk },
     restored: digest.split(' ')[0] ?? '',
     filesAfterDeletion: list(),
     copyProcesses: copyProcesses.trim(),

@@ -45,6 +45,7 @@ import { imageSize, images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { rebootVm } from './vm-reboot.ts';
+import { restoreVm } from './vm-restore.ts';
 
 /** The descriptor of VMs. */
 export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
@@ -81,6 +82,7 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
     vm_update: updateVm,
     vm_delete: deleteVm,
     vm_reboot: (api, request) => rebootVm(api, request, vms),
+    vm_restore: (api, request) => restoreVm(api, request, vms),
   },
 });
 

@@ -6,18 +6,21 @@ import { type ItemType, resource } from '../resource.ts';
 /** The states of an operation. The last two are final. */
 export const operationStates = ['pending', 'running', 'succeeded', 'failed'] as const;
 
+/** The actions. */
+export const operationKinds = ['vm_reboot', 'vm_restore'] as const;
+
 /** The resource of operations. */
 export const operation = resource({
   noun: 'operation',
   plural: 'operations',
   description:
-    'A requested action on an object that takes time, such as a reboot. Ended operations are kept for 7 days, and at most 1,000 per project.',
+    'A requested action on an object that takes time, such as a reboot or a restore. Ended operations are kept for 7 days, and at most 1,000 per project.',
   immutable: {},
   mutable: {},
   readonly: {
     id: IdOf('operation'),
     project: Reference('project', { description: 'Project of its target.' }),
-    kind: Enum(['vm_reboot'], { description: 'The action.' }),
+    kind: Enum(operationKinds, { description: 'The action.' }),
     target: Type.String({ description: 'Id of the object.' }),
     state: Enum(operationStates, { description: 'State of the operation. `succeeded` and `failed` are final.' }),
     progress: Type.Integer({ minimum: 0, maximum: 100, description: 'Progress in per cent.' }),

@@ -22,6 +22,12 @@ export const snapshotPhases = ['pending', 'creating', 'available', 'error', 'del
 export const consistencies = ['crash', 'filesystem'] as const;
 export type Consistency = (typeof consistencies)[number];
 
+/** The form of the name of a disk in a snapshot. */
+export const snapshotDisk = {
+  pattern: '^(root|vol-[0-9a-hjkmnp-tv-z]{16})$',
+  'x-rule': '`root`, or the id of a volume of the snapshot',
+} as const;
+
 /** The resource of snapshots. */
 export const snapshot = resource({
   noun: 'snapshot',

@@ -17,6 +17,7 @@ import {
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { operation, operationExample } from './operations.ts';
+import { snapshotDisk } from './snapshots.ts';
 
 /** The phases of a VM for its owner, derived from the declaration, the placement and the report. */
 export const vmPhases = [
@@ -295,6 +296,54 @@ export const vmEndpoints = {
     },
     errors: [
       'not_found',
+      'invalid_state',
+      'being_deleted',
+      'conflict',
+      'idempotency_key_reused',
+      'payload_too_large',
+      'unsupported_media_type',
+    ],
+  },
+  restore: {
+    id: 'vm_restore',
+    method: 'POST',
+    path: '/v1/vms/{id}/restore',
+    tag: 'vms',
+    summary: 'Restore a VM from a snapshot',
+    description:
+      'Replaces the content of disks of a stopped VM by that of a snapshot: of the disk of the VM and of volumes that are attached to it. A disk that has grown since keeps its size. A start of the VM waits for the end. If the restore fails, each disk has either its old or its new content.',
+    access: 'member',
+    params: idParams('vm'),
+    headers: mutationHeaders,
+    body: Type.Object(
+      {
+        snapshot: Reference('snapshot', {
+          description: 'The snapshot: of this VM, or of volumes that are attached to it.',
+        }),
+        disks: Type.Optional(
+          Type.Array(Type.String(snapshotDisk), {
+            minItems: 1,
+            // The disk of the VM, and its volumes.
+            maxItems: 17,
+            uniqueItems: true,
+            description:
+              'The disks of the snapshot to restore: `root` for the disk of the VM, and ids of volumes. Default: all disks of the snapshot, and the VM must have all of them.',
+          }),
+        ),
+      },
+      { additionalProperties: false, title: 'VmRestore' },
+    ),
+    bodyExample: { snapshot: exampleId('snapshot') },
+    success: {
+      status: 202,
+      description: 'Accepted. The operation shows the progress.',
+      schema: operation.Item,
+      example: operationExample,
+    },
+    errors: [
+      'not_found',
+      'invalid_reference',
+      'rule_violated',
       'invalid_state',
       'being_deleted',
       'conflict',

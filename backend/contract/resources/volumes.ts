@@ -13,6 +13,7 @@ import {
   Size,
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { snapshotDisk } from './snapshots.ts';
 
 /** The phases of a volume. */
 export const volumePhases = ['available', 'restoring', 'attached', 'deleting'] as const;
@@ -54,8 +55,7 @@ export const volume = resource({
     ),
     snapshot_disk: Type.Optional(
       Type.String({
-        pattern: '^(root|vol-[0-9a-hjkmnp-tv-z]{16})$',
-        'x-rule': '`root`, or the id of a volume of the snapshot',
+        ...snapshotDisk,
         description:
           'The disk of a snapshot with several disks: `root` for the disk of the VM, or the id of a volume. Default: the only disk.',
       }),

@@ -56,6 +56,12 @@ export interface NewVolume {
   readonly size: number;
 }
 
+/** A disk without guest that gets the content of the disk of the same name in a snapshot. */
+export type RestoreTarget = ({ readonly vm: Id<'vm'> } | { readonly volume: Id<'volume'> }) & {
+  /** The size of the disk, in bytes. Larger content is refused. */
+  readonly maxSize: number;
+};
+
 /** A snapshot cannot be made, for a reason that its owner can understand. */
 export class SnapshotError extends UcloudError {
   /** A constant word: `source_gone`, … */
@@ -123,6 +129,11 @@ export interface Hypervisor {
   listSnapshots(): Promise<readonly Id<'snapshot'>[]>;
   /** Gives a new volume its first data. The image or the snapshot is on this host. Does nothing if the volume has data. */
   fillVolume(volume: NewVolume, source: FillSource, signal: AbortSignal): Promise<void>;
+  /**
+   * Replaces the content of these disks, whose guest does not run. Each disk has its old or its new content at any time.
+   * @throws SnapshotError if a further attempt would not help; UcloudError `no_capacity` if the machine lacks space
+   */
+  restoreDisks(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void>;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks. The agent calls it after a change of
    * the set or of one network.

@@ -6,6 +6,7 @@
  * The journal is not synced to disk: simulated VMs need not survive a crash of the machine.
  */
 
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -26,7 +27,8 @@ export type SimulatedStep =
   | 'setVolumes'
   | 'setNetworks'
   | 'createSnapshot'
-  | 'fillVolume';
+  | 'fillVolume'
+  | 'restoreDisks';
 
 /** Options of `createSimulatedHypervisor`. */
 export interface SimulatedOptions {
@@ -39,8 +41,8 @@ export interface SimulatedOptions {
   readonly readyMs?: number;
   /** The time that a guest takes for its shutdown, in milliseconds. Default: 5. */
   readonly shutdownMs?: number;
-  /** Called before each step. The step fails with the error that it throws. */
-  readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void;
+  /** Called before each step. The step fails with the error that it throws. A restore waits for its promise. */
+  readonly fault?: (step: SimulatedStep, vm?: Id<'vm'>) => void | Promise<void>;
   /** The storage pools that the host reaches. Default: all. */
   readonly pools?: SimulatedUsage;
 }
@@ -104,7 +106,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
   const enter = (step: SimulatedStep, id?: Id<'vm'>) => {
     closing.signal.throwIfAborted();
-    fault(step, id);
+    return fault(step, id);
   };
   const clearReadyTimer = (id: Id<'vm'>) => {
     clearTimeout(timers.get(id));
@@ -213,6 +215,15 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     listSnapshots: async () => [],
 
     fillVolume: async () => enter('fillVolume'),
+
+    restoreDisks: async (_snapshot, disks, signal) => {
+      const interrupted = once(AbortSignal.any([signal, closing.signal]), 'abort');
+      for (const disk of disks) {
+        await Promise.race([enter('restoreDisks', 'vm' in disk ? disk.vm : undefined), interrupted]);
+        signal.throwIfAborted();
+        closing.signal.throwIfAborted();
+      }
+    },
 
     setNetworks: async (wanted) => {
       enter('setNetworks');

@@ -3,16 +3,21 @@
  * collector of the API ends open operations of a deleted VM.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { operationStates } from '../../contract/resources/operations.ts';
+import { operationKinds, operationStates } from '../../contract/resources/operations.ts';
 import { declared, id, kind, oneOf, time } from './form.ts';
 
 /** `operations/<id>`. */
 export const operations = kind('operations/', {
   id: id('operation'),
   project: id('project'),
-  kind: oneOf(['vm_reboot']),
+  kind: oneOf(operationKinds),
   target: Type.String(),
-  options: Type.Object({ force: Type.Optional(Type.Boolean()) }),
+  options: Type.Object({
+    force: Type.Optional(Type.Boolean()),
+    /** The snapshot of a restore, and its disks: `root`, or ids of volumes. */
+    snapshot: Type.Optional(id('snapshot')),
+    disks: Type.Optional(Type.Array(Type.String())),
+  }),
   state: oneOf(operationStates),
   progress: Type.Integer(),
   error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),

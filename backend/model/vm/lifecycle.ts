@@ -74,6 +74,12 @@ export type Step =
   | { readonly do: 'start' }
   | { readonly do: 'report_running' };
 
+/**
+ * Tells whether the operation restores the disks of a stopped VM. No guest starts while it is open (host/restores.ts). A
+ * new operation requires the report `stopped` and an unchanged declaration, so it never meets a guest that starts.
+ */
+export const isRestore = ({ kind }: Pick<OperationRecord, 'kind'>): boolean => kind === 'vm_restore';
+
 /** Progress of a reboot, in percent, after the agent has accepted it. */
 export const rebootAccepted = 10;
 /** Progress of a reboot, in percent, after the new run has begun. */
@@ -132,7 +138,9 @@ export const otherAddressesReason = 'other_addresses';
 
 /** Returns the next step for the VM; `nothing` when no step is left. */
 export function nextStep(facts: LifecycleFacts): Step {
-  const { host, vm, placement, report, observed, otherAddresses, guestAgent, operation } = facts;
+  const { host, vm, placement, report, observed, otherAddresses, guestAgent } = facts;
+  const restores = facts.operation !== undefined && isRestore(facts.operation);
+  const operation = restores ? undefined : facts.operation;
   if (placement === undefined) {
     if (observed) return { do: 'resolve_orphan' };
     return report?.host === host ? { do: 'remove_report' } : { do: 'nothing' };
@@ -150,6 +158,7 @@ export function nextStep(facts: LifecycleFacts): Step {
     const reported = current?.phase === 'stopped' && current.reason === undefined;
     return reported ? { do: 'nothing' } : { do: 'report_stopped' };
   }
+  if (restores && !running) return { do: 'nothing' };
   if (operation?.state === 'pending') return { do: 'begin_operation' };
   if (running) {
     if (operation && operation.progress < rebootRestarted) {

@@ -1,6 +1,6 @@
 /**
  * A short-lived QEMU without a machine. It copies disks that no guest has: it opens them read-only and reads qcow2, which
- * no privileged program may do. Its user has no other process, and it may open no file.
+ * no privileged program may do. It also writes the qcow2 of a VM that is restored. Its user has no other process, and it may open no file.
  *
  * The process ends with the agent that started it. QEMU locks the files: while they are copied, no guest can open them, and
  * a disk of a running guest cannot be copied in this way.
@@ -13,7 +13,7 @@ import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import { environment } from '../../system/command.ts';
 import { type ListeningSocket, listenAt } from '../../system/listening-socket.ts';
 import { fileLimits, sandbox, unprivileged } from './command-line.ts';
-import { addFile, type CopyOptions, copyDisks } from './disk-copy.ts';
+import { addFile, type CopyOptions, copyDisks, finish } from './disk-copy.ts';
 import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, readable } from './qmp.ts';
 import { openRbd } from './rbd-nodes.ts';
@@ -209,6 +209,43 @@ export async function copyImage(
         await addFile(qmp, mark, `/dev/fdset/${set}`);
       };
       return copyDisks(qmp, [{ node: 'image', open: openTarget }], { ...options, sync: 'top' });
+    },
+  });
+}
+
+/**
+ * Writes raw content into an empty file as a qcow2 that needs no backing file: each of its clusters has data or zeros.
+ * @throws QmpError if the copy fails; AbortError after an interruption
+ */
+export async function writeOverlay(
+  { content, target, size }: { readonly content: string; readonly target: string; readonly size: number },
+  options: CopyOptions & CopyProcess,
+): Promise<void> {
+  const { id, signal, speed } = options;
+  await withProcess(options, {
+    size,
+    async prepare(files) {
+      const read = { driver: 'file', filename: await files.add(content, 'r'), locking: 'on', 'read-only': true };
+      const written = { driver: 'file', filename: await files.add(target, 'r+'), discard: 'unmap' };
+      return [
+        { ...read, 'node-name': 'content' },
+        { ...written, 'node-name': 'file' },
+      ];
+    },
+    async use(qmp) {
+      const job = { 'job-id': `${id}-0` };
+      await qmp.execute('blockdev-create', { ...job, options: { driver: 'qcow2', file: 'file', size } });
+      await finish(qmp, { id, signal }, 1);
+      await qmp.execute('job-dismiss', { id: job['job-id'] });
+      const overlay = { driver: 'qcow2', 'node-name': 'overlay', file: 'file', backing: null, discard: 'unmap' };
+      await qmp.execute('blockdev-add', { ...overlay, 'detect-zeroes': 'unmap' });
+      const copy = { device: 'content', target: 'overlay', sync: 'full', speed, 'auto-dismiss': false };
+      const report = { 'on-source-error': 'report', 'on-target-error': 'report' };
+      await qmp.execute('blockdev-backup', { ...job, ...copy, ...report });
+      await finish(qmp, { id, signal }, 1);
+      await qmp.execute('job-dismiss', { id: job['job-id'] });
+      // The tables of the format are complete in the file after this.
+      await qmp.execute('blockdev-del', { 'node-name': 'overlay' });
     },
   });
 }

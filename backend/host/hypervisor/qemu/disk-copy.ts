@@ -103,8 +103,12 @@ function ignoreRefusal(error: unknown): void {
   if (!(error instanceof QmpError)) throw error;
 }
 
-/** Waits until all jobs have concluded. @throws QmpError with the reason if one failed */
-async function finish(qmp: Qmp, { id, signal }: CopyOptions, count: number): Promise<void> {
+/** Waits until all jobs of the copy have concluded. @throws QmpError with the reason if one failed */
+export async function finish(
+  qmp: Qmp,
+  { id, signal }: Pick<CopyOptions, 'id' | 'signal'>,
+  count: number,
+): Promise<void> {
   let progress = '';
   let progressedMs = performance.now();
   for (;;) {

@@ -42,7 +42,7 @@ import { type Run, run as runCommand } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
-import type { ExitCause, Hypervisor, NewVolume, ObservedVm, SnapshotSpec } from '../hypervisor.ts';
+import type { ExitCause, Hypervisor, NewVolume, ObservedVm, RestoreTarget, SnapshotSpec } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import { Guest } from './guest.ts';
@@ -509,6 +509,10 @@ class Driver implements QemuHypervisor {
 
   async fillVolume({ id, pool, size }: NewVolume, source: FillSource, signal: AbortSignal): Promise<void> {
     await this.#pools.get(pool).fill(id, size, await this.#contents.of(source), signal);
+  }
+
+  restoreDisks(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {
+    return this.#snapshots.restore(snapshot, disks, signal);
   }
 
   async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {

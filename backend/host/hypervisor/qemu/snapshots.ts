@@ -1,23 +1,28 @@
 /**
- * The snapshots of a host with QEMU. A running guest's own QEMU copies the disks of the guest, and a process without guest
+ * The snapshots of a host with QEMU, and the disks that get their content. A running guest's own QEMU copies the disks of the guest, and a process without guest
  * copies all others. A copy is complete when its directory has its final name.
  */
-import { stat } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
-import { exists } from '../../storage/disks.ts';
+import { allocatedSize, exists } from '../../storage/disks.ts';
 import { virtualSize } from '../../storage/overlay.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import type { SnapshotFiles } from '../../storage/snapshot-files.ts';
+import { syncPath } from '../../system/files.ts';
 import { Mutex } from '../../system/mutex.ts';
-import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from '../hypervisor.ts';
-import { copyIdleDisks, type IdleDisk } from './copy-process.ts';
+import { type RestoreTarget, type SnapshotDisk, SnapshotError, type SnapshotSpec } from '../hypervisor.ts';
+import { fileLimit } from './command-line.ts';
+import { copyIdleDisks, type IdleDisk, writeOverlay } from './copy-process.ts';
 import type { Guest } from './guest.ts';
+import { rawContent } from './volume-contents.ts';
 
 /** The parts of a host that snapshots need. */
 export interface SnapshotHost {
   readonly files: SnapshotFiles;
   /** The built-in pool. */
-  readonly volumes: Pick<PoolDriver, 'source'>;
+  readonly volumes: Pick<PoolDriver, 'source' | 'usage' | 'replace'>;
   /** Returns the running guest of the VM. */
   guest(vm: Id<'vm'>): Guest | undefined;
   /** Returns the path of a VM's disk. */
@@ -32,7 +37,7 @@ export interface SnapshotHost {
   readonly speed: number;
 }
 
-const nameOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'root' : disk.volume);
+const nameOf = (disk: SnapshotDisk | RestoreTarget): string => ('vm' in disk ? 'root' : disk.volume);
 /** Returns the block node with the content in a running guest. */
 const nodeOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'disk' : `file-${disk.volume}`);
 const keyOf = (disk: SnapshotDisk): string => ('vm' in disk ? disk.vm : disk.volume);
@@ -140,6 +145,59 @@ export class Snapshots {
         ended.resolve();
       }
     });
+  }
+
+  /** Returns a disk of a snapshot. A process that its guest has taken over may have made it larger than it was. */
+  async #content(snapshot: Id<'snapshot'>, disk: string, maxSize: number): Promise<{ path: string; size: number }> {
+    const { files } = this.#host;
+    if (!(await files.has(snapshot))) throw new SnapshotError('source_gone', `The data of ${snapshot} is gone.`);
+    const path = files.path(snapshot, disk);
+    const { size } = await stat(path);
+    if (size > maxSize)
+      throw new SnapshotError('source_changed', 'The disk in the snapshot is larger than its target.');
+    return { path, size };
+  }
+
+  /** Replaces the content of disks without guest, one after the other. No other copy of such disks runs meanwhile. */
+  restore(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {
+    return this.#idle.run(async () => {
+      for (const disk of disks) {
+        signal.throwIfAborted();
+        const { path, size } = await this.#content(snapshot, nameOf(disk), disk.maxSize);
+        await this.#requireSpace(path);
+        if ('vm' in disk) await this.#restoreRoot(disk.vm, { id: snapshot, path, size }, signal);
+        else await this.#host.volumes.replace?.(disk.volume, disk.maxSize, rawContent(path, size), signal);
+      }
+    });
+  }
+
+  /** No placement reserves the space of a second copy of a disk. @throws UcloudError `no_capacity` */
+  async #requireSpace(path: string): Promise<void> {
+    const { free = 0 } = (await this.#host.volumes.usage()) ?? {};
+    if (fileLimit(await allocatedSize(path)) <= free) return;
+    throw new UcloudError('no_capacity', 'The host has too little free disk for a second copy of a disk.');
+  }
+
+  async #restoreRoot(
+    vm: Id<'vm'>,
+    { id, path: content, size }: { readonly id: Id<'snapshot'>; readonly path: string; readonly size: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { disk: diskOf, uid, socket, speed } = this.#host;
+    const disk = diskOf(vm);
+    if (!(await exists(disk))) throw new SnapshotError('source_gone', `The VM ${vm} has no disk on its host.`);
+    const target = `${disk}.new`;
+    await rm(target, { force: true });
+    try {
+      await (await open(target, 'wx', 0o600)).close();
+      await writeOverlay({ content, target, size }, { id, uid, socket: await socket(), speed, signal });
+      signal.throwIfAborted();
+      await syncPath(target);
+      await rename(target, disk);
+      await syncPath(dirname(disk));
+    } finally {
+      await rm(target, { force: true });
+    }
   }
 
   async #source(disk: SnapshotDisk): Promise<Omit<IdleDisk, 'target'>> {

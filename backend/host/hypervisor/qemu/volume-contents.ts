@@ -39,6 +39,15 @@ export interface ContentHost {
 const placeOf = (target: VolumeSource): string =>
   target.kind === 'file' ? dirname(target.path) : `rbd ${JSON.stringify([target.pool, target.server])}`;
 
+/** Returns the content of a raw file of this size in bytes. */
+export const rawContent = (path: string, size: number): VolumeContent => ({
+  size,
+  write: async (target, signal) => {
+    if (target.kind !== 'file') throw new Error('the data of a snapshot can only be copied to a file');
+    await copySparse(path, target.path, signal);
+  },
+});
+
 /** The contents that new volumes of one host get. */
 export class VolumeContents {
   readonly #host: ContentHost;
@@ -55,14 +64,7 @@ export class VolumeContents {
   async of(source: FillSource): Promise<VolumeContent> {
     if ('snapshot' in source) {
       const path = this.#host.snapshots.path(source.snapshot, source.disk);
-      const { size } = await stat(path);
-      return {
-        size,
-        write: async (target, signal) => {
-          if (target.kind !== 'file') throw new Error('the data of a snapshot can only be copied to a file');
-          await copySparse(path, target.path, signal);
-        },
-      };
+      return rawContent(path, (await stat(path)).size);
     }
     const { image } = source;
     const path = await this.#host.image(image);

@@ -168,14 +168,29 @@ export class DirectoryPool implements PoolDriver {
     });
   }
 
-  async fill(volume: Id<'volume'>, size: number, content: VolumeContent, given: AbortSignal): Promise<void> {
+  fill(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void> {
+    return this.#fill(volume, size, content, signal, false);
+  }
+
+  replace(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void> {
+    return this.#fill(volume, size, content, signal, true);
+  }
+
+  async #fill(
+    volume: Id<'volume'>,
+    size: number,
+    content: VolumeContent,
+    given: AbortSignal,
+    replaces: boolean,
+  ): Promise<void> {
     const path = this.#path(volume);
     const abort = new AbortController();
     const signal = AbortSignal.any([given, abort.signal]);
     const ended = Promise.withResolvers<void>();
     this.#fills.set(volume, { abort, ended: ended.promise });
     try {
-      if ((await this.sizeOf(volume)) === undefined) await this.#create(path, content, signal);
+      if (content.size > size) throw new PoolFault(`The content of ${volume} is larger than the volume.`);
+      if (replaces || (await this.sizeOf(volume)) === undefined) await this.#write(path, content, signal, replaces);
       signal.throwIfAborted();
       await this.ensure(volume, size);
     } finally {
@@ -185,7 +200,7 @@ export class DirectoryPool implements PoolDriver {
   }
 
   /** Writes the content to a file with a temporary name. The complete file then gets the name of the volume. */
-  async #create(path: string, content: VolumeContent, signal: AbortSignal): Promise<void> {
+  async #write(path: string, content: VolumeContent, signal: AbortSignal, replaces: boolean): Promise<void> {
     const temporary = `${path}.${randomBytes(8).toString('hex')}.new`;
     await this.#removeTemporary(path);
     try {
@@ -199,7 +214,8 @@ export class DirectoryPool implements PoolDriver {
       // A program that its content has taken over may have made the file larger.
       if (size !== content.size) throw new Error('the content of a volume has another size');
       signal.throwIfAborted();
-      await this.#run('ln', ['--no-target-directory', '--', temporary, path]);
+      const name = replaces ? ['mv', '--force'] : ['ln'];
+      await this.#run(name[0] ?? '', [...name.slice(1), '--no-target-directory', '--', temporary, path]);
       await this.#run('sync', ['--', this.#options.path]);
     } catch (error) {
       // Another host has filled the volume first.

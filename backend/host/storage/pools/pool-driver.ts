@@ -58,6 +58,11 @@ export interface PoolDriver {
    * complete, or absent.
    */
   fill(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void>;
+  /**
+   * Replaces the content of a volume, whose guest does not run, and grows it to `size` bytes. After a crash or an
+   * interruption the volume is complete, or as it was before. Only directories have this method.
+   */
+  replace?(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void>;
   /** Removes the data of the volume and its owner. Does nothing if there is none. The space may become free later. */
   remove(volume: Id<'volume'>): Promise<void>;
   /** Returns the volumes that the pool has data of. */

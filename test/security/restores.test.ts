@@ -1,0 +1,136 @@
+/** Restores of disks by the host: what hostile content, an interruption or a lack of space can do. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
+import { Pools } from '../../backend/host/storage/pools/pools.ts';
+import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
+import { run } from '../../backend/host/system/command.ts';
+import { idFrom } from '../../backend/model/ids.ts';
+import { until } from '../support/eventually.ts';
+import { noQemu } from '../support/qemu.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const MiB = 1024 ** 2;
+const snapshot = idFrom('snapshot', 'snap-0123456789abcdef');
+const vm = idFrom('vm', 'vm-0123456789abcdef');
+const image = idFrom('image', 'img-0123456789abcdef');
+const volume = idFrom('volume', 'vol-0123456789abcdef');
+const { signal } = new AbortController();
+const qemuImg = (...args: string[]) => execFileSync('qemu-img', args);
+const qemuIo = (path: string, command: string) => execFileSync('qemu-io', ['-f', 'qcow2', '-c', command, path]);
+
+/** A host with the disk of a stopped VM, on an image that has data everywhere, and a snapshot of disk and volume. */
+async function host(t: Test, { free, speed = 0 }: { readonly free?: number; readonly speed?: number } = {}) {
+  const directory = temporaryDirectory(t);
+  chmodSync(directory, 0o700);
+  const [disk, base] = [join(directory, 'disk'), join(directory, 'image')];
+  const files = new SnapshotFiles(directory, run);
+  const pool = new Pools(directory, run).builtIn;
+  const volumes = { source: pool.source.bind(pool), usage: pool.usage.bind(pool), replace: pool.replace?.bind(pool) };
+  const make = (limits: { readonly speed: number; readonly free?: number | undefined }) =>
+    new Snapshots({
+      ...{ files, uid: 777_776, speed: limits.speed, guest: () => undefined },
+      volumes:
+        limits.free === undefined ? volumes : { ...volumes, usage: async () => ({ size: 0, free: limits.free ?? 0 }) },
+      disk: () => disk,
+      image: async () => base,
+      socket: async () => join(directory, 'socket'),
+    });
+  const raw = join(directory, 'raw');
+  writeFileSync(raw, randomBytes(8 * MiB));
+  qemuImg('convert', '-q', '-f', 'raw', '-O', 'qcow2', raw, base);
+  qemuImg('create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', base, disk, `${8 * MiB}`);
+  qemuIo(disk, 'write -P 7 1M 1M');
+  qemuIo(disk, 'write -z 3M 2M');
+  await pool.ensure(volume, 4 * MiB);
+  const data = join(directory, 'volumes', `${volume}.raw`);
+  writeFileSync(data, 'before', { flag: 'r+' });
+  const disks = [
+    { vm, image, maxSize: 8 * MiB },
+    { volume, maxSize: 4 * MiB },
+  ];
+  await make({ speed: 0 }).create({ id: snapshot, disks }, signal);
+  qemuIo(disk, 'write -P 9 0 8M');
+  writeFileSync(data, 'after!', { flag: 'r+' });
+  /** Reads the disk as a start of the VM does. */
+  const content = (): Buffer => {
+    const copy = join(directory, 'content');
+    const node = { driver: 'qcow2', file: { driver: 'file', filename: disk } };
+    const backing = { driver: 'qcow2', file: { driver: 'file', filename: base } };
+    qemuImg('convert', '-q', '-O', 'raw', `json:${JSON.stringify({ ...node, backing })}`, copy);
+    return readFileSync(copy);
+  };
+  const rest = () => readdirSync(directory).filter((name) => name.endsWith('.new'));
+  return { directory, disk, data, files, pool, content, rest, disks, snapshots: make({ speed, free }) };
+}
+
+t.test('a restored disk has exactly the content of the snapshot', { skip: await noQemu() }, async (t) => {
+  const { files, data, content, rest, disks, snapshots } = await host(t);
+  await snapshots.restore(snapshot, disks, signal);
+  t.ok(content().equals(readFileSync(files.path(snapshot, 'root'))), 'also zeros where the image has data');
+  t.equal(readFileSync(data).subarray(0, 6).toString(), 'before');
+  t.strictSame(rest(), []);
+});
+
+t.test('a disk of a snapshot that begins like a qcow2 stays raw', { skip: await noQemu() }, async (t) => {
+  const { directory, files, content, disks, snapshots } = await host(t);
+  // The guest writes the header of a qcow2 whose backing file is a secret of the host.
+  const secret = join(directory, 'secret');
+  writeFileSync(secret, 'secret'.repeat(100_000));
+  truncateSync(secret, 8 * MiB);
+  const header = join(directory, 'header');
+  qemuImg('create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', secret, header, `${8 * MiB}`);
+  writeFileSync(files.path(snapshot, 'root'), readFileSync(header), { flag: 'r+' });
+  await snapshots.restore(snapshot, disks, signal);
+  const found = content();
+  t.ok(found.equals(readFileSync(files.path(snapshot, 'root'))));
+  t.notOk(found.includes('secretsecret'));
+});
+
+t.test('an interrupted restore of a disk leaves its old content', { skip: await noQemu() }, async (t) => {
+  const { disk, content, rest, disks, snapshots } = await host(t, { speed: 256 * 1024 });
+  const abort = new AbortController();
+  const restoring = snapshots.restore(snapshot, disks, abort.signal);
+  restoring.catch(() => undefined);
+  await until('the copy runs', () => existsSync(`${disk}.new`));
+  abort.abort();
+  await t.rejects(restoring);
+  t.ok(content().every((byte) => byte === 9));
+  t.strictSame(rest(), []);
+  // The rest of an agent that was killed in the middle.
+  writeFileSync(`${disk}.new`, 'a part');
+  t.ok(
+    content().every((byte) => byte === 9),
+    'a part counts as nothing',
+  );
+});
+
+t.test(
+  'a restore neither makes a disk larger than its space nor fills the host',
+  { skip: await noQemu() },
+  async (t) => {
+    const { data, disk, files, pool, content, rest, disks, snapshots } = await host(t);
+    // A process that its guest has taken over keeps the files of its snapshots.
+    truncateSync(files.path(snapshot, volume), 5 * MiB);
+    truncateSync(files.path(snapshot, 'root'), 9 * MiB);
+    for (const each of disks) {
+      await t.rejects(snapshots.restore(snapshot, [each], signal), /larger than its target/);
+    }
+    const larger = { size: 5 * MiB, write: () => Promise.reject(new Error('written')) };
+    await t.rejects(pool.fill(volume, 4 * MiB, larger, signal), /larger than the volume/);
+    t.ok(content().every((byte) => byte === 9));
+    t.equal(readFileSync(data).subarray(0, 6).toString(), 'after!');
+
+    const full = await host(t, { free: 4 * MiB });
+    await t.rejects(full.snapshots.restore(snapshot, full.disks, signal), {
+      code: 'no_capacity',
+      message: /too little free disk/,
+    });
+    t.ok(full.content().every((byte) => byte === 9));
+    t.notOk(existsSync(`${disk}.new`));
+    t.strictSame(rest(), []);
+  },
+);
