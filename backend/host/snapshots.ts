@@ -25,6 +25,8 @@ import { put, read, unchanged } from '../store/collection.ts';
 import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
 import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
+import { poolSpec } from './pool-spec.ts';
+import type { PoolSnapshots } from './storage/pools/pool-driver.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -114,13 +116,22 @@ export class SnapshotWork {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (stored === undefined && (await read(store, snapshots, id))) return undefined;
       if (view.volumesWaitingFor(id, host).length > 0 || view.isRestored(id)) return undefined;
-      await hypervisor.removeSnapshot(id);
+      const own = this.#snapshotsOf(stored?.value ?? placement);
+      await (own ? own.remove(id) : hypervisor.removeSnapshot(id));
       await this.#report(id, { phase: 'gone' });
       return undefined;
     }
     const { value: snapshot } = stored;
     if (report?.phase === 'available' || report?.phase === 'error') return undefined;
     if (placement.size < snapshotSize(snapshot)) return undefined;
+    const own = this.#snapshotsOf(snapshot);
+    if (own !== undefined) {
+      const [disk] = snapshot.disks;
+      if (disk?.volume === undefined) throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
+      const takenAt = await own.create(id, disk.volume, disk.size);
+      await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
+      return undefined;
+    }
     const spec = this.#spec(snapshot);
     // A part of the disks may have their new content.
     if (spec.holder !== undefined && view.openOperations(spec.holder).some(({ value }) => isRestore(value))) {
@@ -129,6 +140,15 @@ export class SnapshotWork {
     const { takenAt } = await hypervisor.createSnapshot(spec, signal);
     await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
     return undefined;
+  }
+
+  /** Returns the snapshots of the pool; undefined for a pool whose snapshots the host makes. */
+  #snapshotsOf(record: { readonly pool?: Id<'storage_pool'> }): PoolSnapshots | undefined {
+    const { view, host, hypervisor } = this.#options;
+    if (record.pool === undefined) return undefined;
+    const pool = poolSpec(view.mirror, record.pool, host);
+    if (pool === undefined) throw new Error('the storage pool of the snapshot is not known');
+    return hypervisor.pool(pool).snapshots;
   }
 
   #spec({ id, vm, disks, consistency }: SnapshotRecord): SnapshotSpec {
@@ -153,7 +173,9 @@ export class SnapshotWork {
   async #reportFailure(id: Id<'snapshot'>, err: unknown, failures: number): Promise<void> {
     const final = (err instanceof SnapshotError && !err.retry) || failures >= maxAttempts;
     const reason = err instanceof SnapshotError ? err.reason : 'failed';
-    if (final) await this.#options.hypervisor.removeSnapshot(id);
+    const snapshot = this.#options.view.mirror.get(snapshots, id)?.value;
+    const own = this.#snapshotsOf(snapshot ?? {});
+    if (final) await (own ? own.remove(id) : this.#options.hypervisor.removeSnapshot(id));
     await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });
   }
 

@@ -135,8 +135,8 @@ export class HostView {
   volumesWaitingFor(snapshot: Id<'snapshot'>, host: Id<'host'>): Id<'volume'>[] {
     return [...this.#volumesFrom.list(snapshot)].flatMap(({ id, value }) => {
       const waits = value.deleted_at === undefined && this.mirror.get(volumeReports, id) === undefined;
-      const elsewhere = this.mirror.get(volumePlacements, id)?.value.host ?? host;
-      return waits && elsewhere === host ? [idFrom('volume', id)] : [];
+      const { host: elsewhere = host, movable } = this.mirror.get(volumePlacements, id)?.value ?? {};
+      return waits && (movable || elsewhere === host) ? [idFrom('volume', id)] : [];
     });
   }
 
@@ -223,7 +223,8 @@ export class HostView {
         // A volume that has moved is no longer filled here.
         const left = isChangeOf(volumePlacements, change) ? change.previous?.value.host : undefined;
         if (left !== undefined) this.#listeners.get(left)?.volume(volume);
-        if (isChangeOf(volumes, change)) this.#notifySource((change.stored ?? change.previous)?.value.snapshot);
+        const before = isChangeOf(volumes, change) ? change.previous?.value : undefined;
+        this.#notifySource((this.mirror.get(volumes, volume)?.value ?? before)?.snapshot);
       } else if (isChangeOf(storagePools, change)) {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {

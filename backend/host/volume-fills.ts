@@ -105,7 +105,9 @@ export class VolumeFills {
     }
     const pool = poolSpec(mirror, poolOf(volume), host);
     if (pool === undefined) throw new Error('the storage pool of the volume is not known');
-    await hypervisor.fillVolume({ id, pool, size }, source, signal);
+    const own = 'snapshot' in source ? hypervisor.pool(pool).snapshots : undefined;
+    if (own !== undefined && 'snapshot' in source) await own.fill(id, size, source.snapshot);
+    else await hypervisor.fillVolume({ id, pool, size }, source, signal);
     const record = { host, phase: 'available', size, at: new Date().toISOString() } as const;
     const result = await store.commit({
       require: [unchanged(placement)],

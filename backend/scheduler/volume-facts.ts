@@ -20,7 +20,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
-import { builtInPool, isNetworkPool, poolOf } from '../model/storage/pool.ts';
+import { isNetworkPool, poolOf } from '../model/storage/pool.ts';
 import type { Mirror, MirrorIndex } from '../store/mirror.ts';
 import type { VolumeFacts } from './volume-plan.ts';
 import type { PlacedId, VolumeRecords } from './volume-writes.ts';
@@ -64,19 +64,21 @@ function hostOfVm(mirror: Mirror, volume: Id<'volume'>): Id<'host'> | undefined 
   return livingHost(mirror, mirror.get(schedules, attachment.vm)?.value.host);
 }
 
-/** Returns the records of a snapshot, which lies in the built-in pool. */
+/** Returns the records of a snapshot. */
 function snapshotRecords(mirror: Mirror, id: Id<'snapshot'>): VolumeRecords {
   const snapshot = mirror.get(snapshots, id);
+  const placement = mirror.get(snapshotPlacements, id);
+  const pool = poolOf(snapshot?.value ?? placement?.value ?? {});
   return {
     id,
     volume: snapshot,
-    placement: mirror.get(snapshotPlacements, id),
+    placement,
     report: mirror.get(snapshotReports, id),
     size: snapshot ? snapshotSize(snapshot.value) : 0,
     source: snapshot?.value.host,
     holder: undefined,
-    pool: builtInPool,
-    movable: false,
+    pool,
+    movable: isNetworkPool(mirror.get(storagePools, pool)?.value),
   };
 }
 

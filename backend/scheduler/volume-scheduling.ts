@@ -123,9 +123,14 @@ export class VolumeScheduling {
     const others = [...bytes].filter(([pool]) => pool !== builtInPool);
     return {
       disk: bytes.get(builtInPool) ?? 0,
-      // A volume without host goes to the data that it gets.
+      // A volume without host goes to the data that it gets, unless other hosts reach the data.
       hosts: [
-        ...new Set(held.flatMap((each) => (bound.includes(each) ? each.placement?.value.host : each.source) ?? [])),
+        ...new Set(
+          held.flatMap((each) => {
+            const source = each.movable ? undefined : each.source;
+            return (bound.includes(each) ? each.placement?.value.host : source) ?? [];
+          }),
+        ),
       ],
       pools: others.map(([pool, each]) => ({
         pool,

@@ -1,5 +1,6 @@
 /** Volumes in a pool of Ceph with real guests, a real monitor and a real OSD. */
 // Boots guests: each takes a core without hardware virtualisation.
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { keyOf, noCeph } from '../support/ceph.ts';
@@ -18,6 +19,19 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
   const larger = { ...volume, size: 128 * MiB };
   const deviceOf = (guest: typeof one) => until('the guest has the device', () => guest.device(volume), 60);
   const dataObjects = async () => (await cluster.admin('rados', '-p', 'volumes', 'ls')).split('rbd_data.').length - 1;
+  /** Runs a script with the driver of the pool in the namespace of the cluster. Returns what it prints. */
+  const inPool = async (text: string): Promise<string> => {
+    const module = JSON.stringify(import.meta.resolve('../../backend/host/storage/pools/ceph-pool.ts'));
+    const script = `
+      const { CephPool } = await import(${module});
+      const pool = new CephPool(${JSON.stringify(volume.pool.id)}, ${JSON.stringify(guests.settings)});
+      ${text}`;
+    const child = guests.host.namespace.spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [line] = (await once(child.stdout ?? child, 'data')) as [Buffer];
+    return `${line}`;
+  };
   let device = '';
   let written = '';
 
@@ -42,6 +56,42 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
     t.equal(Number(await one.run(`cat /sys/block/${device}/size`)) * 512, 128 * MiB);
     t.equal(await one.digest(device), written);
   });
+
+  await t.test(
+    'a snapshot shows it at one instant while its guest writes, and a new volume has the data',
+    async (t) => {
+      const copy = volumeOf(guests.settings, 2, 128 * MiB);
+      // A counter goes to one sector first, and then to another one far away.
+      const count = `n=1000; while [ ! -e /tmp/end ]; do n=$((n+1)); for seek in 40000 240000; do echo $n | dd of=/dev/${device} bs=512 seek=$seek conv=notrunc,fsync 2>/dev/null; done; done`;
+      await one.run(`(${count}) >/dev/null 2>&1 </dev/null &`);
+      const line = await inPool(`
+        const begin = performance.now();
+        await pool.snapshots.create('snap-0000000000000001', '${volume.id}', ${128 * MiB});
+        const milliseconds = performance.now() - begin;
+        await pool.snapshots.fill('${copy.id}', ${128 * MiB}, 'snap-0000000000000001');
+        await pool.snapshots.remove('snap-0000000000000001');
+        console.log(JSON.stringify({ milliseconds }));`);
+      t.comment(`a snapshot of a volume in use: ${line}`);
+      const read = async (guest: typeof one, name: string, sector: number) =>
+        Number((await guest.run(`dd if=/dev/${name} bs=512 skip=${sector} count=1 2>/dev/null | head -n 1`)).trim());
+      const later = await read(one, device, 40_000);
+      await one.run('touch /tmp/end');
+      t.strictSame(await other.setVolumes(copy), { present: [copy.id], faults: [] });
+      const copied = await until('the other guest has the copy', () => other.device(copy), 60);
+      const [first, second] = [await read(other, copied, 40_000), await read(other, copied, 240_000)];
+      t.ok(first > 1_000 && first - second >= 0 && first - second <= 1, `one instant: ${first} and ${second}`);
+      t.ok(later > first, 'the guest went on writing');
+      t.equal(
+        await other.run(`head -c 8388608 /dev/${copied} | sha256sum`),
+        await one.run(`head -c 8388608 /dev/${device} | sha256sum`),
+      );
+      await until('detached', async () => (await other.setVolumes()).present.length === 0, 60);
+      await inPool(`
+        await pool.remove('${copy.id}');
+        for (let times = 0; times < 4; times++) await pool.sweep();
+        console.log('{}');`);
+    },
+  );
 
   await t.test('another VM gets it after a detachment, with the same data', async (t) => {
     await until('detached', async () => (await one.setVolumes()).present.length === 0, 60);

@@ -67,7 +67,7 @@ t.test('a snapshot outlives its source, and a new volume gets its data', async (
   t.match(await member.get('volumes', copy.id), { snapshot: snapshot.id, status: { phase: 'attached' } });
 });
 
-t.test('snapshots and volumes from them are in the built-in pool only', async (t) => {
+t.test('volumes in shared pools have no snapshots, and data from a snapshot stays in its pool', async (t) => {
   const { api, member, createVm, volume } = await snapshotCloud(t);
   const { operator } = api;
   const pool = await operator.create('storage-pools', { name: 'fast', kind: 'shared', path: '/srv/ucloud' });
@@ -79,11 +79,11 @@ t.test('snapshots and volumes from them are in the built-in pool only', async (t
   t.equal(other.pool, pool.id);
   const both = await createVm('both', { volumes: [other.id] });
   await until('it has data', async () => (await member.get('volumes', other.id)).status.size === '1GiB');
-  const detail = new RegExp(`lies in the storage pool ${pool.id}; only volumes in the built-in pool have snapshots`);
-  for (const [pointer, source] of [
-    ['/volume', { volume: other.id }],
-    ['/vm', { vm: both.id }],
+  for (const [pointer, source, which] of [
+    ['/volume', { volume: other.id }, 'only volumes in the built-in pool and in pools of the kind ceph'],
+    ['/vm', { vm: both.id }, 'only VMs with all volumes in the built-in pool'],
   ] as const) {
+    const detail = new RegExp(`lies in the storage pool ${pool.id}; ${which} have snapshots`);
     t.match(await member.request('POST', '/v1/snapshots', { name: 'bad', ...source }), {
       status: 409,
       body: { code: 'invalid_state', detail, errors: [{ pointer, detail }] },
@@ -96,12 +96,58 @@ t.test('snapshots and volumes from them are in the built-in pool only', async (t
   const from = { size: '2GiB', snapshot: snapshot.id };
   t.match(await member.request('POST', '/v1/volumes', { name: 'elsewhere', ...from, pool: pool.id }), {
     status: 422,
-    body: { code: 'rule_violated', errors: [{ pointer: '/pool', detail: /must be the built-in pool/ }] },
+    body: { code: 'rule_violated', errors: [{ pointer: '/pool', detail: /, the pool of the source, or be omitted/ }] },
   });
   const copy = await member.create('volumes', { name: 'copy', ...from });
   t.equal(copy.pool, builtInPool, 'although the default pool is another one');
   await reach(member, 'volumes', copy, 'available');
   t.equal((await member.create('volumes', { name: 'again', ...from, pool: builtInPool })).pool, builtInPool);
+});
+
+t.test('a snapshot in a pool of Ceph outlives its volume and its host, and a new volume has no host yet', async (t) => {
+  const { api, member, createVm, project } = await snapshotCloud(t, { moreHosts: 1 });
+  const { operator } = api;
+  const ceph = {
+    monitors: ['[2001:db8::1]:3300'],
+    user: 'ucloud',
+    key_file: '/etc/ucloud/ceph.key',
+    rbd_pool: 'ucloud',
+  };
+  const pool = await operator.create('storage-pools', { name: 'ceph', kind: 'ceph', ...ceph });
+  await reach(operator, 'storage-pools', pool, 'available');
+  const volume = await member.create('volumes', { name: 'far', size: '1GiB', pool: pool.id });
+  const vm = await createVm('far', { volumes: [volume.id] });
+  await until('it has data', async () => (await member.get('volumes', volume.id)).status.size === '1GiB');
+  const snapshot = await member.create('snapshots', { name: 'far', volume: volume.id });
+  t.equal(snapshot.pool, pool.id);
+  await reach(member, 'snapshots', snapshot, 'available');
+  t.match(await operator.get('storage-pools', pool.id), { allocated: 2 * GiB }, 'it takes space of the pool');
+  t.match(await operator.request('DELETE', `/v1/storage-pools/${pool.id}`), { status: 409, body: { code: 'in_use' } });
+  await member.remove('vms', vm.id);
+  await member.remove('volumes', volume.id);
+
+  const from = { snapshot: snapshot.id, size: '2GiB' };
+  t.match(await member.request('POST', '/v1/volumes', { name: 'elsewhere', ...from, pool: builtInPool }), {
+    status: 422,
+    body: { errors: [{ pointer: '/pool', detail: new RegExp(`must be ${pool.id}`) }] },
+  });
+  const copies = await Promise.all(['a', 'b'].map((name) => member.create('volumes', { name, ...from })));
+  for (const copy of copies) {
+    t.equal(copy.pool, pool.id);
+    await reach(member, 'volumes', copy, 'available');
+  }
+  const [first, second] = copies;
+  const apart = { anti_affinity: { group: 'apart', mode: 'required' } };
+  const vms = [
+    await createVm('a', { volumes: [first?.id], ...apart }),
+    await createVm('b', { volumes: [second?.id], ...apart }),
+  ];
+  const hosts = await Promise.all(vms.map(async (each) => (await reach(member, 'vms', each, 'running')).status.host));
+  t.equal(new Set(hosts).size, 2, 'the data is not bound to a host');
+  for (const copy of copies) await reach(member, 'volumes', copy, 'attached');
+  await member.remove('snapshots', snapshot.id);
+  t.match(await operator.get('storage-pools', pool.id), { allocated: 4 * GiB }, 'and then takes no space');
+  t.match((await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body, { used: { snapshots: 0 } });
 });
 
 t.test('bad snapshots are refused and leave nothing', async (t) => {

@@ -124,4 +124,5 @@ export const snapshotRemoval = dataRemoval('snapshot', {
   declared: records.snapshots,
   placements: records.snapshotPlacements,
   reports: records.snapshotReports,
+  references: ({ id, pool }: records.SnapshotRecord) => (pool === undefined ? [] : [removeReference(pool, id)]),
 });

@@ -4,7 +4,7 @@ import type { Id } from '../../contract/fields.ts';
 import { maxVolumes } from '../../contract/resources/volume-attachments.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { boundHost } from '../../model/storage/pool.ts';
+import { boundHost, isNetworkPool, poolOf } from '../../model/storage/pool.ts';
 import { volumeSlotKey } from '../../model/vm/volumes.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -76,10 +76,13 @@ export function newAttachment(api: ApiContext, request: AttachmentRequest): NewA
   };
 }
 
-/** Returns the host that the volume is bound to, or will lie on with the data of its snapshot. */
-const hostOfVolume = (mirror: ApiContext['mirror'], volume: Id<'volume'>): Id<'host'> | undefined =>
-  boundHost(mirror.get(records.volumePlacements, volume)?.value) ??
-  mirror.get(records.volumes, volume)?.value.source_host;
+/** Returns the host that the volume is bound to, or will lie on with the data of its source. */
+function hostOfVolume(mirror: ApiContext['mirror'], volume: Id<'volume'>): Id<'host'> | undefined {
+  const record = mirror.get(records.volumes, volume)?.value;
+  const bound = boundHost(mirror.get(records.volumePlacements, volume)?.value);
+  const isLocal = !isNetworkPool(mirror.get(records.storagePools, poolOf(record ?? {}))?.value);
+  return bound ?? (isLocal ? record?.source_host : undefined);
+}
 
 /**
  * Checks that the volume lies on the host of the VM and of its other volumes. Returns the guard that the host of the VM

@@ -110,6 +110,7 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
       .map((placement) => placement.id)
       .filter((volume) => api.mirror.get(records.volumes, volume)?.value.deleted_at === undefined);
     const snapshots = [...api.mirror.snapshotsByHost.list(id)]
+      .filter(({ value }) => !value.movable)
       .map((placement) => placement.id)
       .filter((snapshot) => api.mirror.get(records.snapshots, snapshot)?.value.deleted_at === undefined);
     if (volumes.length + snapshots.length > 0) throw inUse(api, request.caller, id, [...volumes, ...snapshots]);

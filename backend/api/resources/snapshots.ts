@@ -18,9 +18,17 @@ import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { answerWith, checkProtection, creation, readPatch, replacement } from '../transaction/declarations.ts';
+import {
+  addReference,
+  answerWith,
+  checkProtection,
+  creation,
+  readPatch,
+  replacement,
+} from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf } from './images.ts';
+import { storagePools } from './storage-pools.ts';
 import { vms } from './vms.ts';
 import { checkVolumeStays, volumes } from './volumes.ts';
 
@@ -31,6 +39,7 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
   show(api, { deleted_at, host, disks, ...record }) {
     return {
       ...record,
+      pool: poolOf(record),
       size: formatSize(snapshotSize({ disks })),
       disks: disks.map(({ volume, image, size }) => ({
         ...(volume && { volume }),
@@ -40,6 +49,7 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
       status: { ...statusOf(api, record.id, deleted_at), host },
     };
   },
+  indexes: ['pool'],
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
@@ -67,6 +77,8 @@ const originOf = (image: Id<'image'> | undefined, boot: records.BootFacts | unde
 interface Source {
   readonly project: Id<'project'>;
   readonly host: Id<'host'>;
+  /** Another pool than the built-in one. */
+  readonly pool?: Id<'storage_pool'>;
   readonly disks: records.SnapshotRecord['disks'];
   readonly guards: readonly Guard[];
 }
@@ -78,25 +90,29 @@ const ownerOf = ({ caller }: ApiRequest, source: { readonly project: Id<'project
 const noDisk = (pointer: string, detail: string) =>
   new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
 
-/** @throws UcloudError `invalid_state` if the volume lies in another pool than the built-in one */
-function checkPool(volume: Id<'volume'>, record: records.VolumeRecord | undefined, pointer: string): void {
+/** Returns the text for a volume in a pool without snapshots. */
+const noSnapshots = (pool: Id<'storage_pool'>, which: string): string =>
+  `lies in the storage pool ${pool}; ${which} have snapshots`;
+
+/** @throws UcloudError `invalid_state` if the pool of the volume has no snapshots of single volumes */
+function checkPool({ mirror }: ApiContext, volume: Id<'volume'>, pool: Id<'storage_pool'>): void {
+  if (pool === builtInPool || mirror.get(records.storagePools, pool)?.value.kind === 'ceph') return;
+  const detail = noSnapshots(pool, 'only volumes in the built-in pool and in pools of the kind ceph');
+  throw new UcloudError('invalid_state', `${volume} ${detail}`, { errors: [{ pointer: '/volume', detail }] });
+}
+
+/** @throws UcloudError `invalid_state` if the volume of a VM lies in another pool than the built-in one */
+function checkPoolOfVm(volume: Id<'volume'>, record: records.VolumeRecord | undefined): void {
   const pool = poolOf(record ?? {});
   if (pool === builtInPool) return;
-  const detail = `lies in the storage pool ${pool}; only volumes in the built-in pool have snapshots`;
+  const detail = noSnapshots(pool, 'only VMs with all volumes in the built-in pool');
   throw new UcloudError('invalid_state', `${volume} ${detail}`, {
-    errors: [{ pointer, detail: pointer === '/vm' ? `has the volume ${volume}, which ${detail}` : detail }],
+    errors: [{ pointer: '/vm', detail: `has the volume ${volume}, which ${detail}` }],
   });
 }
 
-/** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
-function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): Source {
-  const { mirror } = api;
-  const owner = ownerOf(request, mirror.get(records.volumes, id)?.value);
-  const stored = refer(api, volumes, owner, id, '/volume');
-  checkVolumeStays(stored);
-  checkPool(id, stored.value, '/volume');
-  const placement = mirror.get(records.volumePlacements, id);
-  const data = mirror.get(records.volumeReports, id)?.value;
+/** @throws UcloudError `invalid_state` if the process of the VM cannot copy the volume */
+function checkHolder({ mirror }: ApiContext, id: Id<'volume'>): void {
   // The process of the VM copies the volume, and a pool that hangs would stop the whole process.
   const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
   const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
@@ -105,12 +121,26 @@ function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): S
     const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than the built-in one`;
     throw noDisk('/volume', detail);
   }
+}
+
+/** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
+function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): Source {
+  const { mirror } = api;
+  const owner = ownerOf(request, mirror.get(records.volumes, id)?.value);
+  const stored = refer(api, volumes, owner, id, '/volume');
+  checkVolumeStays(stored);
+  const pool = poolOf(stored.value);
+  checkPool(api, id, pool);
+  const placement = mirror.get(records.volumePlacements, id);
+  const data = mirror.get(records.volumeReports, id)?.value;
+  if (pool === builtInPool) checkHolder(api, id);
   if (placement?.value.host === undefined || data?.phase !== 'available') {
     throw noDisk('/volume', `${id} has no data yet: its data begins with its first attachment`);
   }
   return {
     project: stored.value.project,
     host: placement.value.host,
+    ...(pool !== builtInPool && { pool }),
     disks: [{ volume: id, size: placement.value.size, ...originOf(stored.value.image, stored.value.boot) }],
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(placement) }],
   };
@@ -129,7 +159,7 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
   }
   const attached = [...mirror.by(records.volumeAttachments, 'vm').list(id)].flatMap(({ value }) => {
     if (value.deleted_at !== undefined) return [];
-    checkPool(value.volume, mirror.get(records.volumes, value.volume)?.value, '/vm');
+    checkPoolOfVm(value.volume, mirror.get(records.volumes, value.volume)?.value);
     const placement = mirror.get(records.volumePlacements, value.volume)?.value;
     const data = mirror.get(records.volumeReports, value.volume)?.value;
     const isFilled = data?.phase === 'available';
@@ -161,10 +191,13 @@ async function createSnapshot(api: ApiContext, request: ApiRequest): Promise<Api
     if ((volume === undefined) === (vm === undefined)) {
       throw fieldError('rule_violated', '/volume', 'exactly one of volume and vm must be set');
     }
-    const { project, host, disks, guards } =
+    const { project, host, pool, disks, guards } =
       vm === undefined ? volumeSource(api, request, volume as Id<'volume'>) : vmSource(api, request, vm);
-    const record: records.SnapshotRecord = { id, project, ...body, host, disks, created_at: at, updated_at: at };
-    return creation(api, snapshots, record, { guards });
+    const data = { host, ...(pool && { pool }), disks };
+    const record: records.SnapshotRecord = { id, project, ...body, ...data, created_at: at, updated_at: at };
+    if (pool === undefined) return creation(api, snapshots, record, { guards });
+    const reference = addReference(api, storagePools, { project, id: pool, pointer: '/volume', user: id });
+    return creation(api, snapshots, record, { guards: [...guards, ...reference.guards], writes: reference.writes });
   });
 }
 

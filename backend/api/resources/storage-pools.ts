@@ -11,6 +11,7 @@ import {
   storagePool,
 } from '../../contract/resources/storage-pools.ts';
 import { newId } from '../../model/ids.ts';
+import { snapshotSize } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool, parsePoolReportId, poolOf, wrongFields } from '../../model/storage/pool.ts';
 import { absent, put } from '../../store/collection.ts';
@@ -67,6 +68,8 @@ function observed(api: ApiContext, id: Id<'storage_pool'>): Pick<StoragePool, 's
     id === builtInPool ? api.mirror.list(records.volumes) : api.mirror.by(records.volumes, 'pool').list(id);
   let allocated = 0;
   for (const { value } of volumes) if (poolOf(value) === id) allocated += value.size;
+  const snapshots = id === builtInPool ? [] : api.mirror.by(records.snapshots, 'pool').list(id);
+  for (const { value } of snapshots) allocated += snapshotSize(value);
   return {
     status: { phase: available ? 'available' : 'unavailable' },
     hosts: reports.map(({ host, report }) => ({ host, ...report })),

@@ -82,6 +82,10 @@ function disksOf(
   if (report?.value.phase !== 'available') {
     throw stateError(`${id} is no complete copy yet: wait until its phase is available`, '/snapshot');
   }
+  if (stored.value.pool !== undefined) {
+    const detail = `${id} lies in the storage pool ${stored.value.pool}: create a volume with its data instead`;
+    throw stateError(detail, '/snapshot');
+  }
   if (stored.value.host !== host) throw stateError(`${id} lies on another host than ${vm.id}`, '/snapshot');
   const names = stored.value.disks.map(({ volume }): string => volume ?? 'root');
   const guards: Guard[] = [{ condition: unchanged(stored) }, { condition: unchanged(report) }];

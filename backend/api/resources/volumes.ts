@@ -15,7 +15,7 @@ import {
 import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
-import { builtInPool, poolOf } from '../../model/storage/pool.ts';
+import { poolOf } from '../../model/storage/pool.ts';
 import { type FillSource, type ImageWait, imageWait, sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { absent, rewrite, unchanged } from '../../store/collection.ts';
@@ -110,6 +110,8 @@ export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
 /** The fields of a new volume that follow from its source, with the guards that the source stays as it is. */
 interface SourceFields {
   readonly fields: Partial<records.VolumeRecord>;
+  /** The pool of the source, where the volume lies; undefined if any pool may have it. */
+  readonly pool?: Id<'storage_pool'>;
   readonly guards: readonly Guard[];
 }
 
@@ -168,25 +170,25 @@ function fieldsOfSource(
   const origin = disk.image !== undefined && disk.boot !== undefined ? { image: disk.image, boot: disk.boot } : {};
   return {
     fields: { snapshot_disk: name, source_host: host, ...origin },
+    pool: poolOf(stored.value),
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(report) }],
   };
 }
 
 /**
- * Returns the pool of a new volume. The data of a snapshot goes to the built-in pool.
+ * Returns the pool of a new volume. The data of a source stays in its pool.
  * @throws UcloudError `rule_violated` for another pool
  */
 function poolOfCreation(
   api: ApiContext,
   asked: Id<'storage_pool'> | undefined,
-  snapshot: Id<'snapshot'> | undefined,
+  source: Id<'storage_pool'> | undefined,
 ): Id<'storage_pool'> {
-  if (snapshot === undefined) return asked ?? defaultPool(api);
-  if (asked !== undefined && asked !== builtInPool) {
-    const detail = `must be the built-in pool ${builtInPool}, or be omitted: a volume with the data of a snapshot lies there`;
-    throw fieldError('rule_violated', '/pool', detail);
+  if (source === undefined) return asked ?? defaultPool(api);
+  if (asked !== undefined && asked !== source) {
+    throw fieldError('rule_violated', '/pool', `must be ${source}, the pool of the source, or be omitted`);
   }
-  return builtInPool;
+  return source;
 }
 
 async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
@@ -196,7 +198,7 @@ async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
   return mutate(api, request, () => {
     const project = projectOfCreation(api, request.caller, asked);
     const source = fieldsOfSource(api, project, body, sizeInBytes(size));
-    const pool = poolOfCreation(api, askedPool, body.snapshot);
+    const pool = poolOfCreation(api, askedPool, source.pool);
     const { guards, writes } = addReference(api, storagePools, { project, id: pool, pointer: '/pool', user: id });
     checkReach(api, pool);
     const record: records.VolumeRecord = {

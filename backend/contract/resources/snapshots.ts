@@ -33,12 +33,12 @@ export const snapshot = resource({
   noun: 'snapshot',
   plural: 'snapshots',
   description:
-    'A copy of a volume, or of all disks of a VM, at one instant. It lies on the host of its source, takes space of its own, and stays when its source is deleted.',
+    'A copy of a volume, or of all disks of a VM, at one instant. It lies on the host of its source or in the Ceph pool of its source, takes space of its own, and stays when its source is deleted.',
   immutable: {
     volume: Type.Optional(
       Reference('volume', {
         description:
-          'The volume to copy, in the built-in storage pool. It has data from its first attachment on. Exactly one of `volume` and `vm` is set.',
+          'The volume to copy, in the built-in storage pool or in a pool of the kind `ceph`. It has data from its first attachment on. Exactly one of `volume` and `vm` is set.',
       }),
     ),
     vm: Type.Optional(
@@ -62,6 +62,7 @@ export const snapshot = resource({
   readonly: {
     id: IdOf('snapshot'),
     project: Reference('project', { description: 'The project of the source.' }),
+    pool: Reference('storage_pool', { description: 'The storage pool of the data: that of the source.' }),
     size: Size({ description: 'Size of all disks together. A new volume of the only disk has at least this size.' }),
     disks: Type.Array(
       Type.Object(
@@ -111,6 +112,7 @@ export type SnapshotUpdate = UpdateType<typeof snapshot>;
 const example: Snapshot = {
   id: exampleId('snapshot'),
   project: exampleId('project'),
+  pool: exampleId('storage_pool'),
   name: 'web-data-monday',
   description: '',
   labels: {},

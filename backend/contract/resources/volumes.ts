@@ -38,7 +38,7 @@ export const volume = resource({
     project: Reference('project', { description: 'Default: the project of the token.' }),
     pool: Reference('storage_pool', {
       description:
-        'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot lies in the built-in pool.',
+        'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot lies in the pool of the snapshot.',
     }),
     image: Type.Optional(
       Reference('image', {
@@ -50,7 +50,7 @@ export const volume = resource({
     snapshot: Type.Optional(
       Reference('snapshot', {
         description:
-          'The snapshot whose data the new volume gets. The volume lies on the host of the snapshot, and does not depend on the snapshot afterwards. Default: an empty volume.',
+          'The snapshot whose data the new volume gets. The volume lies in the pool of the snapshot and, unless that is a network pool, on its host. It does not depend on the snapshot afterwards. Default: an empty volume.',
       }),
     ),
     snapshot_disk: Type.Optional(

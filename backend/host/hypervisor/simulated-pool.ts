@@ -1,7 +1,7 @@
 /** Simulates a storage pool. Its volumes have no data. */
 import type { Id } from '../../contract/fields.ts';
 import type { PoolSpec, PoolUsage } from '../../model/storage/pool.ts';
-import type { PoolDriver, VolumeSource } from '../storage/pools/pool-driver.ts';
+import type { PoolDriver, PoolSnapshots, VolumeSource } from '../storage/pools/pool-driver.ts';
 
 /** Returns the space of the pool for this host. @throws Error if the host does not reach it */
 export type SimulatedUsage = (pool: PoolSpec) => PoolUsage;
@@ -27,6 +27,13 @@ export class SimulatedPool implements PoolDriver {
   async usage(): Promise<PoolUsage> {
     this.#signal.throwIfAborted();
     return this.#usage(this.#spec);
+  }
+
+  /** Like the driver of Ceph. */
+  get snapshots(): PoolSnapshots | undefined {
+    if (this.#spec.settings.kind !== 'ceph') return undefined;
+    const alive = async () => this.#signal.throwIfAborted();
+    return { create: () => alive().then(() => new Date()), fill: alive, remove: alive };
   }
 
   async sizeOf(): Promise<undefined> {}

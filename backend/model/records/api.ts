@@ -270,6 +270,8 @@ export const snapshots = kind('snapshots/', {
   consistency: oneOf(consistencies),
   /** The host of the source. */
   host: id('host'),
+  /** The pool of the source. Default: the built-in pool. */
+  pool: Type.Optional(id('storage_pool')),
   /** The disks with their sizes in bytes at the creation. The disk of the VM has no volume. */
   disks: Type.Array(
     Type.Object({

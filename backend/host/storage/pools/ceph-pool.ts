@@ -14,6 +14,7 @@ import { type CephCommandOptions, type CephSettings, PoolHangs } from './ceph-co
 import { CephImages, type CephImagesOptions, isImageName } from './ceph-images.ts';
 import { readKey } from './ceph-key.ts';
 import { checkCeph } from './ceph-packages.ts';
+import { CephSnapshots } from './ceph-snapshots.ts';
 import { type PoolDriver, PoolFault, type VolumeContent, type VolumeSource } from './pool-driver.ts';
 
 /** The time in milliseconds for the removal of one image from the trash. */
@@ -23,12 +24,14 @@ const fullRemovalMs = 60_000;
 const lockName = 'owner';
 const prefix = 'ucloud.';
 const ourImage = /^ucloud\.(vol-[0-9a-z]{16})$/;
+const ourSnapshot = /^ucloud\.snap-[0-9a-z]{16}$/;
 
 /** A pool of Ceph. */
 export class CephPool implements PoolDriver {
   readonly #settings: CephSettings;
   readonly #client: CephClient;
   readonly #images: CephImages;
+  readonly snapshots: CephSnapshots;
   /** The creation of each volume, so that no call takes the image of another call for an incomplete one. */
   readonly #creations = new Map<string, Mutex>();
   #sweep: Promise<void> | undefined;
@@ -42,6 +45,7 @@ export class CephPool implements PoolDriver {
   ) {
     this.#settings = settings;
     this.#client = new CephClient(pool, settings, options);
+    this.snapshots = new CephSnapshots(this.#client, this);
     this.#images = new CephImages({
       client: this.#client,
       open: (name) => this.#sourceOf(name),
@@ -205,6 +209,7 @@ export class CephPool implements PoolDriver {
     // A full pool takes nothing into its trash, so the trash comes first.
     await this.#emptyTrash();
     if (await this.#images.sweep(wanted)) await this.#emptyTrash();
+    await this.snapshots.shortenChains();
   }
 
   async #emptyTrash(): Promise<void> {
@@ -212,7 +217,7 @@ export class CephPool implements PoolDriver {
     if (!outcome.ok) throw this.#client.failure('look at the trash', 'rbd', outcome);
     for (const { id, name } of objects(parse(outcome.stdout))) {
       // The pool may contain images of others.
-      if (typeof name !== 'string' || !(ourImage.test(name) || isImageName(name))) continue;
+      if (typeof name !== 'string' || !(ourImage.test(name) || ourSnapshot.test(name) || isImageName(name))) continue;
       if (typeof id !== 'string' || !/^[0-9a-f]{1,64}$/.test(id)) continue;
       if (isImageName(name)) await this.#images.dropSnapshot(id);
       // Fails while a clone or a client uses the image. The next sweep tries again.

@@ -41,8 +41,23 @@ export interface VolumeContent {
   write(target: VolumeSource, signal: AbortSignal): Promise<void>;
 }
 
+/** The snapshots of single volumes in a pool that makes them itself. Each call may be repeated after a crash. */
+export interface PoolSnapshots {
+  /**
+   * Makes a snapshot of the volume, while a guest writes it or not. Does nothing if it is complete. Returns its instant.
+   * @throws SnapshotError if the volume is gone, or larger than `maxSize` bytes
+   */
+  create(snapshot: Id<'snapshot'>, volume: Id<'volume'>, maxSize: number): Promise<Date>;
+  /** Creates a volume with the content of the snapshot and a size of `size` bytes, unless the volume exists. */
+  fill(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void>;
+  /** Removes the snapshot, complete or not. Its data stays until no volume needs it. */
+  remove(snapshot: Id<'snapshot'>): Promise<void>;
+}
+
 /** A storage pool of one host. */
 export interface PoolDriver {
+  /** The snapshots of the pool. Other pools have the snapshots of the host (hypervisor.ts), or none. */
+  readonly snapshots?: PoolSnapshots;
   /**
    * Returns the space of the pool; undefined if the pool answers but does not know it (Ceph without a manager).
    * @throws PoolFault if this host does not reach the pool
