@@ -3,11 +3,9 @@
  * changes. Running VMs continue.
  */
 import type { Component, Logger } from '../model/component.ts';
-import { currentFormat, formats } from '../model/records/index.ts';
+import { currentFormat, formats, storeFormat } from '../model/records/index.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-
-const id = 'store';
 
 /**
  * Checks the format of the database. Later, `onNewer` is called once if the format becomes too new. @throws Error if
@@ -16,7 +14,7 @@ const id = 'store';
 export async function guardFormat(store: Store, logger: Logger, onNewer: (error: Error) => void): Promise<Component> {
   const mirror = await openMirror(store, { prefixes: [formats.prefix], kinds: [formats], logger });
   const newer = (): Error | undefined => {
-    const reader = mirror.get(formats, id)?.value.reader ?? 1;
+    const reader = mirror.get(formats, storeFormat)?.value.reader ?? 1;
     if (reader <= currentFormat) return undefined;
     const what = `the database has records of format ${reader}; this version understands ${currentFormat}`;
     return new Error(`${what}: upgrade it`);

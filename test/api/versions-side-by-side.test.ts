@@ -161,9 +161,22 @@ t.test('a version does not touch a database that it would get wrong', async (t) 
   t.same(told, [], 'of its own format it is');
   await store.commit({ write: [put(records.formats, 'store', { reader: records.currentFormat + 1 })] });
   await until('it is told', () => told.length > 0);
-  t.match(told, [{ message: /records of format 2; this version understands 1: upgrade it/ }]);
+  t.match(told, [{ message: /records of format 3; this version understands 2: upgrade it/ }]);
   await t.rejects(
     guardFormat(store.session(), silentLogger, () => t.fail('both told and rejected')),
-    /records of format 2/,
+    /records of format 3/,
   );
+});
+
+t.test('the first record that older versions would misread raises the format', async (t) => {
+  const { store, operator, project } = await startTestApi(t);
+  const formatNow = async () => (await store.get(`${records.formats.prefix}${records.storeFormat}`))?.value;
+  const name = 'base';
+  const image = await operator.create('images', { name, project, source: 'file:base.raw', architecture: 'x86_64' });
+  await operator.create('volumes', { name: 'plain', project, size: '1GiB' });
+  t.equal(await formatNow(), undefined, 'older versions understand a plain volume');
+  await operator.create('volumes', { name: 'root', project, size: '1GiB', image: image.id });
+  t.equal(await formatNow(), '{"reader":2}');
+  await operator.create('volumes', { name: 'second', project, size: '1GiB', image: image.id });
+  t.equal(await formatNow(), '{"reader":2}');
 });

@@ -20,7 +20,7 @@ export interface MirroredResource {
 }
 
 /** The kinds that belong to no resource. All others are read only in transactions: addresses, references, audit. */
-const commonKinds: readonly RecordKind[] = [records.names, records.settings];
+const commonKinds: readonly RecordKind[] = [records.names, records.settings, records.formats];
 
 /** The mirror of the API. */
 export interface ApiMirror extends Mirror {

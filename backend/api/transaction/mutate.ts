@@ -17,7 +17,7 @@ import { newTimeOrderedId } from '../../model/ids.ts';
 import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
-import { put } from '../../store/collection.ts';
+import { absent, put, unchanged } from '../../store/collection.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
 import { mirrorTimeoutMs } from '../read-model/mirror.ts';
@@ -117,6 +117,17 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
   ];
 }
 
+/** Returns the condition and the write that raise the format of the database, if a write of the change needs a newer one. */
+function raiseFormat(api: ApiContext, writes: readonly Write[]): { require: Condition[]; write: Write[] } {
+  const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));
+  const stored = api.mirror.get(records.formats, records.storeFormat);
+  if ((stored?.value.reader ?? 1) >= needed) return { require: [], write: [] };
+  return {
+    require: [stored ? unchanged(stored) : absent(records.formats, records.storeFormat)],
+    write: [put(records.formats, records.storeFormat, { reader: needed })],
+  };
+}
+
 /** Tells whether a commit would succeed now. */
 async function wouldCommit(store: Store, guards: readonly Guard[], dryRun: DryRun): Promise<boolean> {
   const found = await Promise.all(guards.map(({ condition }) => failedCondition(store, condition, dryRun)));
@@ -178,14 +189,21 @@ async function mutateInTurn(
     }
     const { guards, writes, answer } = decision;
     const { dryRun } = request;
+    const format = raiseFormat(api, writes);
     if (dryRun && (await wouldCommit(store, guards, dryRun))) return { status: 204, revision: mirror.revision };
     const result = dryRun
       ? { ok: false as const }
       : await store.commit({
-          require: [...guards.map((guard) => guard.condition), ...quota.require, ...(slot ? [slot.free] : [])],
+          require: [
+            ...guards.map((guard) => guard.condition),
+            ...quota.require,
+            ...format.require,
+            ...(slot ? [slot.free] : []),
+          ],
           write: [
             ...writes,
             ...quota.write,
+            ...format.write,
             ...auditAndEvent(request, decision),
             ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
           ],

@@ -1,15 +1,36 @@
-/** The format of the database. No version writes it yet; the first version that needs a newer format will. */
+/** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
+import { snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
+import { operations } from './operations.ts';
 
 /**
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 1;
+export const currentFormat = 2;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
  * records that older versions would misread. Older versions then stop, and do not start again.
  */
 export const formats = kind('format/', { reader: Type.Integer({ minimum: 1 }) });
+
+/** The id of the only record in `format/`. */
+export const storeFormat = 'store';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Tells by the prefix of a key whether a record needs format 2. An older agent gives an empty disk for such a volume, for example. */
+const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [volumes.prefix]: ({ image, source_volume }) => image !== undefined || source_volume !== undefined,
+  [vms.prefix]: ({ root_volume }) => root_volume !== undefined,
+  [snapshots.prefix]: ({ consistency, pool }) => consistency === 'filesystem' || pool !== undefined,
+  [operations.prefix]: (record) => record.kind === 'vm_restore',
+};
+
+/** Returns the minimum format that a reader of the record (its key, and its JSON) must support. */
+export function formatOf(key: string, value: string): number {
+  const needs = needsFormat2[key.slice(0, key.indexOf('/') + 1)];
+  return needs?.(JSON.parse(value) as Fields) ? 2 : 1;
+}
