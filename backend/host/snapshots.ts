@@ -128,7 +128,11 @@ export class SnapshotWork {
     if (own !== undefined) {
       const [disk] = snapshot.disks;
       if (disk?.volume === undefined) throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
-      const takenAt = await own.create(id, disk.volume, disk.size);
+      const { volume } = disk;
+      const { holder } = this.#spec(snapshot);
+      const create = () => own.create(id, volume, disk.size);
+      const freezes = holder !== undefined && snapshot.consistency === 'filesystem';
+      const takenAt = await (freezes ? hypervisor.whileFrozen(holder, create) : create());
       await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
       return undefined;
     }
@@ -171,10 +175,13 @@ export class SnapshotWork {
   }
 
   async #reportFailure(id: Id<'snapshot'>, err: unknown, failures: number): Promise<void> {
+    const { mirror } = this.#options.view;
+    const snapshot = mirror.get(snapshots, id)?.value;
+    // Without a readable declaration, nothing is known of the data.
+    if (snapshot === undefined || mirror.get(snapshotReports, id)?.value.phase === 'available') return;
     const final = (err instanceof SnapshotError && !err.retry) || failures >= maxAttempts;
     const reason = err instanceof SnapshotError ? err.reason : 'failed';
-    const snapshot = this.#options.view.mirror.get(snapshots, id)?.value;
-    const own = this.#snapshotsOf(snapshot ?? {});
+    const own = this.#snapshotsOf(snapshot);
     if (final) await (own ? own.remove(id) : this.#options.hypervisor.removeSnapshot(id));
     await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });
   }

@@ -1,5 +1,5 @@
 /** Attacks of a guest on the freezing of its file systems for a snapshot. */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { SnapshotError } from '../../backend/host/hypervisor/hypervisor.ts';
@@ -147,6 +147,33 @@ t.test('a guest is thawed after the time limit, however long the copy takes to b
   t.ok(performance.now() - began < 3_000);
   t.notOk(agent.frozen);
   t.notOk(existsSync(mark));
+});
+
+t.test('a host agent that ends during a freeze thaws the guest first', async (t) => {
+  const { agent, mark, open } = await frozenGuest(t);
+  const fileSystems = open({ freezeMs: 60_000, frozenMs: 60_000, thawMs: 60_000 });
+  const begins = Promise.withResolvers<void>();
+  const snapshot = fileSystems.during(() => {
+    begins.resolve();
+    return new Promise(() => undefined);
+  });
+  const failed = t.rejects(snapshot, /The agent ends/);
+  await begins.promise;
+  t.ok(agent.frozen);
+  await fileSystems.close();
+  t.notOk(agent.frozen);
+  t.notOk(existsSync(mark));
+  await failed;
+  await t.rejects(
+    fileSystems.during(async () => t.fail('no freeze begins any more')),
+    /The agent ends/,
+  );
+});
+
+t.test('a guest is thawed also when its mark is lost', async (t) => {
+  const { agent, mark, fileSystems } = await frozenGuest(t);
+  await fileSystems.during(async () => rmSync(mark));
+  t.notOk(agent.frozen);
 });
 
 t.test('a guest that thaws by itself has no consistent copy', async (t) => {

@@ -168,6 +168,7 @@ export class KillableHost {
         });
       },
       createSnapshot: (spec, signal) => guarded('createSnapshot', () => hypervisor.createSnapshot(spec, signal)),
+      whileFrozen: (vm, work) => hypervisor.whileFrozen(vm, work),
       removeSnapshot: (id) => guarded('removeSnapshot', () => hypervisor.removeSnapshot(id)),
       listSnapshots: () => hypervisor.listSnapshots(),
       fillVolume: (volume, source, signal) =>

@@ -123,6 +123,11 @@ export interface Hypervisor {
    * @throws SnapshotError with the reason for the owner
    */
   createSnapshot(spec: SnapshotSpec, signal: AbortSignal): Promise<{ readonly takenAt: Date }>;
+  /**
+   * Runs the work while the file systems of the guest are frozen. Only runs it if the guest does not run.
+   * @throws SnapshotError if the guest does not freeze
+   */
+  whileFrozen<T>(vm: Id<'vm'>, work: () => Promise<T>): Promise<T>;
   /** Removes the data of a snapshot, also of an incomplete one. */
   removeSnapshot(snapshot: Id<'snapshot'>): Promise<void>;
   /** Returns the snapshots whose data is on the machine. */

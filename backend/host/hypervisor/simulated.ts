@@ -209,6 +209,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }
       return { takenAt: new Date() };
     },
+    whileFrozen: (_vm, work) => work(),
 
     removeSnapshot: async () => closing.signal.throwIfAborted(),
 

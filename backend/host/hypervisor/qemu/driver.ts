@@ -499,6 +499,10 @@ class Driver implements QemuHypervisor {
     return this.#snapshots.create(spec, signal);
   }
 
+  whileFrozen<T>(vm: Id<'vm'>, work: () => Promise<T>): Promise<T> {
+    return this.#guests.get(vm)?.whileFrozen(work) ?? work();
+  }
+
   removeSnapshot(snapshot: Id<'snapshot'>): Promise<void> {
     return this.#snapshotFiles.remove(snapshot);
   }
@@ -581,6 +585,7 @@ class Driver implements QemuHypervisor {
     this.#closed = true;
     clearInterval(this.#timer);
     await this.#maintenance;
+    await Promise.all([...this.#guests.values()].map((guest) => guest.thaw()));
     for (const guest of this.#guests.values()) guest.release();
     this.#guests.clear();
     await this.#parts.unlock();

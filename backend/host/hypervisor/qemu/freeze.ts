@@ -56,6 +56,8 @@ export class FileSystems {
   readonly #limits: FreezeLimits;
   readonly #released = new AbortController();
   #thawing: Promise<void> | undefined;
+  /** A freeze was requested, and the guest has not confirmed the thaw. */
+  #asked = false;
 
   constructor(guest: FreezableGuest, limits: FreezeLimits = defaultLimits) {
     this.#guest = guest;
@@ -73,8 +75,8 @@ export class FileSystems {
    * @throws SnapshotError `no_guest_agent` or `freeze_failed`, if the file systems were not frozen during all of `begin`
    */
   during<T>(begin: () => Promise<T>): Promise<T> {
-    const { calls, mark } = this.#guest;
-    return calls.run(async () => {
+    return this.#guest.calls.run(async () => {
+      if (this.#released.signal.aborted) throw failure('The agent ends.');
       if (this.thawPending) throw failure('The guest has not confirmed yet that its file systems are thawed.');
       if (!(await this.#guest.listens())) {
         throw new SnapshotError('no_guest_agent', 'No guest agent runs in the VM.', { retry: true });
@@ -85,7 +87,7 @@ export class FileSystems {
         if (!(error instanceof GuestAgentError)) throw error;
         throw failure(`The guest did not freeze its file systems: ${error.message}.`, error);
       } finally {
-        if ((await readIfThere(mark)) !== undefined && !(await this.#tryThaw())) this.#startThawing();
+        if (this.#asked && !(await this.#tryThaw())) this.#startThawing();
       }
     });
   }
@@ -95,6 +97,9 @@ export class FileSystems {
     const { freezeMs, frozenMs } = this.#limits;
     const late = Promise.withResolvers<never>();
     late.promise.catch(() => undefined);
+    const { signal } = this.#released;
+    const ends = () => late.reject(failure('The agent ends.'));
+    signal.addEventListener('abort', ends);
     let timer: NodeJS.Timeout | undefined;
     let beganMs = 0;
     try {
@@ -105,6 +110,7 @@ export class FileSystems {
         const tooLate = () => late.reject(failure('The copy did not begin before the file systems were thawed again.'));
         timer = setTimeout(tooLate, frozenMs);
         beganMs = performance.now();
+        this.#asked = true;
         return session.call('guest-fsfreeze-freeze');
       });
       if (!Number.isSafeInteger(count) || Number(count) <= 0) throw new GuestAgentError('it froze no file system');
@@ -116,6 +122,7 @@ export class FileSystems {
       return result;
     } finally {
       clearTimeout(timer);
+      signal.removeEventListener('abort', ends);
     }
   }
 
@@ -134,8 +141,10 @@ export class FileSystems {
           throw error;
         }
       });
-      if (thawed) await rm(mark, { force: true });
-      return thawed;
+      if (!thawed) return false;
+      await rm(mark, { force: true });
+      this.#asked = false;
+      return true;
     } catch (error) {
       if (!(error instanceof GuestAgentError)) fault.call(this.#guest, error, 'the agent cannot reach the guest agent');
       return false;
@@ -169,7 +178,18 @@ export class FileSystems {
     }
   }
 
-  /** Stops the attempts to thaw. The next agent goes on with them. */
+  /**
+   * Ends a freeze early, thaws the guest, and stops. If the guest does not confirm the thaw, the next agent goes on with it:
+   * nobody knows when that agent starts, so this one tries once more.
+   */
+  async close(): Promise<void> {
+    this.#released.abort();
+    await this.#guest.calls.run(async () => {
+      if (this.#asked) await this.#tryThaw();
+    });
+  }
+
+  /** Stops the attempts to thaw a guest that ends. */
   release(): void {
     this.#released.abort();
   }

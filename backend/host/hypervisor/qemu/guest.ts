@@ -174,6 +174,16 @@ export class Guest {
     return this.#fileSystems.continueThaw();
   }
 
+  /** Runs the work while the file systems of the guest are frozen. @throws SnapshotError if the guest does not freeze */
+  whileFrozen<T>(work: () => Promise<T>): Promise<T> {
+    return this.#fileSystems.during(work);
+  }
+
+  /** Thaws the file systems of the guest if they may be frozen, because the agent ends. */
+  thaw(): Promise<void> {
+    return this.#fileSystems.close();
+  }
+
   /**
    * Copies block nodes of the guest as they are at one instant, to existing files of the same sizes.
    * @param freeze true to freeze the file systems of the guest at the instant
@@ -195,7 +205,7 @@ export class Guest {
         await addFile(qmp, mark, `/dev/fdset/${set}`);
       },
     }));
-    const atInstant = (begin: () => Promise<Date>) => this.#fileSystems.during(begin);
+    const atInstant = (begin: () => Promise<Date>) => this.whileFrozen(begin);
     return copyDisks(qmp, copies, { ...options, ...(freeze && { atInstant }) });
   }
 
