@@ -125,12 +125,22 @@ t.test('while a VM is restored, it does not start, keeps its volumes and has no 
 });
 
 t.test('a deleted VM ends its restore and frees its volumes', async (t) => {
-  const { fault, entered } = gate();
-  const { member, vm, volume, stop, restore } = await restoreCloud(t, fault);
+  const { fault, entered, open } = gate();
+  const destroyed: (string | undefined)[] = [];
+  const { member, vm, volume, stop, restore, createVm } = await restoreCloud(t, (step, id) => {
+    if (step === 'destroy') destroyed.push(id);
+    return fault(step, id);
+  });
   await stop();
   const operation = await restore();
   await entered;
-  await member.remove('vms', vm.id);
+  await member.expect(202, 'DELETE', `/v1/vms/${vm.id}`);
+  const other = await createVm('other');
+  await reach(member, 'vms', other, 'running');
+  await member.remove('vms', other.id);
+  t.strictSame(destroyed, [other.id], 'the agent waits for the end of the copy');
+  open();
+  await until('the VM is gone', async () => (await member.request('GET', `/v1/vms/${vm.id}`)).status === 404);
   t.match(await member.get('operations', operation.id), { state: 'failed', error: { code: 'being_deleted' } });
   await member.remove('volumes', volume.id);
 });

@@ -6,7 +6,6 @@
  * The journal is not synced to disk: simulated VMs need not survive a crash of the machine.
  */
 
-import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -218,9 +217,8 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     fillVolume: async () => enter('fillVolume'),
 
     restoreDisks: async (_snapshot, disks, signal) => {
-      const interrupted = once(AbortSignal.any([signal, closing.signal]), 'abort');
       for (const disk of disks) {
-        await Promise.race([enter('restoreDisks', 'vm' in disk ? disk.vm : undefined), interrupted]);
+        await enter('restoreDisks', 'vm' in disk ? disk.vm : undefined);
         signal.throwIfAborted();
         closing.signal.throwIfAborted();
       }
