@@ -8,7 +8,6 @@
 import { spawn } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { resolve } from 'node:path';
 import { Parser, type Result } from 'tap-parser';
 
 interface Outcome {
@@ -28,8 +27,6 @@ if (files.length === 0) {
 const ci = process.env.CI === 'true';
 // Node parses the certificates that this variable names at every start, which costs each test process time.
 const { NODE_EXTRA_CA_CERTS: _certificates, ...environment } = process.env;
-// Node keeps compiled modules here. Without them, the start of each process of a test takes twice the time.
-const compileCache = resolve('.ucloud/cache/node');
 let passed = 0;
 const failed: string[] = [];
 const skipped: string[] = [];
@@ -84,7 +81,7 @@ function runTap(paths: readonly string[], jobs: number): Promise<number> {
   if (paths.length === 0) return Promise.resolve(0);
   const tap = spawn('tap', ['run', '--reporter=tap', `--jobs=${jobs}`, ...paths], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...environment, TAP_BAIL: '0', NODE_NO_WARNINGS: '1', NODE_COMPILE_CACHE: compileCache },
+    env: { ...environment, TAP_BAIL: '0', NODE_NO_WARNINGS: '1' },
   });
   const root = new Parser();
   root.on('child', watchFile);
