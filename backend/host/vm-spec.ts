@@ -18,6 +18,7 @@ export async function imageUnavailable(
   { view, images: files }: { readonly view: HostView; readonly images: Pick<HostImages, 'status'> | undefined },
   vm: VmRecord,
 ): Promise<(ReportFields & { readonly message: string }) | undefined> {
+  if (vm.root_volume !== undefined) return undefined;
   const image = view.mirror.get(imageReports, vm.image)?.value;
   const reason = 'image_not_available';
   if (image?.phase === 'error') {
@@ -60,8 +61,9 @@ export function vmSpec(
     image: () => view.mirror.get(images, image)?.value,
   });
   const seed = noCloudDocuments(config);
-  const firmware = view.mirror.get(images, image)?.value.firmware ?? defaultFirmware;
-  return { id, name, fence, generation, cpus, memory, disk_size: disk, image, firmware, interfaces, volumes, seed };
+  const firmware = (vm.boot ?? view.mirror.get(images, image)?.value)?.firmware ?? defaultFirmware;
+  const own = vm.root_volume === undefined ? { image } : {};
+  return { id, name, fence, generation, cpus, memory, disk_size: disk, ...own, firmware, interfaces, volumes, seed };
 }
 
 /** Returns the networks of all VMs that are placed on the host and not yet removed from it. */

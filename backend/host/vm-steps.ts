@@ -33,7 +33,7 @@ import {
 } from './reports.ts';
 import type { HostView } from './view.ts';
 import { imageUnavailable, vmSpec } from './vm-spec.ts';
-import { claimsOfStart, releasesOf, type VolumeQuestion, VolumeSteps } from './volume-steps.ts';
+import { claimsOfStart, releasesOf, rootUnavailable, type VolumeQuestion, VolumeSteps } from './volume-steps.ts';
 
 /** Options of `VmSteps`. */
 export interface VmStepsOptions {
@@ -212,7 +212,8 @@ export class VmSteps {
     const grantWaitMs = this.#grantWaitMs(snapshot, vm.value, runtime);
     if (grantWaitMs > 0) return { again: false, afterMs: grantWaitMs };
     const reported = currentReport(snapshot);
-    const blocked = await imageUnavailable(this.#options, vm.value);
+    const claims = claimsOfStart(view, snapshot, new Date());
+    const blocked = (await imageUnavailable(this.#options, vm.value)) ?? rootUnavailable(view, vm.value, claims);
     if (blocked) {
       if (reported?.phase !== blocked.phase || reported.message !== blocked.message) {
         return this.commit(reportCommit(snapshot, blocked, new Date()));
@@ -224,7 +225,6 @@ export class VmSteps {
     }
 
     const resources = startResources(vm.value, placement.value);
-    const claims = claimsOfStart(view, snapshot, new Date());
     const spec = vmSpec(view, vm.value, placement.value.fence, resources, claims.volumes);
     const abort = new AbortController();
     runtime.abort = abort;

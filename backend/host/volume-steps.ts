@@ -13,6 +13,9 @@ import type { Id } from '../contract/fields.ts';
 import {
   type AttachmentReportRecord,
   attachmentReports,
+  imageReports,
+  images,
+  type VmRecord,
   type VolumeAttachmentRecord,
   type VolumePlacementRecord,
   volumePlacements,
@@ -20,6 +23,7 @@ import {
   volumes,
 } from '../model/records/index.ts';
 import { poolOf } from '../model/storage/pool.ts';
+import { imageWait, sourceOf } from '../model/storage/volume-source.ts';
 import {
   type AttachmentFacts,
   type VolumeOutcome,
@@ -136,6 +140,24 @@ export function claimsOfStart(
     require: wanted.flatMap(unchangedRecords),
     write: wanted.map((each) => reportWrite(snapshot, each, 'attaching', now)),
   };
+}
+
+/** Returns the report of a VM that cannot start because its root volume is not ready; undefined if it is. */
+export function rootUnavailable(
+  { mirror }: HostView,
+  { root_volume: root }: VmRecord,
+  { volumes: claimed }: VolumeClaims,
+): { readonly phase: 'preparing'; readonly reason: string; readonly message: string } | undefined {
+  if (root === undefined || claimed.some(({ id }) => id === root)) return undefined;
+  const volume = mirror.get(volumes, root)?.value;
+  const { size = 0, message: refusal } = mirror.get(volumePlacements, root)?.value ?? {};
+  const source = volume && sourceOf(volume);
+  const wait =
+    source !== undefined && 'image' in source && mirror.get(volumeReports, root) === undefined
+      ? imageWait(mirror.get(images, source.image)?.value, mirror.get(imageReports, source.image)?.value, size)
+      : undefined;
+  const message = refusal ?? wait?.message ?? 'The VM waits until its root volume has its content.';
+  return { phase: 'preparing', reason: 'root_volume_not_available', message };
 }
 
 /** Returns the writes for a guest that has ended: it has no volumes any more. */

@@ -219,7 +219,7 @@ export class LeaderLoop {
   }
 
   #place(records: VmRecords, vm: NonNullable<VmRecords['vm']>['value'], now: Date): CommitPart | undefined {
-    const architecture = this.#mirror.get(images, vm.image)?.value.architecture;
+    const { architecture } = vm.boot ?? this.#mirror.get(images, vm.image)?.value ?? {};
     const antiAffinity = antiAffinityOf(vm);
     const resources: PlacedResources = {
       ...declaredResources(vm),

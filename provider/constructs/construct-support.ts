@@ -62,8 +62,21 @@ export interface VmDependencies {
  * @throws Error that names the construct and the invalid option
  */
 export function createVmDependencies(scope: Construct, name: string, config: VmDependenciesConfig): VmDependencies {
-  const { image, publicKeys = [], sshKeys = [], project, provider } = config;
+  const { image, provider } = config;
   if (image === undefined || image === '') fail(scope, 'image is missing: give its name, or an object with its id');
+  const meta = { ...(provider && { provider }) };
+  const found =
+    typeof image === 'string' ? new DataUcloudImage(scope, 'image', { ...imageNamed(image), ...meta }) : image;
+  return { ...createOtherDependencies(scope, name, config), image: found };
+}
+
+/** Does the same for VMs that need no image. */
+export function createOtherDependencies(
+  scope: Construct,
+  name: string,
+  config: Omit<VmDependenciesConfig, 'image'>,
+): Omit<VmDependencies, 'image'> {
+  const { publicKeys = [], sshKeys = [], project, provider } = config;
   const meta = { ...(provider && { provider }) };
   const owned = { ...meta, ...(project !== undefined && { project }) };
 
@@ -94,7 +107,6 @@ export function createVmDependencies(scope: Construct, name: string, config: VmD
   });
 
   return {
-    image: typeof image === 'string' ? new DataUcloudImage(scope, 'image', { ...imageNamed(image), ...meta }) : image,
     network,
     ownNetwork,
     ownKeys,

@@ -2,8 +2,13 @@
 import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import { Vm, type VmConfig } from './bindings/vm/index.ts';
-import { validateName } from './checks.ts';
-import { concatIds, createVmDependencies, type VmDependenciesConfig } from './construct-support.ts';
+import { fail, validateName } from './checks.ts';
+import {
+  concatIds,
+  createOtherDependencies,
+  createVmDependencies,
+  type VmDependenciesConfig,
+} from './construct-support.ts';
 import type { Network } from './network.ts';
 import { idOf, type Reference } from './reference.ts';
 import { type DataDisk, Volume } from './volume.ts';
@@ -13,8 +18,15 @@ import { type DataDisk, Volume } from './volume.ts';
  * apply to the VM; `provider` and `project` apply to all created resources.
  */
 export interface VirtualMachineConfig
-  extends Omit<VmConfig, keyof VmDependenciesConfig | 'name' | 'interfaces' | 'volumes' | 'count' | 'forEach'>,
-    VmDependenciesConfig {
+  extends Omit<
+      VmConfig,
+      keyof VmDependenciesConfig | 'name' | 'interfaces' | 'volumes' | 'rootVolume' | 'count' | 'forEach'
+    >,
+    Omit<VmDependenciesConfig, 'image'> {
+  /** The image, as for a group of VMs. Exactly one of `image` and `rootVolume` must be set. */
+  readonly image?: VmDependenciesConfig['image'];
+  /** The volume that the VM boots from, which outlives the VM. It has an image: `new Volume(…, { image: … })`. */
+  readonly rootVolume?: Reference;
   /**
    * The name of the VM and of the created resources, and the host name of the guest: an RFC 1123 label.
    * @default the id of the construct
@@ -65,7 +77,8 @@ export class VirtualMachine extends Construct {
   constructor(scope: Construct, id: string, config: VirtualMachineConfig) {
     super(scope, id);
     const {
-      image: _image,
+      image,
+      rootVolume,
       network: _network,
       publicKeys: _publicKeys,
       sshKeys: _sshKeys,
@@ -75,7 +88,14 @@ export class VirtualMachine extends Construct {
       ...rest
     } = config;
     this.name = validateName(this, config.name ?? id);
-    const { image, network, ownNetwork, ownKeys, sshKeys } = createVmDependencies(this, this.name, config);
+    if (image !== undefined && rootVolume !== undefined) {
+      fail(this, 'image and rootVolume exclude each other: a root volume has an image of its own');
+    }
+    const origin =
+      rootVolume === undefined
+        ? { ...createVmDependencies(this, this.name, { ...config, image: image ?? '' }), rootVolume: undefined }
+        : { ...createOtherDependencies(this, this.name, config), image: undefined, rootVolume: idOf(rootVolume) };
+    const { network, ownNetwork, ownKeys, sshKeys } = origin;
     this.network = network;
     this.ownNetwork = ownNetwork;
     this.ownKeys = ownKeys;
@@ -91,7 +111,7 @@ export class VirtualMachine extends Construct {
     this.vm = new Vm(this, 'Default', {
       ...rest,
       name: this.name,
-      image: image.id,
+      ...(origin.image ? { image: origin.image.id } : { rootVolume: origin.rootVolume }),
       interfaces: [{ network: idOf(network), ...(mac !== undefined && { mac }) }],
       sshKeys,
       ...((volumes.length > 0 || Object.keys(dataDisks).length > 0) && { volumes: allVolumes }),

@@ -3,7 +3,7 @@ import { Construct } from 'constructs';
 import type { SshKey } from './bindings/ssh-key/index.ts';
 import type { VmAntiAffinity } from './bindings/vm/index.ts';
 import { fail, requireKnown, validateName } from './checks.ts';
-import { concatIds, createVmDependencies, mergeMaps } from './construct-support.ts';
+import { concatIds, createVmDependencies, mergeMaps, type VmDependenciesConfig } from './construct-support.ts';
 import type { Network } from './network.ts';
 import type { Reference } from './reference.ts';
 import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
@@ -13,7 +13,7 @@ import { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts'
  */
 export type VmGroupMember = Omit<
   Partial<VirtualMachineConfig>,
-  'name' | 'image' | 'network' | 'publicKeys' | 'project' | 'provider' | 'antiAffinity'
+  'name' | 'image' | 'rootVolume' | 'network' | 'publicKeys' | 'project' | 'provider' | 'antiAffinity'
 >;
 
 /** The members of the group. */
@@ -57,7 +57,11 @@ export type VmGroupSpread =
     };
 
 /** All options of a `VirtualMachine`, and the members. Each member has its own `dataDisks`. */
-export type VmGroupConfig = Omit<VirtualMachineConfig, 'name' | 'mac' | 'antiAffinity' | 'volumes'> &
+export type VmGroupConfig = Omit<
+  VirtualMachineConfig,
+  'name' | 'mac' | 'antiAffinity' | 'volumes' | 'image' | 'rootVolume'
+> &
+  Pick<VmDependenciesConfig, 'image'> &
   VmGroupMembers &
   VmGroupSpread & {
     /**

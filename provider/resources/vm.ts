@@ -44,12 +44,13 @@ function stateSentence({ phase, reason, message }: Status): string {
 const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
 
 /** The fields whose change replaces the VM. The new VM has a new disk. */
-const replacing = ['image', 'interfaces', 'project', 'anti_affinity'];
+const replacing = ['image', 'root_volume', 'interfaces', 'project', 'anti_affinity'];
 
 /** The values of `wait_for`. */
 const waitChoices = ['running', 'ready', 'none'];
 
 async function modifyPlan(ctx: PlanContext): Promise<void> {
+  planRootVolume(ctx);
   await Promise.all([planUserData(ctx), planImage(ctx)]);
   refuseToShrink(
     ctx,
@@ -67,6 +68,30 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
   const [first] = planned;
   const address = isObject(first) ? (first.address ?? UNKNOWN) : UNKNOWN;
   Object.assign(ctx.planned, { interfaces: planned, address });
+}
+
+/** Another root volume has another image and size. Both are known after the apply. */
+function planRootVolume({ prior, planned, config, changed }: PlanContext): void {
+  if (prior === null || !changed('root_volume')) return;
+  for (const name of ['image', 'disk_size']) if (config[name] === null) Object.assign(planned, { [name]: UNKNOWN });
+}
+
+/** A VM has either an image or a root volume. Both may be known only after the apply. */
+function checkOrigin({ config, diagnostics }: ValidateContext<Values>): void {
+  const [image, root] = [config.image ?? null, config.root_volume ?? null];
+  if (image === null && root === null)
+    diagnostics.error('A VM needs an image or a root volume', 'Set exactly one of `image` and `root_volume`.', [
+      'image',
+    ]);
+  if (image === null || root === null) {
+    if (root === null || root === UNKNOWN || (config.disk_size ?? null) === null) return;
+    const advice = 'Remove `disk_size`, and set `size` of the volume.';
+    diagnostics.error('A root volume has a size of its own', advice, ['disk_size']);
+    return;
+  }
+  if (image === UNKNOWN || root === UNKNOWN) return;
+  const both = 'Exactly one of `image` and `root_volume` must be set: a root volume has an image of its own.';
+  diagnostics.error('A VM with a root volume has no other image', both, ['image']);
 }
 
 /** Returns true for a reserved interface identifier (RFC 5453), which the API refuses. */
@@ -259,6 +284,7 @@ export const vm = deriveResource(schemaOf('vm'), {
   validate(ctx) {
     validateUserData(ctx);
     checkMacs(ctx);
+    checkOrigin(ctx);
   },
   hint(error, config) {
     if (error.code !== 'address_taken') return undefined;

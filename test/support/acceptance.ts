@@ -131,9 +131,14 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     bound: ['monitors', 'user', 'key_file'],
   },
   volume: {
-    create: 'name = "data"\n size = "1024MiB"\n image = ucloud_image.this.id',
+    create: `name = "data"
+      size = "1024MiB"
+      snapshot = data.ucloud_snapshot.spare.id
+      snapshot_disk = "root"`,
     update: `name = "data-2"
       size = "2048MiB"
+      snapshot = data.ucloud_snapshot.spare.id
+      snapshot_disk = "root"
       description = "of the database"
       labels = { tier = "db" }
       max_iops = 500
@@ -144,8 +149,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       size = "1GiB"
       project = ucloud_project.this.id
       pool = ucloud_storage_pool.this.id
-      snapshot = data.ucloud_snapshot.spare.id
-      snapshot_disk = "root"`,
+      image = ucloud_image.this.id`,
     spelled: ['size'],
   },
   vm: {
@@ -170,7 +174,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       power_state = "stopped"
       delete_protection = true`,
     replace: `name = "web-2"
-      image = ucloud_image.this.id
+      root_volume = data.ucloud_volume.spare.id
       interfaces = [{ network = ucloud_network.this.id }]
       user_data = "#!/bin/sh -x"
       anti_affinity = { group = "web" }

@@ -118,8 +118,7 @@ export async function realGuest(
   const { pid } = await launch({
     command: ['ip', 'netns', 'exec', namespace.name, ...program],
     ...{
-      disk: path('disk.qcow2'),
-      image,
+      disk: { path: path('disk.qcow2'), image },
       seed: path('seed.img'),
       qmp: path('qmp'),
       files: path('files'),

@@ -39,7 +39,11 @@ async function endOperation(api: ApiContext, vm: string, at: string) {
 }
 
 function leftovers(vm: records.VmRecord): Write[] {
-  const used = new Set([vm.image, ...vm.ssh_keys, ...vm.interfaces.map(({ network }) => network)]);
+  const used = new Set([
+    ...(vm.root_volume === undefined ? [vm.image] : []),
+    ...vm.ssh_keys,
+    ...vm.interfaces.map(({ network }) => network),
+  ]);
   return [
     remove(records.vms, vm.id),
     releaseName('vm', vm.project, vm.name),

@@ -84,10 +84,13 @@ export class ObjectRevisions {
     for (const { id } of this.#mirror.by(records.volumeAttachments, 'vm').list(vm)) this.#touched.set(id, revision);
   }
 
-  /** An attachment shows the host of its volume. */
+  /** An attachment shows the host of its volume, and a VM the size of its root volume. */
   #touchHolder(volume: string, revision: Revision): void {
     const holder = this.#mirror.get(records.volumeHolders, volume)?.value.id;
-    if (holder !== undefined) this.#touched.set(holder, revision);
+    if (holder === undefined) return;
+    this.#touched.set(holder, revision);
+    const attachment = this.#mirror.get(records.volumeAttachments, holder)?.value;
+    if (attachment?.root) this.#touched.set(attachment.vm, revision);
   }
 
   close(): void {

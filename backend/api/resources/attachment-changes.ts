@@ -5,7 +5,7 @@ import { maxVolumes } from '../../contract/resources/volume-attachments.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { boundHost, isNetworkPool, poolOf } from '../../model/storage/pool.ts';
-import { volumeSlotKey } from '../../model/vm/volumes.ts';
+import { rootSlot, volumeSlotKey } from '../../model/vm/volumes.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
@@ -35,6 +35,8 @@ export interface AttachmentRequest {
   readonly labels: Readonly<Record<string, string>>;
   /** The VM's own declaration contains the volume. */
   readonly byVm: boolean;
+  /** The VM boots from the volume. */
+  readonly root?: boolean;
   readonly at: string;
   /** The slots and hosts of the other attachments of the same commit. */
   readonly others: { readonly slots: Set<number>; readonly hosts: Set<Id<'host'>> };
@@ -46,12 +48,12 @@ export interface AttachmentRequest {
  * `no_capacity` if the VM has no free slot
  */
 export function newAttachment(api: ApiContext, request: AttachmentRequest): NewAttachment {
-  const { vm, volume: asked, pointers, labels, byVm, at, others } = request;
+  const { vm, volume: asked, pointers, labels, byVm, root = false, at, others } = request;
   const id = newId('volume_attachment');
   const volume = refer(api, volumes, vm.project, asked, pointers.volume);
   checkVolumeStays(volume);
   const sameHost = checkHosts(api, request);
-  const { slot, key, guard } = chooseSlot(api, vm.id, others.slots, pointers.vm);
+  const { slot, key, guard } = root ? slotOf(vm.id, rootSlot) : chooseSlot(api, vm.id, others.slots, pointers.vm);
   others.slots.add(slot);
   const record: records.VolumeAttachmentRecord = {
     id,
@@ -61,6 +63,7 @@ export function newAttachment(api: ApiContext, request: AttachmentRequest): NewA
     volume: asked,
     slot,
     ...(byVm && { by_vm: true }),
+    ...(root && { root }),
     created_at: at,
     updated_at: at,
   };
@@ -127,13 +130,19 @@ function attachedError(api: ApiContext, volume: Id<'volume'>, pointer: string): 
   });
 }
 
+/** Returns a slot of the VM, with the guard that it is free. */
+function slotOf(vm: Id<'vm'>, slot: number) {
+  const key = volumeSlotKey(vm, slot);
+  const guard: Guard = { condition: absent(records.volumeSlots, key) };
+  return { slot, key, guard };
+}
+
 /** Returns the first free slot of the VM, with the guard that it stays free. */
 function chooseSlot(api: ApiContext, vm: Id<'vm'>, taken: ReadonlySet<number>, pointer: string) {
   for (let slot = 0; slot < maxVolumes; slot++) {
     const key = volumeSlotKey(vm, slot);
     if (taken.has(slot) || api.mirror.get(records.volumeSlots, key)) continue;
-    const guard: Guard = { condition: absent(records.volumeSlots, key) };
-    return { slot, key, guard };
+    return slotOf(vm, slot);
   }
   throw fieldError('no_capacity', pointer, `has ${maxVolumes} volumes already, which is the maximum`);
 }

@@ -41,7 +41,7 @@ function plannedRequest(api: ApiContext, project: Id<'project'>, planned: Planne
       disk_size: bytes(disk_size) ?? value.disk_size,
     };
     const host = api.mirror.get(records.schedules, value.id)?.value.host;
-    const architecture = api.mirror.get(records.images, value.image)?.value.architecture;
+    const { architecture } = value.boot ?? api.mirror.get(records.images, value.image)?.value ?? {};
     return {
       count: 1,
       quotaDelta: growthFrom(vmAmounts(value), vmAmounts(next)),

@@ -12,6 +12,7 @@ import * as records from '../../model/records/index.ts';
 import { builtInPool, poolOf } from '../../model/storage/pool.ts';
 import { sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize } from '../../model/text/sizes.ts';
+import { rootSlot } from '../../model/vm/volumes.ts';
 import { rewrite, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -171,13 +172,16 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
     if (!isFilled && sourceOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === undefined) return [];
     throw noDisk('/vm', `has the volume ${value.volume}, whose data is not on the host of the VM yet`);
   });
-  attached.sort((a, b) => a.slot - b.slot);
+  // A root volume comes first.
+  attached.sort((a, b) => (a.slot % rootSlot) - (b.slot % rootSlot) || b.slot - a.slot);
   const image = mirror.get(records.images, stored.value.image)?.value;
-  const origin = originOf(stored.value.image, image && bootFactsOf(image));
+  const own = stored.value.root_volume
+    ? []
+    : [{ size: stored.value.disk_size, ...originOf(stored.value.image, image && bootFactsOf(image)) }];
   return {
     project: stored.value.project,
     host,
-    disks: [{ size: stored.value.disk_size, ...origin }, ...attached.map(({ slot: _slot, ...disk }) => disk)],
+    disks: [...own, ...attached.map(({ slot: _slot, ...disk }) => disk)],
     guards: [{ condition: unchanged(stored) }, { condition: unchanged(schedule) }],
   };
 }

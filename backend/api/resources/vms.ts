@@ -27,6 +27,7 @@ import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import {
@@ -46,6 +47,7 @@ import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { rebootVm } from './vm-reboot.ts';
 import { restoreVm } from './vm-restore.ts';
+import { volumes } from './volumes.ts';
 
 /** The descriptor of VMs. */
 export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
@@ -61,14 +63,16 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
       deleted_at: _deleted,
       memory,
       disk_size,
+      boot: _boot,
       volumes = [],
       ...shown
     } = record;
+    const root = record.root_volume === undefined ? undefined : api.mirror.get(records.volumes, record.root_volume);
     return {
       ...shown,
       volumes,
       memory: formatSize(memory),
-      disk_size: formatSize(disk_size),
+      disk_size: formatSize(root?.value.size ?? disk_size),
       address: record.interfaces[0]?.address ?? '',
       ...(record.user_data === undefined ? {} : { user_data_sha256: digestOf(record, record.user_data) }),
       status: vmStatus(record, observe(api, record.id)),
@@ -76,6 +80,10 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
   },
   quota: vmAmounts,
   observedBy: [records.schedules, records.reports, records.guests],
+  watches({ mirror }, id) {
+    const root = mirror.get(records.vms, id)?.value.root_volume;
+    return root === undefined ? [] : [{ kind: records.volumes, id: root }];
+  },
   hostOf: ({ mirror }, id) => mirror.get(records.schedules, id)?.value.host,
   handlers: {
     vm_create: createVm,
@@ -126,6 +134,41 @@ function diskSize(api: ApiContext, image: string, asked: string | undefined): nu
   }
   return size;
 }
+
+/** The fields of a new VM that follow from the content of its disk. */
+interface Origin extends Pick<records.VmRecord, 'image' | 'disk_size' | 'boot'> {
+  readonly guards: readonly Guard[];
+  readonly writes: readonly Write[];
+}
+
+/**
+ * Returns the image of a new VM and the size of its own disk. A VM with a root volume has none.
+ * @throws UcloudError `invalid_reference`, `rule_violated`
+ */
+function originOf(api: ApiContext, project: Id<'project'>, id: Id<'vm'>, body: Body): Origin {
+  const { image, root_volume, disk_size } = body;
+  if (image !== undefined && root_volume === undefined) {
+    const { guards, writes } = addReference(api, images, { project, id: image, pointer: '/image', user: id });
+    return { image, disk_size: diskSize(api, image, disk_size), guards, writes };
+  }
+  if (image !== undefined || root_volume === undefined) {
+    throw fieldError('rule_violated', '/image', 'exactly one of image and root_volume must be set');
+  }
+  if (disk_size !== undefined) throw noDiskSize();
+  const at = '/root_volume';
+  const { value } = refer(api, volumes, project, root_volume, at);
+  if (value.image === undefined || value.boot === undefined) {
+    const detail = 'must be a volume with an image: one that was created with it, or from a snapshot of a root disk';
+    throw fieldError('rule_violated', at, detail);
+  }
+  const again = body.volumes.indexOf(root_volume);
+  if (again >= 0) throw fieldError('rule_violated', `/volumes/${again}`, 'must not be the root volume');
+  // The attachment has the guard that the volume stays as it is.
+  return { image: value.image, disk_size: 0, boot: value.boot, guards: [], writes: [] };
+}
+
+const noDiskSize = () =>
+  fieldError('rule_violated', '/disk_size', 'must be omitted with root_volume: change the size of the volume');
 
 type Interface = records.VmRecord['interfaces'][number];
 
@@ -207,15 +250,23 @@ function useKeys(
   return { guards: uses.flatMap((one) => one.guards), writes: uses.flatMap((one) => one.writes) };
 }
 
-/** Returns the changes that give the VM the volumes of its declaration. `held` are those of the declaration before. */
-function changeVolumes(api: ApiContext, vm: records.VmRecord, held: readonly Id<'volume'>[], at: string) {
+/**
+ * Returns the changes that give the VM the volumes of its declaration. `held` are those of the declaration before;
+ * undefined for a new VM.
+ */
+function changeVolumes(api: ApiContext, vm: records.VmRecord, before: readonly Id<'volume'>[] | undefined, at: string) {
+  const held = before ?? [];
   const others = { slots: new Set<number>(), hosts: new Set<Id<'host'>>() };
-  const added = (vm.volumes ?? []).flatMap((volume, index) => {
-    if (held.includes(volume)) return [];
-    const pointers = { volume: `/volumes/${index}`, vm: '/volumes' };
-    const { record, guards, writes } = newAttachment(api, { vm, volume, pointers, labels: {}, byVm: true, at, others });
-    return [{ guards, writes: [put(records.volumeAttachments, record.id, record), ...writes] }];
-  });
+  const attach = (volume: Id<'volume'>, pointer: string, root: boolean) => {
+    const pointers = { volume: pointer, vm: root ? pointer : '/volumes' };
+    const asked = { vm, volume, pointers, labels: {}, byVm: true, root, at, others };
+    const { record, guards, writes } = newAttachment(api, asked);
+    return { guards, writes: [put(records.volumeAttachments, record.id, record), ...writes] };
+  };
+  const root = before === undefined && vm.root_volume ? [attach(vm.root_volume, '/root_volume', true)] : [];
+  const added = (vm.volumes ?? []).flatMap((volume, index) =>
+    held.includes(volume) ? [] : [attach(volume, `/volumes/${index}`, false)],
+  );
   const removed = held.flatMap((volume) => {
     if (vm.volumes?.includes(volume)) return [];
     const holder = api.mirror.get(records.volumeHolders, volume)?.value.id ?? '';
@@ -223,7 +274,7 @@ function changeVolumes(api: ApiContext, vm: records.VmRecord, held: readonly Id<
     const own = attachment?.value.vm === vm.id && attachment.value.by_vm && attachment.value.deleted_at === undefined;
     return attachment && own ? [detachment(api, attachment, at, vm)] : [];
   });
-  const all = [...added, ...removed];
+  const all = [...root, ...added, ...removed];
   return { guards: all.flatMap(({ guards }) => guards), writes: all.flatMap(({ writes }) => writes) };
 }
 
@@ -249,7 +300,7 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   const probes: Probes = [];
   return mutate(api, request, async () => {
     const project = projectOfCreation(api, request.caller, asked);
-    const image = addReference(api, images, { project, id: body.image, pointer: '/image', user: id });
+    const { guards, writes, ...origin } = originOf(api, project, id, body);
     const keys = useKeys(api, project, id, body.ssh_keys);
     const allocated = allocateInterfaces(api, project, id, body, probes);
     const record: records.VmRecord = {
@@ -258,15 +309,15 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
       ...body,
       interfaces: allocated.interfaces,
       memory: sizeInBytes(body.memory),
-      disk_size: diskSize(api, body.image, body.disk_size),
+      ...origin,
       generation: 1,
       created_at: at,
       updated_at: at,
     };
-    const attached = changeVolumes(api, record, [], at);
+    const attached = changeVolumes(api, record, undefined, at);
     return creation(api, vms, record, {
-      guards: [...image.guards, ...keys.guards, ...allocated.guards, ...attached.guards],
-      writes: [...image.writes, ...keys.writes, ...allocated.writes, ...attached.writes],
+      guards: [...guards, ...keys.guards, ...allocated.guards, ...attached.guards],
+      writes: [...writes, ...keys.writes, ...allocated.writes, ...attached.writes],
     });
   });
 }
@@ -277,6 +328,7 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   return changeObject(api, request, vms, (stored) => {
     checkAlive(stored);
     const before = stored.value;
+    if (before.root_volume !== undefined && asked.disk_size !== undefined) throw noDiskSize();
     const least = imageSize(api, before.image);
     const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
       ...asked,

@@ -30,7 +30,7 @@ export const volumeAttachments: ResourceDescriptor<records.VolumeAttachmentRecor
   kind: records.volumeAttachments,
   scope: 'project',
   indexes: ['vm'],
-  show(api, { slot: _slot, by_vm: _declaredByVm, deleted_at, ...record }) {
+  show(api, { slot: _slot, by_vm: _declaredByVm, root: _root, deleted_at, ...record }) {
     return { ...record, device: devicePath(record.volume), status: statusOf(api, record, deleted_at) };
   },
   observedBy: [records.attachmentReports],
@@ -135,6 +135,10 @@ async function deleteAttachment(api: ApiContext, request: ApiRequest): Promise<A
   return changeObject(api, request, volumeAttachments, (stored) => {
     const { value } = stored;
     if (value.deleted_at !== undefined) return { nothing: answerWith(api, volumeAttachments, stored, 202) };
+    if (value.root) {
+      const detail = `${value.volume} is the root volume of ${value.vm}, and stays attached while the VM exists`;
+      throw new UcloudError('invalid_state', detail, { errors: [{ pointer: '/volume', detail }] });
+    }
     if (value.by_vm) {
       const how = `the VM ${value.vm} declares this attachment: remove ${value.volume} from its volumes`;
       throw new UcloudError('invalid_state', how);

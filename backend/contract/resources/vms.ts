@@ -99,7 +99,16 @@ export const vm = resource({
   description: 'A virtual machine.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
-    image: Reference('image', { description: 'The initial content of the disk.' }),
+    image: Reference('image', {
+      description:
+        'The initial content of the disk. Exactly one of `image` and `root_volume` must be set. With `root_volume`, it is the image of that volume, which may be gone.',
+    }),
+    root_volume: Type.Optional(
+      Reference('volume', {
+        description:
+          'The volume that the VM boots from, instead of a disk of its own. Its data stays when the VM is deleted, and another VM can boot from it. The volume has an image: it was created with the image, or from a snapshot of a root disk. It stays attached while the VM exists, and does not count among the 16 volumes.',
+      }),
+    ),
     interfaces: Type.Array(Interface, interfaces),
     anti_affinity: Type.Optional(AntiAffinity),
   },
@@ -122,7 +131,7 @@ export const vm = resource({
     disk_size: Size({
       'x-at-restart': true,
       description:
-        'Size of the disk. Default: that of the image. It can only grow. A change takes effect at the next start of the VM.',
+        'Size of the disk. Default: that of the image. It can only grow. A change takes effect at the next start of the VM. With `root_volume`, it must be omitted, and shows the size of the volume, which grows by itself.',
     }),
     ssh_keys: Type.Array(Reference('ssh_key'), {
       maxItems: 32,
@@ -172,7 +181,7 @@ export const vm = resource({
         reason: Type.Optional(
           Type.String({
             description:
-              'Reason of the phase, or a fault of a running VM, as a constant word: `no_host`, `image_not_available`, `other_addresses`, …',
+              'Reason of the phase, or a fault of a running VM, as a constant word: `no_host`, `image_not_available`, `root_volume_not_available`, `other_addresses`, …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),
@@ -204,7 +213,7 @@ export const vm = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'volumes', 'power_state', 'delete_protection'],
-  optional: ['project', 'disk_size', 'user_data', 'anti_affinity'],
+  optional: ['project', 'image', 'root_volume', 'disk_size', 'user_data', 'anti_affinity'],
   create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
 export type Vm = ItemType<typeof vm>;

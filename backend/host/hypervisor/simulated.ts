@@ -148,7 +148,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       const vm = vms.get(id);
       if (vm?.running || vm?.disk === disk_size) return;
       if (vm && vm.disk > disk_size) throw new Error(`the disk of ${id} cannot shrink`);
-      vms.put({ id, disk: disk_size, image });
+      vms.put({ id, disk: disk_size, ...(image !== undefined && { image }) });
     },
 
     start: async (spec: VmSpec, signal: AbortSignal) => {

@@ -34,11 +34,13 @@ export interface VmSpec {
   readonly cpus: number;
   /** Bytes. */
   readonly memory: number;
-  /** Bytes. */
+  /** Bytes; 0 without a disk of its own. */
   readonly disk_size: number;
-  readonly image: Id<'image'>;
+  /** The image of the VM's own disk; undefined if the VM boots from its root volume. */
+  readonly image?: Id<'image'>;
   readonly firmware: Firmware;
   readonly interfaces: readonly InterfaceSpec[];
+  /** The volumes, with the root volume. */
   readonly volumes: readonly VolumeSpec[];
   /** The contents of the seed disk. */
   readonly seed: NoCloudDocuments;

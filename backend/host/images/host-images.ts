@@ -165,7 +165,10 @@ export class HostImages {
   /** Returns the VMs on this host that use the image, and the volumes that wait for it. */
   #users(image: string): (Id<'vm'> | Id<'volume'>)[] {
     const { view, host } = this.#options;
-    const placed = view.placedOn(host).filter((vm) => view.mirror.get(vms, vm)?.value.image === image);
+    const placed = view.placedOn(host).filter((id) => {
+      const vm = view.mirror.get(vms, id)?.value;
+      return vm?.image === image && vm.root_volume === undefined;
+    });
     return [...placed, ...view.volumesWaitingForImage(image, host)];
   }
 

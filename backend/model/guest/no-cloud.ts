@@ -35,7 +35,7 @@ export const guestConfigOf = (vm: VmRecord, referenced: Referenced): GuestConfig
     mac,
     dnsServers: referenced.network(network)?.dns_servers ?? [],
   })),
-  networkConfig: referenced.image(vm.image)?.network_config ?? defaultNetworkConfig,
+  networkConfig: (vm.boot ?? referenced.image(vm.image))?.network_config ?? defaultNetworkConfig,
 });
 
 /** The names of the documents. */

@@ -157,12 +157,25 @@ export const networks = kind('networks/', {
 });
 export type NetworkRecord = Static<typeof networks.schema>;
 
+/** The facts of an image that a VM needs to boot from its content. */
+const bootFacts = {
+  architecture: oneOf(architectures),
+  firmware: oneOf(firmwares),
+  network_config: oneOf(networkConfigs),
+};
+export type BootFacts = Static<TObject<typeof bootFacts>>;
+
 /** `vms/<id>`. */
 export const vms = kind('vms/', {
   id: id('vm'),
   ...scoped,
   description: Type.String(),
+  /** With a root volume: its image, which may be gone. */
   image: id('image'),
+  /** The volume that the VM boots from. The VM then has no disk of its own, and the size of its disk is 0. */
+  root_volume: Type.Optional(id('volume')),
+  /** The facts of the image of the root volume. */
+  boot: Type.Optional(Type.Object(bootFacts)),
   interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
   anti_affinity: antiAffinity,
   user_data: Type.Optional(Type.String()),
@@ -205,14 +218,6 @@ export const storagePools = kind('storage-pools/', {
 });
 export type StoragePoolRecord = Static<typeof storagePools.schema>;
 
-/** The facts of an image that a VM needs to boot from its content. */
-const bootFacts = {
-  architecture: oneOf(architectures),
-  firmware: oneOf(firmwares),
-  network_config: oneOf(networkConfigs),
-};
-export type BootFacts = Static<TObject<typeof bootFacts>>;
-
 /** `volumes/<id>`. */
 export const volumes = kind('volumes/', {
   id: id('volume'),
@@ -251,6 +256,8 @@ export const volumeAttachments = kind('volume-attachments/', {
   volume: id('volume'),
   /** The slot of the VM, from 0. */
   slot: Type.Integer({ minimum: 0 }),
+  /** The VM boots from the volume. Its slot follows those of other volumes. */
+  root: Type.Optional(Type.Boolean()),
   /** The declaration of the VM contains the volume. */
   by_vm: Type.Optional(Type.Boolean()),
   /** Set once by a detachment. The host then unplugs the volume, and the API's collector removes the record. */

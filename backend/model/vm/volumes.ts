@@ -1,5 +1,6 @@
 /** The volumes of a VM: the keys of their slots, and the next steps of the agent for them. Pure. */
 import type { Id } from '../../contract/fields.ts';
+import { maxVolumes } from '../../contract/resources/volume-attachments.ts';
 import type {
   AttachmentReportRecord,
   VolumeAttachmentRecord,
@@ -13,6 +14,9 @@ import { sourceOf } from '../storage/volume-source.ts';
 /** Returns the id of the record of a slot. */
 export const volumeSlotKey = (vm: Id<'vm'>, slot: number): string => `${vm}/${String(slot).padStart(2, '0')}`;
 
+/** The slot of a root volume. It follows those of the other volumes. */
+export const rootSlot = maxVolumes;
+
 /** A volume for a guest. */
 export interface VolumeSpec {
   readonly id: Id<'volume'>;
@@ -21,6 +25,8 @@ export interface VolumeSpec {
   readonly pool: PoolSpec;
   /** The slot of the VM, from 0. */
   readonly slot: number;
+  /** The VM boots from the volume. */
+  readonly root?: true;
   /** Bytes. */
   readonly size: number;
   /** Operations per second; 0 for no limit. */
@@ -79,6 +85,7 @@ export function volumeSpec(
     host,
     pool,
     slot: attachment.slot,
+    ...(attachment.root && { root: true }),
     size: granted,
     max_iops,
     max_throughput: max_throughput * mebibyte,

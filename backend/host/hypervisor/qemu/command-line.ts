@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import type { Firmware } from '../../../contract/resources/images.ts';
 import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
+import { rootSlot } from '../../../model/vm/volumes.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../specs.ts';
 import { firstTapDescriptor } from './taps.ts';
@@ -24,6 +25,8 @@ export interface CommandLineOptions {
   /** In bytes, a multiple of 1 MiB. */
   readonly memory: number;
   readonly firmware: Firmware;
+  /** The VM has no disk of its own: it gets its root volume before it executes. Default: false. */
+  readonly rootVolume?: boolean;
   readonly interfaces: readonly InterfaceSpec[];
   /** The instance name of the host. */
   readonly instance: string;
@@ -123,6 +126,25 @@ const uefi = (): string[] => [
   ...['-machine', 'pflash0=firmware,pflash1=variables'],
 ];
 
+/** Returns the disk of the VM, an overlay on the image. */
+const ownDisk = (vm: Id<'vm'>): string[] => [
+  ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
+  // This option overrides the backing file in the disk's header, because a hostile QEMU may have changed that header.
+  ...blockdev({ driver: 'qcow2', 'node-name': 'image', 'read-only': true, file: file(2), backing: null }),
+  ...blockdev({
+    driver: 'qcow2',
+    'node-name': 'disk',
+    discard: 'unmap',
+    'detect-zeroes': 'unmap',
+    file: file(1),
+    backing: 'image',
+  }),
+  ...['-device', `virtio-blk-pci,drive=disk,serial=${vm},bootindex=0,werror=stop,rerror=stop`],
+];
+
+/** Returns the slot of the root volume, in the place of a disk, so that all other devices have the same addresses. */
+const rootSlotPort = (): string[] => ['-device', `pcie-root-port,id=${portOf(rootSlot)},chassis=${rootSlot + 1}`];
+
 /** The name of the guest agent's socket in QEMU. */
 export const agentChardev = 'agent';
 
@@ -163,24 +185,15 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-chardev', `socket,id=qmp,fd=${qmpDescriptor},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
   ...['-chardev', `socket,id=files,fd=${filesDescriptor},server=on,wait=off`, '-mon', 'chardev=files,mode=control'],
   ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
-  ...['-add-fd', `fd=${diskDescriptor},set=1`, '-add-fd', `fd=${imageDescriptor},set=2`],
   ...['-add-fd', `fd=${seedDescriptor},set=3`],
-  // This option overrides the backing file in the disk's header, because a hostile QEMU may have changed that header.
-  ...blockdev({ driver: 'qcow2', 'node-name': 'image', 'read-only': true, file: file(2), backing: null }),
-  ...blockdev({
-    driver: 'qcow2',
-    'node-name': 'disk',
-    discard: 'unmap',
-    'detect-zeroes': 'unmap',
-    file: file(1),
-    backing: 'image',
-  }),
-  ...['-device', `virtio-blk-pci,drive=disk,serial=${options.vm},bootindex=0,werror=stop,rerror=stop`],
+  ...(options.rootVolume ? rootSlotPort() : ownDisk(options.vm)),
   ...options.interfaces.flatMap(networkInterface),
   ...['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-pci,rng=rng', '-device', 'pvpanic-pci'],
   // The last devices, so that the others keep their addresses on the PCI bus.
   ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file: { ...file(3), 'read-only': true } }),
-  ...['-device', 'virtio-blk-pci,drive=seed,serial=cidata'],
+  ...(options.rootVolume ? ['-device', 'pcie-root-port,id=seed-port,chassis=64'] : []),
+  // Linux numbers the disks behind ports after all others. So the root volume is /dev/vda, like a disk.
+  ...['-device', `virtio-blk-pci,drive=seed,serial=cidata${options.rootVolume ? ',bus=seed-port' : ''}`],
   ...guestAgentPort(),
   ...volumePorts(),
   ...sandbox,

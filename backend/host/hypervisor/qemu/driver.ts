@@ -343,9 +343,11 @@ class Driver implements QemuHypervisor {
   async prepare(spec: VmSpec, signal: AbortSignal): Promise<void> {
     const { directories, images, run } = this.#parts;
     await directories.create(spec.id);
-    await directories.saveImage(spec.id, spec.image);
-    signal.throwIfAborted();
-    await prepareDisk(run, directories.paths(spec.id).disk, await images.path(spec.image), spec.disk_size);
+    if (spec.image !== undefined) {
+      await directories.saveImage(spec.id, spec.image);
+      signal.throwIfAborted();
+      await prepareDisk(run, directories.paths(spec.id).disk, await images.path(spec.image), spec.disk_size);
+    }
     if (spec.firmware === 'uefi') await prepareVariables(directories.paths(spec.id).variables);
   }
 
@@ -387,9 +389,18 @@ class Driver implements QemuHypervisor {
     this.#starting.add(spec.id);
     try {
       // QEMU answers no question about the size of a disk while a volume hangs.
-      const executes = await guest.growDisk(spec.disk_size, startTimeoutMs);
-      // A fault of a volume does not keep the VM off. The agent sets the volumes again while the guest runs.
-      if (volumes.length > 0) await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
+      const executes =
+        spec.image === undefined
+          ? await guest.executes(startTimeoutMs)
+          : await guest.growDisk(spec.disk_size, startTimeoutMs);
+      // A fault of a volume does not keep the VM off, unless the VM boots from it. The agent sets the volumes again while the
+      // guest runs.
+      if (volumes.length > 0) {
+        const { present, faults } = await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
+        const root = spec.volumes.find((volume) => volume.root)?.id;
+        if (root !== undefined && !present.includes(root)) throw faults.get(root) ?? new Error('no root volume');
+        if (root !== undefined && !executes) await guest.reset(startTimeoutMs);
+      }
       if (!executes) await guest.resume(startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
@@ -431,11 +442,13 @@ class Driver implements QemuHypervisor {
     const groups = [processGroupId(instance), ...(this.accelerator === 'kvm' ? await kvmGroups() : [])];
     const { id: vm, cpus, memory, firmware, interfaces, disk_size } = spec;
     const largest = Math.max(disk_size, ...spec.volumes.map(({ size }) => size));
-    const args = qemuArguments({ vm, accelerator: this.accelerator, cpus, memory, firmware, interfaces, instance });
+    const rootVolume = spec.image === undefined;
+    const machine = { vm, accelerator: this.accelerator, cpus, memory, firmware, rootVolume, interfaces, instance };
+    const args = qemuArguments(machine);
     const command = withTaps(interfaces.map(tapOf), [...fileLimits(largest), ...unprivileged(uid, groups, args)]);
-    const image = await images.path(spec.image);
+    const own = spec.image === undefined ? undefined : { path: disk, image: await images.path(spec.image) };
     const uefi = firmware === 'uefi' ? { code: uefiCode, variables } : undefined;
-    return launch({ command, disk, image, seed, uefi, qmp, files, serial, agent, log });
+    return launch({ command, disk: own, seed, uefi, qmp, files, serial, agent, log });
   }
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */

@@ -214,11 +214,25 @@ export class Guest {
    * @throws QmpError if QEMU does not answer in time
    */
   async growDisk(size: number, timeoutMs: number): Promise<boolean> {
-    const qmp = await this.#afterAttempt(timeoutMs);
-    if ((await qmp.status()) === 'running') return true;
+    if (await this.executes(timeoutMs)) return true;
+    const qmp = await this.connect(timeoutMs);
     const present = virtualSizeOf(await qmp.execute('query-named-block-nodes', { flat: true }), 'disk');
     if (present !== undefined && present < size) await qmp.execute('block_resize', { 'node-name': 'disk', size });
     return false;
+  }
+
+  /** Tells whether the guest executes. @throws QmpError if QEMU does not answer in time */
+  async executes(timeoutMs: number): Promise<boolean> {
+    return (await (await this.#afterAttempt(timeoutMs)).status()) === 'running';
+  }
+
+  /**
+   * Resets the machine of a guest that does not execute yet. The firmware then sees devices that have come since the start
+   * of the process, and their boot index.
+   * @throws QmpError if QEMU does not answer in time
+   */
+  async reset(timeoutMs: number): Promise<void> {
+    await (await this.connect(timeoutMs)).execute('system_reset', {}, timeoutMs);
   }
 
   /**

@@ -10,9 +10,11 @@ import { identify, type Process } from '../../system/processes.ts';
 export interface Launch {
   /** The program with its arguments. They drop all privileges (see `unprivileged`). */
   readonly command: readonly string[];
-  /** The paths of disk, image and seed disk. The process gets them open, because it may not open them itself. */
-  readonly disk: string;
-  readonly image: string;
+  /**
+   * The paths of disk with image, and of the seed disk. The process gets them open, because it may not open them itself. A
+   * VM with a root volume has no disk.
+   */
+  readonly disk: { readonly path: string; readonly image: string } | undefined;
   readonly seed: string;
   /** The paths of code and variables of UEFI; none for BIOS. */
   readonly uefi?: { readonly code: string; readonly variables: string } | undefined;
@@ -46,7 +48,6 @@ export async function logTail(log: string): Promise<string> {
 export async function launch({
   command,
   disk,
-  image,
   seed,
   uefi,
   qmp,
@@ -79,12 +80,12 @@ export async function launch({
         'ignore',
         output,
         output,
-        await opened(disk, 'r+'),
-        await opened(image, 'r'),
+        // `ignore` would leave descriptors closed, but others follow them.
+        disk ? await opened(disk.path, 'r+') : await opened('/dev/null', 'r'),
+        await opened(disk?.image ?? '/dev/null', 'r'),
         await listening(qmp),
         await listening(serial),
         await opened(seed, 'r'),
-        // `ignore` would leave these descriptors closed, but the taps follow them.
         await opened(uefi?.code ?? '/dev/null', 'r'),
         uefi ? await opened(uefi.variables, 'r+') : await opened('/dev/null', 'r'),
         await listening(monitor),

@@ -104,8 +104,8 @@ async function grow(qmp: Monitor, { id, size }: VolumeSpec, sizes: VolumeSizes):
   sizes.set(id, Math.max(present, size));
 }
 
-/** A VM has at most 16 volumes, and each may still be leaving while another one arrives. */
-const maxKnown = 2 * maxVolumes;
+/** A VM has at most 16 volumes and a root volume, and each may still be leaving while another one arrives. */
+const maxKnown = 2 * (maxVolumes + 1);
 
 /**
  * Returns the volumes of which QEMU has any part.
@@ -148,7 +148,7 @@ async function plug(
   supply: VolumeSupply,
   sizes: VolumeSizes,
 ): Promise<void> {
-  const { id, slot } = volume;
+  const { id, slot, root } = volume;
   if (parts.objects.has(limitOf(id))) {
     const path = `/objects/${limitOf(id)}`;
     await qmp.execute('qom-set', { path, property: 'limits', value: limits(volume) });
@@ -171,7 +171,7 @@ async function plug(
   await grow(qmp, volume, sizes);
   if (parts.devices.has(deviceOf(id))) return;
   const device = { driver: 'virtio-blk-pci', id: deviceOf(id), bus: portOf(slot), drive: id, serial: id };
-  await qmp.execute('device_add', { ...device, werror: 'stop', rerror: 'stop' });
+  await qmp.execute('device_add', { ...device, ...(root && { bootindex: 0 }), werror: 'stop', rerror: 'stop' });
 }
 
 /** Asks the guest to release the device. Returns after the release, or after `releaseMs`. */
