@@ -26,9 +26,9 @@ t.test(
     t.notOk(seen.ownDisk, 'the VM has no disk of its own');
     const [mounted = '', device = ''] = seen.root.split('\n');
     t.ok(device !== '' && mounted.startsWith(`/dev/${device}`), `the guest runs from the volume: ${seen.root}`);
-    t.match(seen.refusals[0], /root_volume.*is attached to vm-/s, 'no second VM gets it');
-    t.match(seen.refusals[1], /volumes\/0.*is attached to vm-/s, 'it is no further volume');
-    t.match(seen.refusals[2], /disk_size.*must be omitted with root_volume/s);
+    t.match(seen.refusals[0], /--root-volume: is attached to vm-/, 'no second VM gets it');
+    t.match(seen.refusals[1], /--volumes.*: is attached to vm-/, 'it is no further volume');
+    t.match(seen.refusals[2], /--disk-size: must be omitted with root_volume/);
     t.match(seen.refusals[3], /is still used by/, 'it stays');
     t.equal(seen.sizeInGuest, 2 * 1024 ** 3, 'it grows while the guest runs, also after a crash of the cloud');
     t.equal(seen.diskSize, '2GiB');
