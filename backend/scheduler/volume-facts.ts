@@ -90,15 +90,27 @@ export const recordsOf = (mirror: Mirror, id: PlacedId): VolumeRecords =>
 export const isClaimed = (mirror: Mirror, { holder }: VolumeRecords): boolean =>
   holder !== undefined && mirror.get(attachmentReports, holder.value.id) !== undefined;
 
+/**
+ * Returns the host that the volume or snapshot belongs to, if it is alive. Local data is made where its source is. In a pool
+ * that other hosts reach, a volume follows its VM, and its source only decides where its data is made.
+ */
+function rightHost(mirror: Mirror, { id, placement, source, movable }: VolumeRecords): Id<'host'> | undefined {
+  const ofVm = isIdOf('volume', id) ? hostOfVm(mirror, id) : undefined;
+  const ofSource = livingHost(mirror, source);
+  if (!movable) return ofSource ?? ofVm;
+  return ofVm ?? (placement?.value.host === undefined ? ofSource : undefined);
+}
+
 /** Returns the facts of a decision about the volume or snapshot. */
 export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: VolumeRecords): VolumeFacts {
-  const { id, volume, placement, report, size, source, pool, movable } = records;
+  const { volume, placement, report, size, source, pool, movable } = records;
   const host = placement?.value.host ?? '';
   return {
     volume: volume && { ...volume.value, size },
     placement: placement?.value,
     report: report?.value,
-    vmHost: livingHost(mirror, source) ?? (isIdOf('volume', id) ? hostOfVm(mirror, id) : undefined),
+    vmHost: rightHost(mirror, records),
+    hasSource: source !== undefined,
     hostExists: mirror.get(hosts, host) !== undefined,
     hostActs: mirror.get(alive, host) !== undefined && storage.free(pool, idFrom('host', host)) !== undefined,
     movable,

@@ -10,8 +10,8 @@
  *   unplaced, waiting → placed    its VM has a host with enough space
  *   placed → placed               it grew, and its host has enough space
  *   waiting → unplaced            it was detached
- *   placed → placed elsewhere     only in a pool that other hosts reach too: its next VM is on another host; or it is
- *                                 deleted, and its host is dead or does not reach the pool
+ *   placed → placed elsewhere     only in a pool that other hosts reach too: its next VM is on another host; or its host is
+ *                                 dead or does not reach the pool, and it is deleted or lacks the data of its source
  *   placed → unplaced             deleted, and the host has removed the data, or the host's record is gone
  *
  * A volume of a local pool keeps its host after its VM, because no other host has its data. A volume moves only while no
@@ -26,8 +26,10 @@ export interface VolumeFacts {
   readonly volume: Pick<VolumeRecord, 'size' | 'deleted_at'> | undefined;
   readonly placement: VolumePlacementRecord | undefined;
   readonly report: { readonly host: VolumeReportRecord['host']; readonly phase: string } | undefined;
-  /** The host of the source, or else of the VM that has the volume, if it is alive. */
+  /** The host that the volume belongs to, if it is alive: that of its source, or of the VM that has it. */
   readonly vmHost: Id<'host'> | undefined;
+  /** The data comes from a source, and can be made before a VM has the volume. */
+  readonly hasSource: boolean;
   /** The host of the placement has a record in `hosts/`. */
   readonly hostExists: boolean;
   /** The host of the placement is alive and reaches the pool. */
@@ -55,7 +57,7 @@ const noAction: VolumeDecision = { do: 'nothing' };
 
 /** Returns the action for the volume; `nothing` if its records are as they should be. */
 export function decideVolume(facts: VolumeFacts): VolumeDecision {
-  const { volume, placement, report, vmHost, hostExists, hostActs, movable, otherPool, claimed, successor } = facts;
+  const { volume, placement, report, hostExists, hostActs, movable, otherPool, claimed, successor } = facts;
   const host = placement?.host;
   if (volume === undefined || volume.deleted_at !== undefined) {
     if (host === undefined) return noAction;
@@ -64,6 +66,9 @@ export function decideVolume(facts: VolumeFacts): VolumeDecision {
     if (hostActs || claimed || successor === undefined) return noAction;
     return { do: 'grant', host: successor, size: placement?.size ?? 0 };
   }
+  // Another host that reaches the pool makes the data of a source, if the right one cannot.
+  const orphaned = movable && facts.hasSource && report === undefined && !hostActs;
+  const vmHost = facts.vmHost ?? (orphaned ? successor : undefined);
   if (host === undefined) {
     if (vmHost !== undefined) return { do: 'grant', host: vmHost, size: volume.size };
     return placement === undefined ? noAction : { do: 'release' };

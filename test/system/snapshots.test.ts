@@ -145,6 +145,9 @@ t.test('a snapshot in a pool of Ceph outlives its volume and its host, and a new
   const hosts = await Promise.all(vms.map(async (each) => (await reach(member, 'vms', each, 'running')).status.host));
   t.equal(new Set(hosts).size, 2, 'the data is not bound to a host');
   for (const copy of copies) await reach(member, 'volumes', copy, 'attached');
+  const { items } = await member.list('volume-attachments');
+  t.ok(items.length >= 2);
+  for (const attachment of items) await reach(member, 'volume-attachments', attachment, 'attached');
   await member.remove('snapshots', snapshot.id);
   t.match(await operator.get('storage-pools', pool.id), { allocated: 4 * GiB }, 'and then takes no space');
   t.match((await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body, { used: { snapshots: 0 } });
