@@ -40,9 +40,9 @@ interface UpOptions {
 }
 
 /** Returns the address of the image server. Only a store in etcd can have hosts on other machines. */
-function imageAddress({ store, imageListen }: UpOptions): Listen | undefined {
-  const text = imageListen ?? (store !== undefined && /^etcds?:/.test(store) ? defaultImageListen : undefined);
-  return text === undefined ? undefined : parseListen(text, '--image-listen');
+function imageAddress({ store, imageListen }: UpOptions): Listen {
+  const isShared = store !== undefined && /^etcds?:/.test(store);
+  return parseListen(imageListen ?? (isShared ? defaultImageListen : '[::1]:0'), '--image-listen');
 }
 
 /** Returns an address that clients on this machine can use. */
@@ -126,7 +126,7 @@ export function addUp(program: Command): void {
     )
     .option(
       '--image-listen <address>',
-      `${imageListenDescription}. Default: ${defaultImageListen} with etcd, else none`,
+      `${imageListenDescription}. Default: ${defaultImageListen} with etcd, else any port of [::1]`,
     )
     .option('--name <name>', 'name of this host. Default: its host name')
     .option('--credentials <file>', 'file for the first operator token')

@@ -32,6 +32,7 @@ import { NetworkSync } from './network-sync.ts';
 import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
 import { RestoreWork } from './restores.ts';
+import { SnapshotDeliveries } from './snapshot-deliveries.ts';
 import { SnapshotWork } from './snapshots.ts';
 import { requiredNetworks } from './vm-spec.ts';
 import { maxRetryMs, type VmRuntime, VmSteps, type VmStepsOptions } from './vm-steps.ts';
@@ -70,6 +71,7 @@ export class Agent {
   readonly #snapshotWork: SnapshotWork;
   readonly #volumeFills: VolumeFills;
   readonly #restoreWork: RestoreWork;
+  readonly #snapshotDeliveries: SnapshotDeliveries;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -93,6 +95,7 @@ export class Agent {
     this.#snapshotWork = new SnapshotWork(options);
     this.#volumeFills = new VolumeFills(options);
     this.#restoreWork = new RestoreWork(options);
+    this.#snapshotDeliveries = new SnapshotDeliveries(options);
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -150,6 +153,7 @@ export class Agent {
     this.#volumeRemoval.visitAll();
     this.#snapshotWork.visitAll();
     this.#volumeFills.visitAll();
+    this.#snapshotDeliveries.visitAll();
     this.#poolReports.visitAll();
   }
 
@@ -180,6 +184,7 @@ export class Agent {
         this.#snapshotWork.close(),
         this.#volumeFills.close(),
         this.#restoreWork.close(),
+        this.#snapshotDeliveries.close(),
         this.#poolReports.close(),
       ]),
       delay(closeTimeoutMs, undefined, { ref: false }),

@@ -12,6 +12,7 @@ import {
   attachmentReports,
   guests,
   imageCopies,
+  imageDeliveries,
   imageReports,
   imageServers,
   images,
@@ -250,7 +251,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolMarkers, poolReports],
-      ...[imageCopies, imageServers],
+      ...[imageCopies, imageServers, imageDeliveries],
     ],
     logger,
   });

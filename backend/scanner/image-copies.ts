@@ -19,7 +19,7 @@ import { absent, present, put, remove } from '../store/collection.ts';
 import type { Leadership } from '../store/leadership.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Commit } from '../store/store.ts';
-import { type ImageServer, type ImageServerLimits, startImageServer } from './image-server.ts';
+import { type DeliveryDesk, type ImageServer, type ImageServerLimits, startImageServer } from './image-server.ts';
 import { listenUrls } from './listen-urls.ts';
 
 /** Options of `ImageCopies`. */
@@ -33,6 +33,8 @@ export interface ImageCopiesOptions {
   /** The address of the image server. Without one, hosts must see the image store themselves. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
   readonly limits?: Partial<ImageServerLimits> | undefined;
+  /** Takes the disks of snapshots. */
+  readonly deliveries: DeliveryDesk;
   /** Commits as the leader, and repeats the commit until the database answers or `signal` aborts. */
   readonly commit: (commit: Commit) => Promise<void>;
   /** The end of the term. */
@@ -110,6 +112,11 @@ export class ImageCopies {
     await commit({ require: [present(images, image)], write: [put(imageCopies, id, copy)] });
   }
 
+  /** True while hosts can reach the server. */
+  get isListening(): boolean {
+    return this.#server !== undefined;
+  }
+
   /** Ends the server. The records of the term end with its lease. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);
@@ -128,10 +135,13 @@ export class ImageCopies {
 
   /** Starts the server, and tells hosts its addresses. They may change. */
   async #announce(): Promise<void> {
-    const { listen, logger, limits, leadership, storeName, commit, wake } = this.#options;
+    const { listen, logger, limits, leadership, storeName, deliveries, commit, wake } = this.#options;
     if (listen !== undefined && this.#server === undefined && performance.now() >= this.#retryAt) {
       try {
-        this.#server = await startImageServer({ listen, logger, find: this.#find, ...(limits && { limits }) });
+        this.#server = await startImageServer({
+          ...{ listen, logger, find: this.#find, deliveries },
+          ...(limits && { limits }),
+        });
         logger.info({ listen: { ...listen, port: this.#server.port } }, 'images are served to hosts');
       } catch (err) {
         if (!this.#faultLogged) logger.error({ err, listen }, 'the image server cannot listen; it tries again');

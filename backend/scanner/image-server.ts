@@ -1,6 +1,7 @@
 /**
- * Serves the files of the image store to hosts (model/image/transfer.ts). A client that does not know the secret of an
- * image fails in the handshake, so it sends no request. A client that knows it gets the file of this image only.
+ * Serves the files of the image store to hosts, and takes the disks of snapshots from them (model/image/transfer.ts). A
+ * client that does not know the secret of an image or of a delivery fails in the handshake, so it sends no request. A client
+ * that knows it gets the file of this image only, or delivers this disk only.
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -10,7 +11,13 @@ import { createServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import type { Logger } from '../model/component.ts';
-import { imageSecretBytes, imageTransferTls, imageUrlPath } from '../model/image/transfer.ts';
+import {
+  deliveryUrlPath,
+  imageOfDelivery,
+  imageSecretBytes,
+  imageTransferTls,
+  imageUrlPath,
+} from '../model/image/transfer.ts';
 import { sourceNetwork } from '../model/network/addresses.ts';
 
 /** A file that the server offers. */
@@ -28,7 +35,7 @@ export interface ImageServerLimits {
   readonly maxStrangersPerSource: number;
   readonly maxConnections: number;
   readonly handshakeTimeoutMs: number;
-  /** The maximum time until a request is complete. */
+  /** The maximum time until the headers of a request are complete. */
   readonly requestTimeoutMs: number;
   /** The server ends a connection after this time without a byte in either direction. */
   readonly idleTimeoutMs: number;
@@ -50,7 +57,17 @@ export interface ImageServerOptions {
   readonly logger: Logger;
   /** Returns the file of the image; undefined if there is none. */
   readonly find: (image: string) => ServedImage | undefined;
+  /** Takes the disks of snapshots. Default: takes none. */
+  readonly deliveries?: DeliveryDesk | undefined;
   readonly limits?: Partial<ImageServerLimits>;
+}
+
+/** The part of a scanner that takes the disks of snapshots. */
+export interface DeliveryDesk {
+  /** Returns the secret of the delivery that the image waits for, in hex; undefined if it waits for none. */
+  secretOf(image: string): string | undefined;
+  /** Takes the body of the request. Resolves with the status of the answer, and never rejects. */
+  receive(image: string, request: IncomingMessage): Promise<number>;
 }
 
 /** A running image server. */
@@ -122,15 +139,21 @@ function refuse(response: ServerResponse, status: number): void {
  * @throws Error with the code of the system, such as `EADDRINUSE`
  */
 export async function startImageServer(options: ImageServerOptions): Promise<ImageServer> {
-  const { listen, logger, find } = options;
+  const { listen, logger, find, deliveries } = options;
   const limits = { ...defaultServerLimits, ...options.limits };
   const strangers = new Strangers(limits);
-  /** The image whose secret the client knows. */
+  /** The identity whose secret the client knows: an image, or a delivery. */
   const proven = new WeakMap<Socket, string>();
   let sent = 0;
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const image = proven.get(request.socket);
+    const delivered = imageOfDelivery(image ?? '');
+    if (deliveries && delivered !== undefined) {
+      if (request.url !== deliveryUrlPath(delivered)) return refuse(response, 404);
+      if (request.method !== 'PUT') return refuse(response, 405);
+      return refuse(response, await deliveries.receive(delivered, request));
+    }
     const served = image === undefined ? undefined : find(image);
     if (image === undefined || served === undefined || request.url !== imageUrlPath(image))
       return refuse(response, 404);
@@ -160,13 +183,15 @@ export async function startImageServer(options: ImageServerOptions): Promise<Ima
       ...imageTransferTls,
       handshakeTimeout: limits.handshakeTimeoutMs,
       headersTimeout: limits.requestTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
+      // A delivery takes as long as its disk. The idle time-out ends a body that does not arrive.
+      requestTimeout: 0,
       connectionsCheckingInterval: Math.ceil(limits.requestTimeoutMs / 4),
       maxHeaderSize: 4096,
       pskCallback: (socket, identity) => {
         proven.set(socket, identity);
         // An unknown image fails like a wrong secret, so an answer does not tell which images exist.
-        const secret = find(identity)?.secret;
+        const delivered = imageOfDelivery(identity);
+        const secret = delivered === undefined ? find(identity)?.secret : deliveries?.secretOf(delivered);
         return secret === undefined ? randomBytes(imageSecretBytes) : Buffer.from(secret, 'hex');
       },
     },

@@ -26,13 +26,17 @@ import type { Component, Logger } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
 import { stagingName } from '../model/image/transfer.ts';
 import {
+  alive,
   events,
   type ImageRecord,
   type ImageReportRecord,
   imageCopies,
+  imageDeliveries,
   imageReports,
   images,
   leaders,
+  snapshotReports,
+  snapshots,
 } from '../model/records/index.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { absent, present, put, remove } from '../store/collection.ts';
@@ -40,6 +44,7 @@ import { type Leadership, lead } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { missingPrograms } from './confined.ts';
+import { Deliveries } from './deliveries.ts';
 import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
 import { FairSlots, fairest } from './fair-slots.ts';
 import { ImageCopies } from './image-copies.ts';
@@ -96,8 +101,12 @@ export async function startImageScanner(options: ImageScannerOptions): Promise<C
   const missing = await missingPrograms([...converter, ...unpackPrograms]);
   if (missing.length > 0) logger.warn({ missing }, 'some images cannot be imported, because programs are missing');
   const mirror = await openMirror(store, {
-    prefixes: [images.prefix, imageReports.prefix, imageCopies.prefix, `${leaders.prefix}${task}`],
-    kinds: [images, imageReports, imageCopies, leaders],
+    prefixes: [
+      images.prefix,
+      ...[imageReports.prefix, imageCopies.prefix, `${leaders.prefix}${task}`],
+      ...[imageDeliveries.prefix, snapshots.prefix, snapshotReports.prefix, alive.prefix],
+    ],
+    kinds: [images, imageReports, imageCopies, leaders, imageDeliveries, snapshots, snapshotReports, alive],
     logger,
   });
   const closing = new AbortController();
@@ -134,7 +143,8 @@ class ImportTerm {
   readonly #storeImages: boolean;
   readonly #source: SourceOptions;
   readonly #staging: string;
-  readonly #copies: ImageCopies | undefined;
+  readonly #copies: ImageCopies;
+  readonly #deliveries: Deliveries;
   readonly #running = new Map<
     string,
     { readonly project: string; readonly cancel: AbortController; readonly done: Promise<void> }
@@ -164,13 +174,16 @@ class ImportTerm {
     const storeName = randomUUID();
     this.#staging = join(options.imageStore, stagingName(storeName));
     const { logger, imageStore, listen, serverLimits: limits } = options;
-    if (this.#storeImages) {
-      this.#copies = new ImageCopies({
-        ...{ logger, mirror, leadership, imageStore, storeName, listen, limits, termEnd },
-        commit: (commit) => this.#commit(undefined, commit),
-        wake: () => this.#wake(),
-      });
-    }
+    const commit = (commit: Commit) => this.#commit(undefined, commit);
+    this.#deliveries = new Deliveries({
+      ...{ mirror, limits: this.#limits, commit },
+      isListening: () => this.#copies.isListening,
+    });
+    this.#copies = new ImageCopies({
+      ...{ logger, mirror, leadership, imageStore, storeName, listen, limits, termEnd, commit },
+      deliveries: this.#deliveries,
+      wake: () => this.#wake(),
+    });
   }
 
   /** Imports images until the term is over. Resolves after all imports have ended. */
@@ -189,7 +202,7 @@ class ImportTerm {
       unsubscribe();
       for (const { cancel } of this.#running.values()) cancel.abort();
       await Promise.all([...this.#running.values()].map(({ done }) => done));
-      await this.#copies?.close();
+      await this.#copies.close();
       await rm(this.#staging, { recursive: true, force: true });
     }
   }
@@ -213,14 +226,17 @@ class ImportTerm {
       if (this.#mirror.get(images, id) || this.#running.has(id)) continue;
       await this.#commit(id, { require: [absent(images, id)], write: [remove(imageReports, id)] });
     }
-    await this.#copies?.round([...this.#storedImages].filter((id) => this.#isDone(id) && !this.#running.has(id)));
+    await this.#deliveries.round((id) => this.#running.has(id));
+    await this.#copies.round([...this.#storedImages].filter((id) => this.#isDone(id) && !this.#running.has(id)));
     const now = performance.now();
     this.#waitsForFile = false;
     const waiting: ImageRecord[] = [];
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
-      if (!this.#isFileMissing(id)) waiting.push(value);
-      else if (await isFileComplete(value, this.#source, this.#limits.retryAfterMs)) waiting.push(value);
+      if (this.#deliveries.waitsForHost(value)) continue;
+      const { source } = value;
+      if (source === undefined || !this.#isFileMissing(id)) waiting.push(value);
+      else if (await isFileComplete({ ...value, source }, this.#source, this.#limits.retryAfterMs)) waiting.push(value);
       else this.#waitsForFile = true;
     }
     this.#startImports(waiting);
@@ -293,6 +309,7 @@ class ImportTerm {
           imageStore: this.#options.imageStore,
           staging: this.#staging,
           storeImage: this.#storeImages,
+          fetchSnapshot: (...args) => this.#deliveries.fetch(...args),
           conversions: this.#conversions,
           progress: progress.report,
         },
@@ -300,7 +317,7 @@ class ImportTerm {
         () => this.#leadsFor(maxPlacingMs),
       );
       await progress.end();
-      await this.#copies?.publish(image.id, signal);
+      if (this.#storeImages) await this.#copies.publish(image.id, signal);
       this.#storedImages.add(image.id);
       this.#retries.delete(image.id);
       await this.#report(image, { phase: 'available', sha256, size: virtualSize });

@@ -10,6 +10,7 @@ import { type DiskImage, imageFileName } from '../model/image/disk-image.ts';
 import type { ImageRecord } from '../model/records/index.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import { convert } from './convert.ts';
+import type { Deliveries } from './deliveries.ts';
 import { type Examined, examine } from './examine.ts';
 import { ImageRejected } from './failures.ts';
 import type { FairSlots } from './fair-slots.ts';
@@ -26,6 +27,8 @@ export interface ImportOptions extends SourceOptions {
   /** If false, the source is only examined. The image store gets no file, because simulated hosts read no images. */
   readonly storeImage: boolean;
   readonly limits: ImportLimits;
+  /** Copies the disk of the image's snapshot to a path, as in `Deliveries.fetch`. */
+  readonly fetchSnapshot?: Deliveries['fetch'];
   /** The slots for unpackings and conversions. */
   readonly conversions: FairSlots;
   /** Default: reports nothing. */
@@ -63,6 +66,22 @@ function checkDigests(image: ImageRecord, { sha256, sha512 }: Fetched): void {
     throw new ImageRejected(`The source has the SHA-256 ${sha256}, not the one that was declared.`);
   if (image.sha512 !== undefined && image.sha512 !== sha512)
     throw new ImageRejected(`The source has the SHA-512 ${sha512}, not the one that was declared.`);
+}
+
+/** Copies the source of the image to the path `target`. */
+function fetch(
+  image: ImageRecord,
+  target: string,
+  options: ImportOptions,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const { progress = () => undefined, fetchSnapshot } = options;
+  const share = (done: number) => progress('downloading', done);
+  const { source } = image;
+  if (source !== undefined) return fetchSource({ ...image, source }, target, options, maxBytes, signal, share);
+  if (fetchSnapshot) return fetchSnapshot(image, target, maxBytes, signal, share);
+  throw new ImageRejected('This image scanner cannot import snapshots.');
 }
 
 interface Arrived {
@@ -117,12 +136,13 @@ export async function importImage(
     const { limits, progress = () => undefined } = options;
     const arrived = join(directory, 'source');
     const maxBytes = await spaceFor(directory, limits);
-    const fetched = await fetchSource(image, arrived, options, maxBytes, signal, (share) =>
-      progress('downloading', share),
-    );
+    const fetched = await fetch(image, arrived, options, maxBytes, signal);
     checkDigests(image, fetched);
     const { sha256, size } = fetched;
-    const { source, found } = await unpackIfNeeded({ image, arrived, size, directory }, options, signal);
+    // A guest has written the disk of a snapshot. Its beginning may look like any format, so nothing looks at it.
+    const raw = { source: arrived, found: { format: 'raw', virtualSize: size } as const };
+    const { source, found } =
+      image.source === undefined ? raw : await unpackIfNeeded({ image, arrived, size, directory }, options, signal);
     const { format, virtualSize } = found;
     if (virtualSize > limits.maxVirtualBytes)
       throw new ImageRejected(

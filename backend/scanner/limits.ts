@@ -8,6 +8,8 @@ export interface ImportLimits {
   readonly maxVirtualBytes: number;
   /** The maximum time for the download of the source. */
   readonly maxFetchMs: number;
+  /** The maximum time until the host of a snapshot begins to deliver it. */
+  readonly maxDeliveryWaitMs: number;
   /** The minimum rate of a server, as the average over each window of `rateWindowMs`. */
   readonly minBytesPerSecond: number;
   readonly rateWindowMs: number;
@@ -50,6 +52,7 @@ export const defaultLimits: ImportLimits = {
   maxSourceBytes: 64 * GiB,
   maxVirtualBytes: 2048 * GiB,
   maxFetchMs: 3_600_000,
+  maxDeliveryWaitMs: 30_000,
   minBytesPerSecond: 64 * 1024,
   rateWindowMs: 60_000,
   maxExpansion: 64,

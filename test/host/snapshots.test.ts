@@ -41,6 +41,7 @@ t.test(
     );
     const [allocated, bytes] = seen.restoredDisk;
     t.ok(allocated < seen.size / 2, `a restored disk is sparse: ${allocated} of ${seen.size} bytes (${bytes})`);
+    t.ok(seen.imageIsSame, 'an image has the content of its snapshot');
     t.equal(seen.restored, seen.written, 'a new volume has the data of the snapshot');
     t.strictSame(seen.filesAfterDeletion, [], 'the host removes the data of deleted snapshots');
     t.equal(seen.copyProcesses, '', 'no process that copies stays');

@@ -15,8 +15,6 @@ export interface AcceptanceCase {
   readonly spelled?: readonly string[];
   /** The optional attributes that `kind` requires, so they cannot be taken out. */
   readonly bound?: readonly string[];
-  /** The attributes that have only one value yet, so they cannot change. */
-  readonly single?: readonly string[];
   /** True for a resource without names. */
   readonly unnamed?: boolean;
   /** Additional documentation of the fields. */
@@ -73,7 +71,8 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       network_config = "v2"
       delete_protection = true`,
     replace: `name = "own-2"
-      source = "file:other.raw"
+      snapshot = data.ucloud_snapshot.spare.id
+      snapshot_disk = "root"
       sha256 = "${'0'.repeat(64)}"
       sha512 = "${'0'.repeat(128)}"
       architecture = "aarch64"
@@ -214,8 +213,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       description = "before the update"
       labels = { keep = "long" }
       delete_protection = true`,
-    replace: 'name = "monday-2"\n volume = ucloud_volume.this.id',
-    single: ['consistency'],
+    replace: 'name = "monday-2"\n volume = ucloud_volume.this.id\n consistency = "filesystem"',
   },
 };
 

@@ -90,6 +90,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
       filesDir: join(data, 'files'),
       imageStore: join(data, 'images'),
       mode: 'simulated',
+      listen: { host: '::1', port: 0 },
     });
   let scanner: Component | undefined = await startScanner();
   const stopScanner = async () => {

@@ -171,6 +171,7 @@ export class KillableHost {
       whileFrozen: (vm, work) => hypervisor.whileFrozen(vm, work),
       removeSnapshot: (id) => guarded('removeSnapshot', () => hypervisor.removeSnapshot(id)),
       listSnapshots: () => hypervisor.listSnapshots(),
+      readSnapshot: (source) => guarded('readSnapshot', () => hypervisor.readSnapshot(source)),
       fillVolume: (volume, source, signal) =>
         guarded('fillVolume', () => hypervisor.fillVolume(volume, source, signal)),
       restoreDisks: (id, disks, signal) => guarded('restoreDisks', () => hypervisor.restoreDisks(id, disks, signal)),

@@ -26,6 +26,8 @@ export interface SnapshotStory {
   readonly phases: Readonly<Record<string, string>>;
   readonly restored: string;
   readonly written: string;
+  /** True if the image has the content of the snapshot. */
+  readonly imageIsSame: boolean;
   readonly leftFiles: readonly string[];
   readonly filesAfterDeletion: readonly string[];
   /** The processes that copy, after everything. */
@@ -223,6 +225,16 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   await gone('volume', volume.id);
   const idleMarks = [stopped, alone].map(({ id }) => textAt(join(snapshots, id, `${volume.id}.raw`), 0));
 
+  // ---- an image of the disk of the VM, which does not depend on its snapshot
+  const copied = await run('image', 'create', '--name', 'copied', '--snapshot', stopped.id, '--snapshot-disk', 'root');
+  await reach('image', copied.id, ({ status }) => status.phase === 'available' || status.phase === 'error');
+  const imageFile = join(data, 'images', `${copied.id}.qcow2`);
+  const root = join(snapshots, stopped.id, 'root.raw');
+  const imageIsSame = await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', imageFile, root]).then(
+    () => true,
+    () => false,
+  );
+
   // ---- a new volume with the data, after the source is gone
   const copy = await run('volume', 'create', '--name', 'copy', '--size', '96MiB', '--snapshot', alone.id);
   await reach('volume', copy.id, ({ status }) => status.phase === 'available');
@@ -237,6 +249,7 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
     ...{ withoutAgent, needsRecovery, counterAfterFreeze },
     ...{ counters, later, allocated, size, phases, written, leftFiles, phaseAfterKill, idleMarks },
     ...{ afterRestore, restoredDisk },
+    imageIsSame,
     restored: digest.split(' ')[0] ?? '',
     filesAfterDeletion: list(),
     copyProcesses: copyProcesses.trim(),

@@ -13,6 +13,7 @@ import {
 import { newId } from '../../model/ids.ts';
 import { newestOf, replacementsOf } from '../../model/image/families.ts';
 import * as records from '../../model/records/index.ts';
+import { builtInPool, poolOf } from '../../model/storage/pool.ts';
 import { formatSize, roundUpToMiB } from '../../model/text/sizes.ts';
 import { remove, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -23,6 +24,7 @@ import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { creation, patched, projectOfCreation, removal, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { snapshotSource } from './snapshot-source.ts';
 
 /** The descriptor of images. */
 export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
@@ -55,6 +57,7 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   },
   quota: () => ({ images: 1 }),
   observedBy: [records.imageReports],
+  alsoMirrored: [records.snapshots, records.snapshotReports],
   list: { filters: ['family'] },
   handlers: {
     image_create: createImage,
@@ -115,8 +118,12 @@ function checkVisibility(caller: Caller, visibility: string | null | undefined):
   });
 }
 
-function checkSource(caller: Caller, { source, sha256, sha512 }: ImageBody): void {
-  if (source.startsWith('file:')) return;
+function checkSource(caller: Caller, { source, snapshot, snapshot_disk, sha256, sha512 }: ImageBody): void {
+  if ((source === undefined) === (snapshot === undefined))
+    throw fieldError('rule_violated', '/source', 'exactly one of source and snapshot must be set');
+  if (snapshot === undefined && snapshot_disk !== undefined)
+    throw fieldError('rule_violated', '/snapshot_disk', 'must be omitted without a snapshot');
+  if (source === undefined || source.startsWith('file:')) return;
   if (!URL.canParse(source)) throw fieldError('invalid_input', '/source', 'must be a URL');
   const url = new URL(source);
   if (url.username !== '' || url.password !== '') {
@@ -172,9 +179,23 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   const at = request.now.toISOString();
   return mutate(api, request, () => {
     const project = projectOfCreation(api, caller, asked);
-    const record: records.ImageRecord = { id, project, ...declared, created_at: at, updated_at: at };
+    const { snapshot, snapshot_disk: disk } = declared;
+    const from = snapshot && snapshotSource(api, project, snapshot, disk);
+    if (from && poolOf(from.snapshot) !== builtInPool) {
+      const detail = 'must be a snapshot in the built-in storage pool: hosts deliver only these';
+      throw fieldError('rule_violated', '/snapshot', detail);
+    }
+    const times = { created_at: at, updated_at: at };
+    const record: records.ImageRecord = {
+      id,
+      project,
+      ...declared,
+      ...(from && { snapshot_disk: from.name }),
+      ...times,
+    };
     checkSharing(api, record, []);
-    return creation(api, images, record, { guards: replacementGuards(api, project, id, declared.replaced_by) });
+    const guards = [...replacementGuards(api, project, id, declared.replaced_by), ...(from?.guards ?? [])];
+    return creation(api, images, record, { guards });
   });
 }
 

@@ -38,6 +38,7 @@ import {
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf, imageSize, images } from './images.ts';
 import { defaultPool } from './settings.ts';
+import { snapshotSource } from './snapshot-source.ts';
 import { checkReach, storagePools } from './storage-pools.ts';
 
 /** The descriptor of volumes. */
@@ -138,7 +139,6 @@ function fieldsOfSource(
   { image, snapshot: id, snapshot_disk: asked }: Pick<VolumeBody, 'image' | 'snapshot' | 'snapshot_disk'>,
   size: number,
 ): SourceFields {
-  const { mirror } = api;
   if (image !== undefined && id !== undefined) {
     throw fieldError('rule_violated', '/image', 'must be omitted with a snapshot, which has the image of its disk');
   }
@@ -146,32 +146,15 @@ function fieldsOfSource(
     if (asked !== undefined) throw fieldError('rule_violated', '/snapshot_disk', 'must be omitted without a snapshot');
     return image === undefined ? { fields: {}, guards: [] } : fieldsOfImage(api, project, image, size);
   }
-  const stored = mirror.get(records.snapshots, id);
-  if (stored?.value.project !== project) {
-    const detail = `must be the id of an existing snapshot of this project: there is no ${id}`;
-    throw fieldError('invalid_reference', '/snapshot', detail);
-  }
-  const { deleted_at, disks, host } = stored.value;
-  if (deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted (since ${deleted_at})`);
-  const names = disks.map(({ volume }) => volume ?? 'root');
-  const name = asked ?? (names.length === 1 ? names[0] : undefined);
-  const disk = disks.find(({ volume }) => (volume ?? 'root') === name);
-  if (name === undefined || disk === undefined) {
-    throw fieldError('rule_violated', '/snapshot_disk', `must be a disk of the snapshot: ${names.join(', ')}`);
-  }
+  const { snapshot, name, disk, guards } = snapshotSource(api, project, id, asked);
   if (size < disk.size) {
     throw fieldError('rule_violated', '/size', `must be at least ${formatSize(disk.size)}, the size in the snapshot`);
   }
-  const report = mirror.get(records.snapshotReports, id);
-  if (report?.value.phase !== 'available') {
-    const detail = 'is no complete copy yet: wait until its phase is available';
-    throw new UcloudError('invalid_state', `${id} ${detail}`, { errors: [{ pointer: '/snapshot', detail }] });
-  }
   const origin = disk.image !== undefined && disk.boot !== undefined ? { image: disk.image, boot: disk.boot } : {};
   return {
-    fields: { snapshot_disk: name, source_host: host, ...origin },
-    pool: poolOf(stored.value),
-    guards: [{ condition: unchanged(stored) }, { condition: unchanged(report) }],
+    fields: { snapshot_disk: name, source_host: snapshot.host, ...origin },
+    pool: poolOf(snapshot),
+    guards,
   };
 }
 

@@ -54,20 +54,36 @@ export const image = resource({
     'The initial content of the disk of a VM. The image scanner fetches the source, checks it as hostile input and keeps a clean copy. VMs can use an image when its phase is `available`.',
   immutable: {
     project: Reference('project', { description: 'Default: the project of the token.' }),
-    source: Type.String({
-      maxLength: 2048,
-      pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
-      'x-rule': 'an `https://` URL, or `file:` with the name or id of a file',
-      description:
-        'Source of the image: an `https://` URL, or `file:<name>` or `file:<id>` for a file of the project. The scanner imports a recorded file only with the recorded content. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd.',
-    }),
+    source: Type.Optional(
+      Type.String({
+        maxLength: 2048,
+        pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
+        'x-rule': 'an `https://` URL, or `file:` with the name or id of a file',
+        description:
+          'Source of the image: an `https://` URL, or `file:<name>` or `file:<id>` for a file of the project. The scanner imports a recorded file only with the recorded content. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd. Exactly one of `source` and `snapshot` is set.',
+      }),
+    ),
+    snapshot: Type.Optional(
+      Reference('snapshot', {
+        description:
+          'The snapshot with the disk of the image, of the same project, in the built-in storage pool. The bytes of this disk are the content, whatever format they look like. The image does not depend on the snapshot after the import.',
+      }),
+    ),
+    snapshot_disk: Type.Optional(
+      Type.String({
+        pattern: '^(root|vol-[0-9a-hjkmnp-tv-z]{16})$',
+        'x-rule': '`root`, or the id of a volume of the snapshot',
+        description:
+          'The disk of a snapshot with several disks: `root` for the disk of the VM, or the id of a volume. Default: the only disk.',
+      }),
+    ),
     // Responses lack this field until the scanner has computed it.
     sha256: Type.Optional(
       Type.String({
         pattern: '^[0-9a-f]{64}$',
         'x-rule': '64 lower-case hex digits',
         description:
-          'SHA-256 of the source as it arrives, in hex. A URL requires exactly one of `sha256` and `sha512`. The scanner computes it for a file if both are omitted.',
+          'SHA-256 of the source as it arrives, in hex. A URL requires exactly one of `sha256` and `sha512`. For a snapshot, it is that of the whole disk. The scanner computes it for a file or a snapshot if both are omitted.',
         'x-server-chosen': true,
       }),
     ),
@@ -153,19 +169,30 @@ export const image = resource({
     'network_config',
     'delete_protection',
   ],
-  optional: ['project', 'sha256', 'sha512', 'family', 'deprecated_at', 'replaced_by'],
+  optional: [
+    'project',
+    'source',
+    'snapshot',
+    'snapshot_disk',
+    'sha256',
+    'sha512',
+    'family',
+    'deprecated_at',
+    'replaced_by',
+  ],
 });
 export type Image = ItemType<typeof image>;
 export type ImageCreate = CreateType<typeof image>;
 export type ImageBody = BodyType<typeof image>;
 export type ImageUpdate = UpdateType<typeof image>;
 
+const source = 'https://images.example.net/debian-13.qcow2';
 const example: Image = {
   id: exampleId('image'),
   project: exampleId('project'),
   name: 'debian-13',
   description: '',
-  source: 'https://images.example.net/debian-13.qcow2',
+  source,
   sha256: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
   architecture: 'x86_64',
   firmware: 'bios',
@@ -189,11 +216,12 @@ export const imageEndpoints = {
     read: 'viewer',
     write: 'member',
     scoped: true,
+    createErrors: ['being_deleted', 'invalid_state'],
     updateErrors: ['invalid_reference'],
     deleteErrors: ['delete_protected'],
     extraListQuery: { family: Type.Optional(Family('Only images of this family.')) },
     example: {
-      create: { name: 'debian-13', source: example.source, sha256: example.sha256, family: 'debian-13' },
+      create: { name: 'debian-13', source, sha256: example.sha256, family: 'debian-13' },
       item: example,
       update: { description: 'with our monitoring agent' },
     },

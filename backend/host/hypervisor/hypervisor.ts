@@ -6,13 +6,14 @@
  * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
 
+import type { Readable } from 'node:stream';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Consistency } from '../../contract/resources/snapshots.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
-import type { FillSource } from '../../model/storage/volume-source.ts';
+import type { FillSource, SnapshotSource } from '../../model/storage/volume-source.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { PoolDriver } from '../storage/pools/pool-driver.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
@@ -132,6 +133,8 @@ export interface Hypervisor {
   removeSnapshot(snapshot: Id<'snapshot'>): Promise<void>;
   /** Returns the snapshots whose data is on the machine. */
   listSnapshots(): Promise<readonly Id<'snapshot'>[]>;
+  /** Opens a disk of a complete snapshot for reading. Returns its size in bytes and its content. */
+  readSnapshot(source: SnapshotSource): Promise<{ readonly bytes: number; readonly content: Readable }>;
   /** Gives a new volume its first data. The image or the snapshot is on this host. Does nothing if the volume has data. */
   fillVolume(volume: NewVolume, source: FillSource, signal: AbortSignal): Promise<void>;
   /**

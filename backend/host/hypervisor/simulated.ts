@@ -8,6 +8,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
@@ -16,6 +17,8 @@ import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from 
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
+
+const simulatedDisk = Buffer.alloc(1024 ** 2);
 
 /** A step of the driver that can fail. */
 export type SimulatedStep =
@@ -27,7 +30,8 @@ export type SimulatedStep =
   | 'setNetworks'
   | 'createSnapshot'
   | 'fillVolume'
-  | 'restoreDisks';
+  | 'restoreDisks'
+  | 'readSnapshot';
 
 /** Options of `createSimulatedHypervisor`. */
 export interface SimulatedOptions {
@@ -213,6 +217,12 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     removeSnapshot: async () => closing.signal.throwIfAborted(),
 
     listSnapshots: async () => [],
+
+    // The disks of simulated guests have no content.
+    readSnapshot: async () => {
+      enter('readSnapshot');
+      return { bytes: simulatedDisk.length, content: Readable.from([simulatedDisk], { objectMode: false }) };
+    },
 
     fillVolume: async () => enter('fillVolume'),
 

@@ -3,8 +3,10 @@
  * of a VM, and `<volume>.raw`. An incomplete copy is in `snapshots/<id>.new/`, and the rename completes it. Only root has
  * access. No program interprets the files.
  */
+import { constants } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { Id } from '../../contract/fields.ts';
 import { isIdOf } from '../../model/ids.ts';
 import type { Run } from '../system/command.ts';
@@ -41,6 +43,19 @@ export class SnapshotFiles {
   /** Returns the path of a disk in a complete snapshot. */
   path(snapshot: Id<'snapshot'>, disk: string): string {
     return join(this.#of(snapshot), this.#name(disk));
+  }
+
+  /** Opens a disk of a complete snapshot. Returns its size in bytes and its content. */
+  async read(snapshot: Id<'snapshot'>, disk: string): Promise<{ readonly bytes: number; readonly content: Readable }> {
+    const file = await open(this.path(snapshot, disk), constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      const { size: bytes } = await file.stat();
+      // A process that still has the file may make it longer.
+      return { bytes, content: file.createReadStream({ end: bytes - 1, highWaterMark: 2 ** 20 }) };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
   }
 
   /** Tells whether the complete copy exists. */

@@ -17,6 +17,17 @@ export const imageSecretBytes = 32;
 /** Returns the path of an image at an image server. */
 export const imageUrlPath = (image: string): string => `/images/${image}`;
 
+/** Returns the identity of a host that delivers the disk of a snapshot for an image. Its key is a secret of the delivery. */
+export const deliveryIdentity = (image: string): string => `delivery/${image}`;
+/** Returns the image of such an identity; undefined for other identities. */
+export const imageOfDelivery = (identity: string): string | undefined => /^delivery\/(.*)$/s.exec(identity)?.[1];
+/** Returns the path of a delivery at an image server. */
+export const deliveryUrlPath = (image: string): string => `/deliveries/${image}`;
+/** The header with the size of the disk in bytes. The body is the whole disk, compressed with zstd. */
+export const diskBytesHeader = 'x-disk-bytes';
+/** The trailer with the SHA-256 of the disk, in lower-case hex. */
+export const diskDigestTrailer = 'x-disk-sha256';
+
 /** The key of the scanner's record in `image-servers/`, and the end of the keys of its records in `image-copies/`. */
 export const scannerServer = 'scanner';
 

@@ -63,7 +63,11 @@ export const images = kind('images/', {
   id: id('image'),
   ...scoped,
   description: Type.String(),
-  source: Type.String(),
+  /** Exactly one of `source` and `snapshot` is set. */
+  source: Type.Optional(Type.String()),
+  /** The snapshot with the disk. It may be gone. */
+  snapshot: Type.Optional(id('snapshot')),
+  snapshot_disk: Type.Optional(Type.String()),
   sha256: Type.Optional(Type.String()),
   sha512: Type.Optional(Type.String()),
   architecture: oneOf(architectures),

@@ -1,7 +1,7 @@
 /** Records that only the image scanner writes: the state of each import, and the files that it serves to hosts. */
 import { type Static, Type } from '@sinclair/typebox';
 import { importSteps } from '../../contract/resources/images.ts';
-import { bytes, kind, oneOf, time } from './form.ts';
+import { bytes, id, kind, oneOf, time } from './form.ts';
 
 /** `image-reports/<image>`. The API removes the report with the image. */
 export const imageReports = kind('image-reports/', {
@@ -33,6 +33,20 @@ export const imageCopies = kind('image-copies/', {
   at: time,
 });
 export type ImageCopyRecord = Static<typeof imageCopies.schema>;
+
+/**
+ * `image-deliveries/<image>`: the leading image scanner waits for the disk of a snapshot, which the host of the snapshot
+ * delivers. Each attempt has a new secret. The leader removes the record. Only daemons read it.
+ */
+export const imageDeliveries = kind('image-deliveries/', {
+  snapshot: id('snapshot'),
+  /** `root`, or the id of a volume. */
+  disk: Type.String(),
+  /** The secret of the delivery, in hex. */
+  secret: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  at: time,
+});
+export type ImageDeliveryRecord = Static<typeof imageDeliveries.schema>;
 
 /** `image-servers/<server>`: an image server, under the lease of its process. So the record ends with the process. */
 export const imageServers = kind('image-servers/', {

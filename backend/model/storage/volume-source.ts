@@ -4,7 +4,13 @@ import type { ImageRecord, ImageReportRecord, VolumeRecord } from '../records/in
 import { formatSize, roundUpToMiB } from '../text/sizes.ts';
 
 /** The origin of a volume's first data: a disk of a snapshot (`root`, or the id of a volume), or an image. */
-export type FillSource = { readonly snapshot: Id<'snapshot'>; readonly disk: string } | { readonly image: Id<'image'> };
+export type FillSource = SnapshotSource | { readonly image: Id<'image'> };
+
+/** A disk of a snapshot: `disk` is `root`, or the id of a volume. */
+export interface SnapshotSource {
+  readonly snapshot: Id<'snapshot'>;
+  readonly disk: string;
+}
 
 /** Returns the source of the volume; undefined for a volume that begins empty. */
 export function sourceOf({

@@ -27,7 +27,7 @@ import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
-import type { FillSource } from '../../../model/storage/volume-source.ts';
+import type { FillSource, SnapshotSource } from '../../../model/storage/volume-source.ts';
 import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
@@ -522,6 +522,10 @@ class Driver implements QemuHypervisor {
 
   listSnapshots(): Promise<readonly Id<'snapshot'>[]> {
     return this.#snapshotFiles.list();
+  }
+
+  readSnapshot({ snapshot, disk }: SnapshotSource): ReturnType<SnapshotFiles['read']> {
+    return this.#snapshotFiles.read(snapshot, disk);
   }
 
   async fillVolume({ id, pool, size }: NewVolume, source: FillSource, signal: AbortSignal): Promise<void> {

@@ -30,6 +30,13 @@ resource "ucloud_snapshot" "before_update" {
   vm   = ucloud_vm.db.id
 }
 
+# An image of the disk of the VM, for VMs on any host.
+resource "ucloud_image" "golden" {
+  name          = "db-golden"
+  snapshot      = ucloud_snapshot.before_update.id
+  snapshot_disk = "root"
+}
+
 # A new volume with the data of the disk of the VM.
 resource "ucloud_volume" "restored" {
   name          = "db-root-restored"
