@@ -11,6 +11,7 @@ import { Callers } from './http/callers.ts';
 import { defaultHttpLimits, type HttpLimits } from './http/limits.ts';
 import { defaultRequestsPerMinute } from './http/rate-limit.ts';
 import { startCollector } from './jobs/collector.ts';
+import { type ScheduleClock, startSnapshotSchedules } from './jobs/snapshot-schedules.ts';
 import { startTrails } from './jobs/trails.ts';
 import { startUploadSweeper } from './jobs/uploads.ts';
 import { openProviderDirectory } from './provider-registry/provider-directory.ts';
@@ -50,6 +51,8 @@ export interface ApiOptions {
   readonly stateKeys?: StateKeys;
   /** The directory of the file server for uploads. Without it uploads are not possible. */
   readonly filesDir?: string;
+  /** The clock of snapshot schedules, for tests. */
+  readonly scheduleClock?: ScheduleClock;
   /** Receives every response, for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -102,10 +105,12 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const collector = startCollector(context);
   const trails = startTrails(context);
   const sweeper = startUploadSweeper(context);
+  const schedules = startSnapshotSchedules(context, options.scheduleClock);
   const stop = async () => {
     await collector.close();
     await trails.close();
     await sweeper.close();
+    await schedules.close();
     revisions.close();
     usage.close();
     hostPool.close();

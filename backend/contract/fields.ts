@@ -24,6 +24,7 @@ export const idPrefixes = {
   volume: 'vol',
   volume_attachment: 'vat',
   snapshot: 'snap',
+  snapshot_schedule: 'sched',
   file: 'file',
   file_server: 'fsrv',
   upload: 'upl',

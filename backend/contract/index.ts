@@ -14,6 +14,7 @@ import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
 import { projectEndpoints } from './resources/projects.ts';
 import { settingsEndpoints } from './resources/settings.ts';
+import { snapshotScheduleEndpoints } from './resources/snapshot-schedules.ts';
 import { snapshotEndpoints } from './resources/snapshots.ts';
 import { sshKeyEndpoints } from './resources/ssh-keys.ts';
 import { storagePoolEndpoints } from './resources/storage-pools.ts';
@@ -40,6 +41,7 @@ export const endpoints: readonly Endpoint[] = [
   volumeEndpoints,
   volumeAttachmentEndpoints,
   snapshotEndpoints,
+  snapshotScheduleEndpoints,
   storagePoolEndpoints,
   hostEndpoints,
   operationEndpoints,

@@ -73,7 +73,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: `name = "own-2"
       snapshot = data.ucloud_snapshot.spare.id
       snapshot_disk = "root"
-      sha256 = "${'0'.repeat(64)}"
+      sha256 = sha256(ucloud_token.this.id)
       sha512 = "${'0'.repeat(128)}"
       architecture = "aarch64"
       firmware = "uefi"
@@ -214,6 +214,19 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       labels = { keep = "long" }
       delete_protection = true`,
     replace: 'name = "monday-2"\n volume = ucloud_volume.this.id\n consistency = "filesystem"',
+  },
+  snapshot_schedule: {
+    create: 'name = "nightly"\n vm = ucloud_vm.this.id\n cron = "0 3 * * *"\n retain = 7',
+    update: `name = "nightly-2"
+      vm = ucloud_vm.this.id
+      cron = "0 4 * * *"
+      retain = 14
+      consistency = "filesystem"
+      snapshot_labels = { made-by = "nightly" }
+      description = "before work begins"
+      labels = { keep = "long" }
+      delete_protection = true`,
+    replace: 'name = "nightly-2"\n volume = ucloud_volume.this.id\n cron = "0 4 * * *"\n retain = 14',
   },
 };
 

@@ -19,6 +19,7 @@ import { prefixPools } from './prefix-pools.ts';
 import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
+import { snapshotSchedules } from './snapshot-schedules.ts';
 import { snapshots } from './snapshots.ts';
 import { sshKeys } from './ssh-keys.ts';
 import { storagePools } from './storage-pools.ts';
@@ -45,6 +46,7 @@ export const resources: readonly ResourceDescriptor[] = [
   volumes,
   volumeAttachments,
   snapshots,
+  snapshotSchedules,
   storagePools,
   hosts,
   operations,

@@ -14,6 +14,7 @@ import { sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize } from '../../model/text/sizes.ts';
 import { rootSlot } from '../../model/vm/volumes.ts';
 import { rewrite, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
@@ -27,7 +28,7 @@ import {
   readPatch,
   replacement,
 } from '../transaction/declarations.ts';
-import { type Guard, mutate } from '../transaction/mutate.ts';
+import { type Guard, type Mutation, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf } from './images.ts';
 import { storagePools } from './storage-pools.ts';
 import { vms } from './vms.ts';
@@ -50,7 +51,7 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
       status: { ...statusOf(api, record.id, deleted_at), host },
     };
   },
-  indexes: ['pool'],
+  indexes: ['pool', 'schedule'],
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
@@ -85,8 +86,10 @@ interface Source {
 }
 
 /** Returns the project of the source. An operator has none, and the source determines it. */
-const ownerOf = ({ caller }: ApiRequest, source: { readonly project: Id<'project'> } | undefined): Id<'project'> =>
-  (caller.role === 'operator' ? source?.project : caller.project) as Id<'project'>;
+export const ownerOf = (
+  { caller }: ApiRequest,
+  source: { readonly project: Id<'project'> } | undefined,
+): Id<'project'> => (caller.role === 'operator' ? source?.project : caller.project) as Id<'project'>;
 
 const noDisk = (pointer: string, detail: string) =>
   new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
@@ -125,9 +128,8 @@ function checkHolder({ mirror }: ApiContext, id: Id<'volume'>): void {
 }
 
 /** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
-function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): Source {
+function volumeSource(api: ApiContext, owner: Id<'project'>, id: Id<'volume'>): Source {
   const { mirror } = api;
-  const owner = ownerOf(request, mirror.get(records.volumes, id)?.value);
   const stored = refer(api, volumes, owner, id, '/volume');
   checkVolumeStays(stored);
   const pool = poolOf(stored.value);
@@ -147,12 +149,16 @@ function volumeSource(api: ApiContext, request: ApiRequest, id: Id<'volume'>): S
   };
 }
 
+/** Checks that the VM is not being deleted. @throws UcloudError `being_deleted` */
+export function checkVmStays({ id, value }: Stored<records.VmRecord>): void {
+  if (value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted`);
+}
+
 /** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the VM has no disk yet */
-function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
+function vmSource(api: ApiContext, owner: Id<'project'>, id: Id<'vm'>): Source {
   const { mirror } = api;
-  const owner = ownerOf(request, mirror.get(records.vms, id)?.value);
   const stored = refer(api, vms, owner, id, '/vm');
-  if (stored.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted`);
+  checkVmStays(stored);
   const schedule = mirror.get(records.schedules, id);
   const host = schedule?.value.host;
   if (schedule === undefined || host === undefined) {
@@ -186,6 +192,25 @@ function vmSource(api: ApiContext, request: ApiRequest, id: Id<'vm'>): Source {
   };
 }
 
+/** Returns the disks of the volume or VM. @throws UcloudError as `volumeSource` and `vmSource` */
+export const diskSource = (
+  api: ApiContext,
+  owner: Id<'project'>,
+  { volume, vm }: { readonly volume?: Id<'volume'> | undefined; readonly vm?: Id<'vm'> | undefined },
+): Source => (vm === undefined ? volumeSource(api, owner, volume as Id<'volume'>) : vmSource(api, owner, vm));
+
+/** Returns the creation of a snapshot of the source. */
+export function snapshotCreation(
+  api: ApiContext,
+  fields: Omit<records.SnapshotRecord, 'project' | 'host' | 'pool' | 'disks'>,
+  { project, host, pool, disks, guards }: Source,
+): Mutation {
+  const record: records.SnapshotRecord = { ...fields, project, host, ...(pool && { pool }), disks };
+  if (pool === undefined) return creation(api, snapshots, record, { guards });
+  const reference = addReference(api, storagePools, { project, id: pool, pointer: '/volume', user: record.id });
+  return creation(api, snapshots, record, { guards: [...guards, ...reference.guards], writes: reference.writes });
+}
+
 async function createSnapshot(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as SnapshotBody;
   const { volume, vm } = body;
@@ -195,13 +220,10 @@ async function createSnapshot(api: ApiContext, request: ApiRequest): Promise<Api
     if ((volume === undefined) === (vm === undefined)) {
       throw fieldError('rule_violated', '/volume', 'exactly one of volume and vm must be set');
     }
-    const { project, host, pool, disks, guards } =
-      vm === undefined ? volumeSource(api, request, volume as Id<'volume'>) : vmSource(api, request, vm);
-    const data = { host, ...(pool && { pool }), disks };
-    const record: records.SnapshotRecord = { id, project, ...body, ...data, created_at: at, updated_at: at };
-    if (pool === undefined) return creation(api, snapshots, record, { guards });
-    const reference = addReference(api, storagePools, { project, id: pool, pointer: '/volume', user: id });
-    return creation(api, snapshots, record, { guards: [...guards, ...reference.guards], writes: reference.writes });
+    const { mirror } = api;
+    const declared = vm === undefined ? mirror.get(records.volumes, volume ?? '') : mirror.get(records.vms, vm);
+    const source = diskSource(api, ownerOf(request, declared?.value), { volume, vm });
+    return snapshotCreation(api, { id, ...body, created_at: at, updated_at: at }, source);
   });
 }
 

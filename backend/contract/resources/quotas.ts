@@ -22,6 +22,7 @@ const kinds = {
   disk: sized('of disk', 'Declared disks of all VMs, volumes and snapshots.'),
   volumes: counted('volume', 'volumes', 'Volumes, including those being deleted.', 'Volumes'),
   snapshots: counted('snapshot', 'snapshots', 'Snapshots, including those being deleted.', 'Snapshots'),
+  snapshot_schedules: counted('snapshot schedule', 'snapshot schedules', 'Snapshot schedules.', 'Snapshot schedules'),
   networks: counted('network', 'networks', 'Networks.', 'Networks'),
   prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
   subnets: counted(

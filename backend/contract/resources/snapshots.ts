@@ -61,6 +61,9 @@ export const snapshot = resource({
   },
   readonly: {
     id: IdOf('snapshot'),
+    schedule: Type.Optional(
+      Reference('snapshot_schedule', { description: 'The schedule that has made the snapshot. It may be deleted.' }),
+    ),
     project: Reference('project', { description: 'The project of the source.' }),
     pool: Reference('storage_pool', { description: 'The storage pool of the data: that of the source.' }),
     size: Size({ description: 'Size of all disks together. A new volume of the only disk has at least this size.' }),

@@ -279,6 +279,8 @@ export const snapshots = kind('snapshots/', {
   volume: Type.Optional(id('volume')),
   vm: Type.Optional(id('vm')),
   consistency: oneOf(consistencies),
+  /** The schedule that has made the snapshot; it may be gone. */
+  schedule: Type.Optional(id('snapshot_schedule')),
   /** The host of the source. */
   host: id('host'),
   /** The pool of the source. Default: the built-in pool. */
@@ -299,6 +301,38 @@ export const snapshots = kind('snapshots/', {
   ...declared,
 });
 export type SnapshotRecord = Static<typeof snapshots.schema>;
+
+/** `snapshot-schedules/<id>`. */
+export const snapshotSchedules = kind('snapshot-schedules/', {
+  id: id('snapshot_schedule'),
+  ...scoped,
+  description: Type.String(),
+  /** The source, which may be gone: a volume or a VM. */
+  volume: Type.Optional(id('volume')),
+  vm: Type.Optional(id('vm')),
+  cron: Type.String(),
+  retain: Type.Integer({ minimum: 1 }),
+  consistency: oneOf(consistencies),
+  snapshot_labels: labels,
+  delete_protection: Type.Boolean(),
+  /** The time from which `cron` holds. */
+  since: time,
+  ...declared,
+});
+export type SnapshotScheduleRecord = Static<typeof snapshotSchedules.schema>;
+
+/**
+ * `snapshot-schedule-runs/<schedule>`: the last time at which a snapshot was due, and the snapshot or the reason why there is
+ * none. Any API process writes it, in one transaction with the snapshot.
+ */
+export const snapshotScheduleRuns = kind('snapshot-schedule-runs/', {
+  due: time,
+  snapshot: Type.Optional(id('snapshot')),
+  reason: Type.Optional(Type.String()),
+  message: Type.Optional(Type.String()),
+  at: time,
+});
+export type SnapshotScheduleRunRecord = Static<typeof snapshotScheduleRuns.schema>;
 
 /** `host-policies/<host>`. */
 export const hostPolicies = kind('host-policies/', {

@@ -1,0 +1,3 @@
+data "ucloud_snapshot_schedule" "this" {
+  name = "example"
+}

@@ -1,0 +1,1 @@
+terraform import ucloud_snapshot_schedule.nightly nightly
