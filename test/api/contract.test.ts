@@ -110,6 +110,8 @@ t.test('each operation refuses who may not', async (t) => {
   });
   await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
   const snapshot = await operator.create('snapshots', { name: 'snapshot', vm: vm.id });
+  const times = { cron: '0 3 * * *', retain: 7 };
+  const schedule = await operator.create('snapshot-schedules', { name: 'nightly', vm: vm.id, ...times });
   const lock = { ID: 'lock-1', Who: 'bob@desk' };
   await operator.expect(200, 'POST', `/v1/terraform-states/mine/lock?project=${mine.id}`, lock);
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
@@ -128,6 +130,7 @@ t.test('each operation refuses who may not', async (t) => {
     volumes: volume.id,
     'volume-attachments': attachment.id,
     snapshots: snapshot.id,
+    'snapshot-schedules': schedule.id,
     hosts: host,
     files: file.id,
     'file-servers': server,
@@ -185,15 +188,24 @@ t.test('each operation refuses who may not', async (t) => {
       ]),
     ),
     ...Object.fromEntries(
-      ['token', 'ssh_key', 'image', 'prefix', 'network', 'vm', 'volume', 'volume_attachment', 'snapshot'].flatMap(
-        (noun) => [
-          [`${noun}_list`, 'empty'],
-          [`${noun}_get`, 'hidden'],
-          [`${noun}_create`, 'foreign'],
-          [`${noun}_update`, 'hidden'],
-          [`${noun}_delete`, 'hidden'],
-        ],
-      ),
+      [
+        'token',
+        'ssh_key',
+        'image',
+        'prefix',
+        'network',
+        'vm',
+        'volume',
+        'volume_attachment',
+        'snapshot',
+        'snapshot_schedule',
+      ].flatMap((noun) => [
+        [`${noun}_list`, 'empty'],
+        [`${noun}_get`, 'hidden'],
+        [`${noun}_create`, 'foreign'],
+        [`${noun}_update`, 'hidden'],
+        [`${noun}_delete`, 'hidden'],
+      ]),
     ),
   };
 
@@ -225,6 +237,7 @@ t.test('each operation refuses who may not', async (t) => {
       const owners: Record<string, object> = {
         'volume-attachments': { vm: vm.id, volume: volume.id },
         snapshots: { vm: vm.id, volume: undefined },
+        'snapshot-schedules': { vm: vm.id, volume: undefined },
       };
       const owner = owners[plural] ?? { project: mine.id };
       const forged = body && path.endsWith(plural) && what === 'foreign' ? { ...body, ...owner } : body;
