@@ -1,6 +1,6 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
-import { snapshots, vms, volumes } from './api.ts';
+import { images, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { operations } from './operations.ts';
 
@@ -25,6 +25,8 @@ type Fields = Readonly<Record<string, unknown>>;
 const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
   [volumes.prefix]: ({ image, source_volume }) => image !== undefined || source_volume !== undefined,
   [vms.prefix]: ({ root_volume }) => root_volume !== undefined,
+  // Older versions cannot read an image without `source`.
+  [images.prefix]: ({ source }) => source === undefined,
   [snapshots.prefix]: ({ consistency, pool }) => consistency === 'filesystem' || pool !== undefined,
   [operations.prefix]: (record) => record.kind === 'vm_restore',
 };
