@@ -19,6 +19,7 @@ import {
   vms,
   volumes,
 } from '../model/records/index.ts';
+import { poolOf } from '../model/storage/pool.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
@@ -35,7 +36,7 @@ const maxRetryMs = 60_000;
 const restoreWaitMs = 1_000;
 /** The number of attempts after which a snapshot ends in the phase `error`. */
 const maxAttempts = 5;
-/** The maximum number of copies at the same time. */
+/** The maximum number of copies at the same time, by storage pool. */
 const concurrency = 4;
 
 /** Makes and removes the snapshots of one host. */
@@ -43,29 +44,37 @@ export class SnapshotWork {
   readonly #options: VolumeRemovalOptions;
   readonly #failures = new Map<Id<'snapshot'>, number>();
   readonly #current = new Map<Id<'snapshot'>, AbortController>();
-  readonly #queue: WorkQueue<Id<'snapshot'>>;
+  /** By storage pool, because a pool that hangs must not hold up the others. */
+  readonly #queues = new Map<Id<'storage_pool'>, WorkQueue<Id<'snapshot'>>>();
 
   constructor(options: VolumeRemovalOptions) {
     this.#options = options;
-    this.#queue = new WorkQueue(concurrency, (id) => this.#visit(id));
   }
 
   /** Looks at all snapshots of the host. */
   visitAll(): void {
     const { view, host } = this.#options;
-    for (const id of view.snapshotsOn(host)) this.#queue.add(id);
+    for (const id of view.snapshotsOn(host)) this.#add(id);
   }
 
   /** Looks at one snapshot. */
   changed(id: Id<'snapshot'>): void {
     if (this.#options.view.mirror.get(snapshots, id)?.value.deleted_at !== undefined) this.#current.get(id)?.abort();
-    this.#queue.add(id);
+    this.#add(id);
   }
 
   /** Looks at the snapshot of a new volume: a deleted snapshot may have waited for the volume. */
   volumeChanged(id: Id<'volume'>): void {
     const from = this.#options.view.mirror.get(volumes, id)?.value.snapshot;
-    if (from !== undefined) this.#queue.add(from);
+    if (from !== undefined) this.#add(from);
+  }
+
+  #add(id: Id<'snapshot'>): void {
+    const { mirror } = this.#options.view;
+    const pool = poolOf(mirror.get(snapshots, id)?.value ?? mirror.get(snapshotPlacements, id)?.value ?? {});
+    const queue = this.#queues.get(pool) ?? new WorkQueue<Id<'snapshot'>>(concurrency, (each) => this.#visit(each));
+    this.#queues.set(pool, queue);
+    queue.add(id);
   }
 
   async #visit(id: Id<'snapshot'>): Promise<number | undefined> {
@@ -187,8 +196,8 @@ export class SnapshotWork {
   }
 
   /** Interrupts the copies and waits for their end. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     for (const abort of this.#current.values()) abort.abort();
-    return this.#queue.close();
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
   }
 }

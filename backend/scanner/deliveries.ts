@@ -25,7 +25,7 @@ import { describeSize } from '../model/text/sizes.ts';
 import { present, put, remove } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Commit } from '../store/store.ts';
-import { ImageRejected, notEnoughSpace, SourceUnavailable } from './failures.ts';
+import { ImageRejected, notEnoughSpace, SourceBusy, SourceUnavailable } from './failures.ts';
 import type { DeliveryDesk } from './image-server.ts';
 import type { ImportLimits } from './limits.ts';
 import type { Fetched } from './source.ts';
@@ -160,7 +160,10 @@ export class Deliveries implements DeliveryDesk {
     const abort = () => done.reject(signal.reason);
     const end = (why: string) => done.reject(new SourceUnavailable(why));
     const checkBegin = () => {
-      if (expected.current === undefined) end('The host of the snapshot does not deliver it.');
+      // The host delivers a few snapshots at a time, also those of other projects.
+      if (expected.current === undefined) {
+        done.reject(new SourceBusy('The host of the snapshot has not begun to deliver it.'));
+      }
     };
     const timers = [
       setTimeout(checkBegin, limits.maxDeliveryWaitMs),

@@ -20,3 +20,6 @@ export class SourceUnavailable extends Error {
 /** Returns the failure for a full image store. */
 export const notEnoughSpace = (): SourceUnavailable =>
   new SourceUnavailable('The image store has not enough free space for the image.');
+
+/** The source has not begun to answer, because it has other work. Such an attempt does not count. */
+export class SourceBusy extends SourceUnavailable {}

@@ -45,7 +45,7 @@ import { type Mirror, openMirror } from '../store/mirror.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { missingPrograms } from './confined.ts';
 import { Deliveries } from './deliveries.ts';
-import { FileMissing, ImageRejected, SourceUnavailable } from './failures.ts';
+import { FileMissing, ImageRejected, SourceBusy, SourceUnavailable } from './failures.ts';
 import { FairSlots, fairest } from './fair-slots.ts';
 import { ImageCopies } from './image-copies.ts';
 import type { ImageServerLimits } from './image-server.ts';
@@ -352,9 +352,13 @@ class ImportTerm {
     const message = internal
       ? 'The import failed; the log of the image scanner contains the reason for the operator.'
       : err.message;
-    const failures = (this.#retries.get(image.id)?.failures ?? 0) + 1;
+    const before = this.#retries.get(image.id)?.failures ?? 0;
+    const failures = err instanceof SourceBusy ? before : before + 1;
     if (failures >= this.#limits.maxAttempts) return this.#report(image, { phase: 'error', message });
-    const delayMs = backoffMs(failures, { firstMs: this.#limits.retryAfterMs, maxMs: Number.POSITIVE_INFINITY });
+    const delayMs = backoffMs(Math.max(1, failures), {
+      firstMs: this.#limits.retryAfterMs,
+      maxMs: Number.POSITIVE_INFINITY,
+    });
     this.#retries.set(image.id, { failures, at: performance.now() + delayMs });
     await this.#report(image, { phase: 'importing', message: `${message} The scanner tries again.` });
   }

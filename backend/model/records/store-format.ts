@@ -1,6 +1,6 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
-import { images, snapshots, vms, volumes } from './api.ts';
+import { images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { operations } from './operations.ts';
 
@@ -23,11 +23,13 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** Tells by the prefix of a key whether a record needs format 2. An older agent gives an empty disk for such a volume, for example. */
 const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
-  [volumes.prefix]: ({ image, source_volume }) => image !== undefined || source_volume !== undefined,
+  [volumes.prefix]: ({ image }) => image !== undefined,
   [vms.prefix]: ({ root_volume }) => root_volume !== undefined,
   // Older versions cannot read an image without `source`.
   [images.prefix]: ({ source }) => source === undefined,
   [snapshots.prefix]: ({ consistency, pool }) => consistency === 'filesystem' || pool !== undefined,
+  // Schedules make snapshots of both kinds.
+  [snapshotSchedules.prefix]: () => true,
   [operations.prefix]: (record) => record.kind === 'vm_restore',
 };
 
