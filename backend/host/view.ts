@@ -35,7 +35,7 @@ import {
   volumes,
 } from '../model/records/index.ts';
 import { poolOf } from '../model/storage/pool.ts';
-import { sourceOf } from '../model/storage/volume-source.ts';
+import { mayFill, sourceOf } from '../model/storage/volume-source.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 
@@ -144,20 +144,28 @@ export class HostView {
   /** Returns the volumes that the host must still fill from the image. */
   volumesWaitingForImage(image: string, host: Id<'host'>): Id<'volume'>[] {
     // Without its image, a volume waits for ever.
-    if (!this.mirror.get(images, image)) return [];
+    const record = this.mirror.get(images, image)?.value;
+    if (record === undefined) return [];
     return [...this.#volumesWithImage.list(image)].flatMap(({ id, value }) => {
       if (value.deleted_at !== undefined || this.mirror.get(volumeReports, id) !== undefined) return [];
+      if (!mayFill(value.project, record)) return [];
       return this.mirror.get(volumePlacements, id)?.value.host === host ? [idFrom('volume', id)] : [];
     });
   }
 
-  /** Returns the images that new volumes of the pool wait for, on any host. */
+  /**
+   * Returns the images that new volumes of the pool wait for, on any host. Volumes without a host wait for none: otherwise
+   * volumes that are never used would keep deleted images in the pool.
+   */
   imagesWantedIn(pool: Id<'storage_pool'>): Set<Id<'image'>> {
     const wanted = new Set<Id<'image'>>();
     for (const { id, value } of this.mirror.list(volumes)) {
       const source = sourceOf(value);
       if (source === undefined || !('image' in source) || value.deleted_at !== undefined) continue;
-      if (poolOf(value) === pool && this.mirror.get(volumeReports, id) === undefined) wanted.add(source.image);
+      if (poolOf(value) !== pool || this.mirror.get(volumeReports, id) !== undefined) continue;
+      const isPlaced = this.mirror.get(volumePlacements, id)?.value.host !== undefined;
+      const image = this.mirror.get(images, source.image)?.value;
+      if (isPlaced && image && mayFill(value.project, image)) wanted.add(source.image);
     }
     return wanted;
   }
@@ -230,6 +238,9 @@ export class HostView {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {
         for (const { value } of this.#byImage.list(change.id)) this.#notify(value.id);
+        for (const { value } of this.#volumesWithImage.list(change.id)) this.#notifyVolume(value.id);
+      } else if (isChangeOf(images, change)) {
+        // The owner may have shared the image again.
         for (const { value } of this.#volumesWithImage.list(change.id)) this.#notifyVolume(value.id);
       } else if (isChangeOf(networks, change)) {
         for (const listener of this.#listeners.values()) listener.networks();

@@ -9,7 +9,7 @@ import { imageReports, images, volumePlacements, volumeReports, volumes } from '
 import { poolOf } from '../model/storage/pool.ts';
 import { imageWait, sourceOf } from '../model/storage/volume-source.ts';
 import { backoffMs } from '../store/backoff.ts';
-import { put, unchanged } from '../store/collection.ts';
+import { absent, put, unchanged } from '../store/collection.ts';
 import type { HostImages } from './images/host-images.ts';
 import { poolSpec } from './pool-spec.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
@@ -100,7 +100,8 @@ export class VolumeFills {
     if ('image' in source) {
       const image = mirror.get(images, source.image)?.value;
       // A change of image or volume causes another look.
-      if (imageWait(image, mirror.get(imageReports, source.image)?.value, size) !== undefined) return undefined;
+      const report = mirror.get(imageReports, source.image)?.value;
+      if (imageWait(volume.project, image, report, size) !== undefined) return undefined;
       if ((await files?.status(source.image)) !== undefined) return imageIntervalMs;
     }
     const pool = poolSpec(mirror, poolOf(volume), host);
@@ -110,7 +111,8 @@ export class VolumeFills {
     else await hypervisor.fillVolume({ id, pool, size }, source, signal);
     const record = { host, phase: 'available', size, at: new Date().toISOString() } as const;
     const result = await store.commit({
-      require: [unchanged(placement)],
+      // A report that this mirror has not seen yet may say that the volume is gone.
+      require: [unchanged(placement), absent(volumeReports, id)],
       write: [put(volumeReports, id, record)],
     });
     if (result.ok) await mirror.waitFor(result.revision);

@@ -153,8 +153,13 @@ export function rootUnavailable(
   const { size = 0, message: refusal } = mirror.get(volumePlacements, root)?.value ?? {};
   const source = volume && sourceOf(volume);
   const wait =
-    source !== undefined && 'image' in source && mirror.get(volumeReports, root) === undefined
-      ? imageWait(mirror.get(images, source.image)?.value, mirror.get(imageReports, source.image)?.value, size)
+    volume && source && 'image' in source && mirror.get(volumeReports, root) === undefined
+      ? imageWait(
+          volume.project,
+          mirror.get(images, source.image)?.value,
+          mirror.get(imageReports, source.image)?.value,
+          size,
+        )
       : undefined;
   const message = refusal ?? wait?.message ?? 'The VM waits until its root volume has its content.';
   return { phase: 'preparing', reason: 'root_volume_not_available', message };

@@ -2,6 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t from 'tap';
+import { CephClient } from '../../backend/host/storage/pools/ceph-client.ts';
+import { CephImportLock } from '../../backend/host/storage/pools/ceph-import-lock.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
 import type { VolumeContent } from '../../backend/host/storage/pools/pool-driver.ts';
 import { idFrom } from '../../backend/model/ids.ts';
@@ -207,6 +209,127 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) =
       },
       120,
     );
+  });
+
+  await t.test('completes a renaming that was interrupted, and never removes its image', async (t) => {
+    const signal = new AbortController().signal;
+    const driver = new CephPool(poolId, settings, { leftMs: 0 });
+    const { of } = await testContents(t);
+    const content = await of(40);
+    const [volume, image] = [volumeId(40), idFrom('image', 'img-0000000000000040')];
+    /** Leaves the pool as a crash after the first step of a renaming does. */
+    const interrupt = async (id: string) => {
+      const temporary = `ucloud.new.${id}.0123456789abcdef`;
+      await cluster.admin('rbd', 'rename', `crash/ucloud.${id}`, `crash/${temporary}`);
+      await cluster.admin('rados', '-p', 'crash', 'cp', `rbd_id.${temporary}`, `rbd_id.ucloud.${id}`);
+    };
+    const listed = async () => (await cluster.admin('rbd', 'ls', 'crash')).trim().split('\n').sort();
+    const complete = [`ucloud.${image}`, `ucloud.${volume}`];
+    await driver.fill(volume, 64 * MiB, content, signal);
+    const read = async () => qemuIo(await driver.source(volume), ...imagePatterns, 'read -P 9 8M 1M');
+    await qemuIo(await driver.source(volume), 'write -P 9 8M 1M');
+
+    for (const repair of ['fill', 'sweep'] as const) {
+      for (const id of [volume, image]) {
+        await interrupt(id);
+        if (repair === 'sweep') await driver.sweep(new Set([image]));
+        await driver.fill(volume, 64 * MiB, content, signal);
+        if (id === image) await driver.fill(volumeId(41), 64 * MiB, content, signal);
+        await driver.sweep(new Set([image]));
+        t.strictSame(
+          (await listed()).filter((name) => name !== `ucloud.${volumeId(41)}`),
+          complete,
+          `${repair} ${id}`,
+        );
+        t.notMatch(await read(), /verification failed/);
+        await driver.remove(volumeId(41));
+      }
+    }
+    t.notOk((await names()).some((name) => name.startsWith('rbd_id.ucloud.new.')));
+
+    // The temporary image of an interrupted renaming is in the trash, so the name leads to nothing.
+    await interrupt(volume);
+    await cluster.admin('rbd', 'trash', 'mv', `crash/ucloud.new.${volume}.0123456789abcdef`);
+    await driver.fill(volume, 64 * MiB, content, signal);
+    await driver.sweep(new Set([image]));
+    t.strictSame(await listed(), complete);
+    await driver.remove(volume);
+    await until('the data is gone', async () => {
+      await driver.sweep();
+      return (await trash()) === '';
+    });
+    t.notOk((await names()).some((name) => name.startsWith('rbd_data') || name.startsWith('ucloud.')));
+  });
+
+  await t.test('ends the fill of a volume that is deleted, and nothing stays', async (t) => {
+    const driver = open();
+    const { of } = await testContents(t);
+    const content = await of(50);
+    const volume = volumeId(50);
+    const writing = Promise.withResolvers<void>();
+    let isAborted = false;
+    const write: VolumeContent['write'] = async (target, signal) => {
+      signal.addEventListener('abort', () => {
+        isAborted = true;
+        writing.resolve();
+      });
+      removal = driver.remove(volume);
+      await writing.promise;
+      // A copy may end at the moment of the interruption.
+      await content.write(target, new AbortController().signal);
+    };
+    let removal: Promise<void> | undefined;
+    const fill = driver.fill(volume, 64 * MiB, { ...content, write }, new AbortController().signal);
+    await t.rejects(fill, { name: 'AbortError' });
+    await removal;
+    t.ok(isAborted);
+    t.strictSame(await driver.list(), []);
+    await until('nothing is left', async () => {
+      await driver.sweep();
+      return (await trash()) === '' && (await cluster.admin('rbd', 'ls', 'crash')).trim() === '';
+    });
+  });
+
+  await t.test('keeps the lock of an import during the import, and frees only its own', async (t) => {
+    const { of } = await testContents(t);
+    const content = await of(60);
+    const image = `ucloud.${idFrom('image', 'img-0000000000000060')}`;
+    const other = new CephImportLock(new CephClient(poolId, settings), image, 60);
+    const driver = new CephPool(poolId, settings, { lockSeconds: 3, leftMs: 0 });
+    const sweeper = new CephPool(poolId, settings, { leftMs: 0 });
+    let attempts = 0;
+    const importing = performance.now();
+    const write: VolumeContent['write'] = async (target, signal) => {
+      await until('the time of one lock has passed', async () => {
+        attempts++;
+        // The image has no client while nothing writes it.
+        await sweeper.sweep();
+        t.notOk(await other.take(), 'another host does not get the lock');
+        return performance.now() - importing > 5_000;
+      });
+      await content.write(target, signal);
+    };
+    await driver.fill(volumeId(60), 64 * MiB, { ...content, write }, new AbortController().signal);
+    t.ok(attempts > 1);
+    t.notMatch(await qemuIo(await driver.source(volumeId(60)), ...imagePatterns), /verification failed/);
+    t.notOk(await other.isTaken());
+
+    // The lock of an import that was held up has ended, and another host has its own.
+    const late = new CephImportLock(new CephClient(poolId, settings), image, 1);
+    t.ok(await late.take());
+    await late.hold(async () => {
+      // The renewal fails once, as after a long pause of the host.
+      await cluster.admin('rados', '-p', 'crash', 'rm', `${image}.import`);
+      t.ok(await other.take());
+    });
+    t.ok(await other.isTaken(), 'it has kept its lock');
+    await other.hold(async () => undefined);
+    t.notOk((await names()).includes(`${image}.import`));
+    await driver.remove(volumeId(60));
+    await until('nothing is left', async () => {
+      await sweeper.sweep();
+      return (await trash()) === '' && (await cluster.admin('rbd', 'ls', 'crash')).trim() === '';
+    });
   });
 
   await t.test('frees space while it is full', async (t) => {

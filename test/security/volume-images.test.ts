@@ -1,16 +1,32 @@
 /** Hostile images and hosts against the first content of volumes. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
+import { DirectoryPool } from '../../backend/host/storage/pools/directory-pool.ts';
+import type { VolumeContent } from '../../backend/host/storage/pools/pool-driver.ts';
+import { run } from '../../backend/host/system/command.ts';
 import { findProcesses } from '../../backend/host/system/processes.ts';
+import { idFrom } from '../../backend/model/ids.ts';
 import { until } from '../support/eventually.ts';
 import { noQemu } from '../support/qemu.ts';
-import { imageSize, testContents } from '../support/volume-content.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { imageSize, qemuIo, testContents } from '../support/volume-content.ts';
 
 const signal = new AbortController().signal;
 const qemuImg = (...args: string[]) => execFileSync('qemu-img', args);
 const MiB = 1024 ** 2;
+
+/** Returns why this machine cannot mount a file as a file system, or false. */
+function noLoop(): string | false {
+  try {
+    execFileSync('losetup', ['--find'], { stdio: 'ignore' });
+    execFileSync('mkfs.ext4', ['-V'], { stdio: 'ignore' });
+    return false;
+  } catch {
+    return 'needs loop devices and mkfs.ext4';
+  }
+}
 
 t.test('the header of an image names no file whose content a volume gets', { skip: await noQemu() }, async (t) => {
   const { path, of } = await testContents(t);
@@ -56,4 +72,43 @@ t.test('each image is read by a user of its own without rights', { skip: await n
   abort.abort();
   for (const copy of copies) await t.rejects(copy);
   await until('the processes end with the copies', async () => (await running()).length === 0);
+});
+
+t.test('a volume whose last writes are lost is not complete', { skip: (await noQemu()) || noLoop() }, async (t) => {
+  const directory = temporaryDirectory(t);
+  const [store, pool, disk] = [join(directory, 'store'), join(directory, 'pool'), join(directory, 'store', 'disk')];
+  for (const path of [store, pool]) mkdirSync(path);
+  const mountDisk = () => execFileSync('mount', ['-o', 'loop,errors=continue', disk, pool]);
+  const umounts: string[] = [];
+  t.teardown(() => {
+    for (const path of umounts.reverse()) execFileSync('umount', [path], { stdio: 'ignore' });
+  });
+  // The kernel takes all writes to the file system, and has no space for most of them.
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16M', 'tmpfs', store]);
+  umounts.push(store);
+  writeFileSync(disk, '');
+  truncateSync(disk, 256 * MiB);
+  execFileSync('mkfs.ext4', ['-q', '-O', '^has_journal', '-E', 'nodiscard', disk]);
+  mountDisk();
+  umounts.push(pool);
+  const { path, of } = await testContents(t);
+  execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 0 40M', path]);
+  const content = await of(1);
+  const write: VolumeContent['write'] = async (target, signal) => {
+    await content.write(target, signal);
+    // From here on, writes succeed. An error of earlier ones must not be lost.
+    execFileSync('mount', ['-o', 'remount,size=256M', store]);
+  };
+  const driver = new DirectoryPool({ path: pool, marker: 'none', run });
+  const volume = idFrom('volume', 'vol-0000000000000001');
+  const failure = await driver.fill(volume, imageSize, { ...content, write }, signal).catch((error: unknown) => error);
+  if (failure === undefined) {
+    // The cache of the kernel has the data that the disk lacks.
+    execFileSync('umount', [pool]);
+    mountDisk();
+    t.notMatch(await qemuIo(await driver.source(volume), 'read -P 7 0 40M'), /verification failed/);
+  } else {
+    t.match(failure, { message: /sync/ });
+    t.equal(await driver.sizeOf(volume), undefined);
+  }
 });

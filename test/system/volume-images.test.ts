@@ -79,6 +79,35 @@ t.test('an image can be deleted, and only volumes without data notice it', async
   await until('it has data', async () => (await statusOf(waiting.id)).size === '1GiB');
 });
 
+t.test('an image that is withdrawn gives no content to volumes that wait for it', async (t) => {
+  const { api, member, createImage } = await imageCloud(t);
+  const image = await createImage('shared');
+  await until('available', async () => (await member.get('images', image.id)).status.phase === 'available');
+  const friendId = idFrom('project', (await api.operator.create('projects', { name: 'friend' })).id);
+  const friend = await api.member(friendId);
+  await member.update('images', image.id, { shared_with: [friendId] });
+  const [volume, own] = await Promise.all([
+    friend.create('volumes', { name: 'disk', size: '1GiB', image: image.id }),
+    member.create('volumes', { name: 'disk', size: '1GiB', image: image.id }),
+  ]);
+  t.equal((await friend.get('volumes', volume.id)).status.reason, undefined);
+  await member.update('images', image.id, { shared_with: [] });
+  const gone = { reason: 'image_gone', message: /image was deleted or withdrawn/ };
+  t.match((await friend.get('volumes', volume.id)).status, gone);
+  t.equal((await member.get('volumes', own.id)).status.reason, undefined, 'its owner may use it');
+
+  const prefix = await friend.create('prefixes', { name: 'site', length: 60 });
+  const network = await friend.create('networks', { name: 'web', prefix: prefix.id });
+  const { items } = await friend.list('images', '?name=demo');
+  const interfaces = [{ network: network.id }];
+  const vm = await friend.create('vms', { name: 'web', image: items[0]?.id, interfaces, volumes: [volume.id] });
+  await until('the VM runs', async () => (await friend.get('vms', vm.id)).status.phase === 'running');
+  await until('placed', async () => (await friend.get('volumes', volume.id)).status.host !== undefined);
+  t.match((await friend.get('volumes', volume.id)).status, { ...gone, size: undefined });
+  await member.update('images', image.id, { shared_with: [friendId] });
+  await until('it has data', async () => (await friend.get('volumes', volume.id)).status.size === '1GiB');
+});
+
 t.test('a volume from an image that does not fit is refused', async (t) => {
   const { api, member, demo, createImage } = await imageCloud(t);
   const refused = (body: object) => member.request('POST', '/v1/volumes', { name: 'bad', size: '3GiB', ...body });

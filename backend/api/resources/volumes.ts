@@ -94,12 +94,13 @@ function statusOf(
 /** Returns why the image of a volume without data cannot fill it. */
 function waitOf(
   mirror: ApiContext['mirror'],
-  { size }: Pick<records.VolumeRecord, 'size'>,
+  { project, size }: Pick<records.VolumeRecord, 'project' | 'size'>,
   source: FillSource | undefined,
 ): ImageWait | undefined {
   if (source === undefined || 'snapshot' in source) return undefined;
   const { image } = source;
-  return imageWait(mirror.get(records.images, image)?.value, mirror.get(records.imageReports, image)?.value, size);
+  const [found, report] = [mirror.get(records.images, image), mirror.get(records.imageReports, image)];
+  return imageWait(project, found?.value, report?.value, size);
 }
 
 /** Checks that the volume is not being deleted. @throws UcloudError `being_deleted` */

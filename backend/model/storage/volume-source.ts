@@ -28,17 +28,27 @@ export interface ImageWait {
   readonly message: string;
 }
 
+/** Tells whether volumes of the project may get their content from the image: it is its own, public or shared with it. */
+export const mayFill = (
+  project: Id<'project'>,
+  image: Pick<ImageRecord, 'project' | 'visibility' | 'shared_with'>,
+): boolean =>
+  image.project === project || image.visibility === 'public' || image.shared_with?.includes(project) === true;
+
 /**
- * Returns why the image cannot fill a volume of this size; undefined if it can.
+ * Returns why the image cannot fill a volume of this size; undefined if it can. An image that the project may no longer use
+ * is like a deleted one.
+ * @param project the project of the volume
  * @param size the granted or declared size of the volume, in bytes
  */
 export function imageWait(
+  project: Id<'project'>,
   image: ImageRecord | undefined,
   report: ImageReportRecord | undefined,
   size: number,
 ): ImageWait | undefined {
-  if (image === undefined) {
-    const message = 'The image was deleted before the volume had its content. Delete the volume.';
+  if (image === undefined || !mayFill(project, image)) {
+    const message = 'The image was deleted or withdrawn before the volume had its content. Delete the volume.';
     return { reason: 'image_gone', message };
   }
   const reason = 'image_not_available';

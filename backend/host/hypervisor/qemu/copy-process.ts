@@ -44,6 +44,8 @@ export interface CopyProcess {
 }
 
 const connectMs = 10_000;
+/** The time in milliseconds for the last writes of a disk. */
+const reopenMs = 120_000;
 const qmpDescriptor = 3;
 const monitorDescriptor = 4;
 
@@ -201,7 +203,8 @@ export async function copyImage(
     prepare: async (files) => [{ ...imageNode(await files.add(image.path, 'r')), 'node-name': 'image' }],
     use(qmp) {
       const openTarget = async (mark: string): Promise<void> => {
-        if (target.kind === 'rbd') return openRbd(qmp, mark, target, new Set());
+        // Otherwise the last writes happen when the node is closed, and QEMU ignores their errors.
+        if (target.kind === 'rbd') return openRbd(qmp, mark, target, new Set(), { direct: true });
         // A short-lived process opens the file, because the file may lie on a file server that hangs.
         await passDescriptor(monitorOf(options), target.path, mark);
         const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
@@ -237,14 +240,16 @@ export async function writeOverlay(
       await qmp.execute('blockdev-create', { ...job, options: { driver: 'qcow2', file: 'file', size } });
       await finish(qmp, { id, signal }, 1);
       await qmp.execute('job-dismiss', { id: job['job-id'] });
-      const overlay = { driver: 'qcow2', 'node-name': 'overlay', file: 'file', backing: null, discard: 'unmap' };
-      await qmp.execute('blockdev-add', { ...overlay, 'detect-zeroes': 'unmap' });
+      const qcow2 = { driver: 'qcow2', 'node-name': 'overlay', file: 'file', backing: null, discard: 'unmap' };
+      const overlay = { ...qcow2, 'detect-zeroes': 'unmap' };
+      await qmp.execute('blockdev-add', overlay);
       const copy = { device: 'content', target: 'overlay', sync: 'full', speed, 'auto-dismiss': false };
       const report = { 'on-source-error': 'report', 'on-target-error': 'report' };
       await qmp.execute('blockdev-backup', { ...job, ...copy, ...report });
       await finish(qmp, { id, signal }, 1);
       await qmp.execute('job-dismiss', { id: job['job-id'] });
-      // The tables of the format are complete in the file after this.
+      // The tables of the format are complete in the file after this. Unlike `blockdev-del`, it tells errors of writes.
+      await qmp.execute('blockdev-reopen', { options: [overlay] }, reopenMs);
       await qmp.execute('blockdev-del', { 'node-name': 'overlay' });
     },
   });

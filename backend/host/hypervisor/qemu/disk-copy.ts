@@ -49,11 +49,16 @@ const belongs = (name: unknown, snapshot?: string): name is string =>
   /^(snap|img)-[0-9a-z]{16}-\d{1,2}$/.test(name) &&
   (snapshot === undefined || name.startsWith(`${snapshot}-`));
 
-/** Opens a descriptor set (`/dev/fdset/<number>`) as the target of a copy. */
+/**
+ * Opens a descriptor set (`/dev/fdset/<number>`) as the target of a copy. The caller syncs the file after the copy.
+ *
+ * The last writes are in the cache of the kernel at the end of a copy, and may still fail. Linux tells this once. QEMU would
+ * flush the file when it closes the node, and ignore the result. So it never flushes, and the sync of the caller fails.
+ */
 export async function addFile(qmp: Qmp, mark: string, filename: string): Promise<void> {
   // Zeros that the guest has written take no space.
   const file = { driver: 'file', 'node-name': mark, filename, locking: 'on', discard: 'unmap' };
-  await qmp.execute('blockdev-add', { ...file, 'detect-zeroes': 'unmap' });
+  await qmp.execute('blockdev-add', { ...file, 'detect-zeroes': 'unmap', cache: { 'no-flush': true } });
 }
 
 /** Returns the texts of a field that belong to copies. */

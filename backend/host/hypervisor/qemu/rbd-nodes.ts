@@ -15,8 +15,14 @@ interface Commands {
 /** Returns the name of the secret for a node. */
 export const keyOf = (node: string): string => `key-${node}`;
 
+/** The cache of an image (BlockdevCacheOptions of QEMU's QAPI). */
+export interface RbdCache {
+  /** The cluster has each write at its end. Default: librbd keeps writes until a flush. */
+  readonly direct?: boolean;
+}
+
 /** Returns the node of an image (BlockdevOptionsRbd of QEMU's QAPI). The node is the only writer that QEMU expects. */
-export const rbdNode = (node: string, { pool, image, user, server }: RbdSource): object => ({
+export const rbdNode = (node: string, { pool, image, user, server }: RbdSource, cache: RbdCache = {}): object => ({
   driver: 'rbd',
   'node-name': node,
   pool,
@@ -27,6 +33,7 @@ export const rbdNode = (node: string, { pool, image, user, server }: RbdSource):
   conf: '/dev/null',
   'key-secret': keyOf(node),
   discard: 'unmap',
+  cache,
 });
 
 /**
@@ -38,12 +45,13 @@ export async function openRbd(
   node: string,
   source: RbdSource,
   objects: ReadonlySet<string>,
+  cache: RbdCache = {},
 ): Promise<void> {
   const id = keyOf(node);
   if (objects.has(id)) await qmp.execute('object-del', { id });
   await qmp.execute('object-add', { 'qom-type': 'secret', id, format: 'base64', data: source.key });
   try {
-    await qmp.execute('blockdev-add', rbdNode(node, source));
+    await qmp.execute('blockdev-add', rbdNode(node, source, cache));
   } finally {
     await qmp.execute('object-del', { id });
   }

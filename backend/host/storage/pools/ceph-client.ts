@@ -78,14 +78,20 @@ export class CephClient {
     return names.filter((name: unknown) => typeof name === 'string');
   }
 
-  /** Returns the size of an image in bytes; undefined if there is none. */
-  async sizeOf(name: string): Promise<number | undefined> {
+  /** Returns the id and the size in bytes of the image that opens by this name; undefined if there is none. */
+  async find(name: string): Promise<{ readonly id: string; readonly size: number } | undefined> {
     const outcome = await this.rbd('info', '--format', 'json', name);
     if (outcome.errno === notFound) return undefined;
     if (!outcome.ok) throw this.failure(`look at ${name}`, 'rbd', outcome);
     const info = parse(outcome.stdout);
     if (!isObject(info) || !isSize(info.size)) throw new Error(`the image ${name} has no size`);
-    return info.size;
+    if (typeof info.id !== 'string') throw new Error(`the image ${name} has no id`);
+    return { id: info.id, size: info.size };
+  }
+
+  /** Returns the size of an image in bytes; undefined if there is none. */
+  async sizeOf(name: string): Promise<number | undefined> {
+    return (await this.find(name))?.size;
   }
 
   /** Creates an empty image of this size in bytes. Returns false if the name exists. */
@@ -106,19 +112,6 @@ export class CephClient {
   async trash(name: string): Promise<void> {
     const outcome = await this.rbd('trash', 'mv', name);
     if (!outcome.ok && outcome.errno !== notFound) throw this.failure(`remove ${name}`, 'rbd', outcome);
-  }
-
-  /** Gives a complete image its name. Returns false if another image has the name. */
-  async publish(temporary: string, name: string): Promise<boolean> {
-    const rename = () => this.rbd('rename', temporary, name);
-    let outcome = await rename();
-    if (outcome.errno === exists && (await this.sizeOf(name)) === undefined) {
-      // The name exists without an image, because a creation or renaming was interrupted.
-      await this.trash(name);
-      outcome = await rename();
-    }
-    if (!outcome.ok && outcome.errno !== exists) throw this.failure(`name ${name}`, 'rbd', outcome);
-    return outcome.ok;
   }
 
   /** Returns the addresses of the clients that have the image open; none without an image. */

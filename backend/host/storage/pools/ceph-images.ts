@@ -5,7 +5,7 @@
  * An RBD image is written under a temporary name, `ucloud.new.<id>.<random>`, and gets its name when it is complete. A name
  * is given only once, so a slow host never replaces a volume that another host has filled meanwhile.
  *
- * Several hosts may want one image. A host begins no import while another one has the lock, which ends by itself, or writes
+ * Several hosts may want one image. A host begins no import while another one has the lock (ceph-import-lock.ts) or writes
  * the image. If both fail to show, two hosts import the image, and the second import is discarded.
  *
  * Clones have the format 2: they keep the data of their image when the image goes to the trash.
@@ -14,12 +14,13 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../../contract/fields.ts';
 import { Mutex } from '../../system/mutex.ts';
-import { busy, type CephClient, notFound, objects, parse } from './ceph-client.ts';
+import { type CephClient, notFound, objects, parse } from './ceph-client.ts';
+import { CephImportLock } from './ceph-import-lock.ts';
+import { type CephNames, finalOf, temporaryOf } from './ceph-names.ts';
 import { PoolFault, type VolumeContent, type VolumeSource } from './pool-driver.ts';
 
 const snapshotName = 'base';
-const lockName = 'import';
-/** The time in seconds after which the lock ends. The image has a client long before. */
+/** The time in seconds after which the lock of a host that has died ends. */
 const defaultLockSeconds = 60;
 /** The time in milliseconds that a call waits for the import of another host. The agent then tries again. */
 const maxWaitMs = 30_000;
@@ -27,18 +28,15 @@ const waitIntervalMs = 1_000;
 /** The time in milliseconds after which an incomplete image without client is one that a crash has left. */
 const defaultLeftMs = 3_600_000;
 
-const temporaryName = /^ucloud\.new\.(img|vol)-[0-9a-z]{16}\.[0-9a-f]{16}$/;
 const importedName = /^ucloud\.(img-[0-9a-z]{16})$/;
 
-/** Returns the beginning of the temporary names for this name. */
-const temporaryOf = (name: string): string => `${name.replace('ucloud.', 'ucloud.new.')}.`;
-
 /** Tells whether an image of this name is one that this file makes. */
-export const isImageName = (name: string): boolean => temporaryName.test(name) || importedName.test(name);
+export const isImageName = (name: string): boolean => finalOf(name) !== undefined || importedName.test(name);
 
 /** Options of `CephImages`. */
 export interface CephImagesOptions {
   readonly client: CephClient;
+  readonly names: CephNames;
   /** Returns how QEMU opens the RBD image. */
   readonly open: (name: string) => Promise<VolumeSource>;
   /** For tests: shorter times. */
@@ -49,6 +47,7 @@ export interface CephImagesOptions {
 /** The images of one pool. */
 export class CephImages {
   readonly #client: CephClient;
+  readonly #names: CephNames;
   readonly #open: CephImagesOptions['open'];
   readonly #leftMs: number;
   readonly #lockSeconds: number;
@@ -59,8 +58,9 @@ export class CephImages {
   /** The other temporary names, with the time at which a sweep first saw them. */
   readonly #seen = new Map<string, number>();
 
-  constructor({ client, open, leftMs = defaultLeftMs, lockSeconds = defaultLockSeconds }: CephImagesOptions) {
+  constructor({ client, names, open, leftMs = defaultLeftMs, lockSeconds = defaultLockSeconds }: CephImagesOptions) {
     this.#client = client;
+    this.#names = names;
     this.#open = open;
     this.#leftMs = leftMs;
     this.#lockSeconds = lockSeconds;
@@ -77,8 +77,9 @@ export class CephImages {
       if (base === undefined) await this.#write(temporary, content, signal);
       else await this.#clone(base, temporary);
       if (size > content.size) await this.#client.grow(temporary, size);
+      // The volume may be deleted by now.
+      signal.throwIfAborted();
     });
-    signal.throwIfAborted();
   }
 
   /** Makes an RBD image under a temporary name and gives it its name. Another one may have got the name meanwhile. */
@@ -88,9 +89,10 @@ export class CephImages {
     let isNamed = false;
     try {
       await make(temporary);
-      isNamed = await this.#client.publish(temporary, name);
+      isNamed = await this.#names.publish(temporary, name);
     } finally {
-      if (!isNamed) await this.#client.trash(temporary).catch(() => undefined);
+      // A later sweep tries again.
+      if (!isNamed) await this.#names.discard(temporary).catch(() => undefined);
       this.#current.delete(temporary);
     }
   }
@@ -121,35 +123,28 @@ export class CephImages {
 
   async #importOnce(name: string, content: VolumeContent, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + maxWaitMs;
-    const object = `${name}.import`;
+    const lock = new CephImportLock(this.#client, name, this.#lockSeconds);
     for (;;) {
       signal.throwIfAborted();
-      if (await this.#isComplete(name)) return;
-      if (!(await this.#isWritten(name)) && (await this.#lock(object))) break;
+      const state = await this.#names.settle(name);
+      if (state === 'named' && (await this.#isComplete(name))) return;
+      if (state !== 'being_named' && !(await this.#isWritten(name)) && (await lock.take())) break;
       if (performance.now() > deadline) throw new PoolFault(`another host imports ${name}`);
       await delay(waitIntervalMs, undefined, { signal });
     }
-    try {
+    await lock.hold(async () => {
       // The image may have become complete before the lock was free.
-      if (await this.#isComplete(name)) return;
+      const isNamed = (await this.#names.settle(name)) === 'named';
+      if (isNamed && (await this.#isComplete(name))) return;
       // The rest of an image without its snapshot.
-      await this.#client.trash(name);
+      if (isNamed) await this.#client.trash(name);
       await this.#publish(name, async (temporary) => {
         await this.#write(temporary, content, signal);
         const outcome = await this.#client.rbd('snap', 'create', '--image', temporary, '--snap', snapshotName);
         if (!outcome.ok) throw this.#client.failure(`complete ${name}`, 'rbd', outcome);
+        signal.throwIfAborted();
       });
-    } finally {
-      // The lock ends by itself if this fails.
-      await this.#client.rados('rm', object).catch(() => undefined);
-    }
-  }
-
-  async #lock(object: string): Promise<boolean> {
-    const options = ['--lock-cookie', 'import', '--lock-type', 'exclusive', '--lock-duration', `${this.#lockSeconds}`];
-    const outcome = await this.#client.rados('lock', 'get', object, lockName, ...options);
-    if (!outcome.ok && outcome.errno !== busy) throw this.#client.failure(`lock ${object}`, 'rados', outcome);
-    return outcome.ok;
+    });
   }
 
   /** Tells whether a host writes the image. */
@@ -175,24 +170,27 @@ export class CephImages {
    */
   async sweep(wanted: ReadonlySet<string>): Promise<boolean> {
     let hasMoved = false;
-    const trash = async (name: string) => {
-      await this.#client.trash(name);
-      hasMoved = true;
-    };
     const names = await this.#client.names();
     const now = performance.now();
     for (const name of this.#seen.keys()) if (!names.includes(name)) this.#seen.delete(name);
     for (const name of names) {
       const image = importedName.exec(name)?.[1];
       if (image !== undefined && !wanted.has(image) && !this.#imports.has(image)) {
-        if (await this.#hasNoClones(name)) await trash(name);
-      } else if (temporaryName.test(name) && !this.#current.has(name)) {
-        const since = this.#seen.get(name) ?? now;
-        this.#seen.set(name, since);
-        if (now - since < this.#leftMs || (await this.#client.clientsOf(name)).length > 0) continue;
-        await trash(name);
-        this.#seen.delete(name);
+        if (await this.#hasNoClones(name)) {
+          await this.#client.trash(name);
+          hasMoved = true;
+        }
+        continue;
       }
+      const final = finalOf(name);
+      if (final === undefined || this.#current.has(name)) continue;
+      const since = this.#seen.get(name) ?? now;
+      this.#seen.set(name, since);
+      if (now - since < this.#leftMs || (await this.#client.clientsOf(name)).length > 0) continue;
+      // A host may import the image without a client at this moment.
+      if (await new CephImportLock(this.#client, final, this.#lockSeconds).isTaken()) continue;
+      if (await this.#names.discard(name)) hasMoved = true;
+      this.#seen.delete(name);
     }
     return hasMoved;
   }

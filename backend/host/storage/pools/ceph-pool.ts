@@ -13,6 +13,7 @@ import { busy, CephClient, isObject, isSize, notFound, objects, parse } from './
 import { type CephCommandOptions, type CephSettings, PoolHangs } from './ceph-commands.ts';
 import { CephImages, type CephImagesOptions, isImageName } from './ceph-images.ts';
 import { readKey } from './ceph-key.ts';
+import { CephNames } from './ceph-names.ts';
 import { checkCeph } from './ceph-packages.ts';
 import { CephSnapshots } from './ceph-snapshots.ts';
 import { type PoolDriver, PoolFault, type VolumeContent, type VolumeSource } from './pool-driver.ts';
@@ -30,10 +31,13 @@ const ourSnapshot = /^ucloud\.snap-[0-9a-z]{16}$/;
 export class CephPool implements PoolDriver {
   readonly #settings: CephSettings;
   readonly #client: CephClient;
+  readonly #names: CephNames;
   readonly #images: CephImages;
   readonly snapshots: CephSnapshots;
   /** The creation of each volume, so that no call takes the image of another call for an incomplete one. */
   readonly #creations = new Map<string, Mutex>();
+  /** The copies that fill volumes. They end before their volume is removed. */
+  readonly #fills = new Map<string, Set<AbortController>>();
   #sweep: Promise<void> | undefined;
   /** The machine has all programs. */
   #isComplete = false;
@@ -45,9 +49,11 @@ export class CephPool implements PoolDriver {
   ) {
     this.#settings = settings;
     this.#client = new CephClient(pool, settings, options);
+    this.#names = new CephNames(this.#client);
     this.snapshots = new CephSnapshots(this.#client, this);
     this.#images = new CephImages({
       client: this.#client,
+      names: this.#names,
       open: (name) => this.#sourceOf(name),
       leftMs: options.leftMs,
       lockSeconds: options.lockSeconds,
@@ -86,15 +92,34 @@ export class CephPool implements PoolDriver {
     await this.#create(volume, () => this.#ensure(image, size));
   }
 
-  async fill(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void> {
+  async fill(volume: Id<'volume'>, size: number, content: VolumeContent, given: AbortSignal): Promise<void> {
     const image = this.#image(volume);
-    await this.#create(volume, async () => {
-      if ((await this.#client.sizeOf(image)) === undefined) await this.#images.create(image, size, content, signal);
-      await this.#ensure(image, size);
-    });
+    const abort = new AbortController();
+    const fills = this.#fills.get(volume) ?? new Set();
+    this.#fills.set(volume, fills.add(abort));
+    const signal = AbortSignal.any([given, abort.signal]);
+    try {
+      await this.#create(volume, async () => {
+        signal.throwIfAborted();
+        if (!(await this.#names.isNamed(image))) await this.#images.create(image, size, content, signal);
+        signal.throwIfAborted();
+        await this.grow(volume, size);
+      });
+    } finally {
+      fills.delete(abort);
+      if (fills.size === 0) this.#fills.delete(volume);
+    }
   }
 
-  /** Runs one creation of the volume at a time. */
+  /** Grows a volume. Never creates it, because it would lack its content. @throws PoolFault without the volume */
+  async grow(volume: Id<'volume'>, size: number): Promise<void> {
+    const image = this.#image(volume);
+    const present = await this.#client.sizeOf(image);
+    if (present === undefined) throw new PoolFault(`${image} has vanished`);
+    if (present < size) await this.#client.grow(image, size);
+  }
+
+  /** Runs one creation or removal of the volume at a time. */
   async #create(volume: Id<'volume'>, create: () => Promise<void>): Promise<void> {
     const mutex = this.#creations.get(volume) ?? new Mutex();
     this.#creations.set(volume, mutex);
@@ -117,6 +142,11 @@ export class CephPool implements PoolDriver {
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
+    for (const fill of this.#fills.get(volume) ?? []) fill.abort();
+    await this.#create(volume, () => this.#remove(volume));
+  }
+
+  async #remove(volume: Id<'volume'>): Promise<void> {
     try {
       await this.#client.trash(this.#image(volume));
     } catch (error) {

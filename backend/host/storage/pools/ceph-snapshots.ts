@@ -25,12 +25,18 @@ function imageOf(id: string): string {
   return name;
 }
 
+/** The volumes of the pool. */
+interface Volumes extends Pick<PoolDriver, 'sizeOf'> {
+  /** Grows a volume. @throws PoolFault without the volume */
+  grow(volume: Id<'volume'>, size: number): Promise<void>;
+}
+
 /** The snapshots of a pool of Ceph. */
 export class CephSnapshots implements PoolSnapshots {
   readonly #client: CephClient;
-  readonly #volumes: Pick<PoolDriver, 'sizeOf' | 'ensure'>;
+  readonly #volumes: Volumes;
 
-  constructor(client: CephClient, volumes: Pick<PoolDriver, 'sizeOf' | 'ensure'>) {
+  constructor(client: CephClient, volumes: Volumes) {
     this.#client = client;
     this.#volumes = volumes;
   }
@@ -87,7 +93,7 @@ export class CephSnapshots implements PoolSnapshots {
       await this.#run(`fill ${volume}`, notFound, 'trash', 'mv', image);
       await this.#clone(`fill ${volume}`, `${imageOf(snapshot)}@${base}`, image);
     }
-    await this.#volumes.ensure(volume, size);
+    await this.#volumes.grow(volume, size);
   }
 
   async remove(snapshot: Id<'snapshot'>): Promise<void> {

@@ -160,12 +160,17 @@ export class DirectoryPool implements PoolDriver {
       const file = present === undefined ? `${path}.new` : path;
       // A link with this name must not be followed, so `install` replaces it.
       if (present === undefined) await this.#run('install', ['--mode=0600', '/dev/null', file]);
-      await this.#run('truncate', [`--size=>${size}`, '--', file]);
-      await this.#run('sync', ['--', file]);
+      await this.#grow(file, size);
       if (present !== undefined) return;
       await this.#run('mv', ['--no-clobber', '--no-target-directory', '--', file, path]);
       await this.#run('sync', ['--', this.#options.path]);
     });
+  }
+
+  /** Grows a file, which exists: `truncate` would create it. */
+  async #grow(file: string, size: number): Promise<void> {
+    await this.#run('truncate', ['--no-create', `--size=>${size}`, '--', file]);
+    await this.#run('sync', ['--', file]);
   }
 
   fill(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void> {
@@ -192,7 +197,10 @@ export class DirectoryPool implements PoolDriver {
       if (content.size > size) throw new PoolFault(`The content of ${volume} is larger than the volume.`);
       if (replaces || (await this.sizeOf(volume)) === undefined) await this.#write(path, content, signal, replaces);
       signal.throwIfAborted();
-      await this.ensure(volume, size);
+      const present = await this.sizeOf(volume);
+      // A missing file must not become an empty volume.
+      if (present === undefined) throw new PoolFault(`The file of ${volume} has vanished.`);
+      if (present < size) await this.#changes.run(() => this.#grow(path, size));
     } finally {
       this.#fills.delete(volume);
       ended.resolve();
