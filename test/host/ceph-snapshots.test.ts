@@ -96,6 +96,11 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 600_000 }, async (t) =
     await gone('nothing is left');
     await t.rejects(snapshots.create(snapshot, volume, 16 * MiB), /is gone/);
     await snapshots.remove(snapshot);
+
+    await pool.ensure(volume, 16 * MiB);
+    await cluster.admin('rbd', 'snap', 'create', source);
+    await pool.remove(volume);
+    await gone('an interrupted snapshot does not keep the data of a deleted volume');
   });
 
   await t.test('keeps chains of clones short', async (t) => {

@@ -250,6 +250,7 @@ export class CephPool implements PoolDriver {
       if (typeof name !== 'string' || !(ourImage.test(name) || ourSnapshot.test(name) || isImageName(name))) continue;
       if (typeof id !== 'string' || !/^[0-9a-f]{1,64}$/.test(id)) continue;
       if (isImageName(name)) await this.#images.dropSnapshot(id);
+      if (ourImage.test(name)) await this.snapshots.dropSources(id);
       // Fails while a clone or a client uses the image. The next sweep tries again.
       const options = ['--no-progress', '--pool', this.#settings.rbd_pool, '--image-id', id];
       await this.#client.run('rbd', ['trash', 'rm', ...options], removalMs);

@@ -6,6 +6,7 @@
  * A snapshot is complete when its image has the time of the snapshot as metadata. The next attempt removes an incomplete one.
  */
 import type { Id } from '../../../contract/fields.ts';
+import { isIdOf } from '../../../model/ids.ts';
 import { SnapshotError } from '../../hypervisor/hypervisor.ts';
 import { type CephClient, exists, isObject, notFound, objects, parse } from './ceph-client.ts';
 import type { CephOutcome } from './ceph-commands.ts';
@@ -35,6 +36,8 @@ interface Volumes extends Pick<PoolDriver, 'sizeOf'> {
 export class CephSnapshots implements PoolSnapshots {
   readonly #client: CephClient;
   readonly #volumes: Volumes;
+  /** The image that the last sweep has tried last. */
+  #flattened = '';
 
   constructor(client: CephClient, volumes: Volumes) {
     this.#client = client;
@@ -107,22 +110,41 @@ export class CephSnapshots implements PoolSnapshots {
     await this.#run(action, notFound, 'trash', 'mv', image);
   }
 
+  /** Removes the RBD snapshots that interrupted attempts have left on a volume in the trash. They would keep its data. */
+  async dropSources(imageId: string): Promise<void> {
+    const place = ['--pool', this.#client.pool, '--image-id', imageId];
+    const outcome = await this.#client.run('rbd', ['snap', 'ls', '--format', 'json', ...place]);
+    if (!outcome.ok) return;
+    for (const { name } of objects(parse(outcome.stdout))) {
+      if (typeof name !== 'string' || !isIdOf('snapshot', name)) continue;
+      await this.#client.run('rbd', ['snap', 'rm', '--no-progress', ...place, '--snap', name]);
+    }
+  }
+
   /**
    * Gives clones data of their own if their parent is deleted, or is a clone itself. So deleted data goes, and a read asks
    * at most two images. Clients may use the images meanwhile.
    */
   async shortenChains(): Promise<void> {
-    const outcome = await this.#client.rbd('ls', '--long', '--format', 'json');
+    // This opens every image.
+    const list = ['ls', '--long', '--format', 'json', '--pool', this.#client.pool];
+    const outcome = await this.#client.run('rbd', list, flattenMs);
     if (!outcome.ok) throw this.#client.failure('list the images', 'rbd', outcome);
     const parents = new Map<string, string | undefined>();
     for (const { image, parent, snapshot } of objects(parse(outcome.stdout))) {
       if (typeof image !== 'string' || snapshot !== undefined) continue;
       parents.set(image, isObject(parent) && typeof parent.image === 'string' ? parent.image : undefined);
     }
-    for (const [image, parent] of parents) {
+    const images = [...parents.keys()].sort();
+    // A slow image ends a sweep. The next sweep begins after it.
+    const next = images.findIndex((image) => image > this.#flattened);
+    const inTurn = next < 0 ? images : [...images.slice(next), ...images.slice(0, next)];
+    for (const image of inTurn) {
+      const parent = parents.get(image);
       // The pool may contain images of others.
       if (parent === undefined || !imagePattern.test(image) || !imagePattern.test(parent)) continue;
       if (parents.has(parent) && parents.get(parent) === undefined) continue;
+      this.#flattened = image;
       // A failure may have many causes, such as a full pool. The next sweep tries again.
       await this.#client.run('rbd', ['flatten', '--no-progress', '--pool', this.#client.pool, image], flattenMs);
     }
