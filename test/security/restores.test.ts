@@ -1,9 +1,10 @@
 /** Restores of disks by the host: what hostile content, an interruption or a lack of space can do. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { writeOverlay } from '../../backend/host/hypervisor/qemu/copy-process.ts';
 import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
 import { Pools } from '../../backend/host/storage/pools/pools.ts';
 import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
@@ -19,6 +20,7 @@ const vm = idFrom('vm', 'vm-0123456789abcdef');
 const image = idFrom('image', 'img-0123456789abcdef');
 const volume = idFrom('volume', 'vol-0123456789abcdef');
 const { signal } = new AbortController();
+const noLoop = process.getuid?.() === 0 && existsSync('/dev/loop-control') ? false : 'needs root and loop devices';
 const qemuImg = (...args: string[]) => execFileSync('qemu-img', args);
 const qemuIo = (path: string, command: string) => execFileSync('qemu-io', ['-f', 'qcow2', '-c', command, path]);
 
@@ -132,5 +134,35 @@ t.test(
     t.ok(full.content().every((byte) => byte === 9));
     t.notOk(existsSync(`${disk}.new`));
     t.strictSame(rest(), []);
+  },
+);
+
+/** Returns a file system whose disk takes only the first few MiB. A write succeeds, and only a flush then shows the error. */
+function lossyDirectory(t: Test): string {
+  const directory = temporaryDirectory(t);
+  const [disk, files] = [join(directory, 'disk'), join(directory, 'files')];
+  for (const path of [disk, files]) mkdirSync(path);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', disk]);
+  t.teardown(() => execFileSync('umount', [disk]));
+  const image = join(disk, 'image');
+  writeFileSync(image, '');
+  truncateSync(image, 64 * MiB);
+  execFileSync('mkfs.ext4', ['-q', '-O', '^has_journal', '-E', 'lazy_itable_init=0,nodiscard', image]);
+  execFileSync('mount', ['-o', 'loop,errors=continue', image, files]);
+  t.teardown(() => execFileSync('umount', [files]));
+  return files;
+}
+
+t.test(
+  'a restore fails if the disk of the host loses its last writes',
+  { skip: (await noQemu()) || noLoop },
+  async (t) => {
+    const directory = temporaryDirectory(t);
+    chmodSync(directory, 0o700);
+    const [content, target] = [join(directory, 'content'), join(lossyDirectory(t), 'target')];
+    writeFileSync(content, randomBytes(8 * MiB));
+    writeFileSync(target, '');
+    const process = { id: snapshot, uid: 777_776, socket: join(directory, 'socket'), speed: 0, signal };
+    await t.rejects(writeOverlay({ content, target, size: 8 * MiB }, process), /No space left|Input\/output error/);
   },
 );

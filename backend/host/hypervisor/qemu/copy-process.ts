@@ -44,8 +44,8 @@ export interface CopyProcess {
 }
 
 const connectMs = 10_000;
-/** The time in milliseconds for the last writes of a disk. */
-const reopenMs = 120_000;
+/** The time in milliseconds until the writes of a copy are on the disks of the host. */
+const flushMs = 600_000;
 const qmpDescriptor = 3;
 const monitorDescriptor = 4;
 
@@ -77,10 +77,12 @@ interface CopyWork<T> {
   /** Opens the files of the process. Returns its nodes. */
   prepare(files: OpenFiles): Promise<readonly object[]>;
   use(qmp: Qmp): Promise<T>;
+  /** Whether a message of the process is a failure. QEMU returns no error for some lost writes, and only prints them. */
+  readonly isSilent?: boolean;
 }
 
 /** Starts the process, and ends it after its work. */
-async function withProcess<T>(process: CopyProcess, { size, prepare, use }: CopyWork<T>): Promise<T> {
+async function withProcess<T>(process: CopyProcess, { size, prepare, use, isSilent = false }: CopyWork<T>): Promise<T> {
   const { uid, socket, signal, endMs } = process;
   const files = new OpenFiles();
   const sockets: ListeningSocket[] = [];
@@ -124,11 +126,18 @@ async function withProcess<T>(process: CopyProcess, { size, prepare, use }: Copy
       // Otherwise this process would accept the connections, too.
       await close();
       const qmp = await Qmp.connect(socket, connectMs);
+      let result: T;
       try {
-        return await use(qmp);
+        result = await use(qmp);
       } finally {
         qmp.close();
       }
+      if (isSilent) {
+        kill();
+        await wait();
+        if (messages !== '') throw new QmpError('QEMU printed an error');
+      }
+      return result;
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof QmpError)) throw error;
@@ -218,6 +227,7 @@ export async function copyImage(
 
 /**
  * Writes raw content into an empty file as a qcow2 that needs no backing file: each of its clusters has data or zeros.
+ * QEMU has flushed the file at the end.
  * @throws QmpError if the copy fails; AbortError after an interruption
  */
 export async function writeOverlay(
@@ -226,7 +236,7 @@ export async function writeOverlay(
 ): Promise<void> {
   const { id, signal, speed } = options;
   await withProcess(options, {
-    size,
+    ...{ size, isSilent: true },
     async prepare(files) {
       const read = { driver: 'file', filename: await files.add(content, 'r'), locking: 'on', 'read-only': true };
       const written = { driver: 'file', filename: await files.add(target, 'r+'), discard: 'unmap' };
@@ -240,16 +250,17 @@ export async function writeOverlay(
       await qmp.execute('blockdev-create', { ...job, options: { driver: 'qcow2', file: 'file', size } });
       await finish(qmp, { id, signal }, 1);
       await qmp.execute('job-dismiss', { id: job['job-id'] });
-      const qcow2 = { driver: 'qcow2', 'node-name': 'overlay', file: 'file', backing: null, discard: 'unmap' };
-      const overlay = { ...qcow2, 'detect-zeroes': 'unmap' };
-      await qmp.execute('blockdev-add', overlay);
+      const overlay = { driver: 'qcow2', 'node-name': 'overlay', file: 'file', backing: null };
+      const node = { ...overlay, discard: 'unmap', 'detect-zeroes': 'unmap' };
+      await qmp.execute('blockdev-add', node);
       const copy = { device: 'content', target: 'overlay', sync: 'full', speed, 'auto-dismiss': false };
       const report = { 'on-source-error': 'report', 'on-target-error': 'report' };
       await qmp.execute('blockdev-backup', { ...job, ...copy, ...report });
       await finish(qmp, { id, signal }, 1);
       await qmp.execute('job-dismiss', { id: job['job-id'] });
-      // The tables of the format are complete in the file after this. Unlike `blockdev-del`, it tells errors of writes.
-      await qmp.execute('blockdev-reopen', { options: [overlay] }, reopenMs);
+      // The removal of the node hides errors. This change writes the tables of the format, flushes the file and returns errors.
+      const unwritable = { ...node, 'read-only': true };
+      await qmp.execute('blockdev-reopen', { options: [unwritable] }, flushMs);
       await qmp.execute('blockdev-del', { 'node-name': 'overlay' });
     },
   });
