@@ -129,9 +129,12 @@ export class RestoreWork {
   /** Claims the volumes of the restore. */
   async #begin(restore: Restore): Promise<void> {
     const { view } = this.#options;
-    const { operation, placement, vm } = restore;
+    const { operation, placement, report, vm } = restore;
+    const reported = currentReport(restore);
     // Agents of earlier versions do not know restores, and may have started the guest.
-    if (currentReport(restore)?.phase !== 'stopped') throw new Refusal('The VM is not stopped.');
+    if (report === undefined || reported?.phase !== 'stopped') throw new Refusal('The VM is not stopped.');
+    // The guest ended by itself. Its next report releases the volumes, so the claims must come later.
+    if (reported.reason !== undefined) throw new UcloudError('invalid_state', 'The VM has not stopped yet.');
     const now = new Date();
     const disks = new Set(operation.value.options.disks);
     const claims = claimsOfStart(view, restore, now, ({ id }) => disks.has(id));
@@ -140,7 +143,7 @@ export class RestoreWork {
     }
     const { require, write } = advanceOperations([operation], now, { state: 'running', progress: begun });
     await this.#commit({
-      require: [unchanged(placement), ...(vm ? [unchanged(vm)] : []), ...require, ...claims.require],
+      require: [unchanged(placement), unchanged(report), ...(vm ? [unchanged(vm)] : []), ...require, ...claims.require],
       write: [...write, ...claims.write],
     });
   }

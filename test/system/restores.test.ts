@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { SimulatedStep } from '../../backend/host/hypervisor/simulated.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
-import { operations } from '../../backend/model/records/index.ts';
+import { operations, reports } from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import type { ApiClient, Body } from '../support/api.ts';
 import { startTestCloud } from '../support/cloud.ts';
@@ -221,4 +221,45 @@ t.test('a restore of a VM that an agent of an earlier version has started fails'
   t.equal(restored, 0);
   t.ok(hypervisor.resourcesOf(vm.id as Id<'vm'>), 'the guest goes on');
   t.match(await member.get('volumes', volume.id), { status: { phase: 'attached' } });
+});
+
+t.test('no restore begins before the last report on a guest that ended by itself', async (t) => {
+  const entered = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  let isBlocked = false;
+  let restored = 0;
+  const cloud = await restoreCloud(t, (step) => {
+    if (step === 'restoreDisks') restored++;
+    if (step !== 'prepare' || !isBlocked) return;
+    entered.resolve();
+    return opened.promise;
+  });
+  const { member, store, vm, snapshot, path, project, stop, restore } = cloud;
+  await stop();
+  // The agent is busy with the VM, and so cannot write the report that releases the volumes.
+  isBlocked = true;
+  await member.update('vms', vm.id, { power_state: 'running' });
+  await entered.promise;
+  await member.update('vms', vm.id, { power_state: 'stopped' });
+  const vmId = vm.id as Id<'vm'>;
+  const report = (await read(store, reports, vmId))?.value;
+  if (report === undefined) throw new Error('the VM has no report');
+  const at = new Date().toISOString();
+  await store.commit({ write: [put(reports, vmId, { ...report, phase: 'stopped', reason: 'crashed', at })] });
+  await until('the API sees the report', async () => (await member.get('vms', vm.id)).status.reason === 'crashed');
+  t.match(await member.request('POST', path, { snapshot: snapshot.id }), {
+    status: 409,
+    body: { code: 'invalid_state', detail: /has not stopped yet/ },
+  });
+  // An API of an earlier version accepts it.
+  const id = newId('operation');
+  const record = { id, project, kind: 'vm_restore', target: vm.id, created_at: at, updated_at: at } as const;
+  const options = { snapshot: snapshot.id as Id<'snapshot'>, disks: ['root'] };
+  await store.commit({ write: [put(operations, id, { ...record, options, state: 'pending', progress: 0 })] });
+  const failed = await reach(member, 'operations', { id }, 'failed');
+  t.match(failed, { error: { code: 'invalid_state', message: /has not stopped yet/ } });
+  t.equal(restored, 0);
+  opened.resolve();
+  await until('the last report is there', async () => (await member.get('vms', vm.id)).status.reason === undefined);
+  await reach(member, 'operations', await restore(), 'succeeded');
 });

@@ -34,7 +34,9 @@ function stoppedOn({ mirror }: ApiContext, stored: Stored<records.VmRecord>): { 
   if (schedule?.host === undefined) throw stateError(`${id} has no disk yet: no host has the VM`);
   const report = mirror.get(records.reports, id);
   const current = report?.value.host === schedule.host && report.value.fence === schedule.fence;
-  if (report === undefined || !current || report.value.phase !== 'stopped') {
+  // A reason means that the guest ended by itself. The agent then writes one more report, and releases the volumes with it.
+  const stopped = current && report.value.phase === 'stopped' && report.value.reason === undefined;
+  if (report === undefined || !stopped) {
     throw stateError(`${id} has not stopped yet: wait until its phase is stopped`);
   }
   return { host: schedule.host, guards: [{ condition: unchanged(stored) }, { condition: unchanged(report) }] };

@@ -148,7 +148,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }),
 
     prepare: async ({ id, disk_size, image }) => {
-      enter('prepare', id);
+      await enter('prepare', id);
       const vm = vms.get(id);
       if (vm?.running || vm?.disk === disk_size) return;
       if (vm && vm.disk > disk_size) throw new Error(`the disk of ${id} cannot shrink`);
