@@ -1,15 +1,26 @@
 /** Restores of disks by the host: what hostile content, an interruption or a lack of space can do. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { fileLimit } from '../../backend/host/hypervisor/qemu/command-line.ts';
 import { writeOverlay } from '../../backend/host/hypervisor/qemu/copy-process.ts';
 import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
 import { Pools } from '../../backend/host/storage/pools/pools.ts';
 import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
+import { leftFreeBytes } from '../../backend/model/image/eviction.ts';
 import { until } from '../support/eventually.ts';
 import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -31,7 +42,10 @@ async function host(t: Test, { free, speed = 0 }: { readonly free?: number; read
   const [disk, base] = [join(directory, 'disk'), join(directory, 'image')];
   const files = new SnapshotFiles(directory, run);
   const pool = new Pools(directory, run).builtIn;
-  const volumes = { source: pool.source.bind(pool), usage: pool.usage.bind(pool), replace: pool.replace?.bind(pool) };
+  const volumes = {
+    ...{ source: pool.source.bind(pool), usage: pool.usage.bind(pool), replace: pool.replace?.bind(pool) },
+    removeIncomplete: pool.removeIncomplete?.bind(pool),
+  };
   const make = (limits: { readonly speed: number; readonly free?: number | undefined }) =>
     new Snapshots({
       ...{ files, uid: 777_776, speed: limits.speed, guest: () => undefined },
@@ -66,7 +80,7 @@ async function host(t: Test, { free, speed = 0 }: { readonly free?: number; read
     return readFileSync(copy);
   };
   const rest = () => readdirSync(directory).filter((name) => name.endsWith('.new'));
-  return { directory, disk, data, files, pool, content, rest, disks, snapshots: make({ speed, free }) };
+  return { directory, disk, data, files, pool, content, rest, disks, make, snapshots: make({ speed, free }) };
 }
 
 t.test('a restored disk has exactly the content of the snapshot', { skip: await noQemu() }, async (t) => {
@@ -134,6 +148,60 @@ t.test(
     t.ok(full.content().every((byte) => byte === 9));
     t.notOk(existsSync(`${disk}.new`));
     t.strictSame(rest(), []);
+  },
+);
+
+t.test('a restore keeps space for the disks of other guests', { skip: await noQemu() }, async (t) => {
+  const { directory, files, disks, make } = await host(t);
+  // The rest of the disk takes no space in the snapshot, but its copy may have larger blocks.
+  truncateSync(files.path(snapshot, 'root'), 0);
+  truncateSync(files.path(snapshot, 'root'), 8 * MiB);
+  const { blocks, bsize } = statfsSync(directory);
+  const kept = leftFreeBytes(blocks * bsize);
+  const [root, volume] = disks.map((disk) => [disk]);
+  const refused = { code: 'no_capacity' };
+  const restore = (free: number, targets: typeof root = []) =>
+    make({ speed: 0, free }).restore(snapshot, targets, signal);
+  await t.rejects(restore(kept + fileLimit(8 * MiB) - 1, root), refused);
+  await t.rejects(restore(kept + fileLimit(0) - 1, volume), refused);
+  await restore(kept + fileLimit(8 * MiB), root);
+});
+
+t.test('a restore that waits for another copy can be interrupted', { skip: await noQemu() }, async (t) => {
+  const { data, directory, disks, snapshots } = await host(t, { speed: 128 * 1024 });
+  const [stop, abort] = [new AbortController(), new AbortController()];
+  let isCopied = false;
+  const other = idFrom('snapshot', 'snap-0123456789abcdeg');
+  const copying = snapshots.create({ id: other, disks: disks.slice(0, 1) }, stop.signal).finally(() => {
+    isCopied = true;
+  });
+  copying.catch(() => undefined);
+  await until('the copy runs', () => existsSync(join(directory, 'snapshots', `${other}.new`)));
+  const waiting = snapshots.restore(snapshot, disks.slice(0, 1), abort.signal);
+  waiting.catch(() => undefined);
+  await snapshots.restore(snapshot, disks.slice(1), signal);
+  t.equal(readFileSync(data).subarray(0, 6).toString(), 'before', 'a volume does not wait');
+  abort.abort();
+  await t.rejects(waiting, { name: 'AbortError' });
+  t.notOk(isCopied, 'the other copy still runs');
+  stop.abort();
+  await t.rejects(copying);
+});
+
+t.test(
+  'the rest of a restore that was killed takes no space of the next attempt',
+  { skip: await noQemu() },
+  async (t) => {
+    const { disk, data, pool, disks, make } = await host(t);
+    const rests = [`${disk}.new`, `${data}.0123456789abcdef.new`];
+    const remaining = () => rests.filter((path) => existsSync(path));
+    for (const path of rests) writeFileSync(path, 'a part');
+    await t.rejects(make({ speed: 0, free: 0 }).restore(snapshot, disks, signal), { code: 'no_capacity' });
+    t.strictSame(remaining(), []);
+    writeFileSync(rests[1] ?? '', 'a part');
+    await pool.removeIncomplete?.();
+    t.strictSame(remaining(), [], 'at the start of the agent');
+    t.ok(existsSync(data));
   },
 );
 

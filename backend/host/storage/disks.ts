@@ -32,6 +32,9 @@ export async function allocatedSize(path: string): Promise<number> {
   }
 }
 
+/** Returns the path of a disk until it is complete. */
+export const incompleteDisk = (disk: string): string => `${disk}.new`;
+
 /**
  * Creates the disk with a size of `size` bytes, unless it exists.
  * @throws UcloudError `rule_violated` if the size is below that of the image; CommandError if qemu-img fails
@@ -45,7 +48,7 @@ export async function prepareDisk(run: Run, disk: string, image: string, size: n
     );
   }
   if (await exists(disk)) return;
-  const temporary = `${disk}.new`;
+  const temporary = incompleteDisk(disk);
   await rm(temporary, { force: true });
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', image, temporary, `${size}`]);
   await rename(temporary, disk);

@@ -32,7 +32,7 @@ import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
 import { HostNetwork } from '../../network/host-network.ts';
-import { allocatedSize, prepareDisk } from '../../storage/disks.ts';
+import { allocatedSize, incompleteDisk, prepareDisk } from '../../storage/disks.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
@@ -212,8 +212,10 @@ class Driver implements QemuHypervisor {
     const copies = ({ uid }: { readonly uid: number }) => uid <= copyUid && uid >= copyUid - maxImageCopies;
     for (const process of await findProcesses(copies)) await sendSignal(process, 'SIGKILL');
     await this.#snapshotFiles.removeIncomplete();
+    await this.#pools.builtIn.removeIncomplete?.();
     const running = await this.#processes();
     for (const vm of await directories.list()) {
+      await rm(incompleteDisk(directories.paths(vm).disk), { force: true });
       const state = await directories.load(vm);
       if (state?.boot) network.attach(vm, state.boot.interfaces);
     }

@@ -2,11 +2,12 @@
  * The snapshots of a host with QEMU, and the disks that get their content. A running guest's own QEMU copies the disks of the guest, and a process without guest
  * copies all others. A copy is complete when its directory has its final name.
  */
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
-import { allocatedSize, exists } from '../../storage/disks.ts';
+import { leftFreeBytes } from '../../../model/image/eviction.ts';
+import { allocatedSize, exists, incompleteDisk } from '../../storage/disks.ts';
 import { virtualSize } from '../../storage/overlay.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import type { SnapshotFiles } from '../../storage/snapshot-files.ts';
@@ -22,7 +23,7 @@ import { rawContent } from './volume-contents.ts';
 export interface SnapshotHost {
   readonly files: SnapshotFiles;
   /** The built-in pool. */
-  readonly volumes: Pick<PoolDriver, 'source' | 'usage' | 'replace'>;
+  readonly volumes: Pick<PoolDriver, 'source' | 'usage' | 'replace' | 'removeIncomplete'>;
   /** Returns the running guest of the VM. */
   guest(vm: Id<'vm'>): Guest | undefined;
   /** Returns the path of a VM's disk. */
@@ -72,7 +73,7 @@ export class CopyInterrupted extends Error {
 /** Makes snapshots. */
 export class Snapshots {
   readonly #host: SnapshotHost;
-  /** The copies of disks without guest run one after the other, because their processes have the same user. */
+  /** The copies by processes without guest run one after the other, because these processes have the same user. */
   readonly #idle = new Mutex();
   /** The running copies of disks without guest, by VM and by volume. */
   readonly #current = new Map<string, Copy>();
@@ -144,7 +145,7 @@ export class Snapshots {
         for (const disk of disks) this.#current.delete(keyOf(disk));
         ended.resolve();
       }
-    });
+    }, given);
   }
 
   /** Returns a disk of a snapshot. A process that its guest has taken over may have made it larger than it was. */
@@ -158,23 +159,37 @@ export class Snapshots {
     return { path, size };
   }
 
-  /** Replaces the content of disks without guest, one after the other. No other copy of such disks runs meanwhile. */
-  restore(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {
-    return this.#idle.run(async () => {
-      for (const disk of disks) {
-        signal.throwIfAborted();
-        const { path, size } = await this.#content(snapshot, nameOf(disk), disk.maxSize);
-        await this.#requireSpace(path);
-        if ('vm' in disk) await this.#restoreRoot(disk.vm, { id: snapshot, path, size }, signal);
-        else await this.#host.volumes.replace?.(disk.volume, disk.maxSize, rawContent(path, size), signal);
+  /** Replaces the content of disks without guest, one after the other. */
+  async restore(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {
+    for (const disk of disks) await this.#removeIncomplete(disk);
+    for (const disk of disks) {
+      signal.throwIfAborted();
+      const { path, size } = await this.#content(snapshot, nameOf(disk), disk.maxSize);
+      if ('vm' in disk) {
+        await this.#idle.run(() => this.#restoreRoot(disk.vm, { id: snapshot, path, size }, signal), signal);
+      } else {
+        await this.#requireSpace(path, await allocatedSize(path));
+        await this.#host.volumes.replace?.(disk.volume, disk.maxSize, rawContent(path, size), signal);
       }
-    });
+    }
   }
 
-  /** No placement reserves the space of a second copy of a disk. @throws UcloudError `no_capacity` */
-  async #requireSpace(path: string): Promise<void> {
+  /** Removes the incomplete copies of an earlier agent. They would take the space of the next attempt. */
+  async #removeIncomplete(disk: RestoreTarget): Promise<void> {
+    if ('vm' in disk) await rm(incompleteDisk(this.#host.disk(disk.vm)), { force: true });
+    else await this.#host.volumes.removeIncomplete?.(disk.volume);
+  }
+
+  /**
+   * No placement reserves the space of a second copy of a disk. The disks of other guests keep space to grow.
+   * @param path the content, on the same file system
+   * @param bytes the largest space that the copy can take
+   * @throws UcloudError `no_capacity`
+   */
+  async #requireSpace(path: string, bytes: number): Promise<void> {
     const { free = 0 } = (await this.#host.volumes.usage()) ?? {};
-    if (fileLimit(await allocatedSize(path)) <= free) return;
+    const { blocks, bsize } = await statfs(path);
+    if (fileLimit(bytes) + leftFreeBytes(blocks * bsize) <= free) return;
     throw new UcloudError('no_capacity', 'The host has too little free disk for a second copy of a disk.');
   }
 
@@ -186,8 +201,8 @@ export class Snapshots {
     const { disk: diskOf, uid, socket, speed } = this.#host;
     const disk = diskOf(vm);
     if (!(await exists(disk))) throw new SnapshotError('source_gone', `The VM ${vm} has no disk on its host.`);
-    const target = `${disk}.new`;
-    await rm(target, { force: true });
+    const target = incompleteDisk(disk);
+    await this.#requireSpace(content, size);
     try {
       await (await open(target, 'wx', 0o600)).close();
       await writeOverlay({ content, target, size }, { id, uid, socket: await socket(), speed, signal });

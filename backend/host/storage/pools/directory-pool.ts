@@ -210,7 +210,7 @@ export class DirectoryPool implements PoolDriver {
   /** Writes the content to a file with a temporary name. The complete file then gets the name of the volume. */
   async #write(path: string, content: VolumeContent, signal: AbortSignal, replaces: boolean): Promise<void> {
     const temporary = `${path}.${randomBytes(8).toString('hex')}.new`;
-    await this.#removeTemporary(path);
+    await this.#removeTemporary(basename(path));
     try {
       await this.#run('install', ['--mode=0600', '/dev/null', temporary]);
       await this.#run('truncate', [`--size=${content.size}`, '--', temporary]);
@@ -233,10 +233,15 @@ export class DirectoryPool implements PoolDriver {
     }
   }
 
-  /** Removes the files with temporary names of a volume. */
-  async #removeTemporary(path: string): Promise<void> {
-    const files = ['-maxdepth', '1', '-type', 'f', '-name', `${basename(path)}*.new`, '-delete'];
+  /** Removes the files with temporary names of a volume; `names` is a pattern for the name of its file. */
+  async #removeTemporary(names: string): Promise<void> {
+    const files = ['-maxdepth', '1', '-type', 'f', '-name', `${names}*.new`, '-delete'];
     await this.#run('find', ['-H', this.#options.path, '-ignore_readdir_race', ...files]);
+  }
+
+  async removeIncomplete(volume?: Id<'volume'>): Promise<void> {
+    await this.#check();
+    await this.#removeTemporary(volume === undefined ? `vol-*${ending}` : basename(this.#path(volume)));
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
@@ -246,7 +251,7 @@ export class DirectoryPool implements PoolDriver {
     await fill?.ended;
     await this.#check();
     await this.#run('rm', ['--force', '--', path]);
-    await this.#removeTemporary(path);
+    await this.#removeTemporary(basename(path));
   }
 
   async list(): Promise<Id<'volume'>[]> {

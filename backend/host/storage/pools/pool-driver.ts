@@ -78,6 +78,11 @@ export interface PoolDriver {
    * interruption the volume is complete, or as it was before. Only directories have this method.
    */
   replace?(volume: Id<'volume'>, size: number, content: VolumeContent, signal: AbortSignal): Promise<void>;
+  /**
+   * Removes the incomplete contents that an agent has left after a crash: of one volume, or of all. No other host may use
+   * the pool, and nothing may fill or replace these volumes meanwhile. Only directories have this method.
+   */
+  removeIncomplete?(volume?: Id<'volume'>): Promise<void>;
   /** Removes the data of the volume and its owner. Does nothing if there is none. The space may become free later. */
   remove(volume: Id<'volume'>): Promise<void>;
   /** Returns the volumes that the pool has data of. */
