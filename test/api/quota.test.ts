@@ -237,6 +237,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       disk: '2GiB',
       volumes: 1,
       snapshots: 0,
+      snapshot_schedules: 0,
       networks: 2,
       prefixes: 2,
       subnets: 272,

@@ -37,8 +37,8 @@ import { TerraformStack } from 'cdktf';
 export function misuse(stack: TerraformStack): void {
   const plan = new PrefixPlan(stack, 'p', { subnets: ['a'] });
   const subnet = plan.subnet('a');
-  // @ts-expect-error a VM has an image
-  new VirtualMachine(stack, 'a', {});
+  // @ts-expect-error a root volume is something with an id
+  new VirtualMachine(stack, 'a', { rootVolume: {} });
   // @ts-expect-error an image is a name, or what has an id
   new VirtualMachine(stack, 'b', { image: 7 });
   // @ts-expect-error a group makes VMs, not a VM with count

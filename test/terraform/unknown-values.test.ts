@@ -123,6 +123,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
           delete_protection: false,
         },
         ...{ family: 'f', deprecated_at: '2099-01-01T00:00:00Z', replaced_by: otherImage.id, shared_with: [other] },
+        ...{ snapshot: null, snapshot_disk: null },
       },
       replace: { source: 'file:j.raw', architecture: 'aarch64' },
     },
@@ -160,7 +161,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         interfaces: [{ network: network.id, mac: '02:00:00:00:00:01' }],
         ...{ ssh_keys: [sshKey.id], volumes: [], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
         ...{ delete_protection: false, anti_affinity: { group: 'g', mode: 'preferred' }, user_data_change: 'replace' },
-        image_change: 'replace',
+        ...{ image_change: 'replace', root_volume: null },
         wait_for: 'none',
       },
       replace: { image: otherImage.id },
@@ -184,7 +185,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: {
         ...{ name: 'vol', size: '4GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },
         ...{ force_detach: true, delete_protection: false, pool: builtInPool },
-        ...{ snapshot: snapshot.id, snapshot_disk: 'root' },
+        ...{ snapshot: snapshot.id, snapshot_disk: 'root', image: null },
       },
       replace: { snapshot: otherSnapshot.id },
     },
@@ -196,6 +197,13 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: {
         ...{ name: 'snap', vm: vm?.id ?? '', volume: null, consistency: 'crash', description: 'd', labels },
         delete_protection: false,
+      },
+      replace: { vm: otherVm?.id ?? '' },
+    },
+    snapshot_schedule: {
+      config: {
+        ...{ name: 'daily', vm: vm?.id ?? '', volume: null, cron: '0 3 * * *', retain: 7, consistency: 'crash' },
+        ...{ description: 'd', labels, snapshot_labels: labels, delete_protection: false },
       },
       replace: { vm: otherVm?.id ?? '' },
     },
