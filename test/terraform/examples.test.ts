@@ -123,6 +123,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
 
   await until('the VM has a disk', async () => (await operator.get('vms', vm.id)).status.host !== undefined);
   await operator.create('snapshots', { name: 'example', vm: vm.id });
+  await operator.create('snapshot-schedules', { name: 'example', vm: vm.id, cron: '0 3 * * *', retain: 7 });
 
   const server = newId('file_server');
   const file = fileRecord(server, project.id as Id<'project'>, 'example.raw');
