@@ -10,7 +10,7 @@ import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
 import { startFileScanner } from '../filescanner/start.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
-import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/driver.ts';
+import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/open.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
 import { ImageFiles } from '../host/images/image-files.ts';
 import { startHost } from '../host/start.ts';

@@ -5,7 +5,7 @@
  * command to QEMU.
  */
 
-import { createQemuHypervisor } from '../../backend/host/hypervisor/qemu/driver.ts';
+import { createQemuHypervisor } from '../../backend/host/hypervisor/qemu/open.ts';
 import { Qmp } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { ImageFiles } from '../../backend/host/images/image-files.ts';
 import { HostNetwork } from '../../backend/host/network/host-network.ts';

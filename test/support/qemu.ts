@@ -1,5 +1,5 @@
 /** Checks whether this machine can run VMs with QEMU. */
-import { checkQemu } from '../../backend/host/hypervisor/qemu/driver.ts';
+import { checkQemu } from '../../backend/host/hypervisor/qemu/open.ts';
 
 /** Returns why this machine cannot run VMs, or false: for the `skip` option of a test. */
 export async function noQemu(): Promise<string | false> {

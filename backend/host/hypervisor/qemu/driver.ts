@@ -28,54 +28,33 @@ import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-
 import type { Resources } from '../../../model/placement/filters.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../../model/storage/volume-source.ts';
-import { type AddressWatch, beginWatch, watchAddresses } from '../../../model/vm/address-watch.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
-import { HostNetwork } from '../../network/host-network.ts';
+import type { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, incompleteDisk, prepareDisk } from '../../storage/disks.ts';
 import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
 import { SnapshotFiles } from '../../storage/snapshot-files.ts';
 import { prepareVariables, uefiCode } from '../../storage/uefi.ts';
-import { type Run, run as runCommand } from '../../system/command.ts';
+import type { Run } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
-import { defaultUidBase, instanceOf, lockInstance, processGroupId, runDirectory } from '../../system/instance.ts';
+import { processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, NewVolume, ObservedVm, RestoreTarget, SnapshotSpec } from '../hypervisor.ts';
 import type { NetworkSpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
-import { Guest } from './guest.ts';
+import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
-import { kvmGroups, probeKvm } from './kvm-probe.ts';
+import { kvmGroups } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
 import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
+import { RunningGuests } from './running-guests.ts';
 import { Snapshots } from './snapshots.ts';
 import { withTaps } from './taps.ts';
-import { VmDirectories, type VmState } from './vm-directory.ts';
+import type { VmDirectories, VmState } from './vm-directory.ts';
 import { maxImageCopies, VolumeContents } from './volume-contents.ts';
-
-export { checkQemu } from './check.ts';
-
-/** Options of `createQemuHypervisor`. */
-export interface QemuOptions {
-  /** An existing directory. The driver owns `vms/`, `volumes/`, `network/` and kvm-probe.* in it. */
-  readonly dataDir: string;
-  /** The files of images. An image never changes. */
-  readonly images: ImageFiles;
-  readonly logger: Logger;
-  /**
-   * The value `auto` selects KVM if a guest runs under KVM on this machine, and emulation otherwise. Default: `auto`.
-   */
-  readonly accelerator?: 'auto' | Accelerator;
-  /** The first of 65536 user ids for the processes of VMs. Default: derived from the path of the data directory. */
-  readonly uidBase?: number;
-  /** The limit of a copy for a snapshot, in bytes per second and disk. Default: none. */
-  readonly copySpeed?: number;
-  /** Runs programs. Tests interrupt the driver between two programs. Default: `run` of system/command.ts. */
-  readonly run?: Run;
-}
 
 /** The driver for QEMU. */
 export interface QemuHypervisor extends Hypervisor {
@@ -85,53 +64,11 @@ export interface QemuHypervisor extends Hypervisor {
 
 /** Returns the memory in bytes that the machine needs itself and that no VM gets. */
 const reservedMemoryBytes = (total: number): number => Math.max(512 * 1024 ** 2, Math.floor(total / 16));
-const maintenanceIntervalMs = 10_000;
 /** The maximum time until QEMU answers after its start. A busy host with emulation needs seconds. */
 const startTimeoutMs = 30_000;
 
-async function chooseAccelerator(options: QemuOptions, uid: number): Promise<Accelerator> {
-  const wanted = options.accelerator ?? 'auto';
-  if (wanted === 'tcg') return 'tcg';
-  const { works, reason } = await probeKvm(options.dataDir, uid);
-  if (works) return 'kvm';
-  if (wanted === 'kvm') throw new Error(`guests do not run under KVM on this machine: ${reason}`);
-  options.logger.warn({ reason }, 'guests do not run under KVM on this machine, so QEMU emulates them, which is slow');
-  return 'tcg';
-}
-
-/**
- * Creates the driver and adopts the running VMs.
- * @throws Error if another process uses the data directory, or if the requested accelerator does not work
- */
-export async function createQemuHypervisor(options: QemuOptions): Promise<QemuHypervisor> {
-  const { dataDir } = options;
-  const instance = instanceOf(dataDir);
-  const unlock = await lockInstance(instance);
-  try {
-    const uidBase = options.uidBase ?? defaultUidBase(instance);
-    const accelerator = await chooseAccelerator(options, uidBase + 65535);
-    const run = options.run ?? runCommand;
-    const network = await HostNetwork.open({ directory: join(dataDir, 'network'), instance, run });
-    const directories = new VmDirectories(join(dataDir, 'vms'), instance, uidBase);
-    const driver = new Driver({
-      ...options,
-      copyUid: uidBase + 65534,
-      run,
-      instance,
-      accelerator,
-      network,
-      directories,
-      unlock,
-    });
-    await driver.adopt();
-    return driver;
-  } catch (error) {
-    await unlock();
-    throw error;
-  }
-}
-
-interface DriverParts {
+/** The parts of the machine that the driver uses. */
+export interface DriverParts {
   readonly dataDir: string;
   readonly images: ImageFiles;
   readonly logger: Logger;
@@ -145,7 +82,8 @@ interface DriverParts {
   readonly copySpeed?: number;
 }
 
-class Driver implements QemuHypervisor {
+/** Runs VMs with QEMU. `open.ts` creates it. */
+export class QemuDriver implements QemuHypervisor {
   readonly kind = 'qemu';
   readonly architecture = 'x86_64';
   readonly accelerator: Accelerator;
@@ -155,21 +93,12 @@ class Driver implements QemuHypervisor {
   readonly #snapshotFiles: SnapshotFiles;
   readonly #snapshots: Snapshots;
   readonly #contents: VolumeContents;
-  readonly #guests = new Map<Id<'vm'>, Guest>();
-  /** VMs whose guests do not execute yet. They need no maintenance. */
-  readonly #starting = new Set<Id<'vm'>>();
-  readonly #listeners = new Set<(vm: Id<'vm'>, cause?: ExitCause) => void>();
-  readonly #addressListeners = new Set<(vm: Id<'vm'>, others: boolean) => void>();
-  readonly #agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
-  readonly #addressWatches = new Map<Id<'vm'>, AddressWatch>();
-  readonly #timer: NodeJS.Timeout;
-  #maintenance: Promise<void> | undefined;
-  /** The subjects of current faults. The driver logs a fault when it begins, and not every ten seconds. */
-  #currentFaults = new Set<string>();
+  readonly #guests: RunningGuests;
   #closed = false;
 
   constructor(parts: DriverParts) {
     this.#parts = parts;
+    this.#guests = new RunningGuests(parts);
     this.#pools = new Pools(parts.dataDir, parts.run);
     this.#volumeHost = { pools: this.#pools, run: parts.run };
     this.#snapshotFiles = new SnapshotFiles(parts.dataDir, parts.run);
@@ -191,12 +120,6 @@ class Driver implements QemuHypervisor {
       speed: parts.copySpeed ?? 0,
     });
     this.accelerator = parts.accelerator;
-    this.#timer = setInterval(() => {
-      this.#maintenance ??= this.#maintain().finally(() => {
-        this.#maintenance = undefined;
-      });
-    }, maintenanceIntervalMs);
-    this.#timer.unref();
   }
 
   /** Returns the path for a socket that belongs to no VM. */
@@ -222,7 +145,7 @@ class Driver implements QemuHypervisor {
     await network.adopt();
     await Promise.all(
       [...running].map(async ([vm, process]) => {
-        const guest = this.#watch(vm, process);
+        const guest = this.#guests.watch(vm, process);
         await guest.continueThaw();
         try {
           await guest.connect(2_000);
@@ -247,64 +170,6 @@ class Driver implements QemuHypervisor {
       if (vm !== undefined && !found.has(vm)) found.set(vm, process);
     }
     return found;
-  }
-
-  #watch(vm: Id<'vm'>, process: Process): Guest {
-    const known = this.#guests.get(vm);
-    if (known?.process.pid === process.pid && known.process.startTime === process.startTime) return known;
-    known?.release();
-    const { directories, logger } = this.#parts;
-    const guest = new Guest(process, directories.paths(vm), (err, message) => logger.warn({ err, vm }, message));
-    this.#guests.set(vm, guest);
-    void guest.ended.then((cause) => {
-      // `#endProcess` has removed a stopping guest from the map, so its end calls no listener.
-      if (this.#guests.get(vm) !== guest) return;
-      this.#guests.delete(vm);
-      for (const listener of this.#listeners) listener(vm, cause);
-    });
-    return guest;
-  }
-
-  /** Looks which guests use other addresses, and tells the listeners about every guest of which this is known. */
-  #watchAddresses(): void {
-    const drops = this.#parts.network.sourceDrops();
-    for (const vm of this.#guests.keys()) {
-      const counter = drops.get(vm) ?? 0;
-      const now = performance.now();
-      const watch = watchAddresses(this.#addressWatches.get(vm) ?? beginWatch(counter, now, undefined), counter, now);
-      this.#addressWatches.set(vm, watch);
-      if (watch.others === undefined) continue;
-      for (const listener of this.#addressListeners) listener(vm, watch.others);
-    }
-    for (const vm of this.#addressWatches.keys()) if (!this.#guests.has(vm)) this.#addressWatches.delete(vm);
-  }
-
-  async #maintain(): Promise<void> {
-    const { network, logger } = this.#parts;
-    const faults = new Map<string, unknown>();
-    try {
-      if (!network.isEmpty) for (const [link, fault] of await network.converge()) faults.set(link, new Error(fault));
-      // The counts are those of this run.
-      this.#watchAddresses();
-    } catch (error) {
-      faults.set('network', error);
-    }
-    // All guests are checked at the same time, so many unresponsive guests cost no more time than one.
-    await Promise.all(
-      [...this.#guests]
-        .filter(([vm]) => !this.#starting.has(vm))
-        .map(([vm, guest]) =>
-          guest.maintain().catch((error: unknown) => {
-            faults.set(vm, error);
-          }),
-        ),
-    );
-    for (const [vm, { hasAgent }] of this.#guests) for (const listener of this.#agentListeners) listener(vm, hasAgent);
-    for (const [subject, err] of faults) {
-      if (!this.#currentFaults.has(subject) && !this.#closed)
-        logger.warn({ err, subject }, 'a part of this host is not in its desired state; the agent retries');
-    }
-    this.#currentFaults = new Set(faults.keys());
   }
 
   async capacity(): Promise<Resources> {
@@ -359,7 +224,7 @@ class Driver implements QemuHypervisor {
     let process: Process | undefined = (await this.#processes()).get(spec.id);
     let state = await directories.create(spec.id);
     if (process && state.boot?.started_at !== undefined) {
-      this.#watch(spec.id, process);
+      this.#guests.watch(spec.id, process);
       return;
     }
     const { boot: stored } = state;
@@ -382,13 +247,16 @@ class Driver implements QemuHypervisor {
     await this.#connectInterfaces(spec.id, state);
     signal.throwIfAborted();
     if (!process) {
-      // The tap may have survived the last guest, and its counter with it.
-      const counter = this.#parts.network.sourceDrops().get(spec.id) ?? 0;
-      this.#addressWatches.set(spec.id, beginWatch(counter, performance.now(), false));
+      this.#guests.countAddresses(spec.id);
       process = await this.#launch(spec, state.uid);
     }
-    const guest = this.#watch(spec.id, process);
-    this.#starting.add(spec.id);
+    const guest = this.#guests.watch(spec.id, process);
+    await this.#guests.whileStarting(spec.id, () => this.#execute(guest, spec));
+    await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
+  }
+
+  /** Gives the guest its disks, and lets it execute. */
+  async #execute(guest: Guest, spec: VmSpec): Promise<void> {
     try {
       // QEMU answers no question about the size of a disk while a volume hangs.
       const executes =
@@ -397,7 +265,7 @@ class Driver implements QemuHypervisor {
           : await guest.growDisk(spec.disk_size, startTimeoutMs);
       // A fault of a volume does not keep the VM off, unless the VM boots from it. The agent sets the volumes again while the
       // guest runs.
-      if (volumes.length > 0) {
+      if (spec.volumes.length > 0) {
         const { present, faults } = await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
         const root = spec.volumes.find((volume) => volume.root)?.id;
         if (root !== undefined && !present.includes(root)) throw faults.get(root) ?? new Error('no root volume');
@@ -406,13 +274,9 @@ class Driver implements QemuHypervisor {
       if (!executes) await guest.resume(startTimeoutMs);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
-      throw new Error(`VM ${spec.id} does not start: ${await logTail(directories.paths(spec.id).log)}`, {
-        cause: error,
-      });
-    } finally {
-      this.#starting.delete(spec.id);
+      const log = await logTail(this.#parts.directories.paths(spec.id).log);
+      throw new Error(`VM ${spec.id} does not start: ${log}`, { cause: error });
     }
-    await directories.save(spec.id, { ...state, boot: { ...boot, started_at: new Date().toISOString() } });
   }
 
   #bootOf = ({ fence, generation, interfaces, volumes }: VmSpec) => ({
@@ -455,8 +319,8 @@ class Driver implements QemuHypervisor {
 
   /** Ends the process. The exit listeners are not called, because the agent has requested this end. */
   async #endProcess(vm: Id<'vm'>, process: Process, graceSeconds: number): Promise<void> {
-    const guest = this.#watch(vm, process);
-    this.#guests.delete(vm);
+    const guest = this.#guests.watch(vm, process);
+    this.#guests.forget(vm);
     try {
       await guest.stop(graceSeconds);
     } finally {
@@ -472,8 +336,7 @@ class Driver implements QemuHypervisor {
       if (!process) break;
       await this.#endProcess(vm, process, grace);
     }
-    this.#guests.get(vm)?.release();
-    this.#guests.delete(vm);
+    this.#guests.forget(vm)?.release();
     const state = await directories.load(vm);
     // The VM counts as stopped from here on. After a crash, the next call of `converge` removes its interfaces.
     if (state?.boot) await directories.save(vm, { uid: state.uid });
@@ -546,24 +409,15 @@ class Driver implements QemuHypervisor {
   }
 
   onOtherAddresses(listener: (vm: Id<'vm'>, others: boolean) => void): () => void {
-    this.#addressListeners.add(listener);
-    return () => {
-      this.#addressListeners.delete(listener);
-    };
+    return this.#guests.onOtherAddresses(listener);
   }
 
   onGuestAgent(listener: (vm: Id<'vm'>, answers: boolean) => void): () => void {
-    this.#agentListeners.add(listener);
-    return () => {
-      this.#agentListeners.delete(listener);
-    };
+    return this.#guests.onGuestAgent(listener);
   }
 
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void {
-    this.#listeners.add(listener);
-    return () => {
-      this.#listeners.delete(listener);
-    };
+    return this.#guests.onExit(listener);
   }
 
   async inventory(): Promise<readonly string[]> {
@@ -577,8 +431,7 @@ class Driver implements QemuHypervisor {
 
   async clean({ volumes = false }: { readonly volumes?: boolean } = {}): Promise<readonly string[]> {
     const { network, dataDir, instance } = this.#parts;
-    clearInterval(this.#timer);
-    await this.#maintenance;
+    await this.#guests.rest();
     const volumeIds = volumes ? await this.listVolumes() : [];
     const snapshotIds = volumes ? await this.listSnapshots() : [];
     const removed = [
@@ -602,11 +455,7 @@ class Driver implements QemuHypervisor {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
-    await this.#maintenance;
-    await Promise.all([...this.#guests.values()].map((guest) => guest.thaw()));
-    for (const guest of this.#guests.values()) guest.release();
-    this.#guests.clear();
+    await this.#guests.close();
     await this.#parts.unlock();
   }
 }
