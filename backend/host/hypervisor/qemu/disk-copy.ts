@@ -7,7 +7,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Qmp } from './qmp.ts';
-import { isObject, QmpError, type QmpObject, readable } from './qmp-messages.ts';
+import { objectsOf, QmpError, type QmpObject, readable } from './qmp-messages.ts';
 
 /** A disk to copy. */
 export interface DiskCopy {
@@ -38,11 +38,6 @@ const cancelMs = 10_000;
 /** The maximum number of jobs, nodes or sets of copies. A process with more of them is broken. */
 const maxParts = 200;
 
-function listOf(answer: unknown): readonly QmpObject[] {
-  if (!Array.isArray(answer)) throw new QmpError('the answer of QEMU is no list');
-  return answer.filter(isObject);
-}
-
 /** Tells whether the name belongs to a copy, of one snapshot or of any. */
 const belongs = (name: unknown, snapshot?: string): name is string =>
   typeof name === 'string' &&
@@ -63,13 +58,13 @@ export async function addFile(qmp: Qmp, mark: string, filename: string): Promise
 
 /** Returns the texts of a field that belong to copies. */
 function names(answer: unknown, field: string, snapshot?: string): string[] {
-  const found = listOf(answer).flatMap((each) => (belongs(each[field], snapshot) ? [each[field]] : []));
+  const found = objectsOf(answer).flatMap((each) => (belongs(each[field], snapshot) ? [each[field]] : []));
   if (found.length > maxParts) throw new QmpError('QEMU names too many copies');
   return found;
 }
 
 const jobsOf = async (qmp: Qmp, snapshot?: string): Promise<QmpObject[]> =>
-  listOf(await qmp.execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
+  objectsOf(await qmp.execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
 
 /**
  * Ends the copies of one snapshot, or of all, and removes everything of them from the process.
@@ -84,7 +79,7 @@ export async function endCopies(qmp: Qmp, snapshot?: string): Promise<void> {
     return qmp.execute(command, args, leftMs);
   };
   for (;;) {
-    const jobs = listOf(await execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
+    const jobs = objectsOf(await execute('query-jobs')).filter(({ id }) => belongs(id, snapshot));
     if (jobs.length === 0) break;
     if (jobs.length > maxParts) throw new QmpError('QEMU names too many copies');
     for (const { id, status } of jobs) {
@@ -97,7 +92,7 @@ export async function endCopies(qmp: Qmp, snapshot?: string): Promise<void> {
   // Unlike query-named-block-nodes, this command asks no storage pool, which may hang.
   const nodes = names(await execute('query-blockstats', { 'query-nodes': true }), 'node-name', snapshot);
   for (const node of nodes) await execute('blockdev-del', { 'node-name': node });
-  for (const { 'fdset-id': set, fds } of listOf(await execute('query-fdsets'))) {
+  for (const { 'fdset-id': set, fds } of objectsOf(await execute('query-fdsets'))) {
     if (Array.isArray(fds) && belongs((fds[0] as QmpObject | undefined)?.opaque, snapshot)) {
       await execute('remove-fd', { 'fdset-id': set });
     }

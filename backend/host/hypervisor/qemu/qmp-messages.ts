@@ -25,6 +25,12 @@ export type QmpMessage =
 export const isObject = (value: unknown): value is QmpObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** Returns the objects of an answer that is a list, without other values. @throws QmpError for another answer */
+export function objectsOf(answer: unknown): readonly QmpObject[] {
+  if (!Array.isArray(answer)) throw new QmpError('the answer of QEMU is no list');
+  return answer.filter(isObject);
+}
+
 /** Returns a text of QEMU as one short line without control characters. Any other value gives a question mark. */
 export const readable = (value: unknown): string =>
   typeof value === 'string' ? value.slice(0, maxTextLength).replaceAll(/\p{C}+/gu, ' ') : '?';

@@ -13,7 +13,7 @@ import { isIdOf } from '../../../model/ids.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import type { Qmp, QmpEvent } from './qmp.ts';
-import { isObject, QmpError, virtualSizeOf } from './qmp-messages.ts';
+import { objectsOf, QmpError, virtualSizeOf } from './qmp-messages.ts';
 import { keyOf, openRbd } from './rbd-nodes.ts';
 
 /** The time in milliseconds that a call waits for the guest to release a device. Linux needs about 100 ms. */
@@ -59,18 +59,13 @@ interface Parts {
   readonly sets: ReadonlyMap<string, number>;
 }
 
-function listOf(answer: unknown): readonly Readonly<Record<string, unknown>>[] {
-  if (!Array.isArray(answer)) throw new QmpError('the answer of QEMU is no list');
-  return answer.filter(isObject);
-}
-
 const namesIn = (answer: unknown, field: string): Set<string> =>
-  new Set(listOf(answer).flatMap((each) => (typeof each[field] === 'string' ? [each[field]] : [])));
+  new Set(objectsOf(answer).flatMap((each) => (typeof each[field] === 'string' ? [each[field]] : [])));
 
 function setsIn(answer: unknown): Map<string, number> {
   const sets = new Map<string, number>();
-  for (const { 'fdset-id': set, fds } of listOf(answer)) {
-    const mark = listOf(fds)[0]?.opaque;
+  for (const { 'fdset-id': set, fds } of objectsOf(answer)) {
+    const mark = objectsOf(fds)[0]?.opaque;
     if (typeof mark === 'string' && Number.isSafeInteger(set)) sets.set(mark, set as number);
   }
   return sets;
