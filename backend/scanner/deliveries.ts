@@ -56,6 +56,8 @@ interface Expected {
   readonly done: PromiseWithResolvers<Fetched>;
   /** The current connection. */
   current: { readonly request: IncomingMessage; readonly ended: Promise<unknown> } | undefined;
+  /** The target has the whole disk. */
+  finished: boolean;
 }
 
 /** The host has sent something else than a disk that the import can use. */
@@ -154,6 +156,7 @@ export class Deliveries implements DeliveryDesk {
       withSha512: image.sha512 !== undefined,
       done: Promise.withResolvers(),
       current: undefined,
+      finished: false,
     };
     const { done, secret } = expected;
     done.promise.catch(() => undefined);
@@ -197,19 +200,23 @@ export class Deliveries implements DeliveryDesk {
     before?.request.destroy();
     const ended = (async () => {
       await before?.ended;
-      return this.#copy(expected, request);
+      // The disk of an earlier connection is complete, and its import may read it already.
+      if (expected.finished) throw new Refused(409, new SourceUnavailable('The disk is there.'));
+      const fetched = await this.#copy(expected, request);
+      expected.finished = true;
+      return fetched;
     })();
     const current = { request, ended: ended.catch(() => undefined) };
     expected.current = current;
     try {
       const fetched = await ended;
       // The connection stays for the answer.
-      expected.current = undefined;
+      if (expected.current === current) expected.current = undefined;
       expected.done.resolve(fetched);
       return 204;
     } catch (error) {
       // A newer connection of the host goes on.
-      if (expected.current !== current) return 409;
+      if (expected.finished || expected.current !== current) return 409;
       const reason = error instanceof Refused ? error.reason : this.#faultOf(error);
       expected.done.reject(reason);
       return error instanceof Refused ? error.status : 400;

@@ -71,8 +71,12 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
 }
 
 /** Another root volume has another image and size. Both are known after the apply. */
-function planRootVolume({ prior, planned, config, changed }: PlanContext): void {
-  if (prior === null || !changed('root_volume')) return;
+function planRootVolume({ action, prior, planned, config, changed }: PlanContext): void {
+  if (prior === null) return;
+  // The volume may grow in the same apply.
+  if (action === 'update' && (planned.root_volume ?? null) !== null && (config.disk_size ?? null) === null)
+    Object.assign(planned, { disk_size: UNKNOWN });
+  if (!changed('root_volume')) return;
   for (const name of ['image', 'disk_size']) if (config[name] === null) Object.assign(planned, { [name]: UNKNOWN });
 }
 

@@ -13,14 +13,21 @@ const type = (noun: string) => `\`ucloud_${noun}\``;
 const list = (parts: readonly string[]) => (parts.length === 0 ? '–' : parts.join(', '));
 const code = (name: string) => `\`${name}\``;
 
+/** Attributes whose change replaces nothing: the provider keeps or refuses it, so that no data is lost (resources/volume.ts). */
+const kept: Partial<Record<Noun, readonly string[]>> = { volume: ['pool', 'image', 'snapshot', 'snapshot_disk'] };
+
 function row(noun: Noun): string {
   const { fields } = schemaOf(noun);
   const configurable = Object.entries(fields).filter(([, { create }]) => create);
-  const fixed = configurable.filter(([, { update }]) => !update).map(([name]) => code(name));
+  const isKept = (user: Noun, name: string) => kept[user]?.includes(name) ?? false;
+  const fixed = configurable.filter(([name, { update }]) => !update && !isKept(noun, name)).map(([name]) => code(name));
   const users = (inPlace: boolean) =>
     creatable.flatMap((user) =>
       Object.entries(schemaOf(user).fields)
-        .filter(([, field]) => field.create && Boolean(field.update) === inPlace && referred(field).includes(noun))
+        .filter(
+          ([name, field]) =>
+            field.create && Boolean(field.update) === inPlace && !isKept(user, name) && referred(field).includes(noun),
+        )
         .map(([name]) => `${code(name)} of ${type(user)}`),
     );
   return `| ${[type(noun), list(fixed), list(users(false)), list(users(true))].join(' | ')} |`;
@@ -39,6 +46,9 @@ the attributes that refer to the id and change in place.
 | resource | a change of these replaces it | also replaced | changed in place |
 | --- | --- | --- | --- |
 ${creatable.map(row).join('\n')}
+
+A volume keeps its data. A plan refuses another \`pool\`. Another \`image\` or \`snapshot\`, such as a newer image of a family,
+decides only the content of new volumes: the plan keeps the volume and warns.
 
 This requires a reference to the object in the configuration (\`ucloud_network.web.id\`). If the configuration contains the id
 as text, or another configuration uses the object, ucloud refuses the deletion. The apply then ends with "something still uses

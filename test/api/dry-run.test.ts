@@ -110,6 +110,18 @@ t.test('an object that is leaving counts as deleted, with all that it holds', as
   await member.expect(201, 'POST', '/v1/ssh-keys', { name: 'later', public_key: testPublicKey });
   t.match(await member.get('vms', vm.id), { name: 'web' }, 'it is still there');
 
+  await t.test('a VM that is leaving frees its volumes', async (t) => {
+    const [data, root] = [
+      await operator.create('volumes', { name: 'data', project, size: '1GiB' }),
+      await operator.create('volumes', { name: 'system', project, size: '1GiB', image: prerequisites.image.id }),
+    ];
+    const more = { project, interfaces: [{ network: network.id }], volumes: [data.id], root_volume: root.id };
+    const holder = await operator.create('vms', { name: 'boots', ...more });
+    const next = { name: 'boots-next', ...more };
+    t.match(await operator.request('POST', dry('vms'), next), { status: 409, body: { code: 'in_use' } });
+    t.match(await operator.request('POST', dry('vms', [holder.id]), next), { status: 204 });
+  });
+
   await t.test('but not what the token could not delete', async (t) => {
     const stranger = await api.member((await operator.create('projects', { name: 'stranger' })).id);
     const theirs = { name: 'p', cidr: prefix.cidr };

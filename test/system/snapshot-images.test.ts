@@ -57,6 +57,10 @@ t.test('an image of a snapshot is an image like any other, and outlives the snap
 t.test('bad images of snapshots are refused and leave nothing', async (t) => {
   const { api, member, snapshot } = await cloudWithSnapshot(t);
   const refused = (body: object) => member.request('POST', '/v1/images', { name: 'bad', ...body });
+  t.match(await refused({ snapshot: snapshot.id, snapshot_disk: 'root', firmware: 'uefi' }), {
+    status: 422,
+    body: { errors: [{ pointer: '/firmware', detail: /must be bios/ }] },
+  });
   const one = { status: 422, body: { errors: [{ pointer: '/source', detail: /exactly one of source and snapshot/ }] } };
   t.match(await refused({}), one);
   t.match(await refused({ source: 'file:x', snapshot: snapshot.id }), one);

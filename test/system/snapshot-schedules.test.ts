@@ -133,6 +133,27 @@ t.test('a schedule says why there is no snapshot, and tries again at its next ti
   await member.remove('volumes', volume.id);
 });
 
+t.test('a clock that was wrong for some time neither stops a schedule nor costs good snapshots', async (t) => {
+  const { member, volume, pass } = await scheduleCloud(t);
+  const schedule = await member.create('snapshot-schedules', {
+    ...{ name: 'hourly', volume: volume.id, cron: '0 * * * *', retain: 1 },
+  });
+  const year = 365 * 24;
+  await pass(schedule, year);
+  await allAvailable(member, 1);
+  const [early] = (await member.list('snapshots')).items;
+  await pass(schedule, 1 - year);
+  await until('a snapshot of the right time replaces that of the future', async () => {
+    const { items } = await member.list('snapshots');
+    return items.length === 1 && items[0]?.id !== early?.id && items[0]?.status.phase === 'available';
+  });
+  await pass(schedule, 1);
+  await until('and the next time has one, too', async () => {
+    const { last_at: at } = (await member.get('snapshot-schedules', schedule.id)).status as { last_at?: string };
+    return at !== undefined && Date.parse(at) > Date.now() && Date.parse(at) < Date.now() + 3 * hourMs;
+  });
+});
+
 t.test('incomplete snapshots of a schedule do not pile up', async (t) => {
   const capacity = { cpus: 8, memory: 64 * 1024 ** 3, disk: 4 * 1024 ** 3 };
   const { member, volume, pass } = await scheduleCloud(t, { capacity });

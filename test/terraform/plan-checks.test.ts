@@ -251,6 +251,23 @@ t.test('a volume stays in its pool', { skip }, async (t) => {
   await directory.destroy();
 });
 
+t.test('a volume keeps its content when its source changes', { skip }, async (t) => {
+  const { items } = await cloud.api.operator.list('images', '?name=demo');
+  const [demo] = items;
+  const newer = await cloud.member.create('images', { name: 'newer', source: 'file:demo.qcow2' });
+  const main = (more: string) => `resource "ucloud_volume" "root" {\n  name = "root"\n  size = "1GiB"\n  ${more}\n}\n`;
+  const directory = cloud.configuration(t, main(`image = "${demo?.id}"`));
+  await directory.apply();
+  const { id } = (await directory.resource('ucloud_volume.root')).values;
+  directory.write({ 'main.tf': main(`image = "${newer.id}"`) });
+  t.match(await directory.diagnostics('plan'), [
+    { severity: 'warning', summary: 'A volume keeps its content', detail: /`image` of volume "root" has changed/ },
+  ]);
+  await directory.apply();
+  t.match((await directory.resource('ucloud_volume.root')).values, { id, image: demo?.id });
+  await directory.destroy();
+});
+
 t.test('a disk that shrinks is refused in the plan', { skip }, async (t) => {
   const main = (size: string, more = '') => prerequisites + vmBlock('v', `disk_size = "${size}"\n  ${more}`, '"disk"');
   const directory = cloud.configuration(t, main('4GiB'));

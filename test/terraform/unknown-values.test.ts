@@ -187,7 +187,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         ...{ force_detach: true, delete_protection: false, pool: builtInPool },
         ...{ snapshot: snapshot.id, snapshot_disk: 'root', image: null },
       },
-      replace: { snapshot: otherSnapshot.id },
+      replace: { project: other },
     },
     volume_attachment: {
       config: { vm: vm?.id ?? '', volume: volume.id, labels, stop_vm_before_detaching: true },

@@ -36,12 +36,14 @@ const retryMs = 1_000;
 const maxNameLength = 40;
 
 /** Returns the snapshots of the schedule. */
-function snapshotsOf({ mirror }: ApiContext, schedule: string): ScheduledSnapshot[] {
+function snapshotsOf({ mirror }: ApiContext, schedule: string, now: Date): ScheduledSnapshot[] {
+  const at = now.toISOString();
   return [...mirror.by(records.snapshots, 'schedule').list(schedule)].map(({ value }) => {
     const { id, created_at, delete_protection, deleted_at } = value;
     const observed = mirror.get(records.snapshotReports, id)?.value.phase ?? 'pending';
     const phase = deleted_at !== undefined || observed === 'gone' ? 'deleting' : observed;
-    return { id, created_at, delete_protection, phase };
+    // A time in the future comes from a wrong clock. Such a snapshot must not displace later ones.
+    return { id, created_at: created_at > at ? '' : created_at, delete_protection, phase };
   });
 }
 
@@ -69,7 +71,7 @@ async function makeSnapshot(api: ApiContext, schedule: Schedule, due: Date, now:
     const write = [handled({ reason, message }), put(records.events, ...event)];
     return (await store.commit({ require: guards, write })).ok;
   };
-  if (snapshotsOf(api, scheduleId).some(isUnfinished)) {
+  if (snapshotsOf(api, scheduleId, now).some(isUnfinished)) {
     return without('unfinished', 'an earlier snapshot of the schedule is not complete');
   }
   try {
@@ -97,13 +99,20 @@ async function makeSnapshot(api: ApiContext, schedule: Schedule, due: Date, now:
   }
 }
 
+/** Tells whether an image is being made of the snapshot. Its import would fail without the snapshot. */
+const isBeingImported = ({ mirror }: ApiContext, snapshot: string): boolean =>
+  [...mirror.by(records.images, 'snapshot').list(snapshot)].some(({ id }) => {
+    const phase = mirror.get(records.imageReports, id)?.value.phase;
+    return phase !== 'available' && phase !== 'error';
+  });
+
 /** Marks the snapshots that the schedule no longer keeps as deleted. Returns false after a lost race. */
 async function deleteExpired(api: ApiContext, schedule: Schedule, now: Date): Promise<boolean> {
   const at = now.toISOString();
   let ok = true;
-  for (const id of expiredSnapshots(snapshotsOf(api, schedule.id), schedule.value.retain)) {
+  for (const id of expiredSnapshots(snapshotsOf(api, schedule.id, now), schedule.value.retain)) {
     const stored = api.mirror.get(records.snapshots, id);
-    if (stored === undefined) continue;
+    if (stored === undefined || isBeingImported(api, id)) continue;
     const message = `Deletion of ${stored.value.name} requested by the schedule ${schedule.value.name}.`;
     const event = newEvent(now, stored.value, { severity: 'info', reason: 'deletion_requested', message });
     const next = { ...stored.value, deleted_at: at, updated_at: at };
@@ -145,7 +154,9 @@ export function startSnapshotSchedules(api: ApiContext, { now = () => new Date()
   async function visit(schedule: Schedule, cron: Cron): Promise<boolean> {
     const { id, value } = schedule;
     const run = mirror.get(records.snapshotScheduleRuns, id)?.value;
-    const after = new Date(run !== undefined && run.due > value.since ? run.due : value.since);
+    // A time in the future comes from a wrong clock, and must not stop the schedule.
+    const earlier = [run?.due, value.since].filter((each) => each !== undefined && each <= now().toISOString());
+    const after = new Date(earlier.toSorted().at(-1) ?? now().getTime() - 2 * maxWaitMs);
     const due = hasSource(mirror, value) ? lastDue(cron, after, now()) : undefined;
     if (due && !(await makeSnapshot(api, schedule, due, now()))) return false;
     return deleteExpired(api, schedule, now());

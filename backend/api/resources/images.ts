@@ -30,9 +30,11 @@ import { snapshotSource } from './snapshot-source.ts';
 export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   kind: records.images,
   scope: 'project',
+  indexes: ['snapshot'],
   isPublic: (record) => record.visibility === 'public',
   sharedWith: ({ shared_with = [] }) => shared_with,
-  hides: ({ project }, record) => (project === undefined || project === record.project ? [] : ['shared_with']),
+  hides: ({ project }, record) =>
+    project === undefined || project === record.project ? [] : ['shared_with', 'snapshot', 'snapshot_disk'],
   marks: ({ project }, record) => ({ shared: isShared(record, project) }),
   show(api, record) {
     const report = api.mirror.get(records.imageReports, record.id)?.value;
@@ -184,6 +186,11 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
     if (from && poolOf(from.snapshot) !== builtInPool) {
       const detail = 'must be a snapshot in the built-in storage pool: hosts deliver only these';
       throw fieldError('rule_violated', '/snapshot', detail);
+    }
+    for (const field of ['architecture', 'firmware'] as const) {
+      const right = from?.disk.boot?.[field];
+      if (right === undefined || (declared[field] ?? right) === right) continue;
+      throw fieldError('rule_violated', `/${field}`, `must be ${right}, as for the VM of the snapshot`);
     }
     const times = { created_at: at, updated_at: at };
     const record: records.ImageRecord = {

@@ -8,6 +8,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import { plus } from '../../model/quota/amounts.ts';
+import { volumeAttachments } from '../../model/records/index.ts';
 import type { MirrorIndex } from '../../store/mirror.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Entry } from '../../store/store.ts';
@@ -90,7 +91,9 @@ export function dryRunOf(
     throw fieldError('invalid_input', '#query/leaving', `must be at most ${maxLeaving} ids`);
   }
   const gone = deletable(api, caller, ids);
-  const leaving = new Set<unknown>(gone.map(({ id }) => id));
+  // A VM takes its attachments along, so its volumes are free.
+  const attachments = gone.flatMap(({ id }) => [...api.mirror.by(volumeAttachments, 'vm').list(id)]);
+  const leaving = new Set<unknown>([...gone, ...attachments].map(({ id }) => id));
   const usage = {
     of: (project: string) =>
       gone.reduce(

@@ -17,7 +17,8 @@ import { newTimeOrderedId } from '../../model/ids.ts';
 import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
-import { absent, put, unchanged } from '../../store/collection.ts';
+import { absent, conflict, put, read, retryOnConflict, unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
 import { mirrorTimeoutMs } from '../read-model/mirror.ts';
@@ -117,15 +118,21 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
   ];
 }
 
-/** Returns the condition and the write that raise the format of the database, if a write of the change needs a newer one. */
-function raiseFormat(api: ApiContext, writes: readonly Write[]): { require: Condition[]; write: Write[] } {
+/** Raises the format of the database before a record that needs a newer one is written. */
+async function raiseFormat({ store, mirror }: ApiContext, writes: readonly Write[]): Promise<void> {
   const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));
-  const stored = api.mirror.get(records.formats, records.storeFormat);
-  if ((stored?.value.reader ?? 1) >= needed) return { require: [], write: [] };
-  return {
-    require: [stored ? unchanged(stored) : absent(records.formats, records.storeFormat)],
-    write: [put(records.formats, records.storeFormat, { reader: needed })],
-  };
+  const reads = (stored: Stored<{ readonly reader: number }> | undefined) => stored?.value.reader ?? 1;
+  if (reads(mirror.get(records.formats, records.storeFormat)) >= needed) return;
+  await retryOnConflict(async () => {
+    const stored = await read(store, records.formats, records.storeFormat);
+    if (reads(stored) >= needed) return true;
+    const before = stored ? unchanged(stored) : absent(records.formats, records.storeFormat);
+    const { ok } = await store.commit({
+      require: [before],
+      write: [put(records.formats, records.storeFormat, { reader: needed })],
+    });
+    return ok || conflict;
+  });
 }
 
 /** Tells whether a commit would succeed now. */
@@ -189,21 +196,20 @@ async function mutateInTurn(
     }
     const { guards, writes, answer } = decision;
     const { dryRun } = request;
-    const format = raiseFormat(api, writes);
     if (dryRun && (await wouldCommit(store, guards, dryRun))) return { status: 204, revision: mirror.revision };
+    if (!dryRun) await raiseFormat(api, writes);
     const result = dryRun
       ? { ok: false as const }
       : await store.commit({
           require: [
             ...guards.map((guard) => guard.condition),
             ...quota.require,
-            ...format.require,
+
             ...(slot ? [slot.free] : []),
           ],
           write: [
             ...writes,
             ...quota.write,
-            ...format.write,
             ...auditAndEvent(request, decision),
             ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
           ],

@@ -19,6 +19,9 @@ export class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed';
 }
 
+/** The time in milliseconds in which a connection must be there. */
+const connectMs = 5_000;
+
 /** A delivery. */
 export interface DeliveryOptions {
   /** The URL of the server, without a path. */
@@ -68,6 +71,9 @@ export async function deliverDisk(delivery: DeliveryOptions): Promise<void> {
     failed.abort(error);
   };
   sent.setTimeout(idleMs, () => fail(new DeliveryFailed('the scanner takes no bytes')));
+  // Without a limit, the kernel waits for minutes for an address that nobody answers.
+  const connecting = setTimeout(() => fail(new DeliveryFailed('the scanner does not answer')), connectMs);
+  sent.once('socket', (socket) => socket.once('secureConnect', () => clearTimeout(connecting)));
   sent.on('error', (error) => fail(new DeliveryFailed(error.message, { cause: error })));
   sent.once('response', (response) => {
     response.on('error', () => undefined);
@@ -97,6 +103,7 @@ export async function deliverDisk(delivery: DeliveryOptions): Promise<void> {
     if (failed.signal.aborted) throw failed.signal.reason;
     throw error;
   } finally {
+    clearTimeout(connecting);
     content.destroy();
     sent.destroy();
   }

@@ -269,7 +269,7 @@ export class QemuDriver implements QemuHypervisor {
         const { present, faults } = await guest.setVolumes(spec.volumes, this.#volumeHost, startTimeoutMs);
         const root = spec.volumes.find((volume) => volume.root)?.id;
         if (root !== undefined && !present.includes(root)) throw faults.get(root) ?? new Error('no root volume');
-        if (root !== undefined && !executes) await guest.reset(startTimeoutMs);
+        if (root !== undefined && !executes) await guest.resetIfNew(startTimeoutMs);
       }
       if (!executes) await guest.resume(startTimeoutMs);
     } catch (error) {

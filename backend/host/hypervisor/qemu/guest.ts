@@ -227,12 +227,13 @@ export class Guest {
   }
 
   /**
-   * Resets the machine of a guest that does not execute yet. The firmware then sees devices that have come since the start
+   * Resets the machine of a guest that has never executed. A guest that is paused loses nothing. The firmware then sees devices that have come since the start
    * of the process, and their boot index.
    * @throws QmpError if QEMU does not answer in time
    */
-  async reset(timeoutMs: number): Promise<void> {
-    await (await this.connect(timeoutMs)).execute('system_reset', {}, timeoutMs);
+  async resetIfNew(timeoutMs: number): Promise<void> {
+    const qmp = await this.connect(timeoutMs);
+    if ((await qmp.status()) === 'prelaunch') await qmp.execute('system_reset', {}, timeoutMs);
   }
 
   /**
