@@ -71,11 +71,11 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
 }
 
 /** Another root volume has another image and size. Both are known after the apply. */
-function planRootVolume({ action, prior, planned, config, changed }: PlanContext): void {
+function planRootVolume({ prior, planned, config, changed }: PlanContext): void {
   if (prior === null) return;
-  // The volume may grow in the same apply.
-  if (action === 'update' && (planned.root_volume ?? null) !== null && (config.disk_size ?? null) === null)
-    Object.assign(planned, { disk_size: UNKNOWN });
+  // The volume may grow in the same apply. The status is unknown only if the VM changes.
+  const changes = planned.status === UNKNOWN && (planned.root_volume ?? null) !== null;
+  if (changes && (config.disk_size ?? null) === null) Object.assign(planned, { disk_size: UNKNOWN });
   if (!changed('root_volume')) return;
   for (const name of ['image', 'disk_size']) if (config[name] === null) Object.assign(planned, { [name]: UNKNOWN });
 }

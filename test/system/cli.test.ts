@@ -152,7 +152,7 @@ t.test('a cloud, from the shell', async (t) => {
       bad('vm create --name x --cpus many', /--cpus: "many" is not a whole number/),
       bad('project create --name x --quota vms=many', /--quota\.vms: "many" is not a whole number/),
       bad('vm create --name x --labels {', /--labels: "\{" is not well-formed JSON/),
-      bad('vm create --name X', /--image: is required[\s\S]*--name: must be 1 to 63/),
+      bad('vm create --name X', /--interfaces: is required[\s\S]*--name: must be 1 to 63/),
       bad('vm list', /unauthenticated[\s\S]*UCLOUD_TOKEN/, { UCLOUD_TOKEN: 'wrong' }),
       bad('vm list', /"nonsense" must be a URL/, { UCLOUD_ENDPOINT: 'nonsense' }),
       bad('vm list', /http:\/\/\[::1\]:9 does not answer: .*ECONNREFUSED/, {
