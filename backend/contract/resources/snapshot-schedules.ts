@@ -45,7 +45,7 @@ export const snapshotSchedule = resource({
       minimum: 1,
       maximum: maxRetained,
       description:
-        'Number of complete snapshots of this schedule that stay. The schedule deletes older ones. Snapshots with delete protection and snapshots that the schedule has not made neither count nor go.',
+        'Number of complete snapshots of this schedule that stay. The schedule deletes older ones after the new one is complete, so quota and disk must have room for one more. Snapshots with delete protection and snapshots that the schedule has not made neither count nor go.',
     }),
     consistency: Enum(consistencies, { default: 'crash', description: 'Consistency of the snapshots.' }),
     snapshot_labels: Type.Unsafe<Record<string, string>>({
