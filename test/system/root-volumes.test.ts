@@ -77,7 +77,7 @@ t.test('a VM does not start before its root volume is complete', async (t) => {
   await member.remove('images', image.id);
   const never = await createVm('two', { root_volume: gone.id });
   await until('it says why', async () => (await reason(never.id)) === 'root_volume_not_available');
-  t.match(await member.get('vms', never.id), { status: { message: /image was deleted before/ } });
+  t.match(await member.get('vms', never.id), { status: { message: /image was deleted or withdrawn before/ } });
   await member.remove('vms', never.id);
 });
 
