@@ -167,7 +167,7 @@ t.test('rules of openapi.yaml, in words', async (t) => {
 t.test('descriptions tell what values there are, once', async (t) => {
   const { image, power_state, memory, cpus, ssh_keys, address } = schemaOf('vm').fields;
   for (const [field, expected] of [
-    [image, /: the id of an image\.$/],
+    [image, /: the id of an image\. Exactly one of/],
     [ssh_keys, /: the ids of SSH keys\. A change/],
     [power_state, / One of `running`, `stopped`\.$/],
     [memory, / A whole number with its unit, .*`2GiB`\.$/],
