@@ -22,7 +22,7 @@ export interface RbdCache {
 }
 
 /** Returns the node of an image (BlockdevOptionsRbd of QEMU's QAPI). The node is the only writer that QEMU expects. */
-export const rbdNode = (node: string, { pool, image, user, server }: RbdSource, cache: RbdCache = {}): object => ({
+export const rbdNode = (node: string, { pool, image, user, server }: RbdSource, cache?: RbdCache): object => ({
   driver: 'rbd',
   'node-name': node,
   pool,
@@ -33,7 +33,8 @@ export const rbdNode = (node: string, { pool, image, user, server }: RbdSource, 
   conf: '/dev/null',
   'key-secret': keyOf(node),
   discard: 'unmap',
-  cache,
+  // QEMU refuses an empty object.
+  ...(cache && { cache }),
 });
 
 /**
@@ -45,7 +46,7 @@ export async function openRbd(
   node: string,
   source: RbdSource,
   objects: ReadonlySet<string>,
-  cache: RbdCache = {},
+  cache?: RbdCache,
 ): Promise<void> {
   const id = keyOf(node);
   if (objects.has(id)) await qmp.execute('object-del', { id });
