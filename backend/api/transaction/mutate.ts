@@ -120,9 +120,10 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
 
 /** Raises the format of the database before a record that needs a newer one is written. */
 async function raiseFormat({ store, mirror }: ApiContext, writes: readonly Write[]): Promise<void> {
-  const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));
   const reads = (stored: Stored<{ readonly reader: number }> | undefined) => stored?.value.reader ?? 1;
-  if (reads(mirror.get(records.formats, records.storeFormat)) >= needed) return;
+  if (reads(mirror.get(records.formats, records.storeFormat)) >= records.currentFormat) return;
+  const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));
+  if (needed === 1) return;
   await retryOnConflict(async () => {
     const stored = await read(store, records.formats, records.storeFormat);
     if (reads(stored) >= needed) return true;
