@@ -79,7 +79,7 @@ async function story(first: Cloud): Promise<RootVolumeStory> {
   await inGuest(vm, 'echo first > /root/kept; hostname >> /root/kept; sync');
   const refusals = [
     await refusal('vm', 'create', '--name', 'thief', '--root-volume', 'system', '--interfaces', `[{"network":"web"}]`),
-    await refusal('vm', 'update', vm.id, '--volumes', '["system"]'),
+    await refusal('vm', 'update', vm.id, '--volumes', '["large","system"]'),
     await refusal('vm', 'update', vm.id, '--disk-size', '8GiB'),
     await refusal('volume', 'delete', volume.id),
   ];
