@@ -28,6 +28,9 @@ kill -HUP 1
 sync
 `;
 
+/** A guest to which the stories speak. */
+export type Guest = Pick<Item, 'address'>;
+
 /** A cloud with one network. */
 export class GuestCloud {
   readonly data: string;
@@ -120,17 +123,29 @@ export class GuestCloud {
   /** Waits until the guest is ready and lets root in. */
   async ready(vm: Item): Promise<void> {
     await this.reach('vm', vm.id, ({ status }) => status.ready);
-    await eventually('root logs in', 180_000, () => this.inGuest(vm, 'true'));
+    await this.login(vm);
+  }
+
+  /** Waits until the guest lets root in. */
+  async login(guest: Guest): Promise<void> {
+    await eventually('root logs in', 180_000, () => this.inGuest(guest, 'true'));
   }
 
   /** Starts a command as root in the guest. */
-  spawnInGuest({ address }: Item, command: string): ChildProcess {
+  spawnInGuest({ address }: Guest, command: string): ChildProcess {
     return spawn('ssh', this.#ssh(address, command), { stdio: ['ignore', 'pipe', 'ignore'] });
   }
 
   /** Runs a command as root in the guest, and returns its output. */
-  async inGuest({ address }: Item, command: string): Promise<string> {
+  async inGuest({ address }: Guest, command: string): Promise<string> {
     return (await exec('ssh', this.#ssh(address, command), { maxBuffer: 2 ** 26 })).stdout.trim();
+  }
+
+  /** Runs a command as root in the guest, with this input. */
+  async feedGuest({ address }: Guest, command: string, input: Buffer): Promise<void> {
+    const running = exec('ssh', this.#ssh(address, command));
+    running.child.stdin?.end(input);
+    await running;
   }
 
   #ssh(address: string, command: string): string[] {
@@ -141,10 +156,10 @@ export class GuestCloud {
   }
 
   /** Returns the path of the volume's device in the guest. */
-  deviceOf(vm: Item, volume: string): Promise<string> {
+  deviceOf(guest: Guest, volume: string): Promise<string> {
     const command = `cd /sys/block; for d in vd*; do [ "$(cat $d/serial)" = ${volume} ] && echo $d; done; true`;
     return eventually('the guest has the volume', 60_000, async () => {
-      const name = await this.inGuest(vm, command);
+      const name = await this.inGuest(guest, command);
       if (name === '') throw new Error('not yet');
       return `/dev/${name}`;
     });

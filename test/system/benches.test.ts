@@ -13,6 +13,7 @@ const terraform = terraformMissing() ?? false;
 const qemu = await noQemu();
 const benches: Readonly<Record<string, { readonly args: readonly string[]; readonly skip?: string | false }>> = {
   api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
+  'guest-io': { args: ['--mebibytes', '16', '--seconds', '1', '--rounds', '1'], skip: qemu },
   'hostile-tenant': { args: ['--requests', '20', '--unread', '4', '--megabytes', '4', '--seconds', '20'] },
   offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu },
   provider: { args: ['--vms', '2', '--starts', '1', '--rounds', '1'], skip: terraform },
