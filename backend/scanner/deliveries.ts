@@ -52,7 +52,7 @@ interface Expected {
   readonly maxBytes: number;
   readonly maxDiskBytes: number;
   readonly withSha512: boolean;
-  readonly progress: (share: number) => void;
+  readonly progress: (bytes: number, total: number) => void;
   readonly done: PromiseWithResolvers<Fetched>;
   /** The current connection. */
   current: { readonly request: IncomingMessage; readonly ended: Promise<unknown> } | undefined;
@@ -141,7 +141,7 @@ export class Deliveries implements DeliveryDesk {
     target: string,
     maxBytes: number,
     signal: AbortSignal,
-    progress: (share: number) => void,
+    progress: (bytes: number, total: number) => void,
   ): Promise<Fetched> {
     const { mirror, limits, commit, isListening } = this.#options;
     const lacks = this.#lacks(image);
@@ -257,7 +257,7 @@ export class Deliveries implements DeliveryDesk {
           if (written > limits.maxSourceBytes) throw tooLarge('The data of the snapshot', limits.maxSourceBytes);
           if (written > maxBytes) throw new Refused(507, notEnoughSpace());
           position += chunk.length;
-          progress(position / size);
+          progress(position, size);
         }
       });
       const digest = sha256.digest('hex');

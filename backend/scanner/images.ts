@@ -34,14 +34,18 @@ import {
   imageDeliveries,
   imageReports,
   images,
+  latestOperations,
   leaders,
+  type OperationRecord,
+  operations,
   snapshotReports,
   snapshots,
 } from '../model/records/index.ts';
 import { backoffMs } from '../store/backoff.ts';
-import { absent, present, put, remove } from '../store/collection.ts';
+import { absent, present, put, read, remove } from '../store/collection.ts';
 import { type Leadership, lead } from '../store/leadership.ts';
 import { type Mirror, openMirror } from '../store/mirror.ts';
+import type { Stored } from '../store/record-kind.ts';
 import type { Commit, Store } from '../store/store.ts';
 import { missingPrograms } from './confined.ts';
 import { Deliveries } from './deliveries.ts';
@@ -50,6 +54,7 @@ import { FairSlots, fairest } from './fair-slots.ts';
 import { ImageCopies } from './image-copies.ts';
 import type { ImageServerLimits } from './image-server.ts';
 import { imageFile, importImage } from './import.ts';
+import { fileMissing, importOperation } from './import-operation.ts';
 import { defaultLimits, type ImportLimits } from './limits.ts';
 import { type Progress, ProgressReporter } from './progress.ts';
 import { findWithRecords } from './project-file.ts';
@@ -81,8 +86,6 @@ export interface ImageScannerOptions {
 
 /** The name of the scanner's leader key in `leader/`. */
 const task = 'image-scanner';
-/** The reason in the report of an image whose file is missing. */
-const fileMissing = 'file_missing';
 /** The maximum time for the rename of a complete file into the image store, in milliseconds. */
 const maxPlacingMs = 1000;
 /** The time between rounds without a change, in milliseconds. A file can vanish without a change of the database. */
@@ -365,14 +368,23 @@ class ImportTerm {
 
   async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>): Promise<void> {
     const now = new Date();
-    const write = [put(imageReports, image.id, { ...report, at: now.toISOString() })];
+    const operation = await this.#operationOf(image.id);
+    const change = operation && importOperation(operation, report, now);
+    const write = [put(imageReports, image.id, { ...report, at: now.toISOString() }), ...(change?.write ?? [])];
     if (report.phase !== 'importing') {
       const failed = report.phase === 'error';
       const message = report.message ?? 'VMs can now use the image.';
       const [severity, reason] = failed ? (['error', 'import_failed'] as const) : (['info', 'imported'] as const);
       write.push(put(events, ...newEvent(now, image, { severity, reason, message })));
     }
-    await this.#commit(image.id, { require: [present(images, image.id)], write });
+    await this.#commit(image.id, { require: [present(images, image.id), ...(change?.require ?? [])], write });
+  }
+
+  /** Returns the operation of the import; undefined for images of earlier versions. */
+  async #operationOf(image: string): Promise<Stored<OperationRecord> | undefined> {
+    const { store } = this.#options;
+    const latest = await read(store, latestOperations, image);
+    return latest && read(store, operations, latest.value.id);
   }
 
   /**

@@ -77,10 +77,10 @@ function fetch(
   signal: AbortSignal,
 ): Promise<Fetched> {
   const { progress = () => undefined, fetchSnapshot } = options;
-  const share = (done: number) => progress('downloading', done);
+  const copied = (bytes: number, total: number) => progress('downloading', bytes, total);
   const { source } = image;
-  if (source !== undefined) return fetchSource({ ...image, source }, target, options, maxBytes, signal, share);
-  if (fetchSnapshot) return fetchSnapshot(image, target, maxBytes, signal, share);
+  if (source !== undefined) return fetchSource({ ...image, source }, target, options, maxBytes, signal, copied);
+  if (fetchSnapshot) return fetchSnapshot(image, target, maxBytes, signal, copied);
   throw new ImageRejected('This image scanner cannot import snapshots.');
 }
 
@@ -103,10 +103,10 @@ async function unpackIfNeeded(
   const { compression } = first;
   const target = join(directory, 'unpacked');
   await conversions.use(image.project, signal, async () => {
-    progress('unpacking', 0);
+    progress('unpacking', 0, size);
     const maxTargetBytes = await spaceFor(directory, limits);
     const files = { source: arrived, target, compression, sourceSize: size, maxTargetBytes };
-    await unpack(files, limits, signal, (share) => progress('unpacking', share));
+    await unpack(files, limits, signal, (bytes) => progress('unpacking', bytes, size));
   });
   await rm(arrived);
   const found: Examined = await examine(target, signal).catch((error: unknown) => {
@@ -152,12 +152,12 @@ export async function importImage(
 
     const target = join(directory, 'image.qcow2');
     await options.conversions.use(image.project, signal, async () => {
-      progress('converting', 0);
+      progress('converting', 0, virtualSize);
       const maxTargetBytes = await spaceFor(directory, limits);
       const files = { source, target, format, virtualSize, sourceSize: size, maxTargetBytes };
-      await convert(files, limits, signal, (share) => progress('converting', share));
+      await convert(files, limits, signal, (share) => progress('converting', share * virtualSize, virtualSize));
     });
-    progress('checking', 0);
+    progress('checking', 0, 0);
     const made = await examine(target, signal);
     if (!('format' in made) || made.format !== 'qcow2' || made.virtualSize !== virtualSize)
       throw new Error(`qemu-img made ${JSON.stringify(made)}, not qcow2 of ${virtualSize} bytes`);

@@ -4,14 +4,18 @@ import type { ImageReportRecord } from '../model/records/index.ts';
 /** A step of an import. */
 export type Step = NonNullable<ImageReportRecord['step']>;
 
-/** The step, and the percentage of the whole import. */
+/** The step, the percentage of the whole import, and the bytes of the step. */
 export interface Progress {
   readonly step: Step;
   readonly percent: number;
+  /** The bytes that the step has read. */
+  readonly bytes: number;
+  /** All bytes that the step reads; undefined if this is not known. */
+  readonly total_bytes?: number;
 }
 
-/** Takes the share of a step that is done, from 0 to 1. */
-export type ReportProgress = (step: Step, share: number) => void;
+/** Takes the bytes that a step has read, and all bytes that it reads; 0 if this is not known. */
+export type ReportProgress = (step: Step, bytes: number, total: number) => void;
 
 /** The percentages at which the steps begin and end. Most sources need no unpacking. */
 const ranges: Readonly<Record<Step, readonly [number, number]>> = {
@@ -30,7 +34,7 @@ const intervalMs = 1000;
  */
 export class ProgressReporter {
   readonly #publish: (progress: Progress) => Promise<void>;
-  #latest: Progress = { step: 'downloading', percent: 0 };
+  #latest: Progress = { step: 'downloading', percent: 0, bytes: 0 };
   #published = this.#latest;
   #timer: NodeJS.Timeout | undefined;
   #publishing: Promise<void> = Promise.resolve();
@@ -42,10 +46,12 @@ export class ProgressReporter {
     this.#wait();
   }
 
-  readonly report: ReportProgress = (step, share) => {
+  readonly report: ReportProgress = (step, bytes, total) => {
     const [from, to] = ranges[step];
-    const percent = Math.floor(from + (to - from) * Math.min(1, Math.max(0, share)));
-    this.#latest = { step, percent: Math.max(percent, this.#latest.percent) };
+    const share = total > 0 ? Math.min(1, Math.max(0, bytes / total)) : 0;
+    const percent = Math.max(Math.floor(from + (to - from) * share), this.#latest.percent);
+    const read = Math.floor(total > 0 ? Math.min(bytes, total) : bytes);
+    this.#latest = { step, percent, bytes: read, ...(total > 0 && { total_bytes: total }) };
   };
 
   /** Ends all reports. Resolves after the last one. */
@@ -58,8 +64,9 @@ export class ProgressReporter {
   #wait(): void {
     if (this.#ended) return;
     this.#timer = setTimeout(() => {
-      const { step, percent } = this.#latest;
-      if (step !== this.#published.step || percent !== this.#published.percent) {
+      const { step, percent, bytes } = this.#latest;
+      const before = this.#published;
+      if (step !== before.step || percent !== before.percent || bytes !== before.bytes) {
         this.#published = this.#latest;
         this.#publishing = this.#publish(this.#latest);
       }

@@ -35,7 +35,7 @@ export interface Fetched {
 /**
  * Copies the source to the path `target`.
  * @param maxBytes the maximum size of the copy, in bytes
- * @param progress gets the share that is copied, from 0 to 1, if the size is known
+ * @param progress gets the bytes that are copied, and the size of the source; 0 if it is not known
  * @throws ImageRejected, FileMissing or SourceUnavailable
  * @throws the reason of `signal` after its abort
  */
@@ -45,16 +45,14 @@ export async function fetchSource(
   options: SourceOptions,
   maxBytes: number,
   signal: AbortSignal,
-  progress: (share: number) => void = () => undefined,
+  progress: (bytes: number, total: number) => void = () => undefined,
 ): Promise<Fetched> {
   const { source } = image;
   let expected = 0;
   const size = (bytes: number): void => {
     expected = bytes;
   };
-  const copied = (bytes: number): void => {
-    if (expected > 0) progress(bytes / expected);
-  };
+  const copied = (bytes: number): void => progress(bytes, expected);
   const withSha512 = image.sha512 !== undefined;
   const limits = { size: options.limits.maxSourceBytes, maxBytes };
   if (!source.startsWith('file:')) {

@@ -60,7 +60,7 @@ async function positionOf(descriptor: number): Promise<number> {
 
 /**
  * Unpacks the source into the target.
- * @param progress gets the share that is done, from 0 to 1
+ * @param progress gets the bytes of the source that are read
  * @throws ImageRejected if the source cannot be unpacked within the limits
  * @throws SourceUnavailable if the image store is full
  * @throws the reason of `signal` after its abort
@@ -69,14 +69,14 @@ export async function unpack(
   unpacking: Unpacking,
   limits: ImportLimits,
   signal: AbortSignal,
-  progress: (share: number) => void = () => undefined,
+  progress: (bytes: number) => void = () => undefined,
 ): Promise<void> {
   const { source, target, compression, sourceSize } = unpacking;
   const { command, debianPackage } = programs[compression];
   const from = await open(source, 'r');
   const to = await open(target, 'wx', 0o600);
   const timer = setInterval(() => {
-    void positionOf(from.fd).then((position) => progress(position / sourceSize));
+    void positionOf(from.fd).then((position) => progress(position));
   }, progressMs);
   let failure: Outcome | undefined;
   try {

@@ -64,6 +64,16 @@ t.test('an image', async (t) => {
   const running = await member.get('images', long.id, `?after=${long.revision}&timeout=10`);
   t.match(running, { sha512, status: { phase: 'importing', step: 'converting', progress: 70 } });
   t.notOk('sha256' in running, 'a copy of the answer can be declared again');
+  const [importing] = (await member.list('operations', `?target=${long.id}`)).items;
+  t.match(
+    importing,
+    { kind: 'image_import', target: long.id, state: 'pending', progress: 0 },
+    'an import is an operation',
+  );
+  await member.remove('images', long.id);
+  const ended = await member.get('operations', importing?.id ?? '', `?after=${importing?.revision}&timeout=10`);
+  t.match(ended, { state: 'failed', error: { code: 'being_deleted' }, finished_at: String }, 'it ends with its image');
+  t.equal(await store.get(`latest-operations/${long.id}`), undefined);
   await member.create('images', { name: 'file', source: 'file:a.raw', sha256, sha512 });
   await operator.create('images', { name: 'lan', project: test.project, source: 'http://example.net/a.raw', sha256 });
   await member.create('images', { name: 'web', source: 'https://example.net/a.raw', sha256 });

@@ -18,6 +18,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
+import { operationRecord } from '../../backend/api/resources/operation-requests.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import { newId } from '../../backend/model/ids.ts';
 import {
@@ -26,9 +27,12 @@ import {
   type ImageReportRecord,
   imageReports,
   images,
+  latestOperations,
+  type OperationRecord,
+  operations,
 } from '../../backend/model/records/index.ts';
 import { type ImageScannerOptions, startImageScanner } from '../../backend/scanner/images.ts';
-import { put, readAll, remove } from '../../backend/store/collection.ts';
+import { put, read, readAll, remove } from '../../backend/store/collection.ts';
 import { type EmbeddedStore, openEmbeddedStore } from '../../backend/store/embedded.ts';
 import { openMirror } from '../../backend/store/mirror.ts';
 import type { Store } from '../../backend/store/store.ts';
@@ -93,9 +97,16 @@ async function declare(store: Store, fields: Pick<ImageRecord, 'source'> & Parti
     updated_at: now,
     ...fields,
   };
-  const { ok } = await store.commit({ write: [put(images, image.id, image)] });
+  const operation = operationRecord({ project, kind: 'image_import', target: image.id, options: {} }, new Date());
+  const { ok } = await store.commit({ write: [put(images, image.id, image), ...operation.writes] });
   if (!ok) throw new Error('not declared');
   return image.id;
+}
+
+/** Returns the operation of the image's import. */
+async function operationOf(store: Store, id: string): Promise<OperationRecord | undefined> {
+  const latest = await read(store, latestOperations, id);
+  return (latest && (await read(store, operations, latest.value.id)))?.value;
 }
 
 /** Waits until `done` says so. */
@@ -361,11 +372,18 @@ t.test('the report of a running import says its step and how far it is, at most 
   await scan(t, here, { mode: 'simulated', allowPrivateAddresses: true });
   const id = await declare(here.store, { source: url });
   const half = await report(here.store, id, ({ percent }) => percent === 25);
-  t.match(half, { phase: 'importing', step: 'downloading' });
+  const bytes = { bytes: disk.length / 2, total_bytes: disk.length };
+  t.match(half, { phase: 'importing', step: 'downloading', ...bytes });
+  const running = { kind: 'image_import', state: 'running', progress: 25, step: 'downloading', ...bytes };
+  t.match(await operationOf(here.store, id), running, 'the operation shows the same');
   finish();
   const end = await report(here.store, id, final);
   t.equal(end.phase, 'available');
-  t.notOk('step' in end || 'percent' in end, 'a finished import has no step');
+  t.notOk('step' in end || 'percent' in end || 'bytes' in end, 'a finished import has no step');
+  const ended = await operationOf(here.store, id);
+  t.match(ended, { state: 'succeeded', progress: 100 });
+  t.type(ended?.finished_at, 'string');
+  t.notOk(ended && ('step' in ended || 'bytes' in ended || 'total_bytes' in ended));
   const progress = seen.filter(({ percent = 0 }) => percent > 0);
   t.ok(progress.length >= 1);
   for (const [index, { at, percent = 0 }] of progress.entries()) {
@@ -373,6 +391,20 @@ t.test('the report of a running import says its step and how far it is, at most 
     t.ok(percent >= (before?.percent ?? 0), 'it only grows');
     t.ok(before === undefined || Date.parse(at) - Date.parse(before.at) > 900, 'no flood of reports');
   }
+});
+
+t.test('the operation of an import fails with the import, and goes on while its file is missing', async (t) => {
+  const here = await place(t);
+  await scan(t, here, { mode: 'simulated' });
+  const missing = await declare(here.store, { source: 'file:later.raw' });
+  await report(here.store, missing, ({ phase }) => phase === 'error');
+  t.match(await operationOf(here.store, missing), { state: 'running', progress: 0 });
+  writeFileSync(join(here.files, 'later.raw'), rawDisk());
+  await report(here.store, missing, ({ phase }) => phase === 'available');
+  t.match(await operationOf(here.store, missing), { state: 'succeeded' });
+  const wrong = await declare(here.store, { source: 'file:later.raw', sha256: 'a'.repeat(64) });
+  const { message } = await report(here.store, wrong, final);
+  t.match(await operationOf(here.store, wrong), { state: 'failed', error: { code: 'rule_violated', message } });
 });
 
 t.test('one scanner works at a time; another takes over', async (t) => {

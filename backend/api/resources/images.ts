@@ -24,6 +24,7 @@ import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { creation, patched, projectOfCreation, removal, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { endedWithTarget, operationRecord } from './operation-requests.ts';
 import { snapshotSource } from './snapshot-source.ts';
 
 /** The descriptor of images. */
@@ -54,6 +55,8 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
         ...(report?.message === undefined ? {} : { message: report.message }),
         ...(report?.step === undefined ? {} : { step: report.step }),
         ...(report?.percent === undefined ? {} : { progress: report.percent }),
+        ...(report?.bytes === undefined ? {} : { bytes: report.bytes }),
+        ...(report?.total_bytes === undefined ? {} : { total_bytes: report.total_bytes }),
       },
     };
   },
@@ -202,7 +205,8 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
     };
     checkSharing(api, record, []);
     const guards = [...replacementGuards(api, project, id, declared.replaced_by), ...(from?.guards ?? [])];
-    return creation(api, images, record, { guards });
+    const { writes } = operationRecord({ project, kind: 'image_import', target: id, options: {} }, request.now);
+    return creation(api, images, record, { guards, writes });
   });
 }
 
@@ -221,7 +225,9 @@ async function updateImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
 async function deleteImage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, images, (stored) => {
-    return removal(api, request, images, stored, { writes: [remove(records.imageReports, id)] });
+    const open = endedWithTarget(api, id, request.now, 'The image was deleted.');
+    const writes = [remove(records.imageReports, id), remove(records.latestOperations, id), ...open.writes];
+    return removal(api, request, images, stored, { guards: open.guards, writes });
   });
 }
 

@@ -2,8 +2,9 @@
 import { UcloudError } from '../../contract/errors.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { absent, put, read, unchanged } from '../../store/collection.ts';
+import { absent, put, read, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
+import type { Write } from '../../store/store.ts';
 import type { ApiContext, ApiRequest } from '../requests/context.ts';
 import type { Guard, Mutation } from '../transaction/mutate.ts';
 import { operations } from './operations.ts';
@@ -25,6 +26,30 @@ async function alone(api: ApiContext, target: string): Promise<Guard> {
   return { condition: unchanged(latest) };
 }
 
+/** Returns the record of a new operation and the writes that create it. */
+export function operationRecord(
+  operation: Pick<records.OperationRecord, 'project' | 'kind' | 'target' | 'options'>,
+  now: Date,
+): { readonly record: records.OperationRecord; readonly writes: readonly Write[] } {
+  const id = newId('operation');
+  const at = now.toISOString();
+  const record = { id, ...operation, state: 'pending', progress: 0, created_at: at, updated_at: at } as const;
+  const latest = put(records.latestOperations, operation.target, { id });
+  return { record, writes: [put(records.operations, id, record), latest] };
+}
+
+/** Returns the change that ends the open operations of an object that is being deleted: they cannot succeed any more. */
+export function endedWithTarget(api: ApiContext, target: string, now: Date, message: string) {
+  const open = [...api.mirror.by(records.operations, 'target').list(target)].filter(({ value }) => isOpen(value));
+  const at = now.toISOString();
+  const error = { code: 'being_deleted', message };
+  const end = { state: 'failed', error, finished_at: at, updated_at: at } as const;
+  return {
+    guards: open.map((operation): Guard => ({ condition: unchanged(operation) })),
+    writes: open.map((operation) => rewrite(records.operations, operation, { ...operation.value, ...end })),
+  };
+}
+
 /** An operation to request. */
 export interface OperationRequest extends Pick<records.OperationRecord, 'kind' | 'options'> {
   readonly guards: readonly Guard[];
@@ -43,16 +68,11 @@ export async function operationOn(
   { id: target, value: { project } }: Stored<records.VmRecord>,
   { kind, options, guards, reason, message }: OperationRequest,
 ): Promise<Mutation> {
-  const id = newId('operation');
-  const at = request.now.toISOString();
-  const record: records.OperationRecord = {
-    ...{ id, project, kind, target, options },
-    ...{ state: 'pending', progress: 0, created_at: at, updated_at: at },
-  };
+  const { record, writes } = operationRecord({ project, kind, target, options }, request.now);
   return {
     guards: [...guards, await alone(api, target)],
-    writes: [put(records.operations, id, record), put(records.latestOperations, target, { id })],
+    writes,
     ...{ target, project, quotaDelta: undefined, reason, message },
-    answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${id}` },
+    answer: { status: 202, body: operations.show(api, record), location: `/v1/operations/${record.id}` },
   };
 }

@@ -2,19 +2,20 @@ import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
 import { type ItemType, resource } from '../resource.ts';
+import { importSteps } from './images.ts';
 
 /** The states of an operation. The last two are final. */
 export const operationStates = ['pending', 'running', 'succeeded', 'failed'] as const;
 
 /** The actions. */
-export const operationKinds = ['vm_reboot', 'vm_restore'] as const;
+export const operationKinds = ['vm_reboot', 'vm_restore', 'image_import'] as const;
 
 /** The resource of operations. */
 export const operation = resource({
   noun: 'operation',
   plural: 'operations',
   description:
-    'A requested action on an object that takes time, such as a reboot or a restore. Ended operations are kept for 7 days, and at most 1,000 per project.',
+    'A requested action on an object that takes time, such as a reboot, a restore or the import of an image. Ended operations are kept for 7 days, and at most 1,000 per project.',
   immutable: {},
   mutable: {},
   readonly: {
@@ -24,6 +25,11 @@ export const operation = resource({
     target: Type.String({ description: 'Id of the object.' }),
     state: Enum(operationStates, { description: 'State of the operation. `succeeded` and `failed` are final.' }),
     progress: Type.Integer({ minimum: 0, maximum: 100, description: 'Progress in per cent.' }),
+    step: Type.Optional(Enum(importSteps, { description: 'Current step of an import.' })),
+    bytes: Type.Optional(Type.Integer({ minimum: 0, description: 'Bytes that the current step has read.' })),
+    total_bytes: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'Bytes that the current step reads, if this is known.' }),
+    ),
     error: Type.Optional(
       Type.Object(
         { code: Type.String({ description: 'A code of the error table.' }), message: Type.String() },

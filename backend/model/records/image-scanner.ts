@@ -12,6 +12,9 @@ export const imageReports = kind('image-reports/', {
   /** The step of a running import, and the percentage of the whole import. */
   step: Type.Optional(oneOf(importSteps)),
   percent: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** The bytes that the step has read, and all bytes that it reads, if this is known. */
+  bytes: Type.Optional(bytes),
+  total_bytes: Type.Optional(bytes),
   sha256: Type.Optional(Type.String()),
   /** The virtual size in bytes. */
   size: Type.Optional(bytes),

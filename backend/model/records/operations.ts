@@ -1,10 +1,11 @@
 /**
  * Operations. The API creates the record, and the component that carries the operation out writes it from then on. The
- * collector of the API ends open operations of a deleted VM.
+ * collector of the API ends open operations of a deleted VM, and the API those of a deleted image.
  */
 import { type Static, Type } from '@sinclair/typebox';
+import { importSteps } from '../../contract/resources/images.ts';
 import { operationKinds, operationStates } from '../../contract/resources/operations.ts';
-import { declared, id, kind, oneOf, time } from './form.ts';
+import { bytes, declared, id, kind, oneOf, time } from './form.ts';
 
 /** `operations/<id>`. */
 export const operations = kind('operations/', {
@@ -20,6 +21,10 @@ export const operations = kind('operations/', {
   }),
   state: oneOf(operationStates),
   progress: Type.Integer(),
+  /** The step of an import, and its bytes, as in the report of the image. */
+  step: Type.Optional(oneOf(importSteps)),
+  bytes: Type.Optional(bytes),
+  total_bytes: Type.Optional(bytes),
   error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
   finished_at: Type.Optional(time),
   ...declared,

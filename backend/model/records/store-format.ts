@@ -30,7 +30,7 @@ const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
   [snapshots.prefix]: ({ consistency, pool }) => consistency === 'filesystem' || pool !== undefined,
   // Schedules make snapshots of both kinds.
   [snapshotSchedules.prefix]: () => true,
-  [operations.prefix]: (record) => record.kind === 'vm_restore',
+  [operations.prefix]: (record) => record.kind !== 'vm_reboot',
 };
 
 /** Returns the minimum format that a reader of the record (its key, and its JSON) must support. */
