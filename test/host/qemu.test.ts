@@ -25,8 +25,11 @@ import { instanceOf, processGroupId } from '../../backend/host/system/instance.t
 import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
+import { builtInPool } from '../../backend/model/storage/pool.ts';
+import { rootSlot, type VolumeSpec } from '../../backend/model/vm/volumes.ts';
 import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
+import { efiDisk } from '../support/efi-disk.ts';
 import { until } from '../support/eventually.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
 import { testSeed } from '../support/seeds.ts';
@@ -273,6 +276,33 @@ t.test('UEFI starts a guest from its disk, and keeps the variables of the VM', {
   t.notOk(existsSync(consoleLog), 'nothing remains');
   await driver.kill();
 });
+
+t.test(
+  'UEFI boots a root volume, also of a VM whose variables are new',
+  { skip: noUefi, timeout: 300_000 },
+  async (t) => {
+    const host = drivenHost(t, 'uefi-root');
+    await efiDisk(host.dataDir, join(host.imageStore, `${image}.qcow2`), 'BOOTED-FROM-THE-VOLUME');
+    const volume: VolumeSpec = {
+      ...{ id: idFrom('volume', 'vol-0000000000000001'), host: idFrom('host', 'host-0000000000000001') },
+      ...{ pool: { id: builtInPool, settings: { kind: 'local' } }, slot: rootSlot, root: true, size: 128 * MiB },
+      ...{ max_iops: 0, max_throughput: 0, created: true },
+    };
+    const driver = host.driver('qemu');
+    await driver.call('fillVolume', volume, { image });
+    for (const number of [1, 2]) {
+      const { image: _, ...rest } = spec(number, { firmware: 'uefi', disk_size: 0, volumes: [volume] });
+      const consoleLog = join(host.dataDir, 'vms', rest.id, 'console.log');
+      await driver.call('prepare', rest);
+      await driver.call('start', rest);
+      await until('the guest shuts down', () => driver.exits.length === number, 120);
+      t.match(readFileSync(consoleLog, 'latin1'), 'BOOTED-FROM-THE-VOLUME');
+      await driver.call('destroy', rest.id);
+    }
+    await driver.call('clean', { volumes: true });
+    await driver.kill();
+  },
+);
 
 t.test('a real guest', { skip: skip || noNamespaces('ssh-keyscan') }, async (t) => {
   const host = drivenHost(t, 'real');
