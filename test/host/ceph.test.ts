@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { keyOf, noCeph } from '../support/ceph.ts';
-import { CephGuests, volumeOf } from '../support/ceph-guests.ts';
+import { CephGuests, demoImageId, rootVolumeOf, volumeOf } from '../support/ceph-guests.ts';
 import { until } from '../support/eventually.ts';
 import { noQemu } from '../support/qemu.ts';
 
@@ -156,5 +156,24 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
       cluster.goOn();
     }
     t.match(await guests.driver.call('list'), [{ id: one.vm.id }]);
+  });
+
+  await t.test('a guest boots from a clone of its image, and the clone outlives the VM', async (t) => {
+    const root = rootVolumeOf(guests.settings, 3, 1024 * MiB);
+    const begin = performance.now();
+    await guests.driver.call('fillVolume', root, { image: demoImageId });
+    t.comment(`with the import of the image: ${Math.round(performance.now() - begin)} ms`);
+    const info = await cluster.admin('rbd', 'info', '--format', 'json', `volumes/ucloud.${root.id}`);
+    const parent = { pool: 'volumes', image: `ucloud.${demoImageId}`, snapshot: 'base' };
+    t.match(JSON.parse(info), { parent, size: 1024 * MiB });
+    const guest = await guests.guest(3, root);
+    const disk = await guest.device(root);
+    t.match(await guest.run('mount | grep " / "'), new RegExp(`^/dev/${disk}`), 'the guest runs from the volume');
+    await guest.run('echo written >/root/kept; sync');
+    await guests.driver.call('destroy', guest.vm.id);
+    t.strictSame(await one.setVolumes({ ...root, slot: 1, root: undefined }), { present: [root.id], faults: [] });
+    const copy = await until('the other guest has the volume', () => one.device(root), 60);
+    t.equal(await one.run(`mount /dev/${copy}1 /mnt && cat /mnt/root/kept`), 'written');
+    await one.run('umount /mnt');
   });
 });

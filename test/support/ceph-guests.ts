@@ -14,7 +14,7 @@ import { idFrom, newId } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
 import { guests, networks, placements, sshKeys, vms } from '../../backend/model/records/index.ts';
-import type { VolumeSpec } from '../../backend/model/vm/volumes.ts';
+import { rootSlot, type VolumeSpec } from '../../backend/model/vm/volumes.ts';
 import { put } from '../../backend/store/collection.ts';
 import { type CephCluster, cephCluster } from './ceph.ts';
 import { demoImage } from './demo-image.ts';
@@ -26,7 +26,8 @@ import { temporaryDirectory } from './stores.ts';
 
 const MiB = 1024 ** 2;
 const now = '2026-01-01T00:00:00.000Z';
-const image = idFrom('image', 'img-0000000000000001');
+/** The demo image. */
+export const demoImageId = idFrom('image', 'img-0000000000000001');
 const network: NetworkSpec = {
   id: idFrom('network', 'net-0000000000000001'),
   vni: 1,
@@ -58,6 +59,12 @@ export const volumeOf = (settings: CephSettings, number: number, size: number): 
   max_iops: 0,
   max_throughput: 0,
   created: false,
+});
+
+/** A root volume. Its content is there before its VM starts. */
+export const rootVolumeOf = (settings: CephSettings, number: number, size: number): VolumeSpec => ({
+  ...volumeOf(settings, number, size),
+  ...{ slot: rootSlot, root: true, created: true },
 });
 
 /** The host with its guests. */
@@ -92,7 +99,7 @@ export class CephGuests {
     const cluster = await cephCluster(t, host.namespace);
     const settings = await cluster.pool('volumes');
     const directory = temporaryDirectory(t);
-    copyFileSync(await demoImage(directory), join(host.imageStore, `${image}.qcow2`));
+    copyFileSync(await demoImage(directory), join(host.imageStore, `${demoImageId}.qcow2`));
     const key = join(directory, 'key');
     execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
     const hostId = newId('host');
@@ -124,14 +131,15 @@ export class CephGuests {
     this.driver = this.host.driver('qemu');
   }
 
-  /** Starts a guest. Resolves when it is ready. */
-  async guest(number: number): Promise<CephGuest> {
+  /** Starts a guest, from the root volume if there is one. Resolves when it is ready. */
+  async guest(number: number, root?: VolumeSpec): Promise<CephGuest> {
     const mac = `02:00:5e:10:00:0${number}`;
     const address = formatIpv6(slaacAddress(storedPrefix(network.cidr).address, mac));
     const vm: VmSpec = {
-      ...{ id: newId('vm'), name: `vm-${number}`, fence: 1, generation: 1, image, firmware: 'bios' },
+      ...{ id: newId('vm'), name: `vm-${number}`, fence: 1, generation: 1, firmware: 'bios' },
       ...{ interfaces: [{ network, mac, address }], volumes: [], seed: testSeed() },
-      ...{ cpus: 1, memory: 192 * MiB, disk_size: 1024 * MiB },
+      ...{ cpus: 1, memory: 192 * MiB, disk_size: 1024 * MiB, image: demoImageId },
+      ...(root && { image: undefined, disk_size: 0, volumes: [root] }),
     };
     const { id, memory, disk_size } = vm;
     const key = newId('ssh_key');
@@ -143,7 +151,7 @@ export class CephGuests {
         put(sshKeys, key, { ...common, id: key, name: 'key', public_key, fingerprint: '' }),
         put(vms, id, {
           ...common,
-          ...{ id, name: `vm-${number}`, description: '', image, ssh_keys: [key], user_data: userData },
+          ...{ id, name: `vm-${number}`, description: '', image: demoImageId, ssh_keys: [key], user_data: userData },
           ...{ interfaces: [{ network: network.id, mac, address }], cpus: 1, memory, disk_size },
           ...{ power_state: 'running', delete_protection: false, generation: 1 },
         }),
