@@ -11,6 +11,7 @@ import { until } from '../test/support/eventually.ts';
 import { type RealGuest, realGuest } from '../test/support/real-guest.ts';
 import { type TapLab, tapLab } from '../test/support/tap-lab.ts';
 import { printTable, ratio } from './support/table.ts';
+import { withEnd } from './support/with-end.ts';
 
 const { values } = parseArgs({
   options: { megabytes: { type: 'string', default: '100' }, rounds: { type: 'string', default: '3' } },
@@ -71,17 +72,6 @@ async function measure(t: Test, offloads: boolean): Promise<Rates> {
   }
   await lab.driver.kill();
   return { fromGuest: median(fromGuest), toGuest: median(toGuest) };
-}
-
-/** Calls the work with a substitute for a test: test/support only registers the end of a test. */
-async function withEnd<T>(work: (t: Test) => Promise<T>): Promise<T> {
-  const ends: (() => unknown)[] = [];
-  const t = { teardown: (end: () => unknown) => ends.unshift(end), comment: console.error };
-  try {
-    return await work(t as unknown as Test);
-  } finally {
-    for (const end of ends) await end();
-  }
 }
 
 const without = await withEnd((t) => measure(t, false));
