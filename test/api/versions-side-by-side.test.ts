@@ -172,9 +172,10 @@ t.test('the first record that older versions would misread raises the format', a
   const { store, operator, project } = await startTestApi(t);
   const formatNow = async () => (await store.get(`${records.formats.prefix}${records.storeFormat}`))?.value;
   const name = 'base';
-  const image = await operator.create('images', { name, project, source: 'file:base.raw', architecture: 'x86_64' });
   await operator.create('volumes', { name: 'plain', project, size: '1GiB' });
   t.equal(await formatNow(), undefined, 'older versions understand a plain volume');
+  const image = await operator.create('images', { name, project, source: 'file:base.raw', architecture: 'x86_64' });
+  t.equal(await formatNow(), '{"reader":2}', 'older versions cannot read the operation of an import');
   await operator.create('volumes', { name: 'root', project, size: '1GiB', image: image.id });
   t.equal(await formatNow(), '{"reader":2}');
   await operator.create('volumes', { name: 'second', project, size: '1GiB', image: image.id });
