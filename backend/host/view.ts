@@ -28,6 +28,7 @@ import {
   snapshots,
   sshKeys,
   storagePools,
+  type VolumeRecord,
   vms,
   volumeAttachments,
   volumePlacements,
@@ -51,6 +52,10 @@ export interface ViewListener {
   networks(): void;
   alive(): void;
 }
+
+/** Tells whether the volume is to get the data of its source. */
+const isWanted = ({ deleted_at, source_error }: VolumeRecord): boolean =>
+  deleted_at === undefined && source_error === undefined;
 
 /** A mirror with the indexes and listeners that agents need. */
 export class HostView {
@@ -135,7 +140,7 @@ export class HostView {
   /** Returns the new volumes that do not have the data of the snapshot yet. */
   volumesWaitingFor(snapshot: Id<'snapshot'>, host: Id<'host'>): Id<'volume'>[] {
     return [...this.#volumesFrom.list(snapshot)].flatMap(({ id, value }) => {
-      const waits = value.deleted_at === undefined && this.mirror.get(volumeReports, id) === undefined;
+      const waits = isWanted(value) && this.mirror.get(volumeReports, id) === undefined;
       const { host: elsewhere = host, movable } = this.mirror.get(volumePlacements, id)?.value ?? {};
       return waits && (movable || elsewhere === host) ? [idFrom('volume', id)] : [];
     });
@@ -234,6 +239,9 @@ export class HostView {
         if (left !== undefined) this.#listeners.get(left)?.volume(volume);
         const before = isChangeOf(volumes, change) ? change.previous?.value : undefined;
         this.#notifySource((this.mirror.get(volumes, volume)?.value ?? before)?.snapshot);
+      } else if (isChangeOf(snapshotReports, change)) {
+        // Volumes may wait for the complete snapshot.
+        for (const { value } of this.#volumesFrom.list(change.id)) this.#notifyVolume(value.id);
       } else if (isChangeOf(storagePools, change)) {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {

@@ -5,7 +5,14 @@
  * Each pool has a queue of its own, because a pool that hangs must not hold up the others.
  */
 import type { Id } from '../contract/fields.ts';
-import { imageReports, images, volumePlacements, volumeReports, volumes } from '../model/records/index.ts';
+import {
+  imageReports,
+  images,
+  snapshotReports,
+  volumePlacements,
+  volumeReports,
+  volumes,
+} from '../model/records/index.ts';
 import { poolOf } from '../model/storage/pool.ts';
 import { imageWait, sourceOf } from '../model/storage/volume-source.ts';
 import { backoffMs } from '../store/backoff.ts';
@@ -64,6 +71,7 @@ export class VolumeFills {
     const placement = view.mirror.get(volumePlacements, id);
     const source = volume && sourceOf(volume);
     if (volume === undefined || source === undefined || volume.deleted_at !== undefined) return undefined;
+    if (volume.source_error !== undefined) return undefined;
     if (placement?.value.host !== host || view.mirror.get(volumeReports, id) !== undefined) return undefined;
     return { volume, placement, source };
   }
@@ -103,6 +111,10 @@ export class VolumeFills {
       const report = mirror.get(imageReports, source.image)?.value;
       if (imageWait(volume.project, image, report, size) !== undefined) return undefined;
       if ((await files?.status(source.image)) !== undefined) return imageIntervalMs;
+    }
+    // The snapshot of a source volume is made together with the new volume. Its report causes another look.
+    if ('snapshot' in source && mirror.get(snapshotReports, source.snapshot)?.value.phase !== 'available') {
+      return undefined;
     }
     const pool = poolSpec(mirror, poolOf(volume), host);
     if (pool === undefined) throw new Error('the storage pool of the volume is not known');

@@ -161,7 +161,8 @@ export function rootUnavailable(
           size,
         )
       : undefined;
-  const message = refusal ?? wait?.message ?? 'The VM waits until its root volume has its content.';
+  const message =
+    refusal ?? volume?.source_error?.message ?? wait?.message ?? 'The VM waits until its root volume has its content.';
   return { phase: 'preparing', reason: 'root_volume_not_available', message };
 }
 

@@ -17,6 +17,7 @@ import {
   type ImageDeliveryRecord,
   type ImageRecord,
   imageDeliveries,
+  imageReports,
   images,
   snapshotReports,
   snapshots,
@@ -99,19 +100,33 @@ export class Deliveries implements DeliveryDesk {
   }
 
   /** Returns the reason why the image has no source any more; undefined while it has one. */
-  #lacks({ snapshot: id = '' as Id<'snapshot'> }: ImageRecord): string | undefined {
+  #lacks({ snapshot: id = '' as Id<'snapshot'>, volume }: ImageRecord): string | undefined {
     const { mirror } = this.#options;
     const record = mirror.get(snapshots, id)?.value;
     if (record === undefined || record.deleted_at !== undefined) {
       return `The snapshot ${id} was deleted before the import had copied it.`;
     }
-    if (mirror.get(snapshotReports, id)?.value.phase === 'available') return undefined;
-    return `The snapshot ${id} has no complete copy.`;
+    const report = mirror.get(snapshotReports, id)?.value;
+    if (report?.phase === 'available') return undefined;
+    if (volume === undefined) return `The snapshot ${id} has no complete copy.`;
+    return `The snapshot of ${volume} could not be made. ${report?.message ?? ''}`.trim();
   }
 
-  /** Tells whether the image waits for a host that is not there. Its import would only fail. */
-  waitsForHost(image: ImageRecord): boolean {
+  /** Tells whether the snapshot of the image's volume is still being made. */
+  #waitsForSnapshot({ id, snapshot = '' as Id<'snapshot'>, volume }: ImageRecord): boolean {
+    if (volume === undefined) return false;
     const { mirror } = this.#options;
+    const record = mirror.get(snapshots, snapshot)?.value;
+    // The watch of snapshots may be behind that of images. The snapshot stays until an import has ended.
+    if (record === undefined) return mirror.get(imageReports, id) === undefined;
+    const phase = mirror.get(snapshotReports, snapshot)?.value.phase;
+    return record.deleted_at === undefined && phase !== 'available' && phase !== 'error';
+  }
+
+  /** Tells whether the image waits for its snapshot, or for a host that is not there. Its import would only fail. */
+  waits(image: ImageRecord): boolean {
+    const { mirror } = this.#options;
+    if (this.#waitsForSnapshot(image)) return true;
     if (image.snapshot === undefined || this.#lacks(image) !== undefined) return false;
     const host = mirror.get(snapshots, image.snapshot)?.value.host;
     return host !== undefined && mirror.get(alive, host) === undefined;

@@ -236,7 +236,7 @@ class ImportTerm {
     const waiting: ImageRecord[] = [];
     for (const { id, value } of this.#mirror.list(images)) {
       if (this.#running.has(id) || this.#isDone(id) || (this.#retries.get(id)?.at ?? 0) > now) continue;
-      if (this.#deliveries.waitsForHost(value)) continue;
+      if (this.#deliveries.waits(value)) continue;
       const { source } = value;
       if (source === undefined || !this.#isFileMissing(id)) waiting.push(value);
       else if (await isFileComplete({ ...value, source }, this.#source, this.#limits.retryAfterMs)) waiting.push(value);

@@ -10,7 +10,7 @@ import { schemaOf } from '../schema/resources.gen.ts';
 const advice = 'create another volume and copy the data.';
 
 /** The fields that decide only the first content of a volume. */
-const sources = ['image', 'snapshot', 'snapshot_disk'];
+const sources = ['image', 'snapshot', 'snapshot_disk', 'source_volume'];
 
 /** Another source, such as a newer image of a family, would replace the volume and lose its data. */
 function keepSource({ prior, planned, config, changed, diagnostics }: PlanContext): void {

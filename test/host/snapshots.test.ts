@@ -33,6 +33,10 @@ t.test(
     t.ok(seen.allocated < seen.size / 2, `the copy is sparse: ${seen.allocated} of ${seen.size} bytes`);
     t.equal(seen.phaseAfterKill, 'available', 'a killed agent makes the snapshot again');
     t.strictSame(seen.leftFiles, [], 'and leaves no incomplete copy');
+    const [first, second] = seen.twinCounters;
+    t.equal(seen.twinPhase, 'available', 'a volume has the data of another one, also after a kill in the middle');
+    t.ok(second > 0 && first - second >= 0 && first - second <= 1, `it shows one instant: ${first} and ${second}`);
+    t.ok(seen.counterAfterTwin > first, 'the guest of the source went on writing');
     t.match(seen.idleMarks, [/^\d{15}$/, /^\d{15}$/], 'disks without guest are copied');
     t.strictSame(
       seen.afterRestore,

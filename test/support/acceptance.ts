@@ -73,6 +73,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: `name = "own-2"
       snapshot = data.ucloud_snapshot.spare.id
       snapshot_disk = "root"
+      volume = data.ucloud_volume.spare.id
       sha256 = sha256(ucloud_token.this.id)
       sha512 = "${'0'.repeat(128)}"
       architecture = "aarch64"
@@ -148,7 +149,8 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       size = "1GiB"
       project = ucloud_project.this.id
       pool = ucloud_storage_pool.this.id
-      image = ucloud_image.this.id`,
+      image = ucloud_image.this.id
+      source_volume = data.ucloud_volume.spare.id`,
     spelled: ['size'],
   },
   vm: {

@@ -29,6 +29,10 @@ export interface SnapshotStory {
   /** True if the image has the content of the snapshot. */
   readonly imageIsSame: boolean;
   readonly leftFiles: readonly string[];
+  readonly twinPhase: string;
+  /** The counters at two places of a volume that the guest wrote while it was copied. The first one is written first. */
+  readonly twinCounters: readonly [first: number, second: number];
+  readonly counterAfterTwin: number;
   readonly filesAfterDeletion: readonly string[];
   /** The processes that copy, after everything. */
   readonly copyProcesses: string;
@@ -62,6 +66,8 @@ cp /home/ucloud/.ssh/authorized_keys /root/.ssh/
 dropbear -s -p 2222 -r /etc/dropbear/dropbear_ed25519_host_key
 `;
 const snapshots = join(data, 'host', 'snapshots');
+/** The second place of the counter on the volume, in bytes. */
+const farOffset = 48 * 1024 ** 2;
 const list = (): string[] => (existsSync(snapshots) ? readdirSync(snapshots) : []);
 /** Reads a text of 16 bytes at a place of a file. */
 const textAt = (path: string, offset: number): string =>
@@ -144,13 +150,14 @@ async function story(first: Cloud): Promise<SnapshotStory> {
     return `/dev/${name}`;
   });
   await inGuest(`dd if=/dev/urandom of=${device} bs=1M count=24 seek=8 conv=fsync 2>/dev/null`);
-  // A counter goes to the volume first, and then to a file on the disk of the VM, each with fsync.
+  // A counter goes to two places of the volume first, and then to a file on the disk of the VM, each with fsync.
   await inGuest(`cat > /root/count <<'END'
 #!/bin/sh
 n=0
 while :; do
   n=$((n + 1))
   printf '%015d\\n' $n | dd of=${device} bs=16 count=1 conv=notrunc,fsync 2>/dev/null
+  printf '%015d\\n' $n | dd of=${device} bs=16 count=1 seek=${farOffset / 16} conv=notrunc,fsync 2>/dev/null
   printf '%015d\\n' $n | dd of=/root/counter bs=16 count=1 conv=notrunc,fsync 2>/dev/null
 done
 END
@@ -184,7 +191,7 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
     if (now <= thawed) throw new Error(`the counter stays at ${now}`);
     return [thawed, now] as const;
   });
-  await inGuest('sed -i /guest-agent/d /etc/inittab; kill -HUP 1; killall qemu-ga');
+  await inGuest('sed -i /guest-agent/d /etc/inittab; kill -HUP 1; killall qemu-ga || true');
   const lacking = await run('snapshot', 'create', '--name', 'lacking', '--vm', vm.id, '--consistency', 'filesystem');
   const { status: lack } = await complete(lacking.id);
   const withoutAgent = `${lack.phase}: ${lack.reason}`;
@@ -194,6 +201,19 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   await restart();
   const phaseAfterKill = (await complete(killed.id)).status.phase;
   const leftFiles = list().filter((name) => name.endsWith('.new'));
+
+  // ---- a volume with the data of this one, which the guest writes; the cloud is killed while it is copied
+  const kept = list();
+  const twin = await run('volume', 'create', '--name', 'twin', '--size', '64MiB', '--source-volume', volume.id);
+  await restart();
+  const twinPhase = (await reach('volume', twin.id, ({ status }) => /available|error/.test(status.phase))).status.phase;
+  const twinFile = join(data, 'host', 'volumes', `${twin.id}.raw`);
+  const twinCounters = [Number(textAt(twinFile, 0)), Number(textAt(twinFile, farOffset))] as const;
+  await eventually('its snapshot is gone', 60_000, async () => {
+    const more = list().filter((name) => !kept.includes(name));
+    if (more.length > 0) throw new Error(more.join());
+  });
+  const counterAfterTwin = await counter();
 
   // ---- the stopped VM, and the volume without VM
   await inGuest('killall count; sync').catch(() => undefined);
@@ -248,7 +268,7 @@ printf '%015d\\n' 0 > /root/counter; chmod +x /root/count; sync
   return {
     ...{ withoutAgent, needsRecovery, counterAfterFreeze },
     ...{ counters, later, allocated, size, phases, written, leftFiles, phaseAfterKill, idleMarks },
-    ...{ afterRestore, restoredDisk },
+    ...{ afterRestore, restoredDisk, twinPhase, twinCounters, counterAfterTwin },
     imageIsSame,
     restored: digest.split(' ')[0] ?? '',
     filesAfterDeletion: list(),

@@ -61,7 +61,10 @@ t.test('bad images of snapshots are refused and leave nothing', async (t) => {
     status: 422,
     body: { errors: [{ pointer: '/firmware', detail: /must be bios/ }] },
   });
-  const one = { status: 422, body: { errors: [{ pointer: '/source', detail: /exactly one of source and snapshot/ }] } };
+  const one = {
+    status: 422,
+    body: { errors: [{ pointer: '/source', detail: /exactly one of source, snapshot and volume/ }] },
+  };
   t.match(await refused({}), one);
   t.match(await refused({ source: 'file:x', snapshot: snapshot.id }), one);
   t.match(await refused({ source: 'file:x', snapshot_disk: 'root' }), {
@@ -121,4 +124,75 @@ t.test('a host that fails at first delivers later, also to the next image scanne
   failures = 0;
   await scanner.start();
   await reach(member, 'images', second, 'available');
+});
+
+t.test('an image of a volume needs no snapshot of the user, and outlives the volume', async (t) => {
+  const copies = Promise.withResolvers<void>();
+  let blocked = false;
+  const { member, project, volume, vm, snapshot } = await cloudWithSnapshot(t, {
+    fault: (step) => (step === 'createSnapshot' && blocked ? copies.promise : undefined),
+  });
+  t.teardown(() => copies.resolve());
+  blocked = true;
+  await member.remove('snapshots', snapshot.id);
+  const image = await member.create('images', { name: 'golden', volume: volume.id });
+  t.match(image, { volume: volume.id, status: { phase: 'pending', message: /waits for the snapshot of vol-/ } });
+  t.notOk('snapshot' in image || 'snapshot_disk' in image, 'the snapshot is no part of the declaration');
+  t.match((await member.list('snapshots')).items, [{ made_for: image.id, volume: volume.id, size: '2GiB' }]);
+  const usage = async () => (await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body;
+  t.match(await usage(), { used: { snapshots: 1, disk: '5GiB' } });
+  copies.resolve();
+  await reach(member, 'images', image, 'available');
+  await until('no snapshot is left', async () => (await member.list('snapshots')).items.length === 0);
+  t.match(await usage(), { used: { snapshots: 0, disk: '3GiB' } });
+  await member.remove('vms', vm.id);
+  await member.remove('volumes', volume.id);
+  t.match(await member.get('images', image.id), { volume: volume.id, status: { phase: 'available' } });
+});
+
+t.test('the snapshot of an image of a volume goes, however the import ends', async (t) => {
+  let failing = false;
+  const { api, member, volume, snapshot } = await cloudWithSnapshot(t, {
+    fault: (step) => {
+      if (step === 'createSnapshot' && failing) throw new Error('a secret path');
+      if (step === 'readSnapshot' && failing) throw new Error('a secret path');
+    },
+    retryMs: 5,
+  });
+  await member.remove('snapshots', snapshot.id);
+  const none = () => until('no snapshot is left', async () => (await member.list('snapshots')).items.length === 0);
+  const wrong = await member.create('images', { name: 'wrong', volume: volume.id, sha256: 'a'.repeat(64) });
+  t.match(await reach(member, 'images', wrong, 'error'), { status: { message: /not the one that was declared/ } });
+  await none();
+  failing = true;
+  const bad = await member.create('images', { name: 'bad', volume: volume.id });
+  const { status } = await reach(member, 'images', bad, 'error');
+  t.match(status.message, /^The snapshot of vol-\w+ could not be made\. /);
+  t.notMatch(status.message, /secret/);
+  await none();
+  const deleted = await member.create('images', { name: 'deleted', volume: volume.id });
+  await member.remove('images', deleted.id);
+  await none();
+
+  const refused = (body: object, client = member) => client.request('POST', '/v1/images', { name: 'x', ...body });
+  const one = {
+    status: 422,
+    body: { errors: [{ pointer: '/source', detail: /exactly one of source, snapshot and vol/ }] },
+  };
+  t.match(await refused({ volume: volume.id, source: 'file:x' }), one);
+  t.match(await refused({ volume: volume.id, snapshot: newId('snapshot') }), one);
+  const stranger = (await api.operator.create('projects', { name: 'stranger' })).id;
+  const outsider = await api.member(idFrom('project', stranger));
+  for (const id of [volume.id, newId('volume')]) {
+    t.match(await refused({ volume: id }, outsider), {
+      status: 422,
+      body: { code: 'invalid_reference', errors: [{ pointer: '/volume', detail: /existing volume of this project/ }] },
+    });
+  }
+  await api.operator.update('projects', volume.project, { quota: { snapshots: 0 } });
+  t.match(await refused({ volume: volume.id }), {
+    status: 403,
+    body: { code: 'quota_exceeded', errors: [{ pointer: '/volume' }] },
+  });
+  await none();
 });

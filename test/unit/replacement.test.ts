@@ -19,7 +19,7 @@ t.test('an object that others refer to in place is replaced only by another proj
     const { fields } = schemaOf(noun as Noun);
     const fixed = Object.keys(fields).filter((name) => fields[name]?.create && !fields[name]?.update);
     // The pool and the first data of a volume cannot be exchanged. A replacement is a decision about data.
-    const data = noun === 'volume' ? ['pool', 'image', 'snapshot', 'snapshot_disk'] : [];
+    const data = noun === 'volume' ? ['pool', 'image', 'snapshot', 'snapshot_disk', 'source_volume'] : [];
     t.strictSame(fixed, ['project', ...data], noun);
   }
 });

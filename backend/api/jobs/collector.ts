@@ -7,6 +7,7 @@
 import type { Component } from '../../model/component.ts';
 import type { RecordChange } from '../../store/mirror.ts';
 import type { ApiContext } from '../requests/context.ts';
+import { madeSnapshotRemoval } from './made-snapshot-removal.ts';
 import { poolReportRemoval } from './pool-report-removal.ts';
 import { expire } from './retention.ts';
 import { boundTrails } from './trails.ts';
@@ -32,7 +33,10 @@ export interface Removal {
   remove(api: ApiContext, id: string): Promise<boolean>;
 }
 
-const removals: readonly Removal[] = [vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval, poolReportRemoval];
+const removals: readonly Removal[] = [
+  ...[vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval],
+  ...[madeSnapshotRemoval, poolReportRemoval],
+];
 
 /** Starts the collector. */
 export function startCollector(api: ApiContext): Component {

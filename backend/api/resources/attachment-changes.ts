@@ -13,7 +13,8 @@ import type { ApiContext } from '../requests/context.ts';
 import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import type { Guard } from '../transaction/mutate.ts';
-import { checkVolumeStays, volumes } from './volumes.ts';
+import { checkVolumeStays } from './volume-disk.ts';
+import { volumes } from './volumes.ts';
 
 interface Change {
   readonly guards: readonly Guard[];

@@ -24,6 +24,7 @@ import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { creation, patched, projectOfCreation, removal, replacement } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { makeSnapshot } from './made-snapshots.ts';
 import { endedWithTarget, operationRecord } from './operation-requests.ts';
 import { snapshotSource } from './snapshot-source.ts';
 
@@ -35,15 +36,19 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   isPublic: (record) => record.visibility === 'public',
   sharedWith: ({ shared_with = [] }) => shared_with,
   hides: ({ project }, record) =>
-    project === undefined || project === record.project ? [] : ['shared_with', 'snapshot', 'snapshot_disk'],
+    project === undefined || project === record.project ? [] : ['shared_with', 'snapshot', 'snapshot_disk', 'volume'],
   marks: ({ project }, record) => ({ shared: isShared(record, project) }),
   show(api, record) {
     const report = api.mirror.get(records.imageReports, record.id)?.value;
     // A URL has one checksum. So a declaration that is copied from the answer is valid.
     const sha256 = record.sha256 ?? (record.sha512 === undefined ? report?.sha256 : undefined);
     const phase: Image['status']['phase'] = report?.phase ?? 'pending';
+    const message = report === undefined ? waitOf(api, record) : report.message;
+    const { snapshot, snapshot_disk, ...rest } = record;
     return {
-      ...record,
+      ...rest,
+      // A snapshot that was made for the image is no part of its declaration.
+      ...(record.volume === undefined && { snapshot, snapshot_disk }),
       firmware: record.firmware ?? defaultFirmware,
       network_config: record.network_config ?? defaultNetworkConfig,
       shared_with: record.shared_with ?? [],
@@ -52,7 +57,7 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
       ...(report?.size === undefined ? {} : { size: formatSize(report.size) }),
       status: {
         phase,
-        ...(report?.message === undefined ? {} : { message: report.message }),
+        ...(message === undefined ? {} : { message }),
         ...(report?.step === undefined ? {} : { step: report.step }),
         ...(report?.percent === undefined ? {} : { progress: report.percent }),
         ...(report?.bytes === undefined ? {} : { bytes: report.bytes }),
@@ -62,7 +67,11 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
   },
   quota: () => ({ images: 1 }),
   observedBy: [records.imageReports],
-  alsoMirrored: [records.snapshots, records.snapshotReports],
+  watches({ mirror }, id) {
+    const { volume, snapshot } = mirror.get(records.images, id)?.value ?? {};
+    return volume === undefined || snapshot === undefined ? [] : [{ kind: records.snapshotPlacements, id: snapshot }];
+  },
+  alsoMirrored: [records.snapshots, records.snapshotReports, records.snapshotPlacements],
   list: { filters: ['family'] },
   handlers: {
     image_create: createImage,
@@ -71,6 +80,13 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     image_newest: newestImage,
   },
 });
+
+/** Returns why the import of a volume has not begun. */
+function waitOf({ mirror }: ApiContext, { volume, snapshot = '' as Id<'snapshot'> }: records.ImageRecord) {
+  if (volume === undefined) return undefined;
+  const { message = '' } = mirror.get(records.snapshotPlacements, snapshot)?.value ?? {};
+  return `The import waits for the snapshot of ${volume}. ${message}`.trim();
+}
 
 /** Returns the size of the image's disk in bytes, rounded up to MiB; undefined until the scanner has determined it. */
 export const imageSize = (api: ApiContext, image: string): number | undefined => {
@@ -123,9 +139,10 @@ function checkVisibility(caller: Caller, visibility: string | null | undefined):
   });
 }
 
-function checkSource(caller: Caller, { source, snapshot, snapshot_disk, sha256, sha512 }: ImageBody): void {
-  if ((source === undefined) === (snapshot === undefined))
-    throw fieldError('rule_violated', '/source', 'exactly one of source and snapshot must be set');
+function checkSource(caller: Caller, body: ImageBody): void {
+  const { source, snapshot, snapshot_disk, volume, sha256, sha512 } = body;
+  if ([source, snapshot, volume].filter((each) => each !== undefined).length !== 1)
+    throw fieldError('rule_violated', '/source', 'exactly one of source, snapshot and volume must be set');
   if (snapshot === undefined && snapshot_disk !== undefined)
     throw fieldError('rule_violated', '/snapshot_disk', 'must be omitted without a snapshot');
   if (source === undefined || source.startsWith('file:')) return;
@@ -181,32 +198,37 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
   checkVisibility(caller, body.visibility);
   checkSource(caller, body);
   const id = newId('image');
+  const snapshotId = newId('snapshot');
   const at = request.now.toISOString();
   return mutate(api, request, () => {
     const project = projectOfCreation(api, caller, asked);
-    const { snapshot, snapshot_disk: disk } = declared;
-    const from = snapshot && snapshotSource(api, project, snapshot, disk);
+    const { snapshot, snapshot_disk: disk, volume, name } = declared;
+    const of = volume === undefined ? 'snapshot' : 'volume';
+    const purpose = { id: snapshotId, madeFor: id, name, project, pointer: '/volume' };
+    const made = volume === undefined ? undefined : makeSnapshot(api, request, { ...purpose, volume });
+    const from = made ?? (snapshot && snapshotSource(api, project, snapshot, disk));
     if (from && poolOf(from.snapshot) !== builtInPool) {
-      const detail = 'must be a snapshot in the built-in storage pool: hosts deliver only these';
-      throw fieldError('rule_violated', '/snapshot', detail);
+      const detail = `must be a ${of} in the built-in storage pool: hosts deliver only these`;
+      throw fieldError('rule_violated', `/${of}`, detail);
     }
     for (const field of ['architecture', 'firmware'] as const) {
       const right = from?.disk.boot?.[field];
       if (right === undefined || (declared[field] ?? right) === right) continue;
-      throw fieldError('rule_violated', `/${field}`, `must be ${right}, as for the VM of the snapshot`);
+      throw fieldError('rule_violated', `/${field}`, `must be ${right}, as for the disk of the ${of}`);
     }
     const times = { created_at: at, updated_at: at };
     const record: records.ImageRecord = {
       id,
       project,
       ...declared,
-      ...(from && { snapshot_disk: from.name }),
+      ...(from && { snapshot: from.snapshot.id, snapshot_disk: from.name }),
       ...times,
     };
     checkSharing(api, record, []);
     const guards = [...replacementGuards(api, project, id, declared.replaced_by), ...(from?.guards ?? [])];
     const { writes } = operationRecord({ project, kind: 'image_import', target: id, options: {} }, request.now);
-    return creation(api, images, record, { guards, writes });
+    const created = creation(api, images, record, { guards, writes });
+    return made?.addTo(created) ?? created;
   });
 }
 

@@ -18,7 +18,8 @@ import { creation, readPatch, removal, replacement } from '../transaction/declar
 import { mutate } from '../transaction/mutate.ts';
 import { checkVmStays, ownerOf } from './snapshots.ts';
 import { vms } from './vms.ts';
-import { checkVolumeStays, volumes } from './volumes.ts';
+import { checkVolumeStays } from './volume-disk.ts';
+import { volumes } from './volumes.ts';
 
 /** The descriptor of snapshot schedules. */
 export const snapshotSchedules: ResourceDescriptor<records.SnapshotScheduleRecord> = describe(snapshotSchedule, {

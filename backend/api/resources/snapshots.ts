@@ -25,14 +25,16 @@ import {
   answerWith,
   checkProtection,
   creation,
+  inUse,
   readPatch,
   replacement,
 } from '../transaction/declarations.ts';
-import { type Guard, type Mutation, mutate } from '../transaction/mutate.ts';
+import { type Mutation, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf } from './images.ts';
 import { storagePools } from './storage-pools.ts';
 import { vms } from './vms.ts';
-import { checkVolumeStays, volumes } from './volumes.ts';
+import { type DiskSource, noDisk, noSnapshots, originOf, volumeDisk } from './volume-disk.ts';
+import { volumes } from './volumes.ts';
 
 /** The descriptor of snapshots. */
 export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(snapshot, {
@@ -51,7 +53,7 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
       status: { ...statusOf(api, record.id, deleted_at), host },
     };
   },
-  indexes: ['pool', 'schedule'],
+  indexes: ['pool', 'schedule', 'made_for'],
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
@@ -71,39 +73,11 @@ function statusOf({ mirror }: ApiContext, id: string, deleted: string | undefine
   return placement?.host === undefined ? { phase: 'pending', ...because(placement) } : { phase: 'creating' };
 }
 
-/** Returns the fields of a disk that a VM can boot from. */
-const originOf = (image: Id<'image'> | undefined, boot: records.BootFacts | undefined) =>
-  image === undefined || boot === undefined ? {} : { image, boot };
-
-/** The source of a snapshot, with the guards that it stays as it is. */
-interface Source {
-  readonly project: Id<'project'>;
-  readonly host: Id<'host'>;
-  /** Another pool than the built-in one. */
-  readonly pool?: Id<'storage_pool'>;
-  readonly disks: records.SnapshotRecord['disks'];
-  readonly guards: readonly Guard[];
-}
-
 /** Returns the project of the source. An operator has none, and the source determines it. */
 export const ownerOf = (
   { caller }: ApiRequest,
   source: { readonly project: Id<'project'> } | undefined,
 ): Id<'project'> => (caller.role === 'operator' ? source?.project : caller.project) as Id<'project'>;
-
-const noDisk = (pointer: string, detail: string) =>
-  new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
-
-/** Returns the text for a volume in a pool without snapshots. */
-const noSnapshots = (pool: Id<'storage_pool'>, which: string): string =>
-  `lies in the storage pool ${pool}; ${which} have snapshots`;
-
-/** @throws UcloudError `invalid_state` if the pool of the volume has no snapshots of single volumes */
-function checkPool({ mirror }: ApiContext, volume: Id<'volume'>, pool: Id<'storage_pool'>): void {
-  if (pool === builtInPool || mirror.get(records.storagePools, pool)?.value.kind === 'ceph') return;
-  const detail = noSnapshots(pool, 'only volumes in the built-in pool and in pools of the kind ceph');
-  throw new UcloudError('invalid_state', `${volume} ${detail}`, { errors: [{ pointer: '/volume', detail }] });
-}
 
 /** @throws UcloudError `invalid_state` if the volume of a VM lies in another pool than the built-in one */
 function checkPoolOfVm(volume: Id<'volume'>, record: records.VolumeRecord | undefined): void {
@@ -115,39 +89,9 @@ function checkPoolOfVm(volume: Id<'volume'>, record: records.VolumeRecord | unde
   });
 }
 
-/** @throws UcloudError `invalid_state` if the process of the VM cannot copy the volume */
-function checkHolder({ mirror }: ApiContext, id: Id<'volume'>): void {
-  // The process of the VM copies the volume, and a pool that hangs would stop the whole process.
-  const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
-  const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
-  for (const { value } of vm === undefined ? [] : mirror.by(records.volumeAttachments, 'vm').list(vm)) {
-    if (poolOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === builtInPool) continue;
-    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than the built-in one`;
-    throw noDisk('/volume', detail);
-  }
-}
-
 /** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
-function volumeSource(api: ApiContext, owner: Id<'project'>, id: Id<'volume'>): Source {
-  const { mirror } = api;
-  const stored = refer(api, volumes, owner, id, '/volume');
-  checkVolumeStays(stored);
-  const pool = poolOf(stored.value);
-  checkPool(api, id, pool);
-  const placement = mirror.get(records.volumePlacements, id);
-  const data = mirror.get(records.volumeReports, id)?.value;
-  if (pool === builtInPool) checkHolder(api, id);
-  if (placement?.value.host === undefined || data?.phase !== 'available') {
-    throw noDisk('/volume', `${id} has no data yet: its data begins with its first attachment`);
-  }
-  return {
-    project: stored.value.project,
-    host: placement.value.host,
-    ...(pool !== builtInPool && { pool }),
-    disks: [{ volume: id, size: placement.value.size, ...originOf(stored.value.image, stored.value.boot) }],
-    guards: [{ condition: unchanged(stored) }, { condition: unchanged(placement) }],
-  };
-}
+const volumeSource = (api: ApiContext, owner: Id<'project'>, id: Id<'volume'>): DiskSource =>
+  volumeDisk(api, refer(api, volumes, owner, id, '/volume'), '/volume');
 
 /** Checks that the VM is not being deleted. @throws UcloudError `being_deleted` */
 export function checkVmStays({ id, value }: Stored<records.VmRecord>): void {
@@ -155,7 +99,7 @@ export function checkVmStays({ id, value }: Stored<records.VmRecord>): void {
 }
 
 /** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the VM has no disk yet */
-function vmSource(api: ApiContext, owner: Id<'project'>, id: Id<'vm'>): Source {
+function vmSource(api: ApiContext, owner: Id<'project'>, id: Id<'vm'>): DiskSource {
   const { mirror } = api;
   const stored = refer(api, vms, owner, id, '/vm');
   checkVmStays(stored);
@@ -197,13 +141,13 @@ export const diskSource = (
   api: ApiContext,
   owner: Id<'project'>,
   { volume, vm }: { readonly volume?: Id<'volume'> | undefined; readonly vm?: Id<'vm'> | undefined },
-): Source => (vm === undefined ? volumeSource(api, owner, volume as Id<'volume'>) : vmSource(api, owner, vm));
+): DiskSource => (vm === undefined ? volumeSource(api, owner, volume as Id<'volume'>) : vmSource(api, owner, vm));
 
 /** Returns the creation of a snapshot of the source. */
 export function snapshotCreation(
   api: ApiContext,
   fields: Omit<records.SnapshotRecord, 'project' | 'host' | 'pool' | 'disks'>,
-  { project, host, pool, disks, guards }: Source,
+  { project, host, pool, disks, guards }: DiskSource,
 ): Mutation {
   const record: records.SnapshotRecord = { ...fields, project, host, ...(pool && { pool }), disks };
   if (pool === undefined) return creation(api, snapshots, record, { guards });
@@ -227,10 +171,16 @@ async function createSnapshot(api: ApiContext, request: ApiRequest): Promise<Api
   });
 }
 
+/** @throws UcloudError `in_use` for a snapshot that the API has made for a new object */
+function checkUnbound(api: ApiContext, { caller }: ApiRequest, { id, made_for }: records.SnapshotRecord): void {
+  if (made_for !== undefined) throw inUse(api, caller, id, [made_for]);
+}
+
 async function updateSnapshot(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const patch = readPatch<SnapshotUpdate>(snapshot, request.body as SnapshotUpdate);
   return changeObject(api, request, snapshots, (stored) => {
     if (stored.value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${stored.id} is being deleted`);
+    checkUnbound(api, request, stored.value);
     const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
     return replacement(api, request, snapshots, stored, next);
   });
@@ -242,6 +192,7 @@ async function deleteSnapshot(api: ApiContext, request: ApiRequest): Promise<Api
     const { value } = stored;
     if (value.deleted_at !== undefined) return { nothing: answerWith(api, snapshots, stored, 202) };
     checkProtection(value, id);
+    checkUnbound(api, request, value);
     const at = request.now.toISOString();
     const next = { ...value, deleted_at: at, updated_at: at };
     return {

@@ -82,8 +82,11 @@ function statusOf(
   }
   const record = mirror.get(records.volumes, volume)?.value;
   const source = record && mirror.get(records.volumeReports, volume) === undefined ? sourceOf(record) : undefined;
+  if (record?.source_error !== undefined) {
+    return { phase: 'pending', reason: 'source_failed', message: record.source_error.message };
+  }
   if (source !== undefined && ('snapshot' in source || placement?.host !== undefined)) {
-    const of = 'snapshot' in source ? 'snapshot' : 'image';
+    const of = record?.source_volume ? 'source volume' : 'snapshot' in source ? 'snapshot' : 'image';
     return { phase: 'pending', reason: 'restoring', message: `The host copies the data of the ${of}.` };
   }
   const waits = placement?.host === undefined || placement.host !== host ? placement : undefined;

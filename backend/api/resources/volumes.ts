@@ -3,7 +3,6 @@
  * data. A deletion only marks the declaration. The host then removes the data, and the collector
  * (jobs/volume-removal.ts) removes the records.
  */
-import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import {
   devicePath,
@@ -16,10 +15,9 @@ import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { poolOf } from '../../model/storage/pool.ts';
-import { type FillSource, type ImageWait, imageWait, sourceOf } from '../../model/storage/volume-source.ts';
+import { type FillSource, imageWait, sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { absent, rewrite, unchanged } from '../../store/collection.ts';
-import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
@@ -37,21 +35,26 @@ import {
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf, imageSize, images } from './images.ts';
+import { type MadeSnapshot, makeSnapshot } from './made-snapshots.ts';
 import { defaultPool } from './settings.ts';
 import { snapshotSource } from './snapshot-source.ts';
 import { checkReach, storagePools } from './storage-pools.ts';
+import { checkVolumeStays, originOf } from './volume-disk.ts';
 
 /** The descriptor of volumes. */
 export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume, {
   kind: records.volumes,
   scope: 'project',
-  show(api, { deleted_at: _deleted, source_host: _host, boot: _boot, ...record }) {
+  show(api, { deleted_at: _deleted, source_host: _host, source_error: _error, boot: _boot, ...record }) {
+    const { snapshot, snapshot_disk, ...rest } = record;
     return {
-      ...record,
+      ...rest,
+      // A snapshot that was made for the volume is no part of its declaration.
+      ...(snapshot !== undefined && record.source_volume === undefined && { snapshot, snapshot_disk }),
       pool: poolOf(record),
       size: formatSize(record.size),
       device: devicePath(record.id),
-      status: statusOf(api, record, _deleted),
+      status: statusOf(api, record, _deleted, _error),
     };
   },
   indexes: ['pool'],
@@ -59,10 +62,17 @@ export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume
   quotaPointers: { disk: '/size' },
   observedBy: [records.volumePlacements, records.volumeReports, records.volumeHolders],
   watches({ mirror }, id) {
-    const image = mirror.get(records.volumes, id)?.value.image;
-    return image === undefined ? [] : [records.images, records.imageReports].map((kind) => ({ kind, id: image }));
+    const { image, source_volume, snapshot } = mirror.get(records.volumes, id)?.value ?? {};
+    const ofImage =
+      image === undefined ? [] : [records.images, records.imageReports].map((kind) => ({ kind, id: image }));
+    if (source_volume === undefined || snapshot === undefined) return ofImage;
+    return [...ofImage, { kind: records.snapshotPlacements, id: snapshot }];
   },
-  alsoMirrored: [records.volumeAttachments, records.snapshots, records.snapshotReports, records.imageReports],
+  alsoMirrored: [
+    records.volumeAttachments,
+    ...[records.snapshots, records.snapshotReports, records.snapshotPlacements],
+    records.imageReports,
+  ],
   handlers: { volume_create: createVolume, volume_update: updateVolume, volume_delete: deleteVolume },
 });
 
@@ -70,6 +80,7 @@ function statusOf(
   { mirror }: ApiContext,
   record: Omit<records.VolumeRecord, 'deleted_at'>,
   deleted: string | undefined,
+  fault: records.VolumeRecord['source_error'],
 ): Volume['status'] {
   const { id } = record;
   const holder = mirror.get(records.volumeHolders, id)?.value.id;
@@ -80,9 +91,10 @@ function statusOf(
   // The data of an image comes with the first VM, so a volume without VM can be used.
   const restoring = source !== undefined && ('snapshot' in source || placement?.host !== undefined);
   const phase = holder !== undefined ? 'attached' : restoring ? 'restoring' : 'available';
-  const { reason, message } = placement?.reason === undefined ? (waitOf(mirror, record, source) ?? {}) : placement;
+  const { reason, message } =
+    placement?.reason === undefined ? (waitOf(mirror, record, source, fault) ?? {}) : placement;
   return {
-    phase: deleted === undefined ? phase : 'deleting',
+    phase: deleted !== undefined ? 'deleting' : fault === undefined ? phase : 'error',
     ...(reason !== undefined && { reason }),
     ...(message !== undefined && { message }),
     ...(placement?.host !== undefined && { host: placement.host }),
@@ -91,26 +103,28 @@ function statusOf(
   };
 }
 
-/** Returns why the image of a volume without data cannot fill it. */
+/** Returns why the source of a volume without data does not fill it. */
 function waitOf(
   mirror: ApiContext['mirror'],
   { project, size }: Pick<records.VolumeRecord, 'project' | 'size'>,
   source: FillSource | undefined,
-): ImageWait | undefined {
-  if (source === undefined || 'snapshot' in source) return undefined;
+  fault: records.VolumeRecord['source_error'],
+): { readonly reason: string; readonly message: string } | undefined {
+  if (fault !== undefined) return { reason: 'source_failed', message: `${fault.message} Delete the volume.` };
+  if (source === undefined) return undefined;
+  if ('snapshot' in source) {
+    const { reason, message = '' } = mirror.get(records.snapshotPlacements, source.snapshot)?.value ?? {};
+    return reason === undefined ? undefined : { reason, message: `The snapshot of the source waits. ${message}` };
+  }
   const { image } = source;
   const [found, report] = [mirror.get(records.images, image), mirror.get(records.imageReports, image)];
   return imageWait(project, found?.value, report?.value, size);
 }
 
-/** Checks that the volume is not being deleted. @throws UcloudError `being_deleted` */
-export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
-  if (stored.value.deleted_at === undefined) return;
-  throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
-}
-
 /** The fields of a new volume that follow from its source, with the guards that the source stays as it is. */
 interface SourceFields {
+  /** The snapshot that is made with the volume. */
+  readonly made?: MadeSnapshot;
   readonly fields: Partial<records.VolumeRecord>;
   /** The pool of the source, where the volume lies; undefined if any pool may have it. */
   readonly pool?: Id<'storage_pool'>;
@@ -130,6 +144,18 @@ function fieldsOfImage(api: ApiContext, project: Id<'project'>, id: Id<'image'>,
   return { fields: { boot: bootFactsOf(stored.value) }, guards };
 }
 
+type VolumeSources = Pick<VolumeBody, 'image' | 'snapshot' | 'snapshot_disk' | 'source_volume'>;
+
+/** Returns the fields of a volume with the data of another one. @throws UcloudError `rule_violated` if it is smaller */
+function fieldsOfVolume(made: MadeSnapshot, size: number): SourceFields {
+  const { snapshot, disk } = made;
+  if (size < disk.size) {
+    throw fieldError('rule_violated', '/size', `must be at least ${formatSize(disk.size)}, the size of the source`);
+  }
+  const name = { snapshot: snapshot.id, snapshot_disk: disk.volume, source_host: snapshot.host };
+  return { made, fields: { ...name, ...originOf(disk.image, disk.boot) }, pool: poolOf(snapshot), guards: [] };
+}
+
 /**
  * Returns the fields of a volume with first data; none for an empty volume.
  * @throws UcloudError `invalid_reference`, `being_deleted`, `rule_violated`, `invalid_state` without a complete copy
@@ -137,9 +163,15 @@ function fieldsOfImage(api: ApiContext, project: Id<'project'>, id: Id<'image'>,
 function fieldsOfSource(
   api: ApiContext,
   project: Id<'project'>,
-  { image, snapshot: id, snapshot_disk: asked }: Pick<VolumeBody, 'image' | 'snapshot' | 'snapshot_disk'>,
+  { image, snapshot: id, snapshot_disk: asked, source_volume }: VolumeSources,
   size: number,
+  make: (volume: Id<'volume'>) => MadeSnapshot,
 ): SourceFields {
+  if (source_volume !== undefined && (image ?? id ?? asked) !== undefined) {
+    const detail = 'must be omitted with image, snapshot or snapshot_disk: a volume has one source';
+    throw fieldError('rule_violated', '/source_volume', detail);
+  }
+  if (source_volume !== undefined) return fieldsOfVolume(make(source_volume), size);
   if (image !== undefined && id !== undefined) {
     throw fieldError('rule_violated', '/image', 'must be omitted with a snapshot, which has the image of its disk');
   }
@@ -151,9 +183,8 @@ function fieldsOfSource(
   if (size < disk.size) {
     throw fieldError('rule_violated', '/size', `must be at least ${formatSize(disk.size)}, the size in the snapshot`);
   }
-  const origin = disk.image !== undefined && disk.boot !== undefined ? { image: disk.image, boot: disk.boot } : {};
   return {
-    fields: { snapshot_disk: name, source_host: snapshot.host, ...origin },
+    fields: { snapshot_disk: name, source_host: snapshot.host, ...originOf(disk.image, disk.boot) },
     pool: poolOf(snapshot),
     guards,
   };
@@ -178,10 +209,14 @@ function poolOfCreation(
 async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { project: asked, pool: askedPool, size, ...body } = request.body as VolumeBody;
   const id = newId('volume');
+  const snapshot = newId('snapshot');
   const at = request.now.toISOString();
   return mutate(api, request, () => {
     const project = projectOfCreation(api, request.caller, asked);
-    const source = fieldsOfSource(api, project, body, sizeInBytes(size));
+    const source = fieldsOfSource(api, project, body, sizeInBytes(size), (from) => {
+      const purpose = { id: snapshot, madeFor: id, name: body.name, project, volume: from, pointer: '/source_volume' };
+      return makeSnapshot(api, request, purpose);
+    });
     const pool = poolOfCreation(api, askedPool, source.pool);
     const { guards, writes } = addReference(api, storagePools, { project, id: pool, pointer: '/pool', user: id });
     checkReach(api, pool);
@@ -195,7 +230,8 @@ async function createVolume(api: ApiContext, request: ApiRequest): Promise<ApiAn
       created_at: at,
       updated_at: at,
     };
-    return creation(api, volumes, record, { guards: [...guards, ...source.guards], writes });
+    const created = creation(api, volumes, record, { guards: [...guards, ...source.guards], writes });
+    return source.made?.addTo(created) ?? created;
   });
 }
 

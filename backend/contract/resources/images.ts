@@ -60,7 +60,7 @@ export const image = resource({
         pattern: '^(file:[A-Za-z0-9][A-Za-z0-9._-]{0,127}|https?://[^\\s\\x00-\\x1f]+)$',
         'x-rule': 'an `https://` URL, or `file:` with the name or id of a file',
         description:
-          'Source of the image: an `https://` URL, or `file:<name>` or `file:<id>` for a file of the project. The scanner imports a recorded file only with the recorded content. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd. Exactly one of `source` and `snapshot` is set.',
+          'Source of the image: an `https://` URL, or `file:<name>` or `file:<id>` for a file of the project. The scanner imports a recorded file only with the recorded content. The scanner recognises qcow2, raw, VMDK, VDI and VHDX by the content, also if the file is compressed with gzip, xz or zstd. Exactly one of `source`, `snapshot` and `volume` is set.',
       }),
     ),
     snapshot: Type.Optional(
@@ -77,13 +77,19 @@ export const image = resource({
           'The disk of a snapshot with several disks: `root` for the disk of the VM, or the id of a volume. Default: the only disk.',
       }),
     ),
+    volume: Type.Optional(
+      Reference('volume', {
+        description:
+          'The volume with the content of the image, of the same project, in the built-in storage pool. The image shows it at one instant; guests may write it meanwhile. A snapshot is made for this, which counts in the quota and is removed by itself when the import has ended. The bytes are the content, whatever format they look like.',
+      }),
+    ),
     // Responses lack this field until the scanner has computed it.
     sha256: Type.Optional(
       Type.String({
         pattern: '^[0-9a-f]{64}$',
         'x-rule': '64 lower-case hex digits',
         description:
-          'SHA-256 of the source as it arrives, in hex. A URL requires exactly one of `sha256` and `sha512`. For a snapshot, it is that of the whole disk. The scanner computes it for a file or a snapshot if both are omitted.',
+          'SHA-256 of the source as it arrives, in hex. A URL requires exactly one of `sha256` and `sha512`. For a snapshot or a volume, it is that of the whole disk. The scanner computes it for all sources but URLs if both are omitted.',
         'x-server-chosen': true,
       }),
     ),
@@ -180,6 +186,7 @@ export const image = resource({
     'source',
     'snapshot',
     'snapshot_disk',
+    'volume',
     'sha256',
     'sha512',
     'family',

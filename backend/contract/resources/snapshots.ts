@@ -64,6 +64,13 @@ export const snapshot = resource({
     schedule: Type.Optional(
       Reference('snapshot_schedule', { description: 'The schedule that has made the snapshot. It may be deleted.' }),
     ),
+    made_for: Type.Optional(
+      Type.String({
+        pattern: '^(vol|img)-[0-9a-hjkmnp-tv-z]{16}$',
+        description:
+          'Id of the new volume or image that the snapshot was made for (`source_volume` of a volume, `volume` of an image). Such a snapshot cannot be changed, and is removed by itself when the object has its data or is deleted.',
+      }),
+    ),
     project: Reference('project', { description: 'The project of the source.' }),
     pool: Reference('storage_pool', { description: 'The storage pool of the data: that of the source.' }),
     size: Size({ description: 'Size of all disks together. A new volume of the only disk has at least this size.' }),
@@ -136,7 +143,7 @@ export const snapshotEndpoints = crud(snapshot, {
   write: 'member',
   scoped: true,
   createErrors: ['being_deleted', 'invalid_state'],
-  updateErrors: ['being_deleted'],
+  updateErrors: ['being_deleted', 'in_use'],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,
   example: {

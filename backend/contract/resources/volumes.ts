@@ -16,7 +16,7 @@ import { type BodyType, type CreateType, type ItemType, resource, type UpdateTyp
 import { snapshotDisk } from './snapshots.ts';
 
 /** The phases of a volume. */
-export const volumePhases = ['available', 'restoring', 'attached', 'deleting'] as const;
+export const volumePhases = ['available', 'restoring', 'attached', 'error', 'deleting'] as const;
 
 /** Returns the path of the volume's device in a Linux guest. The serial number of the device is the id. */
 export const devicePath = (volume: string): string => `/dev/disk/by-id/virtio-${volume}`;
@@ -38,7 +38,7 @@ export const volume = resource({
     project: Reference('project', { description: 'Default: the project of the token.' }),
     pool: Reference('storage_pool', {
       description:
-        'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot lies in the pool of the snapshot.',
+        'Storage pool of the volume. Default: the default pool of the cloud. A volume with the data of a snapshot or of another volume lies in the pool of its source.',
     }),
     image: Type.Optional(
       Reference('image', {
@@ -58,6 +58,12 @@ export const volume = resource({
         ...snapshotDisk,
         description:
           'The disk of a snapshot with several disks: `root` for the disk of the VM, or the id of a volume. Default: the only disk.',
+      }),
+    ),
+    source_volume: Type.Optional(
+      Reference('volume', {
+        description:
+          'The volume whose data the new volume gets, as it is at one instant. Guests may write the source meanwhile. A snapshot is made for this, which counts in the quota and is removed by itself when the new volume has its data. The volume does not depend on its source afterwards. At most one of `image`, `snapshot` and `source_volume` is set. Default: an empty volume.',
       }),
     ),
   },
@@ -95,12 +101,13 @@ export const volume = resource({
     status: Type.Object(
       {
         phase: Enum(volumePhases, {
-          description: 'Phase of the volume. restoring: the host copies the data of the image or snapshot.',
+          description:
+            'Phase of the volume. restoring: the host copies the data of the image, snapshot or volume. error: the volume has no data and will get none.',
         }),
         reason: Type.Optional(
           Type.String({
             description:
-              'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, `image_not_available`, `image_gone`, …',
+              'Reason why the volume waits, as a constant word: `no_space`, `pool_unreachable`, `image_not_available`, `image_gone`, `source_failed`, …',
           }),
         ),
         message: Type.Optional(Type.String({ description: 'Text for people.' })),
@@ -117,7 +124,7 @@ export const volume = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'max_iops', 'max_throughput', 'force_detach', 'delete_protection'],
-  optional: ['project', 'pool', 'image', 'snapshot', 'snapshot_disk'],
+  optional: ['project', 'pool', 'image', 'snapshot', 'snapshot_disk', 'source_volume'],
 });
 export type Volume = ItemType<typeof volume>;
 export type VolumeCreate = CreateType<typeof volume>;

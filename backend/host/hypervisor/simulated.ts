@@ -205,8 +205,9 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
 
     pool: (spec) => new SimulatedPool(spec, pools, closing.signal),
 
-    createSnapshot: async ({ holder, consistency }) => {
-      enter('createSnapshot');
+    createSnapshot: async ({ holder, consistency }, signal) => {
+      await enter('createSnapshot');
+      signal.throwIfAborted();
       if (consistency === 'filesystem' && holder && vms.get(holder)?.running && !agents.has(holder)) {
         throw new SnapshotError('no_guest_agent', 'No guest agent runs in the VM.', { retry: true });
       }

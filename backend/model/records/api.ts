@@ -63,11 +63,13 @@ export const images = kind('images/', {
   id: id('image'),
   ...scoped,
   description: Type.String(),
-  /** Exactly one of `source` and `snapshot` is set. */
+  /** One of `source` and `snapshot` is set. */
   source: Type.Optional(Type.String()),
   /** The snapshot with the disk. It may be gone. */
   snapshot: Type.Optional(id('snapshot')),
   snapshot_disk: Type.Optional(Type.String()),
+  /** The volume with the disk. `snapshot` is then the one that the API has made for this image. */
+  volume: Type.Optional(id('volume')),
   sha256: Type.Optional(Type.String()),
   sha512: Type.Optional(Type.String()),
   architecture: oneOf(architectures),
@@ -244,6 +246,10 @@ export const volumes = kind('volumes/', {
   snapshot_disk: Type.Optional(Type.String()),
   /** The host of this snapshot. */
   source_host: Type.Optional(id('host')),
+  /** The volume with the data. `snapshot` is then the one that the API has made for this volume. */
+  source_volume: Type.Optional(id('volume')),
+  /** Why this snapshot could not be made. The volume never gets data. */
+  source_error: Type.Optional(Type.Object({ message: Type.String() })),
   delete_protection: Type.Boolean(),
   /** Set once by a deletion. The host then removes the data, and the API's collector removes the record. */
   deleted_at: Type.Optional(time),
@@ -281,6 +287,8 @@ export const snapshots = kind('snapshots/', {
   consistency: oneOf(consistencies),
   /** The schedule that has made the snapshot; it may be gone. */
   schedule: Type.Optional(id('snapshot_schedule')),
+  /** The new volume or image that gets the data. The collector deletes the snapshot when its purpose has ended. */
+  made_for: Type.Optional(Type.String()),
   /** The host of the source. */
   host: id('host'),
   /** The pool of the source. Default: the built-in pool. */

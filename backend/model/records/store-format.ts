@@ -23,11 +23,13 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** Tells by the prefix of a key whether a record needs format 2. An older agent gives an empty disk for such a volume, for example. */
 const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
-  [volumes.prefix]: ({ image }) => image !== undefined,
+  // Older agents would fill a volume before the snapshot of its source is complete.
+  [volumes.prefix]: ({ image, source_volume }) => image !== undefined || source_volume !== undefined,
   [vms.prefix]: ({ root_volume }) => root_volume !== undefined,
   // Older versions cannot read an image without `source`.
   [images.prefix]: ({ source }) => source === undefined,
-  [snapshots.prefix]: ({ consistency, pool }) => consistency === 'filesystem' || pool !== undefined,
+  [snapshots.prefix]: ({ consistency, pool, made_for }) =>
+    consistency === 'filesystem' || pool !== undefined || made_for !== undefined,
   // Schedules make snapshots of both kinds.
   [snapshotSchedules.prefix]: () => true,
   [operations.prefix]: (record) => record.kind !== 'vm_reboot',

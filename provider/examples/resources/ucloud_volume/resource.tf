@@ -32,3 +32,12 @@ resource "ucloud_vm" "db" {
   interfaces = [{ network = ucloud_network.db.id }]
   volumes    = [ucloud_volume.data.id]
 }
+
+# This volume begins with the data of another one, at the instant of its creation. The source has data from its first VM on.
+resource "ucloud_volume" "clone" {
+  name          = "db-data-copy"
+  size          = "20GiB"
+  source_volume = ucloud_volume.data.id
+
+  depends_on = [ucloud_vm.db]
+}

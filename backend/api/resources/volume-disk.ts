@@ -1,0 +1,82 @@
+/** The data of a volume as the source of a snapshot. */
+import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
+import * as records from '../../model/records/index.ts';
+import { builtInPool, poolOf } from '../../model/storage/pool.ts';
+import { unchanged } from '../../store/collection.ts';
+import type { Stored } from '../../store/record-kind.ts';
+import type { ApiContext } from '../requests/context.ts';
+import type { Guard } from '../transaction/mutate.ts';
+
+/** The source of a snapshot, with the guards that it stays as it is. */
+export interface DiskSource {
+  readonly project: Id<'project'>;
+  readonly host: Id<'host'>;
+  /** Another pool than the built-in one. */
+  readonly pool?: Id<'storage_pool'>;
+  readonly disks: records.SnapshotRecord['disks'];
+  readonly guards: readonly Guard[];
+}
+
+/** Returns the fields of a disk that a VM can boot from. */
+export const originOf = (image: Id<'image'> | undefined, boot: records.BootFacts | undefined) =>
+  image === undefined || boot === undefined ? {} : { image, boot };
+
+/** Returns the error of a source without data. */
+export const noDisk = (pointer: string, detail: string) =>
+  new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
+
+/** Returns the text for a volume in a pool without snapshots. */
+export const noSnapshots = (pool: Id<'storage_pool'>, which: string): string =>
+  `lies in the storage pool ${pool}; ${which} have snapshots`;
+
+/** Checks that the volume is not being deleted. @throws UcloudError `being_deleted` */
+export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
+  if (stored.value.deleted_at === undefined) return;
+  throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
+}
+
+/** @throws UcloudError `invalid_state` if the pool of the volume has no snapshots of single volumes */
+function checkPool({ mirror }: ApiContext, volume: string, pool: Id<'storage_pool'>, pointer: string): void {
+  if (pool === builtInPool || mirror.get(records.storagePools, pool)?.value.kind === 'ceph') return;
+  const detail = noSnapshots(pool, 'only volumes in the built-in pool and in pools of the kind ceph');
+  throw new UcloudError('invalid_state', `${volume} ${detail}`, { errors: [{ pointer, detail }] });
+}
+
+/** @throws UcloudError `invalid_state` if the process of the VM cannot copy the volume */
+function checkHolder({ mirror }: ApiContext, id: string, pointer: string): void {
+  // The process of the VM copies the volume, and a pool that hangs would stop the whole process.
+  const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
+  const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
+  for (const { value } of vm === undefined ? [] : mirror.by(records.volumeAttachments, 'vm').list(vm)) {
+    if (poolOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === builtInPool) continue;
+    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than the built-in one`;
+    throw noDisk(pointer, detail);
+  }
+}
+
+/**
+ * Returns the data of the volume.
+ * @param pointer the field of the request that names the volume
+ * @throws UcloudError `being_deleted`, `invalid_state` if the volume has no data
+ */
+export function volumeDisk(api: ApiContext, stored: Stored<records.VolumeRecord>, pointer: string): DiskSource {
+  const { mirror } = api;
+  const { value } = stored;
+  checkVolumeStays(stored);
+  const pool = poolOf(value);
+  checkPool(api, value.id, pool, pointer);
+  const placement = mirror.get(records.volumePlacements, value.id);
+  const data = mirror.get(records.volumeReports, value.id)?.value;
+  if (pool === builtInPool) checkHolder(api, value.id, pointer);
+  if (placement?.value.host === undefined || data?.phase !== 'available') {
+    throw noDisk(pointer, `${value.id} has no data yet: its data begins with its first attachment`);
+  }
+  return {
+    project: value.project,
+    host: placement.value.host,
+    ...(pool !== builtInPool && { pool }),
+    disks: [{ volume: value.id, size: placement.value.size, ...originOf(value.image, value.boot) }],
+    guards: [{ condition: unchanged(stored) }, { condition: unchanged(placement) }],
+  };
+}
