@@ -129,7 +129,7 @@ t.test('a host that fails at first delivers later, also to the next image scanne
 t.test('an image of a volume needs no snapshot of the user, and outlives the volume', async (t) => {
   const copies = Promise.withResolvers<void>();
   let blocked = false;
-  const { member, project, volume, vm, snapshot } = await cloudWithSnapshot(t, {
+  const { member, project, volume, vm, snapshot, file } = await cloudWithSnapshot(t, {
     fault: (step) => (step === 'createSnapshot' && blocked ? copies.promise : undefined),
   });
   t.teardown(() => copies.resolve());
@@ -141,6 +141,9 @@ t.test('an image of a volume needs no snapshot of the user, and outlives the vol
   t.match((await member.list('snapshots')).items, [{ made_for: image.id, volume: volume.id, size: '2GiB' }]);
   const usage = async () => (await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body;
   t.match(await usage(), { used: { snapshots: 1, disk: '5GiB' } });
+  file(project, 'own.raw');
+  await reach(member, 'images', await member.create('images', { name: 'other', source: 'file:own.raw' }), 'available');
+  t.match(await member.get('images', image.id), { status: { phase: 'pending' } }, 'a later import does not wait');
   copies.resolve();
   await reach(member, 'images', image, 'available');
   await until('no snapshot is left', async () => (await member.list('snapshots')).items.length === 0);
