@@ -17,6 +17,11 @@ export interface Cloud {
   readonly token: string;
   /** Runs a command as the operator and returns its parsed answer. */
   ucloud(...args: string[]): Promise<Record<string, unknown>>;
+  /**
+   * Reads from the API as the operator, such as `vms/vm-…`; undefined if the object is gone. Waiting needs many reads, and a
+   * request costs the machine much less than the start of a command.
+   */
+  read(path: string): Promise<Record<string, unknown> | undefined>;
   /** Returns the standard output of `ucloud up`, without its log. */
   output(): string;
   stop(): Promise<void>;
@@ -83,6 +88,12 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     project,
     token,
     ucloud: async (...args) => JSON.parse((await exec(command, [...args, '--json'], { env })).stdout || 'null'),
+    async read(path) {
+      const answer = await fetch(`${up.endpoint}/v1/${path}`, { headers: { authorization: `Bearer ${token}` } });
+      if (answer.status === 404) return undefined;
+      if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+      return (await answer.json()) as Record<string, unknown>;
+    },
     output: () => output,
     stop: () => end(child, 'SIGTERM'),
     kill: () => end(child, 'SIGKILL'),

@@ -111,13 +111,8 @@ export class GuestCloud {
     });
   }
 
-  /** A request costs the machine much less than the start of a command. */
   async #get(noun: string, id: string): Promise<Item | undefined> {
-    const { endpoint, token } = this.#cloud;
-    const answer = await fetch(`${endpoint}/v1/${noun}s/${id}`, { headers: { authorization: `Bearer ${token}` } });
-    if (answer.status === 404) return undefined;
-    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-    return (await answer.json()) as Item;
+    return (await this.#cloud.read(`${noun}s/${id}`)) as Item | undefined;
   }
 
   /** Waits until the guest is ready and lets root in. */

@@ -57,8 +57,8 @@ async function story(first: Cloud): Promise<RootVolumeStory> {
       ...['--interfaces', interfaces, '--user-data', userData, '--volumes', 'large'],
     );
     return eventually(`${name} is ready`, 180_000, async () => {
-      const item = await run('vm', 'get', vm.id);
-      if (!item.status.ready) throw new Error(JSON.stringify(item.status));
+      const item = (await cloud.read(`vms/${vm.id}`)) as unknown as Item | undefined;
+      if (!item?.status.ready) throw new Error(JSON.stringify(item?.status));
       return item;
     });
   };
@@ -69,7 +69,7 @@ async function story(first: Cloud): Promise<RootVolumeStory> {
   };
   const gone = (noun: string, id: string) =>
     eventually(`${id} is gone`, 60_000, async () => {
-      if (await run(noun, 'get', id).catch(() => undefined)) throw new Error('it is there');
+      if (await cloud.read(`${noun}s/${id}`)) throw new Error('it is there');
     });
 
   const vm = await createVm('one');

@@ -113,15 +113,16 @@ async function story(first: Cloud): Promise<SnapshotStory> {
   const publicKey = readFileSync(`${keyFile}.pub`, 'utf8').trim();
   await cloud.ucloud('ssh-key', 'create', '--name', 'me', '--public-key', publicKey);
   const run = async (...args: string[]) => (await cloud.ucloud(...args)) as unknown as Item;
+  const get = async (noun: string, id: string) => (await cloud.read(`${noun}s/${id}`)) as unknown as Item | undefined;
   const reach = (noun: string, id: string, reached: (item: Item) => boolean) =>
     eventually(`${noun} ${id}`, 90_000, async () => {
-      const item = await run(noun, 'get', id);
-      if (!reached(item)) throw new Error(JSON.stringify(item.status));
+      const item = await get(noun, id);
+      if (item === undefined || !reached(item)) throw new Error(JSON.stringify(item?.status));
       return item;
     });
   const gone = (noun: string, id: string) =>
     eventually(`${id} is gone`, 60_000, async () => {
-      if (await run(noun, 'get', id).catch(() => undefined)) throw new Error('it is there');
+      if (await get(noun, id)) throw new Error('it is there');
     });
   const complete = (id: string) =>
     reach('snapshot', id, ({ status }) => status.phase === 'available' || status.phase === 'error');

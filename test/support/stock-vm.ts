@@ -93,8 +93,8 @@ async function story(cloud: Cloud): Promise<StockVm> {
   });
   const until = (what: string, seconds: number, reached: (vm: Vm) => boolean) =>
     eventually(what, seconds * 1000, async () => {
-      const vm = (await cloud.ucloud('vm', 'get', id)) as unknown as Vm;
-      if (!reached(vm)) throw new Error(JSON.stringify(vm.status));
+      const vm = (await cloud.read(`vms/${id}`)) as unknown as Vm | undefined;
+      if (vm === undefined || !reached(vm)) throw new Error(JSON.stringify(vm?.status));
       return (performance.now() - begin) / 1000;
     });
   const running = await until('the VM runs', 120, ({ status }) => status.phase === 'running');

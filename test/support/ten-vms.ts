@@ -33,7 +33,7 @@ interface Vm {
   readonly status: { readonly phase: string };
 }
 
-const vmsOf = async (cloud: Cloud) => ((await cloud.ucloud('vm', 'list')) as { items: Vm[] }).items;
+const vmsOf = async (cloud: Cloud) => ((await cloud.read(`vms?project=${cloud.project}`)) as { items: Vm[] }).items;
 const runningIn = (vms: readonly Vm[]) => vms.filter(({ status }) => status.phase === 'running').length;
 
 const start = () => startCloud(data, ['--hypervisor', hypervisor]);

@@ -64,16 +64,17 @@ async function story(first: Cloud): Promise<VolumeStory> {
   const publicKey = readFileSync(`${keyFile}.pub`, 'utf8').trim();
   await cloud.ucloud('ssh-key', 'create', '--name', 'me', '--public-key', publicKey);
 
-  const get = async (noun: string, id: string) => (await cloud.ucloud(noun, 'get', id)) as unknown as Object_;
+  const get = async (noun: string, id: string) =>
+    (await cloud.read(`${noun}s/${id}`)) as unknown as Object_ | undefined;
   const reach = (what: string, noun: string, id: string, reached: (item: Object_) => boolean) =>
     eventually(what, patience * 1000, async () => {
       const item = await get(noun, id);
-      if (!reached(item)) throw new Error(JSON.stringify(item.status));
+      if (item === undefined || !reached(item)) throw new Error(JSON.stringify(item?.status));
       return item;
     });
   const gone = (what: string, noun: string, id: string) =>
     eventually(what, patience * 1000, async () => {
-      const item = await get(noun, id).catch(() => undefined);
+      const item = await get(noun, id);
       if (item) throw new Error(JSON.stringify(item));
     });
   const refusal = async (...args: string[]): Promise<string> => {
@@ -204,7 +205,7 @@ async function story(first: Cloud): Promise<VolumeStory> {
   await cloud.ucloud('vm', 'delete', second.id);
   await gone('the second VM is gone', 'vm', second.id);
   const keptAfterVm = existsSync(file);
-  const { status } = await get('volume', volume.id);
+  const status = (await get('volume', volume.id))?.status;
   await cloud.ucloud('volume', 'delete', volume.id);
   await gone('the volume is gone', 'volume', volume.id);
   return {
