@@ -1,4 +1,7 @@
-/** Each bench runs with little work. The test does not check the figures, because they need an idle machine. */
+/**
+ * Each bench runs with little work. The test does not check the figures, because they need an idle machine. The bench that
+ * boots two guests of its own belongs to `npm run test:guests`.
+ */
 // Boots guests: each takes a core without hardware virtualisation.
 
 import { execFile } from 'node:child_process';
@@ -11,12 +14,18 @@ import { terraformMissing } from '../support/terraform.ts';
 
 const terraform = terraformMissing() ?? false;
 const qemu = await noQemu();
-const benches: Readonly<Record<string, { readonly args: readonly string[]; readonly skip?: string | false }>> = {
+interface Bench {
+  readonly args: readonly string[];
+  readonly skip?: string | false;
+  /** Only with UCLOUD_GUESTS=all. */
+  readonly long?: boolean;
+}
+const benches: Readonly<Record<string, Bench>> = {
   api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
   'guest-io': { args: ['--mebibytes', '16', '--seconds', '1', '--rounds', '1'], skip: qemu },
-  'hostile-tenant': { args: ['--requests', '20', '--unread', '4', '--megabytes', '4', '--seconds', '20'] },
-  offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu },
-  provider: { args: ['--vms', '2', '--starts', '1', '--rounds', '1'], skip: terraform },
+  'hostile-tenant': { args: ['--requests', '10', '--unread', '2', '--megabytes', '1', '--seconds', '20'] },
+  offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu, long: true },
+  provider: { args: ['--vms', '1', '--starts', '1', '--rounds', '1'], skip: terraform },
   'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
   scheduler: { args: ['--vms', '20', '--hosts', '5'] },
   storage: { args: ['--mebibytes', '4', '--disks', '2', '--volumes', '200', '--rounds', '1'], skip: qemu },
@@ -30,7 +39,8 @@ t.test('a bench for each promise that is measured', async (t) => {
   t.strictSame(files.filter((name) => name !== 'run').sort(), [...Object.keys(benches), ...onlyByHand].sort());
 });
 
-for (const [name, { args, skip }] of Object.entries(benches)) {
+for (const [name, { args, skip, long = false }] of Object.entries(benches)) {
+  if (long && process.env.UCLOUD_GUESTS !== 'all') continue;
   t.test(`bench/${name}`, { skip: skip ?? false }, async (t) => {
     const run = promisify(execFile)(process.execPath, [`bench/${name}.ts`, ...args], {
       timeout: 240_000,
