@@ -36,6 +36,21 @@ export default {
       from: {},
       to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
     },
+    {
+      // A user waits for the start of each command. The code of the daemons comes with import() when a daemon starts.
+      name: 'commands-start-fast',
+      severity: 'error',
+      from: { path: '^backend/cli/', pathNot: '^backend/cli/(daemons|format-guard|log)\\.ts$' },
+      to: {
+        path: [
+          '^backend/(api|host|metadata|scanner|filescanner|scheduler|store|model/records)/',
+          '^backend/cli/(daemons|format-guard|log)\\.ts$',
+        ],
+        pathNot: ['^backend/store/private-files\\.ts$', '^backend/api/terraform-state/keys\\.ts$'],
+        dynamic: false,
+        dependencyTypesNot: ['type-only', 'type-import'],
+      },
+    },
     mayImport('backend/contract'),
     mayImport('backend/model', 'backend/contract'),
     mayImport('backend/store', 'backend/contract'),

@@ -3,7 +3,6 @@ import { type Command, Option } from 'commander';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { openDataDirectory } from './data-directory.ts';
-import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import {
   defaultImageListen,
@@ -14,7 +13,7 @@ import {
   parseListen,
   readTls,
 } from './listen.ts';
-import { createLogger, logLevelOption } from './log.ts';
+import { logLevelOption } from './log-level.ts';
 import { runUntilStopped } from './run.ts';
 import { warnOfReaders } from './secret-files.ts';
 import { readStateKeys } from './state-key.ts';
@@ -44,11 +43,16 @@ const component = (program: Command, name: string, description: string, start: S
     .requiredOption('--store <url>', 'the shared database: etcd://host:port[,host:port], etcds:// for TLS')
     .addOption(logLevelOption())
     .action(async (options: ComponentOptions) => {
+      const [daemons, { guardFormat }, { createLogger }, { openStore }] = await Promise.all([
+        import('./daemons.ts'),
+        import('./format-guard.ts'),
+        import('./log.ts'),
+        import('../store/open.ts'),
+      ]);
       const logger = createLogger({ level: options.logLevel });
       if (options.data === undefined) process.umask(0o077);
       else openDataDirectory(options.data, logger);
       warnOfReaders(logger, options);
-      const [daemons, { openStore }] = await Promise.all([import('./daemons.ts'), import('../store/open.ts')]);
       await runUntilStopped(logger, async (started, fail) => {
         const store = await openStore(options.store, { logger });
         started(store);

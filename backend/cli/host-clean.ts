@@ -1,7 +1,6 @@
 /** `ucloud host clean`: removes everything that the host agent created on this machine. */
 import type { Command } from 'commander';
 import { defaultDataDirectory } from './layout.ts';
-import { createLogger } from './log.ts';
 import { say } from './standard-output.ts';
 
 /** Adds the command to `ucloud host`, beside the commands of the API. */
@@ -16,7 +15,7 @@ export function addHostClean(program: Command): void {
     .option('--yes', 'confirm the removal; without this, the command only counts VMs and removes nothing')
     .option('--volumes', 'remove the data of volumes too; nothing can bring it back')
     .action(async ({ data, yes, volumes = false }: { data: string; yes?: boolean; volumes?: boolean }) => {
-      const { openHypervisor } = await import('./daemons.ts');
+      const [{ openHypervisor }, { createLogger }] = await Promise.all([import('./daemons.ts'), import('./log.ts')]);
       const { hypervisor, images } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
       try {
         const vms = await hypervisor.list();

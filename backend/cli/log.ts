@@ -1,5 +1,4 @@
 /** The log of the daemons on standard error: one JSON object per line, or readable lines on a terminal. */
-import { Option } from 'commander';
 import { pino } from 'pino';
 import type { Logger } from '../model/component.ts';
 
@@ -25,9 +24,3 @@ export function createLogger(options: { level: string }): Logger {
     : pino.destination({ dest: 2, sync: true });
   return pino({ level: options.level, redact: ['authorization', 'headers.authorization'] }, stream);
 }
-
-/** Returns the option of the log level. */
-export const logLevelOption = () =>
-  new Option('--log-level <level>', 'minimum level of log lines')
-    .choices(['debug', 'info', 'warn', 'error'])
-    .default('info');

@@ -2,9 +2,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Name } from '../contract/fields.ts';
-import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, layout } from './layout.ts';
-import { createLogger } from './log.ts';
 import { say } from './standard-output.ts';
 
 interface OperatorTokenOptions {
@@ -19,7 +17,9 @@ async function operatorToken({ name, data, store: url }: OperatorTokenOptions): 
     throw new Error(`--name: "${name}" must be 1 to 63 lower-case letters, digits and inner hyphens`);
   }
   if (url === undefined && !existsSync(layout(data).store)) throw new Error(`${layout(data).store} does not exist`);
-  const [{ makeOperatorToken }, { openStore }] = await Promise.all([
+  const [{ guardFormat }, { createLogger }, { makeOperatorToken }, { openStore }] = await Promise.all([
+    import('./format-guard.ts'),
+    import('./log.ts'),
     import('../api/tokens/first-operator-token.ts'),
     import('../store/open.ts'),
   ]);

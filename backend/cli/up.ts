@@ -6,7 +6,6 @@ import { Option } from 'commander';
 import { makePrivate } from '../store/private-files.ts';
 import { credentialsPath, writeCredentials } from './credentials.ts';
 import { openDataDirectory } from './data-directory.ts';
-import { guardFormat } from './format-guard.ts';
 import { defaultDataDirectory, type HypervisorChoice, layout } from './layout.ts';
 import {
   defaultImageListen,
@@ -18,7 +17,7 @@ import {
   parseListen,
   readTls,
 } from './listen.ts';
-import { createLogger, logLevelOption } from './log.ts';
+import { logLevelOption } from './log-level.ts';
 import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
 import { warnOfReaders } from './secret-files.ts';
@@ -50,11 +49,14 @@ const clientUrl = (url: string): string => url.replace('//[::]:', '//[::1]:').re
 
 async function up(options: UpOptions): Promise<void> {
   // These modules are loaded here, so that commands for the API start fast.
-  const [daemons, { ensureOperatorToken, ensureProject }, { openStore }] = await Promise.all([
-    import('./daemons.ts'),
-    import('../api/tokens/first-operator-token.ts'),
-    import('../store/open.ts'),
-  ]);
+  const [daemons, { guardFormat }, { createLogger }, { ensureOperatorToken, ensureProject }, { openStore }] =
+    await Promise.all([
+      import('./daemons.ts'),
+      import('./format-guard.ts'),
+      import('./log.ts'),
+      import('../api/tokens/first-operator-token.ts'),
+      import('../store/open.ts'),
+    ]);
   const logger = createLogger({ level: options.logLevel });
   warnOfReaders(logger, options);
   const tls = readTls(options);
