@@ -109,7 +109,7 @@ export class Deliveries implements DeliveryDesk {
     const report = mirror.get(snapshotReports, id)?.value;
     if (report?.phase === 'available') return undefined;
     if (volume === undefined) return `The snapshot ${id} has no complete copy.`;
-    return `The snapshot of ${volume} could not be made. ${report?.message ?? ''}`.trim();
+    return `The snapshot of its volume could not be made. ${report?.message ?? ''}`.trim();
   }
 
   /** Tells whether the snapshot of the image's volume is still being made. */

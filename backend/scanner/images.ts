@@ -20,7 +20,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { UcloudError } from '../contract/errors.ts';
+import { type ErrorCode, UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { newEvent } from '../model/events.ts';
@@ -86,6 +86,8 @@ export interface ImageScannerOptions {
 
 /** The name of the scanner's leader key in `leader/`. */
 const task = 'image-scanner';
+/** The message of an image whose file is lost, and whose source is gone with the snapshot. */
+const lostFile = 'The image store has lost the file of this image, and its source does not exist any more.';
 /** The maximum time for the rename of a complete file into the image store, in milliseconds. */
 const maxPlacingMs = 1000;
 /** The time between rounds without a change, in milliseconds. A file can vanish without a change of the database. */
@@ -303,6 +305,7 @@ class ImportTerm {
   async #import(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { logger } = this.#options;
     const progress = new ProgressReporter((now) => this.#reportProgress(image, now));
+    const lost = this.#mirror.get(imageReports, image.id)?.value.phase === 'available';
     try {
       await this.#report(image, { phase: 'importing', step: 'downloading', percent: 0 });
       const { sha256, virtualSize } = await importImage(
@@ -328,7 +331,7 @@ class ImportTerm {
     } catch (err) {
       await progress.end();
       if (signal.aborted) return;
-      await this.#reportFailure(image, err).catch((later: unknown) => {
+      await this.#reportFailure(image, err, lost).catch((later: unknown) => {
         if (!signal.aborted) logger.error({ err: later, image: image.id }, 'could not report about an image');
       });
     }
@@ -342,11 +345,16 @@ class ImportTerm {
     });
   }
 
-  async #reportFailure(image: ImageRecord, err: unknown): Promise<void> {
+  /**
+   * Reports the failure of an import.
+   * @param lost the image was available, and the image store has lost its file
+   */
+  async #reportFailure(image: ImageRecord, err: unknown, lost: boolean): Promise<void> {
     const { logger } = this.#options;
     if (err instanceof ImageRejected) {
-      logger.info({ image: image.id, why: err.message }, 'image rejected');
-      return this.#report(image, { phase: 'error', message: err.message });
+      const message = lost && image.source === undefined ? lostFile : err.message;
+      logger.info({ image: image.id, why: message }, 'image rejected');
+      return this.#report(image, { phase: 'error', message }, 'rule_violated');
     }
     if (err instanceof FileMissing)
       return this.#report(image, { phase: 'error', reason: fileMissing, message: err.message });
@@ -357,7 +365,9 @@ class ImportTerm {
       : err.message;
     const before = this.#retries.get(image.id)?.failures ?? 0;
     const failures = err instanceof SourceBusy ? before : before + 1;
-    if (failures >= this.#limits.maxAttempts) return this.#report(image, { phase: 'error', message });
+    if (failures >= this.#limits.maxAttempts) {
+      return this.#report(image, { phase: 'error', message }, internal ? 'internal' : 'invalid_reference');
+    }
     const delayMs = backoffMs(Math.max(1, failures), {
       firstMs: this.#limits.retryAfterMs,
       maxMs: Number.POSITIVE_INFINITY,
@@ -366,10 +376,10 @@ class ImportTerm {
     await this.#report(image, { phase: 'importing', message: `${message} The scanner tries again.` });
   }
 
-  async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>): Promise<void> {
+  async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>, code?: ErrorCode): Promise<void> {
     const now = new Date();
     const operation = await this.#operationOf(image.id);
-    const change = operation && importOperation(operation, report, now);
+    const change = operation && importOperation(operation, report, now, code);
     const write = [put(imageReports, image.id, { ...report, at: now.toISOString() }), ...(change?.write ?? [])];
     if (report.phase !== 'importing') {
       const failed = report.phase === 'error';
@@ -395,7 +405,12 @@ class ImportTerm {
     while (!this.#termEnd.aborted) {
       try {
         const result = await this.#options.store.commit({ require: [this.#leadership.holds, ...require], write });
-        if (!result.ok || id === undefined) return;
+        if (id === undefined) return;
+        if (!result.ok) {
+          // An earlier commit may have succeeded without an answer. The next round must see it.
+          await this.#mirror.catchUp();
+          return;
+        }
         const after = result.revision - 1;
         await this.#mirror.waitForChange({
           of: [{ kind: imageReports, id }],

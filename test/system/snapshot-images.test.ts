@@ -136,7 +136,7 @@ t.test('an image of a volume needs no snapshot of the user, and outlives the vol
   blocked = true;
   await member.remove('snapshots', snapshot.id);
   const image = await member.create('images', { name: 'golden', volume: volume.id });
-  t.match(image, { volume: volume.id, status: { phase: 'pending', message: /waits for the snapshot of vol-/ } });
+  t.match(image, { volume: volume.id, status: { phase: 'pending', message: /waits for the snapshot of its volume/ } });
   t.notOk('snapshot' in image || 'snapshot_disk' in image, 'the snapshot is no part of the declaration');
   t.match((await member.list('snapshots')).items, [{ made_for: image.id, volume: volume.id, size: '2GiB' }]);
   const usage = async () => (await member.expect(200, 'GET', `/v1/projects/${project}/usage`)).body;
@@ -170,7 +170,7 @@ t.test('the snapshot of an image of a volume goes, however the import ends', asy
   failing = true;
   const bad = await member.create('images', { name: 'bad', volume: volume.id });
   const { status } = await reach(member, 'images', bad, 'error');
-  t.match(status.message, /^The snapshot of vol-\w+ could not be made\. /);
+  t.match(status.message, /^The snapshot of its volume could not be made\. /);
   t.notMatch(status.message, /secret/);
   await none();
   const deleted = await member.create('images', { name: 'deleted', volume: volume.id });

@@ -246,6 +246,13 @@ t.test('users neither change nor delete the snapshot of a copy', async (t) => {
   t.match(await member.request('PATCH', path, { delete_protection: true }), inUse);
   const forged = { name: 'forged', volume: source.id, made_for: copy.id };
   t.match(await member.request('POST', '/v1/snapshots', forged), { status: 400, body: { code: 'invalid_input' } });
+  const other = { name: 'other', snapshot: items[0]?.id };
+  const used = {
+    status: 409,
+    body: { code: 'invalid_state', detail: /was made for vol-/, errors: [{ pointer: '/snapshot' }] },
+  };
+  t.match(await member.request('POST', '/v1/images', other), used, 'it goes before another object has its data');
+  t.match(await member.request('POST', '/v1/volumes', { ...other, size: '2GiB' }), used);
   copies.open();
   await reach(member, 'volumes', copy, 'available');
   await noSnapshots(member);

@@ -82,10 +82,13 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
 });
 
 /** Returns why the import of a volume has not begun. */
-function waitOf({ mirror }: ApiContext, { volume, snapshot = '' as Id<'snapshot'> }: records.ImageRecord) {
+function waitOf({ mirror }: ApiContext, image: records.ImageRecord) {
+  const { volume, snapshot = '' as Id<'snapshot'>, visibility, shared_with = [] } = image;
   if (volume === undefined) return undefined;
+  // Other projects see the status of such an image. The reason tells of the hosts of this project.
+  const isOwn = visibility === 'project' && shared_with.length === 0;
   const { message = '' } = mirror.get(records.snapshotPlacements, snapshot)?.value ?? {};
-  return `The import waits for the snapshot of ${volume}. ${message}`.trim();
+  return `The import waits for the snapshot of its volume. ${isOwn ? message : ''}`.trim();
 }
 
 /** Returns the size of the image's disk in bytes, rounded up to MiB; undefined until the scanner has determined it. */

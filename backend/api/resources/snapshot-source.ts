@@ -16,9 +16,16 @@ export interface SnapshotSource {
   readonly guards: readonly Guard[];
 }
 
+/** Checks that the snapshot is no part of another object, which removes it. @throws UcloudError `invalid_state` */
+export function checkOwn({ id, made_for }: records.SnapshotRecord): void {
+  if (made_for === undefined) return;
+  const detail = `was made for ${made_for} only, and is removed by itself: create a snapshot of the volume`;
+  throw new UcloudError('invalid_state', `${id} ${detail}`, { errors: [{ pointer: '/snapshot', detail }] });
+}
+
 /**
  * Finds the disk. The pointers of the errors are `/snapshot` and `/snapshot_disk`.
- * @throws UcloudError `invalid_reference`, `being_deleted`, `rule_violated`, `invalid_state` without a complete copy
+ * @throws UcloudError `invalid_reference`, `being_deleted`, `rule_violated`; `invalid_state` without a complete copy
  */
 export function snapshotSource(
   { mirror }: ApiContext,
@@ -32,6 +39,7 @@ export function snapshotSource(
     throw fieldError('invalid_reference', '/snapshot', detail);
   }
   const { deleted_at, disks } = stored.value;
+  checkOwn(stored.value);
   if (deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted (since ${deleted_at})`);
   const names = disks.map(({ volume }) => volume ?? 'root');
   const name = asked ?? (names.length === 1 ? names[0] : undefined);

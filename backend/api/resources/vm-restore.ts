@@ -13,6 +13,7 @@ import { findToChange } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { operationOn } from './operation-requests.ts';
+import { checkOwn } from './snapshot-source.ts';
 
 interface Body {
   readonly snapshot: Id<'snapshot'>;
@@ -79,6 +80,7 @@ function disksOf(
     throw fieldError('invalid_reference', '/snapshot', detail);
   }
   const { deleted_at, vm: source } = stored.value;
+  checkOwn(stored.value);
   if (deleted_at !== undefined) throw new UcloudError('being_deleted', `${id} is being deleted (since ${deleted_at})`);
   const report = api.mirror.get(records.snapshotReports, id);
   if (report?.value.phase !== 'available') {

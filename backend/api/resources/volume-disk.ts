@@ -70,7 +70,8 @@ export function volumeDisk(api: ApiContext, stored: Stored<records.VolumeRecord>
   const data = mirror.get(records.volumeReports, value.id)?.value;
   if (pool === builtInPool) checkHolder(api, value.id, pointer);
   if (placement?.value.host === undefined || data?.phase !== 'available') {
-    throw noDisk(pointer, `${value.id} has no data yet: its data begins with its first attachment`);
+    const when = value.snapshot === undefined ? 'begins with its first attachment' : 'comes from its source';
+    throw noDisk(pointer, `${value.id} has no data yet: its data ${when}`);
   }
   return {
     project: value.project,
