@@ -22,6 +22,7 @@ import {
   poolMarkers,
   poolReports,
   reports,
+  type SnapshotRecord,
   schedules,
   snapshotPlacements,
   snapshotReports,
@@ -69,6 +70,7 @@ export class HostView {
   readonly #attachmentOf;
   readonly #volumesOn;
   readonly #snapshotsOn;
+  readonly #snapshotsOf;
   readonly #volumesFrom;
   readonly #volumesWithImage;
   readonly #restoresFrom;
@@ -84,6 +86,9 @@ export class HostView {
     this.#attachmentOf = mirror.index(volumeAttachments, ({ value }) => value.volume);
     this.#volumesOn = mirror.index(volumePlacements, ({ value }) => value.host);
     this.#snapshotsOn = mirror.index(snapshotPlacements, ({ value }) => value.host);
+    this.#snapshotsOf = mirror.index(snapshots, ({ value }) =>
+      value.disks.flatMap(({ volume }) => volume ?? value.vm ?? []),
+    );
     this.#volumesFrom = mirror.index(volumes, ({ value }) => value.snapshot);
     this.#volumesWithImage = mirror.index(volumes, ({ value }) =>
       'image' in (sourceOf(value) ?? {}) ? value.image : undefined,
@@ -135,6 +140,18 @@ export class HostView {
   /** Returns the snapshots with data on the host. */
   snapshotsOn(host: Id<'host'>): Id<'snapshot'>[] {
     return [...this.#snapshotsOn.list(host)].map(({ id }) => idFrom('snapshot', id));
+  }
+
+  /**
+   * Returns the snapshots that still copy this disk, or are yet to begin: that of a volume, or the own disk of a VM. The API
+   * declares a snapshot only while its source is neither deleted nor larger. So the view of a deletion or growth has all
+   * snapshots that precede it.
+   */
+  copiesOf(disk: Id<'volume'> | Id<'vm'>): SnapshotRecord[] {
+    return [...this.#snapshotsOf.list(disk)].flatMap(({ id, value }) => {
+      const phase = this.mirror.get(snapshotReports, id)?.value.phase ?? 'creating';
+      return value.deleted_at === undefined && phase === 'creating' ? [value] : [];
+    });
   }
 
   /** Returns the new volumes that do not have the data of the snapshot yet. */
@@ -206,6 +223,18 @@ export class HostView {
     if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot as Id<'snapshot'>);
   }
 
+  /** The deletion or growth of a disk may have waited for the end of its copy. */
+  #notifyDisks(snapshot: SnapshotRecord | undefined): void {
+    for (const { volume } of snapshot?.disks ?? []) {
+      if (volume === undefined) {
+        if (snapshot?.vm !== undefined) this.#notify(snapshot.vm);
+        continue;
+      }
+      this.#notifyVolume(volume);
+      for (const { value } of this.#attachmentOf.list(volume)) this.#notify(value.vm);
+    }
+  }
+
   #onBatch({ changes }: MirrorBatch): void {
     for (const change of changes) {
       if (isChangeOf(placements, change)) {
@@ -225,6 +254,7 @@ export class HostView {
         const snapshot = idFrom('snapshot', change.id);
         const host = this.mirror.get(snapshotPlacements, snapshot)?.value.host;
         if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot);
+        if (isChangeOf(snapshots, change)) this.#notifyDisks((change.stored ?? change.previous)?.value);
       } else if (
         isChangeOf(volumes, change) ||
         isChangeOf(volumePlacements, change) ||
@@ -242,6 +272,7 @@ export class HostView {
       } else if (isChangeOf(snapshotReports, change)) {
         // Volumes may wait for the complete snapshot.
         for (const { value } of this.#volumesFrom.list(change.id)) this.#notifyVolume(value.id);
+        this.#notifyDisks(this.mirror.get(snapshots, change.id)?.value);
       } else if (isChangeOf(storagePools, change)) {
         for (const listener of this.#listeners.values()) listener.pool(idFrom('storage_pool', change.id));
       } else if (isChangeOf(imageReports, change)) {

@@ -1,6 +1,9 @@
 /**
  * Removes the data of deleted volumes from this host. A deleted volume has no attachment, so no guest has it: the API
  * refuses the deletion of an attached volume, and an attachment goes after its guest has released the volume.
+ *
+ * The data stays while a snapshot still copies it. A user can end this wait: by the deletion of the snapshot, or of the
+ * volume or image that the snapshot was made for.
  */
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
@@ -79,6 +82,8 @@ export class VolumeRemoval {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (mirror.get(volumes, id) || (await read(store, volumes, id))) return;
     }
+    // The view reports the end of each copy.
+    if (view.copiesOf(id).length > 0) return;
     const record = mirror.get(volumes, id)?.value ?? placement.value;
     const pool = poolSpec(mirror, poolOf(record), host);
     if (pool === undefined) throw new Error('the storage pool of the volume is not known');

@@ -53,7 +53,7 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
       status: { ...statusOf(api, record.id, deleted_at), host },
     };
   },
-  indexes: ['pool', 'schedule', 'made_for'],
+  indexes: ['pool', 'schedule', 'made_for', 'volume'],
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],

@@ -92,7 +92,11 @@ function statusOf(
   const restoring = source !== undefined && ('snapshot' in source || placement?.host !== undefined);
   const phase = holder !== undefined ? 'attached' : restoring ? 'restoring' : 'available';
   const { reason, message } =
-    placement?.reason === undefined ? (waitOf(mirror, record, source, fault) ?? {}) : placement;
+    deleted !== undefined
+      ? (copyOf(mirror, id) ?? {})
+      : placement?.reason === undefined
+        ? (waitOf(mirror, record, source, fault) ?? {})
+        : placement;
   return {
     phase: deleted !== undefined ? 'deleting' : fault === undefined ? phase : 'error',
     ...(reason !== undefined && { reason }),
@@ -101,6 +105,20 @@ function statusOf(
     ...(vm !== undefined && { vm: idFrom('vm', vm) }),
     ...(size !== undefined && size > 0 && { size: formatSize(size) }),
   };
+}
+
+/** Returns why the data of a deleted volume stays: a snapshot still copies it. */
+function copyOf(
+  mirror: ApiContext['mirror'],
+  volume: string,
+): { readonly reason: string; readonly message: string } | undefined {
+  for (const { id, value } of mirror.by(records.snapshots, 'volume').list(volume)) {
+    const phase = mirror.get(records.snapshotReports, id)?.value.phase ?? 'creating';
+    if (value.deleted_at !== undefined || phase !== 'creating') continue;
+    const purpose = value.made_for === undefined ? '' : `, which was made for ${value.made_for},`;
+    return { reason: 'being_copied', message: `The data stays until ${id}${purpose} is complete or deleted.` };
+  }
+  return undefined;
 }
 
 /** Returns why the source of a volume without data does not fill it. */
