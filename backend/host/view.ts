@@ -154,6 +154,17 @@ export class HostView {
     });
   }
 
+  /**
+   * Returns the size in bytes that a disk may have now, of its granted size. A disk grows after the end of its copies,
+   * because the space of a copy is that of the disk at the request.
+   */
+  sizeBesideCopies(disk: Id<'volume'> | Id<'vm'>, granted: number): number {
+    const copied = this.copiesOf(disk).flatMap(({ disks }) =>
+      disks.filter(({ volume }) => (isIdOf('volume', disk) ? volume === disk : volume === undefined)),
+    );
+    return Math.min(granted, ...copied.map(({ size }) => size));
+  }
+
   /** Returns the new volumes that do not have the data of the snapshot yet. */
   volumesWaitingFor(snapshot: Id<'snapshot'>, host: Id<'host'>): Id<'volume'>[] {
     return [...this.#volumesFrom.list(snapshot)].flatMap(({ id, value }) => {

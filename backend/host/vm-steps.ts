@@ -224,7 +224,8 @@ export class VmSteps {
       return this.commit(reportCommit(snapshot, { phase: 'preparing' }, new Date()));
     }
 
-    const resources = startResources(vm.value, placement.value);
+    const granted = startResources(vm.value, placement.value);
+    const resources = { ...granted, disk: view.sizeBesideCopies(id, granted.disk) };
     const spec = vmSpec(view, vm.value, placement.value.fence, resources, claims.volumes);
     const abort = new AbortController();
     runtime.abort = abort;
@@ -378,6 +379,11 @@ export class VmSteps {
     if (snapshot.vm === undefined && (await read(store, vms, id))) {
       await this.#options.view.mirror.catchUp();
       return again;
+    }
+    if (this.#options.view.copiesOf(id).length > 0) {
+      // The disk stays until its copies are complete, but the guest does not. The view reports the end of each copy.
+      await this.#ensureEnded(id, runtime);
+      return done;
     }
     await hypervisor.destroy(id);
     delete runtime.observed;

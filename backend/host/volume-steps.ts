@@ -85,7 +85,7 @@ function attachmentsOf(view: HostView, { id, host, placement }: PlacedVmSnapshot
       const facts: AttachmentFacts = {
         attachment: stored.value,
         volume: record,
-        placement: placed?.value,
+        placement: placed && { ...placed.value, size: view.sizeBesideCopies(volume, placed.value.size) },
         // A scheduler of an earlier version writes placements without a pool.
         pool: record && poolSpec(mirror, poolOf(record), host),
         report: claim?.value,

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { startApi } from '../../backend/api/start.ts';
 import { newStateKeyFile, parseStateKeys } from '../../backend/api/terraform-state/keys.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
-import { volumeReports } from '../../backend/model/records/index.ts';
+import { volumePlacements, volumeReports } from '../../backend/model/records/index.ts';
 import { builtInPool } from '../../backend/model/storage/pool.ts';
 import { read } from '../../backend/store/collection.ts';
 import { ApiClient, type Body } from '../support/api.ts';
@@ -180,13 +180,25 @@ t.test('a copy that waits for space says so, and goes on when there is some', as
 
 t.test('a copy whose snapshot fails says so for ever, and only the volume stays', async (t) => {
   let failing = true;
-  const { member, source, vm, createVm } = await copyCloud(t, {
-    fault: (step) => {
-      if (step === 'createSnapshot' && failing) throw new Error('a secret path');
+  const copies = gate();
+  t.teardown(copies.open);
+  const { member, source, vm, image, createVm } = await copyCloud(t, {
+    fault: async (step) => {
+      if (step !== 'createSnapshot' || !failing) return;
+      await copies.opened;
+      throw new Error('a secret path');
     },
     retryMs: 5,
   });
   const copy = await member.create('volumes', { name: 'copy', size: '2GiB', source_volume: source.id });
+  const early = await createVm('early', [copy.id]);
+  copies.open();
+  await until('it has failed', async () => (await member.get('volumes', copy.id)).status.reason === 'source_failed');
+  await until('the attachment says so', async () => {
+    const { items } = await member.list('volume-attachments');
+    return items.some(({ status }) => status.reason === 'source_failed');
+  });
+  await member.remove('vms', early.id);
   const { status } = await reach(member, 'volumes', copy, 'error');
   t.match(status, {
     reason: 'source_failed',
@@ -196,14 +208,69 @@ t.test('a copy whose snapshot fails says so for ever, and only the volume stays'
   await noSnapshots(member);
   failing = false;
   t.match(await member.get('volumes', copy.id), { status: { phase: 'error', reason: 'source_failed' } });
-  const next = await createVm('next', [copy.id]);
-  await until('the attachment says so', async () => {
-    const { items } = await member.list('volume-attachments');
-    return items.some(({ status }) => status.reason === 'source_failed');
-  });
-  await member.remove('vms', next.id);
+  const network = vm.interfaces[0]?.network;
+  const next = { name: 'next', interfaces: [{ network }] };
+  const refused = [
+    ['/v1/vms', { ...next, image: image.id, volumes: [copy.id] }, '/volumes/0'],
+    ['/v1/volume-attachments', { vm: vm.id, volume: copy.id }, '/volume'],
+  ] as const;
+  for (const [path, body, pointer] of refused) {
+    const detail = /never gets its data\. The snapshot of vol-\w+ could not be made/;
+    t.match(await member.request('POST', path, body), {
+      status: 409,
+      body: { code: 'invalid_state', errors: [{ pointer, detail }] },
+    });
+  }
   await member.remove('volumes', copy.id);
   t.match(await member.get('volumes', source.id), { status: { phase: 'attached', vm: vm.id } });
+});
+
+t.test('a disk that is being copied grows after the end of the copy', async (t) => {
+  const copies = gate();
+  const { api, member, source } = await copyCloud(t, {
+    fault: (step) => (step === 'createSnapshot' ? copies.opened : undefined),
+  });
+  t.teardown(copies.open);
+  const snapshot = await member.create('snapshots', { name: 'before', volume: source.id });
+  await reach(member, 'snapshots', snapshot, 'creating');
+  await member.update('volumes', source.id, { size: '4GiB' });
+  await until(
+    'it is granted',
+    async () => (await read(api.store, volumePlacements, source.id))?.value.size === 4 * GiB,
+  );
+  // The agent has seen the growth when it begins to fill a volume that was requested later.
+  const later = await member.create('volumes', { name: 'later', size: '1GiB' });
+  const vm = await member.get('vms', String((await member.get('volumes', source.id)).status.vm));
+  await member.update('vms', vm.id, { volumes: [source.id, later.id] });
+  await until('it has data', async () => (await member.get('volumes', later.id)).status.size === '1GiB');
+  t.equal(
+    (await member.get('volumes', source.id)).status.size,
+    '2GiB',
+    'the copy has space for the size at its request',
+  );
+  copies.open();
+  await reach(member, 'snapshots', snapshot, 'available');
+  await until('it grows', async () => (await member.get('volumes', source.id)).status.size === '4GiB');
+});
+
+t.test('the disk of a deleted VM stays until its snapshot is complete', async (t) => {
+  const copies = gate();
+  const steps: string[] = [];
+  const { member, vm } = await copyCloud(t, {
+    fault: (step) => {
+      steps.push(step);
+      return step === 'createSnapshot' ? copies.opened : undefined;
+    },
+  });
+  t.teardown(copies.open);
+  const snapshot = await member.create('snapshots', { name: 'whole', vm: vm.id });
+  await until('it is being made', () => steps.includes('createSnapshot'));
+  t.equal((await member.request('DELETE', `/v1/vms/${vm.id}`)).status, 202);
+  await until('the guest ends', () => steps.includes('stop'));
+  t.notOk(steps.includes('destroy'), 'the disk is there');
+  copies.open();
+  await reach(member, 'snapshots', snapshot, 'available');
+  await member.gone('vms', vm.id, 1);
 });
 
 t.test('a deleted source keeps its data until its copies have it', async (t) => {
