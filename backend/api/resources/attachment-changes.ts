@@ -13,7 +13,7 @@ import type { ApiContext } from '../requests/context.ts';
 import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import type { Guard } from '../transaction/mutate.ts';
-import { checkVolumeStays } from './volume-disk.ts';
+import { checkVolumeStays, noDisk } from './volume-disk.ts';
 import { volumes } from './volumes.ts';
 
 interface Change {
@@ -45,14 +45,16 @@ export interface AttachmentRequest {
 
 /**
  * Returns the attachment of a volume to a VM.
- * @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume lies on another host,
- * `no_capacity` if the VM has no free slot
+ * @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume lies on another host
+ * or its source could not be copied, `no_capacity` if the VM has no free slot
  */
 export function newAttachment(api: ApiContext, request: AttachmentRequest): NewAttachment {
   const { vm, volume: asked, pointers, labels, byVm, root = false, at, others } = request;
   const id = newId('volume_attachment');
   const volume = refer(api, volumes, vm.project, asked, pointers.volume);
   checkVolumeStays(volume);
+  const { source_error: fault } = volume.value;
+  if (fault !== undefined) throw noDisk(pointers.volume, `${asked} never gets its data. ${fault.message}`);
   const sameHost = checkHosts(api, request);
   const { slot, key, guard } = root ? slotOf(vm.id, rootSlot) : chooseSlot(api, vm.id, others.slots, pointers.vm);
   others.slots.add(slot);
