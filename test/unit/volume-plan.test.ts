@@ -24,6 +24,12 @@ const cases: readonly [story: string, change: Partial<VolumeFacts>, decision: Vo
   ['a volume in a shared pool follows its VM', { movable: true, vmHost: b }, grant(b)],
   ['but not while a guest may have it', { movable: true, vmHost: b, claimed: true }, nothing],
   ['data of a source is made on a host that acts', { ...fromSource, hostActs: false }, grant(b)],
+  [
+    'also after a failed attempt to make it there',
+    { ...fromSource, report: { host: a, phase: 'creating' }, hostActs: false },
+    grant(b),
+  ],
+  ['but not after the last attempt', { ...fromSource, report: { host: a, phase: 'error' }, hostActs: false }, nothing],
   ['also when no host was known', { ...fromSource, placement: undefined, hostActs: false }, grant(b)],
   ['and stays where it is being made', fromSource, nothing],
   [
