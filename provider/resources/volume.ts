@@ -1,11 +1,18 @@
 /**
  * A volume. Additions to the derived resource: a plan refuses a smaller size and another pool, and keeps the source of the
- * first content, because a change of them would lose the data.
+ * first content, because a change of them would lose the data. An apply waits until a copy has its data.
  */
+import type { Item } from '../client/item.ts';
 import type { PlanContext } from '../derive/contexts.ts';
 import { deriveResource } from '../derive/resource.ts';
 import { refuseToShrink } from '../derive/shrink.ts';
+import { waitFor } from '../derive/wait-for-state.ts';
+import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
+
+type Status = components['schemas']['Volume']['status'];
+const statusOf = (item: Item): Status => item.status as Status;
+const { path } = schemaOf('volume');
 
 const advice = 'create another volume and copy the data.';
 
@@ -37,7 +44,21 @@ function keepSource({ prior, planned, config, changed, diagnostics }: PlanContex
 }
 
 export const volume = deriveResource(schemaOf('volume'), {
-  timeouts: { delete: '20m' },
+  timeouts: { create: '60m', delete: '20m' },
+  async waitForState(item, ctx) {
+    // All other volumes, also those with an image, get their content with their first VM.
+    if (!ctx.created || (item.source_volume ?? item.snapshot ?? null) === null) return item;
+    return waitFor(ctx, path, item, {
+      what: `Volume "${String(item.name)}" has no data`,
+      reached: (now) => !['restoring', 'error'].includes(statusOf(now).phase),
+      failed: (now) =>
+        statusOf(now).phase === 'error' ? (statusOf(now).message ?? 'The source could not be copied.') : undefined,
+      state: (now) => {
+        const { phase, message } = statusOf(now);
+        return `The volume is ${phase}${message ? `: ${message}` : '.'}`;
+      },
+    });
+  },
   async modifyPlan(ctx) {
     keepSource(ctx);
     refuseToShrink(ctx, 'size', 'volume', ['project'], `For a smaller volume, ${advice}`);
