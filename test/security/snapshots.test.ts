@@ -104,6 +104,40 @@ function idleHost(t: Test, speed = 0) {
   return { directory, disk, base, files, volumes, pathOf, snapshots };
 }
 
+/** Returns the processes of a user. */
+const processesOf = (uid: number): number[] =>
+  readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const isOwn = readFileSync(`/proc/${name}/status`, 'utf8').includes(`\nUid:\t${uid}\t`);
+      return isOwn ? [Number(name)] : [];
+    } catch {
+      return [];
+    }
+  });
+
+t.test(
+  'a copy without guest goes on after its process has not answered for longer than that of a guest may',
+  { skip: await noQemu(), timeout: 90_000 },
+  async (t) => {
+    const { files, volumes, snapshots } = idleHost(t, MiB);
+    await volumes.ensure(volume, 2 * MiB);
+    const made = snapshots.create({ id: snapshot, disks: [{ volume, maxSize: 2 * MiB }] }, signal);
+    made.catch(() => undefined);
+    const [pid] = await until('the process runs', () => {
+      const pids = processesOf(777_777);
+      return pids.length === 1 && pids;
+    });
+    if (pid === undefined) return t.fail('no process');
+    process.kill(pid, 'SIGSTOP');
+    const stoppedMs = performance.now();
+    await until('it was silent for longer than 10 s', () => performance.now() - stoppedMs > 11_000);
+    process.kill(pid, 'SIGCONT');
+    await made;
+    t.equal(await files.has(snapshot), true);
+  },
+);
+
 const qemuImg = (...args: string[]) => execFileSync('qemu-img', args);
 
 t.test(

@@ -13,7 +13,7 @@ import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
 import { environment } from '../../system/command.ts';
 import { type ListeningSocket, listenAt } from '../../system/listening-socket.ts';
 import { fileLimits, sandbox, unprivileged } from './command-line.ts';
-import { addFile, type CopyOptions, copyDisks, finish } from './disk-copy.ts';
+import { addFile, type CopyOptions, copyDisks, finish, stallMs } from './disk-copy.ts';
 import { passDescriptor } from './pass-descriptor.ts';
 import { Qmp, QmpError, readable } from './qmp.ts';
 import { openRbd } from './rbd-nodes.ts';
@@ -43,7 +43,6 @@ export interface CopyProcess {
   readonly ended?: () => void;
 }
 
-const connectMs = 10_000;
 /** The time in milliseconds until the writes of a copy are on the disks of the host. */
 const flushMs = 600_000;
 const qmpDescriptor = 3;
@@ -125,7 +124,8 @@ async function withProcess<T>(process: CopyProcess, { size, prepare, use, isSile
     try {
       // Otherwise this process would accept the connections, too.
       await close();
-      const qmp = await Qmp.connect(socket, connectMs);
+      // The process may write to a slow pool, and no other work waits for it. So it fails only as a copy without progress does.
+      const qmp = await Qmp.connect(socket, stallMs, stallMs);
       let result: T;
       try {
         result = await use(qmp);

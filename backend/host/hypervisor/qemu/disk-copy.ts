@@ -32,9 +32,7 @@ export interface CopyOptions {
 
 const pollMs = 200;
 /** The time in milliseconds without progress after which a copy fails. */
-const stallMs = 120_000;
-/** The time in milliseconds that QEMU has for the end of a cancelled job. */
-const cancelMs = 10_000;
+export const stallMs = 120_000;
 /** The maximum number of jobs, nodes or sets of copies. A process with more of them is broken. */
 const maxParts = 200;
 
@@ -71,8 +69,8 @@ const jobsOf = async (qmp: Qmp, snapshot?: string): Promise<QmpObject[]> =>
  * @throws QmpError if QEMU does not end them in time
  */
 export async function endCopies(qmp: Qmp, snapshot?: string): Promise<void> {
-  const deadline = performance.now() + cancelMs;
-  // A hostile QEMU could answer each of many commands just in time, so all of them share one deadline.
+  // A hostile QEMU could answer each of many commands just in time, so all of them share the deadline of one answer.
+  const deadline = performance.now() + qmp.answerMs;
   const execute = (command: string, args: object = {}): Promise<unknown> => {
     const leftMs = deadline - performance.now();
     if (leftMs <= 0) throw new QmpError('QEMU does not end a copy');

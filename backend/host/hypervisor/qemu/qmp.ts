@@ -35,6 +35,8 @@ interface Events {
 const maxAllowanceBytes = 4 * 1024 ** 2;
 const allowanceBytesPerSecond = 256 * 1024;
 const messageCostBytes = 1024;
+/** The time in milliseconds for an answer of a running guest's QEMU. The other work for its VM waits meanwhile. */
+const defaultAnswerMs = 10_000;
 
 /** A connection to the monitor of one QEMU. Emits `event` for each event, and `close` once. */
 export class Qmp extends EventEmitter<Events> {
@@ -42,6 +44,8 @@ export class Qmp extends EventEmitter<Events> {
   readonly #lines = new LineBuffer();
   readonly #waiting = new Map<number, Waiting>();
   readonly #greeting = Promise.withResolvers<void>();
+  /** The time in milliseconds that QEMU has for each answer. */
+  readonly answerMs: number;
   #nextId = 1;
   #greeted = false;
   #allowanceBytes = maxAllowanceBytes;
@@ -49,9 +53,10 @@ export class Qmp extends EventEmitter<Events> {
   /** The reason for the end of the connection; undefined while the connection is open. */
   #fault: QmpError | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, answerMs: number) {
     super();
     this.#socket = socket;
+    this.answerMs = answerMs;
     this.#greeting.promise.catch(() => undefined);
     socket.on('error', (cause) => this.#end(new QmpError(`no connection to QEMU: ${cause.message}`, { cause })));
     socket.on('close', () => this.#end(new QmpError('QEMU closed the connection')));
@@ -60,11 +65,13 @@ export class Qmp extends EventEmitter<Events> {
 
   /**
    * Connects to the socket of a monitor.
+   * @param timeoutMs the time for the connection
+   * @param answerMs the time for each later answer
    * @throws QmpError if no process listens, or if QEMU does not greet in time
    */
-  static async connect(path: string, timeoutMs: number): Promise<Qmp> {
+  static async connect(path: string, timeoutMs: number, answerMs = defaultAnswerMs): Promise<Qmp> {
     const deadline = performance.now() + timeoutMs;
-    const client = new Qmp(connect(path));
+    const client = new Qmp(connect(path), answerMs);
     const late = () => client.#end(new QmpError(`QEMU does not answer on ${path}`));
     const timer = setTimeout(late, timeoutMs);
     try {
@@ -133,7 +140,7 @@ export class Qmp extends EventEmitter<Events> {
    * Sends a command and returns its result. A command without an answer in time ends the connection.
    * @throws QmpError if QEMU refuses the command, or if the connection ends
    */
-  execute(command: string, args: object = {}, timeoutMs = 10_000): Promise<unknown> {
+  execute(command: string, args: object = {}, timeoutMs = this.answerMs): Promise<unknown> {
     if (this.#fault) return Promise.reject(this.#fault);
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
