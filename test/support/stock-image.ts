@@ -53,10 +53,17 @@ initrd /initrd.img
 boot
 `;
 
-/** Steps in the tree, each a shell command of mmdebstrap with the tree as $1. */
+/** Steps before the packages, each a shell command of mmdebstrap with the tree as $1. */
+const setUp: readonly string[] = [
+  'mkdir -p $1/etc/initramfs-tools/conf.d $1/etc/dpkg/dpkg.cfg.d',
+  'printf "MODULES=list\\nCOMPRESS=lz4\\n" > $1/etc/initramfs-tools/conf.d/test',
+  'printf "virtio_pci\\nvirtio_blk\\next4\\nvirtio_net\\n" > $1/etc/initramfs-tools/modules',
+  // An option of mmdebstrap would also send each package of the base system through a filter in Python.
+  'printf "path-exclude=/usr/share/%s/*\\n" doc man info locale > $1/etc/dpkg/dpkg.cfg.d/test',
+];
+
+/** Steps after the packages, as those before. */
 const customize = ({ stack }: StockImage): string[] => [
-  'printf "virtio_pci\\nvirtio_blk\\next4\\nvirtio_net\\n" >> $1/etc/initramfs-tools/modules',
-  'chroot $1 update-initramfs -u',
   'chroot $1 systemctl mask e2scrub_reap.service',
   // Without netplan, nothing else starts systemd-networkd.
   ...(stack === 'networkd' ? ['chroot $1 systemctl enable systemd-networkd.service'] : []),
@@ -67,8 +74,7 @@ const recipe = (image: StockImage): readonly string[] => [
   ...['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "3"'],
   // A build that a crash interrupts begins again, so nothing must reach the disk in the meantime.
   '--dpkgopt=force-unsafe-io',
-  ...['--dpkgopt=path-exclude=/usr/share/doc/*', '--dpkgopt=path-exclude=/usr/share/man/*'],
-  '--setup-hook=mkdir -p $1/etc/initramfs-tools/conf.d; printf "MODULES=list\\nCOMPRESS=lz4\\n" > $1/etc/initramfs-tools/conf.d/test',
+  ...setUp.map((step) => `--setup-hook=${step}`),
   ...customize(image).map((step) => `--customize-hook=${step}`),
   image.suite,
 ];
