@@ -2,8 +2,8 @@
  * A guest of a lab that is a real VM: the demo image under QEMU, with the agent's command line, on the tap of the driver. A
  * program from its user data sends frames over its virtio device.
  */
-import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -141,7 +141,12 @@ export async function realGuest(
 
   const options = ['StrictHostKeyChecking=accept-new', `UserKnownHostsFile=${path('known_hosts')}`, 'BatchMode=yes'];
   options.push('IdentitiesOnly=yes', 'ConnectTimeout=60', 'LogLevel=ERROR');
+  options.push(`ControlPath=${path('connection')}`);
   const ssh = ['netns', 'exec', namespace.name, 'ssh', ...options.flatMap((each) => ['-o', each]), '-i', path('key')];
+  // The exchange of keys takes seconds under emulation, so all commands share one connection.
+  const connection = spawn('ip', [...ssh, '-M', '-N', `ucloud@${guest.address}`], { stdio: 'ignore' });
+  t.teardown(() => connection.kill('SIGKILL'));
+  await until('the guest accepts the key', () => existsSync(path('connection')), 120);
   const run: Ssh = async (command, input = Buffer.alloc(0)) => {
     const work = promisify(execFile)('ip', [...ssh, `ucloud@${guest.address}`, command], { timeout: 120_000 });
     work.child.stdin?.end(input);
