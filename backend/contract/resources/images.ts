@@ -12,6 +12,7 @@ import {
   Reference,
   Size,
   Timestamp,
+  Whole,
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
@@ -160,12 +161,8 @@ export const image = resource({
         progress: Type.Optional(
           Type.Integer({ minimum: 0, maximum: 100, description: 'Percentage of a running import that is done.' }),
         ),
-        bytes: Type.Optional(
-          Type.Integer({ minimum: 0, description: 'Bytes that the current step of a running import has read.' }),
-        ),
-        total_bytes: Type.Optional(
-          Type.Integer({ minimum: 0, description: 'Bytes that the current step reads, if this is known.' }),
-        ),
+        bytes: Type.Optional(Whole({ description: 'Bytes that the current step of a running import has read.' })),
+        total_bytes: Type.Optional(Whole({ description: 'Bytes that the current step reads, if this is known.' })),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'State of the import.' },
     ),

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, Enum, exampleId, IdOf, Reference, Timestamp } from '../fields.ts';
+import { common, Enum, exampleId, IdOf, Reference, Timestamp, Whole } from '../fields.ts';
 import { type ItemType, resource } from '../resource.ts';
 import { importSteps } from './images.ts';
 
@@ -26,10 +26,8 @@ export const operation = resource({
     state: Enum(operationStates, { description: 'State of the operation. `succeeded` and `failed` are final.' }),
     progress: Type.Integer({ minimum: 0, maximum: 100, description: 'Progress in per cent.' }),
     step: Type.Optional(Enum(importSteps, { description: 'Current step of an import.' })),
-    bytes: Type.Optional(Type.Integer({ minimum: 0, description: 'Bytes that the current step has read.' })),
-    total_bytes: Type.Optional(
-      Type.Integer({ minimum: 0, description: 'Bytes that the current step reads, if this is known.' }),
-    ),
+    bytes: Type.Optional(Whole({ description: 'Bytes that the current step has read.' })),
+    total_bytes: Type.Optional(Whole({ description: 'Bytes that the current step reads, if this is known.' })),
     error: Type.Optional(
       Type.Object(
         { code: Type.String({ description: 'A code of the error table.' }), message: Type.String() },
