@@ -17,9 +17,10 @@ import {
   snapshotReports,
   snapshots,
   vms,
+  volumePlacements,
   volumes,
 } from '../model/records/index.ts';
-import { poolOf } from '../model/storage/pool.ts';
+import { builtInPool, type PoolSpec, poolOf } from '../model/storage/pool.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
@@ -27,13 +28,15 @@ import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
 import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
 import { poolSpec } from './pool-spec.ts';
-import type { PoolSnapshots } from './storage/pools/pool-driver.ts';
+import type { PoolDriver } from './storage/pools/pool-driver.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
 const maxRetryMs = 60_000;
 /** The interval in milliseconds between two looks whether the VM is still being restored. */
 const restoreWaitMs = 1_000;
+/** The same whether a snapshot has got the host of its volume. */
+const volumeWaitMs = 5_000;
 /** The number of attempts after which a snapshot ends in the phase `error`. */
 const maxAttempts = 5;
 /** The maximum number of copies at the same time, by storage pool. */
@@ -125,15 +128,14 @@ export class SnapshotWork {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (stored === undefined && (await read(store, snapshots, id))) return undefined;
       if (view.volumesWaitingFor(id, host).length > 0 || view.isRestored(id)) return undefined;
-      const own = this.#snapshotsOf(stored?.value ?? placement);
-      await (own ? own.remove(id) : hypervisor.removeSnapshot(id));
+      await this.#remove(id, stored?.value ?? placement);
       await this.#report(id, { phase: 'gone' });
       return undefined;
     }
     const { value: snapshot } = stored;
     if (report?.phase === 'available' || report?.phase === 'error') return undefined;
     if (placement.size < snapshotSize(snapshot)) return undefined;
-    const own = this.#snapshotsOf(snapshot);
+    const own = this.#driverOf(snapshot)?.snapshots;
     if (own !== undefined) {
       const [disk] = snapshot.disks;
       if (disk?.volume === undefined) throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
@@ -150,22 +152,59 @@ export class SnapshotWork {
     if (spec.holder !== undefined && view.openOperations(spec.holder).some(({ value }) => isRestore(value))) {
       return restoreWaitMs;
     }
+    if (spec.pool !== undefined && !(await this.#isHere(snapshot))) return volumeWaitMs;
     const { takenAt } = await hypervisor.createSnapshot(spec, signal);
     await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
     return undefined;
   }
 
-  /** Returns the snapshots of the pool; undefined for a pool whose snapshots the host makes. */
-  #snapshotsOf(record: { readonly pool?: Id<'storage_pool'> }): PoolSnapshots | undefined {
-    const { view, host, hypervisor } = this.#options;
-    if (record.pool === undefined) return undefined;
-    const pool = poolSpec(view.mirror, record.pool, host);
+  /** Returns the pool of a snapshot outside of the built-in pool. */
+  #poolOf(record: { readonly pool?: Id<'storage_pool'> }): PoolSpec | undefined {
+    if (poolOf(record) === builtInPool) return undefined;
+    const pool = poolSpec(this.#options.view.mirror, poolOf(record), this.#options.host);
     if (pool === undefined) throw new Error('the storage pool of the snapshot is not known');
-    return hypervisor.pool(pool).snapshots;
+    return pool;
   }
 
-  #spec({ id, vm, disks, consistency }: SnapshotRecord): SnapshotSpec {
+  #driverOf(record: { readonly pool?: Id<'storage_pool'> }): PoolDriver | undefined {
+    const pool = this.#poolOf(record);
+    return pool && this.#options.hypervisor.pool(pool);
+  }
+
+  async #remove(id: Id<'snapshot'>, record: { readonly pool?: Id<'storage_pool'> }): Promise<void> {
+    const driver = this.#driverOf(record);
+    const own = driver?.snapshots ?? driver?.copies;
+    await (own ? own.remove(id) : this.#options.hypervisor.removeSnapshot(id));
+  }
+
+  /** Returns the records that tell which host may write the volume. Each change of them has another text. */
+  #writersOf(volume: Id<'volume'>): { readonly claim: Id<'host'> | undefined; readonly text: string } {
+    const { view } = this.#options;
+    const attachment = view.attachmentOf(volume);
+    const claim = attachment && view.mirror.get(attachmentReports, attachment.id)?.value.host;
+    const placement = view.mirror.get(volumePlacements, volume);
+    return { claim, text: JSON.stringify([attachment?.id, claim, placement?.value.host, placement?.revision]) };
+  }
+
+  /**
+   * Tells whether no guest of another host has the volume of the snapshot. Otherwise the report asks the scheduler for the
+   * right host.
+   */
+  async #isHere({ id, disks: [disk] }: SnapshotRecord): Promise<boolean> {
     const { view, host } = this.#options;
+    const { claim = host } = disk?.volume === undefined ? {} : this.#writersOf(disk.volume);
+    if (claim === host) return true;
+    const reason = 'volume_elsewhere';
+    if (view.mirror.get(snapshotReports, id)?.value.reason !== reason) {
+      await this.#report(id, { phase: 'creating', reason, message: 'A VM on another host has the volume now.' });
+    }
+    return false;
+  }
+
+  #spec(record: SnapshotRecord): SnapshotSpec {
+    const { id, vm, disks, consistency } = record;
+    const { view, host } = this.#options;
+    const pool = this.#poolOf(record);
     const [volume] = disks;
     const attachment = volume?.volume && view.attachmentOf(volume.volume);
     const holds = attachment && view.mirror.get(attachmentReports, attachment.id)?.value.host === host;
@@ -174,12 +213,26 @@ export class SnapshotWork {
       id,
       ...(holder && { holder }),
       consistency,
+      ...(pool && { pool, ...(volume?.volume && { isValid: this.#stays(id, volume.volume) }) }),
       disks: disks.map(({ volume, size: maxSize }): SnapshotDisk => {
         if (volume !== undefined) return { volume, maxSize };
         const image = vm === undefined ? undefined : view.mirror.get(vms, vm)?.value.image;
         if (vm === undefined || image === undefined) throw new SnapshotError('source_gone', `The VM ${vm} is gone.`);
         return { vm, image, maxSize };
       }),
+    };
+  }
+
+  /** Returns whether the volume has stayed at its place from this call on, and the snapshot still belongs to this host. */
+  #stays(id: Id<'snapshot'>, volume: Id<'volume'>): () => Promise<boolean> {
+    const { view, host } = this.#options;
+    const { text } = this.#writersOf(volume);
+    return async () => {
+      await view.mirror.catchUp();
+      const snapshot = view.mirror.get(snapshots, id)?.value;
+      // The next host may have removed a deleted snapshot, and nothing would remove a later copy.
+      if (snapshot === undefined || snapshot.deleted_at !== undefined) return false;
+      return view.mirror.get(snapshotPlacements, id)?.value.host === host && this.#writersOf(volume).text === text;
     };
   }
 
@@ -190,8 +243,7 @@ export class SnapshotWork {
     if (snapshot === undefined || mirror.get(snapshotReports, id)?.value.phase === 'available') return;
     const final = (err instanceof SnapshotError && !err.retry) || failures >= maxAttempts;
     const reason = err instanceof SnapshotError ? err.reason : 'failed';
-    const own = this.#snapshotsOf(snapshot);
-    if (final) await (own ? own.remove(id) : this.#options.hypervisor.removeSnapshot(id));
+    if (final) await this.#remove(id, snapshot);
     await this.#report(id, { phase: final ? 'error' : 'creating', reason, message: publicMessage(err) });
   }
 

@@ -64,6 +64,12 @@ function hostOfVm(mirror: Mirror, volume: Id<'volume'>): Id<'host'> | undefined 
   return livingHost(mirror, mirror.get(schedules, attachment.vm)?.value.host);
 }
 
+/** Returns the host of the VM that has the volume of a snapshot. Only this host can copy the volume meanwhile. */
+function hostOfSource(mirror: Mirror, id: Id<'snapshot'>): Id<'host'> | undefined {
+  const [disk] = mirror.get(snapshots, id)?.value.disks ?? [];
+  return disk?.volume && hostOfVm(mirror, disk.volume);
+}
+
 /** Returns the records of a snapshot. */
 function snapshotRecords(mirror: Mirror, id: Id<'snapshot'>): VolumeRecords {
   const snapshot = mirror.get(snapshots, id);
@@ -94,8 +100,9 @@ export const isClaimed = (mirror: Mirror, { holder }: VolumeRecords): boolean =>
  * Returns the host that the volume or snapshot belongs to, if it is alive. Local data is made where its source is. In a pool
  * that other hosts reach, a volume follows its VM, and its source only decides where its data is made.
  */
-function rightHost(mirror: Mirror, { id, placement, source, movable }: VolumeRecords): Id<'host'> | undefined {
-  const ofVm = isIdOf('volume', id) ? hostOfVm(mirror, id) : undefined;
+function rightHost(mirror: Mirror, { id, placement, report, source, movable }: VolumeRecords): Id<'host'> | undefined {
+  const isMade = report !== undefined && report.value.phase !== 'creating';
+  const ofVm = isIdOf('volume', id) ? hostOfVm(mirror, id) : isMade ? undefined : hostOfSource(mirror, id);
   const ofSource = livingHost(mirror, source);
   if (!movable) return ofSource ?? ofVm;
   return ofVm ?? (placement?.value.host === undefined ? ofSource : undefined);

@@ -67,7 +67,8 @@ export function decideVolume(facts: VolumeFacts): VolumeDecision {
     return { do: 'grant', host: successor, size: placement?.size ?? 0 };
   }
   // Another host that reaches the pool makes the data of a source, if the right one cannot.
-  const orphaned = movable && facts.hasSource && (report === undefined || report.phase === 'creating') && !hostActs;
+  const isMade = report !== undefined && report.phase !== 'creating';
+  const orphaned = movable && facts.hasSource && !isMade && !hostActs;
   const vmHost = facts.vmHost ?? (orphaned ? successor : undefined);
   if (host === undefined) {
     if (vmHost !== undefined) return { do: 'grant', host: vmHost, size: volume.size };

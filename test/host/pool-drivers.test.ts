@@ -1,18 +1,32 @@
 /** The drivers of storage pools: all behave in the same way. */
-import { readdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { PoolSnapshotWork } from '../../backend/host/hypervisor/qemu/pool-snapshots.ts';
+import type { VolumeContents } from '../../backend/host/hypervisor/qemu/volume-contents.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
 import { DirectoryPool, markerFile } from '../../backend/host/storage/pools/directory-pool.ts';
 import type { PoolDriver, VolumeContent } from '../../backend/host/storage/pools/pool-driver.ts';
-import { run } from '../../backend/host/system/command.ts';
+import { type Run, run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
+import type { PoolSpec } from '../../backend/model/storage/pool.ts';
 import { cephCluster, noCeph } from '../support/ceph.ts';
+import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { imagePatterns, imageSize, qemuIo, testContents } from '../support/volume-content.ts';
 
 const MiB = 1024 ** 2;
 const volumeId = (number: number) => idFrom('volume', `vol-${String(number).padStart(16, '0')}`);
+
+const a = volumeId(1);
+const b = volumeId(2);
+const s = idFrom('snapshot', 'snap-0000000000000001');
+const spec: PoolSpec = {
+  id: idFrom('storage_pool', 'stp-0000000000000001'),
+  settings: { kind: 'shared', path: '/srv/ucloud' },
+};
 
 /** A pool under test. */
 interface PoolUnderTest {
@@ -26,11 +40,29 @@ interface PoolUnderTest {
   readonly shared: boolean;
 }
 
+/** Makes the snapshot `s` of the volume `a`, as the host does it. */
+async function copyVolume(driver: PoolDriver, contents: VolumeContents, signal: AbortSignal): Promise<void> {
+  if (driver.snapshots) await driver.snapshots.create(s, a, 16 * MiB);
+  if (!driver.copies) return;
+  const work = new PoolSnapshotWork({ pool: () => driver, guest: () => undefined, contents, speed: 0 });
+  await work.create({ id: s, disks: [{ volume: a, maxSize: 16 * MiB }] }, spec, signal);
+}
+
+/** Gives a new volume of 32 MiB the content of the snapshot `s`. */
+async function fillFromSnapshot(
+  driver: PoolDriver,
+  contents: VolumeContents,
+  volume: typeof a,
+  signal: AbortSignal,
+): Promise<void> {
+  if (driver.snapshots) return driver.snapshots.fill(volume, 32 * MiB, s);
+  const copy = await driver.copies?.find(s);
+  if (copy === undefined) throw new Error('the snapshot is gone');
+  await driver.fill(volume, 32 * MiB, contents.ofCopy(s, copy), signal);
+}
+
 /** Adds the tests of all behaviours. */
 async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
-  const a = volumeId(1);
-  const b = volumeId(2);
-
   await t.test('an empty pool has no volume, and removing one that is absent does nothing', async (t) => {
     const driver = pool.open();
     t.strictSame(await driver.list(), []);
@@ -156,6 +188,28 @@ async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
     t.ok(imageSize < 64 * MiB);
   });
 
+  await t.test('a snapshot keeps the content of a volume, outlives it, and fills new volumes', async (t) => {
+    const { contents } = await testContents(t);
+    const driver = pool.open();
+    const { signal } = new AbortController();
+    await driver.ensure(a, 16 * MiB);
+    await qemuIo(await driver.source(a), 'write -P 3 1M 2M');
+    await copyVolume(driver, contents, signal);
+    await copyVolume(pool.open(), contents, signal);
+    await driver.remove(a);
+    t.strictSame(await driver.list(), [], 'a snapshot is no volume');
+    for (let times = 0; times < 2; times++) await fillFromSnapshot(driver, contents, b, signal);
+    const source = await driver.source(b);
+    t.notMatch(await qemuIo(source, 'read -P 0 0 1M', 'read -P 3 1M 2M', 'read -P 0 3M 29M'), /verification failed/);
+    const own = driver.snapshots ?? driver.copies;
+    for (let times = 0; times < 2; times++) await own?.remove(s);
+    await t.rejects(fillFromSnapshot(driver, contents, a, signal), /is gone/);
+    t.notMatch(await qemuIo(source, 'read -P 3 1M 2M'), /verification failed/, 'the new volume depends on nothing');
+    await driver.remove(b);
+    const rest = (await pool.names()).filter((name) => name.includes('snap-') || name.includes('vol-0'));
+    t.strictSame(rest, []);
+  });
+
   await t.test('the space is known with numbers that fit, or not at all', async (t) => {
     const usage = await pool.open().usage();
     if (usage === undefined) return;
@@ -265,3 +319,114 @@ for (const kind of ['local', 'shared'] as const) {
     t.strictSame(readdirSync(path).sort(), [markerFile, 'foreign.raw', 'vol-other.raw']);
   });
 }
+
+t.test('snapshots in a directory', { skip: await noQemu(), timeout: 120_000 }, async (t) => {
+  const path = temporaryDirectory(t);
+  const marker = `stp-0000000000000001 ${'0'.repeat(32)}`;
+  writeFileSync(join(path, markerFile), `${marker}\n`);
+  const driver = new DirectoryPool({ path, run, marker });
+  const other = new DirectoryPool({ path, run, marker });
+  const { contents } = await testContents(t, { firstUid: 771_200 });
+  const { signal } = new AbortController();
+  const files = () => readdirSync(path).filter((name) => name.startsWith('snap-'));
+  const work = (isValid?: () => Promise<boolean>, copy: VolumeContents['copy'] = contents.copy.bind(contents)) => {
+    const host = new PoolSnapshotWork({ pool: () => driver, guest: () => undefined, contents: { copy }, speed: 0 });
+    const made = (signal: AbortSignal, size = 16 * MiB) =>
+      host.create({ id: s, disks: [{ volume: a, maxSize: size }], ...(isValid && { isValid }) }, spec, signal);
+    return { host, made };
+  };
+  await driver.ensure(a, 16 * MiB);
+  await qemuIo(await driver.source(a), 'write -P 3 1M 2M');
+
+  await t.test('a copy during which the volume has moved to another host is discarded', async (t) => {
+    await t.rejects(work(async () => false).made(signal), { name: 'CopyInterrupted' });
+    t.strictSame(files(), []);
+  });
+
+  await t.test('a volume that a guest has open, or that is too large, is not copied', async (t) => {
+    const guest = spawn('qemu-io', ['-f', 'raw', join(path, `${a}.raw`)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    guest.stdin.write('write -P 3 1M 1M\n');
+    await once(guest.stdout, 'data');
+    await t.rejects(work().made(signal), /lock/);
+    guest.stdin.end('quit\n');
+    await once(guest, 'exit');
+    await t.rejects(work().made(signal, 8 * MiB), /is larger than/);
+    t.strictSame(files(), []);
+  });
+
+  await t.test('the start of a guest interrupts the copy, and nothing of it stays', async (t) => {
+    const begun = Promise.withResolvers<void>();
+    const slow: VolumeContents['copy'] = async (_id, _source, _target, signal) => {
+      begun.resolve();
+      await once(signal, 'abort');
+      throw signal.reason;
+    };
+    const { host, made } = work(undefined, slow);
+    const rejected = t.rejects(made(signal), { name: 'CopyInterrupted' });
+    await begun.promise;
+    await host.interrupt([a]);
+    await rejected;
+    t.strictSame(files(), []);
+  });
+
+  await t.test('a slow host does not replace the snapshot of another one', async (t) => {
+    const takenAt = new Date('2026-01-02T03:04:05.678Z');
+    const [slow, fast] = [await driver.copies.begin(s, 16 * MiB), await other.copies.begin(s, 16 * MiB)];
+    t.equal(files().length, 1, 'the second one has removed the file of the first one');
+    await other.copies.complete(s, { path: fast, size: 16 * MiB, takenAt });
+    await t.rejects(driver.copies.complete(s, { path: slow, size: 16 * MiB, takenAt: new Date() }));
+    t.match(await driver.copies.find(s), { size: 16 * MiB, takenAt });
+    t.strictSame((await work().made(signal)).takenAt, takenAt, 'a complete one stays as it is');
+    const late = join(path, `${s}.raw.${'a'.repeat(16)}.new`);
+    writeFileSync(late, Buffer.alloc(MiB));
+    await driver.copies.complete(s, { path: late, size: MiB, takenAt: new Date() });
+    t.match(await driver.copies.find(s), { size: 16 * MiB, takenAt });
+    t.strictSame(files(), [`${s}.raw`]);
+    await driver.copies.remove(s);
+    const beaten = work(async () => {
+      writeFileSync(late, Buffer.alloc(16 * MiB));
+      await other.copies.complete(s, { path: late, size: 16 * MiB, takenAt });
+      return true;
+    });
+    t.strictSame((await beaten.made(signal)).takenAt, takenAt, 'it tells the instant of the copy that is there');
+    t.strictSame(files(), [`${s}.raw`]);
+    await driver.copies.remove(s);
+  });
+
+  await t.test('a copy that ends after the deletion of its snapshot gets no name', async (t) => {
+    const deleted = work(async () => {
+      await other.copies.remove(s);
+      return false;
+    });
+    await t.rejects(deleted.made(signal), { name: 'CopyInterrupted' });
+    t.strictSame(files(), []);
+  });
+
+  await t.test('a copy that has become larger than its space, a link or a text that is no id is refused', async (t) => {
+    await driver.copies.remove(s);
+    const target = await driver.copies.begin(s, MiB);
+    writeFileSync(target, Buffer.alloc(2 * MiB));
+    await t.rejects(driver.copies.complete(s, { path: target, size: MiB, takenAt: new Date() }), /another size/);
+    await t.rejects(driver.copies.abandon(s, join(path, `${a}.raw`)), /not a copy/);
+    await driver.copies.remove(s);
+    t.strictSame(files(), []);
+    symlinkSync('/etc/passwd', join(path, `${s}.raw`));
+    await t.rejects(driver.copies.find(s), /symbolic link/);
+    await driver.copies.remove(s);
+    for (const text of ['', '../x', '-x', 'snap-1', 'snap-000000000000000/']) {
+      const id = idFrom('snapshot', text);
+      const calls = [driver.copies.find(id), driver.copies.begin(id, MiB), driver.copies.remove(id)];
+      await Promise.all(calls.map((call) => t.rejects(call as Promise<unknown>, /not the id of a snapshot/, text)));
+    }
+  });
+});
+
+t.test('a directory that hangs during a snapshot holds up neither the host nor further calls', async (t) => {
+  const hanging: Run = () => new Promise<string>(() => undefined);
+  const driver = new DirectoryPool({ path: '/srv/hangs', run: hanging, marker: 'none', deadlineMs: 20 });
+  const copy = () => Promise.reject(new Error('no copy begins'));
+  const work = new PoolSnapshotWork({ pool: () => driver, guest: () => undefined, contents: { copy }, speed: 0 });
+  const make = () => work.create({ id: s, disks: [{ volume: a, maxSize: MiB }] }, spec, new AbortController().signal);
+  for (let times = 0; times < 4; times++) await t.rejects(make(), /does not answer/);
+  await work.interrupt([a]);
+});

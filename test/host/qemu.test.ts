@@ -4,6 +4,7 @@ import {
   copyFileSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -19,13 +20,14 @@ import { qemuArguments, unprivileged, uuidOf } from '../../backend/host/hypervis
 import { ConsoleLog, maxConsoleBytes } from '../../backend/host/hypervisor/qemu/console-log.ts';
 import { bootDisk, bootProbe } from '../../backend/host/hypervisor/qemu/kvm-probe.ts';
 import type { NetworkSpec, VmSpec } from '../../backend/host/hypervisor/specs.ts';
+import { markerFile } from '../../backend/host/storage/pools/directory-pool.ts';
 import { uefiCode } from '../../backend/host/storage/uefi.ts';
 import { CommandError, run } from '../../backend/host/system/command.ts';
 import { instanceOf, processGroupId } from '../../backend/host/system/instance.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { storedPrefix } from '../../backend/model/network/prefixes.ts';
-import { builtInPool } from '../../backend/model/storage/pool.ts';
+import { builtInPool, type PoolSpec } from '../../backend/model/storage/pool.ts';
 import { rootSlot, type VolumeSpec } from '../../backend/model/vm/volumes.ts';
 import { demoImage } from '../support/demo-image.ts';
 import { type DrivenHost, drivenHost } from '../support/driven-host.ts';
@@ -303,6 +305,52 @@ t.test(
     await driver.kill();
   },
 );
+
+t.test('the QEMU of a guest copies its volume in the directory of a pool', { skip, timeout: 120_000 }, async (t) => {
+  const host = drivenHost(t, 'pool-copies');
+  await tinyImage(host, idle);
+  const path = mkdtempSync(join(tmpdir(), 'pool-copies-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  const id = idFrom('storage_pool', 'stp-0000000000000001');
+  const marker = `${id} ${'0'.repeat(32)}`;
+  writeFileSync(join(path, markerFile), `${marker}\n`);
+  const pool: PoolSpec = { id, settings: { kind: 'shared', path }, marker };
+  const volume: VolumeSpec = {
+    ...{ id: idFrom('volume', 'vol-0000000000000001'), host: idFrom('host', 'host-0000000000000001'), pool },
+    ...{ slot: 0, size: 16 * MiB, max_iops: 0, max_throughput: 0, created: true },
+  };
+  const file = join(path, `${volume.id}.raw`);
+  writeFileSync(file, '');
+  truncateSync(file, volume.size);
+  await run('qemu-io', ['-f', 'raw', '-c', 'write -P 3 1M 2M', file]);
+  const driver = host.driver('qemu');
+  const vm = spec(1, { volumes: [volume] });
+  await driver.call('prepare', vm);
+  await driver.call('start', vm);
+  const snapshot = (number: number) => {
+    const id = idFrom('snapshot', `snap-${String(number).padStart(16, '0')}`);
+    return { id, disks: [{ volume: volume.id, maxSize: volume.size }], pool };
+  };
+  const foreign = driver.call('createSnapshot', snapshot(1));
+  await t.rejects(foreign, /lock/, 'no other process reads the volume of a guest');
+  const own = { ...snapshot(2), holder: vm.id };
+  const { takenAt } = await driver.call<{ takenAt: string }>('createSnapshot', own);
+  t.strictSame(await driver.call('createSnapshot', own), { takenAt }, 'it is made once');
+  const copies = () => readdirSync(path).filter((name) => name.startsWith('snap-'));
+  t.strictSame(copies(), [`${own.id}.raw`]);
+  const read = (path: string) =>
+    run('qemu-io', ['-f', 'raw', '-r', '-c', 'read -P 3 1M 2M', '-c', 'read -P 0 3M 13M', path]);
+  t.notMatch(await read(join(path, `${own.id}.raw`)), /verification failed/);
+  t.ok(statSync(join(path, `${own.id}.raw`)).blocks * 512 < 4 * MiB, 'the copy is sparse');
+  const next = { ...volume, id: idFrom('volume', 'vol-0000000000000002') };
+  await driver.call('fillVolume', next, { snapshot: own.id, disk: volume.id });
+  t.notMatch(await read(join(path, `${next.id}.raw`)), /verification failed/);
+  await driver.call('stop', vm.id, 0);
+  await driver.call('createSnapshot', snapshot(1));
+  t.strictSame(copies().length, 2, 'a volume without guest needs no guest');
+  await driver.call('clean');
+  await driver.kill();
+});
 
 t.test('a real guest', { skip: skip || noNamespaces('ssh-keyscan') }, async (t) => {
   const host = drivenHost(t, 'real');

@@ -110,7 +110,7 @@ const plain = (value: unknown): unknown => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
 };
-const withSignal = new Set(['prepare', 'start', 'fillVolume']);
+const withSignal = new Set(['prepare', 'start', 'fillVolume', 'createSnapshot']);
 process.on('message', async ({ id, method, args }: { id: number; method: string; args: never[] }) => {
   try {
     const signal = withSignal.has(method) ? [new AbortController().signal as never] : [];

@@ -55,5 +55,5 @@ export async function testContents(t: Test, { speed = 0, firstUid = 771_000 } = 
     speed,
   });
   const of = (number: number) => contents.of({ image: idFrom('image', `img-${String(number).padStart(16, '0')}`) });
-  return { path, of };
+  return { path, of, contents };
 }

@@ -1,5 +1,6 @@
 /** Storage pools through API, scheduler and hosts, with simulated hosts. test/host/storage-pools.test.ts has real directories. */
 import t, { type Test } from 'tap';
+import type { SimulatedStep } from '../../backend/host/hypervisor/simulated.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { hosts, imageReports, poolReports } from '../../backend/model/records/index.ts';
 import { builtInPool, type PoolSpec, poolReportId } from '../../backend/model/storage/pool.ts';
@@ -23,7 +24,11 @@ const lost = (pool: PoolSpec) => {
 };
 
 /** A cloud with hosts that reach pools, or not. */
-async function poolCloud(t: Test, hosts: readonly ((pool: PoolSpec) => { size: number; free: number })[]) {
+async function poolCloud(
+  t: Test,
+  hosts: readonly ((pool: PoolSpec) => { size: number; free: number })[],
+  fault: (host: number, step: SimulatedStep) => void = () => undefined,
+) {
   const store = await withStore(t);
   const cloud = await startTestApi(t, { store });
   const { operator, project } = cloud;
@@ -31,7 +36,8 @@ async function poolCloud(t: Test, hosts: readonly ((pool: PoolSpec) => { size: n
   t.teardown(() => scheduler.close());
   const started: SimulatedHost[] = [];
   for (const [index, pools] of hosts.entries()) {
-    const options = { name: `host-${index}`, simulated: { pools }, leaseSeconds: 2 };
+    const simulated = { pools, fault: (step: SimulatedStep) => fault(index, step) };
+    const options = { name: `host-${index}`, simulated, leaseSeconds: 2 };
     started.push(await startSimulatedHost(t, store, options));
   }
   const { network, image } = await createVmPrerequisites(cloud, project);
@@ -192,6 +198,35 @@ t.test('a volume of a shared pool is used on one host after the other', async (t
     await member.remove('volumes', volume.id);
     t.match(await member.request('GET', `/v1/volumes/${volume.id}`), { status: 404 });
   });
+});
+
+t.test('an incomplete snapshot in a shared pool follows its volume to the host of the next VM', async (t) => {
+  const tries = [0, 0];
+  let mayCopy = false;
+  const { operator, member, createVm, createPool, hosts } = await poolCloud(t, [reaches(), reaches()], (host, step) => {
+    if (step !== 'createSnapshot') return;
+    tries[host] = (tries[host] ?? 0) + 1;
+    // The start of a guest interrupts copies in the same way, and no number of interruptions is a failure.
+    if (!(mayCopy && host === 1)) throw Object.assign(new Error('interrupted'), { name: 'CopyInterrupted' });
+  });
+  const pool = await createPool('shared');
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB', pool: pool.id });
+  const attached = async () => (await member.get('volumes', volume.id)).status.phase === 'attached';
+  await operator.update('hosts', hosts[1]?.id ?? '', { draining: true });
+  const first = await createVm('first', { volumes: [volume.id] });
+  await until('the volume has data', async () => (await member.get('volumes', volume.id)).status.size === '1GiB');
+  const snapshot = await member.create('snapshots', { name: 'moving', volume: volume.id });
+  await until('the first host tries', () => (tries[0] ?? 0) > 5);
+  t.equal(tries[1], 0, 'only the host with the guest copies the volume');
+  await member.remove('vms', first.id);
+  await operator.update('hosts', hosts[1]?.id ?? '', { draining: false });
+  await operator.update('hosts', hosts[0]?.id ?? '', { draining: true });
+  await createVm('second', { volumes: [volume.id] });
+  await until('the second guest has it', attached);
+  await until('the second host tries', () => (tries[1] ?? 0) > 0);
+  mayCopy = true;
+  await until('it is complete', async () => (await member.get('snapshots', snapshot.id)).status.phase === 'available');
+  t.equal((await member.get('snapshots', snapshot.id)).status.host, hosts[1]?.id);
 });
 
 t.test('a pool without space or reach says so', async (t) => {

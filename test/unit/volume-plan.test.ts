@@ -33,6 +33,11 @@ const cases: readonly [story: string, change: Partial<VolumeFacts>, decision: Vo
   ['also when no host was known', { ...fromSource, placement: undefined, hostActs: false }, grant(b)],
   ['and stays where it is being made', fromSource, nothing],
   [
+    'a copy that a dead host has begun is made by another one',
+    { ...fromSource, report: { host: a, phase: 'creating' }, hostActs: false },
+    grant(b),
+  ],
+  [
     'complete data stays with a dead host until a VM needs it',
     { hasSource: true, movable: true, hostActs: false },
     nothing,

@@ -33,7 +33,7 @@ import { type Mutation, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf } from './images.ts';
 import { storagePools } from './storage-pools.ts';
 import { vms } from './vms.ts';
-import { type DiskSource, noDisk, noSnapshots, originOf, volumeDisk } from './volume-disk.ts';
+import { type DiskSource, noDisk, originOf, volumeDisk } from './volume-disk.ts';
 import { volumes } from './volumes.ts';
 
 /** The descriptor of snapshots. */
@@ -50,7 +50,11 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
         ...(image && { image }),
         size: formatSize(size),
       })),
-      status: { ...statusOf(api, record.id, deleted_at), host },
+      // In a pool that several hosts reach, another host may have made the snapshot.
+      status: {
+        ...statusOf(api, record.id, deleted_at),
+        host: api.mirror.get(records.snapshotPlacements, record.id)?.value.host ?? host,
+      },
     };
   },
   indexes: ['pool', 'schedule', 'made_for', 'volume'],
@@ -83,7 +87,7 @@ export const ownerOf = (
 function checkPoolOfVm(volume: Id<'volume'>, record: records.VolumeRecord | undefined): void {
   const pool = poolOf(record ?? {});
   if (pool === builtInPool) return;
-  const detail = noSnapshots(pool, 'only VMs with all volumes in the built-in pool');
+  const detail = `lies in the storage pool ${pool}; only VMs with all volumes in the built-in pool have snapshots`;
   throw new UcloudError('invalid_state', `${volume} ${detail}`, {
     errors: [{ pointer: '/vm', detail: `has the volume ${volume}, which ${detail}` }],
   });

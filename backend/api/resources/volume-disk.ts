@@ -26,31 +26,25 @@ export const originOf = (image: Id<'image'> | undefined, boot: records.BootFacts
 export const noDisk = (pointer: string, detail: string) =>
   new UcloudError('invalid_state', detail, { errors: [{ pointer, detail }] });
 
-/** Returns the text for a volume in a pool without snapshots. */
-export const noSnapshots = (pool: Id<'storage_pool'>, which: string): string =>
-  `lies in the storage pool ${pool}; ${which} have snapshots`;
-
 /** Checks that the volume is not being deleted. @throws UcloudError `being_deleted` */
 export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
   if (stored.value.deleted_at === undefined) return;
   throw new UcloudError('being_deleted', `${stored.id} is being deleted (since ${stored.value.deleted_at})`);
 }
 
-/** @throws UcloudError `invalid_state` if the pool of the volume has no snapshots of single volumes */
-function checkPool({ mirror }: ApiContext, volume: string, pool: Id<'storage_pool'>, pointer: string): void {
-  if (pool === builtInPool || mirror.get(records.storagePools, pool)?.value.kind === 'ceph') return;
-  const detail = noSnapshots(pool, 'only volumes in the built-in pool and in pools of the kind ceph');
-  throw new UcloudError('invalid_state', `${volume} ${detail}`, { errors: [{ pointer, detail }] });
-}
-
-/** @throws UcloudError `invalid_state` if the process of the VM cannot copy the volume */
-function checkHolder({ mirror }: ApiContext, id: string, pointer: string): void {
-  // The process of the VM copies the volume, and a pool that hangs would stop the whole process.
+/**
+ * Checks that the process of the VM can copy the volume. @throws UcloudError `invalid_state`
+ * @param pool the pool of the volume
+ */
+function checkHolder({ mirror }: ApiContext, id: string, pool: Id<'storage_pool'>, pointer: string): void {
+  // A copy waits for all disks of the process, so another pool that hangs would stop the whole process.
   const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
   const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
   for (const { value } of vm === undefined ? [] : mirror.by(records.volumeAttachments, 'vm').list(vm)) {
-    if (poolOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === builtInPool) continue;
-    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than the built-in one`;
+    const other = poolOf(mirror.get(records.volumes, value.volume)?.value ?? {});
+    if (other === builtInPool || other === pool) continue;
+    const where = pool === builtInPool ? 'the built-in one' : `the built-in one and ${pool}`;
+    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than ${where}`;
     throw noDisk(pointer, detail);
   }
 }
@@ -65,10 +59,10 @@ export function volumeDisk(api: ApiContext, stored: Stored<records.VolumeRecord>
   const { value } = stored;
   checkVolumeStays(stored);
   const pool = poolOf(value);
-  checkPool(api, value.id, pool, pointer);
   const placement = mirror.get(records.volumePlacements, value.id);
   const data = mirror.get(records.volumeReports, value.id)?.value;
-  if (pool === builtInPool) checkHolder(api, value.id, pointer);
+  // A pool of Ceph makes its snapshots without the process of the VM.
+  if (mirror.get(records.storagePools, pool)?.value.kind !== 'ceph') checkHolder(api, value.id, pool, pointer);
   if (placement?.value.host === undefined || data?.phase !== 'available') {
     const when = value.snapshot === undefined ? 'begins with its first attachment' : 'comes from its source';
     throw noDisk(pointer, `${value.id} has no data yet: its data ${when}`);

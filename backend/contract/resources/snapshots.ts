@@ -33,12 +33,12 @@ export const snapshot = resource({
   noun: 'snapshot',
   plural: 'snapshots',
   description:
-    'A copy of a volume, or of all disks of a VM, at one instant. It lies on the host of its source or in the Ceph pool of its source, takes space of its own, and stays when its source is deleted.',
+    'A copy of a volume, or of all disks of a VM, at one instant. It lies in the storage pool of its source, takes space of its own, and stays when its source is deleted.',
   immutable: {
     volume: Type.Optional(
       Reference('volume', {
         description:
-          'The volume to copy, in the built-in storage pool or in a pool of the kind `ceph`. It has data from its first attachment on. Exactly one of `volume` and `vm` is set.',
+          'The volume to copy, in any storage pool. It has data from its first attachment on. Exactly one of `volume` and `vm` is set.',
       }),
     ),
     vm: Type.Optional(

@@ -47,6 +47,13 @@ export interface SnapshotSpec {
   readonly disks: readonly SnapshotDisk[];
   /** `filesystem`: the file systems of a running guest are frozen at the instant. Default: `crash`. */
   readonly consistency?: Consistency;
+  /** The pool in whose directory the volume and its copy lie. Default: the data directory of the host. */
+  readonly pool?: PoolSpec;
+  /**
+   * Tells after the copy whether no other host can have written the volume meanwhile, and the snapshot still belongs to this
+   * host. Default: yes.
+   */
+  readonly isValid?: () => Promise<boolean>;
 }
 
 /** A volume that gets its first data. */

@@ -192,6 +192,42 @@ export function copyIdleDisks(disks: readonly IdleDisk[], options: CopyOptions &
   });
 }
 
+/** Passes a file to the process. Returns its path for QEMU. A short-lived program opens it, because a file server may hang. */
+async function passFile(qmp: Qmp, process: CopyProcess, path: string, mark: string, mode: 'r' | 'r+'): Promise<string> {
+  await passDescriptor(monitorOf(process), path, mark, mode);
+  const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
+  if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
+  return `/dev/fdset/${set}`;
+}
+
+/**
+ * Copies a raw file to another one of its size that contains zeros. Both may lie on a file server that hangs.
+ * @throws QmpError if the copy fails, or if a guest has the source; AbortError after an interruption
+ */
+export function copyFile(
+  source: { readonly path: string; readonly size: number },
+  target: string,
+  options: CopyOptions & CopyProcess,
+): Promise<Date> {
+  const node = 'source';
+  return withProcess(options, {
+    size: source.size,
+    prepare: async () => [],
+    async use(qmp) {
+      const filename = await passFile(qmp, options, source.path, node, 'r');
+      await qmp.execute('blockdev-add', {
+        driver: 'file',
+        'node-name': node,
+        filename,
+        locking: 'on',
+        'read-only': true,
+      });
+      const open = async (mark: string) => addFile(qmp, mark, await passFile(qmp, options, target, mark, 'r+'));
+      return copyDisks(qmp, [{ node, open }], options);
+    },
+  });
+}
+
 /** Returns the node of an image. Its header names no other file. */
 const imageNode = (filename: string): object => ({
   ...{ driver: 'qcow2', 'read-only': true, backing: null },
@@ -214,11 +250,7 @@ export async function copyImage(
       const openTarget = async (mark: string): Promise<void> => {
         // Otherwise the last writes happen when the node is closed, and QEMU ignores their errors.
         if (target.kind === 'rbd') return openRbd(qmp, mark, target, new Set(), { direct: true });
-        // A short-lived process opens the file, because the file may lie on a file server that hangs.
-        await passDescriptor(monitorOf(options), target.path, mark);
-        const set = descriptorSet(await qmp.execute('query-fdsets'), mark);
-        if (set === undefined) throw new QmpError('QEMU has not kept a descriptor');
-        await addFile(qmp, mark, `/dev/fdset/${set}`);
+        await addFile(qmp, mark, await passFile(qmp, options, target.path, mark, 'r+'));
       };
       return copyDisks(qmp, [{ node: 'image', open: openTarget }], { ...options, sync: 'top' });
     },

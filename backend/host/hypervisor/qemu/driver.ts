@@ -26,7 +26,7 @@ import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
-import type { PoolSpec } from '../../../model/storage/pool.ts';
+import { builtInPool, type PoolSpec } from '../../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../../model/storage/volume-source.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
@@ -48,6 +48,7 @@ import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
 import { kvmGroups } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
+import { PoolSnapshotWork } from './pool-snapshots.ts';
 import { vmOfProcess } from './process-identity.ts';
 import { QmpError } from './qmp.ts';
 import { RunningGuests } from './running-guests.ts';
@@ -93,6 +94,7 @@ export class QemuDriver implements QemuHypervisor {
   readonly #snapshotFiles: SnapshotFiles;
   readonly #snapshots: Snapshots;
   readonly #contents: VolumeContents;
+  readonly #poolSnapshots: PoolSnapshotWork;
   readonly #guests: RunningGuests;
   #closed = false;
 
@@ -117,6 +119,12 @@ export class QemuDriver implements QemuHypervisor {
       image: (image) => parts.images.path(image),
       firstUid: parts.copyUid - maxImageCopies,
       socket: (name) => this.#socket(name),
+      speed: parts.copySpeed ?? 0,
+    });
+    this.#poolSnapshots = new PoolSnapshotWork({
+      pool: (pool) => this.#pools.get(pool),
+      guest: (vm) => this.#guests.get(vm),
+      contents: this.#contents,
       speed: parts.copySpeed ?? 0,
     });
     this.accelerator = parts.accelerator;
@@ -220,7 +228,7 @@ export class QemuDriver implements QemuHypervisor {
 
   async start(spec: VmSpec, signal: AbortSignal): Promise<void> {
     const { directories } = this.#parts;
-    await this.#snapshots.interrupt([spec.id, ...spec.volumes.map(({ id }) => id)]);
+    await this.#interruptCopies([spec.id, ...spec.volumes.map(({ id }) => id)]);
     let process: Process | undefined = (await this.#processes()).get(spec.id);
     let state = await directories.create(spec.id);
     if (process && state.boot?.started_at !== undefined) {
@@ -357,8 +365,13 @@ export class QemuDriver implements QemuHypervisor {
   async setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome> {
     const guest = this.#guests.get(vm);
     if (guest === undefined) throw new Error(`${vm} does not run`);
-    await this.#snapshots.interrupt(volumes.map(({ id }) => id));
+    await this.#interruptCopies(volumes.map(({ id }) => id));
     return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
+  }
+
+  /** Ends the copies of disks that a guest is about to get. */
+  async #interruptCopies(disks: readonly string[]): Promise<void> {
+    await Promise.all([this.#snapshots.interrupt(disks), this.#poolSnapshots.interrupt(disks)]);
   }
 
   async volumeUses(vm: Id<'vm'>, volumes: readonly Id<'volume'>[]): Promise<VolumeUses | undefined> {
@@ -374,7 +387,8 @@ export class QemuDriver implements QemuHypervisor {
   }
 
   createSnapshot(spec: SnapshotSpec, signal: AbortSignal): Promise<{ readonly takenAt: Date }> {
-    return this.#snapshots.create(spec, signal);
+    const { pool } = spec;
+    return pool === undefined ? this.#snapshots.create(spec, signal) : this.#poolSnapshots.create(spec, pool, signal);
   }
 
   whileFrozen<T>(vm: Id<'vm'>, work: () => Promise<T>): Promise<T> {
@@ -394,7 +408,14 @@ export class QemuDriver implements QemuHypervisor {
   }
 
   async fillVolume({ id, pool, size }: NewVolume, source: FillSource, signal: AbortSignal): Promise<void> {
-    await this.#pools.get(pool).fill(id, size, await this.#contents.of(source), signal);
+    const driver = this.#pools.get(pool);
+    if (pool.id === builtInPool || !('snapshot' in source)) {
+      await driver.fill(id, size, await this.#contents.of(source), signal);
+      return;
+    }
+    const copy = await driver.copies?.find(source.snapshot);
+    if (copy === undefined) throw new Error(`the data of ${source.snapshot} is gone`);
+    await driver.fill(id, size, this.#contents.ofCopy(source.snapshot, copy), signal);
   }
 
   restoreDisks(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {

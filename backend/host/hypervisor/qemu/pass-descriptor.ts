@@ -15,7 +15,7 @@ const sendmsg: Partial<Record<NodeJS.Architecture, number>> = { x64: 46, arm64: 
 const timeoutMs = 5_000;
 
 /**
- * The arguments are: number of sendmsg, path of the socket, path of the file, command. QEMU is hostile, so the
+ * The arguments are: number of sendmsg, path of the socket, path of the file, `r` or `r+`, command. QEMU is hostile, so the
  * program reads at most 64 KiB of each answer. The structures are msghdr and cmsghdr of 64-bit Linux.
  */
 const program = `
@@ -23,8 +23,8 @@ use strict;
 use warnings;
 use Fcntl;
 use Socket;
-my ($sendmsg, $path, $volume, $command) = @ARGV;
-sysopen my $file, $volume, O_RDWR | O_NOFOLLOW or die "open: $!\\n";
+my ($sendmsg, $path, $volume, $mode, $command) = @ARGV;
+sysopen my $file, $volume, ($mode eq 'r' ? O_RDONLY : O_RDWR) | O_NOFOLLOW or die "open: $!\\n";
 socket(my $monitor, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!\\n";
 connect($monitor, pack_sockaddr_un($path)) or die "connect: $!\\n";
 sub answer {
@@ -56,11 +56,17 @@ print result();
 
 /**
  * Adds the file to a new descriptor set of QEMU, with the text `opaque` as its mark.
+ * @param mode `r` for a file that is only read
  * @throws QmpError if QEMU does not take it
  */
-export async function passDescriptor(monitor: string, path: string, opaque: string): Promise<void> {
+export async function passDescriptor(
+  monitor: string,
+  path: string,
+  opaque: string,
+  mode: 'r' | 'r+' = 'r+',
+): Promise<void> {
   const command = `${JSON.stringify({ execute: 'add-fd', arguments: { opaque } })}\n`;
-  const child = spawn('perl', ['-e', program, `${sendmsg[process.arch] ?? 0}`, monitor, path, command], {
+  const child = spawn('perl', ['-e', program, `${sendmsg[process.arch] ?? 0}`, monitor, path, mode, command], {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: timeoutMs,

@@ -1,6 +1,7 @@
 /**
- * The first content of volumes. The content of a snapshot is copied as bytes. A short-lived QEMU without privileges reads an
- * image (copy-process.ts), because images come from users.
+ * The first content of volumes. The content of a snapshot on the host is copied as bytes. A short-lived QEMU without
+ * privileges reads an image (copy-process.ts), because images come from users. It also copies in the directories of pools,
+ * because it can be left behind.
  *
  * Each such process has a user of its own. A process that waits for a file server cannot be killed. The agent leaves it
  * behind, and begins no further copy to that place while two of them exist.
@@ -13,7 +14,8 @@ import { virtualSize } from '../../storage/overlay.ts';
 import { PoolFault, type VolumeContent, type VolumeSource } from '../../storage/pools/pool-driver.ts';
 import type { SnapshotFiles } from '../../storage/snapshot-files.ts';
 import { copySparse } from '../../storage/sparse-copy.ts';
-import { copyImage } from './copy-process.ts';
+import { type CopyProcess, copyFile, copyImage } from './copy-process.ts';
+import type { CopyOptions } from './disk-copy.ts';
 
 /** The maximum number of processes that copy images. */
 export const maxImageCopies = 16;
@@ -69,19 +71,46 @@ export class VolumeContents {
     const { image } = source;
     const path = await this.#host.image(image);
     const size = await virtualSize(path);
-    return { size, image, write: (target, signal) => this.#copy(image, { path, size }, target, signal) };
+    return {
+      ...{ size, image },
+      write: (target, signal) =>
+        this.#withUser(image, target, signal, (options) => copyImage({ path, size }, target, options)),
+    };
   }
 
-  async #copy(
-    id: Id<'image'>,
-    image: { readonly path: string; readonly size: number },
+  /** Returns the content of a snapshot in the directory of a pool. */
+  ofCopy(snapshot: Id<'snapshot'>, { path, size }: { readonly path: string; readonly size: number }): VolumeContent {
+    return {
+      size,
+      write: async (target, signal) => {
+        if (target.kind !== 'file') throw new Error('the data of a snapshot can only be copied to a file');
+        await this.copy(snapshot, { path, size }, target.path, signal);
+      },
+    };
+  }
+
+  /** Copies a raw file in the directory of a pool. Returns the instant of the copy. */
+  copy(
+    id: Id<'snapshot'>,
+    source: { readonly path: string; readonly size: number },
+    path: string,
+    signal: AbortSignal,
+  ): Promise<Date> {
+    const target = { kind: 'file', path } as const;
+    return this.#withUser(id, target, signal, (options) => copyFile(source, path, options));
+  }
+
+  /** Runs a process that copies to the target, with a user of its own. */
+  async #withUser<T>(
+    id: string,
     target: VolumeSource,
     signal: AbortSignal,
-  ): Promise<void> {
+    copy: (options: CopyOptions & CopyProcess) => Promise<T>,
+  ): Promise<T> {
     const place = placeOf(target);
     if ((this.#left.get(place) ?? 0) >= maxLeft) throw new PoolFault('The storage pool does not answer.');
     const uid = this.#free.shift();
-    if (uid === undefined) throw new Error('too many volumes get their images at this moment');
+    if (uid === undefined) throw new Error('too many volumes are copied at this moment');
     let isLeft = false;
     let hasEnded = false;
     const ended = () => {
@@ -91,11 +120,11 @@ export class VolumeContents {
     };
     const { speed, socket } = this.#host;
     try {
-      const path = await socket(`image-${uid}`).catch((error: unknown) => {
+      const path = await socket(`copy-${uid}`).catch((error: unknown) => {
         ended();
         throw error;
       });
-      await copyImage(image, target, { id, uid, socket: path, speed, signal, endMs, ended });
+      return await copy({ id, uid, socket: path, speed, signal, endMs, ended });
     } finally {
       if (!hasEnded) {
         isLeft = true;

@@ -12,6 +12,7 @@ import type { PoolUsage } from '../../../model/storage/pool.ts';
 import { CommandError, type Run } from '../../system/command.ts';
 import { Mutex } from '../../system/mutex.ts';
 import { Deadline } from './deadline.ts';
+import { DirectoryCopies } from './directory-copies.ts';
 import { type PoolDriver, PoolFault, type VolumeContent, type VolumeSource } from './pool-driver.ts';
 
 const ending = '.raw';
@@ -41,6 +42,7 @@ export class DirectoryPool implements PoolDriver {
   readonly #options: DirectoryPoolOptions;
   readonly #deadline: Deadline;
   readonly #syncDeadline = new Deadline(syncDeadlineMs);
+  readonly copies: DirectoryCopies;
   /** Two calls must not create one file at the same time. */
   readonly #changes = new Mutex();
   /** The copies that fill volumes. They end before their volume is removed. */
@@ -49,6 +51,12 @@ export class DirectoryPool implements PoolDriver {
   constructor(options: DirectoryPoolOptions) {
     this.#options = options;
     this.#deadline = new Deadline(options.deadlineMs ?? defaultDeadlineMs);
+    this.copies = new DirectoryCopies({
+      path: options.path,
+      run: (program, args) => this.#run(program, args),
+      runLong: (program, args) => this.#syncDeadline.run(() => options.run(program, args)),
+      check: () => this.#check(),
+    });
   }
 
   #run(program: string, args: readonly string[], input?: string): Promise<string> {
@@ -118,10 +126,11 @@ export class DirectoryPool implements PoolDriver {
     throw new PoolFault(`The directory ${path} ${reason}`);
   }
 
-  /** Prints the format for each file of a volume. The path may be a link, and files may vanish meanwhile. */
+  /** Prints the format for each file of a volume or snapshot. The path may be a link, and files may vanish meanwhile. */
   #find(format: string): Promise<string> {
     const { path } = this.#options;
-    const files = ['-maxdepth', '1', '-type', 'f', '-name', `vol-*${ending}`];
+    const names = ['(', '-name', `vol-*${ending}`, '-o', '-name', `snap-*${ending}`, ')'];
+    const files = ['-maxdepth', '1', '-type', 'f', ...names];
     return this.#run('find', ['-H', path, '-ignore_readdir_race', ...files, '-printf', format]);
   }
 

@@ -54,10 +54,38 @@ export interface PoolSnapshots {
   remove(snapshot: Id<'snapshot'>): Promise<void>;
 }
 
+/** The copy of a volume in a directory. */
+export interface PoolCopy {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  /** The instant of the content. */
+  readonly takenAt: Date;
+}
+
+/** The snapshots of single volumes in a directory. The host copies the content (hypervisor.ts). */
+export interface PoolCopies {
+  /** Returns the complete copy; undefined if there is none. */
+  find(snapshot: Id<'snapshot'>): Promise<PoolCopy | undefined>;
+  /** Removes incomplete copies of the snapshot, and creates a file of `size` zeros for a new one. Returns its path. */
+  begin(snapshot: Id<'snapshot'>, size: number): Promise<string>;
+  /**
+   * Completes the copy at this path. Never replaces a complete one. It survives a crash of the machine from here on.
+   * @param check called when only the name is missing. The copy stays incomplete if it throws
+   */
+  complete(snapshot: Id<'snapshot'>, copy: PoolCopy, check?: () => Promise<void>): Promise<void>;
+  /** Removes the incomplete copy at this path. */
+  abandon(snapshot: Id<'snapshot'>, path: string): Promise<void>;
+  /** Removes the data of the snapshot, complete or not. */
+  remove(snapshot: Id<'snapshot'>): Promise<void>;
+}
+
 /** A storage pool of one host. */
 export interface PoolDriver {
-  /** The snapshots of the pool. Other pools have the snapshots of the host (hypervisor.ts), or none. */
+  /** The snapshots of a pool that makes them itself. */
   readonly snapshots?: PoolSnapshots;
+  /** The snapshots of a pool in a directory. The built-in pool has those of the host (snapshot-files.ts) instead. */
+  readonly copies?: PoolCopies;
   /**
    * Returns the space of the pool; undefined if the pool answers but does not know it (Ceph without a manager).
    * @throws PoolFault if this host does not reach the pool
