@@ -298,9 +298,8 @@ t.test(
       await driver.call('prepare', rest);
       await driver.call('start', rest);
       await until('the guest shuts down', () => driver.exits.length === number, 120);
-      // The end of the console may arrive after that of the process.
-      const isToldBy = () => readFileSync(consoleLog, 'latin1').includes('BOOTED-FROM-THE-VOLUME');
-      await until('the program of the volume has run', isToldBy, 30);
+      // The program turns the machine off at once, and the console log still has its text.
+      t.match(readFileSync(consoleLog, 'latin1'), 'BOOTED-FROM-THE-VOLUME');
       await driver.call('destroy', rest.id);
     }
     await driver.call('clean', { volumes: true });

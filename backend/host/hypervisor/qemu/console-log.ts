@@ -73,6 +73,17 @@ export class ConsoleLog {
     else setTimeout(() => this.#socket.resume(), delayMs).unref();
   }
 
+  /** Writes the rest of the output of a process that has ended. Resolves after its end, or after this time in milliseconds. */
+  async finish(timeoutMs: number): Promise<void> {
+    if (this.#socket.destroyed) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket.once('close', resolve);
+    const timer = setTimeout(resolve, timeoutMs);
+    await promise;
+    clearTimeout(timer);
+    await this.close();
+  }
+
   /** Ends the log. Resolves after everything that was read is written. */
   async close(): Promise<void> {
     this.#socket.destroy();

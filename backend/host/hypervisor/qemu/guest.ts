@@ -32,6 +32,10 @@ const agentCheckMs = 30_000;
 /** The time in milliseconds after the last answer of the guest agent during which it counts as present. */
 const agentPresentMs = 60_000;
 const diskFault = 'the disk has an error and the VM is paused';
+/** The message of a fault of the console log. */
+const consoleFault = 'the agent cannot write the console log';
+/** The maximum time in milliseconds for the rest of the console of an ended process, which a guest may have filled. */
+const consoleEndMs = 1_000;
 
 async function truncateLog(path: string): Promise<void> {
   try {
@@ -88,8 +92,10 @@ export class Guest {
 
   #checkProcess(): void {
     isAlive(this.process).then(
-      (alive) => {
+      async (alive) => {
         if (alive) return;
+        // The last lines of the console tell why the guest has ended.
+        await this.#console?.finish(consoleEndMs).catch((error: unknown) => this.#fault(error, consoleFault));
         this.release();
         this.#resolveEnded(this.#exitCause);
       },
@@ -133,7 +139,7 @@ export class Guest {
     this.#qmp = qmp;
     if (!this.#console || this.#console.closed) {
       this.#console = new ConsoleLog(this.#paths.serial, this.#paths.console, (error) =>
-        this.#fault(error, 'the agent cannot write the console log'),
+        this.#fault(error, consoleFault),
       );
     }
     return qmp;
@@ -355,6 +361,6 @@ export class Guest {
     this.#fileSystems.release();
     clearInterval(this.#timer);
     this.#qmp?.close();
-    this.#console?.close().catch((error: unknown) => this.#fault(error, 'the agent cannot write the console log'));
+    this.#console?.close().catch((error: unknown) => this.#fault(error, consoleFault));
   }
 }
