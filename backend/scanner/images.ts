@@ -378,16 +378,21 @@ class ImportTerm {
 
   async #report(image: ImageRecord, report: Omit<ImageReportRecord, 'at'>, code?: ErrorCode): Promise<void> {
     const now = new Date();
-    const operation = await this.#operationOf(image.id);
-    const change = operation && importOperation(operation, report, now, code);
-    const write = [put(imageReports, image.id, { ...report, at: now.toISOString() }), ...(change?.write ?? [])];
+    const write = [put(imageReports, image.id, { ...report, at: now.toISOString() })];
     if (report.phase !== 'importing') {
       const failed = report.phase === 'error';
       const message = report.message ?? 'VMs can now use the image.';
       const [severity, reason] = failed ? (['error', 'import_failed'] as const) : (['info', 'imported'] as const);
       write.push(put(events, ...newEvent(now, image, { severity, reason, message })));
     }
-    await this.#commit(image.id, { require: [present(images, image.id), ...(change?.require ?? [])], write });
+    await this.#commit(image.id, async () => {
+      const operation = await this.#operationOf(image.id);
+      const change = operation && importOperation(operation, report, now, code);
+      return {
+        require: [present(images, image.id), ...(change?.require ?? [])],
+        write: [...write, ...(change?.write ?? [])],
+      };
+    });
   }
 
   /** Returns the operation of the import; undefined for images of earlier versions. */
@@ -401,9 +406,11 @@ class ImportTerm {
    * Commits a change of the image's report, or another change of the leader. Resolves when the mirror shows the report,
    * or when a condition has failed.
    */
-  async #commit(id: string | undefined, { require = [], write }: Commit): Promise<void> {
+  async #commit(id: string | undefined, change: Commit | (() => Promise<Commit>)): Promise<void> {
     while (!this.#termEnd.aborted) {
       try {
+        // Each attempt reads again, because an earlier one may have succeeded without an answer.
+        const { require = [], write } = typeof change === 'function' ? await change() : change;
         const result = await this.#options.store.commit({ require: [this.#leadership.holds, ...require], write });
         if (id === undefined) return;
         if (!result.ok) {
