@@ -8,6 +8,7 @@ import type { FieldError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { Logger } from '../../backend/model/component.ts';
 import type { Store } from '../../backend/store/store.ts';
+import { until } from './eventually.ts';
 import { violation } from './openapi.ts';
 import { testPublicKey } from './ssh-keys.ts';
 import { withStore } from './stores.ts';
@@ -249,4 +250,19 @@ export async function contentOf(store: Store): Promise<Map<string, string>> {
     after = page.entries.at(-1)?.key;
     if (!page.more) return content;
   }
+}
+
+/** Waits until the object has this phase, or the operation this state, and returns it. */
+export async function reach(
+  client: ApiClient,
+  plural: string,
+  { id }: { readonly id: string },
+  phase: string,
+): Promise<Body> {
+  let item = await client.get(plural, id);
+  await until(`${id} is ${phase}`, async () => {
+    item = await client.get(plural, id);
+    return (item.status?.phase ?? item.state) === phase;
+  });
+  return item;
 }

@@ -5,7 +5,7 @@ import type { SimulatedStep } from '../../backend/host/hypervisor/simulated.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
 import { operations, reports } from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
-import type { ApiClient, Body } from '../support/api.ts';
+import { type Body, reach } from '../support/api.ts';
 import { startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
 import { withStore } from '../support/stores.ts';
@@ -22,15 +22,6 @@ function gate() {
     return opened.promise;
   };
   return { fault, entered: entered.promise, open: () => opened.resolve() };
-}
-
-async function reach(client: ApiClient, plural: string, { id }: { id: string }, phase: string): Promise<Body> {
-  let item = await client.get(plural, id);
-  await until(`${id} is ${phase}`, async () => {
-    item = await client.get(plural, id);
-    return (item.status?.phase ?? item.state) === phase;
-  });
-  return item;
 }
 
 /** A cloud with a VM that has a volume, and a snapshot of both. */

@@ -4,18 +4,9 @@ import t, { type Test } from 'tap';
 import { idFrom, newId } from '../../backend/model/ids.ts';
 import { imageDeliveries } from '../../backend/model/records/index.ts';
 import { read } from '../../backend/store/collection.ts';
-import type { ApiClient, Body } from '../support/api.ts';
+import { reach } from '../support/api.ts';
 import { startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
-
-async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
-  let item = await client.get(plural, id);
-  await until(`${id} is ${phase}`, async () => {
-    item = await client.get(plural, id);
-    return item.status.phase === phase;
-  });
-  return item;
-}
 
 /** A cloud with a snapshot of a VM that has a volume. */
 async function cloudWithSnapshot(t: Test, options: Parameters<typeof startTestCloud>[1] = {}) {

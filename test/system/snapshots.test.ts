@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { idFrom, newId } from '../../backend/model/ids.ts';
 import { builtInPool } from '../../backend/model/storage/pool.ts';
-import type { ApiClient, Body } from '../support/api.ts';
+import { reach } from '../support/api.ts';
 import { GiB, startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
 
@@ -22,15 +22,6 @@ async function snapshotCloud(t: Test, options: Parameters<typeof startTestCloud>
   const vm = await createVm('web', { volumes: [volume.id] });
   await until('the volume has data', async () => (await member.get('volumes', volume.id)).status.size === '2GiB');
   return { ...cloud, cloud, createVm, vm, volume };
-}
-
-async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
-  let item = await client.get(plural, id);
-  await until(`${id} is ${phase}`, async () => {
-    item = await client.get(plural, id);
-    return item.status.phase === phase;
-  });
-  return item;
 }
 
 t.test('a snapshot outlives its source, and a new volume gets its data', async (t) => {

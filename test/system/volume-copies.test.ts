@@ -6,7 +6,7 @@ import { idFrom, newId } from '../../backend/model/ids.ts';
 import { volumePlacements, volumeReports } from '../../backend/model/records/index.ts';
 import { builtInPool } from '../../backend/model/storage/pool.ts';
 import { read } from '../../backend/store/collection.ts';
-import { ApiClient, type Body } from '../support/api.ts';
+import { ApiClient, type Body, reach } from '../support/api.ts';
 import { GiB, startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
 import { silentLogger as logger } from '../support/silent-logger.ts';
@@ -27,15 +27,6 @@ async function copyCloud(t: Test, options: Parameters<typeof startTestCloud>[1] 
   const vm = await createVm('web', [source.id]);
   await until('the volume has data', async () => (await member.get('volumes', source.id)).status.size === '2GiB');
   return { ...cloud, createVm, vm, source, image: items[0] as Body };
-}
-
-async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
-  let item = await client.get(plural, id);
-  await until(`${id} is ${phase}`, async () => {
-    item = await client.get(plural, id);
-    return item.status.phase === phase;
-  });
-  return item;
 }
 
 const noSnapshots = (client: ApiClient) =>

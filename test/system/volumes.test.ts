@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { maxVolumes } from '../../backend/contract/resources/volume-attachments.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
-import type { ApiClient, Body } from '../support/api.ts';
+import { type ApiClient, type Body, reach } from '../support/api.ts';
 import { GiB, startTestCloud } from '../support/cloud.ts';
 import { until } from '../support/eventually.ts';
 
@@ -20,16 +20,6 @@ async function volumeCloud(t: Test, options: Parameters<typeof startTestCloud>[1
     member.create('volumes', { name, size: '1GiB', ...change });
   const attach = (vm: Body, volume: Body) => member.create('volume-attachments', { vm: vm.id, volume: volume.id });
   return { ...cloud, cloud, network, createVm, createVolume, attach };
-}
-
-/** Waits until the object is in the phase, and returns it. */
-async function reach(client: ApiClient, plural: string, { id }: Body, phase: string): Promise<Body> {
-  let item = await client.get(plural, id);
-  await until(`${id} is ${phase}`, async () => {
-    item = await client.get(plural, id);
-    return item.status.phase === phase;
-  });
-  return item;
 }
 
 const refusedBy =
