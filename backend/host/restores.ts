@@ -16,16 +16,20 @@ import {
   type OperationRecord,
   placements,
   reports,
+  snapshots,
   vms,
   volumePlacements,
 } from '../model/records/index.ts';
+import { copyPlace } from '../model/snapshot/copy-place.ts';
+import { builtInPool } from '../model/storage/pool.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
-import { type RestoreTarget, SnapshotError } from './hypervisor/hypervisor.ts';
+import { type PoolPart, type RestoreTarget, SnapshotError } from './hypervisor/hypervisor.ts';
+import { poolSpec } from './pool-spec.ts';
 import { advanceOperations, currentReport, eventWrites, type PlacedVmSnapshot } from './reports.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { claimsOfStart, releasesOf } from './volume-steps.ts';
@@ -151,13 +155,13 @@ export class RestoreWork {
   async #restore(restore: Restore, signal: AbortSignal): Promise<void> {
     const { snapshot, disks = [] } = restore.operation.value.options;
     if (snapshot === undefined) throw new Refusal('The operation names no snapshot.');
-    const targets = disks.map((disk) => this.#target(restore, disk));
+    const targets = disks.map((disk) => this.#target(restore, snapshot, disk));
     await this.#options.hypervisor.restoreDisks(snapshot, targets, signal);
     const message = `Restored from ${snapshot}.`;
     await this.#end(restore, { state: 'succeeded' }, { severity: 'info', reason: 'restored', message });
   }
 
-  #target({ id, host, placement }: Restore, disk: string): RestoreTarget {
+  #target({ id, host, placement }: Restore, from: Id<'snapshot'>, disk: string): RestoreTarget {
     const { mirror } = this.#options.view;
     if (disk === 'root') return { vm: id, maxSize: placement.value.disk };
     const volume = idFrom('volume', disk);
@@ -166,7 +170,19 @@ export class RestoreWork {
     const claim = attachment && mirror.get(attachmentReports, attachment.id)?.value;
     const holds = claim?.host === host && claim.fence === placement.value.fence && attachment?.value.vm === id;
     if (!holds || placed?.host !== host) throw new Refusal(`The VM does not have ${volume} any more.`);
-    return { volume, maxSize: placed.size };
+    const part = this.#partOf(from, disk);
+    return { volume, maxSize: placed.size, ...(part && { part }) };
+  }
+
+  /** Returns the data of a disk outside of the built-in pool. */
+  #partOf(from: Id<'snapshot'>, disk: string): PoolPart | undefined {
+    const { view, host } = this.#options;
+    const record = view.mirror.get(snapshots, from)?.value;
+    const place = record && copyPlace(record, disk);
+    if (place === undefined || place.pool === builtInPool) return undefined;
+    const pool = poolSpec(view.mirror, place.pool, host);
+    if (pool === undefined) throw new Error('the storage pool of a snapshot is not known');
+    return { snapshot: place.snapshot, pool };
   }
 
   async #fail(restore: Restore, err: unknown): Promise<void> {

@@ -6,8 +6,12 @@
  * the snapshot ends in the phase `error`.
  *
  * The data of a deleted snapshot stays until no volume of this host waits for it, and no VM is restored from it.
+ *
+ * The snapshot of a VM has a part for each volume outside of the built-in pool. The part is a snapshot of its own, with its
+ * own space. The host makes the snapshot and its parts together, and reports them in one commit.
  */
 import type { Id } from '../contract/fields.ts';
+import { isIdOf } from '../model/ids.ts';
 import { snapshotSize } from '../model/quota/amounts.ts';
 import {
   attachmentReports,
@@ -21,12 +25,13 @@ import {
   volumes,
 } from '../model/records/index.ts';
 import { builtInPool, type PoolSpec, poolOf } from '../model/storage/pool.ts';
+import { snapshotWithData } from '../model/storage/volume-source.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
 import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
-import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
+import { type PoolPart, type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
 import { poolSpec } from './pool-spec.ts';
 import type { PoolDriver } from './storage/pools/pool-driver.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
@@ -41,6 +46,12 @@ const volumeWaitMs = 5_000;
 const maxAttempts = 5;
 /** The maximum number of copies at the same time, by storage pool. */
 const concurrency = 4;
+
+/** Returns the snapshot of a VM that the snapshot is a part of. */
+const wholeOf = ({ made_for }: SnapshotRecord): Id<'snapshot'> | undefined =>
+  made_for !== undefined && isIdOf('snapshot', made_for) ? made_for : undefined;
+
+const partsOf = ({ disks }: SnapshotRecord): Id<'snapshot'>[] => disks.flatMap(({ copy }) => copy ?? []);
 
 /** Makes and removes the snapshots of one host. */
 export class SnapshotWork {
@@ -62,13 +73,17 @@ export class SnapshotWork {
 
   /** Looks at one snapshot. */
   changed(id: Id<'snapshot'>): void {
-    if (this.#options.view.mirror.get(snapshots, id)?.value.deleted_at !== undefined) this.#current.get(id)?.abort();
+    const snapshot = this.#options.view.mirror.get(snapshots, id)?.value;
+    if (snapshot?.deleted_at !== undefined) this.#current.get(id)?.abort();
     this.#add(id);
+    const whole = snapshot && wholeOf(snapshot);
+    // The snapshot of a VM waits for the space of its parts.
+    if (whole !== undefined) this.#add(whole);
   }
 
   /** Looks at the snapshot of a new volume: a deleted snapshot may have waited for the volume. */
   volumeChanged(id: Id<'volume'>): void {
-    const from = this.#options.view.mirror.get(volumes, id)?.value.snapshot;
+    const from = snapshotWithData(this.#options.view.mirror.get(volumes, id)?.value ?? {});
     if (from !== undefined) this.#add(from);
   }
 
@@ -108,12 +123,21 @@ export class SnapshotWork {
     else await view.mirror.catchUp();
   }
 
-  #report(id: Id<'snapshot'>, report: Omit<SnapshotReportRecord, 'host' | 'at'>): Promise<void> {
+  /** Reports on the snapshot, and the same on its parts. */
+  async #report(
+    id: Id<'snapshot'>,
+    report: Omit<SnapshotReportRecord, 'host' | 'at'>,
+    parts: readonly Id<'snapshot'>[] = [],
+  ): Promise<void> {
     const { view, host } = this.#options;
-    const placement = view.mirror.get(snapshotPlacements, id);
-    if (placement === undefined) return Promise.resolve();
     const record = { ...report, host, at: new Date().toISOString() };
-    return this.#commit({ require: [unchanged(placement)], write: [put(snapshotReports, id, record)] });
+    const placed = [id, ...parts].map((each) => view.mirror.get(snapshotPlacements, each));
+    const placements = placed.filter((placement) => placement !== undefined);
+    if (placements.length < placed.length) return;
+    await this.#commit({
+      require: placements.map(unchanged),
+      write: placements.map((placement) => put(snapshotReports, placement.id, record)),
+    });
   }
 
   async #take(id: Id<'snapshot'>, signal: AbortSignal): Promise<number | undefined> {
@@ -135,6 +159,7 @@ export class SnapshotWork {
     const { value: snapshot } = stored;
     if (report?.phase === 'available' || report?.phase === 'error') return undefined;
     if (placement.size < snapshotSize(snapshot)) return undefined;
+    if (wholeOf(snapshot) !== undefined || !this.#partsHaveSpace(snapshot)) return undefined;
     const own = this.#driverOf(snapshot)?.snapshots;
     if (own !== undefined) {
       const [disk] = snapshot.disks;
@@ -154,8 +179,26 @@ export class SnapshotWork {
     }
     if (spec.pool !== undefined && !(await this.#isHere(snapshot))) return volumeWaitMs;
     const { takenAt } = await hypervisor.createSnapshot(spec, signal);
-    await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
+    await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() }, partsOf(snapshot));
     return undefined;
+  }
+
+  /** Tells whether the parts have their space. @throws SnapshotError if another host has got a volume */
+  #partsHaveSpace(snapshot: SnapshotRecord): boolean {
+    const { view, host } = this.#options;
+    return snapshot.disks.every(({ copy, volume, size }) => {
+      if (copy === undefined) return true;
+      const placement = view.mirror.get(snapshotPlacements, copy)?.value;
+      if (placement?.host === undefined || placement.size < size) return false;
+      if (placement.host === host) return true;
+      throw new SnapshotError('source_changed', `Another host has got the volume ${volume}.`);
+    });
+  }
+
+  #partOf(snapshot: Id<'snapshot'>, pool: Id<'storage_pool'> | undefined): PoolPart {
+    const spec = pool && poolSpec(this.#options.view.mirror, pool, this.#options.host);
+    if (spec === undefined) throw new Error('the storage pool of a part is not known');
+    return { snapshot, pool: spec };
   }
 
   /** Returns the pool of a snapshot outside of the built-in pool. */
@@ -205,6 +248,9 @@ export class SnapshotWork {
     const { id, vm, disks, consistency } = record;
     const { view, host } = this.#options;
     const pool = this.#poolOf(record);
+    const movable = pool === undefined ? disks.filter(({ copy }) => copy !== undefined) : disks;
+    const stays = movable.flatMap((disk) => (disk.volume === undefined ? [] : this.#stays(id, disk.volume)));
+    const isValid = async () => (await Promise.all(stays.map((each) => each()))).every((each) => each);
     const [volume] = disks;
     const attachment = volume?.volume && view.attachmentOf(volume.volume);
     const holds = attachment && view.mirror.get(attachmentReports, attachment.id)?.value.host === host;
@@ -213,9 +259,11 @@ export class SnapshotWork {
       id,
       ...(holder && { holder }),
       consistency,
-      ...(pool && { pool, ...(volume?.volume && { isValid: this.#stays(id, volume.volume) }) }),
-      disks: disks.map(({ volume, size: maxSize }): SnapshotDisk => {
-        if (volume !== undefined) return { volume, maxSize };
+      ...(pool && { pool }),
+      ...(stays.length > 0 && { isValid }),
+      disks: disks.map(({ volume, size: maxSize, copy, pool }): SnapshotDisk => {
+        const part = copy && this.#partOf(copy, pool);
+        if (volume !== undefined) return { volume, maxSize, ...(part && { part }) };
         const image = vm === undefined ? undefined : view.mirror.get(vms, vm)?.value.image;
         if (vm === undefined || image === undefined) throw new SnapshotError('source_gone', `The VM ${vm} is gone.`);
         return { vm, image, maxSize };

@@ -37,7 +37,7 @@ import {
   volumes,
 } from '../model/records/index.ts';
 import { poolOf } from '../model/storage/pool.ts';
-import { mayFill, sourceOf } from '../model/storage/volume-source.ts';
+import { mayFill, snapshotWithData, sourceOf } from '../model/storage/volume-source.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 
@@ -89,7 +89,7 @@ export class HostView {
     this.#snapshotsOf = mirror.index(snapshots, ({ value }) =>
       value.disks.flatMap(({ volume }) => volume ?? value.vm ?? []),
     );
-    this.#volumesFrom = mirror.index(volumes, ({ value }) => value.snapshot);
+    this.#volumesFrom = mirror.index(volumes, ({ value }) => snapshotWithData(value));
     this.#volumesWithImage = mirror.index(volumes, ({ value }) =>
       'image' in (sourceOf(value) ?? {}) ? value.image : undefined,
     );
@@ -279,7 +279,7 @@ export class HostView {
         const left = isChangeOf(volumePlacements, change) ? change.previous?.value.host : undefined;
         if (left !== undefined) this.#listeners.get(left)?.volume(volume);
         const before = isChangeOf(volumes, change) ? change.previous?.value : undefined;
-        this.#notifySource((this.mirror.get(volumes, volume)?.value ?? before)?.snapshot);
+        this.#notifySource(snapshotWithData(this.mirror.get(volumes, volume)?.value ?? before ?? {}));
       } else if (isChangeOf(snapshotReports, change)) {
         // Volumes may wait for the complete snapshot.
         for (const { value } of this.#volumesFrom.list(change.id)) this.#notifyVolume(value.id);

@@ -7,6 +7,7 @@ import { keyOf, noCeph } from '../support/ceph.ts';
 import { CephGuests, demoImageId, rootVolumeOf, volumeOf } from '../support/ceph-guests.ts';
 import { until } from '../support/eventually.ts';
 import { noQemu } from '../support/qemu.ts';
+import { snapshotOverPools } from '../support/snapshot-over-pools.ts';
 
 const MiB = 1024 ** 2;
 const skip = (await noQemu()) || (await noCeph());
@@ -92,6 +93,14 @@ t.test('volumes in a pool of Ceph', { skip, timeout: 900_000 }, async (t) => {
         console.log('{}');`);
     },
   );
+
+  await t.test('a snapshot of a VM shows its disks in all pools at one instant', async (t) => {
+    await snapshotOverPools(t, guests, one, larger);
+    await inPool(`
+      await pool.snapshots.remove('snap-0000000000000021');
+      for (let times = 0; times < 4; times++) await pool.sweep();
+      console.log('{}');`);
+  });
 
   await t.test('another VM gets it after a detachment, with the same data', async (t) => {
     await until('detached', async () => (await one.setVolumes()).present.length === 0, 60);

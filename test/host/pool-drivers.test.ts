@@ -5,6 +5,7 @@ import { readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { PoolSnapshotWork } from '../../backend/host/hypervisor/qemu/pool-snapshots.ts';
+import { restorePart } from '../../backend/host/hypervisor/qemu/snapshot-parts.ts';
 import type { VolumeContents } from '../../backend/host/hypervisor/qemu/volume-contents.ts';
 import { CephPool } from '../../backend/host/storage/pools/ceph-pool.ts';
 import { DirectoryPool, markerFile } from '../../backend/host/storage/pools/directory-pool.ts';
@@ -59,6 +60,12 @@ async function fillFromSnapshot(
   const copy = await driver.copies?.find(s);
   if (copy === undefined) throw new Error('the snapshot is gone');
   await driver.fill(volume, 32 * MiB, contents.ofCopy(s, copy), signal);
+}
+
+/** Gives the volume `a` the content of the snapshot `s`, and a size of 24 MiB. */
+async function restoreFromSnapshot(driver: PoolDriver, contents: VolumeContents, signal: AbortSignal): Promise<void> {
+  const target = { volume: a, maxSize: 24 * MiB, part: { snapshot: s, pool: spec } };
+  await restorePart({ pool: () => driver, contents }, target, signal);
 }
 
 /** Adds the tests of all behaviours. */
@@ -196,6 +203,11 @@ async function poolSuite(t: Test, pool: PoolUnderTest): Promise<void> {
     await qemuIo(await driver.source(a), 'write -P 3 1M 2M');
     await copyVolume(driver, contents, signal);
     await copyVolume(pool.open(), contents, signal);
+    await qemuIo(await driver.source(a), 'write -P 4 1M 2M');
+    for (let times = 0; times < 2; times++) await restoreFromSnapshot(driver, contents, signal);
+    const restored = await qemuIo(await driver.source(a), 'read -P 0 0 1M', 'read -P 3 1M 2M', 'read -P 0 3M 21M');
+    t.notMatch(restored, /verification failed/, 'a restored volume has the content, and its larger size');
+    t.equal(await driver.sizeOf(a), 24 * MiB);
     await driver.remove(a);
     t.strictSame(await driver.list(), [], 'a snapshot is no volume');
     for (let times = 0; times < 2; times++) await fillFromSnapshot(driver, contents, b, signal);

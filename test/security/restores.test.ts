@@ -22,6 +22,7 @@ import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { leftFreeBytes } from '../../backend/model/image/eviction.ts';
 import { until } from '../support/eventually.ts';
+import { noContents, noPool } from '../support/no-pool.ts';
 import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -49,6 +50,7 @@ async function host(t: Test, { free, speed = 0 }: { readonly free?: number; read
   const make = (limits: { readonly speed: number; readonly free?: number | undefined }) =>
     new Snapshots({
       ...{ files, uid: 777_776, speed: limits.speed, guest: () => undefined },
+      ...{ pool: noPool, contents: noContents },
       volumes:
         limits.free === undefined ? volumes : { ...volumes, usage: async () => ({ size: 0, free: limits.free ?? 0 }) },
       disk: () => disk,

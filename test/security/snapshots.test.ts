@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import { addFile, copyDisks } from '../../backend/host/hypervisor/qemu/disk-copy.ts';
+import { Pause } from '../../backend/host/hypervisor/qemu/pause.ts';
 import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
 import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
 import type { VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
@@ -18,6 +19,7 @@ import { copySparse } from '../../backend/host/storage/sparse-copy.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { until } from '../support/eventually.ts';
+import { noContents, noPool } from '../support/no-pool.ts';
 import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -96,7 +98,7 @@ function idleHost(t: Test, speed = 0) {
   const volumes = new Pools(directory, run).builtIn;
   const pathOf = (id: string) => join(directory, 'volumes', `${id}.raw`);
   const snapshots = new Snapshots({
-    ...{ files, volumes, uid: 777_777, speed, guest: () => undefined },
+    ...{ files, volumes, uid: 777_777, speed, guest: () => undefined, pool: noPool, contents: noContents },
     disk: () => disk,
     image: async () => base,
     socket: async () => join(directory, 'socket'),
@@ -258,4 +260,21 @@ t.test('only root reads the data of snapshots, and no id leads elsewhere', async
   t.strictSame(await files.list(), [snapshot]);
   await files.remove(snapshot);
   t.strictSame(await files.list(), []);
+});
+
+t.test('a guest is not paused for longer than the limit', async (t) => {
+  const { path, commands } = await serve(t, (command) => (command === 'query-status' ? { status: 'running' } : {}));
+  const qmp = await Qmp.connect(path, 5_000);
+  t.teardown(() => qmp.close());
+  const pause = new Pause(50);
+  const never = () => new Promise<never>(() => undefined);
+  await t.rejects(pause.during(qmp, never), /did not make their snapshots/);
+  t.strictSame(commands.slice(-3), ['query-status', 'stop', 'cont']);
+  await t.rejects(
+    pause.during(qmp, async () => Promise.reject(new Error('no snapshot'))),
+    /no snapshot/,
+  );
+  t.strictSame(commands.slice(-2), ['stop', 'cont'], 'also after an error');
+  t.equal(await pause.during(qmp, async () => 'made'), 'made');
+  t.notOk(pause.active);
 });

@@ -42,6 +42,7 @@ export interface Body {
     readonly pending_changes: readonly string[];
     readonly size?: string;
     readonly vm?: string;
+    readonly taken_at?: string;
   };
   readonly secret: string;
   readonly fingerprint: string;
@@ -59,6 +60,9 @@ export interface Body {
   readonly description: string;
   readonly ssh_keys: readonly string[];
   readonly volumes: readonly string[];
+  readonly volume?: string;
+  readonly made_for?: string;
+  readonly disks: readonly { readonly volume?: string; readonly pool?: string; readonly size: string }[];
   readonly image: string;
   readonly draining: boolean;
   readonly alive: boolean;

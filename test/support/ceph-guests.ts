@@ -18,7 +18,7 @@ import { rootSlot, type VolumeSpec } from '../../backend/model/vm/volumes.ts';
 import { put } from '../../backend/store/collection.ts';
 import { type CephCluster, cephCluster } from './ceph.ts';
 import { demoImage } from './demo-image.ts';
-import { type DrivenHost, type DriverProcess, drivenHost } from './driven-host.ts';
+import { type DeathPoint, type DrivenHost, type DriverProcess, drivenHost } from './driven-host.ts';
 import { until } from './eventually.ts';
 import { type MetadataServer, metadataServer } from './metadata-server.ts';
 import { testSeed } from './seeds.ts';
@@ -126,9 +126,9 @@ export class CephGuests {
   }
 
   /** Kills the driver and starts it again. */
-  async restart(): Promise<void> {
+  async restart(death: DeathPoint = {}): Promise<void> {
     await this.driver.kill();
-    this.driver = this.host.driver('qemu');
+    this.driver = this.host.driver('qemu', death);
   }
 
   /** Starts a guest, from the root volume if there is one. Resolves when it is ready. */

@@ -57,6 +57,8 @@ export interface TestCloudOptions extends TestApiOptions {
   readonly readyMs?: number;
   /** Called before each step of the first host's hypervisor. The step fails with the error that it throws. */
   readonly fault?: SimulatedOptions['fault'];
+  /** The space of the storage pools for the first host. Default: 10 TiB each. */
+  readonly pools?: SimulatedOptions['pools'];
   /** The delay before the first retry of a step on the first host, in milliseconds. */
   readonly retryMs?: number;
   readonly hostName?: string;
@@ -73,6 +75,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     capacity = { cpus: 1024, memory: 1024 * GiB, disk: 100_000 * GiB },
     readyMs,
     fault,
+    pools,
     retryMs,
     hostName = 'rack1-node1',
     moreHosts = 0,
@@ -103,6 +106,7 @@ export async function startTestCloud(t: Test, options: TestCloudOptions = {}): P
     capacity,
     ...(readyMs !== undefined && { readyMs }),
     ...(fault !== undefined && { fault }),
+    ...(pools !== undefined && { pools }),
   });
   const host = await startHost({
     store,

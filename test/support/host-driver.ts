@@ -107,10 +107,11 @@ const part = (await openPart().catch((error: unknown) => {
 const plain = (value: unknown): unknown => {
   if (value instanceof Map) return [...value].map(([key, each]) => [key, plain(each)]);
   if (value instanceof Error) return value.message;
+  if (value instanceof Date) return value.toISOString();
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
 };
-const withSignal = new Set(['prepare', 'start', 'fillVolume', 'createSnapshot']);
+const withSignal = new Set(['prepare', 'start', 'fillVolume', 'createSnapshot', 'restoreDisks']);
 process.on('message', async ({ id, method, args }: { id: number; method: string; args: never[] }) => {
   try {
     const signal = withSignal.has(method) ? [new AbortController().signal as never] : [];

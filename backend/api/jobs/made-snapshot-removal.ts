@@ -1,6 +1,6 @@
 /**
- * The deletion of snapshots that the API has made for one new volume or image. A snapshot goes when the object has its data,
- * when the snapshot could not be made, or when the object is gone. These conditions hold for ever, so any number of
+ * The deletion of snapshots that the API has made for one new volume or image, and of the parts of snapshots. A snapshot goes
+ * when the object has its data, when the snapshot could not be made, or when the object is gone. These conditions hold for ever, so any number of
  * collectors may act on them. The host then removes the data, as for each deleted snapshot.
  */
 import type { Id } from '../../contract/fields.ts';
@@ -50,10 +50,20 @@ function endOfImage({ mirror }: ApiContext, id: string): End | undefined {
   return { require: [], write: [], message: `The import of ${id} has ended.` };
 }
 
+/** Returns the end of a part; undefined while the snapshot needs it. A deleted snapshot may be in use, until it is gone. */
+function endOfPart({ mirror }: ApiContext, id: string): End | undefined {
+  if (mirror.get(records.snapshots, id) === undefined) {
+    return { require: [absent(records.snapshots, id)], write: [], message: `${id} is gone.` };
+  }
+  if (mirror.get(records.snapshotReports, id)?.value.phase !== 'error') return undefined;
+  return { require: [], write: [], message: `${id} could not be made.` };
+}
+
 function endOf(api: ApiContext, id: string, now: Date): End | undefined {
   const snapshot = api.mirror.get(records.snapshots, id)?.value;
   if (snapshot?.made_for === undefined || snapshot.deleted_at !== undefined) return undefined;
   const target = snapshot.made_for;
+  if (isIdOf('snapshot', target)) return endOfPart(api, target);
   return isIdOf('volume', target) ? endOfVolume(api, snapshot, idFrom('volume', target), now) : endOfImage(api, target);
 }
 
@@ -66,6 +76,8 @@ export const madeSnapshotRemoval: Removal = {
   *affected(change, { mirror }) {
     if (isChangeOf(records.snapshots, change) || isChangeOf(records.snapshotReports, change)) yield change.id;
     const isTarget =
+      isChangeOf(records.snapshots, change) ||
+      isChangeOf(records.snapshotReports, change) ||
       isChangeOf(records.volumes, change) ||
       isChangeOf(records.volumeReports, change) ||
       isChangeOf(records.images, change) ||

@@ -9,6 +9,7 @@ import type { Guard } from '../transaction/mutate.ts';
 
 /** A disk of a complete snapshot. */
 export interface SnapshotSource {
+  /** The snapshot that has the data of the disk: that of the request, or a part of it. */
   readonly snapshot: records.SnapshotRecord;
   /** `root`, or the id of a volume. */
   readonly name: string;
@@ -53,5 +54,8 @@ export function snapshotSource(
     throw new UcloudError('invalid_state', `${id} ${detail}`, { errors: [{ pointer: '/snapshot', detail }] });
   }
   const guards = [{ condition: unchanged(stored) }, { condition: unchanged(report) }];
-  return { snapshot: stored.value, name, disk, guards };
+  if (disk.copy === undefined) return { snapshot: stored.value, name, disk, guards };
+  const part = mirror.get(records.snapshots, disk.copy);
+  if (part === undefined) throw new Error(`${id} has no part ${disk.copy}`);
+  return { snapshot: part.value, name, disk, guards: [...guards, { condition: unchanged(part) }] };
 }

@@ -7,7 +7,7 @@ import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type Snapshot, type SnapshotBody, type SnapshotUpdate, snapshot } from '../../contract/resources/snapshots.ts';
 import { newId } from '../../model/ids.ts';
-import { snapshotAmounts, snapshotSize } from '../../model/quota/amounts.ts';
+import { snapshotAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool, poolOf } from '../../model/storage/pool.ts';
 import { sourceOf } from '../../model/storage/volume-source.ts';
@@ -31,6 +31,7 @@ import {
 } from '../transaction/declarations.ts';
 import { type Mutation, mutate } from '../transaction/mutate.ts';
 import { bootFactsOf } from './images.ts';
+import { withParts } from './made-snapshots.ts';
 import { storagePools } from './storage-pools.ts';
 import { vms } from './vms.ts';
 import { type DiskSource, noDisk, originOf, volumeDisk } from './volume-disk.ts';
@@ -44,10 +45,11 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
     return {
       ...record,
       pool: poolOf(record),
-      size: formatSize(snapshotSize({ disks })),
-      disks: disks.map(({ volume, image, size }) => ({
+      size: formatSize(disks.reduce((sum, { size }) => sum + size, 0)),
+      disks: disks.map(({ volume, image, pool, size }) => ({
         ...(volume && { volume }),
         ...(image && { image }),
+        ...(pool && { pool }),
         size: formatSize(size),
       })),
       // In a pool that several hosts reach, another host may have made the snapshot.
@@ -60,6 +62,8 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
   indexes: ['pool', 'schedule', 'made_for', 'volume'],
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
+  watches: ({ mirror }, id) =>
+    partsOf(mirror.get(records.snapshots, id)?.value).map((part) => ({ kind: records.snapshotPlacements, id: part })),
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
   handlers: { snapshot_create: createSnapshot, snapshot_update: updateSnapshot, snapshot_delete: deleteSnapshot },
 });
@@ -74,24 +78,24 @@ function statusOf({ mirror }: ApiContext, id: string, deleted: string | undefine
   const taken = report?.taken_at === undefined ? {} : { taken_at: report.taken_at };
   if (deleted !== undefined) return { phase: 'deleting', ...taken };
   if (report !== undefined && report.phase !== 'gone') return { phase: report.phase, ...because(report), ...taken };
-  return placement?.host === undefined ? { phase: 'pending', ...because(placement) } : { phase: 'creating' };
+  if (placement?.host === undefined) return { phase: 'pending', ...because(placement) };
+  const waiting = partsOf(mirror.get(records.snapshots, id)?.value).map((part) =>
+    mirror.get(records.snapshotPlacements, part),
+  );
+  // The host makes all disks together, so it waits for the space of each part.
+  const without = waiting.find((part) => part?.value.host === undefined);
+  return without === undefined ? { phase: 'creating' } : { phase: 'pending', ...because(without.value) };
 }
+
+/** Returns the parts of the snapshot of a VM. */
+const partsOf = ({ disks }: Pick<records.SnapshotRecord, 'disks'> = { disks: [] }): Id<'snapshot'>[] =>
+  disks.flatMap(({ copy }) => copy ?? []);
 
 /** Returns the project of the source. An operator has none, and the source determines it. */
 export const ownerOf = (
   { caller }: ApiRequest,
   source: { readonly project: Id<'project'> } | undefined,
 ): Id<'project'> => (caller.role === 'operator' ? source?.project : caller.project) as Id<'project'>;
-
-/** @throws UcloudError `invalid_state` if the volume of a VM lies in another pool than the built-in one */
-function checkPoolOfVm(volume: Id<'volume'>, record: records.VolumeRecord | undefined): void {
-  const pool = poolOf(record ?? {});
-  if (pool === builtInPool) return;
-  const detail = `lies in the storage pool ${pool}; only VMs with all volumes in the built-in pool have snapshots`;
-  throw new UcloudError('invalid_state', `${volume} ${detail}`, {
-    errors: [{ pointer: '/vm', detail: `has the volume ${volume}, which ${detail}` }],
-  });
-}
 
 /** @throws UcloudError `invalid_reference`, `being_deleted`, `invalid_state` if the volume has no data */
 const volumeSource = (api: ApiContext, owner: Id<'project'>, id: Id<'volume'>): DiskSource =>
@@ -114,13 +118,14 @@ function vmSource(api: ApiContext, owner: Id<'project'>, id: Id<'vm'>): DiskSour
   }
   const attached = [...mirror.by(records.volumeAttachments, 'vm').list(id)].flatMap(({ value }) => {
     if (value.deleted_at !== undefined) return [];
-    checkPoolOfVm(value.volume, mirror.get(records.volumes, value.volume)?.value);
     const placement = mirror.get(records.volumePlacements, value.volume)?.value;
     const data = mirror.get(records.volumeReports, value.volume)?.value;
     const isFilled = data?.phase === 'available';
     if (isFilled && placement?.host === host) {
-      const { image, boot } = mirror.get(records.volumes, value.volume)?.value ?? {};
-      return [{ volume: value.volume, size: placement.size, slot: value.slot, ...originOf(image, boot) }];
+      const { image, boot, ...record } = mirror.get(records.volumes, value.volume)?.value ?? {};
+      const pool = poolOf(record);
+      const place = pool === builtInPool ? {} : { pool };
+      return [{ volume: value.volume, size: placement.size, ...place, slot: value.slot, ...originOf(image, boot) }];
     }
     // A new volume has no data that the snapshot could lack.
     if (!isFilled && sourceOf(mirror.get(records.volumes, value.volume)?.value ?? {}) === undefined) return [];
@@ -154,7 +159,7 @@ export function snapshotCreation(
   { project, host, pool, disks, guards }: DiskSource,
 ): Mutation {
   const record: records.SnapshotRecord = { ...fields, project, host, ...(pool && { pool }), disks };
-  if (pool === undefined) return creation(api, snapshots, record, { guards });
+  if (pool === undefined) return withParts(api, record, (whole) => creation(api, snapshots, whole, { guards }));
   const reference = addReference(api, storagePools, { project, id: pool, pointer: '/volume', user: record.id });
   return creation(api, snapshots, record, { guards: [...guards, ...reference.guards], writes: reference.writes });
 }

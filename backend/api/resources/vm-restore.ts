@@ -5,6 +5,8 @@
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import * as records from '../../model/records/index.ts';
+import { copyPlace } from '../../model/snapshot/copy-place.ts';
+import { isNetworkPool } from '../../model/storage/pool.ts';
 import { unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -64,6 +66,19 @@ function volumeGuards(
   return [{ condition: unchanged(attachment) }];
 }
 
+/** Checks that the host of the VM reaches the data of a disk. @throws UcloudError `invalid_state` */
+function checkPlace(
+  { mirror }: ApiContext,
+  snapshot: records.SnapshotRecord,
+  name: string,
+  { vm, host, pointer }: { readonly vm: string; readonly host: Id<'host'>; readonly pointer: string },
+): void {
+  const place = copyPlace(snapshot, name);
+  if (isNetworkPool(mirror.get(records.storagePools, place?.pool ?? '')?.value)) return;
+  if (mirror.get(records.snapshotPlacements, place?.snapshot ?? '')?.value.host === host) return;
+  throw stateError(`the disk ${name} of ${snapshot.id} lies on another host than ${vm}`, pointer);
+}
+
 /**
  * Returns the disks to restore, with the guards that snapshot and disks stay.
  * @throws UcloudError `invalid_reference`, `being_deleted`, `rule_violated`, `invalid_state`
@@ -86,11 +101,6 @@ function disksOf(
   if (report?.value.phase !== 'available') {
     throw stateError(`${id} is no complete copy yet: wait until its phase is available`, '/snapshot');
   }
-  if (stored.value.pool !== undefined) {
-    const detail = `${id} lies in the storage pool ${stored.value.pool}: create a volume with its data instead`;
-    throw stateError(detail, '/snapshot');
-  }
-  if (stored.value.host !== host) throw stateError(`${id} lies on another host than ${vm.id}`, '/snapshot');
   const names = stored.value.disks.map(({ volume }): string => volume ?? 'root');
   const guards: Guard[] = [{ condition: unchanged(stored) }, { condition: unchanged(report) }];
   const disks = asked ?? names;
@@ -99,6 +109,7 @@ function disksOf(
     if (!names.includes(disk)) {
       throw fieldError('rule_violated', pointer, `must be a disk of the snapshot: ${names.join(', ')}`);
     }
+    checkPlace(api, stored.value, disk, { vm: vm.id, host, pointer });
     if (disk !== 'root') guards.push(...volumeGuards(api, { id: vm.id, host }, disk, pointer));
     else if (source !== vm.id) {
       const detail = `the disk root of the snapshot is that of ${source}: it can be restored into this VM only`;

@@ -33,23 +33,6 @@ export function checkVolumeStays(stored: Stored<records.VolumeRecord>): void {
 }
 
 /**
- * Checks that the process of the VM can copy the volume. @throws UcloudError `invalid_state`
- * @param pool the pool of the volume
- */
-function checkHolder({ mirror }: ApiContext, id: string, pool: Id<'storage_pool'>, pointer: string): void {
-  // A copy waits for all disks of the process, so another pool that hangs would stop the whole process.
-  const holder = mirror.get(records.volumeHolders, id)?.value.id ?? '';
-  const vm = mirror.get(records.volumeAttachments, holder)?.value.vm;
-  for (const { value } of vm === undefined ? [] : mirror.by(records.volumeAttachments, 'vm').list(vm)) {
-    const other = poolOf(mirror.get(records.volumes, value.volume)?.value ?? {});
-    if (other === builtInPool || other === pool) continue;
-    const where = pool === builtInPool ? 'the built-in one' : `the built-in one and ${pool}`;
-    const detail = `has the VM ${vm}, which has the volume ${value.volume} in another pool than ${where}`;
-    throw noDisk(pointer, detail);
-  }
-}
-
-/**
  * Returns the data of the volume.
  * @param pointer the field of the request that names the volume
  * @throws UcloudError `being_deleted`, `invalid_state` if the volume has no data
@@ -61,8 +44,6 @@ export function volumeDisk(api: ApiContext, stored: Stored<records.VolumeRecord>
   const pool = poolOf(value);
   const placement = mirror.get(records.volumePlacements, value.id);
   const data = mirror.get(records.volumeReports, value.id)?.value;
-  // A pool of Ceph makes its snapshots without the process of the VM.
-  if (mirror.get(records.storagePools, pool)?.value.kind !== 'ceph') checkHolder(api, value.id, pool, pointer);
   if (placement?.value.host === undefined || data?.phase !== 'available') {
     const when = value.snapshot === undefined ? 'begins with its first attachment' : 'comes from its source';
     throw noDisk(pointer, `${value.id} has no data yet: its data ${when}`);

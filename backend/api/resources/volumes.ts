@@ -46,7 +46,7 @@ export const volumes: ResourceDescriptor<records.VolumeRecord> = describe(volume
   kind: records.volumes,
   scope: 'project',
   show(api, { deleted_at: _deleted, source_host: _host, source_error: _error, boot: _boot, ...record }) {
-    const { snapshot, snapshot_disk, ...rest } = record;
+    const { snapshot, snapshot_disk, snapshot_part: _part, ...rest } = record;
     return {
       ...rest,
       // A snapshot that was made for the volume is no part of its declaration.
@@ -202,7 +202,10 @@ function fieldsOfSource(
     throw fieldError('rule_violated', '/size', `must be at least ${formatSize(disk.size)}, the size in the snapshot`);
   }
   return {
-    fields: { snapshot_disk: name, source_host: snapshot.host, ...originOf(disk.image, disk.boot) },
+    fields: {
+      ...{ snapshot_disk: name, source_host: snapshot.host, ...originOf(disk.image, disk.boot) },
+      ...(snapshot.id !== id && { snapshot_part: snapshot.id }),
+    },
     pool: poolOf(snapshot),
     guards,
   };

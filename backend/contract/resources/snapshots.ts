@@ -33,7 +33,7 @@ export const snapshot = resource({
   noun: 'snapshot',
   plural: 'snapshots',
   description:
-    'A copy of a volume, or of all disks of a VM, at one instant. It lies in the storage pool of its source, takes space of its own, and stays when its source is deleted.',
+    'A copy of a volume, or of all disks of a VM, at one instant. Each disk of the copy lies in the storage pool of its source, takes space of its own, and stays when its source is deleted.',
   immutable: {
     volume: Type.Optional(
       Reference('volume', {
@@ -44,7 +44,7 @@ export const snapshot = resource({
     vm: Type.Optional(
       Reference('vm', {
         description:
-          'The VM whose disks are copied: the disk of the VM and its volumes, all at the same instant. All volumes are in the built-in storage pool.',
+          'The VM whose disks are copied: the disk of the VM and its volumes in all storage pools, all at the same instant.',
       }),
     ),
     consistency: Enum(consistencies, {
@@ -66,13 +66,16 @@ export const snapshot = resource({
     ),
     made_for: Type.Optional(
       Type.String({
-        pattern: '^(vol|img)-[0-9a-hjkmnp-tv-z]{16}$',
+        pattern: '^(vol|img|snap)-[0-9a-hjkmnp-tv-z]{16}$',
         description:
-          'Id of the new volume or image that the snapshot was made for (`source_volume` of a volume, `volume` of an image). Such a snapshot cannot be changed, and is removed by itself when the object has its data or is deleted.',
+          'Id of the object that the snapshot was made for. That is a new volume or image (`source_volume` of a volume, `volume` of an image), or the snapshot of a VM with a volume outside of the built-in storage pool. Such a snapshot cannot be changed. It is removed by itself when the new object has its data, or when the object is deleted.',
       }),
     ),
     project: Reference('project', { description: 'The project of the source.' }),
-    pool: Reference('storage_pool', { description: 'The storage pool of the data: that of the source.' }),
+    pool: Reference('storage_pool', {
+      description:
+        'The storage pool of the data: that of the volume. For a VM, it is the built-in pool, except for disks with a pool of their own.',
+    }),
     size: Size({ description: 'Size of all disks together. A new volume of the only disk has at least this size.' }),
     disks: Type.Array(
       Type.Object(
@@ -83,6 +86,11 @@ export const snapshot = resource({
           image: Type.Optional(
             Reference('image', {
               description: 'The image of a root disk, which may be gone. VMs can boot from a volume with this disk.',
+            }),
+          ),
+          pool: Type.Optional(
+            Reference('storage_pool', {
+              description: 'The storage pool of this disk, if it is another one than `pool`.',
             }),
           ),
           size: Size({ description: 'Size of the disk.' }),

@@ -30,10 +30,16 @@ export interface ObservedVm {
   readonly started_at?: string;
 }
 
-/** A disk to copy: the disk of a VM, or a volume. */
+/** A snapshot of a volume in another pool than the built-in one. */
+export interface PoolPart {
+  readonly snapshot: Id<'snapshot'>;
+  readonly pool: PoolSpec;
+}
+
+/** A disk to copy: the disk of a VM, or a volume. The copy of a volume may be a part, in the pool of the volume. */
 export type SnapshotDisk = (
   | { readonly vm: Id<'vm'>; readonly image: Id<'image'> }
-  | { readonly volume: Id<'volume'> }
+  | { readonly volume: Id<'volume'>; readonly part?: PoolPart }
 ) & {
   /** The space for the copy, in bytes. A larger disk is refused. */
   readonly maxSize: number;
@@ -50,7 +56,7 @@ export interface SnapshotSpec {
   /** The pool in whose directory the volume and its copy lie. Default: the data directory of the host. */
   readonly pool?: PoolSpec;
   /**
-   * Tells after the copy whether no other host can have written the volume meanwhile, and the snapshot still belongs to this
+   * Tells after the copy whether no other host can have written the volumes meanwhile, and the snapshot still belongs to this
    * host. Default: yes.
    */
   readonly isValid?: () => Promise<boolean>;
@@ -65,7 +71,11 @@ export interface NewVolume {
 }
 
 /** A disk without guest that gets the content of the disk of the same name in a snapshot. */
-export type RestoreTarget = ({ readonly vm: Id<'vm'> } | { readonly volume: Id<'volume'> }) & {
+export type RestoreTarget = (
+  | { readonly vm: Id<'vm'> }
+  /** `part`: the data, if it lies in another pool than the built-in one. The volume lies in the pool of the data. */
+  | { readonly volume: Id<'volume'>; readonly part?: PoolPart }
+) & {
   /** The size of the disk, in bytes. Larger content is refused. */
   readonly maxSize: number;
 };

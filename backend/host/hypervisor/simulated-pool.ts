@@ -33,7 +33,7 @@ export class SimulatedPool implements PoolDriver {
   get snapshots(): PoolSnapshots | undefined {
     if (this.#spec.settings.kind !== 'ceph') return undefined;
     const alive = async () => this.#signal.throwIfAborted();
-    return { create: () => alive().then(() => new Date()), fill: alive, remove: alive };
+    return { create: () => alive().then(() => new Date()), fill: alive, restore: alive, remove: alive };
   }
 
   async sizeOf(): Promise<undefined> {}

@@ -10,6 +10,7 @@ import {
   quotaWords,
   type Used,
 } from '../../contract/resources/quotas.ts';
+import { isIdOf } from '../ids.ts';
 import { formatSize, parseSize } from '../text/sizes.ts';
 
 /** An amount of each kind: bytes for sizes, else numbers. */
@@ -35,15 +36,20 @@ export const vmAmounts = (vm: { readonly cpus: number; readonly memory: number; 
 /** Returns the usage of a volume. */
 export const volumeAmounts = ({ size }: { readonly size: number }) => ({ volumes: 1, disk: size });
 
-/** Returns the usage of a snapshot. */
-export const snapshotAmounts = ({ disks }: { readonly disks: readonly { readonly size: number }[] }) => ({
-  snapshots: 1,
+/** The disks of a snapshot. The data of a disk with `copy` is that of another snapshot. */
+interface SnapshotDisks {
+  readonly disks: readonly { readonly size: number; readonly copy?: string | undefined }[];
+}
+
+/** Returns the usage of a snapshot. A part of the snapshot of a VM counts with its space alone. */
+export const snapshotAmounts = ({ disks, made_for }: SnapshotDisks & { readonly made_for?: string | undefined }) => ({
+  snapshots: made_for !== undefined && isIdOf('snapshot', made_for) ? 0 : 1,
   disk: snapshotSize({ disks }),
 });
 
-/** Returns the size of all disks of a snapshot, in bytes. */
-export const snapshotSize = ({ disks }: { readonly disks: readonly { readonly size: number }[] }): number =>
-  disks.reduce((sum, { size }) => sum + size, 0);
+/** Returns the size of the data of a snapshot, in bytes. */
+export const snapshotSize = ({ disks }: SnapshotDisks): number =>
+  disks.reduce((sum, { size, copy }) => sum + (copy === undefined ? size : 0), 0);
 
 const subnetLength = 64;
 /** Returns the usage of a prefix: its number of /64s. */

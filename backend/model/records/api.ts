@@ -244,6 +244,8 @@ export const volumes = kind('volumes/', {
   /** The snapshot with the first data of the volume, and the disk in it (`root`, or the id of a volume). */
   snapshot: Type.Optional(id('snapshot')),
   snapshot_disk: Type.Optional(Type.String()),
+  /** The part of the snapshot with the data, if the snapshot does not have it itself. */
+  snapshot_part: Type.Optional(id('snapshot')),
   /** The host of this snapshot. */
   source_host: Type.Optional(id('host')),
   /** The volume with the data. `snapshot` is then the one that the API has made for this volume. */
@@ -287,7 +289,10 @@ export const snapshots = kind('snapshots/', {
   consistency: oneOf(consistencies),
   /** The schedule that has made the snapshot; it may be gone. */
   schedule: Type.Optional(id('snapshot_schedule')),
-  /** The new volume or image that gets the data. The collector deletes the snapshot when its purpose has ended. */
+  /**
+   * The new volume or image that gets the data, or the snapshot of a VM that the snapshot is a part of. The collector deletes
+   * the snapshot when its purpose has ended.
+   */
   made_for: Type.Optional(Type.String()),
   /** The host of the source. */
   host: id('host'),
@@ -298,6 +303,9 @@ export const snapshots = kind('snapshots/', {
     Type.Object({
       volume: Type.Optional(id('volume')),
       size: bytes,
+      /** The pool of a volume of a VM, if it is not the built-in pool. The part with the data of this disk has it, too. */
+      pool: Type.Optional(id('storage_pool')),
+      copy: Type.Optional(id('snapshot')),
       /** The image of a root disk, with its facts. Records of earlier versions lack them. */
       image: Type.Optional(id('image')),
       boot: Type.Optional(Type.Object(bootFacts)),

@@ -16,11 +16,17 @@ export interface SnapshotSource {
 export function sourceOf({
   snapshot,
   snapshot_disk = '',
+  snapshot_part,
   image,
-}: Pick<VolumeRecord, 'snapshot' | 'snapshot_disk' | 'image'>): FillSource | undefined {
-  if (snapshot !== undefined) return { snapshot, disk: snapshot_disk };
+}: Pick<VolumeRecord, 'snapshot' | 'snapshot_disk' | 'snapshot_part' | 'image'>): FillSource | undefined {
+  if (snapshot !== undefined) return { snapshot: snapshot_part ?? snapshot, disk: snapshot_disk };
   return image === undefined ? undefined : { image };
 }
+
+/** Returns the snapshot with the first data of the volume; undefined if the data does not come from a snapshot. */
+export const snapshotWithData = (
+  volume: Pick<VolumeRecord, 'snapshot' | 'snapshot_part'>,
+): Id<'snapshot'> | undefined => volume.snapshot_part ?? volume.snapshot;
 
 /** The reason why an image cannot fill a volume now, as a constant word and a text. */
 export interface ImageWait {

@@ -9,6 +9,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Qmp } from './qmp.ts';
 import { objectsOf, QmpError, type QmpObject, readable } from './qmp-messages.ts';
 
+/** A guest starts with a disk that is being copied. The copy begins again, and this is no failure. */
+export class CopyInterrupted extends Error {
+  override readonly name = 'CopyInterrupted';
+}
+
 /** A disk to copy. */
 export interface DiskCopy {
   /** The name of the block node with the content. */
@@ -147,7 +152,8 @@ export async function copyDisks(qmp: Qmp, disks: readonly DiskCopy[], options: C
       },
     }));
     const begin = async () => {
-      await qmp.execute('transaction', { actions, properties: { 'completion-mode': 'grouped' } });
+      if (actions.length > 0)
+        await qmp.execute('transaction', { actions, properties: { 'completion-mode': 'grouped' } });
       return new Date();
     };
     const instant = await (options.atInstant ?? ((run) => run()))(begin);

@@ -104,21 +104,23 @@ export class QemuDriver implements QemuHypervisor {
     this.#pools = new Pools(parts.dataDir, parts.run);
     this.#volumeHost = { pools: this.#pools, run: parts.run };
     this.#snapshotFiles = new SnapshotFiles(parts.dataDir, parts.run);
-    this.#snapshots = new Snapshots({
-      files: this.#snapshotFiles,
-      volumes: this.#pools.builtIn,
-      guest: (vm) => this.#guests.get(vm),
-      disk: (vm) => parts.directories.paths(vm).disk,
-      image: (image) => parts.images.path(image),
-      uid: parts.copyUid,
-      socket: () => this.#socket('copy'),
-      speed: parts.copySpeed ?? 0,
-    });
     this.#contents = new VolumeContents({
       snapshots: this.#snapshotFiles,
       image: (image) => parts.images.path(image),
       firstUid: parts.copyUid - maxImageCopies,
       socket: (name) => this.#socket(name),
+      speed: parts.copySpeed ?? 0,
+    });
+    this.#snapshots = new Snapshots({
+      files: this.#snapshotFiles,
+      volumes: this.#pools.builtIn,
+      pool: (pool) => this.#pools.get(pool),
+      contents: this.#contents,
+      guest: (vm) => this.#guests.get(vm),
+      disk: (vm) => parts.directories.paths(vm).disk,
+      image: (image) => parts.images.path(image),
+      uid: parts.copyUid,
+      socket: () => this.#socket('copy'),
       speed: parts.copySpeed ?? 0,
     });
     this.#poolSnapshots = new PoolSnapshotWork({

@@ -18,6 +18,7 @@ import { FileSystems } from './freeze.ts';
 import { GuestAgentError, tellsUseOfDisks, volumeUses } from './guest-agent.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
 import { passDescriptor } from './pass-descriptor.ts';
+import { Pause } from './pause.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { isObject, readable, virtualSizeOf } from './qmp-messages.ts';
 import type { VmPaths } from './vm-directory.ts';
@@ -62,6 +63,7 @@ export class Guest {
   #stopping = false;
   #released = false;
   readonly #agentCalls = new Mutex();
+  readonly #pause = new Pause();
   readonly #fileSystems: FileSystems;
   #agentAnsweredMs = Number.NEGATIVE_INFINITY;
   /** The faults that are logged already. A hostile process could otherwise fill the log by repeating a fault. */
@@ -170,9 +172,14 @@ export class Guest {
     return setVolumes(qmp, volumes, supply, this.#volumeSizes);
   }
 
-  /** Ends the copies that an earlier agent has begun. @throws QmpError if QEMU does not end them in time */
+  /**
+   * Ends the copies that an earlier agent has begun, and resumes a guest that it has left paused.
+   * @throws QmpError if QEMU does not end them in time
+   */
   async endCopies(): Promise<void> {
-    await endCopies(await this.connect(answerTimeoutMs));
+    const qmp = await this.connect(answerTimeoutMs);
+    if ((await qmp.status(answerTimeoutMs)) === 'paused') await qmp.execute('cont', {}, answerTimeoutMs);
+    await endCopies(qmp);
   }
 
   /** Thaws the guest in the background, if an earlier agent has left it frozen. */
@@ -192,12 +199,13 @@ export class Guest {
 
   /**
    * Copies block nodes of the guest as they are at one instant, to existing files of the same sizes.
-   * @param freeze true to freeze the file systems of the guest at the instant
+   * @param instant `freeze`: freeze the file systems of the guest at the instant. `take`: copies of the same instant that
+   * QEMU does not make; the guest is paused meanwhile
    * @throws QmpError if QEMU does not have a node, or if the copy fails; SnapshotError if the guest does not freeze
    */
   async copyDisks(
     disks: readonly { readonly node: string; readonly target: string }[],
-    freeze: boolean,
+    { freeze, take }: { readonly freeze: boolean; readonly take?: (() => Promise<void>) | undefined },
     options: Omit<CopyOptions, 'atInstant'>,
   ): Promise<Date> {
     const qmp = await this.connect(answerTimeoutMs);
@@ -211,8 +219,11 @@ export class Guest {
         await addFile(qmp, mark, `/dev/fdset/${set}`);
       },
     }));
-    const atInstant = (begin: () => Promise<Date>) => this.whileFrozen(begin);
-    return copyDisks(qmp, copies, { ...options, ...(freeze && { atInstant }) });
+    const atInstant = (begin: () => Promise<Date>) => {
+      const run = take === undefined ? begin : () => this.#pause.during(qmp, () => take().then(begin));
+      return freeze ? this.whileFrozen(run) : run();
+    };
+    return copyDisks(qmp, copies, { ...options, atInstant });
   }
 
   /**
@@ -260,16 +271,17 @@ export class Guest {
   }
 
   /**
-   * Repairs the connections, limits the log, and resumes a guest that a full disk has paused. The driver calls it every
-   * ten seconds.
+   * Repairs the connections, limits the log, and resumes a guest that a full disk or an earlier agent has paused. The driver
+   * calls it every ten seconds.
    * @throws QmpError if QEMU does not answer
    */
   async maintain(): Promise<void> {
     await truncateLog(this.#paths.log);
     const qmp = await this.connect(answerTimeoutMs);
     const status = await qmp.status(answerTimeoutMs);
-    if (status === 'io-error') await qmp.execute('cont', {}, answerTimeoutMs);
-    else this.#loggedFaults.delete(diskFault);
+    const isLeftPaused = status === 'paused' && !this.#pause.active;
+    if (status === 'io-error' ? !this.#pause.active : isLeftPaused) await qmp.execute('cont', {}, answerTimeoutMs);
+    if (status !== 'io-error') this.#loggedFaults.delete(diskFault);
     if (status === 'running') await this.#checkAgent(qmp);
   }
 

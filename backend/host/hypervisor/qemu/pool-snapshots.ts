@@ -7,8 +7,8 @@ import type { Id } from '../../../contract/fields.ts';
 import type { PoolSpec } from '../../../model/storage/pool.ts';
 import type { PoolCopies, PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { SnapshotError, type SnapshotSpec } from '../hypervisor.ts';
+import { CopyInterrupted } from './disk-copy.ts';
 import type { Guest } from './guest.ts';
-import { CopyInterrupted } from './snapshots.ts';
 import type { VolumeContents } from './volume-contents.ts';
 
 /** The parts of a host that these snapshots need. */
@@ -25,6 +25,25 @@ export interface PoolSnapshotHost {
 interface Copy {
   readonly abort: AbortController;
   readonly ended: Promise<void>;
+}
+
+/**
+ * Returns the file of a volume that is to be copied, and its size in bytes.
+ * @throws SnapshotError if it is gone, or larger than `maxSize` bytes
+ */
+export async function sourceFile(
+  driver: Pick<PoolDriver, 'sizeOf' | 'source'>,
+  volume: Id<'volume'>,
+  maxSize: number,
+): Promise<{ readonly path: string; readonly size: number }> {
+  const size = await driver.sizeOf(volume);
+  if (size === undefined) throw new SnapshotError('source_gone', `The data of ${volume} is gone.`);
+  if (size > maxSize) {
+    throw new SnapshotError('source_changed', 'The volume is larger than when the snapshot was requested.');
+  }
+  const source = await driver.source(volume);
+  if (source.kind !== 'file') throw new SnapshotError('unsupported', `${volume} is no file.`);
+  return { path: source.path, size };
 }
 
 /** Makes snapshots of volumes in directories. */
@@ -47,14 +66,8 @@ export class PoolSnapshotWork {
     const complete = await copies.find(spec.id);
     // After a crash, only the report is missing.
     if (complete !== undefined) return { takenAt: complete.takenAt };
-    const size = await driver.sizeOf(disk.volume);
-    if (size === undefined) throw new SnapshotError('source_gone', `The data of ${disk.volume} is gone.`);
-    if (size > disk.maxSize) {
-      throw new SnapshotError('source_changed', 'The volume is larger than when the snapshot was requested.');
-    }
-    const source = await driver.source(disk.volume);
-    if (source.kind !== 'file') throw new SnapshotError('unsupported', `${disk.volume} is no file.`);
-    const takenAt = await this.#copy(spec, copies, { volume: disk.volume, path: source.path, size }, signal);
+    const source = await sourceFile(driver, disk.volume, disk.maxSize);
+    const takenAt = await this.#copy(spec, copies, { ...source, volume: disk.volume }, signal);
     return { takenAt };
   }
 
@@ -70,11 +83,11 @@ export class PoolSnapshotWork {
     try {
       const live = holder === undefined ? undefined : guest(holder);
       const takenAt = live
-        ? await live.copyDisks([{ node: `file-${volume}`, target }], consistency === 'filesystem', {
-            id,
-            speed,
-            signal,
-          })
+        ? await live.copyDisks(
+            [{ node: `file-${volume}`, target }],
+            { freeze: consistency === 'filesystem' },
+            { id, speed, signal },
+          )
         : await this.#copyIdle(id, volume, { path, size }, target, signal);
       await copies.complete(id, { path: target, size, takenAt }, async () => {
         // Not every file server has the locks that keep a guest of another host off.

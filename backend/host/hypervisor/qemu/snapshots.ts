@@ -1,6 +1,7 @@
 /**
- * The snapshots of a host with QEMU, and the disks that get their content. A running guest's own QEMU copies the disks of the guest, and a process without guest
- * copies all others. A copy is complete when its directory has its final name.
+ * The snapshots of a host with QEMU, and the disks that get their content. A running guest's own QEMU copies the disks of the
+ * guest, and processes without guest copy all others. A copy is complete when its directory has its final name. Volumes in
+ * other pools have their copies there (snapshot-parts.ts), which are complete before.
  */
 import { open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -16,11 +17,22 @@ import { Mutex } from '../../system/mutex.ts';
 import { type RestoreTarget, type SnapshotDisk, SnapshotError, type SnapshotSpec } from '../hypervisor.ts';
 import { fileLimit } from './command-line.ts';
 import { copyIdleDisks, type IdleDisk, writeOverlay } from './copy-process.ts';
+import { CopyInterrupted } from './disk-copy.ts';
 import type { Guest } from './guest.ts';
+import {
+  completeParts,
+  copyIdleParts,
+  isPart,
+  isPartTarget,
+  type PartHost,
+  prepareParts,
+  restorePart,
+  takeTogether,
+} from './snapshot-parts.ts';
 import { rawContent } from './volume-contents.ts';
 
 /** The parts of a host that snapshots need. */
-export interface SnapshotHost {
+export interface SnapshotHost extends PartHost {
   readonly files: SnapshotFiles;
   /** The built-in pool. */
   readonly volumes: Pick<PoolDriver, 'source' | 'usage' | 'replace' | 'removeIncomplete'>;
@@ -39,8 +51,9 @@ export interface SnapshotHost {
 }
 
 const nameOf = (disk: SnapshotDisk | RestoreTarget): string => ('vm' in disk ? 'root' : disk.volume);
+const nodeOfVolume = (volume: string): string => `file-${volume}`;
 /** Returns the block node with the content in a running guest. */
-const nodeOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'disk' : `file-${disk.volume}`);
+const nodeOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'disk' : nodeOfVolume(disk.volume));
 const keyOf = (disk: SnapshotDisk): string => ('vm' in disk ? disk.vm : disk.volume);
 
 /**
@@ -58,25 +71,19 @@ function targetsOf(disks: readonly SnapshotDisk[], sizes: readonly number[]): Ma
   );
 }
 
-/** A running copy. */
+/** A running copy of disks without guest. */
 interface Copy {
-  readonly disk: SnapshotDisk;
+  readonly disks: readonly SnapshotDisk[];
   readonly abort: AbortController;
   readonly ended: Promise<unknown>;
-}
-
-/** A guest starts with a disk that is being copied. The copy begins again, and this is no failure. */
-export class CopyInterrupted extends Error {
-  override readonly name = 'CopyInterrupted';
 }
 
 /** Makes snapshots. */
 export class Snapshots {
   readonly #host: SnapshotHost;
-  /** The copies by processes without guest run one after the other, because these processes have the same user. */
+  /** The copies in the built-in pool by processes without guest run one after the other, because these have the same user. */
   readonly #idle = new Mutex();
-  /** The running copies of disks without guest, by VM and by volume. */
-  readonly #current = new Map<string, Copy>();
+  readonly #current = new Set<Copy>();
 
   constructor(host: SnapshotHost) {
     this.#host = host;
@@ -94,6 +101,7 @@ export class Snapshots {
         const live = running();
         takenAt = live ? await this.#copyLive(spec, live, signal) : await this.#copyIdle(spec, signal, running);
       }
+      if (!((await spec.isValid?.()) ?? true)) throw new CopyInterrupted('a volume has moved during the copy');
       await files.complete(spec.id, takenAt);
       return { takenAt };
     } catch (error) {
@@ -104,11 +112,21 @@ export class Snapshots {
 
   async #copyLive({ id, disks, consistency }: SnapshotSpec, guest: Guest, signal: AbortSignal): Promise<Date> {
     const { speed } = this.#host;
-    const copies = (await this.#prepare(id, disks)).map(({ target }, index) => ({
-      node: nodeOf(disks[index] as SnapshotDisk),
-      target,
-    }));
-    return guest.copyDisks(copies, consistency === 'filesystem', { id, speed, signal });
+    const parts = await prepareParts(this.#host, disks.filter(isPart));
+    const own = disks.filter((disk) => !isPart(disk));
+    const copies = [
+      ...(await this.#prepare(id, own)).map(({ target }, index) => ({
+        node: nodeOf(own[index] as SnapshotDisk),
+        target,
+      })),
+      ...parts.directories.map(({ volume, target }) => ({ node: nodeOfVolume(volume), target })),
+    ];
+    const freeze = consistency === 'filesystem';
+    const takenAt = await takeTogether(parts, (take) =>
+      guest.copyDisks(copies, { freeze, take }, { id, speed, signal }),
+    );
+    await completeParts(parts, takenAt);
+    return takenAt;
   }
 
   /** Creates the targets of the disks. */
@@ -119,33 +137,61 @@ export class Snapshots {
     return sources.map((source, index) => ({ ...source, target: targets[index] ?? '' }));
   }
 
-  /** Copies disks without guest; undefined if a guest has got them meanwhile. */
+  /**
+   * Copies disks without guest; undefined if a guest has got them meanwhile. A guest that starts interrupts the whole attempt,
+   * so all copies show one instant.
+   */
   async #copyIdle(
     { id, disks }: SnapshotSpec,
     given: AbortSignal,
     running: () => Guest | undefined,
   ): Promise<Date | undefined> {
+    const abort = new AbortController();
+    const signal = AbortSignal.any([given, abort.signal]);
+    const ended = Promise.withResolvers<void>();
+    const copy = { disks, abort, ended: ended.promise };
+    this.#current.add(copy);
+    try {
+      const takenAt = await this.#copyIdleFiles(id, disks, signal, running);
+      if (takenAt === undefined) return undefined;
+      const parts = await prepareParts(this.#host, disks.filter(isPart));
+      await copyIdleParts(this.#host, parts, signal);
+      await takeTogether(parts, async (take) => {
+        await take?.();
+        return takenAt;
+      });
+      signal.throwIfAborted();
+      await completeParts(parts, takenAt);
+      return takenAt;
+    } catch (error) {
+      given.throwIfAborted();
+      if (abort.signal.aborted) throw new CopyInterrupted('a guest starts with a disk of the snapshot');
+      throw error;
+    } finally {
+      this.#current.delete(copy);
+      ended.resolve();
+    }
+  }
+
+  /** Copies the disks of the built-in pool; undefined if a guest has got them meanwhile. */
+  #copyIdleFiles(
+    id: Id<'snapshot'>,
+    disks: readonly SnapshotDisk[],
+    signal: AbortSignal,
+    running: () => Guest | undefined,
+  ): Promise<Date | undefined> {
     const { uid, socket, speed } = this.#host;
     return this.#idle.run(async () => {
-      const abort = new AbortController();
-      const signal = AbortSignal.any([given, abort.signal]);
-      const ended = Promise.withResolvers<void>();
-      for (const disk of disks) this.#current.set(keyOf(disk), { disk, abort, ended: ended.promise });
-      try {
-        signal.throwIfAborted();
-        // The guest may have started while other copies ran.
-        if (running()) return undefined;
-        const idle = await this.#prepare(id, disks);
-        return await copyIdleDisks(idle, { id, uid, socket: await socket(), speed, signal });
-      } catch (error) {
-        given.throwIfAborted();
-        if (abort.signal.aborted) throw new CopyInterrupted('a guest starts with a disk of the snapshot');
-        throw error;
-      } finally {
-        for (const disk of disks) this.#current.delete(keyOf(disk));
-        ended.resolve();
-      }
-    }, given);
+      signal.throwIfAborted();
+      // The guest may have started while other copies ran.
+      if (running()) return undefined;
+      const idle = await this.#prepare(
+        id,
+        disks.filter((disk) => !isPart(disk)),
+      );
+      if (idle.length === 0) return new Date();
+      return copyIdleDisks(idle, { id, uid, socket: await socket(), speed, signal });
+    }, signal);
   }
 
   /** Returns a disk of a snapshot. A process that its guest has taken over may have made it larger than it was. */
@@ -164,6 +210,10 @@ export class Snapshots {
     for (const disk of disks) await this.#removeIncomplete(disk);
     for (const disk of disks) {
       signal.throwIfAborted();
+      if (isPartTarget(disk)) {
+        await restorePart(this.#host, disk, signal);
+        continue;
+      }
       const { path, size } = await this.#content(snapshot, nameOf(disk), disk.maxSize);
       if ('vm' in disk) {
         await this.#idle.run(() => this.#restoreRoot(disk.vm, { id: snapshot, path, size }, signal), signal);
@@ -177,7 +227,7 @@ export class Snapshots {
   /** Removes the incomplete copies of an earlier agent. They would take the space of the next attempt. */
   async #removeIncomplete(disk: RestoreTarget): Promise<void> {
     if ('vm' in disk) await rm(incompleteDisk(this.#host.disk(disk.vm)), { force: true });
-    else await this.#host.volumes.removeIncomplete?.(disk.volume);
+    else if (!isPartTarget(disk)) await this.#host.volumes.removeIncomplete?.(disk.volume);
   }
 
   /**
@@ -231,12 +281,12 @@ export class Snapshots {
 
   /** Returns the images that running copies read. */
   images(): Id<'image'>[] {
-    return [...this.#current.values()].flatMap(({ disk }) => ('vm' in disk ? disk.image : []));
+    return [...this.#current].flatMap(({ disks }) => disks.flatMap((disk) => ('vm' in disk ? disk.image : [])));
   }
 
   /** Ends the copies of disks that a guest is about to get. They begin again with the running guest. */
   async interrupt(keys: readonly string[]): Promise<void> {
-    const copies = keys.flatMap((key) => this.#current.get(key) ?? []);
+    const copies = [...this.#current].filter(({ disks }) => disks.some((disk) => keys.includes(keyOf(disk))));
     for (const { abort } of copies) abort.abort();
     await Promise.all(copies.map(({ ended }) => ended));
   }

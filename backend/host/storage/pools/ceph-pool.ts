@@ -50,7 +50,7 @@ export class CephPool implements PoolDriver {
     this.#settings = settings;
     this.#client = new CephClient(pool, settings, options);
     this.#names = new CephNames(this.#client);
-    this.snapshots = new CephSnapshots(this.#client, this);
+    this.snapshots = new CephSnapshots(this.#client, this.#names, this);
     this.#images = new CephImages({
       client: this.#client,
       names: this.#names,

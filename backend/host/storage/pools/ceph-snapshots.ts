@@ -5,12 +5,14 @@
  *
  * A snapshot is complete when its image has the time of the snapshot as metadata. The next attempt removes an incomplete one.
  */
+import { randomBytes } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import { isIdOf } from '../../../model/ids.ts';
 import { SnapshotError } from '../../hypervisor/hypervisor.ts';
 import { type CephClient, exists, isObject, notFound, objects, parse } from './ceph-client.ts';
 import type { CephOutcome } from './ceph-commands.ts';
-import type { PoolDriver, PoolSnapshots } from './pool-driver.ts';
+import { type CephNames, temporaryOf } from './ceph-names.ts';
+import { type AtInstant, type PoolDriver, PoolFault, type PoolSnapshots } from './pool-driver.ts';
 
 /** The time in milliseconds for the copy of one image into its clone. */
 const flattenMs = 600_000;
@@ -26,6 +28,11 @@ function imageOf(id: string): string {
   return name;
 }
 
+const takeNow: AtInstant = async (take) => {
+  await take();
+  return new Date();
+};
+
 /** The volumes of the pool. */
 interface Volumes extends Pick<PoolDriver, 'sizeOf'> {
   /** Grows a volume. @throws PoolFault without the volume */
@@ -35,12 +42,14 @@ interface Volumes extends Pick<PoolDriver, 'sizeOf'> {
 /** The snapshots of a pool of Ceph. */
 export class CephSnapshots implements PoolSnapshots {
   readonly #client: CephClient;
+  readonly #names: CephNames;
   readonly #volumes: Volumes;
   /** The image that the last sweep has tried last. */
   #flattened = '';
 
-  constructor(client: CephClient, volumes: Volumes) {
+  constructor(client: CephClient, names: CephNames, volumes: Volumes) {
     this.#client = client;
+    this.#names = names;
     this.#volumes = volumes;
   }
 
@@ -51,7 +60,12 @@ export class CephSnapshots implements PoolSnapshots {
     return outcome;
   }
 
-  async create(snapshot: Id<'snapshot'>, volume: Id<'volume'>, maxSize: number): Promise<Date> {
+  async create(
+    snapshot: Id<'snapshot'>,
+    volume: Id<'volume'>,
+    maxSize: number,
+    atInstant: AtInstant = takeNow,
+  ): Promise<Date> {
     const [image, source] = [imageOf(snapshot), imageOf(volume)];
     const complete = await this.#takenAt(snapshot);
     if (complete !== undefined) return complete;
@@ -65,8 +79,9 @@ export class CephSnapshots implements PoolSnapshots {
     const name = `${source}@${snapshot}`;
     // The rest of an attempt that was interrupted shows an earlier instant.
     await this.#run(action, notFound, 'snap', 'rm', '--no-progress', name);
-    await this.#run(action, 0, 'snap', 'create', '--no-progress', name);
-    const takenAt = new Date();
+    const takenAt = await atInstant(async () => {
+      await this.#run(action, 0, 'snap', 'create', '--no-progress', name);
+    });
     await this.#clone(action, name, image);
     await this.#run(action, exists, 'snap', 'create', '--no-progress', `${image}@${base}`);
     await this.#run(action, 0, 'image-meta', 'set', image, takenAtKey, takenAt.toISOString());
@@ -97,6 +112,23 @@ export class CephSnapshots implements PoolSnapshots {
       await this.#clone(`fill ${volume}`, `${imageOf(snapshot)}@${base}`, image);
     }
     await this.#volumes.grow(volume, size);
+  }
+
+  async restore(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void> {
+    const [image, source, action] = [imageOf(volume), imageOf(snapshot), `restore ${volume}`];
+    const content = (await this.#takenAt(snapshot)) && (await this.#client.sizeOf(source));
+    if (content === undefined) throw new SnapshotError('source_gone', `The data of ${snapshot} is gone.`);
+    if (content > size) {
+      throw new SnapshotError('source_changed', `The copy in ${snapshot} is larger than ${volume}.`);
+    }
+    // An earlier attempt may have begun to name its image.
+    await this.#names.isNamed(image);
+    const temporary = `${temporaryOf(image)}${randomBytes(8).toString('hex')}`;
+    await this.#clone(action, `${source}@${base}`, temporary);
+    if (content < size) await this.#client.grow(temporary, size);
+    // After a crash between both steps there is no image, and the next attempt makes it.
+    await this.#client.trash(image);
+    if (!(await this.#names.publish(temporary, image))) throw new PoolFault(`${image} has got another content`);
   }
 
   async remove(snapshot: Id<'snapshot'>): Promise<void> {

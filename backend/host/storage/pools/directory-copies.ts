@@ -41,15 +41,16 @@ export class DirectoryCopies implements PoolCopies {
     return join(this.#directory.path, `${snapshot}.raw`);
   }
 
-  async find(snapshot: Id<'snapshot'>): Promise<PoolCopy | undefined> {
+  async find(snapshot: Id<'snapshot'>): ReturnType<PoolCopies['find']> {
     const path = this.#path(snapshot);
     await this.#directory.check();
     try {
-      const text = await this.#directory.run('stat', ['--format=%s %.3Y %F', '--', path]);
-      const [, size, seconds, type = ''] = /^(\d+) (\d+\.\d+) (.*)/.exec(text) ?? [];
+      const text = await this.#directory.run('stat', ['--format=%s %.3Y %b %F', '--', path]);
+      const [, size, seconds, blocks, type = ''] = /^(\d+) (\d+\.\d+) (\d+) (.*)/.exec(text) ?? [];
       // Another host with access to the directory may have put a link there.
       if (!type.startsWith('regular')) throw new PoolFault(`The file of ${snapshot} is a ${type.trim()}.`);
-      return { path, size: Number(size), takenAt: new Date(Math.round(Number(seconds) * 1_000)) };
+      const takenAt = new Date(Math.round(Number(seconds) * 1_000));
+      return { path, size: Number(size), takenAt, allocated: Number(blocks) * 512 };
     } catch (error) {
       if (stderrHas(error, 'No such file or directory')) return undefined;
       throw error;

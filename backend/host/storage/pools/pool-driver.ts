@@ -41,15 +41,24 @@ export interface VolumeContent {
   write(target: VolumeSource, signal: AbortSignal): Promise<void>;
 }
 
+/** Runs the step that determines the instant of a snapshot, after all preparations. Returns the instant. */
+export type AtInstant = (take: () => Promise<void>) => Promise<Date>;
+
 /** The snapshots of single volumes in a pool that makes them itself. Each call may be repeated after a crash. */
 export interface PoolSnapshots {
   /**
    * Makes a snapshot of the volume, while a guest writes it or not. Does nothing if it is complete. Returns its instant.
+   * @param atInstant default: only runs the step
    * @throws SnapshotError if the volume is gone, or larger than `maxSize` bytes
    */
-  create(snapshot: Id<'snapshot'>, volume: Id<'volume'>, maxSize: number): Promise<Date>;
+  create(snapshot: Id<'snapshot'>, volume: Id<'volume'>, maxSize: number, atInstant?: AtInstant): Promise<Date>;
   /** Creates a volume with the content of the snapshot and a size of `size` bytes, unless the volume exists. */
   fill(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void>;
+  /**
+   * Gives a volume, whose guest does not run, the content of the snapshot and a size of `size` bytes. After a crash, the
+   * volume has its old or its new content.
+   */
+  restore(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void>;
   /** Removes the snapshot, complete or not. Its data stays until no volume needs it. */
   remove(snapshot: Id<'snapshot'>): Promise<void>;
 }
@@ -65,8 +74,8 @@ export interface PoolCopy {
 
 /** The snapshots of single volumes in a directory. The host copies the content (hypervisor.ts). */
 export interface PoolCopies {
-  /** Returns the complete copy; undefined if there is none. */
-  find(snapshot: Id<'snapshot'>): Promise<PoolCopy | undefined>;
+  /** Returns the complete copy and the bytes that it takes; undefined if there is none. */
+  find(snapshot: Id<'snapshot'>): Promise<(PoolCopy & { readonly allocated: number }) | undefined>;
   /** Removes incomplete copies of the snapshot, and creates a file of `size` zeros for a new one. Returns its path. */
   begin(snapshot: Id<'snapshot'>, size: number): Promise<string>;
   /**
