@@ -5,11 +5,19 @@
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { scannerServer } from '../model/image/transfer.ts';
-import { imageDeliveries, imageServers, snapshotPlacements, snapshotReports } from '../model/records/index.ts';
+import {
+  imageDeliveries,
+  imageServers,
+  snapshotPlacements,
+  snapshotReports,
+  snapshots,
+} from '../model/records/index.ts';
+import { builtInPool, poolOf } from '../model/storage/pool.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { isChangeOf } from '../store/mirror.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import { deliverDisk } from './images/deliver.ts';
+import { poolSpec } from './pool-spec.ts';
 import type { HostView } from './view.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -99,10 +107,14 @@ export class SnapshotDeliveries {
     urls: readonly string[],
     signal: AbortSignal,
   ): Promise<void> {
+    const { view, host, hypervisor } = this.#options;
+    const id = poolOf(view.mirror.get(snapshots, snapshot)?.value ?? {});
+    const pool = id === builtInPool ? undefined : poolSpec(view.mirror, id, host);
+    if (id !== builtInPool && pool === undefined) throw new Error('the storage pool of the snapshot is not known');
     let fault: unknown;
     for (const url of urls) {
       try {
-        const source = await this.#options.hypervisor.readSnapshot({ snapshot, disk });
+        const source = await hypervisor.readSnapshot({ snapshot, disk }, pool);
         return await deliverDisk({ ...source, url, image, secret, idleMs, signal });
       } catch (error) {
         signal.throwIfAborted();

@@ -22,6 +22,7 @@ import {
   snapshotReports,
   snapshots,
 } from '../model/records/index.ts';
+import { snapshotWithData } from '../model/storage/volume-source.ts';
 import { describeSize } from '../model/text/sizes.ts';
 import { present, put, remove } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -100,8 +101,10 @@ export class Deliveries implements DeliveryDesk {
   }
 
   /** Returns the reason why the image has no source any more; undefined while it has one. */
-  #lacks({ snapshot: id = '' as Id<'snapshot'>, volume }: ImageRecord): string | undefined {
+  #lacks(image: ImageRecord): string | undefined {
     const { mirror } = this.#options;
+    const { volume } = image;
+    const id = snapshotWithData(image) ?? ('' as Id<'snapshot'>);
     const record = mirror.get(snapshots, id)?.value;
     if (record === undefined || record.deleted_at !== undefined) {
       return `The snapshot ${id} was deleted before the import had copied it.`;
@@ -112,7 +115,7 @@ export class Deliveries implements DeliveryDesk {
     return `The snapshot of its volume could not be made. ${report?.message ?? ''}`.trim();
   }
 
-  /** Tells whether the snapshot of the image's volume is still being made. */
+  /** Tells whether the snapshot of the image's volume, which has no parts, is still being made. */
   #waitsForSnapshot({ id, snapshot = '' as Id<'snapshot'>, volume }: ImageRecord): boolean {
     if (volume === undefined) return false;
     const { mirror } = this.#options;
@@ -127,8 +130,10 @@ export class Deliveries implements DeliveryDesk {
   waits(image: ImageRecord): boolean {
     const { mirror } = this.#options;
     if (this.#waitsForSnapshot(image)) return true;
-    if (image.snapshot === undefined || this.#lacks(image) !== undefined) return false;
-    const host = mirror.get(snapshots, image.snapshot)?.value.host;
+    const snapshot = snapshotWithData(image);
+    if (snapshot === undefined || this.#lacks(image) !== undefined) return false;
+    // In a pool that other hosts reach, another host may have made the snapshot.
+    const host = mirror.get(snapshotReports, snapshot)?.value.host ?? mirror.get(snapshots, snapshot)?.value.host;
     return host !== undefined && mirror.get(alive, host) === undefined;
   }
 
@@ -160,11 +165,12 @@ export class Deliveries implements DeliveryDesk {
   ): Promise<Fetched> {
     const { mirror, limits, commit, isListening } = this.#options;
     const lacks = this.#lacks(image);
-    if (image.snapshot === undefined || lacks !== undefined) throw new ImageRejected(lacks ?? 'It has no source.');
+    const snapshot = snapshotWithData(image);
+    if (snapshot === undefined || lacks !== undefined) throw new ImageRejected(lacks ?? 'It has no source.');
     if (!isListening())
       throw new SourceUnavailable('The image scanner has no address at which hosts deliver snapshots.');
     const disk = image.snapshot_disk ?? 'root';
-    const { disks = [] } = mirror.get(snapshots, image.snapshot)?.value ?? {};
+    const { disks = [] } = mirror.get(snapshots, snapshot)?.value ?? {};
     const expected: Expected = {
       ...{ secret: randomBytes(imageSecretBytes).toString('hex'), target, maxBytes, progress },
       maxDiskBytes: disks.find(({ volume = 'root' }) => volume === disk)?.size ?? 0,
@@ -191,7 +197,7 @@ export class Deliveries implements DeliveryDesk {
     this.#expected.set(image.id, expected);
     try {
       signal.throwIfAborted();
-      const record: ImageDeliveryRecord = { snapshot: image.snapshot, disk, secret, at: new Date().toISOString() };
+      const record: ImageDeliveryRecord = { snapshot, disk, secret, at: new Date().toISOString() };
       await commit({ require: [present(images, image.id)], write: [put(imageDeliveries, image.id, record)] });
       return await done.promise;
     } finally {

@@ -153,3 +153,19 @@ t.test('the parts of a snapshot that cannot be made go by themselves', async (t)
   await member.remove('snapshots', snapshot.id);
   t.strictSame(await usage(), before);
 });
+
+t.test('an image has the content of a disk in any pool', async (t) => {
+  const { member, vm, ids } = await partsCloud(t);
+  const snapshot = await member.create('snapshots', { name: 'monday', vm: vm.id });
+  await reach(member, 'snapshots', snapshot, 'available');
+  for (const disk of ['root', ...ids]) {
+    const from = { snapshot: snapshot.id, snapshot_disk: disk };
+    const image = await member.create('images', { name: `of-${disk}`, ...from });
+    t.match(await reach(member, 'images', image, 'available'), { ...from, size: '1MiB' });
+    t.notOk('snapshot_part' in image);
+  }
+  const image = await member.create('images', { name: 'of-volume', volume: ids[0] });
+  await reach(member, 'images', image, 'available');
+  await member.remove('snapshots', snapshot.id);
+  await until('no snapshot is left', async () => (await member.list('snapshots')).items.length === 0);
+});

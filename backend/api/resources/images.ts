@@ -13,7 +13,6 @@ import {
 import { newId } from '../../model/ids.ts';
 import { newestOf, replacementsOf } from '../../model/image/families.ts';
 import * as records from '../../model/records/index.ts';
-import { builtInPool, poolOf } from '../../model/storage/pool.ts';
 import { formatSize, roundUpToMiB } from '../../model/text/sizes.ts';
 import { remove, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
@@ -44,7 +43,7 @@ export const images: ResourceDescriptor<records.ImageRecord> = describe(image, {
     const sha256 = record.sha256 ?? (record.sha512 === undefined ? report?.sha256 : undefined);
     const phase: Image['status']['phase'] = report?.phase ?? 'pending';
     const message = report === undefined ? waitOf(api, record) : report.message;
-    const { snapshot, snapshot_disk, ...rest } = record;
+    const { snapshot, snapshot_disk, snapshot_part: _part, ...rest } = record;
     return {
       ...rest,
       // A snapshot that was made for the image is no part of its declaration.
@@ -210,10 +209,6 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
     const purpose = { id: snapshotId, madeFor: id, name, project, pointer: '/volume' };
     const made = volume === undefined ? undefined : makeSnapshot(api, request, { ...purpose, volume });
     const from = made ?? (snapshot && snapshotSource(api, project, snapshot, disk));
-    if (from && poolOf(from.snapshot) !== builtInPool) {
-      const detail = `must be a ${of} in the built-in storage pool: hosts deliver only these`;
-      throw fieldError('rule_violated', `/${of}`, detail);
-    }
     for (const field of ['architecture', 'firmware'] as const) {
       const right = from?.disk.boot?.[field];
       if (right === undefined || (declared[field] ?? right) === right) continue;
@@ -224,7 +219,8 @@ async function createImage(api: ApiContext, request: ApiRequest): Promise<ApiAns
       id,
       project,
       ...declared,
-      ...(from && { snapshot: from.snapshot.id, snapshot_disk: from.name }),
+      ...(from && { snapshot: snapshot ?? from.snapshot.id, snapshot_disk: from.name }),
+      ...(from && snapshot !== undefined && from.snapshot.id !== snapshot && { snapshot_part: from.snapshot.id }),
       ...times,
     };
     checkSharing(api, record, []);

@@ -67,7 +67,7 @@ export const image = resource({
     snapshot: Type.Optional(
       Reference('snapshot', {
         description:
-          'The snapshot with the disk of the image, of the same project, in the built-in storage pool. The bytes of this disk are the content, whatever format they look like. The image does not depend on the snapshot after the import.',
+          'The snapshot with the disk of the image, of the same project. The bytes of this disk are the content, whatever format they look like. The image does not depend on the snapshot after the import.',
       }),
     ),
     snapshot_disk: Type.Optional(
@@ -81,7 +81,7 @@ export const image = resource({
     volume: Type.Optional(
       Reference('volume', {
         description:
-          'The volume with the content of the image, of the same project, in the built-in storage pool. The image shows it at one instant; guests may write it meanwhile. A snapshot is made for this, which counts in the quota and is removed by itself when the import has ended. The bytes are the content, whatever format they look like.',
+          'The volume with the content of the image, of the same project. The image shows it at one instant; guests may write it meanwhile. A snapshot is made for this, which counts in the quota and is removed by itself when the import has ended. The bytes are the content, whatever format they look like.',
       }),
     ),
     // Responses lack this field until the scanner has computed it.

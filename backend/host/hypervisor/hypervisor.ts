@@ -6,7 +6,6 @@
  * part. The agent never runs two calls for one VM at the same time. Calls for different VMs run concurrently.
  */
 
-import type { Readable } from 'node:stream';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
@@ -15,7 +14,7 @@ import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../model/storage/volume-source.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
-import type { PoolDriver } from '../storage/pools/pool-driver.ts';
+import type { CopyContent, PoolDriver } from '../storage/pools/pool-driver.ts';
 import type { NetworkSpec, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
@@ -150,8 +149,11 @@ export interface Hypervisor {
   removeSnapshot(snapshot: Id<'snapshot'>): Promise<void>;
   /** Returns the snapshots whose data is on the machine. */
   listSnapshots(): Promise<readonly Id<'snapshot'>[]>;
-  /** Opens a disk of a complete snapshot for reading. Returns its size in bytes and its content. */
-  readSnapshot(source: SnapshotSource): Promise<{ readonly bytes: number; readonly content: Readable }>;
+  /**
+   * Opens a disk of a complete snapshot for reading.
+   * @param pool the pool of the snapshot. Default: the built-in pool
+   */
+  readSnapshot(source: SnapshotSource, pool?: PoolSpec): Promise<CopyContent>;
   /** Gives a new volume its first data. The image or the snapshot is on this host. Does nothing if the volume has data. */
   fillVolume(volume: NewVolume, source: FillSource, signal: AbortSignal): Promise<void>;
   /**

@@ -11,6 +11,10 @@ const tebibyte = 1024 ** 4;
 /** Every host reaches the pool, which has 10 TiB. */
 export const largePools: SimulatedUsage = () => ({ size: 10 * tebibyte, free: 10 * tebibyte });
 
+const noContent = async () => {
+  throw new Error('a simulated pool has no content');
+};
+
 /** A simulated pool. */
 export class SimulatedPool implements PoolDriver {
   readonly #spec: PoolSpec;
@@ -33,7 +37,13 @@ export class SimulatedPool implements PoolDriver {
   get snapshots(): PoolSnapshots | undefined {
     if (this.#spec.settings.kind !== 'ceph') return undefined;
     const alive = async () => this.#signal.throwIfAborted();
-    return { create: () => alive().then(() => new Date()), fill: alive, restore: alive, remove: alive };
+    return {
+      create: () => alive().then(() => new Date()),
+      fill: alive,
+      restore: alive,
+      read: noContent,
+      remove: alive,
+    };
   }
 
   async sizeOf(): Promise<undefined> {}

@@ -6,12 +6,12 @@
 import { constants } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Readable } from 'node:stream';
 import type { Id } from '../../contract/fields.ts';
 import { isIdOf } from '../../model/ids.ts';
 import type { Run } from '../system/command.ts';
 import { isMissing, syncPath } from '../system/files.ts';
 import { allocatedSize, exists } from './disks.ts';
+import type { CopyContent } from './pools/pool-driver.ts';
 import { punchHoles } from './punch-holes.ts';
 
 const incomplete = '.new';
@@ -45,8 +45,8 @@ export class SnapshotFiles {
     return join(this.#of(snapshot), this.#name(disk));
   }
 
-  /** Opens a disk of a complete snapshot. Returns its size in bytes and its content. */
-  async read(snapshot: Id<'snapshot'>, disk: string): Promise<{ readonly bytes: number; readonly content: Readable }> {
+  /** Opens a disk of a complete snapshot for reading. */
+  async read(snapshot: Id<'snapshot'>, disk: string): Promise<CopyContent> {
     const file = await open(this.path(snapshot, disk), constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
       const { size: bytes } = await file.stat();

@@ -68,6 +68,8 @@ export const images = kind('images/', {
   /** The snapshot with the disk. It may be gone. */
   snapshot: Type.Optional(id('snapshot')),
   snapshot_disk: Type.Optional(Type.String()),
+  /** The part of the snapshot with the disk, if the snapshot does not have it itself. */
+  snapshot_part: Type.Optional(id('snapshot')),
   /** The volume with the disk. `snapshot` is then the one that the API has made for this image. */
   volume: Type.Optional(id('volume')),
   sha256: Type.Optional(Type.String()),

@@ -23,10 +23,12 @@ export function sourceOf({
   return image === undefined ? undefined : { image };
 }
 
-/** Returns the snapshot with the first data of the volume; undefined if the data does not come from a snapshot. */
-export const snapshotWithData = (
-  volume: Pick<VolumeRecord, 'snapshot' | 'snapshot_part'>,
-): Id<'snapshot'> | undefined => volume.snapshot_part ?? volume.snapshot;
+/** Returns the snapshot with the data of a new volume or image; undefined if the data does not come from a snapshot. */
+export const snapshotWithData = ({
+  snapshot,
+  snapshot_part,
+}: Pick<VolumeRecord | ImageRecord, 'snapshot' | 'snapshot_part'>): Id<'snapshot'> | undefined =>
+  snapshot_part ?? snapshot;
 
 /** The reason why an image cannot fill a volume now, as a constant word and a text. */
 export interface ImageWait {

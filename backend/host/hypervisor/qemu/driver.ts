@@ -32,7 +32,7 @@ import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/vo
 import type { ImageFiles } from '../../images/image-files.ts';
 import type { HostNetwork } from '../../network/host-network.ts';
 import { allocatedSize, incompleteDisk, prepareDisk } from '../../storage/disks.ts';
-import type { PoolDriver } from '../../storage/pools/pool-driver.ts';
+import type { CopyContent, PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
 import { writeSeedDisk } from '../../storage/seed-disk.ts';
 import { SnapshotFiles } from '../../storage/snapshot-files.ts';
@@ -405,8 +405,12 @@ export class QemuDriver implements QemuHypervisor {
     return this.#snapshotFiles.list();
   }
 
-  readSnapshot({ snapshot, disk }: SnapshotSource): ReturnType<SnapshotFiles['read']> {
-    return this.#snapshotFiles.read(snapshot, disk);
+  async readSnapshot({ snapshot, disk }: SnapshotSource, pool?: PoolSpec): Promise<CopyContent> {
+    if (pool === undefined) return this.#snapshotFiles.read(snapshot, disk);
+    const driver = this.#pools.get(pool);
+    const copies = driver.snapshots ?? driver.copies;
+    if (copies === undefined) throw new Error('the storage pool has no snapshots');
+    return copies.read(snapshot);
   }
 
   async fillVolume({ id, pool, size }: NewVolume, source: FillSource, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,5 @@
 /** The calls of one pool of Ceph, with errors that name the pool. */
+import type { Readable } from 'node:stream';
 import type { Id } from '../../../contract/fields.ts';
 import {
   type CephCommandOptions,
@@ -61,6 +62,11 @@ export class CephClient {
     // A missing pool has the error number of a missing image.
     if (!outcome.ok && /opening pool/.test(outcome.message)) throw this.failure('work', program, outcome);
     return outcome;
+  }
+
+  /** Returns the content of an image or of its snapshot. The stream fails if the pool does not answer any more. */
+  contentOf(image: string): Promise<Readable> {
+    return this.#commands.output('rbd', ['export', '--no-progress', '--pool', this.pool, image, '-']);
   }
 
   /** Returns the error of a program. */

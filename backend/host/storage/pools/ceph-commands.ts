@@ -4,10 +4,12 @@
  *
  * A hung pool holds each program. Each call therefore ends at its deadline, and a pool has few programs at a time.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { limited, withoutPrivileges } from '../../../model/confinement.ts';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+import { limited, type ProgramLimits, withoutPrivileges } from '../../../model/confinement.ts';
 import type { PoolSettings } from '../../../model/storage/pool.ts';
 import { environment } from '../../system/command.ts';
+import { programOutput } from '../../system/program-output.ts';
 import { openKey, readKey } from './ceph-key.ts';
 import { PoolFault } from './pool-driver.ts';
 
@@ -43,6 +45,8 @@ export interface CephCommandOptions {
 const maxOutputBytes = 32 * 1024 ** 2;
 const maxMessageLength = 500;
 const limits = { memory: 2 * 1024 ** 3, cpuSeconds: 120, fileSize: 0, openFiles: 256 };
+/** The CPU seconds of a program that reads a whole image. */
+const outputCpuSeconds = 3_600;
 /** User ids that no VM and no package has. Each pool has its own, so the programs of one pool see no key of another. */
 const firstUid = 64_100;
 const uids = 800;
@@ -114,6 +118,25 @@ export class CephCommands {
     }
   }
 
+  /**
+   * Starts a program that prints for a long time, beside the calls. Returns its output, which fails if the program fails.
+   * @throws Error if the key cannot be read
+   */
+  async output(program: CephProgram, args: readonly string[]): Promise<Readable> {
+    const key = await openKey(await readKey(this.#settings.key_file), this.#uid);
+    try {
+      const child = spawn('prlimit', this.#arguments(program, args, { ...limits, cpuSeconds: outputCpuSeconds }), {
+        env: { ...environment, MALLOC_ARENA_MAX: '1' },
+        stdio: ['ignore', 'pipe', 'pipe', key.fd],
+        cwd: '/',
+      });
+      // The types of Node know no further descriptors.
+      return programOutput(child as unknown as ChildProcessByStdio<null, Readable, Readable>);
+    } finally {
+      await key.close();
+    }
+  }
+
   /** Waits until fewer programs run than may. */
   async #turn(deadline: number, late: () => PoolHangs): Promise<void> {
     if (this.#running < this.#maxPrograms) {
@@ -145,7 +168,7 @@ export class CephCommands {
     else this.#running--;
   }
 
-  #arguments(program: CephProgram, args: readonly string[]): string[] {
+  #arguments(program: CephProgram, args: readonly string[], bounds: ProgramLimits = limits): string[] {
     const { monitors, user } = this.#settings;
     const common = [
       // Without this, the programs read files below /etc/ceph and in the home directory.
@@ -153,8 +176,8 @@ export class CephCommands {
       // Clones of format 2 need no protection of their snapshot. 61 is all features that librbd in QEMU knows.
       ...['--rbd_default_clone_format=2', '--rbd_default_features=61'],
     ];
-    const [, ...bounds] = limited(withoutPrivileges([program, ...common, ...args], this.#uid), limits);
-    return bounds;
+    const [, ...rest] = limited(withoutPrivileges([program, ...common, ...args], this.#uid), bounds);
+    return rest;
   }
 
   #watch(child: ChildProcess, deadline: number, late: () => PoolHangs): Promise<CephOutcome> {

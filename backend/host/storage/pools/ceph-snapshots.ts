@@ -12,7 +12,7 @@ import { SnapshotError } from '../../hypervisor/hypervisor.ts';
 import { type CephClient, exists, isObject, notFound, objects, parse } from './ceph-client.ts';
 import type { CephOutcome } from './ceph-commands.ts';
 import { type CephNames, temporaryOf } from './ceph-names.ts';
-import { type AtInstant, type PoolDriver, PoolFault, type PoolSnapshots } from './pool-driver.ts';
+import { type AtInstant, type CopyContent, type PoolDriver, PoolFault, type PoolSnapshots } from './pool-driver.ts';
 
 /** The time in milliseconds for the copy of one image into its clone. */
 const flattenMs = 600_000;
@@ -116,8 +116,7 @@ export class CephSnapshots implements PoolSnapshots {
 
   async restore(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void> {
     const [image, source, action] = [imageOf(volume), imageOf(snapshot), `restore ${volume}`];
-    const content = (await this.#takenAt(snapshot)) && (await this.#client.sizeOf(source));
-    if (content === undefined) throw new SnapshotError('source_gone', `The data of ${snapshot} is gone.`);
+    const content = await this.#completeSize(snapshot);
     if (content > size) {
       throw new SnapshotError('source_changed', `The copy in ${snapshot} is larger than ${volume}.`);
     }
@@ -129,6 +128,18 @@ export class CephSnapshots implements PoolSnapshots {
     // After a crash between both steps there is no image, and the next attempt makes it.
     await this.#client.trash(image);
     if (!(await this.#names.publish(temporary, image))) throw new PoolFault(`${image} has got another content`);
+  }
+
+  async read(snapshot: Id<'snapshot'>): Promise<CopyContent> {
+    const bytes = await this.#completeSize(snapshot);
+    return { bytes, content: await this.#client.contentOf(`${imageOf(snapshot)}@${base}`) };
+  }
+
+  /** Returns the size of a complete snapshot in bytes. @throws SnapshotError without one */
+  async #completeSize(snapshot: Id<'snapshot'>): Promise<number> {
+    const size = (await this.#takenAt(snapshot)) && (await this.#client.sizeOf(imageOf(snapshot)));
+    if (size === undefined) throw new SnapshotError('source_gone', `The data of ${snapshot} is gone.`);
+    return size;
   }
 
   async remove(snapshot: Id<'snapshot'>): Promise<void> {

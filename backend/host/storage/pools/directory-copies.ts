@@ -5,12 +5,15 @@
  *
  * The directory may lie on a file server that hangs, so short-lived programs do all the work, as for volumes.
  */
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { basename, join } from 'node:path';
 import type { Id } from '../../../contract/fields.ts';
-import { CommandError, type Run } from '../../system/command.ts';
+import { SnapshotError } from '../../hypervisor/hypervisor.ts';
+import { CommandError, environment, type Run } from '../../system/command.ts';
+import { programOutput } from '../../system/program-output.ts';
 import { punchHoles } from '../punch-holes.ts';
-import { type PoolCopies, type PoolCopy, PoolFault } from './pool-driver.ts';
+import { type CopyContent, type PoolCopies, type PoolCopy, PoolFault } from './pool-driver.ts';
 
 const idPattern = /^snap-[0-9a-z]{16}$/;
 
@@ -93,6 +96,15 @@ export class DirectoryCopies implements PoolCopies {
     }
     await run('sync', ['--', directory]);
     await run('rm', ['--force', '--', temporary]);
+  }
+
+  async read(snapshot: Id<'snapshot'>): Promise<CopyContent> {
+    const copy = await this.find(snapshot);
+    if (copy === undefined) throw new SnapshotError('source_gone', `The data of ${snapshot} is gone.`);
+    // A process that still has the file may make it longer.
+    const part = [`count=${copy.size}`, 'iflag=nofollow,count_bytes,fullblock', 'bs=1M', 'status=none'];
+    const child = spawn('dd', [`if=${copy.path}`, ...part], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+    return { bytes: copy.size, content: programOutput(child) };
   }
 
   async abandon(snapshot: Id<'snapshot'>, temporary: string): Promise<void> {

@@ -5,6 +5,7 @@
  * A pool may hang: a file server or a Ceph cluster does not answer. Each call therefore ends with an error after a
  * deadline, and a call never blocks a thread of this process. All calls may be repeated after a crash.
  */
+import type { Readable } from 'node:stream';
 import type { Id } from '../../../contract/fields.ts';
 import type { PoolUsage } from '../../../model/storage/pool.ts';
 
@@ -41,6 +42,12 @@ export interface VolumeContent {
   write(target: VolumeSource, signal: AbortSignal): Promise<void>;
 }
 
+/** The content of a snapshot, and its size in bytes. */
+export interface CopyContent {
+  readonly bytes: number;
+  readonly content: Readable;
+}
+
 /** Runs the step that determines the instant of a snapshot, after all preparations. Returns the instant. */
 export type AtInstant = (take: () => Promise<void>) => Promise<Date>;
 
@@ -59,6 +66,8 @@ export interface PoolSnapshots {
    * volume has its old or its new content.
    */
   restore(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void>;
+  /** Opens the complete snapshot for reading. @throws SnapshotError `source_gone` */
+  read(snapshot: Id<'snapshot'>): Promise<CopyContent>;
   /** Removes the snapshot, complete or not. Its data stays until no volume needs it. */
   remove(snapshot: Id<'snapshot'>): Promise<void>;
 }
@@ -83,6 +92,8 @@ export interface PoolCopies {
    * @param check called when only the name is missing. The copy stays incomplete if it throws
    */
   complete(snapshot: Id<'snapshot'>, copy: PoolCopy, check?: () => Promise<void>): Promise<void>;
+  /** Opens the complete copy for reading. @throws SnapshotError `source_gone` */
+  read(snapshot: Id<'snapshot'>): Promise<CopyContent>;
   /** Removes the incomplete copy at this path. */
   abandon(snapshot: Id<'snapshot'>, path: string): Promise<void>;
   /** Removes the data of the snapshot, complete or not. */
