@@ -20,7 +20,7 @@ import {
   vms,
   volumePlacements,
 } from '../model/records/index.ts';
-import { copyPlace } from '../model/snapshot/copy-place.ts';
+import { copyPlace } from '../model/snapshot/parts.ts';
 import { builtInPool } from '../model/storage/pool.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
@@ -59,16 +59,26 @@ export class RestoreWork {
   readonly #failures = new Map<Id<'vm'>, number>();
   readonly #current = new Map<Id<'vm'>, { readonly abort: AbortController; readonly ended: Promise<void> }>();
   readonly #queue: WorkQueue<Id<'vm'>>;
+  /** The restores that wait for other pools, which may hang. */
+  readonly #poolQueue: WorkQueue<Id<'vm'>>;
 
   constructor(options: VolumeRemovalOptions) {
     this.#options = options;
     this.#queue = new WorkQueue(concurrency, (id) => this.#visit(id));
+    this.#poolQueue = new WorkQueue(concurrency, (id) => this.#visit(id));
   }
 
   /** Looks at one VM. */
   changed(vm: Id<'vm'>): void {
-    if (this.#find(vm)) this.#queue.add(vm);
+    const restore = this.#find(vm);
+    if (restore) (this.#needsPools(restore) ? this.#poolQueue : this.#queue).add(vm);
     else this.#current.get(vm)?.abort.abort();
+  }
+
+  #needsPools({ operation }: Restore): boolean {
+    const { snapshot = '', disks = [] } = operation.value.options;
+    const record = this.#options.view.mirror.get(snapshots, snapshot)?.value;
+    return record !== undefined && disks.some((disk) => copyPlace(record, disk)?.pool !== builtInPool);
   }
 
   /** Ends the copy of a VM whose restore has ended or that is being deleted. */
@@ -179,7 +189,8 @@ export class RestoreWork {
     const { view, host } = this.#options;
     const record = view.mirror.get(snapshots, from)?.value;
     const place = record && copyPlace(record, disk);
-    if (place === undefined || place.pool === builtInPool) return undefined;
+    if (place === undefined) throw new Refusal(`${from} is gone.`);
+    if (place.pool === builtInPool) return undefined;
     const pool = poolSpec(view.mirror, place.pool, host);
     if (pool === undefined) throw new Error('the storage pool of a snapshot is not known');
     return { snapshot: place.snapshot, pool };
@@ -214,6 +225,6 @@ export class RestoreWork {
   /** Interrupts the copy and waits for its end. */
   close(): Promise<void> {
     for (const { abort } of this.#current.values()) abort.abort();
-    return this.#queue.close();
+    return Promise.all([this.#queue.close(), this.#poolQueue.close()]).then(() => undefined);
   }
 }

@@ -11,7 +11,6 @@
  * own space. The host makes the snapshot and its parts together, and reports them in one commit.
  */
 import type { Id } from '../contract/fields.ts';
-import { isIdOf } from '../model/ids.ts';
 import { snapshotSize } from '../model/quota/amounts.ts';
 import {
   attachmentReports,
@@ -24,6 +23,7 @@ import {
   volumePlacements,
   volumes,
 } from '../model/records/index.ts';
+import { partsOf, wholeOf } from '../model/snapshot/parts.ts';
 import { builtInPool, type PoolSpec, poolOf } from '../model/storage/pool.ts';
 import { snapshotWithData } from '../model/storage/volume-source.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
@@ -46,12 +46,8 @@ const volumeWaitMs = 5_000;
 const maxAttempts = 5;
 /** The maximum number of copies at the same time, by storage pool. */
 const concurrency = 4;
-
-/** Returns the snapshot of a VM that the snapshot is a part of. */
-const wholeOf = ({ made_for }: SnapshotRecord): Id<'snapshot'> | undefined =>
-  made_for !== undefined && isIdOf('snapshot', made_for) ? made_for : undefined;
-
-const partsOf = ({ disks }: SnapshotRecord): Id<'snapshot'>[] => disks.flatMap(({ copy }) => copy ?? []);
+/** The queue of snapshots that wait for several pools. */
+const ofParts = 'parts';
 
 /** Makes and removes the snapshots of one host. */
 export class SnapshotWork {
@@ -59,7 +55,7 @@ export class SnapshotWork {
   readonly #failures = new Map<Id<'snapshot'>, number>();
   readonly #current = new Map<Id<'snapshot'>, AbortController>();
   /** By storage pool, because a pool that hangs must not hold up the others. */
-  readonly #queues = new Map<Id<'storage_pool'>, WorkQueue<Id<'snapshot'>>>();
+  readonly #queues = new Map<Id<'storage_pool'> | typeof ofParts, WorkQueue<Id<'snapshot'>>>();
 
   constructor(options: VolumeRemovalOptions) {
     this.#options = options;
@@ -73,12 +69,8 @@ export class SnapshotWork {
 
   /** Looks at one snapshot. */
   changed(id: Id<'snapshot'>): void {
-    const snapshot = this.#options.view.mirror.get(snapshots, id)?.value;
-    if (snapshot?.deleted_at !== undefined) this.#current.get(id)?.abort();
+    if (this.#options.view.mirror.get(snapshots, id)?.value.deleted_at !== undefined) this.#current.get(id)?.abort();
     this.#add(id);
-    const whole = snapshot && wholeOf(snapshot);
-    // The snapshot of a VM waits for the space of its parts.
-    if (whole !== undefined) this.#add(whole);
   }
 
   /** Looks at the snapshot of a new volume: a deleted snapshot may have waited for the volume. */
@@ -89,7 +81,9 @@ export class SnapshotWork {
 
   #add(id: Id<'snapshot'>): void {
     const { mirror } = this.#options.view;
-    const pool = poolOf(mirror.get(snapshots, id)?.value ?? mirror.get(snapshotPlacements, id)?.value ?? {});
+    const record = mirror.get(snapshots, id)?.value;
+    const hasParts = record !== undefined && partsOf(record).length > 0;
+    const pool = hasParts ? ofParts : poolOf(record ?? mirror.get(snapshotPlacements, id)?.value ?? {});
     const queue = this.#queues.get(pool) ?? new WorkQueue<Id<'snapshot'>>(concurrency, (each) => this.#visit(each));
     this.#queues.set(pool, queue);
     queue.add(id);
@@ -116,26 +110,28 @@ export class SnapshotWork {
     }
   }
 
-  async #commit(commit: Commit): Promise<void> {
+  async #commit(commit: Commit): Promise<boolean> {
     const { store, view } = this.#options;
     const result = await store.commit(commit);
     if (result.ok) await view.mirror.waitFor(result.revision);
     else await view.mirror.catchUp();
+    return result.ok;
   }
 
-  /** Reports on the snapshot, and the same on its parts. */
+  /** Reports on the snapshot, and the same on its parts. Returns false if its place or a part has changed. */
   async #report(
     id: Id<'snapshot'>,
     report: Omit<SnapshotReportRecord, 'host' | 'at'>,
     parts: readonly Id<'snapshot'>[] = [],
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { view, host } = this.#options;
+    const { mirror } = view;
     const record = { ...report, host, at: new Date().toISOString() };
-    const placed = [id, ...parts].map((each) => view.mirror.get(snapshotPlacements, each));
-    const placements = placed.filter((placement) => placement !== undefined);
-    if (placements.length < placed.length) return;
-    await this.#commit({
-      require: placements.map(unchanged),
+    const placements = [id, ...parts].flatMap((each) => mirror.get(snapshotPlacements, each) ?? []);
+    const declared = parts.flatMap((each) => mirror.get(snapshots, each) ?? []);
+    if (placements.length <= parts.length || declared.some(({ value }) => value.deleted_at !== undefined)) return false;
+    return this.#commit({
+      require: [...placements.map(unchanged), ...declared.map(unchanged)],
       write: placements.map((placement) => put(snapshotReports, placement.id, record)),
     });
   }
@@ -160,39 +156,72 @@ export class SnapshotWork {
     if (report?.phase === 'available' || report?.phase === 'error') return undefined;
     if (placement.size < snapshotSize(snapshot)) return undefined;
     if (wholeOf(snapshot) !== undefined || !this.#partsHaveSpace(snapshot)) return undefined;
+    const spec = this.#spec(snapshot);
+    // A part of the disks may have their new content.
+    if (this.#vmsOf(snapshot).some((vm) => view.openOperations(vm).some(({ value }) => isRestore(value)))) {
+      return restoreWaitMs;
+    }
     const own = this.#driverOf(snapshot)?.snapshots;
     if (own !== undefined) {
       const [disk] = snapshot.disks;
       if (disk?.volume === undefined) throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
       const { volume } = disk;
-      const { holder } = this.#spec(snapshot);
+      const { holder } = spec;
       const create = () => own.create(id, volume, disk.size);
       const freezes = holder !== undefined && snapshot.consistency === 'filesystem';
       const takenAt = await (freezes ? hypervisor.whileFrozen(holder, create) : create());
       await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
       return undefined;
     }
-    const spec = this.#spec(snapshot);
-    // A part of the disks may have their new content.
-    if (spec.holder !== undefined && view.openOperations(spec.holder).some(({ value }) => isRestore(value))) {
-      return restoreWaitMs;
-    }
+    if (spec.holder !== undefined) await this.#checkPoolsOf(spec.holder);
     if (spec.pool !== undefined && !(await this.#isHere(snapshot))) return volumeWaitMs;
     const { takenAt } = await hypervisor.createSnapshot(spec, signal);
-    await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() }, partsOf(snapshot));
-    return undefined;
+    const isReported = await this.#report(
+      id,
+      { phase: 'available', taken_at: takenAt.toISOString() },
+      partsOf(snapshot),
+    );
+    return isReported ? undefined : this.#options.retryMs;
   }
 
-  /** Tells whether the parts have their space. @throws SnapshotError if another host has got a volume */
+  /** Returns the VMs that have the disks of the snapshot, running or not. */
+  #vmsOf({ vm, disks }: SnapshotRecord): Id<'vm'>[] {
+    const { view } = this.#options;
+    const attached = disks.flatMap(({ volume }) => (volume && view.attachmentOf(volume)?.value.vm) ?? []);
+    return [...(vm === undefined ? [] : [vm]), ...attached];
+  }
+
+  /** Tells whether the parts have their space on this host. @throws SnapshotError if they can never have it */
   #partsHaveSpace(snapshot: SnapshotRecord): boolean {
     const { view, host } = this.#options;
-    return snapshot.disks.every(({ copy, volume, size }) => {
+    const { mirror } = view;
+    return snapshot.disks.every(({ copy, volume = '', size }) => {
       if (copy === undefined) return true;
-      const placement = view.mirror.get(snapshotPlacements, copy)?.value;
-      if (placement?.host === undefined || placement.size < size) return false;
-      if (placement.host === host) return true;
-      throw new SnapshotError('source_changed', `Another host has got the volume ${volume}.`);
+      const part = mirror.get(snapshots, copy)?.value;
+      if (part === undefined || part.deleted_at !== undefined) {
+        throw new SnapshotError('source_gone', `The part ${copy} of the snapshot is gone.`);
+      }
+      const { host: owner = host } = mirror.get(volumePlacements, volume)?.value ?? {};
+      if (owner !== host) throw new SnapshotError('source_changed', `Another host has got the volume ${volume}.`);
+      const placement = mirror.get(snapshotPlacements, copy)?.value;
+      return placement?.host === host && placement.size >= size;
     });
+  }
+
+  /**
+   * Checks that the pools of the guest answer. The begin of a copy waits for all disks of the guest, so a pool that hangs
+   * would stop the guest. @throws PoolFault
+   */
+  async #checkPoolsOf(holder: Id<'vm'>): Promise<void> {
+    const { view, host, hypervisor } = this.#options;
+    const pools = new Set(
+      view.attachmentsOf(holder).map(({ value }) => poolOf(view.mirror.get(volumes, value.volume)?.value ?? {})),
+    );
+    pools.delete(builtInPool);
+    for (const id of pools) {
+      const pool = poolSpec(view.mirror, id, host);
+      if (pool !== undefined) await hypervisor.pool(pool).usage();
+    }
   }
 
   #partOf(snapshot: Id<'snapshot'>, pool: Id<'storage_pool'> | undefined): PoolPart {
@@ -214,10 +243,13 @@ export class SnapshotWork {
     return pool && this.#options.hypervisor.pool(pool);
   }
 
-  async #remove(id: Id<'snapshot'>, record: { readonly pool?: Id<'storage_pool'> }): Promise<void> {
+  async #remove(
+    id: Id<'snapshot'>,
+    record: { readonly pool?: Id<'storage_pool'>; readonly disks?: SnapshotRecord['disks'] },
+  ): Promise<void> {
     const driver = this.#driverOf(record);
     const own = driver?.snapshots ?? driver?.copies;
-    await (own ? own.remove(id) : this.#options.hypervisor.removeSnapshot(id));
+    await (own ? own.remove(id, record.disks?.[0]?.volume) : this.#options.hypervisor.removeSnapshot(id));
   }
 
   /** Returns the records that tell which host may write the volume. Each change of them has another text. */

@@ -36,6 +36,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { isBeingMade, wholeOf } from '../model/snapshot/parts.ts';
 import { poolOf } from '../model/storage/pool.ts';
 import { mayFill, snapshotWithData, sourceOf } from '../model/storage/volume-source.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
@@ -149,8 +150,9 @@ export class HostView {
    */
   copiesOf(disk: Id<'volume'> | Id<'vm'>): SnapshotRecord[] {
     return [...this.#snapshotsOf.list(disk)].flatMap(({ id, value }) => {
-      const phase = this.mirror.get(snapshotReports, id)?.value.phase ?? 'creating';
-      return value.deleted_at === undefined && phase === 'creating' ? [value] : [];
+      const phase = this.mirror.get(snapshotReports, id)?.value.phase;
+      const whole = this.mirror.get(snapshots, wholeOf(value) ?? '')?.value;
+      return isBeingMade(value, phase, whole) ? [value] : [];
     });
   }
 
@@ -203,9 +205,10 @@ export class HostView {
     return wanted;
   }
 
-  /** Tells whether a VM is being restored from the snapshot. */
+  /** Tells whether a VM is being restored from the snapshot, or from the snapshot that it is a part of. */
   isRestored(snapshot: Id<'snapshot'>): boolean {
-    return this.#restoresFrom.get(snapshot) !== undefined;
+    const record = this.mirror.get(snapshots, snapshot)?.value;
+    return this.#restoresFrom.get((record && wholeOf(record)) ?? snapshot) !== undefined;
   }
 
   /** Returns the operations on the VM that have not ended, oldest first. */
@@ -265,6 +268,9 @@ export class HostView {
         const snapshot = idFrom('snapshot', change.id);
         const host = this.mirror.get(snapshotPlacements, snapshot)?.value.host;
         if (host !== undefined) this.#listeners.get(host)?.snapshot(snapshot);
+        const record = this.mirror.get(snapshots, snapshot)?.value;
+        // The snapshot of a VM waits for the space of its parts.
+        if (record !== undefined) this.#notifySource(wholeOf(record));
         if (isChangeOf(snapshots, change)) this.#notifyDisks((change.stored ?? change.previous)?.value);
       } else if (
         isChangeOf(volumes, change) ||

@@ -7,6 +7,7 @@ import {
   alive,
   attachmentReports,
   hosts,
+  type SnapshotRecord,
   schedules,
   snapshotPlacements,
   snapshotReports,
@@ -20,6 +21,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { wholeOf } from '../model/snapshot/parts.ts';
 import { isNetworkPool, poolOf } from '../model/storage/pool.ts';
 import type { Mirror, MirrorIndex } from '../store/mirror.ts';
 import type { VolumeFacts } from './volume-plan.ts';
@@ -108,6 +110,9 @@ function rightHost(mirror: Mirror, { id, placement, report, source, movable }: V
   return ofVm ?? (placement?.value.host === undefined ? ofSource : undefined);
 }
 
+const isPartOf = (record: object | undefined): boolean =>
+  record !== undefined && 'made_for' in record && wholeOf(record as SnapshotRecord) !== undefined;
+
 /** Returns the facts of a decision about the volume or snapshot. */
 export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: VolumeRecords): VolumeFacts {
   const { volume, placement, report, size, source, pool, movable } = records;
@@ -117,7 +122,8 @@ export function volumeFacts(mirror: Mirror, storage: StorageSpace, records: Volu
     placement: placement?.value,
     report: report?.value,
     vmHost: rightHost(mirror, records),
-    hasSource: source !== undefined,
+    // The host of a VM makes all parts of its snapshot, so another host cannot make one alone.
+    hasSource: source !== undefined && !isPartOf(volume?.value),
     hostExists: mirror.get(hosts, host) !== undefined,
     hostActs: mirror.get(alive, host) !== undefined && storage.free(pool, idFrom('host', host)) !== undefined,
     movable,

@@ -161,10 +161,10 @@ t.test('a version does not touch a database that it would get wrong', async (t) 
   t.same(told, [], 'of its own format it is');
   await store.commit({ write: [put(records.formats, 'store', { reader: records.currentFormat + 1 })] });
   await until('it is told', () => told.length > 0);
-  t.match(told, [{ message: /records of format 3; this version understands 2: upgrade it/ }]);
+  t.match(told, [{ message: /records of format 4; this version understands 3: upgrade it/ }]);
   await t.rejects(
     guardFormat(store.session(), silentLogger, () => t.fail('both told and rejected')),
-    /records of format 3/,
+    /records of format 4/,
   );
 });
 

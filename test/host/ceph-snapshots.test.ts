@@ -99,6 +99,14 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 600_000 }, async (t) =
 
     await pool.ensure(volume, 16 * MiB);
     await cluster.admin('rbd', 'snap', 'create', source);
+    for (let times = 0; times < 2; times++) await snapshots.remove(snapshot, volume);
+    t.equal(
+      (await cluster.admin('rbd', 'snap', 'ls', `snaps/ucloud.${volume}`)).trim(),
+      '',
+      'a removal leaves nothing',
+    );
+
+    await cluster.admin('rbd', 'snap', 'create', source);
     await pool.remove(volume);
     await gone('an interrupted snapshot does not keep the data of a deleted volume');
   });

@@ -174,7 +174,8 @@ t.test('a restore that waits for another copy can be interrupted', { skip: await
   const [stop, abort] = [new AbortController(), new AbortController()];
   let isCopied = false;
   const other = idFrom('snapshot', 'snap-0123456789abcdeg');
-  const copying = snapshots.create({ id: other, disks: disks.slice(0, 1) }, stop.signal).finally(() => {
+  const ofOther = { vm: idFrom('vm', 'vm-0123456789abcdeg'), image, maxSize: 8 * MiB };
+  const copying = snapshots.create({ id: other, disks: [ofOther] }, stop.signal).finally(() => {
     isCopied = true;
   });
   copying.catch(() => undefined);
@@ -188,6 +189,17 @@ t.test('a restore that waits for another copy can be interrupted', { skip: await
   t.notOk(isCopied, 'the other copy still runs');
   stop.abort();
   await t.rejects(copying);
+});
+
+t.test('a restore interrupts the snapshot of its disks', { skip: await noQemu() }, async (t) => {
+  const { data, directory, disks, snapshots } = await host(t, { speed: 128 * 1024 });
+  const other = idFrom('snapshot', 'snap-0123456789abcdeg');
+  const copying = snapshots.create({ id: other, disks }, signal);
+  copying.catch(() => undefined);
+  await until('the copy runs', () => existsSync(join(directory, 'snapshots', `${other}.new`)));
+  await snapshots.restore(snapshot, disks.slice(1), signal);
+  t.equal(readFileSync(data).subarray(0, 6).toString(), 'before');
+  await t.rejects(copying, { name: 'CopyInterrupted' }, 'no snapshot has old and new disks');
 });
 
 t.test(

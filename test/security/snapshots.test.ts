@@ -11,8 +11,9 @@ import type { Id } from '../../backend/contract/fields.ts';
 import { addFile, copyDisks } from '../../backend/host/hypervisor/qemu/disk-copy.ts';
 import { Pause } from '../../backend/host/hypervisor/qemu/pause.ts';
 import { Qmp, QmpError } from '../../backend/host/hypervisor/qemu/qmp.ts';
+import { takeTogether } from '../../backend/host/hypervisor/qemu/snapshot-parts.ts';
 import { Snapshots } from '../../backend/host/hypervisor/qemu/snapshots.ts';
-import type { VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
+import type { AtInstant, PoolSnapshots, VolumeSource } from '../../backend/host/storage/pools/pool-driver.ts';
 import { Pools } from '../../backend/host/storage/pools/pools.ts';
 import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
 import { copySparse } from '../../backend/host/storage/sparse-copy.ts';
@@ -29,6 +30,9 @@ const vm = idFrom('vm', 'vm-0123456789abcdef');
 const image = idFrom('image', 'img-0123456789abcdef');
 const volume = idFrom('volume', 'vol-0123456789abcdef');
 const { signal } = new AbortController();
+const unused = async () => {
+  throw new Error('is not used');
+};
 
 async function serve(t: Test, answer: (command: string) => unknown): Promise<{ path: string; commands: string[] }> {
   const path = join(temporaryDirectory(t), 'monitor');
@@ -277,4 +281,23 @@ t.test('a guest is not paused for longer than the limit', async (t) => {
   t.strictSame(commands.slice(-2), ['stop', 'cont'], 'also after an error');
   t.equal(await pause.during(qmp, async () => 'made'), 'made');
   t.notOk(pause.active);
+});
+
+t.test('a snapshot without copies is never complete', async (t) => {
+  const part = { snapshot, volume, maxSize: MiB };
+  const made = { create: async () => new Date(), fill: unused, restore: unused, read: unused, remove: unused };
+  let copied = 0;
+  const copy = async () => {
+    copied++;
+    return new Date();
+  };
+  await t.rejects(
+    takeTogether({ directories: [], own: [{ ...part, own: made }] }, copy),
+    /another host has made a part/,
+  );
+  t.equal(copied, 0);
+  const right = { ...made, create: async (_id: unknown, _of: unknown, _size: unknown, at?: AtInstant) => at?.(unused) };
+  const parts = { directories: [], own: [{ ...part, own: right as PoolSnapshots }] };
+  t.ok((await takeTogether(parts, copy)) instanceof Date);
+  t.equal(copied, 1);
 });

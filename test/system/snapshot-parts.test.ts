@@ -169,3 +169,17 @@ t.test('an image has the content of a disk in any pool', async (t) => {
   await member.remove('snapshots', snapshot.id);
   await until('no snapshot is left', async () => (await member.list('snapshots')).items.length === 0);
 });
+
+t.test('a deleted snapshot no longer holds back its volumes, whatever its host does', async (t) => {
+  const copies = Promise.withResolvers<void>();
+  const { member, vm, ids } = await partsCloud(t, {
+    fault: (step) => (step === 'createSnapshot' ? copies.promise : undefined),
+  });
+  t.teardown(() => copies.resolve());
+  const snapshot = await member.create('snapshots', { name: 'monday', vm: vm.id });
+  await until('it has its space', async () => (await member.get('snapshots', snapshot.id)).status.phase === 'creating');
+  const [far = ''] = ids;
+  await member.update('volumes', far, { size: '3GiB' });
+  t.match(await member.request('DELETE', `/v1/snapshots/${snapshot.id}`), { status: 202 });
+  await until('the volume grows', async () => (await member.get('volumes', far)).status.size === '3GiB');
+});

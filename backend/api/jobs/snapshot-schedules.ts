@@ -18,6 +18,7 @@ import type { Stored } from '../../store/record-kind.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { hasSource } from '../resources/snapshot-schedules.ts';
 import { diskSource, snapshotCreation } from '../resources/snapshots.ts';
+import { raiseFormat } from '../transaction/mutate.ts';
 import { quotaGuard } from '../transaction/quota-guard.ts';
 
 type Schedule = Stored<records.SnapshotScheduleRecord>;
@@ -88,6 +89,7 @@ async function makeSnapshot(api: ApiContext, schedule: Schedule, due: Date, now:
     const quota = quotaGuard(api, made);
     const message = `Created ${name} by the schedule ${schedule.value.name}.`;
     const event = newEvent(now, { id, project }, { severity: 'info', reason: 'created', message });
+    await raiseFormat(api, made.writes);
     const { ok } = await store.commit({
       require: [...guards, ...made.guards.map(({ condition }) => condition), ...quota.require],
       write: [...made.writes, ...quota.write, handled({ snapshot: id }), put(records.events, ...event)],

@@ -9,6 +9,7 @@ import { type Snapshot, type SnapshotBody, type SnapshotUpdate, snapshot } from 
 import { newId } from '../../model/ids.ts';
 import { snapshotAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
+import { partsOf } from '../../model/snapshot/parts.ts';
 import { builtInPool, poolOf } from '../../model/storage/pool.ts';
 import { sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize } from '../../model/text/sizes.ts';
@@ -63,7 +64,10 @@ export const snapshots: ResourceDescriptor<records.SnapshotRecord> = describe(sn
   quota: snapshotAmounts,
   observedBy: [records.snapshotPlacements, records.snapshotReports],
   watches: ({ mirror }, id) =>
-    partsOf(mirror.get(records.snapshots, id)?.value).map((part) => ({ kind: records.snapshotPlacements, id: part })),
+    partsOf(mirror.get(records.snapshots, id)?.value ?? { disks: [] }).map((part) => ({
+      kind: records.snapshotPlacements,
+      id: part,
+    })),
   alsoMirrored: [records.volumeAttachments, records.volumeReports, records.schedules],
   handlers: { snapshot_create: createSnapshot, snapshot_update: updateSnapshot, snapshot_delete: deleteSnapshot },
 });
@@ -79,17 +83,13 @@ function statusOf({ mirror }: ApiContext, id: string, deleted: string | undefine
   if (deleted !== undefined) return { phase: 'deleting', ...taken };
   if (report !== undefined && report.phase !== 'gone') return { phase: report.phase, ...because(report), ...taken };
   if (placement?.host === undefined) return { phase: 'pending', ...because(placement) };
-  const waiting = partsOf(mirror.get(records.snapshots, id)?.value).map((part) =>
+  const waiting = partsOf(mirror.get(records.snapshots, id)?.value ?? { disks: [] }).map((part) =>
     mirror.get(records.snapshotPlacements, part),
   );
   // The host makes all disks together, so it waits for the space of each part.
   const without = waiting.find((part) => part?.value.host === undefined);
   return without === undefined ? { phase: 'creating' } : { phase: 'pending', ...because(without.value) };
 }
-
-/** Returns the parts of the snapshot of a VM. */
-const partsOf = ({ disks }: Pick<records.SnapshotRecord, 'disks'> = { disks: [] }): Id<'snapshot'>[] =>
-  disks.flatMap(({ copy }) => copy ?? []);
 
 /** Returns the project of the source. An operator has none, and the source determines it. */
 export const ownerOf = (

@@ -5,7 +5,7 @@
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import * as records from '../../model/records/index.ts';
-import { copyPlace } from '../../model/snapshot/copy-place.ts';
+import { copyPlace } from '../../model/snapshot/parts.ts';
 import { isNetworkPool } from '../../model/storage/pool.ts';
 import { unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';

@@ -14,6 +14,7 @@ import {
 import { idFrom, newId } from '../../model/ids.ts';
 import { volumeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
+import { isBeingMade, wholeOf } from '../../model/snapshot/parts.ts';
 import { poolOf } from '../../model/storage/pool.ts';
 import { type FillSource, imageWait, sourceOf } from '../../model/storage/volume-source.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
@@ -113,8 +114,9 @@ function copyOf(
   volume: string,
 ): { readonly reason: string; readonly message: string } | undefined {
   for (const { id, value } of mirror.by(records.snapshots, 'volume').list(volume)) {
-    const phase = mirror.get(records.snapshotReports, id)?.value.phase ?? 'creating';
-    if (value.deleted_at !== undefined || phase !== 'creating') continue;
+    const phase = mirror.get(records.snapshotReports, id)?.value.phase;
+    const whole = mirror.get(records.snapshots, wholeOf(value) ?? '')?.value;
+    if (!isBeingMade(value, phase, whole)) continue;
     const purpose = value.made_for === undefined ? '' : `, which was made for ${value.made_for},`;
     return { reason: 'being_copied', message: `The data stays until ${id}${purpose} is complete or deleted.` };
   }

@@ -119,7 +119,7 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
 }
 
 /** Raises the format of the database before a record that needs a newer one is written. */
-async function raiseFormat({ store, mirror }: ApiContext, writes: readonly Write[]): Promise<void> {
+export async function raiseFormat({ store, mirror }: ApiContext, writes: readonly Write[]): Promise<void> {
   const reads = (stored: Stored<{ readonly reader: number }> | undefined) => stored?.value.reader ?? 1;
   if (reads(mirror.get(records.formats, records.storeFormat)) >= records.currentFormat) return;
   const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));

@@ -8,7 +8,7 @@ import { operations } from './operations.ts';
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 2;
+export const currentFormat = 3;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -35,8 +35,20 @@ const needsFormat2: Readonly<Record<string, (record: Fields) => boolean>> = {
   [operations.prefix]: (record) => record.kind !== 'vm_reboot',
 };
 
+const isPart = (value: unknown): boolean => typeof value === 'string' && value.startsWith('snap-');
+
+/** The same for format 3: snapshots with parts. Older versions remove a part, or take it for a snapshot of its own. */
+const needsFormat3: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [snapshots.prefix]: ({ made_for }) => isPart(made_for),
+  [volumes.prefix]: ({ snapshot_part }) => snapshot_part !== undefined,
+  [images.prefix]: ({ snapshot_part }) => snapshot_part !== undefined,
+};
+
 /** Returns the minimum format that a reader of the record (its key, and its JSON) must support. */
 export function formatOf(key: string, value: string): number {
-  const needs = needsFormat2[key.slice(0, key.indexOf('/') + 1)];
-  return needs?.(JSON.parse(value) as Fields) ? 2 : 1;
+  const prefix = key.slice(0, key.indexOf('/') + 1);
+  if (!(prefix in needsFormat2)) return 1;
+  const record = JSON.parse(value) as Fields;
+  if (needsFormat3[prefix]?.(record)) return 3;
+  return needsFormat2[prefix]?.(record) ? 2 : 1;
 }

@@ -62,7 +62,7 @@ export async function prepareParts(host: PartHost, disks: readonly PartDisk[]): 
     const driver = host.pool(pool);
     const { copies } = driver;
     if (driver.snapshots !== undefined) {
-      await driver.snapshots.remove(snapshot);
+      await driver.snapshots.remove(snapshot, volume);
       own.push({ snapshot, volume, maxSize, own: driver.snapshots });
     } else if (copies !== undefined) {
       await copies.remove(snapshot);
@@ -77,10 +77,12 @@ export async function prepareParts(host: PartHost, disks: readonly PartDisk[]): 
  * Makes the snapshots of the pools that make them themselves, together with other copies of the same instant.
  * @param copy makes the other copies. It calls `take` at their instant, unless there is none
  */
-export function takeTogether({ own }: Parts, copy: (take: Take | undefined) => Promise<Date>): Promise<Date> {
+export async function takeTogether({ own }: Parts, copy: (take: Take | undefined) => Promise<Date>): Promise<Date> {
+  let hasCopied = false;
   const next = (index: number, takes: readonly Take[]): Promise<Date> => {
     const part = own[index];
     if (part === undefined) {
+      hasCopied = true;
       return copy(
         takes.length === 0 ? undefined : () => Promise.all(takes.map((take) => take())).then(() => undefined),
       );
@@ -88,7 +90,9 @@ export function takeTogether({ own }: Parts, copy: (take: Take | undefined) => P
     const { snapshot, volume, maxSize } = part;
     return part.own.create(snapshot, volume, maxSize, (take) => next(index + 1, [...takes, take]));
   };
-  return next(0, []);
+  const takenAt = await next(0, []);
+  if (!hasCopied) throw new Error('another host has made a part of the snapshot');
+  return takenAt;
 }
 
 /** Copies the parts in directories, whose volumes no guest has. */
@@ -98,10 +102,12 @@ export async function copyIdleParts(host: PartHost, { directories }: Parts, sign
   }
 }
 
-/** Completes the parts in directories. */
+/** Completes the parts in directories. @throws Error if another host has completed one, which shows another instant */
 export async function completeParts({ directories }: Parts, takenAt: Date): Promise<void> {
   for (const { copies, snapshot, target, size } of directories) {
     await copies.complete(snapshot, { path: target, size, takenAt });
+    const { takenAt: instant } = (await copies.find(snapshot)) ?? {};
+    if (instant?.getTime() !== takenAt.getTime()) throw new Error('another host has made a part of the snapshot');
   }
 }
 

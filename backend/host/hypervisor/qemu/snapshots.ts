@@ -25,6 +25,7 @@ import {
   isPart,
   isPartTarget,
   type PartHost,
+  type Parts,
   prepareParts,
   restorePart,
   takeTogether,
@@ -54,7 +55,7 @@ const nameOf = (disk: SnapshotDisk | RestoreTarget): string => ('vm' in disk ? '
 const nodeOfVolume = (volume: string): string => `file-${volume}`;
 /** Returns the block node with the content in a running guest. */
 const nodeOf = (disk: SnapshotDisk): string => ('vm' in disk ? 'disk' : nodeOfVolume(disk.volume));
-const keyOf = (disk: SnapshotDisk): string => ('vm' in disk ? disk.vm : disk.volume);
+const keyOf = (disk: SnapshotDisk | RestoreTarget): string => ('vm' in disk ? disk.vm : disk.volume);
 
 /**
  * Returns the sizes of the targets by disk. The sizes of the sources come from files that a guest may have taken over. @throws SnapshotError if there is no space for a source
@@ -151,26 +152,30 @@ export class Snapshots {
     const ended = Promise.withResolvers<void>();
     const copy = { disks, abort, ended: ended.promise };
     this.#current.add(copy);
+    let parts: Parts;
+    let takenAt: Date | undefined;
     try {
-      const takenAt = await this.#copyIdleFiles(id, disks, signal, running);
+      takenAt = await this.#copyIdleFiles(id, disks, signal, running);
       if (takenAt === undefined) return undefined;
-      const parts = await prepareParts(this.#host, disks.filter(isPart));
+      const instant = takenAt;
+      parts = await prepareParts(this.#host, disks.filter(isPart));
       await copyIdleParts(this.#host, parts, signal);
       await takeTogether(parts, async (take) => {
         await take?.();
-        return takenAt;
+        return instant;
       });
       signal.throwIfAborted();
-      await completeParts(parts, takenAt);
-      return takenAt;
     } catch (error) {
       given.throwIfAborted();
       if (abort.signal.aborted) throw new CopyInterrupted('a guest starts with a disk of the snapshot');
       throw error;
     } finally {
+      // A guest may start now: the disks are copied, and the rest only waits for the disks of pools.
       this.#current.delete(copy);
       ended.resolve();
     }
+    await completeParts(parts, takenAt);
+    return takenAt;
   }
 
   /** Copies the disks of the built-in pool; undefined if a guest has got them meanwhile. */
@@ -207,6 +212,8 @@ export class Snapshots {
 
   /** Replaces the content of disks without guest, one after the other. */
   async restore(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void> {
+    // A snapshot would show a part of the disks with their new content.
+    await this.interrupt(disks.map(keyOf));
     for (const disk of disks) await this.#removeIncomplete(disk);
     for (const disk of disks) {
       signal.throwIfAborted();

@@ -142,7 +142,11 @@ export class CephSnapshots implements PoolSnapshots {
     return size;
   }
 
-  async remove(snapshot: Id<'snapshot'>): Promise<void> {
+  async remove(snapshot: Id<'snapshot'>, source?: Id<'volume'>): Promise<void> {
+    if (source !== undefined) {
+      const name = `${imageOf(source)}@${snapshot}`;
+      await this.#run(`remove ${snapshot}`, notFound, 'snap', 'rm', '--no-progress', name);
+    }
     await this.#discard(snapshot, imageOf(snapshot));
   }
 

@@ -68,8 +68,11 @@ export interface PoolSnapshots {
   restore(volume: Id<'volume'>, size: number, snapshot: Id<'snapshot'>): Promise<void>;
   /** Opens the complete snapshot for reading. @throws SnapshotError `source_gone` */
   read(snapshot: Id<'snapshot'>): Promise<CopyContent>;
-  /** Removes the snapshot, complete or not. Its data stays until no volume needs it. */
-  remove(snapshot: Id<'snapshot'>): Promise<void>;
+  /**
+   * Removes the snapshot, complete or not. Its data stays until no volume needs it.
+   * @param source the volume of the snapshot, which may be gone. An interrupted attempt has left a part of it there
+   */
+  remove(snapshot: Id<'snapshot'>, source?: Id<'volume'>): Promise<void>;
 }
 
 /** The copy of a volume in a directory. */
@@ -97,7 +100,7 @@ export interface PoolCopies {
   /** Removes the incomplete copy at this path. */
   abandon(snapshot: Id<'snapshot'>, path: string): Promise<void>;
   /** Removes the data of the snapshot, complete or not. */
-  remove(snapshot: Id<'snapshot'>): Promise<void>;
+  remove(snapshot: Id<'snapshot'>, source?: Id<'volume'>): Promise<void>;
 }
 
 /** A storage pool of one host. */
