@@ -34,6 +34,40 @@ t.test('the text of a name', async (t) => {
     t.equal(escapeName(bytes), text);
 });
 
+t.test('all sequences of two bytes are escaped as a decoder would', async (t) => {
+  const utf8 = new TextDecoder('utf-8', { fatal: true });
+  const isText = (bytes: Uint8Array) => {
+    try {
+      return utf8.decode(bytes) !== '';
+    } catch {
+      return false;
+    }
+  };
+  const wrong: string[] = [];
+  // The third byte decides nothing about the first two, and 0x80 completes most sequences.
+  for (let first = 0x80; first <= 0xff; first++)
+    for (let second = 0x80; second <= 0xff; second++) {
+      for (const tail of [[], [0x80], [0x80, 0x80]]) {
+        const bytes = Buffer.from([0xff, first, second, ...tail]);
+        const whole = isText(bytes.subarray(1)) && [...utf8.decode(bytes.subarray(1))].length === 1;
+        // The first code points of some blocks are control characters, which have an escape as well.
+        if (!whole && escapeName(bytes) === `%FF${bytes.subarray(1).toString()}`) wrong.push(bytes.toString('hex'));
+        if (!bytesOfName(escapeName(bytes)).equals(bytes)) wrong.push(bytes.toString('hex'));
+        const text = bytes.subarray(1).toString();
+        if (whole && escapeName(bytes) !== `%FF${escapeName(Buffer.from(text))}`) wrong.push(bytes.toString('hex'));
+      }
+    }
+  t.same(wrong, []);
+});
+
+t.test('a name of wrong bytes takes no longer than others', async (t) => {
+  const name = Buffer.alloc(255, 0xff);
+  const started = performance.now();
+  for (let i = 0; i < 1000; i++) escapeName(name);
+  // A decoder that throws took 3 ms for each name.
+  t.ok(performance.now() - started < 1000, `${performance.now() - started} ms`);
+});
+
 t.test('names for new files', async (t) => {
   for (const name of ['a', 'é.raw', '100%.raw', 'x'.repeat(255)]) t.equal(brokenNameRule(name), undefined, name);
   for (const name of ['', '.', '..', '.hidden', 'a/b', 'a\0b', 'a\nb', '\u202ea', 'é'.repeat(128), '\ud800'])

@@ -16,15 +16,31 @@ const escapeBytes = (bytes: Uint8Array): string =>
   [...bytes].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
 const escapeText = (text: string): string => text.replace(unsafe, (found) => escapeBytes(Buffer.from(found)));
 
-/** Returns the size of the UTF-8 sequence that begins here; 0 if there is none. */
+/** The size of a UTF-8 sequence by its first byte, and the range of its second byte. Later bytes are 80 to BF. */
+const sequences: readonly (readonly [from: number, to: number, size: number, low: number, high: number])[] = [
+  [0x00, 0x7f, 1, 0x80, 0xbf],
+  [0xc2, 0xdf, 2, 0x80, 0xbf],
+  [0xe0, 0xe0, 3, 0xa0, 0xbf],
+  [0xe1, 0xec, 3, 0x80, 0xbf],
+  [0xed, 0xed, 3, 0x80, 0x9f],
+  [0xee, 0xef, 3, 0x80, 0xbf],
+  [0xf0, 0xf0, 4, 0x90, 0xbf],
+  [0xf1, 0xf3, 4, 0x80, 0xbf],
+  [0xf4, 0xf4, 4, 0x80, 0x8f],
+];
+
+/**
+ * Returns the size of the UTF-8 sequence that begins here; 0 if there is none. A user chooses the bytes of many names, so
+ * this is no decoder that throws an error for each wrong byte.
+ */
 function sequenceAt(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0;
-  const size = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  try {
-    return [...utf8.decode(bytes.subarray(at, at + size))].length === 1 ? size : 0;
-  } catch {
-    return 0;
+  const [, , size, low, high] = sequences.find(([from, to]) => first >= from && first <= to) ?? [0, 0, 0, 0, 0];
+  for (let i = 1; i < size; i++) {
+    const byte = bytes[at + i] ?? 0;
+    if (byte < (i === 1 ? low : 0x80) || byte > (i === 1 ? high : 0xbf)) return 0;
   }
+  return size;
 }
 
 /** Returns the name as text. */
