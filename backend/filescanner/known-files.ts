@@ -14,19 +14,57 @@ export interface KnownFile {
   readonly createdAt: string;
 }
 
-/** The known files of one project. */
+interface MarkedFile extends KnownFile {
+  /** The number of the last scan that saw the file. */
+  seen: number;
+}
+
+/** The known files of one project. A mark at each file tells which of them the scan in progress has seen. */
 export class KnownProject {
-  readonly files = new Map<Id<'file'>, KnownFile>();
+  readonly #files = new Map<Id<'file'>, MarkedFile>();
+  #scan = 0;
   bytes = 0;
 
-  set(id: Id<'file'>, file: KnownFile): void {
-    this.bytes += file.size - (this.files.get(id)?.size ?? 0);
-    this.files.set(id, file);
+  /** The number of files. */
+  get count(): number {
+    return this.#files.size;
+  }
+
+  get(id: Id<'file'>): KnownFile | undefined {
+    return this.#files.get(id);
+  }
+
+  /** Sets a file. It counts as seen. */
+  set(id: Id<'file'>, { fingerprint, size, createdAt }: KnownFile): void {
+    this.bytes += size - (this.#files.get(id)?.size ?? 0);
+    this.#files.set(id, { fingerprint, size, createdAt, seen: this.#scan });
   }
 
   delete(id: Id<'file'>): void {
-    this.bytes -= this.files.get(id)?.size ?? 0;
-    this.files.delete(id);
+    this.bytes -= this.#files.get(id)?.size ?? 0;
+    this.#files.delete(id);
+  }
+
+  ids(): Iterable<Id<'file'>> {
+    return this.#files.keys();
+  }
+
+  /** Begins a scan: no file has been seen. */
+  beginScan(): void {
+    this.#scan++;
+  }
+
+  /** Marks a file as seen. Returns false if it was seen before. */
+  see(id: Id<'file'>): boolean {
+    const file = this.#files.get(id);
+    if (!file || file.seen === this.#scan) return false;
+    file.seen = this.#scan;
+    return true;
+  }
+
+  /** Iterates over the ids of all files, with undefined for those that the scan has seen. */
+  *unseen(): Generator<Id<'file'> | undefined, void> {
+    for (const [id, { seen }] of this.#files) yield seen === this.#scan ? undefined : id;
   }
 }
 

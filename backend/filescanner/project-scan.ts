@@ -1,40 +1,76 @@
-/** One scan of the directory of a project: compares the files with their records. */
+/**
+ * One scan of the directory of a project: compares the files with their records. It holds no list of the files in memory,
+ * and gives new and changed files to reading in batches while it goes on.
+ */
+import type { BigIntStats } from 'node:fs';
 import type { Id } from '../contract/fields.ts';
 import { fingerprintOf } from '../model/file/fingerprint.ts';
 import { isHidden } from '../model/file/name-text.ts';
 import { fileId } from '../model/file/names.ts';
+import type { QuietSince } from '../model/file/quiet-since.ts';
+import { type Candidate, type Candidates, maxCandidates } from './candidates.ts';
 import { type Directory, isPlainFile } from './directory.ts';
 import type { KnownProject } from './known-files.ts';
-import type { Candidate } from './reading.ts';
+import { fits } from './recorder.ts';
+import type { Work } from './turns.ts';
 import { openForWriting } from './writers.ts';
 
-/** The maximum number of files that one scan gives to reading. The next scan follows at once. */
-const maxCandidates = 10_000;
-/** The maximum number of files that are watched for changes until they are quiet. Further files wait. */
-const maxUnquiet = 100_000;
+/** The entries after which another project has its turn. */
+const sliceEntries = 1024;
+/** The files whose state is asked for at the same time. */
+const groupSize = 8;
+/** The maximum number of files of a project that are watched one by one until they are quiet. Further files wait. */
+const maxUnquiet = 10_000;
+/** The maximum number of files that one scan deletes. */
+const maxDoomed = 10_000;
 
 /** A new or changed file that is not yet known to be complete. */
 interface Unquiet {
-  readonly fingerprint: string;
+  fingerprint: string;
   /** The time when the scanner first saw this fingerprint, on the clock of `performance.now()`. */
-  readonly since: number;
+  since: number;
+  /** The number of the last scan that saw it. */
+  seen: number;
 }
 
-/** The new and changed files of a project, which may still be written. */
-export type UnquietFiles = Map<Id<'file'>, Unquiet>;
+/** The new and changed files of a project that may still be written. */
+export class UnquietFiles {
+  readonly #files = new Map<Id<'file'>, Unquiet>();
+  #scan = 0;
 
-/** The result of a scan. */
+  beginScan(): void {
+    this.#scan++;
+  }
+
+  /** Notes a file, and returns the time since when it is unchanged; undefined if there are too many files. */
+  since(id: Id<'file'>, fingerprint: string, now: number): number | undefined {
+    let file = this.#files.get(id);
+    if (file === undefined) {
+      if (this.#files.size >= maxUnquiet) return undefined;
+      file = { fingerprint, since: now, seen: 0 };
+      this.#files.set(id, file);
+    }
+    if (file.fingerprint !== fingerprint) Object.assign(file, { fingerprint, since: now });
+    file.seen = this.#scan;
+    return file.since;
+  }
+
+  /** Forgets the files that the scan has not seen. */
+  endScan(): void {
+    for (const [id, { seen }] of this.#files) if (seen !== this.#scan) this.#files.delete(id);
+  }
+}
+
+/** The result of a scan of a whole directory. */
 export interface ProjectScan {
-  /** The complete files to read. */
-  readonly candidates: readonly Candidate[];
-  /** The known files that are gone, or that are no longer offered. */
-  readonly gone: readonly Id<'file'>[];
   /** Further files that may be complete soon. */
   readonly waiting: boolean;
+  /** The number of new files that have no record, because they exceed a limit. */
+  readonly refused: number;
   /** The files whose deletion is requested, by id. */
   readonly doomed: ReadonlyMap<Id<'file'>, Buffer>;
-  /** Whether the directory has any entry. */
-  readonly empty: boolean;
+  /** The number of entries of the directory. */
+  readonly entries: number;
 }
 
 interface ScanOptions {
@@ -42,58 +78,150 @@ interface ScanOptions {
   readonly project: Id<'project'>;
   readonly known: KnownProject;
   readonly unquiet: UnquietFiles;
+  readonly quietSince: QuietSince;
   /** The time for which a file must be unchanged, in milliseconds. */
   readonly quietMs: number;
+  readonly maxFileBytes: number;
+  /** The time for which the scan waits for the reading of a batch. It then goes on without further files. */
+  readonly maxReadingMs: number;
+  /** The scan ends without a result when the directory has more entries. */
+  readonly maxEntries: number;
   /** The files that uploads have put there: they are complete. */
   readonly uploaded: ReadonlySet<Id<'file'>>;
   readonly isDoomed: (id: Id<'file'>) => boolean;
+  /** Returns the files and bytes that the project may have in addition. */
+  readonly room: () => { readonly files: number; readonly bytes: number };
+  readonly candidates: Candidates;
+  /** Reads the files of a new batch. */
+  readonly read: () => void;
   readonly signal: AbortSignal;
 }
 
-/** Scans the directory. It reads no content. */
-export async function scanProject(directory: Directory, options: ScanOptions): Promise<ProjectScan> {
-  const { server, project, known, unquiet, quietMs, uploaded, isDoomed, signal } = options;
-  const seen = new Set<Id<'file'>>();
-  const doomed = new Map<Id<'file'>, Buffer>();
-  const quiet: (Candidate & { readonly inode: string })[] = [];
-  const still = new Set<Id<'file'>>();
-  let waiting = false;
-  let empty = true;
-  for await (const name of directory.names()) {
-    signal.throwIfAborted();
-    empty = false;
-    if (isHidden(name)) continue;
-    const stats = await directory.lstat(name);
-    if (!stats || !isPlainFile(stats)) continue;
+type Found = Candidate & { readonly id: Id<'file'>; readonly inode: string };
+
+class Scan {
+  readonly #directory: Directory;
+  readonly #options: ScanOptions;
+  readonly doomed = new Map<Id<'file'>, Buffer>();
+  waiting = false;
+  refused = 0;
+  #found: Found[] = [];
+  #foundBytes = 0;
+  #foundNew = 0;
+  #collects = true;
+  #room: ReturnType<ScanOptions['room']>;
+
+  constructor(directory: Directory, options: ScanOptions) {
+    this.#directory = directory;
+    this.#options = options;
+    this.#room = options.room();
+  }
+
+  get full(): boolean {
+    return this.#found.length >= maxCandidates;
+  }
+
+  async look(names: readonly Buffer[]): Promise<void> {
+    const { quietSince } = this.#options;
+    const states = await Promise.all(names.map((name) => this.#directory.lstat(name)));
+    const now = performance.now();
+    quietSince.tick(now);
+    const wallNs = BigInt(Date.now()) * 1_000_000n;
+    for (const [i, stats] of states.entries()) {
+      if (!stats || !isPlainFile(stats)) continue;
+      quietSince.note(stats.ctimeNs, wallNs);
+      this.#compare(names[i] as Buffer, stats, now, wallNs);
+    }
+  }
+
+  #compare(name: Buffer, stats: BigIntStats, now: number, wallNs: bigint): void {
+    const { server, project, known, isDoomed } = this.#options;
     const id = fileId(server, project, name);
+    const before = known.get(id);
     // Two names with the same id need 2^40 tries of their owner. The first one counts.
-    if (seen.has(id)) continue;
+    if (before && !known.see(id)) return;
     if (isDoomed(id)) {
-      doomed.set(id, name);
-      seen.add(id);
-      continue;
+      if (this.doomed.size < maxDoomed) this.doomed.set(id, name);
+      else this.waiting = true;
+      return;
     }
     const fingerprint = fingerprintOf(stats);
-    seen.add(id);
-    if (known.files.get(id)?.fingerprint === fingerprint) continue;
-    const now = performance.now();
-    let seenBefore = unquiet.get(id);
-    if (seenBefore?.fingerprint !== fingerprint) {
-      if (seenBefore === undefined && unquiet.size >= maxUnquiet) {
-        waiting = true;
-        continue;
-      }
-      seenBefore = { fingerprint, since: now };
-      unquiet.set(id, seenBefore);
+    if (before?.fingerprint === fingerprint) return;
+    const size = Number(stats.size);
+    const room = { files: this.#room.files - this.#foundNew, bytes: this.#room.bytes - this.#foundBytes };
+    // A file with a record goes to reading, which removes the record.
+    if (!before && (size > this.#options.maxFileBytes || !fits(room, 1, size))) {
+      this.refused++;
+      return;
     }
-    still.add(id);
-    if ((now - seenBefore.since < quietMs && !uploaded.has(id)) || quiet.length >= maxCandidates) waiting = true;
-    else quiet.push({ name, fingerprint, inode: `${stats.dev}:${stats.ino}` });
+    if (!this.#collects || this.full || !this.#isComplete(id, fingerprint, stats.ctimeNs, now, wallNs)) {
+      this.waiting = true;
+      return;
+    }
+    this.#found.push({ id, name, fingerprint, inode: `${stats.dev}:${stats.ino}` });
+    this.#foundBytes += size - (before?.size ?? 0);
+    if (!before) this.#foundNew++;
   }
-  for (const id of unquiet.keys()) if (!still.has(id)) unquiet.delete(id);
-  const written = quiet.length === 0 ? new Set() : await openForWriting(new Set(quiet.map(({ inode }) => inode)));
-  const candidates = quiet.filter(({ inode }) => !written.has(inode));
-  const gone: Id<'file'>[] = [];
-  for (const id of known.files.keys()) if (!seen.has(id)) gone.push(id);
-  return { candidates, gone, waiting: waiting || candidates.length < quiet.length, doomed, empty };
+
+  #isComplete(id: Id<'file'>, fingerprint: string, changedNs: bigint, now: number, wallNs: bigint): boolean {
+    const { quietMs, quietSince, uploaded, unquiet } = this.#options;
+    if (uploaded.has(id)) return true;
+    // Both clocks must agree, so that no wrong clock makes a file complete.
+    if (quietSince.isQuiet(changedNs) && changedNs <= wallNs - BigInt(quietMs) * 1_000_000n) return true;
+    const since = unquiet.since(id, fingerprint, now);
+    return since !== undefined && now - since >= quietMs;
+  }
+
+  /** Gives the complete files to reading. Yields while an earlier batch is being read. */
+  async *flush(): Work {
+    const { candidates, known, maxReadingMs, read, signal, room } = this.#options;
+    if (this.#found.length === 0) return;
+    if (candidates.busy && maxReadingMs > 0) yield { until: candidates.idle(maxReadingMs, signal) };
+    // The earlier batch may have recorded some of these files.
+    const found = this.#found.filter(({ id, fingerprint }) => known.get(id)?.fingerprint !== fingerprint);
+    if (candidates.busy) {
+      this.#collects = false;
+      this.waiting = true;
+    } else if (found.length > 0) {
+      const written = await openForWriting(new Set(found.map(({ inode }) => inode)));
+      const batch = found.filter(({ inode }) => !written.has(inode));
+      if (batch.length < found.length) this.waiting = true;
+      if (batch.length > 0) {
+        candidates.fill(batch);
+        read();
+      }
+    }
+    const { files, bytes } = room();
+    // The batch is not recorded yet, and takes room.
+    this.#room = { files: files - this.#foundNew, bytes: bytes - this.#foundBytes };
+    this.#found = [];
+    this.#foundBytes = 0;
+    this.#foundNew = 0;
+  }
+}
+
+/** Scans the directory. It reads no content. Returns undefined if the directory has more than `maxEntries` entries. */
+export async function* scanProject(directory: Directory, options: ScanOptions): Work<ProjectScan | undefined> {
+  const { known, unquiet, maxEntries, signal } = options;
+  known.beginScan();
+  unquiet.beginScan();
+  const scan = new Scan(directory, options);
+  let entries = 0;
+  let group: Buffer[] = [];
+  for await (const name of directory.names()) {
+    signal.throwIfAborted();
+    entries++;
+    if (entries > maxEntries) return undefined;
+    if (!isHidden(name)) group.push(name);
+    if (group.length >= groupSize) {
+      await scan.look(group);
+      group = [];
+      if (scan.full) yield* scan.flush();
+    }
+    if (entries % sliceEntries === 0) yield;
+  }
+  await scan.look(group);
+  yield* scan.flush();
+  unquiet.endScan();
+  return { waiting: scan.waiting, refused: scan.refused, doomed: scan.doomed, entries };
 }

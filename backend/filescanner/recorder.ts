@@ -56,6 +56,8 @@ interface RecorderOptions {
 /** Writes the records of one server. */
 export class Recorder {
   readonly #options: RecorderOptions;
+  /** The last commit of each project. */
+  readonly #last = new Map<Id<'project'>, Promise<number>>();
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -70,10 +72,10 @@ export class Recorder {
   room(project: Id<'project'>): { readonly files: number; readonly bytes: number } {
     const { mirror, server, known } = this.#options;
     const own = known.of(project);
-    const here = maxFilesPerProject - own.files.size;
+    const here = maxFilesPerProject - own.count;
     const { quota } = mirror.get(projects, project)?.value ?? {};
     if (!quota) return { files: here, bytes: Number.POSITIVE_INFINITY };
-    let files = own.files.size;
+    let files = own.count;
     let { bytes } = own;
     for (const { id, value } of mirror.list(fileDirectories)) {
       if (id.startsWith(`${server}/`) || !id.endsWith(`/${project}`)) continue;
@@ -98,6 +100,21 @@ export class Recorder {
    * files that were left out.
    */
   async commit(project: Id<'project'>, changes: FileChanges): Promise<number> {
+    // Each commit writes the number of all files, so two commits of a project come one after the other.
+    const before = this.#last.get(project);
+    const own = (async () => {
+      await before?.catch(() => undefined);
+      return this.#commit(project, changes);
+    })();
+    this.#last.set(project, own);
+    try {
+      return await own;
+    } finally {
+      if (this.#last.get(project) === own) this.#last.delete(project);
+    }
+  }
+
+  async #commit(project: Id<'project'>, changes: FileChanges): Promise<number> {
     const { store, mirror, logger, termEnd } = this.#options;
     while (!termEnd.aborted) {
       const { accepted, refused, removed } = this.#withinQuota(project, changes);
@@ -145,7 +162,7 @@ export class Recorder {
     const room = this.room(project);
     let [moreFiles, moreBytes, refused] = [0, 0, 0];
     for (const record of wanted) {
-      const before = known.files.get(record.id);
+      const before = known.get(record.id);
       const files = moreFiles + (before ? 0 : 1);
       const bytes = moreBytes + record.size - (before?.size ?? 0);
       if (fits(room, files, bytes)) {
@@ -170,14 +187,14 @@ export class Recorder {
       ...removed.flatMap((file) => [remove(files, file), remove(fileDeletions, file)]),
     ];
     let bytes = own.bytes;
-    let count = own.files.size;
+    let count = own.count;
     for (const record of added) {
-      bytes += record.size - (own.files.get(record.id)?.size ?? 0);
-      if (!own.files.has(record.id)) count++;
+      bytes += record.size - (own.get(record.id)?.size ?? 0);
+      if (!own.get(record.id)) count++;
     }
     for (const file of removed) {
-      bytes -= own.files.get(file)?.size ?? 0;
-      if (own.files.has(file)) count--;
+      bytes -= own.get(file)?.size ?? 0;
+      if (own.get(file)) count--;
     }
     if (added.length > 0) {
       require.push(stored ? unchanged(stored) : present(projects, project));

@@ -9,3 +9,6 @@ export interface FileState {
 /** Returns the fingerprint of a file. A user cannot set the time of the last status change, which is a part of it. */
 export const fingerprintOf = ({ ino, size, mtimeNs, ctimeNs }: FileState): string =>
   `${ino}:${size}:${mtimeNs}:${ctimeNs}`;
+
+/** Returns the size in a fingerprint. */
+export const sizeIn = (fingerprint: string): number => Number(fingerprint.split(':')[1]);
