@@ -1,0 +1,103 @@
+/**
+ * Many files in the directory of one project. `npm test` tries 20,000; `npm run test:images` tries a million, which takes
+ * up to an hour.
+ */
+import { execFile } from 'node:child_process';
+import { appendFileSync, existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { files } from '../../backend/model/records/index.ts';
+import { readAll } from '../../backend/store/collection.ts';
+import { startTestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
+import { startTestFileServer } from '../support/file-server.ts';
+import type { ManyFiles } from '../support/many-files.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+
+const exec = promisify(execFile);
+const count = Number(process.env.UCLOUD_FILES ?? '20000');
+/** Files of wrong bytes, with a quota for three of four of them. */
+const quota = Math.floor(count * 0.75);
+/** The heap of the process, with its store: a base, and what each recorded file may take. */
+const heapMiB = Math.ceil(128 + (quota * 400) / 2 ** 20);
+
+t.comment(`${count} files`);
+t.test('many files take bounded memory, and hold up no other project', { timeout: 7_200_000 }, async (t) => {
+  const { stdout } = await exec(process.execPath, [
+    `--max-old-space-size=${heapMiB}`,
+    '--disable-warning=ExperimentalWarning',
+    'test/support/many-files.ts',
+    temporaryDirectory(t),
+    `${count}`,
+    `${quota}`,
+  ]);
+  const measured = JSON.parse(stdout) as ManyFiles;
+  t.comment(JSON.stringify({ heapMiB, ...measured }));
+  t.ok(measured.otherSeconds < measured.allSeconds / 2, 'the other project does not wait for the end');
+  t.equal(measured.events, 1, 'one event tells of the files beyond the quota');
+  t.equal(measured.logLines, 0, 'files beyond the quota are no matter for the log');
+});
+
+const tmpfs = '/dev/shm';
+const needsTmpfs = existsSync(tmpfs) ? {} : { skip: 'needs /dev/shm' };
+
+t.test('files that others replace during scans keep their records', needsTmpfs, async (t) => {
+  const test = await startTestApi(t);
+  const directory = mkdtempSync(join(tmpfs, 'ucloud-test-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const server = await startTestFileServer(t, test, {
+    root: join(directory, 'files'),
+    limits: { intervalMs: 20, pauseMs: 1 },
+  });
+  const path = (i: number) => join(server.directory, `file-${i}`);
+  const count = 2000;
+  for (let i = 0; i < count; i++) writeFileSync(path(i), '');
+  const all = async () => {
+    const found = new Map<string, string>();
+    for await (const { value } of readAll(test.store, files)) {
+      if (value.name.startsWith('file-')) found.set(value.name, value.created_at);
+    }
+    return found.size === count && found;
+  };
+  const before = await until('all files', all);
+  // On tmpfs a file that replaces another one has a new place in the directory, and a listing in progress misses it.
+  let ended = false;
+  const replacing = (async () => {
+    for (let round = 0; !ended; round++) {
+      writeFileSync(join(server.directory, '.new'), `${round}`);
+      renameSync(join(server.directory, '.new'), path((round * 7) % count));
+      await immediate();
+    }
+  })();
+  // Each of these takes at least one scan.
+  for (const name of ['one', 'two']) {
+    writeFileSync(join(server.directory, name), name);
+    await server.appears(name);
+  }
+  ended = true;
+  await replacing;
+  const after = await until('all files', all);
+  const lost = [...before].filter(([name, createdAt]) => after.get(name) !== createdAt);
+  t.same(lost, []);
+});
+
+t.test('files that never rest do not hold up others of their project', async (t) => {
+  const test = await startTestApi(t);
+  const server = await startTestFileServer(t, test);
+  let ended = false;
+  const writing = (async () => {
+    for (let i = 0; !ended; i++) {
+      appendFileSync(join(server.directory, `busy-${i % 200}`), 'x');
+      await immediate();
+    }
+  })();
+  for (const name of ['one', 'two', 'three']) {
+    writeFileSync(join(server.directory, name), name);
+    await server.appears(name, name);
+  }
+  ended = true;
+  await writing;
+  t.pass('they have records');
+});
