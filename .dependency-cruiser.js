@@ -56,6 +56,7 @@ export default {
     mayImport('backend/store', 'backend/contract'),
     ...components.map((name) => mayImport(`backend/${name}`, 'backend/contract', 'backend/model', 'backend/store')),
     mayImport('backend/cli', 'backend'),
+    mayImport('backend/lab', 'backend'),
     mayImport('provider/protocol'),
     mayImport('provider/framework', 'provider/protocol'),
     mayImport('provider', 'provider'),

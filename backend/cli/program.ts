@@ -5,6 +5,7 @@ import { addComponents } from './components.ts';
 import { addFileUpload } from './file-upload.ts';
 import { addHostClean } from './host-clean.ts';
 import { addImageImport } from './image-import.ts';
+import { addLab } from './lab.ts';
 import { addLogin } from './login.ts';
 import { addOperatorToken } from './operator-token.ts';
 import { addResourceCommands } from './resources.ts';
@@ -29,6 +30,7 @@ export function ucloudProgram(): Command {
   addFileUpload(program);
   addImageImport(program);
   addVmAccess(program);
+  addLab(program);
   addCompletion(program);
   return program;
 }

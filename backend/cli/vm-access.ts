@@ -13,18 +13,21 @@ import { projectNamed } from './resources.ts';
 import { writeOut } from './standard-output.ts';
 import { visibleLines } from './terminal.ts';
 
-interface Vm {
+/** A VM and its place. */
+export interface Vm {
   readonly id: string;
   readonly name: string;
   readonly address: string;
   readonly status: { readonly host?: string };
 }
 
-interface VmOptions {
+/** The project of a name. */
+export interface VmOptions {
   readonly project?: string;
 }
 
-async function vmOf(text: string, { project }: VmOptions): Promise<Vm> {
+/** Returns the VM of this id or name. */
+export async function vmOf(text: string, { project }: VmOptions): Promise<Vm> {
   const scope = await projectNamed(project);
   return (await call({ method: 'GET', path: `/v1/vms/${await idOf('vm', text, scope)}` })) as Vm;
 }

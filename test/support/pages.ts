@@ -16,6 +16,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/keep-your-data.md': 'test/system/docs.test.ts',
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',
+  'docs/lab.md': 'test/system/lab.test.ts',
   'docs/guides/ci-cd-pipeline.md': 'test/system/pipelines.test.ts',
   'cdk-examples/README.md': 'test/cdktf/examples.test.ts',
 };

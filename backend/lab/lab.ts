@@ -1,0 +1,343 @@
+/**
+ * A data centre on one machine: hosts, an etcd cluster with TLS and all components, each in a network namespace.
+ *
+ * The record `lab.json` has the options, and everything else follows from them and from the directory. `up` does what is
+ * missing, so it may be repeated after a crash at any step. `down` needs only the directory and the names of the namespaces.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { writeCredentials } from '../cli/credentials.ts';
+import { ensureStateKeys } from '../cli/state-key.ts';
+import { instanceOf, runDirectory } from '../host/system/instance.ts';
+import { makeCertificates } from './certificates.ts';
+import { runIn, writeJson } from './commands.ts';
+import { type LinkFault, ruleset, withFault, withoutNode } from './faults.ts';
+import { createNamespaces, namespacesOf, removeNamespaces } from './namespaces.ts';
+import {
+  apiPort,
+  apiUrl,
+  type DaemonKind,
+  etcdPorts,
+  type LabNode,
+  type LabOptions,
+  type LabPlan,
+  labId,
+  labPlan,
+  namespaceOf,
+  spine,
+  storeUrl,
+  type Target,
+} from './plan.ts';
+import { killIn, type LabProcess, processesIn, signal, startDaemon } from './processes.ts';
+
+/** The time in milliseconds in which each part must be ready. */
+const readyMs = 120_000;
+const pollMs = 100;
+const ucloud = join(import.meta.dirname, '..', 'cli', 'ucloud');
+
+/** The state of a daemon. */
+export interface DaemonState {
+  readonly name: DaemonKind;
+  readonly state: 'running' | 'paused' | 'stopped';
+  readonly pid?: number;
+}
+
+/** The state of a node. */
+export interface NodeState {
+  readonly name: string;
+  readonly address: string;
+  readonly namespace: string;
+  readonly daemons: readonly DaemonState[];
+  /** The number of other processes, such as VMs. */
+  readonly processes: number;
+}
+
+/** The state of a lab. */
+export interface LabState {
+  readonly id: string;
+  readonly directory: string;
+  readonly endpoint: string;
+  readonly credentials: string;
+  readonly nodes: readonly NodeState[];
+  readonly faults: readonly LinkFault[];
+}
+
+/** A lab in a directory. */
+export class Lab {
+  /** The absolute path. */
+  readonly directory: string;
+  readonly #tell: (text: string) => void;
+
+  /** @param tell prints progress */
+  constructor(directory: string, tell: (text: string) => void) {
+    this.directory = directory;
+    this.#tell = tell;
+  }
+
+  #path(...parts: readonly string[]): string {
+    return join(this.directory, ...parts);
+  }
+
+  get credentials(): string {
+    return this.#path('credentials.json');
+  }
+
+  get #certificates(): string {
+    return this.#path('certificates');
+  }
+
+  /** The plan of the lab. @throws Error if the directory has no lab */
+  get plan(): LabPlan {
+    const options = this.#options();
+    if (options === undefined) throw new Error(`there is no lab in ${this.directory}; start one with: ucloud lab up`);
+    return labPlan(this.directory, options);
+  }
+
+  #options(): LabOptions | undefined {
+    const path = this.#path('lab.json');
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as LabOptions) : undefined;
+  }
+
+  get #faults(): LinkFault[] {
+    const path = this.#path('faults.json');
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as LinkFault[]) : [];
+  }
+
+  /**
+   * Creates what is missing of the lab, and waits until all hosts are alive.
+   * @throws Error if the directory has other files, or a lab with other options
+   */
+  async up(options: LabOptions): Promise<void> {
+    const present = this.#options();
+    if (present === undefined && existsSync(this.directory) && readdirSync(this.directory).length > 0) {
+      throw new Error(`--data: ${this.directory} is not empty and has no lab`);
+    }
+    if (present !== undefined && JSON.stringify(present) !== JSON.stringify(options)) {
+      throw new Error(`the lab in ${this.directory} has other options; remove it first: ucloud lab down`);
+    }
+    mkdirSync(this.#path('log'), { recursive: true, mode: 0o700 });
+    await writeJson(this.#path('lab.json'), options);
+    const { plan } = this;
+    this.#tell(`lab ${plan.id} in ${this.directory}`);
+    const addresses = plan.nodes.filter(({ daemons }) => daemons.includes('etcd')).map(({ address }) => address);
+    await makeCertificates(this.#certificates, { server: addresses, client: [] });
+    this.#tell(`creating ${plan.nodes.length + 1} network namespaces`);
+    await createNamespaces(plan);
+    await this.#applyFaults(this.#faults);
+    this.#tell(`starting ${addresses.length} etcd members`);
+    await this.#startMissing('etcd');
+    await this.#prepareDatabase();
+    this.#tell('starting the components');
+    await this.#startMissing();
+    await this.#waitForHosts(options.hosts);
+  }
+
+  /** Starts the daemons that do not run: of one kind, or of all, on one node or on all. */
+  async #startMissing(kind?: DaemonKind, only?: string): Promise<void> {
+    for (const node of this.plan.nodes) {
+      if (only !== undefined && node.name !== only) continue;
+      const running = await processesIn(namespaceOf(this.plan.id, node.name));
+      for (const daemon of node.daemons) {
+        if ((kind ?? daemon) !== daemon || running.some((each) => each.daemon === daemon)) continue;
+        await startDaemon({
+          ...{ lab: this.plan.id, node: node.name, daemon, program: this.#program(node, daemon) },
+          log: this.#path('log', `${node.name}-${daemon}.log`),
+        });
+      }
+    }
+  }
+
+  /** Returns the command line of a daemon. */
+  #program({ name, address }: LabNode, daemon: DaemonKind): string[] {
+    const data = this.#path('nodes', name);
+    mkdirSync(data, { recursive: true, mode: 0o700 });
+    const hypervisor = this.#options()?.hypervisor ?? 'auto';
+    const store = ['--store', storeUrl(this.plan, this.#certificates)];
+    const files = this.#path('files');
+    const at = `[${address}]`;
+    switch (daemon) {
+      case 'etcd':
+        return this.#etcd(name, at, data);
+      case 'api':
+        return [
+          ...[ucloud, 'api', ...store, '--listen', `${at}:${apiPort}`],
+          ...['--state-key', this.#path('state.key'), '--files', files],
+        ];
+      case 'scheduler':
+        return [ucloud, 'scheduler', ...store];
+      case 'scanner':
+        return [
+          ucloud,
+          'scanner',
+          ...store,
+          '--data',
+          data,
+          '--hypervisor',
+          hypervisor,
+          '--image-listen',
+          `${at}:7781`,
+        ];
+      case 'file-scanner':
+        return [ucloud, 'file-scanner', ...store, '--data', data, '--files', files, '--name', name];
+      case 'agent':
+        return [ucloud, 'agent', ...store, '--data', data, '--hypervisor', hypervisor, '--name', name];
+    }
+  }
+
+  #etcd(name: string, at: string, data: string): string[] {
+    const [client, peer] = [`https://${at}:${etcdPorts.client}`, `https://${at}:${etcdPorts.peer}`];
+    const members = this.plan.nodes.filter(({ daemons }) => daemons.includes('etcd'));
+    const cluster = members.map((each) => `${each.name}=https://[${each.address}]:${etcdPorts.peer}`).join(',');
+    const file = (each: string) => join(this.#certificates, each);
+    const tls = (prefix: string) => [
+      ...[`--${prefix}cert-file`, file('server.pem'), `--${prefix}key-file`, file('server-key.pem')],
+      ...[`--${prefix}trusted-ca-file`, file('ca.pem'), `--${prefix}client-cert-auth`],
+    ];
+    return [
+      ...['etcd', '--name', name, '--data-dir', join(data, 'etcd'), '--logger', 'zap'],
+      ...['--listen-client-urls', client, '--advertise-client-urls', client, ...tls('')],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, ...tls('peer-')],
+      ...['--initial-cluster', cluster, '--initial-cluster-state', 'new', '--initial-cluster-token', this.plan.id],
+      ...['--heartbeat-interval', '100', '--election-timeout', '1000'],
+    ];
+  }
+
+  /** Creates the first project and an operator's token, and writes the credentials. */
+  async #prepareDatabase(): Promise<void> {
+    const [{ ensureProject, makeOperatorToken }, { openStore }, { createLogger }] = await Promise.all([
+      import('../api/tokens/first-operator-token.ts'),
+      import('../store/open.ts'),
+      import('../cli/log.ts'),
+    ]);
+    const logger = createLogger({ level: 'fatal' });
+    const store = await this.#eventually('the database', () =>
+      openStore(storeUrl(this.plan, this.#certificates), { logger }),
+    );
+    try {
+      ensureStateKeys(this.#path('state.key'));
+      const project = await this.#eventually('the database', () => ensureProject(store, 'default'));
+      if (existsSync(this.credentials)) return;
+      // A token of an attempt that was interrupted is lost, so each attempt has its own.
+      const { secret } = await makeOperatorToken(store, `lab-${Date.now()}`);
+      writeCredentials(this.credentials, { endpoint: apiUrl(this.plan), token: secret, project });
+    } finally {
+      await store.close();
+    }
+  }
+
+  async #waitForHosts(count: number): Promise<void> {
+    const { token } = JSON.parse(await readFile(this.credentials, 'utf8')) as { readonly token: string };
+    await this.#eventually(`${count} hosts`, async () => {
+      const answer = await fetch(`${apiUrl(this.plan)}/v1/hosts?limit=100`, {
+        headers: { authorization: `Bearer ${token}` },
+        signal: AbortSignal.timeout(5_000),
+      });
+      const { items = [] } = (await answer.json()) as { readonly items?: readonly { readonly alive: boolean }[] };
+      const alive = items.filter((each) => each.alive).length;
+      if (alive < count) throw new Error(`${alive} hosts are alive`);
+    });
+  }
+
+  /** Calls until the call succeeds, and says that it waits. @throws Error with the last error and the place of the logs */
+  async #eventually<T>(subject: string, call: () => Promise<T>): Promise<T> {
+    const begin = performance.now();
+    let told = false;
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        if (performance.now() - begin > readyMs) {
+          const logs = `the logs are in ${this.#path('log')}`;
+          throw new Error(`${subject} not ready after ${readyMs / 1000} s; ${logs}`, { cause: error });
+        }
+        if (!told && performance.now() - begin > 2_000) {
+          this.#tell(`waiting for ${subject}`);
+          told = true;
+        }
+        await delay(pollMs);
+      }
+    }
+  }
+
+  /** Returns the state of the lab. */
+  async state(): Promise<LabState> {
+    const { plan } = this;
+    const nodes: NodeState[] = [];
+    for (const { name, address, daemons } of plan.nodes) {
+      const namespace = namespaceOf(plan.id, name);
+      const processes = await processesIn(namespace);
+      const stateOf = (daemon: DaemonKind): DaemonState => {
+        const process = processes.find((each) => each.daemon === daemon);
+        if (process === undefined) return { name: daemon, state: 'stopped' };
+        return { name: daemon, state: process.paused ? 'paused' : 'running', pid: process.pid };
+      };
+      const others = processes.filter(({ daemon }) => daemon === undefined).length;
+      nodes.push({ name, address, namespace, daemons: daemons.map(stateOf), processes: others });
+    }
+    const { directory, credentials } = this;
+    return { id: plan.id, directory, endpoint: apiUrl(plan), credentials, nodes, faults: this.#faults };
+  }
+
+  #matches =
+    ({ daemon }: Target) =>
+    (process: LabProcess): boolean =>
+      daemon === undefined || process.daemon === daemon;
+
+  /** Kills a daemon, or all processes of a node with its VMs, as a power failure does. Returns the number of processes. */
+  kill(target: Target): Promise<number> {
+    return killIn(namespaceOf(this.plan.id, target.node.name), this.#matches(target));
+  }
+
+  /** Stops a daemon or all processes of a node by SIGSTOP. Their connections stay. Returns the number of processes. */
+  async pause(target: Target): Promise<number> {
+    const processes = (await processesIn(namespaceOf(this.plan.id, target.node.name))).filter(this.#matches(target));
+    signal(processes, 'SIGSTOP');
+    return processes.length;
+  }
+
+  /** Adds a fault of a link. */
+  async addFault(fault: LinkFault): Promise<void> {
+    await this.#applyFaults(withFault(this.#faults, fault));
+  }
+
+  /** Ends all faults of a node, or of all nodes: its links work, paused processes go on, and its daemons run. */
+  async heal(node?: LabNode): Promise<void> {
+    const { plan } = this;
+    await this.#applyFaults(withoutNode(this.#faults, node?.name));
+    for (const each of node === undefined ? plan.nodes : [node]) {
+      signal(await processesIn(namespaceOf(plan.id, each.name)), 'SIGCONT');
+      await this.#startMissing(undefined, each.name);
+    }
+  }
+
+  async #applyFaults(faults: readonly LinkFault[]): Promise<void> {
+    await writeJson(this.#path('faults.json'), faults);
+    await runIn(namespaceOf(this.plan.id, spine), 'nft', ['-f', '-'], ruleset(faults));
+  }
+
+  /** Removes everything of the lab. May be repeated, also after a crash, and without a lab. Returns whether there was one. */
+  async down(): Promise<boolean> {
+    const id = labId(this.directory);
+    const hasNamespaces = (await namespacesOf(id)).length > 0;
+    if (hasNamespaces) this.#tell('ending all processes and removing the network namespaces');
+    await removeNamespaces(id);
+    if (this.#options() === undefined) return hasNamespaces;
+    const nodes = this.#path('nodes');
+    for (const node of existsSync(nodes) ? readdirSync(nodes) : []) {
+      // The agent of a host has sockets outside of its directory.
+      const host = join(nodes, node, 'host');
+      if (existsSync(host)) rmSync(runDirectory(instanceOf(host)), { recursive: true, force: true });
+    }
+    const parts = ['nodes', 'files', 'log', 'certificates', 'certificates.new', 'faults.json', 'state.key'];
+    for (const name of readdirSync(this.directory)) {
+      const isOurs = parts.includes(name) || name.startsWith('credentials.json') || /\.json\.\d+\.new$/.test(name);
+      if (isOurs) rmSync(this.#path(name), { recursive: true, force: true });
+    }
+    // This record goes last, so that an interrupted removal can be repeated.
+    rmSync(this.#path('lab.json'));
+    if (readdirSync(this.directory).length === 0) rmdirSync(this.directory);
+    return true;
+  }
+}

@@ -1,0 +1,78 @@
+/** The network namespaces of a lab and their links. Each step may be repeated after a crash at any point. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { type LabPlan, namespaceOf, namespacePrefix, spine } from './plan.ts';
+import { killIn } from './processes.ts';
+
+const exec = promisify(execFile);
+
+const ip = async (...args: readonly string[]): Promise<string> => (await exec('ip', args)).stdout;
+
+/** Returns the names of all namespaces of the lab. */
+export async function namespacesOf(id: string): Promise<string[]> {
+  const list = await ip('netns', 'list');
+  return list
+    .split('\n')
+    .map((line) => line.split(' ')[0] ?? '')
+    .filter((name) => name.startsWith(namespacePrefix(id)));
+}
+
+const sysctls = [
+  'net.ipv6.conf.all.forwarding=1',
+  'net.ipv6.conf.all.accept_ra=0',
+  'net.ipv6.conf.default.accept_ra=0',
+];
+
+async function createNamespace(name: string, isRouter: boolean): Promise<void> {
+  await ip('netns', 'add', name);
+  await ip('-n', name, 'link', 'set', 'lo', 'up');
+  await exec('ip', ['netns', 'exec', name, 'sysctl', '-q', '-w', ...sysctls.slice(isRouter ? 0 : 1)]);
+}
+
+const devices = async (...at: readonly string[]): Promise<Set<string>> => {
+  const links = JSON.parse(await ip(...at, '-j', 'link', 'show')) as { readonly ifname: string }[];
+  return new Set(links.map(({ ifname }) => ifname));
+};
+
+/** Gives a device its address. Nobody else can have it, so the kernel need not look for duplicates. */
+async function configure(at: readonly string[], device: string, address: string): Promise<void> {
+  await ip(...at, '-6', 'address', 'replace', `${address}/64`, 'dev', device, 'nodad');
+  await ip(...at, 'link', 'set', device, 'up');
+}
+
+/** Creates the namespaces and links that are missing. */
+export async function createNamespaces(plan: LabPlan): Promise<void> {
+  const { id, nodes, control, prefix } = plan;
+  const present = new Set(await namespacesOf(id));
+  const router = namespaceOf(id, spine);
+  if (!present.has(router)) await createNamespace(router, true);
+  const links = await devices('-n', router);
+  for (const { name, address, gateway, daemons } of nodes) {
+    const namespace = namespaceOf(id, name);
+    if (!present.has(namespace)) await createNamespace(namespace, daemons.includes('agent'));
+    if (!links.has(name)) {
+      await ip('-n', router, 'link', 'add', name, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', namespace);
+    }
+    await configure(['-n', router], name, gateway);
+    await configure(['-n', namespace], 'uplink', address);
+    await ip('-n', namespace, '-6', 'route', 'replace', 'default', 'via', gateway, 'dev', 'uplink');
+  }
+  if (!(await devices()).has(control.device)) {
+    await ip('link', 'add', control.device, 'type', 'veth', 'peer', 'name', 'control', 'netns', router);
+  }
+  await configure(['-n', router], 'control', control.gateway);
+  await configure([], control.device, control.address);
+  await ip('-6', 'route', 'replace', prefix, 'via', control.gateway, 'dev', control.device);
+}
+
+/** Ends all processes of the lab, and removes its namespaces with their links. Returns the number of namespaces. */
+export async function removeNamespaces(id: string): Promise<number> {
+  const names = await namespacesOf(id);
+  // All processes end first, so that no daemon acts on the end of another one.
+  for (const name of names) await killIn(name);
+  for (const name of names) await ip('netns', 'delete', name);
+  // The kernel removes the links of a deleted namespace later.
+  const device = `ulab${id}`;
+  if ((await devices()).has(device)) await ip('link', 'delete', device).catch(() => undefined);
+  return names.length;
+}

@@ -1,0 +1,131 @@
+/**
+ * The plan of a lab: its nodes with their addresses and daemons. Pure: everything follows from the directory and the options,
+ * so a lab is found again without any record.
+ *
+ * Each node is a network namespace with one link to the spine, which routes. The underlay is IPv6 only. Each link has a /64
+ * of its own, and the initial namespace of the machine has a link, too, so that users reach the lab.
+ */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { HypervisorChoice } from '../cli/layout.ts';
+
+/** The options of a lab. */
+export interface LabOptions {
+  /** The number of hosts, 1 to 16. */
+  readonly hosts: number;
+  /** The number of etcd members: 1, 3 or 5. */
+  readonly etcd: number;
+  readonly hypervisor: HypervisorChoice;
+}
+
+/** The kinds of daemons. All but etcd are commands of ucloud. */
+export const daemonKinds = ['etcd', 'api', 'scheduler', 'scanner', 'file-scanner', 'agent'] as const;
+export type DaemonKind = (typeof daemonKinds)[number];
+
+/** A node. */
+export interface LabNode {
+  readonly name: string;
+  /** The address on the link to the spine. */
+  readonly address: string;
+  /** The address of the spine on this link, which is the default route of the node. */
+  readonly gateway: string;
+  readonly daemons: readonly DaemonKind[];
+}
+
+/** The parts of a lab. */
+export interface LabPlan {
+  /** Six hexadecimal digits. */
+  readonly id: string;
+  /** The underlay: a /48 of unique local addresses (RFC 4193). */
+  readonly prefix: string;
+  readonly nodes: readonly LabNode[];
+  /** The link of the initial namespace: the name of its device, and its addresses. */
+  readonly control: { readonly device: string; readonly address: string; readonly gateway: string };
+}
+
+/** The name of the router between all nodes. */
+export const spine = 'spine';
+export const etcdPorts = { client: 2379, peer: 2380 } as const;
+export const apiPort = 7780;
+export const maxHosts = 16;
+
+const digest = (directory: string): string => createHash('sha256').update(directory).digest('hex');
+
+/** Returns the id of the lab in this directory, an absolute path. */
+export const labId = (directory: string): string => digest(directory).slice(0, 6);
+
+const numbered = (name: string, count: number, daemons: readonly DaemonKind[]) =>
+  Array.from({ length: count }, (_, index) => ({ name: `${name}-${index + 1}`, daemons }));
+
+/** Returns the plan of the lab in this directory, an absolute path. */
+export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan {
+  const hash = digest(directory);
+  const network = `fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}`;
+  const link = (number: number) => ({
+    gateway: `${network}:${number.toString(16)}::1`,
+    address: `${network}:${number.toString(16)}::2`,
+  });
+  const nodes = [
+    ...numbered('etcd', etcd, ['etcd']),
+    ...numbered('api', 1, ['api', 'file-scanner']),
+    ...numbered('scheduler', 2, ['scheduler']),
+    ...numbered('scanner', 1, ['scanner']),
+    ...numbered('host', hosts, ['agent']),
+    { name: 'client', daemons: [] },
+  ];
+  const id = labId(directory);
+  return {
+    id,
+    prefix: `${network}::/48`,
+    nodes: nodes.map((node, index) => ({ ...node, ...link(index + 1) })),
+    control: { device: `ulab${id}`, ...link(0xffff) },
+  };
+}
+
+/** Returns the beginning of the names of all namespaces of the lab. */
+export const namespacePrefix = (id: string): string => `ulab-${id}-`;
+
+/** Returns the name of the namespace of a node. */
+export const namespaceOf = (id: string, node: string): string => `${namespacePrefix(id)}${node}`;
+
+/** Returns the store address for the components. @param directory the directory of the certificates */
+export function storeUrl({ nodes }: LabPlan, directory: string): string {
+  const members = nodes.filter(({ daemons }) => daemons.includes('etcd'));
+  const endpoints = members.map(({ address }) => `[${address}]:${etcdPorts.client}`).join(',');
+  const files = { ca: 'ca.pem', cert: 'client.pem', key: 'client-key.pem' };
+  const query = Object.entries(files).map(([name, file]) => `${name}=${encodeURIComponent(join(directory, file))}`);
+  return `etcds://${endpoints}?${query.join('&')}`;
+}
+
+/** Returns the URL of the API. */
+export function apiUrl({ nodes }: LabPlan): string {
+  const address = nodes.find(({ daemons }) => daemons.includes('api'))?.address;
+  return `http://[${address}]:${apiPort}`;
+}
+
+/** Returns the node of this name. @throws Error that lists the names */
+export function nodeNamed({ nodes }: LabPlan, name: string): LabNode {
+  const node = nodes.find((each) => each.name === name);
+  if (node) return node;
+  throw new Error(
+    `there is no node ${JSON.stringify(name)} in this lab; the nodes are ${nodes.map((each) => each.name).join(', ')}`,
+  );
+}
+
+/** A node, or one of its daemons. */
+export interface Target {
+  readonly node: LabNode;
+  readonly daemon?: DaemonKind;
+}
+
+/** Returns the target of a text: `<node>` or `<node>/<daemon>`. @throws Error that names the rule */
+export function targetNamed(plan: LabPlan, text: string): Target {
+  const [name = '', daemon, ...rest] = text.split('/');
+  const node = nodeNamed(plan, name);
+  if (daemon === undefined) return { node };
+  const found = node.daemons.find((each) => each === daemon);
+  if (found !== undefined && rest.length === 0) return { node, daemon: found };
+  throw new Error(
+    `${name} has no daemon ${JSON.stringify([daemon, ...rest].join('/'))}; it has ${node.daemons.join(', ') || 'none'}`,
+  );
+}
