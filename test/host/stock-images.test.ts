@@ -39,7 +39,7 @@ for (const image of images) {
       'test/support/stock-vm.ts',
       join(directory, 'data'),
       path,
-      ...(wanted === 'all' ? ['reboot'] : []),
+      ...(images.length > 1 ? ['reboot'] : []),
     ];
     const { stdout } = await exec('ip', ['netns', 'exec', namespace.name, ...program], { maxBuffer: 2 ** 24 });
     const seen = JSON.parse(stdout) as StockVm;
