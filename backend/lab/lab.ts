@@ -155,7 +155,8 @@ export class Lab {
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const hypervisor = this.#options()?.hypervisor ?? 'auto';
     const store = ['--store', storeUrl(this.plan, this.#certificates)];
-    const files = this.#path('files');
+    // The image scanner and the file server share this directory.
+    const files = this.#path('nodes', 'scanner-1', 'files');
     const at = `[${address}]`;
     switch (daemon) {
       case 'etcd':
@@ -330,7 +331,8 @@ export class Lab {
       const host = join(nodes, node, 'host');
       if (existsSync(host)) rmSync(runDirectory(instanceOf(host)), { recursive: true, force: true });
     }
-    const parts = ['nodes', 'files', 'log', 'certificates', 'certificates.new', 'faults.json', 'state.key'];
+    // The command keeps the state of interrupted uploads beside the credentials.
+    const parts = ['nodes', 'uploads', 'log', 'certificates', 'certificates.new', 'faults.json', 'state.key'];
     for (const name of readdirSync(this.directory)) {
       const isOurs = parts.includes(name) || name.startsWith('credentials.json') || /\.json\.\d+\.new$/.test(name);
       if (isOurs) rmSync(this.#path(name), { recursive: true, force: true });
