@@ -69,15 +69,22 @@ export const Name = (options: SchemaOptions = {}) =>
     ...options,
   });
 
+/** The schema of a key of labels. */
+export const LabelKey = Type.String({
+  pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$',
+  'x-rule':
+    '1 to 63 letters, digits and inner `-`, `_` or `.`, optionally after a DNS name and a slash (`example.net/team`)',
+});
+
+/** Returns the schema of a label selector. */
+export const LabelSelector = (options: SchemaOptions = {}) =>
+  Type.String({ format: 'label-selector', minLength: 1, maxLength: 1024, ...options });
+
 // The schema uses `propertyNames`, because generators of clients make a map from it. TypeBox would use
 // `patternProperties`.
 export const Labels = Type.Unsafe<Record<string, string>>({
   type: 'object',
-  propertyNames: {
-    pattern: '^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$',
-    'x-rule':
-      '1 to 63 letters, digits and inner `-`, `_` or `.`, optionally after a DNS name and a slash (`example.net/team`)',
-  },
+  propertyNames: { pattern: LabelKey.pattern, 'x-rule': LabelKey['x-rule'] },
   additionalProperties: {
     type: 'string',
     pattern: '^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$',

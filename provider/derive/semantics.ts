@@ -6,6 +6,7 @@
 import { formatPrefix, hostBits, normalAddress, parsePrefix } from '../net/ipv6.ts';
 import { normalMac, parseMac } from '../net/mac.ts';
 import { normalSshPublicKey, sshPublicKeyProblem, sshPublicKeyRule } from '../net/ssh-public-key.gen.ts';
+import { normalSelector } from './selectors.gen.ts';
 import { normalUserData } from './user-data.ts';
 
 /** A format of openapi.yaml. */
@@ -80,6 +81,7 @@ export const formats: Readonly<Record<string, Format>> = {
     },
   },
   'ssh-public-key': { normal: normalSshPublicKey, rule: sshPublicKeyRule, flaw: sshPublicKeyProblem },
+  'label-selector': { normal: normalSelector, rule: 'a label selector such as `zone=a,disk in (ssd,nvme),!gpu`' },
   'user-data': { normal: normalUserData, rule: 'text' },
   'date-time': {
     normal: normalTime,

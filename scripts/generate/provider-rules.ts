@@ -1,5 +1,5 @@
 /**
- * Generates the copies of two rules of the API: for public keys, and for names of files. openapi.yaml cannot describe the
+ * Generates the copies of three rules of the API: for public keys, label selectors, and names of files. openapi.yaml cannot describe the
  * rules, and the provider must not import the backend.
  */
 import { readFile } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import { generatedBy, type Step } from './step.ts';
 /** The sources, with the paths of their copies. */
 export const providerRuleFiles: readonly (readonly [source: string, copy: string])[] = [
   ['backend/model/text/ssh-public-key.ts', 'provider/net/ssh-public-key.gen.ts'],
+  ['backend/model/text/selectors.ts', 'provider/derive/selectors.gen.ts'],
   ['backend/model/file/name-text.ts', 'provider/upload/file-name.gen.ts'],
 ];
 

@@ -5,7 +5,7 @@ import { decodePageToken, encodePageToken } from '../../backend/api/requests/pag
 import { isSecret, newSecret, parseSecret } from '../../backend/api/tokens/secret.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { formats } from '../../backend/model/text/formats.ts';
-import { matches, parseSelector } from '../../backend/model/text/selectors.ts';
+import { matches, normalSelector, parseSelector } from '../../backend/model/text/selectors.ts';
 import { formatSize, maxSizeBytes, parseSize } from '../../backend/model/text/sizes.ts';
 
 const MiB = 2 ** 20;
@@ -115,6 +115,41 @@ t.test('label selectors', async (t) => {
     }),
   );
   fc.assert(fc.property(fc.string(), (text) => parseSelector(text) !== ''));
+});
+
+t.test('the normal spelling of a label selector', async (t) => {
+  for (const [text, normal] of [
+    ['zone=a', 'zone=a'],
+    [' zone == a ', 'zone=a'],
+    ['zone in ( a )', 'zone=a'],
+    ['zone notin (a)', 'zone!=a'],
+    ['rack in (b, a,b),! gpu', '!gpu,rack in (a,b)'],
+    ['b,a,b', 'a,b'],
+    ['empty=', 'empty='],
+    ['a in b', undefined],
+  ] as const) {
+    t.equal(normalSelector(text), normal, text);
+  }
+  const word = fc.constantFrom('a', 'b', 'c', '');
+  const key = fc.constantFrom('x', 'y', 'example.net/z');
+  const requirement = fc.oneof(
+    key,
+    key.map((name) => `! ${name}`),
+    fc.tuple(key, fc.constantFrom('=', '==', '!='), word).map(([name, is, value]) => `${name} ${is} ${value}`),
+    fc
+      .tuple(key, fc.constantFrom('in', 'notin'), fc.array(word, { minLength: 1, maxLength: 4 }))
+      .map(([name, is, values]) => `${name} ${is} ( ${values.join(' , ')} )`),
+  );
+  const labels = fc.dictionary(key, word);
+  fc.assert(
+    fc.property(fc.array(requirement, { minLength: 1, maxLength: 4 }), labels, (parts, labels) => {
+      const text = parts.join(', ');
+      const normal = normalSelector(text);
+      const [selector, again] = [parseSelector(text), parseSelector(normal ?? '')];
+      if (typeof selector === 'string' || typeof again === 'string') return false;
+      return normalSelector(normal ?? '') === normal && matches(selector, labels) === matches(again, labels);
+    }),
+  );
 });
 
 t.test('page tokens', async (t) => {

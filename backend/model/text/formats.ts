@@ -1,6 +1,7 @@
 /** The string formats of the API contract: the rule of each format and its error message. */
 import { isUsableMac, parseIpv6, parseMac } from '../network/addresses.ts';
 import { parsePrefix } from '../network/prefixes.ts';
+import { parseSelector } from './selectors.ts';
 import { parseSize } from './sizes.ts';
 import { sshPublicKeyProblem } from './ssh-public-key.ts';
 import { parseTimestamp } from './timestamps.ts';
@@ -22,6 +23,10 @@ export const formats: Readonly<Record<string, FormatRule>> = {
     return isUsableMac(text)
       ? undefined
       : 'must be unicast and locally administered: the second digit is 2, 6, a or e, as in 02:00:5e:10:00:01';
+  },
+  'label-selector': (text) => {
+    const parsed = parseSelector(text);
+    return typeof parsed === 'string' ? `must be a label selector: ${parsed}` : undefined;
   },
   'ssh-public-key': sshPublicKeyProblem,
   // Every text is valid. The format only determines the comparison.

@@ -53,6 +53,24 @@ export function parseSelector(text: string): Selector | string {
   return selector;
 }
 
+function formatRequirement(requirement: Requirement): string {
+  if (!('values' in requirement)) return requirement.operator === 'exists' ? requirement.key : `!${requirement.key}`;
+  const { key, operator } = requirement;
+  const values = [...requirement.values].sort();
+  if (values.length === 1) return `${key}${operator === 'in' ? '=' : '!='}${values[0]}`;
+  return `${key} ${operator} (${values.join(',')})`;
+}
+
+/**
+ * Returns the normal spelling of a selector: selectors with equal requirements have equal ones. Returns undefined if the
+ * text is not a selector.
+ */
+export function normalSelector(text: string): string | undefined {
+  const selector = parseSelector(text);
+  if (typeof selector === 'string') return undefined;
+  return [...new Set(selector.map(formatRequirement))].sort().join(',');
+}
+
 function requirementMatches(requirement: Requirement, label: string | undefined): boolean {
   switch (requirement.operator) {
     case 'exists':
