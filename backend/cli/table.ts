@@ -51,6 +51,7 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   expires: ({ expires_at }) => expires_at,
   alive: ({ alive }) => alive,
   draining: ({ draining }) => draining,
+  cordoned: ({ cordoned }) => cordoned,
   hypervisor: ({ hypervisor, accelerator }) => hypervisor && `${hypervisor} (${accelerator})`,
   'cpus used': ({ allocated, capacity }) => used(allocated, capacity, 'cpus', String),
   'memory used': ({ allocated, capacity }) => used(allocated, capacity, 'memory', inUnits),

@@ -1,12 +1,14 @@
 /** Two versions of ucloud on one database: what the newer one has written, the older one must neither lose nor tell. */
 import t from 'tap';
 import { guardFormat } from '../../backend/cli/format-guard.ts';
+import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { type Body, contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { hostRecord } from '../support/host-record.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { startSimulatedHost } from '../support/simulated-host.ts';
 import { withStore } from '../support/stores.ts';
@@ -161,10 +163,10 @@ t.test('a version does not touch a database that it would get wrong', async (t) 
   t.same(told, [], 'of its own format it is');
   await store.commit({ write: [put(records.formats, 'store', { reader: records.currentFormat + 1 })] });
   await until('it is told', () => told.length > 0);
-  t.match(told, [{ message: /records of format 4; this version understands 3: upgrade it/ }]);
+  t.match(told, [{ message: /records of format 5; this version understands 4: upgrade it/ }]);
   await t.rejects(
     guardFormat(store.session(), silentLogger, () => t.fail('both told and rejected')),
-    /records of format 4/,
+    /records of format 5/,
   );
 });
 
@@ -180,4 +182,20 @@ t.test('the first record that older versions would misread raises the format', a
   t.equal(await formatNow(), '{"reader":2}');
   await operator.create('volumes', { name: 'second', project, size: '1GiB', image: image.id });
   t.equal(await formatNow(), '{"reader":2}');
+});
+
+t.test('records that an older scheduler would ignore raise the format', async (t) => {
+  const test = await startTestApi(t);
+  const { store, operator, project } = test;
+  const formatNow = async () => (await store.get(`${records.formats.prefix}${records.storeFormat}`))?.value;
+  const { image, network } = await createVmPrerequisites(test, project);
+  const host = newId('host');
+  await store.commit({ write: [put(records.hosts, host, hostRecord({ id: host }))] });
+  await until('the host', async () => (await operator.list('hosts')).items.length === 1);
+  await operator.update('hosts', host, { draining: true, labels: { zone: 'a' } });
+  const vm = { project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' };
+  await operator.create('vms', { ...vm, name: 'anywhere' });
+  t.not(await formatNow(), '{"reader":4}', 'labels, drain and plain VMs are known');
+  await operator.update('hosts', host, { cordoned: true });
+  t.equal(await formatNow(), '{"reader":4}', 'an older scheduler would place VMs on a cordoned host');
 });

@@ -208,6 +208,7 @@ const change = fc.oneof(
       capacity: resources(20),
       policy: fc.record({
         draining: fc.boolean(),
+        cordoned: fc.boolean(),
         cpu_overcommit: fc.constantFrom(0.5, 1, 4),
         memory_overcommit: fc.constantFrom(1, 1.5),
       }),

@@ -37,6 +37,7 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
       ...record,
       ...defaultPolicy,
       ...policy,
+      cordoned: policy?.cordoned ?? false,
       alive: mirror.get(records.alive, record.id) !== undefined,
       allocated,
       updated_at: policy?.updated_at ?? record.created_at,

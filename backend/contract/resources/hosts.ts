@@ -15,7 +15,12 @@ const resources = (words: string) =>
   );
 
 /** The policy of a host until the operator sets one. */
-export const hostPolicyDefaults = { draining: false, cpu_overcommit: 4, memory_overcommit: 1 } as const;
+export const hostPolicyDefaults = {
+  draining: false,
+  cordoned: false,
+  cpu_overcommit: 4,
+  memory_overcommit: 1,
+} as const;
 
 /** The resource of hosts. */
 export const host = resource({
@@ -27,7 +32,13 @@ export const host = resource({
     labels: Labels,
     draining: Type.Boolean({
       default: hostPolicyDefaults.draining,
-      description: 'While true, the scheduler places no VM on the host.',
+      description:
+        'Whether the host is being emptied, because it will be removed or be down for long. While true, the scheduler places no VM on the host.',
+    }),
+    cordoned: Type.Boolean({
+      default: hostPolicyDefaults.cordoned,
+      description:
+        'Whether the host is closed to new VMs, for example during a repair. While true, the scheduler places no VM on the host. The VMs of the host stay, and can stop, start and be resized.',
     }),
     cpu_overcommit: Type.Number({
       minimum: 0.1,
@@ -65,6 +76,7 @@ const example: Host = {
   name: 'rack1-node3',
   labels: { rack: '1' },
   draining: false,
+  cordoned: false,
   cpu_overcommit: 4,
   memory_overcommit: 1,
   alive: true,

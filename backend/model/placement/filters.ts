@@ -50,8 +50,10 @@ export interface Candidate {
   readonly architecture: Architecture;
   /** The host's agent holds its lease. */
   readonly alive: boolean;
-  /** The operator allows no new VM on the host. */
+  /** The operator empties the host. */
   readonly draining: boolean;
+  /** The operator has closed the host to new VMs. */
+  readonly cordoned: boolean;
   /** All resources for VMs, overcommit included. */
   readonly total: Resources;
   /** The unused part of `total`. Negative after the operator has lowered the overcommit ratio below the current use. */
@@ -65,6 +67,7 @@ export interface Candidate {
 /** The operator's settings for one host. */
 export interface HostPolicy {
   readonly draining: boolean;
+  readonly cordoned?: boolean;
   readonly cpu_overcommit: number;
   readonly memory_overcommit: number;
 }
@@ -170,6 +173,11 @@ export const filters: readonly Filter[] = [
     name: 'draining',
     rejects: (host) => host.draining,
     describe: ({ length }, total) => describeShare(length, total, 'draining'),
+  },
+  {
+    name: 'cordoned',
+    rejects: (host) => host.cordoned,
+    describe: ({ length }, total) => describeShare(length, total, 'cordoned'),
   },
   {
     name: 'architecture',

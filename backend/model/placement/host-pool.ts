@@ -113,6 +113,7 @@ export class HostPool {
       architecture,
       alive,
       draining: policy.draining,
+      cordoned: policy.cordoned ?? false,
       total,
       free: this.#free(id, total),
       groups,
@@ -237,7 +238,7 @@ export class HostPool {
   #updateLeaf(index: number): void {
     const node = this.#width + index;
     const host = this.#slots[index]?.host;
-    const usable = host?.alive && !host.draining;
+    const usable = host?.alive && !host.draining && !host.cordoned;
     this.#best[node] = usable ? index : noSlot;
     this.#architectures[node] = usable ? architectureBits[host.architecture] : 0;
     this.#cpus[node] = usable ? host.free.cpus : -Infinity;

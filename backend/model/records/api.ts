@@ -356,6 +356,8 @@ export type SnapshotScheduleRunRecord = Static<typeof snapshotScheduleRuns.schem
 export const hostPolicies = kind('host-policies/', {
   labels,
   draining: Type.Boolean(),
+  /** False if it is missing: records of earlier versions lack it. */
+  cordoned: Type.Optional(Type.Boolean()),
   cpu_overcommit: Type.Number(),
   memory_overcommit: Type.Number(),
   updated_at: time,

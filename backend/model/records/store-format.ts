@@ -1,6 +1,6 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
-import { images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { operations } from './operations.ts';
 
@@ -8,7 +8,7 @@ import { operations } from './operations.ts';
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 3;
+export const currentFormat = 4;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -44,11 +44,23 @@ const needsFormat3: Readonly<Record<string, (record: Fields) => boolean>> = {
   [images.prefix]: ({ snapshot_part }) => snapshot_part !== undefined,
 };
 
+/** The same for format 4: limits of placement. An older scheduler would place VMs on the wrong hosts. */
+const needsFormat4: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [hostPolicies.prefix]: ({ cordoned }) => cordoned === true,
+};
+
+/** The rules of all formats, the newest first. */
+const needs = [
+  { format: 4, rules: needsFormat4 },
+  { format: 3, rules: needsFormat3 },
+  { format: 2, rules: needsFormat2 },
+] as const;
+
 /** Returns the minimum format that a reader of the record (its key, and its JSON) must support. */
 export function formatOf(key: string, value: string): number {
   const prefix = key.slice(0, key.indexOf('/') + 1);
-  if (!(prefix in needsFormat2)) return 1;
+  const applicable = needs.filter(({ rules }) => prefix in rules);
+  if (applicable.length === 0) return 1;
   const record = JSON.parse(value) as Fields;
-  if (needsFormat3[prefix]?.(record)) return 3;
-  return needsFormat2[prefix]?.(record) ? 2 : 1;
+  return applicable.find(({ rules }) => rules[prefix]?.(record))?.format ?? 1;
 }
