@@ -11,6 +11,7 @@ import {
   poolReports,
   reports,
   schedules,
+  settings,
   snapshotPlacements,
   snapshotReports,
   snapshots,
@@ -53,7 +54,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
       ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
-      ...[storagePools, poolReports],
+      ...[storagePools, poolReports, settings],
     ],
     logger,
   });

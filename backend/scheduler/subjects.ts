@@ -6,7 +6,13 @@ import { idFrom, isIdOf } from '../model/ids.ts';
 import type { PlacedResources } from '../model/placement/filters.ts';
 import type { HostPool } from '../model/placement/host-pool.ts';
 import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
-import { enterHost, enterPlacement, enterPoolReport, enterStoragePool } from '../model/placement/pool-records.ts';
+import {
+  enterHost,
+  enterPlacement,
+  enterPoolReport,
+  enterSettings,
+  enterStoragePool,
+} from '../model/placement/pool-records.ts';
 import {
   alive,
   attachmentReports,
@@ -18,6 +24,7 @@ import {
   reports,
   type SnapshotRecord,
   schedules,
+  settings,
   snapshotPlacements,
   snapshotReports,
   snapshots,
@@ -206,7 +213,8 @@ export class Subjects {
       if (isChangeOf(alive, change) && change.previous === undefined) this.#markReturned(host);
       if (isChangeOf(hosts, change) && change.stored === undefined) this.#markScheduledOn(host);
       if (change.stored === undefined) this.#markPlacedOn(host);
-    } else if (isChangeOf(images, change) && change.previous === undefined) this.markWaiting();
+    } else if (isChangeOf(settings, change)) enterSettings(this.#pool, this.#mirror);
+    else if (isChangeOf(images, change) && change.previous === undefined) this.markWaiting();
   }
 
   /** Marks the VM of the volume if it waits, because it may wait for the size of the volume. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
+import { type PlacementStrategy, placementStrategies } from '../../backend/contract/resources/settings.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { memberCount } from '../../backend/model/placement/anti-affinity.ts';
 import {
@@ -197,6 +198,7 @@ const antiAffinity = fc.option(
   }),
   { nil: undefined },
 );
+const strategy = fc.constantFrom(...placementStrategies);
 const number = fc.integer({ min: 0, max: 11 });
 const change = fc.oneof(
   fc.record({
@@ -226,13 +228,18 @@ const change = fc.oneof(
     ),
   }),
   fc.record({ do: fc.constant('end' as const), pick: fc.nat() }),
+  fc.record({ do: fc.constant('strategy' as const), strategy }),
 );
 
-function best(hosts: readonly Candidate[], request: ResourceRequest): Id<'host'> | undefined {
+function best(
+  hosts: readonly Candidate[],
+  request: ResourceRequest,
+  strategy: PlacementStrategy,
+): Id<'host'> | undefined {
   const able = hosts.filter((each) => firstRejectingFilter(each, request) === undefined);
   const others = ({ groups }: Candidate) =>
     request.anti_affinity?.mode === 'preferred' ? memberCount(groups, request.anti_affinity) : 0;
-  able.sort((a, b) => others(a) - others(b) || score(b) - score(a) || (a.id < b.id ? -1 : 1));
+  able.sort((a, b) => others(a) - others(b) || score(b, strategy) - score(a, strategy) || (a.id < b.id ? -1 : 1));
   return able[0]?.id;
 }
 
@@ -240,16 +247,20 @@ t.test('the pool finds the same host as a comparison of all hosts, and never exc
   fc.assert(
     fc.property(fc.array(change, { maxLength: 120 }), (changes) => {
       const pool = new HostPool();
+      let strategy: PlacementStrategy = 'spread';
       const placed: { vm: string; host: Id<'host'>; request: ResourceRequest }[] = [];
       changes.forEach((step, n) => {
         if (step.do === 'host') pool.setHost(step.host);
         else if (step.do === 'remove') pool.removeHost(step.id);
-        else if (step.do === 'end') {
+        else if (step.do === 'strategy') {
+          strategy = step.strategy;
+          pool.setStrategy(strategy);
+        } else if (step.do === 'end') {
           const [end] = placed.splice(step.pick % Math.max(1, placed.length), 1);
           if (end) pool.setPlacement(end.host, end.vm, undefined);
         } else {
           const found = pool.find(step.request);
-          if (found !== best(pool.hosts(), step.request)) throw new Error(`found ${found}`);
+          if (found !== best(pool.hosts(), step.request, strategy)) throw new Error(`found ${found}`);
           if (found === undefined) {
             const { refusals } = explainPlacementFailure(pool.hosts(), step.request);
             if (refusals.reduce((sum, { hosts }) => sum + hosts, 0) !== pool.size)

@@ -19,6 +19,7 @@ import {
   enterHost,
   enterPlacement,
   enterPoolReport,
+  enterSettings,
   enterStoragePool,
   enterVolumePlacement,
   fillPool,
@@ -93,6 +94,7 @@ export class HostPoolFeed {
       enterVolumePlacement(this.#pool, id, stored?.value);
     } else if (isChangeOf(records.storagePools, change)) enterStoragePool(this.#pool, this.#mirror, change.id);
     else if (isChangeOf(records.poolReports, change)) enterPoolReport(this.#pool, this.#mirror, change.id);
+    else if (isChangeOf(records.settings, change)) enterSettings(this.#pool, this.#mirror);
     else if (concerns(change)) enterHost(this.#pool, this.#mirror, idFrom('host', change.id));
   }
 
@@ -105,7 +107,7 @@ export class HostPoolFeed {
 const kinds: ReadonlySet<string> = new Set(
   [
     ...[records.placements, records.volumePlacements, records.snapshotPlacements],
-    ...[records.storagePools, records.poolReports, ...hostKinds],
+    ...[records.storagePools, records.poolReports, records.settings, ...hostKinds],
   ].map(({ prefix }) => prefix),
 );
 const concerns = ({ kind }: RecordChange): boolean => kinds.has(kind.prefix);

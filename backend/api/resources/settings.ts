@@ -1,5 +1,6 @@
 import type { Id } from '../../contract/fields.ts';
 import type { SettingsUpdate } from '../../contract/resources/settings.ts';
+import { cloudSettings } from '../../model/placement/pool-records.ts';
 import { limitsOf, type SomeAmounts, showQuota } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool } from '../../model/storage/pool.ts';
@@ -8,7 +9,7 @@ import type { ApiContext, Handlers } from '../requests/context.ts';
 import { fieldError } from '../requests/validation.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 
-const id = 'cloud';
+const id = cloudSettings;
 
 /** Returns the guard that the settings are unchanged. */
 function settingsGuard({ mirror }: ApiContext): Guard {
@@ -31,14 +32,23 @@ export const defaultPoolGuard = settingsGuard;
 
 function show(api: ApiContext) {
   const stored = api.mirror.get(records.settings, id);
-  const { default_quota, updated_at } = stored?.value ?? {};
+  const { default_quota, placement_strategy, updated_at } = stored?.value ?? {};
   return {
     default_quota: showQuota(default_quota),
     default_storage_pool: defaultPool(api),
+    placement_strategy: placement_strategy ?? 'spread',
     ...(updated_at === undefined ? {} : { updated_at }),
     revision: stored?.revision ?? 0,
   };
 }
+
+/** The settings that a record contains as the request states them. */
+type PlainSettings = Pick<SettingsUpdate, 'placement_strategy'>;
+
+/** Returns the settings without those that a request sets to their default. */
+const withoutNull = ({ placement_strategy: strategy }: PlainSettings) => ({
+  ...(strategy != null && { placement_strategy: strategy }),
+});
 
 /** The handlers of settings. */
 export const settingsHandlers: Handlers = {
@@ -47,11 +57,11 @@ export const settingsHandlers: Handlers = {
   },
 
   async settings_update(api, request) {
-    const { default_quota: asked, default_storage_pool: askedPool } = request.body as SettingsUpdate;
+    const { default_quota: asked, default_storage_pool: askedPool, ...others } = request.body as SettingsUpdate;
     const updated_at = request.now.toISOString();
     return mutate(api, request, () => {
       const stored = api.mirror.get(records.settings, id);
-      const { default_quota: before, default_storage_pool: poolBefore } = stored?.value ?? {};
+      const { default_quota: before, default_storage_pool: poolBefore, ...othersBefore } = stored?.value ?? {};
       const quota = asked === undefined ? before : limitsOf(asked ?? {});
       const pool = askedPool === undefined ? poolBefore : (askedPool ?? undefined);
       if (pool !== undefined && !api.mirror.get(records.storagePools, pool)) {
@@ -59,6 +69,7 @@ export const settingsHandlers: Handlers = {
         throw fieldError('invalid_reference', '/default_storage_pool', rule);
       }
       const next = {
+        ...withoutNull({ ...othersBefore, ...others }),
         updated_at,
         ...(quota ? { default_quota: quota } : {}),
         ...(pool === undefined ? {} : { default_storage_pool: pool }),

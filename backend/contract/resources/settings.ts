@@ -1,7 +1,7 @@
 /** The settings of the whole cloud. Only one such object exists, so it has no id. */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
-import { exampleId, Reference, Timestamp, Whole } from '../fields.ts';
+import { Enum, exampleId, Reference, Timestamp, Whole } from '../fields.ts';
 import { Quota } from './quotas.ts';
 
 const description = 'Settings of the whole cloud.';
@@ -9,11 +9,21 @@ const defaultQuota =
   'Quota of new projects without a quota of their own. Omitted kinds have no limit. A change does not affect existing projects.';
 const defaultPool = 'Storage pool of new volumes that name none. Without a setting, it is the built-in pool.';
 
+/** The orders in which the scheduler prefers hosts. */
+export const placementStrategies = ['spread', 'pack'] as const;
+export type PlacementStrategy = (typeof placementStrategies)[number];
+
+const PlacementStrategyField = Enum(placementStrategies, {
+  description:
+    'The host that a new VM gets, if several hosts can take it. `spread`: the host with the largest free share, so that hosts are used equally. `pack`: the host with the smallest free share, so that the VMs use few hosts and large VMs find empty ones. The free share of a host is that of its scarcest resource. A change moves no VM. Default: `spread`.',
+});
+
 /** The schema of the settings. */
 export const Settings = Type.Object(
   {
     default_quota: Type.Unsafe<Quota>({ ...Quota, description: defaultQuota }),
     default_storage_pool: Reference('storage_pool', { description: defaultPool }),
+    placement_strategy: PlacementStrategyField,
     updated_at: Type.Optional(Timestamp({ description: 'Time of the last change; missing if there was none.' })),
     revision: Whole({ description: 'Revision of the last change; 0 if there was none.' }),
   },
@@ -30,13 +40,13 @@ export const SettingsUpdate = Type.Object(
     default_storage_pool: Type.Optional(
       Type.Union([Reference('storage_pool', { description: defaultPool }), Type.Null()]),
     ),
+    placement_strategy: Type.Optional(Type.Union([PlacementStrategyField, Type.Null()])),
   },
   {
     additionalProperties: false,
     title: 'SettingsUpdate',
     minProperties: 1,
-    description:
-      'The settings to change. Others keep their values. `null` sets a setting to its default: no limits, and the built-in pool.',
+    description: 'The settings to change. Others keep their values. `null` sets a setting to its default.',
   },
 );
 export type SettingsUpdate = Static<typeof SettingsUpdate>;
@@ -44,6 +54,7 @@ export type SettingsUpdate = Static<typeof SettingsUpdate>;
 const example: Settings = {
   default_quota: { vms: 20, memory: '64GiB', terraform_states: 50, terraform_state_size: '1GiB' },
   default_storage_pool: exampleId('storage_pool'),
+  placement_strategy: 'spread',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 9,
 };

@@ -10,6 +10,7 @@
 import type { Id } from '../../contract/fields.ts';
 import { hostPolicyDefaults } from '../../contract/resources/hosts.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
+import type { PlacementStrategy } from '../../contract/resources/settings.ts';
 import { describeSize } from '../text/sizes.ts';
 import { type AntiAffinity, type Groups, groupName, satisfiesAntiAffinity } from './anti-affinity.ts';
 
@@ -93,12 +94,21 @@ export const fits = (request: Resources, free: Resources): boolean =>
   request.cpus <= free.cpus && request.memory <= free.memory && request.disk <= free.disk;
 
 /**
- * Returns how suitable a host is for the next VM, from 0 (full) to 1 (empty): the free share of its scarcest resource.
- * Taking the highest score spreads VMs over hosts. The score depends on the host alone, so host-pool.ts can keep the
- * hosts in order.
+ * Returns the free share of the host's scarcest resource, from 0 (full) to 1 (empty). A resource that the host does not
+ * have at all, such as the disk of a host with network storage only, does not count. The share depends on the host alone,
+ * so host-pool.ts can keep the hosts in order.
  */
-export const score = ({ total, free }: Candidate): number =>
-  Math.max(0, Math.min(...resourceKinds.map((kind) => (total[kind] > 0 ? free[kind] / total[kind] : 0))));
+export function freeShare({ total, free }: Pick<Candidate, 'total' | 'free'>): number {
+  const shares = resourceKinds.filter((kind) => total[kind] > 0).map((kind) => free[kind] / total[kind]);
+  return shares.length === 0 ? 0 : Math.max(0, Math.min(...shares));
+}
+
+/**
+ * Returns how suitable a host is for the next VM; a higher score is better. `spread` prefers empty hosts. `pack` prefers
+ * full hosts, so an empty host gets a VM only if no other host can take it.
+ */
+export const score = (host: Pick<Candidate, 'total' | 'free'>, strategy: PlacementStrategy): number =>
+  strategy === 'pack' ? 1 - freeShare(host) : freeShare(host);
 
 /** One reason why hosts cannot take a VM. A host counts under the first filter that rejects it. */
 export interface Refusal {

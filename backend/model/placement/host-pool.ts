@@ -12,6 +12,7 @@
 
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
+import type { PlacementStrategy } from '../../contract/resources/settings.ts';
 import { adjustMemberCount, type GroupMembers, type Groups, memberCount } from './anti-affinity.ts';
 import {
   allocatable,
@@ -70,12 +71,22 @@ export class HostPool {
   #architectures = new Uint8Array(2);
   #best = new Int32Array(2).fill(noSlot);
 
+  #strategy: PlacementStrategy = 'spread';
+
   /** The space of storage pools. */
   readonly storage = new StorageSpace();
 
   /** The number of hosts with a record. */
   get size(): number {
     return this.#byHost.size;
+  }
+
+  /** Sets the order in which `find` prefers hosts. The call is idempotent. */
+  setStrategy(strategy: PlacementStrategy): void {
+    if (strategy === this.#strategy) return;
+    this.#strategy = strategy;
+    for (const slot of this.#byHost.values()) slot.score = score(slot.host, strategy);
+    for (let node = this.#width - 1; node > 0; node--) this.#updateInner(node);
   }
 
   /** Returns all hosts with a record. */
@@ -226,7 +237,7 @@ export class HostPool {
   }
 
   #updateSlot(slot: Slot): void {
-    slot.score = score(slot.host);
+    slot.score = score(slot.host, this.#strategy);
     this.#updatePath(slot.index);
   }
 

@@ -8,6 +8,7 @@ import {
   hosts,
   placements,
   poolReports,
+  settings,
   snapshotPlacements,
   storagePools,
   type VolumePlacementRecord,
@@ -36,6 +37,14 @@ export const hostKinds = [hosts, hostPolicies, alive] as const;
 export function enterHost(pool: HostPool, records: PoolRecords, id: Id<'host'>): void {
   const isAlive = records.get(alive, id) !== undefined;
   pool.updateHost(id, records.get(hosts, id)?.value, records.get(hostPolicies, id)?.value, isAlive);
+}
+
+/** The id of the only record in `settings/`. */
+export const cloudSettings = 'cloud';
+
+/** Enters the operator's order of hosts. */
+export function enterSettings(pool: HostPool, records: PoolRecords): void {
+  pool.setStrategy(records.get(settings, cloudSettings)?.value.placement_strategy ?? 'spread');
 }
 
 /** Enters the placement, and removes it if it has no resources. */
@@ -71,8 +80,9 @@ export function enterPoolReport(pool: HostPool, records: PoolRecords, id: string
   pool.storage.setReport(storagePool, host, records.get(poolReports, id)?.value);
 }
 
-/** Enters all hosts, storage pools and placements into an empty pool. */
+/** Enters the settings, and all hosts, storage pools and placements into an empty pool. */
 export function fillPool(pool: HostPool, records: PoolRecords): void {
+  enterSettings(pool, records);
   for (const { value } of records.list(hosts)) enterHost(pool, records, value.id);
   for (const { id } of records.list(storagePools)) enterStoragePool(pool, records, id);
   for (const { id } of records.list(poolReports)) enterPoolReport(pool, records, id);

@@ -2,6 +2,7 @@
 
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
+import { placementStrategies } from '../../contract/resources/settings.ts';
 import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
@@ -25,6 +26,8 @@ export const settings = kind('settings/', {
   default_quota: Type.Optional(limits),
   /** Default: the built-in pool. */
   default_storage_pool: Type.Optional(id('storage_pool')),
+  /** Default: `spread`. */
+  placement_strategy: Type.Optional(oneOf(placementStrategies)),
   updated_at: time,
 });
 
