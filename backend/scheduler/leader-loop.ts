@@ -22,6 +22,7 @@ import {
   type Resources,
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
+import { hostSelectorOf } from '../model/placement/host-selector.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import { fillPool } from '../model/placement/pool-records.ts';
 import { hosts, images, leaders, placements, reports, schedules, vms } from '../model/records/index.ts';
@@ -225,6 +226,7 @@ export class LeaderLoop {
       ...declaredResources(vm),
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
+    const hostSelector = hostSelectorOf(vm);
     const needs = this.#volumes.needsOf(records.id);
     // Another part of a commit may write the same placement of a volume, and no commit writes a key twice.
     if (needs.moving.some(({ id }) => this.#subjects.isInFlight(id))) {
@@ -234,6 +236,7 @@ export class LeaderLoop {
     const request = architecture && {
       ...resources,
       architecture,
+      ...(hostSelector && { host_selector: hostSelector }),
       disk: resources.disk + needs.disk,
       ...(needs.hosts.length > 0 && { volume_hosts: needs.hosts }),
       ...(needs.pools.length > 0 && { pools: needs.pools }),

@@ -34,5 +34,10 @@ export class PlacementSearch {
 }
 
 /** Returns equal keys for equal requests. */
-const requestKey = ({ cpus, memory, disk, architecture, volume_hosts, pools, anti_affinity: group }: ResourceRequest) =>
-  JSON.stringify([cpus, memory, disk, architecture, volume_hosts, pools, group?.mode, group?.group]);
+const requestKey = ({ anti_affinity: group, host_selector: selector, ...request }: ResourceRequest) => {
+  const { cpus, memory, disk, architecture, volume_hosts, pools } = request;
+  return JSON.stringify([
+    ...[cpus, memory, disk, architecture, volume_hosts, pools],
+    ...[group?.mode, group?.group, selector?.text],
+  ]);
+};

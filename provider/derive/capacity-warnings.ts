@@ -12,6 +12,12 @@ import type { PlanContext } from './contexts.ts';
 import type { ResourceSchema } from './fields.ts';
 import { nounWords, pluralOf } from './nouns.ts';
 
+/** The actions of the user if no host can run a VM, by the field that asks for too much. */
+const noHostActions: Readonly<Record<string, string>> = {
+  anti_affinity: 'Create fewer VMs of the group, set `mode = "preferred"`, or ask the operator for hosts.',
+  host_selector: 'Change `host_selector`, or ask the operator for hosts with these labels.',
+};
+
 function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
   const object = nounWords(noun);
   const why = `${sentence(message)} The check counts all objects planned so far. Objects that Terraform plans to delete later make room.`;
@@ -20,9 +26,7 @@ function warningOf(noun: string, { reason, message, field }: Refusal): { summary
       return {
         summary: `No host can run this ${object}`,
         detail: `${why}\n\nApply would create it, and it would wait until a host has room. ${
-          field === 'anti_affinity'
-            ? 'Create fewer VMs of the group, set `mode = "preferred"`, or ask the operator for hosts.'
-            : `Make the ${object} smaller, or ask the operator for more hosts.`
+          noHostActions[field ?? ''] ?? `Make the ${object} smaller, or ask the operator for more hosts.`
         }`,
       };
     case 'host_full':
@@ -50,7 +54,8 @@ function plannedVm({ fields }: ResourceSchema, ctx: PlanContext): PlannedVm | un
       ? {}
       : { [name]: requestValue(field, value) };
   };
-  if (action === 'create') return Object.assign({}, ...['image', ...sizes, 'anti_affinity'].map(known));
+  if (action === 'create')
+    return Object.assign({}, ...['image', ...sizes, 'anti_affinity', 'host_selector'].map(known));
   const changed = sizes.filter((name) => ctx.changed(name));
   return changed.length > 0 && typeof prior?.id === 'string'
     ? Object.assign({ vm: prior.id }, ...changed.map(known))

@@ -44,7 +44,7 @@ function stateSentence({ phase, reason, message }: Status): string {
 const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
 
 /** The fields whose change replaces the VM. The new VM has a new disk. */
-const replacing = ['image', 'root_volume', 'interfaces', 'project', 'anti_affinity'];
+const replacing = ['image', 'root_volume', 'interfaces', 'project', 'anti_affinity', 'host_selector'];
 
 /** The values of `wait_for`. */
 const waitChoices = ['running', 'ready', 'none'];

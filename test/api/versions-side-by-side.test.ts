@@ -199,3 +199,12 @@ t.test('records that an older scheduler would ignore raise the format', async (t
   await operator.update('hosts', host, { cordoned: true });
   t.equal(await formatNow(), '{"reader":4}', 'an older scheduler would place VMs on a cordoned host');
 });
+
+t.test('a VM with a host selector raises the format', async (t) => {
+  const test = await startTestApi(t);
+  const { store, operator, project } = test;
+  const { image, network } = await createVmPrerequisites(test, project);
+  const vm = { project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB', name: 'chosen' };
+  await operator.create('vms', { ...vm, host_selector: 'zone=a' });
+  t.equal((await store.get(`${records.formats.prefix}${records.storeFormat}`))?.value, '{"reader":4}');
+});

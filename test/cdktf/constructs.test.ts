@@ -407,6 +407,19 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
     t.match(Object.values(alone), [{ anti_affinity: { group: 'db' } }]);
   });
 
+  await t.test('on hosts with the labels that are asked for', async (t) => {
+    const selectors = (config: object) =>
+      Object.values(group({ count: 2, ...config })).map((vm) => (vm as { host_selector?: unknown }).host_selector);
+    t.strictSame(selectors({}), [undefined, undefined]);
+    t.strictSame(selectors({ hostSelector: 'zone=a' }), ['zone=a', 'zone=a']);
+    const zones = { each: (member: string) => ({ hostSelector: `zone=${member}` }) };
+    t.strictSame(selectors(zones), ['zone=1', 'zone=2'], 'one zone for each member');
+    const alone = built((stack) => {
+      new VirtualMachine(stack, 'db', { image, network: 'net-0', hostSelector: 'disk in (ssd,nvme)' });
+    });
+    t.match(Object.values(alone), [{ host_selector: 'disk in (ssd,nvme)' }]);
+  });
+
   await t.test('changed all at once, or one after the other', async (t) => {
     const waits = (rolling: boolean) => {
       const { resource } = synthesize((stack) => {

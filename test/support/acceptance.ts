@@ -179,6 +179,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       interfaces = [{ network = ucloud_network.this.id }]
       user_data = "#!/bin/sh -x"
       anti_affinity = { group = "web" }
+      host_selector = "!gpu"
       project = ucloud_project.this.id`,
     spelled: ['memory'],
     note: '`user_data` changes in place with `user_data_change = "restart"`; otherwise a change of it replaces the VM',

@@ -101,6 +101,7 @@ t.test('every resource of openapi.yaml has a case', async (t) => {
 
 t.test('each resource, through its life', { skip }, async (t) => {
   const cloud = await startTestCloud(t);
+  await cloud.api.operator.expect(200, 'PATCH', '/v1/settings', { selectable_host_labels: ['gpu'] });
   cloud.file(cloud.project, 'own.raw');
   await cloud.member.create('volumes', { name: 'spare', size: '1GiB' });
   await createSnapshot(cloud, 'spare');

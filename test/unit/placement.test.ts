@@ -14,6 +14,7 @@ import {
   score,
 } from '../../backend/model/placement/filters.ts';
 import { HostPool, type PoolHost } from '../../backend/model/placement/host-pool.ts';
+import { hostSelectorOf } from '../../backend/model/placement/host-selector.ts';
 import { parsePlacementId, placementId, placementsOn } from '../../backend/model/placement/placement-id.ts';
 
 const gib = 2 ** 30;
@@ -38,6 +39,7 @@ const poolOf = (...hosts: PoolHost[]) => {
   for (const each of hosts) pool.setHost(each);
   return pool;
 };
+const selectorOf = (text: string | undefined) => hostSelectorOf(text === undefined ? {} : { host_selector: text });
 const inGroup = (group: string, mode: 'required' | 'preferred', change: Partial<ResourceRequest> = {}) =>
   resourceRequest({ ...change, anti_affinity: { group: `prj-1/${group}`, mode } });
 const draining = { policy: { ...defaultHostPolicy, draining: true } };
@@ -198,6 +200,7 @@ const antiAffinity = fc.option(
   }),
   { nil: undefined },
 );
+const selector = fc.constantFrom(undefined, undefined, 'rack=a', 'rack in (a,b)', '!rack');
 const strategy = fc.constantFrom(...placementStrategies);
 const number = fc.integer({ min: 0, max: 11 });
 const change = fc.oneof(
@@ -209,6 +212,7 @@ const change = fc.oneof(
       alive: fc.boolean(),
       capacity: resources(20),
       policy: fc.record({
+        labels: fc.constantFrom<Record<string, string>>({}, { rack: 'a' }, { rack: 'b' }),
         draining: fc.boolean(),
         cordoned: fc.boolean(),
         cpu_overcommit: fc.constantFrom(0.5, 1, 4),
@@ -219,11 +223,12 @@ const change = fc.oneof(
   fc.record({ do: fc.constant('remove' as const), id: number.map(hostId) }),
   fc.record({
     do: fc.constant('place' as const),
-    request: fc.tuple(resources(8), architecture, antiAffinity).map(
-      ([given, kind, anti_affinity]): ResourceRequest => ({
+    request: fc.tuple(resources(8), architecture, antiAffinity, selector.map(selectorOf)).map(
+      ([given, kind, anti_affinity, host_selector]): ResourceRequest => ({
         ...given,
         architecture: kind,
         ...(anti_affinity && { anti_affinity }),
+        ...(host_selector && { host_selector }),
       }),
     ),
   }),

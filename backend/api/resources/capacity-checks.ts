@@ -8,6 +8,7 @@ import { type Vm, vmDefaults } from '../../contract/resources/vms.ts';
 import { idFrom } from '../../model/ids.ts';
 import { antiAffinityOf } from '../../model/placement/anti-affinity.ts';
 import { type PlannedRequest, type Refusal, refusedByQuota } from '../../model/placement/capacity-check.ts';
+import { hostSelectorOf } from '../../model/placement/host-selector.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
@@ -16,19 +17,23 @@ import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { projectOfCreation } from '../transaction/declarations.ts';
+import { hostSelectorGuards } from './host-selectors.ts';
 import { imageSize, images } from './images.ts';
 import { vms } from './vms.ts';
 
 /** A planned VM with the defaults of the contract. */
-type PlannedVmBody = PlannedVm & Pick<Vm, 'anti_affinity'>;
+type PlannedVmBody = PlannedVm & Pick<Vm, 'anti_affinity' | 'host_selector'>;
 type Body = Omit<CapacityCheck, 'vms'> &
   Required<Pick<CapacityCheck, 'leaving'>> & { readonly vms: readonly PlannedVmBody[] };
 
 const bytes = (size: string | undefined): number | undefined => (size === undefined ? undefined : sizeInBytes(size));
 
-const groupOf = (vm: Parameters<typeof antiAffinityOf>[0]) => {
-  const antiAffinity = antiAffinityOf(vm);
-  return antiAffinity ? { anti_affinity: antiAffinity } : {};
+const wishesOf = (vm: Parameters<typeof antiAffinityOf>[0] & Parameters<typeof hostSelectorOf>[0]) => {
+  const [antiAffinity, hostSelector] = [antiAffinityOf(vm), hostSelectorOf(vm)];
+  return {
+    ...(antiAffinity && { anti_affinity: antiAffinity }),
+    ...(hostSelector && { host_selector: hostSelector }),
+  };
 };
 
 function plannedRequest(api: ApiContext, project: Id<'project'>, planned: PlannedVmBody, at: string): PlannedRequest {
@@ -45,7 +50,7 @@ function plannedRequest(api: ApiContext, project: Id<'project'>, planned: Planne
     return {
       count: 1,
       quotaDelta: growthFrom(vmAmounts(value), vmAmounts(next)),
-      resources: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...groupOf(value) },
+      resources: { cpus: next.cpus, memory: next.memory, disk: next.disk_size, ...wishesOf(value) },
       architectures: architecture ? [architecture] : architectures,
       ...(host === undefined ? {} : { placed: { host, vm: value.id } }),
     };
@@ -61,17 +66,18 @@ function plannedRequest(api: ApiContext, project: Id<'project'>, planned: Planne
   return {
     count: planned.count ?? 1,
     quotaDelta: vmAmounts({ ...demand, disk_size: demand.disk }),
-    resources: { ...demand, ...groupOf({ project, ...planned }) },
+    resources: { ...demand, ...wishesOf({ project, ...planned }) },
     architectures: architecture ? [architecture] : architectures,
   };
 }
 
 /** The field of a VM that exceeds a limit. */
-const fields: Readonly<Partial<Record<QuotaKind | 'anti_affinity', string>>> = {
+const fields: Readonly<Partial<Record<QuotaKind | 'anti_affinity' | 'host_selector', string>>> = {
   cpus: '/cpus',
   memory: '/memory',
   disk: '/disk_size',
   anti_affinity: '/anti_affinity',
+  host_selector: '/host_selector',
 };
 
 const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 'index' | 'kind'>) => ({
@@ -89,6 +95,10 @@ export const capacityCheckHandlers: Handlers = {
     const project = projectOfCreation(api, request.caller, asked);
     if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
       throw fieldError('rule_violated', '/vms', `must contain at most ${maxVms} VMs in total`);
+    }
+    // The answer tells how many hosts match, so the same rule holds as for a creation.
+    for (const [index, each] of planned.entries()) {
+      hostSelectorGuards(api, request.caller, each.host_selector, `/vms/${index}/host_selector`);
     }
     const requests = planned.map((each, index) => plannedRequest(api, project, each, `/vms/${index}`));
     let used = api.usage.of(project);

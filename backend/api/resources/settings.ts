@@ -30,24 +30,32 @@ export const defaultPool = ({ mirror }: ApiContext): Id<'storage_pool'> =>
 /** Returns the guard that the default pool is unchanged. */
 export const defaultPoolGuard = settingsGuard;
 
+/** Returns the labels of hosts that all users may name in selectors, and the guard that the list is unchanged. */
+export const selectableHostLabels = (api: ApiContext): { readonly keys: readonly string[]; readonly guard: Guard } => ({
+  keys: api.mirror.get(records.settings, id)?.value.selectable_host_labels ?? [],
+  guard: settingsGuard(api),
+});
+
 function show(api: ApiContext) {
   const stored = api.mirror.get(records.settings, id);
-  const { default_quota, placement_strategy, updated_at } = stored?.value ?? {};
+  const { default_quota, placement_strategy, selectable_host_labels, updated_at } = stored?.value ?? {};
   return {
     default_quota: showQuota(default_quota),
     default_storage_pool: defaultPool(api),
     placement_strategy: placement_strategy ?? 'spread',
+    selectable_host_labels: selectable_host_labels ?? [],
     ...(updated_at === undefined ? {} : { updated_at }),
     revision: stored?.revision ?? 0,
   };
 }
 
 /** The settings that a record contains as the request states them. */
-type PlainSettings = Pick<SettingsUpdate, 'placement_strategy'>;
+type PlainSettings = Pick<SettingsUpdate, 'placement_strategy' | 'selectable_host_labels'>;
 
 /** Returns the settings without those that a request sets to their default. */
-const withoutNull = ({ placement_strategy: strategy }: PlainSettings) => ({
+const withoutNull = ({ placement_strategy: strategy, selectable_host_labels: labels }: PlainSettings) => ({
   ...(strategy != null && { placement_strategy: strategy }),
+  ...(labels != null && { selectable_host_labels: labels }),
 });
 
 /** The handlers of settings. */

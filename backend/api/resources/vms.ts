@@ -42,6 +42,7 @@ import {
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { detachment, newAttachment } from './attachment-changes.ts';
+import { hostSelectorGuards } from './host-selectors.ts';
 import { imageSize, images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
@@ -95,7 +96,7 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
 });
 
 /** The body with the defaults of the contract. */
-type Body = VmBody & Pick<Vm, 'anti_affinity'>;
+type Body = VmBody & Pick<Vm, 'anti_affinity' | 'host_selector'>;
 
 function observe({ mirror }: ApiContext, id: string): VmObservations {
   const schedule = mirror.get(records.schedules, id)?.value;
@@ -301,6 +302,7 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   return mutate(api, request, async () => {
     const project = projectOfCreation(api, request.caller, asked);
     const { guards, writes, ...origin } = originOf(api, project, id, body);
+    const selector = hostSelectorGuards(api, request.caller, body.host_selector, '/host_selector');
     const keys = useKeys(api, project, id, body.ssh_keys);
     const allocated = allocateInterfaces(api, project, id, body, probes);
     const record: records.VmRecord = {
@@ -316,7 +318,7 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     };
     const attached = changeVolumes(api, record, undefined, at);
     return creation(api, vms, record, {
-      guards: [...guards, ...keys.guards, ...allocated.guards, ...attached.guards],
+      guards: [...guards, ...selector, ...keys.guards, ...allocated.guards, ...attached.guards],
       writes: [...writes, ...keys.writes, ...allocated.writes, ...attached.writes],
     });
   });

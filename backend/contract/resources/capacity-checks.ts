@@ -7,7 +7,7 @@ import type { Endpoint } from '../endpoint.ts';
 import { Enum, exampleId, idPrefixes, Reference, Size, Whole } from '../fields.ts';
 import { architectures } from './images.ts';
 import { type PlannedObject, plannedObjects } from './quotas.ts';
-import { AntiAffinityCreate } from './vms.ts';
+import { AntiAffinityCreate, HostSelector } from './vms.ts';
 
 /** The maximum number of VMs in one check. */
 export const maxVms = 5000;
@@ -39,6 +39,7 @@ const PlannedVm = Type.Object(
       }),
     ),
     anti_affinity: Type.Optional(AntiAffinityCreate),
+    host_selector: Type.Optional(HostSelector),
   },
   { additionalProperties: false },
 );

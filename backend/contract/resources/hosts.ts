@@ -29,7 +29,10 @@ export const host = resource({
   description: 'A machine that runs VMs. Its agent registers it at the first start, and the operator sets its policy.',
   immutable: {},
   mutable: {
-    labels: Labels,
+    labels: Type.Unsafe<Record<string, string>>({
+      ...Labels,
+      description: `${Labels.description} VMs with a \`host_selector\` select their hosts by these labels. Only operators see them. A change moves no VM.`,
+    }),
     draining: Type.Boolean({
       default: hostPolicyDefaults.draining,
       description:

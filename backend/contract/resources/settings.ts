@@ -1,7 +1,7 @@
 /** The settings of the whole cloud. Only one such object exists, so it has no id. */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../endpoint.ts';
-import { Enum, exampleId, Reference, Timestamp, Whole } from '../fields.ts';
+import { Enum, exampleId, LabelKey, Reference, Timestamp, Whole } from '../fields.ts';
 import { Quota } from './quotas.ts';
 
 const description = 'Settings of the whole cloud.';
@@ -17,6 +17,12 @@ const PlacementStrategyField = Enum(placementStrategies, {
   description:
     'The host that a new VM gets, if several hosts can take it. `spread`: the host with the largest free share, so that hosts are used equally. `pack`: the host with the smallest free share, so that the VMs use few hosts and large VMs find empty ones. The free share of a host is that of its scarcest resource. A change moves no VM. Default: `spread`.',
 });
+const SelectableHostLabels = Type.Array(LabelKey, {
+  maxItems: 64,
+  uniqueItems: true,
+  description:
+    'Keys of host labels that all users may name in `host_selector`. Users can find out the values of these labels, and how many hosts have them. Operators may name all labels. A change does not affect existing VMs. Default: none.',
+});
 
 /** The schema of the settings. */
 export const Settings = Type.Object(
@@ -24,6 +30,7 @@ export const Settings = Type.Object(
     default_quota: Type.Unsafe<Quota>({ ...Quota, description: defaultQuota }),
     default_storage_pool: Reference('storage_pool', { description: defaultPool }),
     placement_strategy: PlacementStrategyField,
+    selectable_host_labels: SelectableHostLabels,
     updated_at: Type.Optional(Timestamp({ description: 'Time of the last change; missing if there was none.' })),
     revision: Whole({ description: 'Revision of the last change; 0 if there was none.' }),
   },
@@ -41,6 +48,7 @@ export const SettingsUpdate = Type.Object(
       Type.Union([Reference('storage_pool', { description: defaultPool }), Type.Null()]),
     ),
     placement_strategy: Type.Optional(Type.Union([PlacementStrategyField, Type.Null()])),
+    selectable_host_labels: Type.Optional(Type.Union([SelectableHostLabels, Type.Null()])),
   },
   {
     additionalProperties: false,
@@ -55,6 +63,7 @@ const example: Settings = {
   default_quota: { vms: 20, memory: '64GiB', terraform_states: 50, terraform_state_size: '1GiB' },
   default_storage_pool: exampleId('storage_pool'),
   placement_strategy: 'spread',
+  selectable_host_labels: ['zone'],
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 9,
 };

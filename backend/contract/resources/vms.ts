@@ -8,6 +8,7 @@ import {
   exampleId,
   IdOf,
   Ipv6,
+  LabelSelector,
   Labels,
   MacAddress,
   Name,
@@ -66,6 +67,12 @@ export const AntiAffinityCreate = Type.Object(
   { additionalProperties: false, ...antiAffinity },
 );
 
+/** The schema of `host_selector`. */
+export const HostSelector = LabelSelector({
+  description:
+    'Label selector for the hosts of the VM, in the syntax of Kubernetes: `zone=a,disk in (ssd,nvme),!gpu`. The VM gets only a host whose labels match, and waits until such a host has room. The labels that a selector may name are those of the setting `selectable_host_labels`; operators may name all. A later change of the labels of hosts moves no VM. A VM never changes its host, so a change replaces the VM.',
+});
+
 const interfaceFields = {
   network: Reference('network', { description: 'The network of the interface.' }),
   mac: MacAddress({
@@ -111,6 +118,7 @@ export const vm = resource({
     ),
     interfaces: Type.Array(Interface, interfaces),
     anti_affinity: Type.Optional(AntiAffinity),
+    host_selector: Type.Optional(HostSelector),
   },
   mutable: {
     name: Name({ description: 'Name, unique in the project, and host name of the guest: an RFC 1123 label.' }),
@@ -213,7 +221,7 @@ export const vm = resource({
     ...common,
   },
   defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'volumes', 'power_state', 'delete_protection'],
-  optional: ['project', 'image', 'root_volume', 'disk_size', 'user_data', 'anti_affinity'],
+  optional: ['project', 'image', 'root_volume', 'disk_size', 'user_data', 'anti_affinity', 'host_selector'],
   create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
 export type Vm = ItemType<typeof vm>;
@@ -234,6 +242,7 @@ const example: Vm = {
   interfaces: [{ network: exampleId('network'), mac: '42:00:5e:10:00:01', address: '2001:db8:0:100:4000:5eff:fe10:1' }],
   address: '2001:db8:0:100:4000:5eff:fe10:1',
   anti_affinity: { group: 'web', mode: 'required' },
+  host_selector: 'zone=a',
   ssh_keys: [exampleId('ssh_key')],
   volumes: [exampleId('volume')],
   power_state: 'running',
@@ -272,6 +281,7 @@ export const vmEndpoints = {
         interfaces: [{ network: exampleId('network') }],
         ssh_keys: example.ssh_keys,
         anti_affinity: { group: 'web' },
+        host_selector: example.host_selector,
         labels: { tier: 'web' },
       },
       item: example,

@@ -42,7 +42,7 @@ export interface Refusal {
   readonly count: number;
   readonly reason: (typeof refusalReasons)[number];
   /** The scarce resource, if it is a single one. */
-  readonly kind?: QuotaKind | 'anti_affinity';
+  readonly kind?: QuotaKind | 'anti_affinity' | 'host_selector';
   readonly message: string;
 }
 
@@ -100,9 +100,12 @@ class TrialPlacement {
     const known = new Set(this.#pool.hosts().map(({ architecture }) => architecture));
     const architecture = architectures.find((one) => known.has(one)) ?? architectures[0];
     const { anti_affinity: _group, ...ungrouped } = resources;
+    const { host_selector: _selector, ...anywhere } = resources;
     const kind = this.#find(ungrouped, architectures)
       ? 'anti_affinity'
-      : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...resources, [kind]: 0 }, architectures));
+      : this.#find(anywhere, architectures)
+        ? 'host_selector'
+        : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...resources, [kind]: 0 }, architectures));
     return {
       reason: 'no_host',
       ...(kind && { kind }),

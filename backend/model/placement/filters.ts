@@ -13,6 +13,7 @@ import type { Architecture } from '../../contract/resources/images.ts';
 import type { PlacementStrategy } from '../../contract/resources/settings.ts';
 import { describeSize } from '../text/sizes.ts';
 import { type AntiAffinity, type Groups, groupName, satisfiesAntiAffinity } from './anti-affinity.ts';
+import { type HostSelector, satisfiesHostSelector } from './host-selector.ts';
 
 /** Resources of a host or a VM. */
 export interface Resources {
@@ -32,6 +33,7 @@ export interface PlacedResources extends Resources {
 /** The resources that a VM needs, and the architecture of its image. */
 export interface ResourceRequest extends PlacedResources {
   readonly architecture: Architecture;
+  readonly host_selector?: HostSelector;
   /** The hosts of the volumes that the VM has. Two hosts have no common VM. */
   readonly volume_hosts?: readonly Id<'host'>[];
   /** The storage pools of its volumes, but for the built-in pool. */
@@ -55,6 +57,7 @@ export interface Candidate {
   readonly draining: boolean;
   /** The operator has closed the host to new VMs. */
   readonly cordoned: boolean;
+  readonly labels: Readonly<Record<string, string>>;
   /** All resources for VMs, overcommit included. */
   readonly total: Resources;
   /** The unused part of `total`. Negative after the operator has lowered the overcommit ratio below the current use. */
@@ -67,6 +70,7 @@ export interface Candidate {
 
 /** The operator's settings for one host. */
 export interface HostPolicy {
+  readonly labels?: Readonly<Record<string, string>>;
   readonly draining: boolean;
   readonly cordoned?: boolean;
   readonly cpu_overcommit: number;
@@ -196,6 +200,17 @@ export const filters: readonly Filter[] = [
       length === total
         ? `no host has the architecture ${architecture}`
         : describeShare(length, total, `not ${architecture}`),
+  },
+  {
+    name: 'host_selector',
+    rejects: ({ labels }, { host_selector: selector }) =>
+      selector !== undefined && !satisfiesHostSelector(labels, selector),
+    describe: ({ length }, total, { host_selector: selector }) => {
+      const text = selector?.text ?? '';
+      return length === total
+        ? `no host matches the host selector ${text}`
+        : describeShare(length, total, `not matched by the host selector ${text}`);
+    },
   },
   {
     name: 'volumes',

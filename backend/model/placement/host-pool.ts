@@ -53,6 +53,7 @@ interface HostUsage {
 }
 
 const noGroups: Groups = new Map();
+const noLabels: Candidate['labels'] = {};
 const zeroResources: Resources = { cpus: 0, memory: 0, disk: 0 };
 const noSlot = -1;
 const architectureBits = { x86_64: 1, aarch64: 2 } as const;
@@ -125,6 +126,7 @@ export class HostPool {
       alive,
       draining: policy.draining,
       cordoned: policy.cordoned ?? false,
+      labels: policy.labels ?? noLabels,
       total,
       free: this.#free(id, total),
       groups,

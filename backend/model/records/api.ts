@@ -28,6 +28,8 @@ export const settings = kind('settings/', {
   default_storage_pool: Type.Optional(id('storage_pool')),
   /** Default: `spread`. */
   placement_strategy: Type.Optional(oneOf(placementStrategies)),
+  /** The keys of host labels that all users may name. Default: none. */
+  selectable_host_labels: Type.Optional(Type.Array(Type.String())),
   updated_at: time,
 });
 
@@ -189,6 +191,8 @@ export const vms = kind('vms/', {
   boot: Type.Optional(Type.Object(bootFacts)),
   interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
   anti_affinity: antiAffinity,
+  /** The label selector for the hosts of the VM. */
+  host_selector: Type.Optional(Type.String()),
   user_data: Type.Optional(Type.String()),
   /** The generation of the last change of the user data; missing if it never changed. */
   user_data_generation: Type.Optional(Type.Integer()),

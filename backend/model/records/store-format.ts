@@ -46,6 +46,7 @@ const needsFormat3: Readonly<Record<string, (record: Fields) => boolean>> = {
 
 /** The same for format 4: limits of placement. An older scheduler would place VMs on the wrong hosts. */
 const needsFormat4: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [vms.prefix]: ({ host_selector }) => host_selector !== undefined,
   [hostPolicies.prefix]: ({ cordoned }) => cordoned === true,
 };
 
