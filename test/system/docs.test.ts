@@ -160,10 +160,21 @@ interface Preparation {
   readonly adapt?: (text: string) => string;
 }
 
-const simulatedCloud = async (t: Test, home: string): Promise<Cloud> => {
-  const cloud = await startCloud(join(home, 'data'), ['--hypervisor', 'simulated']);
+const simulatedCloud = async (t: Test, home: string, ...options: string[]): Promise<Cloud> => {
+  const cloud = await startCloud(join(home, 'data'), ['--hypervisor', 'simulated', ...options]);
   t.teardown(() => cloud.stop());
   return cloud;
+};
+
+/** Makes a cloud with an image `demo` and a network `web`. */
+const cloudWithImage = async (t: Test, home: string, ...options: string[]): Promise<Preparation> => {
+  const cloud = await simulatedCloud(t, home, ...options);
+  const disk = join(home, 'empty.raw');
+  writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
+  await setUpCloud(cloud, join(home, 'data'), disk);
+  await cloud.ucloud('prefix', 'create', '--name', 'site');
+  await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', 'site');
+  return { environment: { UCLOUD_CREDENTIALS: cloud.credentials, UCLOUD_ENDPOINT: cloud.endpoint } };
 };
 
 const followed: readonly Followed[] = [
@@ -226,15 +237,11 @@ const followed: readonly Followed[] = [
   },
   {
     page: 'docs/guides/keep-your-data.md',
-    prepare: async (t, _clone, home) => {
-      const cloud = await simulatedCloud(t, home);
-      const disk = join(home, 'empty.raw');
-      writeFileSync(disk, Buffer.alloc(1024 * 1024).fill('55aa', 510, 512, 'hex'));
-      await setUpCloud(cloud, join(home, 'data'), disk);
-      await cloud.ucloud('prefix', 'create', '--name', 'site');
-      await cloud.ucloud('network', 'create', '--name', 'web', '--prefix', 'site');
-      return { environment: { UCLOUD_CREDENTIALS: cloud.credentials, UCLOUD_ENDPOINT: cloud.endpoint } };
-    },
+    prepare: (t, _clone, home) => cloudWithImage(t, home),
+  },
+  {
+    page: 'docs/guides/choose-hosts.md',
+    prepare: (t, _clone, home) => cloudWithImage(t, home, '--name', 'rack1-node1'),
   },
   {
     page: 'docs/provider-registry.md',
