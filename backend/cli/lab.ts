@@ -1,8 +1,8 @@
 /** `ucloud lab`: a data centre on one machine, for trials, tests and demonstrations. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join, resolve } from 'node:path';
+import { accessSync, constants, existsSync, realpathSync } from 'node:fs';
+import { basename, delimiter, dirname, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Direction } from '../lab/faults.ts';
 import type { Lab, LabState } from '../lab/lab.ts';
@@ -28,7 +28,23 @@ const modules = async () => {
   return { Lab, ...plan, ...faults };
 };
 
-const labIn = async ({ data }: DataOption): Promise<Lab> => new (await modules()).Lab(resolve(data), tell);
+/** Returns the path without links, of which the last parts may be missing. So a directory has one lab, whatever its spelling. */
+function realPath(path: string): string {
+  if (existsSync(path)) return realpathSync(path);
+  const above = dirname(path);
+  return above === path ? path : join(realPath(above), basename(path));
+}
+
+const labIn = async ({ data }: DataOption): Promise<Lab> => new (await modules()).Lab(realPath(resolve(data)), tell);
+
+/** The variables that name another cloud. */
+const otherCloud = ['UCLOUD_ENDPOINT', 'UCLOUD_TOKEN', 'UCLOUD_PROJECT', 'UCLOUD_CA_FILE'];
+
+/** Returns the environment of commands for the cloud of the lab. */
+const labEnvironment = (lab: Lab): NodeJS.ProcessEnv => ({
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !otherCloud.includes(name))),
+  UCLOUD_CREDENTIALS: lab.credentials,
+});
 
 /** Debian installs some programs in sbin. */
 const isInstalled = (program: string): boolean =>
@@ -60,12 +76,24 @@ const within =
     throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
   };
 
-async function up(options: DataOption & { hosts: number; etcd: string; hypervisor: HypervisorChoice }): Promise<void> {
+interface UpOptions extends DataOption {
+  readonly hosts?: number;
+  readonly etcd?: string;
+  readonly hypervisor?: HypervisorChoice;
+}
+
+async function up({ hosts, etcd, hypervisor, ...options }: UpOptions): Promise<void> {
   checkMachine();
   const lab = await labIn(options);
-  const { hosts, hypervisor } = options;
-  await lab.up({ hosts, etcd: Number(options.etcd), hypervisor });
-  say(`The lab is up with ${hosts} hosts. Use it with:\n  export UCLOUD_CREDENTIALS=${lab.credentials}`);
+  const made = await lab.up({
+    ...(hosts !== undefined && { hosts }),
+    ...(etcd !== undefined && { etcd: Number(etcd) }),
+    ...(hypervisor !== undefined && { hypervisor }),
+  });
+  const set = otherCloud.filter((name) => process.env[name] !== undefined);
+  const unset = set.length === 0 ? '' : `\n  unset ${set.join(' ')}`;
+  const path = `'${lab.credentials.replaceAll("'", "'\\''")}'`;
+  say(`The lab is up with ${made.hosts} hosts. Use it with:\n  export UCLOUD_CREDENTIALS=${path}${unset}`);
 }
 
 function table({ nodes }: LabState): string {
@@ -102,7 +130,7 @@ async function runOn(lab: Lab, node: string, command: readonly string[]): Promis
   const { namespaceOf } = await modules();
   const child = spawn('ip', ['netns', 'exec', namespaceOf(lab.plan.id, node), ...command], {
     stdio: 'inherit',
-    env: { ...process.env, UCLOUD_CREDENTIALS: lab.credentials },
+    env: labEnvironment(lab),
   });
   const [code] = await once(child, 'exit');
   process.exitCode = typeof code === 'number' ? code : 1;
@@ -115,6 +143,7 @@ async function nodeOf(plan: LabPlan, name: string) {
 async function ssh(text: string, args: readonly string[], options: DataOption & { readonly user: string }) {
   const lab = await labIn(options);
   const { plan } = lab;
+  for (const name of otherCloud) delete process.env[name];
   process.env.UCLOUD_CREDENTIALS = lab.credentials;
   const { name, address, status } = await vmOf(text, {});
   if (status.host === undefined) throw new Error(`${name} has no host yet`);
@@ -160,12 +189,14 @@ export function addLab(program: Command): void {
       .description(description)
       .option('--data <directory>', 'directory of the lab (or UCLOUD_LAB)', defaultDirectory);
   command('up', 'start hosts, an etcd cluster and all components, or complete what is missing of them')
-    .option('--hosts <number>', 'number of hosts, 1 to 16', within(1, 16), 3)
-    .addOption(new Option('--etcd <number>', 'number of etcd members').choices(['1', '3', '5']).default('3'))
+    .option('--hosts <number>', 'number of hosts, 1 to 16. Default: 3', within(1, 16))
+    .addOption(new Option('--etcd <number>', 'number of etcd members. Default: 3').choices(['1', '3', '5']))
     .addOption(
-      new Option('--hypervisor <kind>', 'auto uses qemu if it works on this machine')
-        .choices(['auto', 'qemu', 'simulated'])
-        .default('auto'),
+      new Option('--hypervisor <kind>', 'auto uses qemu if it works on this machine. Default: auto').choices([
+        'auto',
+        'qemu',
+        'simulated',
+      ]),
     )
     .action(up);
   command('status', 'show nodes, daemons and faults').option('--json', 'print JSON').action(status);

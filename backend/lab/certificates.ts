@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { environment } from '../host/system/command.ts';
 
 const days = '3650';
 
@@ -19,7 +20,7 @@ export async function makeCertificates(
   const draft = `${directory}.new`;
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft, { mode: 0o700 });
-  const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: draft });
+  const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: draft, env: environment });
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
   await openssl('req', '-x509', ...key, '-keyout', 'ca-key.pem', '-out', 'ca.pem', '-days', days, '-subj', '/CN=lab');
   for (const [name, ips] of Object.entries(addresses)) {

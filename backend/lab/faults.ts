@@ -52,6 +52,8 @@ export function ruleset(faults: readonly LinkFault[]): string {
     '  }',
     '  chain input_faults {',
     '    type filter hook input priority 0; policy accept;',
+    // Without neighbour discovery, the spine could not send to a node whose packets are lost.
+    '    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
     ...rules.filter((rule) => rule.startsWith('iifname') && !rule.includes('oifname')).map((rule) => `    ${rule}`),
     '  }',
     '}',

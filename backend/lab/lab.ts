@@ -4,26 +4,31 @@
  * The record `lab.json` has the options, and everything else follows from them and from the directory. `up` does what is
  * missing, so it may be repeated after a crash at any step. `down` needs only the directory and the names of the namespaces.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { writeCredentials } from '../cli/credentials.ts';
+import { makeDirectory } from '../cli/make-directory.ts';
 import { ensureStateKeys } from '../cli/state-key.ts';
-import { instanceOf, runDirectory } from '../host/system/instance.ts';
+import { instanceOf, lockInstance, runDirectory } from '../host/system/instance.ts';
 import { makeCertificates } from './certificates.ts';
 import { runIn, writeJson } from './commands.ts';
-import { type LinkFault, ruleset, withFault, withoutNode } from './faults.ts';
+import { describeFault, type LinkFault, ruleset, withFault, withoutNode } from './faults.ts';
 import { createNamespaces, namespacesOf, removeNamespaces } from './namespaces.ts';
 import {
   apiPort,
   apiUrl,
   type DaemonKind,
+  defaultOptions,
+  describeOptions,
   etcdPorts,
   type LabNode,
   type LabOptions,
   type LabPlan,
+  type LabRecord,
   labId,
+  labKind,
   labPlan,
   namespaceOf,
   spine,
@@ -64,6 +69,14 @@ export interface LabState {
   readonly faults: readonly LinkFault[];
 }
 
+function parseRecord(text: string): Partial<LabRecord> & LabOptions {
+  try {
+    return JSON.parse(text) as LabRecord;
+  } catch {
+    return { ...defaultOptions };
+  }
+}
+
 /** A lab in a directory. */
 export class Lab {
   /** The absolute path. */
@@ -95,9 +108,24 @@ export class Lab {
     return labPlan(this.directory, options);
   }
 
+  /** @throws Error if the record belongs to another lab or program */
   #options(): LabOptions | undefined {
     const path = this.#path('lab.json');
-    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as LabOptions) : undefined;
+    if (!existsSync(path)) return undefined;
+    const { kind, id, ...options } = parseRecord(readFileSync(path, 'utf8'));
+    if (kind !== labKind) throw new Error(`${path} is no record of a lab`);
+    if (id !== labId(this.directory)) throw new Error(`the lab in ${this.directory} was started at another path`);
+    return options;
+  }
+
+  /** Runs a change of the lab, if no other command changes it. @throws Error if another one does */
+  async #exclusively<T>(change: () => Promise<T>): Promise<T> {
+    const unlock = await lockInstance(`lab-${labId(this.directory)}`);
+    try {
+      return await change();
+    } finally {
+      await unlock();
+    }
   }
 
   get #faults(): LinkFault[] {
@@ -107,18 +135,29 @@ export class Lab {
 
   /**
    * Creates what is missing of the lab, and waits until all hosts are alive.
+   * @param asked default: the options of the present lab, or `defaultOptions`
    * @throws Error if the directory has other files, or a lab with other options
    */
-  async up(options: LabOptions): Promise<void> {
+  up(asked: Partial<LabOptions>): Promise<LabOptions> {
+    return this.#exclusively(() => this.#up(asked));
+  }
+
+  async #up(asked: Partial<LabOptions>): Promise<LabOptions> {
     const present = this.#options();
     if (present === undefined && existsSync(this.directory) && readdirSync(this.directory).length > 0) {
       throw new Error(`--data: ${this.directory} is not empty and has no lab`);
     }
-    if (present !== undefined && JSON.stringify(present) !== JSON.stringify(options)) {
-      throw new Error(`the lab in ${this.directory} has other options; remove it first: ucloud lab down`);
+    const options = { ...(present ?? defaultOptions), ...asked };
+    if (present !== undefined && describeOptions(present) !== describeOptions(options)) {
+      const has = `the lab in ${this.directory} has the options ${describeOptions(present)}`;
+      throw new Error(`${has}. To replace it with all its VMs, remove it first: ucloud lab down`);
     }
-    mkdirSync(this.#path('log'), { recursive: true, mode: 0o700 });
-    await writeJson(this.#path('lab.json'), options);
+    makeDirectory(this.directory, 0o700);
+    if (statSync(this.directory).uid !== process.getuid?.()) {
+      throw new Error(`--data: ${this.directory} must belong to root`);
+    }
+    await writeJson(this.#path('lab.json'), { kind: labKind, id: labId(this.directory), ...options });
+    makeDirectory(this.#path('log'), 0o700);
     const { plan } = this;
     this.#tell(`lab ${plan.id} in ${this.directory}`);
     const addresses = plan.nodes.filter(({ daemons }) => daemons.includes('etcd')).map(({ address }) => address);
@@ -126,12 +165,14 @@ export class Lab {
     this.#tell(`creating ${plan.nodes.length + 1} network namespaces`);
     await createNamespaces(plan);
     await this.#applyFaults(this.#faults);
+    for (const fault of this.#faults) this.#tell(`a fault stays until it is healed: ${describeFault(fault)}`);
     this.#tell(`starting ${addresses.length} etcd members`);
     await this.#startMissing('etcd');
     await this.#prepareDatabase();
     this.#tell('starting the components');
     await this.#startMissing();
     await this.#waitForHosts(options.hosts);
+    return options;
   }
 
   /** Starts the daemons that do not run: of one kind, or of all, on one node or on all. */
@@ -152,7 +193,7 @@ export class Lab {
   /** Returns the command line of a daemon. */
   #program({ name, address }: LabNode, daemon: DaemonKind): string[] {
     const data = this.#path('nodes', name);
-    mkdirSync(data, { recursive: true, mode: 0o700 });
+    makeDirectory(data, 0o700);
     const hypervisor = this.#options()?.hypervisor ?? 'auto';
     const store = ['--store', storeUrl(this.plan, this.#certificates)];
     // The image scanner and the file server share this directory.
@@ -299,12 +340,16 @@ export class Lab {
   }
 
   /** Adds a fault of a link. */
-  async addFault(fault: LinkFault): Promise<void> {
-    await this.#applyFaults(withFault(this.#faults, fault));
+  addFault(fault: LinkFault): Promise<void> {
+    return this.#exclusively(() => this.#applyFaults(withFault(this.#faults, fault)));
   }
 
   /** Ends all faults of a node, or of all nodes: its links work, paused processes go on, and its daemons run. */
-  async heal(node?: LabNode): Promise<void> {
+  heal(node?: LabNode): Promise<void> {
+    return this.#exclusively(() => this.#heal(node));
+  }
+
+  async #heal(node: LabNode | undefined): Promise<void> {
     const { plan } = this;
     await this.#applyFaults(withoutNode(this.#faults, node?.name));
     for (const each of node === undefined ? plan.nodes : [node]) {
@@ -314,12 +359,18 @@ export class Lab {
   }
 
   async #applyFaults(faults: readonly LinkFault[]): Promise<void> {
-    await writeJson(this.#path('faults.json'), faults);
     await runIn(namespaceOf(this.plan.id, spine), 'nft', ['-f', '-'], ruleset(faults));
+    await writeJson(this.#path('faults.json'), faults);
   }
 
   /** Removes everything of the lab. May be repeated, also after a crash, and without a lab. Returns whether there was one. */
-  async down(): Promise<boolean> {
+  down(): Promise<boolean> {
+    return this.#exclusively(() => this.#down());
+  }
+
+  async #down(): Promise<boolean> {
+    // A record of another lab or program must not lead to a removal.
+    this.#options();
     const id = labId(this.directory);
     const hasNamespaces = (await namespacesOf(id)).length > 0;
     if (hasNamespaces) this.#tell('ending all processes and removing the network namespaces');
@@ -332,9 +383,10 @@ export class Lab {
       if (existsSync(host)) rmSync(runDirectory(instanceOf(host)), { recursive: true, force: true });
     }
     // The command keeps the state of interrupted uploads beside the credentials.
-    const parts = ['nodes', 'uploads', 'log', 'certificates', 'certificates.new', 'faults.json', 'state.key'];
+    const parts = ['nodes', 'uploads', 'log', 'certificates', 'certificates.new', 'faults.json'];
     for (const name of readdirSync(this.directory)) {
-      const isOurs = parts.includes(name) || name.startsWith('credentials.json') || /\.json\.\d+\.new$/.test(name);
+      const isOurs =
+        parts.includes(name) || /^(credentials\.json|state\.key)/.test(name) || /\.json\.\d+\.new$/.test(name);
       if (isOurs) rmSync(this.#path(name), { recursive: true, force: true });
     }
     // This record goes last, so that an interrupted removal can be repeated.

@@ -1,12 +1,13 @@
 /** The network namespaces of a lab and their links. Each step may be repeated after a crash at any point. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { environment } from '../host/system/command.ts';
 import { type LabPlan, namespaceOf, namespacePrefix, spine } from './plan.ts';
 import { killIn } from './processes.ts';
 
 const exec = promisify(execFile);
 
-const ip = async (...args: readonly string[]): Promise<string> => (await exec('ip', args)).stdout;
+const ip = async (...args: readonly string[]): Promise<string> => (await exec('ip', args, { env: environment })).stdout;
 
 /** Returns the names of all namespaces of the lab. */
 export async function namespacesOf(id: string): Promise<string[]> {
@@ -23,10 +24,13 @@ const sysctls = [
   'net.ipv6.conf.default.accept_ra=0',
 ];
 
-async function createNamespace(name: string, isRouter: boolean): Promise<void> {
-  await ip('netns', 'add', name);
+/** Prepares a namespace, which may be incomplete after a crash. */
+async function prepareNamespace(name: string, exists: boolean, isRouter: boolean): Promise<void> {
+  if (!exists) await ip('netns', 'add', name);
   await ip('-n', name, 'link', 'set', 'lo', 'up');
-  await exec('ip', ['netns', 'exec', name, 'sysctl', '-q', '-w', ...sysctls.slice(isRouter ? 0 : 1)]);
+  await exec('ip', ['netns', 'exec', name, 'sysctl', '-q', '-w', ...sysctls.slice(isRouter ? 0 : 1)], {
+    env: environment,
+  });
 }
 
 const devices = async (...at: readonly string[]): Promise<Set<string>> => {
@@ -45,11 +49,11 @@ export async function createNamespaces(plan: LabPlan): Promise<void> {
   const { id, nodes, control, prefix } = plan;
   const present = new Set(await namespacesOf(id));
   const router = namespaceOf(id, spine);
-  if (!present.has(router)) await createNamespace(router, true);
+  await prepareNamespace(router, present.has(router), true);
   const links = await devices('-n', router);
   for (const { name, address, gateway, daemons } of nodes) {
     const namespace = namespaceOf(id, name);
-    if (!present.has(namespace)) await createNamespace(namespace, daemons.includes('agent'));
+    await prepareNamespace(namespace, present.has(namespace), daemons.includes('agent'));
     if (!links.has(name)) {
       await ip('-n', router, 'link', 'add', name, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', namespace);
     }

@@ -18,6 +18,21 @@ export interface LabOptions {
   readonly hypervisor: HypervisorChoice;
 }
 
+/** The record of a lab in its directory. */
+export interface LabRecord extends LabOptions {
+  readonly kind: typeof labKind;
+  /** The id of the lab. A directory with another path has another id, and is another lab. */
+  readonly id: string;
+}
+
+/** Marks the record, so that no file of another program counts as one. */
+export const labKind = 'ucloud-lab';
+export const defaultOptions: LabOptions = { hosts: 3, etcd: 3, hypervisor: 'auto' };
+
+/** Returns the options as a command line. */
+export const describeOptions = ({ hosts, etcd, hypervisor }: LabOptions): string =>
+  `--hosts ${hosts} --etcd ${etcd} --hypervisor ${hypervisor}`;
+
 /** The kinds of daemons. All but etcd are commands of ucloud. */
 export const daemonKinds = ['etcd', 'api', 'scheduler', 'scanner', 'file-scanner', 'agent'] as const;
 export type DaemonKind = (typeof daemonKinds)[number];

@@ -6,6 +6,7 @@ import { execFile, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { environment } from '../host/system/command.ts';
 import { type DaemonKind, namespaceOf } from './plan.ts';
 
 const exec = promisify(execFile);
@@ -38,7 +39,11 @@ function processOf(pid: number): LabProcess | undefined {
 
 /** Returns the processes of a node; none without its namespace. */
 export async function processesIn(namespace: string): Promise<LabProcess[]> {
-  const { stdout } = await exec('ip', ['netns', 'pids', namespace]).catch(() => ({ stdout: '' }));
+  const { stdout } = await exec('ip', ['netns', 'pids', namespace], { env: environment }).catch(async (error) => {
+    const list = await exec('ip', ['netns', 'list'], { env: environment });
+    if (list.stdout.split('\n').some((line) => line.split(' ')[0] === namespace)) throw error;
+    return { stdout: '' };
+  });
   return stdout
     .split('\n')
     .filter(Boolean)
@@ -86,12 +91,12 @@ export interface DaemonStart {
 export async function startDaemon({ lab, node, daemon, program, log }: DaemonStart): Promise<void> {
   const output = openSync(log, 'a', 0o600);
   try {
-    const { PATH = '', HOME = '/root', NODE_COMPILE_CACHE } = process.env;
+    const { HOME = '/root', NODE_COMPILE_CACHE } = process.env;
     const child = spawn('ip', ['netns', 'exec', namespaceOf(lab, node), ...program], {
       detached: true,
       stdio: ['ignore', output, output],
       cwd: '/',
-      env: { PATH, HOME, ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }), [mark]: daemon },
+      env: { PATH: environment.PATH, HOME, ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }), [mark]: daemon },
     });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);

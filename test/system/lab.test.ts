@@ -1,8 +1,8 @@
 /** A data centre in network namespaces: its page, bad input, and the end of a lab whose start was killed. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { namespacesOf } from '../../backend/lab/namespaces.ts';
 import { labId } from '../../backend/lab/plan.ts';
@@ -58,7 +58,10 @@ t.test('a lab whose start was killed is removed, and a repeated removal does not
   up.kill('SIGKILL');
   if (up.signalCode === null) await once(up, 'exit');
   t.ok((await namespacesOf(labId(directory))).length > 0 && processesOf(directory).length > 0, 'it has left parts');
-  const down = () => runUcloud(['lab', 'down', '--data', directory], {});
+  const link = join(temporaryDirectory(t), 'link');
+  symlinkSync(dirname(directory), link);
+  // Another spelling of the directory is the same lab.
+  const down = () => runUcloud(['lab', 'down', '--data', join(link, 'lab')], {});
   t.match(await down(), { code: 0, out: /the lab is gone/ });
   t.notOk(existsSync(directory));
   t.strictSame(await namespacesOf(labId(directory)), []);
@@ -83,5 +86,11 @@ t.test('bad input is refused and changes nothing', { skip }, async (t) => {
   await refused(['up', '--hosts', '1'], /is not empty and has no lab/, other);
   t.match(await runUcloud(['lab', 'down', '--data', other], {}), { code: 0, out: /there is no lab/ });
   t.equal(readFileSync(join(other, 'letter'), 'utf8'), 'mine', 'other files stay');
+  for (const record of ['{}', 'broken', JSON.stringify({ kind: 'ucloud-lab', id: '000000', hosts: 1 })]) {
+    writeFileSync(join(other, 'lab.json'), record);
+    for (const command of ['up', 'down'])
+      await refused([command], /is no record of a lab|was started at another path/, other);
+  }
+  t.strictSame(readdirSync(other).toSorted(), ['lab.json', 'letter'], 'a record of another program removes nothing');
   t.notOk(existsSync(directory));
 });
