@@ -48,6 +48,8 @@ import {
   type VmRecords,
 } from './writes.ts';
 
+/** The time in milliseconds after which the decisions make way for other work of the process. */
+const sliceMs = 10;
 /** The name of the scheduler's leader key in `leader/`. */
 export const schedulerTask = 'scheduler';
 const maxCommitsInFlight = 4;
@@ -143,8 +145,14 @@ export class LeaderLoop {
   }
 
   #work(): void {
+    // Many decisions may need no commit. The lease is renewed between the slices.
+    const deadline = performance.now() + sliceMs;
     while ((this.#subjects.any || this.#carried !== undefined) && this.#commits.size < maxCommitsInFlight) {
-      const parts = this.#nextBatch(new Date());
+      if (performance.now() > deadline) {
+        setImmediate(() => this.#wake());
+        return;
+      }
+      const parts = this.#nextBatch(new Date(), deadline);
       if (parts.length === 0) continue;
       const commit = this.#commit(parts).finally(() => {
         this.#commits.delete(commit);
@@ -154,8 +162,8 @@ export class LeaderLoop {
     }
   }
 
-  /** Decides until a commit is full. The last part stays for the next batch if it does not fit. */
-  #nextBatch(now: Date): CommitPart[] {
+  /** Decides until a commit is full, or until the deadline. The last part stays for the next batch if it does not fit. */
+  #nextBatch(now: Date, deadline: number): CommitPart[] {
     const parts = this.#carried === undefined ? [] : [this.#carried];
     this.#carried = undefined;
     // The first condition is the leadership.
@@ -165,7 +173,10 @@ export class LeaderLoop {
     if (Math.max(conditions, writes) >= maxOperations) return parts;
     for (const id of this.#subjects.take()) {
       const part = isIdOf('vm', id) ? this.#commitPartFor(id, now) : this.#volumePartFor(id, now);
-      if (part === undefined) continue;
+      if (part === undefined) {
+        if (performance.now() > deadline) break;
+        continue;
+      }
       this.#subjects.began(subjectsOf(part));
       conditions += part.require.length;
       writes += part.write.length;

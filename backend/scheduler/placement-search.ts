@@ -38,6 +38,6 @@ const requestKey = ({ anti_affinity: group, host_selector: selector, ...request 
   const { cpus, memory, disk, architecture, volume_hosts, pools } = request;
   return JSON.stringify([
     ...[cpus, memory, disk, architecture, volume_hosts, pools],
-    ...[group?.mode, group?.group, selector?.text],
+    ...[group?.mode, group?.group, selector?.normal],
   ]);
 };

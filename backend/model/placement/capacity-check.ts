@@ -75,7 +75,7 @@ class TrialPlacement {
   readonly #pool: HostPool;
   readonly #undoLog: [host: Id<'host'>, vm: string, resources: PlacedResources | undefined][] = [];
   /** Requests without a suitable host. Room only shrinks during the trial, so a repeated request fails too. */
-  readonly #unplaceable = new Set<string>();
+  readonly #unplaceable = new Map<string, RefusalCause>();
   #placedCount = 0;
 
   constructor(pool: HostPool) {
@@ -91,12 +91,13 @@ class TrialPlacement {
   /** Places the VM on its best host. Returns the reason if no host can take it. */
   place({ resources, architectures }: PlannedRequest): RefusalCause | undefined {
     const requestKey = JSON.stringify([resources, architectures]);
-    const host = this.#unplaceable.has(requestKey) ? undefined : this.#find(resources, architectures);
+    const refused = this.#unplaceable.get(requestKey);
+    if (refused) return refused;
+    const host = this.#find(resources, architectures);
     if (host !== undefined) {
       this.assign(host, `planned-${this.#placedCount++}`, resources);
       return undefined;
     }
-    this.#unplaceable.add(requestKey);
     const known = new Set(this.#pool.hosts().map(({ architecture }) => architecture));
     const architecture = architectures.find((one) => known.has(one)) ?? architectures[0];
     const { anti_affinity: _group, ...ungrouped } = resources;
@@ -106,11 +107,13 @@ class TrialPlacement {
       : this.#find(anywhere, architectures)
         ? 'host_selector'
         : (['memory', 'disk', 'cpus'] as const).find((kind) => this.#find({ ...resources, [kind]: 0 }, architectures));
-    return {
+    const cause: RefusalCause = {
       reason: 'no_host',
       ...(kind && { kind }),
       message: this.#pool.explain({ ...resources, architecture }).message,
     };
+    this.#unplaceable.set(requestKey, cause);
+    return cause;
   }
 
   /** Grows the VM on its host. Returns the reason if the host lacks resources. */

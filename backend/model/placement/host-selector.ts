@@ -5,12 +5,14 @@
  * host. Host labels belong to operators, so other users may name only the labels that operators have published.
  */
 import type { VmRecord } from '../records/index.ts';
-import { matches, parseSelector, type Selector } from '../text/selectors.ts';
+import { matches, normalSelector, parseSelector, type Selector } from '../text/selectors.ts';
 
 /** The host selector of one VM. */
 export interface HostSelector {
   /** The selector as its user wrote it. */
   readonly text: string;
+  /** The same for all selectors with equal requirements. */
+  readonly normal: string;
   /** Undefined if this version cannot parse the text. No host matches then. */
   readonly requirements: Selector | undefined;
 }
@@ -19,7 +21,7 @@ export interface HostSelector {
 export function hostSelectorOf({ host_selector: text }: Pick<VmRecord, 'host_selector'>): HostSelector | undefined {
   if (text === undefined) return undefined;
   const parsed = parseSelector(text);
-  return { text, requirements: typeof parsed === 'string' ? undefined : parsed };
+  return { text, normal: normalSelector(text) ?? text, requirements: typeof parsed === 'string' ? undefined : parsed };
 }
 
 /** Tells whether a host with these labels may take a VM with this selector. */

@@ -29,10 +29,15 @@ function splitRequirements(text: string): string[] {
   return parts.map((part) => part.trim());
 }
 
+/** The maximum number of requirements. A selector is compared with many objects, so its work is bounded. */
+const maxRequirements = 16;
+
 /** Parses a selector. Returns a message that names the invalid part if the text is not a selector. */
 export function parseSelector(text: string): Selector | string {
   const selector: Requirement[] = [];
-  for (const part of splitRequirements(text)) {
+  const parts = splitRequirements(text);
+  if (parts.length > maxRequirements) return `it has ${parts.length} requirements, more than ${maxRequirements}`;
+  for (const part of parts) {
     const byExistence = exists.exec(part);
     const byEquality = equality.exec(part);
     const bySet = set.exec(part);
