@@ -104,3 +104,6 @@ const latest = Date.parse('9999-12-31T23:59:59.999Z');
 /** Returns the time of the last change, within the years that RFC 3339 can write. */
 export const modifiedAt = ({ mtimeMs }: BigIntStats): string =>
   new Date(Math.min(Math.max(Number(mtimeMs), 0), latest)).toISOString();
+
+/** Tells whether a call of the system has failed for one entry only, such as a damaged inode. */
+export const isOfEntry = (error: unknown): boolean => error instanceof Error && 'syscall' in error;

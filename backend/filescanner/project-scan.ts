@@ -9,7 +9,7 @@ import { isHidden } from '../model/file/name-text.ts';
 import { fileId } from '../model/file/names.ts';
 import type { QuietSince } from '../model/file/quiet-since.ts';
 import { type Candidate, type Candidates, maxCandidates } from './candidates.ts';
-import { type Directory, isPlainFile } from './directory.ts';
+import { type Directory, isOfEntry, isPlainFile } from './directory.ts';
 import type { KnownProject } from './known-files.ts';
 import { fits } from './recorder.ts';
 import type { Work } from './turns.ts';
@@ -122,8 +122,17 @@ class Scan {
   }
 
   async look(names: readonly Buffer[]): Promise<void> {
-    const { quietSince } = this.#options;
-    const states = await Promise.all(names.map((name) => this.#directory.lstat(name)));
+    const { quietSince, server, project, known } = this.#options;
+    const states = await Promise.all(
+      names.map((name) =>
+        this.#directory.lstat(name).catch((error: unknown) => {
+          if (!isOfEntry(error)) throw error;
+          // The file is there, and nothing is known of it. It keeps its record.
+          known.see(fileId(server, project, name));
+          return undefined;
+        }),
+      ),
+    );
     const now = performance.now();
     quietSince.tick(now);
     const wallNs = BigInt(Date.now()) * 1_000_000n;

@@ -21,7 +21,7 @@ import { put, read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Condition, Store } from '../store/store.ts';
 import { Candidates } from './candidates.ts';
-import { Directory, isPlainFile } from './directory.ts';
+import { Directory, isOfEntry, isPlainFile } from './directory.ts';
 import { KnownFiles, type KnownProject } from './known-files.ts';
 import { type ProjectScan, scanProject, UnquietFiles } from './project-scan.ts';
 import { recordFiles } from './reading.ts';
@@ -354,7 +354,13 @@ export class ScanTerm {
     const gone: Id<'file'>[] = [];
     for (const id of unseen) {
       const record = await read(this.#options.store, files, id);
-      const stats = record && (await directory.lstat(bytesOfName(record.value.name)));
+      const stats =
+        record &&
+        (await directory.lstat(bytesOfName(record.value.name)).catch((error: unknown) => {
+          if (isOfEntry(error)) return 'unknown' as const;
+          throw error;
+        }));
+      if (stats === 'unknown') continue;
       if (!stats || !isPlainFile(stats)) gone.push(id);
     }
     if (gone.length > 0) await this.#recorder.commit(project, { remove: gone });
