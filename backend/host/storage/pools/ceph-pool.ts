@@ -136,9 +136,12 @@ export class CephPool implements PoolDriver {
     if (present !== undefined && present >= size) return;
     if (present !== undefined) return client.grow(image, size);
     if (await client.create(image, size)) return;
-    // The name exists without an image, because a creation was interrupted.
+    // The name exists without an image, because a creation was interrupted, or is still under way.
     if ((await client.sizeOf(image)) === undefined) await client.trash(image);
-    if (!(await client.create(image, size))) throw new PoolFault(`cannot create ${image}: its name exists`);
+    if (await client.create(image, size)) return;
+    const made = await client.sizeOf(image);
+    if (made === undefined) throw new PoolFault(`cannot create ${image}: its name exists`);
+    if (made < size) await client.grow(image, size);
   }
 
   async remove(volume: Id<'volume'>): Promise<void> {
