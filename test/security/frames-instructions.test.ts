@@ -41,8 +41,10 @@ print('done')
 const stranger = `
 import fcntl, os, struct, sys
 uid, tap = int(sys.argv[1]), sys.argv[2]
+# On some machines only root may open the device. The tap itself must refuse, too.
+device = os.open('/dev/net/tun', os.O_RDWR)
 os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
-try: fcntl.ioctl(os.open('/dev/net/tun', os.O_RDWR), 0x400454ca, struct.pack('16sH22x', tap.encode(), 0x5002))
+try: fcntl.ioctl(device, 0x400454ca, struct.pack('16sH22x', tap.encode(), 0x5002))
 except OSError as error: print(error.strerror)
 else: print('opened')
 `;
