@@ -1,5 +1,7 @@
 /** The new and changed files of a project, on their way from a scan to reading. */
 
+import { sizeIn } from '../model/file/fingerprint.ts';
+
 /** A file to read. */
 export interface Candidate {
   readonly name: Buffer;
@@ -9,10 +11,14 @@ export interface Candidate {
 /** The maximum number of files in a batch. A batch takes about 3 MB of memory with the longest names. */
 export const maxCandidates = 5000;
 
+/** The maximum size of a file that does not wait for the batch. It is read in one turn. */
+export const maxUrgentBytes = 64 * 1024 * 1024;
+
 /** The files that a scan gives to reading, batch by batch. */
 export class Candidates {
   #batch: readonly Candidate[] = [];
   #next = 0;
+  #urgent: readonly Candidate[] = [];
   #busy = false;
   #waiters: (() => void)[] = [];
   /** The number of files that could not be read, as the log tells it. */
@@ -30,6 +36,18 @@ export class Candidates {
     this.#busy = true;
   }
 
+  /** Gives files to reading that do not wait for a large file of the batch. Replaces those that are not taken yet. */
+  fillUrgent(files: readonly Candidate[]): void {
+    this.#urgent = files.filter(({ fingerprint }) => sizeIn(fingerprint) <= maxUrgentBytes);
+  }
+
+  /** Takes these files. */
+  takeUrgent(): readonly Candidate[] {
+    const taken = this.#urgent;
+    this.#urgent = [];
+    return taken;
+  }
+
   /** Takes the next files; none if all are taken. */
   take(count: number): readonly Candidate[] {
     const taken = this.#batch.slice(this.#next, this.#next + count);
@@ -40,6 +58,7 @@ export class Candidates {
   /** Ends the reading of the batch. */
   done(): void {
     this.#batch = [];
+    this.#urgent = [];
     this.#busy = false;
     for (const resolve of this.#waiters.splice(0)) resolve();
   }

@@ -188,17 +188,17 @@ class Scan {
     if (candidates.busy && maxReadingMs > 0) yield { until: candidates.idle(maxReadingMs, signal) };
     // The earlier batch may have recorded some of these files.
     const found = this.#found.filter(({ id, fingerprint }) => known.get(id)?.fingerprint !== fingerprint);
+    const written = await openForWriting(new Set(found.map(({ inode }) => inode)));
+    const batch = found.filter(({ inode }) => !written.has(inode));
+    if (batch.length < found.length) this.waiting = true;
     if (candidates.busy) {
+      // A large file may take hours, and the next scan finds the rest again.
+      candidates.fillUrgent(batch);
       this.#collects = false;
       this.waiting = true;
-    } else if (found.length > 0) {
-      const written = await openForWriting(new Set(found.map(({ inode }) => inode)));
-      const batch = found.filter(({ inode }) => !written.has(inode));
-      if (batch.length < found.length) this.waiting = true;
-      if (batch.length > 0) {
-        candidates.fill(batch);
-        read();
-      }
+    } else if (batch.length > 0) {
+      candidates.fill(batch);
+      read();
     }
     const { files, bytes } = room();
     // The batch is not recorded yet, and takes room.

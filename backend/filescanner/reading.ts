@@ -8,7 +8,7 @@ import { fingerprintOf, sizeIn } from '../model/file/fingerprint.ts';
 import { escapeName } from '../model/file/name-text.ts';
 import { fileId } from '../model/file/names.ts';
 import type { FileRecord } from '../model/records/index.ts';
-import type { Candidate, Candidates } from './candidates.ts';
+import { type Candidate, type Candidates, maxUrgentBytes } from './candidates.ts';
 import { type Directory, isPlainFile, modifiedAt } from './directory.ts';
 import type { KnownFiles } from './known-files.ts';
 import { fits, maxBatch, type Recorder } from './recorder.ts';
@@ -16,7 +16,7 @@ import type { Work } from './turns.ts';
 
 const chunkBytes = 1024 * 1024;
 /** The bytes after which another project has its turn. */
-const sliceBytes = 64 * 1024 * 1024;
+const sliceBytes = maxUrgentBytes;
 /** The maximum size of a small file. Small files are read several at a time, because each costs more waiting than work. */
 const maxSmallBytes = 64 * 1024;
 const maxSmallReads = 8;
@@ -67,6 +67,7 @@ async function inParallel<T>(items: readonly T[], count: number, work: (item: T)
 /** Reads the files of one project. It has files open only during its turns, so any number of projects may have work. */
 class Reader {
   readonly #reading: Reading;
+  readonly #candidates: Candidates;
   #directory: Directory | undefined;
   #batch: FileRecord[] = [];
   #room: ReturnType<Recorder['room']> | undefined;
@@ -76,8 +77,9 @@ class Reader {
   /** Whether files are left for a later scan. */
   left = false;
 
-  constructor(reading: Reading) {
+  constructor(reading: Reading, candidates: Candidates) {
     this.#reading = reading;
+    this.#candidates = candidates;
   }
 
   /** Commits the complete files and closes the directory. */
@@ -135,8 +137,16 @@ class Reader {
         await file.close();
       }
       // Complete files do not wait for a large one.
+      await this.#takeUrgent();
       await this.pause();
       yield;
+    }
+  }
+
+  /** Reads the files that a scan has found meanwhile, each in one slice. */
+  async #takeUrgent(): Promise<void> {
+    for (const each of this.#candidates.takeUrgent()) {
+      if (await this.#isOffered(each)) await this.#take(each, largeBuffer).next();
     }
   }
 
@@ -178,6 +188,8 @@ class Reader {
     const size = sizeIn(fingerprint);
     const id = fileId(server, project, name);
     const before = known.of(project).get(id);
+    // A later scan may have found the file again, and it has its record.
+    if (before?.fingerprint === fingerprint) return false;
     this.#room ??= recorder.room(project);
     if (size <= maxFileBytes && fits(this.#room, before ? 0 : 1, size - (before?.size ?? 0))) return true;
     this.left = true;
@@ -206,7 +218,7 @@ class Reader {
 /** Reads the files and records them in batches. Returns true if some are left for a later scan. */
 export async function* recordFiles(reading: Reading, candidates: Candidates): Work<boolean> {
   const { logger, project } = reading;
-  const reader = new Reader(reading);
+  const reader = new Reader(reading, candidates);
   try {
     for (let next = candidates.take(maxBatch); next.length > 0; next = candidates.take(maxBatch)) {
       yield* reader.takeAll(next);

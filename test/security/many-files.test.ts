@@ -3,7 +3,17 @@
  * up to an hour.
  */
 import { execFile } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -100,4 +110,31 @@ t.test('files that never rest do not hold up others of their project', async (t)
   ended = true;
   await writing;
   t.pass('they have records');
+});
+
+/** Tells whether this process, which has the scanner, reads the file. */
+const isOpen = (path: string): boolean =>
+  readdirSync('/proc/self/fd').some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path;
+    } catch {
+      return false;
+    }
+  });
+
+t.test('a small file does not wait for a large one of its project', async (t) => {
+  const test = await startTestApi(t);
+  const server = await startTestFileServer(t, test);
+  const recorded = async (name: string) => {
+    for await (const { value } of readAll(test.store, files)) if (value.name === name) return true;
+    return false;
+  };
+  writeFileSync(join(server.directory, 'large'), '');
+  truncateSync(join(server.directory, 'large'), 4 * 2 ** 30);
+  await until('the large file is being read', () => isOpen(join(server.directory, 'large')));
+  writeFileSync(join(server.directory, 'small'), 'small');
+  await server.appears('small', 'small');
+  t.notOk(await recorded('large'), 'the large file is still being read');
+  truncateSync(join(server.directory, 'large'), 1);
+  await server.appears('large');
 });
