@@ -59,7 +59,10 @@ t.test('a cloud, from the shell', async (t) => {
     writeFileSync(nonsense, '{"file.filename": "/etc/passwd"}');
     await bad(`image import ${nonsense} --name nonsense --data ${data}`, /nonsense is error: /);
     await bad(`image import ${nonsense} --name none --data ${directory}`, /machine of the image scanner/);
-    t.match(await good('host list'), /^NAME +ALIVE +DRAINING +CORDONED +HYPERVISOR +CPUS USED.*\nrack1 +true +false +false/);
+    t.match(
+      await good('host list'),
+      /^NAME +ALIVE +DRAINING +CORDONED +HYPERVISOR +CPUS USED.*\nrack1 +true +false +false/,
+    );
     t.match(await good('host get rack1'), /^capacity:\n {2}cpus: .*\n {2}memory: 1TiB$/m);
   });
 

@@ -8,6 +8,9 @@ import { until } from '../support/eventually.ts';
 import { silentLogger as logger } from '../support/silent-logger.ts';
 
 const hourMs = 3_600_000;
+/** Half an hour from now, so that no time is due while a test runs, whatever the time of the machine. */
+const minute = `${(new Date().getUTCMinutes() + 30) % 60}`.padStart(2, '0');
+const hourly = `${Number(minute)} * * * *`;
 
 /** A cloud with a volume that has data, and a clock that goes only by `pass`. */
 async function scheduleCloud(t: Test, options: Parameters<typeof startTestCloud>[1] = {}) {
@@ -44,15 +47,20 @@ t.test('a schedule makes one snapshot at each time, and keeps the newest', async
   const { member, volume, pass, names } = await scheduleCloud(t);
   const manual = await member.create('snapshots', { name: 'manual', volume: volume.id });
   const schedule = await member.create('snapshot-schedules', {
-    ...{ name: 'hourly', volume: volume.id, cron: '0 * * * *', retain: 2, snapshot_labels: { made: 'hourly' } },
+    ...{ name: 'hourly', volume: volume.id, cron: hourly, retain: 2, snapshot_labels: { made: 'hourly' } },
   });
-  t.match(schedule, { status: { phase: 'active', next_at: /T\d\d:00:00/ } });
+  t.match(schedule, { status: { phase: 'active', next_at: new RegExp(`T\\d\\d:${minute}:00`) } });
   await allAvailable(member, 1);
   await pass(schedule, 1);
   await allAvailable(member, 2);
   const [first] = (await member.list('snapshots')).items.filter(({ id }) => id !== manual.id);
   t.match(first, {
-    ...{ name: /^hourly-\d{8}-\d\d00$/, labels: { made: 'hourly' }, volume: volume.id, consistency: 'crash' },
+    ...{
+      name: new RegExp(`^hourly-\\d{8}-\\d\\d${minute}$`),
+      labels: { made: 'hourly' },
+      volume: volume.id,
+      consistency: 'crash',
+    },
     schedule: schedule.id,
   });
   t.match(await member.get('snapshot-schedules', schedule.id), { status: { last_snapshot: first?.id } });
@@ -77,7 +85,7 @@ t.test('several API processes make one snapshot at each time', async (t) => {
     t.teardown(() => other.close());
   }
   const schedule = await member.create('snapshot-schedules', {
-    ...{ name: 'hourly', volume: volume.id, cron: '0 * * * *', retain: 100 },
+    ...{ name: 'hourly', volume: volume.id, cron: hourly, retain: 100 },
   });
   for (let count = 1; count <= 3; count++) {
     // The usual name is taken, so the names of the processes differ, and no name prevents a second snapshot.
@@ -100,7 +108,7 @@ t.test('a schedule says why there is no snapshot, and tries again at its next ti
   });
   await api.operator.update('projects', project, { quota: { snapshots: 0 } });
   const schedule = await member.create('snapshot-schedules', {
-    ...{ name: 'hourly', vm: vm.id, cron: '0 * * * *', retain: 1 },
+    ...{ name: 'hourly', vm: vm.id, cron: hourly, retain: 1 },
   });
   const reasonIs = (reason: string | undefined) =>
     until(`the reason is ${reason}`, async () => {
@@ -136,7 +144,7 @@ t.test('a schedule says why there is no snapshot, and tries again at its next ti
 t.test('a clock that was wrong for some time neither stops a schedule nor costs good snapshots', async (t) => {
   const { member, volume, pass } = await scheduleCloud(t);
   const schedule = await member.create('snapshot-schedules', {
-    ...{ name: 'hourly', volume: volume.id, cron: '0 * * * *', retain: 1 },
+    ...{ name: 'hourly', volume: volume.id, cron: hourly, retain: 1 },
   });
   const year = 365 * 24;
   await pass(schedule, year);
@@ -158,7 +166,7 @@ t.test('incomplete snapshots of a schedule do not pile up', async (t) => {
   const capacity = { cpus: 8, memory: 64 * 1024 ** 3, disk: 4 * 1024 ** 3 };
   const { member, volume, pass } = await scheduleCloud(t, { capacity });
   const schedule = await member.create('snapshot-schedules', {
-    ...{ name: 'hourly', volume: volume.id, cron: '0 * * * *', retain: 5 },
+    ...{ name: 'hourly', volume: volume.id, cron: hourly, retain: 5 },
   });
   await pass(schedule, 1);
   await until(
