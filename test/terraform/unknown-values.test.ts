@@ -160,7 +160,12 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         ...{ name: 'vm', image: image.id, cpus: 1, memory: '1GiB', disk_size: '4GiB', labels, project },
         interfaces: [{ network: network.id, mac: '02:00:00:00:00:01' }],
         ...{ ssh_keys: [sshKey.id], volumes: [], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
-        ...{ delete_protection: false, anti_affinity: { group: 'g', mode: 'preferred' }, user_data_change: 'replace' },
+        ...{
+          delete_protection: false,
+          host_selector: '!gone',
+          anti_affinity: { group: 'g', mode: 'preferred' },
+          user_data_change: 'replace',
+        },
         ...{ image_change: 'replace', root_volume: null },
         wait_for: 'none',
       },
