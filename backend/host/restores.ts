@@ -29,7 +29,7 @@ import type { Stored } from '../store/record-kind.ts';
 import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
 import { type PoolPart, type RestoreTarget, SnapshotError } from './hypervisor/hypervisor.ts';
-import { poolSpec } from './pool-spec.ts';
+import { furtherPoolSpec } from './pool-spec.ts';
 import { advanceOperations, currentReport, eventWrites, type PlacedVmSnapshot } from './reports.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { claimsOfStart, releasesOf } from './volume-steps.ts';
@@ -190,10 +190,8 @@ export class RestoreWork {
     const record = view.mirror.get(snapshots, from)?.value;
     const place = record && copyPlace(record, disk);
     if (place === undefined) throw new Refusal(`${from} is gone.`);
-    if (place.pool === builtInPool) return undefined;
-    const pool = poolSpec(view.mirror, place.pool, host);
-    if (pool === undefined) throw new Error('the storage pool of a snapshot is not known');
-    return { snapshot: place.snapshot, pool };
+    const pool = furtherPoolSpec(view.mirror, place.pool, host);
+    return pool && { snapshot: place.snapshot, pool };
   }
 
   async #fail(restore: Restore, err: unknown): Promise<void> {

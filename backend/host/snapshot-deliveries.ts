@@ -12,12 +12,12 @@ import {
   snapshotReports,
   snapshots,
 } from '../model/records/index.ts';
-import { builtInPool, poolOf } from '../model/storage/pool.ts';
+import { poolOf } from '../model/storage/pool.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { isChangeOf } from '../store/mirror.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import { deliverDisk } from './images/deliver.ts';
-import { poolSpec } from './pool-spec.ts';
+import { furtherPoolSpec } from './pool-spec.ts';
 import type { HostView } from './view.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -108,9 +108,7 @@ export class SnapshotDeliveries {
     signal: AbortSignal,
   ): Promise<void> {
     const { view, host, hypervisor } = this.#options;
-    const id = poolOf(view.mirror.get(snapshots, snapshot)?.value ?? {});
-    const pool = id === builtInPool ? undefined : poolSpec(view.mirror, id, host);
-    if (id !== builtInPool && pool === undefined) throw new Error('the storage pool of the snapshot is not known');
+    const pool = furtherPoolSpec(view.mirror, poolOf(view.mirror.get(snapshots, snapshot)?.value ?? {}), host);
     let fault: unknown;
     for (const url of urls) {
       try {

@@ -31,9 +31,9 @@ import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
 import type { Commit } from '../store/store.ts';
 import { publicMessage } from './failures.ts';
-import { type PoolPart, type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
-import { poolSpec } from './pool-spec.ts';
-import type { PoolDriver } from './storage/pools/pool-driver.ts';
+import { type SnapshotDisk, SnapshotError, type SnapshotSpec } from './hypervisor/hypervisor.ts';
+import { furtherPoolSpec, poolSpec } from './pool-spec.ts';
+import type { PoolDriver, PoolSnapshots } from './storage/pools/pool-driver.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -162,26 +162,24 @@ export class SnapshotWork {
       return restoreWaitMs;
     }
     const own = this.#driverOf(snapshot)?.snapshots;
-    if (own !== undefined) {
-      const [disk] = snapshot.disks;
-      if (disk?.volume === undefined) throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
-      const { volume } = disk;
-      const { holder } = spec;
-      const create = () => own.create(id, volume, disk.size);
-      const freezes = holder !== undefined && snapshot.consistency === 'filesystem';
-      const takenAt = await (freezes ? hypervisor.whileFrozen(holder, create) : create());
-      await this.#report(id, { phase: 'available', taken_at: takenAt.toISOString() });
-      return undefined;
+    if (own === undefined) {
+      if (spec.holder !== undefined) await this.#checkPoolsOf(spec.holder);
+      if (spec.pool !== undefined && !(await this.#isHere(snapshot))) return volumeWaitMs;
     }
-    if (spec.holder !== undefined) await this.#checkPoolsOf(spec.holder);
-    if (spec.pool !== undefined && !(await this.#isHere(snapshot))) return volumeWaitMs;
-    const { takenAt } = await hypervisor.createSnapshot(spec, signal);
-    const isReported = await this.#report(
-      id,
-      { phase: 'available', taken_at: takenAt.toISOString() },
-      partsOf(snapshot),
-    );
-    return isReported ? undefined : this.#options.retryMs;
+    const takenAt = own ? await this.#makeOwn(own, spec) : (await hypervisor.createSnapshot(spec, signal)).takenAt;
+    const made = { phase: 'available', taken_at: takenAt.toISOString() } as const;
+    return (await this.#report(id, made, partsOf(snapshot))) ? undefined : this.#options.retryMs;
+  }
+
+  /** Makes the snapshot of a volume in a pool that makes its snapshots itself. */
+  async #makeOwn(own: PoolSnapshots, { id, holder, consistency, disks }: SnapshotSpec): Promise<Date> {
+    const [disk] = disks;
+    if (disk === undefined || 'vm' in disk) {
+      throw new SnapshotError('unsupported', 'The pool has snapshots of volumes only.');
+    }
+    const create = () => own.create(id, disk.volume, disk.maxSize);
+    const freezes = holder !== undefined && consistency === 'filesystem';
+    return freezes ? this.#options.hypervisor.whileFrozen(holder, create) : create();
   }
 
   /** Returns the VMs that have the disks of the snapshot, running or not. */
@@ -224,18 +222,10 @@ export class SnapshotWork {
     }
   }
 
-  #partOf(snapshot: Id<'snapshot'>, pool: Id<'storage_pool'> | undefined): PoolPart {
-    const spec = pool && poolSpec(this.#options.view.mirror, pool, this.#options.host);
-    if (spec === undefined) throw new Error('the storage pool of a part is not known');
-    return { snapshot, pool: spec };
-  }
-
   /** Returns the pool of a snapshot outside of the built-in pool. */
   #poolOf(record: { readonly pool?: Id<'storage_pool'> }): PoolSpec | undefined {
-    if (poolOf(record) === builtInPool) return undefined;
-    const pool = poolSpec(this.#options.view.mirror, poolOf(record), this.#options.host);
-    if (pool === undefined) throw new Error('the storage pool of the snapshot is not known');
-    return pool;
+    const { view, host } = this.#options;
+    return furtherPoolSpec(view.mirror, poolOf(record), host);
   }
 
   #driverOf(record: { readonly pool?: Id<'storage_pool'> }): PoolDriver | undefined {
@@ -294,7 +284,8 @@ export class SnapshotWork {
       ...(pool && { pool }),
       ...(stays.length > 0 && { isValid }),
       disks: disks.map(({ volume, size: maxSize, copy, pool }): SnapshotDisk => {
-        const part = copy && this.#partOf(copy, pool);
+        const partPool = copy && this.#poolOf({ ...(pool && { pool }) });
+        const part = copy && partPool && { snapshot: copy, pool: partPool };
         if (volume !== undefined) return { volume, maxSize, ...(part && { part }) };
         const image = vm === undefined ? undefined : view.mirror.get(vms, vm)?.value.image;
         if (vm === undefined || image === undefined) throw new SnapshotError('source_gone', `The VM ${vm} is gone.`);

@@ -18,7 +18,7 @@ import { imageWait, sourceOf } from '../model/storage/volume-source.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { absent, put, unchanged } from '../store/collection.ts';
 import type { HostImages } from './images/host-images.ts';
-import { poolSpec } from './pool-spec.ts';
+import { knownPoolSpec } from './pool-spec.ts';
 import type { VolumeRemovalOptions } from './volume-removal.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -116,8 +116,7 @@ export class VolumeFills {
     if ('snapshot' in source && mirror.get(snapshotReports, source.snapshot)?.value.phase !== 'available') {
       return undefined;
     }
-    const pool = poolSpec(mirror, poolOf(volume), host);
-    if (pool === undefined) throw new Error('the storage pool of the volume is not known');
+    const pool = knownPoolSpec(mirror, poolOf(volume), host);
     const own = 'snapshot' in source ? hypervisor.pool(pool).snapshots : undefined;
     if (own !== undefined && 'snapshot' in source) await own.fill(id, size, source.snapshot);
     else await hypervisor.fillVolume({ id, pool, size }, source, signal);

@@ -13,7 +13,7 @@ import { backoffMs } from '../store/backoff.ts';
 import { put, read, unchanged } from '../store/collection.ts';
 import type { Store } from '../store/store.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
-import { poolSpec } from './pool-spec.ts';
+import { knownPoolSpec } from './pool-spec.ts';
 import type { HostView } from './view.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -85,8 +85,7 @@ export class VolumeRemoval {
     // The view reports the end of each copy.
     if (view.copiesOf(id).length > 0) return;
     const record = mirror.get(volumes, id)?.value ?? placement.value;
-    const pool = poolSpec(mirror, poolOf(record), host);
-    if (pool === undefined) throw new Error('the storage pool of the volume is not known');
+    const pool = knownPoolSpec(mirror, poolOf(record), host);
     await hypervisor.pool(pool).remove(id);
     const gone = { host, phase: 'gone', size: 0, at: new Date().toISOString() } as const;
     const result = await store.commit({ require: [unchanged(placement)], write: [put(volumeReports, id, gone)] });

@@ -1,7 +1,7 @@
 /**
  * The deletion of snapshots that the API has made for one new volume or image, and of the parts of snapshots. A snapshot goes
- * when the object has its data, when the snapshot could not be made, or when the object is gone. These conditions hold for ever, so any number of
- * collectors may act on them. The host then removes the data, as for each deleted snapshot.
+ * when the object has its data, when the snapshot could not be made, or when the object is gone. These conditions hold for
+ * ever, so any number of collectors may act on them. The host then removes the data, as for each deleted snapshot.
  */
 import type { Id } from '../../contract/fields.ts';
 import { newEvent } from '../../model/events.ts';
