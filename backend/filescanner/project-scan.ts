@@ -1,6 +1,6 @@
 /**
- * One scan of the directory of a project: compares the files with their records. It holds no list of the files in memory,
- * and gives new and changed files to reading in batches while it goes on.
+ * One scan of the directory of a project, or of some names in it: compares the files with their records. It holds no list of
+ * all files in memory, and gives new and changed files to reading in batches while it goes on.
  */
 import type { BigIntStats } from 'node:fs';
 import type { Id } from '../contract/fields.ts';
@@ -73,7 +73,18 @@ export interface ProjectScan {
   readonly entries: number;
 }
 
-interface ScanOptions {
+/** The result of a look at some names of a directory. */
+export interface NamesScan {
+  /** The names of files that may be complete soon. */
+  readonly again: readonly Buffer[];
+  /** The files that have a record, and no longer their name. */
+  readonly gone: readonly Id<'file'>[];
+  /** The files whose deletion is requested, by id. */
+  readonly doomed: ReadonlyMap<Id<'file'>, Buffer>;
+}
+
+/** Options of a look at some names. */
+export interface NamesScanOptions {
   readonly server: Id<'file_server'>;
   readonly project: Id<'project'>;
   readonly known: KnownProject;
@@ -82,10 +93,6 @@ interface ScanOptions {
   /** The time for which a file must be unchanged, in milliseconds. */
   readonly quietMs: number;
   readonly maxFileBytes: number;
-  /** The time for which the scan waits for the reading of a batch. It then goes on without further files. */
-  readonly maxReadingMs: number;
-  /** The scan ends without a result when the directory has more entries. */
-  readonly maxEntries: number;
   /** The files that uploads have put there: they are complete. */
   readonly uploaded: ReadonlySet<Id<'file'>>;
   readonly isDoomed: (id: Id<'file'>) => boolean;
@@ -97,11 +104,22 @@ interface ScanOptions {
   readonly signal: AbortSignal;
 }
 
+/** Options of a scan of a whole directory. */
+export interface ScanOptions extends NamesScanOptions {
+  /** The time for which the scan waits for the reading of a batch. It then goes on without further files. */
+  readonly maxReadingMs: number;
+  /** The scan ends without a result when the directory has more entries. */
+  readonly maxEntries: number;
+}
+
 type Found = Candidate & { readonly id: Id<'file'>; readonly inode: string };
 
 class Scan {
   readonly #directory: Directory;
-  readonly #options: ScanOptions;
+  readonly #options: NamesScanOptions;
+  readonly #maxReadingMs: number;
+  /** Only for a look at some names, which does not mark each file as seen once. */
+  readonly #byName: { readonly again: Buffer[]; readonly gone: Id<'file'>[] } | undefined;
   readonly doomed = new Map<Id<'file'>, Buffer>();
   waiting = false;
   refused = 0;
@@ -111,9 +129,16 @@ class Scan {
   #collects = true;
   #room: ReturnType<ScanOptions['room']>;
 
-  constructor(directory: Directory, options: ScanOptions) {
+  constructor(
+    directory: Directory,
+    options: NamesScanOptions,
+    maxReadingMs: number,
+    byName?: { readonly again: Buffer[]; readonly gone: Id<'file'>[] },
+  ) {
     this.#directory = directory;
     this.#options = options;
+    this.#maxReadingMs = maxReadingMs;
+    this.#byName = byName;
     this.#room = options.room();
   }
 
@@ -129,7 +154,7 @@ class Scan {
           if (!isOfEntry(error)) throw error;
           // The file is there, and nothing is known of it. It keeps its record.
           known.see(fileId(server, project, name));
-          return undefined;
+          return 'unknown' as const;
         }),
       ),
     );
@@ -137,10 +162,22 @@ class Scan {
     quietSince.tick(now);
     const wallNs = BigInt(Date.now()) * 1_000_000n;
     for (const [i, stats] of states.entries()) {
-      if (!stats || !isPlainFile(stats)) continue;
+      const name = names[i] as Buffer;
+      if (stats === 'unknown') continue;
+      if (!stats || !isPlainFile(stats)) {
+        const id = fileId(server, project, name);
+        if (this.#byName && known.get(id)) this.#byName.gone.push(id);
+        continue;
+      }
       quietSince.note(stats.ctimeNs, wallNs);
-      this.#compare(names[i] as Buffer, stats, now, wallNs);
+      this.#compare(name, stats, now, wallNs);
     }
+  }
+
+  /** Leaves a file to a later scan. */
+  #leave(name: Buffer): void {
+    this.waiting = true;
+    this.#byName?.again.push(name);
   }
 
   #compare(name: Buffer, stats: BigIntStats, now: number, wallNs: bigint): void {
@@ -148,10 +185,10 @@ class Scan {
     const id = fileId(server, project, name);
     const before = known.get(id);
     // Two names with the same id need 2^40 tries of their owner. The first one counts.
-    if (before && !known.see(id)) return;
+    if (before && !known.see(id) && !this.#byName) return;
     if (isDoomed(id)) {
       if (this.doomed.size < maxDoomed) this.doomed.set(id, name);
-      else this.waiting = true;
+      else this.#leave(name);
       return;
     }
     const fingerprint = fingerprintOf(stats);
@@ -164,7 +201,7 @@ class Scan {
       return;
     }
     if (!this.#collects || this.full || !this.#isComplete(id, fingerprint, stats.ctimeNs, now, wallNs)) {
-      this.waiting = true;
+      this.#leave(name);
       return;
     }
     this.#found.push({ id, name, fingerprint, inode: `${stats.dev}:${stats.ino}` });
@@ -183,19 +220,22 @@ class Scan {
 
   /** Gives the complete files to reading. Yields while an earlier batch is being read. */
   async *flush(): Work {
-    const { candidates, known, maxReadingMs, read, signal, room } = this.#options;
+    const { candidates, known, read, signal, room } = this.#options;
     if (this.#found.length === 0) return;
-    if (candidates.busy && maxReadingMs > 0) yield { until: candidates.idle(maxReadingMs, signal) };
+    if (candidates.busy && this.#maxReadingMs > 0) yield { until: candidates.idle(this.#maxReadingMs, signal) };
     // The earlier batch may have recorded some of these files.
     const found = this.#found.filter(({ id, fingerprint }) => known.get(id)?.fingerprint !== fingerprint);
     const written = await openForWriting(new Set(found.map(({ inode }) => inode)));
-    const batch = found.filter(({ inode }) => !written.has(inode));
-    if (batch.length < found.length) this.waiting = true;
+    const batch: Found[] = [];
+    for (const file of found) {
+      if (written.has(file.inode)) this.#leave(file.name);
+      else batch.push(file);
+    }
     if (candidates.busy) {
       // A large file may take hours, and the next scan finds the rest again.
       candidates.fillUrgent(batch);
       this.#collects = false;
-      this.waiting = true;
+      for (const { name } of batch) this.#leave(name);
     } else if (batch.length > 0) {
       candidates.fill(batch);
       read();
@@ -211,10 +251,10 @@ class Scan {
 
 /** Scans the directory. It reads no content. Returns undefined if the directory has more than `maxEntries` entries. */
 export async function* scanProject(directory: Directory, options: ScanOptions): Work<ProjectScan | undefined> {
-  const { known, unquiet, maxEntries, signal } = options;
+  const { known, unquiet, maxEntries, maxReadingMs, signal } = options;
   known.beginScan();
   unquiet.beginScan();
-  const scan = new Scan(directory, options);
+  const scan = new Scan(directory, options, maxReadingMs);
   let entries = 0;
   let group: Buffer[] = [];
   for await (const name of directory.names()) {
@@ -233,4 +273,23 @@ export async function* scanProject(directory: Directory, options: ScanOptions): 
   yield* scan.flush();
   unquiet.endScan();
   return { waiting: scan.waiting, refused: scan.refused, doomed: scan.doomed, entries };
+}
+
+/** Looks at some names of the directory only. It reads no content, and waits for no reading. */
+export async function* scanNames(
+  directory: Directory,
+  names: readonly Buffer[],
+  options: NamesScanOptions,
+): Work<NamesScan> {
+  const again: Buffer[] = [];
+  const gone: Id<'file'>[] = [];
+  const scan = new Scan(directory, options, 0, { again, gone });
+  for (let from = 0; from < names.length; from += groupSize) {
+    options.signal.throwIfAborted();
+    await scan.look(names.slice(from, from + groupSize));
+    if (scan.full) yield* scan.flush();
+    if ((from + groupSize) % sliceEntries === 0) yield;
+  }
+  yield* scan.flush();
+  return { again, gone, doomed: scan.doomed };
 }

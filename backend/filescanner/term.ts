@@ -1,32 +1,25 @@
 /** The work of a file scanner while it leads: it chooses the directory that is due, scans it, and writes the results. */
 import { type FSWatcher, watch } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay, setImmediate as immediate } from 'node:timers/promises';
-import { UcloudError } from '../contract/errors.ts';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
-import { bytesOfName } from '../model/file/name-text.ts';
+import { bytesOfName, isHidden } from '../model/file/name-text.ts';
 import { QuietSince } from '../model/file/quiet-since.ts';
 import { idFrom } from '../model/ids.ts';
-import {
-  type FileServerRecord,
-  fileDeletions,
-  fileServers,
-  files,
-  projects,
-  type UploadRecord,
-  uploads,
-} from '../model/records/index.ts';
-import { put, read } from '../store/collection.ts';
+import { fileDeletions, files, projects, type UploadRecord, uploads } from '../model/records/index.ts';
+import { read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Condition, Store } from '../store/store.ts';
 import { Candidates } from './candidates.ts';
-import { Directory, isOfEntry, isPlainFile } from './directory.ts';
-import { KnownFiles, type KnownProject } from './known-files.ts';
-import { type ProjectScan, scanProject, UnquietFiles } from './project-scan.ts';
+import { ChangedNames } from './changed-names.ts';
+import type { Directory } from './directory.ts';
+import { KnownFiles } from './known-files.ts';
+import { type NamesScanOptions, scanNames, scanProject, UnquietFiles } from './project-scan.ts';
 import { recordFiles } from './reading.ts';
 import { maxBatch, Recorder } from './recorder.ts';
-import { readServerId } from './server-id.ts';
+import { removeDoomed, removeGone } from './removals.ts';
+import { ServerRoot } from './server-root.ts';
 import type { FileScannerLimits } from './start.ts';
 import { Turns, type Work } from './turns.ts';
 
@@ -41,8 +34,6 @@ const maxSmallEntries = 5000;
 const maxScans = 32;
 /** The time for which a scan of a large directory waits for the reading of a batch. */
 const maxReadingMs = 60_000;
-/** The known files that are compared in one step. */
-const sliceFiles = 10_000;
 
 interface TermOptions {
   readonly store: Store;
@@ -56,18 +47,28 @@ interface TermOptions {
   readonly termEnd: AbortSignal;
 }
 
-/** The state of the scans of one project. Times are on the clock of `performance.now()`. */
+/** When work is due, on the clock of `performance.now()`. */
+interface Schedule {
+  /** The time of the next work. */
+  dueAt: number;
+  /** The earliest time of the next work. */
+  restUntil: number;
+}
+
+/** The state of the scans of one project. */
 interface ProjectState {
   readonly unquiet: UnquietFiles;
   readonly quietSince: QuietSince;
+  /** The files that scans of the whole directory give to reading. */
   readonly candidates: Candidates;
+  readonly scan: Schedule;
   /** Whether the directory had more than `maxSmallEntries` entries, or files with a record. */
   large: boolean;
-  watcher?: FSWatcher | undefined;
-  /** The time of the next scan. */
-  dueAt: number;
-  /** The earliest time of the next scan. */
-  restUntil: number;
+  /** The changes in a large directory, the files that looks at them give to reading, and when the next look is due. */
+  readonly changed: ChangedNames;
+  readonly changedCandidates: Candidates;
+  readonly look: Schedule;
+  watch?: { readonly inode: string; readonly watcher: FSWatcher } | undefined;
 }
 
 type ProjectId = Id<'project'>;
@@ -80,6 +81,8 @@ export class ScanTerm {
   readonly #readings: Turns;
   readonly #smallScans: Turns;
   readonly #largeScans: Turns;
+  readonly #looks: Turns;
+  readonly #root: ServerRoot;
   readonly #states = new Map<ProjectId, ProjectState>();
   #known = new KnownFiles();
   #recorder: Recorder;
@@ -91,6 +94,8 @@ export class ScanTerm {
     this.#readings = new Turns({ logger, signal });
     this.#smallScans = new Turns({ logger, signal, maxOpen: maxScans });
     this.#largeScans = new Turns({ logger, signal, maxOpen: maxScans });
+    this.#looks = new Turns({ logger, signal, maxOpen: maxScans });
+    this.#root = new ServerRoot(options);
     this.#recorder = this.#newRecorder();
   }
 
@@ -106,8 +111,11 @@ export class ScanTerm {
     const unsubscribe = mirror.subscribe(({ changes }) => {
       for (const { kind, id, stored } of changes) {
         if (kind.prefix === projects.prefix) this.#prompt(idFrom('project', id));
-        if (kind.prefix === uploads.prefix && stored) this.#prompt((stored.value as UploadRecord).project);
-        if (kind.prefix === fileDeletions.prefix) this.#promptOwner(idFrom('file', id));
+        if (kind.prefix === uploads.prefix && stored) {
+          const { project, file_name: name } = stored.value as UploadRecord;
+          this.#note(project, (changed) => changed.add(Buffer.from(name)));
+        }
+        if (kind.prefix === fileDeletions.prefix && stored) this.#noteDeletion(idFrom('file', id));
       }
       this.#wake();
     });
@@ -121,8 +129,9 @@ export class ScanTerm {
       }
     } finally {
       unsubscribe();
-      for (const { watcher } of this.#states.values()) watcher?.close();
-      await Promise.all([this.#smallScans.end(), this.#largeScans.end(), this.#readings.end()]);
+      for (const { watch } of this.#states.values()) watch?.watcher.close();
+      const turns = [this.#smallScans, this.#largeScans, this.#looks, this.#readings];
+      await Promise.all(turns.map((each) => each.end()));
     }
   }
 
@@ -134,19 +143,30 @@ export class ScanTerm {
     timer.abort();
   }
 
-  /** Makes a project due, after its rest. */
-  #prompt(project: ProjectId): void {
-    const state = this.#states.get(project);
-    if (!state) return;
-    const dueAt = Math.max(performance.now(), state.restUntil);
+  /** Makes work due, after its rest. */
+  #hasten(schedule: Schedule): void {
+    const dueAt = Math.max(performance.now(), schedule.restUntil);
     // A user causes thousands of notifications a second. Only the first one after a scan changes anything.
-    if (state.dueAt <= dueAt) return;
-    state.dueAt = dueAt;
+    if (schedule.dueAt <= dueAt) return;
+    schedule.dueAt = dueAt;
     this.#wake();
   }
 
-  #promptOwner(file: Id<'file'>): void {
-    for (const [project, known] of this.#known.projects) if (known.get(file)) this.#prompt(project);
+  /** Makes a scan of the whole directory due. */
+  #prompt(project: ProjectId): void {
+    const state = this.#states.get(project);
+    if (state) this.#hasten(state.scan);
+  }
+
+  /** Notes a change. A small directory is scanned whole, which takes no longer. */
+  #note(project: ProjectId, add: (changed: ChangedNames) => boolean): void {
+    const state = this.#states.get(project);
+    if (state) this.#hasten(state.large && add(state.changed) ? state.look : state.scan);
+  }
+
+  #noteDeletion(file: Id<'file'>): void {
+    for (const [project, known] of this.#known.projects)
+      if (known.get(file)) this.#note(project, (changed) => changed.addFile(file));
   }
 
   /** Begins the scans of the due projects, and returns the time of the next one. */
@@ -157,15 +177,18 @@ export class ScanTerm {
     for (const project of wanted) if (!this.#states.has(project)) this.#states.set(project, this.#newState(project));
     for (const [project, state] of this.#states) {
       if (wanted.has(project)) continue;
-      state.watcher?.close();
+      state.watch?.watcher.close();
       this.#states.delete(project);
     }
     const now = performance.now();
     let next = now + limits.intervalMs;
     for (const [project, state] of this.#states) {
+      const { scan, look, large } = state;
+      if (look.dueAt > now) next = Math.min(next, look.dueAt);
+      else if (!this.#looks.has(project)) this.#looks.add(project, () => this.#lookWork(project, state));
       if (this.#smallScans.has(project) || this.#largeScans.has(project)) continue;
-      if (state.dueAt > now) next = Math.min(next, state.dueAt);
-      else (state.large ? this.#largeScans : this.#smallScans).add(project, () => this.#work(project, state));
+      if (scan.dueAt > now) next = Math.min(next, scan.dueAt);
+      else (large ? this.#largeScans : this.#smallScans).add(project, () => this.#scanWork(project, state));
     }
     return next;
   }
@@ -176,24 +199,41 @@ export class ScanTerm {
       unquiet: new UnquietFiles(),
       quietSince: new QuietSince(quietMs),
       candidates: new Candidates(),
+      scan: { dueAt: 0, restUntil: 0 },
       large: this.#known.of(project).count > maxSmallEntries,
-      dueAt: 0,
-      restUntil: 0,
+      changed: new ChangedNames(),
+      changedCandidates: new Candidates(),
+      look: { dueAt: Number.POSITIVE_INFINITY, restUntil: 0 },
     };
   }
 
   /** Scans one project, and determines the time of its next scan. */
-  async *#work(project: ProjectId, state: ProjectState): Work {
+  #scanWork(project: ProjectId, state: ProjectState): Work {
+    const { quietMs, intervalMs } = this.#options.limits;
+    return this.#work(project, state.scan, this.#scan(project, state), (soon) =>
+      soon ? Math.min(quietMs, intervalMs) : intervalMs,
+    );
+  }
+
+  /** Looks at the changed files of one project, and determines the time of the next look. */
+  #lookWork(project: ProjectId, state: ProjectState): Work {
+    const { quietMs } = this.#options.limits;
+    return this.#work(project, state.look, this.#look(project, state), (soon) =>
+      soon ? quietMs : Number.POSITIVE_INFINITY,
+    );
+  }
+
+  /** Does the work, and sets the time of the next one. `next` returns it in milliseconds after the end of this one. */
+  async *#work(project: ProjectId, schedule: Schedule, work: ScanWork, next: (soon: boolean) => number): Work {
     const { logger, limits, termEnd } = this.#options;
-    // A notification during the scan must make the project due again.
-    state.dueAt = Number.POSITIVE_INFINITY;
-    const scan = this.#scan(project, state);
+    // A notification during the work must make the project due again.
+    schedule.dueAt = Number.POSITIVE_INFINITY;
     let soon = false;
     let workMs = 0;
     try {
       for (;;) {
         const resumed = performance.now();
-        const step = await scan.next();
+        const step = await work.next();
         workMs += performance.now() - resumed;
         if (step.done) {
           soon = step.value;
@@ -204,23 +244,21 @@ export class ScanTerm {
     } catch (err) {
       if (!termEnd.aborted) logger.error({ err, project }, 'the directory of a project could not be scanned');
     } finally {
-      await scan.return(false);
+      await work.return(false);
       const now = performance.now();
-      state.restUntil = now + Math.max(limits.pauseMs, restShare * workMs);
-      const next = soon ? Math.min(limits.quietMs, limits.intervalMs) : limits.intervalMs;
-      state.dueAt = Math.max(state.restUntil, Math.min(state.dueAt, now + next));
+      schedule.restUntil = now + Math.max(limits.pauseMs, restShare * workMs);
+      schedule.dueAt = Math.max(schedule.restUntil, Math.min(schedule.dueAt, now + next(soon)));
       this.#wake();
     }
   }
 
   /** Scans one project. Returns true if the next scan should come soon. */
   async *#scan(project: ProjectId, state: ProjectState): ScanWork {
-    const { mirror, root: path } = this.#options;
-    if (!mirror.get(projects, project)) return yield* this.#forget(project, state);
-    const directory = await this.#open(project, true);
+    if (!this.#options.mirror.get(projects, project)) return yield* this.#forget(project, state);
+    const directory = await this.#open(project);
     if (!directory) return false;
     try {
-      this.#watch(state, project, join(path, project));
+      this.#watch(state, project, await directory.inode());
       return yield* this.#compare(project, state, directory);
     } finally {
       await directory.close();
@@ -228,12 +266,12 @@ export class ScanTerm {
   }
 
   /** Opens the directory of a project, and reports it if there is none. */
-  async #open(project: ProjectId, reports: boolean): Promise<Directory | undefined> {
-    const root = await this.#openRoot();
+  async #open(project: ProjectId): Promise<Directory | undefined> {
+    const root = await this.#root.open();
     if (!root) return undefined;
     try {
       const directory = await root.directory(project);
-      if (directory || !reports) return directory;
+      if (directory) return directory;
       if (this.#known.of(project).count > 0) {
         await this.#reportMissing(project, 'The directory of the project is missing.');
         return undefined;
@@ -248,25 +286,14 @@ export class ScanTerm {
   }
 
   async *#compare(project: ProjectId, state: ProjectState, directory: Directory): ScanWork {
-    const { mirror, server, limits, termEnd } = this.#options;
     const known = this.#known.of(project);
     const scan = yield* scanProject(directory, {
-      server,
-      project,
-      known,
-      unquiet: state.unquiet,
-      quietSince: state.quietSince,
-      quietMs: limits.quietMs,
-      maxFileBytes: limits.maxFileBytes,
+      ...this.#scanOptions(project, state),
       // A small directory has one batch, at its end, and the next scan of it comes soon.
       maxReadingMs: state.large ? maxReadingMs : 0,
       maxEntries: state.large ? Number.POSITIVE_INFINITY : maxSmallEntries,
-      uploaded: this.#uploaded(project),
-      isDoomed: (id) => mirror.get(fileDeletions, id) !== undefined,
-      room: () => this.#recorder.room(project),
       candidates: state.candidates,
-      read: () => this.#read(project, state),
-      signal: termEnd,
+      read: () => this.#read(project, state.candidates, project, () => this.#prompt(project)),
     });
     if (!scan) {
       state.large = true;
@@ -286,20 +313,63 @@ export class ScanTerm {
     const { refused } = scan;
     if (before?.inode !== inode || before.message !== undefined || (before.refused ?? 0) !== refused)
       await this.#recorder.commit(project, { directory: { inode, refused } });
-    if (!(await this.#isStill(project, inode))) return true;
-    yield* this.#removeDoomed(project, scan, directory);
-    yield* this.#removeGone(project, known, directory);
+    if (!(await this.#root.isStill(project, inode))) return true;
+    const removal = { ...this.#options, recorder: this.#recorder, project, directory };
+    yield* removeDoomed(removal, scan.doomed);
+    yield* removeGone(removal, known.unseen());
     return scan.waiting;
   }
 
-  /** Tells whether the directory of the project is the one with this inode. */
-  async #isStill(project: ProjectId, inode: string): Promise<boolean> {
-    const directory = await this.#open(project, false);
-    try {
-      return (await directory?.inode()) === inode;
-    } finally {
-      await directory?.close();
+  /** Looks at the changed files of a project. Returns true if some of them may be complete soon. */
+  async *#look(project: ProjectId, state: ProjectState): ScanWork {
+    const { store, mirror } = this.#options;
+    const { changed, changedCandidates: candidates } = state;
+    const names = changed.takeNames();
+    for (const id of changed.takeFiles()) {
+      const record = await read(store, files, id);
+      if (record) names.push(bytesOfName(record.value.name));
+      yield;
     }
+    const directory = mirror.get(projects, project) && (await this.#root.directory(project));
+    if (!directory) return false;
+    try {
+      const inode = await directory.inode();
+      // Only a scan of the whole directory decides whether another directory is the right one.
+      if (this.#recorder.directory(project)?.inode !== inode) return false;
+      const { again, gone, doomed } = yield* scanNames(directory, names, {
+        ...this.#scanOptions(project, state),
+        candidates,
+        read: () => {
+          const left = () => this.#note(project, (changed) => names.every((name) => changed.add(name)));
+          this.#read(project, candidates, `${project} changed`, left);
+        },
+      });
+      if (!(await this.#root.isStill(project, inode))) return false;
+      const removal = { ...this.#options, recorder: this.#recorder, project, directory };
+      yield* removeDoomed(removal, doomed);
+      yield* removeGone(removal, gone);
+      if (!again.every((name) => changed.add(name))) this.#prompt(project);
+      return again.length > 0;
+    } finally {
+      await directory.close();
+    }
+  }
+
+  #scanOptions(project: ProjectId, state: ProjectState): Omit<NamesScanOptions, 'candidates' | 'read'> {
+    const { mirror, server, limits, termEnd } = this.#options;
+    return {
+      server,
+      project,
+      known: this.#known.of(project),
+      unquiet: state.unquiet,
+      quietSince: state.quietSince,
+      quietMs: limits.quietMs,
+      maxFileBytes: limits.maxFileBytes,
+      uploaded: this.#uploaded(project),
+      isDoomed: (id) => mirror.get(fileDeletions, id) !== undefined,
+      room: () => this.#recorder.room(project),
+      signal: termEnd,
+    };
   }
 
   #uploaded(project: ProjectId): Set<Id<'file'>> {
@@ -310,87 +380,22 @@ export class ScanTerm {
     return found;
   }
 
-  /** Removes the files and records of requested deletions. */
-  async *#removeDoomed(project: ProjectId, { doomed }: ProjectScan, directory: Directory): Work {
-    const { logger } = this.#options;
-    let removed: Id<'file'>[] = [];
-    let failed = 0;
-    for (const [id, name] of doomed) {
-      if (await directory.unlink(name)) removed.push(id);
-      else failed++;
-      if (removed.length < maxBatch) continue;
-      await this.#recorder.commit(project, { remove: removed });
-      removed = [];
-      yield;
-    }
-    if (removed.length > 0) await this.#recorder.commit(project, { remove: removed });
-    if (failed > 0) logger.warn({ project, files: failed }, 'files that are to be deleted cannot be removed');
-  }
-
-  /** Removes the records of files that are gone. */
-  async *#removeGone(project: ProjectId, known: KnownProject, directory: Directory): Work {
-    let unseen: Id<'file'>[] = [];
-    let compared = 0;
-    for (const id of known.unseen()) {
-      if (id !== undefined) unseen.push(id);
-      if (unseen.length >= maxBatch) {
-        await this.#removeIfGone(project, unseen, directory);
-        unseen = [];
-        yield;
-      }
-      if (++compared % sliceFiles === 0) {
-        await immediate();
-        yield;
-      }
-    }
-    await this.#removeIfGone(project, unseen, directory);
-  }
-
-  /**
-   * A listing may miss a file that another one replaces meanwhile: on tmpfs and btrfs the new file has another place in the
-   * directory. So the name of each file decides.
-   */
-  async #removeIfGone(project: ProjectId, unseen: readonly Id<'file'>[], directory: Directory): Promise<void> {
-    const gone: Id<'file'>[] = [];
-    for (const id of unseen) {
-      const record = await read(this.#options.store, files, id);
-      const stats =
-        record &&
-        (await directory.lstat(bytesOfName(record.value.name)).catch((error: unknown) => {
-          if (isOfEntry(error)) return 'unknown' as const;
-          throw error;
-        }));
-      if (stats === 'unknown') continue;
-      if (!stats || !isPlainFile(stats)) gone.push(id);
-    }
-    if (gone.length > 0) await this.#recorder.commit(project, { remove: gone });
-  }
-
-  /** Reads the files of a new batch. */
-  #read(project: ProjectId, { candidates }: ProjectState): void {
-    const { server, logger, limits, root: path, termEnd } = this.#options;
-    const open = async () => {
-      const root = await Directory.open(path);
-      try {
-        return await root?.directory(project);
-      } finally {
-        await root?.close();
-      }
-    };
+  /** Reads the files of a new batch. `left` is called if some of them are left for later. */
+  #read(project: ProjectId, candidates: Candidates, turn: string, left: () => void): void {
+    const { server, logger, limits, termEnd } = this.#options;
     const reading = {
       server,
       project,
-      open,
+      open: () => this.#root.directory(project),
       logger,
       known: this.#known,
       recorder: this.#recorder,
       maxFileBytes: limits.maxFileBytes,
       signal: termEnd,
     };
-    const prompt = () => this.#prompt(project);
-    this.#readings.add(project, async function* () {
+    this.#readings.add(turn, async function* () {
       try {
-        if (yield* recordFiles(reading, candidates)) prompt();
+        if (yield* recordFiles(reading, candidates)) left();
       } finally {
         candidates.done();
       }
@@ -410,7 +415,8 @@ export class ScanTerm {
       yield;
     }
     if (ids.length > 0) await this.#recorder.commit(project, { remove: ids });
-    state.watcher?.close();
+    state.watch?.watcher.close();
+    state.watch = undefined;
     if (known.count === 0) this.#known.projects.delete(project);
     return false;
   }
@@ -420,66 +426,25 @@ export class ScanTerm {
     if (before?.message !== message) await this.#recorder.commit(project, { directory: { message } });
   }
 
-  #watch(state: ProjectState, project: ProjectId, path: string): void {
-    if (state.watcher) return;
-    const end = () => {
-      state.watcher?.close();
-      state.watcher = undefined;
-    };
+  /** Watches the directory with this inode. */
+  #watch(state: ProjectState, project: ProjectId, inode: string): void {
+    if (state.watch?.inode === inode) return;
+    state.watch?.watcher.close();
+    state.watch = undefined;
     try {
-      state.watcher = watch(path, { persistent: false }, () => this.#prompt(project));
-      state.watcher.on('error', end);
+      const options = { persistent: false, encoding: 'buffer' as const };
+      const watcher = watch(join(this.#options.root, project), options, (_event, name) => {
+        if (name === null) this.#prompt(project);
+        else if (!isHidden(name)) this.#note(project, (changed) => changed.add(name));
+      });
+      state.watch = { inode, watcher };
+      watcher.on('error', () => {
+        watcher.close();
+        if (state.watch?.watcher === watcher) state.watch = undefined;
+      });
     } catch (err) {
       // The periodic scan works without notifications, which are limited by the kernel.
       this.#options.logger.debug({ err, project }, 'the directory of a project cannot be watched');
-    }
-  }
-
-  /** Opens the root if it is the directory of this server, and reports whether it is. */
-  async #openRoot(): Promise<Directory | undefined> {
-    const { root: path, server, logger } = this.#options;
-    let root: Directory | undefined;
-    let message: string | undefined;
-    try {
-      root = await Directory.open(path);
-      const id = root && (await readServerId(root));
-      if (!root) message = 'The directory of the file server is missing.';
-      else if (id === undefined) message = 'The directory of the file server contains no id. It may not be mounted.';
-      else if (id !== server) message = `The directory belongs to another file server, ${id}.`;
-    } catch (err) {
-      logger.warn({ err }, 'the directory of the file server cannot be read');
-      message = 'The directory of the file server cannot be read.';
-    }
-    await this.#reportServer(message);
-    if (message === undefined) return root;
-    await root?.close();
-    return undefined;
-  }
-
-  async #reportServer(message: string | undefined): Promise<void> {
-    const { store, mirror, logger, server, name, holds } = this.#options;
-    const before = mirror.get(fileServers, server)?.value;
-    const phase = message === undefined ? 'available' : 'unavailable';
-    if (before && before.phase === phase && before.message === message && before.name === name) return;
-    const at = new Date().toISOString();
-    const record: FileServerRecord = {
-      id: server,
-      name,
-      phase,
-      ...(message === undefined ? {} : { message }),
-      at,
-      created_at: before?.created_at ?? at,
-    };
-    if (message !== undefined) logger.warn({ server, message }, 'the file server is not available');
-    try {
-      const result = await store.commit({ require: [holds], write: [put(fileServers, server, record)] });
-      if (!result.ok) return;
-      const of = [{ kind: fileServers, id: server }];
-      await mirror.waitForChange({ of, after: result.revision - 1, timeoutMs: 5000, signal: this.#options.termEnd });
-    } catch (err) {
-      // The next scan reports it.
-      if (!(err instanceof UcloudError) || err.code !== 'store_unavailable') throw err;
-      logger.warn({ err, server }, 'could not report the state of the file server');
     }
   }
 }

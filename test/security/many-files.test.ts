@@ -7,6 +7,7 @@ import {
   appendFileSync,
   existsSync,
   mkdtempSync,
+  promises,
   readdirSync,
   readlinkSync,
   renameSync,
@@ -14,12 +15,13 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { files } from '../../backend/model/records/index.ts';
-import { readAll } from '../../backend/store/collection.ts';
+import { fileDirectories, files } from '../../backend/model/records/index.ts';
+import { read, readAll } from '../../backend/store/collection.ts';
 import { startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
 import { startTestFileServer } from '../support/file-server.ts';
@@ -91,6 +93,55 @@ t.test('files that others replace during scans keep their records', needsTmpfs, 
   const after = await until('all files', all);
   const lost = [...before].filter(([name, createdAt]) => after.get(name) !== createdAt);
   t.same(lost, []);
+});
+
+t.test('a change in a large directory is found without a list of all files', async (t) => {
+  const test = await startTestApi(t);
+  const server = await startTestFileServer(t, test, { limits: { intervalMs: 3_600_000 } });
+  for (let i = 0; i < 6000; i++) writeFileSync(join(server.directory, `file-${i}`), '');
+  const directory = async () => (await read(test.store, fileDirectories, `${server.server}/${test.project}`))?.value;
+  await until('all files', async () => (await directory())?.files === 6000);
+
+  const real = promises.opendir;
+  const listed: string[] = [];
+  promises.opendir = ((path, options) => {
+    listed.push(String(path));
+    return real(path, options);
+  }) as typeof real;
+  syncBuiltinESMExports();
+  t.teardown(() => {
+    promises.opendir = real;
+    syncBuiltinESMExports();
+  });
+  const path = (name: string) => join(server.directory, name);
+  const change = async (round: number) => {
+    writeFileSync(path('file-7'), `changed ${round}`);
+    await server.appears('file-7', `changed ${round}`);
+    writeFileSync(path('new'), 'new');
+    await server.appears('new', 'new');
+    renameSync(path('new'), path('renamed'));
+    const renamed = await server.appears('renamed', 'new');
+    await server.vanishes('new');
+    rmSync(path('file-8'));
+    await server.vanishes('file-8');
+    await test.operator.remove('files', renamed.id);
+    await server.vanishes('renamed');
+    t.notOk(existsSync(path('renamed')));
+    writeFileSync(path('file-8'), 'again');
+    await server.appears('file-8', 'again');
+  };
+  // A scan of the whole directory may still be due once more.
+  let round = 0;
+  await until('changes without a list of the directory', async () => {
+    const before = listed.length;
+    await change(round++);
+    return listed.length === before;
+  });
+  t.equal((await directory())?.files, 6000);
+
+  // A burst of changes is no reason to lose one.
+  for (let i = 0; i < 12_000; i++) writeFileSync(join(server.directory, `burst-${i}`), '');
+  await until('all files', async () => (await directory())?.files === 18_000);
 });
 
 t.test('files that never rest do not hold up others of their project', async (t) => {
