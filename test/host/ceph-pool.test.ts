@@ -180,8 +180,10 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) =
       const pool = new CephPool('${poolId}', ${JSON.stringify(settings)}, { lockSeconds: 1 });
       await pool.fill(volume, ${64 * MiB}, { size: ${imageSize}, image: id, write }, new AbortController().signal);`;
     const driver = new CephPool(poolId, settings, { lockSeconds: 1, leftMs: 0 });
+    // After each kill, Ceph waits for the client of the dead process.
+    const numbers = [30, 33];
     let killed = 0;
-    for (const number of [30, 31, 32, 33]) {
+    for (const number of numbers) {
       const image = `img-${String(number).padStart(16, '0')}`;
       const args = ['--input-type=module', '-e', script, volumeId(number), image, `${path}.socket`];
       const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -196,8 +198,8 @@ t.test('a pool of Ceph', { skip: await noCeph(), timeout: 300_000 }, async (t) =
       t.notMatch(output, /verification failed/);
       t.equal(await driver.sizeOf(volumeId(number)), 64 * MiB);
     }
-    t.ok(killed > 0, `${killed} of 4 were killed`);
-    for (const number of [30, 31, 32, 33]) await driver.remove(volumeId(number));
+    t.ok(killed > 0, `${killed} of ${numbers.length} were killed`);
+    for (const number of numbers) await driver.remove(volumeId(number));
     await untilNothingIsLeft(driver);
   });
 
