@@ -11,8 +11,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '../model/component.ts';
-import { alive, type HostRecord, hosts } from '../model/records/index.ts';
+import { alive, formatOf, formats, type HostRecord, hosts, storeFormat } from '../model/records/index.ts';
 import { absent, put, read, unchanged } from '../store/collection.ts';
+import { raiseFormat } from '../store/raise-format.ts';
 import type { Condition, Lease, Revision, Store } from '../store/store.ts';
 
 /** Options of `HostLease.acquire`. */
@@ -111,6 +112,8 @@ export class HostLease {
     const now = new Date().toISOString();
     const record = { ...host, created_at: known?.value.created_at ?? now };
     const same = known !== undefined && isDeepStrictEqual(known.value, record);
+    const format = formatOf(hosts.prefix + host.id, JSON.stringify(record));
+    if (!same) await raiseFormat(store, { kind: formats, id: storeFormat }, format);
     const result = await store.commit({
       require: [known ? unchanged(known) : absent(hosts, host.id)],
       write: [...(same ? [] : [put(hosts, host.id, record)]), put(alive, host.id, { at: now }, lease.id)],

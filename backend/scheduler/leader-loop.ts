@@ -13,6 +13,7 @@
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { idFrom, isIdOf } from '../model/ids.ts';
+import { memberChanges } from '../model/network/members.ts';
 import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
 import {
   explainInsufficientResources,
@@ -44,8 +45,10 @@ import {
   placeVm,
   recordPlacementFailure,
   releaseVm,
+  setMembers,
   setResizeNote,
   type VmRecords,
+  wantedMembers,
 } from './writes.ts';
 
 /** The time in milliseconds after which the decisions make way for other work of the process. */
@@ -74,6 +77,7 @@ export class LeaderLoop {
   readonly #leadership: Leadership;
   readonly #logger: Logger;
   readonly #attachments: AttachmentsByVm;
+  readonly #members: SchedulerIndexes['members'];
   readonly #pool = new HostPool();
   readonly #search = new PlacementSearch(this.#pool);
   readonly #volumes: VolumeScheduling;
@@ -99,6 +103,7 @@ export class LeaderLoop {
     this.#store = store;
     this.#mirror = mirror;
     this.#attachments = indexes.attachments;
+    this.#members = indexes.members;
     const { attachments } = indexes;
     this.#volumes = new VolumeScheduling(mirror, attachments, this.#pool);
     this.#subjects = new Subjects({ mirror, indexes, pool: this.#pool, volumes: this.#volumes, search: this.#search });
@@ -201,7 +206,9 @@ export class LeaderLoop {
     const schedule = mirror.get(schedules, id);
     const host = schedule?.value.host;
     const placement = host === undefined ? undefined : mirror.get(placements, placementId(host, id));
-    const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report: mirror.get(reports, id) };
+    const members = [...this.#members.list(id)];
+    const report = mirror.get(reports, id);
+    const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report, members };
     const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
     const vm = records.vm?.value;
     const decision = decide({
@@ -210,6 +217,7 @@ export class LeaderLoop {
       placement: placement?.value,
       report: records.report?.value,
       hostExists,
+      hasOtherMembers: memberChanges(wantedMembers(records), members) !== undefined,
     });
     this.#subjects.setWaiting(id, false);
     switch (decision.do) {
@@ -221,6 +229,8 @@ export class LeaderLoop {
           hostExists,
           [...this.#attachments.list(id)].map((attachment) => attachment.id),
         );
+      case 'members':
+        return setMembers(records);
       case 'clear':
         return schedule && setResizeNote({ ...records, schedule }, undefined);
       case 'grant':

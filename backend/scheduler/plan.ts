@@ -36,6 +36,8 @@ export interface VmFacts {
   readonly report: ReportRecord | undefined;
   /** The host of the schedule has a record in `hosts/`. */
   readonly hostExists: boolean;
+  /** The VM has other members of networks than it should have. */
+  readonly hasOtherMembers: boolean;
 }
 
 /** The action of the scheduler for one VM. */
@@ -46,6 +48,8 @@ export type Decision =
   | { readonly do: 'grant'; readonly host: Id<'host'>; readonly resources: Resources; readonly increases: boolean }
   /** The granted resources are right: remove the reason from the schedule. */
   | { readonly do: 'clear' }
+  /** Write the members of networks, which an earlier version did not write. */
+  | { readonly do: 'members' }
   | { readonly do: 'release' };
 
 const noAction: Decision = { do: 'nothing' };
@@ -53,10 +57,10 @@ const noAction: Decision = { do: 'nothing' };
 const equalResources = (a: Resources, b: Resources) => a.cpus === b.cpus && a.memory === b.memory && a.disk === b.disk;
 
 /** Returns the action for the VM; `nothing` if its records are as they should be. */
-export function decide({ vm, schedule, placement, report, hostExists }: VmFacts): Decision {
+export function decide({ vm, schedule, placement, report, hostExists, hasOtherMembers }: VmFacts): Decision {
   const current = report && schedule && report.host === schedule.host && report.fence === schedule.fence;
   if (vm === undefined || vm.deleted_at !== undefined) {
-    if (schedule === undefined) return noAction;
+    if (schedule === undefined) return hasOtherMembers ? { do: 'members' } : noAction;
     const tornDown = schedule.host === undefined || !hostExists || (current && report.phase === 'gone');
     return tornDown ? { do: 'release' } : noAction;
   }
@@ -68,5 +72,6 @@ export function decide({ vm, schedule, placement, report, hostExists }: VmFacts)
   if (!equalResources(wanted, placement)) {
     return { do: 'grant', host: schedule.host, resources: wanted, increases: !fits(wanted, placement) };
   }
-  return schedule.reason === undefined ? noAction : { do: 'clear' };
+  if (schedule.reason !== undefined) return { do: 'clear' };
+  return hasOtherMembers ? { do: 'members' } : noAction;
 }

@@ -7,6 +7,7 @@ import {
   hosts,
   images,
   leaders,
+  networkMembers,
   placements,
   poolReports,
   reports,
@@ -52,6 +53,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     prefixes: [''],
     kinds: [
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
+      networkMembers,
       ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolReports, settings],

@@ -19,6 +19,8 @@ import {
   hostPolicies,
   hosts,
   images,
+  type NetworkMemberRecord,
+  networkMembers,
   placements,
   poolReports,
   reports,
@@ -55,6 +57,8 @@ export interface SchedulerIndexes {
   readonly volumes: MirrorIndex<VolumeRecord>;
   /** The snapshots by host. */
   readonly snapshots: MirrorIndex<SnapshotRecord>;
+  /** The members of networks by VM. */
+  readonly members: MirrorIndex<NetworkMemberRecord>;
 }
 
 /** Creates the indexes. */
@@ -65,6 +69,7 @@ export const schedulerIndexes = (mirror: Mirror): SchedulerIndexes => ({
     ...(value.deleted_at === undefined ? [] : [deletedVolumes]),
   ]),
   snapshots: mirror.index(snapshots, ({ value }) => value.host),
+  members: mirror.index(networkMembers, ({ value }) => value.vm),
 });
 
 /** The parts of a term that changes of records affect. */
@@ -122,6 +127,7 @@ export class Subjects {
     const mirror = this.#mirror;
     for (const { id } of mirror.list(placements)) this.mark(parsePlacementId(id).vm);
     for (const { id } of mirror.list(vms)) this.mark(idFrom('vm', id));
+    for (const { value } of mirror.list(networkMembers)) this.mark(value.vm);
     for (const { id } of mirror.list(schedules)) this.mark(idFrom('vm', id));
     for (const { id } of mirror.list(volumes)) this.mark(idFrom('volume', id));
     for (const { id } of mirror.list(volumePlacements)) this.mark(idFrom('volume', id));
@@ -175,7 +181,10 @@ export class Subjects {
 
   #apply(change: RecordChange): void {
     if (isChangeOf(vms, change) || isChangeOf(reports, change)) this.mark(idFrom('vm', change.id));
-    else if (isChangeOf(schedules, change)) {
+    else if (isChangeOf(networkMembers, change)) {
+      const member = change.stored ?? change.previous;
+      if (member !== undefined) this.mark(member.value.vm);
+    } else if (isChangeOf(schedules, change)) {
       this.mark(idFrom('vm', change.id));
       for (const { value } of this.#indexes.attachments.list(change.id)) this.mark(value.volume);
     } else if (isChangeOf(placements, change)) this.#applyPlacement(change.id, change.stored?.value);

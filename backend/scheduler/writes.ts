@@ -2,6 +2,7 @@
 
 import type { Id } from '../contract/fields.ts';
 import { type EventDetails, newEvent } from '../model/events.ts';
+import { type Member, memberChanges, membersOf } from '../model/network/members.ts';
 import type { PlacedResources, PlacementFailure, Resources } from '../model/placement/filters.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import {
@@ -9,6 +10,7 @@ import {
   events,
   guests,
   hosts,
+  networkMembers,
   type PlacementRecord,
   placements,
   type ReportRecord,
@@ -29,6 +31,8 @@ export interface VmRecords {
   readonly schedule: Stored<ScheduleRecord> | undefined;
   readonly placement: Stored<PlacementRecord> | undefined;
   readonly report: Stored<ReportRecord> | undefined;
+  /** Its members of networks. */
+  readonly members: readonly Member[];
 }
 
 /** The conditions and writes for one VM, volume or snapshot. */
@@ -50,6 +54,28 @@ const recordsUnchanged = (records: VmRecords): Condition[] => [
 const eventWrite = (vm: VmRecord, now: Date, details: EventDetails): Write =>
   put(events, ...newEvent(now, vm, details));
 
+/** Returns the writes that give the VM these members of networks. */
+function memberWrites({ members }: VmRecords, wanted: readonly Member[]): Write[] {
+  const changes = memberChanges(wanted, members);
+  return [
+    ...(changes?.put ?? []).map(({ id, value }) => put(networkMembers, id, value)),
+    ...(changes?.remove ?? []).map((id) => remove(networkMembers, id)),
+  ];
+}
+
+/** Returns the members of networks that the VM should have, by its records. */
+export function wantedMembers({ vm, schedule }: Pick<VmRecords, 'vm' | 'schedule'>): Member[] {
+  const { host, fence } = schedule?.value ?? {};
+  return vm && host !== undefined && fence !== undefined ? membersOf(vm.value, host, fence) : [];
+}
+
+/** Corrects the members of networks. */
+export const setMembers = (records: VmRecords): CommitPart => ({
+  id: records.id,
+  require: recordsUnchanged(records),
+  write: memberWrites(records, wantedMembers(records)),
+});
+
 /** Places the VM on the host, with a new fence. */
 export function placeVm(
   records: VmRecords,
@@ -69,6 +95,7 @@ export function placeVm(
     write: [
       put(schedules, records.id, { host, fence, at }),
       put(placements, placementId(host, records.id), { fence, ...resources, at }),
+      ...memberWrites(records, membersOf(vm, host, fence)),
       eventWrite(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
     ],
   };
@@ -153,6 +180,7 @@ export function releaseVm(records: VmRecords, hostExists: boolean, attachments: 
     require: [...recordsUnchanged(records), ...(orphaned ? [absent(hosts, host)] : [])],
     write: [
       remove(schedules, records.id),
+      ...memberWrites(records, []),
       ...(host === undefined ? [] : [remove(placements, placementId(host, records.id))]),
       ...(orphaned ? [remove(reports, records.id), remove(guests, records.id)] : []),
       ...(orphaned ? attachments.map((id) => remove(attachmentReports, id)) : []),

@@ -17,8 +17,8 @@ import { newTimeOrderedId } from '../../model/ids.ts';
 import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
-import { absent, conflict, put, read, retryOnConflict, unchanged } from '../../store/collection.ts';
-import type { Stored } from '../../store/record-kind.ts';
+import { put } from '../../store/collection.ts';
+import { raiseFormat as raiseStoreFormat } from '../../store/raise-format.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
 import { mirrorTimeoutMs } from '../read-model/mirror.ts';
@@ -120,20 +120,10 @@ function auditAndEvent(request: ApiRequest, { target, project, reason, message }
 
 /** Raises the format of the database before a record that needs a newer one is written. */
 export async function raiseFormat({ store, mirror }: ApiContext, writes: readonly Write[]): Promise<void> {
-  const reads = (stored: Stored<{ readonly reader: number }> | undefined) => stored?.value.reader ?? 1;
-  if (reads(mirror.get(records.formats, records.storeFormat)) >= records.currentFormat) return;
+  const present = mirror.get(records.formats, records.storeFormat)?.value.reader ?? 1;
+  if (present >= records.currentFormat) return;
   const needed = Math.max(1, ...writes.map((write) => ('put' in write ? records.formatOf(write.put, write.value) : 1)));
-  if (needed === 1) return;
-  await retryOnConflict(async () => {
-    const stored = await read(store, records.formats, records.storeFormat);
-    if (reads(stored) >= needed) return true;
-    const before = stored ? unchanged(stored) : absent(records.formats, records.storeFormat);
-    const { ok } = await store.commit({
-      require: [before],
-      write: [put(records.formats, records.storeFormat, { reader: needed })],
-    });
-    return ok || conflict;
-  });
+  if (needed > 1) await raiseStoreFormat(store, { kind: records.formats, id: records.storeFormat }, needed);
 }
 
 /** Tells whether a commit would succeed now. */

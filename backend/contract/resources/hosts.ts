@@ -66,6 +66,18 @@ export const host = resource({
     }),
     architecture: Enum(architectures, { description: 'Processor architecture.' }),
     version: Type.String({ description: 'Version of the agent.' }),
+    underlay: Type.Optional(
+      Type.Object(
+        {
+          address: Type.String({ description: 'Address of the host in the underlay. Tunnels between hosts end here.' }),
+          mtu: Whole({ description: 'MTU of the underlay.' }),
+        },
+        {
+          additionalProperties: false,
+          description: 'Link to the other hosts. Without it, networks end at this host.',
+        },
+      ),
+    ),
     capacity: resources('Resources of the host for VMs.'),
     allocated: resources('Resources of the VMs that are placed on the host.'),
     ...common,
@@ -86,6 +98,7 @@ const example: Host = {
   hypervisor: 'qemu',
   accelerator: 'kvm',
   architecture: 'x86_64',
+  underlay: { address: '2001:db8:f::3', mtu: 9000 },
   version: '0.1.0',
   capacity: { cpus: 64, memory: 274877906944, disk: 2199023255552 },
   allocated: { cpus: 12, memory: 25769803776, disk: 214748364800 },

@@ -7,6 +7,9 @@ import { type Mac, macKey } from './addresses.ts';
 /** Returns the name of a network's bridge, made of its VNI (24 bits): `ub4711`. */
 export const bridgeName = (vni: number): string => `ub${vni}`;
 
+/** Tells whether the name is that of a network's bridge. */
+export const isBridgeName = (name: string): boolean => /^ub\d{1,8}$/.test(name);
+
 /** Returns the name of a tap, from the MAC of its interface: `ut005e100001` for a computed MAC, else `ut02005e100001`. */
 export const tapName = (mac: Mac): string => `ut${macKey(mac)}`;
 

@@ -1,8 +1,8 @@
 /** VXLAN network identifiers (VNIs, RFC 7348): 24 bits. ucloud does not use 0. */
 import { randomInt } from 'node:crypto';
 
-/** The largest VNI. */
-export const maxVni = 2 ** 24 - 1;
+/** The largest VNI of a network. The one after it belongs to the transit between hosts (fabric.ts). */
+export const maxVni = 2 ** 24 - 2;
 
 /** The maximum number of random tries. If all of them fail, more than 99 % of the VNIs are in use. */
 const maxProbes = 2000;

@@ -13,6 +13,8 @@ export const hosts = kind('hosts/', {
   architecture: oneOf(architectures),
   version: Type.String(),
   capacity: Type.Object(resources),
+  /** The end of the host's tunnels, and the MTU of the underlay. Without it, networks end at this host. */
+  underlay: Type.Optional(Type.Object({ address: Type.String(), mtu: Type.Integer() })),
   created_at: time,
 });
 export type HostRecord = Static<typeof hosts.schema>;

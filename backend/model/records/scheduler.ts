@@ -30,6 +30,19 @@ export const placements = kind('placements/', {
 export type PlacementRecord = Static<typeof placements.schema>;
 
 /**
+ * `network-members/<network>/<mac>`: an interface of a placed VM, with its host. The transaction of the placement writes it,
+ * so its fence is that of the placement. Hosts send packets for the address to this host.
+ */
+export const networkMembers = kind('network-members/', {
+  vm: id('vm'),
+  host: id('host'),
+  fence: Type.Integer(),
+  /** The address in the network's prefix (RFC 5952). */
+  address: Type.String(),
+});
+export type NetworkMemberRecord = Static<typeof networkMembers.schema>;
+
+/**
  * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. Only this host
  * acts on the data. A volume gets its host with its first attachment. In a local pool it keeps this host; in another pool
  * it moves to the host of its next VM.

@@ -2,13 +2,14 @@
 import { Type } from '@sinclair/typebox';
 import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
+import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
 
 /**
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 4;
+export const currentFormat = 5;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -50,8 +51,14 @@ const needsFormat4: Readonly<Record<string, (record: Fields) => boolean>> = {
   [hostPolicies.prefix]: ({ cordoned }) => cordoned === true,
 };
 
+/** The same for format 5: networks over many hosts. An older scheduler writes no members of networks. */
+const needsFormat5: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [hosts.prefix]: ({ underlay }) => underlay !== undefined,
+};
+
 /** The rules of all formats, the newest first. */
 const needs = [
+  { format: 5, rules: needsFormat5 },
   { format: 4, rules: needsFormat4 },
   { format: 3, rules: needsFormat3 },
   { format: 2, rules: needsFormat2 },

@@ -1,0 +1,50 @@
+/**
+ * The members of networks: the interfaces of placed VMs, with their hosts. Hosts program their forwarding tables from these
+ * records, so nothing is learned or flooded. Pure.
+ */
+import type { Id } from '../../contract/fields.ts';
+import { idFrom } from '../ids.ts';
+import type { NetworkMemberRecord, VmRecord } from '../records/index.ts';
+
+/** Returns the id of a member: `<network>/<MAC>`. */
+export const memberId = (network: Id<'network'>, mac: string): string => `${network}/${mac}`;
+
+/** Returns the network and the MAC address in the id of a member. */
+export function parseMemberId(id: string): { readonly network: Id<'network'>; readonly mac: string } {
+  const [network = '', mac = ''] = id.split('/');
+  return { network: idFrom('network', network), mac };
+}
+
+/** A member with its id. */
+export interface Member {
+  readonly id: string;
+  readonly value: NetworkMemberRecord;
+}
+
+/** Returns the members that a VM has while it is placed on the host with this fence. */
+export const membersOf = (vm: Pick<VmRecord, 'id' | 'interfaces'>, host: Id<'host'>, fence: number): Member[] =>
+  vm.interfaces.map(({ network, mac, address }) => ({
+    id: memberId(network, mac),
+    value: { vm: vm.id, host, fence, address },
+  }));
+
+/** The difference between the members that a VM has and those that it should have. */
+export interface MemberChanges {
+  readonly put: readonly Member[];
+  readonly remove: readonly string[];
+}
+
+const isEqual = (a: NetworkMemberRecord, b: NetworkMemberRecord): boolean =>
+  a.vm === b.vm && a.host === b.host && a.fence === b.fence && a.address === b.address;
+
+/** Returns the missing changes; undefined if there are none. */
+export function memberChanges(wanted: readonly Member[], present: readonly Member[]): MemberChanges | undefined {
+  const before = new Map(present.map(({ id, value }) => [id, value]));
+  const ids = new Set(wanted.map(({ id }) => id));
+  const put = wanted.filter(({ id, value }) => {
+    const known = before.get(id);
+    return known === undefined || !isEqual(known, value);
+  });
+  const remove = present.flatMap(({ id }) => (ids.has(id) ? [] : [id]));
+  return put.length === 0 && remove.length === 0 ? undefined : { put, remove };
+}
