@@ -16,7 +16,7 @@ import type { Resources } from '../../model/placement/filters.ts';
 import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
-import type { NetworkSpec, VmSpec } from './specs.ts';
+import type { FabricSpec, NetworkSpec, VmSpec } from './specs.ts';
 
 const simulatedDisk = Buffer.alloc(1024 ** 2);
 
@@ -59,6 +59,8 @@ export interface SimulatedHypervisor extends Hypervisor {
   hang(vm: Id<'vm'>): void;
   /** Returns the networks that the agent has set. */
   networks(): readonly NetworkSpec[];
+  /** Returns the other hosts and their VMs, as the agent has set them. */
+  fabric(): FabricSpec | undefined;
   /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
   /** Gives the guest a guest agent, or takes it away. */
@@ -105,6 +107,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   const agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
   const uses = new Map<Id<'volume'>, string | undefined>();
   let networks: readonly NetworkSpec[] = [];
+  let fabric: FabricSpec | undefined;
   const closing = new AbortController();
 
   const enter = (step: SimulatedStep, id?: Id<'vm'>) => {
@@ -235,9 +238,10 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }
     },
 
-    setNetworks: async (wanted) => {
+    setNetworks: async (wanted, others) => {
       enter('setNetworks');
       networks = wanted;
+      fabric = others;
     },
 
     onExit: (listener) => {
@@ -284,6 +288,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     },
     useVolume: (id, use) => uses.set(id, use),
     networks: () => networks,
+    fabric: () => fabric,
     volumesOf: (id) => vms.get(id)?.running?.volumes ?? [],
     resourcesOf: (id) => {
       const running = vms.get(id)?.running;

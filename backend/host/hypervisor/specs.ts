@@ -10,8 +10,43 @@ export interface NetworkSpec {
   readonly vni: number;
   /** The /64 in CIDR notation (RFC 5952). */
   readonly cidr: string;
+  /** The MTU that the guests learn. */
   readonly mtu: number;
+  /**
+   * The MTU of the interfaces on the host. It is larger if the tunnels between hosts have less room: a guest that ignores
+   * the MTU then gets Packet Too Big, instead of silence. Default: `mtu`.
+   */
+  readonly link_mtu?: number;
   readonly dns_servers: readonly string[];
+}
+
+/** An interface of a VM on another host. */
+export interface RemoteInterface {
+  /** The VNI of its network, if the network is on this host too. */
+  readonly vni?: number;
+  readonly mac: string;
+  /** The address in the network's prefix (RFC 5952). */
+  readonly address: string;
+  /** The underlay address of its host. */
+  readonly via: string;
+}
+
+/** The link of a host to the others. */
+export interface Underlay {
+  /** The address of the host in the underlay (RFC 5952). Its tunnels end here. */
+  readonly address: string;
+  readonly mtu: number;
+}
+
+/** The other hosts, and the paths to their VMs. */
+export interface FabricSpec extends Underlay {
+  /** The underlay addresses of the other hosts. */
+  readonly peers: readonly string[];
+  readonly interfaces: readonly RemoteInterface[];
+  /** Prefixes whose packets go to another host. */
+  readonly routes: readonly { readonly prefix: string; readonly via: string }[];
+  /** The prefixes of the cloud. Their addresses without a route are unreachable, so no packet circles. */
+  readonly unreachable: readonly string[];
 }
 
 /** A network interface of a VM. */

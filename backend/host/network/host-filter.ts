@@ -11,12 +11,18 @@
  *   The whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
  *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they
  *   do not fill the memory in the minute for which the kernel waits for the rest.
+ * - Tunnels: the host accepts VXLAN only from the underlay addresses of known hosts, and never from a guest. Guests reach no
+ *   underlay address. These rules come after the reassembly of fragments (priority -400), so no fragment hides a port.
+ *   VXLAN does not check the source of a packet itself (RFC 7348, 7).
+ * - The transit carries packets of guests of other hosts. The host treats them like those of its own guests. It sends no
+ *   redirects: a guest would lose the host's address as its router.
  * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table.
  *   The whole machine shares this table (1,024 entries by default). Each guest may therefore cause a few new entries a
  *   second. A packet to a router counts as a packet to that router's address.
  *
  * `nft -t` leaves out sets that packets write. The rules themselves contain every decision of this file.
  */
+import { vxlanPort } from '../../model/network/fabric.ts';
 import { metadataAddress } from '../../model/network/interface-names.ts';
 
 /** The interfaces and addresses that the rules name. */
@@ -27,6 +33,12 @@ export interface HostFilter {
   readonly bridges: readonly string[];
   /** The addresses of the guests in the prefixes of their networks. */
   readonly addresses: readonly string[];
+  /** The transit, and the underlay addresses of this host and of the others. Undefined: networks end at this host. */
+  readonly fabric?: {
+    readonly transit: string;
+    readonly local: string;
+    readonly peers: readonly string[];
+  };
 }
 
 const aboveFragmentRate = 'limit rate over 2/second burst 40 packets';
@@ -35,13 +47,27 @@ const aboveNewHopRate = 'limit rate over 10/second burst 20 packets';
 const maxHopsPerGuest = 1024;
 
 /** Returns the lines for `nft -f` that replace the table. */
-export function hostRules(table: string, { taps, bridges, addresses }: HostFilter): string[] {
+export function hostRules(table: string, { taps, bridges, addresses, fabric }: HostFilter): string[] {
+  /** The interfaces on which packets of guests arrive. */
+  const routers = fabric === undefined ? bridges : [...bridges, fabric.transit];
   const chain = (name: string, hook = '') => `add chain inet ${table} ${name} ${hook}`;
   const rule = (name: string, text: string) => `add rule inet ${table} ${name} ${text}`;
   const set = (items: readonly string[], quote = '"') =>
     `{ ${items.map((item) => `${quote}${item}${quote}`).join(', ')} }`;
   // nft refuses an empty set, so rules without items are left out.
   const ifAny = (items: readonly string[], ...lines: string[]) => (items.length > 0 ? lines : []);
+  const underlay = fabric === undefined ? [] : [fabric.local, ...fabric.peers];
+  const tunnelRules = ({ peers, transit }: NonNullable<typeof fabric>) => [
+    rule(
+      'prerouting',
+      `fib daddr type local udp dport ${vxlanPort} iifname ${set([...taps, ...bridges, transit])} counter drop`,
+    ),
+    rule(
+      'prerouting',
+      `fib daddr type local udp dport ${vxlanPort}${peers.length > 0 ? ` ip6 saddr != ${set(peers, '')}` : ''} counter drop`,
+    ),
+    rule('prerouting', `fib daddr type local udp dport ${vxlanPort} notrack`),
+  ];
   const size = maxHopsPerGuest * Math.max(1, addresses.length);
   const metadata = (direction: 'saddr' | 'daddr') =>
     `ip6 ${direction} ${metadataAddress} tcp ${direction === 'saddr' ? 'sport' : 'dport'} 80`;
@@ -56,27 +82,33 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
     ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
     ...ifAny(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
-    ...ifAny(bridges, rule('arriving', `iifname ${set(bridges)} jump through`)),
+    ...ifAny(routers, rule('arriving', `iifname ${set(routers)} jump through`)),
 
     chain('untracked_from_guests'),
     rule('untracked_from_guests', 'icmpv6 type echo-request notrack'),
     rule('untracked_from_guests', `${metadata('daddr')} notrack`),
     chain('prerouting', '{ type filter hook prerouting priority -300; policy accept; }'),
-    ...ifAny(bridges, rule('prerouting', `iifname ${set(bridges)} jump untracked_from_guests`)),
+    ...ifAny(routers, rule('prerouting', `iifname ${set(routers)} jump untracked_from_guests`)),
+    ...(fabric === undefined ? [] : tunnelRules(fabric)),
 
     chain('untracked_to_guests'),
     rule('untracked_to_guests', 'icmpv6 type echo-reply notrack'),
     rule('untracked_to_guests', `${metadata('saddr')} notrack`),
     chain('output', '{ type filter hook output priority -300; policy accept; }'),
-    ...ifAny(bridges, rule('output', `oifname ${set(bridges)} jump untracked_to_guests`)),
+    ...ifAny(routers, rule('output', `oifname ${set(routers)} jump untracked_to_guests`)),
+    ...ifAny(underlay, rule('output', `udp dport ${vxlanPort} notrack`)),
+
+    chain('sending', '{ type filter hook output priority 0; policy accept; }'),
+    ...ifAny(routers, rule('sending', `oifname ${set(routers)} icmpv6 type nd-redirect counter drop`)),
 
     chain('from_guests'),
+    ...ifAny(underlay, rule('from_guests', `ip6 daddr ${set(underlay, '')} counter drop`)),
     rule('from_guests', 'ct state established,related accept'),
     rule('from_guests', 'meta l4proto ipv6-icmp accept'),
     rule('from_guests', `${metadata('daddr')} accept`),
     rule('from_guests', 'counter drop'),
     chain('input', '{ type filter hook input priority 0; policy accept; }'),
-    ...ifAny(bridges, rule('input', `iifname ${set(bridges)} jump from_guests`)),
+    ...ifAny(routers, rule('input', `iifname ${set(routers)} jump from_guests`)),
 
     `add set inet ${table} hops { type ipv6_addr . ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
     `add set inet ${table} hoppers { type ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
@@ -86,6 +118,7 @@ export function hostRules(table: string, { taps, bridges, addresses }: HostFilte
     rule('leaving', 'add @hops { ip6 saddr . rt ip6 nexthop } return'),
     rule('leaving', 'counter drop'),
     chain('forward', '{ type filter hook forward priority 0; policy accept; }'),
-    ...ifAny(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(bridges)} jump leaving`)),
+    ...ifAny(underlay, rule('forward', `iifname ${set(routers)} ip6 daddr ${set(underlay, '')} counter drop`)),
+    ...ifAny(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(routers)} jump leaving`)),
   ];
 }

@@ -1,5 +1,5 @@
 /**
- * The networks of this host on the machine: bridges, taps, packet filters, kernel settings, router advertisements.
+ * The networks of this host on the machine: bridges, taps, tunnels, packet filters, kernel settings, router advertisements.
  *
  * Level-triggered. The desired state has two parts: the declared networks, stored in `networks.json`, and the
  * interfaces of running VMs, stored in the directories of the VMs. The driver attaches the interfaces before it calls
@@ -18,16 +18,20 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Id } from '../../contract/fields.ts';
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
-import { bridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
-import type { InterfaceSpec, NetworkSpec } from '../hypervisor/specs.ts';
+import { transitName, vxlanName } from '../../model/network/fabric.ts';
+import { bridgeName, isBridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec } from '../hypervisor/specs.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { idInAlias, interfaceAlias, isUcloudAlias, runDirectory, tableName } from '../system/instance.ts';
 import { Mutex } from '../system/mutex.ts';
+import { FilterTable } from './filter-table.ts';
 import {
   bridgeOf,
   type DesiredLink,
   type LinkCommand,
+  linkKinds,
+  linkMtu,
   type ObservedLink,
   type ObservedLinks,
   observeLinks,
@@ -35,11 +39,12 @@ import {
   planOpening,
   planRemoval,
   routerAddress,
+  transitOf,
+  vxlanOf,
 } from './links.ts';
-import { type DesiredPaths, observePaths, type PathCommand, planPaths } from './paths.ts';
+import { type DesiredPaths, localPaths, observePaths, type PathCommand, planPaths, remotePaths } from './paths.ts';
 import { Radvd } from './radvd.ts';
 import { radvdConfig } from './radvd-config.ts';
-import { type Family, families, removeTable, ruleset } from './ruleset.ts';
 import { applyLinkSysctls, applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
 import type { Port } from './tap-filter.ts';
 
@@ -51,6 +56,12 @@ export interface HostNetworkOptions {
   readonly run: Run;
 }
 
+/** The file `networks.json`. */
+interface Declaration {
+  readonly networks: readonly NetworkSpec[];
+  readonly fabric?: FabricSpec;
+}
+
 /** Observes and changes one part of the machine. */
 interface Reconciler<T, C extends LinkCommand = LinkCommand> {
   read(): Promise<T>;
@@ -60,22 +71,11 @@ interface Reconciler<T, C extends LinkCommand = LinkCommand> {
   change(commands: readonly C[]): Promise<string>;
 }
 
-const withoutCounts = (listing: string): string => listing.replace(/\bpackets \d+ bytes \d+/g, 'packets 0 bytes 0');
-
-/** Returns the counters for source addresses in the listing of a table, by tap. */
-const sourceDropsIn = (listing: string): ReadonlyMap<string, number> =>
-  new Map(
-    [...listing.matchAll(/^\s*counter (\w+)_source \{\s*packets (\d+) /gm)].map(([, tap = '', packets]) => [
-      tap,
-      Number(packets),
-    ]),
-  );
-
 /** Establishes the networks of one instance on the machine. */
 export class HostNetwork {
   readonly #directory: string;
   readonly #instance: string;
-  readonly #table: string;
+  readonly #filter: FilterTable;
   readonly #run: Run;
   readonly #radvd: Radvd;
   readonly #mutex = new Mutex();
@@ -83,15 +83,13 @@ export class HostNetwork {
   readonly #attachments = new Map<string, readonly InterfaceSpec[]>();
   #declared: readonly NetworkSpec[] = [];
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
-  /** The rule set that was applied last, and its listing by the kernel at that time, without counts. */
-  #filter: { readonly wanted: string; readonly listing: string } | undefined;
-  /** The numbers of frames that the filter dropped because of their source address, by tap. */
-  #sourceDrops: ReadonlyMap<string, number> = new Map();
+  /** The other hosts. Undefined: networks end at this host. */
+  #fabric: FabricSpec | undefined;
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
     this.#directory = directory;
     this.#instance = instance;
-    this.#table = tableName(instance);
+    this.#filter = new FilterTable(tableName(instance), run);
     this.#run = run;
     this.#radvd = new Radvd(directory, runDirectory(instance), run);
   }
@@ -101,7 +99,10 @@ export class HostNetwork {
     const network = new HostNetwork(options);
     await mkdir(options.directory, { recursive: true, mode: 0o700 });
     const text = await readIfThere(network.#networksFile);
-    if (text !== undefined) network.#declared = JSON.parse(text) as NetworkSpec[];
+    const stored = text === undefined ? undefined : (JSON.parse(text) as Declaration | NetworkSpec[]);
+    // Earlier versions stored the networks alone.
+    if (Array.isArray(stored)) network.#declared = stored;
+    else if (stored) [network.#declared, network.#fabric] = [stored.networks, stored.fabric];
     return network;
   }
 
@@ -114,24 +115,26 @@ export class HostNetwork {
   }
 
   /**
-   * Declares the networks of this host. The next `converge` removes all others and unplugs their taps. Resolves after
-   * the declaration is stored.
+   * Declares the networks of this host, and the other hosts. The next `converge` removes all others and unplugs their
+   * taps. Resolves after the declaration is stored.
    */
-  declare(networks: readonly NetworkSpec[]): Promise<void> {
-    return this.#mutex.run(() => this.#declare(networks));
+  declare(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<void> {
+    return this.#mutex.run(() => this.#declare(networks, fabric));
   }
 
   /** Adds missing networks to the declaration. The next `converge` creates them. */
   require(networks: readonly NetworkSpec[]): Promise<void> {
     return this.#mutex.run(async () => {
       const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
-      if (missing.length > 0) await this.#declare([...this.#declared, ...missing]);
+      if (missing.length > 0) await this.#declare([...this.#declared, ...missing], this.#fabric);
     });
   }
 
-  async #declare(networks: readonly NetworkSpec[]): Promise<void> {
-    await writeAtomically(this.#networksFile, JSON.stringify(networks));
+  async #declare(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<void> {
+    const declaration: Declaration = { networks, ...(fabric && { fabric }) };
+    await writeAtomically(this.#networksFile, JSON.stringify(declaration));
     this.#declared = networks;
+    this.#fabric = fabric;
   }
 
   /** Tells whether the network is declared. */
@@ -160,9 +163,9 @@ export class HostNetwork {
     if (lines.length > 0) await this.#batch(lines);
   }
 
-  /** True if no network is declared and no VM is attached. */
+  /** True if no network and no other host is declared, and no VM is attached. */
   get isEmpty(): boolean {
-    return this.#declared.length === 0 && this.#attachments.size === 0;
+    return this.#declared.length === 0 && this.#attachments.size === 0 && this.#fabric === undefined;
   }
 
   #desired(): DesiredLink[] {
@@ -176,11 +179,14 @@ export class HostNetwork {
           name: tapOf(each),
           alias: interfaceAlias(this.#instance, vm),
           bridge: declared && bridgeName(declared.vni),
-          mtu: (declared ?? network).mtu,
+          mtu: linkMtu(declared ?? network),
         };
       }),
     );
-    return [...bridges, ...taps];
+    const fabric = this.#fabric;
+    if (fabric === undefined) return [...bridges, ...taps];
+    const tunnels = this.#declared.map((network) => vxlanOf(this.#instance, network, fabric));
+    return [...bridges, ...tunnels, transitOf(this.#instance, fabric), ...taps];
   }
 
   /**
@@ -321,17 +327,25 @@ export class HostNetwork {
     const foreign = [...observed.values()]
       .filter(({ alias }) => isUcloudAlias(alias) && idInAlias(this.#instance, alias) === undefined)
       .flatMap(({ addresses }) => addresses.map(({ cidr }) => cidr));
+    const local = localPaths(ports);
+    const remote = this.#fabric && remotePaths(this.#fabric, available);
+    const transit = available.has(transitName) ? [transitName] : [];
+    const tunnels = networks.flatMap(({ vni }) => (available.has(vxlanName(vni)) ? [vxlanName(vni)] : []));
+    const routers = [...bridges.map(({ bridge }) => bridge), ...transit];
+    const unreachable = new Map(bridges.map(({ cidr, bridge }) => [cidr, bridge]));
+    for (const prefix of this.#fabric?.unreachable ?? []) {
+      if (!unreachable.has(prefix)) unreachable.set(prefix, transitName);
+    }
     const desired: DesiredPaths = {
-      ports,
-      networks: bridges,
+      entries: [...local.entries, ...(remote?.entries ?? [])],
+      neighbours: [...local.neighbours, ...(remote?.neighbours ?? [])],
+      routes: [...local.routes, ...(remote?.routes ?? [])],
+      unreachable: [...unreachable].map(([prefix, link]) => ({ prefix, link })),
+      devices: [...ports.map(({ tap }) => tap), ...routers, ...tunnels],
       isForeign: (prefix) => foreign.includes(`${routerAddress(prefix)}/64`),
     };
     const { faults } = await this.#reconcile({
-      read: () =>
-        observePaths(
-          this.#run,
-          bridges.map(({ bridge }) => bridge),
-        ),
+      read: () => observePaths(this.#run, routers),
       plan: (paths) => planPaths(desired, paths),
       change: async (commands) => {
         const of = (wanted: PathCommand['program']) =>
@@ -353,48 +367,24 @@ export class HostNetwork {
     );
   }
 
-  /** Returns the listing of the table, without the elements that packets add; empty if there is no table. */
-  async #listTable(family: Family): Promise<string> {
-    try {
-      const listing = await this.#run('nft', ['-t', 'list', 'table', family, this.#table]);
-      // Each run of `converge` lists the table, so the counts need no command of their own.
-      if (family === 'netdev') this.#sourceDrops = sourceDropsIn(listing);
-      return withoutCounts(listing);
-    } catch (error) {
-      if (error instanceof CommandError && error.stderr.includes('No such file or directory')) return '';
-      throw error;
-    }
-  }
-
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
-    const present = await this.#listTable('netdev');
-    const showAll = async (netdev: string) => `${netdev}${await this.#listTable('inet')}`;
-    const listing = await showAll(present);
-    if (this.isEmpty && existing.size === 0) {
-      if (listing !== '') await this.#removeFilter();
-      return;
-    }
+    if (this.isEmpty && existing.size === 0) return this.#filter.apply(undefined);
     const ports = this.#ports(existing);
     const known = new Set(ports.map(({ tap }) => tap));
-    const taps = [...existing].filter((name) => isTapName(name));
-    const rules = {
+    const names = [...existing];
+    const taps = names.filter((name) => isTapName(name));
+    const tunnels = this.#declared.map(({ vni }) => ({ device: vxlanName(vni), vni }));
+    const { address: local, peers } = this.#fabric ?? {};
+    await this.#filter.apply({
       ports,
       closed: taps.filter((tap) => !known.has(tap)),
+      tunnels: tunnels.filter(({ device }) => existing.has(device)),
       taps,
-      bridges: [...existing].filter((name) => !isTapName(name)),
+      bridges: names.filter((name) => isBridgeName(name)),
       addresses: ports.map(({ address }) => address),
-    };
-    const wanted = JSON.stringify(rules);
-    if (this.#filter?.wanted === wanted && this.#filter.listing === listing) return;
-    await this.#run('nft', ['-f', '-'], ruleset(this.#table, rules, present));
-    this.#filter = { wanted, listing: await showAll(await this.#listTable('netdev')) };
-  }
-
-  async #removeFilter(): Promise<void> {
-    const lines = families.flatMap((family) => removeTable(family, this.#table));
-    await this.#run('nft', ['-f', '-'], `${lines.join('\n')}\n`);
-    this.#filter = undefined;
+      ...(local !== undefined && peers !== undefined && { fabric: { transit: transitName, local, peers } }),
+    });
   }
 
   /**
@@ -405,7 +395,7 @@ export class HostNetwork {
     return new Map(
       [...this.#attachments].map(([vm, interfaces]) => [
         vm,
-        interfaces.reduce((total, each) => total + (this.#sourceDrops.get(tapOf(each)) ?? 0), 0),
+        interfaces.reduce((total, each) => total + (this.#filter.sourceDrops.get(tapOf(each)) ?? 0), 0),
       ]),
     );
   }
@@ -419,16 +409,11 @@ export class HostNetwork {
 
   /** Returns one readable line for each thing on the machine that this instance has created. */
   async inventory(): Promise<string[]> {
-    const tables = await Promise.all(
-      families.map(async (family) =>
-        (await this.#listTable(family)) === '' ? [] : [`nftables table ${family} ${this.#table}`],
-      ),
-    );
     const links = await observeLinks(this.#run);
     return [
       ...(await this.#radvd.find()).map(({ pid }) => `process ${pid} (radvd)`),
       ...[...this.#owned(links), ...this.#unmarked(links)].map((link) => `interface ${link.name}`),
-      ...tables.flat(),
+      ...(await this.#filter.inventory()),
       ...(await changedSysctls(this.#sysctlsFile)).map((path) => `kernel setting ${path}`),
     ];
   }
@@ -437,7 +422,7 @@ export class HostNetwork {
   #unmarked(links: ReadonlyMap<string, ObservedLink>): ObservedLink[] {
     return this.#desired().flatMap(({ name, kind }) => {
       const link = links.get(name);
-      return link && link.alias === undefined && link.kind === (kind === 'tap' ? 'tun' : 'bridge') ? [link] : [];
+      return link && link.alias === undefined && link.kind === linkKinds[kind] ? [link] : [];
     });
   }
 
@@ -451,7 +436,7 @@ export class HostNetwork {
       const links = await observeLinks(this.#run);
       const left = await this.#remove([...this.#owned(links), ...this.#unmarked(links)]);
       if (left.size > 0) throw new Error([...left.values()].join('; '));
-      await this.#removeFilter();
+      await this.#filter.remove();
       await this.#applyPaths([], new Set(), links);
       await restoreSysctls(this.#sysctlsFile, links);
       await rm(this.#directory, { recursive: true, force: true });

@@ -1,5 +1,5 @@
 /**
- * Bridges and taps: their desired state, their observed state (`ip -j`), and the commands of `ip -batch` for the
+ * Bridges, taps and tunnels: their desired state, their observed state (`ip -j`), and the commands of `ip -batch` for the
  * difference. Only `observeLinks` has effects.
  *
  * A bridge is the router of its guests. It has the same MAC address and link-local addresses on every host, without
@@ -10,13 +10,26 @@
  * Bridges learn no MAC addresses, because a frame could otherwise move the entry of another guest. They drop frames to
  * unknown MAC addresses. They flood frames to groups, because neighbour discovery uses groups.
  *
+ * The VXLAN device of a network joins its bridge to those of other hosts. It has no default destination, so it drops each
+ * frame without an entry. The bridge answers neighbour solicitations for guests behind it. The transit is a VXLAN device
+ * without a bridge, on which hosts route packets to each other.
+ *
  * A new interface is closed: it is down and in no bridge. It is opened after its kernel settings and its filter are in
  * force.
  */
 import { formatIpv6 } from '../../model/network/addresses.ts';
+import {
+  innerMtu,
+  transitAddress,
+  transitMac,
+  transitName,
+  transitVni,
+  vxlanName,
+  vxlanPort,
+} from '../../model/network/fabric.ts';
 import { bridgeName, gatewayAddress, gatewayMac, metadataAddress } from '../../model/network/interface-names.ts';
 import { storedPrefix } from '../../model/network/prefixes.ts';
-import type { NetworkSpec } from '../hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec } from '../hypervisor/specs.ts';
 import type { Run } from '../system/command.ts';
 import { interfaceAlias } from '../system/instance.ts';
 
@@ -40,8 +53,40 @@ export interface Tap {
   readonly mtu: number;
 }
 
+/** The desired state of a network's VXLAN device. */
+export interface Vxlan {
+  readonly kind: 'vxlan';
+  readonly name: string;
+  readonly alias: string;
+  readonly vni: number;
+  /** The underlay address of this host. */
+  readonly local: string;
+  readonly bridge: string;
+  readonly mtu: number;
+}
+
+/** The desired state of the transit. */
+export interface Transit {
+  readonly kind: 'transit';
+  readonly name: string;
+  readonly alias: string;
+  readonly vni: number;
+  readonly local: string;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly addresses: readonly Address[];
+}
+
 /** The desired state of an interface. */
-export type DesiredLink = Bridge | Tap;
+export type DesiredLink = Bridge | Tap | Vxlan | Transit;
+
+/** The kind of an interface, as `ip` prints it. */
+export const linkKinds: Readonly<Record<DesiredLink['kind'], string>> = {
+  bridge: 'bridge',
+  tap: 'tun',
+  vxlan: 'vxlan',
+  transit: 'vxlan',
+};
 
 interface Address {
   /** The address with its prefix length, as `ip` prints it. */
@@ -64,6 +109,8 @@ export interface ObservedLink {
   readonly addressGeneration?: string;
   /** The settings of a bridge. */
   readonly bridge?: Flags;
+  /** The settings of a VXLAN device. */
+  readonly vxlan?: Flags;
   /** The settings of an interface in a bridge. */
   readonly port?: Flags;
   readonly addresses: readonly ObservedAddress[];
@@ -89,6 +136,8 @@ const portSettings = {
   neigh_suppress: false,
 };
 
+const tunnelPortSettings = { ...portSettings, mcast_flood: false, neigh_suppress: true };
+
 /** One line for `ip -batch`, with the interface that it changes. */
 export interface LinkCommand {
   readonly link: string;
@@ -98,13 +147,40 @@ export interface LinkCommand {
 /** Returns the router's address in the network's prefix: `<prefix>::1`. */
 export const routerAddress = (cidr: string): string => formatIpv6(storedPrefix(cidr).address | 1n);
 
+/** Returns the MTU of the network's interfaces on the host. */
+export const linkMtu = ({ mtu, link_mtu = mtu }: NetworkSpec): number => Math.max(mtu, link_mtu);
+
+/** Returns the desired state of the network's VXLAN device. */
+export const vxlanOf = (instance: string, network: NetworkSpec, { address }: FabricSpec): Vxlan => ({
+  kind: 'vxlan',
+  name: vxlanName(network.vni),
+  alias: interfaceAlias(instance, network.id),
+  vni: network.vni,
+  local: address,
+  bridge: bridgeName(network.vni),
+  mtu: linkMtu(network),
+});
+
+/** Returns the desired state of the transit. */
+export const transitOf = (instance: string, { address, mtu }: FabricSpec): Transit => ({
+  kind: 'transit',
+  name: transitName,
+  alias: interfaceAlias(instance, 'transit'),
+  vni: transitVni,
+  local: address,
+  mac: transitMac(address),
+  // The host then tells senders itself which packets are too large for a tunnel.
+  mtu: innerMtu(mtu),
+  addresses: [{ cidr: `${transitAddress(address)}/64`, deprecated: false }],
+});
+
 /** Returns the desired state of the network's bridge. */
 export const bridgeOf = (instance: string, network: NetworkSpec): Bridge => ({
   kind: 'bridge',
   name: bridgeName(network.vni),
   alias: interfaceAlias(instance, network.id),
   mac: gatewayMac(network.vni),
-  mtu: network.mtu,
+  mtu: linkMtu(network),
   addresses: [
     { cidr: `${gatewayAddress}/64`, deprecated: false },
     { cidr: `${metadataAddress}/128`, deprecated: true },
@@ -159,6 +235,7 @@ export async function observeLinks(run: Run): Promise<ObservedLinks> {
         master: link.master,
         addressGeneration: link.inet6_addr_gen_mode,
         bridge: link.linkinfo?.info_kind === 'bridge' ? link.linkinfo.info_data : undefined,
+        vxlan: link.linkinfo?.info_kind === 'vxlan' ? link.linkinfo.info_data : undefined,
         port: link.linkinfo?.info_slave_kind === 'bridge' ? link.linkinfo.info_slave_data : undefined,
         addresses: addresses.get(link.ifname) ?? [],
       },
@@ -177,24 +254,55 @@ function differingSettings(wanted: Readonly<Record<string, number | boolean>>, p
 
 const commandsFor = (link: string, lines: readonly string[]): LinkCommand[] => lines.map((line) => ({ link, line }));
 
+/** Returns the command that creates the interface. */
+function creationOf(desired: DesiredLink): string {
+  const { name, kind } = desired;
+  switch (kind) {
+    case 'bridge':
+      return `link add name ${name} address ${desired.mac} type bridge ${differingSettings(bridgeSettings)}`;
+    case 'tap':
+      // Without an owner, every user could open the tap.
+      return `tuntap add name ${name} mode tap user 0`;
+    case 'vxlan':
+      return `link add name ${name} type ${vxlanType(desired)}`;
+    case 'transit':
+      return `link add name ${name} address ${desired.mac} type ${vxlanType(desired)}`;
+  }
+}
+
+/** Without a link of its own, the device follows the routes of the underlay. */
+const vxlanType = ({ vni, local }: Vxlan | Transit): string =>
+  `vxlan id ${vni} local ${local} dstport ${vxlanPort} nolearning ttl 64`;
+
+/** Returns the commands that correct the settings of the kind. */
+function corrections(desired: DesiredLink, observed: ObservedLink): string[] {
+  const { name, kind } = desired;
+  switch (kind) {
+    case 'bridge': {
+      const settings = differingSettings(bridgeSettings, observed.bridge);
+      return settings === '' ? [] : [`link set dev ${name} type bridge ${settings}`];
+    }
+    case 'tap':
+      return [];
+    case 'vxlan':
+    case 'transit': {
+      const { id, local6, port, learning } = observed.vxlan ?? {};
+      const isRight =
+        id === desired.vni && local6 === desired.local && port === vxlanPort && (learning ?? true) === false;
+      // The kernel changes only some settings. The device is created again with the others.
+      return isRight ? [] : [`link del dev ${name}`];
+    }
+  }
+}
+
 /** Returns the commands that create the interface with its settings, without opening it; none if it is right. */
 export function planCreation(desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] {
   const { name } = desired;
-  const lines: string[] = [];
-  if (!observed) {
-    lines.push(
-      desired.kind === 'bridge'
-        ? `link add name ${name} address ${desired.mac} type bridge ${differingSettings(bridgeSettings)}`
-        : // Without an owner, every user could open the tap.
-          `tuntap add name ${name} mode tap user 0`,
-    );
-  }
+  const lines: string[] = observed ? corrections(desired, observed) : [creationOf(desired)];
   if (observed?.alias !== desired.alias) lines.push(`link set dev ${name} alias ${desired.alias}`);
   if (observed?.addressGeneration !== 'none') lines.push(`link set dev ${name} addrgenmode none`);
-  if (desired.kind === 'bridge' && observed) {
-    if (observed.mac !== desired.mac) lines.push(`link set dev ${name} address ${desired.mac}`);
-    const settings = differingSettings(bridgeSettings, observed.bridge);
-    if (settings !== '') lines.push(`link set dev ${name} type bridge ${settings}`);
+  if ('mac' in desired && observed && observed.mac !== desired.mac) {
+    lines.push(`link set dev ${name} address ${desired.mac}`);
   }
   if (observed?.mtu !== desired.mtu) lines.push(`link set dev ${name} mtu ${desired.mtu}`);
   return commandsFor(name, lines);
@@ -202,9 +310,9 @@ export function planCreation(desired: DesiredLink, observed: ObservedLink | unde
 
 /** Returns the commands that open or close the interface; none if it is right. */
 export const planOpening = (desired: DesiredLink, observed: ObservedLink | undefined): LinkCommand[] =>
-  commandsFor(desired.name, desired.kind === 'bridge' ? openBridge(desired, observed) : openTap(desired, observed));
+  commandsFor(desired.name, 'addresses' in desired ? openRouter(desired, observed) : openPort(desired, observed));
 
-function openBridge({ name, addresses }: Bridge, observed: ObservedLink | undefined): string[] {
+function openRouter({ name, addresses }: Bridge | Transit, observed: ObservedLink | undefined): string[] {
   const present = observed?.addresses ?? [];
   return [
     ...(observed?.up ? [] : [`link set dev ${name} up`]),
@@ -219,7 +327,7 @@ function openBridge({ name, addresses }: Bridge, observed: ObservedLink | undefi
   ];
 }
 
-function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): string[] {
+function openPort({ name, bridge, kind }: Tap | Vxlan, observed: ObservedLink | undefined): string[] {
   if (bridge === undefined) {
     return [
       ...(observed?.up ? [`link set dev ${name} down`] : []),
@@ -228,7 +336,8 @@ function openTap({ name, bridge }: Tap, observed: ObservedLink | undefined): str
   }
   // A new port learns MAC addresses by default, so it goes up only after its settings.
   const joins = observed?.master !== bridge;
-  const settings = differingSettings(portSettings, joins ? {} : observed?.port);
+  const wanted = kind === 'tap' ? portSettings : tunnelPortSettings;
+  const settings = differingSettings(wanted, joins ? {} : observed?.port);
   return [
     ...(joins && observed?.up ? [`link set dev ${name} down`] : []),
     ...(joins ? [`link set dev ${name} master ${bridge}`] : []),

@@ -1,6 +1,7 @@
 /** The whole rule set of an instance, as text for `nft -f -`. nft applies it in one transaction. Pure. */
 import { type HostFilter, hostRules } from './host-filter.ts';
 import { chainName, counterName, dropReasons, type Port, tapRules } from './tap-filter.ts';
+import { type Tunnel, tunnelChains } from './tunnel-filter.ts';
 
 /** The families in which the instance may have a table. */
 export const families = ['netdev', 'inet'] as const;
@@ -19,6 +20,8 @@ export interface Rules extends HostFilter {
   readonly ports: readonly Port[];
   /** The names of existing taps without a guest. They may send nothing. */
   readonly closed: readonly string[];
+  /** The VXLAN devices of networks. They exist. */
+  readonly tunnels: readonly Tunnel[];
 }
 
 /**
@@ -26,13 +29,21 @@ export interface Rules extends HostFilter {
  * a chain again if the chain has lost its interface.
  * @param present the instance's netdev table, as `nft list table` prints it
  */
-export function ruleset(table: string, { ports, closed, ...host }: Rules, present: string): string {
-  const hookOn = (tap: string) => `type filter hook ingress device "${tap}" priority`;
+export function ruleset(table: string, { ports, closed, tunnels, ...host }: Rules, present: string): string {
+  const hookOn = (hook: string, device: string) => `type filter hook ${hook} device "${device}" priority`;
+  const tapChain = (tap: string, rules: readonly string[]) => ({
+    name: chainName(tap),
+    hook: hookOn('ingress', tap),
+    rules,
+  });
   const chains = [
-    ...ports.map((port) => ({ tap: port.tap, rules: tapRules(port) })),
-    ...closed.map((tap) => ({ tap, rules: ['counter drop'] })),
+    ...ports.map((port) => tapChain(port.tap, tapRules(port))),
+    ...closed.map((tap) => tapChain(tap, ['counter drop'])),
+    ...tunnels.flatMap((tunnel) =>
+      tunnelChains(tunnel).map(({ hook, ...chain }) => ({ ...chain, hook: hookOn(hook, tunnel.device) })),
+    ),
   ];
-  const kept = new Set(chains.filter(({ tap }) => present.includes(hookOn(tap))).map(({ tap }) => chainName(tap)));
+  const kept = new Set(chains.filter(({ hook }) => present.includes(hook)).map(({ name }) => name));
   const counters = new Set(ports.flatMap(({ tap }) => dropReasons.map((reason) => counterName(tap, reason))));
   const deletions = (kind: string, keep: Set<string>) =>
     [...present.matchAll(new RegExp(`^\\s*${kind} (\\w+) \\{`, 'gm'))].flatMap(([, name]) =>
@@ -44,9 +55,9 @@ export function ruleset(table: string, { ports, closed, ...host }: Rules, presen
     ...deletions('chain', kept),
     ...deletions('counter', counters),
     ...[...counters].map((name) => `add counter netdev ${table} ${name}`),
-    // The policy is accept, because nft adds the hooks before the rules. The last rule of each chain drops.
-    ...chains.map(({ tap }) => `add chain netdev ${table} ${chainName(tap)} { ${hookOn(tap)} -500; policy accept; }`),
-    ...chains.flatMap(({ tap, rules }) => rules.map((rule) => `add rule netdev ${table} ${chainName(tap)} ${rule}`)),
+    // The policy is accept, because nft adds the hooks before the rules. The last rule of each tap's chain drops.
+    ...chains.map(({ name, hook }) => `add chain netdev ${table} ${name} { ${hook} -500; policy accept; }`),
+    ...chains.flatMap(({ name, rules }) => rules.map((rule) => `add rule netdev ${table} ${name} ${rule}`)),
     ...hostRules(table, host),
     '',
   ].join('\n');

@@ -5,8 +5,8 @@
  * - Forwarding between interfaces is on. The kernel then ignores router advertisements where `accept_ra` is 1. The host
  *   would lose a default route from such an advertisement, so uplinks first get the value 2 ("even when forwarding").
  * - br_netfilter is off. The host's IP filters must not see bridged frames, which would pass some hooks twice.
- * - Taps have no IPv6, so the host accepts no packet from a tap, such as a router advertisement. Bridges are routers,
- *   and accept neither advertisements nor redirects. These settings are in force before the interface is up.
+ * - Taps and VXLAN devices have no IPv6, so the host accepts no packet from them, such as a router advertisement. Bridges
+ *   and the transit are routers, and accept neither advertisements nor redirects. These settings are in force before the interface is up.
  */
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,6 +30,16 @@ const linkSettings: Record<DesiredLink['kind'], readonly (readonly [name: string
   tap: [
     ['accept_ra', '0'],
     ['disable_ipv6', '1'],
+  ],
+  vxlan: [
+    ['accept_ra', '0'],
+    ['disable_ipv6', '1'],
+  ],
+  transit: [
+    ['accept_ra', '0'],
+    ['accept_redirects', '0'],
+    ['forwarding', '1'],
+    ['disable_ipv6', '0'],
   ],
 };
 

@@ -42,7 +42,7 @@ import { removeIfEmpty } from '../../system/files.ts';
 import { processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, NewVolume, ObservedVm, RestoreTarget, SnapshotSpec } from '../hypervisor.ts';
-import type { NetworkSpec, VmSpec } from '../specs.ts';
+import type { FabricSpec, NetworkSpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
@@ -428,9 +428,9 @@ export class QemuDriver implements QemuHypervisor {
     return this.#snapshots.restore(snapshot, disks, signal);
   }
 
-  async setNetworks(networks: readonly NetworkSpec[]): Promise<void> {
+  async setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<void> {
     const { network } = this.#parts;
-    await network.declare(networks);
+    await network.declare(networks, fabric);
     const faults = await network.converge();
     if (faults.size > 0) throw new Error([...faults.values()].join('; '));
   }

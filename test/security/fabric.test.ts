@@ -1,0 +1,248 @@
+/** Hostile guests, and hostile machines in the underlay, against the tunnels between hosts. */
+import t, { type Test } from 'tap';
+import { instanceOf } from '../../backend/host/system/instance.ts';
+import { gatewayMac, metadataAddress } from '../../backend/model/network/interface-names.ts';
+import { until } from '../support/eventually.ts';
+import { FabricLab } from '../support/fabric-lab.ts';
+import { ethernet, fragment, icmp, ipv6, options, Station, summed, target, udp } from '../support/frames.ts';
+import { type NetNamespace, netNamespace, noNamespaces } from '../support/net-namespace.ts';
+
+const skip = noNamespaces('nft', 'radvd', 'python3', 'ping', 'bridge');
+
+/** UDP with data, and a wrong checksum. */
+function datagram(from: number, to: number, data: Buffer): Buffer {
+  const header = udp(from, to);
+  header.writeUInt16BE(8 + data.length, 4);
+  return Buffer.concat([header, data]);
+}
+
+/** A frame in VXLAN (RFC 7348, 5). */
+function vxlan(vni: number, frame: Buffer): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt8(8, 0);
+  header.writeUInt32BE(vni * 256, 4);
+  return Buffer.concat([header, frame]);
+}
+
+const macOf = (namespace: NetNamespace, device: string): string =>
+  (JSON.parse(namespace.ip('-j', 'link', 'show', device)) as [{ address: string }])[0].address;
+
+async function station(t: Test, namespace: NetNamespace): Promise<Station> {
+  const opened = await Station.open(namespace);
+  t.teardown(() => opened.close());
+  return opened;
+}
+
+t.test('tunnels against guests and foreign machines', { skip, timeout: 300_000 }, async (t) => {
+  const lab = new FabricLab(t, 3);
+  const [one, two] = [lab.network(100), lab.network(200)];
+  const [a, b, c] = [lab.vm(1, one), lab.vm(2, one), lab.vm(3, two)];
+  await lab.convergeAll();
+  const [guestA, guestB, guestC] = [await lab.start(a), await lab.start(b), await lab.start(c)];
+  const victim = await station(t, guestC.namespace);
+
+  let count = 0;
+  /** A frame for the victim that only its own network may bring. */
+  const injected = (): Buffer =>
+    summed(
+      ethernet(
+        '02:00:00:00:66:66',
+        c.mac,
+        0x86dd,
+        ipv6({
+          source: 'fd42:0:0:c8::bad',
+          destination: c.address,
+          next: 17,
+          payload: datagram(1234, 4000 + count++, Buffer.from('from another network')),
+        }),
+      ),
+    );
+  const arrived = (frame: Buffer) => victim.heard.includes(frame.toString('hex'));
+  /** The answer to an echo request comes after what was sent before. */
+  const isLost = async (t: Test, send: (inner: Buffer) => void, message: string) => {
+    const inner = injected();
+    send(inner);
+    await until('the victim answers', () => guestB.ping(c.address) === 1);
+    t.notOk(arrived(inner), message);
+  };
+  const removeRules = (number: number) => {
+    const { host } = lab.at(number);
+    host.namespace.run('nft', 'delete', 'table', 'inet', `ucloud_${instanceOf(host.dataDir)}`);
+  };
+
+  await t.test('a guest sends VXLAN to a host', async (t) => {
+    const attacker = await station(t, guestA.namespace);
+    const sendTo = (destination: string) => (inner: Buffer) =>
+      attacker.send(
+        summed(
+          ethernet(
+            a.mac,
+            gatewayMac(one.vni),
+            0x86dd,
+            ipv6({
+              source: a.address,
+              destination,
+              next: 17,
+              payload: datagram(5555, 4789, vxlan(two.vni, inner)),
+            }),
+          ),
+        ),
+      );
+    await isLost(t, sendTo('fd00:f::3'), 'the underlay address of the host');
+    await isLost(t, sendTo('fd00:0:0:3::2'), 'another address of the host');
+
+    for (const number of [1, 3]) removeRules(number);
+    const inner = injected();
+    sendTo('fd00:f::3')(inner);
+    await until('the attack works without the rules', () => arrived(inner));
+    await lab.convergeAll();
+    await isLost(t, sendTo('fd00:f::3'), 'with the rules again');
+  });
+
+  await t.test('a machine in the underlay that is no host sends VXLAN', async (t) => {
+    const foreign = netNamespace(t, 'foreign');
+    lab.spine.ip('link', 'add', 'pf', 'type', 'veth', 'peer', 'eth0', 'netns', foreign.name);
+    lab.spine.ip('link', 'set', 'pf', 'up');
+    foreign.ip('link', 'set', 'eth0', 'up');
+    const attacker = await station(t, foreign);
+    const [own, router] = [macOf(foreign, 'eth0'), macOf(lab.spine, 'pf')];
+    const packet = { source: 'fd00:0:0:66::6', destination: 'fd00:f::3' };
+    const send = (inner: Buffer) =>
+      attacker.send(
+        summed(
+          ethernet(
+            own,
+            router,
+            0x86dd,
+            ipv6({ ...packet, next: 17, payload: datagram(5555, 4789, vxlan(two.vni, inner)) }),
+          ),
+        ),
+      );
+    await isLost(t, send, 'a datagram');
+    const sendInFragments = (inner: Buffer) => {
+      const whole = summed(
+        ethernet(
+          own,
+          router,
+          0x86dd,
+          ipv6({ ...packet, next: 17, payload: datagram(5555, 4789, vxlan(two.vni, inner)) }),
+        ),
+      ).subarray(54);
+      for (const [next, payload, first] of [
+        [17, whole, 16],
+        // The first fragment ends before the ports.
+        [60, options(17, whole), 8],
+      ] as const) {
+        attacker.send(
+          ethernet(
+            own,
+            router,
+            0x86dd,
+            ipv6({ ...packet, next: 44, payload: fragment(next, 0, true, payload.subarray(0, first), count) }),
+          ),
+        );
+        attacker.send(
+          ethernet(
+            own,
+            router,
+            0x86dd,
+            ipv6({ ...packet, next: 44, payload: fragment(next, first / 8, false, payload.subarray(first), count) }),
+          ),
+        );
+      }
+    };
+    await isLost(t, sendInFragments, 'fragments');
+
+    removeRules(3);
+    const [datagramInner, fragmented] = [injected(), injected()];
+    send(datagramInner);
+    sendInFragments(fragmented);
+    await until('the attacks work without the rules', () => arrived(datagramInner) && arrived(fragmented));
+    await lab.convergeAll();
+    await isLost(t, send, 'with the rules again');
+  });
+
+  await t.test('a guest reaches no underlay address', async (t) => {
+    for (const address of ['fd00:f::1', 'fd00:f::2', 'fd00:f::3']) t.equal(guestA.ping(address), 0, address);
+  });
+
+  await t.test('a guest scans the networks', async (t) => {
+    const before = lab.tunnelled;
+    for (const cidr of ['fd42:0:0:c8', 'fd42:0:0:64'])
+      for (let i = 0; i < 20; i++) guestA.ping(`${cidr}::${(4096 + i * 7).toString(16)}`, 1, '-W', '0.05');
+    t.equal(lab.tunnelled - before, 0, 'the underlay sees nothing of it');
+    for (let number = 1; number <= 3; number++) {
+      const neighbours = lab.at(number).host.namespace.ip('-6', 'neigh', 'show').split('\n');
+      // The kernel notes the host's own advertisements.
+      const sought = neighbours.filter((line) => /^(?!fe80::1 ).*dev u[bv](?!.*PERMANENT)/.test(line));
+      t.strictSame(sought, [], `host ${number} looks for nobody`);
+    }
+  });
+
+  await t.test('a guest acts as the router or as the metadata server of another host', async (t) => {
+    const listener = await station(t, guestB.namespace);
+    // The guest is replaced by somebody with access to the bridge, as if the filters of its tap had failed.
+    const host = lab.at(1).host;
+    host.namespace.run('nft', 'delete', 'table', 'netdev', `ucloud_${instanceOf(host.dataDir)}`);
+    const attacker = await station(t, guestA.namespace);
+    const before = listener.heard.length;
+    const frames = [
+      ethernet(
+        a.mac,
+        b.mac,
+        0x86dd,
+        ipv6({ source: 'fe80::1', destination: b.address, next: 58, payload: icmp(134, Buffer.alloc(12)) }),
+      ),
+      ethernet(
+        a.mac,
+        b.mac,
+        0x86dd,
+        ipv6({ source: 'fe80::1', destination: b.address, next: 58, payload: icmp(137, Buffer.alloc(36)) }),
+      ),
+      ethernet(
+        a.mac,
+        b.mac,
+        0x86dd,
+        ipv6({ source: metadataAddress, destination: b.address, next: 17, payload: udp(80, 80) }),
+      ),
+      ethernet(
+        gatewayMac(one.vni),
+        b.mac,
+        0x86dd,
+        ipv6({ source: a.address, destination: b.address, next: 17, payload: udp(80, 80) }),
+      ),
+      ethernet(a.mac, b.mac, 0x86dd, ipv6({ source: a.address, destination: b.address, next: 58, payload: icmp(133) })),
+    ].map(summed);
+    for (const frame of frames) attacker.send(frame);
+    const last = summed(
+      ethernet(
+        a.mac,
+        b.mac,
+        0x86dd,
+        ipv6({ source: a.address, destination: b.address, next: 58, payload: icmp(136, target(a.address)) }),
+      ),
+    );
+    attacker.send(last);
+    await until('the last frame', () => listener.heard.includes(last.toString('hex')));
+    const heard = new Set(listener.heard.slice(before));
+    t.strictSame(
+      frames.map((frame) => heard.has(frame.toString('hex'))),
+      frames.map(() => false),
+    );
+    await lab.convergeAll();
+  });
+
+  await t.test('a guest sends to a guest of another network at layer 2', async (t) => {
+    const attacker = await station(t, guestA.namespace);
+    await isLost(
+      t,
+      () => {
+        const inner = injected();
+        inner.write(a.mac.replaceAll(':', ''), 6, 'hex');
+        attacker.send(inner);
+      },
+      'no host forwards the frame',
+    );
+    t.notOk(victim.heard.some((frame) => frame.startsWith(c.mac.replaceAll(':', '') + a.mac.replaceAll(':', ''))));
+  });
+});
