@@ -31,6 +31,7 @@ interface ComponentOptions {
   readonly hypervisor: HypervisorChoice;
   readonly files?: string;
   readonly imageListen?: string;
+  readonly underlayAddress?: string;
 }
 
 type Daemons = typeof import('./daemons.ts');
@@ -136,11 +137,16 @@ export function addComponents(program: Command): void {
         name: options.name,
         hypervisor,
         images,
+        underlayAddress: options.underlayAddress,
       });
     },
   );
   host
     .addOption(dataOption())
     .addOption(hypervisorOption())
-    .option('--name <name>', 'name of this host. Default: its host name');
+    .option('--name <name>', 'name of this host. Default: its host name')
+    .option(
+      '--underlay-address <address>',
+      'IPv6 address of this host for tunnels to other hosts. Without it, networks end at this host',
+    );
 }

@@ -13,7 +13,9 @@ import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/open.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
 import { ImageFiles } from '../host/images/image-files.ts';
+import { findUnderlay } from '../host/network/underlay.ts';
 import { startHost } from '../host/start.ts';
+import { run } from '../host/system/command.ts';
 import { isMissing } from '../host/system/files.ts';
 import { startMetadata } from '../metadata/start.ts';
 import type { Component, Logger } from '../model/component.ts';
@@ -75,11 +77,14 @@ export interface HostOptions {
   readonly hypervisor: Hypervisor;
   /** The files of images. Simulated VMs need none. */
   readonly images?: ImageFiles | undefined;
+  /** The address of this host in the underlay. Without it, networks end at this host. */
+  readonly underlayAddress?: string | undefined;
 }
 
 /** Starts the agent of a host. A real hypervisor also gets the metadata server of its guests. */
 export async function startHostWithMetadata(options: HostOptions): Promise<Component & { readonly id: string }> {
-  const { store, logger, data, hypervisor, images } = options;
+  const { store, logger, data, hypervisor, images, underlayAddress } = options;
+  const underlay = underlayAddress === undefined ? undefined : await findUnderlay(run, underlayAddress);
   const host = await startHost({
     store,
     logger: logger.child({ component: 'host' }),
@@ -88,6 +93,7 @@ export async function startHostWithMetadata(options: HostOptions): Promise<Compo
     name: options.name ?? hostname(),
     version,
     ...(images && { images: { files: images } }),
+    underlay,
   });
   const close = async (metadata?: Component) => {
     await metadata?.close();

@@ -26,6 +26,7 @@ import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
+import { fabricOf } from './fabric.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
@@ -80,8 +81,9 @@ export class Agent {
     this.#options = options;
     this.#networks = new NetworkSync({
       logger: options.logger,
-      required: () => requiredNetworks(options.view, options.host),
-      apply: (networks) => options.hypervisor.setNetworks(networks),
+      required: () => requiredNetworks(options.view, options.host, options.underlay),
+      fabric: () => options.underlay && fabricOf(options.view, options.host, options.underlay),
+      apply: (networks, fabric) => options.hypervisor.setNetworks(networks, fabric),
       retryMs: maxRetryMs,
     });
     this.#steps = new VmSteps(

@@ -1,6 +1,6 @@
 /** Keeps the networks of the host equal to the networks that its VMs need. Changes run one after the other. */
 import type { Logger } from '../model/component.ts';
-import type { NetworkSpec } from './hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec } from './hypervisor/specs.ts';
 import { Mutex } from './system/mutex.ts';
 
 /** Options of `NetworkSync`. */
@@ -8,8 +8,10 @@ export interface NetworkSyncOptions {
   readonly logger: Logger;
   /** Returns the networks that the host's VMs need now. */
   required(): readonly NetworkSpec[];
+  /** Returns the other hosts, and the paths to their VMs; undefined if networks end at this host. */
+  fabric(): FabricSpec | undefined;
   /** Makes the networks of the machine equal to these. */
-  apply(networks: readonly NetworkSpec[]): Promise<void>;
+  apply(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<void>;
   /** The delay before a retry. */
   readonly retryMs: number;
 }
@@ -19,6 +21,7 @@ export class NetworkSync {
   readonly #options: NetworkSyncOptions;
   #applied: string | undefined;
   readonly #mutex = new Mutex();
+  #queued: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -26,9 +29,16 @@ export class NetworkSync {
     this.#options = options;
   }
 
-  /** Resolves when the networks are in sync. Rejects if that fails; the next call retries. */
+  /**
+   * Resolves when the networks are in sync. Rejects if that fails; the next call retries. All calls during a run share the
+   * next run.
+   */
   sync(): Promise<void> {
-    return this.#mutex.run(() => this.#apply());
+    this.#queued ??= this.#mutex.run(() => {
+      this.#queued = undefined;
+      return this.#apply();
+    });
+    return this.#queued;
   }
 
   /** Synchronizes in the background and retries until it succeeds. */
@@ -49,10 +59,11 @@ export class NetworkSync {
 
   async #apply(): Promise<void> {
     const networks = [...this.#options.required()].sort((a, b) => a.vni - b.vni);
-    const text = JSON.stringify(networks);
+    const fabric = this.#options.fabric();
+    const text = JSON.stringify({ networks, fabric });
     if (text === this.#applied) return;
     this.#applied = undefined;
-    await this.#options.apply(networks);
+    await this.#options.apply(networks, fabric);
     this.#applied = text;
   }
 }

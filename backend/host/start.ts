@@ -4,11 +4,14 @@ import { join } from 'node:path';
 import type { Id } from '../contract/fields.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { isIdOf, newId } from '../model/ids.ts';
-import { alive, type VmRecord } from '../model/records/index.ts';
+import { storedIpv6 } from '../model/network/addresses.ts';
+import { contains, storedPrefix } from '../model/network/prefixes.ts';
+import { alive, hosts, networks, type VmRecord } from '../model/records/index.ts';
 import { restartableElsewhere } from '../model/vm/lifecycle.ts';
 import type { Store } from '../store/store.ts';
 import { Agent } from './agent.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
+import type { Underlay } from './hypervisor/specs.ts';
 import type { FetchStep } from './images/fetch.ts';
 import { type HostImageLimits, HostImages } from './images/host-images.ts';
 import type { ImageFiles } from './images/image-files.ts';
@@ -46,6 +49,8 @@ export interface HostOptions {
     readonly limits?: Partial<HostImageLimits>;
     readonly onStep?: (step: FetchStep) => void;
   };
+  /** The link of this host to the others. Without it, networks end at this host. */
+  readonly underlay?: Underlay | undefined;
   /** The view of the database, which the hosts of one process may share. Default: a view of its own. */
   readonly view?: HostView;
 }
@@ -68,6 +73,19 @@ async function hostId(dataDir: string): Promise<Id<'host'>> {
   return id;
 }
 
+/** @throws Error if the underlay address belongs to another host, or to a network of tenants */
+function checkUnderlay(view: HostView, host: Id<'host'>, { address }: Underlay): void {
+  const rule = `the underlay address ${address}`;
+  for (const { id, value } of view.mirror.list(hosts)) {
+    if (id !== host && value.underlay?.address === address)
+      throw new Error(`${rule} belongs to the host ${value.name} (${id}); each host needs an address of its own`);
+  }
+  for (const { id, value } of view.mirror.list(networks)) {
+    if (contains(storedPrefix(value.cidr), { address: storedIpv6(address), length: 128 }))
+      throw new Error(`${rule} lies in the prefix ${value.cidr} of the network ${id}; guests could claim it`);
+  }
+}
+
 /**
  * Starts a host. Resolves when its record is written and its agent works.
  * @throws UcloudError `store_unavailable` if the database does not answer
@@ -85,8 +103,15 @@ export async function startHost(options: HostOptions): Promise<Host> {
     architecture,
     version,
     capacity: await hypervisor.capacity(),
+    ...(options.underlay && { underlay: options.underlay }),
   };
   const view = options.view ?? (await openHostView(store, logger));
+  try {
+    if (options.underlay) checkUnderlay(view, id, options.underlay);
+  } catch (error) {
+    if (options.view === undefined) await view.close();
+    throw error;
+  }
 
   let lease: HostLease | undefined;
   const images =
@@ -108,6 +133,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     lease: () => lease ?? { holds: undefined, valid: false },
     graceSeconds,
     retryMs,
+    underlay: options.underlay,
     restartableElsewhere: options.restartableElsewhere ?? restartableElsewhere,
     onAlive: () => lease?.aliveChanged(view.mirror.get(alive, id)?.revision),
   });

@@ -3,6 +3,7 @@
  * usually has its own view; many simulated hosts in one process share one.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { idFrom, isIdOf } from '../model/ids.ts';
@@ -11,16 +12,19 @@ import {
   alive,
   attachmentReports,
   guests,
+  hosts,
   imageCopies,
   imageDeliveries,
   imageReports,
   imageServers,
   images,
+  networkMembers,
   networks,
   operations,
   placements,
   poolMarkers,
   poolReports,
+  prefixes,
   reports,
   type SnapshotRecord,
   schedules,
@@ -298,7 +302,13 @@ export class HostView {
       } else if (isChangeOf(images, change)) {
         // The owner may have shared the image again.
         for (const { value } of this.#volumesWithImage.list(change.id)) this.#notifyVolume(value.id);
-      } else if (isChangeOf(networks, change)) {
+      } else if (
+        isChangeOf(networks, change) ||
+        isChangeOf(networkMembers, change) ||
+        isChangeOf(prefixes, change) ||
+        (isChangeOf(hosts, change) &&
+          !isDeepStrictEqual(change.previous?.value.underlay, change.stored?.value.underlay))
+      ) {
         for (const listener of this.#listeners.values()) listener.networks();
       } else if (isChangeOf(alive, change)) this.#listeners.get(idFrom('host', change.id))?.alive();
     }
@@ -315,6 +325,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
     prefixes: [''],
     kinds: [
       ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
+      ...[hosts, networkMembers, prefixes],
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolMarkers, poolReports],

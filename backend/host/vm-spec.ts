@@ -3,10 +3,11 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { defaultFirmware } from '../contract/resources/images.ts';
 import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
+import { innerMtu } from '../model/network/fabric.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import type { VolumeSpec } from '../model/vm/volumes.ts';
-import type { NetworkSpec, VmSpec } from './hypervisor/specs.ts';
+import type { NetworkSpec, Underlay, VmSpec } from './hypervisor/specs.ts';
 import type { HostImages } from './images/host-images.ts';
 import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';
@@ -31,11 +32,12 @@ export async function imageUnavailable(
   return message === undefined ? undefined : { phase: 'preparing', reason, message };
 }
 
-function networkSpec(view: HostView, id: Id<'network'>): NetworkSpec | undefined {
+function networkSpec(view: HostView, id: Id<'network'>, underlay: Underlay | undefined): NetworkSpec | undefined {
   const network = view.mirror.get(networks, id)?.value;
   if (network === undefined) return undefined;
   const { vni, cidr, mtu, dns_servers } = network;
-  return { id, vni, cidr, mtu, dns_servers };
+  const links = underlay && { mtu: Math.min(mtu, innerMtu(underlay.mtu)), link_mtu: Math.max(mtu, underlay.mtu) };
+  return { id, vni, cidr, mtu, dns_servers, ...links };
 }
 
 /**
@@ -48,10 +50,11 @@ export function vmSpec(
   fence: number,
   { cpus, memory, disk }: Resources,
   volumes: readonly VolumeSpec[],
+  underlay?: Underlay,
 ): VmSpec {
   const { id, name, generation, image } = vm;
   const interfaces = vm.interfaces.map(({ network, mac, address }) => {
-    const spec = networkSpec(view, network);
+    const spec = networkSpec(view, network, underlay);
     if (spec === undefined) throw new UcloudError('invalid_reference', `network ${network} does not exist`);
     return { network: spec, mac, address };
   });
@@ -67,13 +70,13 @@ export function vmSpec(
 }
 
 /** Returns the networks of all VMs that are placed on the host and not yet removed from it. */
-export function requiredNetworks(view: HostView, host: Id<'host'>): NetworkSpec[] {
+export function requiredNetworks(view: HostView, host: Id<'host'>, underlay?: Underlay): NetworkSpec[] {
   const wanted = new Map<string, NetworkSpec>();
   for (const id of view.placedOn(host)) {
     const report = view.mirror.get(reports, id)?.value;
     if (report?.host === host && report.phase === 'gone') continue;
     for (const { network } of view.mirror.get(vms, id)?.value.interfaces ?? []) {
-      const spec = wanted.has(network) ? undefined : networkSpec(view, network);
+      const spec = wanted.has(network) ? undefined : networkSpec(view, network, underlay);
       if (spec) wanted.set(network, spec);
     }
   }

@@ -17,6 +17,7 @@ import { backoffMs } from '../store/backoff.ts';
 import { read, unchanged } from '../store/collection.ts';
 import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
+import type { Underlay } from './hypervisor/specs.ts';
 import type { HostImages } from './images/host-images.ts';
 import type { HostLease } from './lease.ts';
 import type { NetworkSync } from './network-sync.ts';
@@ -43,6 +44,8 @@ export interface VmStepsOptions {
   readonly hypervisor: Hypervisor;
   /** The images on this host. Without them, VMs need no files of images. */
   readonly images: Pick<HostImages, 'status'> | undefined;
+  /** The link of this host to the others. */
+  readonly underlay: Underlay | undefined;
   /** The host name of the machine, for event messages. */
   readonly name: string;
   readonly lease: () => Pick<HostLease, 'holds' | 'valid'>;
@@ -226,7 +229,7 @@ export class VmSteps {
 
     const granted = startResources(vm.value, placement.value);
     const resources = { ...granted, disk: view.sizeBesideCopies(id, granted.disk) };
-    const spec = vmSpec(view, vm.value, placement.value.fence, resources, claims.volumes);
+    const spec = vmSpec(view, vm.value, placement.value.fence, resources, claims.volumes, this.#options.underlay);
     const abort = new AbortController();
     runtime.abort = abort;
     try {

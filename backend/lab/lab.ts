@@ -224,7 +224,10 @@ export class Lab {
       case 'file-scanner':
         return [ucloud, 'file-scanner', ...store, '--data', data, '--files', files, '--name', name];
       case 'agent':
-        return [ucloud, 'agent', ...store, '--data', data, '--hypervisor', hypervisor, '--name', name];
+        return [
+          ...[ucloud, 'agent', ...store, '--data', data, '--hypervisor', hypervisor, '--name', name],
+          ...['--underlay-address', address],
+        ];
     }
   }
 

@@ -18,6 +18,9 @@ export async function namespacesOf(id: string): Promise<string[]> {
     .filter((name) => name.startsWith(namespacePrefix(id)));
 }
 
+/** The MTU of the links. It leaves room for tunnels, as fabrics of data centres do. */
+const linkMtu = '9000';
+
 const sysctls = [
   'net.ipv6.conf.all.forwarding=1',
   'net.ipv6.conf.all.accept_ra=0',
@@ -55,7 +58,24 @@ export async function createNamespaces(plan: LabPlan): Promise<void> {
     const namespace = namespaceOf(id, name);
     await prepareNamespace(namespace, present.has(namespace), daemons.includes('agent'));
     if (!links.has(name)) {
-      await ip('-n', router, 'link', 'add', name, 'type', 'veth', 'peer', 'name', 'uplink', 'netns', namespace);
+      await ip(
+        '-n',
+        router,
+        'link',
+        'add',
+        name,
+        'mtu',
+        linkMtu,
+        'type',
+        'veth',
+        'peer',
+        'name',
+        'uplink',
+        'mtu',
+        linkMtu,
+        'netns',
+        namespace,
+      );
     }
     await configure(['-n', router], name, gateway);
     await configure(['-n', namespace], 'uplink', address);
