@@ -1,7 +1,10 @@
 /** A network, from its creation to its end. */
 import t from 'tap';
 import { newId } from '../../backend/model/ids.ts';
+import { hosts } from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
 import { startTestApi } from '../support/api.ts';
+import { hostRecord } from '../support/host-record.ts';
 import { refuses } from '../support/refusals.ts';
 
 t.test('a network takes a /64 of a prefix', async (t) => {
@@ -37,4 +40,21 @@ t.test('a network takes a /64 of a prefix', async (t) => {
   await member.remove('networks', fixed.id);
   const again = await member.create('networks', { name: 'db', prefix: given.id });
   t.equal(again.cidr, fixed.cidr, 'a freed /64 is given again');
+});
+
+t.test('no network gets the /64 of the underlay address of a host', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project } = test;
+  const refused = refuses(t, operator);
+  for (const address of ['2001:db8:0:2::7', '2001:db8::1', '2001:db8:0:2::8', '2001:db9::1']) {
+    const host = hostRecord({ underlay: { address, mtu: 1500 } });
+    await test.store.commit({ write: [put(hosts, host.id, host)] });
+  }
+  await operator.create('prefix-pools', { name: 'main', cidr: '2001:db8::/40', default_length: 48 });
+  const prefix = await operator.create('prefixes', { project, name: 'all', cidr: '2001:db8::/62' });
+  const body = { project, prefix: prefix.id };
+  await refused('networks', { ...body, name: 'x', cidr: '2001:db8:0:2::/64' }, 422, '/cidr', /reserved for hosts/);
+  t.equal((await operator.create('networks', { ...body, name: 'a' })).cidr, '2001:db8:0:1::/64');
+  t.equal((await operator.create('networks', { ...body, name: 'b' })).cidr, '2001:db8:0:3::/64');
+  await refused('networks', { ...body, name: 'x' }, 507, '/prefix', /no free \/64/);
 });

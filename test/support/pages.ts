@@ -18,6 +18,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',
   'docs/lab.md': 'test/system/lab.test.ts',
+  'docs/guides/add-a-second-host.md': 'test/system/second-host.test.ts',
   'docs/guides/ci-cd-pipeline.md': 'test/system/pipelines.test.ts',
   'cdk-examples/README.md': 'test/cdktf/examples.test.ts',
 };

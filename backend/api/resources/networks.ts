@@ -2,11 +2,14 @@
 
 import { type NetworkBody, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
 import { newId } from '../../model/ids.ts';
+import { storedIpv6 } from '../../model/network/addresses.ts';
 import { gatewayAddress } from '../../model/network/interface-names.ts';
 import {
+  comparePrefixes,
   contains,
   firstFree,
   formatPrefix,
+  networkOf,
   type Prefix,
   parsePrefix,
   storedPrefix,
@@ -52,17 +55,31 @@ function readSubnet(cidr: string): Prefix {
   return parsed.value;
 }
 
-/** Iterates over the used /64s from the start of the prefix, in order. */
-function* subnetsFrom(api: ApiContext, { address }: Prefix): Generator<Prefix, void> {
-  const before = subnetKey({ address: address - 1n, length: subnetLength });
+/** Returns the /64s with underlay addresses of hosts, in order. A guest in one of them could claim the address of a host. */
+const reservedSubnets = ({ mirror }: ApiContext): Prefix[] =>
+  [...mirror.list(records.hosts)]
+    .flatMap(({ value: { underlay } }) => underlay?.address ?? [])
+    .map((address) => networkOf(storedIpv6(address), subnetLength))
+    .sort(comparePrefixes);
+
+/** Iterates over the used and the reserved /64s from the start of the prefix, in order. */
+function* subnetsFrom(api: ApiContext, space: Prefix): Generator<Prefix, void> {
+  const reserved = reservedSubnets(api).filter((subnet) => contains(space, subnet));
+  const before = subnetKey({ address: space.address - 1n, length: subnetLength });
   for (const { id } of api.mirror.list(records.subnets, '', before)) {
-    yield { address: BigInt(`0x${id}`) << 64n, length: subnetLength };
+    const subnet = { address: BigInt(`0x${id}`) << 64n, length: subnetLength };
+    while (reserved[0] && reserved[0].address <= subnet.address) yield reserved.shift() as Prefix;
+    yield subnet;
   }
+  yield* reserved;
 }
 
 function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, requested: Prefix | undefined): Prefix {
   const space = storedPrefix(holder.cidr);
   if (requested) {
+    if (reservedSubnets(api).some(({ address }) => address === requested.address)) {
+      throw fieldError('rule_violated', '/cidr', 'is reserved for hosts; choose another /64');
+    }
     if (contains(space, requested)) return requested;
     throw fieldError('rule_violated', '/cidr', `must be within the prefix ${holder.name}, which is ${holder.cidr}`);
   }
