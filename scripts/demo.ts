@@ -4,6 +4,7 @@
  *
  *   npm run demo                stays up; Ctrl-C removes everything
  *   npm run demo -- --once      destroys the VMs, checks that nothing is left, and ends
+ *   npm run demo -- --hosts 3   runs three hosts in network namespaces, with the VMs of one network on several of them
  *   npm run demo -- --hypervisor simulated    no QEMU, no root: VMs are simulated
  *   npm run demo -- --store etcd://[::1]:2379     uses an etcd that already runs
  */
@@ -12,21 +13,36 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from './demo/cloud.ts';
 import { addedLines, footprint, processMarks } from './demo/footprint.ts';
+import { cleanUpLab, startLab, uploadImage, verifyLabVms } from './demo/lab.ts';
 import { eventually, exec, show, step } from './demo/steps.ts';
 
 const { values: options } = parseArgs({
   options: {
     once: { type: 'boolean', default: false },
+    hosts: { type: 'string' },
     hypervisor: { type: 'string', default: 'auto' },
     store: { type: 'string' },
     data: { type: 'string', default: '.ucloud/demo' },
   },
 });
 const data = resolve(options.data);
+/** The number of hosts of the lab. Undefined: one host, without a lab. */
+const hosts = options.hosts === undefined ? undefined : Number(options.hosts);
+if (hosts !== undefined && (!Number.isInteger(hosts) || hosts < 2 || hosts > 16)) {
+  console.error('--hosts: must be a whole number from 2 to 16');
+  process.exit(2);
+}
+if (hosts !== undefined && options.store !== undefined) {
+  console.error('--store: the lab of --hosts has an etcd of its own');
+  process.exit(2);
+}
 /** Each demo on an etcd is a separate cloud. It gets a new key prefix unless the address has one. */
 const store = options.store?.replace(/^(etcds?:\/\/[^/?]+)\/?$/, `$1/demo-${Date.now().toString(36)}`);
 const cache = resolve('.ucloud/cache');
 const began = performance.now();
+
+/** Removes the VMs, networks and data of this demo or of an earlier one. */
+const removeAll = () => (existsSync(join(data, 'lab')) ? cleanUpLab(data) : cleanUp(data));
 
 async function requireTerraform(): Promise<void> {
   const answer = await exec('terraform', ['version', '-json'], {
@@ -123,7 +139,7 @@ async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: 
     if (items.length > 0) throw new Error(`${items.length} ${noun} remain: ${JSON.stringify(items)}`);
   }
   await cloud.stop();
-  await cleanUp(data);
+  await removeAll();
   const left = addedLines(before, await footprint(marks));
   if (left.length > 0)
     throw new Error(`the demo has left this on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
@@ -134,7 +150,7 @@ async function main(): Promise<void> {
   await requireTerraform();
   if (existsSync(data)) {
     await step('removing the remains of an earlier demo', async () => {
-      const removed = await cleanUp(data);
+      const removed = await removeAll();
       if (removed !== '') console.log(`    ${removed.replaceAll('\n', '\n    ')}`);
     });
   }
@@ -145,9 +161,13 @@ async function main(): Promise<void> {
 
   const setUpDone = performance.now();
   await step('building the Terraform provider', () => show(process.execPath, ['provider/build.ts'], { quiet: true }));
-  const cloud = await step('starting ucloud: API, scheduler, host, metadata server, image scanner', async () => {
+  const title =
+    hosts === undefined
+      ? 'starting ucloud: API, scheduler, host, metadata server, image scanner'
+      : `starting a lab: ${hosts} hosts, three etcd members, API, two schedulers, image scanner`;
+  const cloud = await step(title, async () => {
     const extra = ['--hypervisor', options.hypervisor, ...(store ? ['--store', store] : [])];
-    const started = await startCloud(data, extra);
+    const started = await (hosts === undefined ? startCloud(data, extra) : startLab(data, hosts, options.hypervisor));
     console.log(
       `    ${started.endpoint}, hypervisor: ${started.hypervisor}${store ? `, database: ${store.replace(/\/\/[^@/]*@/, '//…@')}` : ''}`,
     );
@@ -178,7 +198,7 @@ async function main(): Promise<void> {
     // Simulated guests do not read their image.
     const image = real ? await step('building a guest image from Debian packages', buildImage) : emptyImage();
     const { token } = await step('as operator: a pool of prefixes, a public image, a token', () =>
-      setUpCloud(cloud, data, image),
+      setUpCloud(cloud, data, image, hosts === undefined ? undefined : uploadImage),
     );
     await exec('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'demo', '-f', join(data, 'ssh')]);
     const terraform = prepareTerraform(cloud, token);
@@ -188,7 +208,12 @@ async function main(): Promise<void> {
       addresses: { value: Record<string, string> };
     };
     const addresses = output.addresses.value;
-    if (real) await step('testing the VMs', () => verifyVms(addresses));
+    if (real && hosts === undefined) await step('testing the VMs', () => verifyVms(addresses));
+    if (real && hosts !== undefined) {
+      await step('testing the VMs on their hosts', async () => {
+        for (const fact of await verifyLabVms(data, cloud, sshOptions())) console.log(`    ${fact}`);
+      });
+    }
     await step('terraform plan: nothing to do', async () => {
       // Exit code 2 means that the plan has changes; the promise then rejects.
       const plan = await terraform.quiet('plan', '-detailed-exitcode', '-no-color');
@@ -206,14 +231,15 @@ async function main(): Promise<void> {
       return;
     }
     const [first = ''] = Object.values(addresses);
+    const inLab = hosts === undefined ? '' : `npx ucloud lab exec --data ${join(options.data, 'lab')} <host> -- `;
     console.log(`
 Try next, in another terminal:
   export UCLOUD_CREDENTIALS=${cloud.credentials}
-  npx ucloud vm list${real ? `\n  ssh -i ${join(options.data, 'ssh')} ucloud@${first}` : ''}
+  npx ucloud vm list${real ? `\n  ${inLab}ssh -i ${join(options.data, 'ssh')} ucloud@${first}` : ''}
   npx ucloud event list
   cd ${join(options.data, 'quickstart')}     # change main.tf, then:
   TF_CLI_CONFIG_FILE=../terraform.rc UCLOUD_NODE=${process.execPath} terraform apply
-API and documentation: ${cloud.endpoint}/docs      log: ${join(options.data, 'ucloud.log')}
+API and documentation: ${cloud.endpoint}/docs      log: ${join(options.data, hosts === undefined ? 'ucloud.log' : 'lab/log')}
 Ctrl-C removes the VMs and ends.`);
     await interrupted;
   };
@@ -228,7 +254,7 @@ Ctrl-C removes the VMs and ends.`);
     throw new Error(`${(error as Error).message}\n\nThe demo failed.${there ? ` Log: ${kept}` : ''}`, { cause: error });
   } finally {
     await cloud.stop();
-    await cleanUp(data);
+    await removeAll();
   }
 }
 

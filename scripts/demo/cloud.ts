@@ -29,7 +29,8 @@ export interface Cloud {
   kill(): Promise<void>;
 }
 
-const command = resolve('backend/cli/ucloud');
+/** The path of the command. */
+export const command = resolve('backend/cli/ucloud');
 
 /** Removes the VMs, networks and data of an earlier demo. */
 export async function cleanUp(data: string): Promise<string> {
@@ -44,6 +45,24 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   const gone = new Promise((resolved) => child.once('exit', resolved));
   child.kill(signal);
   await gone;
+}
+
+/** Returns the operator's access to a cloud. */
+export function clientOf<T extends Pick<Cloud, 'endpoint' | 'credentials' | 'project' | 'token'>>(
+  access: T,
+): T & Pick<Cloud, 'ucloud' | 'read'> {
+  const { endpoint, project, token } = access;
+  const env = { ...process.env, UCLOUD_ENDPOINT: endpoint, UCLOUD_TOKEN: token, UCLOUD_PROJECT: project };
+  return {
+    ...access,
+    ucloud: async (...args) => JSON.parse((await exec(command, [...args, '--json'], { env })).stdout || 'null'),
+    async read(path) {
+      const answer = await fetch(`${endpoint}/v1/${path}`, { headers: { authorization: `Bearer ${token}` } });
+      if (answer.status === 404) return undefined;
+      if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+      return (await answer.json()) as Record<string, unknown>;
+    },
+  };
 }
 
 /** Starts the cloud. Resolves when its API answers. */
@@ -80,31 +99,30 @@ export async function startCloud(data: string, extra: readonly string[]): Promis
     );
   }
   const { project, token } = JSON.parse(readFileSync(credentials, 'utf8')) as { project: string; token: string };
-  // Each start has a new port, but the credentials contain the port of the first start.
-  const env = { ...process.env, UCLOUD_ENDPOINT: up.endpoint, UCLOUD_TOKEN: token, UCLOUD_PROJECT: project };
   return {
-    ...up,
-    credentials,
-    project,
-    token,
-    ucloud: async (...args) => JSON.parse((await exec(command, [...args, '--json'], { env })).stdout || 'null'),
-    async read(path) {
-      const answer = await fetch(`${up.endpoint}/v1/${path}`, { headers: { authorization: `Bearer ${token}` } });
-      if (answer.status === 404) return undefined;
-      if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-      return (await answer.json()) as Record<string, unknown>;
-    },
+    // Each start has a new port, but the credentials contain the port of the first start.
+    ...clientOf({ endpoint: up.endpoint, credentials, project, token }),
+    hypervisor: up.hypervisor,
     output: () => output,
     stop: () => end(child, 'SIGTERM'),
     kill: () => end(child, 'SIGKILL'),
   };
 }
 
-/** Does the initial set-up of an operator: a prefix pool, a public image, and a token for Terraform's project. */
-export async function setUpCloud(cloud: Cloud, data: string, image: string): Promise<{ token: string }> {
+/**
+ * Does the initial set-up of an operator: a prefix pool, a public image, and a token for Terraform's project.
+ * @param upload makes the image. Default: a command that gives the file to the scanner on this machine
+ */
+export async function setUpCloud(
+  cloud: Cloud,
+  data: string,
+  image: string,
+  upload?: (cloud: Cloud, image: string) => Promise<void>,
+): Promise<{ token: string }> {
   // A unique local prefix (RFC 4193), which only this machine can reach.
   await cloud.ucloud('prefix-pool', 'create', '--name', 'demo', '--cidr', 'fd75:c10d::/40');
-  await cloud.ucloud('image', 'import', image, '--name', 'demo', '--visibility', 'public', '--data', data);
+  if (upload) await upload(cloud, image);
+  else await cloud.ucloud('image', 'import', image, '--name', 'demo', '--visibility', 'public', '--data', data);
   const token = await cloud.ucloud('token', 'create', '--name', 'terraform', '--project', cloud.project);
   return { token: String(token.secret) };
 }

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { demoImage } from '../support/demo-image.ts';
 import { needsEtcd, startEtcd } from '../support/etcd.ts';
-import { netNamespace } from '../support/net-namespace.ts';
+import { netNamespace, noNamespaces } from '../support/net-namespace.ts';
 import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
@@ -47,5 +47,16 @@ t.test('the same declaration, on etcd and with simulated VMs', needsEtcd(), asyn
   );
   t.match(output, /hypervisor: simulated/);
   t.match(output, /2 VMs are up/);
+  t.match(output, /All of it worked/);
+});
+
+const noLab = (await noQemu()) || noNamespaces('nft', 'openssl') || needsEtcd().skip || false;
+
+t.test('the same declaration on two hosts, whose VMs reach each other', { skip: noLab }, async (t) => {
+  await demoImage(temporaryDirectory(t));
+  const output = await runDemo(t, process.execPath, [], ['--hosts', '2', '--hypervisor', 'qemu']);
+  t.match(output, /web on host-\d reaches db on host-\d: SSH-2\.0/);
+  t.match(output, /db on host-\d reaches web on host-\d: SSH-2\.0/);
+  t.equal(new Set([...output.matchAll(/runs on (host-\d)/g)].map(([, host]) => host)).size, 2, 'on different hosts');
   t.match(output, /All of it worked/);
 });
