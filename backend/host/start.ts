@@ -15,6 +15,7 @@ import type { Underlay } from './hypervisor/specs.ts';
 import type { FetchStep } from './images/fetch.ts';
 import { type HostImageLimits, HostImages } from './images/host-images.ts';
 import type { ImageFiles } from './images/image-files.ts';
+import { KernelTables } from './kernel-tables.ts';
 import { HostLease } from './lease.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
 import { type HostView, openHostView } from './view.ts';
@@ -137,9 +138,11 @@ export async function startHost(options: HostOptions): Promise<Host> {
     restartableElsewhere: options.restartableElsewhere ?? restartableElsewhere,
     onAlive: () => lease?.aliveChanged(view.mirror.get(alive, id)?.revision),
   });
+  const tables = kind === 'qemu' ? new KernelTables({ store, logger, host: id, name }) : undefined;
   let closing: Promise<void> | undefined;
   const close = () => {
     closing ??= (async () => {
+      tables?.close();
       await Promise.all([agent.close(), images?.close()]);
       await lease?.close();
       if (options.view === undefined) await view.close();

@@ -4,11 +4,15 @@
  *
  * - Forwarding between interfaces is on. The kernel then ignores router advertisements where `accept_ra` is 1. The host
  *   would lose a default route from such an advertisement, so uplinks first get the value 2 ("even when forwarding").
+ * - The tables of neighbours and connections, which the whole machine shares, have room for a thousand guests. Each guest
+ *   may cause a few new neighbours a second (host-filter.ts), which the kernel keeps for about a minute. The entries of
+ *   guests themselves are permanent, and do not count. A larger value of the operator stays.
  * - br_netfilter is off. The host's IP filters must not see bridged frames, which would pass some hooks twice.
  * - Taps and VXLAN devices have no IPv6, so the host accepts no packet from them, such as a router advertisement. Bridges
  *   and the transit are routers, and accept neither advertisements nor redirects. These settings are in force before the interface is up.
  */
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMissing, readIfThere, writeAtomically } from '../system/files.ts';
 import { isUcloudAlias } from '../system/instance.ts';
@@ -18,6 +22,14 @@ const ipv6 = '/proc/sys/net/ipv6/conf';
 const bridgeNetfilter = ['bridge-nf-call-arptables', 'bridge-nf-call-ip6tables', 'bridge-nf-call-iptables'].map(
   (name) => `/proc/sys/net/bridge/${name}`,
 );
+
+/** The minimum values of machine-wide limits. A network namespace does not show them, or does not let them be changed. */
+const limits: readonly (readonly [path: string, least: number])[] = [
+  ['/proc/sys/net/ipv6/neigh/default/gc_thresh3', 16_384],
+  ['/proc/sys/net/ipv6/neigh/default/gc_thresh2', 8_192],
+  ['/proc/sys/net/ipv6/neigh/default/gc_thresh1', 4_096],
+  ['/proc/sys/net/netfilter/nf_conntrack_max', 262_144],
+];
 
 /** The settings of each kind of interface, in the order in which they are written. */
 const linkSettings: Record<DesiredLink['kind'], readonly (readonly [name: string, value: string])[]> = {
@@ -66,6 +78,12 @@ async function load(file: string): Promise<Saved> {
 export const mayBeUplink = ({ name, alias, kind, port }: ObservedLink): boolean =>
   name !== 'lo' && kind !== 'tun' && port === undefined && !isUcloudAlias(alias);
 
+const isWritable = (path: string): Promise<boolean> =>
+  access(path, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+
 /** Returns the settings to change, in the order in which they must be written. */
 async function neededSettings(links: ObservedLinks, ownLinks: ReadonlySet<string>): Promise<[string, string][]> {
   const settings: [string, string][] = [];
@@ -80,6 +98,10 @@ async function neededSettings(links: ObservedLinks, ownLinks: ReadonlySet<string
     settings.push([join(ipv6, 'all/forwarding'), '1']);
   }
   for (const path of bridgeNetfilter) if ((await read(path)) === '1') settings.push([path, '0']);
+  for (const [path, least] of limits) {
+    const value = await read(path);
+    if (value !== undefined && Number(value) < least && (await isWritable(path))) settings.push([path, `${least}`]);
+  }
   return settings;
 }
 
