@@ -12,6 +12,7 @@ import {
   listening,
   parseListen,
   readTls,
+  underlayAddressDescription,
 } from './listen.ts';
 import { logLevelOption } from './log-level.ts';
 import { runUntilStopped } from './run.ts';
@@ -145,8 +146,5 @@ export function addComponents(program: Command): void {
     .addOption(dataOption())
     .addOption(hypervisorOption())
     .option('--name <name>', 'name of this host. Default: its host name')
-    .option(
-      '--underlay-address <address>',
-      'IPv6 address of this host for tunnels to other hosts. Without it, networks end at this host',
-    );
+    .option('--underlay-address <address>', underlayAddressDescription);
 }

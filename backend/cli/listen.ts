@@ -70,3 +70,7 @@ export function readTls(options: {
     throw new Error(`--tls-cert and --tls-key: ${(error as Error).message}`, { cause: error });
   }
 }
+
+/** The description of `--underlay-address`. */
+export const underlayAddressDescription =
+  'IPv6 address of this host for tunnels to other hosts. Without it, networks end at this host';

@@ -16,6 +16,7 @@ import {
   listening,
   parseListen,
   readTls,
+  underlayAddressDescription,
 } from './listen.ts';
 import { logLevelOption } from './log-level.ts';
 import { makeDirectory } from './make-directory.ts';
@@ -29,6 +30,7 @@ interface UpOptions {
   readonly listen?: string;
   readonly hypervisor: HypervisorChoice;
   readonly name?: string;
+  readonly underlayAddress?: string;
   readonly credentials?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -102,8 +104,8 @@ async function up(options: UpOptions): Promise<void> {
     started(await daemons.startScannerFor(store, logger, { data: options.data, simulated, listen: imageListen }));
     const { files } = layout(options.data);
     started(await daemons.startFileScannerFor(store, logger, { files, name: options.name }));
-    const { data, name } = options;
-    started(await daemons.startHostWithMetadata({ store, logger, data, name, hypervisor, images }));
+    const { data, name, underlayAddress } = options;
+    started(await daemons.startHostWithMetadata({ store, logger, data, name, hypervisor, images, underlayAddress }));
     console.log(
       `ucloud is up: ${clientUrl(api.url)} (${hypervisor.kind}, ${hypervisor.accelerator}), documentation at ${clientUrl(api.url)}/docs`,
     );
@@ -131,6 +133,7 @@ export function addUp(program: Command): void {
       `${imageListenDescription}. Default: ${defaultImageListen} with etcd, else any port of [::1]`,
     )
     .option('--name <name>', 'name of this host. Default: its host name')
+    .option('--underlay-address <address>', underlayAddressDescription)
     .option('--credentials <file>', 'file for the first operator token')
     .option('--tls-cert <file>', 'certificate chain of the API, PEM')
     .option('--tls-key <file>', 'private key of the certificate, PEM')
