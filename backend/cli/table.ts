@@ -56,6 +56,7 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
   'cpus used': ({ allocated, capacity }) => used(allocated, capacity, 'cpus', String),
   'memory used': ({ allocated, capacity }) => used(allocated, capacity, 'memory', inUnits),
   'disk used': ({ allocated, capacity }) => used(allocated, capacity, 'disk', inUnits),
+  'bgp sessions': ({ sessions, bgp_sessions }) => established(sessions ?? bgp_sessions),
   kind: ({ kind }) => kind,
   at: ({ at }) => at,
   token: ({ token }) => token,
@@ -69,6 +70,13 @@ const columns: Readonly<Record<string, (item: Item) => unknown>> = {
 function used(allocated: unknown, capacity: unknown, what: string, show: (amount: number) => string): unknown {
   if (!isObject(allocated) || !isObject(capacity)) return undefined;
   return `${show(Number(allocated[what]))} of ${show(Number(capacity[what]))}`;
+}
+
+/** Returns how many BGP sessions are established; undefined without sessions. */
+function established(sessions: unknown): string | undefined {
+  if (!Array.isArray(sessions) || sessions.length === 0) return undefined;
+  const up = sessions.filter((session) => isObject(session) && session.state === 'established');
+  return `${up.length} of ${sessions.length} established`;
 }
 
 /** Tells whether the column is useful: names replace ids, and a common project is omitted. */

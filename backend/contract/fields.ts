@@ -29,6 +29,7 @@ export const idPrefixes = {
   file_server: 'fsrv',
   upload: 'upl',
   storage_pool: 'stp',
+  bgp_peer: 'bgp',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

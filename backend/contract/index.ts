@@ -2,6 +2,7 @@
 
 import type { Endpoint } from './endpoint.ts';
 import { auditRecordEndpoints } from './resources/audit-records.ts';
+import { bgpPeerEndpoints } from './resources/bgp-peers.ts';
 import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
 import { eventEndpoints } from './resources/events.ts';
 import { fileServerEndpoints } from './resources/file-servers.ts';
@@ -43,6 +44,7 @@ export const endpoints: readonly Endpoint[] = [
   snapshotEndpoints,
   snapshotScheduleEndpoints,
   storagePoolEndpoints,
+  bgpPeerEndpoints,
   hostEndpoints,
   operationEndpoints,
   eventEndpoints,

@@ -51,6 +51,13 @@ function normalTime(text: string): string | undefined {
   return /^\d{4}-/.test(normal) ? normal : undefined;
 }
 
+/** Returns the address of a BGP peer with its interface, in the spelling of the API. The API checks the rest. */
+function normalPeerAddress(text: string): string | undefined {
+  const [address = '', ...name] = text.split('%');
+  const normal = normalAddress(address);
+  return normal === undefined ? undefined : [normal, ...name].join('%');
+}
+
 /** The formats by their name in openapi.yaml. */
 export const formats: Readonly<Record<string, Format>> = {
   size: {
@@ -70,6 +77,10 @@ export const formats: Readonly<Record<string, Format>> = {
       const network = formatPrefix({ ...prefix, network: prefix.network - hostBits(prefix) });
       return `has bits set after /${prefix.length}: the prefix is ${network}`;
     },
+  },
+  'peer-address': {
+    normal: normalPeerAddress,
+    rule: 'an IPv6 address such as `2001:db8::1`, or a link-local one with its interface: `fe80::a%eth0`',
   },
   mac: {
     normal: normalMac,

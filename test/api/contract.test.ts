@@ -109,6 +109,8 @@ t.test('each operation refuses who may not', async (t) => {
     ],
   });
   await operator.get('vms', vm.id, `?after=${vm.revision}&timeout=10`);
+  const peer = { name: 'spine', address: '2001:db8::1', asn: 65001, local_asn: 65002 };
+  const bgpPeer = await operator.create('bgp-peers', peer);
   const snapshot = await operator.create('snapshots', { name: 'snapshot', vm: vm.id });
   const times = { cron: '0 3 * * *', retain: 7 };
   const schedule = await operator.create('snapshot-schedules', { name: 'nightly', vm: vm.id, ...times });
@@ -124,6 +126,7 @@ t.test('each operation refuses who may not', async (t) => {
     images: prerequisites.image.id,
     'prefix-pools': prerequisites.pool.id,
     'storage-pools': builtInPool,
+    'bgp-peers': bgpPeer.id,
     prefixes: prerequisites.prefix.id,
     networks: prerequisites.network.id,
     vms: vm.id,
@@ -161,6 +164,11 @@ t.test('each operation refuses who may not', async (t) => {
     storage_pool_create: 'operator',
     storage_pool_update: 'operator',
     storage_pool_delete: 'operator',
+    bgp_peer_list: 'operator',
+    bgp_peer_get: 'operator',
+    bgp_peer_create: 'operator',
+    bgp_peer_update: 'operator',
+    bgp_peer_delete: 'operator',
     host_list: 'operator',
     file_list: 'empty',
     file_get: 'hidden',

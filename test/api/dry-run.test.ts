@@ -31,6 +31,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     prefixes: { name: 'pre', project },
     networks: { name: 'net', project, prefix: prefix.id },
     'storage-pools': { name: 'fast', kind: 'local', path: '/srv/fast' },
+    'bgp-peers': { name: 'spine', address: 'fe80::a%eth0', asn: 65001, local_asn: 65002 },
     volumes: { name: 'vol', project, size: '1GiB' },
     'volume-attachments': { vm: vm.id, volume: volume.id },
     snapshots: { name: 'snap', vm: vm.id },

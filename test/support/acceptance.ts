@@ -130,6 +130,23 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: 'name = "fast-2"\n kind = "local"\n path = "/srv/fast"',
     bound: ['monitors', 'user', 'key_file'],
   },
+  bgp_peer: {
+    create: `name = "spine"
+      address = "2001:DB8:0:0::1"
+      asn = 4200000000
+      local_asn = 4200000001
+      password_file = "/etc/ucloud/bgp-password"
+      host_selector = "rack=r1"`,
+    update: `name = "spine-2"
+      address = "fe80::a%eth0"
+      asn = 4200000002
+      local_asn = 4200000003
+      password_file = "/etc/ucloud/other-password"
+      host_selector = "rack in (r1, r2)"
+      description = "of rack 2"
+      labels = { tier = "spine" }`,
+    spelled: ['address', 'host_selector'],
+  },
   volume: {
     create: `name = "data"
       size = "1024MiB"

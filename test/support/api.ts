@@ -30,6 +30,8 @@ export interface Body {
   readonly updated_at: string;
   readonly items: readonly Body[];
   readonly hosts: readonly object[];
+  readonly sessions: readonly object[];
+  readonly bgp_sessions: readonly object[];
   readonly next_page_token?: string;
   readonly status: {
     readonly phase: string;

@@ -111,6 +111,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const project = await operator.create('projects', { name: 'example' });
   await operator.create('prefix-pools', { name: 'example', cidr: '2001:db8:e000::/36' });
   await operator.create('storage-pools', { name: 'example', kind: 'shared', path: '/srv/example' });
+  await operator.create('bgp-peers', { name: 'example', address: '2001:db8::1', asn: 65001, local_asn: 65002 });
   const scope = { name: 'example', project: project.id };
   await operator.create('tokens', scope);
   await operator.create('ssh-keys', { ...scope, public_key: testPublicKey });

@@ -186,6 +186,13 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       },
       replace: { rbd_pool: 'other' },
     },
+    bgp_peer: {
+      config: {
+        ...{ name: 'spine', description: 'd', labels, address: '2001:db8::1', asn: 65001, local_asn: 65002 },
+        ...{ password_file: '/etc/password', host_selector: '!gone' },
+      },
+      replace: {},
+    },
     volume: {
       config: {
         ...{ name: 'vol', size: '4GiB', description: 'd', labels, project, max_iops: 10, max_throughput: 20 },

@@ -10,6 +10,7 @@ import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { answerWith, inUse, readPatch } from '../transaction/declarations.ts';
 import type { Guard } from '../transaction/mutate.ts';
+import { sessionsOf } from './bgp-peers.ts';
 
 /** The policy of a host until an operator sets one. */
 const defaultPolicy: Omit<records.HostPolicyRecord, 'updated_at'> = { labels: {}, ...defaultHostPolicy };
@@ -40,10 +41,11 @@ export const hosts: ResourceDescriptor<records.HostRecord> = describe(host, {
       cordoned: policy?.cordoned ?? false,
       alive: mirror.get(records.alive, record.id) !== undefined,
       allocated,
+      bgp_sessions: sessionsOf(mirror, record.id),
       updated_at: policy?.updated_at ?? record.created_at,
     };
   },
-  observedBy: [records.hostPolicies],
+  observedBy: [records.hostPolicies, records.bgpReports],
   hostOf: (_api, id) => id,
   version: ({ mirror }, { id, revision }) => mirror.get(records.hostPolicies, id)?.revision ?? revision,
   alsoMirrored: [
@@ -124,7 +126,7 @@ async function deleteHost(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
         },
         ...guardsOfVms(api, request, stored.value.id),
       ],
-      writes: [remove(records.hosts, id), remove(records.hostPolicies, id)],
+      writes: [records.hosts, records.hostPolicies, records.bgpReports].map((kind) => remove(kind, id)),
       target: id,
       quotaDelta: undefined,
       reason: 'deleted',

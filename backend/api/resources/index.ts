@@ -7,6 +7,7 @@ import type { Handlers } from '../requests/context.ts';
 import type { ResourceDescriptor } from '../requests/descriptor.ts';
 import { getHandler, listHandler } from '../requests/get-and-list.ts';
 import { auditRecordHandlers } from './audit-records.ts';
+import { bgpPeers } from './bgp-peers.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
 import { events } from './events.ts';
 import { fileServers } from './file-servers.ts';
@@ -48,6 +49,7 @@ export const resources: readonly ResourceDescriptor[] = [
   snapshots,
   snapshotSchedules,
   storagePools,
+  bgpPeers,
   hosts,
   operations,
   events,

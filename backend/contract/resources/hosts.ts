@@ -1,7 +1,8 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, Enum, exampleId, IdOf, Labels, Whole } from '../fields.ts';
+import { common, Enum, exampleId, IdOf, Labels, Reference, Whole } from '../fields.ts';
 import { type ItemType, resource, type UpdateType } from '../resource.ts';
+import { sessionFields } from './bgp-peers.ts';
 import { architectures } from './images.ts';
 
 const resources = (words: string) =>
@@ -80,6 +81,13 @@ export const host = resource({
     ),
     capacity: resources('Resources of the host for VMs.'),
     allocated: resources('Resources of the VMs that are placed on the host.'),
+    bgp_sessions: Type.Array(
+      Type.Object(
+        { peer: Reference('bgp_peer', { description: 'The BGP peer.' }), ...sessionFields },
+        { additionalProperties: false, description: 'Session with one peer.' },
+      ),
+      { 'x-volatile': true, description: 'BGP sessions of the host, as it reports them.' },
+    ),
     ...common,
   },
 });
@@ -102,6 +110,7 @@ const example: Host = {
   version: '0.1.0',
   capacity: { cpus: 64, memory: 274877906944, disk: 2199023255552 },
   allocated: { cpus: 12, memory: 25769803776, disk: 214748364800 },
+  bgp_sessions: [{ peer: exampleId('bgp_peer'), state: 'established', since: '2026-01-01T00:00:00.000Z', imported: 1 }],
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 2,

@@ -233,6 +233,23 @@ export const storagePools = kind('storage-pools/', {
 });
 export type StoragePoolRecord = Static<typeof storagePools.schema>;
 
+/** `bgp-peers/<id>`. The password of the session is in a file on the hosts, never in the database. */
+export const bgpPeers = kind('bgp-peers/', {
+  id: id('bgp_peer'),
+  name: Type.String(),
+  description: Type.String(),
+  labels,
+  /** The normal spelling of `parsePeerAddress`. */
+  address: Type.String(),
+  asn: Type.Integer(),
+  local_asn: Type.Integer(),
+  password_file: Type.Optional(Type.String()),
+  /** The label selector for the hosts with a session. Default: all hosts. */
+  host_selector: Type.Optional(Type.String()),
+  ...declared,
+});
+export type BgpPeerRecord = Static<typeof bgpPeers.schema>;
+
 /** `volumes/<id>`. */
 export const volumes = kind('volumes/', {
   id: id('volume'),

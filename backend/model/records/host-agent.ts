@@ -1,6 +1,7 @@
 /** Records that only the agent of a host writes: the host, its sign of life, and the VMs that it observes. */
 
 import { type Static, Type } from '@sinclair/typebox';
+import { sessionStates } from '../../contract/resources/bgp-peers.ts';
 import { architectures } from '../../contract/resources/images.ts';
 import { bytes, id, kind, oneOf, resources, time } from './form.ts';
 
@@ -102,3 +103,21 @@ export type PoolReportRecord = Static<typeof poolReports.schema>;
  * pool's directory. A directory without this marker is another one: for example, its file system is not mounted.
  */
 export const poolMarkers = kind('pool-markers/', { token: Type.String() });
+
+/** `bgp-reports/<host>`: the BGP sessions of the host. The API removes it with the host. */
+export const bgpReports = kind('bgp-reports/', {
+  sessions: Type.Array(
+    Type.Object({
+      peer: id('bgp_peer'),
+      state: oneOf(sessionStates),
+      /** The time of the last change of the state. */
+      since: Type.Optional(time),
+      /** The reason why the session is not established, or the last error. */
+      message: Type.Optional(Type.String()),
+      /** The number of routes that the host accepts from the peer. */
+      imported: Type.Integer({ minimum: 0 }),
+    }),
+  ),
+  at: time,
+});
+export type BgpReportRecord = Static<typeof bgpReports.schema>;

@@ -1,5 +1,6 @@
 /** The string formats of the API contract: the rule of each format and its error message. */
 import { isUsableMac, parseIpv6, parseMac } from '../network/addresses.ts';
+import { parsePeerAddress } from '../network/peer-address.ts';
 import { parsePrefix } from '../network/prefixes.ts';
 import { parseSelector } from './selectors.ts';
 import { parseSize } from './sizes.ts';
@@ -16,6 +17,10 @@ export const formats: Readonly<Record<string, FormatRule>> = {
   ipv6: (text) => (parseIpv6(text) === undefined ? 'must be an IPv6 address such as 2001:db8::1' : undefined),
   'ipv6-prefix': (text) => {
     const parsed = parsePrefix(text);
+    return parsed.ok ? undefined : parsed.problem;
+  },
+  'peer-address': (text) => {
+    const parsed = parsePeerAddress(text);
     return parsed.ok ? undefined : parsed.problem;
   },
   mac: (text) => {

@@ -1,0 +1,3 @@
+data "ucloud_bgp_peer" "this" {
+  name = "example"
+}

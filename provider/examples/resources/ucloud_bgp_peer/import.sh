@@ -1,0 +1,1 @@
+terraform import ucloud_bgp_peer.spine spine
