@@ -57,7 +57,7 @@ needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dos
 needs_image='mkfs.ext4:e2fsprogs'
 needs_test='etcd:etcd-server etcdctl:etcd-client unzip:unzip openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps
   rdisc6:ndisc6 mmdebstrap:mmdebstrap python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish sshd:openssh-server
-  ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd ioping:ioping'
+  ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd ioping:ioping bird:bird2'
 case "$purpose" in
   demo) wanted="$needs_qemu $needs_image" ;;
   test) wanted="$needs_qemu $needs_image $needs_test" ;;
@@ -78,7 +78,17 @@ if [ -n "$missing" ]; then
   if command -v apt-get > /dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     say "installing Debian packages: $missing"
     apt-get update -qq
+    # Debian starts a bird of the whole machine at its installation. Hosts of ucloud start their own, so this one must
+    # neither run now nor after the next boot.
+    unit=/etc/systemd/system/bird.service
+    case " $missing " in
+      *' bird2 '*) [ -e "$unit" ] || { mkdir -p "${unit%/*}" && ln -s /dev/null "$unit" && masked=yes; } ;;
+    esac
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing > /dev/null
+    if [ "${masked:-}" = yes ]; then
+      rm -f "$unit"
+      ! command -v systemctl > /dev/null 2>&1 || systemctl disable --quiet bird.service > /dev/null 2>&1 || true
+    fi
     say "Debian packages are in place"
   else
     say "missing on this machine: $missing"
