@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
 import { startFileScanner } from '../filescanner/start.ts';
+import { Bird } from '../host/bgp/bird.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
 import { checkQemu, createQemuHypervisor } from '../host/hypervisor/qemu/open.ts';
 import { createSimulatedHypervisor } from '../host/hypervisor/simulated.ts';
@@ -17,6 +18,7 @@ import { findUnderlay } from '../host/network/underlay.ts';
 import { startHost } from '../host/start.ts';
 import { run } from '../host/system/command.ts';
 import { isMissing } from '../host/system/files.ts';
+import { instanceOf, runDirectory } from '../host/system/instance.ts';
 import { startMetadata } from '../metadata/start.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { startImageScanner } from '../scanner/images.ts';
@@ -67,6 +69,10 @@ export async function openHypervisor(
     why: 'QEMU works here',
   };
 }
+
+/** Returns the control of the host's bird, for `ucloud host clean`. */
+export const openBird = (data: string): Bird =>
+  new Bird({ runDirectory: runDirectory(instanceOf(layout(data).host)), run });
 
 /** The options of a host. */
 export interface HostOptions {

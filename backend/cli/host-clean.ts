@@ -15,7 +15,10 @@ export function addHostClean(program: Command): void {
     .option('--yes', 'confirm the removal; without this, the command only counts VMs and removes nothing')
     .option('--volumes', 'remove the data of volumes too; nothing can bring it back')
     .action(async ({ data, yes, volumes = false }: { data: string; yes?: boolean; volumes?: boolean }) => {
-      const [{ openHypervisor }, { createLogger }] = await Promise.all([import('./daemons.ts'), import('./log.ts')]);
+      const [{ openBird, openHypervisor }, { createLogger }] = await Promise.all([
+        import('./daemons.ts'),
+        import('./log.ts'),
+      ]);
       const { hypervisor, images } = await openHypervisor('auto', data, createLogger({ level: 'warn' }));
       try {
         const vms = await hypervisor.list();
@@ -27,7 +30,8 @@ export function addHostClean(program: Command): void {
           );
           return;
         }
-        const removed = [...(await hypervisor.clean({ volumes }))];
+        // Routers of the fabric learn first that the addresses are gone.
+        const removed = [...(await openBird(data).stop()), ...(await hypervisor.clean({ volumes }))];
         // Disks use the copies, so the copies go last.
         const copies = (await images?.clean()) ?? 0;
         if (copies > 0) removed.push(`${copies} copies of images`);

@@ -22,10 +22,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { idFrom } from '../model/ids.ts';
+import type { AnnouncementFacts } from '../model/network/announcements.ts';
 import { placementId } from '../model/placement/placement-id.ts';
-import { placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
+import { networks, placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
+import { BgpWork } from './bgp/bgp-work.ts';
+import type { Bird } from './bgp/bird.ts';
 import { fabricOf } from './fabric.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
@@ -48,6 +51,8 @@ export interface AgentOptions extends VmStepsOptions {
   readonly restartableElsewhere: (vm: VmRecord) => boolean;
   /** The agent calls this when the `alive` key of this host has changed. */
   readonly onAlive: () => void;
+  /** bird, and the address of the host on the underlay. Without them, the host announces nothing. */
+  readonly bgp?: { readonly bird: Bird; readonly underlayAddress: string } | undefined;
 }
 
 /** The number of consecutive failures after which the agent reports the phase `error`. The agent still retries. */
@@ -73,6 +78,7 @@ export class Agent {
   readonly #volumeFills: VolumeFills;
   readonly #restoreWork: RestoreWork;
   readonly #snapshotDeliveries: SnapshotDeliveries;
+  readonly #bgp: BgpWork;
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
@@ -91,6 +97,7 @@ export class Agent {
       this.#networks,
       () => this.#closed,
       (id) => this.#queue.add(id),
+      (runtime) => this.#withdraw(runtime),
     );
     this.#volumeRemoval = new VolumeRemoval(options);
     this.#poolReports = new PoolReports(options);
@@ -98,6 +105,7 @@ export class Agent {
     this.#volumeFills = new VolumeFills(options);
     this.#restoreWork = new RestoreWork(options);
     this.#snapshotDeliveries = new SnapshotDeliveries(options);
+    this.#bgp = new BgpWork({ ...options, bgp: options.bgp, facts: (draining) => this.#announced(draining) });
     this.#queue = new WorkQueue(maxConcurrentVisits, (id) => this.#visit(id));
   }
 
@@ -115,7 +123,12 @@ export class Agent {
         },
         snapshot: (id) => this.#snapshotWork.changed(id),
         pool: (id) => this.#poolReports.changed(id),
-        networks: () => this.#networks.request(),
+        networks: () => {
+          this.#networks.request();
+          // A network may have spread to another host, or left it.
+          this.#bgp.changed();
+        },
+        bgp: () => this.#bgp.changed(),
         alive: this.#options.onAlive,
       }),
     );
@@ -138,6 +151,7 @@ export class Agent {
     });
     this.#unsubscribers.push(agents, ...[ready, others].filter((end) => end !== undefined));
     this.#networks.request();
+    this.#bgp.changed();
     this.visitAll();
   }
 
@@ -188,6 +202,7 @@ export class Agent {
         this.#restoreWork.close(),
         this.#snapshotDeliveries.close(),
         this.#poolReports.close(),
+        this.#bgp.close(),
       ]),
       delay(closeTimeoutMs, undefined, { ref: false }),
     ]);
@@ -206,6 +221,29 @@ export class Agent {
     };
     this.#runtimes.set(id, runtime);
     return runtime;
+  }
+
+  /** Ends the announcements of a VM before the VM ends. */
+  async #withdraw(runtime: VmRuntime): Promise<void> {
+    if (!runtime.observed?.running || runtime.withdrawn) return;
+    runtime.withdrawn = true;
+    await this.#bgp.withdraw();
+  }
+
+  /** Returns the facts about the running VMs for the announcements of this host. */
+  #announced(draining: boolean): AnnouncementFacts {
+    const { view, host } = this.#options;
+    const interfaces = [...this.#runtimes].flatMap(([id, { observed, withdrawn }]) => {
+      const { vm, placement, report } = this.#snapshot(id);
+      const runs = observed?.running && !withdrawn && placement !== undefined && report?.value.phase !== 'stopping';
+      if (!runs || vm === undefined || vm.value.deleted_at !== undefined) return [];
+      return vm.value.interfaces.flatMap(({ network, address }) => {
+        const cidr = view.mirror.get(networks, network)?.value.cidr;
+        return cidr === undefined ? [] : [{ cidr, address, elsewhere: view.isElsewhere(network, host) }];
+      });
+    });
+    // No prefixes are routed to VMs yet.
+    return { interfaces, prefixes: [], draining };
   }
 
   #changed(id: Id<'vm'>): void {
@@ -263,6 +301,8 @@ export class Agent {
       return this.#options.retryMs;
     } catch (err) {
       return this.#handleFailure(id, runtime, err);
+    } finally {
+      this.#bgp.changed();
     }
   }
 

@@ -10,6 +10,7 @@ import { alive, hosts, networks, type VmRecord } from '../model/records/index.ts
 import { restartableElsewhere } from '../model/vm/lifecycle.ts';
 import type { Store } from '../store/store.ts';
 import { Agent } from './agent.ts';
+import { Bird } from './bgp/bird.ts';
 import type { Hypervisor } from './hypervisor/hypervisor.ts';
 import type { Underlay } from './hypervisor/specs.ts';
 import type { FetchStep } from './images/fetch.ts';
@@ -17,7 +18,9 @@ import { type HostImageLimits, HostImages } from './images/host-images.ts';
 import type { ImageFiles } from './images/image-files.ts';
 import { KernelTables } from './kernel-tables.ts';
 import { HostLease } from './lease.ts';
+import { run } from './system/command.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
+import { instanceOf, runDirectory } from './system/instance.ts';
 import { type HostView, openHostView } from './view.ts';
 
 /** Options of `startHost`. */
@@ -50,8 +53,10 @@ export interface HostOptions {
     readonly limits?: Partial<HostImageLimits>;
     readonly onStep?: (step: FetchStep) => void;
   };
-  /** The link of this host to the others. Without it, networks end at this host. */
+  /** The link of this host to the others. Without it, networks end at this host, and it announces no prefixes. */
   readonly underlay?: Underlay | undefined;
+  /** The control of bird. Default: bird on this machine. */
+  readonly bird?: Bird;
   /** The view of the database, which the hosts of one process may share. Default: a view of its own. */
   readonly view?: HostView;
 }
@@ -114,6 +119,8 @@ export async function startHost(options: HostOptions): Promise<Host> {
     throw error;
   }
 
+  const bird = options.bird ?? new Bird({ runDirectory: runDirectory(instanceOf(options.dataDir)), run });
+
   let lease: HostLease | undefined;
   const images =
     options.images &&
@@ -135,6 +142,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     graceSeconds,
     retryMs,
     underlay: options.underlay,
+    bgp: options.underlay && { bird, underlayAddress: options.underlay.address },
     restartableElsewhere: options.restartableElsewhere ?? restartableElsewhere,
     onAlive: () => lease?.aliveChanged(view.mirror.get(alive, id)?.revision),
   });

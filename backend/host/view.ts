@@ -11,7 +11,10 @@ import { parsePlacementId, placementsOn } from '../model/placement/placement-id.
 import {
   alive,
   attachmentReports,
+  bgpPeers,
+  bgpReports,
   guests,
+  hostPolicies,
   hosts,
   imageCopies,
   imageDeliveries,
@@ -56,6 +59,8 @@ export interface ViewListener {
   /** A storage pool has changed. */
   pool(id: Id<'storage_pool'>): void;
   networks(): void;
+  /** The BGP peers of the host may have changed. */
+  bgp(): void;
   alive(): void;
 }
 
@@ -215,6 +220,12 @@ export class HostView {
     return this.#restoresFrom.get((record && wholeOf(record)) ?? snapshot) !== undefined;
   }
 
+  /** Tells whether VMs of the network are placed on other hosts. */
+  isElsewhere(network: Id<'network'>, host: Id<'host'>): boolean {
+    for (const { value } of this.mirror.list(networkMembers, `${network}/`)) if (value.host !== host) return true;
+    return false;
+  }
+
   /** Returns the operations on the VM that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
@@ -260,7 +271,10 @@ export class HostView {
         if (change.stored) this.#hostOf.set(vm, host);
         else if (this.#hostOf.get(vm) === host) this.#hostOf.delete(vm);
         this.#listeners.get(host)?.vm(vm);
-      } else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(idFrom('vm', change.id));
+      } else if (isChangeOf(bgpPeers, change)) {
+        for (const listener of this.#listeners.values()) listener.bgp();
+      } else if (isChangeOf(hostPolicies, change)) this.#listeners.get(idFrom('host', change.id))?.bgp();
+      else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(idFrom('vm', change.id));
       else if (isChangeOf(operations, change)) {
         // A later version may have operations on other objects.
         const target = change.stored?.value.target;
@@ -330,6 +344,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolMarkers, poolReports],
       ...[imageCopies, imageServers, imageDeliveries],
+      ...[bgpPeers, bgpReports, hostPolicies],
     ],
     logger,
   });

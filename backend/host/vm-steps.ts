@@ -93,6 +93,8 @@ export interface VmRuntime {
   mustObserve: boolean;
   /** The guest ended during its start. */
   exitedDuringStart: boolean;
+  /** The host no longer announces the addresses of the VM, because it stops. */
+  withdrawn?: boolean;
   /** The time until which a start waits for the scheduler, on the clock of `performance.now()`. */
   grantDeadlineMs?: number;
   /** The agent has seen that no process of the VM exists. An incomplete start leaves one that does not count as running. */
@@ -120,15 +122,24 @@ export class VmSteps {
   readonly #networks: NetworkSync;
   readonly #closed: () => boolean;
   readonly #volumes: VolumeSteps;
+  readonly #withdraw: (runtime: VmRuntime) => Promise<void>;
 
   /**
    * @param closed tells whether the agent is closing; it then starts no guest
    * @param revisit queues a visit of the VM
+   * @param withdraw ends the announcements of the VM's addresses, before the VM ends
    */
-  constructor(options: VmStepsOptions, networks: NetworkSync, closed: () => boolean, revisit: (vm: Id<'vm'>) => void) {
+  constructor(
+    options: VmStepsOptions,
+    networks: NetworkSync,
+    closed: () => boolean,
+    revisit: (vm: Id<'vm'>) => void,
+    withdraw: (runtime: VmRuntime) => Promise<void>,
+  ) {
     this.#options = options;
     this.#networks = networks;
     this.#closed = closed;
+    this.#withdraw = withdraw;
     this.#volumes = new VolumeSteps(options, (commit) => this.commit(commit), revisit);
   }
 
@@ -260,6 +271,7 @@ export class VmSteps {
       delete runtime.guestAgent;
       delete runtime.volumes;
       delete runtime.ended;
+      delete runtime.withdrawn;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
       if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
@@ -284,6 +296,8 @@ export class VmSteps {
   async #reportRunning(snapshot: PlacedVmSnapshot, runtime: VmRuntime): Promise<StepOutcome> {
     const { vm, operations } = snapshot;
     if (vm === undefined) return again;
+    // A guest that was to stop goes on.
+    delete runtime.withdrawn;
     const now = new Date();
     const before = currentReport(snapshot);
     const generation = before?.generation ?? runtime.observed?.generation;
@@ -341,6 +355,7 @@ export class VmSteps {
       };
       return this.commit(reportCommit(snapshot, { phase: 'stopping', ...keep }, new Date()));
     }
+    await this.#withdraw(runtime);
     await hypervisor.stop(snapshot.id, force ? 0 : graceSeconds);
     runtime.observed = { id: snapshot.id, running: false };
     runtime.ended = true;
@@ -383,6 +398,7 @@ export class VmSteps {
       await this.#options.view.mirror.catchUp();
       return again;
     }
+    await this.#withdraw(runtime);
     if (this.#options.view.copiesOf(id).length > 0) {
       // The disk stays until its copies are complete, but the guest does not. The view reports the end of each copy.
       await this.#ensureEnded(id, runtime);

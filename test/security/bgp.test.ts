@@ -1,10 +1,13 @@
 /** Routers of the fabric that send what they should not. */
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { readPassword } from '../../backend/host/bgp/password-file.ts';
 import { BgpLab, spineAddress } from '../support/bgp-lab.ts';
 import { until } from '../support/eventually.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 
 const skip = noNamespaces('bird', 'python3');
 
@@ -36,4 +39,46 @@ t.test('a million routes and routes that cover the underlay do not reach the hos
   t.strictSame(lab.hostRoutes(), [`default via ${spineAddress} metric 1024`, `default via ${spineAddress} metric 117`]);
   t.match(lab.host.ip('-6', 'route', 'get', spineAddress), /dev uplink/, 'the underlay is where it was');
   await bird.stop();
+});
+
+t.test('only a file of root with one printable line is a password, and no error shows its content', async (t) => {
+  const path = join(temporaryDirectory(t), 'password');
+  const faultOf = () =>
+    readPassword(path).then(
+      () => '',
+      (error: Error) => error.message,
+    );
+  const write = (text: string, mode = 0o600) => {
+    execFileSync('rm', ['-rf', path]);
+    writeFileSync(path, text, { mode });
+  };
+  t.match(await faultOf(), /password does not exist/);
+  for (const text of [
+    '',
+    '\n',
+    'secret"; import all; #',
+    'secret\nimport all',
+    'secret\0',
+    'sécret',
+    'secret'.repeat(999),
+  ]) {
+    write(text);
+    const fault = await faultOf();
+    t.match(fault, /printable ASCII/, JSON.stringify(text.slice(0, 30)));
+    t.notMatch(fault, /secret|import/);
+  }
+  write('secret', 0o640);
+  t.match(await faultOf(), /mode 600/);
+  execFileSync('rm', [path]);
+  symlinkSync('/etc/passwd', path);
+  t.match(await faultOf(), /cannot be read: ELOOP/);
+  execFileSync('rm', [path]);
+  execFileSync('mkfifo', ['-m', '600', path]);
+  t.match(await faultOf(), /no regular file/);
+  if (process.getuid?.() === 0) {
+    write("a right one \\ #'{}");
+    t.equal(await readPassword(path), "a right one \\ #'{}");
+    write('with a line break\n');
+    t.equal(await readPassword(path), 'with a line break');
+  }
 });

@@ -9,6 +9,7 @@ import { newId } from '../../backend/model/ids.ts';
 import {
   alive,
   attachmentReports,
+  bgpReports,
   type EventRecord,
   events,
   formats,
@@ -312,6 +313,7 @@ export async function clusterOn<S extends Store>(t: Test, store: S): Promise<Clu
       operations,
       hosts,
       hostPolicies,
+      bgpReports,
       alive,
       schedules,
       placements,

@@ -47,19 +47,6 @@ async function birdUser(): Promise<User | undefined> {
   return uid === undefined || gid === undefined ? undefined : { uid: Number(uid), gid: Number(gid) };
 }
 
-/** Tells whether bird is installed. */
-export async function isBirdInstalled(): Promise<boolean> {
-  for (const directory of environment.PATH?.split(':') ?? []) {
-    try {
-      await access(join(directory, 'bird'), constants.X_OK);
-      return true;
-    } catch (error) {
-      if (!isMissing(error) && !(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
-    }
-  }
-  return false;
-}
-
 /** Controls the bird process of one instance. */
 export class Bird {
   readonly #directory: string;
@@ -81,6 +68,19 @@ export class Bird {
 
   get #socket(): string {
     return join(this.#directory, 'bird.ctl');
+  }
+
+  /** Tells whether bird is installed. */
+  async isInstalled(): Promise<boolean> {
+    for (const directory of environment.PATH?.split(':') ?? []) {
+      try {
+        await access(join(directory, 'bird'), constants.X_OK);
+        return true;
+      } catch (error) {
+        if (!isMissing(error) && !(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+      }
+    }
+    return false;
   }
 
   /** Returns the running processes. There is at most one, unless the agent was killed during a start. */
