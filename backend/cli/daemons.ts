@@ -18,7 +18,7 @@ import { findUnderlay } from '../host/network/underlay.ts';
 import { startHost } from '../host/start.ts';
 import { run } from '../host/system/command.ts';
 import { isMissing } from '../host/system/files.ts';
-import { instanceOf, runDirectory } from '../host/system/instance.ts';
+import { birdDirectory, instanceOf } from '../host/system/instance.ts';
 import { startMetadata } from '../metadata/start.ts';
 import type { Component, Logger } from '../model/component.ts';
 import { startImageScanner } from '../scanner/images.ts';
@@ -72,7 +72,7 @@ export async function openHypervisor(
 
 /** Returns the control of the host's bird, for `ucloud host clean`. */
 export const openBird = (data: string): Bird =>
-  new Bird({ runDirectory: runDirectory(instanceOf(layout(data).host)), run });
+  new Bird({ directory: birdDirectory(instanceOf(layout(data).host)), run });
 
 /** The options of a host. */
 export interface HostOptions {

@@ -20,7 +20,7 @@ import { KernelTables } from './kernel-tables.ts';
 import { HostLease } from './lease.ts';
 import { run } from './system/command.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
-import { instanceOf, runDirectory } from './system/instance.ts';
+import { birdDirectory, instanceOf } from './system/instance.ts';
 import { type HostView, openHostView } from './view.ts';
 
 /** Options of `startHost`. */
@@ -119,7 +119,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     throw error;
   }
 
-  const bird = options.bird ?? new Bird({ runDirectory: runDirectory(instanceOf(options.dataDir)), run });
+  const bird = options.bird ?? new Bird({ directory: birdDirectory(instanceOf(options.dataDir)), run });
 
   let lease: HostLease | undefined;
   const images =

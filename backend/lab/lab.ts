@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { writeCredentials } from '../cli/credentials.ts';
 import { makeDirectory } from '../cli/make-directory.ts';
 import { ensureStateKeys } from '../cli/state-key.ts';
-import { instanceOf, lockInstance, runDirectory } from '../host/system/instance.ts';
+import { birdDirectory, instanceOf, lockInstance, runDirectory } from '../host/system/instance.ts';
 import { makeCertificates } from './certificates.ts';
 import { runIn, writeJson } from './commands.ts';
 import { describeFault, type LinkFault, ruleset, withFault, withoutNode } from './faults.ts';
@@ -381,9 +381,12 @@ export class Lab {
     if (this.#options() === undefined) return hasNamespaces;
     const nodes = this.#path('nodes');
     for (const node of existsSync(nodes) ? readdirSync(nodes) : []) {
-      // The agent of a host has sockets outside of its directory.
+      // The agent of a host has sockets outside of its directory, and so has its bird.
       const host = join(nodes, node, 'host');
-      if (existsSync(host)) rmSync(runDirectory(instanceOf(host)), { recursive: true, force: true });
+      const instance = existsSync(host) ? instanceOf(host) : undefined;
+      if (instance === undefined) continue;
+      for (const path of [runDirectory(instance), birdDirectory(instance)])
+        rmSync(path, { recursive: true, force: true });
     }
     // The command keeps the state of interrupted uploads beside the credentials.
     const parts = ['nodes', 'uploads', 'log', 'certificates', 'certificates.new', 'faults.json'];

@@ -1,14 +1,16 @@
 /** bird on a host: the generated configuration, the process, and the sessions with a router of the fabric. */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { birdConfig, type ConfiguredPeer, isPassword } from '../../backend/host/bgp/bird-config.ts';
 import { run } from '../../backend/host/system/command.ts';
+import { birdDirectory, instanceOf } from '../../backend/host/system/instance.ts';
 import { formatIpv6 } from '../../backend/model/network/addresses.ts';
 import { noAnnouncements } from '../../backend/model/network/announcements.ts';
 import { formatPrefix, networkOf } from '../../backend/model/network/prefixes.ts';
 import { BgpLab, spineAddress, spinePeer, underlayAddress } from '../support/bgp-lab.ts';
+import { ucloudCommand } from '../support/cli.ts';
 import { until } from '../support/eventually.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
 
@@ -57,8 +59,7 @@ t.test('bird accepts every configuration', { skip }, async (t) => {
     fc.asyncProperty(settings, async ({ peers, announcements }) => {
       const text = birdConfig({ underlayAddress, peers, announcements });
       t.equal(birdConfig({ underlayAddress, peers: peers.toReversed(), announcements }), text);
-      const { writeFile } = await import('node:fs/promises');
-      await writeFile(path, text);
+      writeFileSync(path, text);
       await run('bird', ['-p', '-c', path]);
     }),
     { numRuns: 60 },
@@ -96,6 +97,9 @@ t.test('texts that would change the meaning of the configuration are refused', a
 t.test('prefixes are announced with the underlay address as next hop, and withdrawn', { skip }, async (t) => {
   const lab = new BgpLab(t);
   lab.startSpine('secret');
+  // That of an agent.
+  const umask = process.umask(0o077);
+  t.teardown(() => process.umask(umask));
   const bird = lab.bird();
   const peers = [{ ...spinePeer, password: 'secret' }];
   await bird.converge(lab.config({ peers, announcements }));
@@ -212,4 +216,22 @@ t.test('a wrong password keeps the session down', { skip }, async (t) => {
   await bird.converge(lab.config({ peers: [{ ...spinePeer, password: 'secret' }], announcements }));
   await until('the right password works', async () => (await bird.sessions())[0]?.state === 'established');
   await bird.stop();
+});
+
+t.test('`ucloud host clean` ends bird and removes its route', { skip }, async (t) => {
+  const lab = new BgpLab(t);
+  lab.startSpine();
+  const data = join(lab.directory, 'data');
+  mkdirSync(join(data, 'host'), { recursive: true });
+  const directory = birdDirectory(instanceOf(join(data, 'host')));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const bird = lab.bird(5_000, directory);
+  await bird.converge(lab.config({ announcements }));
+  await until('the spine has all prefixes', () => lab.announced().length === announced.length);
+  await until('the host has the default route', () => lab.hostRoutes().includes(defaultOfBird));
+  const clean = () => lab.host.run(ucloudCommand, 'host', 'clean', '--data', data, '--yes');
+  t.match(clean(), /removed process \d+ \(bird\)\nremoved default route via fe80::a\n/);
+  t.strictSame([await bird.find(), lab.hostRoutes(), existsSync(directory)], [[], [staticDefault], false]);
+  await until('the spine has no prefix', () => lab.announced().length === 0);
+  t.match(clean(), /nothing was there/);
 });

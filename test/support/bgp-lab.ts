@@ -84,8 +84,8 @@ export class BgpLab {
   }
 
   /** Returns the control of the host's bird, as a new agent has it. */
-  bird(timeoutMs = 5_000): Bird {
-    return new Bird({ runDirectory: this.directory, run: this.run, timeoutMs });
+  bird(timeoutMs = 5_000, directory = join(this.directory, 'bird')): Bird {
+    return new Bird({ directory, run: this.run, timeoutMs });
   }
 
   /** Returns a configuration of the host's bird. */

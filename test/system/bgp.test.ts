@@ -136,7 +136,7 @@ t.test('a host without bird says which package is missing, and one without peers
   const cluster = await cloud(t);
   const ran: string[] = [];
   const bird = new NoBird({
-    runDirectory: lab.directory,
+    directory: join(lab.directory, 'bird'),
     run: (program, ...rest) => {
       ran.push(program);
       return run(program, ...rest);

@@ -5,7 +5,7 @@
  *
  * A new configuration is checked before it replaces the last one. If the check fails, the last one stays in force with its
  * sessions. bird runs as the user `bird` of its package, and keeps only the capabilities for routes and sockets. Its
- * directory belongs to root, so it cannot change its configuration.
+ * directory belongs to root, so bird cannot change its configuration.
  */
 import { access, chmod, chown, constants, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,8 +18,8 @@ import { parseSessions, type Session } from './bird-sessions.ts';
 
 /** Options of `Bird`. */
 export interface BirdOptions {
-  /** The directory for sockets of the instance (`runDirectory`). */
-  readonly runDirectory: string;
+  /** The directory of bird's files (`birdDirectory`). It belongs to this class. */
+  readonly directory: string;
   readonly run: Run;
   /** The maximum time for an answer of bird. */
   readonly timeoutMs?: number;
@@ -56,8 +56,8 @@ export class Bird {
   #loaded = false;
   #known: Process | undefined;
 
-  constructor({ runDirectory, run, timeoutMs = 5_000 }: BirdOptions) {
-    this.#directory = join(runDirectory, 'bird');
+  constructor({ directory, run, timeoutMs = 5_000 }: BirdOptions) {
+    this.#directory = directory;
     this.#run = run;
     this.#timeoutMs = timeoutMs;
   }
@@ -155,7 +155,9 @@ export class Bird {
   /** The file contains passwords, so only root and bird may read it. */
   async #writeCandidate(text: string): Promise<string> {
     const candidate = `${this.#config}.candidate`;
-    await mkdir(this.#directory, { recursive: true, mode: 0o755 });
+    await mkdir(this.#directory, { recursive: true });
+    // bird must reach its files, whatever the umask of the agent is.
+    await chmod(this.#directory, 0o755);
     await writeAtomically(candidate, text);
     const user = await birdUser();
     if (user) {

@@ -32,6 +32,12 @@ export const isUcloudAlias = (alias: string | undefined): boolean => alias?.star
  */
 export const runDirectory = (instance: string): string => `/run/ucloud/${instance}`;
 
+/**
+ * Returns the directory of the files of bird. Only root enters `runDirectory`, and bird is not root. It is empty after a
+ * reboot as well.
+ */
+export const birdDirectory = (instance: string): string => `/run/ucloud-bird-${instance}`;
+
 /** Returns the name of the instance's nftables table, the same in each address family. */
 export const tableName = (instance: string): string => `ucloud_${instance}`;
 
