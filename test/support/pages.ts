@@ -15,6 +15,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/from-nothing-to-ten-vms.md': 'test/system/from-nothing.test.ts',
   'docs/guides/keep-your-data.md': 'test/system/docs.test.ts',
   'docs/guides/choose-hosts.md': 'test/system/docs.test.ts',
+  'docs/guides/announce-prefixes.md': 'test/system/bgp-guide.test.ts',
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',
   'docs/lab.md': 'test/system/lab.test.ts',
