@@ -10,6 +10,7 @@ import { addLogin } from './login.ts';
 import { addOperatorToken } from './operator-token.ts';
 import { addResourceCommands } from './resources.ts';
 import { tell, writeOut } from './standard-output.ts';
+import { addStaticRoutes } from './static-routes.ts';
 import { addUp } from './up.ts';
 import { version } from './version.ts';
 import { addVmAccess } from './vm-access.ts';
@@ -27,6 +28,7 @@ export function ucloudProgram(): Command {
   addOperatorToken(program);
   addResourceCommands(program);
   addHostClean(program);
+  addStaticRoutes(program);
   addFileUpload(program);
   addImageImport(program);
   addVmAccess(program);
