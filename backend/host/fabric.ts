@@ -1,42 +1,80 @@
 /** Derives the paths to VMs of other hosts from the database. */
 import type { Id } from '../contract/fields.ts';
+import { storedIpv6 } from '../model/network/addresses.ts';
 import { parseMemberId } from '../model/network/members.ts';
-import { hosts, networkMembers, networks, prefixes, vms } from '../model/records/index.ts';
+import { contains, storedPrefix } from '../model/network/prefixes.ts';
+import { alive, hosts, networkMembers, networks, prefixes, vms } from '../model/records/index.ts';
 import type { FabricSpec, RemoteInterface, Underlay } from './hypervisor/specs.ts';
 import type { HostView } from './view.ts';
 import { requiredNetworks } from './vm-spec.ts';
+
+/** Returns the underlay addresses of the other hosts. An address that two hosts have leads to none of them. */
+function underlaysOf({ mirror }: HostView, host: Id<'host'>, own: string): Map<string, string> {
+  const known = [...mirror.list(hosts)].flatMap(({ id, value: { underlay } }) =>
+    id === host || underlay === undefined ? [] : [[id, underlay.address] as const],
+  );
+  const seen = new Set([own]);
+  const twice = new Set([own]);
+  for (const [, address] of known) (seen.has(address) ? twice : seen).add(address);
+  return new Map(known.filter(([, address]) => !twice.has(address)));
+}
+
+/**
+ * Returns the prefixes whose addresses without a route are unreachable. A prefix with the underlay address of a host is left
+ * out, and its networks take its place: the host must still be reached.
+ */
+function unreachablePrefixes({ mirror }: HostView, underlays: readonly string[]): string[] {
+  const addresses = underlays.map((address) => ({ address: storedIpv6(address), length: 128 }));
+  const hasHost = (cidr: string) => addresses.some((address) => contains(storedPrefix(cidr), address));
+  const [free, mixed]: [string[], Set<string>] = [[], new Set()];
+  for (const { id, value } of mirror.list(prefixes)) {
+    if (hasHost(value.cidr)) mixed.add(id);
+    else free.push(value.cidr);
+  }
+  if (mixed.size === 0) return free;
+  const inMixed = [...mirror.list(networks)].flatMap(({ value }) => (mixed.has(value.prefix) ? [value.cidr] : []));
+  return [...free, ...inMixed.filter((cidr) => !hasHost(cidr))];
+}
+
+/** Returns a number that differs between the carriers of a network, so that networks do not all take the same host. */
+function preference(network: string, host: string): number {
+  let hash = 2166136261;
+  for (const character of network + host) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 16777619);
+  return hash >>> 0;
+}
 
 /**
  * Returns the other hosts, and the paths to their VMs. The host has
  * - for its own networks, the interfaces of all VMs,
  * - for other networks of the same projects, a route for each VM, so packets take the direct way,
- * - for all other networks, one route to any host of the network, so their VMs do not concern this host.
+ * - for all other networks, one route to any host of the network, so their VMs do not concern this host. A host that is
+ *   alive has precedence, because VMs stay placed on a dead one.
  */
 export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Underlay): FabricSpec {
   const { mirror } = view;
-  // An address that two hosts have leads to none of them.
-  const underlays = new Map<string, string>();
-  for (const { id, value } of mirror.list(hosts)) {
-    if (id !== host && value.underlay !== undefined && value.underlay.address !== address)
-      underlays.set(id, value.underlay.address);
-  }
+  const underlays = underlaysOf(view, host, address);
   const carried = new Map<string, number>(requiredNetworks(view, host).map(({ id, vni }) => [id, vni]));
   const projects = new Set(view.placedOn(host).map((vm) => mirror.get(vms, vm)?.value.project));
   const interfaces: RemoteInterface[] = [];
-  const anchors = new Map<Id<'network'>, string>();
+  const carriers = new Map<Id<'network'>, Set<Id<'host'>>>();
   for (const { id, value } of mirror.list(networkMembers)) {
     const via = underlays.get(value.host);
-    if (value.host === host || via === undefined) continue;
+    if (via === undefined) continue;
     const { network, mac } = parseMemberId(id);
     const vni = carried.get(network);
     if (vni !== undefined || projects.has(mirror.get(networks, network)?.value.project)) {
       interfaces.push({ ...(vni !== undefined && { vni }), mac, address: value.address, via });
-    } else if (via < (anchors.get(network) ?? '~')) anchors.set(network, via);
+    } else carriers.set(network, (carriers.get(network) ?? new Set()).add(value.host));
   }
-  const routes = [...anchors].flatMap(([network, via]) => {
+  const routes = [...carriers].flatMap(([network, ids]) => {
     const prefix = mirror.get(networks, network)?.value.cidr;
-    return prefix === undefined ? [] : [{ prefix, via }];
+    const living = [...ids].filter((id) => mirror.get(alive, id) !== undefined);
+    const [first] = (living.length > 0 ? living : [...ids]).sort(
+      (a, b) => preference(network, a) - preference(network, b),
+    );
+    const via = first && underlays.get(first);
+    return prefix === undefined || via === undefined ? [] : [{ prefix, via }];
   });
-  const unreachable = [...mirror.list(prefixes)].map(({ value }) => value.cidr);
+  const unreachable = unreachablePrefixes(view, [address, ...underlays.values()]);
   return { address, mtu, peers: [...underlays.values()], interfaces, routes, unreachable };
 }

@@ -10,11 +10,13 @@ export interface NetworkSyncOptions {
   required(): readonly NetworkSpec[];
   /** Returns the other hosts, and the paths to their VMs; undefined if networks end at this host. */
   fabric(): FabricSpec | undefined;
-  /** Makes the networks of the machine equal to these. */
-  apply(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<void>;
+  /** Makes the networks of the machine equal to these. Returns the faults by interface. */
+  apply(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<ReadonlyMap<string, string>>;
   /** The delay before a retry. */
   readonly retryMs: number;
 }
+
+const maxLoggedFaults = 10;
 
 /** Synchronizes the networks of one host. */
 export class NetworkSync {
@@ -30,8 +32,8 @@ export class NetworkSync {
   }
 
   /**
-   * Resolves when the networks are in sync. Rejects if that fails; the next call retries. All calls during a run share the
-   * next run.
+   * Resolves when the networks are in sync. Rejects if that fails; the next call retries. Faults of single interfaces do not
+   * reject: the driver refuses the VMs that need these interfaces. All calls during a run share the next run.
    */
   sync(): Promise<void> {
     this.#queued ??= this.#mutex.run(() => {
@@ -47,8 +49,16 @@ export class NetworkSync {
     this.sync().catch((err: unknown) => {
       if (this.#closed) return;
       this.#options.logger.warn({ err }, 'the agent could not set the networks of this host; it retries');
-      this.#retry = setTimeout(() => this.request(), this.#options.retryMs).unref();
+      this.#retryLater();
     });
+  }
+
+  #retryLater(): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => {
+      this.#applied = undefined;
+      this.request();
+    }, this.#options.retryMs).unref();
   }
 
   /** Stops all retries. */
@@ -63,7 +73,11 @@ export class NetworkSync {
     const text = JSON.stringify({ networks, fabric });
     if (text === this.#applied) return;
     this.#applied = undefined;
-    await this.#options.apply(networks, fabric);
+    const faults = await this.#options.apply(networks, fabric);
     this.#applied = text;
+    if (faults.size === 0 || this.#closed) return;
+    const few = [...faults.values()].slice(0, maxLoggedFaults);
+    this.#options.logger.warn({ faults: few, count: faults.size }, 'some interfaces of networks have faults');
+    this.#retryLater();
   }
 }

@@ -324,7 +324,12 @@ export class HostView {
           !isDeepStrictEqual(change.previous?.value.underlay, change.stored?.value.underlay))
       ) {
         for (const listener of this.#listeners.values()) listener.networks();
-      } else if (isChangeOf(alive, change)) this.#listeners.get(idFrom('host', change.id))?.alive();
+      } else if (isChangeOf(alive, change)) {
+        this.#listeners.get(idFrom('host', change.id))?.alive();
+        // Packets take another way when a host is dead.
+        if (change.previous === undefined || change.stored === undefined)
+          for (const listener of this.#listeners.values()) listener.networks();
+      }
     }
   }
 }

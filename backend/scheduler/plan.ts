@@ -66,12 +66,12 @@ export function decide({ vm, schedule, placement, report, hostExists, hasOtherMe
   }
   if (schedule?.host === undefined) return { do: 'place' };
   if (placement === undefined) return noAction;
+  if (hasOtherMembers) return { do: 'members' };
   const runsWith = current ? report.resources : undefined;
   const declared = declaredResources(vm);
   const wanted = runsWith ? maxResources(declared, runsWith) : declared;
   if (!equalResources(wanted, placement)) {
     return { do: 'grant', host: schedule.host, resources: wanted, increases: !fits(wanted, placement) };
   }
-  if (schedule.reason !== undefined) return { do: 'clear' };
-  return hasOtherMembers ? { do: 'members' } : noAction;
+  return schedule.reason === undefined ? noAction : { do: 'clear' };
 }

@@ -110,3 +110,26 @@ t.test('packets that are too large for a tunnel', { skip, timeout: 300_000 }, as
     t.equal(guest.ping(address, 1, '-s', '1440'), 1, 'and then sends fragments');
   }
 });
+
+t.test('faults of one tunnel, and the end of a host', { skip, timeout: 300_000 }, async (t) => {
+  const lab = new FabricLab(t, 2);
+  const [one, two] = [lab.network(100), lab.network(200)];
+  const [, b] = [lab.vm(1, one), lab.vm(2, one), lab.vm(1, two)];
+  const { host, driver } = lab.at(1);
+  const before = host.state();
+  // Another program has a VXLAN device with the number of the transit.
+  host.namespace.ip('link', 'add', 'other', 'type', 'vxlan', 'id', '16777215', 'local', '::1', 'dstport', '4789');
+  const faults = (await lab.converge(1)) as [string, string][];
+  t.strictSame([...new Set(faults.map(([name]) => name))], ['uvtransit']);
+  const entries = () => host.namespace.run('bridge', 'fdb', 'show', 'dev', 'uv100');
+  t.match(entries(), `${b.mac} dst fd00:f::2 self static`, 'networks work without the transit');
+  host.namespace.ip('link', 'del', 'other');
+  t.strictSame(await lab.converge(1), []);
+  t.match(host.namespace.ip('-6', 'route', 'show', b.address), /dev uvtransit/);
+
+  for (const { vm } of lab.vms) await driver.call('detach', vm);
+  await driver.call('clean');
+  t.equal(host.state().replace(/accept_ra = 2/, 'accept_ra = 1'), before.replace(/accept_ra = 2/, 'accept_ra = 1'));
+  t.strictSame(await driver.call('inventory'), []);
+  t.equal(host.namespace.ip('-6', 'route', 'show', 'proto', '117'), '', 'no prefix stays unreachable');
+});

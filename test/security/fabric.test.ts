@@ -153,13 +153,105 @@ t.test('tunnels against guests and foreign machines', { skip, timeout: 300_000 }
     };
     await isLost(t, sendInFragments, 'fragments');
 
+    // The kernel also takes packets to groups, and to the anycast addresses of its routers (RFC 4291, 2.6.1).
+    lab.spine.ip('-6', 'route', 'add', 'fd42::/32', 'via', 'fd00:0:0:3::2', 'dev', 'p3');
+    const sendTo = (destination: string) => (inner: Buffer) =>
+      attacker.send(
+        summed(
+          ethernet(
+            own,
+            router,
+            0x86dd,
+            ipv6({ ...packet, destination, next: 17, payload: datagram(5555, 4789, vxlan(two.vni, inner)) }),
+          ),
+        ),
+      );
+    for (const anycast of ['fd42:0:0:c8::', 'fd00:0:0:3::']) await isLost(t, sendTo(anycast), anycast);
+
     removeRules(3);
-    const [datagramInner, fragmented] = [injected(), injected()];
-    send(datagramInner);
-    sendInFragments(fragmented);
-    await until('the attacks work without the rules', () => arrived(datagramInner) && arrived(fragmented));
+    const attacks = [injected(), injected(), injected()] as const;
+    send(attacks[0]);
+    sendInFragments(attacks[1]);
+    sendTo('fd42:0:0:c8::')(attacks[2]);
+    await until('the attacks work without the rules', () => attacks.every(arrived));
     await lab.convergeAll();
     await isLost(t, send, 'with the rules again');
+  });
+
+  await t.test('a guest, or a machine in the underlay, says that tunnels are too large', async (t) => {
+    const { namespace } = lab.at(1).host;
+    const attacker = await station(t, guestA.namespace);
+    /** Packet Too Big (RFC 4443, 3.2) with the beginning of a tunnel's packet. */
+    const tooBig = (next: number, before: Buffer = Buffer.alloc(0)) => {
+      const quoted = ipv6({
+        source: 'fd00:f::1',
+        destination: 'fd00:f::2',
+        next,
+        payload: Buffer.concat([before, datagram(40000, 4789, vxlan(1, Buffer.alloc(64)))]),
+      });
+      return icmp(2, Buffer.concat([Buffer.from([0, 0, 5, 0]), quoted]));
+    };
+    const payloads = [tooBig(17), tooBig(60, Buffer.from([17, 0, 1, 4, 0, 0, 0, 0])), tooBig(58)];
+    const learned = () => namespace.ip('-6', 'route', 'get', 'fd00:f::2').includes('mtu 1280');
+    const sendAsGuest = () => {
+      for (const payload of payloads)
+        for (const destination of ['fd42:0:0:64::1', 'fd00:0:0:1::2'])
+          attacker.send(
+            summed(
+              ethernet(a.mac, gatewayMac(one.vni), 0x86dd, ipv6({ source: a.address, destination, next: 58, payload })),
+            ),
+          );
+    };
+    sendAsGuest();
+    const foreign = netNamespace(t, 'foreign');
+    lab.spine.ip('link', 'add', 'pg', 'type', 'veth', 'peer', 'eth0', 'netns', foreign.name);
+    lab.spine.ip('link', 'set', 'pg', 'up');
+    foreign.ip('link', 'set', 'eth0', 'up');
+    const outsider = await station(t, foreign);
+    const [own, router] = [macOf(foreign, 'eth0'), macOf(lab.spine, 'pg')];
+    const sendAsOutsider = () => {
+      for (const payload of payloads)
+        for (const destination of ['fd00:f::1', 'fd00:0:0:1::2'])
+          outsider.send(
+            summed(ethernet(own, router, 0x86dd, ipv6({ source: 'fd00:0:0:77::7', destination, next: 58, payload }))),
+          );
+    };
+    sendAsOutsider();
+    t.equal(guestA.ping(b.address, 1, '-s', '1400', '-M', 'do'), 1, 'large packets still pass');
+    t.notOk(learned());
+    removeRules(1);
+    sendAsOutsider();
+    await until('the attack works without the rules', learned);
+    namespace.ip('-6', 'route', 'flush', 'cache');
+    await lab.convergeAll();
+    sendAsOutsider();
+    sendAsGuest();
+    t.equal(guestA.ping(b.address, 1, '-s', '1400', '-M', 'do'), 1);
+    t.notOk(learned());
+  });
+
+  await t.test('many connections from outside to guests of another host', async (t) => {
+    const outside = netNamespace(t, 'outside');
+    lab.spine.ip('link', 'add', 'po', 'type', 'veth', 'peer', 'eth0', 'netns', outside.name);
+    lab.spine.ip('link', 'set', 'po', 'up');
+    lab.spine.ip('addr', 'add', '2001:db8:77::1/64', 'dev', 'po', 'nodad');
+    outside.ip('link', 'set', 'eth0', 'up');
+    outside.ip('addr', 'add', '2001:db8:77::2/64', 'dev', 'eth0', 'nodad');
+    outside.ip('-6', 'route', 'add', 'default', 'via', '2001:db8:77::1');
+    lab.spine.ip('-6', 'route', 'replace', 'fd42::/32', 'via', 'fd00:0:0:1::2', 'dev', 'p1');
+    const { namespace } = lab.at(1).host;
+    const count = () => Number(namespace.run('sysctl', '-n', 'net.netfilter.nf_conntrack_count'));
+    const before = count();
+    const program = `
+import socket, sys
+for port in range(1, 301):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.sendto(b'x', (sys.argv[1], port))
+`;
+    outside.run('python3', '-c', program, c.address);
+    await until('they arrive by the host without the VM', () =>
+      victim.heard.some((frame) => frame.slice(112, 116) === '012c'),
+    );
+    t.ok(count() - before < 20, `${count() - before} entries`);
   });
 
   await t.test('a guest reaches no underlay address', async (t) => {

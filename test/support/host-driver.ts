@@ -40,10 +40,17 @@ const watched =
   async (program, args, input) => {
     commands.push([program, ...args].join(' '));
     if (args.includes('-batch') && !args.includes('-j')) {
+      let failed: unknown;
       for (const line of (input ?? '').split('\n').filter(Boolean)) {
-        await run(program, args, `${line}\n`);
+        try {
+          await run(program, args, `${line}\n`);
+        } catch (error) {
+          // With -force, the program goes on after a line that fails.
+          failed ??= error;
+        }
         await changed();
       }
+      if (failed !== undefined) throw failed;
       return '';
     }
     const applies = program === 'nft' && args.includes('-f');

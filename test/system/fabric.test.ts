@@ -5,6 +5,7 @@ import type { FabricSpec } from '../../backend/host/hypervisor/specs.ts';
 import { newId } from '../../backend/model/ids.ts';
 import { memberId } from '../../backend/model/network/members.ts';
 import {
+  alive,
   currentFormat,
   formats,
   hosts,
@@ -117,6 +118,58 @@ t.test('hosts get the paths to the VMs of others with their placements, and lose
   await cluster.until('the member is gone', () => cluster.schedule(two) === undefined);
   t.equal(cluster.mirror.get(networkMembers, memberId(cluster.network, '42:00:00:00:00:02')), undefined);
   t.equal(via1?.startsWith('fd00:f::'), true);
+});
+
+t.test(
+  'a dead host does not carry the way to its networks, and an address that two hosts have leads nowhere',
+  async (t) => {
+    const cluster = await withCluster(t);
+    const here = await startSimulatedHost(t, cluster.store, { underlay: underlayOf(9) });
+    const carriers = [];
+    for (const number of [1, 2, 3, 3]) carriers.push(await cluster.addHost({ underlay: underlayOf(number) }));
+    const other = await addNetwork(cluster, 8, newId('project'));
+    const [first, second] = carriers.slice(0, 2) as [Id<'host'>, Id<'host'>];
+    for (const [index, host] of carriers.entries())
+      await cluster.write(
+        put(networkMembers, memberId(other, `42:00:00:00:01:0${index}`), {
+          vm: newId('vm'),
+          host,
+          fence: 1,
+          address: `2001:db8:0:8::${index}`,
+        }),
+      );
+    const way = () => here.hypervisor.fabric()?.routes[0]?.via;
+    await cluster.until('a way', () => way() !== undefined);
+    t.notOk(here.hypervisor.fabric()?.peers.includes('fd00:f::3'));
+    for (const [dead, living] of [
+      [first, 'fd00:f::2'],
+      [second, 'fd00:f::1'],
+    ] as const) {
+      await cluster.write(remove(alive, dead));
+      await cluster.until('the way leads to the living host', () => way() === living);
+      await cluster.write(put(alive, dead, { at: new Date().toISOString() }));
+      await cluster.until('the host is alive again', () => cluster.mirror.get(alive, dead) !== undefined);
+    }
+  },
+);
+
+t.test('prefixes with the underlay address of a host stay reachable, but for their networks', async (t) => {
+  const cluster = await withCluster(t);
+  const host = await startSimulatedHost(t, cluster.store, { underlay: underlayOf(1) });
+  const at = new Date().toISOString();
+  const declared = { project: newId('project'), labels: {}, created_at: at, updated_at: at, delete_protection: false };
+  const [free, mixed] = [newId('prefix'), newId('prefix')];
+  for (const [id, cidr] of [
+    [free, 'fd42::/48'],
+    [mixed, 'fd00:f::/48'],
+  ] as const)
+    await cluster.write(put(prefixes, id, { ...declared, id, name: id, pool: newId('prefix_pool'), cidr, length: 48 }));
+  const network = await addNetwork(cluster, 5);
+  const before = cluster.mirror.get(networks, network)?.value;
+  if (!before) throw new Error('the network is missing');
+  await cluster.write(put(networks, network, { ...before, prefix: mixed, cidr: 'fd00:f:0:5::/64' }));
+  await cluster.until('the prefixes', () => (host.hypervisor.fabric()?.unreachable.length ?? 0) === 2);
+  t.strictSame([...(host.hypervisor.fabric()?.unreachable ?? [])].sort(), ['fd00:f:0:5::/64', 'fd42::/48']);
 });
 
 t.test('the scheduler writes members that are missing, and removes those of VMs that are gone', async (t) => {

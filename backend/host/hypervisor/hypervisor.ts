@@ -163,9 +163,10 @@ export interface Hypervisor {
   restoreDisks(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void>;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks, and its tunnels to those of the fabric.
-   * The agent calls it after each change. Without a fabric, networks end at this host.
+   * The agent calls it after each change. Without a fabric, networks end at this host. Returns the faults by interface: a
+   * fault of one network leaves the others alone.
    */
-  setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<void>;
+  setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<ReadonlyMap<string, string>>;
   /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
   /**

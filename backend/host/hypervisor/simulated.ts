@@ -242,6 +242,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       enter('setNetworks');
       networks = wanted;
       fabric = others;
+      return new Map();
     },
 
     onExit: (listener) => {

@@ -11,9 +11,12 @@
  *   The whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
  *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they
  *   do not fill the memory in the minute for which the kernel waits for the rest.
- * - Tunnels: the host accepts VXLAN only from the underlay addresses of known hosts, and never from a guest. Guests reach no
- *   underlay address. These rules come after the reassembly of fragments (priority -400), so no fragment hides a port.
- *   VXLAN does not check the source of a packet itself (RFC 7348, 7).
+ * - Tunnels: the host accepts VXLAN only at its underlay address, only from those of known hosts, and never from a guest.
+ *   Guests reach no underlay address. These rules are in the input hook: it sees the packets to groups and to anycast
+ *   addresses of routers too, which the kernel gives to the host, and after the reassembly of fragments. VXLAN does not
+ *   check the source of a packet itself (RFC 7348, 7).
+ * - Path MTU: a machine that quotes a tunnel in Packet Too Big could make the tunnels between two hosts too small for IPv6. The
+ *   operator sets the MTU of the underlay, so the host ignores such messages.
  * - The transit carries packets of guests of other hosts. The host treats them like those of its own guests. It sends no
  *   redirects: a guest would lose the host's address as its router.
  * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table.
@@ -22,6 +25,7 @@
  *
  * `nft -t` leaves out sets that packets write. The rules themselves contain every decision of this file.
  */
+import { addressKey, storedIpv6 } from '../../model/network/addresses.ts';
 import { vxlanPort } from '../../model/network/fabric.ts';
 import { metadataAddress } from '../../model/network/interface-names.ts';
 
@@ -38,9 +42,23 @@ export interface HostFilter {
     readonly transit: string;
     readonly local: string;
     readonly peers: readonly string[];
+    /** The prefixes of the cloud. */
+    readonly prefixes: readonly string[];
   };
 }
 
+/** The types of destinations whose packets the kernel gives to this host. */
+const toThisHost = '{ local, anycast, multicast }';
+/**
+ * The ICMPv6 messages that a guest may send to the host. Errors must belong to a connection of the host (`related`).
+ * Otherwise a guest could change the path MTU of the host to others.
+ */
+const fromGuests = [
+  ...['echo-request', 'nd-router-solicit', 'nd-neighbor-solicit', 'nd-neighbor-advert'],
+  ...['mld-listener-report', 'mld-listener-done', 'mld2-listener-report'],
+].join(', ');
+/** Hosts may have different views for a moment, and send a packet back and forth. It then ends soon. */
+const maxTransitHops = 16;
 const aboveFragmentRate = 'limit rate over 2/second burst 40 packets';
 const aboveNewHopRate = 'limit rate over 10/second burst 20 packets';
 /** The entries for each guest. A guest cannot cause as many before its first entries end. */
@@ -56,18 +74,11 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     `{ ${items.map((item) => `${quote}${item}${quote}`).join(', ')} }`;
   // nft refuses an empty set, so rules without items are left out.
   const ifAny = (items: readonly string[], ...lines: string[]) => (items.length > 0 ? lines : []);
+  const ifTunnels = (lines: (tunnels: NonNullable<typeof fabric>) => string[]) =>
+    fabric === undefined ? [] : lines(fabric);
+  const numbers = (items: readonly string[]) =>
+    `{ ${items.map((item) => `0x${addressKey(storedIpv6(item))}`).join(', ')} }`;
   const underlay = fabric === undefined ? [] : [fabric.local, ...fabric.peers];
-  const tunnelRules = ({ peers, transit }: NonNullable<typeof fabric>) => [
-    rule(
-      'prerouting',
-      `fib daddr type local udp dport ${vxlanPort} iifname ${set([...taps, ...bridges, transit])} counter drop`,
-    ),
-    rule(
-      'prerouting',
-      `fib daddr type local udp dport ${vxlanPort}${peers.length > 0 ? ` ip6 saddr != ${set(peers, '')}` : ''} counter drop`,
-    ),
-    rule('prerouting', `fib daddr type local udp dport ${vxlanPort} notrack`),
-  ];
   const size = maxHopsPerGuest * Math.max(1, addresses.length);
   const metadata = (direction: 'saddr' | 'daddr') =>
     `ip6 ${direction} ${metadataAddress} tcp ${direction === 'saddr' ? 'sport' : 'dport'} 80`;
@@ -77,11 +88,16 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     `add table inet ${table}`,
 
     chain('through'),
-    rule('through', 'fib daddr type != local notrack return'),
+    rule('through', `fib daddr type != ${toThisHost} notrack return`),
     rule('through', `exthdr frag exists ${aboveFragmentRate} counter drop`),
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
     ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
     ...ifAny(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
+    // Packets from outside may arrive at a host without the VM.
+    ...ifAny(
+      fabric?.prefixes ?? [],
+      rule('arriving', `ip6 daddr ${set(fabric?.prefixes ?? [], '')} fib daddr type != ${toThisHost} notrack`),
+    ),
     ...ifAny(routers, rule('arriving', `iifname ${set(routers)} jump through`)),
 
     chain('untracked_from_guests'),
@@ -89,14 +105,14 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     rule('untracked_from_guests', `${metadata('daddr')} notrack`),
     chain('prerouting', '{ type filter hook prerouting priority -300; policy accept; }'),
     ...ifAny(routers, rule('prerouting', `iifname ${set(routers)} jump untracked_from_guests`)),
-    ...(fabric === undefined ? [] : tunnelRules(fabric)),
+    ...ifTunnels(({ local }) => [rule('prerouting', `ip6 daddr ${local} udp dport ${vxlanPort} notrack`)]),
 
     chain('untracked_to_guests'),
     rule('untracked_to_guests', 'icmpv6 type echo-reply notrack'),
     rule('untracked_to_guests', `${metadata('saddr')} notrack`),
     chain('output', '{ type filter hook output priority -300; policy accept; }'),
     ...ifAny(routers, rule('output', `oifname ${set(routers)} jump untracked_to_guests`)),
-    ...ifAny(underlay, rule('output', `udp dport ${vxlanPort} notrack`)),
+    ...ifTunnels(() => [rule('output', `udp dport ${vxlanPort} notrack`)]),
 
     chain('sending', '{ type filter hook output priority 0; policy accept; }'),
     ...ifAny(routers, rule('sending', `oifname ${set(routers)} icmpv6 type nd-redirect counter drop`)),
@@ -104,10 +120,20 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     chain('from_guests'),
     ...ifAny(underlay, rule('from_guests', `ip6 daddr ${set(underlay, '')} counter drop`)),
     rule('from_guests', 'ct state established,related accept'),
-    rule('from_guests', 'meta l4proto ipv6-icmp accept'),
+    rule('from_guests', `icmpv6 type { ${fromGuests} } accept`),
     rule('from_guests', `${metadata('daddr')} accept`),
     rule('from_guests', 'counter drop'),
     chain('input', '{ type filter hook input priority 0; policy accept; }'),
+    ...ifTunnels(({ local, peers, transit }) => [
+      rule('input', `udp dport ${vxlanPort} ip6 daddr != ${local} counter drop`),
+      rule('input', `udp dport ${vxlanPort} iifname ${set([...taps, ...bridges, transit])} counter drop`),
+      rule('input', `udp dport ${vxlanPort}${peers.length > 0 ? ` ip6 saddr != ${set(peers, '')}` : ''} counter drop`),
+      ...ifAny(
+        peers,
+        // Next header and destination of the packet in the message (RFC 4443, 3.2). TCP checks such messages itself.
+        rule('input', `icmpv6 type packet-too-big @th,256,128 ${numbers(peers)} @th,112,8 != 6 counter drop`),
+      ),
+    ]),
     ...ifAny(routers, rule('input', `iifname ${set(routers)} jump from_guests`)),
 
     `add set inet ${table} hops { type ipv6_addr . ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
@@ -119,6 +145,12 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     rule('leaving', 'counter drop'),
     chain('forward', '{ type filter hook forward priority 0; policy accept; }'),
     ...ifAny(underlay, rule('forward', `iifname ${set(routers)} ip6 daddr ${set(underlay, '')} counter drop`)),
+    ...ifTunnels(({ transit }) => [
+      rule(
+        'forward',
+        `iifname "${transit}" oifname "${transit}" ip6 hoplimit > ${maxTransitHops} ip6 hoplimit set ${maxTransitHops}`,
+      ),
+    ]),
     ...ifAny(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(routers)} jump leaving`)),
   ];
 }

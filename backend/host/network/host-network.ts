@@ -324,9 +324,12 @@ export class HostNetwork {
       const addresses = [address, formatIpv6(linkLocalAddress(mac))];
       return available.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
     });
-    const foreign = [...observed.values()]
-      .filter(({ alias }) => isUcloudAlias(alias) && idInAlias(this.#instance, alias) === undefined)
-      .flatMap(({ addresses }) => addresses.map(({ cidr }) => cidr));
+    const others = [...observed.values()].filter(
+      ({ alias }) => isUcloudAlias(alias) && idInAlias(this.#instance, alias) === undefined,
+    );
+    const foreign = others.flatMap(({ addresses }) => addresses.map(({ cidr }) => cidr));
+    // The prefixes of the cloud have no interface. The instance with the transit keeps them right.
+    const hasForeignTransit = others.some(({ name }) => name === transitName);
     const local = localPaths(ports);
     const remote = this.#fabric && remotePaths(this.#fabric, available);
     const transit = available.has(transitName) ? [transitName] : [];
@@ -342,7 +345,7 @@ export class HostNetwork {
       routes: [...local.routes, ...(remote?.routes ?? [])],
       unreachable: [...unreachable].map(([prefix, link]) => ({ prefix, link })),
       devices: [...ports.map(({ tap }) => tap), ...routers, ...tunnels],
-      isForeign: (prefix) => foreign.includes(`${routerAddress(prefix)}/64`),
+      isForeign: (prefix) => hasForeignTransit || foreign.includes(`${routerAddress(prefix)}/64`),
     };
     const { faults } = await this.#reconcile({
       read: () => observePaths(this.#run, routers),
@@ -375,7 +378,7 @@ export class HostNetwork {
     const names = [...existing];
     const taps = names.filter((name) => isTapName(name));
     const tunnels = this.#declared.map(({ vni }) => ({ device: vxlanName(vni), vni }));
-    const { address: local, peers } = this.#fabric ?? {};
+    const { address: local, peers, unreachable: prefixes } = this.#fabric ?? {};
     await this.#filter.apply({
       ports,
       closed: taps.filter((tap) => !known.has(tap)),
@@ -383,7 +386,7 @@ export class HostNetwork {
       taps,
       bridges: names.filter((name) => isBridgeName(name)),
       addresses: ports.map(({ address }) => address),
-      ...(local !== undefined && peers !== undefined && { fabric: { transit: transitName, local, peers } }),
+      ...(local !== undefined && peers && prefixes && { fabric: { transit: transitName, local, peers, prefixes } }),
     });
   }
 
@@ -437,6 +440,7 @@ export class HostNetwork {
       const left = await this.#remove([...this.#owned(links), ...this.#unmarked(links)]);
       if (left.size > 0) throw new Error([...left.values()].join('; '));
       await this.#filter.remove();
+      this.#fabric = undefined;
       await this.#applyPaths([], new Set(), links);
       await restoreSysctls(this.#sysctlsFile, links);
       await rm(this.#directory, { recursive: true, force: true });

@@ -90,7 +90,6 @@ export function remotePaths(
   { peers, interfaces, routes }: FabricSpec,
   available: ReadonlySet<string>,
 ): Pick<DesiredPaths, 'entries' | 'neighbours' | 'routes'> {
-  if (!available.has(transitName)) return { entries: [], neighbours: [], routes: [] };
   const link = transitName;
   const known = new Set(peers);
   const there = interfaces.filter(({ via }) => known.has(via));
@@ -100,26 +99,30 @@ export function remotePaths(
     const addresses = [address, formatIpv6(linkLocalAddress(mac))];
     return available.has(bridge) && available.has(device) ? [{ bridge, device, mac, addresses, via }] : [];
   });
+  // A fault of the transit leaves the networks alone.
+  const transitPeers = available.has(transitName) ? peers : [];
+  const reached = new Set(transitPeers);
+  const routed = [
+    ...there.map(({ address, via }) => ({ to: address, via })),
+    ...routes.map(({ prefix, via }) => ({ to: prefix, via })),
+  ];
   return {
     entries: [
-      ...peers.map((peer) => ({ link, device: link, mac: transitMac(peer), to: peer })),
+      ...transitPeers.map((peer) => ({ link, device: link, mac: transitMac(peer), to: peer })),
       ...bridged.flatMap(({ device, mac, via }) => [
         { link: device, device, mac, to: via },
         { link: device, device, mac },
       ]),
     ],
     neighbours: [
-      ...peers.map((peer) => ({ link, device: link, address: transitAddress(peer), mac: transitMac(peer) })),
+      ...transitPeers.map((peer) => ({ link, device: link, address: transitAddress(peer), mac: transitMac(peer) })),
       ...bridged.flatMap(({ bridge, device, mac, addresses }) =>
         addresses.map((address) => ({ link: device, device: bridge, address, mac })),
       ),
     ],
-    routes: [
-      ...there.map(({ address, via }) => ({ link, device: link, to: address, gateway: transitAddress(via) })),
-      ...routes
-        .filter(({ via }) => known.has(via))
-        .map(({ prefix, via }) => ({ link, device: link, to: prefix, gateway: transitAddress(via) })),
-    ],
+    routes: routed
+      .filter(({ via }) => reached.has(via))
+      .map(({ to, via }) => ({ link, device: link, to, gateway: transitAddress(via) })),
   };
 }
 
@@ -269,10 +272,11 @@ function planRoutes({ routes }: DesiredPaths, observed: ObservedPaths): PathComm
 
 function planUnreachable({ unreachable, isForeign }: DesiredPaths, observed: ObservedPaths): PathCommand[] {
   const wanted = new Set(unreachable.map(({ prefix }) => prefix));
+  const present = new Set(observed.unreachable);
   const route = (prefix: string) => `unreachable ${prefix} metric ${unreachableMetric} proto ${protocol}`;
   return [
     ...unreachable
-      .filter(({ prefix }) => !observed.unreachable.includes(prefix))
+      .filter(({ prefix }) => !present.has(prefix))
       .map(({ link, prefix }) => ipLine(link, `route replace ${route(prefix)}`)),
     ...observed.unreachable
       .filter((prefix) => !wanted.has(prefix) && !isForeign(prefix))

@@ -20,6 +20,7 @@ export const tunnelChains = ({ device, vni }: Tunnel): { name: string; hook: str
     hook: 'ingress',
     rules: [
       `ether saddr ${gatewayMac(vni)} counter drop`,
+      `ether daddr ${gatewayMac(vni)} counter drop`,
       'ether type != ip6 counter drop',
       'icmpv6 type { nd-router-solicit, nd-router-advert, nd-redirect } counter drop',
       `ip6 saddr { ${gatewayAddress}, ${metadataAddress} } counter drop`,

@@ -24,6 +24,7 @@ import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
+import { vxlanName } from '../../../model/network/fabric.ts';
 import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import { builtInPool, type PoolSpec } from '../../../model/storage/pool.ts';
@@ -304,7 +305,7 @@ export class QemuDriver implements QemuHypervisor {
     await network.require(interfaces.map((each) => each.network));
     const faults = await network.converge();
     for (const { network: spec, ...each } of interfaces) {
-      const fault = faults.get(tapOf(each)) ?? faults.get(bridgeName(spec.vni));
+      const fault = faults.get(tapOf(each)) ?? faults.get(bridgeName(spec.vni)) ?? faults.get(vxlanName(spec.vni));
       if (fault !== undefined) throw new Error(fault);
       if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been removed from this host`);
     }
@@ -428,11 +429,10 @@ export class QemuDriver implements QemuHypervisor {
     return this.#snapshots.restore(snapshot, disks, signal);
   }
 
-  async setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<void> {
+  async setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<ReadonlyMap<string, string>> {
     const { network } = this.#parts;
     await network.declare(networks, fabric);
-    const faults = await network.converge();
-    if (faults.size > 0) throw new Error([...faults.values()].join('; '));
+    return network.converge();
   }
 
   onOtherAddresses(listener: (vm: Id<'vm'>, others: boolean) => void): () => void {
