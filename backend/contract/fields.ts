@@ -15,6 +15,7 @@ export const idPrefixes = {
   prefix_pool: 'pool',
   prefix: 'pfx',
   network: 'net',
+  prefix_route: 'prt',
   vm: 'vm',
   host: 'host',
   operation: 'op',

@@ -12,6 +12,7 @@ import { imageEndpoints } from './resources/images.ts';
 import { networkEndpoints } from './resources/networks.ts';
 import { operationEndpoints } from './resources/operations.ts';
 import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
+import { prefixRouteEndpoints } from './resources/prefix-routes.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
 import { projectEndpoints } from './resources/projects.ts';
 import { settingsEndpoints } from './resources/settings.ts';
@@ -41,6 +42,7 @@ export const endpoints: readonly Endpoint[] = [
   vmEndpoints,
   volumeEndpoints,
   volumeAttachmentEndpoints,
+  prefixRouteEndpoints,
   snapshotEndpoints,
   snapshotScheduleEndpoints,
   storagePoolEndpoints,

@@ -112,6 +112,12 @@ t.test('each operation refuses who may not', async (t) => {
   const peer = { name: 'spine', address: '2001:db8::1', asn: 65001, local_asn: 65002 };
   const bgpPeer = await operator.create('bgp-peers', peer);
   const snapshot = await operator.create('snapshots', { name: 'snapshot', vm: vm.id });
+  const prefixRoute = await operator.create('prefix-routes', {
+    name: 'route',
+    prefix: prerequisites.prefix.id,
+    length: 64,
+    vm: vm.id,
+  });
   const times = { cron: '0 3 * * *', retain: 7 };
   const schedule = await operator.create('snapshot-schedules', { name: 'nightly', vm: vm.id, ...times });
   const lock = { ID: 'lock-1', Who: 'bob@desk' };
@@ -132,6 +138,7 @@ t.test('each operation refuses who may not', async (t) => {
     vms: vm.id,
     volumes: volume.id,
     'volume-attachments': attachment.id,
+    'prefix-routes': prefixRoute.id,
     snapshots: snapshot.id,
     'snapshot-schedules': schedule.id,
     hosts: host,
@@ -205,6 +212,7 @@ t.test('each operation refuses who may not', async (t) => {
         'vm',
         'volume',
         'volume_attachment',
+        'prefix_route',
         'snapshot',
         'snapshot_schedule',
       ].flatMap((noun) => [
@@ -241,9 +249,10 @@ t.test('each operation refuses who may not', async (t) => {
         .replace(/{(name|family)}/, 'mine')
         .replace('{version}', '1');
       const basic = endpoints.find(({ id }) => id === operationId)?.basic;
-      // Attachments and snapshots get the project of their VM.
+      // Attachments, routes and snapshots get the project of their VM.
       const owners: Record<string, object> = {
         'volume-attachments': { vm: vm.id, volume: volume.id },
+        'prefix-routes': { vm: vm.id, prefix: prerequisites.prefix.id },
         snapshots: { vm: vm.id, volume: undefined },
         'snapshot-schedules': { vm: vm.id, volume: undefined },
       };

@@ -226,6 +226,22 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: 'vm = ucloud_vm.this.id\n volume = ucloud_volume.this.id\n stop_vm_before_detaching = true',
     unnamed: true,
   },
+  prefix_route: {
+    create: 'name = "containers"\n prefix = ucloud_prefix.this.id\n length = 62\n vm = data.ucloud_vm.spare.id',
+    update: `name = "containers-2"
+      prefix = ucloud_prefix.this.id
+      length = 62
+      vm = ucloud_vm.this.id
+      network = ucloud_network.this.id
+      labels = { use = "containers" }
+      delete_protection = true`,
+    replace: `name = "containers-2"
+      prefix = ucloud_prefix.this.id
+      cidr = "2001:db8:f000:2::/63"
+      length = 63
+      vm = ucloud_vm.this.id
+      network = ucloud_network.this.id`,
+  },
   snapshot: {
     create: 'name = "monday"\n vm = ucloud_vm.this.id',
     update: `name = "monday-2"

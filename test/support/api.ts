@@ -49,6 +49,7 @@ export interface Body {
   readonly secret: string;
   readonly fingerprint: string;
   readonly pool: string;
+  readonly prefix: string;
   readonly cidr: string;
   readonly length: number;
   readonly vni: number;

@@ -28,7 +28,7 @@ const slowCases = cases.flatMap(([noun, { slow }]) => (slow ? [{ noun, slow }] :
 
 const block = (noun: string, name: string, body: string) => `resource "ucloud_${noun}" "${name}" {\n ${body}\n}\n`;
 const demo =
-  'data "ucloud_image" "demo" {\n name = "demo"\n}\ndata "ucloud_volume" "spare" {\n name = "spare"\n}\ndata "ucloud_snapshot" "spare" {\n name = "spare"\n}\n';
+  'data "ucloud_image" "demo" {\n name = "demo"\n}\ndata "ucloud_volume" "spare" {\n name = "spare"\n}\ndata "ucloud_snapshot" "spare" {\n name = "spare"\n}\ndata "ucloud_vm" "spare" {\n name = "spare"\n}\n';
 const configuration = (of: (life: AcceptanceCase) => string) =>
   demo + cases.map(([noun, life]) => block(noun, 'this', of(life))).join('');
 

@@ -206,6 +206,13 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: { vm: vm?.id ?? '', volume: volume.id, labels, stop_vm_before_detaching: true },
       replace: { vm: otherVm?.id ?? '' },
     },
+    prefix_route: {
+      config: {
+        ...{ name: 'route', prefix: prefix.id, cidr: prefix.cidr.replace('::/56', ':10::/60'), length: 60 },
+        ...{ vm: vm?.id ?? '', network: network.id, labels, delete_protection: false },
+      },
+      replace: { cidr: prefix.cidr.replace('::/56', ':20::/61'), length: 61 },
+    },
     snapshot: {
       config: {
         ...{ name: 'snap', vm: vm?.id ?? '', volume: null, consistency: 'crash', description: 'd', labels },

@@ -17,6 +17,7 @@ import { images } from './images.ts';
 import { networks } from './networks.ts';
 import { operations } from './operations.ts';
 import { prefixPools } from './prefix-pools.ts';
+import { prefixRoutes } from './prefix-routes.ts';
 import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
 import { settingsHandlers } from './settings.ts';
@@ -46,6 +47,7 @@ export const resources: readonly ResourceDescriptor[] = [
   vms,
   volumes,
   volumeAttachments,
+  prefixRoutes,
   snapshots,
   snapshotSchedules,
   storagePools,

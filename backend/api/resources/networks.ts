@@ -2,14 +2,11 @@
 
 import { type NetworkBody, type NetworkUpdate, network } from '../../contract/resources/networks.ts';
 import { newId } from '../../model/ids.ts';
-import { storedIpv6 } from '../../model/network/addresses.ts';
 import { gatewayAddress } from '../../model/network/interface-names.ts';
 import {
-  comparePrefixes,
   contains,
   firstFree,
   formatPrefix,
-  networkOf,
   type Prefix,
   parsePrefix,
   storedPrefix,
@@ -32,6 +29,7 @@ import {
   replacement,
 } from '../transaction/declarations.ts';
 import { type Guard, mutate } from '../transaction/mutate.ts';
+import { noRouteIn, reservedSubnets, usedSpaces } from './address-space.ts';
 import { prefixes } from './prefixes.ts';
 
 /** The descriptor of networks. */
@@ -55,25 +53,6 @@ function readSubnet(cidr: string): Prefix {
   return parsed.value;
 }
 
-/** Returns the /64s with underlay addresses of hosts, in order. A guest in one of them could claim the address of a host. */
-const reservedSubnets = ({ mirror }: ApiContext): Prefix[] =>
-  [...mirror.list(records.hosts)]
-    .flatMap(({ value: { underlay } }) => underlay?.address ?? [])
-    .map((address) => networkOf(storedIpv6(address), subnetLength))
-    .sort(comparePrefixes);
-
-/** Iterates over the used and the reserved /64s from the start of the prefix, in order. */
-function* subnetsFrom(api: ApiContext, space: Prefix): Generator<Prefix, void> {
-  const reserved = reservedSubnets(api).filter((subnet) => contains(space, subnet));
-  const before = subnetKey({ address: space.address - 1n, length: subnetLength });
-  for (const { id } of api.mirror.list(records.subnets, '', before)) {
-    const subnet = { address: BigInt(`0x${id}`) << 64n, length: subnetLength };
-    while (reserved[0] && reserved[0].address <= subnet.address) yield reserved.shift() as Prefix;
-    yield subnet;
-  }
-  yield* reserved;
-}
-
 function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, requested: Prefix | undefined): Prefix {
   const space = storedPrefix(holder.cidr);
   if (requested) {
@@ -83,7 +62,7 @@ function chooseSubnet(api: ApiContext, holder: records.PrefixRecord, requested: 
     if (contains(space, requested)) return requested;
     throw fieldError('rule_violated', '/cidr', `must be within the prefix ${holder.name}, which is ${holder.cidr}`);
   }
-  const free = firstFree(space, subnetLength, subnetsFrom(api, space));
+  const free = firstFree(space, subnetLength, usedSpaces(api, holder));
   if (free) return free;
   throw fieldError('no_capacity', '/prefix', `the prefix ${holder.name}, which is ${holder.cidr}, has no free /64`);
 }
@@ -124,8 +103,14 @@ async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
         condition: absent(records.subnets, subnetKey(subnet)),
         otherwise: () => (requested ? fieldError('address_taken', '/cidr', 'is taken by another network') : undefined),
       };
+      const unrouted = noRouteIn(storedPrefix(prefix.stored.value.cidr), subnet).map(
+        (condition): Guard => ({
+          condition,
+          otherwise: () => (requested ? fieldError('address_taken', '/cidr', 'overlaps a prefix route') : undefined),
+        }),
+      );
       return creation(api, networks, record, {
-        guards: [...prefix.guards, free, { condition: absent(records.vnis, String(vni)) }],
+        guards: [...prefix.guards, free, ...unrouted, { condition: absent(records.vnis, String(vni)) }],
         writes: [
           put(records.subnets, subnetKey(subnet), { id }),
           put(records.vnis, String(vni), { id }),

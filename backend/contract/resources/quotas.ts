@@ -25,6 +25,7 @@ const kinds = {
   snapshot_schedules: counted('snapshot schedule', 'snapshot schedules', 'Snapshot schedules.', 'Snapshot schedules'),
   networks: counted('network', 'networks', 'Networks.', 'Networks'),
   prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
+  prefix_routes: counted('prefix route', 'prefix routes', 'Prefix routes.', 'Prefix routes'),
   subnets: counted(
     '/64 in its prefixes',
     '/64s in its prefixes',

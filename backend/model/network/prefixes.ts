@@ -50,6 +50,18 @@ const end = (prefix: Prefix): bigint => prefix.address + size(prefix.length);
 export const contains = (outer: Prefix, inner: Prefix): boolean =>
   outer.length <= inner.length && networkOf(inner.address, outer.length).address === outer.address;
 
+/** Tells whether the prefix contains one of the addresses, which are in ascending order. */
+export function containsAny(prefix: Prefix, ascending: readonly Ipv6Address[]): boolean {
+  let [low, high] = [0, ascending.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ascending[middle] ?? 0n) < prefix.address) low = middle + 1;
+    else high = middle;
+  }
+  const first = ascending[low];
+  return first !== undefined && first < end(prefix);
+}
+
 /** Tells whether two prefixes overlap. */
 export const overlaps = (a: Prefix, b: Prefix): boolean => contains(a, b) || contains(b, a);
 
@@ -95,3 +107,23 @@ export const minAllocationLength = (space: Prefix, pool: PoolLengths): number =>
 
 /** Returns the 16 hex digits of the upper half: the key of a /64. */
 export const subnetKey = (subnet: Prefix): string => (subnet.address >> 64n).toString(16).padStart(16, '0');
+
+/** Returns the first hex digits of an address. */
+const digitsOf = (address: Ipv6Address, count: number): string =>
+  address.toString(16).padStart(32, '0').slice(0, count);
+
+/**
+ * Returns the keys of a space: hex digits with which all its addresses, and only these, begin. There are 1, 2, 4 or 8 of
+ * them, because a digit has four bits.
+ */
+export function spaceKeys({ address, length }: Prefix): string[] {
+  const digits = Math.ceil(length / 4);
+  const count = 2 ** (4 * digits - length);
+  return Array.from({ length: count }, (_each, index) => digitsOf(address + BigInt(index) * size(4 * digits), digits));
+}
+
+/** Returns the keys that larger spaces within `outer` can have if they contain the space. */
+export function outerKeys(space: Prefix, outer: Prefix): string[] {
+  const [least, own] = [Math.ceil(outer.length / 4), Math.ceil(space.length / 4)];
+  return Array.from({ length: Math.max(0, own - least) }, (_each, index) => digitsOf(space.address, least + index));
+}

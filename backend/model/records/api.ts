@@ -304,6 +304,24 @@ export const volumeAttachments = kind('volume-attachments/', {
 });
 export type VolumeAttachmentRecord = Static<typeof volumeAttachments.schema>;
 
+/** `prefix-routes/<id>`. */
+export const prefixRoutes = kind('prefix-routes/', {
+  id: id('prefix_route'),
+  ...scoped,
+  prefix: id('prefix'),
+  cidr: Type.String(),
+  length: Type.Integer(),
+  /** The VM, which may be gone. */
+  vm: id('vm'),
+  /** The network of the next hop, if the declaration names it. */
+  network: Type.Optional(id('network')),
+  /** The MAC address of the VM's interface that is the next hop. */
+  mac: Type.String(),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type PrefixRouteRecord = Static<typeof prefixRoutes.schema>;
+
 /** `snapshots/<id>`. */
 export const snapshots = kind('snapshots/', {
   id: id('snapshot'),
@@ -452,6 +470,8 @@ export const macs = kind('macs/', holder);
 export const addresses = kind('addresses/', holder);
 export const vnis = kind('vnis/', holder);
 export const subnets = kind('subnets/', holder);
+/** `routed-prefixes/<first hex digits>`: the route of a space, one record for each of its keys (see spaceKeys). */
+export const routedPrefixes = kind('routed-prefixes/', holder);
 /**
  * The attachment in a slot of a VM (`volume-slots/<vm>/<slot, two digits>`), and the attachment of a volume
  * (`volume-holders/<volume>`). So a VM has at most 16 volumes, and a volume has at most one VM.

@@ -1,6 +1,6 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
-import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { hostPolicies, images, prefixRoutes, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
@@ -9,7 +9,7 @@ import { operations } from './operations.ts';
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 5;
+export const currentFormat = 6;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -56,8 +56,14 @@ const needsFormat5: Readonly<Record<string, (record: Fields) => boolean>> = {
   [hosts.prefix]: ({ underlay }) => underlay !== undefined,
 };
 
+/** The same for format 6: routed prefixes. An older API would give a part of one to a network. */
+const needsFormat6: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [prefixRoutes.prefix]: () => true,
+};
+
 /** The rules of all formats, the newest first. */
 const needs = [
+  { format: 6, rules: needsFormat6 },
   { format: 5, rules: needsFormat5 },
   { format: 4, rules: needsFormat4 },
   { format: 3, rules: needsFormat3 },

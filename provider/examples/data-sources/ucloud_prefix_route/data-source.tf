@@ -1,0 +1,3 @@
+data "ucloud_prefix_route" "this" {
+  name = "example"
+}

@@ -1,0 +1,1 @@
+terraform import ucloud_prefix_route.containers containers
