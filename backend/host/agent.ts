@@ -29,7 +29,7 @@ import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { BgpWork } from './bgp/bgp-work.ts';
 import type { Bird } from './bgp/bird.ts';
-import { fabricOf } from './fabric.ts';
+import { fabricOf, routesOf } from './fabric.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
 import { NetworkSync } from './network-sync.ts';
@@ -89,7 +89,8 @@ export class Agent {
       logger: options.logger,
       required: () => requiredNetworks(options.view, options.host, options.underlay),
       fabric: () => options.underlay && fabricOf(options.view, options.host, options.underlay),
-      apply: (networks, fabric) => options.hypervisor.setNetworks(networks, fabric),
+      routes: () => routesOf(options.view, options.host),
+      apply: (networks, fabric, routes) => options.hypervisor.setNetworks(networks, fabric, routes),
       retryMs: maxRetryMs,
     });
     this.#steps = new VmSteps(

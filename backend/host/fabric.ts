@@ -1,10 +1,20 @@
-/** Derives the paths to VMs of other hosts from the database. */
+/** Derives the paths to VMs, and to the prefixes behind them, from the database. */
 import type { Id } from '../contract/fields.ts';
 import { storedIpv6 } from '../model/network/addresses.ts';
-import { parseMemberId } from '../model/network/members.ts';
-import { contains, storedPrefix } from '../model/network/prefixes.ts';
-import { alive, hosts, networkMembers, networks, prefixes, vms } from '../model/records/index.ts';
-import type { FabricSpec, RemoteInterface, Underlay } from './hypervisor/specs.ts';
+import { memberId, parseMemberId } from '../model/network/members.ts';
+import { contains, containsAny, type Prefix, storedPrefix } from '../model/network/prefixes.ts';
+import {
+  alive,
+  hosts,
+  type NetworkMemberRecord,
+  networkMembers,
+  networks,
+  type PrefixRouteRecord,
+  prefixes,
+  prefixRoutes,
+  vms,
+} from '../model/records/index.ts';
+import type { FabricSpec, RemoteInterface, RoutedPrefix, Underlay } from './hypervisor/specs.ts';
 import type { HostView } from './view.ts';
 import { requiredNetworks } from './vm-spec.ts';
 
@@ -43,12 +53,42 @@ function preference(network: string, host: string): number {
   return hash >>> 0;
 }
 
+/** A routed prefix whose VM is placed, with the interface that is its next hop. */
+interface PlacedRoute extends Pick<PrefixRouteRecord, 'cidr' | 'project' | 'mac'>, Pick<NetworkMemberRecord, 'host'> {
+  readonly network: Id<'network'>;
+}
+
+/**
+ * Returns the routed prefixes whose VMs are placed. A prefix with the underlay address of a host has no route: the packets of
+ * all tunnels would follow it. The API refuses such prefixes, but a host may get its address later.
+ */
+function placedRoutes({ mirror }: HostView): PlacedRoute[] {
+  const records = [...mirror.list(prefixRoutes)];
+  if (records.length === 0) return [];
+  const underlays = [...mirror.list(hosts)]
+    .flatMap(({ value }) => (value.underlay === undefined ? [] : [storedIpv6(value.underlay.address)]))
+    .sort((a, b) => (a < b ? -1 : 1));
+  const isSafe = (space: Prefix) => !containsAny(space, underlays);
+  return records.flatMap(({ value: { cidr, project, vm, mac } }) => {
+    const network = mirror.get(vms, vm)?.value.interfaces.find((each) => each.mac === mac)?.network;
+    const member = network && mirror.get(networkMembers, memberId(network, mac))?.value;
+    if (network === undefined || member?.vm !== vm || !isSafe(storedPrefix(cidr))) return [];
+    return [{ cidr, project, mac, network, host: member.host }];
+  });
+}
+
+/** Returns the prefixes that are routed to VMs of this host. */
+export const routesOf = (view: HostView, host: Id<'host'>): RoutedPrefix[] =>
+  placedRoutes(view).flatMap((route) => (route.host === host ? [{ prefix: route.cidr, mac: route.mac }] : []));
+
 /**
  * Returns the other hosts, and the paths to their VMs. The host has
  * - for its own networks, the interfaces of all VMs,
  * - for other networks of the same projects, a route for each VM, so packets take the direct way,
  * - for all other networks, one route to any host of the network, so their VMs do not concern this host. A host that is
  *   alive has precedence, because VMs stay placed on a dead one.
+ *
+ * A routed prefix follows the interface that is its next hop.
  */
 export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Underlay): FabricSpec {
   const { mirror } = view;
@@ -66,15 +106,25 @@ export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Und
       interfaces.push({ ...(vni !== undefined && { vni }), mac, address: value.address, via });
     } else carriers.set(network, (carriers.get(network) ?? new Set()).add(value.host));
   }
-  const routes = [...carriers].flatMap(([network, ids]) => {
-    const prefix = mirror.get(networks, network)?.value.cidr;
+  const anchors = new Map<Id<'network'>, string>();
+  for (const [network, ids] of carriers) {
     const living = [...ids].filter((id) => mirror.get(alive, id) !== undefined);
     const [first] = (living.length > 0 ? living : [...ids]).sort(
       (a, b) => preference(network, a) - preference(network, b),
     );
     const via = first && underlays.get(first);
-    return prefix === undefined || via === undefined ? [] : [{ prefix, via }];
+    if (via !== undefined) anchors.set(network, via);
+  }
+  const routes = [...anchors].flatMap(([network, via]) => {
+    const prefix = mirror.get(networks, network)?.value.cidr;
+    return prefix === undefined ? [] : [{ prefix, via }];
   });
+  for (const route of placedRoutes(view)) {
+    if (route.host === host) continue;
+    const isDirect = carried.has(route.network) || projects.has(route.project);
+    const via = isDirect ? underlays.get(route.host) : anchors.get(route.network);
+    if (via !== undefined) routes.push({ prefix: route.cidr, via });
+  }
   const unreachable = unreachablePrefixes(view, [address, ...underlays.values()]);
   return { address, mtu, peers: [...underlays.values()], interfaces, routes, unreachable };
 }

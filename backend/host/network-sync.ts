@@ -1,6 +1,6 @@
 /** Keeps the networks of the host equal to the networks that its VMs need. Changes run one after the other. */
 import type { Logger } from '../model/component.ts';
-import type { FabricSpec, NetworkSpec } from './hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec, RoutedPrefix } from './hypervisor/specs.ts';
 import { Mutex } from './system/mutex.ts';
 
 /** Options of `NetworkSync`. */
@@ -10,8 +10,14 @@ export interface NetworkSyncOptions {
   required(): readonly NetworkSpec[];
   /** Returns the other hosts, and the paths to their VMs; undefined if networks end at this host. */
   fabric(): FabricSpec | undefined;
+  /** Returns the prefixes that are routed to VMs of this host. */
+  routes(): readonly RoutedPrefix[];
   /** Makes the networks of the machine equal to these. Returns the faults by interface. */
-  apply(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<ReadonlyMap<string, string>>;
+  apply(
+    networks: readonly NetworkSpec[],
+    fabric: FabricSpec | undefined,
+    routes: readonly RoutedPrefix[],
+  ): Promise<ReadonlyMap<string, string>>;
   /** The delay before a retry. */
   readonly retryMs: number;
 }
@@ -70,10 +76,11 @@ export class NetworkSync {
   async #apply(): Promise<void> {
     const networks = [...this.#options.required()].sort((a, b) => a.vni - b.vni);
     const fabric = this.#options.fabric();
-    const text = JSON.stringify({ networks, fabric });
+    const routes = this.#options.routes();
+    const text = JSON.stringify({ networks, fabric, routes });
     if (text === this.#applied) return;
     this.#applied = undefined;
-    const faults = await this.#options.apply(networks, fabric);
+    const faults = await this.#options.apply(networks, fabric, routes);
     this.#applied = text;
     if (faults.size === 0 || this.#closed) return;
     const few = [...faults.values()].slice(0, maxLoggedFaults);

@@ -6,7 +6,7 @@ import type { Component, Logger } from '../model/component.ts';
 import { isIdOf, newId } from '../model/ids.ts';
 import { storedIpv6 } from '../model/network/addresses.ts';
 import { contains, storedPrefix } from '../model/network/prefixes.ts';
-import { alive, hosts, networks, type VmRecord } from '../model/records/index.ts';
+import { alive, hosts, networks, prefixRoutes, type VmRecord } from '../model/records/index.ts';
 import { restartableElsewhere } from '../model/vm/lifecycle.ts';
 import type { Store } from '../store/store.ts';
 import { Agent } from './agent.ts';
@@ -79,7 +79,7 @@ async function hostId(dataDir: string): Promise<Id<'host'>> {
   return id;
 }
 
-/** @throws Error if the underlay address belongs to another host, or to a network of tenants */
+/** @throws Error if the underlay address belongs to another host, to a network, or to a routed prefix */
 function checkUnderlay(view: HostView, host: Id<'host'>, { address }: Underlay): void {
   const rule = `the underlay address ${address}`;
   for (const { id, value } of view.mirror.list(hosts)) {
@@ -89,6 +89,10 @@ function checkUnderlay(view: HostView, host: Id<'host'>, { address }: Underlay):
   for (const { id, value } of view.mirror.list(networks)) {
     if (contains(storedPrefix(value.cidr), { address: storedIpv6(address), length: 128 }))
       throw new Error(`${rule} lies in the prefix ${value.cidr} of the network ${id}; guests could claim it`);
+  }
+  for (const { id, value } of view.mirror.list(prefixRoutes)) {
+    if (contains(storedPrefix(value.cidr), { address: storedIpv6(address), length: 128 }))
+      throw new Error(`${rule} lies in ${value.cidr}, which ${id} routes to a VM; guests could use it`);
   }
 }
 

@@ -28,6 +28,7 @@ import {
   poolMarkers,
   poolReports,
   prefixes,
+  prefixRoutes,
   reports,
   type SnapshotRecord,
   schedules,
@@ -320,6 +321,7 @@ export class HostView {
         isChangeOf(networks, change) ||
         isChangeOf(networkMembers, change) ||
         isChangeOf(prefixes, change) ||
+        isChangeOf(prefixRoutes, change) ||
         (isChangeOf(hosts, change) &&
           !isDeepStrictEqual(change.previous?.value.underlay, change.stored?.value.underlay))
       ) {
@@ -344,7 +346,7 @@ export async function openHostView(store: Store, logger: Logger): Promise<HostVi
     prefixes: [''],
     kinds: [
       ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
-      ...[hosts, networkMembers, prefixes],
+      ...[hosts, networkMembers, prefixes, prefixRoutes],
       ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolMarkers, poolReports],

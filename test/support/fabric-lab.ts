@@ -33,6 +33,8 @@ export class FabricLab {
   readonly spine: NetNamespace;
   readonly hosts: FabricHost[] = [];
   readonly vms: FabricVm[] = [];
+  /** The routed prefixes with their VMs. */
+  readonly routes = new Map<string, FabricVm>();
   readonly #t: Test;
   readonly #mtu: number;
   /** The prefixes of the cloud. */
@@ -100,13 +102,17 @@ export class FabricLab {
     );
     const peers = this.hosts.flatMap(({ underlay }, index) => (index + 1 === number ? [] : [underlay]));
     const { underlay: address } = this.at(number);
-    return { address, mtu: this.#mtu, peers, interfaces, routes: [], unreachable: [this.prefix] };
+    const routes = [...this.routes].flatMap(([prefix, { host }]) =>
+      host === number ? [] : [{ prefix, via: this.at(host).underlay }],
+    );
+    return { address, mtu: this.#mtu, peers, interfaces, routes, unreachable: [this.prefix] };
   }
 
   /** Passes the whole wanted state to the driver of a host. Returns the faults. */
   async converge(number: number): Promise<unknown> {
     const { driver } = this.at(number);
-    await driver.call('declare', this.networksOf(number), this.fabricOf(number));
+    const routes = [...this.routes].flatMap(([prefix, { host, mac }]) => (host === number ? [{ prefix, mac }] : []));
+    await driver.call('declare', this.networksOf(number), this.fabricOf(number), routes);
     for (const { vm, host, network, mac, address } of this.vms) {
       if (host === number) await driver.call('attach', vm, [{ network, mac, address }]);
       else await driver.call('detach', vm);

@@ -122,7 +122,9 @@ const withSignal = new Set(['prepare', 'start', 'fillVolume', 'createSnapshot', 
 process.on('message', async ({ id, method, args }: { id: number; method: string; args: never[] }) => {
   try {
     const signal = withSignal.has(method) ? [new AbortController().signal as never] : [];
-    const result = await part[method]?.(...args, ...signal);
+    // IPC sends null for undefined.
+    const given = args.map((each) => (each ?? undefined) as never);
+    const result = await part[method]?.(...given, ...signal);
     process.send?.({ id, result: plain(result) });
   } catch (error) {
     process.send?.({ id, error: error instanceof Error ? `${error.message}; ${error.cause ?? ''}` : String(error) });

@@ -2,6 +2,8 @@
  * A guest without a VM, with the network of a real kernel: a namespace whose interface `eth0` is joined to the tap of a host.
  * A process passes the frames, as QEMU does. The guest gets its addresses from router advertisements.
  */
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import type { Test } from 'tap';
 import { until } from './eventually.ts';
 import { type NetNamespace, netNamespace } from './net-namespace.ts';
@@ -39,9 +41,12 @@ export class KernelGuest {
   readonly namespace: NetNamespace;
   readonly address: string;
 
-  private constructor(namespace: NetNamespace, address: string) {
+  readonly #child: ChildProcess;
+
+  private constructor(namespace: NetNamespace, address: string, child: ChildProcess) {
     this.namespace = namespace;
     this.address = address;
+    this.#child = child;
   }
 
   /** Starts the guest, and waits for its address and its default route. */
@@ -55,12 +60,19 @@ export class KernelGuest {
     });
     namespace.ip('link', 'set', 'dev', 'eth0', 'address', mac);
     namespace.ip('link', 'set', 'dev', 'eth0', 'up');
-    const guest = new KernelGuest(namespace, address);
+    const guest = new KernelGuest(namespace, address, child);
     await until('the address and the default route of the guest', () => {
       const addresses = namespace.ip('-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'global', '-tentative');
       return addresses.includes(`${address}/64`) && namespace.ip('-6', 'route', 'show', 'default') !== '';
     });
     return guest;
+  }
+
+  /** Ends the process that passes the frames, so that nothing holds the tap. */
+  async stop(): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await ended;
   }
 
   /** Sends echo requests. Returns the number of answers. */

@@ -15,7 +15,7 @@ import type { PoolSpec } from '../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../model/storage/volume-source.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { CopyContent, PoolDriver } from '../storage/pools/pool-driver.ts';
-import type { FabricSpec, NetworkSpec, VmSpec } from './specs.ts';
+import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
 export interface ObservedVm {
@@ -163,10 +163,14 @@ export interface Hypervisor {
   restoreDisks(snapshot: Id<'snapshot'>, disks: readonly RestoreTarget[], signal: AbortSignal): Promise<void>;
   /**
    * Makes the machine's bridges and router advertisements equal to these networks, and its tunnels to those of the fabric.
-   * The agent calls it after each change. Without a fabric, networks end at this host. Returns the faults by interface: a
-   * fault of one network leaves the others alone.
+   * The agent calls it after each change. Without a fabric, networks end at this host. `routes` are the prefixes that are
+   * routed to VMs of this host. Returns the faults by interface: a fault of one network leaves the others alone.
    */
-  setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<ReadonlyMap<string, string>>;
+  setNetworks(
+    networks: readonly NetworkSpec[],
+    fabric?: FabricSpec,
+    routes?: readonly RoutedPrefix[],
+  ): Promise<ReadonlyMap<string, string>>;
   /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;
   /**

@@ -16,7 +16,7 @@ import type { Resources } from '../../model/placement/filters.ts';
 import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
-import type { FabricSpec, NetworkSpec, VmSpec } from './specs.ts';
+import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
 
 const simulatedDisk = Buffer.alloc(1024 ** 2);
 
@@ -61,6 +61,8 @@ export interface SimulatedHypervisor extends Hypervisor {
   networks(): readonly NetworkSpec[];
   /** Returns the other hosts and their VMs, as the agent has set them. */
   fabric(): FabricSpec | undefined;
+  /** Returns the prefixes that are routed to VMs of this host, as the agent has set them. */
+  routes(): readonly RoutedPrefix[];
   /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
   /** Gives the guest a guest agent, or takes it away. */
@@ -108,6 +110,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   const uses = new Map<Id<'volume'>, string | undefined>();
   let networks: readonly NetworkSpec[] = [];
   let fabric: FabricSpec | undefined;
+  let routes: readonly RoutedPrefix[] = [];
   const closing = new AbortController();
 
   const enter = (step: SimulatedStep, id?: Id<'vm'>) => {
@@ -238,10 +241,11 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }
     },
 
-    setNetworks: async (wanted, others) => {
+    setNetworks: async (wanted, others, routed = []) => {
       enter('setNetworks');
       networks = wanted;
       fabric = others;
+      routes = routed;
       return new Map();
     },
 
@@ -290,6 +294,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     useVolume: (id, use) => uses.set(id, use),
     networks: () => networks,
     fabric: () => fabric,
+    routes: () => routes,
     volumesOf: (id) => vms.get(id)?.running?.volumes ?? [],
     resourcesOf: (id) => {
       const running = vms.get(id)?.running;

@@ -49,6 +49,14 @@ export interface FabricSpec extends Underlay {
   readonly unreachable: readonly string[];
 }
 
+/** A prefix that is routed to a VM of this host. */
+export interface RoutedPrefix {
+  /** In CIDR notation (RFC 5952). */
+  readonly prefix: string;
+  /** The MAC address of the VM's interface that is the next hop. */
+  readonly mac: string;
+}
+
 /** A network interface of a VM. */
 export interface InterfaceSpec {
   readonly network: NetworkSpec;

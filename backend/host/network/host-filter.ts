@@ -21,7 +21,10 @@
  *   redirects: a guest would lose the host's address as its router.
  * - Neighbours: each datagram to an unknown address on a link of the host could take an entry of the neighbour table.
  *   The whole machine shares this table (1,024 entries by default). Each guest may therefore cause a few new entries a
- *   second. A packet to a router counts as a packet to that router's address.
+ *   second. A packet to a router counts as a packet to that router's address. The MAC address identifies the guest, because a
+ *   guest with a routed prefix has any number of source addresses.
+ * - Routed prefixes: while the VM of a prefix has no tap, packets to the prefix get "no route". A default route would send them
+ *   back, and they would circle.
  *
  * `nft -t` leaves out sets that packets write. The rules themselves contain every decision of this file.
  */
@@ -37,6 +40,8 @@ export interface HostFilter {
   readonly bridges: readonly string[];
   /** The addresses of the guests in the prefixes of their networks. */
   readonly addresses: readonly string[];
+  /** The prefixes that are routed to guests of this host. */
+  readonly prefixes: readonly string[];
   /** The transit, and the underlay addresses of this host and of the others. Undefined: networks end at this host. */
   readonly fabric?: {
     readonly transit: string;
@@ -65,7 +70,7 @@ const aboveNewHopRate = 'limit rate over 10/second burst 20 packets';
 const maxHopsPerGuest = 1024;
 
 /** Returns the lines for `nft -f` that replace the table. */
-export function hostRules(table: string, { taps, bridges, addresses, fabric }: HostFilter): string[] {
+export function hostRules(table: string, { taps, bridges, addresses, prefixes, fabric }: HostFilter): string[] {
   /** The interfaces on which packets of guests arrive. */
   const routers = fabric === undefined ? bridges : [...bridges, fabric.transit];
   const chain = (name: string, hook = '') => `add chain inet ${table} ${name} ${hook}`;
@@ -79,6 +84,7 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
   const numbers = (items: readonly string[]) =>
     `{ ${items.map((item) => `0x${addressKey(storedIpv6(item))}`).join(', ')} }`;
   const underlay = fabric === undefined ? [] : [fabric.local, ...fabric.peers];
+  const guests = [...addresses, ...prefixes];
   const size = maxHopsPerGuest * Math.max(1, addresses.length);
   const metadata = (direction: 'saddr' | 'daddr') =>
     `ip6 ${direction} ${metadataAddress} tcp ${direction === 'saddr' ? 'sport' : 'dport'} 80`;
@@ -92,7 +98,7 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     rule('through', `exthdr frag exists ${aboveFragmentRate} counter drop`),
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
     ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
-    ...ifAny(addresses, rule('arriving', `ip6 daddr ${set(addresses, '')} notrack`)),
+    ...ifAny(guests, rule('arriving', `ip6 daddr ${set(guests, '')} notrack`)),
     // Packets from outside may arrive at a host without the VM.
     ...ifAny(
       fabric?.prefixes ?? [],
@@ -136,12 +142,12 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
     ]),
     ...ifAny(routers, rule('input', `iifname ${set(routers)} jump from_guests`)),
 
-    `add set inet ${table} hops { type ipv6_addr . ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
-    `add set inet ${table} hoppers { type ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
+    `add set inet ${table} hops { type ether_addr . ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
+    `add set inet ${table} hoppers { type ether_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
     chain('leaving'),
-    rule('leaving', 'ip6 saddr . rt ip6 nexthop @hops return'),
-    rule('leaving', `update @hoppers { ip6 saddr ${aboveNewHopRate} } counter drop`),
-    rule('leaving', 'add @hops { ip6 saddr . rt ip6 nexthop } return'),
+    rule('leaving', 'ether saddr . rt ip6 nexthop @hops return'),
+    rule('leaving', `update @hoppers { ether saddr ${aboveNewHopRate} } counter drop`),
+    rule('leaving', 'add @hops { ether saddr . rt ip6 nexthop } return'),
     rule('leaving', 'counter drop'),
     chain('forward', '{ type filter hook forward priority 0; policy accept; }'),
     ...ifAny(underlay, rule('forward', `iifname ${set(routers)} ip6 daddr ${set(underlay, '')} counter drop`)),
@@ -151,6 +157,13 @@ export function hostRules(table: string, { taps, bridges, addresses, fabric }: H
         `iifname "${transit}" oifname "${transit}" ip6 hoplimit > ${maxTransitHops} ip6 hoplimit set ${maxTransitHops}`,
       ),
     ]),
+    ...ifAny(
+      prefixes,
+      rule(
+        'forward',
+        `ip6 daddr ${set(prefixes, '')}${routers.length > 0 ? ` oifname != ${set(routers)}` : ''} counter reject with icmpv6 type no-route`,
+      ),
+    ),
     ...ifAny(bridges, rule('forward', `iifname ${set(bridges)} oifname != ${set(routers)} jump leaving`)),
   ];
 }

@@ -19,8 +19,8 @@ import { join } from 'node:path';
 import type { Id } from '../../contract/fields.ts';
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
 import { transitName, vxlanName } from '../../model/network/fabric.ts';
-import { bridgeName, isBridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
-import type { FabricSpec, InterfaceSpec, NetworkSpec } from '../hypervisor/specs.ts';
+import { bridgeName, gatewayMac, isBridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix } from '../hypervisor/specs.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { idInAlias, interfaceAlias, isUcloudAlias, runDirectory, tableName } from '../system/instance.ts';
@@ -60,6 +60,8 @@ export interface HostNetworkOptions {
 interface Declaration {
   readonly networks: readonly NetworkSpec[];
   readonly fabric?: FabricSpec;
+  /** Earlier versions stored none. */
+  readonly routes?: readonly RoutedPrefix[];
 }
 
 /** Observes and changes one part of the machine. */
@@ -85,6 +87,8 @@ export class HostNetwork {
   #queued: Promise<ReadonlyMap<string, string>> | undefined;
   /** The other hosts. Undefined: networks end at this host. */
   #fabric: FabricSpec | undefined;
+  /** The prefixes that are routed to VMs of this host. */
+  #routes: readonly RoutedPrefix[] = [];
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
     this.#directory = directory;
@@ -102,7 +106,11 @@ export class HostNetwork {
     const stored = text === undefined ? undefined : (JSON.parse(text) as Declaration | NetworkSpec[]);
     // Earlier versions stored the networks alone.
     if (Array.isArray(stored)) network.#declared = stored;
-    else if (stored) [network.#declared, network.#fabric] = [stored.networks, stored.fabric];
+    else if (stored) {
+      network.#declared = stored.networks;
+      network.#fabric = stored.fabric;
+      network.#routes = stored.routes ?? [];
+    }
     return network;
   }
 
@@ -115,26 +123,31 @@ export class HostNetwork {
   }
 
   /**
-   * Declares the networks of this host, and the other hosts. The next `converge` removes all others and unplugs their
-   * taps. Resolves after the declaration is stored.
+   * Declares the networks of this host, the other hosts, and the prefixes that are routed to VMs of this host. The next
+   * `converge` removes all others and unplugs their taps. Resolves after the declaration is stored.
    */
-  declare(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<void> {
-    return this.#mutex.run(() => this.#declare(networks, fabric));
+  declare(networks: readonly NetworkSpec[], fabric?: FabricSpec, routes: readonly RoutedPrefix[] = []): Promise<void> {
+    return this.#mutex.run(() => this.#declare(networks, fabric, routes));
   }
 
   /** Adds missing networks to the declaration. The next `converge` creates them. */
   require(networks: readonly NetworkSpec[]): Promise<void> {
     return this.#mutex.run(async () => {
       const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
-      if (missing.length > 0) await this.#declare([...this.#declared, ...missing], this.#fabric);
+      if (missing.length > 0) await this.#declare([...this.#declared, ...missing], this.#fabric, this.#routes);
     });
   }
 
-  async #declare(networks: readonly NetworkSpec[], fabric: FabricSpec | undefined): Promise<void> {
-    const declaration: Declaration = { networks, ...(fabric && { fabric }) };
+  async #declare(
+    networks: readonly NetworkSpec[],
+    fabric: FabricSpec | undefined,
+    routes: readonly RoutedPrefix[],
+  ): Promise<void> {
+    const declaration: Declaration = { networks, ...(fabric && { fabric }), routes };
     await writeAtomically(this.#networksFile, JSON.stringify(declaration));
     this.#declared = networks;
     this.#fabric = fabric;
+    this.#routes = routes;
   }
 
   /** Tells whether the network is declared. */
@@ -319,10 +332,10 @@ export class HostNetwork {
     observed: ObservedLinks,
   ): Promise<Map<string, string>> {
     const bridges = networks.map(({ vni, cidr }) => ({ bridge: bridgeName(vni), cidr }));
-    const ports = this.#ports(available).flatMap(({ network, tap, mac, address }) => {
+    const ports = this.#ports(available).flatMap(({ network, tap, mac, address, prefixes }) => {
       const bridge = bridgeName(network.vni);
       const addresses = [address, formatIpv6(linkLocalAddress(mac))];
-      return available.has(bridge) ? [{ tap, bridge, mac, addresses }] : [];
+      return available.has(bridge) ? [{ tap, bridge, mac, addresses, prefixes }] : [];
     });
     const others = [...observed.values()].filter(
       ({ alias }) => isUcloudAlias(alias) && idInAlias(this.#instance, alias) === undefined,
@@ -361,13 +374,16 @@ export class HostNetwork {
 
   /** Returns the interfaces of VMs that have one of these taps. */
   #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
-    return [...this.#attachments.values()].flatMap((interfaces) =>
-      interfaces.flatMap((each) => {
+    const prefixesOf = (mac: string) => this.#routes.flatMap((route) => (route.mac === mac ? [route.prefix] : []));
+    return [...this.#attachments.values()].flatMap((interfaces) => {
+      const ofVm = interfaces.flatMap(({ mac }) => prefixesOf(mac));
+      return interfaces.flatMap((each) => {
         const tap = tapOf(each);
         const { mac, address, network } = each;
-        return taps.has(tap) ? [{ tap, mac, address, network }] : [];
-      }),
-    );
+        const router = gatewayMac(network.vni);
+        return taps.has(tap) ? [{ tap, mac, address, network, prefixes: prefixesOf(mac), router, ofVm }] : [];
+      });
+    });
   }
 
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
@@ -386,6 +402,7 @@ export class HostNetwork {
       taps,
       bridges: names.filter((name) => isBridgeName(name)),
       addresses: ports.map(({ address }) => address),
+      prefixes: this.#routes.map(({ prefix }) => prefix),
       ...(local !== undefined && peers && prefixes && { fabric: { transit: transitName, local, peers, prefixes } }),
     });
   }
@@ -445,6 +462,7 @@ export class HostNetwork {
       await restoreSysctls(this.#sysctlsFile, links);
       await rm(this.#directory, { recursive: true, force: true });
       this.#declared = [];
+      this.#routes = [];
       this.#attachments.clear();
     });
   }

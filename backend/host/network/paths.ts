@@ -7,6 +7,8 @@
  * - A guest on this host has a forwarding entry at its tap, a permanent neighbour and a route for each address.
  * - A guest on another host has, if its network is on this host, forwarding entries at the VXLAN device of the network and
  *   neighbours. The bridge answers neighbour solicitations for it. Its route leads over the transit.
+ * - A prefix that is routed to a guest of this host has a route with the guest's address as next hop. Those of guests on other
+ *   hosts lead over the transit.
  * - The transit has a neighbour and a forwarding entry for each other host.
  *
  * All other addresses of a network's prefix are unreachable. A scan therefore creates no entries, and its sender gets "no
@@ -28,6 +30,10 @@ const protocol = 117;
 /** The metric is so large that every other route has precedence. */
 const unreachableMetric = 4096;
 
+/** Returns an address or prefix as `ip` prints it. */
+const withoutLength = (dst: string): string => dst.replace(/\/128$/, '');
+const withLength = (to: string): string => (to.includes('/') ? to : `${to}/128`);
+
 /** A guest's interface whose tap is in a bridge. */
 export interface GuestPort {
   readonly tap: string;
@@ -35,6 +41,8 @@ export interface GuestPort {
   readonly mac: string;
   /** The address in the network's prefix, and the link-local address. */
   readonly addresses: readonly string[];
+  /** The prefixes that are routed to the guest. */
+  readonly prefixes: readonly string[];
 }
 
 /** A forwarding entry. `link` is the interface whose fault it is if the entry cannot be set. */
@@ -78,7 +86,13 @@ export function localPaths(ports: readonly GuestPort[]): Pick<DesiredPaths, 'ent
   return {
     entries: ports.map(({ tap, mac }) => ({ link: tap, device: tap, mac })),
     neighbours: each.map(({ tap, bridge, mac, address }) => ({ link: tap, device: bridge, address, mac })),
-    routes: each.map(({ tap, bridge, address }) => ({ link: tap, device: bridge, to: address })),
+    routes: [
+      ...each.map(({ tap, bridge, address }) => ({ link: tap, device: bridge, to: address })),
+      // The kernel accepts a next hop only after the route to it.
+      ...ports.flatMap(({ tap, bridge, addresses: [gateway = ''], prefixes }) =>
+        prefixes.map((prefix) => ({ link: tap, device: bridge, to: withoutLength(prefix), gateway })),
+      ),
+    ],
   };
 }
 
@@ -122,7 +136,7 @@ export function remotePaths(
     ],
     routes: routed
       .filter(({ via }) => reached.has(via))
-      .map(({ to, via }) => ({ link, device: link, to, gateway: transitAddress(via) })),
+      .map(({ to, via }) => ({ link, device: link, to: withoutLength(to), gateway: transitAddress(via) })),
   };
 }
 
@@ -180,9 +194,6 @@ export async function observePaths(run: Run, routers: readonly string[]): Promis
     unreachable: (answers.at(-1) ?? []).flatMap(({ type, dst }) => (type === 'unreachable' ? [dst] : [])),
   };
 }
-
-const withoutLength = (dst: string): string => dst.replace(/\/128$/, '');
-const withLength = (to: string): string => (to.includes('/') ? to : `${to}/128`);
 
 const bridgeLine = (link: string, line: string): PathCommand => ({ program: 'bridge', link, line });
 const ipLine = (link: string, line: string): PathCommand => ({ program: 'ip', link, line });

@@ -7,7 +7,8 @@
  *
  * A guest may send only IPv6, from its own MAC address and from its two SLAAC addresses. These are the link-local
  * address and the address in the network's prefix, both formed from the MAC address (modified EUI-64). So every
- * receiver, such as the metadata server, can identify guests by their source address. A guest may not act as a router
+ * receiver, such as the metadata server, can identify guests by their source address. A guest may also send from the prefixes
+ * that are routed to it, but may not claim their addresses: the routes of the hosts lead to it. A guest may not act as a router
  * (RFC 6105), send redirects, serve DHCPv6 (RFC 7610), or claim an address of another guest. Such claims are neighbour
  * advertisements and answers to duplicate address detection.
  *
@@ -34,10 +35,27 @@ export interface Port {
   readonly mac: string;
   /** The address in the network's prefix. */
   readonly address: string;
+  /** The prefixes that are routed to this interface. The guest may send from them. */
+  readonly prefixes: readonly string[];
+  /** The MAC address of the network's router. */
+  readonly router: string;
+  /** The prefixes that are routed to all interfaces of the VM. */
+  readonly ofVm: readonly string[];
 }
 
 /** The reasons for dropping a frame. Each tap has a counter for each reason. */
-export const dropReasons = ['mac', 'type', 'group', 'source', 'header', 'fragment', 'icmp', 'claim', 'dhcp'] as const;
+export const dropReasons = [
+  'mac',
+  'type',
+  'group',
+  'source',
+  'loop',
+  'header',
+  'fragment',
+  'icmp',
+  'claim',
+  'dhcp',
+] as const;
 /** A reason for dropping a frame. */
 export type DropReason = (typeof dropReasons)[number];
 /** Returns the name of the tap's counter: `<tap>_<reason>`. */
@@ -57,7 +75,7 @@ const listener = 'mld-listener-report, mld-listener-done, mld2-listener-report';
 const extensionHeaders = '0, 43, 44, 51, 60, 135, 139, 140';
 
 /** Returns the rules of the tap's chain, in order. */
-export function tapRules({ tap, mac, address }: Port): string[] {
+export function tapRules({ tap, mac, address, prefixes, router, ofVm }: Port): string[] {
   const linkLocal = formatIpv6(linkLocalAddress(mac));
   const drop = (reason: DropReason) => `counter name ${counterName(tap, reason)} drop`;
   // nft 1.0 has no name for the target of a neighbour message, which is 16 bytes at bit 64 of the ICMPv6 header.
@@ -69,7 +87,9 @@ export function tapRules({ tap, mac, address }: Port): string[] {
     `ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 ether daddr & ff:ff:00:00:00:00 != 33:33:00:00:00:00 ${drop('group')}`,
     `ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr != ff00::/8 ${drop('group')}`,
     `ip6 version != 6 ${drop('header')}`,
-    `ip6 saddr != { ::, ${linkLocal}, ${address} } ${drop('source')}`,
+    `ip6 saddr != { ${['::', linkLocal, address, ...prefixes].join(', ')} } ${drop('source')}`,
+    // The guest knows no way to an address of its own prefix, and its router would send the packet back.
+    ...(ofVm.length > 0 ? [`ether daddr ${router} ip6 daddr { ${ofVm.join(', ')} } ${drop('loop')}`] : []),
     // A guest without an address may only detect duplicates, solicit routers and join groups (RFC 4861, 4862, 3590).
     `ip6 saddr :: icmpv6 type != { nd-neighbor-solicit, nd-router-solicit, mld-listener-report, mld2-listener-report } ${drop('source')}`,
     `ip6 saddr :: meta l4proto != ipv6-icmp ${drop('source')}`,
@@ -91,6 +111,10 @@ export function tapRules({ tap, mac, address }: Port): string[] {
 
     `icmpv6 type != { ${fragmentable}, ${discovery}, ${listener} } ${drop('icmp')}`,
     `icmpv6 type { ${discovery} } ip6 nexthdr != ipv6-icmp ${drop('header')}`,
+    // Receivers note the source of a discovery message as a neighbour. A prefix has more addresses than their tables.
+    ...(prefixes.length > 0
+      ? [`icmpv6 type { ${discovery}, ${listener} } ip6 saddr { ${prefixes.join(', ')} } ${drop('claim')}`]
+      : []),
     `icmpv6 type nd-neighbor-advert @th,64,128 != ${ownAddresses} ${drop('claim')}`,
     `ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != ${ownAddresses} ${drop('claim')}`,
     `udp sport 547 ${drop('dhcp')}`,

@@ -43,7 +43,7 @@ import { removeIfEmpty } from '../../system/files.ts';
 import { processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
 import type { ExitCause, Hypervisor, NewVolume, ObservedVm, RestoreTarget, SnapshotSpec } from '../hypervisor.ts';
-import type { FabricSpec, NetworkSpec, VmSpec } from '../specs.ts';
+import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
@@ -429,9 +429,13 @@ export class QemuDriver implements QemuHypervisor {
     return this.#snapshots.restore(snapshot, disks, signal);
   }
 
-  async setNetworks(networks: readonly NetworkSpec[], fabric?: FabricSpec): Promise<ReadonlyMap<string, string>> {
+  async setNetworks(
+    networks: readonly NetworkSpec[],
+    fabric?: FabricSpec,
+    routes?: readonly RoutedPrefix[],
+  ): Promise<ReadonlyMap<string, string>> {
     const { network } = this.#parts;
-    await network.declare(networks, fabric);
+    await network.declare(networks, fabric, routes);
     return network.converge();
   }
 
