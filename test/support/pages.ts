@@ -16,6 +16,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/keep-your-data.md': 'test/system/docs.test.ts',
   'docs/guides/choose-hosts.md': 'test/system/docs.test.ts',
   'docs/guides/announce-prefixes.md': 'test/system/bgp-guide.test.ts',
+  'docs/guides/route-a-prefix.md': 'test/system/docs.test.ts',
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',
   'docs/lab.md': 'test/system/lab.test.ts',
@@ -62,6 +63,11 @@ const exemptions: readonly Exemption[] = [
     page: 'docs/guest-images.md',
     begins: "curl -g 'http://[fe80",
     reason: 'for the inside of a guest: test/host/metadata.test.ts and guest.test.ts ask the same way there',
+  },
+  {
+    page: 'docs/guides/route-a-prefix.md',
+    begins: 'sysctl -w',
+    reason: 'for the inside of a guest: the guests of test/host/prefix-routes.test.ts forward in the same way',
   },
   {
     page: 'docs/ceph.md',
