@@ -13,14 +13,15 @@ export function addStaticRoutes(program: Command): void {
   network
     .command('routes')
     .description(
-      'print the static routes that routers without BGP need: each network through two hosts (for operators)',
+      'print the static routes that routers without BGP need: networks and routed prefixes, each through two hosts (for operators)',
     )
     .option('--json', 'print JSON')
     .action(async ({ json }: { json?: boolean }) => {
       // The API has checked the form of these objects.
       const networks = (await listOf('/v1/networks')) as { id: string; cidr: string }[];
+      const routed = (await listOf('/v1/prefix-routes')) as typeof networks;
       const hosts = (await listOf('/v1/hosts')) as RoutingHost[];
-      const routes = staticRoutes(networks, hosts);
+      const routes = staticRoutes([...networks, ...routed], hosts);
       if (json) return print({ items: routes }, { json });
       for (const { cidr, via } of routes) for (const address of via) say(`${cidr} via ${address}`);
       if (routes.some(({ via }) => via.length === 0)) {

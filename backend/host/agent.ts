@@ -234,17 +234,19 @@ export class Agent {
   /** Returns the facts about the running VMs for the announcements of this host. */
   #announced(draining: boolean): AnnouncementFacts {
     const { view, host } = this.#options;
+    const macs = new Set<string>();
     const interfaces = [...this.#runtimes].flatMap(([id, { observed, withdrawn }]) => {
       const { vm, placement, report } = this.#snapshot(id);
       const runs = observed?.running && !withdrawn && placement !== undefined && report?.value.phase !== 'stopping';
       if (!runs || vm === undefined || vm.value.deleted_at !== undefined) return [];
-      return vm.value.interfaces.flatMap(({ network, address }) => {
+      return vm.value.interfaces.flatMap(({ network, address, mac }) => {
+        macs.add(mac);
         const cidr = view.mirror.get(networks, network)?.value.cidr;
         return cidr === undefined ? [] : [{ cidr, address, elsewhere: view.isElsewhere(network, host) }];
       });
     });
-    // No prefixes are routed to VMs yet.
-    return { interfaces, prefixes: [], draining };
+    const prefixes = routesOf(view, host).flatMap(({ prefix, mac }) => (macs.has(mac) ? [prefix] : []));
+    return { interfaces, prefixes, draining };
   }
 
   #changed(id: Id<'vm'>): void {

@@ -1,7 +1,7 @@
 /**
- * The static routes that a fabric without BGP needs: each network through two of the hosts. Pure.
+ * The static routes that a fabric without BGP needs: each network and each routed prefix through two of the hosts. Pure.
  *
- * Every host routes packets to every network, so any host will do. The hosts of a network follow from their ids alone
+ * Every host routes packets to every network, so any host will do. The hosts of a network or prefix follow from their ids alone
  * (rendezvous hashing). So VMs that come and go change no route, and a further host takes over few of them.
  */
 import { createHash } from 'node:crypto';
@@ -14,7 +14,7 @@ export interface RoutingHost {
   readonly underlay?: { readonly address: string };
 }
 
-/** The routes of a network. */
+/** The routes of a network or of a routed prefix. */
 export interface StaticRoute {
   readonly cidr: string;
   /** The underlay addresses of the hosts, the preferred one first. */
@@ -27,7 +27,7 @@ const hostsPerNetwork = 2;
 const weight = (network: string, host: string): string =>
   createHash('sha256').update(`${network}\0${host}`).digest('hex');
 
-/** Returns the routes in the order of the networks. Hosts that are not alive or are being drained get none. */
+/** Returns the routes in the given order. Hosts that are not alive or are being drained get none. */
 export function staticRoutes(
   networks: readonly { readonly id: string; readonly cidr: string }[],
   hosts: readonly RoutingHost[],
