@@ -51,10 +51,11 @@ t.test('routes follow their VM to its host, and concern other hosts as its netwo
   });
   const cidr = '2001:db8:0:10::/60';
   const seen = () =>
-    [one, two, three].map(({ hypervisor }) => ({
-      own: hypervisor.routes(),
-      via: hypervisor.fabric()?.routes.find(({ prefix }) => prefix === cidr)?.via,
-    }));
+    [one, two, three].map((host) => {
+      const via = host.hypervisor.fabric()?.routes.find(({ prefix }) => prefix === cidr)?.via;
+      // The third host has no VM of the project, so any host of the network will do.
+      return { own: host.hypervisor.routes(), via: host === three && via !== undefined ? 'any' : via };
+    });
   const becomes = async (name: string, wanted: ReturnType<typeof seen>) => {
     await cluster.until(name, () => JSON.stringify(seen()) === JSON.stringify(wanted));
     t.strictSame(seen(), wanted, name);
@@ -65,13 +66,13 @@ t.test('routes follow their VM to its host, and concern other hosts as its netwo
   await becomes('a route to the first VM; the third host uses any host of the network', [
     { own: [{ prefix: cidr, mac: first.mac }], via: undefined },
     { own: [], via: 'fd00:f::1' },
-    { own: [], via: 'fd00:f::1' },
+    { own: [], via: 'any' },
   ]);
   await cluster.write(put(prefixRoutes, id, route(second, cidr)));
   await becomes('the route has moved', [
     { own: [], via: 'fd00:f::2' },
     { own: [{ prefix: cidr, mac: second.mac }], via: undefined },
-    { own: [], via: 'fd00:f::1' },
+    { own: [], via: 'any' },
   ]);
 
   await t.test('no host starts with an underlay address in a routed prefix', async (t) => {
@@ -91,7 +92,7 @@ t.test('routes follow their VM to its host, and concern other hosts as its netwo
   await becomes('the route is back', [
     { own: [], via: 'fd00:f::2' },
     { own: [{ prefix: cidr, mac: second.mac }], via: undefined },
-    { own: [], via: 'fd00:f::1' },
+    { own: [], via: 'any' },
   ]);
 
   await t.test('a route of an interface that its VM does not have leads nowhere', async () => {
@@ -102,7 +103,7 @@ t.test('routes follow their VM to its host, and concern other hosts as its netwo
   await becomes('a right route again', [
     { own: [], via: 'fd00:f::2' },
     { own: [{ prefix: cidr, mac: second.mac }], via: undefined },
-    { own: [], via: 'fd00:f::1' },
+    { own: [], via: 'any' },
   ]);
   const vm = cluster.mirror.get(vms, second.id)?.value;
   if (!vm) throw new Error('the VM is missing');
