@@ -8,14 +8,14 @@ import { importSteps } from './images.ts';
 export const operationStates = ['pending', 'running', 'succeeded', 'failed'] as const;
 
 /** The actions. */
-export const operationKinds = ['vm_reboot', 'vm_restore', 'image_import'] as const;
+export const operationKinds = ['vm_reboot', 'vm_restore', 'vm_move', 'image_import'] as const;
 
 /** The resource of operations. */
 export const operation = resource({
   noun: 'operation',
   plural: 'operations',
   description:
-    'A requested action on an object that takes time, such as a reboot, a restore or the import of an image. Ended operations are kept for 7 days, and at most 1,000 per project.',
+    'A requested action on an object that takes time, such as a reboot, a restore, a move or the import of an image. Ended operations are kept for 7 days, and at most 1,000 per project.',
   immutable: {},
   mutable: {},
   readonly: {

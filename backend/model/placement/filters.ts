@@ -36,6 +36,8 @@ export interface ResourceRequest extends PlacedResources {
   readonly host_selector?: HostSelector;
   /** The hosts of the volumes that the VM has. Two hosts have no common VM. */
   readonly volume_hosts?: readonly Id<'host'>[];
+  /** The present host of a VM that moves. */
+  readonly present_host?: Id<'host'>;
   /** The storage pools of its volumes, but for the built-in pool. */
   readonly pools?: readonly PoolRequest[];
 }
@@ -219,6 +221,11 @@ export const filters: readonly Filter[] = [
       volume_hosts.length > 1
         ? 'the volumes of the VM lie on different hosts'
         : describeShare(length, total, 'not the host of its volumes'),
+  },
+  {
+    name: 'present_host',
+    rejects: ({ id }, { present_host: present }) => present === id,
+    describe: ({ length }, total) => describeShare(length, total, 'the present host of the VM'),
   },
   {
     name: 'storage_pools',

@@ -1,8 +1,8 @@
 /**
  * Host selectors: a VM is placed only on hosts whose labels match its selector.
  *
- * The selector is a rule of placement. Labels that an operator changes later move no VM, because a VM never changes its
- * host. Host labels belong to operators, so other users may name only the labels that operators have published.
+ * The selector is a rule of placement and of moves. Labels that an operator changes later move no VM. Host labels belong to
+ * operators, so other users may name only the labels that operators have published.
  */
 import type { VmRecord } from '../records/index.ts';
 import { matches, normalSelector, parseSelector, type Selector } from '../text/selectors.ts';

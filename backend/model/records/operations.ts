@@ -18,6 +18,8 @@ export const operations = kind('operations/', {
     /** The snapshot of a restore, and its disks: `root`, or ids of volumes. */
     snapshot: Type.Optional(id('snapshot')),
     disks: Type.Optional(Type.Array(Type.String())),
+    /** The host that a move asks for. */
+    host: Type.Optional(id('host')),
   }),
   state: oneOf(operationStates),
   progress: Type.Integer(),

@@ -80,6 +80,22 @@ export type Step =
  */
 export const isRestore = ({ kind }: Pick<OperationRecord, 'kind'>): boolean => kind === 'vm_restore';
 
+/** Tells whether the operation moves a stopped VM to another host. The scheduler carries it out, and no agent. */
+export const isMove = ({ kind }: Pick<OperationRecord, 'kind'>): boolean => kind === 'vm_move';
+
+/**
+ * Tells whether the records prove that no guest of the VM runs or can start by itself: its host has reported `stopped` with
+ * this fence, or nothing with this fence. Every start first writes a report, so the proof holds also for a host that is dead
+ * or cut off. A report with a reason belongs to a guest that ended by itself. The agent then writes one more report.
+ */
+export function provesStopped(schedule: ScheduleRecord, report: ReportRecord | undefined): boolean {
+  const current = report?.host === schedule.host && report?.fence === schedule.fence;
+  return !current || (report?.phase === 'stopped' && report.reason === undefined);
+}
+
+/** Progress of a move, in percent, after the VM has its new host. */
+export const moved = 50;
+
 /** Progress of a reboot, in percent, after the agent has accepted it. */
 export const rebootAccepted = 10;
 /** Progress of a reboot, in percent, after the new run has begun. */
@@ -128,8 +144,8 @@ export const grantPending = (vm: VmRecord, granted: Resources, schedule: Schedul
   schedule?.reason === undefined && !fits(declaredResources(vm), granted);
 
 /**
- * Tells whether the scheduler may move the VM to another host while this host is unreachable. The agent of this host
- * must then stop the VM before the move. Disks are local, so no VM may move, and no agent has to stop one.
+ * Tells whether the scheduler may start a running VM on another host while this host is unreachable. The agent of this host
+ * must then stop the VM before that. Only operators move VMs, and only stopped ones, so no agent has to stop one.
  */
 export const restartableElsewhere = (_vm: VmRecord): boolean => false;
 
