@@ -24,7 +24,15 @@ import type { Id } from '../contract/fields.ts';
 import { idFrom } from '../model/ids.ts';
 import type { AnnouncementFacts } from '../model/network/announcements.ts';
 import { placementId } from '../model/placement/placement-id.ts';
-import { networks, placements, type ReportRecord, reports, type VmRecord, vms } from '../model/records/index.ts';
+import {
+  networks,
+  placements,
+  type ReportRecord,
+  reports,
+  schedules,
+  type VmRecord,
+  vms,
+} from '../model/records/index.ts';
 import { isRestore } from '../model/vm/lifecycle.ts';
 import { backoffMs } from '../store/backoff.ts';
 import { BgpWork } from './bgp/bgp-work.ts';
@@ -254,6 +262,8 @@ export class Agent {
     const runtime = this.#runtimes.get(id);
     // The VM must not start any more, so the agent interrupts its start.
     const placed = mirror.get(placements, placementId(this.#options.host, id));
+    // The machine may have files of a VM that has moved, which this agent has not seen. They are void.
+    if (!placed && mirror.get(schedules, id)?.value.host !== undefined) this.#runtime(id).mustObserve = true;
     if (runtime?.abort && (!placed || mirror.get(vms, id)?.value.deleted_at !== undefined)) runtime.abort.abort();
     this.#restoreWork.changed(id);
     this.#queue.add(id);

@@ -47,6 +47,7 @@ import {
 import { isBeingMade, wholeOf } from '../model/snapshot/parts.ts';
 import { poolOf } from '../model/storage/pool.ts';
 import { mayFill, snapshotWithData, sourceOf } from '../model/storage/volume-source.ts';
+import { isMove } from '../model/vm/lifecycle.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 
@@ -90,7 +91,7 @@ export class HostView {
     this.mirror = mirror;
     this.#byImage = mirror.index(vms, ({ value }) => value.image);
     this.#operations = mirror.index(operations, ({ value }) =>
-      value.state === 'pending' || value.state === 'running' ? value.target : undefined,
+      (value.state === 'pending' || value.state === 'running') && !isMove(value) ? value.target : undefined,
     );
     this.#reportsBy = mirror.index(reports, ({ value }) => value.host);
     this.#attachmentsOf = mirror.index(volumeAttachments, ({ value }) => value.vm);
@@ -227,7 +228,7 @@ export class HostView {
     return false;
   }
 
-  /** Returns the operations on the VM that have not ended, oldest first. */
+  /** Returns the operations on the VM that its host carries out and that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
   }

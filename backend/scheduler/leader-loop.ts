@@ -24,24 +24,38 @@ import {
 } from '../model/placement/filters.ts';
 import { HostPool } from '../model/placement/host-pool.ts';
 import { hostSelectorOf } from '../model/placement/host-selector.ts';
+import { moveHost } from '../model/placement/move-host.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import { fillPool } from '../model/placement/pool-records.ts';
-import { hosts, images, leaders, placements, reports, schedules, vms } from '../model/records/index.ts';
+import {
+  alive,
+  hosts,
+  images,
+  leaders,
+  placements,
+  reports,
+  schedules,
+  type VmRecord,
+  vms,
+} from '../model/records/index.ts';
 import { declaredResources } from '../model/vm/lifecycle.ts';
 import type { Leadership } from '../store/leadership.ts';
 import { maxOperations } from '../store/limits.ts';
 import type { Mirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { PlacementSearch } from './placement-search.ts';
-import { decide } from './plan.ts';
+import { decide, failedMove } from './plan.ts';
 import { type SchedulerIndexes, type Subject, Subjects } from './subjects.ts';
 import type { AttachmentsByVm } from './volume-facts.ts';
 import { VolumeScheduling } from './volume-scheduling.ts';
-import type { PlacedId } from './volume-writes.ts';
+import type { PlacedId, VolumeRecords } from './volume-writes.ts';
 import {
   type CommitPart,
   changeGrant,
+  endMove,
   hasNewReason,
+  type MovingVm,
+  moveVm,
   placeVm,
   recordPlacementFailure,
   releaseVm,
@@ -78,6 +92,7 @@ export class LeaderLoop {
   readonly #logger: Logger;
   readonly #attachments: AttachmentsByVm;
   readonly #members: SchedulerIndexes['members'];
+  readonly #moves: SchedulerIndexes['moves'];
   readonly #pool = new HostPool();
   readonly #search = new PlacementSearch(this.#pool);
   readonly #volumes: VolumeScheduling;
@@ -104,6 +119,7 @@ export class LeaderLoop {
     this.#mirror = mirror;
     this.#attachments = indexes.attachments;
     this.#members = indexes.members;
+    this.#moves = indexes.moves;
     const { attachments } = indexes;
     this.#volumes = new VolumeScheduling(mirror, attachments, this.#pool);
     this.#subjects = new Subjects({ mirror, indexes, pool: this.#pool, volumes: this.#volumes, search: this.#search });
@@ -211,12 +227,15 @@ export class LeaderLoop {
     const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report, members };
     const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
     const vm = records.vm?.value;
+    const [operation] = this.#moves.list(id);
     const decision = decide({
       vm,
       schedule: schedule?.value,
       placement: placement?.value,
       report: records.report?.value,
       hostExists,
+      hostAlive: host !== undefined && mirror.get(alive, host) !== undefined,
+      move: operation?.value,
       hasOtherMembers: memberChanges(wantedMembers(records), members) !== undefined,
     });
     this.#subjects.setWaiting(id, false);
@@ -237,10 +256,15 @@ export class LeaderLoop {
         return schedule && placement && this.#grant({ ...records, schedule, placement }, decision);
       case 'place':
         return vm && this.#place(records, vm, now);
+      case 'move':
+        return vm && schedule && operation && this.#move({ ...records, schedule, operation }, vm, decision, now);
+      case 'end_move':
+        return operation && endMove({ ...records, operation }, decision.error, now);
     }
   }
 
-  #place(records: VmRecords, vm: NonNullable<VmRecords['vm']>['value'], now: Date): CommitPart | undefined {
+  /** Returns the needs of the VM on its next host; undefined if the VM must wait for a commit about one of its volumes. */
+  #needsOf(id: Id<'vm'>, vm: VmRecord) {
     const { architecture } = vm.boot ?? this.#mirror.get(images, vm.image)?.value ?? {};
     const antiAffinity = antiAffinityOf(vm);
     const resources: PlacedResources = {
@@ -248,10 +272,10 @@ export class LeaderLoop {
       ...(antiAffinity && { anti_affinity: antiAffinity }),
     };
     const hostSelector = hostSelectorOf(vm);
-    const needs = this.#volumes.needsOf(records.id);
+    const needs = this.#volumes.needsOf(id);
     // Another part of a commit may write the same placement of a volume, and no commit writes a key twice.
-    if (needs.moving.some(({ id }) => this.#subjects.isInFlight(id))) {
-      this.#deferred.add(records.id);
+    if (needs.moving.some((volume) => this.#subjects.isInFlight(volume.id))) {
+      this.#deferred.add(id);
       return undefined;
     }
     const request = architecture && {
@@ -262,17 +286,59 @@ export class LeaderLoop {
       ...(needs.hosts.length > 0 && { volume_hosts: needs.hosts }),
       ...(needs.pools.length > 0 && { pools: needs.pools }),
     };
+    return { resources, moving: needs.moving, request };
+  }
+
+  /** Returns the part with the volumes that get the host of their VM. */
+  #withVolumes(part: CommitPart, moving: readonly VolumeRecords[], host: Id<'host'>, now: Date): CommitPart {
+    const parts = this.#volumes.grantAll(moving, host, now);
+    return {
+      ...part,
+      require: [...part.require, ...parts.flatMap(({ require }) => require)],
+      write: [...part.write, ...parts.flatMap(({ write }) => write)],
+      volumes: parts.map(({ id }) => idFrom('volume', id)),
+    };
+  }
+
+  #nameOf(host: Id<'host'>): string {
+    return this.#mirror.get(hosts, host)?.value.name ?? host;
+  }
+
+  #move(
+    records: MovingVm,
+    vm: VmRecord,
+    { from, to }: { readonly from: Id<'host'>; readonly to: Id<'host'> | undefined },
+    now: Date,
+  ): CommitPart | undefined {
+    const needs = this.#needsOf(records.id, vm);
+    if (needs === undefined) return undefined;
+    const { resources, moving, request } = needs;
+    // The API refuses the move of a VM with a disk of its own.
+    const chosen =
+      request === undefined || vm.root_volume === undefined
+        ? { refusal: 'the disk of the VM lies on its host alone' }
+        : moveHost(this.#pool, { ...request, present_host: from }, to);
+    if ('refusal' in chosen) {
+      const { refusal } = chosen;
+      return endMove(records, failedMove(`${refusal.charAt(0).toUpperCase()}${refusal.slice(1)}.`).error, now);
+    }
+    this.#pool.setPlacement(chosen.host, records.id, resources);
+    const way = {
+      from: { host: from, name: this.#nameOf(from) },
+      to: { host: chosen.host, name: this.#nameOf(chosen.host) },
+      usedSlots: new Set([...this.#attachments.list(records.id)].map(({ value }) => value.slot)),
+    };
+    return this.#withVolumes(moveVm(records, vm, resources, way, now), moving, chosen.host, now);
+  }
+
+  #place(records: VmRecords, vm: VmRecord, now: Date): CommitPart | undefined {
+    const needs = this.#needsOf(records.id, vm);
+    if (needs === undefined) return undefined;
+    const { resources, moving, request } = needs;
     const host = request && this.#search.find(request);
     if (host !== undefined) {
       this.#pool.setPlacement(host, records.id, resources);
-      const part = placeVm(records, vm, host, this.#mirror.get(hosts, host)?.value.name ?? host, resources, now);
-      const parts = this.#volumes.grantAll(needs.moving, host, now);
-      return {
-        ...part,
-        require: [...part.require, ...parts.flatMap(({ require }) => require)],
-        write: [...part.write, ...parts.flatMap(({ write }) => write)],
-        volumes: parts.map(({ id }) => idFrom('volume', id)),
-      };
+      return this.#withVolumes(placeVm(records, vm, host, this.#nameOf(host), resources, now), moving, host, now);
     }
     this.#subjects.setWaiting(records.id, true);
     const failure = request

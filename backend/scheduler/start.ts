@@ -8,6 +8,7 @@ import {
   images,
   leaders,
   networkMembers,
+  operations,
   placements,
   poolReports,
   reports,
@@ -53,7 +54,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     prefixes: [''],
     kinds: [
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
-      networkMembers,
+      ...[networkMembers, operations],
       ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolReports, settings],

@@ -21,6 +21,8 @@ import {
   images,
   type NetworkMemberRecord,
   networkMembers,
+  type OperationRecord,
+  operations,
   placements,
   poolReports,
   reports,
@@ -38,6 +40,7 @@ import {
   volumeReports,
   volumes,
 } from '../model/records/index.ts';
+import { isMove } from '../model/vm/lifecycle.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, type MirrorIndex, type RecordChange } from '../store/mirror.ts';
 import type { PlacementSearch } from './placement-search.ts';
 import type { AttachmentsByVm } from './volume-facts.ts';
@@ -47,6 +50,8 @@ import type { PlacedId } from './volume-writes.ts';
 /** An object that the scheduler decides about. */
 export type Subject = Id<'vm'> | PlacedId;
 
+/** The key of all open moves in `SchedulerIndexes.moves`. */
+const openMoves = 'open';
 /** The key of deleted volumes in `SchedulerIndexes.volumes`. */
 const deletedVolumes = 'deleted';
 
@@ -59,6 +64,8 @@ export interface SchedulerIndexes {
   readonly snapshots: MirrorIndex<SnapshotRecord>;
   /** The members of networks by VM. */
   readonly members: MirrorIndex<NetworkMemberRecord>;
+  /** The open moves, by VM and together. */
+  readonly moves: MirrorIndex<OperationRecord>;
 }
 
 /** Creates the indexes. */
@@ -70,6 +77,9 @@ export const schedulerIndexes = (mirror: Mirror): SchedulerIndexes => ({
   ]),
   snapshots: mirror.index(snapshots, ({ value }) => value.host),
   members: mirror.index(networkMembers, ({ value }) => value.vm),
+  moves: mirror.index(operations, ({ value }) =>
+    isMove(value) && value.finished_at === undefined ? [value.target, openMoves] : [],
+  ),
 });
 
 /** The parts of a term that changes of records affect. */
@@ -128,6 +138,7 @@ export class Subjects {
     for (const { id } of mirror.list(placements)) this.mark(parsePlacementId(id).vm);
     for (const { id } of mirror.list(vms)) this.mark(idFrom('vm', id));
     for (const { value } of mirror.list(networkMembers)) this.mark(value.vm);
+    this.#markMoves();
     for (const { id } of mirror.list(schedules)) this.mark(idFrom('vm', id));
     for (const { id } of mirror.list(volumes)) this.mark(idFrom('volume', id));
     for (const { id } of mirror.list(volumePlacements)) this.mark(idFrom('volume', id));
@@ -181,7 +192,10 @@ export class Subjects {
 
   #apply(change: RecordChange): void {
     if (isChangeOf(vms, change) || isChangeOf(reports, change)) this.mark(idFrom('vm', change.id));
-    else if (isChangeOf(networkMembers, change)) {
+    else if (isChangeOf(operations, change)) {
+      if (change.stored !== undefined && isMove(change.stored.value))
+        this.mark(idFrom('vm', change.stored.value.target));
+    } else if (isChangeOf(networkMembers, change)) {
       const member = change.stored ?? change.previous;
       if (member !== undefined) this.mark(member.value.vm);
     } else if (isChangeOf(schedules, change)) {
@@ -222,8 +236,14 @@ export class Subjects {
       if (isChangeOf(alive, change) && change.previous === undefined) this.#markReturned(host);
       if (isChangeOf(hosts, change) && change.stored === undefined) this.#markScheduledOn(host);
       if (change.stored === undefined) this.#markPlacedOn(host);
+      if (isChangeOf(alive, change) && change.stored === undefined) this.#markMoves();
     } else if (isChangeOf(settings, change)) enterSettings(this.#pool, this.#mirror);
     else if (isChangeOf(images, change) && change.previous === undefined) this.markWaiting();
+  }
+
+  /** Marks the VMs that move: a host may be lost. */
+  #markMoves(): void {
+    for (const { value } of this.#indexes.moves.list(openMoves)) this.mark(idFrom('vm', value.target));
   }
 
   /** Marks the VM of the volume if it waits, because it may wait for the size of the volume. */

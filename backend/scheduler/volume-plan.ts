@@ -10,8 +10,9 @@
  *   unplaced, waiting → placed    its VM has a host with enough space
  *   placed → placed               it grew, and its host has enough space
  *   waiting → unplaced            it was detached
- *   placed → placed elsewhere     only in a pool that other hosts reach too: its next VM is on another host; or its host is
- *                                 dead or does not reach the pool, and it is deleted or lacks the data of its source
+ *   placed → placed elsewhere     only in a pool that other hosts reach too: its next VM is on another host, or its VM has
+ *                                 moved; or its host is dead or does not reach the pool, and it is deleted or lacks the
+ *                                 data of its source
  *   placed → unplaced             deleted, and the host has removed the data, or the host's record is gone
  *
  * A volume of a local pool keeps its host after its VM, because no other host has its data. A volume moves only while no

@@ -11,6 +11,8 @@ import {
   guests,
   hosts,
   networkMembers,
+  type OperationRecord,
+  operations,
   type PlacementRecord,
   placements,
   type ReportRecord,
@@ -19,10 +21,14 @@ import {
   schedules,
   type VmRecord,
   vms,
+  volumeSlots,
 } from '../model/records/index.ts';
+import { moved } from '../model/vm/lifecycle.ts';
+import { rootSlot, volumeSlotKey } from '../model/vm/volumes.ts';
 import { absent, present, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Condition, Write } from '../store/store.ts';
+import type { MoveError } from './plan.ts';
 
 /** The records of one VM that a decision was based on. */
 export interface VmRecords {
@@ -101,6 +107,77 @@ export function placeVm(
   };
 }
 
+const isUnchangedReport = ({ id, report }: VmRecords): Condition => (report ? unchanged(report) : absent(reports, id));
+
+/** The records of a VM that moves. */
+export interface MovingVm extends VmRecords {
+  readonly schedule: Stored<ScheduleRecord>;
+  readonly operation: Stored<OperationRecord>;
+}
+
+/** The way of a VM, and the slots of its volumes. */
+export interface MoveWay {
+  readonly from: { readonly host: Id<'host'>; readonly name: string };
+  readonly to: { readonly host: Id<'host'>; readonly name: string };
+  readonly usedSlots: ReadonlySet<number>;
+}
+
+/** Gives a stopped VM another host, with a new fence. The volumes of the VM move in the same transaction. */
+export function moveVm(
+  records: MovingVm,
+  vm: VmRecord,
+  resources: PlacedResources,
+  { from, to, usedSlots }: MoveWay,
+  now: Date,
+): CommitPart {
+  const { id, operation, schedule } = records;
+  const fence = schedule.value.fence + 1;
+  const at = now.toISOString();
+  const change = { state: 'running', progress: moved, updated_at: at } as const;
+  const freeSlots = Array.from({ length: rootSlot + 1 }, (_, slot) => slot).filter((slot) => !usedSlots.has(slot));
+  return {
+    id,
+    host: to.host,
+    require: [
+      ...recordsUnchanged(records),
+      unchanged(operation),
+      isUnchangedReport(records),
+      present(hosts, to.host),
+      // A volume that the VM gets at the same moment may lie on the old host alone.
+      ...freeSlots.map((slot) => absent(volumeSlots, volumeSlotKey(id, slot))),
+    ],
+    write: [
+      put(schedules, id, { host: to.host, fence, at }),
+      remove(placements, placementId(from.host, id)),
+      put(placements, placementId(to.host, id), { fence, ...resources, at }),
+      ...memberWrites(records, membersOf(vm, to.host, fence)),
+      rewrite(operations, operation, { ...operation.value, ...change }),
+      eventWrite(vm, now, { severity: 'info', reason: 'moved', message: `Moved from ${from.name} to ${to.name}.` }),
+    ],
+  };
+}
+
+/** Ends the move of a VM. */
+export function endMove(
+  records: VmRecords & { readonly operation: Stored<OperationRecord> },
+  error: MoveError | undefined,
+  now: Date,
+): CommitPart {
+  const { id, vm, operation } = records;
+  const at = now.toISOString();
+  const end = { progress: 100, finished_at: at, updated_at: at } as const;
+  const change = error === undefined ? { state: 'succeeded' as const } : { state: 'failed' as const, error };
+  const message = `The move failed. ${error?.message ?? ''}`;
+  return {
+    id,
+    require: [...recordsUnchanged(records), unchanged(operation), isUnchangedReport(records)],
+    write: [
+      rewrite(operations, operation, { ...operation.value, ...end, ...change }),
+      ...(error && vm ? [eventWrite(vm.value, now, { severity: 'warning', reason: 'move_failed', message })] : []),
+    ],
+  };
+}
+
 const filtersOf = (refusals: ScheduleRecord['refusals']) => (refusals ?? []).map(({ filter }) => filter).join();
 
 /** Tells whether the failure has other reasons than the schedule. New numbers alone do not count. */
@@ -145,11 +222,7 @@ export function changeGrant(
   return {
     id: records.id,
     host,
-    require: [
-      ...recordsUnchanged(records),
-      unchanged(records.placement),
-      records.report ? unchanged(records.report) : absent(reports, records.id),
-    ],
+    require: [...recordsUnchanged(records), unchanged(records.placement), isUnchangedReport(records)],
     write: [
       rewrite(placements, records.placement, { ...records.placement.value, ...resources }),
       ...(reason === undefined ? [] : [rewrite(schedules, records.schedule, schedule)]),

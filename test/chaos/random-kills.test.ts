@@ -11,7 +11,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
-import type { Component } from '../../backend/model/component.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { parsePlacementId, placementsOn } from '../../backend/model/placement/placement-id.ts';
 import {
@@ -24,41 +23,15 @@ import {
   type VmRecord,
   vms,
 } from '../../backend/model/records/index.ts';
-import { startScheduler } from '../../backend/scheduler/start.ts';
-import type { Store } from '../../backend/store/store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
 import { KillableHost, RunHistory } from '../support/killable-host.ts';
+import { KillableScheduler } from '../support/killable-scheduler.ts';
 import { Random } from '../support/random.ts';
-import { silentLogger } from '../support/silent-logger.ts';
 import { capacity } from '../support/simulated-host.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const steps = 400;
 const maxVms = 30;
-
-class KillableScheduler {
-  readonly #cluster: Cluster;
-  #session: Store | undefined;
-  #component: Component | undefined;
-
-  constructor(cluster: Cluster) {
-    this.#cluster = cluster;
-  }
-  /** Kills the running scheduler. Its lease must end before another one leads. */
-  async kill(): Promise<void> {
-    await this.#session?.close();
-    this.#session = undefined;
-  }
-  async start(): Promise<void> {
-    await this.kill();
-    this.#session = this.#cluster.store.session();
-    this.#component = await startScheduler({ store: this.#session, logger: silentLogger, leaseSeconds: 1 });
-  }
-  async close(): Promise<void> {
-    await this.#component?.close();
-    await this.kill();
-  }
-}
 
 /** Returns the anti-affinity modes that the VMs on a host declare for a group. */
 const modesOn = (cluster: Cluster, host: Id<'host'>, group: string): string[] =>
@@ -122,7 +95,7 @@ t.test('under random kills, no VM runs twice, no host exceeds its resources, and
     mkdirSync(join(directory, name));
     return new KillableHost(cluster.store, join(directory, name), history, { leaseSeconds: 1 });
   });
-  const schedulers = [new KillableScheduler(cluster), new KillableScheduler(cluster)];
+  const schedulers = [new KillableScheduler(cluster.store), new KillableScheduler(cluster.store)];
   for (const each of [...hosts, ...schedulers]) await each.start();
   for (const { id } of hosts) if (id) await cluster.setPolicy(id);
 

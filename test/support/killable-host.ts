@@ -163,8 +163,13 @@ export class KillableHost {
       setVolumes: (id, volumes) => guarded('setVolumes', () => hypervisor.setVolumes(id, volumes)),
       pool: (spec) => {
         const pool = hypervisor.pool(spec);
-        return Object.assign(Object.create(pool), {
-          remove: (id: Id<'volume'>) => guarded('remove', () => pool.remove(id)),
+        // A method works only on the pool itself, because of its private fields.
+        return new Proxy(pool, {
+          get(target, name) {
+            const value: unknown = Reflect.get(target, name, target);
+            if (name === 'remove') return (id: Id<'volume'>) => guarded('remove', () => pool.remove(id));
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
         });
       },
       createSnapshot: (spec, signal) => guarded('createSnapshot', () => hypervisor.createSnapshot(spec, signal)),

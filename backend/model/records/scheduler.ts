@@ -45,7 +45,7 @@ export type NetworkMemberRecord = Static<typeof networkMembers.schema>;
 /**
  * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. Only this host
  * acts on the data. A volume gets its host with its first attachment. In a local pool it keeps this host; in another pool
- * it moves to the host of its next VM.
+ * it moves to the host of its next VM, and with its VM.
  */
 export const volumePlacements = kind('volume-placements/', {
   host: Type.Optional(id('host')),

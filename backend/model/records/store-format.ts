@@ -51,9 +51,13 @@ const needsFormat4: Readonly<Record<string, (record: Fields) => boolean>> = {
   [hostPolicies.prefix]: ({ cordoned }) => cordoned === true,
 };
 
-/** The same for format 5: networks over many hosts. An older scheduler writes no members of networks. */
+/**
+ * The same for format 5: networks over many hosts, and VMs that move. An older scheduler writes no members of networks. An
+ * older agent refuses the move of a stopped VM.
+ */
 const needsFormat5: Readonly<Record<string, (record: Fields) => boolean>> = {
   [hosts.prefix]: ({ underlay }) => underlay !== undefined,
+  [operations.prefix]: (record) => record.kind === 'vm_move',
 };
 
 /** The same for format 6: routed prefixes. An older API would give a part of one to a network. */
