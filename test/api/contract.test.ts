@@ -193,6 +193,7 @@ t.test('each operation refuses who may not', async (t) => {
     audit_record_list: 'operator',
     vm_reboot: 'hidden',
     vm_restore: 'hidden',
+    vm_move: 'operator',
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
     image_newest: 'separate',

@@ -1,5 +1,6 @@
 /**
- * The free resources of the hosts as the mirror shows them, for capacity checks. The scheduler keeps its own pool.
+ * The free resources of the hosts as the mirror shows them, for capacity checks and for moves of VMs. The scheduler keeps its
+ * own pool.
  *
  * With thousands of hosts a check may take seconds. Checks therefore run one at a time in short slices, and projects
  * take turns. Changes that arrive during a check are entered after it.
@@ -15,6 +16,7 @@ import {
   type Refusal,
 } from '../../model/placement/capacity-check.ts';
 import { HostPool } from '../../model/placement/host-pool.ts';
+import { type MoveHost, moveHost } from '../../model/placement/move-host.ts';
 import {
   enterHost,
   enterPlacement,
@@ -84,6 +86,18 @@ export class HostPoolFeed {
         for (const change of changes) this.#enter(change);
       }
     });
+  }
+
+  /**
+   * Returns the host that the VM would move to now. @throws UcloudError `rate_limited` if too many checks of the owner wait
+   */
+  moveHost(
+    owner: string,
+    request: Parameters<typeof moveHost>[1],
+    asked: Parameters<typeof moveHost>[2],
+  ): Promise<MoveHost> {
+    // A check changes the pool until it ends.
+    return this.#queue.run(owner, async () => moveHost(this.#pool, request, asked));
   }
 
   #enter(change: RecordChange): void {

@@ -46,6 +46,7 @@ import { hostSelectorGuards } from './host-selectors.ts';
 import { imageSize, images } from './images.ts';
 import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
+import { moveVm } from './vm-move.ts';
 import { rebootVm } from './vm-reboot.ts';
 import { restoreVm } from './vm-restore.ts';
 import { volumes } from './volumes.ts';
@@ -92,6 +93,7 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
     vm_delete: deleteVm,
     vm_reboot: (api, request) => rebootVm(api, request, vms),
     vm_restore: (api, request) => restoreVm(api, request, vms),
+    vm_move: (api, request) => moveVm(api, request, vms),
   },
 });
 

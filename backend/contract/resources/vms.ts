@@ -58,7 +58,7 @@ const antiAffinityFields = {
 };
 const antiAffinity = {
   description:
-    'Keeps VMs of one group on different hosts, so that the failure of a host affects only one of them. A VM that is being deleted counts until it is removed. A VM never changes its host, so a change replaces the VM.',
+    'Keeps VMs of one group on different hosts, so that the failure of a host affects only one of them. A VM that is being deleted counts until it is removed. A VM changes its host only when an operator moves it, so a change replaces the VM.',
 };
 const AntiAffinity = Type.Object(antiAffinityFields, { additionalProperties: false, ...antiAffinity });
 /** The schema of `anti_affinity` in requests. */
@@ -70,7 +70,7 @@ export const AntiAffinityCreate = Type.Object(
 /** The schema of `host_selector`. */
 export const HostSelector = LabelSelector({
   description:
-    'Label selector for the hosts of the VM, in the syntax of Kubernetes: `zone=a,disk in (ssd,nvme),!gpu`. The VM gets only a host whose labels match, and waits until such a host has room. The labels that a selector may name are those of the setting `selectable_host_labels`; operators may name all. A later change of the labels of hosts moves no VM. A VM never changes its host, so a change replaces the VM.',
+    'Label selector for the hosts of the VM, in the syntax of Kubernetes: `zone=a,disk in (ssd,nvme),!gpu`. The VM gets only a host whose labels match, and waits until such a host has room. The labels that a selector may name are those of the setting `selectable_host_labels`; operators may name all. A later change of the labels of hosts moves no VM. A VM changes its host only when an operator moves it, so a change replaces the VM.',
 });
 
 const interfaceFields = {
@@ -363,6 +363,43 @@ export const vmEndpoints = {
       'not_found',
       'invalid_reference',
       'rule_violated',
+      'invalid_state',
+      'being_deleted',
+      'conflict',
+      'idempotency_key_reused',
+      'payload_too_large',
+      'unsupported_media_type',
+    ],
+  },
+  move: {
+    id: 'vm_move',
+    method: 'POST',
+    path: '/v1/vms/{id}/move',
+    tag: 'vms',
+    summary: 'Move a stopped VM to another host',
+    description:
+      'Gives a stopped VM another host. All its disks must be volumes in storage pools of the kinds `shared` and `ceph`: the root disk is a `root_volume`. Addresses and data stay, and the settings that the firmware keeps for the VM are lost. The move also works while the present host is dead, because its last report shows that no guest runs. A start of the VM before the move ends the operation with a failure. The operation succeeds when the new host has taken over the VM.',
+    access: 'operator',
+    params: idParams('vm'),
+    headers: mutationHeaders,
+    body: Type.Object(
+      {
+        host: Type.Optional(
+          Reference('host', { description: 'The new host. Default: the scheduler chooses another host.' }),
+        ),
+      },
+      { additionalProperties: false, title: 'VmMove' },
+    ),
+    bodyExample: { host: exampleId('host') },
+    success: {
+      status: 202,
+      description: 'Accepted. The operation shows the progress.',
+      schema: operation.Item,
+      example: operationExample,
+    },
+    errors: [
+      'not_found',
+      'invalid_reference',
       'invalid_state',
       'being_deleted',
       'conflict',
