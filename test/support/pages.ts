@@ -17,6 +17,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/choose-hosts.md': 'test/system/docs.test.ts',
   'docs/guides/announce-prefixes.md': 'test/system/bgp-guide.test.ts',
   'docs/guides/route-a-prefix.md': 'test/system/docs.test.ts',
+  'docs/guides/move-a-vm.md': 'test/system/vm-move-guide.test.ts',
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',
   'docs/lab.md': 'test/system/lab.test.ts',
