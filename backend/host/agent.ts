@@ -90,6 +90,11 @@ export class Agent {
   readonly #queue: WorkQueue<Id<'vm'>>;
   readonly #unsubscribers: (() => void)[] = [];
   #closed = false;
+  /**
+   * The agent knows which VMs run. Before that, it decides nothing: a running VM would count as stopped, with a report that
+   * lets the VM start elsewhere.
+   */
+  #hasObserved = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -121,8 +126,14 @@ export class Agent {
   /** Adopts the running VMs, then follows the database. */
   async start(): Promise<void> {
     const { hypervisor, view, host } = this.#options;
+    this.#unsubscribers.push(hypervisor.onExit((id, cause) => this.#exited(id, cause)));
+    for (const observed of await hypervisor.list()) {
+      const runtime = this.#runtime(observed.id);
+      // The VM may have ended meanwhile.
+      if (!runtime.ended) runtime.observed = observed;
+    }
+    this.#hasObserved = true;
     this.#unsubscribers.push(
-      hypervisor.onExit((id, cause) => this.#exited(id, cause)),
       view.listen(host, {
         vm: (id) => this.#changed(id),
         volume: (id) => {
@@ -141,7 +152,8 @@ export class Agent {
         alive: this.#options.onAlive,
       }),
     );
-    for (const observed of await hypervisor.list()) this.#runtime(observed.id).observed = observed;
+    // Another agent of this host may have started before the view was listened to.
+    this.#options.onAlive();
     const ready = hypervisor.onReady?.((id, at) => {
       this.#runtime(id).readyAt = at;
       this.#queue.add(id);
@@ -295,6 +307,8 @@ export class Agent {
    * is one.
    */
   async #visit(id: Id<'vm'>): Promise<number | undefined> {
+    // The start ends with a visit of all VMs.
+    if (!this.#hasObserved) return undefined;
     const runtime = this.#runtime(id);
     try {
       if (runtime.mustObserve) await this.#observe(id, runtime);

@@ -31,7 +31,7 @@ function underlaysOf({ mirror }: HostView, host: Id<'host'>, own: string): Map<s
 
 /**
  * Returns the prefixes whose addresses without a route are unreachable. A prefix with the underlay address of a host is left
- * out, and its networks take its place: the host must still be reached.
+ * out, and its networks and routed prefixes take its place: the host must still be reached.
  */
 function unreachablePrefixes({ mirror }: HostView, underlays: readonly string[]): string[] {
   const addresses = underlays.map((address) => ({ address: storedIpv6(address), length: 128 }));
@@ -42,7 +42,11 @@ function unreachablePrefixes({ mirror }: HostView, underlays: readonly string[])
     else free.push(value.cidr);
   }
   if (mixed.size === 0) return free;
-  const inMixed = [...mirror.list(networks)].flatMap(({ value }) => (mixed.has(value.prefix) ? [value.cidr] : []));
+  const inMixed = [networks, prefixRoutes].flatMap((kind) =>
+    [...mirror.list<typeof networks.schema | typeof prefixRoutes.schema>(kind)].flatMap(({ value }) =>
+      mixed.has(value.prefix) ? [value.cidr] : [],
+    ),
+  );
   return [...free, ...inMixed.filter((cidr) => !hasHost(cidr))];
 }
 

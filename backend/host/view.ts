@@ -70,6 +70,18 @@ export interface ViewListener {
 const isWanted = ({ deleted_at, source_error }: VolumeRecord): boolean =>
   deleted_at === undefined && source_error === undefined;
 
+/** Tells whether the change concerns one of the fields, or the existence of the record. Labels concern no host. */
+function differs<T extends object>(
+  {
+    previous,
+    stored,
+  }: { readonly previous?: { readonly value: T } | undefined; readonly stored?: { readonly value: T } | undefined },
+  fields: readonly (keyof T)[],
+): boolean {
+  if (previous === undefined || stored === undefined) return true;
+  return fields.some((field) => !isDeepStrictEqual(previous.value[field], stored.value[field]));
+}
+
 /** A mirror with the indexes and listeners that agents need. */
 export class HostView {
   readonly mirror: Mirror;
@@ -319,10 +331,10 @@ export class HostView {
         // The owner may have shared the image again.
         for (const { value } of this.#volumesWithImage.list(change.id)) this.#notifyVolume(value.id);
       } else if (
-        isChangeOf(networks, change) ||
+        (isChangeOf(networks, change) && differs(change, ['cidr', 'vni', 'mtu', 'dns_servers', 'project', 'prefix'])) ||
         isChangeOf(networkMembers, change) ||
-        isChangeOf(prefixes, change) ||
-        isChangeOf(prefixRoutes, change) ||
+        (isChangeOf(prefixes, change) && differs(change, ['cidr'])) ||
+        (isChangeOf(prefixRoutes, change) && differs(change, ['cidr', 'vm', 'mac', 'project'])) ||
         (isChangeOf(hosts, change) &&
           !isDeepStrictEqual(change.previous?.value.underlay, change.stored?.value.underlay))
       ) {

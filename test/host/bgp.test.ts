@@ -3,7 +3,13 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { birdConfig, type ConfiguredPeer, isPassword } from '../../backend/host/bgp/bird-config.ts';
+import {
+  birdConfig,
+  type ConfiguredPeer,
+  isPassword,
+  passwordIn,
+  peerFault,
+} from '../../backend/host/bgp/bird-config.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { birdDirectory, instanceOf } from '../../backend/host/system/instance.ts';
 import { formatIpv6 } from '../../backend/model/network/addresses.ts';
@@ -63,6 +69,24 @@ t.test('bird accepts every configuration', { skip }, async (t) => {
       await run('bird', ['-p', '-c', path]);
     }),
     { numRuns: 60 },
+  );
+});
+
+t.test('the password of a session is found in the configuration, and that of no other', async (t) => {
+  const peers = ['a', 'b', 'c'].map((letter) => ({
+    ...{
+      id: `bgp-${letter.repeat(16)}`,
+      address: letter === 'b' ? 'fe80::a%eth0' : '2001:db8::1',
+      asn: 65001,
+      local_asn: 65002,
+    },
+    ...(letter !== 'c' && { password: `} secret ${letter} {` }),
+  }));
+  const text = birdConfig({ underlayAddress: 'fd00::1', peers, announcements: noAnnouncements });
+  for (const { id, ...peer } of peers) t.equal(passwordIn(text, id), 'password' in peer ? peer.password : undefined);
+  t.equal(
+    peerFault({ ...peers[0], id: 'bgp-aaaaaaaaaaaaaaaa', address: 'x; }', asn: 1, local_asn: 2 })?.includes('address'),
+    true,
   );
 });
 

@@ -3,6 +3,7 @@ import { UcloudError } from '../../backend/contract/errors.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { ObservedVm } from '../../backend/host/hypervisor/hypervisor.ts';
 import { createSimulatedHypervisor } from '../../backend/host/hypervisor/simulated.ts';
+import { startHost } from '../../backend/host/start.ts';
 import {
   alive,
   guests,
@@ -15,11 +16,13 @@ import {
 } from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
+import { isChangeOf } from '../../backend/store/mirror.ts';
 import type { Lease, Store } from '../../backend/store/store.ts';
 import { bound } from '../support/bound-store.ts';
 import { type Cluster, GiB, withCluster } from '../support/cluster.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { capacity, type SimulatedHost, startSimulatedHost } from '../support/simulated-host.ts';
+import { temporaryDirectory } from '../support/stores.ts';
 
 async function cloud(t: Test): Promise<Cluster> {
   const cluster = await withCluster(t);
@@ -334,4 +337,51 @@ t.test('without a lease nothing is started, and what may run elsewhere is ended'
   away = false;
   const runs = (vm: Id<'vm'>) => isRunning(cluster, vm) && host.hypervisor.resourcesOf(vm) !== undefined;
   await cluster.until('with a lease all run', () => [local, shared, late].every(runs));
+});
+
+t.test('an agent that starts decides nothing until it knows which VMs run', async (t) => {
+  const cluster = await cloud(t);
+  const dataDir = temporaryDirectory(t);
+  const first = await startSimulatedHost(t, cluster.store, { dataDir });
+  const vm = await cluster.createVm();
+  await cluster.until('ready', () => isRunning(cluster, vm) && cluster.ready(vm));
+  await first.close();
+
+  const hypervisor = createSimulatedHypervisor({ dataDir, capacity, bootMs: 1, readyMs: 1, shutdownMs: 1 });
+  const { list } = hypervisor;
+  const asked = Promise.withResolvers<void>();
+  const mayAnswer = Promise.withResolvers<void>();
+  const slow = Object.assign(hypervisor, {
+    list: async () => {
+      asked.resolve();
+      await mayAnswer.promise;
+      return list();
+    },
+  });
+  t.teardown(() => slow.close());
+  const reported: string[] = [];
+  cluster.mirror.subscribe(({ changes }) => {
+    for (const change of changes)
+      if (isChangeOf(reports, change))
+        reported.push(`${change.stored?.value.phase} ${change.stored?.value.reason ?? ''}`);
+  });
+  const common = { store: cluster.store, logger: silentLogger, dataDir, name: 'testing', version: '0', retryMs: 5 };
+  const starting = startHost({ ...common, hypervisor: slow });
+  await asked.promise;
+  // Changes of the VM and of others while the agent looks at the machine.
+  await cluster.updateVm(vm, { labels: { a: 'b' } });
+  await cluster.updateVm(vm, { power_state: 'stopped' });
+  await cluster.updateVm(vm, { power_state: 'running' });
+  const last = await cluster.createVm();
+  await cluster.until('placed', () => cluster.schedule(last)?.host === first.id);
+  mayAnswer.resolve();
+  const host = await starting;
+  t.teardown(() => host.close());
+  await cluster.until('the other VM runs', () => isRunning(cluster, last));
+  t.notOk(cluster.reasonsOf(vm).includes('crashed'));
+  t.notOk(
+    reported.some((each) => /^stopped/.test(each)),
+    reported.join(', '),
+  );
+  t.ok(slow.resourcesOf(vm), 'the guest has run all the time');
 });

@@ -9,8 +9,8 @@ function referred(field: Field): string[] {
 }
 
 t.test('an object that others refer to in place is replaced only by another project', async (t) => {
-  // The references of an image (`replaced_by`, `shared_with`) prevent no deletion.
-  const holding = creatable.filter((noun) => noun !== 'image');
+  // The references of an image (`replaced_by`, `shared_with`) and of a prefix route prevent no deletion.
+  const holding = creatable.filter((noun) => noun !== 'image' && noun !== 'prefix_route');
   const inPlace = holding.flatMap((noun) =>
     Object.values(schemaOf(noun).fields).flatMap((field) => (field.create && field.update ? referred(field) : [])),
   );

@@ -5,6 +5,7 @@
  * repeated, late or cut short. A host without peers needs no bird. A fault of one peer, such as a missing password file,
  * leaves the sessions with other peers alone.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { Logger } from '../../model/component.ts';
 import { type AnnouncementFacts, announcements } from '../../model/network/announcements.ts';
@@ -23,7 +24,7 @@ import { Mutex } from '../system/mutex.ts';
 import type { HostView } from '../view.ts';
 import { WorkQueue } from '../work-queue.ts';
 import type { Bird } from './bird.ts';
-import { birdConfig, type ConfiguredPeer } from './bird-config.ts';
+import { birdConfig, type ConfiguredPeer, peerFault } from './bird-config.ts';
 import { PasswordFault, readPassword } from './password-file.ts';
 
 /** Options of `BgpWork`. */
@@ -51,6 +52,11 @@ type ReportedSession = BgpReportRecord['sessions'][number];
 
 /** The interval between two looks at the sessions. */
 const intervalMs = 5_000;
+/** The maximum time that a VM waits for the end of its announcements. */
+const maxWithdrawalMs = 3_000;
+/** The time after a fault of bird during which VMs do not wait. */
+const silenceMs = 30_000;
+const maxReadMs = 2_000;
 const maxMessageLength = 500;
 const missingBird = 'bird is not installed on this host: apt-get install bird2';
 
@@ -61,6 +67,11 @@ export class BgpWork {
   readonly #mutex = new Mutex();
   /** The last passwords that were read, by file. A file that disappears must not end a session. */
   readonly #passwords = new Map<string, string>();
+  /** The reads of password files in progress, by file. A file on a file system that hangs takes one thread of the process. */
+  readonly #reads = new Map<string, Promise<string>>();
+  #queued: Promise<Outcome> | undefined;
+  /** The time until which VMs do not wait for bird, on the clock of `performance.now()`. */
+  #silentUntil = 0;
   #loggedFault: string | undefined;
 
   constructor(options: BgpWorkOptions) {
@@ -73,13 +84,20 @@ export class BgpWork {
     if (this.#options.bgp) this.#queue.add('bgp');
   }
 
-  /** Announces the current state now, before a VM stops. Never rejects: a fault of bird must not hold up a VM. */
+  /**
+   * Announces the current state now, before a VM stops. Never rejects, and waits only for a moment: a fault of bird must not
+   * hold up a VM. After a fault, VMs do not wait for a while.
+   */
   async withdraw(): Promise<void> {
-    try {
-      await this.#apply();
-    } catch {
-      this.changed();
-    }
+    if (!this.#options.bgp) return;
+    if (performance.now() < this.#silentUntil) return this.changed();
+    const timer = new AbortController();
+    const late = delay(maxWithdrawalMs, 'late' as const, { signal: timer.signal, ref: false }).catch(() => undefined);
+    const outcome = await Promise.race([this.#apply().catch(() => 'late' as const), late]);
+    timer.abort();
+    if (outcome !== 'late') return;
+    this.#silentUntil = performance.now() + silenceMs;
+    this.changed();
   }
 
   /** Waits for the current work. bird goes on running. */
@@ -119,9 +137,10 @@ export class BgpWork {
     );
   }
 
-  /** Brings bird to the current state. */
+  /** Brings bird to the current state. All calls during a run share the next run. */
   #apply(): Promise<Outcome> {
-    return this.#mutex.run(async () => {
+    this.#queued ??= this.#mutex.run(async () => {
+      this.#queued = undefined;
       const { view, host, bgp, facts } = this.#options;
       const { peers, surplus } = this.#peers();
       const faults = new Map<string, string>();
@@ -135,7 +154,10 @@ export class BgpWork {
       const configured: ConfiguredPeer[] = [];
       for (const peer of peers) {
         const password = await this.#password(peer, faults);
-        if (password !== undefined) configured.push({ ...peer, ...password });
+        if (password === undefined) continue;
+        const fault = peerFault({ ...peer, ...password });
+        if (fault === undefined) configured.push({ ...peer, ...password });
+        else faults.set(peer.id, fault);
       }
       // The facts come last, so that they are those of now.
       const draining = view.mirror.get(hostPolicies, host)?.value.draining ?? false;
@@ -144,6 +166,7 @@ export class BgpWork {
       await bird.converge(birdConfig({ underlayAddress, peers: configured, announcements: announced }));
       return outcome;
     });
+    return this.#queued;
   }
 
   /** Returns the password of a session; undefined if there must be one and none is known. */
@@ -153,26 +176,58 @@ export class BgpWork {
   ): Promise<{ readonly password?: string } | undefined> {
     if (path === undefined) return {};
     try {
-      const password = await readPassword(path);
+      const password = await this.#read(path);
       this.#passwords.set(path, password);
       return { password };
     } catch (error) {
       if (!(error instanceof PasswordFault)) throw error;
       faults.set(id, error.message);
-      const password = this.#passwords.get(path);
+      // The last agent may have known the password.
+      const password = this.#passwords.get(path) ?? (await this.#options.bgp?.bird.passwordOf(id));
       return password === undefined ? undefined : { password };
+    }
+  }
+
+  /** Reads a password file, but waits only for a moment. */
+  async #read(path: string): Promise<string> {
+    let read = this.#reads.get(path);
+    if (read === undefined) {
+      read = readPassword(path).finally(() => this.#reads.delete(path));
+      read.catch(() => undefined);
+      this.#reads.set(path, read);
+    }
+    const timer = new AbortController();
+    const late = delay(maxReadMs, undefined, { signal: timer.signal, ref: false }).catch(() => undefined);
+    try {
+      const password = await Promise.race([read, late]);
+      if (password === undefined) throw new PasswordFault(`password_file: ${path} cannot be read: no answer`);
+      return password;
+    } finally {
+      timer.abort();
     }
   }
 
   async #sessions({ peers, surplus, faults }: Outcome, fault: string | undefined): Promise<ReportedSession[]> {
     const isOff = peers.length === 0 || [...faults.values()].includes(missingBird);
-    const found = isOff ? [] : await this.#options.bgp?.bird.sessions().catch(() => []);
+    let silence: string | undefined;
+    const found = isOff
+      ? []
+      : await this.#options.bgp?.bird.sessions().catch(() => {
+          silence = 'bird does not answer; the agent starts it again.';
+          return [];
+        });
+    const before = new Map(
+      this.#options.view.mirror.get(bgpReports, this.#options.host)?.value.sessions.map((each) => [each.peer, each]),
+    );
     const byPeer = new Map(found?.map((session) => [session.peer, session]));
     return [...peers, ...surplus].map(({ id }) => {
       const session = byPeer.get(id) ?? { state: 'down' as const, imported: 0 };
-      const message = faults.get(id) ?? fault ?? ('message' in session ? session.message : undefined);
+      const message = faults.get(id) ?? fault ?? silence ?? ('message' in session ? session.message : undefined);
       const { state, imported } = session;
-      const since = 'since' in session ? session.since : undefined;
+      const reported = before.get(id);
+      const now = 'since' in session ? session.since : undefined;
+      // bird tries again and again. Only the first failure is news.
+      const since = reported?.state === state && state !== 'established' ? (reported.since ?? now) : now;
       return { peer: id, state, ...(since && { since }), ...(message && { message }), imported };
     });
   }

@@ -105,6 +105,23 @@ function sessionBlock({ id, address: text, asn, local_asn, password }: Configure
   ].join('\n');
 }
 
+/** Returns the rule that a peer breaks, so that it cannot stand in a configuration; undefined if there is none. */
+export function peerFault(peer: ConfiguredPeer): string | undefined {
+  try {
+    sessionBlock(peer, '::1');
+    return undefined;
+  } catch (error) {
+    if (error instanceof RangeError) return error.message;
+    throw error;
+  }
+}
+
+/** Returns the password of a session in a configuration. */
+export const passwordIn = (config: string, id: string): string | undefined =>
+  new RegExp(`^protocol bgp ${sessionName(id)} \\{\n[^}"]*(?:interface "[^"]*";\n)?  password "([^"]*)";$`, 'm').exec(
+    config,
+  )?.[1];
+
 /** Returns the configuration; empty without peers. The same peers in any order give the same text. */
 export function birdConfig({ underlayAddress, peers, announcements }: BirdSettings): string {
   if (peers.length === 0) return '';

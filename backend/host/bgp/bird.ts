@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { environment, type Run } from '../system/command.ts';
 import { isMissing, readIfThere, writeAtomically } from '../system/files.ts';
 import { findProcesses, isAlive, type Process, terminate } from '../system/processes.ts';
-import { defaultRouteMetric } from './bird-config.ts';
+import { defaultRouteMetric, passwordIn } from './bird-config.ts';
 import { askBird, BirdSilent } from './bird-control.ts';
 import { parseSessions, type Session } from './bird-sessions.ts';
 
@@ -177,9 +177,23 @@ export class Bird {
     return askBird(this.#socket, command, { timeoutMs: this.#timeoutMs });
   }
 
-  /** Returns the sessions of the running process. @throws BirdSilent if it does not answer */
+  /**
+   * Returns the sessions of the running process.
+   * @throws BirdSilent if it does not answer. The next `converge` then ends and replaces it.
+   */
   async sessions(): Promise<Session[]> {
-    return parseSessions(await this.#ask('show protocols all'));
+    try {
+      return parseSessions(await this.#ask('show protocols all'));
+    } catch (error) {
+      if (error instanceof BirdSilent) this.#loaded = false;
+      throw error;
+    }
+  }
+
+  /** Returns the password of a session in the present configuration. */
+  async passwordOf(peer: string): Promise<string | undefined> {
+    const config = await readIfThere(this.#config);
+    return config === undefined ? undefined : passwordIn(config, peer);
   }
 
   /** Ends bird, and removes its routes and files. Peers learn it at once. Returns readable names of what was there. */

@@ -22,6 +22,9 @@ export async function readPassword(path: string): Promise<string> {
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
     throw fault(isMissing(cause) ? 'does not exist' : `cannot be read: ${cause.code}`);
   });
+  const failed = (cause: unknown): never => {
+    throw cause instanceof PasswordFault ? cause : fault(`cannot be read: ${(cause as NodeJS.ErrnoException).code}`);
+  };
   try {
     const { mode, size, uid } = await file.stat();
     if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw fault('is no regular file');
@@ -30,7 +33,9 @@ export async function readPassword(path: string): Promise<string> {
     const text = size > maxFileBytes ? '' : (await file.readFile('utf8')).replace(/\r?\n$/, '');
     if (!isPassword(text)) throw fault('must contain a password of 1 to 80 printable ASCII characters without `"`');
     return text;
+  } catch (error) {
+    return failed(error);
   } finally {
-    await file.close();
+    await file.close().catch(() => undefined);
   }
 }
