@@ -106,7 +106,7 @@ const guests = files.filter((file) => readFileSync(file, 'utf8').includes('// Bo
 const others = files.filter((file) => !guests.includes(file));
 
 // Most tests wait for a time, such as the end of a lease. Guests need a core each.
-const codes = [await runTap(others, Math.min(cpus().length + 1, 4)), await runTap(guests, Math.min(cpus().length, 2))];
+const codes = [await runTap(others, Math.min(2 * cpus().length, 4)), await runTap(guests, Math.min(cpus().length, 2))];
 for (const skip of skipped) console.log(`SKIPPED ${skip}`);
 let failures = failed.length;
 if (ci && skipped.length > 0) {
