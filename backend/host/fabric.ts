@@ -2,7 +2,7 @@
 import type { Id } from '../contract/fields.ts';
 import { storedIpv6 } from '../model/network/addresses.ts';
 import { memberId, parseMemberId } from '../model/network/members.ts';
-import { contains, containsAny, type Prefix, storedPrefix } from '../model/network/prefixes.ts';
+import { containsAny, storedPrefix } from '../model/network/prefixes.ts';
 import {
   alive,
   hosts,
@@ -29,13 +29,21 @@ function underlaysOf({ mirror }: HostView, host: Id<'host'>, own: string): Map<s
   return new Map(known.filter(([, address]) => !twice.has(address)));
 }
 
+/** Returns whether a prefix contains the underlay address of a host. */
+function holdsHosts({ mirror }: HostView): (cidr: string) => boolean {
+  const underlays = [...mirror.list(hosts)]
+    .flatMap(({ value }) => (value.underlay === undefined ? [] : [storedIpv6(value.underlay.address)]))
+    .sort((a, b) => (a < b ? -1 : 1));
+  return (cidr) => containsAny(storedPrefix(cidr), underlays);
+}
+
 /**
  * Returns the prefixes whose addresses without a route are unreachable. A prefix with the underlay address of a host is left
  * out, and its networks and routed prefixes take its place: the host must still be reached.
  */
-function unreachablePrefixes({ mirror }: HostView, underlays: readonly string[]): string[] {
-  const addresses = underlays.map((address) => ({ address: storedIpv6(address), length: 128 }));
-  const hasHost = (cidr: string) => addresses.some((address) => contains(storedPrefix(cidr), address));
+function unreachablePrefixes(view: HostView): string[] {
+  const { mirror } = view;
+  const hasHost = holdsHosts(view);
   const [free, mixed]: [string[], Set<string>] = [[], new Set()];
   for (const { id, value } of mirror.list(prefixes)) {
     if (hasHost(value.cidr)) mixed.add(id);
@@ -66,17 +74,15 @@ interface PlacedRoute extends Pick<PrefixRouteRecord, 'cidr' | 'project' | 'mac'
  * Returns the routed prefixes whose VMs are placed. A prefix with the underlay address of a host has no route: the packets of
  * all tunnels would follow it. The API refuses such prefixes, but a host may get its address later.
  */
-function placedRoutes({ mirror }: HostView): PlacedRoute[] {
+function placedRoutes(view: HostView): PlacedRoute[] {
+  const { mirror } = view;
   const records = [...mirror.list(prefixRoutes)];
   if (records.length === 0) return [];
-  const underlays = [...mirror.list(hosts)]
-    .flatMap(({ value }) => (value.underlay === undefined ? [] : [storedIpv6(value.underlay.address)]))
-    .sort((a, b) => (a < b ? -1 : 1));
-  const isSafe = (space: Prefix) => !containsAny(space, underlays);
+  const hasHost = holdsHosts(view);
   return records.flatMap(({ value: { cidr, project, vm, mac } }) => {
     const network = mirror.get(vms, vm)?.value.interfaces.find((each) => each.mac === mac)?.network;
     const member = network && mirror.get(networkMembers, memberId(network, mac))?.value;
-    if (network === undefined || member?.vm !== vm || !isSafe(storedPrefix(cidr))) return [];
+    if (network === undefined || member?.vm !== vm || hasHost(cidr)) return [];
     return [{ cidr, project, mac, network, host: member.host }];
   });
 }
@@ -129,6 +135,6 @@ export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Und
     const via = isDirect ? underlays.get(route.host) : anchors.get(route.network);
     if (via !== undefined) routes.push({ prefix: route.cidr, via });
   }
-  const unreachable = unreachablePrefixes(view, [address, ...underlays.values()]);
+  const unreachable = unreachablePrefixes(view);
   return { address, mtu, peers: [...underlays.values()], interfaces, routes, unreachable };
 }
