@@ -262,6 +262,24 @@ const example: Vm = {
   revision: 31,
 };
 
+/** The answer to a requested action on a VM. */
+const accepted = {
+  status: 202,
+  description: 'Accepted. The operation shows the progress.',
+  schema: operation.Item,
+  example: operationExample,
+} as const;
+
+/** The errors that all actions on a VM have in common, besides `not_found`. */
+const actionErrors = [
+  'invalid_state',
+  'being_deleted',
+  'conflict',
+  'idempotency_key_reused',
+  'payload_too_large',
+  'unsupported_media_type',
+] as const;
+
 /** The endpoints of VMs. */
 export const vmEndpoints = {
   ...crud(vm, {
@@ -307,21 +325,8 @@ export const vmEndpoints = {
       { additionalProperties: false, title: 'VmReboot' },
     ),
     bodyExample: { force: false },
-    success: {
-      status: 202,
-      description: 'Accepted. The operation shows the progress.',
-      schema: operation.Item,
-      example: operationExample,
-    },
-    errors: [
-      'not_found',
-      'invalid_state',
-      'being_deleted',
-      'conflict',
-      'idempotency_key_reused',
-      'payload_too_large',
-      'unsupported_media_type',
-    ],
+    success: accepted,
+    errors: ['not_found', ...actionErrors],
   },
   restore: {
     id: 'vm_restore',
@@ -353,23 +358,8 @@ export const vmEndpoints = {
       { additionalProperties: false, title: 'VmRestore' },
     ),
     bodyExample: { snapshot: exampleId('snapshot') },
-    success: {
-      status: 202,
-      description: 'Accepted. The operation shows the progress.',
-      schema: operation.Item,
-      example: operationExample,
-    },
-    errors: [
-      'not_found',
-      'invalid_reference',
-      'rule_violated',
-      'invalid_state',
-      'being_deleted',
-      'conflict',
-      'idempotency_key_reused',
-      'payload_too_large',
-      'unsupported_media_type',
-    ],
+    success: accepted,
+    errors: ['not_found', 'invalid_reference', 'rule_violated', ...actionErrors],
   },
   move: {
     id: 'vm_move',
@@ -391,21 +381,7 @@ export const vmEndpoints = {
       { additionalProperties: false, title: 'VmMove' },
     ),
     bodyExample: { host: exampleId('host') },
-    success: {
-      status: 202,
-      description: 'Accepted. The operation shows the progress.',
-      schema: operation.Item,
-      example: operationExample,
-    },
-    errors: [
-      'not_found',
-      'invalid_reference',
-      'invalid_state',
-      'being_deleted',
-      'conflict',
-      'idempotency_key_reused',
-      'payload_too_large',
-      'unsupported_media_type',
-    ],
+    success: accepted,
+    errors: ['not_found', 'invalid_reference', ...actionErrors],
   },
 } as const satisfies Record<string, Endpoint>;

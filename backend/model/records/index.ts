@@ -1,5 +1,5 @@
 /**
- * The records of the database, by key prefix. One file per writer: no other component writes these records. Desired and
+ * The records of the database, by key prefix. Each file has one writer: no other component writes its records. Desired and
  * observed state have different keys. Amounts are integers (bytes), times are RFC 3339 in UTC. The API makes the objects
  * of the contract from these records.
  *
@@ -13,5 +13,6 @@ export * from './host-agent.ts';
 export * from './image-scanner.ts';
 export * from './metadata-server.ts';
 export * from './operations.ts';
+export * from './routing.ts';
 export * from './scheduler.ts';
 export * from './store-format.ts';

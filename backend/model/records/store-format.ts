@@ -1,9 +1,10 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
-import { hostPolicies, images, prefixRoutes, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
+import { prefixRoutes } from './routing.ts';
 
 /**
  * The format that this version understands. It must be raised with every change that older versions would misread: a
