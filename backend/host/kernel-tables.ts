@@ -80,13 +80,16 @@ export class KernelTables {
     try {
       const tables = await read();
       const before = this.#full;
-      this.#full = nearlyFull(tables, before);
+      const full = nearlyFull(tables, before);
+      this.#full = new Set([...before].filter((table) => full.has(table)));
       for (const { name: table, entries, max } of tables) {
-        if (!this.#full.has(table) || before.has(table)) continue;
+        if (!full.has(table) || before.has(table)) continue;
         const message = `The ${table} table of the kernel of ${name} has ${entries} of ${max} entries. When it is full, packets are lost.`;
         logger.warn({ table, entries, max }, 'a table of the kernel is nearly full');
         const details = { severity: 'warning', reason: 'kernel_table_nearly_full', message } as const;
         await store.commit({ write: [put(events, ...newEvent(new Date(), { id: host }, details))] });
+        // Without its event, the next look tells of the table again.
+        this.#full.add(table);
       }
     } catch (err) {
       logger.warn({ err }, 'the use of the tables of the kernel could not be read or reported');

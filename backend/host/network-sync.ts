@@ -51,7 +51,6 @@ export class NetworkSync {
 
   /** Synchronizes in the background and retries until it succeeds. */
   request(): void {
-    clearTimeout(this.#retry);
     this.sync().catch((err: unknown) => {
       if (this.#closed) return;
       this.#options.logger.warn({ err }, 'the agent could not set the networks of this host; it retries');
