@@ -123,7 +123,7 @@ export class CephImages {
 
   async #importOnce(name: string, content: VolumeContent, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + maxWaitMs;
-    const lock = new CephImportLock(this.#client, name, this.#lockSeconds);
+    const lock = this.#lockOf(name);
     for (;;) {
       signal.throwIfAborted();
       const state = await this.#names.settle(name);
@@ -146,6 +146,8 @@ export class CephImages {
       });
     });
   }
+
+  #lockOf = (name: string): CephImportLock => new CephImportLock(this.#client, name, this.#lockSeconds);
 
   /** Tells whether a host writes the image. */
   async #isWritten(name: string): Promise<boolean> {
@@ -176,7 +178,8 @@ export class CephImages {
     for (const name of names) {
       const image = importedName.exec(name)?.[1];
       if (image !== undefined && !wanted.has(image) && !this.#imports.has(image)) {
-        if (await this.#hasNoClones(name)) {
+        // The object of the lock goes first, because nothing else remembers it.
+        if ((await this.#hasNoClones(name)) && (await this.#lockOf(name).clear())) {
           await this.#client.trash(name);
           hasMoved = true;
         }
@@ -188,7 +191,7 @@ export class CephImages {
       this.#seen.set(name, since);
       if (now - since < this.#leftMs || (await this.#client.clientsOf(name)).length > 0) continue;
       // A host may import the image without a client at this moment.
-      if (await new CephImportLock(this.#client, final, this.#lockSeconds).isTaken()) continue;
+      if (!(await this.#lockOf(final).clear())) continue;
       if (await this.#names.discard(name)) hasMoved = true;
       this.#seen.delete(name);
     }

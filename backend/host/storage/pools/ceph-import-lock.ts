@@ -5,7 +5,7 @@
  * a random tag. Only programs with this tag share it, and each renewal adds a holder with a later end.
  */
 import { randomBytes } from 'node:crypto';
-import { busy, type CephClient, isObject, notFound, objects, parse } from './ceph-client.ts';
+import { busy, type CephClient, notFound } from './ceph-client.ts';
 
 const lockName = 'import';
 
@@ -32,13 +32,13 @@ export class CephImportLock {
     return outcome.ok;
   }
 
-  /** Tells whether an import has the lock. */
-  async isTaken(): Promise<boolean> {
-    const outcome = await this.#client.rados('lock', 'info', this.#object, lockName, '--format', 'json');
-    if (outcome.errno === notFound) return false;
-    if (!outcome.ok) throw this.#client.failure(`look at ${this.#object}`, 'rados', outcome);
-    const info = parse(outcome.stdout);
-    return objects(isObject(info) ? info.lockers : undefined).length > 0;
+  /** Removes the object of an import that a crash has ended. Returns false if an import has the lock. */
+  async clear(): Promise<boolean> {
+    if (!(await this.take())) return false;
+    const outcome = await this.#client.rados('rm', this.#object);
+    if (!outcome.ok && outcome.errno !== notFound)
+      throw this.#client.failure(`remove ${this.#object}`, 'rados', outcome);
+    return true;
   }
 
   /** Renews the lock during the work, and frees it afterwards. */
