@@ -13,7 +13,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from './demo/cloud.ts';
 import { addedLines, footprint, processMarks } from './demo/footprint.ts';
-import { cleanUpLab, startLab, uploadImage, verifyLabVms } from './demo/lab.ts';
+import { cleanUpLab, hasClient, startLab, uploadImage, verifyLabVms } from './demo/lab.ts';
 import { eventually, exec, show, step } from './demo/steps.ts';
 
 const { values: options } = parseArgs({
@@ -231,7 +231,8 @@ async function main(): Promise<void> {
       return;
     }
     const [first = ''] = Object.values(addresses);
-    const inLab = hosts === undefined ? '' : `npx ucloud lab exec --data ${join(options.data, 'lab')} <host> -- `;
+    const from = hosts !== undefined && (await hasClient(data)) ? 'client' : '<host>';
+    const inLab = hosts === undefined ? '' : `npx ucloud lab exec --data ${join(options.data, 'lab')} ${from} -- `;
     console.log(`
 Try next, in another terminal:
   export UCLOUD_CREDENTIALS=${cloud.credentials}

@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Direction } from '../lab/faults.ts';
 import type { Lab, LabState } from '../lab/lab.ts';
 import type { LabPlan } from '../lab/plan.ts';
+import type { SpineSession } from '../lab/spine.ts';
 import { call } from './client.ts';
 import type { HypervisorChoice } from './layout.ts';
 import { say, tell } from './standard-output.ts';
@@ -101,7 +102,7 @@ function table({ nodes }: LabState): string {
     name,
     address,
     daemons.map((each) => `${each.name} ${each.state}`).join(', '),
-    processes === 0 ? '' : `${processes} other processes`,
+    processes === 0 ? '' : `${processes} other ${processes === 1 ? 'process' : 'processes'}`,
   ]);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows
@@ -114,6 +115,9 @@ function table({ nodes }: LabState): string {
     .join('\n');
 }
 
+const sessionText = ({ host, state, prefixes }: SpineSession): string =>
+  state === 'established' ? `${host} established (${prefixes} prefixes)` : `${host} ${state}`;
+
 async function status(options: DataOption & { readonly json?: boolean }): Promise<void> {
   const state = await (await labIn(options)).state();
   if (options.json) {
@@ -121,6 +125,7 @@ async function status(options: DataOption & { readonly json?: boolean }): Promis
     return;
   }
   say(table(state));
+  if (state.sessions !== undefined) say(`BGP sessions of the spine: ${state.sessions.map(sessionText).join(', ')}`);
   const { describeFault } = await modules();
   for (const fault of state.faults) say(describeFault(fault));
 }
@@ -163,8 +168,9 @@ interface FaultOptions extends DataOption {
 async function fail(node: string, { direction, peer, percent = 100, ...options }: FaultOptions): Promise<void> {
   const lab = await labIn(options);
   const { plan } = lab;
-  await nodeOf(plan, node);
-  if (peer !== undefined) await nodeOf(plan, peer);
+  const { linkedNodeNamed } = await modules();
+  linkedNodeNamed(plan, node);
+  if (peer !== undefined) linkedNodeNamed(plan, peer);
   if (peer === node) throw new Error('--peer: must be another node');
   const fault = { node, percent, direction, ...(peer !== undefined && { peer }) };
   await lab.addFault(fault);
@@ -175,7 +181,7 @@ async function act(text: string, options: DataOption, action: 'kill' | 'pause'):
   const lab = await labIn(options);
   const target = (await modules()).targetNamed(lab.plan, text);
   const count = await lab[action](target);
-  say(`${count} processes of ${text} ${action === 'kill' ? 'killed' : 'paused'}`);
+  say(`${count} ${count === 1 ? 'process' : 'processes'} of ${text} ${action === 'kill' ? 'killed' : 'paused'}`);
 }
 
 /** Adds `ucloud lab`. */

@@ -42,6 +42,9 @@ export function ruleset(faults: readonly LinkFault[]): string {
       ...(direction === 'out' ? [] : [`oifname "${node}"${from} ${loss}`]),
     ];
   });
+  /** The router itself speaks BGP with the hosts. A fault between two nodes leaves that alone. */
+  const ofRouter = (device: string, other: string): string[] =>
+    rules.filter((rule) => rule.startsWith(device) && !rule.includes(other)).map((rule) => `    ${rule}`);
   return [
     'table inet lab_faults {}',
     'delete table inet lab_faults',
@@ -54,7 +57,12 @@ export function ruleset(faults: readonly LinkFault[]): string {
     '    type filter hook input priority 0; policy accept;',
     // Without neighbour discovery, the spine could not send to a node whose packets are lost.
     '    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
-    ...rules.filter((rule) => rule.startsWith('iifname') && !rule.includes('oifname')).map((rule) => `    ${rule}`),
+    ...ofRouter('iifname', 'oifname'),
+    '  }',
+    '  chain output_faults {',
+    '    type filter hook output priority 0; policy accept;',
+    '    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
+    ...ofRouter('oifname', 'iifname'),
     '  }',
     '}',
     '',

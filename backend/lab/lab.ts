@@ -17,6 +17,7 @@ import { runIn, writeJson } from './commands.ts';
 import { describeFault, type LinkFault, ruleset, withFault, withoutNode } from './faults.ts';
 import { createNamespaces, namespacesOf, removeNamespaces } from './namespaces.ts';
 import {
+  allNodes,
   apiPort,
   apiUrl,
   type DaemonKind,
@@ -36,10 +37,13 @@ import {
   type Target,
 } from './plan.ts';
 import { killIn, type LabProcess, processesIn, signal, startDaemon } from './processes.ts';
+import { SpineBird, type SpineSession, spinePeer } from './spine.ts';
 
 /** The time in milliseconds in which each part must be ready. */
 const readyMs = 120_000;
 const pollMs = 100;
+/** The time in milliseconds after which `up` goes on without a BGP session. */
+const sessionMs = 15_000;
 const ucloud = join(import.meta.dirname, '..', 'cli', 'ucloud');
 
 /** The state of a daemon. */
@@ -67,6 +71,8 @@ export interface LabState {
   readonly credentials: string;
   readonly nodes: readonly NodeState[];
   readonly faults: readonly LinkFault[];
+  /** The BGP sessions of the router; undefined without bird. */
+  readonly sessions?: readonly SpineSession[] | undefined;
 }
 
 function parseRecord(text: string): Partial<LabRecord> & LabOptions {
@@ -95,6 +101,11 @@ export class Lab {
 
   get credentials(): string {
     return this.#path('credentials.json');
+  }
+
+  /** The bird of the router. */
+  get #bird(): SpineBird {
+    return new SpineBird(labId(this.directory));
   }
 
   get #certificates(): string {
@@ -166,24 +177,29 @@ export class Lab {
     await createNamespaces(plan);
     await this.#applyFaults(this.#faults);
     for (const fault of this.#faults) this.#tell(`a fault stays until it is healed: ${describeFault(fault)}`);
+    await this.#startMissing('bird');
     this.#tell(`starting ${addresses.length} etcd members`);
     await this.#startMissing('etcd');
     await this.#prepareDatabase();
     this.#tell('starting the components');
     await this.#startMissing();
     await this.#waitForHosts(options.hosts);
+    if (await this.#bird.isInstalled()) await this.#startSessions();
+    else this.#tell('bird is not installed, so the client does not reach VMs: apt-get install bird2');
     return options;
   }
 
   /** Starts the daemons that do not run: of one kind, or of all, on one node or on all. */
   async #startMissing(kind?: DaemonKind, only?: string): Promise<void> {
-    for (const node of this.plan.nodes) {
+    for (const node of allNodes(this.plan)) {
       if (only !== undefined && node.name !== only) continue;
       const running = await processesIn(namespaceOf(this.plan.id, node.name));
       for (const daemon of node.daemons) {
         if ((kind ?? daemon) !== daemon || running.some((each) => each.daemon === daemon)) continue;
+        if (daemon === 'bird' && !(await this.#bird.isInstalled())) continue;
+        const program = daemon === 'bird' ? await this.#bird.prepare(this.plan) : this.#program(node, daemon);
         await startDaemon({
-          ...{ lab: this.plan.id, node: node.name, daemon, program: this.#program(node, daemon) },
+          ...{ lab: this.plan.id, node: node.name, daemon, program },
           log: this.#path('log', `${node.name}-${daemon}.log`),
         });
       }
@@ -191,7 +207,7 @@ export class Lab {
   }
 
   /** Returns the command line of a daemon. */
-  #program({ name, address }: LabNode, daemon: DaemonKind): string[] {
+  #program({ name, address }: LabNode, daemon: Exclude<DaemonKind, 'bird'>): string[] {
     const data = this.#path('nodes', name);
     makeDirectory(data, 0o700);
     const hypervisor = this.#options()?.hypervisor ?? 'auto';
@@ -272,13 +288,42 @@ export class Lab {
     }
   }
 
-  async #waitForHosts(count: number): Promise<void> {
+  /** Sends a request to the API as the operator. */
+  async #request(path: string, body?: object): Promise<Response> {
     const { token } = JSON.parse(await readFile(this.credentials, 'utf8')) as { readonly token: string };
+    return fetch(`${apiUrl(this.plan)}/v1/${path}`, {
+      ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      signal: AbortSignal.timeout(5_000),
+    });
+  }
+
+  /**
+   * Declares the router as a BGP peer of all hosts, unless there is a peer of this name, and waits for the sessions. A lab
+   * without some of them is up as well: they end with a fault of a link, or with the peer.
+   */
+  async #startSessions(): Promise<void> {
+    await this.#eventually('the BGP peer', async () => {
+      const answer = await this.#request('bgp-peers', spinePeer);
+      if (!answer.ok && answer.status !== 409) throw new Error(await answer.text());
+    });
+    const deadline = performance.now() + sessionMs;
+    for (;;) {
+      const down = (await this.#bird.sessions(this.plan))?.filter(({ state }) => state === 'down');
+      if (down?.length === 0) return;
+      if (performance.now() > deadline) {
+        this.#tell(
+          `no BGP session with ${down?.map(({ host }) => host).join(', ') ?? spine}; see: ucloud bgp-peer get spine`,
+        );
+        return;
+      }
+      await delay(pollMs);
+    }
+  }
+
+  async #waitForHosts(count: number): Promise<void> {
     await this.#eventually(`${count} hosts`, async () => {
-      const answer = await fetch(`${apiUrl(this.plan)}/v1/hosts?limit=100`, {
-        headers: { authorization: `Bearer ${token}` },
-        signal: AbortSignal.timeout(5_000),
-      });
+      const answer = await this.#request('hosts?limit=100');
       const { items = [] } = (await answer.json()) as { readonly items?: readonly { readonly alive: boolean }[] };
       const alive = items.filter((each) => each.alive).length;
       if (alive < count) throw new Error(`${alive} hosts are alive`);
@@ -310,7 +355,7 @@ export class Lab {
   async state(): Promise<LabState> {
     const { plan } = this;
     const nodes: NodeState[] = [];
-    for (const { name, address, daemons } of plan.nodes) {
+    for (const { name, address, daemons } of allNodes(plan)) {
       const namespace = namespaceOf(plan.id, name);
       const processes = await processesIn(namespace);
       const stateOf = (daemon: DaemonKind): DaemonState => {
@@ -322,7 +367,8 @@ export class Lab {
       nodes.push({ name, address, namespace, daemons: daemons.map(stateOf), processes: others });
     }
     const { directory, credentials } = this;
-    return { id: plan.id, directory, endpoint: apiUrl(plan), credentials, nodes, faults: this.#faults };
+    const sessions = await this.#bird.sessions(plan);
+    return { id: plan.id, directory, endpoint: apiUrl(plan), credentials, nodes, faults: this.#faults, sessions };
   }
 
   #matches =
@@ -355,7 +401,7 @@ export class Lab {
   async #heal(node: LabNode | undefined): Promise<void> {
     const { plan } = this;
     await this.#applyFaults(withoutNode(this.#faults, node?.name));
-    for (const each of node === undefined ? plan.nodes : [node]) {
+    for (const each of node === undefined ? allNodes(plan) : [node]) {
       signal(await processesIn(namespaceOf(plan.id, each.name)), 'SIGCONT');
       await this.#startMissing(undefined, each.name);
     }
@@ -378,6 +424,7 @@ export class Lab {
     const hasNamespaces = (await namespacesOf(id)).length > 0;
     if (hasNamespaces) this.#tell('ending all processes and removing the network namespaces');
     await removeNamespaces(id);
+    this.#bird.remove();
     if (this.#options() === undefined) return hasNamespaces;
     const nodes = this.#path('nodes');
     for (const node of existsSync(nodes) ? readdirSync(nodes) : []) {

@@ -2,8 +2,10 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { environment } from '../host/system/command.ts';
+import { runIn } from './commands.ts';
 import { type LabPlan, namespaceOf, namespacePrefix, spine } from './plan.ts';
 import { killIn } from './processes.ts';
+import { peerAddress, sourceRules } from './spine.ts';
 
 const exec = promisify(execFile);
 
@@ -78,9 +80,12 @@ export async function createNamespaces(plan: LabPlan): Promise<void> {
       );
     }
     await configure(['-n', router], name, gateway);
+    if (daemons.includes('agent')) await configure(['-n', router], name, peerAddress);
     await configure(['-n', namespace], 'uplink', address);
     await ip('-n', namespace, '-6', 'route', 'replace', 'default', 'via', gateway, 'dev', 'uplink');
   }
+  await ip('-n', router, '-6', 'address', 'replace', `${plan.router.address}/128`, 'dev', 'lo');
+  await runIn(router, 'nft', ['-f', '-'], sourceRules(plan));
   if (!(await devices()).has(control.device)) {
     await ip('link', 'add', control.device, 'type', 'veth', 'peer', 'name', 'control', 'netns', router);
   }

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { HypervisorChoice } from '../cli/layout.ts';
+import { formatIpv6 } from '../model/network/addresses.ts';
 
 /** The options of a lab. */
 export interface LabOptions {
@@ -33,8 +34,8 @@ export const defaultOptions: LabOptions = { hosts: 3, etcd: 3, hypervisor: 'auto
 export const describeOptions = ({ hosts, etcd, hypervisor }: LabOptions): string =>
   `--hosts ${hosts} --etcd ${etcd} --hypervisor ${hypervisor}`;
 
-/** The kinds of daemons. All but etcd are commands of ucloud. */
-export const daemonKinds = ['etcd', 'api', 'scheduler', 'scanner', 'file-scanner', 'agent'] as const;
+/** The kinds of daemons. All but etcd and bird are commands of ucloud. */
+export const daemonKinds = ['etcd', 'api', 'scheduler', 'scanner', 'file-scanner', 'agent', 'bird'] as const;
 export type DaemonKind = (typeof daemonKinds)[number];
 
 /** A node. */
@@ -54,6 +55,8 @@ export interface LabPlan {
   /** The underlay: a /48 of unique local addresses (RFC 4193). */
   readonly prefix: string;
   readonly nodes: readonly LabNode[];
+  /** The router between all nodes. Its address is on no link. */
+  readonly router: LabNode;
   /** The link of the initial namespace: the name of its device, and its addresses. */
   readonly control: { readonly device: string; readonly address: string; readonly gateway: string };
 }
@@ -75,11 +78,10 @@ const numbered = (name: string, count: number, daemons: readonly DaemonKind[]) =
 /** Returns the plan of the lab in this directory, an absolute path. */
 export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan {
   const hash = digest(directory);
-  const network = `fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}`;
-  const link = (number: number) => ({
-    gateway: `${network}:${number.toString(16)}::1`,
-    address: `${network}:${number.toString(16)}::2`,
-  });
+  // The kernel and the API print addresses in their normal spelling, without zeros at the beginning of a group.
+  const network = BigInt(`0xfd${hash.slice(0, 10)}`);
+  const addressIn = (link: number, host: bigint) => formatIpv6((network << 80n) | (BigInt(link) << 64n) | host);
+  const link = (number: number) => ({ gateway: addressIn(number, 1n), address: addressIn(number, 2n) });
   const nodes = [
     ...numbered('etcd', etcd, ['etcd']),
     ...numbered('api', 1, ['api', 'file-scanner']),
@@ -91,8 +93,9 @@ export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan
   const id = labId(directory);
   return {
     id,
-    prefix: `${network}::/48`,
+    prefix: `${addressIn(0, 0n)}/48`,
     nodes: nodes.map((node, index) => ({ ...node, ...link(index + 1) })),
+    router: { name: spine, daemons: ['bird'], address: addressIn(0, 1n), gateway: addressIn(0, 1n) },
     control: { device: `ulab${id}`, ...link(0xffff) },
   };
 }
@@ -118,13 +121,24 @@ export function apiUrl({ nodes }: LabPlan): string {
   return `http://[${address}]:${apiPort}`;
 }
 
-/** Returns the node of this name. @throws Error that lists the names */
-export function nodeNamed({ nodes }: LabPlan, name: string): LabNode {
-  const node = nodes.find((each) => each.name === name);
+/** Returns all nodes, with the router. */
+export const allNodes = ({ nodes, router }: LabPlan): LabNode[] => [...nodes, router];
+
+const namesOf = (nodes: readonly LabNode[]): string => nodes.map(({ name }) => name).join(', ');
+
+/** Returns the node of this name, which may be the router. @throws Error that lists the names */
+export function nodeNamed(plan: LabPlan, name: string): LabNode {
+  const node = allNodes(plan).find((each) => each.name === name);
   if (node) return node;
-  throw new Error(
-    `there is no node ${JSON.stringify(name)} in this lab; the nodes are ${nodes.map((each) => each.name).join(', ')}`,
-  );
+  const names = namesOf(allNodes(plan));
+  throw new Error(`there is no node ${JSON.stringify(name)} in this lab; the nodes are ${names}`);
+}
+
+/** Returns the node of this name, whose link may fail. @throws Error that lists the names */
+export function linkedNodeNamed(plan: LabPlan, name: string): LabNode {
+  const node = nodeNamed(plan, name);
+  if (node !== plan.router) return node;
+  throw new Error(`links belong to the nodes around ${name}: ${namesOf(plan.nodes)}`);
 }
 
 /** A node, or one of its daemons. */

@@ -35,6 +35,12 @@ export async function uploadImage({ ucloud, credentials }: Cloud, image: string)
   await ucloud('image', 'create', '--name', 'demo', '--source', source, '--visibility', 'public', '--wait');
 }
 
+/** Tells whether the lab has BGP sessions, so that its client reaches the VMs. */
+export async function hasClient(data: string): Promise<boolean> {
+  const { stdout } = await exec(command, ['lab', 'status', '--json', '--data', directoryOf(data)]);
+  return (JSON.parse(stdout) as { readonly sessions?: unknown }).sessions !== undefined;
+}
+
 /** Tests that each VM lets the user in from its host, and reaches the others. Returns a line for each fact. */
 export async function verifyLabVms(data: string, { ucloud }: Cloud, ssh: readonly string[]): Promise<string[]> {
   const { items } = (await ucloud('vm', 'list')) as {
@@ -51,6 +57,12 @@ export async function verifyLabVms(data: string, { ucloud }: Cloud, ssh: readonl
     const words = ['lab', 'exec', host, '--data', directoryOf(data), '--', 'ssh', ...ssh, `ucloud@${address}`, line];
     return exec(command, words).then(({ stdout }) => stdout.trim());
   };
+  if (await hasClient(data)) {
+    for (const { name, address } of placed) {
+      await eventually(`ssh from the client to ${name}`, 60_000, () => run('client', address, 'true'));
+      facts.push(`the client behind the spine reaches ${name} at ${address}`);
+    }
+  }
   for (const from of placed) {
     for (const to of placed) {
       if (to.name === from.name) continue;

@@ -178,7 +178,7 @@ export function fragment(next: number, offset: number, more: boolean, payload: B
 const station = `
 import socket, sys, threading
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.bind(('eth0', 0))
+s.bind((sys.argv[1], 0))
 def hear():
     while True:
         frame, origin = s.recvfrom(65536)
@@ -188,7 +188,7 @@ print('ready', flush=True)
 for line in sys.stdin: s.send(bytes.fromhex(line.strip()))
 `;
 
-/** A raw socket on the namespace's eth0. */
+/** A raw socket on a device of the namespace. */
 export class Station {
   readonly heard: string[] = [];
   readonly #child: ChildProcess;
@@ -197,8 +197,10 @@ export class Station {
     this.#child = child;
   }
 
-  static async open(namespace: NetNamespace): Promise<Station> {
-    const child = namespace.spawn('/usr/bin/env', ['python3', '-c', station], { stdio: ['pipe', 'pipe', 'inherit'] });
+  static async open(namespace: NetNamespace, device = 'eth0'): Promise<Station> {
+    const child = namespace.spawn('/usr/bin/env', ['python3', '-c', station, device], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const opened = new Station(child);
     if (!child.stdout) throw new Error('no output');
     const lines = createInterface({ input: child.stdout });

@@ -32,8 +32,10 @@ function killIfThere(pid: number): void {
 export class NetNamespace {
   readonly name: string;
 
-  constructor(name: string) {
+  /** @param exists the namespace is there. Others remove it. */
+  constructor(name: string, exists = false) {
     this.name = name;
+    if (exists) return;
     execFileSync('ip', ['netns', 'add', name]);
     this.ip('link', 'set', 'lo', 'up');
   }

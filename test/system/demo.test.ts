@@ -57,6 +57,12 @@ t.test('the same declaration on two hosts, whose VMs reach each other', { skip: 
   const output = await runDemo(t, process.execPath, [], ['--hosts', '2', '--hypervisor', 'qemu']);
   t.match(output, /web on host-\d reaches db on host-\d: SSH-2\.0/);
   t.match(output, /db on host-\d reaches web on host-\d: SSH-2\.0/);
+  if (noNamespaces('bird') === false)
+    t.equal(
+      output.match(/the client behind the spine reaches (web|db) at/g)?.length,
+      2,
+      'both are reached from outside',
+    );
   t.equal(new Set([...output.matchAll(/runs on (host-\d)/g)].map(([, host]) => host)).size, 2, 'on different hosts');
   t.match(output, /All of it worked/);
 });

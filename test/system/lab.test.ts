@@ -4,17 +4,19 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
+import { birdDirectory } from '../../backend/host/system/instance.ts';
 import { namespacesOf } from '../../backend/lab/namespaces.ts';
 import { labId } from '../../backend/lab/plan.ts';
 import { runUcloud, ucloudCommand } from '../support/cli.ts';
 import { hasEtcd } from '../support/etcd.ts';
+import { until } from '../support/eventually.ts';
 import { readerEnvironment, runGuide } from '../support/guide.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
 import { exemption } from '../support/pages.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 
 const page = 'docs/lab.md';
-const skip = noNamespaces('nft', 'openssl', 'sysctl') || (hasEtcd ? false : 'etcd is not installed');
+const skip = noNamespaces('nft', 'openssl', 'sysctl', 'bird') || (hasEtcd ? false : 'etcd is not installed');
 
 /** The directory of a lab, which the test removes at its end. */
 function labDirectory(t: Test): string {
@@ -48,6 +50,7 @@ t.test('the page about the lab', { skip, timeout: 600_000 }, async (t) => {
   t.notOk(existsSync(directory));
   t.strictSame(await namespacesOf(labId(directory)), []);
   t.strictSame(processesOf(directory), [], 'no process stays');
+  t.notOk(existsSync(birdDirectory(`lab-${labId(directory)}`)), 'nor files of the spine');
 });
 
 t.test('a lab whose start was killed is removed, and a repeated removal does nothing', { skip }, async (t) => {
@@ -58,6 +61,8 @@ t.test('a lab whose start was killed is removed, and a repeated removal does not
   up.kill('SIGKILL');
   if (up.signalCode === null) await once(up, 'exit');
   t.ok((await namespacesOf(labId(directory))).length > 0 && processesOf(directory).length > 0, 'it has left parts');
+  const spine = birdDirectory(`lab-${labId(directory)}`);
+  await until('the spine has started', () => existsSync(join(spine, 'bird.ctl')));
   const link = join(temporaryDirectory(t), 'link');
   symlinkSync(dirname(directory), link);
   // Another spelling of the directory is the same lab.
@@ -66,6 +71,7 @@ t.test('a lab whose start was killed is removed, and a repeated removal does not
   t.notOk(existsSync(directory));
   t.strictSame(await namespacesOf(labId(directory)), []);
   t.strictSame(processesOf(directory), []);
+  t.notOk(existsSync(spine));
   t.match(await down(), { code: 0, out: /there is no lab in/ });
 });
 
@@ -79,6 +85,7 @@ t.test('bad input is refused and changes nothing', { skip }, async (t) => {
   await refused(['status'], /there is no lab in .*; start one with: ucloud lab up/);
   await refused(['kill', 'host-1'], /there is no lab/);
   await refused(['lose', 'host-1', '--percent', '100'], /must be a whole number from 1 to 99/);
+  await refused(['kill', 'spine/etcd'], /there is no lab/);
   await refused(['partition', 'host-1', '--direction', 'up'], /Allowed choices are in, out, both/);
   const other = join(temporaryDirectory(t), 'other');
   mkdirSync(other);

@@ -41,7 +41,7 @@ interface Route {
 const graceMs = 5_000;
 
 /** Returns the user of Debian's package; undefined if the machine has none. bird then runs as root. */
-async function birdUser(): Promise<User | undefined> {
+export async function birdUser(): Promise<User | undefined> {
   const passwd = (await readIfThere('/etc/passwd')) ?? '';
   const [, uid, gid] = /^bird:[^:]*:(\d+):(\d+):/m.exec(passwd) ?? [];
   return uid === undefined || gid === undefined ? undefined : { uid: Number(uid), gid: Number(gid) };
