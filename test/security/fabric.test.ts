@@ -24,6 +24,8 @@ function vxlan(vni: number, frame: Buffer): Buffer {
   return Buffer.concat([header, frame]);
 }
 
+const plain = (mac: string): string => mac.replaceAll(':', '');
+
 const macOf = (namespace: NetNamespace, device: string): string =>
   (JSON.parse(namespace.ip('-j', 'link', 'show', device)) as [{ address: string }])[0].address;
 
@@ -269,6 +271,73 @@ for port in range(1, 301):
       const sought = neighbours.filter((line) => /^(?!fe80::1 ).*dev u[bv](?!.*PERMANENT)/.test(line));
       t.strictSame(sought, [], `host ${number} looks for nobody`);
     }
+  });
+
+  await t.test('a guest sends as a VM of another host, or as a router, to guests of other hosts', async (t) => {
+    const [near, attacker] = [await station(t, guestB.namespace), await station(t, guestA.namespace)];
+    const entries = () => [2, 3].map((number) => lab.at(number).host.namespace.run('bridge', 'fdb', 'show'));
+    const [before, heard] = [entries(), { near: near.heard.length, far: victim.heard.length }];
+    const gateway = gatewayMac(one.vni);
+    const said = Buffer.from('as somebody else');
+    const data = (source: string, destination: string) =>
+      ipv6({ source, destination, next: 17, payload: datagram(7, 7, said) });
+    const control = (source: string, destination: string, type: number, body: Buffer) =>
+      ipv6({ source, destination, next: 58, payload: icmp(type, body) });
+    const linkLocal = guestA.namespace.ip('-6', 'addr', 'show', 'scope', 'link').match(/fe80\S+(?=\/)/)?.[0] ?? '';
+    const advertisement = Buffer.from('40000708000000000000000003044040000151800000', 'hex');
+    const forged = [
+      // The sources of a VM on another host, of a foreign one, and of the underlay.
+      ethernet(a.mac, b.mac, 0x86dd, data(c.address, b.address)),
+      ethernet(a.mac, b.mac, 0x86dd, data('2001:db8:bad::1', b.address)),
+      ethernet(a.mac, gateway, 0x86dd, data(b.address, c.address)),
+      ethernet(a.mac, gateway, 0x86dd, data('fd00:f::2', c.address)),
+      // The MAC address of a VM on another host, which a switch would learn.
+      ethernet(c.mac, b.mac, 0x86dd, data(a.address, b.address)),
+      ethernet(b.mac, '33:33:00:00:00:01', 0x86dd, data(b.address, 'ff02::1')),
+      // Router advertisements, redirects and claims of addresses (RFC 4861, 4).
+      ...[linkLocal, 'fe80::1'].flatMap((source) => [
+        ethernet(a.mac, '33:33:00:00:00:01', 0x86dd, control(source, 'ff02::1', 134, advertisement)),
+        ethernet(a.mac, b.mac, 0x86dd, control(source, b.address, 134, advertisement)),
+        ethernet(
+          a.mac,
+          b.mac,
+          0x86dd,
+          control(source, b.address, 137, Buffer.concat([target(c.address), target('::')])),
+        ),
+      ]),
+      ethernet(a.mac, b.mac, 0x86dd, control(a.address, b.address, 136, target(c.address))),
+      ethernet(a.mac, '33:33:00:00:00:01', 0x86dd, control(a.address, 'ff02::1', 136, target(b.address))),
+    ].map(summed);
+    for (const frame of forged) attacker.send(frame);
+    for (const { mac, destination } of [
+      { mac: b.mac, destination: b.address },
+      { mac: gateway, destination: c.address },
+    ])
+      attacker.send(summed(ethernet(a.mac, mac, 0x86dd, data(a.address, destination))));
+    const words = said.toString('hex');
+    const received = () => [
+      ...near.heard.slice(heard.near).filter((frame) => frame.includes(words)),
+      ...victim.heard.slice(heard.far).filter((frame) => frame.includes(words)),
+    ];
+    await until('the frames with its own addresses', () => received().length === 2);
+    // Type 134 and 137 of the upper layer directly behind the header.
+    const isRouters = (frame: string) => frame.slice(40, 42) === '3a' && ['86', '89'].includes(frame.slice(108, 110));
+    t.strictSame(
+      near.heard.slice(heard.near).filter((frame) => isRouters(frame) && frame.slice(12, 24) !== plain(gateway)),
+      [],
+    );
+    t.equal(received().length, 2, 'nothing else');
+    t.strictSame(entries(), before, 'no host has learned a MAC address');
+    t.equal(guestB.ping(c.address), 1, 'the way between the others is as before');
+    const routes = guestB.namespace.ip('-6', 'route', 'show', 'default');
+    t.equal(routes.trim().split('\n').length, 1, `only its own router: ${routes}`);
+
+    const { namespace, dataDir } = lab.at(1).host;
+    namespace.run('nft', 'delete', 'table', 'netdev', `ucloud_${instanceOf(dataDir)}`);
+    const [attack = Buffer.alloc(0)] = forged;
+    attacker.send(attack);
+    await until('the attack works without the filters', () => near.heard.includes(attack.toString('hex')));
+    await lab.convergeAll();
   });
 
   await t.test('a guest acts as the router or as the metadata server of another host', async (t) => {
