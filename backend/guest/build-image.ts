@@ -53,6 +53,8 @@ const programs = [
 const bootModules = ['virtio_pci', 'virtio_blk', 'ext4'];
 const guestModules = [
   ...['virtio_net', 'virtio_rng', 'virtio_balloon', 'virtio_console', 'button', 'evdev', 'qemu_fw_cfg', 'af_packet'],
+  // Containers of a guest have a network of their own.
+  'veth',
 ];
 const diskSize = 256 * 1024 * 1024;
 

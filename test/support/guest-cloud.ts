@@ -20,7 +20,7 @@ export interface Item {
 
 const options = ['--hypervisor', 'qemu'];
 /** Lets root in on another port with the keys of the user, also after a restart, because only root may open devices. */
-const rootLogin = `#!/bin/sh
+export const rootLogin = `#!/bin/sh
 mkdir -p -m 700 /root/.ssh
 cp /home/ucloud/.ssh/authorized_keys /root/.ssh/
 echo '::respawn:/usr/sbin/dropbear -F -E -s -p 2222 -r /etc/dropbear/dropbear_ed25519_host_key' >> /etc/inittab
