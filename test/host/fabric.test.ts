@@ -1,7 +1,9 @@
 /** Networks over many hosts, with the real driver on three hosts and guests with the network of a real kernel. */
 import t from 'tap';
+import { tapName } from '../../backend/model/network/interface-names.ts';
 import { until } from '../support/eventually.ts';
 import { FabricLab } from '../support/fabric-lab.ts';
+import { KernelGuest } from '../support/kernel-guest.ts';
 import { noNamespaces } from '../support/net-namespace.ts';
 
 const skip = noNamespaces('nft', 'radvd', 'python3', 'ping', 'bridge');
@@ -34,6 +36,19 @@ t.test('networks over three hosts', { skip, timeout: 300_000 }, async (t) => {
     t.match(entries, new RegExp(`${a.mac} dev uv100 dst fd00:f::1 self static`));
     t.notMatch(entries, c.mac, 'the host has no entries of a network without a VM here');
     t.match(lab.at(3).host.namespace.ip('-6', 'route', 'show', silent.address), /dev uvtransit/);
+  });
+
+  await t.test('a VM that never sent a packet is reached', async (t) => {
+    const { namespace } = lab.at(2).host;
+    const tap = tapName(silent.mac);
+    await KernelGuest.start(t, namespace, { tap, mac: silent.mac, address: silent.address, kind: 'mute' });
+    const sent = () =>
+      (JSON.parse(namespace.ip('-j', '-s', 'link', 'show', tap)) as [{ stats64: { rx: { packets: number } } }])[0]
+        .stats64.rx.packets;
+    t.equal(sent(), 0);
+    t.equal(guestA.ping(silent.address, 3), 3, 'at layer 2, from another host');
+    t.equal(guestC.ping(silent.address, 3), 3, 'from another network');
+    t.equal(sent(), 6, 'it has sent nothing but the answers');
   });
 
   await t.test('a second run changes nothing', async (t) => {

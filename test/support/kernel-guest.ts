@@ -35,7 +35,27 @@ export interface GuestPort {
   readonly mac: string;
   /** The address that the guest must form. */
   readonly address: string;
+  /**
+   * `manual`: nobody sends router advertisements, so the guest gets the address by hand. `mute`: the guest has no address, sends
+   * nothing by itself, and answers echo requests to any address. Default: the guest forms its address.
+   */
+  readonly kind?: 'manual' | 'mute';
 }
+
+/** Answers echo requests, without a network of the kernel. The sum of the addresses stays the same. */
+const responder = `
+import socket, struct
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd))
+s.bind(('eth0', 0))
+print('ready', flush=True)
+while True:
+    frame = s.recv(65536)
+    if frame[20] != 58 or frame[54] != 128: continue
+    checksum = struct.unpack('!H', frame[56:58])[0] - 0x0100
+    if checksum < 0: checksum += 0xffff
+    head = frame[6:12] + frame[0:6] + frame[12:22] + frame[38:54] + frame[22:38]
+    s.send(head + bytes([129, 0]) + struct.pack('!H', checksum) + frame[58:])
+`;
 
 export class KernelGuest {
   readonly namespace: NetNamespace;
@@ -50,7 +70,7 @@ export class KernelGuest {
   }
 
   /** Starts the guest, and waits for its address and its default route. */
-  static async start(t: Test, host: NetNamespace, { tap, mac, address }: GuestPort): Promise<KernelGuest> {
+  static async start(t: Test, host: NetNamespace, { tap, mac, address, kind }: GuestPort): Promise<KernelGuest> {
     const namespace = netNamespace(t, 'guest');
     const child = host.spawn('python3', ['-c', program, namespace.name, tap], { stdio: ['ignore', 'pipe', 'inherit'] });
     t.teardown(() => child.kill('SIGKILL'));
@@ -59,8 +79,19 @@ export class KernelGuest {
       child.stdout?.once('data', () => resolve());
     });
     namespace.ip('link', 'set', 'dev', 'eth0', 'address', mac);
+    if (kind === 'mute') namespace.run('sysctl', '-q', '-w', 'net.ipv6.conf.eth0.disable_ipv6=1');
     namespace.ip('link', 'set', 'dev', 'eth0', 'up');
     const guest = new KernelGuest(namespace, address, child);
+    if (kind === 'manual') {
+      namespace.ip('addr', 'add', `${address}/64`, 'dev', 'eth0', 'nodad');
+      return guest;
+    }
+    if (kind === 'mute') {
+      const answering = namespace.spawn('python3', ['-c', responder], { stdio: ['ignore', 'pipe', 'inherit'] });
+      t.teardown(() => answering.kill('SIGKILL'));
+      if (answering.stdout) await once(answering.stdout, 'data');
+      return guest;
+    }
     await until('the address and the default route of the guest', () => {
       const addresses = namespace.ip('-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'global', '-tentative');
       return addresses.includes(`${address}/64`) && namespace.ip('-6', 'route', 'show', 'default') !== '';
