@@ -9,6 +9,7 @@ import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { noLab } from '../support/lab-cloud.ts';
 import { noQemu } from '../support/qemu.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
@@ -24,6 +25,7 @@ const benches: Readonly<Record<string, Bench>> = {
   api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
   'guest-io': { args: ['--mebibytes', '16', '--seconds', '1', '--rounds', '1'], skip: qemu },
   'hostile-tenant': { args: ['--requests', '10', '--unread', '2', '--megabytes', '1', '--seconds', '20'] },
+  network: { args: ['--rounds', '1', '--pings', '20', '--mebibytes', '1', '--commits', '2'], skip: noLab() || qemu },
   offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu, long: true },
   provider: { args: ['--vms', '1', '--starts', '1', '--rounds', '1'], skip: terraform },
   'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
