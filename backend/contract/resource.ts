@@ -26,7 +26,7 @@ export interface ResourceDeclaration<
   readonly defaulted?: readonly D[];
   /** Fields without a default that a creation may omit. */
   readonly optional?: readonly O[];
-  /** Fields with another form at creation, such as nested objects with read-only parts. */
+  /** Fields with another form in requests, such as nested objects with read-only parts. */
   readonly create?: C;
 }
 
@@ -39,7 +39,11 @@ type CreateOf<I extends TProperties, M extends TProperties, D extends string, C 
   Static<TObject<C>>;
 /** A creation as its handler receives it: every field with a default is present. */
 type BodyOf<Create, D extends string> = Create & Required<Pick<Create, D & keyof Create>>;
-type UpdateOf<M extends TProperties> = { [K in keyof Static<TObject<M>>]?: Static<TObject<M>>[K] | null };
+type UpdateOf<M extends TProperties, C extends TProperties> = {
+  [K in keyof Static<TObject<M>>]?:
+    | (K extends keyof Static<TObject<C>> ? Static<TObject<C>>[K] : Static<TObject<M>>[K])
+    | null;
+};
 
 /** A resource with its derived schemas. */
 export interface Resource<Item, Create, Update, Body = unknown> {
@@ -69,7 +73,7 @@ export function resource<
   C extends TProperties = {},
 >(
   declaration: ResourceDeclaration<I, M, R, D, O, C>,
-): Resource<ItemOf<I, M, R>, CreateOf<I, M, D | O, C>, UpdateOf<M>, BodyOf<CreateOf<I, M, D | O, C>, D>> {
+): Resource<ItemOf<I, M, R>, CreateOf<I, M, D | O, C>, UpdateOf<M, C>, BodyOf<CreateOf<I, M, D | O, C>, D>> {
   const { immutable, mutable, readonly, create } = declaration;
   const { defaulted = [], optional = [] }: { defaulted?: readonly string[]; optional?: readonly string[] } =
     declaration;
@@ -78,7 +82,10 @@ export function resource<
     Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, { ...schema, ...extra } as TSchema]));
   const fixed = mark(immutable, { 'x-immutable': true });
   const fields = { ...fixed, ...mutable, ...mark(readonly, { readOnly: true }) };
-  const creatable: TProperties = { ...fixed, ...mutable, ...mark(create ?? {}, { 'x-immutable': true }) };
+  const forms = Object.entries(create ?? {});
+  const own = (group: TProperties) => Object.fromEntries(forms.filter(([name]) => Object.hasOwn(group, name)));
+  const changeable = { ...mutable, ...own(mutable) };
+  const creatable: TProperties = { ...fixed, ...changeable, ...mark(own(immutable), { 'x-immutable': true }) };
   for (const name of [...defaulted, ...optional]) {
     const schema = creatable[name];
     if (!schema) throw new Error(`${declaration.noun}: optional field ${name} is not declared`);
@@ -90,7 +97,7 @@ export function resource<
     creatable[name] = Type.Optional(schema);
   }
   const updatable = Object.fromEntries(
-    Object.entries(mutable).map(([name, { default: _default, ...schema }]) => [
+    Object.entries(changeable).map(([name, { default: _default, ...schema }]) => [
       name,
       Type.Optional(Type.Union([schema as TSchema, Type.Null()])),
     ]),

@@ -26,7 +26,7 @@ const hostile = fc.oneof(
 t.test('no name, key, resolver or user data changes another value or document', async (t) => {
   fc.assert(
     fc.property(hostile, hostile, hostile, hostile, (name, key, dns, userData) => {
-      const interfaces = [{ mac: '42:00:5e:10:00:01', dnsServers: [dns] }];
+      const interfaces = [{ mac: '42:00:5e:10:00:01', dnsServers: [dns], addresses: [] }];
       for (const networkConfig of ['v1', 'v2'] as const) {
         const seed = noCloudDocuments({ id: 'vm-1', name, sshKeys: [key], userData, interfaces, networkConfig });
         t.strictSame(parse(seed['meta-data']), { 'instance-id': 'vm-1', 'local-hostname': name, 'public-keys': [key] });
@@ -70,6 +70,7 @@ t.test('the largest documents fit, byte by byte, and only root reads the disk', 
     interfaces: Array.from({ length: 8 }, (_, i) => ({
       mac: `42:00:00:00:00:0${i}`,
       dnsServers: Array.from({ length: 8 }, (_, j) => `2001:db8::${i}:${j}`),
+      addresses: [],
     })),
   });
   await writeSeedDisk(run, path, documents);

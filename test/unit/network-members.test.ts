@@ -16,18 +16,26 @@ import { randomVni } from '../../backend/model/network/vnis.ts';
 const host = (number: number) => idFrom('host', `host-${String(number).padStart(16, '0')}`);
 const vm = idFrom('vm', `vm-${'0'.repeat(16)}`);
 const network = (number: number) => idFrom('network', `net-${String(number).padStart(16, '0')}`);
+const addressOf = (number: number) => `2001:db8::4000:5eff:fe10:${number}`;
 const at = (number: number) => ({
   network: network(number),
   mac: `42:00:5e:10:00:0${number}`,
-  address: `2001:db8::${number}`,
+  address: addressOf(number),
 });
 
 t.test('a placed VM has a member in each of its networks', async (t) => {
   const members = membersOf({ id: vm, interfaces: [at(1), at(2)] }, host(1), 7);
   t.strictSame(members, [
-    { id: `${network(1)}/42:00:5e:10:00:01`, value: { vm, host: host(1), fence: 7, address: '2001:db8::1' } },
-    { id: `${network(2)}/42:00:5e:10:00:02`, value: { vm, host: host(1), fence: 7, address: '2001:db8::2' } },
+    { id: `${network(1)}/42:00:5e:10:00:01`, value: { vm, host: host(1), fence: 7, address: addressOf(1) } },
+    { id: `${network(2)}/42:00:5e:10:00:02`, value: { vm, host: host(1), fence: 7, address: addressOf(2) } },
   ]);
+  const chosen = membersOf({ id: vm, interfaces: [{ ...at(1), address: '2001:db8::80' }] }, host(1), 7);
+  t.match(chosen, [{ id: members[0]?.id, value: { address: '2001:db8::80', more_addresses: [addressOf(1)] } }]);
+  t.match(
+    memberChanges(chosen, members.slice(0, 1)),
+    { put: chosen, remove: [] },
+    'other hosts learn of new addresses',
+  );
   t.strictSame(parseMemberId(members[0]?.id ?? ''), { network: network(1), mac: '42:00:5e:10:00:01' });
   t.equal(memberId(network(1), '42:00:5e:10:00:01'), members[0]?.id);
 });

@@ -9,7 +9,7 @@ const config = {
   id: 'vm-0000000000000001',
   name: 'web',
   sshKeys: ['ssh-ed25519 AAAA alice'],
-  interfaces: [{ mac, dnsServers: ['2001:db8::53'] }],
+  interfaces: [{ mac, dnsServers: ['2001:db8::53'], addresses: [] }],
   networkConfig: 'v1',
 } as const;
 
@@ -49,14 +49,14 @@ t.test('both forms of the network configuration ask for SLAAC, and for neither D
       },
     },
   });
-  const bare = noCloudDocuments({ ...config, interfaces: [{ mac, dnsServers: [] }] })['network-config'];
+  const bare = noCloudDocuments({ ...config, interfaces: [{ mac, dnsServers: [], addresses: [] }] })['network-config'];
   t.notMatch(bare, /nameservers/, 'without name servers, the guest uses those of router advertisements');
 });
 
 t.test('an MAC address of digits alone stays text', async (t) => {
   const digits = '42:00:11:22:33:44';
   const { config: links } = parse(
-    noCloudDocuments({ ...config, interfaces: [{ mac: digits, dnsServers: [] }] })['network-config'],
+    noCloudDocuments({ ...config, interfaces: [{ mac: digits, dnsServers: [], addresses: [] }] })['network-config'],
   );
   t.equal(links[0].mac_address, digits);
 });

@@ -19,6 +19,7 @@ import {
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { operation, operationExample } from './operations.ts';
 import { snapshotDisk } from './snapshots.ts';
+import { Interfaces, InterfacesInput } from './vm-interfaces.ts';
 
 /** The phases of a VM for its owner, derived from the declaration, the placement and the report. */
 export const vmPhases = [
@@ -34,8 +35,8 @@ export const vmPhases = [
   'unknown',
 ] as const;
 
-/** The fields whose change takes effect at the next start of the VM. */
-export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data'] as const;
+/** The fields whose change can wait for the next start of the VM. */
+export const restartFields = ['cpus', 'memory', 'disk_size', 'user_data', 'interfaces'] as const;
 export type RestartField = (typeof restartFields)[number];
 
 /** The results of user data. A hostile guest can report anything, so the API accepts only these words. */
@@ -73,29 +74,6 @@ export const HostSelector = LabelSelector({
     'Label selector for the hosts of the VM, in the syntax of Kubernetes: `zone=a,disk in (ssd,nvme),!gpu`. The VM gets only a host whose labels match, and waits until such a host has room. The labels that a selector may name are those of the setting `selectable_host_labels`; operators may name all. A later change of the labels of hosts moves no VM. A VM changes its host only when an operator moves it, so a change replaces the VM.',
 });
 
-const interfaceFields = {
-  network: Reference('network', { description: 'The network of the interface.' }),
-  mac: MacAddress({
-    description:
-      'MAC address, unicast and locally administered, unique in the cloud. Addresses that begin with `42` are computed: a request may contain such an address only if it is the default for attempt 0. Default: `42` and the first five octets of the SHA-256 of the id of the project, the name of the VM, the index of the interface and the attempt, as text with a NUL between each. The attempt is 0, or the first number whose address is free. So a client can compute the address before the creation.',
-  }),
-};
-const Interface = Type.Object(
-  {
-    ...interfaceFields,
-    address: Ipv6({
-      readOnly: true,
-      description: 'IPv6 address: the /64 of the network with the modified EUI-64 of the MAC address.',
-    }),
-  },
-  { additionalProperties: false },
-);
-const InterfaceCreate = Type.Object(
-  { network: interfaceFields.network, mac: Type.Optional(interfaceFields.mac) },
-  { additionalProperties: false },
-);
-const interfaces = { minItems: 1, maxItems: 8, description: 'Network interfaces, in the order of the guest.' };
-
 /** The defaults of a VM. */
 export const vmDefaults = { cpus: 1, memory: '512MiB' } as const;
 
@@ -116,11 +94,11 @@ export const vm = resource({
           'The volume that the VM boots from, instead of a disk of its own. Its data stays when the VM is deleted, and another VM can boot from it. The volume has an image: it was created with the image, or from a snapshot of a root disk. It stays attached while the VM exists, and does not count among the 16 volumes.',
       }),
     ),
-    interfaces: Type.Array(Interface, interfaces),
     anti_affinity: Type.Optional(AntiAffinity),
     host_selector: Type.Optional(HostSelector),
   },
   mutable: {
+    interfaces: Interfaces,
     name: Name({ description: 'Name, unique in the project, and host name of the guest: an RFC 1123 label.' }),
     description: Description,
     labels: Labels,
@@ -213,7 +191,12 @@ export const vm = resource({
         ),
         restart_required: Type.Boolean({ description: 'Whether a change waits for the next start.' }),
         pending_changes: Type.Array(Enum(restartFields), {
-          description: 'Fields whose change waits for the next start.',
+          description:
+            'Fields whose change waits for the next start. `interfaces` is among them if the guest does not release an interface, or if an earlier version of ucloud has started the VM.',
+        }),
+        changing_interfaces: Type.Array(MacAddress(), {
+          description:
+            'MAC addresses of the interfaces that the running guest is about to get, to change or to lose. Usually it takes about a second.',
         }),
       },
       { additionalProperties: false, 'x-volatile': true, description: 'Observed state.' },
@@ -222,7 +205,7 @@ export const vm = resource({
   },
   defaulted: ['description', 'labels', 'cpus', 'memory', 'ssh_keys', 'volumes', 'power_state', 'delete_protection'],
   optional: ['project', 'image', 'root_volume', 'disk_size', 'user_data', 'anti_affinity', 'host_selector'],
-  create: { interfaces: Type.Array(InterfaceCreate, interfaces), anti_affinity: Type.Optional(AntiAffinityCreate) },
+  create: { interfaces: InterfacesInput, anti_affinity: Type.Optional(AntiAffinityCreate) },
 });
 export type Vm = ItemType<typeof vm>;
 export type VmCreate = CreateType<typeof vm>;
@@ -239,7 +222,14 @@ const example: Vm = {
   cpus: 2,
   memory: '2GiB',
   disk_size: '20GiB',
-  interfaces: [{ network: exampleId('network'), mac: '42:00:5e:10:00:01', address: '2001:db8:0:100:4000:5eff:fe10:1' }],
+  interfaces: [
+    {
+      network: exampleId('network'),
+      mac: '42:00:5e:10:00:01',
+      address: '2001:db8:0:100:4000:5eff:fe10:1',
+      secondary_addresses: ['2001:db8:0:100::80'],
+    },
+  ],
   address: '2001:db8:0:100:4000:5eff:fe10:1',
   anti_affinity: { group: 'web', mode: 'required' },
   host_selector: 'zone=a',
@@ -256,6 +246,7 @@ const example: Vm = {
     user_data: 'ok',
     restart_required: false,
     pending_changes: [],
+    changing_interfaces: [],
   },
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
@@ -287,7 +278,15 @@ export const vmEndpoints = {
     write: 'member',
     scoped: true,
     createErrors: ['address_taken', 'being_deleted', 'in_use', 'invalid_state', 'no_capacity'],
-    updateErrors: ['being_deleted', 'in_use', 'invalid_reference', 'invalid_state', 'no_capacity', 'quota_exceeded'],
+    updateErrors: [
+      'address_taken',
+      'being_deleted',
+      'in_use',
+      'invalid_reference',
+      'invalid_state',
+      'no_capacity',
+      'quota_exceeded',
+    ],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,
     example: {
@@ -296,7 +295,7 @@ export const vmEndpoints = {
         image: example.image,
         cpus: 2,
         memory: '2GiB',
-        interfaces: [{ network: exampleId('network') }],
+        interfaces: [{ network: exampleId('network'), secondary_addresses: ['2001:db8:0:100::80'] }],
         ssh_keys: example.ssh_keys,
         anti_affinity: { group: 'web' },
         host_selector: example.host_selector,

@@ -4,8 +4,17 @@
  * the escapes that YAML parsers need.
  */
 import { defaultNetworkConfig, type NetworkConfig } from '../../contract/resources/images.ts';
+import { configuredAddresses } from '../network/interface-addresses.ts';
 import type { ImageRecord, NetworkRecord, SshKeyRecord, VmRecord } from '../records/index.ts';
 import { vendorData } from './vendor-data.ts';
+
+/** An interface of the guest. */
+export interface GuestInterface {
+  readonly mac: string;
+  readonly dnsServers: readonly string[];
+  /** The addresses that the guest does not form by SLAAC. */
+  readonly addresses: readonly string[];
+}
 
 /** The declaration of a VM, as far as the guest needs it. */
 export interface GuestConfig {
@@ -14,7 +23,7 @@ export interface GuestConfig {
   /** Public keys in the form of authorized_keys. */
   readonly sshKeys: readonly string[];
   readonly userData?: string | undefined;
-  readonly interfaces: readonly { readonly mac: string; readonly dnsServers: readonly string[] }[];
+  readonly interfaces: readonly GuestInterface[];
   readonly networkConfig: NetworkConfig;
 }
 
@@ -31,9 +40,10 @@ export const guestConfigOf = (vm: VmRecord, referenced: Referenced): GuestConfig
   name: vm.name,
   sshKeys: vm.ssh_keys.flatMap((id) => referenced.sshKey(id)?.public_key ?? []),
   userData: vm.user_data,
-  interfaces: vm.interfaces.map(({ mac, network }) => ({
-    mac,
-    dnsServers: referenced.network(network)?.dns_servers ?? [],
+  interfaces: vm.interfaces.map((each) => ({
+    mac: each.mac,
+    dnsServers: referenced.network(each.network)?.dns_servers ?? [],
+    addresses: configuredAddresses(each),
   })),
   networkConfig: (vm.boot ?? referenced.image(vm.image))?.network_config ?? defaultNetworkConfig,
 });
@@ -52,27 +62,34 @@ const json = (value: unknown): string => {
   return `${text.replace(/[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/g, escaped)}\n`;
 };
 
+/** The prefix length of configured addresses: the route to the network comes from router advertisements. */
+const configuredLength = 128;
+
 /** Version 1 names each interface, and the guest renames the interface. */
 const version1 = ({ interfaces }: GuestConfig): object => ({
   version: 1,
-  config: interfaces.map(({ mac, dnsServers }, index) => ({
+  config: interfaces.map(({ mac, dnsServers, addresses }, index) => ({
     type: 'physical',
     name: `eth${index}`,
     mac_address: mac,
-    subnets: [{ type: 'ipv6_slaac', ...(dnsServers.length > 0 && { dns_nameservers: dnsServers }) }],
+    subnets: [
+      { type: 'ipv6_slaac', ...(dnsServers.length > 0 && { dns_nameservers: dnsServers }) },
+      ...addresses.map((address) => ({ type: 'static6', address: `${address}/${configuredLength}` })),
+    ],
   })),
 });
 
 const version2 = ({ interfaces }: GuestConfig): object => ({
   version: 2,
   ethernets: Object.fromEntries(
-    interfaces.map(({ mac, dnsServers }, index) => [
+    interfaces.map(({ mac, dnsServers, addresses }, index) => [
       `id${index}`,
       {
         match: { macaddress: mac },
         dhcp4: false,
         dhcp6: false,
         'accept-ra': true,
+        ...(addresses.length > 0 && { addresses: addresses.map((address) => `${address}/${configuredLength}`) }),
         ...(dnsServers.length > 0 && { nameservers: { addresses: dnsServers } }),
       },
     ]),
@@ -80,8 +97,8 @@ const version2 = ({ interfaces }: GuestConfig): object => ({
 });
 
 /**
- * Returns the documents. Both forms of the network configuration ask for addresses by SLAAC alone, so the guest uses the
- * address that the VM declares, and neither DHCP nor IPv4.
+ * Returns the documents. Both forms of the network configuration ask for SLAAC, and contain the addresses that the guest
+ * does not form by it. So the guest uses the addresses that the VM declares, and neither DHCP nor IPv4.
  */
 export const noCloudDocuments = (config: GuestConfig): NoCloudDocuments => ({
   'meta-data': json({

@@ -5,6 +5,7 @@
 import type { Id } from '../../contract/fields.ts';
 import { idFrom } from '../ids.ts';
 import type { NetworkMemberRecord, VmRecord } from '../records/index.ts';
+import { interfaceAddresses } from './interface-addresses.ts';
 
 /** Returns the id of a member: `<network>/<MAC>`. */
 export const memberId = (network: Id<'network'>, mac: string): string => `${network}/${mac}`;
@@ -23,10 +24,17 @@ export interface Member {
 
 /** Returns the members that a VM has while it is placed on the host with this fence. */
 export const membersOf = (vm: Pick<VmRecord, 'id' | 'interfaces'>, host: Id<'host'>, fence: number): Member[] =>
-  vm.interfaces.map(({ network, mac, address }) => ({
-    id: memberId(network, mac),
-    value: { vm: vm.id, host, fence, address },
-  }));
+  vm.interfaces.map((each) => {
+    const [address = each.address, ...more] = interfaceAddresses(each);
+    const further = more.length > 0 && { more_addresses: more };
+    return { id: memberId(each.network, each.mac), value: { vm: vm.id, host, fence, address, ...further } };
+  });
+
+/** Returns all addresses of a member. */
+export const memberAddresses = ({ address, more_addresses = [] }: NetworkMemberRecord): string[] => [
+  address,
+  ...more_addresses,
+];
 
 /** The difference between the members that a VM has and those that it should have. */
 export interface MemberChanges {
@@ -35,7 +43,7 @@ export interface MemberChanges {
 }
 
 const isEqual = (a: NetworkMemberRecord, b: NetworkMemberRecord): boolean =>
-  a.vm === b.vm && a.host === b.host && a.fence === b.fence && a.address === b.address;
+  a.vm === b.vm && a.host === b.host && a.fence === b.fence && memberAddresses(a).join() === memberAddresses(b).join();
 
 /** Returns the missing changes; undefined if there are none. */
 export function memberChanges(wanted: readonly Member[], present: readonly Member[]): MemberChanges | undefined {

@@ -189,7 +189,24 @@ export const vms = kind('vms/', {
   root_volume: Type.Optional(id('volume')),
   /** The facts of the image of the root volume. */
   boot: Type.Optional(Type.Object(bootFacts)),
-  interfaces: Type.Array(Type.Object({ network: id('network'), mac: Type.String(), address: Type.String() })),
+  interfaces: Type.Array(
+    Type.Object({
+      network: id('network'),
+      mac: Type.String(),
+      address: Type.String(),
+      /** Missing: none. */
+      secondary_addresses: Type.Optional(Type.Array(Type.String())),
+    }),
+  ),
+  /**
+   * Interfaces and addresses that the VM no longer declares, and that the guest may still use. They stay taken. An
+   * interface that the VM still declares occurs here with its former addresses.
+   */
+  leaving_interfaces: Type.Optional(
+    Type.Array(Type.Object({ network: id('network'), mac: Type.String(), addresses: Type.Array(Type.String()) })),
+  ),
+  /** The generation of the last change of the interfaces; missing if they never changed. */
+  interfaces_generation: Type.Optional(Type.Integer()),
   anti_affinity: antiAffinity,
   /** The label selector for the hosts of the VM. */
   host_selector: Type.Optional(Type.String()),

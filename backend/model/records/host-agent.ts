@@ -40,6 +40,19 @@ export const reports = kind('reports/', {
   /** The resources of the running guest at its start. */
   resources: Type.Optional(Type.Object(resources)),
   started_at: Type.Optional(time),
+  /** The interfaces that the guest has or may have, with the addresses that it may use. Earlier versions write none. */
+  interfaces: Type.Optional(
+    Type.Array(
+      Type.Object({
+        mac: Type.String(),
+        addresses: Type.Array(Type.String()),
+        /** The host is about to give the interface, or some of its addresses, to the guest. */
+        pending: Type.Optional(Type.Boolean()),
+      }),
+    ),
+  ),
+  /** The guest gets its declared interfaces only at its next start. */
+  interfaces_wait: Type.Optional(Type.Boolean()),
   /** The guest agent of the running guest has answered lately. */
   guest_agent: Type.Optional(Type.Boolean()),
   at: time,

@@ -39,6 +39,8 @@ export const networkMembers = kind('network-members/', {
   fence: Type.Integer(),
   /** The address in the network's prefix (RFC 5952). */
   address: Type.String(),
+  /** The further addresses in the prefix. Missing: none. */
+  more_addresses: Type.Optional(Type.Array(Type.String())),
 });
 export type NetworkMemberRecord = Static<typeof networkMembers.schema>;
 

@@ -1,5 +1,6 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
+import { derivedAddress } from '../network/interface-addresses.ts';
 import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
@@ -10,7 +11,7 @@ import { prefixRoutes } from './routing.ts';
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 6;
+export const currentFormat = 7;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -66,8 +67,23 @@ const needsFormat6: Readonly<Record<string, (record: Fields) => boolean>> = {
   [prefixRoutes.prefix]: () => true,
 };
 
+type VmInterface = Parameters<typeof derivedAddress>[0] & { readonly secondary_addresses?: unknown };
+
+/**
+ * The same for format 7: chosen addresses, and interfaces that change. An older agent drops packets from such addresses, and
+ * an older API never frees them.
+ */
+const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [vms.prefix]: ({ interfaces, interfaces_generation }) =>
+    interfaces_generation !== undefined ||
+    (interfaces as readonly VmInterface[] | undefined)?.some(
+      (each) => each.secondary_addresses !== undefined || each.address !== derivedAddress(each),
+    ) === true,
+};
+
 /** The rules of all formats, the newest first. */
 const needs = [
+  { format: 7, rules: needsFormat7 },
   { format: 6, rules: needsFormat6 },
   { format: 5, rules: needsFormat5 },
   { format: 4, rules: needsFormat4 },

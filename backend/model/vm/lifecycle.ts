@@ -38,6 +38,7 @@ import type { Id } from '../../contract/fields.ts';
 import { type RestartField, restartFields } from '../../contract/resources/vms.ts';
 import { fits, type Resources } from '../placement/filters.ts';
 import type { OperationRecord, PlacementRecord, ReportRecord, ScheduleRecord, VmRecord } from '../records/index.ts';
+import { changingInterfaces } from './interfaces.ts';
 
 /** The inputs of `nextStep` for one VM on one host. */
 export interface LifecycleFacts {
@@ -122,7 +123,12 @@ export const startResources = (vm: VmRecord, granted: Resources): Resources => (
  */
 export function pendingChanges(
   vm: VmRecord,
-  { resources, generation }: Pick<ReportRecord, 'resources' | 'generation'>,
+  {
+    resources,
+    generation,
+    interfaces,
+    interfaces_wait,
+  }: Pick<ReportRecord, 'resources' | 'generation' | 'interfaces' | 'interfaces_wait'>,
 ): RestartField[] {
   // An adopted guest may have no report of its start. The code then assumes that every size has changed.
   const resized = (wanted: number, had: number | undefined) =>
@@ -132,6 +138,10 @@ export function pendingChanges(
     memory: resized(vm.memory, resources?.memory),
     disk_size: resized(vm.disk_size, resources?.disk),
     user_data: (generation ?? 0) < (vm.user_data_generation ?? 0),
+    interfaces:
+      interfaces === undefined
+        ? (generation ?? 0) < (vm.interfaces_generation ?? 0)
+        : interfaces_wait === true && changingInterfaces(vm, interfaces).length > 0,
   };
   return restartFields.filter((field) => waits[field]);
 }

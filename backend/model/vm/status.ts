@@ -16,6 +16,7 @@
  */
 import type { RestartField, Vm } from '../../contract/resources/vms.ts';
 import type { GuestRecord, ReportRecord, ScheduleRecord, VmRecord } from '../records/index.ts';
+import { changingInterfaces } from './interfaces.ts';
 import { pendingChanges } from './lifecycle.ts';
 
 /** The records of the other writers about one VM. */
@@ -45,6 +46,7 @@ export function vmStatus(vm: VmRecord, seen: VmObservations): Status {
     guest_agent: false,
     restart_required: waiting.length > 0,
     pending_changes: waiting,
+    changing_interfaces: changing(vm, report),
   };
   const because = (cause: { reason?: string | undefined; message?: string | undefined } | undefined) => ({
     ...(cause?.reason === undefined ? {} : { reason: cause.reason }),
@@ -75,6 +77,12 @@ function restartFields(vm: VmRecord, report: ReportRecord | undefined): RestartF
   const wanted = vm.power_state === 'running' && vm.deleted_at === undefined;
   return run && wanted ? pendingChanges(vm, run) : [];
 }
+
+/** Returns the MAC addresses of the interfaces that a running guest is about to get, to change or to lose. */
+const changing = (vm: VmRecord, report: ReportRecord | undefined): string[] =>
+  report?.phase === 'running' && report.interfaces && vm.power_state === 'running'
+    ? changingInterfaces(vm, report.interfaces)
+    : [];
 
 /** Tells whether the guest has reported that it is ready since its last start. */
 const isReady = (report: ReportRecord, guest: GuestRecord | undefined): guest is GuestRecord =>
