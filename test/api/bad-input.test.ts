@@ -118,10 +118,10 @@ t.test('bad input', async (t) => {
     ['an image that is not there', '/v1/vms', { ...vm, image: 'img-0000000000000000' }, 422, '/image'],
     ['a name for an id', '/v1/vms', { ...vm, image: 'debian' }, 400, '/image'],
     [
-      'an address for an interface',
+      'an address outside of the network',
       '/v1/vms',
       { ...vm, interfaces: [{ ...vm.interfaces[0], address: '::1' }] },
-      400,
+      422,
       '/interfaces/0/address',
     ],
     ['nine interfaces', '/v1/vms', { ...vm, interfaces: Array(9).fill(vm.interfaces[0]) }, 400, '/interfaces'],

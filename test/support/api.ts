@@ -55,7 +55,12 @@ export interface Body {
   readonly vni: number;
   readonly gateway: string;
   readonly address: string;
-  readonly interfaces: readonly { readonly network: string; readonly mac: string; readonly address: string }[];
+  readonly interfaces: readonly {
+    readonly network: string;
+    readonly mac: string;
+    readonly address: string;
+    readonly secondary_addresses: readonly string[];
+  }[];
   readonly memory: string;
   readonly disk_size: string;
   readonly size?: string;

@@ -7,6 +7,7 @@
 import type { Component } from '../../model/component.ts';
 import type { RecordChange } from '../../store/mirror.ts';
 import type { ApiContext } from '../requests/context.ts';
+import { interfaceRelease } from './interface-release.ts';
 import { madeSnapshotRemoval } from './made-snapshot-removal.ts';
 import { poolReportRemoval } from './pool-report-removal.ts';
 import { expire } from './retention.ts';
@@ -35,7 +36,7 @@ export interface Removal {
 
 const removals: readonly Removal[] = [
   ...[vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval],
-  ...[madeSnapshotRemoval, poolReportRemoval],
+  ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease],
 ];
 
 /** Starts the collector. */

@@ -12,14 +12,15 @@
  */
 
 import { newEvent } from '../../model/events.ts';
-import { addressKey, macKey, storedIpv6 } from '../../model/network/addresses.ts';
 import * as records from '../../model/records/index.ts';
+import { heldInterfaces } from '../../model/vm/interfaces.ts';
 import { absent, noneBelow, put, read, remove, rewrite, unchanged } from '../../store/collection.ts';
 import { isChangeOf } from '../../store/mirror.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
 import type { ApiContext } from '../requests/context.ts';
+import { freeingWrites } from '../resources/vm-interfaces.ts';
 import { releaseName, removeReference } from '../transaction/declarations.ts';
 import type { Removal } from './collector.ts';
 
@@ -39,17 +40,22 @@ async function endOperation(api: ApiContext, vm: string, at: string) {
 }
 
 function leftovers(vm: records.VmRecord): Write[] {
+  const { leaving_interfaces: leaving = [] } = vm;
+  const all = [...heldInterfaces(vm.interfaces), ...leaving];
   const used = new Set([
     ...(vm.root_volume === undefined ? [vm.image] : []),
     ...vm.ssh_keys,
-    ...vm.interfaces.map(({ network }) => network),
+    ...[...vm.interfaces, ...leaving].map(({ network }) => network),
   ]);
   return [
     remove(records.vms, vm.id),
     releaseName('vm', vm.project, vm.name),
+    ...freeingWrites(vm.id, {
+      macs: [...new Set(all.map(({ mac }) => mac))],
+      addresses: [...new Set(all.flatMap(({ addresses }) => addresses))],
+      networks: [],
+    }),
     ...[...used].map((id) => removeReference(id, vm.id)),
-    ...vm.interfaces.map(({ mac }) => remove(records.macs, macKey(mac))),
-    ...vm.interfaces.map(({ address }) => remove(records.addresses, addressKey(storedIpv6(address)))),
     remove(records.reports, vm.id),
     remove(records.guests, vm.id),
     remove(records.latestOperations, vm.id),

@@ -7,22 +7,11 @@ import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type Vm, type VmBody, type VmUpdate, vm } from '../../contract/resources/vms.ts';
 import { newId } from '../../model/ids.ts';
-import {
-  addressKey,
-  defaultMac,
-  formatIpv6,
-  interfaceId,
-  isInComputedRange,
-  isReservedInterfaceId,
-  macKey,
-  slaacAddress,
-} from '../../model/network/addresses.ts';
-import { storedPrefix } from '../../model/network/prefixes.ts';
 import { vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { formatSize, sizeInBytes } from '../../model/text/sizes.ts';
 import { type VmObservations, vmStatus } from '../../model/vm/status.ts';
-import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
+import { put, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -44,8 +33,8 @@ import { type Guard, mutate } from '../transaction/mutate.ts';
 import { detachment, newAttachment } from './attachment-changes.ts';
 import { hostSelectorGuards } from './host-selectors.ts';
 import { imageSize, images } from './images.ts';
-import { networks } from './networks.ts';
 import { sshKeys } from './ssh-keys.ts';
+import { changeInterfaces, declareInterfaces, type Probes } from './vm-interfaces.ts';
 import { moveVm } from './vm-move.ts';
 import { rebootVm } from './vm-reboot.ts';
 import { restoreVm } from './vm-restore.ts';
@@ -62,16 +51,20 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
     const {
       generation: _generation,
       user_data_generation: _changed,
+      interfaces_generation: _rewired,
+      leaving_interfaces: _leaving,
       deleted_at: _deleted,
       memory,
       disk_size,
       boot: _boot,
       volumes = [],
+      interfaces,
       ...shown
     } = record;
     const root = record.root_volume === undefined ? undefined : api.mirror.get(records.volumes, record.root_volume);
     return {
       ...shown,
+      interfaces: interfaces.map((each) => ({ secondary_addresses: [], ...each })),
       volumes,
       memory: formatSize(memory),
       disk_size: formatSize(root?.value.size ?? disk_size),
@@ -173,72 +166,6 @@ function originOf(api: ApiContext, project: Id<'project'>, id: Id<'vm'>, body: B
 const noDiskSize = () =>
   fieldError('rule_violated', '/disk_size', 'must be omitted with root_volume: change the size of the volume');
 
-type Interface = records.VmRecord['interfaces'][number];
-
-/** The number of default MAC addresses that were taken, by interface. */
-type Probes = number[];
-
-interface AllocatedInterfaces {
-  readonly interfaces: Interface[];
-  readonly guards: Guard[];
-  readonly writes: Write[];
-}
-
-/** Returns the interfaces with their addresses, and the guards that make the addresses unique. */
-function allocateInterfaces(
-  api: ApiContext,
-  project: Id<'project'>,
-  id: Id<'vm'>,
-  body: Pick<Body, 'name' | 'interfaces'>,
-  probes: Probes,
-): AllocatedInterfaces {
-  const guards: Guard[] = [];
-  const writes = new Map<string, Write>();
-  const macs = new Set<string>();
-  const interfaces = body.interfaces.map((asked, index): Interface => {
-    const at = `/interfaces/${index}`;
-    const network = addReference(api, networks, { project, id: asked.network, pointer: `${at}/network`, user: id });
-    let probe = probes[index] ?? 0;
-    let mac = asked.mac ?? defaultMac(project, body.name, index, probe);
-    while (asked.mac === undefined && (macs.has(macKey(mac)) || isReservedInterfaceId(interfaceId(mac)))) {
-      probe += 1;
-      mac = defaultMac(project, body.name, index, probe);
-    }
-    // The error must not reveal whose address it would be, or whether such a VM exists.
-    if (asked.mac !== undefined && isInComputedRange(mac) && mac !== defaultMac(project, body.name, index, 0)) {
-      throw fieldError('rule_violated', `${at}/mac`, 'must not begin with 42: ucloud computes these addresses');
-    }
-    if (macs.has(macKey(mac)))
-      throw fieldError('address_taken', `${at}/mac`, 'must differ from the other interfaces of this VM');
-    if (isReservedInterfaceId(interfaceId(mac))) {
-      throw fieldError('rule_violated', `${at}/mac`, 'must not result in a reserved interface identifier (RFC 5453)');
-    }
-    macs.add(macKey(mac));
-    const subnet = storedPrefix(network.stored.value.cidr);
-    const address = slaacAddress(subnet.address, mac);
-    const taken = () => {
-      if (asked.mac !== undefined) return fieldError('address_taken', `${at}/mac`, 'is taken');
-      probes[index] = probe + 1;
-      return undefined;
-    };
-    guards.push(
-      ...network.guards,
-      { condition: absent(records.macs, macKey(mac)), otherwise: taken },
-      { condition: absent(records.addresses, addressKey(address)), otherwise: taken },
-    );
-    for (const write of [
-      ...network.writes,
-      put(records.macs, macKey(mac), { id }),
-      put(records.addresses, addressKey(address), { id }),
-    ]) {
-      // Two interfaces in one network share one reference.
-      if ('put' in write) writes.set(write.put, write);
-    }
-    return { network: asked.network, mac, address: formatIpv6(address) };
-  });
-  return { interfaces, guards, writes: [...writes.values()] };
-}
-
 /** Returns the references to the SSH keys that the user does not have yet. */
 function useKeys(
   api: ApiContext,
@@ -306,7 +233,8 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     const { guards, writes, ...origin } = originOf(api, project, id, body);
     const selector = hostSelectorGuards(api, request.caller, body.host_selector, '/host_selector');
     const keys = useKeys(api, project, id, body.ssh_keys);
-    const allocated = allocateInterfaces(api, project, id, body, probes);
+    const owner = { id, project, name: body.name, interfaces: [] };
+    const allocated = declareInterfaces(api, owner, body.interfaces, probes);
     const record: records.VmRecord = {
       id,
       project,
@@ -329,12 +257,13 @@ async function createVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
 async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   const { user_data, ...asked } = request.body as VmUpdate;
+  const probes: Probes = [];
   return changeObject(api, request, vms, (stored) => {
     checkAlive(stored);
     const before = stored.value;
     if (before.root_volume !== undefined && asked.disk_size !== undefined) throw noDiskSize();
     const least = imageSize(api, before.image);
-    const { memory, disk_size, ...patch } = readPatch<VmUpdate>(vm, {
+    const { memory, disk_size, interfaces, ...patch } = readPatch<VmUpdate>(vm, {
       ...asked,
       ...(asked.disk_size === null && least !== undefined ? { disk_size: formatSize(least) } : {}),
     });
@@ -346,15 +275,17 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
         `must be at least ${formatSize(before.disk_size)}: a disk can only grow`,
       );
     }
-    const next = withUserData(
-      {
-        ...before,
-        ...patch,
-        memory: memory === undefined ? before.memory : sizeInBytes(memory),
-        disk_size: size,
-      },
-      user_data,
-    );
+    const changed = {
+      ...before,
+      ...patch,
+      memory: memory === undefined ? before.memory : sizeInBytes(memory),
+      disk_size: size,
+    };
+    const wired =
+      interfaces === undefined
+        ? { vm: changed, guards: [], writes: [] }
+        : changeInterfaces(api, request.caller, changed, interfaces, probes);
+    const next = withUserData(wired.vm, user_data);
     const unlike = JSON.stringify(next) !== JSON.stringify(before);
     const keys = useKeys(api, before.project, id, next.ssh_keys, before.ssh_keys);
     const attached = changeVolumes(api, next, before.volumes ?? [], request.now.toISOString());
@@ -366,8 +297,13 @@ async function updateVm(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
       stored,
       unlike ? { ...next, generation: before.generation + 1, updated_at: request.now.toISOString() } : before,
       {
-        guards: [...keys.guards, ...attached.guards],
-        writes: [...keys.writes, ...attached.writes, ...dropped.map((key) => removeReference(key, id))],
+        guards: [...keys.guards, ...attached.guards, ...wired.guards],
+        writes: [
+          ...wired.writes,
+          ...keys.writes,
+          ...attached.writes,
+          ...dropped.map((key) => removeReference(key, id)),
+        ],
       },
     );
   });
