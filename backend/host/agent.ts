@@ -23,6 +23,7 @@ import { UcloudError } from '../contract/errors.ts';
 import type { Id } from '../contract/fields.ts';
 import { idFrom } from '../model/ids.ts';
 import type { AnnouncementFacts } from '../model/network/announcements.ts';
+import { interfaceAddresses } from '../model/network/interface-addresses.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import {
   networks,
@@ -259,10 +260,13 @@ export class Agent {
       const { vm, placement, report } = this.#snapshot(id);
       const runs = observed?.running && !withdrawn && placement !== undefined && report?.value.phase !== 'stopping';
       if (!runs || vm === undefined || vm.value.deleted_at !== undefined) return [];
-      return vm.value.interfaces.flatMap(({ network, address, mac }) => {
+      return vm.value.interfaces.flatMap((each) => {
+        const { network, mac } = each;
         macs.add(mac);
         const cidr = view.mirror.get(networks, network)?.value.cidr;
-        return cidr === undefined ? [] : [{ cidr, address, elsewhere: view.isElsewhere(network, host) }];
+        if (cidr === undefined) return [];
+        const elsewhere = view.isElsewhere(network, host);
+        return interfaceAddresses(each).map((address) => ({ cidr, address, elsewhere }));
       });
     });
     const prefixes = routesOf(view, host).flatMap(({ prefix, mac }) => (macs.has(mac) ? [prefix] : []));

@@ -113,7 +113,14 @@ export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Und
     const { network, mac } = parseMemberId(id);
     const vni = carried.get(network);
     if (vni !== undefined || projects.has(mirror.get(networks, network)?.value.project)) {
-      interfaces.push({ ...(vni !== undefined && { vni }), mac, address: value.address, via });
+      const { address, more_addresses } = value;
+      interfaces.push({
+        ...(vni !== undefined && { vni }),
+        mac,
+        address,
+        ...(more_addresses && { more_addresses }),
+        via,
+      });
     } else carriers.set(network, (carriers.get(network) ?? new Set()).add(value.host));
   }
   const anchors = new Map<Id<'network'>, string>();

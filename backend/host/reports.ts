@@ -32,13 +32,37 @@ export type PlacedVmSnapshot = VmSnapshot & { readonly placement: Stored<Placeme
 
 /** The fields of a report that the agent chooses. */
 export type ReportFields = Pick<ReportRecord, 'phase'> &
-  Partial<Pick<ReportRecord, 'reason' | 'message' | 'generation' | 'resources' | 'started_at' | 'guest_agent'>>;
+  Partial<
+    Pick<
+      ReportRecord,
+      | 'reason'
+      | 'message'
+      | 'generation'
+      | 'resources'
+      | 'started_at'
+      | 'guest_agent'
+      | 'interfaces'
+      | 'interfaces_wait'
+    >
+  >;
 
 /** Returns the report of the current placement, if there is one. */
 export const currentReport = ({ host, placement, report }: VmSnapshot): ReportRecord | undefined =>
   report?.value.host === host && report.value.fence === placement?.value.fence ? report.value : undefined;
 
-/** Returns a commit that writes a report with the fence of the placement. It requires the placement to be unchanged. */
+/** The phases after which the machine has no guest, and so no guest has an interface. */
+const endPhases: ReadonlySet<ReportRecord['phase']> = new Set(['stopped', 'gone']);
+
+/** Returns the interfaces in the present report, which a new report keeps while the guest may have them. */
+function keptInterfaces(snapshot: VmSnapshot, phase: ReportRecord['phase']): Partial<ReportRecord> {
+  const interfaces = endPhases.has(phase) ? undefined : currentReport(snapshot)?.interfaces;
+  return interfaces === undefined ? {} : { interfaces };
+}
+
+/**
+ * Returns a commit that writes a report with the fence of the placement. It requires the placement to be unchanged. The new
+ * report keeps the interfaces of the guest, unless it names others.
+ */
 export function reportCommit(
   snapshot: PlacedVmSnapshot,
   reported: ReportFields,
@@ -46,7 +70,13 @@ export function reportCommit(
   more: { readonly require?: readonly Condition[]; readonly write?: readonly Write[] } = {},
 ): Commit {
   const { id, host, placement, report } = snapshot;
-  const record = { ...reported, host, fence: placement.value.fence, at: now.toISOString() };
+  const record = {
+    ...keptInterfaces(snapshot, reported.phase),
+    ...reported,
+    host,
+    fence: placement.value.fence,
+    at: now.toISOString(),
+  };
   return {
     require: [unchanged(placement), report ? unchanged(report) : absent(reports, id), ...(more.require ?? [])],
     write: [put(reports, id, record), ...(more.write ?? [])],

@@ -4,10 +4,11 @@ import type { Id } from '../contract/fields.ts';
 import { defaultFirmware } from '../contract/resources/images.ts';
 import { guestConfigOf, noCloudDocuments } from '../model/guest/no-cloud.ts';
 import { innerMtu } from '../model/network/fabric.ts';
+import { interfaceAddresses } from '../model/network/interface-addresses.ts';
 import type { Resources } from '../model/placement/filters.ts';
 import { imageReports, images, networks, reports, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import type { VolumeSpec } from '../model/vm/volumes.ts';
-import type { NetworkSpec, Underlay, VmSpec } from './hypervisor/specs.ts';
+import type { InterfaceSpec, NetworkSpec, Underlay, VmSpec } from './hypervisor/specs.ts';
 import type { HostImages } from './images/host-images.ts';
 import type { ReportFields } from './reports.ts';
 import type { HostView } from './view.ts';
@@ -41,6 +42,23 @@ function networkSpec(view: HostView, id: Id<'network'>, underlay: Underlay | und
 }
 
 /**
+ * Returns the interfaces of a VM for the hypervisor.
+ * @throws UcloudError `invalid_reference` if a network does not exist
+ */
+export const interfaceSpecs = (
+  view: HostView,
+  vm: Pick<VmRecord, 'interfaces'>,
+  underlay: Underlay | undefined,
+): InterfaceSpec[] =>
+  vm.interfaces.map((each): InterfaceSpec => {
+    const { network, mac } = each;
+    const spec = networkSpec(view, network, underlay);
+    if (spec === undefined) throw new UcloudError('invalid_reference', `network ${network} does not exist`);
+    const [address = each.address, ...more_addresses] = interfaceAddresses(each);
+    return { network: spec, mac, address, ...(more_addresses.length > 0 && { more_addresses }) };
+  });
+
+/**
  * Returns the specification of a VM for the hypervisor.
  * @throws UcloudError `invalid_reference` if a network does not exist
  */
@@ -53,11 +71,7 @@ export function vmSpec(
   underlay?: Underlay,
 ): VmSpec {
   const { id, name, generation, image } = vm;
-  const interfaces = vm.interfaces.map(({ network, mac, address }) => {
-    const spec = networkSpec(view, network, underlay);
-    if (spec === undefined) throw new UcloudError('invalid_reference', `network ${network} does not exist`);
-    return { network: spec, mac, address };
-  });
+  const interfaces = interfaceSpecs(view, vm, underlay);
   const config = guestConfigOf(vm, {
     sshKey: (key) => view.mirror.get(sshKeys, key)?.value,
     network: (network) => view.mirror.get(networks, network)?.value,

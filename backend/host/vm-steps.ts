@@ -5,6 +5,7 @@
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { guests, schedules, type VmRecord, vms } from '../model/records/index.ts';
+import { heldInterfaces, withWanted } from '../model/vm/interfaces.ts';
 import {
   grantPending,
   nextStep,
@@ -19,6 +20,7 @@ import type { Commit, Store } from '../store/store.ts';
 import type { ExitCause, Hypervisor, ObservedVm } from './hypervisor/hypervisor.ts';
 import type { Underlay } from './hypervisor/specs.ts';
 import type { HostImages } from './images/host-images.ts';
+import { type InterfaceRuntime, InterfaceSteps } from './interface-steps.ts';
 import type { HostLease } from './lease.ts';
 import type { NetworkSync } from './network-sync.ts';
 import {
@@ -101,6 +103,8 @@ export interface VmRuntime {
   ended?: boolean;
   /** The volumes of the running guest, as JSON of their specifications; undefined if the agent does not know them. */
   volumes?: string;
+  /** The interfaces of the running guest. */
+  interfaces?: InterfaceRuntime;
   /** The question to the guest about its volumes, and the latest answer. */
   question?: VolumeQuestion;
   /** The number of consecutive failures to set the volumes. */
@@ -116,12 +120,20 @@ export const again: StepOutcome = { again: true };
 /** No step is left until a record or the machine changes. */
 export const done: StepOutcome = { again: false };
 
+/** Returns the outcome with the earlier visit. */
+function sooner(a: StepOutcome, b: StepOutcome): StepOutcome {
+  if (a.again || b.again) return again;
+  const times = [a.afterMs, b.afterMs].filter((each) => each !== undefined);
+  return times.length === 0 ? done : { again: false, afterMs: Math.min(...times) };
+}
+
 /** Carries out the steps of the VMs of one host. */
 export class VmSteps {
   readonly #options: VmStepsOptions;
   readonly #networks: NetworkSync;
   readonly #closed: () => boolean;
   readonly #volumes: VolumeSteps;
+  readonly #interfaces: InterfaceSteps;
   readonly #withdraw: (runtime: VmRuntime) => Promise<void>;
 
   /**
@@ -140,6 +152,7 @@ export class VmSteps {
     this.#networks = networks;
     this.#closed = closed;
     this.#withdraw = withdraw;
+    this.#interfaces = new InterfaceSteps(options, networks, (commit) => this.commit(commit));
     this.#volumes = new VolumeSteps(options, (commit) => this.commit(commit), revisit);
   }
 
@@ -196,7 +209,10 @@ export class VmSteps {
       case 'report_running':
         return this.#reportRunning(placed, runtime);
       default: {
-        const outcome = runtime.observed?.running ? await this.#volumes.take(placed, runtime) : done;
+        const running = runtime.observed?.running === true;
+        const wired = running ? await this.#interfaces.take(placed, runtime) : done;
+        if (wired.again) return wired;
+        const outcome = sooner(wired, running ? await this.#volumes.take(placed, runtime) : done);
         if (outcome.again) return outcome;
         const ready = await this.#reportReady(placed, runtime);
         return ready.again ? ready : outcome;
@@ -251,7 +267,10 @@ export class VmSteps {
       if (holds === undefined) return { again: false, afterMs: 1_000 };
       const now = new Date();
       const generation = vm.value.generation;
-      const starting: ReportFields = { phase: 'starting', generation, resources, started_at: now.toISOString() };
+      // A process of an earlier attempt may still have other interfaces.
+      const interfaces = withWanted(reported?.interfaces ?? [], heldInterfaces(vm.value.interfaces));
+      const started_at = now.toISOString();
+      const starting: ReportFields = { phase: 'starting', generation, resources, started_at, interfaces };
       const restarts = snapshot.operations.filter(({ value }) => value.state === 'running');
       const restarted = advanceOperations(restarts, now, { state: 'running', progress: rebootRestarted });
       const commit = reportCommit(snapshot, starting, now, {
@@ -270,12 +289,14 @@ export class VmSteps {
       delete runtime.otherAddresses;
       delete runtime.guestAgent;
       delete runtime.volumes;
+      delete runtime.interfaces;
       delete runtime.ended;
       delete runtime.withdrawn;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
       if (runtime.exitedDuringStart) throw new Error('the guest ended during its start');
-      runtime.observed = { id, running: true, fence: spec.fence, generation, started_at: now.toISOString() };
+      runtime.observed = { id, running: true, fence: spec.fence, generation, started_at };
+      runtime.interfaces = { applied: JSON.stringify(spec.interfaces), held: heldInterfaces(vm.value.interfaces) };
       return again;
     } finally {
       delete runtime.abort;
@@ -312,6 +333,8 @@ export class VmSteps {
       started_at,
       ...startedWith,
       ...(others && otherAddresses),
+      ...(runtime.interfaces?.held && { interfaces: [...runtime.interfaces.held] }),
+      ...(before?.interfaces_wait && { interfaces_wait: true }),
       ...((runtime.guestAgent ?? before?.guest_agent) && { guest_agent: true }),
     };
     const restarted = operations.filter(({ value }) => value.state === 'running' && value.progress >= rebootRestarted);

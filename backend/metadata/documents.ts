@@ -2,6 +2,7 @@
  * The documents with a guest's own metadata. They contain only its VM's declaration, and nothing of the host or other
  * VMs.
  */
+import { interfaceAddresses } from '../model/network/interface-addresses.ts';
 import { gatewayAddress } from '../model/network/interface-names.ts';
 import { networks, sshKeys, type VmRecord } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -41,14 +42,15 @@ export function sshKeysOf(vm: VmRecord, mirror: Mirror): string[] {
 
 /** Returns the network document. Networks that the mirror does not have yet are left out. */
 export function networkDocument(vm: VmRecord, mirror: Mirror): NetworkDocument {
-  const described = vm.interfaces.map(({ network: id, mac, address }) => {
+  const described = vm.interfaces.map((each) => {
+    const { network: id, mac } = each;
     const network = mirror.get(networks, id)?.value;
     return (
       network && {
         mac,
         network: { id, name: network.name },
         mtu: network.mtu,
-        addresses: [{ address, prefix_length: 64 }],
+        addresses: interfaceAddresses(each).map((address) => ({ address, prefix_length: 64 })),
         gateway: gatewayAddress,
         dns_servers: network.dns_servers,
       }

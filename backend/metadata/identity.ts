@@ -1,11 +1,12 @@
 /**
  * Identifies the VM of a request by the network of the listener and by the source address. A guest can choose neither
- * of them. The listener is bound to the bridge, and the tap's filter accepts only addresses formed from the VM's MAC
- * address. The content of the request does not count.
+ * of them. The listener is bound to the bridge, and the tap's filter accepts only the addresses
+ * of the VM. The content of the request does not count.
  */
 
 import type { Id } from '../contract/fields.ts';
 import { formatIpv6, linkLocalAddress, parseIpv6 } from '../model/network/addresses.ts';
+import { interfaceAddresses } from '../model/network/interface-addresses.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import { placements, type VmRecord, vms } from '../model/records/index.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -25,10 +26,11 @@ export type Identify = (network: Id<'network'>, remoteAddress: string | undefine
 /** Returns a function that identifies the VMs of the host by the records of the mirror. */
 export function createIdentify(mirror: Mirror, hostId: Id<'host'>): Identify {
   const bySource = mirror.index(vms, ({ value }) =>
-    value.interfaces.flatMap(({ network, mac, address }) => [
-      sourceKey(network, formatIpv6(linkLocalAddress(mac))),
-      sourceKey(network, address),
-    ]),
+    value.interfaces.flatMap((each) =>
+      [formatIpv6(linkLocalAddress(each.mac)), ...interfaceAddresses(each)].map((address) =>
+        sourceKey(each.network, address),
+      ),
+    ),
   );
   return (network, remoteAddress) => {
     // Node appends the zone to link-local addresses, as in fe80::1%ub4711.

@@ -3,6 +3,7 @@
  * shell scripts as plain text. `/nocloud/` is that of cloud-init's data source NoCloud.
  */
 import { guestConfigOf, type NoCloudDocuments, noCloudDocuments, noCloudFiles } from '../model/guest/no-cloud.ts';
+import { configuredAddresses } from '../model/network/interface-addresses.ts';
 import { images, networks, sshKeys, type VmRecord, vms } from '../model/records/index.ts';
 import { read } from '../store/collection.ts';
 import type { Mirror } from '../store/mirror.ts';
@@ -24,6 +25,10 @@ const text = (lines: readonly string[]): Document => ({
 const json = (value: unknown): Document => ({ type: 'application/json', body: `${JSON.stringify(value)}\n` });
 
 const sshKeyLines: Route = (vm, mirror) => text(sshKeysOf(vm, mirror));
+
+/** Returns the addresses that the guest does not form by SLAAC, a line for each: the MAC address of the link, the address. */
+const addressLines: Route = (vm) =>
+  text(vm.interfaces.flatMap((each) => configuredAddresses(each).map((address) => `${each.mac} ${address}`)));
 
 /**
  * Returns the user data exactly as declared. The document is empty without user data, because a guest could not
@@ -57,6 +62,7 @@ export const routes: Readonly<Record<string, Route>> = {
   '/v1/instance-id': (vm) => text([vm.id]),
   '/v1/host-name': (vm) => text([vm.name]),
   '/v1/ssh-keys': sshKeyLines,
+  '/v1/addresses': addressLines,
   '/v1/user-data': userData,
   ...Object.fromEntries(noCloudFiles.map((name) => [`/nocloud/${name}`, noCloud(name)])),
   // Guests of the first version of ucloud use this path.

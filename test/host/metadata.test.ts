@@ -139,7 +139,9 @@ t.test('each VM hears of itself, whichever address it asks from', { skip }, asyn
   const web = vm('web', red, '42:00:5e:00:00:01', [alice.id, bob.id], '#!/bin/sh\necho "web"\n');
   // Another link has the same MAC address, and hence the same link-local address.
   const db = vm('db', blue, '42:00:5e:00:00:01', [bob.id]);
-  const mail = vm('mail', red, '42:00:5e:00:00:02', []);
+  const plain = vm('mail', red, '42:00:5e:00:00:02', []);
+  const chosen = '2001:db8:0:1::25';
+  const mail = { ...plain, interfaces: plain.interfaces.map((each) => ({ ...each, secondary_addresses: [chosen] })) };
   const elsewhere = vm('elsewhere', red, '42:00:5e:00:00:03', [alice.id]);
   await server.commit({
     write: [
@@ -170,6 +172,11 @@ t.test('each VM hears of itself, whichever address it asks from', { skip }, asyn
   t.same(ask(webGuest, '/v1/ssh-keys').body, `${alice.public_key}\n${bob.public_key}\n`);
   t.same(ask(webGuest, '/ssh-keys').body, `${alice.public_key}\n${bob.public_key}\n`, 'where the first ucloud had it');
   t.same(ask(mailGuest, '/v1/ssh-keys'), { status: 200, body: '' });
+  t.same(ask(webGuest, '/v1/addresses'), { status: 200, body: '' }, 'it forms its address by itself');
+  t.same(ask(mailGuest, '/v1/addresses').body, `42:00:5e:00:00:02 ${chosen}\n`);
+  mailGuest.ip('address', 'add', `${chosen}/128`, 'dev', 'eth0', 'nodad');
+  ns.ip('-6', 'route', 'add', chosen, 'dev', redBridge);
+  t.same(ask(mailGuest, '/v1/host-name', '--interface', chosen).body, 'mail\n', 'from its chosen address');
   t.match(JSON.parse(ask(webGuest, '/nocloud/meta-data').body), {
     'instance-id': web.id,
     'local-hostname': 'web',

@@ -148,6 +148,7 @@ export class KillableHost {
           () => ran || history.began(spec.id, this.#dataDir),
         );
       },
+      setInterfaces: (id, interfaces) => guarded('setInterfaces', () => hypervisor.setInterfaces(id, interfaces)),
       stop: (id, grace) =>
         guarded(
           'stop',

@@ -13,9 +13,10 @@ import type { Consistency } from '../../contract/resources/snapshots.ts';
 import type { Resources } from '../../model/placement/filters.ts';
 import type { PoolSpec } from '../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../model/storage/volume-source.ts';
+import type { HeldInterface } from '../../model/vm/interfaces.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { CopyContent, PoolDriver } from '../storage/pools/pool-driver.ts';
-import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
 export interface ObservedVm {
@@ -93,6 +94,16 @@ export class SnapshotError extends UcloudError {
   }
 }
 
+/** The interfaces of a running guest after a change. */
+export interface InterfaceOutcome {
+  /** The interfaces that the guest has, with the addresses that it may use; none for an interface that is to go. */
+  readonly interfaces: readonly HeldInterface[];
+  /** Only the next start of the VM brings the missing changes. */
+  readonly needsRestart: boolean;
+  /** The faults of new interfaces by MAC address. */
+  readonly faults: ReadonlyMap<string, unknown>;
+}
+
 /** The guest shut itself down, or its process ended in any other way. */
 export type ExitCause = 'guest_shutdown' | 'crash';
 
@@ -127,6 +138,12 @@ export interface Hypervisor {
    * then repeats the call.
    */
   setVolumes(vm: Id<'vm'>, volumes: readonly VolumeSpec[]): Promise<VolumeOutcome>;
+  /**
+   * Gives a running guest these interfaces with their addresses, and takes all others away. An interface that is to go can
+   * send and receive nothing any more, also while the guest keeps it. The guest may keep it for some time; the caller then
+   * repeats the call. The networks exist already.
+   */
+  setInterfaces(vm: Id<'vm'>, interfaces: readonly InterfaceSpec[]): Promise<InterfaceOutcome>;
   /**
    * Asks the guest which of the volumes it uses. Returns undefined if no guest agent listens. A call may take some seconds,
    * because the guest decides when it answers.

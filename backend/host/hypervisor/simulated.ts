@@ -13,10 +13,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Id } from '../../contract/fields.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Resources } from '../../model/placement/filters.ts';
+import type { HeldInterface } from '../../model/vm/interfaces.ts';
 import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
-import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
 
 const simulatedDisk = Buffer.alloc(1024 ** 2);
 
@@ -27,6 +28,7 @@ export type SimulatedStep =
   | 'stop'
   | 'destroy'
   | 'setVolumes'
+  | 'setInterfaces'
   | 'setNetworks'
   | 'createSnapshot'
   | 'fillVolume'
@@ -69,6 +71,10 @@ export interface SimulatedHypervisor extends Hypervisor {
   setGuestAgent(vm: Id<'vm'>, answers: boolean): void;
   /** Makes the guest use the volume, as the sentence says, or not any more. */
   useVolume(volume: Id<'volume'>, use: string | undefined): void;
+  /** Returns the interfaces of a running VM. */
+  interfacesOf(vm: Id<'vm'>): readonly HeldInterface[];
+  /** Makes the guest keep removed interfaces, or release them again. */
+  keepInterfaces(vm: Id<'vm'>, keeps: boolean): void;
   /** Returns the volumes of a running VM. */
   volumesOf(vm: Id<'vm'>): readonly Id<'volume'>[];
 }
@@ -79,6 +85,8 @@ interface Running extends Resources {
   readonly started_at: string;
   /** The volumes of the guest. Journals of earlier versions lack them. */
   readonly volumes?: readonly Id<'volume'>[];
+  /** The interfaces of the guest. Journals of earlier versions lack them. */
+  readonly interfaces?: readonly HeldInterface[];
 }
 interface SimulatedVm {
   readonly id: Id<'vm'>;
@@ -87,6 +95,11 @@ interface SimulatedVm {
   readonly image?: Id<'image'>;
   readonly running?: Running;
 }
+
+const heldSpec = ({ mac, address, more_addresses = [] }: InterfaceSpec): HeldInterface => ({
+  mac,
+  addresses: [address, ...more_addresses],
+});
 
 /** Creates the driver, with the VMs that an earlier process left in the directory. */
 export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedHypervisor {
@@ -108,6 +121,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   const agents = new Set<Id<'vm'>>();
   const agentListeners = new Set<(vm: Id<'vm'>, answers: boolean) => void>();
   const uses = new Map<Id<'volume'>, string | undefined>();
+  const keepers = new Set<Id<'vm'>>();
   let networks: readonly NetworkSpec[] = [];
   let fabric: FabricSpec | undefined;
   let routes: readonly RoutedPrefix[] = [];
@@ -170,7 +184,8 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       const vm = vms.get(id);
       if (vm === undefined) throw new Error(`${id} has no disk`);
       const started_at = new Date().toISOString();
-      vms.put({ ...vm, running: { fence, generation, started_at, cpus, memory, disk: vm.disk, volumes } });
+      const interfaces = spec.interfaces.map(heldSpec);
+      vms.put({ ...vm, running: { fence, generation, started_at, cpus, memory, disk: vm.disk, volumes, interfaces } });
       scheduleReady(id, readyMs);
     },
 
@@ -198,6 +213,18 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       const ids = volumes.map((volume) => volume.id);
       vms.put({ ...vm, running: { ...vm.running, volumes: ids } });
       return { present: ids, faults: new Map() };
+    },
+
+    setInterfaces: async (id, wanted) => {
+      enter('setInterfaces', id);
+      const vm = vms.get(id);
+      if (vm?.running === undefined) throw new Error(`${id} does not run`);
+      const macs = new Set(wanted.map(({ mac }) => mac));
+      const removed = (vm.running.interfaces ?? []).filter(({ mac }) => !macs.has(mac));
+      const kept = keepers.has(id) ? removed.map(({ mac }) => ({ mac, addresses: [] })) : [];
+      const interfaces = [...wanted.map(heldSpec), ...kept];
+      vms.put({ ...vm, running: { ...vm.running, interfaces } });
+      return { interfaces, needsRestart: false, faults: new Map() };
     },
 
     volumeUses: async (vm, ids) => (agents.has(vm) ? new Map(ids.map((id) => [id, uses.get(id)])) : undefined),
@@ -295,6 +322,11 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     networks: () => networks,
     fabric: () => fabric,
     routes: () => routes,
+    interfacesOf: (id) => vms.get(id)?.running?.interfaces ?? [],
+    keepInterfaces: (id, keeps) => {
+      if (keeps) keepers.add(id);
+      else keepers.delete(id);
+    },
     volumesOf: (id) => vms.get(id)?.running?.volumes ?? [],
     resourcesOf: (id) => {
       const running = vms.get(id)?.running;

@@ -27,6 +27,8 @@ export interface RemoteInterface {
   readonly mac: string;
   /** The address in the network's prefix (RFC 5952). */
   readonly address: string;
+  /** The further addresses in the prefix. Default: none. */
+  readonly more_addresses?: readonly string[];
   /** The underlay address of its host. */
   readonly via: string;
 }
@@ -63,8 +65,14 @@ export interface InterfaceSpec {
   readonly mac: string;
   /** The IPv6 address in the network's prefix (RFC 5952). */
   readonly address: string;
+  /** The further addresses in the prefix. VMs that an earlier version started have none. */
+  readonly more_addresses?: readonly string[];
   /** The name of the tap of a running VM. Default: the name that follows from the MAC address. */
   readonly tap?: string;
+  /** The slot of the interface in the process of a running VM. VMs that an earlier version started have none. */
+  readonly slot?: number;
+  /** The guest is to release the interface, and can use it no more. */
+  readonly leaving?: true;
 }
 
 /** A VM to prepare or start. */

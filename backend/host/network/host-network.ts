@@ -156,8 +156,8 @@ export class HostNetwork {
   }
 
   /**
-   * Declares the interfaces of a VM, before its process starts. The next `converge` creates them. Only the VM's
-   * directory stores them.
+   * Declares the interfaces of a VM, before its process starts or gets them. The next `converge` creates them, and cuts off
+   * those that are to go. Only the VM's directory stores them.
    */
   attach(vm: string, interfaces: readonly InterfaceSpec[]): void {
     this.#attachments.set(vm, interfaces);
@@ -186,7 +186,7 @@ export class HostNetwork {
     const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
     const taps = [...this.#attachments].flatMap(([vm, interfaces]) =>
       interfaces.map(({ network, ...each }): DesiredLink => {
-        const declared = networks.get(network.vni);
+        const declared = each.leaving ? undefined : networks.get(network.vni);
         return {
           kind: 'tap',
           name: tapOf(each),
@@ -332,9 +332,9 @@ export class HostNetwork {
     observed: ObservedLinks,
   ): Promise<Map<string, string>> {
     const bridges = networks.map(({ vni, cidr }) => ({ bridge: bridgeName(vni), cidr }));
-    const ports = this.#ports(available).flatMap(({ network, tap, mac, address, prefixes }) => {
+    const ports = this.#ports(available).flatMap(({ network, tap, mac, addresses: own, prefixes }) => {
       const bridge = bridgeName(network.vni);
-      const addresses = [address, formatIpv6(linkLocalAddress(mac))];
+      const addresses = [...own, formatIpv6(linkLocalAddress(mac))];
       return available.has(bridge) ? [{ tap, bridge, mac, addresses, prefixes }] : [];
     });
     const others = [...observed.values()].filter(
@@ -379,9 +379,12 @@ export class HostNetwork {
       const ofVm = interfaces.flatMap(({ mac }) => prefixesOf(mac));
       return interfaces.flatMap((each) => {
         const tap = tapOf(each);
-        const { mac, address, network } = each;
+        const { mac, address, more_addresses = [], network, leaving } = each;
+        // The tap stays while the guest has the interface. Without a port, its filter drops everything.
+        if (leaving) return [];
+        const addresses = [address, ...more_addresses];
         const router = gatewayMac(network.vni);
-        return taps.has(tap) ? [{ tap, mac, address, network, prefixes: prefixesOf(mac), router, ofVm }] : [];
+        return taps.has(tap) ? [{ tap, mac, addresses, network, prefixes: prefixesOf(mac), router, ofVm }] : [];
       });
     });
   }
@@ -401,7 +404,7 @@ export class HostNetwork {
       tunnels: tunnels.filter(({ device }) => existing.has(device)),
       taps,
       bridges: names.filter((name) => isBridgeName(name)),
-      addresses: ports.map(({ address }) => address),
+      addresses: ports.flatMap(({ addresses }) => addresses),
       prefixes: this.#routes.map(({ prefix }) => prefix),
       ...(local !== undefined && peers && prefixes && { fabric: { transit: transitName, local, peers, prefixes } }),
     });

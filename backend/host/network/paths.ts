@@ -39,7 +39,7 @@ export interface GuestPort {
   readonly tap: string;
   readonly bridge: string;
   readonly mac: string;
-  /** The address in the network's prefix, and the link-local address. */
+  /** The addresses in the network's prefix, and the link-local address. */
   readonly addresses: readonly string[];
   /** The prefixes that are routed to the guest. */
   readonly prefixes: readonly string[];
@@ -107,17 +107,19 @@ export function remotePaths(
   const link = transitName;
   const known = new Set(peers);
   const there = interfaces.filter(({ via }) => known.has(via));
-  const bridged = there.flatMap(({ vni, mac, address, via }) => {
+  const bridged = there.flatMap(({ vni, mac, address, more_addresses = [], via }) => {
     if (vni === undefined) return [];
     const [bridge, device] = [bridgeName(vni), vxlanName(vni)];
-    const addresses = [address, formatIpv6(linkLocalAddress(mac))];
+    const addresses = [address, ...more_addresses, formatIpv6(linkLocalAddress(mac))];
     return available.has(bridge) && available.has(device) ? [{ bridge, device, mac, addresses, via }] : [];
   });
   // A fault of the transit leaves the networks alone.
   const transitPeers = available.has(transitName) ? peers : [];
   const reached = new Set(transitPeers);
   const routed = [
-    ...there.map(({ address, via }) => ({ to: address, via })),
+    ...there.flatMap(({ address, more_addresses = [], via }) =>
+      [address, ...more_addresses].map((to) => ({ to, via })),
+    ),
     ...routes.map(({ prefix, via }) => ({ to: prefix, via })),
   ];
   return {

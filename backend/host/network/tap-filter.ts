@@ -5,9 +5,9 @@
  * all destinations, and also for a tap in no bridge. The hooks of the bridge miss frames to 01:80:c2:00:00:0x. The
  * bridge gives these frames to the host with the tap as their interface (IEEE 802.1D, 7.12.6).
  *
- * A guest may send only IPv6, from its own MAC address and from its two SLAAC addresses. These are the link-local
- * address and the address in the network's prefix, both formed from the MAC address (modified EUI-64). So every
- * receiver, such as the metadata server, can identify guests by their source address. A guest may also send from the prefixes
+ * A guest may send only IPv6, from its own MAC address and from its own addresses. These are the link-local address and
+ * the address in the network's prefix, both formed from the MAC address (modified EUI-64), and those that the user has
+ * chosen. So every receiver, such as the metadata server, can identify guests by their source address. A guest may also send from the prefixes
  * that are routed to it, but may not claim their addresses: the routes of the hosts lead to it. A guest may not act as a router
  * (RFC 6105), send redirects, serve DHCPv6 (RFC 7610), or claim an address of another guest. Such claims are neighbour
  * advertisements and answers to duplicate address detection.
@@ -33,8 +33,8 @@ import {
 export interface Port {
   readonly tap: string;
   readonly mac: string;
-  /** The address in the network's prefix. */
-  readonly address: string;
+  /** The addresses in the network's prefix. */
+  readonly addresses: readonly string[];
   /** The prefixes that are routed to this interface. The guest may send from them. */
   readonly prefixes: readonly string[];
   /** The MAC address of the network's router. */
@@ -75,11 +75,12 @@ const listener = 'mld-listener-report, mld-listener-done, mld2-listener-report';
 const extensionHeaders = '0, 43, 44, 51, 60, 135, 139, 140';
 
 /** Returns the rules of the tap's chain, in order. */
-export function tapRules({ tap, mac, address, prefixes, router, ofVm }: Port): string[] {
+export function tapRules({ tap, mac, addresses, prefixes, router, ofVm }: Port): string[] {
   const linkLocal = formatIpv6(linkLocalAddress(mac));
   const drop = (reason: DropReason) => `counter name ${counterName(tap, reason)} drop`;
   // nft 1.0 has no name for the target of a neighbour message, which is 16 bytes at bit 64 of the ICMPv6 header.
-  const ownAddresses = `{ ${asNumber(linkLocalAddress(mac))}, ${asNumber(storedIpv6(address))} }`;
+  const own = [linkLocalAddress(mac), ...addresses.map(storedIpv6)];
+  const ownAddresses = `{ ${own.map(asNumber).join(', ')} }`;
   return [
     `ether saddr != ${mac} ${drop('mac')}`,
     `ether type != ip6 ${drop('type')}`,
@@ -87,7 +88,7 @@ export function tapRules({ tap, mac, address, prefixes, router, ofVm }: Port): s
     `ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 ether daddr & ff:ff:00:00:00:00 != 33:33:00:00:00:00 ${drop('group')}`,
     `ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr != ff00::/8 ${drop('group')}`,
     `ip6 version != 6 ${drop('header')}`,
-    `ip6 saddr != { ${['::', linkLocal, address, ...prefixes].join(', ')} } ${drop('source')}`,
+    `ip6 saddr != { ${['::', linkLocal, ...addresses, ...prefixes].join(', ')} } ${drop('source')}`,
     // The guest knows no way to an address of its own prefix, and its router would send the packet back.
     ...(ofVm.length > 0 ? [`ether daddr ${router} ip6 daddr { ${ofVm.join(', ')} } ${drop('loop')}`] : []),
     // A guest without an address may only detect duplicates, solicit routers and join groups (RFC 4861, 4862, 3590).

@@ -7,10 +7,12 @@
 import { createHash } from 'node:crypto';
 import type { Id } from '../../../contract/fields.ts';
 import type { Firmware } from '../../../contract/resources/images.ts';
+import { maxInterfaces } from '../../../contract/resources/vm-interfaces.ts';
 import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
 import { rootSlot } from '../../../model/vm/volumes.ts';
 import { interfaceAlias } from '../../system/instance.ts';
 import type { InterfaceSpec } from '../specs.ts';
+import { netdevOf, nicOf, nicPortOf } from './guest-interfaces.ts';
 import { firstTapDescriptor } from './taps.ts';
 import { portOf } from './volumes.ts';
 
@@ -111,10 +113,24 @@ const file = (descriptorSet: number): object => ({
   locking: 'on',
 });
 
-function networkInterface({ network, mac }: InterfaceSpec, index: number): string[] {
+/**
+ * Returns the slots for interfaces: root ports of PCI Express, eight functions of one device. A guest numbers the interfaces
+ * in the order of their slots. The address is fixed and higher than those of all other devices but the slots for volumes.
+ */
+const nicPorts = (): string[] =>
+  Array.from({ length: maxInterfaces }, (_, slot) => {
+    const address = `addr=0x12.${slot}${slot === 0 ? ',multifunction=on' : ''}`;
+    return ['-device', `pcie-root-port,id=${nicPortOf(slot)},bus=pcie.0,chassis=${firstNicChassis + slot},${address}`];
+  }).flat();
+
+/** The number of the first chassis of a slot for interfaces. Those of volumes have smaller numbers. */
+const firstNicChassis = 32;
+
+function networkInterface({ network, mac }: InterfaceSpec, slot: number): string[] {
+  const [netdev, nic, port] = [netdevOf(slot), nicOf(slot), nicPortOf(slot)];
   return [
-    ...['-netdev', `tap,id=net${index},fd=${firstTapDescriptor + index},vhost=off`],
-    ...['-device', `virtio-net-pci,netdev=net${index},mac=${mac},host_mtu=${network.mtu},romfile=`],
+    ...['-netdev', `tap,id=${netdev},fd=${firstTapDescriptor + slot},vhost=off`],
+    ...['-device', `virtio-net-pci,id=${nic},bus=${port},netdev=${netdev},mac=${mac},host_mtu=${network.mtu},romfile=`],
   ];
 }
 
@@ -187,6 +203,7 @@ export const qemuArguments = (options: CommandLineOptions): string[] => [
   ...['-chardev', `socket,id=serial,fd=${serialDescriptor},server=on,wait=off`, '-serial', 'chardev:serial'],
   ...['-add-fd', `fd=${seedDescriptor},set=3`],
   ...(options.rootVolume ? rootSlotPort() : ownDisk(options.vm)),
+  ...nicPorts(),
   ...options.interfaces.flatMap(networkInterface),
   ...['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-pci,rng=rng', '-device', 'pvpanic-pci'],
   // The last devices, so that the others keep their addresses on the PCI bus.

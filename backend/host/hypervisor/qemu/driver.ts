@@ -24,8 +24,7 @@ import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
 import type { Logger } from '../../../model/component.ts';
-import { vxlanName } from '../../../model/network/fabric.ts';
-import { bridgeName, gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
+import { gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
 import { builtInPool, type PoolSpec } from '../../../model/storage/pool.ts';
 import type { FillSource, SnapshotSource } from '../../../model/storage/volume-source.ts';
@@ -42,11 +41,20 @@ import type { Run } from '../../system/command.ts';
 import { removeIfEmpty } from '../../system/files.ts';
 import { processGroupId, runDirectory } from '../../system/instance.ts';
 import { type FoundProcess, findProcesses, type Process, signal as sendSignal } from '../../system/processes.ts';
-import type { ExitCause, Hypervisor, NewVolume, ObservedVm, RestoreTarget, SnapshotSpec } from '../hypervisor.ts';
-import type { FabricSpec, NetworkSpec, RoutedPrefix, VmSpec } from '../specs.ts';
+import type {
+  ExitCause,
+  Hypervisor,
+  InterfaceOutcome,
+  NewVolume,
+  ObservedVm,
+  RestoreTarget,
+  SnapshotSpec,
+} from '../hypervisor.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
+import { changeInterfaces, connectInterfaces } from './interface-changes.ts';
 import { kvmGroups } from './kvm-probe.ts';
 import { launch, logTail } from './launch.ts';
 import { PoolSnapshotWork } from './pool-snapshots.ts';
@@ -55,7 +63,7 @@ import { QmpError } from './qmp.ts';
 import { RunningGuests } from './running-guests.ts';
 import { Snapshots } from './snapshots.ts';
 import { withTaps } from './taps.ts';
-import type { VmDirectories, VmState } from './vm-directory.ts';
+import type { VmDirectories } from './vm-directory.ts';
 import { maxImageCopies, VolumeContents } from './volume-contents.ts';
 
 /** The driver for QEMU. */
@@ -255,7 +263,7 @@ export class QemuDriver implements QemuHypervisor {
     state = { uid: state.uid, boot };
     if (!process) await directories.save(spec.id, state);
     signal.throwIfAborted();
-    await this.#connectInterfaces(spec.id, state);
+    for (const fault of (await connectInterfaces(this.#parts, spec.id, boot.interfaces)).values()) throw fault;
     signal.throwIfAborted();
     if (!process) {
       this.#guests.countAddresses(spec.id);
@@ -294,22 +302,8 @@ export class QemuDriver implements QemuHypervisor {
     fence,
     generation,
     volumes: volumes.map(({ id }) => id),
-    interfaces: interfaces.map((each) => ({ ...each, tap: tapOf(each) })),
+    interfaces: interfaces.map((each, slot) => ({ ...each, tap: tapOf(each), slot })),
   });
-
-  /** Creates filters, bridges and taps of the VM. */
-  async #connectInterfaces(vm: Id<'vm'>, { boot }: VmState): Promise<void> {
-    const { network } = this.#parts;
-    const interfaces = boot?.interfaces ?? [];
-    network.attach(vm, interfaces);
-    await network.require(interfaces.map((each) => each.network));
-    const faults = await network.converge();
-    for (const { network: spec, ...each } of interfaces) {
-      const fault = faults.get(tapOf(each)) ?? faults.get(bridgeName(spec.vni)) ?? faults.get(vxlanName(spec.vni));
-      if (fault !== undefined) throw new Error(fault);
-      if (!network.isDeclared(spec)) throw new Error(`network ${spec.id} has just been removed from this host`);
-    }
-  }
 
   async #launch(spec: VmSpec, uid: number): Promise<Process> {
     const { directories, images, instance, run } = this.#parts;
@@ -370,6 +364,10 @@ export class QemuDriver implements QemuHypervisor {
     if (guest === undefined) throw new Error(`${vm} does not run`);
     await this.#interruptCopies(volumes.map(({ id }) => id));
     return guest.setVolumes(volumes, this.#volumeHost, startTimeoutMs);
+  }
+
+  setInterfaces(vm: Id<'vm'>, interfaces: readonly InterfaceSpec[]): Promise<InterfaceOutcome> {
+    return changeInterfaces(this.#parts, vm, this.#guests.get(vm), interfaces);
   }
 
   /** Ends the copies of disks that a guest is about to get. */

@@ -16,8 +16,9 @@ import { ConsoleLog } from './console-log.ts';
 import { addFile, type CopyOptions, copyDisks, endCopies } from './disk-copy.ts';
 import { FileSystems } from './freeze.ts';
 import { GuestAgentError, tellsUseOfDisks, volumeUses } from './guest-agent.ts';
+import { lookAtDevices, type ProcessInterface, setInterfaces } from './guest-interfaces.ts';
 import { prepareVolume, type VolumeHost, volumeSource } from './guest-volumes.ts';
-import { passDescriptor } from './pass-descriptor.ts';
+import { passDescriptor, passTap } from './pass-descriptor.ts';
 import { Pause } from './pause.ts';
 import { Qmp, QmpError, type QmpEvent } from './qmp.ts';
 import { isObject, readable, virtualSizeOf } from './qmp-messages.ts';
@@ -170,6 +171,20 @@ export class Guest {
       pass: ({ id }, path) => passDescriptor(monitor, path, id),
     };
     return setVolumes(qmp, volumes, supply, this.#volumeSizes);
+  }
+
+  /** Returns the names of the devices of the process. @throws QmpError if QEMU does not answer in time */
+  async devices(): Promise<ReadonlySet<string>> {
+    return lookAtDevices(await this.#afterAttempt(answerTimeoutMs));
+  }
+
+  /**
+   * Gives the guest the interfaces of the plan, and asks it to release those that are to go.
+   * @throws QmpError if QEMU does not answer in time
+   */
+  async setInterfaces(plan: readonly ProcessInterface[], faulty: ReadonlySet<string>) {
+    const qmp = await this.#afterAttempt(answerTimeoutMs);
+    return setInterfaces(qmp, plan, faulty, (tap, netdev) => passTap(this.#paths.files, tap, netdev));
   }
 
   /**

@@ -12,35 +12,13 @@ import { maxVolumes } from '../../../contract/resources/volume-attachments.ts';
 import { isIdOf } from '../../../model/ids.ts';
 import type { VolumeOutcome, VolumeSpec } from '../../../model/vm/volumes.ts';
 import type { VolumeSource } from '../../storage/pools/pool-driver.ts';
-import type { Qmp, QmpEvent } from './qmp.ts';
+import { devicesOf, Monitor, namesIn, release } from './devices.ts';
+import type { Qmp } from './qmp.ts';
 import { objectsOf, QmpError, virtualSizeOf } from './qmp-messages.ts';
 import { keyOf, openRbd } from './rbd-nodes.ts';
 
-/** The time in milliseconds that a call waits for the guest to release a device. Linux needs about 100 ms. */
-const releaseMs = 2_000;
 /** The time in milliseconds for all commands of one call. A hostile QEMU could otherwise hold up the agent at each one. */
 const callTimeoutMs = 20_000;
-
-/** A connection whose commands share one deadline. */
-class Monitor {
-  readonly #qmp: Qmp;
-  readonly #deadline: number;
-
-  constructor(qmp: Qmp, timeoutMs: number) {
-    this.#qmp = qmp;
-    this.#deadline = performance.now() + timeoutMs;
-  }
-
-  execute(command: string, args: object = {}): Promise<unknown> {
-    return this.#qmp.execute(command, args, Math.max(1, this.#deadline - performance.now()));
-  }
-
-  /** Calls the listener for each event. Returns a function that removes it. */
-  listen(listener: (event: QmpEvent) => void): () => void {
-    this.#qmp.on('event', listener);
-    return () => this.#qmp.off('event', listener);
-  }
-}
 
 const deviceOf = (volume: string) => `device-${volume}`;
 const fileOf = (volume: string) => `file-${volume}`;
@@ -58,9 +36,6 @@ interface Parts {
   /** The descriptor sets by their mark, the id of the volume. */
   readonly sets: ReadonlyMap<string, number>;
 }
-
-const namesIn = (answer: unknown, field: string): Set<string> =>
-  new Set(objectsOf(answer).flatMap((each) => (typeof each[field] === 'string' ? [each[field]] : [])));
 
 function setsIn(answer: unknown): Map<string, number> {
   const sets = new Map<string, number>();
@@ -80,7 +55,7 @@ export const descriptorSet = (answer: unknown, mark: string): number | undefined
  */
 async function look(qmp: Monitor): Promise<Parts> {
   return {
-    devices: namesIn(await qmp.execute('qom-list', { path: '/machine/peripheral' }), 'name'),
+    devices: await devicesOf(qmp),
     objects: namesIn(await qmp.execute('qom-list', { path: '/objects' }), 'name'),
     nodeNames: namesIn(await qmp.execute('query-blockstats', { 'query-nodes': true }), 'node-name'),
     sets: setsIn(await qmp.execute('query-fdsets')),
@@ -167,23 +142,6 @@ async function plug(
   if (parts.devices.has(deviceOf(id))) return;
   const device = { driver: 'virtio-blk-pci', id: deviceOf(id), bus: portOf(slot), drive: id, serial: id };
   await qmp.execute('device_add', { ...device, ...(root && { bootindex: 0 }), werror: 'stop', rerror: 'stop' });
-}
-
-/** Asks the guest to release the device. Returns after the release, or after `releaseMs`. */
-async function release(qmp: Monitor, device: string): Promise<void> {
-  const released = Promise.withResolvers<void>();
-  const listen = ({ event, data }: QmpEvent) => {
-    if (event === 'DEVICE_DELETED' && data.device === device) released.resolve();
-  };
-  const end = qmp.listen(listen);
-  const timer = setTimeout(released.resolve, releaseMs);
-  try {
-    await qmp.execute('device_del', { id: device });
-    await released.promise;
-  } finally {
-    clearTimeout(timer);
-    end();
-  }
 }
 
 /** Removes the parts of a volume that has no device. */
