@@ -1,6 +1,6 @@
 /**
  * A VM. Additions to the derived resource: a plan contains MAC addresses and IPv6 addresses, and an apply waits for the
- * requested state of the VM. The file vm-user-data.ts has the rules for user data.
+ * requested state of the VM. The file vm-interfaces.ts plans the addresses. The file vm-user-data.ts has the rules for user data.
  */
 
 import type { Item } from '../client/item.ts';
@@ -13,12 +13,10 @@ import { normalUserData } from '../derive/user-data.ts';
 import type { WaitContext } from '../derive/wait-context.ts';
 import { waitFor } from '../derive/wait-for-state.ts';
 import { attribute, UNKNOWN, type ValidateContext, type Value, type Values } from '../framework/index.ts';
-import { formatAddress, parsePrefix } from '../net/ipv6.ts';
-import { defaultMac, eui64Address, normalMac, parseMac } from '../net/mac.ts';
 import type { components } from '../schema/api.gen.ts';
 import { schemaOf } from '../schema/resources.gen.ts';
 import { imageChanges, planImage, warnOfDeprecation } from './vm-image.ts';
-import { plannedMac } from './vm-mac.ts';
+import { checkMacs, isObject, planInterfaces } from './vm-interfaces.ts';
 import {
   changes,
   changeUserData,
@@ -44,7 +42,7 @@ function stateSentence({ phase, reason, message }: Status): string {
 const userData: Field = schemaOf('vm').fields.user_data ?? { type: 'string', description: '' };
 
 /** The fields whose change replaces the VM. The new VM has a new disk. */
-const replacing = ['image', 'root_volume', 'interfaces', 'project', 'anti_affinity', 'host_selector'];
+const replacing = ['image', 'root_volume', 'project', 'anti_affinity', 'host_selector'];
 
 /** The values of `wait_for`. */
 const waitChoices = ['running', 'ready', 'none'];
@@ -59,15 +57,7 @@ async function modifyPlan(ctx: PlanContext): Promise<void> {
     replacing,
     'For a smaller disk, create another VM, or replace this VM (`-replace`).',
   );
-  if (ctx.action !== 'create') return;
-  const { name, project, interfaces } = ctx.planned;
-  if (!Array.isArray(interfaces)) return;
-  const planned = await Promise.all(
-    interfaces.map((each: Value, index) => planInterface(ctx, each, index, { name, project })),
-  );
-  const [first] = planned;
-  const address = isObject(first) ? (first.address ?? UNKNOWN) : UNKNOWN;
-  Object.assign(ctx.planned, { interfaces: planned, address });
+  await planInterfaces(ctx);
 }
 
 /** Another root volume has another image and size. Both are known after the apply. */
@@ -98,30 +88,6 @@ function checkOrigin({ config, diagnostics }: ValidateContext<Values>): void {
   diagnostics.error('A VM with a root volume has no other image', both, ['image']);
 }
 
-/** Returns true for a reserved interface identifier (RFC 5453), which the API refuses. */
-const isReserved = (id: bigint): boolean =>
-  id === 0n ||
-  (id >= 0x0200_5eff_fe00_0000n && id <= 0x0200_5eff_fe00_5212n) ||
-  (id >= 0xfdff_ffff_ffff_ff80n && id <= 0xfdff_ffff_ffff_ffffn);
-
-/** Checks the configured MAC addresses of a VM. Two addresses must differ in more than the first octet. */
-function checkMacs({ config, diagnostics }: ValidateContext<Values>): void {
-  const seen = new Set<bigint>();
-  const interfaces = Array.isArray(config.interfaces) ? (config.interfaces as readonly Value[]) : [];
-  for (const [index, each] of interfaces.entries()) {
-    const mac = isObject(each) && typeof each.mac === 'string' ? parseMac(each.mac) : undefined;
-    if (mac === undefined) continue;
-    const key = mac & 0xff_ffff_ffffn;
-    const problem = seen.has(key)
-      ? 'Another interface of this VM has the same address, or one that differs only in the first octet.'
-      : isReserved(eui64Address({ network: 0n, length: 64 }, mac))
-        ? 'Its interface identifier is reserved (RFC 5453).'
-        : undefined;
-    seen.add(key);
-    if (problem) diagnostics.error('The MAC address cannot be used', problem, ['interfaces', index, 'mac']);
-  }
-}
-
 /**
  * Fields of the status that change without an apply: the guest becomes ready, or restarts by itself. Terraform should not
  * report such changes. So the state keeps its status until another field of the status changes.
@@ -133,6 +99,7 @@ const changesByItself: ReadonlySet<string> = new Set([
   'message',
   'user_data',
   'user_data_exit_code',
+  'changing_interfaces',
 ]);
 
 function keepStatus(known: Value | undefined, answer: Value | undefined): Values {
@@ -140,54 +107,6 @@ function keepStatus(known: Value | undefined, answer: Value | undefined): Values
   const names = Object.keys(answer).filter((name) => !changesByItself.has(name));
   const same = names.every((name) => JSON.stringify(known[name]) === JSON.stringify(answer[name]));
   return same ? { status: known } : {};
-}
-
-const isObject = (value: unknown): value is { readonly [key: string]: Value } =>
-  typeof value === 'object' && value !== null;
-
-/** Plans the MAC address, if none is configured, and the IPv6 address, if the network is known. */
-async function planInterface(
-  ctx: PlanContext,
-  plan: Value,
-  index: number,
-  vm: { readonly name: Value | undefined; readonly project: Value | undefined },
-): Promise<Value> {
-  if (!isObject(plan)) return plan;
-  const configured = Array.isArray(ctx.config.interfaces) ? ctx.config.interfaces[index] : undefined;
-  let { mac = null } = plan;
-  if (isObject(configured) && configured.mac === null) {
-    const { project, name } = vm;
-    const known = typeof project === 'string' && typeof name === 'string';
-    mac = (known && (await plannedMac(ctx, { project, name }, index))) || UNKNOWN;
-  }
-  if (isObject(configured)) checkConfiguredMac(ctx, configured.mac ?? null, index, vm);
-  return { ...plan, mac, address: await planAddress(ctx, plan.network, mac) };
-}
-
-/** Refuses an address that the API reserves for another VM. The API would refuse it only after a replacement's deletion. */
-function checkConfiguredMac(
-  { diagnostics }: PlanContext,
-  given: Value,
-  index: number,
-  { name, project }: { readonly name: Value | undefined; readonly project: Value | undefined },
-): void {
-  if (typeof given !== 'string' || typeof name !== 'string' || typeof project !== 'string') return;
-  const mac = normalMac(given);
-  if (!mac?.startsWith('42:') || mac === defaultMac(project, name, index)) return;
-  diagnostics.error(
-    'This MAC address is reserved',
-    `ucloud computes the addresses that begin with 42, and ${given} is not the one of this interface. Remove \`mac\`, or choose an address that begins with 02.`,
-    ['interfaces', index, 'mac'],
-  );
-}
-
-async function planAddress(ctx: PlanContext, network: Value | undefined, mac: Value): Promise<Value> {
-  if (!ctx.session || typeof network !== 'string') return UNKNOWN;
-  const item = await ctx.session.find(schemaOf('network').path, network, ctx.signal);
-  if (!item) return UNKNOWN;
-  const cidr = parsePrefix(String(item.cidr));
-  const address = typeof mac === 'string' ? parseMac(mac) : undefined;
-  return cidr && address !== undefined ? formatAddress(eui64Address(cidr, address)) : UNKNOWN;
 }
 
 async function waitForState(item: Item, ctx: WaitContext): Promise<Item> {
@@ -200,6 +119,10 @@ async function waitForState(item: Item, ctx: WaitContext): Promise<Item> {
   return reached;
 }
 
+/** Tells whether the guest has its interfaces, or gets them only at its next start. An earlier API does not say so. */
+const hasInterfaces = ({ changing_interfaces = [], pending_changes }: Partial<Status>): boolean =>
+  changing_interfaces.length === 0 || pending_changes?.includes('interfaces') === true;
+
 function waitForGoal(item: Item, ctx: WaitContext): Promise<Item> {
   const { wait_for: choice } = ctx.planned;
   const stopped = item.power_state === 'stopped';
@@ -208,11 +131,14 @@ function waitForGoal(item: Item, ctx: WaitContext): Promise<Item> {
     what: `VM "${String(item.name)}" is not ${goal}`,
     reached: (now) => {
       const { phase, ready } = statusOf(now);
-      return stopped ? phase === 'stopped' : phase === 'running' && (choice !== 'ready' || ready);
+      if (stopped) return phase === 'stopped';
+      return phase === 'running' && (choice !== 'ready' || ready) && hasInterfaces(statusOf(now));
     },
     failed: (now) => (statusOf(now).phase === 'error' ? stateSentence(statusOf(now)) : undefined),
     state: (now) => {
       const status = statusOf(now);
+      const changing = 'It is running, but its guest has not taken or released an interface.';
+      if (status.phase === 'running' && !hasInterfaces(status)) return changing;
       const silent = 'It is running, but its guest has not reported that ucloud-init or cloud-init has finished.';
       if (status.phase !== 'running') return stateSentence(status);
       return status.message === undefined ? silent : `${silent} ${status.message}`;

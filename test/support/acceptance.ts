@@ -17,6 +17,8 @@ export interface AcceptanceCase {
   readonly bound?: readonly string[];
   /** True for a resource without names. */
   readonly unnamed?: boolean;
+  /** Fields whose change replaces the object if it refers to an object that is replaced as well. */
+  readonly replacedWith?: readonly string[];
   /** Additional documentation of the fields. */
   readonly note?: string;
   /** Bodies for resources whose creation takes time. */
@@ -179,7 +181,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       timeouts = { create = "1m" }`,
     update: `name = "web-2"
       image = ucloud_image.this.id
-      interfaces = [{ network = ucloud_network.this.id }]
+      interfaces = [{ network = ucloud_network.this.id, secondary_addresses = [cidrhost(ucloud_network.this.cidr, 128)] }]
       memory = "2048MiB"
       cpus = 2
       disk_size = "8GiB"
@@ -199,6 +201,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       host_selector = "!gpu"
       project = ucloud_project.this.id`,
     spelled: ['memory'],
+    replacedWith: ['interfaces'],
     note: '`user_data` changes in place with `user_data_change = "restart"`; otherwise a change of it replaces the VM',
     slow: {
       fails: `name = "giant"

@@ -199,11 +199,11 @@ t.test('each resource, through its life', { skip }, async (t) => {
   await t.test('replace', async (t) => {
     directory.write({ 'main.tf': configuration(({ replace, update }) => replace ?? update) });
     const plan = await directory.plan();
-    await each(t, 'replace', (t, noun) => {
+    await each(t, 'replace', (t, noun, { replacedWith = [] }) => {
       const found = plan.resource_changes?.find(({ address }) => address === `ucloud_${noun}.this`)?.change;
       t.strictSame(found?.actions, ['delete', 'create']);
       const paths = new Set((found?.replace_paths ?? []).map(([name]) => String(name)));
-      t.strictSame([...paths].toSorted(), [...immutable(noun)].toSorted());
+      t.strictSame([...paths].toSorted(), [...immutable(noun), ...replacedWith].toSorted());
     });
     directory.write({ 'main.tf': settled });
   });
