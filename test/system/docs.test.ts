@@ -244,6 +244,10 @@ const followed: readonly Followed[] = [
     prepare: (t, _clone, home) => cloudWithImage(t, home),
   },
   {
+    page: 'docs/guides/change-interfaces.md',
+    prepare: (t, _clone, home) => cloudWithImage(t, home),
+  },
+  {
     page: 'docs/guides/choose-hosts.md',
     prepare: (t, _clone, home) => cloudWithImage(t, home, '--name', 'rack1-node1'),
   },
