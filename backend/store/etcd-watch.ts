@@ -26,7 +26,8 @@ export const entryOf = (kv: KeyValue, keyPrefix: string): Entry => ({
   created: Number(kv.create_revision),
 });
 
-const changeOf = (event: IEvent, keyPrefix: string): Change => {
+/** Converts an event of etcd into a change. */
+export const changeOf = (event: IEvent, keyPrefix: string): Change => {
   const entry = entryOf(event.kv, keyPrefix);
   // proto-loader returns the names of enum values, although their type declaration says numbers.
   return String(event.type) === 'Delete' ? { type: 'delete', key: entry.key } : { type: 'put', entry };

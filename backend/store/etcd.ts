@@ -9,6 +9,7 @@ import { EtcdLeaseInvalidError, type ICompare, type IRangeRequest, type IRequest
 import { UcloudError } from '../contract/errors.ts';
 import { EtcdConnection, type EtcdOptions } from './etcd-connection.ts';
 import { EtcdLease } from './etcd-lease.ts';
+import { watchEtcdRanges } from './etcd-ranges.ts';
 import { entryOf, watchEtcd } from './etcd-watch.ts';
 import { checkCommit, checkKey, checkLimit, checkPrefix, checkRevision, checkTtl, prefixEnd } from './limits.ts';
 import {
@@ -22,6 +23,8 @@ import {
   LeaseEndedError,
   type ListOptions,
   type Page,
+  type RangeListener,
+  type RangeWatch,
   type Revision,
   type Store,
   type Write,
@@ -149,6 +152,11 @@ class EtcdStore implements Store {
     const { closing } = this.#connection;
     const stop = signal === undefined ? closing : AbortSignal.any([signal, closing]);
     yield* watchEtcd(this.#connection, this.#range(prefix), this.#keyPrefix, fromRevision, stop);
+  }
+
+  watchRanges(listener: RangeListener): Promise<RangeWatch> {
+    const rangeOf = (range: string) => (range.endsWith('/') ? this.#range(range) : { key: this.#key(range) });
+    return watchEtcdRanges(this.#connection, rangeOf, this.#keyPrefix, listener);
   }
 
   async lease(ttl: number): Promise<Lease> {

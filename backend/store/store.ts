@@ -96,6 +96,30 @@ export interface Commit {
   readonly write: readonly Write[];
 }
 
+/** The events of a `RangeWatch`. */
+export interface RangeListener {
+  /** A commit has changed these keys. A commit may come in several calls, and a late call may come after `reached`. */
+  changed(batch: Batch): void;
+  /** The listener has got all changes of the ranges up to the revision. */
+  reached(revision: Revision): void;
+  /** The watch has ended: with the error, or because the store is closed. */
+  ended(error?: unknown): void;
+}
+
+/** A watch of several ranges, whose set may change. A range is a key, or a prefix that ends with `/`. */
+export interface RangeWatch {
+  /**
+   * Adds a range. Resolves to a revision: the listener gets the later changes of the range.
+   * @throws UcloudError `store_unavailable` if the watch has ended
+   */
+  add(range: string): Promise<Revision>;
+  /** Removes a range. Changes that are on their way may still come. */
+  remove(range: string): void;
+  /** Asks for `reached` with this revision or a later one, as soon as possible. */
+  expect(revision: Revision): void;
+  close(): void;
+}
+
 /** The database. Every method may reject with UcloudError `store_unavailable`. */
 export interface Store {
   /** Returns the current entry of the key; undefined if there is none. */
@@ -109,6 +133,10 @@ export interface Store {
    * watch ends without an error when `signal` aborts.
    */
   watch(prefix: string, fromRevision: Revision, signal?: AbortSignal): AsyncIterable<Batch>;
+  /**
+   * Watches several ranges together. A driver has it if this costs less than a watch of everything; see range-watch.ts.
+   */
+  watchRanges?(listener: RangeListener): Promise<RangeWatch>;
   /**
    * Creates a lease. The driver renews it about three times per time to live until it is revoked or lost, or the store
    * is closed.

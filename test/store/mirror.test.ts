@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { Type } from '@sinclair/typebox';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { UcloudError } from '../../backend/contract/errors.ts';
 import {
   absent,
   conflict,
@@ -21,6 +20,7 @@ import { isChangeOf, type MirrorBatch, openMirror } from '../../backend/store/mi
 import { InvalidRecordError } from '../../backend/store/record-codec.ts';
 import { SortedMap } from '../../backend/store/sorted-map.ts';
 import type { Revision, Store } from '../../backend/store/store.ts';
+import { Link } from '../support/cut-link.ts';
 import { eventually } from '../support/eventually.ts';
 
 const kind = <const P extends string>(prefix: P) =>
@@ -43,51 +43,6 @@ const committed = async (result: ReturnType<Store['commit']>): Promise<Revision>
   assert.ok(answer.ok);
   return answer.revision;
 };
-
-/** A connection to a store that can be interrupted: watches break and calls fail. */
-class Link {
-  readonly store: Store;
-  #watching = new AbortController();
-  #cut = false;
-
-  constructor(real: Store) {
-    const check = (): void => {
-      if (this.#cut) throw new UcloudError('store_unavailable', 'the link is cut');
-    };
-    const through = <A extends unknown[], R>(call: (...args: A) => Promise<R>): ((...args: A) => Promise<R>) => {
-      return async (...args) => {
-        check();
-        return call(...args);
-      };
-    };
-    this.store = {
-      get: through((key) => real.get(key)),
-      list: through((prefix, options) => real.list(prefix, options)),
-      commit: through((commit) => real.commit(commit)),
-      lease: through((ttl) => real.lease(ttl)),
-      compact: through((revision) => real.compact(revision)),
-      close: () => real.close(),
-      watch: (prefix, from, signal) => this.#watch(real, prefix, from, signal, check),
-    };
-  }
-
-  async *#watch(real: Store, prefix: string, from: Revision, signal: AbortSignal | undefined, check: () => void) {
-    check();
-    const link = this.#watching.signal;
-    yield* real.watch(prefix, from, AbortSignal.any([link, ...(signal === undefined ? [] : [signal])]));
-    if (link.aborted) throw new UcloudError('store_unavailable', 'the link was cut');
-  }
-
-  cut(): void {
-    this.#cut = true;
-    this.#watching.abort();
-  }
-
-  mend(): void {
-    this.#cut = false;
-    this.#watching = new AbortController();
-  }
-}
 
 t.test('a mirror converges under random commits, interruptions and compaction', async (t) => {
   const id = fc.constantFrom('a', 'a/b', 'b', 'c', 'd');

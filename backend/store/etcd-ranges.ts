@@ -1,0 +1,245 @@
+/**
+ * A watch of several ranges on etcd, over one stream. etcd sends the changes of a commit for each range in a message of its own,
+ * and nothing tells which message is the last. Therefore this watch asks for the progress of the stream. The answer follows
+ * all messages of its revision, if all ranges have got them.
+ *
+ * The answer of etcd before 3.4.25 and 3.5.8 comes on a way of its own inside the server, so it may overtake a message. This
+ * watch then asks again until several answers came without a message before them. A message that is late in spite of that, or
+ * because etcd was behind with a range, is told late: `RangeListener` allows it.
+ *
+ * The watch ends with its stream. It does not continue on another one: the caller reads the ranges again, at one revision.
+ */
+import type { IWatchResponse } from 'etcd3';
+import { UcloudError } from '../contract/errors.ts';
+import type { EtcdConnection } from './etcd-connection.ts';
+import { changeOf } from './etcd-watch.ts';
+import type { Change, RangeListener, RangeWatch, Revision } from './store.ts';
+
+interface WireRange {
+  readonly key: Buffer;
+  readonly range_end?: Buffer;
+}
+
+type Stream = Awaited<ReturnType<EtcdConnection['client']['watchClient']['watch']>>;
+
+/** The delay before the next question, while etcd does not answer or is behind. It doubles up to the maximum. */
+const ask = { firstMs: 2, maxMs: 200 };
+/** The number of answers without a message before them that count as the truth of an early version. */
+const quietAnswers = 3;
+
+/** Tells whether an answer of this version of etcd follows all messages of its revision. */
+export function hasOrderedProgress(version: string): boolean {
+  const [major = 0, minor = 0, patch = 0] = version.split(/[.-]/).map(Number);
+  if (major !== 3) return major > 3;
+  return minor > 5 || (minor === 5 && patch >= 8) || (minor === 4 && patch >= 25);
+}
+
+class EtcdRangeWatch implements RangeWatch {
+  readonly #connection: EtcdConnection;
+  readonly #stream: Stream;
+  readonly #rangeOf: (range: string) => WireRange;
+  readonly #keyPrefix: string;
+  readonly #listener: RangeListener;
+  readonly #isOrdered: boolean;
+  readonly #stop = (): void => this.#end();
+  #ended = false;
+  #nextId = 1;
+  /** The number of the watch of each range. */
+  readonly #ids = new Map<string, number>();
+  readonly #removed = new Set<number>();
+  readonly #created = new Map<number, PromiseWithResolvers<Revision>>();
+  #fragments: Change[] = [];
+  /** The revision of the last message with changes. */
+  #told: Revision = 0;
+  #reached: Revision = 0;
+  #expected: Revision = 0;
+  /** Changes have come since the last complete answer. */
+  #isDirty = false;
+  #asking = false;
+  #messagesSinceAsking = 0;
+  /** The revision of the first of the answers that came without a message before them. */
+  #quiet: { readonly revision: Revision; readonly answers: number } | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #delayMs = ask.firstMs;
+
+  constructor(
+    connection: EtcdConnection,
+    stream: Stream,
+    rangeOf: (range: string) => WireRange,
+    keyPrefix: string,
+    listener: RangeListener,
+    isOrdered: boolean,
+  ) {
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#rangeOf = rangeOf;
+    this.#keyPrefix = keyPrefix;
+    this.#listener = listener;
+    this.#isOrdered = isOrdered;
+    connection.closing.addEventListener('abort', this.#stop, { once: true });
+    void this.#read();
+  }
+
+  async #read(): Promise<void> {
+    try {
+      // A stream of grpc-js is a Duplex of Node, although its declaration in etcd3 does not say so.
+      for await (const response of this.#stream as unknown as AsyncIterable<IWatchResponse>) {
+        if (this.#ended) return;
+        this.#receive(response);
+      }
+      this.#end(new UcloudError('store_unavailable', 'etcd ended the watch'));
+    } catch (error) {
+      this.#end(error);
+    }
+  }
+
+  #receive(response: IWatchResponse): void {
+    if (response.canceled) {
+      // The answer to `remove`.
+      if (this.#removed.delete(Number(response.watch_id))) return;
+      throw new Error(`etcd cancelled the watch: ${response.cancel_reason || 'no reason given'}`);
+    }
+    this.#connection.reportRecovery();
+    if (response.created) {
+      this.#created.get(Number(response.watch_id))?.resolve(Number(response.header.revision));
+      this.#created.delete(Number(response.watch_id));
+      return;
+    }
+    if (response.events.length > 0) this.#pass(response);
+    else if (Number(response.watch_id) === -1) this.#answered(Number(response.header.revision));
+  }
+
+  #pass({ events, fragment }: IWatchResponse): void {
+    this.#messagesSinceAsking++;
+    this.#isDirty = true;
+    let revision = 0;
+    for (const event of events) {
+      const next = Number(event.kv.mod_revision);
+      if (next !== revision) this.#tell(revision);
+      revision = next;
+      this.#fragments.push(changeOf(event, this.#keyPrefix));
+    }
+    if (!fragment) this.#tell(revision);
+    this.#ask();
+  }
+
+  #tell(revision: Revision): void {
+    const changes = this.#fragments;
+    if (changes.length === 0) return;
+    this.#fragments = [];
+    // A server of an early version may get no quiet moment. Its messages come in the order of the commits as well, except for
+    // a range that the server is behind with.
+    if (!this.#isOrdered && revision > this.#told && this.#told > this.#reached) this.#reach(this.#told);
+    this.#told = Math.max(this.#told, revision);
+    this.#listener.changed({ revision, changes });
+  }
+
+  #reach(revision: Revision): void {
+    this.#reached = revision;
+    this.#listener.reached(revision);
+  }
+
+  #ask(): void {
+    if (this.#asking || this.#ended) return;
+    clearTimeout(this.#timer);
+    this.#asking = true;
+    this.#messagesSinceAsking = 0;
+    this.#stream.write({ progress_request: {} });
+    // A later version does not answer while it is behind with a range. An early version always does, and a second question
+    // would make the answers look quiet.
+    if (this.#isOrdered) this.#repeatLater();
+  }
+
+  #repeatLater(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#asking = false;
+      this.#ask();
+    }, this.#delayMs).unref();
+    this.#delayMs = Math.min(ask.maxMs, this.#delayMs * 2);
+  }
+
+  #answered(revision: Revision): void {
+    this.#asking = false;
+    clearTimeout(this.#timer);
+    const isQuiet = this.#isOrdered || this.#messagesSinceAsking === 0;
+    this.#quiet = isQuiet
+      ? { revision: this.#quiet?.revision ?? revision, answers: (this.#quiet?.answers ?? 0) + 1 }
+      : undefined;
+    const { revision: sure, answers } = this.#quiet ?? { revision: 0, answers: 0 };
+    if (!this.#isOrdered && answers < quietAnswers) {
+      this.#ask();
+      return;
+    }
+    this.#quiet = undefined;
+    this.#isDirty = this.#told > sure;
+    if (sure >= this.#reached) this.#reach(sure);
+    if (this.#ended) return;
+    if (this.#isDirty) this.#ask();
+    else if (this.#expected > this.#reached) this.#repeatLater();
+    else this.#delayMs = ask.firstMs;
+  }
+
+  async add(range: string): Promise<Revision> {
+    if (this.#ended) throw new UcloudError('store_unavailable', 'the watch has ended');
+    this.remove(range);
+    const id = this.#nextId++;
+    this.#ids.set(range, id);
+    const created = Promise.withResolvers<Revision>();
+    this.#created.set(id, created);
+    this.#stream.write({ create_request: { ...this.#rangeOf(range), watch_id: id } });
+    return created.promise;
+  }
+
+  remove(range: string): void {
+    const id = this.#ids.get(range);
+    if (id === undefined || this.#ended) return;
+    this.#ids.delete(range);
+    this.#removed.add(id);
+    this.#stream.write({ cancel_request: { watch_id: id } });
+  }
+
+  expect(revision: Revision): void {
+    this.#expected = Math.max(this.#expected, revision);
+    if (this.#ended) return;
+    this.#delayMs = ask.firstMs;
+    this.#ask();
+  }
+
+  close(): void {
+    this.#ended = true;
+    this.#clear(new UcloudError('store_unavailable', 'the watch is closed'));
+  }
+
+  #clear(error: unknown): void {
+    clearTimeout(this.#timer);
+    this.#connection.closing.removeEventListener('abort', this.#stop);
+    // `end` comes before `cancel`: etcd3 counts the failure of a writable stream as a failure of the whole member.
+    this.#stream.end();
+    this.#stream.cancel();
+    for (const { reject } of this.#created.values()) reject(error);
+    this.#created.clear();
+  }
+
+  #end(error?: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#clear(error ?? new UcloudError('store_unavailable', 'the connection to etcd is closed'));
+    this.#listener.ended(error);
+  }
+}
+
+/**
+ * Opens a watch without ranges.
+ * @throws UcloudError `store_unavailable` if etcd does not answer
+ */
+export async function watchEtcdRanges(
+  connection: EtcdConnection,
+  rangeOf: (range: string) => WireRange,
+  keyPrefix: string,
+  listener: RangeListener,
+): Promise<RangeWatch> {
+  const { version } = await connection.read((options) => connection.client.maintenance.status(options));
+  const stream = await connection.client.watchClient.watch();
+  return new EtcdRangeWatch(connection, stream, rangeOf, keyPrefix, listener, hasOrderedProgress(version));
+}
