@@ -102,7 +102,7 @@ export class Agent {
     this.#networks = new NetworkSync({
       logger: options.logger,
       required: () => requiredNetworks(options.view, options.host, options.underlay),
-      fabric: () => options.underlay && fabricOf(options.view, options.host, options.underlay),
+      fabric: (own) => options.underlay && fabricOf(options.view, options.host, options.underlay, own),
       routes: () => routesOf(options.view, options.host),
       apply: (networks, fabric, routes) => options.hypervisor.setNetworks(networks, fabric, routes),
       retryMs: maxRetryMs,
@@ -242,7 +242,13 @@ export class Agent {
       exitedDuringStart: false,
     };
     this.#runtimes.set(id, runtime);
+    this.#options.view.follow(id);
     return runtime;
+  }
+
+  #forget(id: Id<'vm'>): void {
+    this.#runtimes.delete(id);
+    this.#options.view.unfollow(id);
   }
 
   /** Ends the announcements of a VM before the VM ends. */
@@ -320,12 +326,14 @@ export class Agent {
         if (this.#closed) return undefined;
         const snapshot = this.#snapshot(id);
         if (await this.#enforceFence(snapshot, runtime)) return fencedRecheckMs;
+        // A record that is not there may exist. The view tells when it knows the VM.
+        if (!this.#options.view.isKnown(id)) return undefined;
         // No copy changes the disks of a guest that starts, or of a VM that is being removed.
         if (!this.#restores(snapshot)) await this.#restoreWork.ended(id);
         const outcome = await this.#steps.take(snapshot, runtime);
         if (outcome.again) continue;
         // The machine has nothing of the VM, and the VM is not placed here.
-        if (snapshot.placement === undefined && runtime.observed === undefined) this.#runtimes.delete(id);
+        if (snapshot.placement === undefined && runtime.observed === undefined) this.#forget(id);
         if (outcome.afterMs === undefined) runtime.failures = 0;
         return outcome.afterMs;
       }

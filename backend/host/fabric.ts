@@ -1,22 +1,24 @@
 /** Derives the paths to VMs, and to the prefixes behind them, from the database. */
 import type { Id } from '../contract/fields.ts';
+import { idFrom } from '../model/ids.ts';
 import { storedIpv6 } from '../model/network/addresses.ts';
+import { completeCarriers, preferredCarriers } from '../model/network/carriers.ts';
 import { memberId, parseMemberId } from '../model/network/members.ts';
 import { containsAny, storedPrefix } from '../model/network/prefixes.ts';
 import {
   alive,
   hosts,
-  type NetworkMemberRecord,
+  networkCarriers,
   networkMembers,
   networks,
   type PrefixRouteRecord,
   prefixes,
   prefixRoutes,
+  schedules,
   vms,
 } from '../model/records/index.ts';
 import type { FabricSpec, RemoteInterface, RoutedPrefix, Underlay } from './hypervisor/specs.ts';
 import type { HostView } from './view.ts';
-import { requiredNetworks } from './vm-spec.ts';
 
 /** Returns the underlay addresses of the other hosts. An address that two hosts have leads to none of them. */
 function underlaysOf({ mirror }: HostView, host: Id<'host'>, own: string): Map<string, string> {
@@ -58,38 +60,53 @@ function unreachablePrefixes(view: HostView): string[] {
   return [...free, ...inMixed.filter((cidr) => !hasHost(cidr))];
 }
 
-/** Returns a number that differs between the carriers of a network, so that networks do not all take the same host. */
-function preference(network: string, host: string): number {
-  let hash = 2166136261;
-  for (const character of network + host) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 16777619);
-  return hash >>> 0;
-}
-
-/** A routed prefix whose VM is placed, with the interface that is its next hop. */
-interface PlacedRoute extends Pick<PrefixRouteRecord, 'cidr' | 'project' | 'mac'>, Pick<NetworkMemberRecord, 'host'> {
+/** A routed prefix, with the interface that is its next hop. */
+interface Route extends Pick<PrefixRouteRecord, 'cidr' | 'project' | 'mac'> {
   readonly network: Id<'network'>;
+  /** The host of the interface. Undefined if this host does not know the members of the network. */
+  readonly host: Id<'host'> | undefined;
 }
 
 /**
- * Returns the routed prefixes whose VMs are placed. A prefix with the underlay address of a host has no route: the packets of
- * all tunnels would follow it. The API refuses such prefixes, but a host may get its address later.
+ * Returns the routed prefixes whose VMs are placed, as far as this host knows. A prefix with the underlay address of a host has no
+ * route: the packets of all tunnels would follow it. The API refuses such prefixes, but a host may get its address later.
  */
-function placedRoutes(view: HostView): PlacedRoute[] {
+function placedRoutes(view: HostView): Route[] {
   const { mirror } = view;
   const records = [...mirror.list(prefixRoutes)];
   if (records.length === 0) return [];
   const hasHost = holdsHosts(view);
-  return records.flatMap(({ value: { cidr, project, vm, mac } }) => {
-    const network = mirror.get(vms, vm)?.value.interfaces.find((each) => each.mac === mac)?.network;
-    const member = network && mirror.get(networkMembers, memberId(network, mac))?.value;
-    if (network === undefined || member?.vm !== vm || hasHost(cidr)) return [];
-    return [{ cidr, project, mac, network, host: member.host }];
+  return records.flatMap(({ value: { cidr, project, vm, mac, network: named } }) => {
+    const network = named ?? mirror.get(vms, vm)?.value.interfaces.find((each) => each.mac === mac)?.network;
+    if (network === undefined || hasHost(cidr)) return [];
+    const member = mirror.get(networkMembers, memberId(network, mac))?.value;
+    const isPlaced = view.areMembersKnown(network)
+      ? member?.vm === vm
+      : mirror.get(schedules, vm)?.value.host !== undefined;
+    if (!isPlaced) return [];
+    return [{ cidr, project, mac, network, host: member?.vm === vm ? member.host : undefined }];
   });
 }
 
 /** Returns the prefixes that are routed to VMs of this host. */
 export const routesOf = (view: HostView, host: Id<'host'>): RoutedPrefix[] =>
   placedRoutes(view).flatMap((route) => (route.host === host ? [{ prefix: route.cidr, mac: route.mac }] : []));
+
+/** Returns the underlay addresses of the hosts that carry networks without relation to this host. */
+function anchorsOf(
+  { mirror }: HostView,
+  underlays: ReadonlyMap<string, string>,
+  carriers: ReadonlyMap<Id<'network'>, Iterable<Id<'host'>>>,
+): Map<Id<'network'>, string> {
+  const anchors = new Map<Id<'network'>, string>();
+  for (const [network, ids] of carriers) {
+    const reachable = [...ids].filter((id) => underlays.has(id));
+    const [first] = preferredCarriers(network, reachable, (id) => mirror.get(alive, id) !== undefined);
+    const via = first && underlays.get(first);
+    if (via !== undefined) anchors.set(network, via);
+  }
+  return anchors;
+}
 
 /**
  * Returns the other hosts, and the paths to their VMs. The host has
@@ -98,21 +115,31 @@ export const routesOf = (view: HostView, host: Id<'host'>): RoutedPrefix[] =>
  * - for all other networks, one route to any host of the network, so their VMs do not concern this host. A host that is
  *   alive has precedence, because VMs stay placed on a dead one.
  *
+ * A network whose members the host does not know yet counts as another network.
+ *
  * A routed prefix follows the interface that is its next hop.
  */
-export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Underlay): FabricSpec {
+export function fabricOf(
+  view: HostView,
+  host: Id<'host'>,
+  { address, mtu }: Underlay,
+  own: readonly { readonly id: string; readonly vni: number }[],
+): FabricSpec {
   const { mirror } = view;
   const underlays = underlaysOf(view, host, address);
-  const carried = new Map<string, number>(requiredNetworks(view, host).map(({ id, vni }) => [id, vni]));
+  const carried = new Map(own.map(({ id, vni }) => [id, vni]));
   const projects = new Set(view.placedOn(host).map((vm) => mirror.get(vms, vm)?.value.project));
+  const isDirect = (network: string) =>
+    view.areMembersKnown(network) &&
+    (carried.has(network) || projects.has(mirror.get(networks, network)?.value.project));
   const interfaces: RemoteInterface[] = [];
   const carriers = new Map<Id<'network'>, Set<Id<'host'>>>();
   for (const { id, value } of mirror.list(networkMembers)) {
     const via = underlays.get(value.host);
     if (via === undefined) continue;
     const { network, mac } = parseMemberId(id);
-    const vni = carried.get(network);
-    if (vni !== undefined || projects.has(mirror.get(networks, network)?.value.project)) {
+    if (isDirect(network)) {
+      const vni = carried.get(network);
       const { address, more_addresses } = value;
       interfaces.push({
         ...(vni !== undefined && { vni }),
@@ -123,23 +150,20 @@ export function fabricOf(view: HostView, host: Id<'host'>, { address, mtu }: Und
       });
     } else carriers.set(network, (carriers.get(network) ?? new Set()).add(value.host));
   }
-  const anchors = new Map<Id<'network'>, string>();
-  for (const [network, ids] of carriers) {
-    const living = [...ids].filter((id) => mirror.get(alive, id) !== undefined);
-    const [first] = (living.length > 0 ? living : [...ids]).sort(
-      (a, b) => preference(network, a) - preference(network, b),
-    );
-    const via = first && underlays.get(first);
-    if (via !== undefined) anchors.set(network, via);
+  for (const { id, value } of mirror.list(networkCarriers)) {
+    const network = idFrom('network', id);
+    if (id === completeCarriers || isDirect(network)) continue;
+    carriers.set(network, new Set([...(carriers.get(network) ?? []), ...value.hosts]));
   }
+  const anchors = anchorsOf(view, underlays, carriers);
   const routes = [...anchors].flatMap(([network, via]) => {
     const prefix = mirror.get(networks, network)?.value.cidr;
     return prefix === undefined ? [] : [{ prefix, via }];
   });
   for (const route of placedRoutes(view)) {
     if (route.host === host) continue;
-    const isDirect = carried.has(route.network) || projects.has(route.project);
-    const via = isDirect ? underlays.get(route.host) : anchors.get(route.network);
+    const direct = isDirect(route.network) || projects.has(route.project) ? route.host : undefined;
+    const via = direct === undefined ? anchors.get(route.network) : underlays.get(direct);
     if (via !== undefined) routes.push({ prefix: route.cidr, via });
   }
   const unreachable = unreachablePrefixes(view);

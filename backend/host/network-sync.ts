@@ -8,8 +8,8 @@ export interface NetworkSyncOptions {
   readonly logger: Logger;
   /** Returns the networks that the host's VMs need now. */
   required(): readonly NetworkSpec[];
-  /** Returns the other hosts, and the paths to their VMs; undefined if networks end at this host. */
-  fabric(): FabricSpec | undefined;
+  /** Returns the other hosts, and the paths to their VMs, from the own networks; undefined if networks end at this host. */
+  fabric(own: readonly NetworkSpec[]): FabricSpec | undefined;
   /** Returns the prefixes that are routed to VMs of this host. */
   routes(): readonly RoutedPrefix[];
   /** Makes the networks of the machine equal to these. Returns the faults by interface. */
@@ -74,7 +74,7 @@ export class NetworkSync {
 
   async #apply(): Promise<void> {
     const networks = [...this.#options.required()].sort((a, b) => a.vni - b.vni);
-    const fabric = this.#options.fabric();
+    const fabric = this.#options.fabric(networks);
     const routes = this.#options.routes();
     const text = JSON.stringify({ networks, fabric, routes });
     if (text === this.#applied) return;

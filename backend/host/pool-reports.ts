@@ -88,6 +88,8 @@ export class PoolReports {
   async #report(id: Id<'storage_pool'>): Promise<number | undefined> {
     const { store, view, host, logger } = this.#options;
     const { mirror } = view;
+    // A marker that is not there may exist. The view tells when it knows the pool.
+    if (!view.isKnown(id)) return intervalMs;
     const key = poolReportId(id, host);
     const before = mirror.get(poolReports, key);
     const pool = mirror.get(storagePools, id);

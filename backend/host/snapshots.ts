@@ -144,6 +144,8 @@ export class SnapshotWork {
     const report = mirror.get(snapshotReports, id)?.value;
     const stored = mirror.get(snapshots, id);
     if (report?.phase === 'gone') return undefined;
+    // The view tells when it knows the operations on the VMs with these disks.
+    if (!view.isKnown(id)) return restoreWaitMs;
     if (stored === undefined || stored.value.deleted_at !== undefined) {
       // The mirror may be behind, so a missing record must be missing in the database too.
       if (stored === undefined && (await read(store, snapshots, id))) return undefined;

@@ -21,7 +21,7 @@ import { HostLease } from './lease.ts';
 import { run } from './system/command.ts';
 import { readIfThere, writeAtomically } from './system/files.ts';
 import { birdDirectory, instanceOf } from './system/instance.ts';
-import { type HostView, openHostView } from './view.ts';
+import { type HostView, openOwnView } from './view.ts';
 
 /** Options of `startHost`. */
 export interface HostOptions {
@@ -57,7 +57,7 @@ export interface HostOptions {
   readonly underlay?: Underlay | undefined;
   /** The control of bird. Default: bird on this machine. */
   readonly bird?: Bird;
-  /** The view of the database, which the hosts of one process may share. Default: a view of its own. */
+  /** A view of everything, which the hosts of one process may share. Default: a view of what concerns this host. */
   readonly view?: HostView;
 }
 
@@ -123,7 +123,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     capacity: await hypervisor.capacity(),
     ...(options.underlay && { underlay: options.underlay }),
   };
-  const view = options.view ?? (await openHostView(store, logger));
+  const view = options.view ?? (await openOwnView(store, logger, id));
   try {
     if (options.underlay) checkUnderlay(view, logger, id, options.underlay);
   } catch (error) {

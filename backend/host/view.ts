@@ -1,6 +1,7 @@
 /**
  * The view of the database that agents have: one mirror, and listeners for the changes that concern a host. An agent
- * usually has its own view; many simulated hosts in one process share one.
+ * usually has its own view, with the records that concern its host (host-scope.ts). Many simulated hosts in one process may
+ * share a view of everything.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -21,6 +22,9 @@ import {
   imageReports,
   imageServers,
   images,
+  latestOperations,
+  leaders,
+  networkCarriers,
   networkMembers,
   networks,
   operations,
@@ -48,8 +52,11 @@ import { isBeingMade, wholeOf } from '../model/snapshot/parts.ts';
 import { poolOf } from '../model/storage/pool.ts';
 import { mayFill, snapshotWithData, sourceOf } from '../model/storage/volume-source.ts';
 import { isMove } from '../model/vm/lifecycle.ts';
+import { readAll } from '../store/collection.ts';
 import { isChangeOf, type Mirror, type MirrorBatch, openMirror } from '../store/mirror.ts';
+import { openScopedMirror, type Scope } from '../store/scoped-mirror.ts';
 import type { Store } from '../store/store.ts';
+import { firstScope, HostScope, type KnownObject } from './host-scope.ts';
 
 /** Callbacks for the changes that concern one host. */
 export interface ViewListener {
@@ -64,6 +71,8 @@ export interface ViewListener {
   /** The BGP peers of the host may have changed. */
   bgp(): void;
   alive(): void;
+  /** The view has the records of a purpose of `need`. */
+  needed?(purpose: string): void;
 }
 
 /** Tells whether the volume is to get the data of its source. */
@@ -98,8 +107,11 @@ export class HostView {
   readonly #volumesFrom;
   readonly #volumesWithImage;
   readonly #restoresFrom;
+  readonly #routesTo;
+  /** Undefined if the mirror has everything. */
+  readonly #scope: HostScope | undefined;
 
-  constructor(mirror: Mirror) {
+  constructor(mirror: Mirror, own?: { readonly scope: Scope; readonly host: Id<'host'> }) {
     this.mirror = mirror;
     this.#byImage = mirror.index(vms, ({ value }) => value.image);
     this.#operations = mirror.index(operations, ({ value }) =>
@@ -117,6 +129,7 @@ export class HostView {
     this.#volumesWithImage = mirror.index(volumes, ({ value }) =>
       'image' in (sourceOf(value) ?? {}) ? value.image : undefined,
     );
+    this.#routesTo = mirror.index(prefixRoutes, ({ value }) => value.vm);
     this.#restoresFrom = mirror.index(operations, ({ value }) =>
       value.state === 'pending' || value.state === 'running' ? value.options.snapshot : undefined,
     );
@@ -124,7 +137,46 @@ export class HostView {
       const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
     }
-    mirror.subscribe((batch) => this.#onBatch(batch));
+    this.#scope = own && new HostScope(mirror, own.scope, own.host, (object) => this.#onKnown(own.host, object));
+    mirror.subscribe((batch) => {
+      // The listeners look at the new scope.
+      this.#scope?.apply(batch.changes);
+      this.#onBatch(batch);
+    });
+  }
+
+  /** Follows the VMs, besides those that are placed here. Resolves when the view has all records that concern the host. */
+  async start(followed: Iterable<Id<'vm'>>): Promise<void> {
+    await this.#scope?.start(followed);
+  }
+
+  /** The machine has the VM, or may have it, so its records concern the host. */
+  follow(vm: Id<'vm'>): void {
+    this.#scope?.follow(vm);
+  }
+
+  /** The machine has nothing of the VM any more. */
+  unfollow(vm: Id<'vm'>): void {
+    this.#scope?.unfollow(vm);
+  }
+
+  /** Tells whether a missing record of the object does not exist. Otherwise the view calls the listener when it knows that. */
+  isKnown(object: Id<'vm'> | Id<'snapshot'> | Id<'storage_pool'> | Id<'volume'>): boolean {
+    if (this.#scope === undefined) return true;
+    return isIdOf('vm', object) ? this.#scope.isVmKnown(object) : this.#scope.isKnown(object);
+  }
+
+  /**
+   * Adds records to the view: keys, and key prefixes that end with `/`. They replace those of the same purpose. Returns whether
+   * the view has them already; otherwise it calls `needed` of the listeners when it has them.
+   */
+  need(purpose: string, ranges: Iterable<string>): boolean {
+    return this.#scope?.need(purpose, ranges) ?? true;
+  }
+
+  /** Tells whether the view has all members of the network. */
+  areMembersKnown(network: string): boolean {
+    return this.#scope?.areMembersKnown(network) ?? true;
   }
 
   /** Registers the listener of a host. Returns a function that removes it. */
@@ -223,7 +275,8 @@ export class HostView {
       if (poolOf(value) !== pool || this.mirror.get(volumeReports, id) !== undefined) continue;
       const isPlaced = this.mirror.get(volumePlacements, id)?.value.host !== undefined;
       const image = this.mirror.get(images, source.image)?.value;
-      if (isPlaced && image && mayFill(value.project, image)) wanted.add(source.image);
+      const mayWait = image ? mayFill(value.project, image) : !this.isKnown(idFrom('volume', id));
+      if (isPlaced && mayWait) wanted.add(source.image);
     }
     return wanted;
   }
@@ -247,12 +300,31 @@ export class HostView {
 
   /** Closes the mirror. The listeners get no more changes. */
   close(): Promise<void> {
+    this.#scope?.close();
     return this.mirror.close();
   }
 
   #notify(vm: Id<'vm'>): void {
+    // The listener looks at a VM when all its records are known.
+    if (!this.isKnown(vm)) return;
     const host = this.#hostOf.get(vm);
     if (host !== undefined) this.#listeners.get(host)?.vm(vm);
+  }
+
+  #onKnown(host: Id<'host'>, object: KnownObject): void {
+    const listener = this.#listeners.get(host);
+    if (listener === undefined) return;
+    if ('vm' in object) {
+      listener.vm(object.vm);
+      // Its networks may be new here.
+      listener.networks();
+    } else if ('volume' in object) {
+      if (this.mirror.get(volumePlacements, object.volume)?.value.host === host) listener.volume(object.volume);
+      for (const { value } of this.#attachmentOf.list(object.volume)) this.#notify(value.vm);
+    } else if ('snapshot' in object) listener.snapshot(object.snapshot);
+    else if ('pool' in object) listener.pool(object.pool);
+    else if ('purpose' in object) listener.needed?.(object.purpose);
+    else listener.networks();
   }
 
   #notifyVolume(volume: Id<'volume'>): void {
@@ -284,12 +356,14 @@ export class HostView {
         const { host, vm } = parsePlacementId(change.id);
         if (change.stored) this.#hostOf.set(vm, host);
         else if (this.#hostOf.get(vm) === host) this.#hostOf.delete(vm);
-        this.#listeners.get(host)?.vm(vm);
+        if (this.isKnown(vm) || change.stored === undefined) this.#listeners.get(host)?.vm(vm);
       } else if (isChangeOf(bgpPeers, change)) {
         for (const listener of this.#listeners.values()) listener.bgp();
       } else if (isChangeOf(hostPolicies, change)) this.#listeners.get(idFrom('host', change.id))?.bgp();
-      else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) this.#notify(idFrom('vm', change.id));
-      else if (isChangeOf(operations, change)) {
+      else if (isChangeOf(vms, change) || isChangeOf(schedules, change)) {
+        this.#notify(idFrom('vm', change.id));
+        if (this.#routesTo.size(change.id) > 0) for (const listener of this.#listeners.values()) listener.networks();
+      } else if (isChangeOf(operations, change)) {
         // A later version may have operations on other objects.
         const target = change.stored?.value.target;
         if (target !== undefined && isIdOf('vm', target)) this.#notify(target);
@@ -333,6 +407,7 @@ export class HostView {
       } else if (
         (isChangeOf(networks, change) && differs(change, ['cidr', 'vni', 'mtu', 'dns_servers', 'project', 'prefix'])) ||
         isChangeOf(networkMembers, change) ||
+        isChangeOf(networkCarriers, change) ||
         (isChangeOf(prefixes, change) && differs(change, ['cidr'])) ||
         (isChangeOf(prefixRoutes, change) && differs(change, ['cidr', 'vm', 'mac', 'project'])) ||
         (isChangeOf(hosts, change) &&
@@ -349,24 +424,60 @@ export class HostView {
   }
 }
 
+const kinds = [
+  ...[
+    vms,
+    images,
+    imageReports,
+    networks,
+    operations,
+    latestOperations,
+    placements,
+    schedules,
+    reports,
+    guests,
+    sshKeys,
+  ],
+  ...[hosts, alive, leaders, networkMembers, networkCarriers, prefixes, prefixRoutes],
+  ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
+  ...[snapshots, snapshotPlacements, snapshotReports],
+  ...[storagePools, poolMarkers, poolReports],
+  ...[imageCopies, imageServers, imageDeliveries],
+  ...[bgpPeers, bgpReports, hostPolicies],
+];
+
 /**
- * Opens a view.
+ * Opens a view of everything, which many hosts may share.
  * @throws UcloudError `store_unavailable` if the database does not answer
  */
 export async function openHostView(store: Store, logger: Logger): Promise<HostView> {
   // One watch of the whole database shows each commit as a whole: a placement always appears together with its VM.
-  const mirror = await openMirror(store, {
-    prefixes: [''],
-    kinds: [
-      ...[vms, images, imageReports, networks, operations, placements, schedules, reports, guests, alive, sshKeys],
-      ...[hosts, networkMembers, prefixes, prefixRoutes],
-      ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
-      ...[snapshots, snapshotPlacements, snapshotReports],
-      ...[storagePools, poolMarkers, poolReports],
-      ...[imageCopies, imageServers, imageDeliveries],
-      ...[bgpPeers, bgpReports, hostPolicies],
-    ],
-    logger,
-  });
-  return new HostView(mirror);
+  return new HostView(await openMirror(store, { prefixes: [''], kinds, logger }));
+}
+
+/**
+ * Opens the view of one host, which has only the records that concern the host.
+ * @throws UcloudError `store_unavailable` if the database does not answer
+ */
+export async function openOwnView(store: Store, logger: Logger, host: Id<'host'>): Promise<HostView> {
+  const mirror = await openScopedMirror(store, { kinds, scope: firstScope(host), logger });
+  const view = new HostView(mirror, { scope: mirror.scope, host });
+  try {
+    await view.start(await reportedBy(store, mirror, host));
+    return view;
+  } catch (error) {
+    await view.close();
+    throw error;
+  }
+}
+
+/**
+ * Returns the VMs of which the host has written the reports. Nothing but the reports themselves tells their host, so this reads
+ * all of them. A new host has none.
+ */
+async function reportedBy(store: Store, mirror: Mirror, host: Id<'host'>): Promise<Id<'vm'>[]> {
+  const found: Id<'vm'>[] = [];
+  if (mirror.get(hosts, host) === undefined) return found;
+  for await (const { id, value } of readAll(store, reports)) if (value.host === host) found.push(idFrom('vm', id));
+  return found;
 }

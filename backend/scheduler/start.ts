@@ -7,6 +7,7 @@ import {
   hosts,
   images,
   leaders,
+  networkCarriers,
   networkMembers,
   operations,
   placements,
@@ -29,6 +30,7 @@ import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { LeaderLoop, schedulerTask } from './leader-loop.ts';
+import { CarrierLoop } from './network-carriers.ts';
 import { schedulerIndexes } from './subjects.ts';
 
 /** Options of `startScheduler`. */
@@ -54,7 +56,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     prefixes: [''],
     kinds: [
       ...[vms, images, hosts, hostPolicies, alive, schedules, placements, reports, leaders],
-      ...[networkMembers, operations],
+      ...[networkMembers, networkCarriers, operations],
       ...[volumes, volumeAttachments, volumeHolders, volumePlacements, volumeReports, attachmentReports],
       ...[snapshots, snapshotPlacements, snapshotReports],
       ...[storagePools, poolReports, settings],
@@ -67,10 +69,21 @@ export async function startScheduler(options: SchedulerOptions): Promise<Compone
     kind: leaders,
     task: schedulerTask,
     ...(options.id !== undefined && { id: options.id }),
+    fields: { carriers: true },
     leaseSeconds,
     signal: closing.signal,
     logger,
-    work: (leadership, termEnd) => new LeaderLoop({ store, mirror, indexes, logger }, leadership).run(termEnd),
+    work: async (leadership, termEnd) => {
+      const end = new AbortController();
+      const carriers = new CarrierLoop({ store, mirror, logger }, leadership);
+      const following = carriers.run(AbortSignal.any([termEnd, end.signal]));
+      try {
+        await new LeaderLoop({ store, mirror, indexes, logger }, leadership).run(termEnd);
+      } finally {
+        end.abort();
+        await following;
+      }
+    },
   });
 
   return {

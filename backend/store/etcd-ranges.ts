@@ -24,6 +24,8 @@ type Stream = Awaited<ReturnType<EtcdConnection['client']['watchClient']['watch'
 
 /** The delay before the next question, while etcd does not answer or is behind. It doubles up to the maximum. */
 const ask = { firstMs: 2, maxMs: 200 };
+/** After the idle time, a change is asked about at once. Otherwise the pause doubles with each question, up to its maximum. */
+const busy = { idleMs: 100, maxPauseMs: 32 };
 /** The number of answers without a message before them that count as the truth of an early version. */
 const quietAnswers = 3;
 
@@ -61,6 +63,10 @@ class EtcdRangeWatch implements RangeWatch {
   #quiet: { readonly revision: Revision; readonly answers: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #delayMs = ask.firstMs;
+  /** The pause before the next question because of changes. A question for each change of a busy cloud would cost too much. */
+  #pauseMs = 0;
+  #pausing: NodeJS.Timeout | undefined;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     connection: EtcdConnection,
@@ -89,7 +95,8 @@ class EtcdRangeWatch implements RangeWatch {
       }
       this.#end(new UcloudError('store_unavailable', 'etcd ended the watch'));
     } catch (error) {
-      this.#end(error);
+      const message = `the watch on etcd failed: ${error instanceof Error ? error.message : String(error)}`;
+      this.#end(new UcloudError('store_unavailable', message, { cause: error }));
     }
   }
 
@@ -120,7 +127,19 @@ class EtcdRangeWatch implements RangeWatch {
       this.#fragments.push(changeOf(event, this.#keyPrefix));
     }
     if (!fragment) this.#tell(revision);
-    this.#ask();
+    this.#askSoon();
+  }
+
+  /** Asks at once after a quiet time, and ever later while changes keep coming. */
+  #askSoon(): void {
+    if (this.#asking || this.#pausing !== undefined || this.#ended) return;
+    const idleMs = performance.now() - this.#askedAt;
+    this.#pauseMs = idleMs > busy.idleMs ? 0 : Math.min(busy.maxPauseMs, Math.max(1, this.#pauseMs * 2));
+    if (this.#pauseMs === 0) {
+      this.#ask();
+      return;
+    }
+    this.#pausing = setTimeout(() => this.#ask(), this.#pauseMs);
   }
 
   #tell(revision: Revision): void {
@@ -140,9 +159,12 @@ class EtcdRangeWatch implements RangeWatch {
   }
 
   #ask(): void {
+    clearTimeout(this.#pausing);
+    this.#pausing = undefined;
     if (this.#asking || this.#ended) return;
     clearTimeout(this.#timer);
     this.#asking = true;
+    this.#askedAt = performance.now();
     this.#messagesSinceAsking = 0;
     this.#stream.write({ progress_request: {} });
     // A later version does not answer while it is behind with a range. An early version always does, and a second question
@@ -168,14 +190,16 @@ class EtcdRangeWatch implements RangeWatch {
       : undefined;
     const { revision: sure, answers } = this.#quiet ?? { revision: 0, answers: 0 };
     if (!this.#isOrdered && answers < quietAnswers) {
-      this.#ask();
+      if (answers > 0 || this.#expected > this.#reached) this.#ask();
+      else this.#askSoon();
       return;
     }
     this.#quiet = undefined;
     this.#isDirty = this.#told > sure;
     if (sure >= this.#reached) this.#reach(sure);
     if (this.#ended) return;
-    if (this.#isDirty) this.#ask();
+    if (this.#isDirty && this.#expected <= this.#reached) this.#askSoon();
+    else if (this.#isDirty) this.#ask();
     else if (this.#expected > this.#reached) this.#repeatLater();
     else this.#delayMs = ask.firstMs;
   }
@@ -213,6 +237,7 @@ class EtcdRangeWatch implements RangeWatch {
 
   #clear(error: unknown): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#pausing);
     this.#connection.closing.removeEventListener('abort', this.#stop);
     // `end` comes before `cancel`: etcd3 counts the failure of a writable stream as a failure of the whole member.
     this.#stream.end();

@@ -31,6 +31,8 @@ export interface Campaign {
   readonly task: string;
   /** A readable name of this process. Default: host name and process id. */
   readonly id?: string;
+  /** Further fields of the leader key. */
+  readonly fields?: Readonly<Record<string, boolean>>;
   /** The time to live of the lease, in seconds. */
   readonly leaseSeconds: number;
   readonly signal: AbortSignal;
@@ -42,7 +44,7 @@ export interface Campaign {
 export async function campaign(
   store: Store,
   mirror: Mirror,
-  { kind, task, id = `${hostname()}/${process.pid}`, leaseSeconds, signal }: Campaign,
+  { kind, task, id = `${hostname()}/${process.pid}`, fields, leaseSeconds, signal }: Campaign,
 ): Promise<Leadership | undefined> {
   const of = [{ kind, id: task }];
   while (!signal.aborted) {
@@ -54,7 +56,10 @@ export async function campaign(
     const lease = await store.lease(leaseSeconds);
     let result: CommitResult;
     try {
-      result = await store.commit({ require: [absent(kind, task)], write: [put(kind, task, { id }, lease.id)] });
+      result = await store.commit({
+        require: [absent(kind, task)],
+        write: [put(kind, task, { ...fields, id }, lease.id)],
+      });
     } catch (error) {
       // The commit may have succeeded. The lease must not be renewed for a leader that does not know of its leadership.
       // `revoke` stops the renewals; if the call fails, the lease ends after its time to live.

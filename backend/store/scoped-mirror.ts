@@ -52,6 +52,9 @@ export interface ScopedMirrorOptions extends BaseMirrorOptions {
 
 const retry: Backoff = { firstMs: 20, maxMs: 1000 };
 
+/** The number of attempts to read the first ranges. A database that does not answer at all gets one. */
+const maxAttemptsToOpen = 5;
+
 interface Base {
   readonly revision: Revision;
   readonly entries: Map<string, Entry>;
@@ -86,6 +89,7 @@ class ScopedStoreMirror extends BaseMirror implements ScopedMirror {
   #following: Promise<void> = Promise.resolve();
   #opened = Promise.withResolvers<void>();
   #isOpen = false;
+  #hadWatch = false;
   #watchedChanges = 0;
 
   readonly scope: Scope = {
@@ -99,7 +103,7 @@ class ScopedStoreMirror extends BaseMirror implements ScopedMirror {
     for (const [owner, ranges] of options.scope) this.#set(owner, new Set(ranges));
   }
 
-  /** Resolves when the first ranges are known. @throws the error of the first attempt */
+  /** Resolves when the first ranges are known. @throws the error of the last attempt */
   async open(): Promise<void> {
     this.#following = this.#follow();
     await this.#opened.promise;
@@ -204,13 +208,13 @@ class ScopedStoreMirror extends BaseMirror implements ScopedMirror {
         await this.#connect();
         if (!signal.aborted) this.end();
       } catch (err) {
-        if (!this.#isOpen) {
+        if (err instanceof CompactedError) continue;
+        this.#failures++;
+        if (!this.#isOpen && (!this.#hadWatch || this.#failures === maxAttemptsToOpen)) {
           this.end();
           this.#opened.reject(err);
           return;
         }
-        if (err instanceof CompactedError) continue;
-        this.#failures++;
         if (this.#failures === 1) this.logger?.warn({ err }, 'the mirror cannot follow the database; it retries');
         await delay(backoffMs(this.#failures, retry), undefined, { signal, ref: false }).catch(() => undefined);
       }
@@ -241,6 +245,7 @@ class ScopedStoreMirror extends BaseMirror implements ScopedMirror {
     try {
       if (this.closing.signal.aborted) return;
       this.#watch = watch;
+      this.#hadWatch = true;
       for (const [range, state] of this.#ranges) void this.#load(range, state, watch);
       // Without ranges, nothing else would ask.
       if (this.#ranges.size === 0) watch.expect(0);

@@ -20,6 +20,7 @@ import {
   hosts,
   imageReports,
   images,
+  latestOperations,
   leaders,
   networkMembers,
   networks,
@@ -189,8 +190,13 @@ export class Cluster<S extends Store = EmbeddedStore> {
     return retryOnConflict(async () => {
       const vm = await read(this.store, vms, id);
       if (vm === undefined || vm.value.deleted_at) throw new UcloudError('not_found', `${id} is gone`);
-      const write = [put(operations, operation, record)];
-      return (await this.store.commit({ require: [unchanged(vm)], write })).ok ? operation : conflict;
+      // A VM has at most one open operation.
+      const latest = await read(this.store, latestOperations, id);
+      const open = latest && (await read(this.store, operations, latest.value.id));
+      if (open && open.value.finished_at === undefined) return open.value.id;
+      const write = [put(operations, operation, record), put(latestOperations, id, { id: operation })];
+      const alone = latest ? unchanged(latest) : absent(latestOperations, id);
+      return (await this.store.commit({ require: [unchanged(vm), alone], write })).ok ? operation : conflict;
     });
   }
 

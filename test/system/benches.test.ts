@@ -9,6 +9,7 @@ import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { needsEtcd } from '../support/etcd.ts';
 import { noLab } from '../support/lab-cloud.ts';
 import { noQemu } from '../support/qemu.ts';
 import { terraformMissing } from '../support/terraform.ts';
@@ -22,6 +23,10 @@ interface Bench {
   readonly long?: boolean;
 }
 const benches: Readonly<Record<string, Bench>> = {
+  agents: {
+    args: ['--agents', '6', '--vms', '24,60', '--processes', '2', '--placements', '5', '--spread', '3'],
+    skip: needsEtcd().skip ?? false,
+  },
   api: { args: ['--creates', '20', '--reads', '20', '--rounds', '1', '--listed', '200'] },
   'guest-io': { args: ['--mebibytes', '16', '--seconds', '1', '--rounds', '1'], skip: qemu },
   'hostile-tenant': { args: ['--requests', '10', '--unread', '2', '--megabytes', '1', '--seconds', '20'] },

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import type { Id } from '../../backend/contract/fields.ts';
 import type { SimulatedStep } from '../../backend/host/hypervisor/simulated.ts';
 import { idFrom, newId } from '../../backend/model/ids.ts';
-import { operations, reports } from '../../backend/model/records/index.ts';
+import { latestOperations, operations, reports } from '../../backend/model/records/index.ts';
 import { put, read } from '../../backend/store/collection.ts';
 import { type Body, reach } from '../support/api.ts';
 import { startTestCloud } from '../support/cloud.ts';
@@ -207,7 +207,12 @@ t.test('a restore of a VM that an agent of an earlier version has started fails'
   const at = new Date().toISOString();
   const record = { id, project, kind: 'vm_restore', target: vm.id, created_at: at, updated_at: at } as const;
   const options = { snapshot: snapshot.id as Id<'snapshot'>, disks: ['root'] };
-  await store.commit({ write: [put(operations, id, { ...record, options, state: 'pending', progress: 0 })] });
+  await store.commit({
+    write: [
+      put(operations, id, { ...record, options, state: 'pending', progress: 0 }),
+      put(latestOperations, vm.id, { id }),
+    ],
+  });
   await until('it fails', async () => (await read(store, operations, id))?.value.state === 'failed');
   t.equal(restored, 0);
   t.ok(hypervisor.resourcesOf(vm.id as Id<'vm'>), 'the guest goes on');
@@ -246,7 +251,12 @@ t.test('no restore begins before the last report on a guest that ended by itself
   const id = newId('operation');
   const record = { id, project, kind: 'vm_restore', target: vm.id, created_at: at, updated_at: at } as const;
   const options = { snapshot: snapshot.id as Id<'snapshot'>, disks: ['root'] };
-  await store.commit({ write: [put(operations, id, { ...record, options, state: 'pending', progress: 0 })] });
+  await store.commit({
+    write: [
+      put(operations, id, { ...record, options, state: 'pending', progress: 0 }),
+      put(latestOperations, vm.id, { id }),
+    ],
+  });
   const failed = await reach(member, 'operations', { id }, 'failed');
   t.match(failed, { error: { code: 'invalid_state', message: /has not stopped yet/ } });
   t.equal(restored, 0);

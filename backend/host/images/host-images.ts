@@ -127,6 +127,7 @@ export class HostImages {
       for (const [image, fetching] of this.#running) if (!this.#isNeeded(image)) fetching.abort();
       if (gone) this.#sweepSoon();
     });
+    this.#followCopies().catch(() => undefined);
     this.#timer = setInterval(() => this.#sweepSoon(), this.#limits.sweepIntervalMs).unref();
   }
 
@@ -170,6 +171,17 @@ export class HostImages {
       return vm?.image === image && vm.root_volume === undefined;
     });
     return [...placed, ...view.volumesWaitingForImage(image, host)];
+  }
+
+  /** The view shows the images with copies here, so that this host sees their deletion. */
+  async #followCopies(): Promise<void> {
+    const { files, view } = this.#options;
+    const copies = await files.list();
+    if (!this.#closed)
+      view.need(
+        'image files',
+        copies.map(({ image }) => images.prefix + image),
+      );
   }
 
   #isNeeded(image: string): boolean {
@@ -301,6 +313,7 @@ export class HostImages {
       const bytes = await fetchImage({ url, image, copy, part, limits, signal, progress, onStep });
       await files.complete(image, part);
       onStep?.('completed');
+      await this.#followCopies();
       this.#fetchedBytes += bytes;
       const seconds = (performance.now() - begun) / 1000;
       logger.info({ image, bytes, seconds, server, fetchedBytes: this.#fetchedBytes }, 'image fetched');
@@ -378,6 +391,7 @@ export class HostImages {
       await files.remove(image);
       logger.info({ image: idFrom('image', image) }, 'the host removes its copy of a deleted image');
     }
+    await this.#followCopies();
     const { bsize, blocks } = await statfs(files.copies);
     await this.#evict(keptFreeBytes(blocks * bsize));
   }

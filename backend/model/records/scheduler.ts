@@ -45,6 +45,13 @@ export const networkMembers = kind('network-members/', {
 export type NetworkMemberRecord = Static<typeof networkMembers.schema>;
 
 /**
+ * `network-carriers/<network>`: a few hosts with members of the network, the preferred one first. Other hosts send packets for the
+ * network to one of them. It is removed with the last member. The scheduler writes it after the members, so it may lag. The record
+ * `network-carriers/complete` says that the records of all networks exist.
+ */
+export const networkCarriers = kind('network-carriers/', { hosts: Type.Array(id('host')) });
+
+/**
  * `volume-placements/<volume>`: the host of a volume with the granted size, or the reason why it has none. Only this host
  * acts on the data. A volume gets its host with its first attachment. In a local pool it keeps this host; in another pool
  * it moves to the host of its next VM, and with its VM.
@@ -68,4 +75,8 @@ export type VolumePlacementRecord = Static<typeof volumePlacements.schema>;
 export const snapshotPlacements = kind('snapshot-placements/', volumePlacements.schema.properties);
 
 /** `leader/scheduler`, `leader/image-scanner`, `leader/file-scanner-<server>`: the leading process, under its lease. */
-export const leaders = kind('leader/', { id: Type.String() });
+export const leaders = kind('leader/', {
+  id: Type.String(),
+  /** The scheduler keeps `network-carriers/`. Those of earlier versions do not. */
+  carriers: Type.Optional(Type.Boolean()),
+});
