@@ -9,6 +9,7 @@ import { spawn } from 'node:child_process';
 import { globSync, readFileSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { resolve } from 'node:path';
+import { inspect } from 'node:util';
 import { Parser, type Result } from 'tap-parser';
 
 interface Outcome {
@@ -38,7 +39,8 @@ const failed: string[] = [];
 const skipped: string[] = [];
 
 const describe = (file: string, { result }: Outcome) => {
-  const detail = result.diag ? JSON.stringify(result.diag, undefined, 2) : '';
+  // An error may contain itself.
+  const detail = result.diag ? inspect(result.diag, { depth: 5, breakLength: 120 }) : '';
   return `${file} > ${result.fullname || result.name}\n${detail}`;
 };
 
