@@ -31,6 +31,7 @@ export const idPrefixes = {
   upload: 'upl',
   storage_pool: 'stp',
   bgp_peer: 'bgp',
+  security_group: 'sg',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

@@ -15,6 +15,7 @@ import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixRouteEndpoints } from './resources/prefix-routes.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
 import { projectEndpoints } from './resources/projects.ts';
+import { securityGroupEndpoints } from './resources/security-groups.ts';
 import { settingsEndpoints } from './resources/settings.ts';
 import { snapshotScheduleEndpoints } from './resources/snapshot-schedules.ts';
 import { snapshotEndpoints } from './resources/snapshots.ts';
@@ -39,6 +40,7 @@ export const endpoints: readonly Endpoint[] = [
   prefixPoolEndpoints,
   prefixEndpoints,
   networkEndpoints,
+  securityGroupEndpoints,
   vmEndpoints,
   volumeEndpoints,
   volumeAttachmentEndpoints,

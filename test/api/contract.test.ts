@@ -118,6 +118,7 @@ t.test('each operation refuses who may not', async (t) => {
     length: 64,
     vm: vm.id,
   });
+  const securityGroup = await operator.create('security-groups', { project: mine.id, name: 'group' });
   const times = { cron: '0 3 * * *', retain: 7 };
   const schedule = await operator.create('snapshot-schedules', { name: 'nightly', vm: vm.id, ...times });
   const lock = { ID: 'lock-1', Who: 'bob@desk' };
@@ -139,6 +140,7 @@ t.test('each operation refuses who may not', async (t) => {
     volumes: volume.id,
     'volume-attachments': attachment.id,
     'prefix-routes': prefixRoute.id,
+    'security-groups': securityGroup.id,
     snapshots: snapshot.id,
     'snapshot-schedules': schedule.id,
     hosts: host,
@@ -214,6 +216,7 @@ t.test('each operation refuses who may not', async (t) => {
         'volume',
         'volume_attachment',
         'prefix_route',
+        'security_group',
         'snapshot',
         'snapshot_schedule',
       ].flatMap((noun) => [

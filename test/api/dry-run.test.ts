@@ -34,6 +34,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     'bgp-peers': { name: 'spine', address: 'fe80::a%eth0', asn: 65001, local_asn: 65002 },
     volumes: { name: 'vol', project, size: '1GiB' },
     'volume-attachments': { vm: vm.id, volume: volume.id },
+    'security-groups': { project: prefix.project, name: 'group', rules: [] },
     'prefix-routes': { name: 'route', prefix: prefix.id, length: 64, vm: vm.id },
     snapshots: { name: 'snap', vm: vm.id },
     'snapshot-schedules': { name: 'daily', vm: vm.id, cron: '0 3 * * *', retain: 7 },

@@ -241,6 +241,7 @@ t.test('every kind is counted, limited, and named in the error', async (t) => {
       networks: 2,
       prefixes: 2,
       prefix_routes: 0,
+      security_groups: 0,
       subnets: 272,
       files: 0,
       file_bytes: '0MiB',

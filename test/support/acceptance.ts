@@ -98,11 +98,29 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       pool = ucloud_prefix_pool.this.id
       project = ucloud_project.this.id`,
   },
+  security_group: {
+    create: `name = "web"
+      rules = [{ direction = "ingress", protocol = "tcp", ports = ["80"], prefixes = ["2001:DB8::/32"] }]`,
+    update: `name = "web-2"
+      description = "front"
+      labels = { tier = "web" }
+      default_egress = "deny"
+      rules = [
+        { direction = "ingress", protocol = "icmpv6", icmp_types = [128], prefixes = ["::/0"], description = "echo" },
+        { direction = "ingress", protocol = "any", self = true },
+        { direction = "egress", protocol = "udp", vm_selector = "tier=dns" },
+      ]
+      vm_selector = "tier=web"
+      delete_protection = true`,
+    replace: 'name = "web-2"\n project = ucloud_project.this.id',
+    spelled: ['rules'],
+  },
   network: {
     create: 'name = "web"\n prefix = ucloud_prefix.this.id\n dns_servers = ["2001:DB8:0:0::53"]',
     update: `name = "web-2"
       prefix = ucloud_prefix.this.id
       dns_servers = ["2001:db8::54", "2001:db8::53"]
+      default_security_groups = [ucloud_security_group.this.id]
       labels = { tier = "web" }
       delete_protection = true`,
     replace: `name = "web-2"

@@ -30,6 +30,9 @@ export interface Body {
   readonly updated_at: string;
   readonly items: readonly Body[];
   readonly hosts: readonly object[];
+  readonly rules: readonly object[];
+  readonly default_security_groups: readonly string[];
+  readonly kind: string;
   readonly sessions: readonly object[];
   readonly bgp_sessions: readonly object[];
   readonly next_page_token?: string;

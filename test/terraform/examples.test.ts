@@ -121,6 +121,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const vm = await operator.create('vms', { ...scope, image: image?.id, interfaces: [{ network: network.id }] });
   const volume = await operator.create('volumes', { ...scope, size: '1GiB' });
   await operator.create('volume-attachments', { vm: vm.id, volume: volume.id });
+  await operator.create('security-groups', { project: project.id, name: 'example' });
   await operator.create('prefix-routes', { name: 'example', prefix: prefix.id, length: 64, vm: vm.id });
 
   await until('the VM has a disk', async () => (await operator.get('vms', vm.id)).status.host !== undefined);

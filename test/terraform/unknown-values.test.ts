@@ -69,6 +69,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       }),
     ),
   );
+  const securityGroup = await operator.create('security-groups', { name: 'default', project });
   const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
   const host = newId('host');
   await api.store.commit({
@@ -147,6 +148,8 @@ t.test('each attribute alone may be known only after apply', async (t) => {
           name: 'net',
           prefix: prefix.id,
           cidr: prefix.cidr.replace('::/56', ':7::/64'),
+          kind: 'bridged',
+          default_security_groups: [securityGroup.id],
           mtu: 1400,
           labels,
           project,
@@ -205,6 +208,14 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     volume_attachment: {
       config: { vm: vm?.id ?? '', volume: volume.id, labels, stop_vm_before_detaching: true },
       replace: { vm: otherVm?.id ?? '' },
+    },
+    security_group: {
+      config: {
+        ...{ name: 'group', description: 'd', labels, project, default_egress: 'deny', vm_selector: 'tier=web' },
+        rules: [{ direction: 'ingress', protocol: 'tcp', ports: ['80'], prefixes: ['::/0'], description: 'web' }],
+        delete_protection: false,
+      },
+      replace: { project: other },
     },
     prefix_route: {
       config: {

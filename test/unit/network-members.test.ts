@@ -15,6 +15,9 @@ import { randomVni } from '../../backend/model/network/vnis.ts';
 
 const host = (number: number) => idFrom('host', `host-${String(number).padStart(16, '0')}`);
 const vm = idFrom('vm', `vm-${'0'.repeat(16)}`);
+const project = idFrom('project', `prj-${'0'.repeat(16)}`);
+const group = idFrom('security_group', `sg-${'0'.repeat(16)}`);
+const declared = { id: vm, project, labels: { tier: 'web' } };
 const network = (number: number) => idFrom('network', `net-${String(number).padStart(16, '0')}`);
 const addressOf = (number: number) => `2001:db8::4000:5eff:fe10:${number}`;
 const at = (number: number) => ({
@@ -24,12 +27,14 @@ const at = (number: number) => ({
 });
 
 t.test('a placed VM has a member in each of its networks', async (t) => {
-  const members = membersOf({ id: vm, interfaces: [at(1), at(2)] }, host(1), 7);
+  const groups = (_vm: unknown, each: { network: string }) => (each.network === network(2) ? [group] : []);
+  const members = membersOf({ ...declared, interfaces: [at(1), at(2)] }, host(1), 7, groups);
+  const value = { vm, host: host(1), fence: 7, project, labels: { tier: 'web' } };
   t.strictSame(members, [
-    { id: `${network(1)}/42:00:5e:10:00:01`, value: { vm, host: host(1), fence: 7, address: addressOf(1) } },
-    { id: `${network(2)}/42:00:5e:10:00:02`, value: { vm, host: host(1), fence: 7, address: addressOf(2) } },
+    { id: `${network(1)}/42:00:5e:10:00:01`, value: { ...value, address: addressOf(1) } },
+    { id: `${network(2)}/42:00:5e:10:00:02`, value: { ...value, address: addressOf(2), security_groups: [group] } },
   ]);
-  const chosen = membersOf({ id: vm, interfaces: [{ ...at(1), address: '2001:db8::80' }] }, host(1), 7);
+  const chosen = membersOf({ ...declared, interfaces: [{ ...at(1), address: '2001:db8::80' }] }, host(1), 7, groups);
   t.match(chosen, [{ id: members[0]?.id, value: { address: '2001:db8::80', more_addresses: [addressOf(1)] } }]);
   t.match(
     memberChanges(chosen, members.slice(0, 1)),
@@ -45,7 +50,7 @@ t.test('the changes lead from any members to the wanted ones, and then there are
     .record({ network: fc.integer({ min: 1, max: 4 }), host: fc.integer({ min: 1, max: 2 }), fence: fc.nat(2) })
     .map(
       ({ network, host: number, fence }): Member | undefined =>
-        membersOf({ id: vm, interfaces: [at(network)] }, host(number), fence)[0],
+        membersOf({ ...declared, interfaces: [at(network)] }, host(number), fence, () => [])[0],
     );
   const members = fc
     .uniqueArray(member, { selector: (each) => each?.id, maxLength: 4 })

@@ -20,6 +20,7 @@ import { prefixPools } from './prefix-pools.ts';
 import { prefixRoutes } from './prefix-routes.ts';
 import { prefixes } from './prefixes.ts';
 import { projects } from './projects.ts';
+import { securityGroups } from './security-groups.ts';
 import { settingsHandlers } from './settings.ts';
 import { snapshotSchedules } from './snapshot-schedules.ts';
 import { snapshots } from './snapshots.ts';
@@ -44,6 +45,7 @@ export const resources: readonly ResourceDescriptor[] = [
   prefixPools,
   prefixes,
   networks,
+  securityGroups,
   vms,
   volumes,
   volumeAttachments,

@@ -31,12 +31,19 @@ import {
 import { type Guard, mutate } from '../transaction/mutate.ts';
 import { noRouteIn, reservedSubnets, usedSpaces } from './address-space.ts';
 import { prefixes } from './prefixes.ts';
+import { useGroups } from './security-groups.ts';
 
 /** The descriptor of networks. */
 export const networks: ResourceDescriptor<records.NetworkRecord> = describe(network, {
   kind: records.networks,
   scope: 'project',
-  show: (_api, record) => ({ delete_protection: false, ...record, gateway: gatewayAddress }),
+  show: (_api, record) => ({
+    kind: 'bridged' as const,
+    default_security_groups: [],
+    delete_protection: false,
+    ...record,
+    gateway: gatewayAddress,
+  }),
   quota: () => ({ networks: 1 }),
   alsoMirrored: [records.vnis, records.subnets],
   handlers: { network_create: createNetwork, network_update: updateNetwork, network_delete: deleteNetwork },
@@ -74,6 +81,9 @@ function chooseVni(api: ApiContext): number {
   return vni;
 }
 
+const defaultsOf = ({ default_security_groups = [] }: Pick<records.NetworkRecord, 'default_security_groups'>) =>
+  default_security_groups.map((group, index) => ({ group, pointer: `/default_security_groups/${index}` }));
+
 async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as NetworkBody;
   const requested = body.cidr === undefined ? undefined : readSubnet(body.cidr);
@@ -85,6 +95,7 @@ async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
       const prefix = addReference(api, prefixes, { project, id: body.prefix, pointer: '/prefix', user: id });
       const subnet = chooseSubnet(api, prefix.stored.value, requested);
       const vni = chooseVni(api);
+      const groups = useGroups(api, project, id, defaultsOf(body));
       const record: records.NetworkRecord = {
         id,
         project,
@@ -92,8 +103,10 @@ async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
         labels: body.labels,
         prefix: body.prefix,
         cidr: formatPrefix(subnet),
+        kind: body.kind,
         mtu: body.mtu,
         dns_servers: body.dns_servers,
+        default_security_groups: body.default_security_groups,
         delete_protection: body.delete_protection,
         vni,
         created_at: at,
@@ -110,11 +123,18 @@ async function createNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
         }),
       );
       return creation(api, networks, record, {
-        guards: [...prefix.guards, free, ...unrouted, { condition: absent(records.vnis, String(vni)) }],
+        guards: [
+          ...prefix.guards,
+          ...groups.guards,
+          free,
+          ...unrouted,
+          { condition: absent(records.vnis, String(vni)) },
+        ],
         writes: [
           put(records.subnets, subnetKey(subnet), { id }),
           put(records.vnis, String(vni), { id }),
           ...prefix.writes,
+          ...groups.writes,
         ],
         message: `Created ${body.name}, ${record.cidr}.`,
       });
@@ -126,19 +146,22 @@ async function updateNetwork(api: ApiContext, request: ApiRequest): Promise<ApiA
   const patch = readPatch<NetworkUpdate>(network, request.body as NetworkUpdate);
   return changeObject(api, request, networks, (stored) => {
     const next = { ...stored.value, ...patch, updated_at: request.now.toISOString() };
-    return replacement(api, request, networks, stored, next);
+    const held = new Set(stored.value.default_security_groups);
+    const groups = useGroups(api, next.project, next.id, defaultsOf(next), held);
+    return replacement(api, request, networks, stored, next, groups);
   });
 }
 
 async function deleteNetwork(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { id = '' } = request.params;
   return changeObject(api, request, networks, (stored) => {
-    const { prefix, cidr, vni } = stored.value;
+    const { prefix, cidr, vni, default_security_groups = [] } = stored.value;
     return removal(api, request, networks, stored, {
       writes: [
         removeReference(prefix, id),
         remove(records.subnets, subnetKey(storedPrefix(cidr))),
         remove(records.vnis, String(vni)),
+        ...default_security_groups.map((group) => removeReference(group, id)),
       ],
     });
   });

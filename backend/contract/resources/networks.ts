@@ -1,7 +1,22 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, exampleId, IdOf, Ipv6, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
+import {
+  common,
+  DeleteProtection,
+  Enum,
+  exampleId,
+  IdOf,
+  Ipv6,
+  Ipv6Prefix,
+  Labels,
+  Name,
+  Reference,
+} from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+
+/** The kinds of networks. */
+export const networkKinds = ['bridged', 'routed'] as const;
+export type NetworkKind = (typeof networkKinds)[number];
 
 /** The resource of networks. */
 export const network = resource({
@@ -13,6 +28,11 @@ export const network = resource({
     project: Reference('project', { description: 'Default: the project of the token.' }),
     prefix: Reference('prefix', { description: 'The prefix that contains the /64.' }),
     cidr: Ipv6Prefix({ description: 'The /64. Default: the first free one in `prefix`.' }),
+    kind: Enum(networkKinds, {
+      default: 'bridged',
+      description:
+        '`bridged`: the VMs share a link (layer 2), also over hosts. `routed`: each VM reaches the others only through its router, so there is no multicast between VMs, and no VM sees frames of another.',
+    }),
     mtu: Type.Integer({
       minimum: 1280,
       maximum: 9000,
@@ -30,6 +50,13 @@ export const network = resource({
       default: [],
       description: 'DNS resolvers, announced to the VMs (RDNSS, RFC 8106).',
     }),
+    default_security_groups: Type.Array(Reference('security_group'), {
+      maxItems: 8,
+      uniqueItems: true,
+      default: [],
+      description:
+        'The security groups of interfaces without a group of their own. Default: none, and such interfaces are not filtered.',
+    }),
     delete_protection: DeleteProtection,
   },
   readonly: {
@@ -38,7 +65,7 @@ export const network = resource({
     gateway: Ipv6({ description: 'Link-local address of the router.' }),
     ...common,
   },
-  defaulted: ['mtu', 'labels', 'dns_servers', 'delete_protection'],
+  defaulted: ['kind', 'mtu', 'labels', 'dns_servers', 'default_security_groups', 'delete_protection'],
   optional: ['project', 'cidr'],
 });
 export type Network = ItemType<typeof network>;
@@ -52,9 +79,11 @@ const example: Network = {
   prefix: exampleId('prefix'),
   name: 'web',
   cidr: '2001:db8:0:100::/64',
+  kind: 'bridged',
   mtu: 1430,
   labels: {},
   dns_servers: ['2001:db8::53'],
+  default_security_groups: [],
   delete_protection: false,
   vni: 4711,
   gateway: 'fe80::1',
@@ -69,6 +98,7 @@ export const networkEndpoints = crud(network, {
   write: 'member',
   scoped: true,
   createErrors: ['address_taken', 'no_capacity'],
+  updateErrors: ['invalid_reference'],
   deleteErrors: ['delete_protected'],
   example: {
     create: { name: 'web', prefix: example.prefix, dns_servers: ['2001:db8::53'] },

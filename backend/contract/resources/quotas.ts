@@ -26,6 +26,7 @@ const kinds = {
   networks: counted('network', 'networks', 'Networks.', 'Networks'),
   prefixes: counted('prefix', 'prefixes', 'Prefixes.', 'Prefixes'),
   prefix_routes: counted('prefix route', 'prefix routes', 'Prefix routes.', 'Prefix routes'),
+  security_groups: counted('security group', 'security groups', 'Security groups.', 'Security groups'),
   subnets: counted(
     '/64 in its prefixes',
     '/64s in its prefixes',

@@ -2,6 +2,7 @@
  * The members of networks: the interfaces of placed VMs, with their hosts. Hosts program their forwarding tables from these
  * records, so nothing is learned or flooded. Pure.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Id } from '../../contract/fields.ts';
 import { idFrom } from '../ids.ts';
 import type { NetworkMemberRecord, VmRecord } from '../records/index.ts';
@@ -22,12 +23,29 @@ export interface Member {
   readonly value: NetworkMemberRecord;
 }
 
+/** Returns the security groups of an interface. */
+export type GroupsOfInterface = (
+  vm: Pick<VmRecord, 'project' | 'labels'>,
+  each: VmRecord['interfaces'][number],
+) => Id<'security_group'>[];
+
 /** Returns the members that a VM has while it is placed on the host with this fence. */
-export const membersOf = (vm: Pick<VmRecord, 'id' | 'interfaces'>, host: Id<'host'>, fence: number): Member[] =>
+export const membersOf = (
+  vm: Pick<VmRecord, 'id' | 'project' | 'labels' | 'interfaces'>,
+  host: Id<'host'>,
+  fence: number,
+  groupsOf: GroupsOfInterface,
+): Member[] =>
   vm.interfaces.map((each) => {
+    const { id, project, labels } = vm;
     const [address = each.address, ...more] = interfaceAddresses(each);
-    const further = more.length > 0 && { more_addresses: more };
-    return { id: memberId(each.network, each.mac), value: { vm: vm.id, host, fence, address, ...further } };
+    const groups = groupsOf(vm, each);
+    const optional = {
+      ...(more.length > 0 && { more_addresses: more }),
+      ...(Object.keys(labels).length > 0 && { labels }),
+      ...(groups.length > 0 && { security_groups: groups }),
+    };
+    return { id: memberId(each.network, each.mac), value: { vm: id, host, fence, address, project, ...optional } };
   });
 
 /** Returns all addresses of a member. */
@@ -42,8 +60,7 @@ export interface MemberChanges {
   readonly remove: readonly string[];
 }
 
-const isEqual = (a: NetworkMemberRecord, b: NetworkMemberRecord): boolean =>
-  a.vm === b.vm && a.host === b.host && a.fence === b.fence && memberAddresses(a).join() === memberAddresses(b).join();
+const isEqual = (a: NetworkMemberRecord, b: NetworkMemberRecord): boolean => isDeepStrictEqual(a, b);
 
 /** Returns the missing changes; undefined if there are none. */
 export function memberChanges(wanted: readonly Member[], present: readonly Member[]): MemberChanges | undefined {

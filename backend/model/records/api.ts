@@ -2,6 +2,7 @@
 
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
+import { networkKinds } from '../../contract/resources/networks.ts';
 import { placementStrategies } from '../../contract/resources/settings.ts';
 import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
@@ -162,8 +163,11 @@ export const networks = kind('networks/', {
   ...scoped,
   prefix: id('prefix'),
   cidr: Type.String(),
+  /** Default: `bridged`. */
+  kind: Type.Optional(oneOf(networkKinds)),
   mtu: Type.Integer(),
   dns_servers: Type.Array(Type.String()),
+  default_security_groups: Type.Optional(Type.Array(id('security_group'))),
   vni: Type.Integer(),
   delete_protection: laterProtection,
   ...declared,

@@ -15,4 +15,5 @@ export * from './metadata-server.ts';
 export * from './operations.ts';
 export * from './routing.ts';
 export * from './scheduler.ts';
+export * from './security-groups.ts';
 export * from './store-format.ts';

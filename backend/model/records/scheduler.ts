@@ -1,6 +1,6 @@
 /** Records that only the scheduler writes: the host of each VM. Leaders of all components have the same form. */
 import { type Static, Type } from '@sinclair/typebox';
-import { antiAffinity, bytes, id, kind, resources, time } from './form.ts';
+import { antiAffinity, bytes, id, kind, labels, resources, time } from './form.ts';
 
 /** `schedules/<vm>`: the host of the VM, or the reason why it has none. */
 export const schedules = kind('schedules/', {
@@ -31,7 +31,8 @@ export type PlacementRecord = Static<typeof placements.schema>;
 
 /**
  * `network-members/<network>/<mac>`: an interface of a placed VM, with its host. The transaction of the placement writes it,
- * so its fence is that of the placement. Hosts send packets for the address to this host.
+ * so its fence is that of the placement. Hosts send packets for the address to this host. The labels of the VM and the
+ * security groups of the interface are copies, so a host needs no records of VMs elsewhere.
  */
 export const networkMembers = kind('network-members/', {
   vm: id('vm'),
@@ -41,6 +42,12 @@ export const networkMembers = kind('network-members/', {
   address: Type.String(),
   /** The further addresses in the prefix. Missing: none. */
   more_addresses: Type.Optional(Type.Array(Type.String())),
+  /** The project of the VM. Records of earlier versions lack it. */
+  project: Type.Optional(id('project')),
+  /** The labels of the VM. Default: none. */
+  labels: Type.Optional(labels),
+  /** The security groups that apply to the interface, in the order of their ids. Default: none. */
+  security_groups: Type.Optional(Type.Array(id('security_group'))),
 });
 export type NetworkMemberRecord = Static<typeof networkMembers.schema>;
 

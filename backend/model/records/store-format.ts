@@ -1,11 +1,12 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
 import { derivedAddress } from '../network/interface-addresses.ts';
-import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { hostPolicies, images, networks, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
 import { prefixRoutes } from './routing.ts';
+import { securityGroups } from './security-groups.ts';
 
 /**
  * The format that this version understands. It must be raised with every change that older versions would misread: a
@@ -70,8 +71,8 @@ const needsFormat6: Readonly<Record<string, (record: Fields) => boolean>> = {
 type VmInterface = Parameters<typeof derivedAddress>[0] & { readonly secondary_addresses?: unknown };
 
 /**
- * The same for format 7: chosen addresses, and interfaces that change. An older agent drops packets from such addresses, and
- * an older API never frees them.
+ * The same for format 7. Chosen addresses, and interfaces that change: an older agent drops packets from such addresses, and
+ * an older API never frees them. Security groups and routed networks: an older agent would leave the VMs open to all.
  */
 const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
   [vms.prefix]: ({ interfaces, interfaces_generation }) =>
@@ -79,6 +80,8 @@ const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
     (interfaces as readonly VmInterface[] | undefined)?.some(
       (each) => each.secondary_addresses !== undefined || each.address !== derivedAddress(each),
     ) === true,
+  [securityGroups.prefix]: () => true,
+  [networks.prefix]: ({ kind }) => kind === 'routed',
 };
 
 /** The rules of all formats, the newest first. */

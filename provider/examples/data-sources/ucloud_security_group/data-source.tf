@@ -1,0 +1,3 @@
+data "ucloud_security_group" "example" {
+  name = "example"
+}

@@ -1,0 +1,1 @@
+terraform import ucloud_security_group.web web
