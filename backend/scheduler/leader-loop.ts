@@ -13,7 +13,8 @@
 import type { Id } from '../contract/fields.ts';
 import type { Logger } from '../model/component.ts';
 import { idFrom, isIdOf } from '../model/ids.ts';
-import { memberChanges } from '../model/network/members.ts';
+import { type GroupsOfInterface, memberChanges } from '../model/network/members.ts';
+import { groupsOf } from '../model/network/security-groups.ts';
 import { antiAffinityOf } from '../model/placement/anti-affinity.ts';
 import {
   explainInsufficientResources,
@@ -32,6 +33,7 @@ import {
   hosts,
   images,
   leaders,
+  networks,
   placements,
   reports,
   schedules,
@@ -92,6 +94,7 @@ export class LeaderLoop {
   readonly #logger: Logger;
   readonly #attachments: AttachmentsByVm;
   readonly #members: SchedulerIndexes['members'];
+  readonly #groups: SchedulerIndexes['groups'];
   readonly #moves: SchedulerIndexes['moves'];
   readonly #pool = new HostPool();
   readonly #search = new PlacementSearch(this.#pool);
@@ -119,6 +122,7 @@ export class LeaderLoop {
     this.#mirror = mirror;
     this.#attachments = indexes.attachments;
     this.#members = indexes.members;
+    this.#groups = indexes.groups;
     this.#moves = indexes.moves;
     const { attachments } = indexes;
     this.#volumes = new VolumeScheduling(mirror, attachments, this.#pool);
@@ -224,7 +228,10 @@ export class LeaderLoop {
     const placement = host === undefined ? undefined : mirror.get(placements, placementId(host, id));
     const members = [...this.#members.list(id)];
     const report = mirror.get(reports, id);
-    const records: VmRecords = { id, vm: mirror.get(vms, id), schedule, placement, report, members };
+    const records: VmRecords = {
+      ...{ id, vm: mirror.get(vms, id), schedule, placement, report, members },
+      groupsOf: this.#groupsOf,
+    };
     const hostExists = host !== undefined && mirror.get(hosts, host) !== undefined;
     const vm = records.vm?.value;
     const [operation] = this.#moves.list(id);
@@ -262,6 +269,13 @@ export class LeaderLoop {
         return operation && endMove({ ...records, operation }, decision.error, now);
     }
   }
+
+  /** Returns the security groups of an interface of a VM. */
+  #groupsOf: GroupsOfInterface = ({ project, labels }, { network }) => {
+    const groups = [...this.#groups.list(project)].map(({ value }) => value);
+    if (groups.length === 0) return [];
+    return groupsOf({ labels }, this.#mirror.get(networks, network)?.value, groups);
+  };
 
   /** Returns the needs of the VM on its next host; undefined if the VM must wait for a commit about one of its volumes. */
   #needsOf(id: Id<'vm'>, vm: VmRecord) {

@@ -1,6 +1,7 @@
 /**
  * The VMs, volumes and snapshots that need a decision. Changes of records add them, and update the pool of hosts.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Id } from '../contract/fields.ts';
 import { idFrom, isIdOf } from '../model/ids.ts';
 import type { PlacedResources } from '../model/placement/filters.ts';
@@ -21,18 +22,22 @@ import {
   images,
   type NetworkMemberRecord,
   networkMembers,
+  networks,
   type OperationRecord,
   operations,
   placements,
   poolReports,
   reports,
+  type SecurityGroupRecord,
   type SnapshotRecord,
   schedules,
+  securityGroups,
   settings,
   snapshotPlacements,
   snapshotReports,
   snapshots,
   storagePools,
+  type VmRecord,
   type VolumeRecord,
   vms,
   volumeAttachments,
@@ -66,6 +71,9 @@ export interface SchedulerIndexes {
   readonly members: MirrorIndex<NetworkMemberRecord>;
   /** The open moves, by VM and together. */
   readonly moves: MirrorIndex<OperationRecord>;
+  /** The VMs and the security groups of projects. */
+  readonly vms: MirrorIndex<VmRecord>;
+  readonly groups: MirrorIndex<SecurityGroupRecord>;
 }
 
 /** Creates the indexes. */
@@ -80,6 +88,8 @@ export const schedulerIndexes = (mirror: Mirror): SchedulerIndexes => ({
   moves: mirror.index(operations, ({ value }) =>
     isMove(value) && value.finished_at === undefined ? [value.target, openMoves] : [],
   ),
+  vms: mirror.index(vms, ({ value }) => value.project),
+  groups: mirror.index(securityGroups, ({ value }) => value.project),
 });
 
 /** The parts of a term that changes of records affect. */
@@ -198,6 +208,15 @@ export class Subjects {
     } else if (isChangeOf(networkMembers, change)) {
       const member = change.stored ?? change.previous;
       if (member !== undefined) this.mark(member.value.vm);
+    } else if (isChangeOf(securityGroups, change)) {
+      const { stored, previous } = change;
+      const group = stored ?? previous;
+      if (group === undefined || stored?.value.vm_selector === previous?.value.vm_selector) return;
+      for (const { value } of this.#indexes.vms.list(group.value.project)) this.mark(value.id);
+    } else if (isChangeOf(networks, change)) {
+      const [before, after] = [change.previous, change.stored].map((each) => each?.value.default_security_groups ?? []);
+      if (isDeepStrictEqual(before, after)) return;
+      for (const { value } of this.#mirror.list(networkMembers, `${change.id}/`)) this.mark(value.vm);
     } else if (isChangeOf(schedules, change)) {
       this.mark(idFrom('vm', change.id));
       for (const { value } of this.#indexes.attachments.list(change.id)) this.mark(value.volume);

@@ -2,7 +2,7 @@
 
 import type { Id } from '../contract/fields.ts';
 import { type EventDetails, newEvent } from '../model/events.ts';
-import { type Member, memberChanges, membersOf } from '../model/network/members.ts';
+import { type GroupsOfInterface, type Member, memberChanges, membersOf } from '../model/network/members.ts';
 import type { PlacedResources, PlacementFailure, Resources } from '../model/placement/filters.ts';
 import { placementId } from '../model/placement/placement-id.ts';
 import {
@@ -39,6 +39,8 @@ export interface VmRecords {
   readonly report: Stored<ReportRecord> | undefined;
   /** Its members of networks. */
   readonly members: readonly Member[];
+  /** Returns the security groups of its interfaces. */
+  readonly groupsOf: GroupsOfInterface;
 }
 
 /** The conditions and writes for one VM, volume or snapshot. */
@@ -70,9 +72,9 @@ function memberWrites({ members }: VmRecords, wanted: readonly Member[]): Write[
 }
 
 /** Returns the members of networks that the VM should have, by its records. */
-export function wantedMembers({ vm, schedule }: Pick<VmRecords, 'vm' | 'schedule'>): Member[] {
+export function wantedMembers({ vm, schedule, groupsOf }: Pick<VmRecords, 'vm' | 'schedule' | 'groupsOf'>): Member[] {
   const { host, fence } = schedule?.value ?? {};
-  return vm && host !== undefined && fence !== undefined ? membersOf(vm.value, host, fence) : [];
+  return vm && host !== undefined && fence !== undefined ? membersOf(vm.value, host, fence, groupsOf) : [];
 }
 
 /** Corrects the members of networks. */
@@ -101,7 +103,7 @@ export function placeVm(
     write: [
       put(schedules, records.id, { host, fence, at }),
       put(placements, placementId(host, records.id), { fence, ...resources, at }),
-      ...memberWrites(records, membersOf(vm, host, fence)),
+      ...memberWrites(records, membersOf(vm, host, fence, records.groupsOf)),
       eventWrite(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
     ],
   };
@@ -150,7 +152,7 @@ export function moveVm(
       put(schedules, id, { host: to.host, fence, at }),
       remove(placements, placementId(from.host, id)),
       put(placements, placementId(to.host, id), { fence, ...resources, at }),
-      ...memberWrites(records, membersOf(vm, to.host, fence)),
+      ...memberWrites(records, membersOf(vm, to.host, fence, records.groupsOf)),
       rewrite(operations, operation, { ...operation.value, ...change }),
       eventWrite(vm, now, { severity: 'info', reason: 'moved', message: `Moved from ${from.name} to ${to.name}.` }),
     ],
