@@ -51,7 +51,7 @@ fi
 
 # --- Debian packages -----------------------------------------------------------------------------------------------
 # Each entry names a command and the package that contains it.
-needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dosfstools mcopy:mtools ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping
+needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dosfstools mcopy:mtools ip:iproute2 nft:nftables radvd:radvd ping:iputils-ping conntrack:conntrack
   ssh:openssh-client setpriv:util-linux perl:perl-base mount:mount
   gzip:gzip xz:xz-utils zstd:zstd'
 needs_image='mkfs.ext4:e2fsprogs'

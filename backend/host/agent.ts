@@ -41,10 +41,12 @@ import type { Bird } from './bgp/bird.ts';
 import { fabricOf, routesOf } from './fabric.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
+import type { SecuritySpec } from './hypervisor/specs.ts';
 import { NetworkSync } from './network-sync.ts';
 import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
 import { RestoreWork } from './restores.ts';
+import { securityOf } from './security.ts';
 import { SnapshotDeliveries } from './snapshot-deliveries.ts';
 import { SnapshotWork } from './snapshots.ts';
 import { requiredNetworks } from './vm-spec.ts';
@@ -80,6 +82,7 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #runtimes = new Map<Id<'vm'>, VmRuntime>();
   readonly #networks: NetworkSync;
+  #security: SecuritySpec = { groups: [], peers: [], interfaces: [] };
   readonly #steps: VmSteps;
   readonly #volumeRemoval: VolumeRemoval;
   readonly #poolReports: PoolReports;
@@ -104,7 +107,11 @@ export class Agent {
       required: () => requiredNetworks(options.view, options.host, options.underlay),
       fabric: (own) => options.underlay && fabricOf(options.view, options.host, options.underlay, own),
       routes: () => routesOf(options.view, options.host),
-      apply: (networks, fabric, routes) => options.hypervisor.setNetworks(networks, fabric, routes),
+      security: () => {
+        this.#security = securityOf(options.view, options.host, this.#security);
+        return this.#security;
+      },
+      apply: (...declaration) => options.hypervisor.setNetworks(...declaration),
       retryMs: maxRetryMs,
     });
     this.#steps = new VmSteps(

@@ -17,7 +17,7 @@ import {
   schedules,
   vms,
 } from '../model/records/index.ts';
-import type { FabricSpec, RemoteInterface, RoutedPrefix, Underlay } from './hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec, RemoteInterface, RoutedPrefix, Underlay } from './hypervisor/specs.ts';
 import type { HostView } from './view.ts';
 
 /** Returns the underlay addresses of the other hosts. An address that two hosts have leads to none of them. */
@@ -123,11 +123,14 @@ export function fabricOf(
   view: HostView,
   host: Id<'host'>,
   { address, mtu }: Underlay,
-  own: readonly { readonly id: string; readonly vni: number }[],
+  own: readonly Pick<NetworkSpec, 'id' | 'vni' | 'kind'>[],
 ): FabricSpec {
   const { mirror } = view;
   const underlays = underlaysOf(view, host, address);
-  const carried = new Map(own.map(({ id, vni }) => [id, vni]));
+  // Undefined: the VMs of a routed network reach each other over the transit only.
+  const carried = new Map<string, number | undefined>(
+    own.map(({ id, vni, kind }) => [id, kind === 'routed' ? undefined : vni]),
+  );
   const projects = new Set(view.placedOn(host).map((vm) => mirror.get(vms, vm)?.value.project));
   const isDirect = (network: string) =>
     view.areMembersKnown(network) &&

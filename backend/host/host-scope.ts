@@ -1,7 +1,8 @@
 /**
  * The part of the database that concerns one host: the scope of its mirror.
  *
- * - For each VM that is placed here or that the machine has: its records, its image, and the members of its networks.
+ * - For each VM that is placed here or that the machine has: its records, its image, its security groups, and the members of
+ *   its networks.
  * - The members of all networks of the same projects, because packets to them take the direct way.
  * - For all other networks only their record and their carriers.
  * - Everything about hosts, networks, routed prefixes, BGP peers, storage pools, volumes and snapshots.
@@ -12,6 +13,7 @@
 import type { Id } from '../contract/fields.ts';
 import { idFrom, isIdOf } from '../model/ids.ts';
 import { completeCarriers } from '../model/network/carriers.ts';
+import { memberId } from '../model/network/members.ts';
 import { parsePlacementId, placementsOn } from '../model/placement/placement-id.ts';
 import {
   alive,
@@ -39,6 +41,7 @@ import {
   prefixRoutes,
   reports,
   schedules,
+  securityGroups,
   snapshotPlacements,
   snapshotReports,
   snapshots,
@@ -198,6 +201,9 @@ export class HostScope {
       } else if (isChangeOf(vms, change)) {
         this.#setVm(idFrom('vm', id));
         networksChanged = true;
+      } else if (isChangeOf(networkMembers, change)) {
+        const vm = (change.stored ?? change.previous)?.value.vm;
+        if (vm !== undefined && this.#isFollowed(vm)) this.#setVm(vm);
       } else if (isChangeOf(latestOperations, change)) this.#setTarget(id);
       else if (isChangeOf(networks, change)) networksChanged = true;
       else if (isChangeOf(leaders, change) || isChangeOf(networkCarriers, change)) this.#setMembers();
@@ -255,7 +261,14 @@ export class HostScope {
       ...(record?.ssh_keys ?? []).map((key) => sshKeys.prefix + key),
       ...(record === undefined ? [] : ofImage(record.image)),
       ...(record?.interfaces ?? []).map(({ network }) => membersOf(network)),
+      ...(record?.interfaces ?? []).flatMap(({ network, mac }) => this.#groupsOf(network, mac)),
     ]);
+  }
+
+  /** The security groups of an interface. Members of other interfaces name the addresses of groups in their rules. */
+  #groupsOf(network: Id<'network'>, mac: string): string[] {
+    const groups = this.#mirror.get(networkMembers, memberId(network, mac))?.value.security_groups ?? [];
+    return groups.map((group) => securityGroups.prefix + group);
   }
 
   #setNetworks(): void {

@@ -1,6 +1,6 @@
 /** Keeps the networks of the host equal to the networks that its VMs need. Changes run one after the other. */
 import type { Logger } from '../model/component.ts';
-import type { FabricSpec, NetworkSpec, RoutedPrefix } from './hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec, RoutedPrefix, SecuritySpec } from './hypervisor/specs.ts';
 import { Mutex } from './system/mutex.ts';
 
 /** Options of `NetworkSync`. */
@@ -12,11 +12,14 @@ export interface NetworkSyncOptions {
   fabric(own: readonly NetworkSpec[]): FabricSpec | undefined;
   /** Returns the prefixes that are routed to VMs of this host. */
   routes(): readonly RoutedPrefix[];
+  /** Returns the filters of the interfaces on this host. */
+  security(): SecuritySpec;
   /** Makes the networks of the machine equal to these. Returns the faults by interface. */
   apply(
     networks: readonly NetworkSpec[],
     fabric: FabricSpec | undefined,
     routes: readonly RoutedPrefix[],
+    security: SecuritySpec,
   ): Promise<ReadonlyMap<string, string>>;
   /** The delay before a retry. */
   readonly retryMs: number;
@@ -76,10 +79,11 @@ export class NetworkSync {
     const networks = [...this.#options.required()].sort((a, b) => a.vni - b.vni);
     const fabric = this.#options.fabric(networks);
     const routes = this.#options.routes();
-    const text = JSON.stringify({ networks, fabric, routes });
+    const security = this.#options.security();
+    const text = JSON.stringify({ networks, fabric, routes, security });
     if (text === this.#applied) return;
     this.#applied = undefined;
-    const faults = await this.#options.apply(networks, fabric, routes);
+    const faults = await this.#options.apply(networks, fabric, routes, security);
     this.#applied = text;
     if (faults.size === 0 || this.#closed) return;
     const few = [...faults.values()].slice(0, maxLoggedFaults);

@@ -36,6 +36,7 @@ import {
   reports,
   type SnapshotRecord,
   schedules,
+  securityGroups,
   snapshotPlacements,
   snapshotReports,
   snapshots,
@@ -110,6 +111,8 @@ export class HostView {
   readonly #routesTo;
   /** Undefined if the mirror has everything. */
   readonly #scope: HostScope | undefined;
+  readonly #membersWith;
+  readonly #membersOf;
 
   constructor(mirror: Mirror, own?: { readonly scope: Scope; readonly host: Id<'host'> }) {
     this.mirror = mirror;
@@ -133,6 +136,8 @@ export class HostView {
     this.#restoresFrom = mirror.index(operations, ({ value }) =>
       value.state === 'pending' || value.state === 'running' ? value.options.snapshot : undefined,
     );
+    this.#membersWith = mirror.index(networkMembers, ({ value }) => value.security_groups);
+    this.#membersOf = mirror.index(networkMembers, ({ value }) => value.project);
     for (const { id } of mirror.list(placements)) {
       const { host, vm } = parsePlacementId(id);
       this.#hostOf.set(vm, host);
@@ -293,6 +298,16 @@ export class HostView {
     return false;
   }
 
+  /** Returns the interfaces with the security group. */
+  membersWith(group: Id<'security_group'>) {
+    return [...this.#membersWith.list(group)];
+  }
+
+  /** Returns the interfaces of the placed VMs of the project. */
+  membersOfProject(project: Id<'project'>) {
+    return [...this.#membersOf.list(project)];
+  }
+
   /** Returns the operations on the VM that its host carries out and that have not ended, oldest first. */
   openOperations(vm: Id<'vm'>) {
     return [...this.#operations.list(vm)].sort((a, b) => a.created - b.created);
@@ -408,6 +423,7 @@ export class HostView {
         (isChangeOf(networks, change) && differs(change, ['cidr', 'vni', 'mtu', 'dns_servers', 'project', 'prefix'])) ||
         isChangeOf(networkMembers, change) ||
         isChangeOf(networkCarriers, change) ||
+        (isChangeOf(securityGroups, change) && differs(change, ['rules', 'default_egress'])) ||
         (isChangeOf(prefixes, change) && differs(change, ['cidr'])) ||
         (isChangeOf(prefixRoutes, change) && differs(change, ['cidr', 'vm', 'mac', 'project'])) ||
         (isChangeOf(hosts, change) &&
@@ -438,7 +454,7 @@ const kinds = [
     guests,
     sshKeys,
   ],
-  ...[hosts, alive, leaders, networkMembers, networkCarriers, prefixes, prefixRoutes],
+  ...[hosts, alive, leaders, networkMembers, networkCarriers, prefixes, prefixRoutes, securityGroups],
   ...[volumes, volumeAttachments, volumePlacements, volumeReports, attachmentReports],
   ...[snapshots, snapshotPlacements, snapshotReports],
   ...[storagePools, poolMarkers, poolReports],

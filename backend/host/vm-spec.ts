@@ -36,9 +36,9 @@ export async function imageUnavailable(
 function networkSpec(view: HostView, id: Id<'network'>, underlay: Underlay | undefined): NetworkSpec | undefined {
   const network = view.mirror.get(networks, id)?.value;
   if (network === undefined) return undefined;
-  const { vni, cidr, mtu, dns_servers } = network;
+  const { vni, kind, cidr, mtu, dns_servers } = network;
   const links = underlay && { mtu: Math.min(mtu, innerMtu(underlay.mtu)), link_mtu: Math.max(mtu, underlay.mtu) };
-  return { id, vni, cidr, mtu, dns_servers, ...links };
+  return { id, ...(kind === 'routed' && { kind }), vni, cidr, mtu, dns_servers, ...links };
 }
 
 /**

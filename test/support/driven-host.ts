@@ -95,13 +95,20 @@ export class DrivenHost {
   }
 
   driver(part: 'network' | 'qemu', death: DeathPoint = {}): DriverProcess {
+    return this.#start(part, death, []);
+  }
+
+  /** Starts a driver that finds no br_netfilter in the kernel. */
+  driverWithoutBridgeFilter(): DriverProcess {
+    const hidden = 'mount -t tmpfs none /proc/sys/net/bridge && exec "$@"';
+    return this.#start('network', {}, ['unshare', '--mount', 'sh', '-c', hidden, 'sh']);
+  }
+
+  #start(part: 'network' | 'qemu', death: DeathPoint, within: readonly string[]): DriverProcess {
     const options: HostDriverOptions = { part, dataDir: this.dataDir, imageStore: this.imageStore, ...death };
     const script = join(import.meta.dirname, 'host-driver.ts');
-    return new DriverProcess(
-      this.namespace.spawn(process.execPath, [script, JSON.stringify(options)], {
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      }),
-    );
+    const [program = '', ...words] = [...within, process.execPath, script, JSON.stringify(options)];
+    return new DriverProcess(this.namespace.spawn(program, words, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }));
   }
 
   /** Processes in the namespace, without drivers and helpers of others: command lines by pid. */

@@ -3,7 +3,7 @@
  * routes. Underlay addresses are on the loopback interface, as they are with several uplinks.
  */
 import type { Test } from 'tap';
-import type { FabricSpec, NetworkSpec, RemoteInterface } from '../../backend/host/hypervisor/specs.ts';
+import type { FabricSpec, NetworkSpec, RemoteInterface, SecuritySpec } from '../../backend/host/hypervisor/specs.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { formatIpv6, slaacAddress } from '../../backend/model/network/addresses.ts';
 import { tapName } from '../../backend/model/network/interface-names.ts';
@@ -35,6 +35,8 @@ export class FabricLab {
   readonly vms: FabricVm[] = [];
   /** The routed prefixes with their VMs. */
   readonly routes = new Map<string, FabricVm>();
+  /** The filters of all interfaces. */
+  security: SecuritySpec = { groups: [], peers: [], interfaces: [] };
   readonly #t: Test;
   readonly #mtu: number;
   /** The prefixes of the cloud. */
@@ -75,9 +77,9 @@ export class FabricLab {
     return host;
   }
 
-  network(vni: number, mtu = 1500): NetworkSpec {
+  network(vni: number, mtu = 1500, kind: NetworkSpec['kind'] = 'bridged'): NetworkSpec {
     const id = idFrom('network', `net-${String(vni).padStart(16, '0')}`);
-    return { id, vni, cidr: `fd42:0:0:${vni.toString(16)}::/64`, mtu, dns_servers: [] };
+    return { id, kind, vni, cidr: `fd42:0:0:${vni.toString(16)}::/64`, mtu, dns_servers: [] };
   }
 
   vm(host: number, network: NetworkSpec): FabricVm {
@@ -96,7 +98,8 @@ export class FabricLab {
   }
 
   fabricOf(number: number): FabricSpec {
-    const carried = new Set(this.networksOf(number).map(({ vni }) => vni));
+    const bridged = this.networksOf(number).filter(({ kind }) => kind !== 'routed');
+    const carried = new Set(bridged.map(({ vni }) => vni));
     const interfaces: RemoteInterface[] = this.vms.flatMap(({ host, network: { vni }, mac, address }) =>
       host === number ? [] : [{ ...(carried.has(vni) && { vni }), mac, address, via: this.at(host).underlay }],
     );
@@ -112,7 +115,7 @@ export class FabricLab {
   async converge(number: number): Promise<unknown> {
     const { driver } = this.at(number);
     const routes = [...this.routes].flatMap(([prefix, { host, mac }]) => (host === number ? [{ prefix, mac }] : []));
-    await driver.call('declare', this.networksOf(number), this.fabricOf(number), routes);
+    await driver.call('declare', this.networksOf(number), this.fabricOf(number), routes, this.security);
     for (const { vm, host, network, mac, address } of this.vms) {
       if (host === number) await driver.call('attach', vm, [{ network, mac, address }]);
       else await driver.call('detach', vm);

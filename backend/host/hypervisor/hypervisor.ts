@@ -16,7 +16,7 @@ import type { FillSource, SnapshotSource } from '../../model/storage/volume-sour
 import type { HeldInterface } from '../../model/vm/interfaces.ts';
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../model/vm/volumes.ts';
 import type { CopyContent, PoolDriver } from '../storage/pools/pool-driver.ts';
-import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, SecuritySpec, VmSpec } from './specs.ts';
 
 /** A VM of which the machine has at least one part: a process, a disk, a tap, or remains of an incomplete step. */
 export interface ObservedVm {
@@ -181,12 +181,14 @@ export interface Hypervisor {
   /**
    * Makes the machine's bridges and router advertisements equal to these networks, and its tunnels to those of the fabric.
    * The agent calls it after each change. Without a fabric, networks end at this host. `routes` are the prefixes that are
-   * routed to VMs of this host. Returns the faults by interface: a fault of one network leaves the others alone.
+   * routed to VMs of this host, and `security` the filters of their interfaces. Returns the faults by interface: a fault of
+   * one network leaves the others alone.
    */
   setNetworks(
     networks: readonly NetworkSpec[],
     fabric?: FabricSpec,
     routes?: readonly RoutedPrefix[],
+    security?: SecuritySpec,
   ): Promise<ReadonlyMap<string, string>>;
   /** Registers a callback for VMs that end without a request. Returns a function that removes it. */
   onExit(listener: (vm: Id<'vm'>, cause?: ExitCause) => void): () => void;

@@ -17,9 +17,10 @@ import type { HeldInterface } from '../../model/vm/interfaces.ts';
 import { type ExitCause, type Hypervisor, type ObservedVm, SnapshotError } from './hypervisor.ts';
 import { Journal } from './simulated-journal.ts';
 import { largePools, SimulatedPool, type SimulatedUsage } from './simulated-pool.ts';
-import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from './specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, SecuritySpec, VmSpec } from './specs.ts';
 
 const simulatedDisk = Buffer.alloc(1024 ** 2);
+const noFilters: SecuritySpec = { groups: [], peers: [], interfaces: [] };
 
 /** A step of the driver that can fail. */
 export type SimulatedStep =
@@ -65,6 +66,8 @@ export interface SimulatedHypervisor extends Hypervisor {
   fabric(): FabricSpec | undefined;
   /** Returns the prefixes that are routed to VMs of this host, as the agent has set them. */
   routes(): readonly RoutedPrefix[];
+  /** Returns the filters of the interfaces of this host, as the agent has set them. */
+  security(): SecuritySpec;
   /** Returns the resources of a running VM; undefined if it does not run. */
   resourcesOf(vm: Id<'vm'>): Resources | undefined;
   /** Gives the guest a guest agent, or takes it away. */
@@ -125,6 +128,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
   let networks: readonly NetworkSpec[] = [];
   let fabric: FabricSpec | undefined;
   let routes: readonly RoutedPrefix[] = [];
+  let security = noFilters;
   const closing = new AbortController();
 
   const enter = (step: SimulatedStep, id?: Id<'vm'>) => {
@@ -268,11 +272,12 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
       }
     },
 
-    setNetworks: async (wanted, others, routed = []) => {
+    setNetworks: async (wanted, others, routed = [], filters = noFilters) => {
       enter('setNetworks');
       networks = wanted;
       fabric = others;
       routes = routed;
+      security = filters;
       return new Map();
     },
 
@@ -322,6 +327,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     networks: () => networks,
     fabric: () => fabric,
     routes: () => routes,
+    security: () => security,
     interfacesOf: (id) => vms.get(id)?.running?.interfaces ?? [],
     keepInterfaces: (id, keeps) => {
       if (keeps) keepers.add(id);

@@ -1,12 +1,16 @@
 /** The desired state of VMs and networks, as the agent gives it to a driver and to the host's network. */
 import type { Id } from '../../contract/fields.ts';
 import type { Firmware } from '../../contract/resources/images.ts';
+import type { NetworkKind } from '../../contract/resources/networks.ts';
 import type { NoCloudDocuments } from '../../model/guest/no-cloud.ts';
+import type { SecurityRuleRecord } from '../../model/records/index.ts';
 import type { VolumeSpec } from '../../model/vm/volumes.ts';
 
 /** A network on the host. */
 export interface NetworkSpec {
   readonly id: Id<'network'>;
+  /** Default: `bridged`. */
+  readonly kind?: NetworkKind;
   readonly vni: number;
   /** The /64 in CIDR notation (RFC 5952). */
   readonly cidr: string;
@@ -57,6 +61,29 @@ export interface RoutedPrefix {
   readonly prefix: string;
   /** The MAC address of the VM's interface that is the next hop. */
   readonly mac: string;
+}
+
+/** A rule of a security group. Without `peers`, its other side are the addresses in `prefixes`. */
+export interface SecurityRuleSpec
+  extends Pick<SecurityRuleRecord, 'direction' | 'protocol' | 'ports' | 'icmp_types' | 'prefixes'> {
+  /** The name of the set of addresses on the other side. */
+  readonly peers?: string;
+}
+
+/** A security group of an interface on this host. */
+export interface SecurityGroupSpec {
+  readonly id: Id<'security_group'>;
+  readonly default_egress: 'allow' | 'deny';
+  readonly rules: readonly SecurityRuleSpec[];
+}
+
+/** The filters of the interfaces on this host. */
+export interface SecuritySpec {
+  readonly groups: readonly SecurityGroupSpec[];
+  /** The sets of addresses that rules name: letters, digits and `_`. */
+  readonly peers: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+  /** The interfaces with groups. All others are not filtered. */
+  readonly interfaces: readonly { readonly mac: string; readonly groups: readonly Id<'security_group'>[] }[];
 }
 
 /** A network interface of a VM. */

@@ -6,11 +6,12 @@
  * - Packets through the host: the rules neither restrict nor track them, because the whole machine shares one
  *   connection table. The connections that guests may open to the host are not tracked either. So only the host's own
  *   connections have entries. The operator's rules for these connections still work. For forwarded packets of guests,
- *   `ct state` is `untracked`.
+ *   `ct state` is `untracked`. Interfaces with security groups are the exception (group-filter.ts).
  * - Fragments: the connection table needs whole packets, so the kernel reassembles fragments before (priority -400).
  *   The whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
  *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they
- *   do not fill the memory in the minute for which the kernel waits for the rest.
+ *   do not fill the memory in the minute for which the kernel waits for the rest. Connections that are tracked need whole
+ *   packets too: each sender of such a link may send fifty fragments a second.
  * - Tunnels: the host accepts VXLAN only at its underlay address, only from those of known hosts, and never from a guest.
  *   Guests reach no underlay address. These rules are in the input hook: it sees the packets to groups and to anycast
  *   addresses of routers too, which the kernel gives to the host, and after the reassembly of fragments. VXLAN does not
@@ -42,6 +43,8 @@ export interface HostFilter {
   readonly addresses: readonly string[];
   /** The prefixes that are routed to guests of this host. */
   readonly prefixes: readonly string[];
+  /** The addresses of interfaces with security groups, and the prefixes behind them. Their connections are tracked. */
+  readonly tracked: readonly string[];
   /** The transit, and the underlay addresses of this host and of the others. Undefined: networks end at this host. */
   readonly fabric?: {
     readonly transit: string;
@@ -65,12 +68,16 @@ const fromGuests = [
 /** Hosts may have different views for a moment, and send a packet back and forth. It then ends soon. */
 const maxTransitHops = 16;
 const aboveFragmentRate = 'limit rate over 2/second burst 40 packets';
+const aboveTrackedFragmentRate = 'limit rate over 50/second burst 100 packets';
 const aboveNewHopRate = 'limit rate over 10/second burst 20 packets';
 /** The entries for each guest. A guest cannot cause as many before its first entries end. */
 const maxHopsPerGuest = 1024;
 
 /** Returns the lines for `nft -f` that replace the table. */
-export function hostRules(table: string, { taps, bridges, addresses, prefixes, fabric }: HostFilter): string[] {
+export function hostRules(
+  table: string,
+  { taps, bridges, addresses, prefixes, tracked, fabric }: HostFilter,
+): string[] {
   /** The interfaces on which packets of guests arrive. */
   const routers = fabric === undefined ? bridges : [...bridges, fabric.transit];
   const chain = (name: string, hook = '') => `add chain inet ${table} ${name} ${hook}`;
@@ -93,11 +100,24 @@ export function hostRules(table: string, { taps, bridges, addresses, prefixes, f
     `delete table inet ${table}`,
     `add table inet ${table}`,
 
+    `add set inet ${table} fragmenters { type ether_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
+    chain('tracked'),
+    rule('tracked', `exthdr frag exists update @fragmenters { ether saddr ${aboveTrackedFragmentRate} } counter drop`),
+    rule('tracked', 'accept'),
+    chain('to_tracked'),
+    rule('to_tracked', `ip6 daddr != ff00::/8 fib daddr type != ${toThisHost} jump tracked`),
+
     chain('through'),
+    rule('through', 'ip6 daddr ff00::/8 notrack return'),
     rule('through', `fib daddr type != ${toThisHost} notrack return`),
     rule('through', `exthdr frag exists ${aboveFragmentRate} counter drop`),
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
     ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
+    ...ifAny(
+      tracked,
+      rule('arriving', `ip6 saddr ${set(tracked, '')} jump to_tracked`),
+      rule('arriving', `ip6 daddr ${set(tracked, '')} jump to_tracked`),
+    ),
     ...ifAny(guests, rule('arriving', `ip6 daddr ${set(guests, '')} notrack`)),
     // Packets from outside may arrive at a host without the VM.
     ...ifAny(
@@ -107,7 +127,7 @@ export function hostRules(table: string, { taps, bridges, addresses, prefixes, f
     ...ifAny(routers, rule('arriving', `iifname ${set(routers)} jump through`)),
 
     chain('untracked_from_guests'),
-    rule('untracked_from_guests', 'icmpv6 type echo-request notrack'),
+    rule('untracked_from_guests', `fib daddr type ${toThisHost} icmpv6 type echo-request notrack`),
     rule('untracked_from_guests', `${metadata('daddr')} notrack`),
     chain('prerouting', '{ type filter hook prerouting priority -300; policy accept; }'),
     ...ifAny(routers, rule('prerouting', `iifname ${set(routers)} jump untracked_from_guests`)),

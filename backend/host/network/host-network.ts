@@ -20,12 +20,14 @@ import type { Id } from '../../contract/fields.ts';
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
 import { transitName, vxlanName } from '../../model/network/fabric.ts';
 import { bridgeName, gatewayMac, isBridgeName, isTapName, tapOf } from '../../model/network/interface-names.ts';
-import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix } from '../hypervisor/specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, SecuritySpec } from '../hypervisor/specs.ts';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { idInAlias, interfaceAlias, isUcloudAlias, runDirectory, tableName } from '../system/instance.ts';
 import { Mutex } from '../system/mutex.ts';
 import { FilterTable } from './filter-table.ts';
+import { type GroupFilter, groupFilter } from './group-filter.ts';
+import { GroupTable } from './group-table.ts';
 import {
   bridgeOf,
   type DesiredLink,
@@ -45,7 +47,7 @@ import {
 import { type DesiredPaths, localPaths, observePaths, type PathCommand, planPaths, remotePaths } from './paths.ts';
 import { Radvd } from './radvd.ts';
 import { radvdConfig } from './radvd-config.ts';
-import { applyLinkSysctls, applySysctls, changedSysctls, restoreSysctls } from './sysctls.ts';
+import { applyLinkSysctls, applySysctls, changedSysctls, hasBridgeFilter, restoreSysctls } from './sysctls.ts';
 import type { Port } from './tap-filter.ts';
 
 /** Options of `HostNetwork.open`. */
@@ -62,7 +64,11 @@ interface Declaration {
   readonly fabric?: FabricSpec;
   /** Earlier versions stored none. */
   readonly routes?: readonly RoutedPrefix[];
+  /** Earlier versions stored none. */
+  readonly security?: SecuritySpec;
 }
+
+const noSecurity: SecuritySpec = { groups: [], peers: [], interfaces: [] };
 
 /** Observes and changes one part of the machine. */
 interface Reconciler<T, C extends LinkCommand = LinkCommand> {
@@ -78,6 +84,7 @@ export class HostNetwork {
   readonly #directory: string;
   readonly #instance: string;
   readonly #filter: FilterTable;
+  readonly #groups: GroupTable;
   readonly #run: Run;
   readonly #radvd: Radvd;
   readonly #mutex = new Mutex();
@@ -89,11 +96,15 @@ export class HostNetwork {
   #fabric: FabricSpec | undefined;
   /** The prefixes that are routed to VMs of this host. */
   #routes: readonly RoutedPrefix[] = [];
+  #security: SecuritySpec = noSecurity;
+  /** Frames between guests of a bridge can pass the filters of security groups, or no interface needs that. */
+  #bridgesAreFiltered = true;
 
   private constructor({ directory, instance, run }: HostNetworkOptions) {
     this.#directory = directory;
     this.#instance = instance;
     this.#filter = new FilterTable(tableName(instance), run);
+    this.#groups = new GroupTable(`${tableName(instance)}_groups`, join(directory, 'groups.json'), run);
     this.#run = run;
     this.#radvd = new Radvd(directory, runDirectory(instance), run);
   }
@@ -110,6 +121,7 @@ export class HostNetwork {
       network.#declared = stored.networks;
       network.#fabric = stored.fabric;
       network.#routes = stored.routes ?? [];
+      network.#security = stored.security ?? noSecurity;
     }
     return network;
   }
@@ -123,18 +135,25 @@ export class HostNetwork {
   }
 
   /**
-   * Declares the networks of this host, the other hosts, and the prefixes that are routed to VMs of this host. The next
-   * `converge` removes all others and unplugs their taps. Resolves after the declaration is stored.
+   * Declares the networks of this host, the other hosts, the prefixes that are routed to VMs of this host, and the filters of
+   * their interfaces. The next `converge` removes all others and unplugs their taps. Resolves after the declaration is stored.
    */
-  declare(networks: readonly NetworkSpec[], fabric?: FabricSpec, routes: readonly RoutedPrefix[] = []): Promise<void> {
-    return this.#mutex.run(() => this.#declare(networks, fabric, routes));
+  declare(
+    networks: readonly NetworkSpec[],
+    fabric?: FabricSpec,
+    routes: readonly RoutedPrefix[] = [],
+    security: SecuritySpec = noSecurity,
+  ): Promise<void> {
+    return this.#mutex.run(() => this.#declare(networks, fabric, routes, security));
   }
 
   /** Adds missing networks to the declaration. The next `converge` creates them. */
   require(networks: readonly NetworkSpec[]): Promise<void> {
     return this.#mutex.run(async () => {
       const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
-      if (missing.length > 0) await this.#declare([...this.#declared, ...missing], this.#fabric, this.#routes);
+      if (missing.length > 0) {
+        await this.#declare([...this.#declared, ...missing], this.#fabric, this.#routes, this.#security);
+      }
     });
   }
 
@@ -142,12 +161,14 @@ export class HostNetwork {
     networks: readonly NetworkSpec[],
     fabric: FabricSpec | undefined,
     routes: readonly RoutedPrefix[],
+    security: SecuritySpec,
   ): Promise<void> {
-    const declaration: Declaration = { networks, ...(fabric && { fabric }), routes };
+    const declaration: Declaration = { networks, ...(fabric && { fabric }), routes, security };
     await writeAtomically(this.#networksFile, JSON.stringify(declaration));
     this.#declared = networks;
     this.#fabric = fabric;
     this.#routes = routes;
+    this.#security = security;
   }
 
   /** Tells whether the network is declared. */
@@ -183,22 +204,27 @@ export class HostNetwork {
 
   #desired(): DesiredLink[] {
     const networks = new Map(this.#declared.map((network) => [network.vni, network]));
-    const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network));
+    const filtered = this.#filteredNetworks();
+    const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network, filtered.has(network.vni)));
     const taps = [...this.#attachments].flatMap(([vm, interfaces]) =>
       interfaces.map(({ network, ...each }): DesiredLink => {
         const declared = each.leaving ? undefined : networks.get(network.vni);
+        const isOpen =
+          declared !== undefined && (this.#bridgesAreFiltered || !this.#needsBridgeFilter(each.mac, network));
         return {
           kind: 'tap',
           name: tapOf(each),
           alias: interfaceAlias(this.#instance, vm),
-          bridge: declared && bridgeName(declared.vni),
+          bridge: isOpen ? bridgeName(declared.vni) : undefined,
           mtu: linkMtu(declared ?? network),
+          isolated: (declared ?? network).kind === 'routed',
         };
       }),
     );
     const fabric = this.#fabric;
     if (fabric === undefined) return [...bridges, ...taps];
-    const tunnels = this.#declared.map((network) => vxlanOf(this.#instance, network, fabric));
+    const bridged = this.#declared.filter(({ kind }) => kind !== 'routed');
+    const tunnels = bridged.map((network) => vxlanOf(this.#instance, network, fabric));
     return [...bridges, ...tunnels, transitOf(this.#instance, fabric), ...taps];
   }
 
@@ -207,8 +233,9 @@ export class HostNetwork {
    * next run.
    */
   converge(): Promise<ReadonlyMap<string, string>> {
-    this.#queued ??= this.#mutex.run(() => {
+    this.#queued ??= this.#mutex.run(async () => {
       this.#queued = undefined;
+      this.#bridgesAreFiltered = this.#filteredNetworks().size === 0 || (await hasBridgeFilter(this.#run));
       return this.#converge(this.#declared, this.#desired());
     });
     return this.#queued;
@@ -247,6 +274,9 @@ export class HostNetwork {
     // An interface shows its addresses only after its kernel settings have turned on IPv6.
     const opened = await this.#apply(withoutFault(), planOpening, created.observed);
     addFaults(opened.faults);
+    addFaults(this.#unfiltered());
+    const unchecked = await this.#groups.recheck(this.#groupFilter(names));
+    if (unchecked !== undefined) faults.set('security groups', unchecked);
 
     const available = new Set(withoutFault().map(({ name }) => name));
     const served = networks.filter(({ vni }) => available.has(bridgeName(vni)));
@@ -372,6 +402,28 @@ export class HostNetwork {
     return faults;
   }
 
+  /** Tells whether the interface has security groups, and shares a link with other guests. */
+  #needsBridgeFilter(mac: string, { kind }: NetworkSpec): boolean {
+    return kind !== 'routed' && this.#security.interfaces.some((each) => each.mac === mac);
+  }
+
+  /** Returns the networks with such interfaces. */
+  #filteredNetworks(): Set<number> {
+    const interfaces = [...this.#attachments.values()].flat();
+    return new Set(
+      interfaces.flatMap(({ mac, network }) => (this.#needsBridgeFilter(mac, network) ? [network.vni] : [])),
+    );
+  }
+
+  /** Returns the faults of interfaces that stay closed because the kernel cannot filter frames between guests. */
+  #unfiltered(): Map<string, string> {
+    if (this.#bridgesAreFiltered) return new Map();
+    const interfaces = [...this.#attachments.values()].flat();
+    const closed = interfaces.filter(({ mac, network }) => this.#needsBridgeFilter(mac, network));
+    const fault = 'has security groups, but the kernel has no br_netfilter: load the module, or use a routed network';
+    return new Map(closed.map((each) => [tapOf(each), `the interface ${each.mac} ${fault}`]));
+  }
+
   /** Returns the interfaces of VMs that have one of these taps. */
   #ports(taps: ReadonlySet<string>): (Port & { network: NetworkSpec })[] {
     const prefixesOf = (mac: string) => this.#routes.flatMap((route) => (route.mac === mac ? [route.prefix] : []));
@@ -389,17 +441,31 @@ export class HostNetwork {
     });
   }
 
+  /** Returns the filters of security groups. @param existing the names of existing taps */
+  #groupFilter(existing: ReadonlySet<string>): GroupFilter {
+    return groupFilter(this.#security, this.#ports(existing));
+  }
+
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
-    if (this.isEmpty && existing.size === 0) return this.#filter.apply(undefined);
+    if (this.isEmpty && existing.size === 0) {
+      await this.#groups.apply({ groups: [], peers: [], ports: [] });
+      return this.#filter.apply(undefined);
+    }
     const ports = this.#ports(existing);
     const known = new Set(ports.map(({ tap }) => tap));
     const names = [...existing];
     const taps = names.filter((name) => isTapName(name));
     const tunnels = this.#declared.map(({ vni }) => ({ device: vxlanName(vni), vni }));
     const { address: local, peers, unreachable: prefixes } = this.#fabric ?? {};
+    const groups = this.#groupFilter(existing);
+    const guarded = new Set(groups.ports.map(({ mac }) => mac));
+    // Connections are tracked only after the rules that need it.
+    await this.#groups.apply(groups);
     await this.#filter.apply({
       ports,
+      guarded: ports.flatMap(({ tap, mac }) => (guarded.has(mac) ? [tap] : [])),
+      tracked: groups.ports.flatMap(({ addresses }) => addresses),
       closed: taps.filter((tap) => !known.has(tap)),
       tunnels: tunnels.filter(({ device }) => existing.has(device)),
       taps,
@@ -437,6 +503,7 @@ export class HostNetwork {
       ...(await this.#radvd.find()).map(({ pid }) => `process ${pid} (radvd)`),
       ...[...this.#owned(links), ...this.#unmarked(links)].map((link) => `interface ${link.name}`),
       ...(await this.#filter.inventory()),
+      ...(await this.#groups.inventory()),
       ...(await changedSysctls(this.#sysctlsFile)).map((path) => `kernel setting ${path}`),
     ];
   }
@@ -460,6 +527,7 @@ export class HostNetwork {
       const left = await this.#remove([...this.#owned(links), ...this.#unmarked(links)]);
       if (left.size > 0) throw new Error([...left.values()].join('; '));
       await this.#filter.remove();
+      await this.#groups.remove();
       this.#fabric = undefined;
       await this.#applyPaths([], new Set(), links);
       await restoreSysctls(this.#sysctlsFile, links);

@@ -41,6 +41,8 @@ export interface Bridge {
   readonly mac: string;
   readonly mtu: number;
   readonly addresses: readonly Address[];
+  /** Frames between the guests of the bridge pass the IP filters of the host. */
+  readonly filtered: boolean;
 }
 
 /** The desired state of the tap of a VM's interface. */
@@ -50,6 +52,8 @@ export interface Tap {
   readonly alias: string;
   /** The tap's bridge. It is undefined if the network is not on this host, and the tap is then closed. */
   readonly bridge: string | undefined;
+  /** Frames of this tap reach only the host, not the other isolated taps of the bridge. */
+  readonly isolated: boolean;
   readonly mtu: number;
 }
 
@@ -125,7 +129,12 @@ interface ObservedAddress {
   readonly routed: boolean;
 }
 
-const bridgeSettings = { stp_state: 0, mcast_snooping: 0, no_linklocal_learn: 1 };
+const bridgeSettings = (filtered: boolean) => ({
+  stp_state: 0,
+  mcast_snooping: 0,
+  no_linklocal_learn: 1,
+  nf_call_ip6tables: filtered ? 1 : 0,
+});
 const portSettings = {
   learning: false,
   flood: false,
@@ -175,7 +184,7 @@ export const transitOf = (instance: string, { address, mtu }: FabricSpec): Trans
 });
 
 /** Returns the desired state of the network's bridge. */
-export const bridgeOf = (instance: string, network: NetworkSpec): Bridge => ({
+export const bridgeOf = (instance: string, network: NetworkSpec, filtered: boolean): Bridge => ({
   kind: 'bridge',
   name: bridgeName(network.vni),
   alias: interfaceAlias(instance, network.id),
@@ -186,6 +195,7 @@ export const bridgeOf = (instance: string, network: NetworkSpec): Bridge => ({
     { cidr: `${metadataAddress}/128`, deprecated: true },
     { cidr: `${routerAddress(network.cidr)}/64`, deprecated: false },
   ],
+  filtered,
 });
 
 interface IpLink {
@@ -259,7 +269,7 @@ function creationOf(desired: DesiredLink): string {
   const { name, kind } = desired;
   switch (kind) {
     case 'bridge':
-      return `link add name ${name} address ${desired.mac} type bridge ${differingSettings(bridgeSettings)}`;
+      return `link add name ${name} address ${desired.mac} type bridge ${differingSettings(bridgeSettings(desired.filtered))}`;
     case 'tap':
       // Without an owner, every user could open the tap.
       return `tuntap add name ${name} mode tap user 0`;
@@ -279,7 +289,7 @@ function corrections(desired: DesiredLink, observed: ObservedLink): string[] {
   const { name, kind } = desired;
   switch (kind) {
     case 'bridge': {
-      const settings = differingSettings(bridgeSettings, observed.bridge);
+      const settings = differingSettings(bridgeSettings(desired.filtered), observed.bridge);
       return settings === '' ? [] : [`link set dev ${name} type bridge ${settings}`];
     }
     case 'tap':
@@ -327,7 +337,8 @@ function openRouter({ name, addresses }: Bridge | Transit, observed: ObservedLin
   ];
 }
 
-function openPort({ name, bridge, kind }: Tap | Vxlan, observed: ObservedLink | undefined): string[] {
+function openPort(desired: Tap | Vxlan, observed: ObservedLink | undefined): string[] {
+  const { name, bridge } = desired;
   if (bridge === undefined) {
     return [
       ...(observed?.up ? [`link set dev ${name} down`] : []),
@@ -336,7 +347,7 @@ function openPort({ name, bridge, kind }: Tap | Vxlan, observed: ObservedLink | 
   }
   // A new port learns MAC addresses by default, so it goes up only after its settings.
   const joins = observed?.master !== bridge;
-  const wanted = kind === 'tap' ? portSettings : tunnelPortSettings;
+  const wanted = desired.kind === 'tap' ? { ...portSettings, isolated: desired.isolated } : tunnelPortSettings;
   const settings = differingSettings(wanted, joins ? {} : observed?.port);
   return [
     ...(joins && observed?.up ? [`link set dev ${name} down`] : []),

@@ -10,7 +10,7 @@ import type { NetworkSpec } from '../hypervisor/specs.ts';
  */
 const maxIntervalSeconds = 100;
 
-function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
+function interfaceBlock({ vni, kind, cidr, mtu, dns_servers }: NetworkSpec): string {
   return [
     `interface ${bridgeName(vni)} {`,
     '  AdvSendAdvert on;',
@@ -21,7 +21,8 @@ function interfaceBlock({ vni, cidr, mtu, dns_servers }: NetworkSpec): string {
     `  AdvLinkMTU ${mtu};`,
     // The bridge has two link-local addresses. Guests know the router by this one.
     `  AdvRASrcAddress { ${gatewayAddress}; };`,
-    `  prefix ${cidr} { AdvOnLink on; AdvAutonomous on; };`,
+    // The guests of a routed network send all packets to the router.
+    `  prefix ${cidr} { AdvOnLink ${kind === 'routed' ? 'off' : 'on'}; AdvAutonomous on; };`,
     ...(dns_servers.length > 0
       ? [`  RDNSS ${dns_servers.join(' ')} { AdvRDNSSLifetime ${3 * maxIntervalSeconds}; };`]
       : []),

@@ -1,4 +1,5 @@
 /** The whole rule set of an instance, as text for `nft -f -`. nft applies it in one transaction. Pure. */
+import { multicastRules } from './group-filter.ts';
 import { type HostFilter, hostRules } from './host-filter.ts';
 import { chainName, counterName, dropReasons, type Port, tapRules } from './tap-filter.ts';
 import { type Tunnel, tunnelChains } from './tunnel-filter.ts';
@@ -18,6 +19,8 @@ export const removeTable = (family: Family, table: string): string[] => [
 export interface Rules extends HostFilter {
   /** The interfaces of guests. Their taps exist. */
   readonly ports: readonly Port[];
+  /** The taps of interfaces with security groups. */
+  readonly guarded: readonly string[];
   /** The names of existing taps without a guest. They may send nothing. */
   readonly closed: readonly string[];
   /** The VXLAN devices of networks. They exist. */
@@ -29,7 +32,7 @@ export interface Rules extends HostFilter {
  * a chain again if the chain has lost its interface.
  * @param present the instance's netdev table, as `nft list table` prints it
  */
-export function ruleset(table: string, { ports, closed, tunnels, ...host }: Rules, present: string): string {
+export function ruleset(table: string, { ports, guarded, closed, tunnels, ...host }: Rules, present: string): string {
   const hookOn = (hook: string, device: string) => `type filter hook ${hook} device "${device}" priority`;
   const tapChain = (tap: string, rules: readonly string[]) => ({
     name: chainName(tap),
@@ -38,6 +41,7 @@ export function ruleset(table: string, { ports, closed, tunnels, ...host }: Rule
   });
   const chains = [
     ...ports.map((port) => tapChain(port.tap, tapRules(port))),
+    ...guarded.map((tap) => ({ name: `to_${tap}`, hook: hookOn('egress', tap), rules: multicastRules })),
     ...closed.map((tap) => tapChain(tap, ['counter drop'])),
     ...tunnels.flatMap((tunnel) =>
       tunnelChains(tunnel).map(({ hook, ...chain }) => ({ ...chain, hook: hookOn(hook, tunnel.device) })),

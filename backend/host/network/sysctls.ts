@@ -7,13 +7,15 @@
  * - The tables of neighbours and connections, which the whole machine shares, have room for a thousand guests. Each guest
  *   may cause a few new neighbours a second (host-filter.ts), which the kernel keeps for about a minute. The entries of
  *   guests themselves are permanent, and do not count. A larger value of the operator stays.
- * - br_netfilter is off. The host's IP filters must not see bridged frames, which would pass some hooks twice.
+ * - br_netfilter is off for the machine. The host's IP filters must not see bridged frames. Bridges whose guests have security
+ *   groups turn it on for themselves (links.ts).
  * - Taps and VXLAN devices have no IPv6, so the host accepts no packet from them, such as a router advertisement. Bridges
  *   and the transit are routers, and accept neither advertisements nor redirects. These settings are in force before the interface is up.
  */
 import { constants } from 'node:fs';
 import { access, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Run } from '../system/command.ts';
 import { isMissing, readIfThere, writeAtomically } from '../system/files.ts';
 import { isUcloudAlias } from '../system/instance.ts';
 import type { DesiredLink, ObservedLink, ObservedLinks } from './links.ts';
@@ -28,7 +30,9 @@ const limits: readonly (readonly [path: string, least: number])[] = [
   ['/proc/sys/net/ipv6/neigh/default/gc_thresh3', 16_384],
   ['/proc/sys/net/ipv6/neigh/default/gc_thresh2', 8_192],
   ['/proc/sys/net/ipv6/neigh/default/gc_thresh1', 4_096],
-  ['/proc/sys/net/netfilter/nf_conntrack_max', 262_144],
+  ['/proc/sys/net/netfilter/nf_conntrack_max', 1_048_576],
+  // The reassembly of fragments of tracked connections. One machine-wide attack must not fill it.
+  ['/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh', 64 * 1024 ** 2],
 ];
 
 /** The settings of each kind of interface, in the order in which they are written. */
@@ -54,6 +58,18 @@ const linkSettings: Record<DesiredLink['kind'], readonly (readonly [name: string
     ['disable_ipv6', '0'],
   ],
 };
+
+/**
+ * Tells whether a bridge can show its frames to the IP filters of the host. Loads the module of the kernel if it is missing:
+ * a bridge accepts the setting without the module, and then ignores it.
+ */
+export async function hasBridgeFilter(run: Run): Promise<boolean> {
+  const isThere = () => readIfThere(bridgeNetfilter[1] ?? '').then((text) => text !== undefined);
+  if (await isThere()) return true;
+  // The program is missing where the kernel has no modules.
+  await run('modprobe', ['--quiet', 'br_netfilter']).catch(() => undefined);
+  return isThere();
+}
 
 interface Saved {
   /** The boot id of the machine. The values are void after a reboot. */

@@ -50,7 +50,7 @@ import type {
   RestoreTarget,
   SnapshotSpec,
 } from '../hypervisor.ts';
-import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, VmSpec } from '../specs.ts';
+import type { FabricSpec, InterfaceSpec, NetworkSpec, RoutedPrefix, SecuritySpec, VmSpec } from '../specs.ts';
 import { type Accelerator, fileLimits, qemuArguments, unprivileged } from './command-line.ts';
 import type { Guest } from './guest.ts';
 import type { VolumeHost } from './guest-volumes.ts';
@@ -431,9 +431,10 @@ export class QemuDriver implements QemuHypervisor {
     networks: readonly NetworkSpec[],
     fabric?: FabricSpec,
     routes?: readonly RoutedPrefix[],
+    security?: SecuritySpec,
   ): Promise<ReadonlyMap<string, string>> {
     const { network } = this.#parts;
-    await network.declare(networks, fabric, routes);
+    await network.declare(networks, fabric, routes, security);
     return network.converge();
   }
 
