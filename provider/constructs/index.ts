@@ -21,6 +21,7 @@ export {
 } from './prefix-plan.ts';
 export { UcloudProvider, type UcloudProviderConfig } from './provider.ts';
 export type { Reference } from './reference.ts';
+export { SecurityGroup, type SecurityGroupConfig, type SecurityRule } from './security-group.ts';
 export { VirtualMachine, type VirtualMachineConfig } from './virtual-machine.ts';
 export {
   VmGroup,

@@ -5,6 +5,7 @@ import { Prefix } from './bindings/prefix/index.ts';
 import { fail, validateName } from './checks.ts';
 import type { Subnet } from './prefix-plan.ts';
 import { idOf, type Reference } from './reference.ts';
+import { SecurityGroup, type SecurityRule } from './security-group.ts';
 
 /** The source of a network's /64. */
 export type NetworkPlace =
@@ -39,6 +40,11 @@ export type NetworkConfig = Omit<NetworkResourceConfig, 'name' | 'prefix' | 'cid
      * @default the id of the construct
      */
     readonly name?: string;
+    /**
+     * Rules for interfaces without a security group of their own. The construct creates a group with the name of the network.
+     * @default no group
+     */
+    readonly rules?: readonly SecurityRule[];
   };
 
 /**
@@ -54,11 +60,13 @@ export class Network extends Construct {
   readonly network: NetworkResource;
   /** The created prefix; undefined if a prefix or a subnet was given. */
   readonly ownPrefix: Prefix | undefined;
+  /** The group with the rules of the network; undefined without `rules`. */
+  readonly ownGroup: SecurityGroup | undefined;
 
   /** @throws Error that names the construct and the invalid option */
   constructor(scope: Construct, id: string, config: NetworkConfig = {}) {
     super(scope, id);
-    const { prefix, subnet, cidr, ...rest } = config;
+    const { prefix, subnet, cidr, rules, defaultSecurityGroups, ...rest } = config;
     const name = validateName(this, config.name ?? id);
     if (subnet !== undefined && (prefix !== undefined || cidr !== undefined)) {
       fail(this, 'subnet contains prefix and cidr, so give subnet alone');
@@ -72,11 +80,16 @@ export class Network extends Construct {
       place = this.ownPrefix;
     }
     const at = subnet?.cidr ?? cidr;
+    const { project, provider } = config;
+    const common = { ...(project !== undefined && { project }), ...(provider && { provider }) };
+    this.ownGroup = rules && new SecurityGroup(this, 'rules', { ...common, name, rules });
+    const groups = [...(this.ownGroup ? [this.ownGroup.id] : []), ...(defaultSecurityGroups ?? [])];
     this.network = new NetworkResource(this, 'Default', {
       ...rest,
       name,
       prefix: idOf(place),
       ...(at !== undefined && { cidr: at }),
+      ...(groups.length > 0 && { defaultSecurityGroups: groups }),
     });
   }
 

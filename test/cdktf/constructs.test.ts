@@ -7,6 +7,8 @@ import {
   bindings,
   Network,
   type NetworkConfig,
+  SecurityGroup,
+  type SecurityRule,
   UcloudProvider,
   VirtualMachine,
   type VirtualMachineConfig,
@@ -464,4 +466,34 @@ t.test('VmGroup makes VMs that are alike', async (t) => {
       { message: `test/web: a member ${unknown}` },
     );
   });
+});
+
+t.test('SecurityGroup and the rules of a Network', async (t) => {
+  const https: SecurityRule = { direction: 'ingress', protocol: 'tcp', ports: ['443'], prefixes: ['::/0'] };
+  const { resource } = synthesize((stack) => {
+    const web = new SecurityGroup(stack, 'web', { vmSelector: 'tier=web', rules: [https] });
+    const rules: SecurityRule[] = [
+      { direction: 'ingress', protocol: 'tcp', ports: ['5432'], securityGroup: web },
+      { direction: 'ingress', protocol: 'any', self: true },
+    ];
+    new Network(stack, 'db', { rules, kind: 'routed', project: 'prj-0' });
+  });
+  t.match(Object.values(resource.ucloud_security_group ?? {}), [
+    { name: 'web', vm_selector: 'tier=web', rules: [{ direction: 'ingress', protocol: 'tcp', ports: ['443'] }] },
+    {
+      name: 'db',
+      project: 'prj-0',
+      rules: [{ security_group: '${ucloud_security_group.web.id}' }, { self: true }],
+    },
+  ]);
+  t.match(only(resource.ucloud_network), {
+    name: 'db',
+    kind: 'routed',
+    default_security_groups: [/^\$\{ucloud_security_group\.db_rules_\w+\.id\}$/],
+  });
+  const wrong = (rule: object) => () =>
+    synthesize((stack) => new SecurityGroup(stack, 'web', { rules: [{ ...https, ...rule } as SecurityRule] }));
+  const message = 'test/web: rule 0 must have exactly one of prefixes, securityGroup, self and vmSelector';
+  t.throws(wrong({ self: true }), { message });
+  t.throws(wrong({ prefixes: undefined }), { message });
 });

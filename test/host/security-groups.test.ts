@@ -54,7 +54,7 @@ for (const kind of ['bridged', 'routed'] as const) {
         t.ok(await reaches(t, guests.server, tcp(address, 90)));
         t.ok(await reaches(t, guests.server, udp(address, 90)));
         t.equal(guests.server.ping(address), 1);
-        // br_netfilter forgets the size of the fragments of a packet that leaves the bridge (docs/security-groups.md).
+        // br_netfilter forgets the size of the fragments of a packet that leaves the bridge (docs/adr/0028-security-groups.md).
         if (kind === 'bridged' && address === outer.address) continue;
         t.ok(await reaches(t, guests.server, { ...udp(address, 90), bytes: 4_000 }), 'also in fragments');
       }

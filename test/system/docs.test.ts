@@ -248,6 +248,10 @@ const followed: readonly Followed[] = [
     prepare: (t, _clone, home) => cloudWithImage(t, home),
   },
   {
+    page: 'docs/guides/filter-connections.md',
+    prepare: (t, _clone, home) => cloudWithImage(t, home),
+  },
+  {
     page: 'docs/guides/choose-hosts.md',
     prepare: (t, _clone, home) => cloudWithImage(t, home, '--name', 'rack1-node1'),
   },
