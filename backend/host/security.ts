@@ -85,10 +85,14 @@ export function securityOf(view: HostView, host: Id<'host'>, before: SecuritySpe
   const used = new Set<Id<'security_group'>>();
   for (const id of view.placedOn(host)) {
     const isKnown = view.isKnown(id);
-    for (const { network, mac } of mirror.get(vms, id)?.value.interfaces ?? []) {
-      const now = mirror.get(networkMembers, memberId(network, mac))?.value.security_groups ?? [];
-      const groups = isKnown ? now : (groupsBefore.get(mac) ?? now);
-      if (groups.length === 0) continue;
+    const vm = mirror.get(vms, id)?.value;
+    for (const { network, mac } of vm?.interfaces ?? []) {
+      const member = mirror.get(networkMembers, memberId(network, mac))?.value;
+      // The members of a placed VM are there with its placement. A new interface of it gets its member later.
+      const isMissing = member === undefined && vm?.interfaces_generation !== undefined;
+      const now = isMissing ? undefined : (member?.security_groups ?? []);
+      const groups = isKnown && now !== undefined ? now : (groupsBefore.get(mac) ?? now);
+      if (groups === undefined) continue;
       interfaces.push({ mac, groups });
       for (const group of groups) used.add(group);
     }

@@ -273,7 +273,7 @@ export class LeaderLoop {
   /** Returns the security groups of an interface of a VM. */
   #groupsOf: GroupsOfInterface = ({ project, labels }, { network }) => {
     const groups = [...this.#groups.list(project)].map(({ value }) => value);
-    if (groups.length === 0) return [];
+    if (groups.length === 0) return undefined;
     return groupsOf({ labels }, this.#mirror.get(networks, network)?.value, groups);
   };
 

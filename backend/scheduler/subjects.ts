@@ -211,7 +211,10 @@ export class Subjects {
     } else if (isChangeOf(securityGroups, change)) {
       const { stored, previous } = change;
       const group = stored ?? previous;
-      if (group === undefined || stored?.value.vm_selector === previous?.value.vm_selector) return;
+      if (group === undefined) return;
+      // Members have labels only in projects with groups.
+      const isSame = stored !== undefined && previous !== undefined;
+      if (isSame && stored.value.vm_selector === previous.value.vm_selector) return;
       for (const { value } of this.#indexes.vms.list(group.value.project)) this.mark(value.id);
     } else if (isChangeOf(networks, change)) {
       const [before, after] = [change.previous, change.stored].map((each) => each?.value.default_security_groups ?? []);

@@ -26,7 +26,7 @@ for (const kind of ['bridged', 'routed'] as const) {
     const [network, other] = [lab.network(100, 1500, kind), lab.network(200, 1500, kind)];
     // The server has a neighbour on its host, one on another host, and one in another network.
     const [server, near, far, outer] = [lab.vm(1, network), lab.vm(1, network), lab.vm(2, network), lab.vm(2, other)];
-    const web = ingress({ protocol: 'tcp', ports: ['80', '8000-8010'], prefixes: ['::/0'] });
+    const web = ingress({ protocol: 'tcp', ports: ['8', '80', '8000-8010'], prefixes: ['::/0'] });
     lab.security = { groups: [group(1, web)], peers: [], interfaces: [having(server, 1)] };
     await lab.convergeAll();
     const guests = {
@@ -36,7 +36,7 @@ for (const kind of ['bridged', 'routed'] as const) {
       outer: await lab.start(outer),
     };
     const clients = [guests.near, guests.far, guests.outer];
-    await serve(t, guests.server, 'tcp:80', 'tcp:81', 'tcp:8005', 'udp:80', 'udp:53');
+    await serve(t, guests.server, 'tcp:80', 'tcp:81', 'tcp:8005', 'push:8006', 'push:8', 'udp:80', 'udp:53');
     for (const guest of clients) await serve(t, guest, 'tcp:90', 'udp:90');
 
     await t.test('allowed ports answer, and no others', async (t) => {
@@ -78,14 +78,17 @@ for (const kind of ['bridged', 'routed'] as const) {
       const flows = await Promise.all(clients.map((guest) => open(t, guest, tcp(server.address, 80))));
       const kept = await Promise.all(clients.map((guest) => open(t, guest, tcp(server.address, 8005))));
       const outwards = await open(t, guests.server, tcp(far.address, 90));
-      for (const each of [...flows, ...kept, outwards]) t.ok(each.answers);
+      // The server sends by itself, so its packets are the first after the change.
+      const pushed = await open(t, guests.far, { kind: 'push', address: server.address, port: 8006 });
+      const revoked = await open(t, guests.far, { kind: 'push', address: server.address, port: 8 });
+      for (const each of [...flows, ...kept, outwards, pushed, revoked]) t.ok(each.answers);
       lab.security = {
         ...lab.security,
         groups: [group(1, ingress({ protocol: 'tcp', ports: ['8000-8010'], prefixes: ['::/0'] }))],
       };
       t.strictSame(await lab.converge(1), []);
-      for (const flow of flows) t.notOk(await flow.again());
-      for (const flow of [...kept, outwards]) t.ok(await flow.again());
+      for (const flow of [...flows, revoked]) t.notOk(await flow.again());
+      for (const flow of [...kept, outwards, pushed]) t.ok(await flow.again());
     });
 
     await t.test('an address that leaves a group loses its connections', async (t) => {

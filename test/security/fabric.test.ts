@@ -256,6 +256,33 @@ for port in range(1, 301):
     t.ok(count() - before < 20, `${count() - before} entries`);
   });
 
+  await t.test('a machine outside of the cloud sends as a VM of another host', async (t) => {
+    const outside = netNamespace(t, 'outside');
+    lab.spine.ip('link', 'add', 'pv', 'type', 'veth', 'peer', 'eth0', 'netns', outside.name);
+    lab.spine.ip('link', 'set', 'pv', 'up');
+    outside.ip('link', 'set', 'eth0', 'up');
+    lab.spine.ip('-6', 'route', 'replace', 'fd42::/32', 'via', 'fd00:0:0:1::2', 'dev', 'p1');
+    const [attacker, near] = [await station(t, outside), await station(t, guestA.namespace)];
+    const [own, router] = [macOf(outside, 'eth0'), macOf(lab.spine, 'pv')];
+    const sent = (source: string, destination: string): (() => boolean) => {
+      const payload = datagram(7, 5000 + count++, Buffer.from('from outside'));
+      const frame = summed(ethernet(own, router, 0x86dd, ipv6({ source, destination, next: 17, payload })));
+      attacker.send(frame);
+      const data = frame.subarray(54).toString('hex');
+      return () => [...near.heard, ...victim.heard].some((each) => each.slice(108).startsWith(data));
+    };
+    const all = [a, c].map(({ address }) => ({
+      forged: [b.address, a.address, 'fd42:0:0:1000::1'].map((source) => sent(source, address)),
+      own: sent('2001:db8:78::2', address),
+    }));
+    await until('the packets with its own source', () => all.every(({ own: arrived }) => arrived()));
+    for (const { forged } of all)
+      t.strictSame(
+        forged.map((arrived) => arrived()),
+        [false, false, false],
+      );
+  });
+
   await t.test('a guest reaches no underlay address', async (t) => {
     for (const address of ['fd00:f::1', 'fd00:f::2', 'fd00:f::3']) t.equal(guestA.ping(address), 0, address);
   });

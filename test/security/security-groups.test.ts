@@ -94,11 +94,17 @@ for number in range(48000):
     const before = entries();
     guests.victim.namespace.run('python3', '-c', flood, far.address);
     const count = entries() - before;
+    // A change of rules gives no new share.
+    lab.security = secured(victim, port80);
+    t.strictSame(await lab.converge(1), []);
+    guests.victim.namespace.run('python3', '-c', flood.replaceAll('20000', '36000'), far.address);
+    const after = entries() - before;
     const rules = namespace.run('nft', 'list', 'ruleset');
     const refused = [...rules.matchAll(/ct count over 8192 \} counter packets (\d+)/g)].map(([, packets]) =>
       Number(packets),
     );
     t.ok(Math.max(...refused) > 100 && count <= 8_300, `${count} entries; refused: ${refused.join(', ')}`);
+    t.ok(after <= 8_300, `${after} entries after a change of rules`);
     namespace.run('conntrack', '-F');
   });
 

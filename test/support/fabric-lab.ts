@@ -35,7 +35,7 @@ export class FabricLab {
   readonly vms: FabricVm[] = [];
   /** The routed prefixes with their VMs. */
   readonly routes = new Map<string, FabricVm>();
-  /** The filters of all interfaces. */
+  /** The filters of interfaces. Interfaces that it does not name have no groups. */
   security: SecuritySpec = { groups: [], peers: [], interfaces: [] };
   readonly #t: Test;
   readonly #mtu: number;
@@ -115,7 +115,11 @@ export class FabricLab {
   async converge(number: number): Promise<unknown> {
     const { driver } = this.at(number);
     const routes = [...this.routes].flatMap(([prefix, { host, mac }]) => (host === number ? [{ prefix, mac }] : []));
-    await driver.call('declare', this.networksOf(number), this.fabricOf(number), routes, this.security);
+    const interfaces = this.vms.map(
+      ({ mac }) => this.security.interfaces.find((each) => each.mac === mac) ?? { mac, groups: [] },
+    );
+    const security = { ...this.security, interfaces };
+    await driver.call('declare', this.networksOf(number), this.fabricOf(number), routes, security);
     for (const { vm, host, network, mac, address } of this.vms) {
       if (host === number) await driver.call('attach', vm, [{ network, mac, address }]);
       else await driver.call('detach', vm);

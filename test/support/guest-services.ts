@@ -4,19 +4,28 @@ import type { Test } from 'tap';
 import type { KernelGuest } from './kernel-guest.ts';
 
 const server = `
-import selectors, socket, sys
+import selectors, socket, sys, threading, time
+def push(connection):
+    try:
+        while True:
+            connection.sendall(b'tick')
+            time.sleep(0.1)
+    except OSError: pass
 chosen = selectors.DefaultSelector()
 for word in sys.argv[1:]:
     kind, port = word.split(':')
-    each = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+    each = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
     each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     each.bind(('::', int(port)))
-    if kind == 'tcp': each.listen(64)
+    if kind != 'udp': each.listen(64)
     chosen.register(each, selectors.EVENT_READ, kind)
 print('ready', flush=True)
 while True:
     for key, _ in chosen.select():
-        if key.data == 'tcp':
+        if key.data == 'push':
+            connection, _ = key.fileobj.accept()
+            threading.Thread(target=push, args=(connection,), daemon=True).start()
+        elif key.data == 'tcp':
             connection, _ = key.fileobj.accept()
             chosen.register(connection, selectors.EVENT_READ, 'connection')
         elif key.data == 'udp':
@@ -35,9 +44,17 @@ while True:
 const client = `
 import socket, sys
 kind, address, port, size, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-each = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+each = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
 each.settimeout(seconds)
 def echo():
+    if kind == 'push':
+        # What has arrived before says nothing.
+        each.setblocking(False)
+        try:
+            while each.recv(65535): pass
+        except BlockingIOError: pass
+        each.settimeout(seconds)
+        return each.recv(4) != b''
     each.sendall(b'x' * size)
     left = size
     while left > 0:
@@ -56,7 +73,7 @@ tell()
 for line in sys.stdin: tell()
 `;
 
-/** Starts services that send back what they get: `tcp:80`, `udp:53`. */
+/** Starts services that send back what they get, or that send by themselves: `tcp:80`, `udp:53`, `push:90`. */
 export async function serve(t: Test, guest: KernelGuest, ...services: readonly string[]): Promise<void> {
   const child = guest.namespace.spawn('python3', ['-c', server, ...services], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
@@ -71,7 +88,7 @@ export interface Flow {
 
 /** A service at an address. */
 export interface Service {
-  readonly kind: 'tcp' | 'udp';
+  readonly kind: 'tcp' | 'udp' | 'push';
   readonly address: string;
   readonly port: number;
   readonly bytes?: number;

@@ -30,7 +30,7 @@ t.test('the filters of interfaces follow groups, labels of VMs and defaults of n
   /** Creates a VM on the host. The other one is closed meanwhile. */
   const createOn = async (number: number, last: number, labels: Record<string, string>) => {
     for (const [index, { id }] of hosts.entries()) await cluster.setPolicy(id, { cordoned: index + 1 !== number });
-    const [mac, address] = [`42:00:00:00:00:0${last}`, `2001:db8::${last}`];
+    const [mac, address] = [`42:00:00:00:00:0${last}`, `2001:db8::4000:ff:fe00:${last}`];
     const id = await cluster.createVm({ labels, interfaces: [{ network: cluster.network, mac, address }] });
     await cluster.until(`VM ${last} runs`, () => cluster.phase(id) === 'running');
     return { id, mac, address };
@@ -91,6 +91,25 @@ t.test('the filters of interfaces follow groups, labels of VMs and defaults of n
     await settle('no VM has the group', () => security(1)?.groups.every(({ id }) => id !== web.id) ?? false);
     t.ok(groupsAt(1, first.mac).length === 1, 'the group of the network applies again');
     await cluster.write(put(networks, before.id, before), remove(securityGroups, web.id));
-    await settle('nothing is filtered', () => security(1)?.interfaces.length === 0);
+    await settle(
+      'nothing is filtered',
+      () => security(1)?.interfaces.every(({ groups }) => groups.length === 0) ?? false,
+    );
+  });
+
+  await t.test('a new interface stays closed until the scheduler has written its groups', async (t) => {
+    await scheduler.close();
+    const record = cluster.mirror.get(vms, first.id);
+    if (!record) throw new Error('the VM is missing');
+    const added = { network: cluster.network, mac: '42:00:00:00:00:0a', address: '2001:db8::4000:ff:fe00:a' };
+    const interfaces = [...record.value.interfaces, added];
+    await cluster.write(put(vms, first.id, { ...record.value, interfaces, interfaces_generation: 2 }));
+    await settle('the guest has the interface', () => {
+      return hosts[0]?.hypervisor.interfacesOf(first.id).some(({ mac }) => mac === added.mac) ?? false;
+    });
+    t.notOk(security(1)?.interfaces.some(({ mac }) => mac === added.mac));
+    const next = await startScheduler({ store: cluster.store, logger: silentLogger });
+    t.teardown(() => next.close());
+    await settle('the interface is open', () => security(1)?.interfaces.some(({ mac }) => mac === added.mac) ?? false);
   });
 });

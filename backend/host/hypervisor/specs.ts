@@ -82,7 +82,7 @@ export interface SecuritySpec {
   readonly groups: readonly SecurityGroupSpec[];
   /** The sets of addresses that rules name: letters, digits and `_`. */
   readonly peers: readonly { readonly name: string; readonly addresses: readonly string[] }[];
-  /** The interfaces with groups. All others are not filtered. */
+  /** The interfaces of this host, also those without groups. All others stay closed: their groups are not known. */
   readonly interfaces: readonly { readonly mac: string; readonly groups: readonly Id<'security_group'>[] }[];
 }
 

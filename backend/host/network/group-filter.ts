@@ -9,24 +9,20 @@
  * - Answers and related errors pass by the connection table. Connections of other interfaces are not tracked
  *   (host-filter.ts).
  * - The rules of a group are sets of boxes (rule-boxes.ts), so a thousand rules cost a packet no more than ten.
- * - The messages that IPv6 needs always pass: errors (RFC 4890, 4.3.1) and neighbour discovery.
- * - An interface has a limited number of connections, because the whole machine shares the connection table.
+ * - The messages that IPv6 needs always pass: neighbour discovery, and errors about allowed connections (RFC 4890, 4.3.1).
+ * - A TCP connection begins with a SYN. Otherwise the next packet of a VM would revive a connection that is no longer allowed.
+ * - An interface has a limited number of connections (connection-limits.ts).
  * - Packets to groups have no connection. An interface with security groups may send them by its rules, and gets none besides
  *   neighbour discovery: no rule could tell for which of the receivers it is.
  */
 import { formatIpv6, linkLocalAddress } from '../../model/network/addresses.ts';
+import { comparePrefixes, contains, type Prefix, storedPrefix } from '../../model/network/prefixes.ts';
 import { type Boxes, boxesWithoutPrefixes, boxesWithPrefixes } from '../../model/network/rule-boxes.ts';
 import type { Range } from '../../model/network/security-groups.ts';
 import type { SecurityGroupSpec, SecuritySpec } from '../hypervisor/specs.ts';
 import type { Port } from './tap-filter.ts';
 
-/** The maximum number of connections to an interface, and of those from it. */
-const maxConnections = 8_192;
-
-const needed = [
-  ...['destination-unreachable', 'packet-too-big', 'time-exceeded', 'parameter-problem'],
-  ...['nd-neighbor-solicit', 'nd-neighbor-advert'],
-].join(', ');
+const discovery = 'nd-neighbor-solicit, nd-neighbor-advert';
 /** The packets to groups that a guest needs: neighbour discovery and group membership (RFC 4861, 2710, 3810). */
 const neededOfGroups = 'nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-query';
 
@@ -65,6 +61,34 @@ export const multicastRules: readonly string[] = [
 
 const range = ({ from, to }: Range): string => (from === to ? `${from}` : `${from}-${to}`);
 const identifier = (id: string): string => id.replaceAll('-', '_');
+
+/**
+ * Returns the elements of a map from the addresses and prefixes of interfaces. nftables refuses the whole map if two of them
+ * overlap, so an element in another one is left out.
+ */
+export function elementsOf(
+  ports: readonly FilteredPort[],
+  content: (port: FilteredPort, index: number) => string,
+): string {
+  const all = ports
+    .flatMap((port, index) =>
+      port.addresses.map((text) => ({
+        text,
+        prefix: storedPrefix(text.includes('/') ? text : `${text}/128`),
+        port,
+        index,
+      })),
+    )
+    .sort((a, b) => comparePrefixes(a.prefix, b.prefix));
+  let last: Prefix | undefined;
+  const elements: string[] = [];
+  for (const { text, prefix, port, index } of all) {
+    if (last !== undefined && contains(last, prefix)) continue;
+    last = prefix;
+    elements.push(`${text} : ${content(port, index)}`);
+  }
+  return elements.join(', ');
+}
 
 /** Returns the lines for one group and direction: its sets, and its chain. */
 function groupLines(table: string, group: SecurityGroupSpec, direction: 'ingress' | 'egress'): string[] {
@@ -126,16 +150,12 @@ export function groupRules(table: string, { groups, peers, ports }: GroupFilter)
   ) => {
     const chain = `${direction}_${name}`;
     const isOpen = direction === 'egress' && ids.some((id) => known.get(id)?.default_egress === 'allow');
-    const own = direction === 'ingress' ? 'daddr' : 'saddr';
     return [
       `add chain inet ${table} ${chain}`,
       rule(chain, 'ct state established,related accept'),
-      rule(chain, `icmpv6 type { ${needed} } accept`),
+      rule(chain, `icmpv6 type { ${discovery} } accept`),
       rule(chain, 'ct state invalid counter drop'),
-      rule(
-        chain,
-        `ct state new ct status & confirmed == 0 add @${direction}_connections { ip6 ${own} ct count over ${maxConnections} } counter drop`,
-      ),
+      rule(chain, 'meta l4proto tcp ct state new tcp flags & (fin | syn | rst | ack) != syn counter drop'),
       ...(isOpen
         ? [rule(chain, 'accept')]
         : ids.flatMap((id) => (known.has(id) ? [rule(chain, `jump ${direction}_${identifier(id)}`)] : []))),
@@ -143,15 +163,10 @@ export function groupRules(table: string, { groups, peers, ports }: GroupFilter)
     ];
   };
   const hooks = ([direction, side, priority]: readonly ['ingress' | 'egress', string, number]) => [
-    `add set inet ${table} ${direction}_connections { type ipv6_addr; size 65535; flags dynamic; }`,
     ...groups.flatMap((group) => groupLines(table, group, direction)),
     ...[...combinations.values()].flatMap((each) => chainOf(direction, each)),
     `add map inet ${table} ${direction}_ports { type ipv6_addr : verdict; flags interval; }`,
-    `add element inet ${table} ${direction}_ports { ${ports
-      .flatMap(({ addresses, groups: ids }) =>
-        addresses.map((address) => `${address} : goto ${direction}_${combinations.get(ids.join(' '))?.name}`),
-      )
-      .join(', ')} }`,
+    `add element inet ${table} ${direction}_ports { ${elementsOf(ports, ({ groups: ids }) => `goto ${direction}_${combinations.get(ids.join(' '))?.name}`)} }`,
     `add chain inet ${table} ${direction} { type filter hook forward priority ${priority}; policy accept; }`,
     rule(direction, `ip6 ${side} vmap @${direction}_ports`),
   ];

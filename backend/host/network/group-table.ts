@@ -1,6 +1,6 @@
 /**
- * The table of security groups of one instance, and the established connections. A changed rule alone would leave these as
- * they are, so the host removes their entries afterwards: the next packet of each connection meets the new rules.
+ * The tables of security groups of one instance, and the established connections. A changed rule alone would leave these as they
+ * are. So the host looks at the connections afterwards, and removes the entries of those that the rules no longer allow.
  *
  * The host stores a digest of the rules whose connections it has checked. A host that dies between the two steps checks them
  * again after its restart.
@@ -8,16 +8,21 @@
 import { createHash } from 'node:crypto';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
+import { limitLines } from './connection-limits.ts';
+import { deletionsOf, type Entry, entriesIn, isAllowed } from './connections.ts';
 import { type GroupFilter, groupRules } from './group-filter.ts';
 
 /** The rules that apply to one interface. */
 interface Applied {
   readonly rules: string;
-  /** The addresses on the other side of its rules. */
+  /** The addresses on the other side of its rules, each with the name of its set. */
   readonly peers: ReadonlySet<string>;
 }
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
+const wholeDigest = ({ rules, peers }: Applied): string => digest(`${rules} ${[...peers].sort().join(' ')}`);
+/** The number of an interface in the table of limits. */
+const numberOf = (mac: string): number => Number.parseInt(mac.replaceAll(':', '').slice(-8), 16) || 1;
 
 /** Returns what applies to each interface, by MAC address. */
 function appliedTo({ groups, peers, ports }: GroupFilter): Map<string, Applied> {
@@ -26,37 +31,35 @@ function appliedTo({ groups, peers, ports }: GroupFilter): Map<string, Applied> 
   return new Map(
     ports.map(({ mac, groups: ids }) => {
       const own = ids.flatMap((id) => groupOf.get(id) ?? []);
-      const names = own.flatMap(({ rules }) => rules.flatMap((rule) => rule.peers ?? []));
-      const found = new Set(names.flatMap((name) => addressesOf.get(name) ?? []));
-      return [mac, { rules: digest(JSON.stringify(own)), peers: found }];
+      const names = new Set(own.flatMap(({ rules }) => rules.flatMap((rule) => rule.peers ?? [])));
+      const found = [...names].flatMap((name) => (addressesOf.get(name) ?? []).map((address) => `${name} ${address}`));
+      return [mac, { rules: digest(JSON.stringify(own)), peers: new Set(found) }];
     }),
   );
 }
 
-/** Tells whether connections that were allowed before may now be refused. New addresses refuse nothing. */
-const mayRefuse = (before: Applied, now: Applied): boolean =>
-  before.rules !== now.rules || [...before.peers].some((address) => !now.peers.has(address));
-
-/** The table of security groups. */
+/** The tables of security groups. */
 export class GroupTable {
   readonly #table: string;
+  readonly #limits: string;
   readonly #file: string;
   readonly #run: Run;
-  #applied: { readonly text: string; readonly listing: string } | undefined;
+  #applied: { readonly wanted: string; readonly listing: string } | undefined;
   /** The rules whose connections are checked. Undefined: this process has checked none. */
   #checked: Map<string, Applied> | undefined;
 
   /** @param file the file for the digests of checked rules */
   constructor(table: string, file: string, run: Run) {
-    this.#table = table;
+    this.#table = `${table}_groups`;
+    this.#limits = `${table}_limits`;
     this.#file = file;
     this.#run = run;
   }
 
-  /** Returns the listing of the table without the elements of sets; empty if there is none. */
-  async list(): Promise<string> {
+  /** Returns the listing of a table without the elements of sets; empty if there is none. */
+  async #list(table: string): Promise<string> {
     try {
-      const listing = await this.#run('nft', ['-t', 'list', 'table', 'inet', this.#table]);
+      const listing = await this.#run('nft', ['-t', 'list', 'table', 'inet', table]);
       return listing.replace(/\bpackets \d+ bytes \d+/g, 'packets 0 bytes 0');
     } catch (error) {
       if (error instanceof CommandError && error.stderr.includes('No such file or directory')) return '';
@@ -66,51 +69,78 @@ export class GroupTable {
 
   /** Puts the rules in force, in one transaction. */
   async apply(filter: GroupFilter): Promise<void> {
-    const lines = groupRules(this.#table, filter);
-    const text = `${lines.join('\n')}\n`;
-    const listing = await this.list();
-    if (filter.ports.length === 0 && listing === '') return;
-    if (this.#applied?.text === text && this.#applied.listing === listing) return;
-    await this.#run('nft', ['-f', '-'], text);
-    this.#applied = { text, listing: await this.list() };
+    const [rules, limits] = [await this.#list(this.#table), await this.#list(this.#limits)];
+    if (filter.ports.length === 0 && rules === '' && limits === '') return;
+    const wanted = digest(JSON.stringify(filter));
+    if (this.#applied?.wanted === wanted && this.#applied.listing === `${rules}${limits}`) return;
+    const lines = [
+      ...groupRules(this.#table, filter),
+      ...limitLines(this.#limits, filter.ports, limits !== '', numberOf),
+    ];
+    await this.#run('nft', ['-f', '-'], `${lines.join('\n')}\n`);
+    this.#applied = { wanted, listing: `${await this.#list(this.#table)}${await this.#list(this.#limits)}` };
   }
 
   /**
-   * Makes established connections meet the changed rules. The rules are in force before.
+   * Removes the entries of connections that the rules no longer allow. The rules are in force before.
    * @returns the fault, if connections could not be checked
    */
   async recheck(filter: GroupFilter): Promise<string | undefined> {
     const now = appliedTo(filter);
-    const stored = this.#checked === undefined ? await this.#read() : undefined;
-    const isChecked = (mac: string, each: Applied) => {
-      const before = this.#checked?.get(mac);
-      if (before !== undefined) return !mayRefuse(before, each);
-      return stored?.get(mac) === wholeDigest(each);
-    };
-    const changed = filter.ports.filter(({ mac }) => {
-      const each = now.get(mac);
-      return each !== undefined && !isChecked(mac, each);
-    });
-    for (const { addresses } of changed) {
+    const addresses = await this.#changedAddresses(filter, now);
+    try {
+      const refused = new Map<string, Entry>();
+      const allowed: Entry[] = [];
       for (const address of addresses) {
-        const fault = (await this.#forget('-s', address)) ?? (await this.#forget('-d', address));
-        if (fault !== undefined) return fault;
+        for (const entry of await this.#entriesOf(address)) {
+          if (isAllowed(filter, entry)) allowed.push(entry);
+          else refused.set(JSON.stringify(entry), entry);
+        }
       }
+      for (const args of deletionsOf([...refused.values()], allowed)) await this.#forget(args);
+    } catch (error) {
+      const cause = error instanceof Error ? error.message : String(error);
+      return `connections may keep their former security groups: ${cause}`;
     }
     await this.#store(now);
     this.#checked = now;
     return undefined;
   }
 
-  /** Removes the entries of an address from the connection table. */
-  async #forget(side: '-s' | '-d', address: string): Promise<string | undefined> {
-    try {
-      await this.#run('conntrack', ['-D', '-f', 'ipv6', side, address]);
-      return undefined;
-    } catch (error) {
-      // The program fails if there is no entry.
-      if (error instanceof CommandError && error.stderr.includes('0 flow entries')) return undefined;
-      return `the connections of ${address} keep their former security groups: ${error instanceof Error ? error.message : String(error)}`;
+  /** Returns the addresses and prefixes whose connections the change of rules may concern. New peers refuse nothing. */
+  async #changedAddresses({ ports }: GroupFilter, now: ReadonlyMap<string, Applied>): Promise<Set<string>> {
+    const stored = this.#checked === undefined ? await this.#read() : undefined;
+    const found = new Set<string>();
+    for (const { mac, addresses } of ports) {
+      const [before, after] = [this.#checked?.get(mac), now.get(mac)];
+      if (after === undefined) continue;
+      if (before !== undefined && before.rules === after.rules) {
+        for (const peer of before.peers) if (!after.peers.has(peer)) found.add(peer.slice(peer.indexOf(' ') + 1));
+      } else if (stored?.get(mac) !== wholeDigest(after)) for (const address of addresses) found.add(address);
+    }
+    return found;
+  }
+
+  async #entriesOf(address: string): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    for (const side of ['-s', '-d']) {
+      entries.push(...entriesIn(await this.#run('conntrack', ['-L', '-f', 'ipv6', side, address])));
+    }
+    return entries;
+  }
+
+  /** Removes entries from the connection table. */
+  async #forget(args: readonly string[]): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#run('conntrack', ['-D', '-f', 'ipv6', ...args]);
+        return;
+      } catch (error) {
+        const stderr = error instanceof CommandError ? error.stderr : '';
+        // The program fails if there is no entry, and ends early if an entry ends meanwhile.
+        if (/\b0 flow entries/.test(stderr)) return;
+        if (!/such conntrack doesn't exist/.test(stderr) || attempt >= 10) throw error;
+      }
     }
   }
 
@@ -124,17 +154,20 @@ export class GroupTable {
     if ((await readIfThere(this.#file)) !== text) await writeAtomically(this.#file, text);
   }
 
-  /** Returns one readable line if the table exists. */
+  /** Returns one readable line for each table that exists. */
   async inventory(): Promise<string[]> {
-    return (await this.list()) === '' ? [] : [`nftables table inet ${this.#table}`];
+    const found: string[] = [];
+    for (const table of [this.#table, this.#limits]) {
+      if ((await this.#list(table)) !== '') found.push(`nftables table inet ${table}`);
+    }
+    return found;
   }
 
-  /** Removes the table. */
+  /** Removes the tables. */
   async remove(): Promise<void> {
-    const lines = [`add table inet ${this.#table}`, `delete table inet ${this.#table}`];
+    const tables = [this.#table, this.#limits];
+    const lines = tables.flatMap((table) => [`add table inet ${table}`, `delete table inet ${table}`]);
     await this.#run('nft', ['-f', '-'], `${lines.join('\n')}\n`);
     this.#applied = undefined;
   }
 }
-
-const wholeDigest = ({ rules, peers }: Applied): string => digest(`${rules} ${[...peers].sort().join(' ')}`);

@@ -11,7 +11,8 @@
  *   The whole machine shares the memory for this (4 MiB). Fragments that go through the host are marked before and pass
  *   without reassembly. All guests together may send the host two fragments a second. Even with 9,000 bytes each, they
  *   do not fill the memory in the minute for which the kernel waits for the rest. Connections that are tracked need whole
- *   packets too: each sender of such a link may send fifty fragments a second.
+ *   packets too: each guest of this host may send fifty fragments a second to such interfaces, and each such interface gets
+ *   fifty a second from elsewhere.
  * - Tunnels: the host accepts VXLAN only at its underlay address, only from those of known hosts, and never from a guest.
  *   Guests reach no underlay address. These rules are in the input hook: it sees the packets to groups and to anycast
  *   addresses of routers too, which the kernel gives to the host, and after the reassembly of fragments. VXLAN does not
@@ -101,8 +102,20 @@ export function hostRules(
     `add table inet ${table}`,
 
     `add set inet ${table} fragmenters { type ether_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
+    `add set inet ${table} fragmented { type ipv6_addr; flags dynamic,timeout; timeout 1m; size ${size}; }`,
     chain('tracked'),
-    rule('tracked', `exthdr frag exists update @fragmenters { ether saddr ${aboveTrackedFragmentRate} } counter drop`),
+    ...ifAny(
+      bridges,
+      rule(
+        'tracked',
+        `iifname ${set(bridges)} exthdr frag exists update @fragmenters { ether saddr ${aboveTrackedFragmentRate} } counter drop`,
+      ),
+    ),
+    // One sender outside, or on another host, must not use up the fragments of all.
+    rule(
+      'tracked',
+      `${bridges.length > 0 ? `iifname != ${set(bridges)} ` : ''}exthdr frag exists update @fragmented { ip6 daddr ${aboveTrackedFragmentRate} } counter drop`,
+    ),
     rule('tracked', 'accept'),
     chain('to_tracked'),
     rule('to_tracked', `ip6 daddr != ff00::/8 fib daddr type != ${toThisHost} jump tracked`),
@@ -113,6 +126,14 @@ export function hostRules(
     rule('through', `exthdr frag exists ${aboveFragmentRate} counter drop`),
     chain('arriving', '{ type filter hook prerouting priority -450; policy accept; }'),
     ...ifAny(taps, rule('arriving', `iifname ${set(taps)} counter drop`)),
+    // Packets of guests on other hosts arrive in tunnels, so nobody outside has an address of the cloud.
+    ...ifAny(
+      fabric?.prefixes ?? [],
+      rule(
+        'arriving',
+        `iifname != ${set([...routers, 'lo'])} ip6 saddr ${set(fabric?.prefixes ?? [], '')} counter drop`,
+      ),
+    ),
     ...ifAny(
       tracked,
       rule('arriving', `ip6 saddr ${set(tracked, '')} jump to_tracked`),

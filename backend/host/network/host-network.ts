@@ -68,8 +68,6 @@ interface Declaration {
   readonly security?: SecuritySpec;
 }
 
-const noSecurity: SecuritySpec = { groups: [], peers: [], interfaces: [] };
-
 /** Observes and changes one part of the machine. */
 interface Reconciler<T, C extends LinkCommand = LinkCommand> {
   read(): Promise<T>;
@@ -96,7 +94,8 @@ export class HostNetwork {
   #fabric: FabricSpec | undefined;
   /** The prefixes that are routed to VMs of this host. */
   #routes: readonly RoutedPrefix[] = [];
-  #security: SecuritySpec = noSecurity;
+  /** The filters of the interfaces. Undefined: none is filtered. */
+  #security: SecuritySpec | undefined;
   /** Frames between guests of a bridge can pass the filters of security groups, or no interface needs that. */
   #bridgesAreFiltered = true;
 
@@ -104,7 +103,7 @@ export class HostNetwork {
     this.#directory = directory;
     this.#instance = instance;
     this.#filter = new FilterTable(tableName(instance), run);
-    this.#groups = new GroupTable(`${tableName(instance)}_groups`, join(directory, 'groups.json'), run);
+    this.#groups = new GroupTable(tableName(instance), join(directory, 'groups.json'), run);
     this.#run = run;
     this.#radvd = new Radvd(directory, runDirectory(instance), run);
   }
@@ -121,7 +120,7 @@ export class HostNetwork {
       network.#declared = stored.networks;
       network.#fabric = stored.fabric;
       network.#routes = stored.routes ?? [];
-      network.#security = stored.security ?? noSecurity;
+      network.#security = stored.security;
     }
     return network;
   }
@@ -142,7 +141,7 @@ export class HostNetwork {
     networks: readonly NetworkSpec[],
     fabric?: FabricSpec,
     routes: readonly RoutedPrefix[] = [],
-    security: SecuritySpec = noSecurity,
+    security?: SecuritySpec,
   ): Promise<void> {
     return this.#mutex.run(() => this.#declare(networks, fabric, routes, security));
   }
@@ -161,9 +160,9 @@ export class HostNetwork {
     networks: readonly NetworkSpec[],
     fabric: FabricSpec | undefined,
     routes: readonly RoutedPrefix[],
-    security: SecuritySpec,
+    security: SecuritySpec | undefined,
   ): Promise<void> {
-    const declaration: Declaration = { networks, ...(fabric && { fabric }), routes, security };
+    const declaration: Declaration = { networks, ...(fabric && { fabric }), routes, ...(security && { security }) };
     await writeAtomically(this.#networksFile, JSON.stringify(declaration));
     this.#declared = networks;
     this.#fabric = fabric;
@@ -205,12 +204,16 @@ export class HostNetwork {
   #desired(): DesiredLink[] {
     const networks = new Map(this.#declared.map((network) => [network.vni, network]));
     const filtered = this.#filteredNetworks();
-    const bridges = this.#declared.map((network) => bridgeOf(this.#instance, network, filtered.has(network.vni)));
+    const bridges = this.#declared.map((network) =>
+      bridgeOf(this.#instance, network, filtered.has(network.vni) && this.#bridgesAreFiltered),
+    );
     const taps = [...this.#attachments].flatMap(([vm, interfaces]) =>
       interfaces.map(({ network, ...each }): DesiredLink => {
         const declared = each.leaving ? undefined : networks.get(network.vni);
         const isOpen =
-          declared !== undefined && (this.#bridgesAreFiltered || !this.#needsBridgeFilter(each.mac, network));
+          declared !== undefined &&
+          this.#isDecided(each.mac) &&
+          (this.#bridgesAreFiltered || !this.#needsBridgeFilter(each.mac, network));
         return {
           kind: 'tap',
           name: tapOf(each),
@@ -402,9 +405,15 @@ export class HostNetwork {
     return faults;
   }
 
+  /** Tells whether the security groups of the interface are known. Before, it must not be open. */
+  #isDecided(mac: string): boolean {
+    return this.#security === undefined || this.#security.interfaces.some((each) => each.mac === mac);
+  }
+
   /** Tells whether the interface has security groups, and shares a link with other guests. */
   #needsBridgeFilter(mac: string, { kind }: NetworkSpec): boolean {
-    return kind !== 'routed' && this.#security.interfaces.some((each) => each.mac === mac);
+    const groups = this.#security?.interfaces.find((each) => each.mac === mac)?.groups ?? [];
+    return kind !== 'routed' && groups.length > 0;
   }
 
   /** Returns the networks with such interfaces. */
@@ -443,13 +452,13 @@ export class HostNetwork {
 
   /** Returns the filters of security groups. @param existing the names of existing taps */
   #groupFilter(existing: ReadonlySet<string>): GroupFilter {
-    return groupFilter(this.#security, this.#ports(existing));
+    return groupFilter(this.#security ?? { groups: [], peers: [], interfaces: [] }, this.#ports(existing));
   }
 
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
     if (this.isEmpty && existing.size === 0) {
-      await this.#groups.apply({ groups: [], peers: [], ports: [] });
+      if ((await this.#groups.inventory()).length > 0) await this.#groups.remove();
       return this.#filter.apply(undefined);
     }
     const ports = this.#ports(existing);

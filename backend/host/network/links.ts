@@ -129,11 +129,12 @@ interface ObservedAddress {
   readonly routed: boolean;
 }
 
-const bridgeSettings = (filtered: boolean) => ({
+/** A kernel without br_netfilter shows no such setting, and accepts none. */
+const bridgeSettings = (filtered: boolean, observed: Flags = {}) => ({
   stp_state: 0,
   mcast_snooping: 0,
   no_linklocal_learn: 1,
-  nf_call_ip6tables: filtered ? 1 : 0,
+  ...((filtered || 'nf_call_ip6tables' in observed) && { nf_call_ip6tables: filtered ? 1 : 0 }),
 });
 const portSettings = {
   learning: false,
@@ -289,7 +290,7 @@ function corrections(desired: DesiredLink, observed: ObservedLink): string[] {
   const { name, kind } = desired;
   switch (kind) {
     case 'bridge': {
-      const settings = differingSettings(bridgeSettings(desired.filtered), observed.bridge);
+      const settings = differingSettings(bridgeSettings(desired.filtered, observed.bridge), observed.bridge);
       return settings === '' ? [] : [`link set dev ${name} type bridge ${settings}`];
     }
     case 'tap':

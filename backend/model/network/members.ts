@@ -23,11 +23,11 @@ export interface Member {
   readonly value: NetworkMemberRecord;
 }
 
-/** Returns the security groups of an interface. */
+/** Returns the security groups of an interface; undefined if its project has none. */
 export type GroupsOfInterface = (
   vm: Pick<VmRecord, 'project' | 'labels'>,
   each: VmRecord['interfaces'][number],
-) => Id<'security_group'>[];
+) => Id<'security_group'>[] | undefined;
 
 /** Returns the members that a VM has while it is placed on the host with this fence. */
 export const membersOf = (
@@ -42,8 +42,9 @@ export const membersOf = (
     const groups = groupsOf(vm, each);
     const optional = {
       ...(more.length > 0 && { more_addresses: more }),
-      ...(Object.keys(labels).length > 0 && { labels }),
-      ...(groups.length > 0 && { security_groups: groups }),
+      // Only groups need the labels. Otherwise, each change of labels would concern all hosts of the project.
+      ...(groups && Object.keys(labels).length > 0 && { labels }),
+      ...(groups && groups.length > 0 && { security_groups: groups }),
     };
     return { id: memberId(each.network, each.mac), value: { vm: id, host, fence, address, project, ...optional } };
   });

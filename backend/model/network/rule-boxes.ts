@@ -9,7 +9,7 @@
 import { type Protocol, protocolNumbers } from '../../contract/resources/security-groups.ts';
 import type { SecurityRuleRecord } from '../records/index.ts';
 import { storedIpv6 } from './addresses.ts';
-import { formatPrefix, type Prefix, storedPrefix } from './prefixes.ts';
+import { comparePrefixes, contains, type Prefix, storedPrefix } from './prefixes.ts';
 import { parsePorts, type Range } from './security-groups.ts';
 
 const portCount = 65_536;
@@ -92,41 +92,37 @@ function boxesOf({ from, to }: Range): Omit<ServiceBox, 'prefix'>[] {
 
 /** The services and types of one prefix. */
 interface Node {
+  readonly text: string;
   readonly prefix: Prefix;
-  services: Range[];
-  types: Range[];
-}
-
-/** Returns the prefixes that contain the prefix, itself included. */
-function* outerOf(nodes: ReadonlyMap<string, Node>, { address, length }: Prefix): Generator<Node> {
-  for (let outer = length; outer >= 0; outer--) {
-    const bits = BigInt(128 - outer);
-    const node = nodes.get(formatPrefix({ address: (address >> bits) << bits, length: outer }));
-    if (node) yield node;
-  }
+  readonly services: Range[];
+  readonly types: Range[];
 }
 
 /** Returns the boxes of rules whose other side is given by prefixes, by level. */
 export function boxesWithPrefixes(rules: readonly (Rule & { readonly prefixes: readonly string[] })[]): Boxes[] {
   const nodes = new Map<string, Node>();
   for (const rule of rules) {
+    const [services, types] = [servicesOf(rule), typesOf(rule)];
     for (const text of rule.prefixes) {
-      const prefix = storedPrefix(text);
-      const key = formatPrefix(prefix);
-      const node = nodes.get(key) ?? { prefix, services: [], types: [] };
-      nodes.set(key, node);
-      node.services.push(...servicesOf(rule));
-      node.types.push(...typesOf(rule));
+      const node = nodes.get(text) ?? { text, prefix: storedPrefix(text), services: [], types: [] };
+      nodes.set(text, node);
+      node.services.push(...services);
+      node.types.push(...types);
     }
   }
   const levels: { services: ServiceBox[]; types: TypeBox[] }[] = [];
-  for (const [prefix, node] of nodes) {
-    const depth = [...outerOf(nodes, node.prefix)].length - 1;
+  /** The prefixes that contain the present one, the largest first. */
+  const outer: Prefix[] = [];
+  for (const { text, prefix, services, types } of [...nodes.values()].sort((a, b) =>
+    comparePrefixes(a.prefix, b.prefix),
+  )) {
+    while (outer.length > 0 && !contains(outer.at(-1) as Prefix, prefix)) outer.pop();
+    const depth = outer.push(prefix) - 1;
     while (levels.length <= depth) levels.push({ services: [], types: [] });
-    for (const range of union(node.services)) {
-      for (const box of boxesOf(range)) levels[depth]?.services.push({ prefix, ...box });
+    for (const range of union(services)) {
+      for (const box of boxesOf(range)) levels[depth]?.services.push({ prefix: text, ...box });
     }
-    for (const range of union(node.types)) levels[depth]?.types.push({ prefix, types: range });
+    for (const range of union(types)) levels[depth]?.types.push({ prefix: text, types: range });
   }
   return levels;
 }
