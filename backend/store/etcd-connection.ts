@@ -35,6 +35,8 @@ export interface EtcdOptions {
   readonly password?: string;
   /** The maximum time of one call, including its retries. */
   readonly requestTimeoutMs?: number;
+  /** For tests: a scoped mirror watches its ranges on every version of etcd. Early versions may tell a change late. */
+  readonly watchesRanges?: boolean;
   readonly logger?: StoreLogger;
 }
 

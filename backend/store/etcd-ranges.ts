@@ -1,11 +1,10 @@
 /**
  * A watch of several ranges on etcd, over one stream. etcd sends the changes of a commit for each range in a message of its own,
  * and nothing tells which message is the last. Therefore this watch asks for the progress of the stream. The answer follows
- * all messages of its revision, if all ranges have got them.
+ * all messages of its revision, and comes only if all ranges have got them.
  *
- * The answer of etcd before 3.4.25 and 3.5.8 comes on a way of its own inside the server, so it may overtake a message. This
- * watch then asks again until several answers came without a message before them. A message that is late in spite of that, or
- * because etcd was behind with a range, is told late: `RangeListener` allows it.
+ * The answer of etcd before 3.4.25 and 3.5.8 comes on a way of its own inside the server, so it may overtake a message. A commit
+ * could then appear in two parts. On these versions, the driver watches everything, and drops the rest (range-watch.ts).
  *
  * The watch ends with its stream. It does not continue on another one: the caller reads the ranges again, at one revision.
  */
@@ -26,8 +25,6 @@ type Stream = Awaited<ReturnType<EtcdConnection['client']['watchClient']['watch'
 const ask = { firstMs: 2, maxMs: 200 };
 /** After the idle time, a change is asked about at once. Otherwise the pause doubles with each question, up to its maximum. */
 const busy = { idleMs: 100, maxPauseMs: 32 };
-/** The number of answers without a message before them that count as the truth of an early version. */
-const quietAnswers = 3;
 
 /** Tells whether an answer of this version of etcd follows all messages of its revision. */
 export function hasOrderedProgress(version: string): boolean {
@@ -42,7 +39,6 @@ class EtcdRangeWatch implements RangeWatch {
   readonly #rangeOf: (range: string) => WireRange;
   readonly #keyPrefix: string;
   readonly #listener: RangeListener;
-  readonly #isOrdered: boolean;
   readonly #stop = (): void => this.#end();
   #ended = false;
   #nextId = 1;
@@ -58,9 +54,6 @@ class EtcdRangeWatch implements RangeWatch {
   /** Changes have come since the last complete answer. */
   #isDirty = false;
   #asking = false;
-  #messagesSinceAsking = 0;
-  /** The revision of the first of the answers that came without a message before them. */
-  #quiet: { readonly revision: Revision; readonly answers: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #delayMs = ask.firstMs;
   /** The pause before the next question because of changes. A question for each change of a busy cloud would cost too much. */
@@ -74,14 +67,12 @@ class EtcdRangeWatch implements RangeWatch {
     rangeOf: (range: string) => WireRange,
     keyPrefix: string,
     listener: RangeListener,
-    isOrdered: boolean,
   ) {
     this.#connection = connection;
     this.#stream = stream;
     this.#rangeOf = rangeOf;
     this.#keyPrefix = keyPrefix;
     this.#listener = listener;
-    this.#isOrdered = isOrdered;
     connection.closing.addEventListener('abort', this.#stop, { once: true });
     void this.#read();
   }
@@ -117,7 +108,6 @@ class EtcdRangeWatch implements RangeWatch {
   }
 
   #pass({ events, fragment }: IWatchResponse): void {
-    this.#messagesSinceAsking++;
     this.#isDirty = true;
     let revision = 0;
     for (const event of events) {
@@ -146,9 +136,6 @@ class EtcdRangeWatch implements RangeWatch {
     const changes = this.#fragments;
     if (changes.length === 0) return;
     this.#fragments = [];
-    // A server of an early version may get no quiet moment. Its messages come in the order of the commits as well, except for
-    // a range that the server is behind with.
-    if (!this.#isOrdered && revision > this.#told && this.#told > this.#reached) this.#reach(this.#told);
     this.#told = Math.max(this.#told, revision);
     this.#listener.changed({ revision, changes });
   }
@@ -165,11 +152,9 @@ class EtcdRangeWatch implements RangeWatch {
     clearTimeout(this.#timer);
     this.#asking = true;
     this.#askedAt = performance.now();
-    this.#messagesSinceAsking = 0;
     this.#stream.write({ progress_request: {} });
-    // A later version does not answer while it is behind with a range. An early version always does, and a second question
-    // would make the answers look quiet.
-    if (this.#isOrdered) this.#repeatLater();
+    // There is no answer while the server is behind with a range.
+    this.#repeatLater();
   }
 
   #repeatLater(): void {
@@ -184,19 +169,8 @@ class EtcdRangeWatch implements RangeWatch {
   #answered(revision: Revision): void {
     this.#asking = false;
     clearTimeout(this.#timer);
-    const isQuiet = this.#isOrdered || this.#messagesSinceAsking === 0;
-    this.#quiet = isQuiet
-      ? { revision: this.#quiet?.revision ?? revision, answers: (this.#quiet?.answers ?? 0) + 1 }
-      : undefined;
-    const { revision: sure, answers } = this.#quiet ?? { revision: 0, answers: 0 };
-    if (!this.#isOrdered && answers < quietAnswers) {
-      if (answers > 0 || this.#expected > this.#reached) this.#ask();
-      else this.#askSoon();
-      return;
-    }
-    this.#quiet = undefined;
-    this.#isDirty = this.#told > sure;
-    if (sure >= this.#reached) this.#reach(sure);
+    this.#isDirty = this.#told > revision;
+    if (revision >= this.#reached) this.#reach(revision);
     if (this.#ended) return;
     if (this.#isDirty && this.#expected <= this.#reached) this.#askSoon();
     else if (this.#isDirty) this.#ask();
@@ -264,7 +238,6 @@ export async function watchEtcdRanges(
   keyPrefix: string,
   listener: RangeListener,
 ): Promise<RangeWatch> {
-  const { version } = await connection.read((options) => connection.client.maintenance.status(options));
   const stream = await connection.client.watchClient.watch();
-  return new EtcdRangeWatch(connection, stream, rangeOf, keyPrefix, listener, hasOrderedProgress(version));
+  return new EtcdRangeWatch(connection, stream, rangeOf, keyPrefix, listener);
 }

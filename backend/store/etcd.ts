@@ -9,7 +9,7 @@ import { EtcdLeaseInvalidError, type ICompare, type IRangeRequest, type IRequest
 import { UcloudError } from '../contract/errors.ts';
 import { EtcdConnection, type EtcdOptions } from './etcd-connection.ts';
 import { EtcdLease } from './etcd-lease.ts';
-import { watchEtcdRanges } from './etcd-ranges.ts';
+import { hasOrderedProgress, watchEtcdRanges } from './etcd-ranges.ts';
 import { entryOf, watchEtcd } from './etcd-watch.ts';
 import { checkCommit, checkKey, checkLimit, checkPrefix, checkRevision, checkTtl, prefixEnd } from './limits.ts';
 import {
@@ -39,10 +39,12 @@ const pageSize = 1000;
 class EtcdStore implements Store {
   readonly #connection: EtcdConnection;
   readonly #keyPrefix: string;
+  readonly #watchesRanges: boolean;
 
-  constructor(connection: EtcdConnection, keyPrefix: string) {
+  constructor(connection: EtcdConnection, keyPrefix: string, watchesRanges: boolean) {
     this.#connection = connection;
     this.#keyPrefix = keyPrefix;
+    this.#watchesRanges = watchesRanges;
   }
 
   #key(key: string): Buffer {
@@ -154,7 +156,9 @@ class EtcdStore implements Store {
     yield* watchEtcd(this.#connection, this.#range(prefix), this.#keyPrefix, fromRevision, stop);
   }
 
-  watchRanges(listener: RangeListener): Promise<RangeWatch> {
+  async watchRanges(listener: RangeListener): Promise<RangeWatch | undefined> {
+    const { version } = await this.#connection.read((options) => this.#connection.client.maintenance.status(options));
+    if (!this.#watchesRanges && !hasOrderedProgress(version)) return undefined;
     const rangeOf = (range: string) => (range.endsWith('/') ? this.#range(range) : { key: this.#key(range) });
     return watchEtcdRanges(this.#connection, rangeOf, this.#keyPrefix, listener);
   }
@@ -196,7 +200,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<Store> {
   if (!keyPrefix.endsWith('/')) throw new UcloudError('invalid_input', `key prefix ${keyPrefix} does not end with /`);
   if (options.endpoints.length === 0) throw new UcloudError('invalid_input', 'the address names no etcd endpoint');
   const connection = new EtcdConnection(options);
-  const store = new EtcdStore(connection, keyPrefix);
+  const store = new EtcdStore(connection, keyPrefix, options.watchesRanges ?? false);
   try {
     await store.list('', { limit: 1 });
     return store;

@@ -1,5 +1,6 @@
 /**
- * A watch of several ranges of keys, whose set may change. etcd watches each range for itself (etcd-ranges.ts). Another driver
+ * A watch of several ranges of keys, whose set may change. etcd watches each range for itself (etcd-ranges.ts). Another driver, and
+ * an early version of etcd,
  * watches everything, and this file drops the changes outside of the ranges.
  */
 import { UcloudError } from '../contract/errors.ts';
@@ -103,7 +104,8 @@ class FilteredWatch implements RangeWatch {
  * @throws UcloudError `store_unavailable` if the database does not answer
  */
 export async function openRangeWatch(store: Store, listener: RangeListener): Promise<RangeWatch> {
-  if (store.watchRanges) return store.watchRanges(listener);
+  const ranges = await store.watchRanges?.(listener);
+  if (ranges !== undefined) return ranges;
   const { revision } = await store.list('', { limit: 1 });
   return new FilteredWatch(store, listener, revision);
 }

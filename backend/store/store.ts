@@ -134,9 +134,10 @@ export interface Store {
    */
   watch(prefix: string, fromRevision: Revision, signal?: AbortSignal): AsyncIterable<Batch>;
   /**
-   * Watches several ranges together. A driver has it if this costs less than a watch of everything; see range-watch.ts.
+   * Watches several ranges together. A driver has it if this costs less than a watch of everything; see range-watch.ts. The
+   * result is undefined if the database cannot tell when a commit is complete.
    */
-  watchRanges?(listener: RangeListener): Promise<RangeWatch>;
+  watchRanges?(listener: RangeListener): Promise<RangeWatch | undefined>;
   /**
    * Creates a lease. The driver renews it about three times per time to live until it is revoked or lost, or the store
    * is closed.

@@ -4,6 +4,7 @@ import { Type } from '@sinclair/typebox';
 import fc from 'fast-check';
 import t from 'tap';
 import { put, remove } from '../../backend/store/collection.ts';
+import { openEtcdStore } from '../../backend/store/etcd.ts';
 import { hasOrderedProgress } from '../../backend/store/etcd-ranges.ts';
 import type { MirrorBatch } from '../../backend/store/mirror.ts';
 import { rangesWith } from '../../backend/store/range-watch.ts';
@@ -11,6 +12,7 @@ import { openScopedMirror } from '../../backend/store/scoped-mirror.ts';
 import type { Revision, Store } from '../../backend/store/store.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
 import { Link } from '../support/cut-link.ts';
+import { needsEtcd, startEtcd } from '../support/etcd.ts';
 import { until, within } from '../support/eventually.ts';
 
 t.teardown(stopSharedEtcd);
@@ -251,4 +253,27 @@ t.test('versions of etcd whose progress follows the changes', async (t) => {
   for (const version of ['3.4.25', '3.4.30', '3.5.8', '3.5.16', '3.6.0', '3.6.0-rc.1', '4.0.0'])
     t.ok(hasOrderedProgress(version), version);
   for (const version of ['3.4.23', '3.5.0', '3.5.7', '3.3.99', '', 'x']) t.notOk(hasOrderedProgress(version), version);
+});
+
+t.test('a watch of ranges ends with the right records on every version of etcd', needsEtcd(), async (t) => {
+  const server = await startEtcd(t);
+  const store = await openEtcdStore({ ...server.options, keyPrefix: 'ranges/', watchesRanges: true });
+  t.teardown(() => store.close());
+  const mirror = await openScopedMirror(store, { kinds, scope: new Map([['base', ['tapes/']]]) });
+  t.teardown(() => mirror.close());
+  const names = Array.from({ length: 50 }, (_, number) => `${number}`);
+  for (const name of names) mirror.scope.set(name, [`disks/${name}`]);
+  for (let size = 0; size < 100; size++) {
+    const write = names.filter((name) => (Number(name) + size) % 3 === 0).map((name) => put(disks, name, { size }));
+    await committed(store.commit({ write: [...write, put(disks, 'outside', { size })] }));
+  }
+  const sizes = () => names.map((name) => mirror.get(disks, name)?.value.size);
+  const wanted = names.map((name) => [99, 98, 97].find((size) => (Number(name) + size) % 3 === 0));
+  await until('the last commits', () => JSON.stringify(sizes()) === JSON.stringify(wanted));
+  t.strictSame(sizes(), wanted);
+  for (const name of names.slice(1)) mirror.scope.set(name, []);
+  t.equal(mirror.size(disks), 1);
+  await committed(store.commit({ write: [put(disks, '0', { size: 1_000 }), put(disks, '1', { size: 1_000 })] }));
+  await until('the change', () => mirror.get(disks, '0')?.value.size === 1_000);
+  t.notOk(mirror.get(disks, '1'));
 });

@@ -42,6 +42,8 @@ function valuesFor(field: Field): unknown[] {
       return [...maps, Object.fromEntries(many(65, (index) => [`k${index}`, 'v']) as [string, string][])];
     case 'list':
       if (!field.items) return [[]];
+      // Terraform itself refuses text in a list of numbers.
+      if (field.items.type !== 'string') return numbers.map((number) => [number]);
       return [...texts.map((text) => [text]), many(40, (i) => `2001:db8::${i}`), ['2001:db8::1', '2001:db8::1']];
     default:
       return [];

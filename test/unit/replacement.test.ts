@@ -21,7 +21,7 @@ t.test('an object that others refer to in place is replaced only by another proj
     // The pool and the first data of a volume cannot be exchanged. A replacement is a decision about data.
     const data = noun === 'volume' ? ['pool', 'image', 'snapshot', 'snapshot_disk', 'source_volume'] : [];
     // A VM is replaced together with a network of its interfaces (provider/resources/vm-interfaces.ts).
-    const withVm = noun === 'network' ? ['prefix', 'cidr', 'mtu'] : [];
+    const withVm = noun === 'network' ? ['prefix', 'cidr', 'kind', 'mtu'] : [];
     t.strictSame(fixed, ['project', ...data, ...withVm], noun);
   }
 });
