@@ -302,6 +302,7 @@ export class Agent {
     const runtime = this.#runtime(id);
     runtime.observed = { id, running: false };
     runtime.ended = true;
+    runtime.exited = true;
     runtime.exitedDuringStart = true;
     if (cause) runtime.exitCause = cause;
     this.#queue.add(id);

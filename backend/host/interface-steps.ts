@@ -83,6 +83,8 @@ export class InterfaceSteps {
     const { change } = state;
     change.attempts++;
     let outcome: InterfaceOutcome;
+    // Until the outcome is known, the guest has or may have what the report says.
+    delete state.held;
     try {
       await this.#networks.sync();
       outcome = await hypervisor.setInterfaces(id, specs);
@@ -95,14 +97,16 @@ export class InterfaceSteps {
     for (const [mac, err] of outcome.faults) {
       logger.warn({ err, vm: id, mac }, 'the guest does not get an interface; the agent retries');
     }
-    state.held = outcome.interfaces;
-    const isComplete = changingInterfaces(vm.value, outcome.interfaces).length === 0;
+    // An interface that is missing may come at any time. Without it, each report would be followed by another one.
+    const held = withWanted(outcome.interfaces, wanted);
+    state.held = held;
+    const isComplete = changingInterfaces(vm.value, held).length === 0;
     const isLate = !isComplete && (outcome.needsRestart || performance.now() - change.sinceMs > limitMs);
     // Nothing but a new start helps.
     if (isComplete || (outcome.needsRestart && outcome.faults.size === 0)) state.applied = text;
     const waiting = isLate || (!isComplete && report.interfaces_wait === true);
-    const same = isEqual(report.interfaces, outcome.interfaces) && (report.interfaces_wait === true) === waiting;
-    if (!same) return this.#report(snapshot, report, { interfaces: [...outcome.interfaces], interfaces_wait: waiting });
+    const same = isEqual(report.interfaces, held) && (report.interfaces_wait === true) === waiting;
+    if (!same) return this.#report(snapshot, report, { interfaces: [...held], interfaces_wait: waiting });
     if (state.applied === text) return { again: false };
     return { again: false, afterMs: this.#retryMs(change.attempts) };
   }

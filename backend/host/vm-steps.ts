@@ -101,6 +101,8 @@ export interface VmRuntime {
   grantDeadlineMs?: number;
   /** The agent has seen that no process of the VM exists. An incomplete start leaves one that does not count as running. */
   ended?: boolean;
+  /** The guest ended by itself, and nothing has been cleaned up after it. */
+  exited?: boolean;
   /** The volumes of the running guest, as JSON of their specifications; undefined if the agent does not know them. */
   volumes?: string;
   /** The interfaces of the running guest. */
@@ -291,6 +293,7 @@ export class VmSteps {
       delete runtime.volumes;
       delete runtime.interfaces;
       delete runtime.ended;
+      delete runtime.exited;
       delete runtime.withdrawn;
       runtime.exitedDuringStart = false;
       await hypervisor.start(spec, abort.signal);
@@ -361,9 +364,11 @@ export class VmSteps {
 
   /** Makes sure that no process of the VM exists, so that its volumes are free. */
   async #ensureEnded(id: VmSnapshot['id'], runtime: VmRuntime): Promise<void> {
-    if (runtime.ended || runtime.observed === undefined) return;
+    // A guest that ended by itself has left its interfaces on the host.
+    if (runtime.observed === undefined || (runtime.ended && !runtime.exited)) return;
     await this.#options.hypervisor.stop(id, 0);
     runtime.ended = true;
+    delete runtime.exited;
   }
 
   async #stop(snapshot: PlacedVmSnapshot, runtime: VmRuntime, force: boolean): Promise<StepOutcome> {

@@ -67,6 +67,10 @@ import {
   wantedMembers,
 } from './writes.ts';
 
+/** The keys that a part writes. No commit writes a key twice. */
+const keysOf = ({ write }: CommitPart): string[] =>
+  write.map((each) => ('put' in each ? each.put : 'delete' in each ? each.delete : each.deletePrefix));
+
 /** The time in milliseconds after which the decisions make way for other work of the process. */
 const sliceMs = 10;
 /** The name of the scheduler's leader key in `leader/`. */
@@ -196,6 +200,8 @@ export class LeaderLoop {
     let writes = parts.reduce((sum, { write }) => sum + write.length, 0);
     if (parts.some(({ id }) => this.#commitAlone.delete(id))) return parts;
     if (Math.max(conditions, writes) >= maxOperations) return parts;
+    // A MAC address that leaves a VM for another one is a key of two parts.
+    const keys = new Set(parts.flatMap(keysOf));
     for (const id of this.#subjects.take()) {
       const part = isIdOf('vm', id) ? this.#commitPartFor(id, now) : this.#volumePartFor(id, now);
       if (part === undefined) {
@@ -205,11 +211,14 @@ export class LeaderLoop {
       this.#subjects.began(subjectsOf(part));
       conditions += part.require.length;
       writes += part.write.length;
-      if (parts.length > 0 && (this.#commitAlone.has(id) || Math.max(conditions, writes) > maxOperations)) {
+      const own = keysOf(part);
+      const isTaken = own.some((key) => keys.has(key));
+      if (parts.length > 0 && (isTaken || this.#commitAlone.has(id) || Math.max(conditions, writes) > maxOperations)) {
         this.#carried = part;
         break;
       }
       parts.push(part);
+      for (const key of own) keys.add(key);
       if (this.#commitAlone.delete(id) || Math.max(conditions, writes) >= maxOperations) break;
     }
     return parts;

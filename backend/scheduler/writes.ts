@@ -10,6 +10,7 @@ import {
   events,
   guests,
   hosts,
+  type NetworkMemberRecord,
   networkMembers,
   type OperationRecord,
   operations,
@@ -38,7 +39,7 @@ export interface VmRecords {
   readonly placement: Stored<PlacementRecord> | undefined;
   readonly report: Stored<ReportRecord> | undefined;
   /** Its members of networks. */
-  readonly members: readonly Member[];
+  readonly members: readonly Stored<NetworkMemberRecord>[];
   /** Returns the security groups of its interfaces. */
   readonly groupsOf: GroupsOfInterface;
 }
@@ -62,13 +63,23 @@ const recordsUnchanged = (records: VmRecords): Condition[] => [
 const eventWrite = (vm: VmRecord, now: Date, details: EventDetails): Write =>
   put(events, ...newEvent(now, vm, details));
 
-/** Returns the writes that give the VM these members of networks. */
-function memberWrites({ members }: VmRecords, wanted: readonly Member[]): Write[] {
-  const changes = memberChanges(wanted, members);
-  return [
-    ...(changes?.put ?? []).map(({ id, value }) => put(networkMembers, id, value)),
-    ...(changes?.remove ?? []).map((id) => remove(networkMembers, id)),
-  ];
+/**
+ * Returns what gives the VM these members of networks. A member that goes must be the one that was read: another VM may have got
+ * the MAC address meanwhile, and with it the key.
+ */
+function memberChange(
+  { members }: VmRecords,
+  wanted: readonly Member[],
+): { readonly require: Condition[]; readonly write: Write[] } {
+  const { put: changed = [], remove: gone = [] } = memberChanges(wanted, members) ?? {};
+  const leaving = new Set(gone);
+  return {
+    require: members.filter(({ id }) => leaving.has(id)).map((member) => unchanged(member)),
+    write: [
+      ...changed.map(({ id, value }) => put(networkMembers, id, value)),
+      ...gone.map((id) => remove(networkMembers, id)),
+    ],
+  };
 }
 
 /** Returns the members of networks that the VM should have, by its records. */
@@ -78,11 +89,10 @@ export function wantedMembers({ vm, schedule, groupsOf }: Pick<VmRecords, 'vm' |
 }
 
 /** Corrects the members of networks. */
-export const setMembers = (records: VmRecords): CommitPart => ({
-  id: records.id,
-  require: recordsUnchanged(records),
-  write: memberWrites(records, wantedMembers(records)),
-});
+export function setMembers(records: VmRecords): CommitPart {
+  const { require, write } = memberChange(records, wantedMembers(records));
+  return { id: records.id, require: [...recordsUnchanged(records), ...require], write };
+}
 
 /** Places the VM on the host, with a new fence. */
 export function placeVm(
@@ -95,15 +105,16 @@ export function placeVm(
 ): CommitPart {
   const fence = (records.schedule?.value.fence ?? 0) + 1;
   const at = now.toISOString();
+  const members = memberChange(records, membersOf(vm, host, fence, records.groupsOf));
   return {
     id: records.id,
     host,
     // The operator may remove the record of a host that has just died.
-    require: [...recordsUnchanged(records), present(hosts, host)],
+    require: [...recordsUnchanged(records), ...members.require, present(hosts, host)],
     write: [
       put(schedules, records.id, { host, fence, at }),
       put(placements, placementId(host, records.id), { fence, ...resources, at }),
-      ...memberWrites(records, membersOf(vm, host, fence, records.groupsOf)),
+      ...members.write,
       eventWrite(vm, now, { severity: 'info', reason: 'scheduled', message: `Placed on ${name}.` }),
     ],
   };
@@ -135,6 +146,7 @@ export function moveVm(
   const { id, operation, schedule } = records;
   const fence = schedule.value.fence + 1;
   const at = now.toISOString();
+  const members = memberChange(records, membersOf(vm, to.host, fence, records.groupsOf));
   const change = { state: 'running', progress: moved, updated_at: at } as const;
   const freeSlots = Array.from({ length: rootSlot + 1 }, (_, slot) => slot).filter((slot) => !usedSlots.has(slot));
   return {
@@ -142,6 +154,7 @@ export function moveVm(
     host: to.host,
     require: [
       ...recordsUnchanged(records),
+      ...members.require,
       unchanged(operation),
       isUnchangedReport(records),
       present(hosts, to.host),
@@ -152,7 +165,7 @@ export function moveVm(
       put(schedules, id, { host: to.host, fence, at }),
       remove(placements, placementId(from.host, id)),
       put(placements, placementId(to.host, id), { fence, ...resources, at }),
-      ...memberWrites(records, membersOf(vm, to.host, fence, records.groupsOf)),
+      ...members.write,
       rewrite(operations, operation, { ...operation.value, ...change }),
       eventWrite(vm, now, { severity: 'info', reason: 'moved', message: `Moved from ${from.name} to ${to.name}.` }),
     ],
@@ -249,13 +262,14 @@ export function setResizeNote(
 export function releaseVm(records: VmRecords, hostExists: boolean, attachments: readonly string[]): CommitPart {
   const host = records.schedule?.value.host;
   const orphaned = host !== undefined && !hostExists;
+  const members = memberChange(records, []);
   return {
     id: records.id,
     ...(host && { host }),
-    require: [...recordsUnchanged(records), ...(orphaned ? [absent(hosts, host)] : [])],
+    require: [...recordsUnchanged(records), ...members.require, ...(orphaned ? [absent(hosts, host)] : [])],
     write: [
       remove(schedules, records.id),
-      ...memberWrites(records, []),
+      ...members.write,
       ...(host === undefined ? [] : [remove(placements, placementId(host, records.id))]),
       ...(orphaned ? [remove(reports, records.id), remove(guests, records.id)] : []),
       ...(orphaned ? attachments.map((id) => remove(attachmentReports, id)) : []),

@@ -18,7 +18,7 @@ import {
   storedPrefix,
 } from '../../model/network/prefixes.ts';
 import * as records from '../../model/records/index.ts';
-import { present, put, remove } from '../../store/collection.ts';
+import { put, remove, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
@@ -99,12 +99,13 @@ const taken = (cidr: Prefix | undefined) =>
 
 /** Returns the MAC address of the next hop, with the guard that its VM exists. @throws UcloudError */
 function leadTo(api: ApiContext, project: Id<'project'>, vm: Id<'vm'>, network: Id<'network'> | undefined) {
-  const { value } = refer(api, vms, project, vm, '/vm');
+  const stored = refer(api, vms, project, vm, '/vm');
+  const { value } = stored;
   if (value.deleted_at !== undefined) throw new UcloudError('being_deleted', `${vm} is being deleted`);
   const found = nextHop(value, network);
   if ('rule' in found) throw fieldError('rule_violated', `/${found.field}`, found.rule);
-  // A deletion in the same instant leaves a route to a VM that is gone, like a later one.
-  const guard: Guard = { condition: present(records.vms, vm) };
+  // Otherwise, the interface could be removed in the same instant.
+  const guard: Guard = { condition: unchanged(stored) };
   return { mac: found.mac, guard, name: value.name };
 }
 

@@ -2,7 +2,9 @@
  * The interfaces of a VM with their addresses. A record for each MAC address and each IPv6 address makes them unique: the
  * transaction of the VM writes it, on the condition that there is none.
  */
+import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
+import { maxAddresses, maxHeldAddresses, maxInterfaces } from '../../contract/resources/vm-interfaces.ts';
 import type { VmBody } from '../../contract/resources/vms.ts';
 import {
   addressKey,
@@ -20,6 +22,7 @@ import { type Prefix, storedPrefix } from '../../model/network/prefixes.ts';
 import * as records from '../../model/records/index.ts';
 import {
   type Freed,
+  heldInterfaces,
   type Interface,
   type LeavingInterface,
   leavingInterfaces,
@@ -205,6 +208,10 @@ export function declareInterfaces(
     return next;
   };
   const interfaces = asked.map(declare);
+  if (chosen.addresses.size > maxAddresses) {
+    const detail = `must have at most ${maxAddresses} addresses in all, with the derived ones, not ${chosen.addresses.size}`;
+    throw fieldError('rule_violated', '/interfaces', detail);
+  }
   return { interfaces, leaving: leavingInterfaces(vm, interfaces), guards, writes: [...writes.values()] };
 }
 
@@ -250,6 +257,13 @@ export function changeInterfaces(
   }
   const report = api.mirror.get(records.reports, vm.id);
   const released = releaseInterfaces({ interfaces }, leaving, report?.value);
+  const held = [...heldInterfaces(interfaces), ...released.leaving];
+  const addresses = new Set(held.flatMap((each) => each.addresses));
+  if (addresses.size > maxHeldAddresses || new Set(held.map(({ mac }) => mac)).size > 2 * maxInterfaces) {
+    const detail =
+      'must change less at once, because the guest still has former interfaces and addresses; try again later, or restart the VM';
+    throw new UcloudError('invalid_state', `/interfaces ${detail}`, { errors: [{ pointer: '/interfaces', detail }] });
+  }
   const changed = { ...vm, interfaces, interfaces_generation: vm.generation + 1 };
   return {
     vm: withLeaving(changed, released.leaving),

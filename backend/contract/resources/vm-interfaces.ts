@@ -6,6 +6,10 @@ import { Ipv6, MacAddress, Reference } from '../fields.ts';
 export const maxInterfaces = 8;
 /** The maximum number of secondary addresses of an interface. */
 export const maxSecondaryAddresses = 8;
+/** The maximum number of addresses of a VM, with the derived ones. One commit gives them, and one frees them. */
+export const maxAddresses = 32;
+/** The same with those that the guest may still have. */
+export const maxHeldAddresses = 48;
 
 const fields = {
   network: Reference('network', { description: 'The network of the interface.' }),
@@ -22,7 +26,7 @@ const fields = {
     uniqueItems: true,
     default: [],
     description:
-      'Further IPv6 addresses in the /64 of the network, which no other interface has. ucloud-init and cloud-init configure them in the guest. The host drops packets from all other addresses.',
+      'Further IPv6 addresses in the /64 of the network, which no other interface has. A VM has at most 32 addresses in all, with the derived ones. ucloud-init and cloud-init configure them in the guest. The host drops packets from all other addresses.',
   }),
 };
 

@@ -262,7 +262,11 @@ export class HostNetwork {
       }
     }
     const names = new Set(withoutFault().map(({ name }) => name));
-    const surplusLinks = this.#owned(before).filter(({ name }) => !names.has(name));
+    // A tap of another VM, whose former process may still have it open, is never taken over.
+    const aliases = new Map(links.map(({ name, alias }) => [name, alias]));
+    const isSurplus = ({ name, alias, kind }: ObservedLink) =>
+      !names.has(name) || (kind === linkKinds.tap && alias !== undefined && alias !== aliases.get(name));
+    const surplusLinks = this.#owned(before).filter(isSurplus);
     addFaults(await this.#remove(surplusLinks));
 
     const created = await this.#apply(withoutFault(), planCreation, surplusLinks.length > 0 ? undefined : before);
