@@ -41,7 +41,7 @@ import type { Bird } from './bgp/bird.ts';
 import { fabricOf, routesOf } from './fabric.ts';
 import { publicMessage } from './failures.ts';
 import type { ExitCause } from './hypervisor/hypervisor.ts';
-import type { SecuritySpec } from './hypervisor/specs.ts';
+import type { NetworkSpec, SecuritySpec } from './hypervisor/specs.ts';
 import { NetworkSync } from './network-sync.ts';
 import { PoolReports } from './pool-reports.ts';
 import { advanceOperations, currentReport, eventWrites, reportCommit, type VmSnapshot } from './reports.ts';
@@ -82,6 +82,7 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #runtimes = new Map<Id<'vm'>, VmRuntime>();
   readonly #networks: NetworkSync;
+  #neededNetworks: NetworkSpec[] | undefined;
   #security: SecuritySpec = { groups: [], peers: [], interfaces: [] };
   readonly #steps: VmSteps;
   readonly #volumeRemoval: VolumeRemoval;
@@ -104,7 +105,7 @@ export class Agent {
     this.#options = options;
     this.#networks = new NetworkSync({
       logger: options.logger,
-      required: () => requiredNetworks(options.view, options.host, options.underlay),
+      required: () => this.#requiredNetworks(),
       fabric: (own) => options.underlay && fabricOf(options.view, options.host, options.underlay, own),
       routes: () => routesOf(options.view, options.host),
       security: () => {
@@ -263,6 +264,22 @@ export class Agent {
     if (!runtime.observed?.running || runtime.withdrawn) return;
     runtime.withdrawn = true;
     await this.#bgp.withdraw();
+  }
+
+  /**
+   * Returns the networks that the host needs. Until the records of all VMs here are known, it also needs those from before:
+   * a network that is left out would be removed from running VMs.
+   */
+  #requiredNetworks(): NetworkSpec[] {
+    const { view, host, underlay } = this.#options;
+    const now = requiredNetworks(view, host, underlay);
+    if (view.placedOn(host).every((id) => view.isKnown(id))) {
+      this.#neededNetworks = now;
+      return now;
+    }
+    if (this.#neededNetworks === undefined) throw new Error('the records of the VMs of this host are not known yet');
+    const ids = new Set(now.map(({ id }) => id));
+    return [...now, ...this.#neededNetworks.filter(({ id }) => !ids.has(id))];
   }
 
   /** Returns the facts about the running VMs for the announcements of this host. */

@@ -101,6 +101,7 @@ export class HostScope {
   readonly #mirror: Mirror;
   readonly #scope: Scope;
   readonly #host: Id<'host'>;
+  readonly #known: (object: KnownObject) => void;
   readonly #networksOf;
   readonly #attachmentsOf;
   readonly #snapshotsOn;
@@ -118,6 +119,7 @@ export class HostScope {
     this.#mirror = mirror;
     this.#scope = scope;
     this.#host = host;
+    this.#known = known;
     this.#networksOf = mirror.index(networks, ({ value }) => value.project);
     this.#attachmentsOf = mirror.index(volumeAttachments, ({ value }) => value.volume);
     this.#snapshotsOn = mirror.index(snapshotPlacements, ({ value }) => value.host);
@@ -126,8 +128,7 @@ export class HostScope {
       this.#refresh(owner);
       if (!scope.has(owner)) return;
       this.#unknown.delete(owner);
-      const object = objectOf(owner);
-      if (object) known(object);
+      this.#tell(owner);
       if (this.#unknown.size === 0) this.#settled?.resolve();
     });
   }
@@ -217,6 +218,9 @@ export class HostScope {
         isChangeOf(snapshotReports, change)
       )
         this.#setSnapshot(id);
+      // A snapshot waits for a restore of the VM to which its volume is attached.
+      else if (isChangeOf(volumeAttachments, change))
+        for (const snapshot of [...this.#snapshotsOn.list(this.#host)]) this.#setSnapshot(snapshot.id);
     }
     if (networksChanged) this.#setNetworks();
   }
@@ -226,9 +230,15 @@ export class HostScope {
   }
 
   #set(owner: string, ranges: Iterable<string>): void {
-    if (this.#scope.set(owner, ranges)) this.#unknown.delete(owner);
-    else this.#unknown.add(owner);
+    if (this.#scope.set(owner, ranges)) {
+      this.#unknown.delete(owner);
+    } else this.#unknown.add(owner);
     if (this.#unknown.size === 0) this.#settled?.resolve();
+  }
+
+  #tell(owner: string): void {
+    const object = this.#scope.has(owner) ? objectOf(owner) : undefined;
+    if (object) this.#known(object);
   }
 
   /** Computes the ranges of an owner again. */

@@ -91,7 +91,7 @@ export function securityOf(view: HostView, host: Id<'host'>, before: SecuritySpe
       // The members of a placed VM are there with its placement. A new interface of it gets its member later.
       const isMissing = member === undefined && vm?.interfaces_generation !== undefined;
       const now = isMissing ? undefined : (member?.security_groups ?? []);
-      const groups = isKnown && now !== undefined ? now : (groupsBefore.get(mac) ?? now);
+      const groups = isKnown && now !== undefined ? now : groupsBefore.get(mac);
       if (groups === undefined) continue;
       interfaces.push({ mac, groups });
       for (const group of groups) used.add(group);

@@ -21,6 +21,8 @@ interface WireRange {
 
 type Stream = Awaited<ReturnType<EtcdConnection['client']['watchClient']['watch']>>;
 
+/** The time in milliseconds after which an expected revision does not come over this stream. */
+const maxWaitMs = 5_000;
 /** The delay before the next question, while etcd does not answer or is behind. It doubles up to the maximum. */
 const ask = { firstMs: 2, maxMs: 200 };
 /** After the idle time, a change is asked about at once. Otherwise the pause doubles with each question, up to its maximum. */
@@ -51,6 +53,8 @@ class EtcdRangeWatch implements RangeWatch {
   #told: Revision = 0;
   #reached: Revision = 0;
   #expected: Revision = 0;
+  /** The time since which an expected revision has not come. */
+  #waitsSince: number | undefined;
   /** Changes have come since the last complete answer. */
   #isDirty = false;
   #asking = false;
@@ -142,6 +146,7 @@ class EtcdRangeWatch implements RangeWatch {
 
   #reach(revision: Revision): void {
     this.#reached = revision;
+    if (this.#expected <= revision) this.#waitsSince = undefined;
     this.#listener.reached(revision);
   }
 
@@ -150,6 +155,11 @@ class EtcdRangeWatch implements RangeWatch {
     this.#pausing = undefined;
     if (this.#asking || this.#ended) return;
     clearTimeout(this.#timer);
+    if (this.#waitsSince !== undefined && performance.now() - this.#waitsSince > maxWaitMs) {
+      // A member without the others answers for ever with its old revision.
+      this.#end(new UcloudError('store_unavailable', `etcd has not shown revision ${this.#expected} in time`));
+      return;
+    }
     this.#asking = true;
     this.#askedAt = performance.now();
     this.#stream.write({ progress_request: {} });
@@ -200,6 +210,7 @@ class EtcdRangeWatch implements RangeWatch {
   expect(revision: Revision): void {
     this.#expected = Math.max(this.#expected, revision);
     if (this.#ended) return;
+    if (revision > this.#reached) this.#waitsSince ??= performance.now();
     this.#delayMs = ask.firstMs;
     this.#ask();
   }

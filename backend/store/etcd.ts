@@ -157,6 +157,8 @@ class EtcdStore implements Store {
   }
 
   async watchRanges(listener: RangeListener): Promise<RangeWatch | undefined> {
+    // etcd answers about its status without authentication. The read renews an expired token.
+    await this.list('', { limit: 1 });
     const { version } = await this.#connection.read((options) => this.#connection.client.maintenance.status(options));
     if (!this.#watchesRanges && !hasOrderedProgress(version)) return undefined;
     const rangeOf = (range: string) => (range.endsWith('/') ? this.#range(range) : { key: this.#key(range) });

@@ -41,7 +41,10 @@ export class Link {
     if (link.aborted) throw lost();
   }
 
-  async #watchRanges(open: NonNullable<Store['watchRanges']>, listener: RangeListener): Promise<RangeWatch | undefined> {
+  async #watchRanges(
+    open: NonNullable<Store['watchRanges']>,
+    listener: RangeListener,
+  ): Promise<RangeWatch | undefined> {
     const link = this.#watching.signal;
     const watch = await open(listener);
     if (watch === undefined) return undefined;

@@ -61,7 +61,7 @@ export class FabricLab {
     this.spine.ip('link', 'add', port, 'mtu', `${this.#mtu}`, 'type', 'veth', 'peer', 'eth0', 'netns', namespace.name);
     namespace.ip('link', 'set', 'eth0', 'mtu', `${this.#mtu}`, 'up');
     namespace.ip('addr', 'add', `${link}/64`, 'dev', 'eth0', 'nodad');
-    namespace.ip('addr', 'add', `${underlay}/128`, 'dev', 'lo');
+    namespace.ip('addr', 'add', `${underlay}/128`, 'dev', 'lo', 'nodad');
     this.spine.ip('link', 'set', port, 'up');
     this.spine.ip('addr', 'add', `${router}/64`, 'dev', port, 'nodad');
     this.spine.ip('-6', 'route', 'add', `${underlay}/128`, 'via', link, 'dev', port);

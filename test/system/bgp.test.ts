@@ -5,7 +5,15 @@ import t, { type Test } from 'tap';
 import { Bird } from '../../backend/host/bgp/bird.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { newId } from '../../backend/model/ids.ts';
-import { type BgpPeerRecord, bgpPeers, bgpReports, hostPolicies, hosts } from '../../backend/model/records/index.ts';
+import { interfaceAddresses } from '../../backend/model/network/interface-addresses.ts';
+import {
+  type BgpPeerRecord,
+  bgpPeers,
+  bgpReports,
+  hostPolicies,
+  hosts,
+  vms,
+} from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
 import { BgpLab, spinePeer, underlayAddress } from '../support/bgp-lab.ts';
@@ -62,14 +70,16 @@ t.test('prefixes of running VMs are announced, and withdrawn before a VM stops',
   t.strictSame(lab.announced(), [], 'without VMs there is nothing to announce');
 
   const vm = await cluster.createVm({ host_selector: 'rack=r1' });
+  const addressesOf = (id: typeof vm) =>
+    (cluster.mirror.get(vms, id)?.value.interfaces ?? []).flatMap(interfaceAddresses).map(addressRoute).toSorted();
   await cluster.until('the network is announced', () => lab.announced().includes(network));
   t.strictSame(lab.announced(), [network]);
 
   const other = await startHost(t, cluster, 'r2');
   const interfaces = [{ network: cluster.network, mac: '02:00:00:00:01:00', address: '2001:db8::2' }];
   const elsewhere = await cluster.createVm({ host_selector: 'rack=r2', interfaces });
-  await cluster.until('the address is announced as well', () => lab.announced().length === 2);
-  t.strictSame(lab.announced(), [network, addressRoute('2001:db8::1')].toSorted());
+  await cluster.until('the address is announced as well', () => lab.announced().length > 1);
+  t.strictSame(lab.announced(), [network, ...addressesOf(vm)].toSorted());
   t.strictSame(sessionsOf(cluster, other.id), [], 'a host that the peer does not select has no session');
 
   await cluster.write(
@@ -78,8 +88,11 @@ t.test('prefixes of running VMs are announced, and withdrawn before a VM stops',
       updated_at: new Date().toISOString(),
     }),
   );
-  await cluster.until('a host that is drained leaves the network to the other', () => lab.announced().length === 1);
-  t.strictSame(lab.announced(), [addressRoute('2001:db8::1')]);
+  await cluster.until(
+    'a host that is drained leaves the network to the other',
+    () => !lab.announced().includes(network),
+  );
+  t.strictSame(lab.announced(), addressesOf(vm));
   await cluster.updateVm(elsewhere, { deleted_at: new Date().toISOString() });
   await cluster.until('alone, it announces the network', () => lab.announced().includes(network));
   await cluster.until('and no address', () => lab.announced().length === 1);

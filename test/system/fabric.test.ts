@@ -13,6 +13,7 @@ import {
   prefixes,
   schedules,
   storeFormat,
+  vms,
 } from '../../backend/model/records/index.ts';
 import { startScheduler } from '../../backend/scheduler/start.ts';
 import { put, remove } from '../../backend/store/collection.ts';
@@ -44,7 +45,7 @@ async function addNetwork(cluster: Cluster, number: number, project?: Id<'projec
 }
 
 const interfaceIn = (network: Id<'network'>, number: number) => ({
-  interfaces: [{ network, mac: `42:00:00:00:00:0${number}`, address: `2001:db8::${number}` }],
+  interfaces: [{ network, mac: `42:00:00:00:00:0${number}`, address: `2001:db8::4000:ff:fe00:${number}` }],
 });
 
 const reached = ({ hypervisor }: SimulatedHost): Pick<FabricSpec, 'interfaces' | 'routes'> => {
@@ -70,10 +71,13 @@ t.test('hosts get the paths to the VMs of others with their placements, and lose
     vm: two,
     host: second.id,
     fence: 1,
-    address: '2001:db8::2',
+    address: '2001:db8::4000:ff:fe00:2',
+    project: cluster.mirror.get(vms, two)?.value.project,
   });
   await cluster.until('the host of the first VM knows the second', () => reached(first).interfaces.length === 1);
-  t.strictSame(reached(first).interfaces, [{ vni: 4711, mac: '42:00:00:00:00:02', address: '2001:db8::2', via: via2 }]);
+  t.strictSame(reached(first).interfaces, [
+    { vni: 4711, mac: '42:00:00:00:00:02', address: '2001:db8::4000:ff:fe00:2', via: via2 },
+  ]);
   t.strictSame(first.hypervisor.fabric()?.peers, [via2]);
   t.match(first.hypervisor.networks(), [{ mtu: 1450, link_mtu: 9000 }]);
   t.equal(lonely.hypervisor.fabric(), undefined, 'networks end at a host without an underlay address');
@@ -89,8 +93,8 @@ t.test('hosts get the paths to the VMs of others with their placements, and lose
     );
     t.strictSame(reached(first), {
       interfaces: [
-        { vni: 4711, mac: '42:00:00:00:00:02', address: '2001:db8::2', via: via2 },
-        { mac: '42:00:00:00:00:07', address: '2001:db8::7', via: via2 },
+        { vni: 4711, mac: '42:00:00:00:00:02', address: '2001:db8::4000:ff:fe00:2', via: via2 },
+        { mac: '42:00:00:00:00:07', address: '2001:db8::4000:ff:fe00:7', via: via2 },
       ],
       routes: [{ prefix: '2001:db8:0:8::/64', via: via2 }],
     });
@@ -183,7 +187,7 @@ t.test('the scheduler writes members that are missing, and removes those of VMs 
   const [mine, left] = [memberId(cluster.network, '42:00:00:00:00:01'), memberId(cluster.network, '42:00:00:00:00:02')];
   await cluster.write(
     remove(networkMembers, mine),
-    put(networkMembers, left, { vm: newId('vm'), host, fence: 3, address: '2001:db8::2' }),
+    put(networkMembers, left, { vm: newId('vm'), host, fence: 3, address: '2001:db8::4000:ff:fe00:2' }),
   );
   scheduler = await start();
   t.teardown(() => scheduler.close());
