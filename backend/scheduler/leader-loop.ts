@@ -280,10 +280,10 @@ export class LeaderLoop {
   }
 
   /** Returns the security groups of an interface of a VM. */
-  #groupsOf: GroupsOfInterface = ({ project, labels }, { network }) => {
+  #groupsOf: GroupsOfInterface = ({ project, labels }, { network, security_groups: own = [] }) => {
     const groups = [...this.#groups.list(project)].map(({ value }) => value);
     if (groups.length === 0) return undefined;
-    return groupsOf({ labels }, this.#mirror.get(networks, network)?.value, groups);
+    return groupsOf({ labels, own }, this.#mirror.get(networks, network)?.value, groups);
   };
 
   /** Returns the needs of the VM on its next host; undefined if the VM must wait for a commit about one of its volumes. */

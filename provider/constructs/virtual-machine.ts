@@ -37,6 +37,11 @@ export interface VirtualMachineConfig
    * @default derived from project and name, so that a replaced VM keeps its address
    */
   readonly mac?: string;
+  /**
+   * Security groups of the interface, beside those whose `vmSelector` selects the VM.
+   * @default those of the network
+   */
+  readonly securityGroups?: readonly Reference[];
   /** Existing volumes of the VM. */
   readonly volumes?: readonly Reference[];
   /**
@@ -83,6 +88,7 @@ export class VirtualMachine extends Construct {
       publicKeys: _publicKeys,
       sshKeys: _sshKeys,
       mac,
+      securityGroups,
       volumes = [],
       dataDisks = {},
       ...rest
@@ -112,7 +118,13 @@ export class VirtualMachine extends Construct {
       ...rest,
       name: this.name,
       ...(origin.image ? { image: origin.image.id } : { rootVolume: origin.rootVolume }),
-      interfaces: [{ network: idOf(network), ...(mac !== undefined && { mac }) }],
+      interfaces: [
+        {
+          network: idOf(network),
+          ...(mac !== undefined && { mac }),
+          ...(securityGroups && { securityGroups: securityGroups.map(idOf) }),
+        },
+      ],
       sshKeys,
       ...((volumes.length > 0 || Object.keys(dataDisks).length > 0) && { volumes: allVolumes }),
     });

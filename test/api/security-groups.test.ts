@@ -1,6 +1,11 @@
 /** Security groups as users declare them: rules, references and defaults of networks. */
 import t from 'tap';
-import { startTestApi } from '../support/api.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { heldInterfaces } from '../../backend/model/vm/interfaces.ts';
+import { put, read } from '../../backend/store/collection.ts';
+import { contentOf, createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { until } from '../support/eventually.ts';
 
 const web = {
   direction: 'ingress',
@@ -145,4 +150,151 @@ t.test('a group that others name stays, and groups of other projects cannot be n
   t.match((await member.expect(400, 'PATCH', `/v1/networks/${routed.id}`, { kind: 'bridged' })).body, {
     code: 'invalid_input',
   });
+});
+
+t.test('interfaces name groups, in place', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, project, store } = test;
+  const { image, network } = await createVmPrerequisites(test, project);
+  const member = await test.member(project);
+  const [web, db] = [
+    await member.create('security-groups', { name: 'web' }),
+    await member.create('security-groups', { name: 'db' }),
+  ];
+  const stranger = await test.member((await operator.create('projects', { name: 'two' })).id);
+  const foreign = await stranger.create('security-groups', { name: 'web' });
+  const before = await contentOf(store);
+  const users = async () =>
+    [...(await contentOf(store)).keys()].filter((key) => /^uses\/sg-/.test(key)).map((key) => key.split('/')[1]);
+  const body = (...interfaces: object[]) => ({
+    ...{ name: 'front', image: image.id, disk_size: '1GiB' },
+    interfaces: interfaces.map((each) => ({ network: network.id, ...each })),
+  });
+
+  await t.test('bad references change nothing', async (t) => {
+    const gone = newId('security_group');
+    for (const [client, id] of [
+      [member, foreign.id],
+      [operator, foreign.id],
+      [member, gone],
+    ] as const) {
+      const wrong = body({ security_groups: [id] });
+      const answer = await client.expect(422, 'POST', '/v1/vms', client === operator ? { ...wrong, project } : wrong);
+      t.match(answer.body, { code: 'invalid_reference', errors: [{ pointer: '/interfaces/0/security_groups/0' }] });
+    }
+    const second = body({}, { security_groups: [web.id, gone] });
+    t.match((await member.expect(422, 'POST', '/v1/vms', second)).body, {
+      errors: [{ pointer: '/interfaces/1/security_groups/1' }],
+    });
+    const nine = Array.from({ length: 9 }, () => newId('security_group'));
+    for (const groups of [nine, [web.id, web.id], ['web'], [network.id], null]) {
+      const answer = await member.expect(400, 'POST', '/v1/vms', body({ security_groups: groups }));
+      t.match(answer.body, { code: 'invalid_input', errors: [{ pointer: /^\/interfaces\/0\/security_groups/ }] });
+    }
+    t.strictSame(await contentOf(store), before);
+  });
+
+  const vm = await member.create('vms', body({ security_groups: [web.id, db.id] }, { security_groups: [web.id] }, {}));
+  t.strictSame(
+    vm.interfaces.map((each) => each.security_groups),
+    [[web.id, db.id], [web.id], []],
+  );
+  t.strictSame(await users(), [web.id, db.id].toSorted());
+  const set = async (...interfaces: object[]) =>
+    (await member.update('vms', vm.id, { interfaces: body(...interfaces).interfaces })).interfaces;
+  const inUse = async (id: string) => {
+    const answer = await member.expect(409, 'DELETE', `/v1/security-groups/${id}`);
+    t.match(answer.body, { code: 'in_use', detail: /vm front/ });
+  };
+  await inUse(web.id);
+  await inUse(db.id);
+
+  // A running guest has the interfaces.
+  const record = async () => (await read(store, records.vms, vm.id))?.value;
+  const [host, at] = [newId('host'), new Date().toISOString()];
+  const report = {
+    ...{ host, fence: 1, generation: 1, started_at: at, at },
+    phase: 'running',
+    resources: { cpus: 1, memory: 2 ** 29, disk: 2 ** 30 },
+    interfaces: heldInterfaces((await record())?.interfaces ?? []),
+  } as const;
+  await store.commit({
+    write: [
+      put(records.schedules, vm.id, { host, fence: 1, at }),
+      put(records.alive, host, { at }),
+      put(records.reports, vm.id, report),
+    ],
+  });
+  const status = async () => (await member.get('vms', vm.id)).status;
+  await until('the VM runs', async () => (await status()).phase === 'running');
+  const settled = { changing_interfaces: [], pending_changes: [], restart_required: false };
+
+  await t.test('a change of groups alone leaves the interfaces as they are', async (t) => {
+    const links = vm.interfaces.map(({ security_groups: _groups, ...link }) => link);
+    const next = await set({}, { security_groups: [web.id] }, { security_groups: [] });
+    t.strictSame(
+      next,
+      links.map((link, index) => ({ ...link, security_groups: index === 1 ? [web.id] : [] })),
+    );
+    t.match(await status(), settled);
+    t.equal((await record())?.interfaces_generation, undefined);
+    t.equal((await record())?.leaving_interfaces, undefined);
+    t.strictSame(await users(), [web.id]);
+    await member.remove('security-groups', db.id);
+    await inUse(web.id);
+    const { revision } = await member.get('vms', vm.id);
+    await set({}, { security_groups: [web.id] }, {});
+    t.equal((await member.get('vms', vm.id)).revision, revision, 'the same again writes nothing');
+    await set({ security_groups: [web.id] }, {}, {});
+    t.strictSame(await users(), [web.id], 'another interface of the VM names it');
+    await member.update('vms', vm.id, { labels: { tier: 'web' } });
+    t.strictSame(await users(), [web.id], 'another change keeps it');
+    const { interfaces } = body({ security_groups: [foreign.id] }, {}, {});
+    const refused = await member.expect(422, 'PATCH', `/v1/vms/${vm.id}`, { interfaces });
+    t.match(refused.body, { code: 'invalid_reference', errors: [{ pointer: '/interfaces/0/security_groups/0' }] });
+    t.match(await status(), settled);
+  });
+  await t.test('a removed interface uses no group', async (t) => {
+    await set({ mac: vm.interfaces[1]?.mac });
+    t.strictSame(await users(), []);
+    t.match(await status(), { changing_interfaces: [vm.interfaces[0]?.mac, vm.interfaces[2]?.mac] });
+    await set({ mac: vm.interfaces[1]?.mac, security_groups: [web.id] });
+    await inUse(web.id);
+  });
+  await t.test('a removed VM uses no group', async (t) => {
+    await store.commit({
+      write: [{ delete: `schedules/${vm.id}` }, { delete: `alive/${host}` }, { delete: `reports/${vm.id}` }],
+    });
+    await member.remove('vms', vm.id);
+    t.strictSame(await users(), []);
+    await member.remove('security-groups', web.id);
+  });
+});
+
+t.test('a VM with the most groups, addresses and keys can be removed', async (t) => {
+  const test = await startTestApi(t);
+  const { project, store } = test;
+  const { image, network } = await createVmPrerequisites(test, project);
+  const member = await test.member(project);
+  const before = await contentOf(store);
+  const groups = await Promise.all(
+    Array.from({ length: 16 }, (_, index) => member.create('security-groups', { name: `group-${index}` })),
+  );
+  const interfaces = Array.from({ length: 8 }, (_, index) => ({
+    network: network.id,
+    mac: `02:00:5e:11:00:0${index}`,
+    address: network.cidr.replace('::/64', `::${index + 1}00`),
+    secondary_addresses: Array.from({ length: 2 }, (_, n) => network.cidr.replace('::/64', `::${index + 1}1${n}`)),
+  }));
+  const vm = await member.create('vms', { name: 'most', image: image.id, disk_size: '1GiB', interfaces });
+  const named = interfaces.map((each, index) => ({
+    ...each,
+    security_groups: groups.slice(2 * index, 2 * index + 2).map(({ id }) => id),
+  }));
+  t.match((await member.update('vms', vm.id, { interfaces: named })).interfaces, named);
+  await member.remove('vms', vm.id);
+  for (const { id } of groups) await member.remove('security-groups', id);
+  const left = (content: Map<string, string>) =>
+    [...content.keys()].filter((key) => /^(vms|macs|addresses|uses)\//.test(key));
+  t.strictSame(left(await contentOf(store)), left(before));
 });

@@ -477,6 +477,7 @@ t.test('SecurityGroup and the rules of a Network', async (t) => {
       { direction: 'ingress', protocol: 'any', self: true },
     ];
     new Network(stack, 'db', { rules, kind: 'routed', project: 'prj-0' });
+    new VirtualMachine(stack, 'front', { image, network: 'net-0', securityGroups: [web, 'sg-0'] });
   });
   t.match(Object.values(resource.ucloud_security_group ?? {}), [
     { name: 'web', vm_selector: 'tier=web', rules: [{ direction: 'ingress', protocol: 'tcp', ports: ['443'] }] },
@@ -490,6 +491,9 @@ t.test('SecurityGroup and the rules of a Network', async (t) => {
     name: 'db',
     kind: 'routed',
     default_security_groups: [/^\$\{ucloud_security_group\.db_rules_\w+\.id\}$/],
+  });
+  t.match(only(resource.ucloud_vm), {
+    interfaces: [{ network: 'net-0', security_groups: ['${ucloud_security_group.web.id}', 'sg-0'] }],
   });
   const wrong = (rule: object) => () =>
     synthesize((stack) => new SecurityGroup(stack, 'web', { rules: [{ ...https, ...rule } as SecurityRule] }));

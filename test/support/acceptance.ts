@@ -126,6 +126,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     replace: `name = "web-2"
       prefix = ucloud_prefix.this.id
       cidr = "2001:db8:f000::/64"
+      kind = "routed"
       mtu = 1400
       project = ucloud_project.this.id`,
     spelled: ['dns_servers'],
@@ -199,7 +200,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       timeouts = { create = "1m" }`,
     update: `name = "web-2"
       image = ucloud_image.this.id
-      interfaces = [{ network = ucloud_network.this.id, secondary_addresses = [cidrhost(ucloud_network.this.cidr, 128)] }]
+      interfaces = [{ network = ucloud_network.this.id, secondary_addresses = [cidrhost(ucloud_network.this.cidr, 128)], security_groups = [ucloud_security_group.this.id] }]
       memory = "2048MiB"
       cpus = 2
       disk_size = "8GiB"

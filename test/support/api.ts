@@ -63,6 +63,7 @@ export interface Body {
     readonly mac: string;
     readonly address: string;
     readonly secondary_addresses: readonly string[];
+    readonly security_groups: readonly string[];
   }[];
   readonly memory: string;
   readonly disk_size: string;

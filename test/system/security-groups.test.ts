@@ -28,10 +28,16 @@ t.test('the filters of interfaces follow groups, labels of VMs and defaults of n
   });
   const write = (record: SecurityGroupRecord) => cluster.write(put(securityGroups, record.id, record));
   /** Creates a VM on the host. The other one is closed meanwhile. */
-  const createOn = async (number: number, last: number, labels: Record<string, string>) => {
+  const createOn = async (
+    number: number,
+    last: number,
+    labels: Record<string, string>,
+    own: readonly SecurityGroupRecord[] = [],
+  ) => {
     for (const [index, { id }] of hosts.entries()) await cluster.setPolicy(id, { cordoned: index + 1 !== number });
     const [mac, address] = [`42:00:00:00:00:0${last}`, `2001:db8::4000:ff:fe00:${last}`];
-    const id = await cluster.createVm({ labels, interfaces: [{ network: cluster.network, mac, address }] });
+    const named = own.length > 0 && { security_groups: own.map(({ id }) => id) };
+    const id = await cluster.createVm({ labels, interfaces: [{ network: cluster.network, mac, address, ...named }] });
     await cluster.until(`VM ${last} runs`, () => cluster.phase(id) === 'running');
     return { id, mac, address };
   };
@@ -80,6 +86,32 @@ t.test('the filters of interfaces follow groups, labels of VMs and defaults of n
     await cluster.write(put(vms, second.id, { ...record.value, labels: { tier: 'web' } }));
     await settle('the second VM is a web server', () => groupsAt(2, second.mac).includes(web.id));
     t.strictSame(groupsAt(2, second.mac), [web.id], 'the groups of the network no longer apply');
+  });
+
+  await t.test('an interface has the groups that it names', async (t) => {
+    const own = group('own');
+    await write(own);
+    const fourth = await createOn(1, 4, { tier: 'web' }, [own]);
+    t.strictSame(groupsAt(1, fourth.mac), [own.id, web.id].toSorted(), 'beside those of its VM, before the VM runs');
+    const fifth = await createOn(2, 5, {}, [own]);
+    t.strictSame(groupsAt(2, fifth.mac), [own.id], 'in place of those of the network');
+    const { hypervisor } = hosts[1] ?? {};
+    const applied = JSON.stringify(hypervisor?.interfacesOf(fifth.id));
+    const { interfaces_generation: before } = cluster.mirror.get(vms, fifth.id)?.value ?? {};
+    const [link] = cluster.mirror.get(vms, fifth.id)?.value.interfaces ?? [];
+    if (!link) throw new Error('the VM is missing');
+    const { security_groups: _groups, ...bare } = link;
+    await cluster.updateVm(fifth.id, { interfaces: [bare] });
+    await settle('it has the groups of the network again', () => !groupsAt(2, fifth.mac).includes(own.id));
+    await cluster.updateVm(fifth.id, { interfaces: [{ ...bare, security_groups: [own.id, web.id] }] });
+    await settle('it has both groups', () => groupsAt(2, fifth.mac).length === 2);
+    t.equal(JSON.stringify(hypervisor?.interfacesOf(fifth.id)), applied);
+    t.equal(cluster.mirror.get(vms, fifth.id)?.value.interfaces_generation, before);
+    for (const { id } of [fourth, fifth]) await cluster.updateVm(id, { deleted_at: at });
+    await settle('the filters are gone', () =>
+      [groupsAt(1, fourth.mac), groupsAt(2, fifth.mac)].every((each) => each.length === 0),
+    );
+    await cluster.write(remove(securityGroups, own.id));
   });
 
   await t.test('a change of a group reaches the hosts of its interfaces', async (t) => {

@@ -21,11 +21,23 @@ resource "ucloud_network" "${name}" {
   }
 }`;
 const on = (name: string, more = '') => `{ network = ucloud_network.${name}.id${more && `, ${more}`} }`;
-const configuration = (networks: readonly string[], interfaces: readonly string[]) => `${demoImage}
+const groupBlock = (name: string) => `
+resource "ucloud_security_group" "${name}" {
+  name = "${name}"
+  lifecycle {
+    create_before_destroy = true
+  }
+}`;
+const configuration = (
+  networks: readonly string[],
+  interfaces: readonly string[],
+  groups: readonly string[] = [],
+) => `${demoImage}
 resource "ucloud_prefix" "this" {
   name = "site"
 }
 ${networks.map(networkBlock).join('')}
+${groups.map(groupBlock).join('')}
 resource "ucloud_vm" "web" {
   name       = "web"
   image      = data.ucloud_image.demo.id
@@ -37,6 +49,7 @@ interface Interface {
   readonly mac: string;
   readonly address: string;
   readonly secondary_addresses: readonly string[];
+  readonly security_groups: readonly string[];
 }
 
 t.test('interfaces are changed in place', { skip }, async (t) => {
@@ -113,6 +126,45 @@ t.test('interfaces are changed in place', { skip }, async (t) => {
     await directory.apply();
     t.match((await vm()).interfaces, [{ network: a?.network, address: /::80$/ }, b]);
     t.strictSame(await directory.pending(), []);
+  });
+  await t.test('security groups change in place, and the interface stays as it is', async (t) => {
+    const [a, b] = (await vm()).interfaces;
+    const held = cloud.hypervisor.interfacesOf(id as never);
+    const naming = (groups: readonly string[], first: readonly string[], second: readonly string[]) => {
+      const list = (names: readonly string[]) =>
+        `security_groups = [${names.map((name) => `ucloud_security_group.${name}.id`).join(', ')}]`;
+      const interfaces = [
+        on('a', `address = cidrhost(ucloud_network.a.cidr, 128), ${list(first)}`),
+        on('b', list(second)),
+      ];
+      directory.write({ 'main.tf': configuration(['a', 'b'], interfaces, groups) });
+    };
+    naming(['x', 'y'], ['y', 'x'], []);
+    const create = ['x', 'y'].map((name) => `ucloud_security_group.${name}: create`);
+    t.strictSame((await directory.pending()).toSorted(), [...create, 'ucloud_vm.web: update']);
+    const { after } = await directory.planned('ucloud_vm.web');
+    t.match(after, { interfaces: [{ mac: a?.mac, address: a?.address }, b], address: a?.address });
+    await directory.apply();
+    t.strictSame(await directory.pending(), []);
+    const [now, other] = (await vm()).interfaces;
+    t.equal(now?.security_groups.length, 2);
+    t.strictSame([{ ...now, security_groups: [] }, other], [a, b]);
+    naming(['x', 'y'], ['x', 'y'], []);
+    t.strictSame(await directory.pending(), [], 'their order means nothing');
+    await cloud.member.update('vms', id, {
+      interfaces: [a, b].map((each) => ({ network: each?.network, mac: each?.mac })),
+    });
+    t.strictSame(await directory.pending(), ['ucloud_vm.web: update'], 'a change by somebody else is found');
+    naming(['x'], [], ['x']);
+    t.strictSame((await directory.pending()).toSorted(), ['ucloud_security_group.y: delete', 'ucloud_vm.web: update']);
+    await directory.apply();
+    t.match((await vm()).interfaces, [{ security_groups: [] }, { mac: b?.mac, security_groups: [/^sg-/] }]);
+    write(['a', 'b'], on('a', 'address = cidrhost(ucloud_network.a.cidr, 128)'), on('b'));
+    await directory.apply();
+    t.strictSame((await vm()).interfaces, [a, b]);
+    t.strictSame(await directory.pending(), []);
+    t.strictSame(cloud.hypervisor.interfacesOf(id as never), held);
+    t.equal((await vm()).id, id);
   });
   await t.test('an interface and its network go in one apply', async (t) => {
     const [a] = (await vm()).interfaces;

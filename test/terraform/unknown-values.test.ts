@@ -161,7 +161,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     vm: {
       config: {
         ...{ name: 'vm', image: image.id, cpus: 1, memory: '1GiB', disk_size: '4GiB', labels, project },
-        interfaces: [{ network: network.id, mac: '02:00:00:00:00:01' }],
+        interfaces: [{ network: network.id, mac: '02:00:00:00:00:01', security_groups: [securityGroup.id] }],
         ...{ ssh_keys: [sshKey.id], volumes: [], user_data: '#!/bin/sh\n', description: 'd', power_state: 'running' },
         ...{
           delete_protection: false,

@@ -54,9 +54,10 @@ t.test('an interface keeps the address that its guest forms by itself', async (t
   );
 });
 
-t.test('only a VM with a chosen address needs readers of format 7', async (t) => {
+t.test('only a VM with a chosen address or a security group needs readers of format 7', async (t) => {
   const format = (each: object) => formatOf(`${vms.prefix}vm-1`, JSON.stringify({ interfaces: [each] }));
   t.equal(format({ mac, address: derived }), 1);
   t.equal(format({ mac, address: '2001:db8:0:1::80' }), 7);
   t.equal(format({ mac, address: derived, secondary_addresses: ['2001:db8:0:1::81'] }), 7);
+  t.equal(format({ mac, address: derived, security_groups: ['sg-1'] }), 7);
 });

@@ -5,7 +5,8 @@
  * removes the VM from the machine and reports `gone`, and the scheduler then removes schedule and placement. The
  * scheduler never places a VM with `deleted_at`, and removes its schedule at once if it had no host. The collector acts
  * when `deleted_at` is set and no schedule exists. In one transaction with these conditions it removes the declaration,
- * its name, addresses and references, and all observations. The attachments of the VM go first.
+ * its name, addresses and references, and all observations. The attachments of the VM go first, and so do references of
+ * which there are too many for one transaction.
  *
  * So no address is free while a host may use it, and the records of a VM are removed together. Any number of collectors
  * may run: the conditions hold for one of them only.
@@ -15,12 +16,13 @@ import { newEvent } from '../../model/events.ts';
 import * as records from '../../model/records/index.ts';
 import { heldInterfaces } from '../../model/vm/interfaces.ts';
 import { absent, noneBelow, put, read, remove, rewrite, unchanged } from '../../store/collection.ts';
+import { maxOperations } from '../../store/limits.ts';
 import { isChangeOf } from '../../store/mirror.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Write } from '../../store/store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
 import type { ApiContext } from '../requests/context.ts';
-import { freeingWrites } from '../resources/vm-interfaces.ts';
+import { freeingWrites, groupsNamedBy } from '../resources/vm-interfaces.ts';
 import { releaseName, removeReference } from '../transaction/declarations.ts';
 import type { Removal } from './collector.ts';
 
@@ -39,15 +41,16 @@ async function endOperation(api: ApiContext, vm: string, at: string) {
   return { require: [unchanged(operation)], write: [rewrite(records.operations, operation, value)] };
 }
 
-function leftovers(vm: records.VmRecord): Write[] {
+function leftovers(vm: records.VmRecord): { readonly references: Write[]; readonly others: Write[] } {
   const { leaving_interfaces: leaving = [] } = vm;
   const all = [...heldInterfaces(vm.interfaces), ...leaving];
   const used = new Set([
     ...(vm.root_volume === undefined ? [vm.image] : []),
     ...vm.ssh_keys,
     ...[...vm.interfaces, ...leaving].map(({ network }) => network),
+    ...groupsNamedBy(vm.interfaces).map(({ group }) => group),
   ]);
-  return [
+  const others = [
     remove(records.vms, vm.id),
     releaseName('vm', vm.project, vm.name),
     ...freeingWrites(vm.id, {
@@ -55,11 +58,11 @@ function leftovers(vm: records.VmRecord): Write[] {
       addresses: [...new Set(all.flatMap(({ addresses }) => addresses))],
       networks: [],
     }),
-    ...[...used].map((id) => removeReference(id, vm.id)),
     remove(records.reports, vm.id),
     remove(records.guests, vm.id),
     remove(records.latestOperations, vm.id),
   ];
+  return { references: [...used].map((id) => removeReference(id, vm.id)), others };
 }
 
 /** Tells whether the VM is deleted and no host has anything of it. */
@@ -71,18 +74,26 @@ async function removeVm(api: ApiContext, stored: Stored<records.VmRecord>): Prom
   const now = new Date();
   const message = `${stored.value.name} is gone.`;
   const operation = await endOperation(api, stored.id, now.toISOString());
+  const { references, others } = leftovers(stored.value);
+  const require = [
+    unchanged(stored),
+    absent(records.schedules, stored.id),
+    noneBelow(records.volumeSlots, `${stored.id}/`),
+  ];
+  const write = [
+    ...others,
+    ...operation.write,
+    put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
+  ];
+  // A VM can have more references than one commit removes. To remove a reference again does nothing.
+  const room = maxOperations - write.length;
+  for (let first = room; first < references.length; first += maxOperations) {
+    const part = await api.store.commit({ require, write: references.slice(first, first + maxOperations) });
+    if (!part.ok) return false;
+  }
   const { ok } = await api.store.commit({
-    require: [
-      unchanged(stored),
-      absent(records.schedules, stored.id),
-      noneBelow(records.volumeSlots, `${stored.id}/`),
-      ...operation.require,
-    ],
-    write: [
-      ...leftovers(stored.value),
-      ...operation.write,
-      put(records.events, ...newEvent(now, stored.value, { severity: 'info', reason: 'deleted', message })),
-    ],
+    require: [...require, ...operation.require],
+    write: [...write, ...references.slice(0, room)],
   });
   return ok;
 }

@@ -4,7 +4,7 @@
  */
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
-import { maxAddresses, maxHeldAddresses, maxInterfaces } from '../../contract/resources/vm-interfaces.ts';
+import { maxAddresses, maxHeldAddresses, maxInterfaces, maxVmGroups } from '../../contract/resources/vm-interfaces.ts';
 import type { VmBody } from '../../contract/resources/vms.ts';
 import {
   addressKey,
@@ -36,6 +36,7 @@ import { fieldError } from '../requests/validation.ts';
 import { addReference, inUse, removeReference } from '../transaction/declarations.ts';
 import type { Guard } from '../transaction/mutate.ts';
 import { networks } from './networks.ts';
+import { useGroups } from './security-groups.ts';
 
 type Asked = VmBody['interfaces'][number];
 
@@ -128,6 +129,12 @@ export interface DeclaredInterfaces {
 const normalAddress = (text: string | undefined): string | undefined =>
   text === undefined ? undefined : formatIpv6(storedIpv6(text));
 
+/** Returns the security groups that interfaces name. */
+export const groupsNamedBy = (interfaces: readonly Pick<Interface, 'security_groups'>[]) =>
+  interfaces.flatMap(({ security_groups: groups = [] }, index) =>
+    groups.map((group, at) => ({ group, pointer: `/interfaces/${index}/security_groups/${at}` })),
+  );
+
 /** Returns the interfaces with their addresses. Present interfaces stay as they are, as far as the request means them. */
 export function declareInterfaces(
   api: ApiContext,
@@ -179,6 +186,7 @@ export function declareInterfaces(
       mac,
       address,
       ...(secondary.length > 0 && { secondary_addresses: secondary }),
+      ...(entry.security_groups?.length && { security_groups: entry.security_groups }),
     };
     const taken = (pointer: string) => (holders: readonly Entry[]) => {
       // Another request has just given it to this VM, so the decision was based on an old record.
@@ -212,7 +220,18 @@ export function declareInterfaces(
     const detail = `must have at most ${maxAddresses} addresses in all, with the derived ones, not ${chosen.addresses.size}`;
     throw fieldError('rule_violated', '/interfaces', detail);
   }
-  return { interfaces, leaving: leavingInterfaces(vm, interfaces), guards, writes: [...writes.values()] };
+  const held = new Set(groupsNamedBy(vm.interfaces).map(({ group }) => group));
+  const groups = groupsNamedBy(interfaces);
+  if (new Set(groups.map(({ group }) => group)).size > maxVmGroups) {
+    throw fieldError('rule_violated', '/interfaces', `must name at most ${maxVmGroups} different security groups`);
+  }
+  const uses = useGroups(api, project, id, groups, held);
+  return {
+    interfaces,
+    leaving: leavingInterfaces(vm, interfaces),
+    guards: [...guards, ...uses.guards],
+    writes: [...writes.values(), ...uses.writes],
+  };
 }
 
 /** Returns the writes that free parts of removed interfaces. */
@@ -227,6 +246,12 @@ export function withLeaving(vm: records.VmRecord, leaving: readonly LeavingInter
   const { leaving_interfaces: _before, ...others } = vm;
   return leaving.length === 0 ? others : { ...others, leaving_interfaces: [...leaving] };
 }
+
+/** Tells whether the interfaces differ in their security groups alone. */
+const hasEqualLinks = (a: readonly Interface[], b: readonly Interface[]): boolean => {
+  const [one, other] = [a, b].map((list) => list.map(({ security_groups: _groups, ...link }) => link));
+  return JSON.stringify(one) === JSON.stringify(other);
+};
 
 /**
  * Returns the record of a VM with these interfaces, and what the change needs. A guest that does not run has no interfaces,
@@ -264,7 +289,12 @@ export function changeInterfaces(
       'must change less at once, because the guest still has former interfaces and addresses; try again later, or restart the VM';
     throw new UcloudError('invalid_state', `/interfaces ${detail}`, { errors: [{ pointer: '/interfaces', detail }] });
   }
-  const changed = { ...vm, interfaces, interfaces_generation: vm.generation + 1 };
+  const changed = {
+    ...vm,
+    interfaces,
+    // The guest does not see the groups, so they wait for nothing.
+    ...(!hasEqualLinks(interfaces, vm.interfaces) && { interfaces_generation: vm.generation + 1 }),
+  };
   return {
     vm: withLeaving(changed, released.leaving),
     guards: [

@@ -64,7 +64,7 @@ export const vms: ResourceDescriptor<records.VmRecord> = describe(vm, {
     const root = record.root_volume === undefined ? undefined : api.mirror.get(records.volumes, record.root_volume);
     return {
       ...shown,
-      interfaces: interfaces.map((each) => ({ secondary_addresses: [], ...each })),
+      interfaces: interfaces.map((each) => ({ secondary_addresses: [], security_groups: [], ...each })),
       volumes,
       memory: formatSize(memory),
       disk_size: formatSize(root?.value.size ?? disk_size),

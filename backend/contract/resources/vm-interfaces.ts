@@ -10,6 +10,10 @@ export const maxSecondaryAddresses = 8;
 export const maxAddresses = 32;
 /** The same with those that the guest may still have. */
 export const maxHeldAddresses = 48;
+/** The maximum number of security groups that an interface names. */
+export const maxInterfaceGroups = 8;
+/** The maximum number of different security groups that the interfaces of a VM name. */
+export const maxVmGroups = 16;
 
 const fields = {
   network: Reference('network', { description: 'The network of the interface.' }),
@@ -28,10 +32,17 @@ const fields = {
     description:
       'Further IPv6 addresses in the /64 of the network, which no other interface has. A VM has at most 32 addresses in all, with the derived ones. ucloud-init and cloud-init configure them in the guest. The host drops packets from all other addresses.',
   }),
+  security_groups: Type.Array(Reference('security_group'), {
+    maxItems: maxInterfaceGroups,
+    uniqueItems: true,
+    default: [],
+    description:
+      'Security groups of the interface, beside those whose `vm_selector` selects the VM. Default: those of the network.',
+  }),
 };
 
 const interfacesDescription =
-  'Network interfaces, in the order of the guest. An update replaces the whole list, and keeps interfaces: an entry with `mac` means the present interface with this MAC address, and another entry means one of its network, first of all one with the same `address`. A kept interface keeps its MAC address, and its `address` unless the entry has another one. So the order of the list changes no address. A running guest gets and loses interfaces at once. If it does not release an interface, the host drops its packets, and `pending_changes` contains `interfaces`.';
+  'Network interfaces, in the order of the guest. An update replaces the whole list, and keeps interfaces: an entry with `mac` means the present interface with this MAC address, and another entry means one of its network, first of all one with the same `address`. A kept interface keeps its MAC address, and its `address` unless the entry has another one. So the order of the list changes no address. It gets the `secondary_addresses` and `security_groups` of the entry. A change of groups alone leaves the interface as it is. A running guest gets and loses interfaces at once. If it does not release an interface, the host drops its packets, and `pending_changes` contains `interfaces`.';
 
 const array = { minItems: 1, maxItems: maxInterfaces, description: interfacesDescription };
 
@@ -45,6 +56,7 @@ export const InterfacesInput = Type.Array(
       mac: Type.Optional(fields.mac),
       address: Type.Optional(fields.address),
       secondary_addresses: Type.Optional(fields.secondary_addresses),
+      security_groups: Type.Optional(fields.security_groups),
     },
     { additionalProperties: false },
   ),

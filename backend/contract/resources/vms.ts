@@ -228,6 +228,7 @@ const example: Vm = {
       mac: '42:00:5e:10:00:01',
       address: '2001:db8:0:100:4000:5eff:fe10:1',
       secondary_addresses: ['2001:db8:0:100::80'],
+      security_groups: [exampleId('security_group')],
     },
   ],
   address: '2001:db8:0:100:4000:5eff:fe10:1',

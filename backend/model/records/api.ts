@@ -200,6 +200,8 @@ export const vms = kind('vms/', {
       address: Type.String(),
       /** Missing: none. */
       secondary_addresses: Type.Optional(Type.Array(Type.String())),
+      /** Missing: none. */
+      security_groups: Type.Optional(Type.Array(id('security_group'))),
     }),
   ),
   /**
@@ -209,7 +211,7 @@ export const vms = kind('vms/', {
   leaving_interfaces: Type.Optional(
     Type.Array(Type.Object({ network: id('network'), mac: Type.String(), addresses: Type.Array(Type.String()) })),
   ),
-  /** The generation of the last change of the interfaces; missing if they never changed. */
+  /** The generation of the last change of the interfaces other than their groups; missing if they never changed so. */
   interfaces_generation: Type.Optional(Type.Integer()),
   anti_affinity: antiAffinity,
   /** The label selector for the hosts of the VM. */

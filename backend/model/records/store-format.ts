@@ -68,7 +68,10 @@ const needsFormat6: Readonly<Record<string, (record: Fields) => boolean>> = {
   [prefixRoutes.prefix]: () => true,
 };
 
-type VmInterface = Parameters<typeof derivedAddress>[0] & { readonly secondary_addresses?: unknown };
+type VmInterface = Parameters<typeof derivedAddress>[0] & {
+  readonly secondary_addresses?: unknown;
+  readonly security_groups?: unknown;
+};
 
 /**
  * The same for format 7. Chosen addresses, and interfaces that change: an older agent drops packets from such addresses, and
@@ -78,7 +81,10 @@ const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
   [vms.prefix]: ({ interfaces, interfaces_generation }) =>
     interfaces_generation !== undefined ||
     (interfaces as readonly VmInterface[] | undefined)?.some(
-      (each) => each.secondary_addresses !== undefined || each.address !== derivedAddress(each),
+      (each) =>
+        each.secondary_addresses !== undefined ||
+        each.security_groups !== undefined ||
+        each.address !== derivedAddress(each),
     ) === true,
   [securityGroups.prefix]: () => true,
   [networks.prefix]: ({ kind }) => kind === 'routed',

@@ -13,6 +13,14 @@ resource "ucloud_security_group" "web" {
   vm_selector = "tier=front"
 }
 
+# An interface names this group itself.
+resource "ucloud_security_group" "metrics" {
+  name = "metrics"
+  rules = [
+    { direction = "ingress", protocol = "tcp", ports = ["9100"], vm_selector = "tier=monitoring" },
+  ]
+}
+
 # Only the web servers reach the databases. A database opens no connections itself.
 resource "ucloud_security_group" "database" {
   name           = "database"
@@ -42,6 +50,6 @@ resource "ucloud_network" "web" {
 resource "ucloud_vm" "web" {
   name       = "front-1"
   image      = data.ucloud_image.demo.id
-  interfaces = [{ network = ucloud_network.web.id }]
+  interfaces = [{ network = ucloud_network.web.id, security_groups = [ucloud_security_group.metrics.id] }]
   labels     = { tier = "front" }
 }
