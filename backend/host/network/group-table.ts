@@ -45,6 +45,8 @@ export class GroupTable {
   readonly #file: string;
   readonly #run: Run;
   #applied: { readonly wanted: string; readonly listing: string } | undefined;
+  /** There are no tables. Hosts without security groups need no command to know it each time. */
+  #isAbsent = false;
   /** The rules whose connections are checked. Undefined: this process has checked none. */
   #checked: Map<string, Applied> | undefined;
 
@@ -69,8 +71,10 @@ export class GroupTable {
 
   /** Puts the rules in force, in one transaction. */
   async apply(filter: GroupFilter): Promise<void> {
+    if (filter.ports.length === 0 && this.#isAbsent) return;
     const [rules, limits] = [await this.#list(this.#table), await this.#list(this.#limits)];
-    if (filter.ports.length === 0 && rules === '' && limits === '') return;
+    this.#isAbsent = filter.ports.length === 0 && rules === '' && limits === '';
+    if (this.#isAbsent) return;
     const wanted = digest(JSON.stringify(filter));
     if (this.#applied?.wanted === wanted && this.#applied.listing === `${rules}${limits}`) return;
     const lines = [
