@@ -62,14 +62,14 @@ except OSError: print('nothing', flush=True)
     const hear = async (guest: typeof guests.victim) => {
       const child = guest.namespace.spawn('python3', ['-c', listen], { stdio: ['ignore', 'pipe', 'inherit'] });
       t.teardown(() => child.kill('SIGKILL'));
-      const lines: string[] = [];
+      let text = '';
       await new Promise<void>((resolve) => {
         child.stdout?.on('data', (data: Buffer) => {
-          lines.push(...data.toString().trim().split('\n'));
+          text += data.toString();
           resolve();
         });
       });
-      return { end: new Promise<string | undefined>((resolve) => child.once('close', () => resolve(lines.at(-1)))) };
+      return { end: new Promise((resolve) => child.once('close', () => resolve(text.trim().split('\n').at(-1)))) };
     };
     const [filtered, open] = [await hear(guests.victim), await hear(guests.friend)];
     const send =
