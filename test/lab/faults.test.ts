@@ -30,7 +30,7 @@ const pauseMs = 100;
 /** The time after which a user counts a request as failed. */
 const patienceMs = 10_000;
 
-/** What the users see in one phase. */
+/** The answers that users get in one phase. */
 interface Phase {
   readonly name: string;
   /** The latency of each successful request, in milliseconds. */

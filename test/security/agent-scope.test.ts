@@ -1,4 +1,4 @@
-/** What a tenant's changes cost the agents of hosts without a VM of the tenant. */
+/** The cost of a tenant's changes for agents of hosts without a VM of the tenant. */
 import t from 'tap';
 import { openOwnView } from '../../backend/host/view.ts';
 import { networkCarriers, placements } from '../../backend/model/records/index.ts';
