@@ -29,6 +29,7 @@ import { openEtcdStore } from '../backend/store/etcd.ts';
 import { openMirror } from '../backend/store/mirror.ts';
 import type { Store, Write } from '../backend/store/store.ts';
 import { startEtcd } from '../test/support/etcd.ts';
+import { within } from '../test/support/eventually.ts';
 import { silentLogger } from '../test/support/silent-logger.ts';
 import { printTable, ratio } from './support/table.ts';
 
@@ -295,7 +296,7 @@ async function measure(vmCount: number): Promise<Result> {
       writes.push(...cloud.vm(foreign.network, others[n % others.length] ?? host(0)).write);
     await cloud.write(writes);
 
-    const latest = new Map<string, { begun: number; missing: number; last: number }>();
+    const latest = new Map<string, { missing: number; last: number; readonly complete: () => void }>();
     const ready: Promise<unknown>[] = [];
     for (let n = 0; n < processes; n++) {
       const child = fork(process.argv[1] ?? '', ['agents'], {
@@ -310,6 +311,7 @@ async function measure(vmCount: number): Promise<Result> {
           if (wanted === undefined) continue;
           wanted.missing--;
           wanted.last = Math.max(wanted.last, atMs);
+          if (wanted.missing === 0) wanted.complete();
         }
       });
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
@@ -359,16 +361,14 @@ async function measure(vmCount: number): Promise<Result> {
       const network = networks[n % networks.length];
       if (network === undefined) throw new Error('no network');
       const { address, write } = cloud.vm(network, network.hosts[n % network.hosts.length] ?? host(0));
-      const wanted = { begun: 0, missing: network.hosts.length - 1, last: 0 };
+      const { promise: all, resolve: complete } = Promise.withResolvers<void>();
+      const wanted = { missing: network.hosts.length - 1, last: 0, complete };
       latest.set(address, wanted);
+      if (wanted.missing === 0) complete();
       await store.commit({ write });
-      wanted.begun = clock();
-      const deadline = clock() + 60_000;
-      while (wanted.missing > 0) {
-        if (clock() > deadline) throw new Error(`the entry of ${address} is missing on ${wanted.missing} hosts`);
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      times.push(Math.max(0, wanted.last - wanted.begun));
+      const begun = clock();
+      await within(`the entries of ${address} on all hosts`, all, 60);
+      times.push(Math.max(0, wanted.last - begun));
     }
     times.sort((a, b) => a - b);
     const end = await ask();
