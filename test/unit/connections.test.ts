@@ -1,6 +1,6 @@
 /** The entries of the connection table after a change of rules. */
 import t from 'tap';
-import { deletionsOf, type Entry, entriesIn, isAllowed } from '../../backend/host/network/connections.ts';
+import { decisionOf, deletionsOf, type Entry, entriesIn } from '../../backend/host/network/connections.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 
 const output = `udp      17 599 src=fd77::1 dst=fd77::2 sport=1000 dport=81 [UNREPLIED] src=fd77::2 dst=fd77::1 sport=81 dport=1000 mark=0 use=1
@@ -39,13 +39,14 @@ t.test('a connection needs a rule on each filtered side', async (t) => {
   const entry = (source: string, destination: string, protocol: number, port: number): Entry => ({
     ...{ name: 'any', source, destination, protocol, port },
   });
-  t.ok(isAllowed(filter, entry('fd77::1', 'fd77::2', 6, 80)));
-  t.ok(isAllowed(filter, entry('fd77::1', 'fd99::7', 6, 80)), 'the prefix behind the interface has its groups');
-  t.notOk(isAllowed(filter, entry('fd77::1', 'fd77::2', 6, 81)));
-  t.notOk(isAllowed(filter, entry('fd78::1', 'fd77::2', 6, 80)));
-  t.ok(isAllowed(filter, entry('fd77::2', 'fd88::53', 17, 53)));
-  t.notOk(isAllowed(filter, entry('fd77::2', 'fd88::54', 17, 53)));
-  t.ok(isAllowed(filter, entry('fd78::1', 'fd78::2', 6, 22)), 'no side is filtered here');
+  const isAllowed = decisionOf(filter);
+  t.ok(isAllowed(entry('fd77::1', 'fd77::2', 6, 80)));
+  t.ok(isAllowed(entry('fd77::1', 'fd99::7', 6, 80)), 'the prefix behind the interface has its groups');
+  t.notOk(isAllowed(entry('fd77::1', 'fd77::2', 6, 81)));
+  t.notOk(isAllowed(entry('fd78::1', 'fd77::2', 6, 80)));
+  t.ok(isAllowed(entry('fd77::2', 'fd88::53', 17, 53)));
+  t.notOk(isAllowed(entry('fd77::2', 'fd88::54', 17, 53)));
+  t.ok(isAllowed(entry('fd78::1', 'fd78::2', 6, 22)), 'no side is filtered here');
 });
 
 t.test('few commands remove the refused entries, and no allowed one', async (t) => {

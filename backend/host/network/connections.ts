@@ -1,7 +1,7 @@
 /** The entries of the connection table: which of them security groups refuse, and how `conntrack` removes these. Pure. */
 
 import { storedIpv6 } from '../../model/network/addresses.ts';
-import { storedPrefix } from '../../model/network/prefixes.ts';
+import { type Prefix, storedPrefix } from '../../model/network/prefixes.ts';
 import { allows, type Connection } from '../../model/network/rule-match.ts';
 import type { GroupFilter } from './group-filter.ts';
 
@@ -21,26 +21,26 @@ export const entriesIn = (output: string): Entry[] =>
     return [{ name, protocol: Number(number), source, destination, port: Number(port) }];
   });
 
-/** Tells whether the groups allow the connection, on both of its sides as far as they are on this host. */
-export function isAllowed({ groups, peers, ports }: GroupFilter, entry: Entry): boolean {
+/** Returns a function that tells whether the groups allow a connection, on both of its sides as far as they are on this host. */
+export function decisionOf({ groups, peers, ports }: GroupFilter): (entry: Entry) => boolean {
   const sets = new Map(peers.map(({ name, addresses }) => [name, new Set(addresses)]));
+  const byAddress = new Map(ports.flatMap((port) => port.addresses.map((address) => [address, port] as const)));
+  const prefixes = [...byAddress].flatMap(([text, port]) =>
+    text.includes('/') ? [{ ...storedPrefix(text), port }] : [],
+  );
   const portOf = (text: string) => {
     const address = storedIpv6(text);
-    return ports.find(({ addresses }) =>
-      addresses.some((each) => {
-        if (!each.includes('/')) return each === text;
-        const { address: start, length } = storedPrefix(each);
-        return (address ^ start) >> BigInt(128 - length) === 0n;
-      }),
-    );
+    const isIn = ({ address: start, length }: Prefix) => (address ^ start) >> BigInt(128 - length) === 0n;
+    return byAddress.get(text) ?? prefixes.find(isIn)?.port;
   };
-  return (['egress', 'ingress'] as const).every((direction) => {
-    const port = portOf(direction === 'egress' ? entry.source : entry.destination);
-    if (port === undefined) return true;
-    const own = groups.filter(({ id }) => port.groups.includes(id));
-    if (direction === 'egress' && own.some(({ default_egress }) => default_egress === 'allow')) return true;
-    return own.some(({ rules }) => rules.some((rule) => rule.direction === direction && allows(rule, entry, sets)));
-  });
+  return (entry) =>
+    (['egress', 'ingress'] as const).every((direction) => {
+      const port = portOf(direction === 'egress' ? entry.source : entry.destination);
+      if (port === undefined) return true;
+      const own = groups.filter(({ id }) => port.groups.includes(id));
+      if (direction === 'egress' && own.some(({ default_egress }) => default_egress === 'allow')) return true;
+      return own.some(({ rules }) => rules.some((rule) => rule.direction === direction && allows(rule, entry, sets)));
+    });
 }
 
 /** The most calls of `conntrack` for one change. Beyond them, all entries of an address go, also allowed ones. */

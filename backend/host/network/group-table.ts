@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { CommandError, type Run } from '../system/command.ts';
 import { readIfThere, writeAtomically } from '../system/files.ts';
 import { limitLines } from './connection-limits.ts';
-import { deletionsOf, type Entry, entriesIn, isAllowed } from './connections.ts';
+import { decisionOf, deletionsOf, type Entry, entriesIn } from './connections.ts';
 import { type GroupFilter, groupRules } from './group-filter.ts';
 
 /** The rules that apply to one interface. */
@@ -95,9 +95,10 @@ export class GroupTable {
     try {
       const refused = new Map<string, Entry>();
       const allowed: Entry[] = [];
+      const isAllowed = decisionOf(filter);
       for (const address of addresses) {
         for (const entry of await this.#entriesOf(address)) {
-          if (isAllowed(filter, entry)) allowed.push(entry);
+          if (isAllowed(entry)) allowed.push(entry);
           else refused.set(JSON.stringify(entry), entry);
         }
       }
