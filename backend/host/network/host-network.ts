@@ -26,8 +26,8 @@ import { readIfThere, writeAtomically } from '../system/files.ts';
 import { idInAlias, interfaceAlias, isUcloudAlias, runDirectory, tableName } from '../system/instance.ts';
 import { Mutex } from '../system/mutex.ts';
 import { FilterTable } from './filter-table.ts';
-import { type GroupFilter, groupFilter } from './group-filter.ts';
 import { GroupTable } from './group-table.ts';
+import { InterfaceGroups } from './interface-groups.ts';
 import {
   bridgeOf,
   type DesiredLink,
@@ -94,8 +94,7 @@ export class HostNetwork {
   #fabric: FabricSpec | undefined;
   /** The prefixes that are routed to VMs of this host. */
   #routes: readonly RoutedPrefix[] = [];
-  /** The filters of the interfaces. Undefined: none is filtered. */
-  #security: SecuritySpec | undefined;
+  #groupsOf = new InterfaceGroups(undefined);
   /** Frames between guests of a bridge can pass the filters of security groups, or no interface needs that. */
   #bridgesAreFiltered = true;
 
@@ -120,7 +119,7 @@ export class HostNetwork {
       network.#declared = stored.networks;
       network.#fabric = stored.fabric;
       network.#routes = stored.routes ?? [];
-      network.#security = stored.security;
+      network.#groupsOf = new InterfaceGroups(stored.security);
     }
     return network;
   }
@@ -151,7 +150,7 @@ export class HostNetwork {
     return this.#mutex.run(async () => {
       const missing = networks.filter(({ vni }) => !this.#declared.some((network) => network.vni === vni));
       if (missing.length > 0) {
-        await this.#declare([...this.#declared, ...missing], this.#fabric, this.#routes, this.#security);
+        await this.#declare([...this.#declared, ...missing], this.#fabric, this.#routes, this.#groupsOf.spec);
       }
     });
   }
@@ -167,7 +166,7 @@ export class HostNetwork {
     this.#declared = networks;
     this.#fabric = fabric;
     this.#routes = routes;
-    this.#security = security;
+    this.#groupsOf = new InterfaceGroups(security);
   }
 
   /** Tells whether the network is declared. */
@@ -210,10 +209,7 @@ export class HostNetwork {
     const taps = [...this.#attachments].flatMap(([vm, interfaces]) =>
       interfaces.map(({ network, ...each }): DesiredLink => {
         const declared = each.leaving ? undefined : networks.get(network.vni);
-        const isOpen =
-          declared !== undefined &&
-          this.#isDecided(each.mac) &&
-          (this.#bridgesAreFiltered || !this.#needsBridgeFilter(each.mac, network));
+        const isOpen = declared !== undefined && this.#groupsOf.mayOpen({ ...each, network }, this.#bridgesAreFiltered);
         return {
           kind: 'tap',
           name: tapOf(each),
@@ -281,8 +277,8 @@ export class HostNetwork {
     // An interface shows its addresses only after its kernel settings have turned on IPv6.
     const opened = await this.#apply(withoutFault(), planOpening, created.observed);
     addFaults(opened.faults);
-    addFaults(this.#unfiltered());
-    const unchecked = await this.#groups.recheck(this.#groupFilter(names));
+    if (!this.#bridgesAreFiltered) addFaults(this.#groupsOf.faultsWithoutFilter(this.#interfaces()));
+    const unchecked = await this.#groups.recheck(this.#groupsOf.filterOf(this.#ports(names)));
     if (unchecked !== undefined) faults.set('security groups', unchecked);
 
     const available = new Set(withoutFault().map(({ name }) => name));
@@ -409,32 +405,15 @@ export class HostNetwork {
     return faults;
   }
 
-  /** Tells whether the security groups of the interface are known. Before, it must not be open. */
-  #isDecided(mac: string): boolean {
-    return this.#security === undefined || this.#security.interfaces.some((each) => each.mac === mac);
+  /** Returns the interfaces of all VMs. */
+  #interfaces(): InterfaceSpec[] {
+    return [...this.#attachments.values()].flat();
   }
 
-  /** Tells whether the interface has security groups, and shares a link with other guests. */
-  #needsBridgeFilter(mac: string, { kind }: NetworkSpec): boolean {
-    const groups = this.#security?.interfaces.find((each) => each.mac === mac)?.groups ?? [];
-    return kind !== 'routed' && groups.length > 0;
-  }
-
-  /** Returns the networks with such interfaces. */
+  /** Returns the networks whose bridges must filter frames between guests. */
   #filteredNetworks(): Set<number> {
-    const interfaces = [...this.#attachments.values()].flat();
-    return new Set(
-      interfaces.flatMap(({ mac, network }) => (this.#needsBridgeFilter(mac, network) ? [network.vni] : [])),
-    );
-  }
-
-  /** Returns the faults of interfaces that stay closed because the kernel cannot filter frames between guests. */
-  #unfiltered(): Map<string, string> {
-    if (this.#bridgesAreFiltered) return new Map();
-    const interfaces = [...this.#attachments.values()].flat();
-    const closed = interfaces.filter(({ mac, network }) => this.#needsBridgeFilter(mac, network));
-    const fault = 'has security groups, but the kernel has no br_netfilter: load the module, or use a routed network';
-    return new Map(closed.map((each) => [tapOf(each), `the interface ${each.mac} ${fault}`]));
+    const filtered = this.#interfaces().filter((each) => this.#groupsOf.isFiltered(each));
+    return new Set(filtered.map(({ network }) => network.vni));
   }
 
   /** Returns the interfaces of VMs that have one of these taps. */
@@ -454,11 +433,6 @@ export class HostNetwork {
     });
   }
 
-  /** Returns the filters of security groups. @param existing the names of existing taps */
-  #groupFilter(existing: ReadonlySet<string>): GroupFilter {
-    return groupFilter(this.#security ?? { groups: [], peers: [], interfaces: [] }, this.#ports(existing));
-  }
-
   /** @param existing the names of all existing interfaces of the instance. A surplus interface may send nothing. */
   async #applyFilter(existing: ReadonlySet<string>): Promise<void> {
     if (this.isEmpty && existing.size === 0) {
@@ -471,7 +445,7 @@ export class HostNetwork {
     const taps = names.filter((name) => isTapName(name));
     const tunnels = this.#declared.map(({ vni }) => ({ device: vxlanName(vni), vni }));
     const { address: local, peers, unreachable: prefixes } = this.#fabric ?? {};
-    const groups = this.#groupFilter(existing);
+    const groups = this.#groupsOf.filterOf(ports);
     const guarded = new Set(groups.ports.map(({ mac }) => mac));
     // Connections are tracked only after the rules that need it.
     await this.#groups.apply(groups);

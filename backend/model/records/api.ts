@@ -2,7 +2,6 @@
 
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
-import { networkKinds } from '../../contract/resources/networks.ts';
 import { placementStrategies } from '../../contract/resources/settings.ts';
 import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
@@ -96,36 +95,6 @@ export const images = kind('images/', {
 });
 export type ImageRecord = Static<typeof images.schema>;
 
-/** Records of earlier versions lack this field; they are not protected. */
-const laterProtection = Type.Optional(Type.Boolean());
-
-/** `prefix-pools/<id>`. */
-export const prefixPools = kind('prefix-pools/', {
-  id: id('prefix_pool'),
-  name: Type.String(),
-  description: Type.String(),
-  labels,
-  cidr: Type.String(),
-  default_length: Type.Integer(),
-  /** For the default see minLengthOf. */
-  min_length: Type.Optional(Type.Integer()),
-  delete_protection: laterProtection,
-  ...declared,
-});
-export type PrefixPoolRecord = Static<typeof prefixPools.schema>;
-
-/** `prefixes/<id>`. */
-export const prefixes = kind('prefixes/', {
-  id: id('prefix'),
-  ...scoped,
-  pool: id('prefix_pool'),
-  cidr: Type.String(),
-  length: Type.Integer(),
-  delete_protection: laterProtection,
-  ...declared,
-});
-export type PrefixRecord = Static<typeof prefixes.schema>;
-
 /**
  * `file-deletions/<file>`: the request to delete a file. The scanner of the server removes this record together with the
  * record of the file, after the file itself.
@@ -156,23 +125,6 @@ export type UploadRecord = Static<typeof uploads.schema>;
 export const uploadLocks = kind('upload-locks/', { by: Type.String() });
 /** `upload-lock-requests/<upload>`: another process wants the lock, because the client has a new connection. */
 export const uploadLockRequests = kind('upload-lock-requests/', { at: time });
-
-/** `networks/<id>`. */
-export const networks = kind('networks/', {
-  id: id('network'),
-  ...scoped,
-  prefix: id('prefix'),
-  cidr: Type.String(),
-  /** Default: `bridged`. */
-  kind: Type.Optional(oneOf(networkKinds)),
-  mtu: Type.Integer(),
-  dns_servers: Type.Array(Type.String()),
-  default_security_groups: Type.Optional(Type.Array(id('security_group'))),
-  vni: Type.Integer(),
-  delete_protection: laterProtection,
-  ...declared,
-});
-export type NetworkRecord = Static<typeof networks.schema>;
 
 /** The facts of an image that a VM needs to boot from its content. */
 const bootFacts = {

@@ -6,6 +6,7 @@
  * Versions of ucloud work side by side on one database (docs/adr/0014). A new field must be optional, and versions that
  * do not know it must work without it. For any other change, raise `currentFormat`.
  */
+export * from './address-space.ts';
 export * from './api.ts';
 export * from './events.ts';
 export * from './file-scanner.ts';

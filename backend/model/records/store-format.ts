@@ -1,7 +1,8 @@
 /** The format of the database (docs/adr/0014). */
 import { Type } from '@sinclair/typebox';
 import { derivedAddress } from '../network/interface-addresses.ts';
-import { hostPolicies, images, networks, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { networks } from './address-space.ts';
+import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
