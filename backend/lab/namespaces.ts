@@ -1,9 +1,10 @@
 /** The network namespaces of a lab and their links. Each step may be repeated after a crash at any point. */
 import { execFile } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { environment } from '../host/system/command.ts';
 import { runIn } from './commands.ts';
-import { type LabPlan, namespaceOf, namespacePrefix, spine } from './plan.ts';
+import { controlDevice, type LabPlan, namespaceOf, namespacePrefix, spine } from './plan.ts';
 import { killIn } from './processes.ts';
 import { peerAddress, sourceRules } from './spine.ts';
 
@@ -22,6 +23,8 @@ export async function namespacesOf(id: string): Promise<string[]> {
 
 /** The MTU of the links. It leaves room for tunnels, as fabrics of data centres do. */
 const linkMtu = '9000';
+/** The time in milliseconds in which a device must be gone. */
+const removalMs = 20_000;
 
 const sysctls = [
   'net.ipv6.conf.all.forwarding=1',
@@ -99,9 +102,22 @@ export async function removeNamespaces(id: string): Promise<number> {
   const names = await namespacesOf(id);
   // All processes end first, so that no daemon acts on the end of another one.
   for (const name of names) await killIn(name);
+  // The kernel removes the links of a deleted namespace later, so the device of this namespace goes first.
+  await removeDevice(controlDevice(id));
   for (const name of names) await ip('netns', 'delete', name);
-  // The kernel removes the links of a deleted namespace later.
-  const device = `ulab${id}`;
-  if ((await devices()).has(device)) await ip('link', 'delete', device).catch(() => undefined);
   return names.length;
+}
+
+/** Removes a device of the initial namespace, and waits until the kernel lists it no more. @throws Error after 20 s */
+async function removeDevice(device: string): Promise<void> {
+  const deadline = performance.now() + removalMs;
+  while ((await devices()).has(device)) {
+    // The kernel may be about to remove the device itself, with a namespace that an earlier call deleted.
+    const failed = await ip('link', 'delete', device).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    if (performance.now() > deadline) throw new Error(`the device ${device} remains`, { cause: failed });
+    if (failed !== undefined) await delay(50);
+  }
 }

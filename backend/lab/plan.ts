@@ -75,6 +75,9 @@ export const labId = (directory: string): string => digest(directory).slice(0, 6
 const numbered = (name: string, count: number, daemons: readonly DaemonKind[]) =>
   Array.from({ length: count }, (_, index) => ({ name: `${name}-${index + 1}`, daemons }));
 
+/** Returns the name of the device in the initial namespace that leads to the lab. */
+export const controlDevice = (id: string): string => `ulab${id}`;
+
 /** Returns the plan of the lab in this directory, an absolute path. */
 export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan {
   const hash = digest(directory);
@@ -96,7 +99,7 @@ export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan
     prefix: `${addressIn(0, 0n)}/48`,
     nodes: nodes.map((node, index) => ({ ...node, ...link(index + 1) })),
     router: { name: spine, daemons: ['bird'], address: addressIn(0, 1n), gateway: addressIn(0, 1n) },
-    control: { device: `ulab${id}`, ...link(0xffff) },
+    control: { device: controlDevice(id), ...link(0xffff) },
   };
 }
 
