@@ -103,9 +103,13 @@ export async function dryRunReplacement(
   if (!refused) return;
   let certain = !blockedByOthers.has(refused.code);
   if (!certain) {
-    const final = await ask(session.managed.idsOf(kind));
-    if (final && final.code === refused.code) certain = true;
-    else {
+    const blocked = async () => (await ask(session.managed.idsOf(kind)))?.code === refused?.code;
+    // Terraform may read the blocking object later, although it manages that one as well.
+    if (await blocked()) {
+      await session.managed.settled();
+      certain = await blocked();
+    }
+    if (!certain) {
       await deletionGrace();
       refused = await ask(deletions());
       if (!refused) return;

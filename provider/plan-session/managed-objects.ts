@@ -2,6 +2,12 @@
  * The objects that this run of Terraform has read from its state. Terraform plans the new object of a replacement as an
  * object that does not exist, and does not say which object it replaces. Names are unique, so the name identifies it.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** The time in milliseconds without a new object after which Terraform has probably read its state. */
+const quietMs = 250;
+/** The longest wait in milliseconds for such a time. */
+const maxQuietWaitMs = 5_000;
 
 /** An object in the state of Terraform. */
 export interface ManagedObject {
@@ -20,6 +26,7 @@ const keyOf = (kind: string, project: unknown, name: string): string =>
 export class ManagedObjects {
   readonly #ids = new Map<string, Set<string>>();
   readonly #named = new Map<string, ManagedObject>();
+  #notes = 0;
 
   /** Notes that the object, or the planned replacement of it, has this name. */
   note(kind: string, project: unknown, name: unknown, object: ManagedObject): void {
@@ -29,7 +36,21 @@ export class ManagedObjects {
       this.#ids.set(kind, ids);
     }
     ids.add(object.id);
+    this.#notes += 1;
     if (typeof name === 'string') this.#named.set(keyOf(kind, project, name), object);
+  }
+
+  /**
+   * Resolves when no object was noted for 250 ms, at the latest after 5 s. There is no state to wait for: Terraform reads
+   * objects in any order, also after plans of others, and announces no end.
+   */
+  async settled(): Promise<void> {
+    const deadline = performance.now() + maxQuietWaitMs;
+    let before: number;
+    do {
+      before = this.#notes;
+      await sleep(quietMs);
+    } while (this.#notes !== before && performance.now() < deadline);
   }
 
   /** Returns the object of this name. */
