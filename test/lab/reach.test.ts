@@ -1,6 +1,6 @@
 /**
  * Real guests in two networks on three hosts: from each other, and from a client behind the spine that has no route to them.
- * Then a /60 is routed to one of them and moves to another. `npm run show` starts six guests, `npm test` three.
+ * Then a /60 is routed to one of them and moves to another, and security groups filter their connections. `npm run show` starts six guests, `npm test` three.
  */
 // Boots guests: each takes a core without hardware virtualisation.
 import { execFileSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import t from 'tap';
 import { demoImage } from '../support/demo-image.ts';
 import { eventually, until } from '../support/eventually.ts';
+import { type Flow, flowTable, tryFlows } from '../support/flow-table.ts';
 import { rootLogin } from '../support/guest-cloud.ts';
 import { Capture, isLong, LabCloud, noLab, tell } from '../support/lab-cloud.ts';
 import { noQemu } from '../support/qemu.ts';
@@ -65,6 +66,12 @@ while True:
     time.sleep(0.02)
 `;
 
+/** Connects once, and fails without an answer. */
+const connect = `
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 2) as s: assert s.recv(100)
+`;
+
 t.test('guests on three hosts, and a client behind the spine', { skip, timeout: 1_800_000 }, async (t) => {
   const directory = temporaryDirectory(t);
   const [image, lab] = [await demoImage(directory), await LabCloud.start(t, { hosts: 3, etcd: 3, hypervisor: 'qemu' })];
@@ -78,6 +85,7 @@ t.test('guests on three hosts, and a client behind the spine', { skip, timeout: 
   for (const name of ['web', 'db'])
     networks.set(name, (await lab.member.create('networks', { name, prefix: prefix.id })).id);
   const capture = new Capture(lab);
+  const clientAddress = lab.plan.nodes.find(({ name }) => name === 'client')?.address ?? '';
   const addresses = new Map<string, string>();
   const vms = new Map<string, string>();
   for (const [name, network, host] of guests) {
@@ -154,6 +162,83 @@ t.test('guests on three hosts, and a client behind the spine', { skip, timeout: 
         'the former VM answers no more',
       );
     }
+  });
+
+  await t.test('security groups: a table of flows, within a network, over networks and from outside', async (t) => {
+    const { items: hosts } = await lab.operator.list('hosts');
+    t.strictSame([...new Set(hosts.map(({ connection_filter }) => connection_filter))], ['bridged']);
+    const tierOf = (name: string) => (name.startsWith('web') ? 'web' : 'db');
+    const login = { direction: 'ingress', protocol: 'tcp', ports: ['2222'], prefixes: ['::/0'] };
+    await lab.member.create('security-groups', {
+      ...{ name: 'web', vm_selector: 'tier=web' },
+      rules: [
+        login,
+        { direction: 'ingress', protocol: 'tcp', ports: ['80'], prefixes: ['::/0'] },
+        { direction: 'ingress', protocol: 'icmpv6', icmp_types: [128], prefixes: ['::/0'] },
+      ],
+    });
+    await lab.member.create('security-groups', {
+      ...{ name: 'database', vm_selector: 'tier=db', default_egress: 'deny' },
+      rules: [
+        login,
+        { direction: 'ingress', protocol: 'tcp', ports: ['5432'], vm_selector: 'tier=web' },
+        { direction: 'egress', protocol: 'tcp', ports: ['80'], vm_selector: 'tier=web' },
+      ],
+    });
+    const names = guests.map(([name]) => name);
+    for (const name of names) {
+      const listeners = [80, 81, 5432].map(
+        (port) => `nc -ll -p ${port} -e echo ${name} < /dev/null > /dev/null 2>&1 &`,
+      );
+      await inGuest(name, listeners.join('\n'));
+    }
+    for (const name of names) await lab.member.update('vms', vms.get(name) ?? '', { labels: { tier: tierOf(name) } });
+    const allowed = (from: string, to: string, service: Flow['service']): boolean => {
+      const [source, target] = [from === 'client' ? from : tierOf(from), tierOf(to)];
+      // A database server sends nothing but requests to web servers.
+      if (source === 'db' && service !== 80) return false;
+      return target === 'web' ? service === 80 || service === 'ping' : source === 'web' && service === 5432;
+    };
+    const services = [80, 81, 5432, 'ping'] as const;
+    const flows = ['client', ...names].flatMap((from) =>
+      names
+        .filter((to) => to !== from)
+        .flatMap((to) => services.map((service) => ({ from, to, service, passes: allowed(from, to, service) }))),
+    );
+    const attempt = async ({ from, to, service }: Flow): Promise<boolean> => {
+      const address = addressOf(to);
+      if (from === 'client') {
+        if (service === 'ping') return (await lab.pingFromClient(address, 1)) === 1;
+        return lab.clientSucceeds('python3', '-c', connect, address, `${service}`);
+      }
+      const line =
+        service === 'ping'
+          ? `ping -c 1 -W 2 ${address} > /dev/null`
+          : `nc -w 2 ${address} ${service} < /dev/null | grep -q .`;
+      return (await inGuest(from, `${line} && echo passed || true`)) === 'passed';
+    };
+    await until('the groups are in force', async () => {
+      const closed = names.map((to) => attempt({ from: 'client', to, service: 81, passes: false }));
+      return (await Promise.all(closed)).every((passed) => !passed);
+    });
+    const outcomes = await tryFlows(flows, attempt);
+    tell(t, flowTable(outcomes));
+    t.strictSame(
+      outcomes.filter(({ passes, passed }) => passes !== passed),
+      [],
+    );
+    t.ok(outcomes.some(({ passed }) => passed) && outcomes.some(({ passed }) => !passed));
+  });
+
+  await t.test('a forged source does not leave the host of the guest', async (t) => {
+    // The address belongs to a guest on another host, so an answer would go there.
+    const script = `sysctl -q -w net.ipv6.conf.eth0.accept_dad=0
+      ip -6 addr add ${addressOf('web-2')}/128 dev eth0
+      ping -c 3 -i 0.2 -W 1 -I ${addressOf('web-2')} ${clientAddress} > /dev/null || true
+      ip -6 addr del ${addressOf('web-2')}/128 dev eth0`;
+    const counted = await capture.during(() => inGuest('web-1', script));
+    t.strictSame(counted, { tunnelled: 0, flooded: 0, plain: 0 });
+    t.equal(await lab.pingFromClient(addressOf('web-2'), pings), pings, 'its owner keeps the address');
   });
   t.equal(capture.counts().flooded, 0, 'in all this time, no frame to a group has entered the underlay');
 });

@@ -156,6 +156,14 @@ export class LabCloud {
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
   }
 
+  /** Runs a program on the client, and tells whether it ends without an error. */
+  clientSucceeds(program: string, ...args: readonly string[]): Promise<boolean> {
+    return exec('ip', ['netns', 'exec', this.client.name, program, ...args]).then(
+      () => true,
+      () => false,
+    );
+  }
+
   /** Runs a script as root in a guest, logged in from the client behind the spine. Returns its output. */
   async inGuest(address: string, key: string, script: string): Promise<string> {
     const settings = [...sshOptions, 'ConnectTimeout=5'].flatMap((each) => ['-o', each]);
@@ -177,7 +185,8 @@ export class Capture {
       'counter plain {}',
       'chain through {',
       'type filter hook forward priority 10; policy accept;',
-      'udp dport 4789 counter name tunnelled',
+      // Inside the tunnel: IPv6 (0x86dd), ICMPv6 (58), echo requests and answers. Guests also probe their neighbours.
+      'udp dport 4789 @th,224,16 0x86dd @th,288,8 58 @th,560,8 { 128, 129 } counter name tunnelled',
       // The group bit of the destination of the inner frame, behind the headers of UDP and VXLAN (RFC 7348, 5).
       'udp dport 4789 @th,128,8 & 1 == 1 counter name flooded',
       'icmpv6 type { echo-request, echo-reply } counter name plain',
@@ -189,7 +198,7 @@ export class Capture {
     this.#spine.run('nft', '-f', path);
   }
 
-  /** Returns the numbers of packets so far: in tunnels, those to groups among them, and pings outside of tunnels. */
+  /** Returns the numbers of packets so far: pings in tunnels, all frames to groups in tunnels, and pings outside of tunnels. */
   counts(): Record<'tunnelled' | 'flooded' | 'plain', number> {
     const text = this.#spine.run('nft', 'list', 'counters', 'table', 'inet', 'show');
     const of = (name: string) => Number(new RegExp(`counter ${name} \\{\\s*packets (\\d+)`).exec(text)?.[1]);
