@@ -120,6 +120,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     accelerator,
     architecture,
     version,
+    connection_filter: await hypervisor.connectionFilter(),
     capacity: await hypervisor.capacity(),
     ...(options.underlay && { underlay: options.underlay }),
   };

@@ -33,6 +33,7 @@ export interface Body {
   readonly rules: readonly object[];
   readonly default_security_groups: readonly string[];
   readonly kind: string;
+  readonly connection_filter?: string;
   readonly sessions: readonly object[];
   readonly bgp_sessions: readonly object[];
   readonly next_page_token?: string;

@@ -136,6 +136,7 @@ export class KillableHost {
       kind: hypervisor.kind,
       accelerator: hypervisor.accelerator,
       architecture: hypervisor.architecture,
+      connectionFilter: () => hypervisor.connectionFilter(),
       capacity: () => hypervisor.capacity(),
       usedImages: () => hypervisor.usedImages(),
       list: () => guarded('list', () => hypervisor.list()),

@@ -15,6 +15,10 @@ const resources = (words: string) =>
     { additionalProperties: false, description: words },
   );
 
+/** The kinds of connections that the kernel of a host can filter. */
+export const connectionFilters = ['bridged', 'routed', 'none'] as const;
+export type ConnectionFilter = (typeof connectionFilters)[number];
+
 /** The policy of a host until the operator sets one. */
 export const hostPolicyDefaults = {
   draining: false,
@@ -67,6 +71,12 @@ export const host = resource({
     }),
     architecture: Enum(architectures, { description: 'Processor architecture.' }),
     version: Type.String({ description: 'Version of the agent.' }),
+    connection_filter: Type.Optional(
+      Enum(connectionFilters, {
+        description:
+          'Connections that security groups filter on the host. `bridged`: all. `routed`: only routed ones, because the kernel has no br_netfilter; interfaces with security groups in networks of kind `bridged` stay closed. `none`: the host is simulated.',
+      }),
+    ),
     underlay: Type.Optional(
       Type.Object(
         {
@@ -108,6 +118,7 @@ const example: Host = {
   architecture: 'x86_64',
   underlay: { address: '2001:db8:f::3', mtu: 9000 },
   version: '0.1.0',
+  connection_filter: 'bridged',
   capacity: { cpus: 64, memory: 274877906944, disk: 2199023255552 },
   allocated: { cpus: 12, memory: 25769803776, disk: 214748364800 },
   bgp_sessions: [{ peer: exampleId('bgp_peer'), state: 'established', since: '2026-01-01T00:00:00.000Z', imported: 1 }],

@@ -8,6 +8,7 @@
 
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
+import type { ConnectionFilter } from '../../contract/resources/hosts.ts';
 import type { Architecture } from '../../contract/resources/images.ts';
 import type { Consistency } from '../../contract/resources/snapshots.ts';
 import type { Resources } from '../../model/placement/filters.ts';
@@ -112,6 +113,8 @@ export interface Hypervisor {
   readonly kind: 'qemu' | 'simulated';
   readonly accelerator: 'kvm' | 'tcg' | 'none';
   readonly architecture: Architecture;
+  /** Probes which connections the kernel can filter for security groups. */
+  connectionFilter(): Promise<ConnectionFilter>;
   /** Returns the resources of the machine. */
   capacity(): Promise<Resources>;
   /** Returns all VMs of which the machine has any part. */

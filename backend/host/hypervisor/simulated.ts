@@ -161,6 +161,7 @@ export function createSimulatedHypervisor(options: SimulatedOptions): SimulatedH
     kind: 'simulated',
     accelerator: 'none',
     architecture,
+    connectionFilter: async () => 'none',
     capacity: async () => capacity,
     usedImages: async () => new Set([...vms.values()].flatMap(({ image }) => (image === undefined ? [] : [image]))),
 

@@ -2,6 +2,7 @@
 
 import { type Static, Type } from '@sinclair/typebox';
 import { sessionStates } from '../../contract/resources/bgp-peers.ts';
+import { connectionFilters } from '../../contract/resources/hosts.ts';
 import { architectures } from '../../contract/resources/images.ts';
 import { bytes, id, kind, oneOf, resources, time } from './form.ts';
 
@@ -13,6 +14,8 @@ export const hosts = kind('hosts/', {
   accelerator: oneOf(['kvm', 'tcg', 'none']),
   architecture: oneOf(architectures),
   version: Type.String(),
+  /** Earlier versions write none. */
+  connection_filter: Type.Optional(oneOf(connectionFilters)),
   capacity: Type.Object(resources),
   /** The end of the host's tunnels, and the MTU of the underlay. Without it, networks end at this host. */
   underlay: Type.Optional(Type.Object({ address: Type.String(), mtu: Type.Integer() })),

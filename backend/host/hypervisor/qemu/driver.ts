@@ -23,6 +23,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UcloudError } from '../../../contract/errors.ts';
 import type { Id } from '../../../contract/fields.ts';
+import type { ConnectionFilter } from '../../../contract/resources/hosts.ts';
 import type { Logger } from '../../../model/component.ts';
 import { gatewayMac, tapOf } from '../../../model/network/interface-names.ts';
 import type { Resources } from '../../../model/placement/filters.ts';
@@ -31,6 +32,7 @@ import type { FillSource, SnapshotSource } from '../../../model/storage/volume-s
 import type { VolumeOutcome, VolumeSpec, VolumeUses } from '../../../model/vm/volumes.ts';
 import type { ImageFiles } from '../../images/image-files.ts';
 import type { HostNetwork } from '../../network/host-network.ts';
+import { hasBridgeFilter } from '../../network/sysctls.ts';
 import { allocatedSize, incompleteDisk, prepareDisk } from '../../storage/disks.ts';
 import type { CopyContent, PoolDriver } from '../../storage/pools/pool-driver.ts';
 import { Pools } from '../../storage/pools/pools.ts';
@@ -189,6 +191,10 @@ export class QemuDriver implements QemuHypervisor {
       if (vm !== undefined && !found.has(vm)) found.set(vm, process);
     }
     return found;
+  }
+
+  async connectionFilter(): Promise<ConnectionFilter> {
+    return (await hasBridgeFilter(this.#parts.run)) ? 'bridged' : 'routed';
   }
 
   async capacity(): Promise<Resources> {
