@@ -1,7 +1,7 @@
 /**
  * The currencies of ISO 4217 in which people pay, as of 2026. Funds, metals and withdrawn currencies are not in the list. It
  * is data of ours, because the list in Node changes with its version, and its decimals are those of shops: it rounds
- * RSD to whole dinars.
+ * AFN to whole afghanis.
  */
 
 const codes =
