@@ -1,0 +1,9 @@
+/** The documents of a bill: JSON, XML in UBL (XRechnung) and CII, and PDF with the CII XML inside. */
+import type { BillDocument } from '../../model/billing/bill-document.ts';
+
+export { renderCii } from './cii.ts';
+export { renderPdf } from './pdf.ts';
+export { renderUbl } from './ubl.ts';
+
+/** Returns the document itself. It is the only form that always has all lines. */
+export const renderJson = (bill: BillDocument): string => `${JSON.stringify(bill, null, 2)}\n`;
