@@ -51,7 +51,7 @@ const areaPostcodes: readonly (readonly [country: string, postcode: RegExp, name
   ['ES', /^51\d{3}$/, 'Ceuta'],
   ['ES', /^52\d{3}$/, 'Melilla'],
   ['FI', /^22\d{3}$/, 'the Åland Islands'],
-  ['FR', /^97\d{3}$/, 'an overseas department of France'],
+  ['FR', /^9(7\d|8[4-8])\d{2}$/, 'an overseas area of France'],
   ['GR', /^63086$/, 'Mount Athos'],
   ['IT', /^23041$/, 'Livigno'],
   ['IT', /^22061$/, "Campione d'Italia"],
