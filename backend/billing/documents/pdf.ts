@@ -206,9 +206,9 @@ function feet(pen: Pen, bill: BillDocument): void {
   for (let page = start; page < start + count; page++) {
     pen.doc.switchToPage(page);
     pen.rule(margin, rightEdge, bottomEdge + 18);
-    const style = { size: 7.5, color: grey, maxLines: 1 } as const;
+    const style = { size: 7, color: grey, maxLines: 1 } as const;
     const y = Math.min(bottomEdge + 24, pageHeight - 40);
-    pen.text(line, margin, width - 190, style, y);
-    pen.text(`${bill.number} · page ${page + 1} of ${count}`, rightEdge - 180, 180, { ...style, ...right }, y);
+    pen.text(line, margin, width - 160, style, y);
+    pen.text(`${bill.number} · page ${page + 1} of ${count}`, rightEdge - 155, 155, { ...style, ...right }, y);
   }
 }
