@@ -51,7 +51,9 @@ t.test('answers', async (t) => {
 });
 
 t.test('outages are never an answer', async (t) => {
-  const { server, vies } = await start(t, { deadlineMs: 500, maxBodyBytes: 4096 });
+  const { server, vies } = await start(t, { deadlineMs: 120_000, maxBodyBytes: 4096 });
+  const hasty = createVies({ endpoint: server.endpoint, deadlineMs: 500 });
+  t.teardown(() => hasty.close());
   const other = await startViesServer(t);
   const ok = { countryCode: 'BE', vatNumber: '0403019261' };
   const body = (value: unknown) => ({ kind: 'body', text: JSON.stringify(value) }) as const;
@@ -86,7 +88,9 @@ t.test('outages are never an answer', async (t) => {
     [{ kind: 'endless' }, /too long/, 900],
   ] as const satisfies readonly (readonly [ViesWeather, RegExp, number | undefined])[]) {
     server.weather = weather;
-    const answer = await vies.verify(belgian);
+    // Only these two reach the deadline. A short one would end other answers of a busy machine.
+    const isEndless = weather.kind === 'silent' || weather.kind === 'half';
+    const answer = await (isEndless ? hasty : vies).verify(belgian);
     t.match(answer, { answer: 'unknown', reason }, JSON.stringify(weather));
     t.equal('retry_after' in answer ? answer.retry_after : undefined, retry, JSON.stringify(weather));
   }
