@@ -2,7 +2,7 @@
  * Which folder may import which (docs/architecture.md), and that no imports form a cycle. Imports of types count for the
  * direction, and not for cycles: they vanish when the program runs.
  */
-const components = ['api', 'scheduler', 'host', 'metadata', 'scanner', 'filescanner', 'guest'];
+const components = ['scheduler', 'host', 'metadata', 'scanner', 'filescanner', 'guest', 'billing'];
 
 /** Forbids a folder all imports of our code but those of itself and of the folders that it may use. */
 const mayImport = (folder, ...allowed) => ({
@@ -43,7 +43,7 @@ export default {
       from: { path: '^backend/cli/', pathNot: '^backend/cli/(daemons|format-guard|log)\\.ts$' },
       to: {
         path: [
-          '^backend/(api|host|metadata|scanner|filescanner|scheduler|store|model/records)/',
+          '^backend/(api|billing|host|metadata|scanner|filescanner|scheduler|store|model/records)/',
           '^backend/cli/(daemons|format-guard|log)\\.ts$',
         ],
         pathNot: ['^backend/store/private-files\\.ts$', '^backend/api/terraform-state/keys\\.ts$'],
@@ -55,6 +55,10 @@ export default {
     mayImport('backend/model', 'backend/contract'),
     mayImport('backend/store', 'backend/contract'),
     ...components.map((name) => mayImport(`backend/${name}`, 'backend/contract', 'backend/model', 'backend/store')),
+    mayImport(
+      'backend/api',
+      ...['backend/contract', 'backend/model', 'backend/store', 'backend/billing/documents', 'backend/billing/ledger'],
+    ),
     mayImport('backend/cli', 'backend'),
     mayImport('backend/lab', 'backend'),
     mayImport('provider/protocol'),
@@ -66,6 +70,7 @@ export default {
       'concurrency',
       'read-model',
       'requests',
+      'billing',
       'terraform-state',
       'tokens',
       'transaction',

@@ -4,6 +4,7 @@ import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
 import type { Store } from '../store/store.ts';
 import { buildApp, type SentResponse } from './app.ts';
+import { orderingStore } from './billing/ordering-store.ts';
 import { KeyedMutex } from './concurrency/keyed-mutex.ts';
 import { ProjectTurns } from './concurrency/project-turns.ts';
 import { defaultFailuresPerMinute } from './http/authentication.ts';
@@ -18,6 +19,8 @@ import { openProviderDirectory } from './provider-registry/provider-directory.ts
 import { HostPoolFeed } from './read-model/host-pool-feed.ts';
 import { openApiMirror } from './read-model/mirror.ts';
 import { ObjectRevisions } from './read-model/object-revisions.ts';
+import { PriceLists } from './read-model/price-lists.ts';
+import { ProjectUse } from './read-model/project-use.ts';
 import { QuotaUsage } from './read-model/quota-usage.ts';
 import type { ApiContext } from './requests/context.ts';
 import { Resources } from './requests/descriptor.ts';
@@ -82,16 +85,20 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const mirror = await openApiMirror(store, resources, logger);
   const revisions = new ObjectRevisions(mirror, resources);
   const usage = new QuotaUsage(mirror, resources);
+  const prices = new PriceLists(mirror);
+  const projectUse = new ProjectUse(mirror);
   const hostPool = new HostPoolFeed(mirror);
   const callers = new Callers(mirror);
   const stateWorkers = new StateWorkerPool();
   const closing = new AbortController();
   const context: ApiContext = {
     resources: new Resources(resources),
-    store,
+    store: orderingStore(store, mirror),
     mirror,
     revisions,
     usage,
+    prices,
+    projectUse,
     hostPool,
     mutexes: new KeyedMutex(),
     turns: new ProjectTurns(),
@@ -113,6 +120,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await schedules.close();
     revisions.close();
     usage.close();
+    prices.close();
+    projectUse.close();
     hostPool.close();
     callers.close();
     await stateWorkers.close();

@@ -65,6 +65,9 @@ export const commonErrors: readonly ErrorCode[] = [
   'store_unavailable',
 ];
 
+/** The errors of the creation of an object that costs money. */
+export const costErrors = ['billing_account_required', 'budget_exceeded'] as const satisfies readonly ErrorCode[];
+
 /**
  * The parameters of a long poll. The API answers when a change after revision `after` exists, or after `timeout`
  * seconds.

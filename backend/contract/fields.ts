@@ -32,6 +32,12 @@ export const idPrefixes = {
   storage_pool: 'stp',
   bgp_peer: 'bgp',
   security_group: 'sg',
+  legal_entity: 'ent',
+  billing_account: 'acct',
+  product: 'prod',
+  price: 'price',
+  order: 'ord',
+  bill: 'bill',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;
@@ -168,3 +174,29 @@ export const common = {
 /** Returns the schema of a set of strings as an enum. TypeBox would make a union of literals. */
 export const Enum = <const V extends readonly string[]>(values: V, options: SchemaOptions = {}) =>
   Type.Unsafe<V[number]>({ type: 'string', enum: [...values], ...options });
+
+/** Returns the schema of an amount of money, or of another exact decimal number. */
+export const Decimal = (options: SchemaOptions = {}) =>
+  Type.String({
+    pattern: '^-?(0|[1-9][0-9]{0,11})(\\.[0-9]{1,8})?$',
+    'x-rule': 'a decimal number such as `42.10`, with at most 12 digits before and 8 after the point',
+    ...options,
+  });
+
+/** Returns the schema of an amount that is not negative. */
+export const Amount = (options: SchemaOptions = {}) =>
+  Decimal({
+    pattern: '^(0|[1-9][0-9]{0,11})(\\.[0-9]{1,8})?$',
+    'x-rule':
+      'a decimal number such as `42.10` that is not negative, with at most 12 digits before and 8 after the point',
+    ...options,
+  });
+
+/** Returns the schema of a currency (ISO 4217). */
+export const Currency = (options: SchemaOptions = {}) =>
+  Type.String({
+    format: 'currency',
+    pattern: '^[A-Z]{3}$',
+    'x-rule': 'a currency of ISO 4217, such as `EUR`',
+    ...options,
+  });

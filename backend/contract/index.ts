@@ -3,18 +3,24 @@
 import type { Endpoint } from './endpoint.ts';
 import { auditRecordEndpoints } from './resources/audit-records.ts';
 import { bgpPeerEndpoints } from './resources/bgp-peers.ts';
+import { billingAccountEndpoints } from './resources/billing-accounts.ts';
 import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
 import { eventEndpoints } from './resources/events.ts';
 import { fileServerEndpoints } from './resources/file-servers.ts';
 import { fileEndpoints } from './resources/files.ts';
 import { hostEndpoints } from './resources/hosts.ts';
 import { imageEndpoints } from './resources/images.ts';
+import { legalEntityEndpoints } from './resources/legal-entities.ts';
 import { networkEndpoints } from './resources/networks.ts';
 import { operationEndpoints } from './resources/operations.ts';
+import { orderEndpoints } from './resources/orders.ts';
 import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixRouteEndpoints } from './resources/prefix-routes.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
+import { priceEndpoints } from './resources/prices.ts';
+import { productEndpoints } from './resources/products.ts';
 import { projectEndpoints } from './resources/projects.ts';
+import { quoteEndpoints } from './resources/quotes.ts';
 import { securityGroupEndpoints } from './resources/security-groups.ts';
 import { settingsEndpoints } from './resources/settings.ts';
 import { snapshotScheduleEndpoints } from './resources/snapshot-schedules.ts';
@@ -50,6 +56,12 @@ export const endpoints: readonly Endpoint[] = [
   storagePoolEndpoints,
   bgpPeerEndpoints,
   hostEndpoints,
+  legalEntityEndpoints,
+  billingAccountEndpoints,
+  productEndpoints,
+  priceEndpoints,
+  orderEndpoints,
+  quoteEndpoints,
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,

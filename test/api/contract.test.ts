@@ -123,6 +123,17 @@ t.test('each operation refuses who may not', async (t) => {
   const schedule = await operator.create('snapshot-schedules', { name: 'nightly', vm: vm.id, ...times });
   const lock = { ID: 'lock-1', Who: 'bob@desk' };
   await operator.expect(200, 'POST', `/v1/terraform-states/mine/lock?project=${mine.id}`, lock);
+  const party = {
+    ...{ legal_name: 'Example AG', email: 'a@example.com' },
+    address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  };
+  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'S-' });
+  const payer = await operator.create('billing-accounts', {
+    ...{ ...party, name: 'payer', currency: 'CHF', legal_entity: entity.id },
+  });
+  const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
+  const price = await operator.create('prices', { product: hour.id, currency: 'CHF', amount: '1', per: 'once' });
+  const order = await operator.create('orders', { project: mine.id, product: hour.id, quantity: 1 });
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
 
   /** The object of project `mine` that each path is tried with. */
@@ -147,6 +158,11 @@ t.test('each operation refuses who may not', async (t) => {
     files: file.id,
     'file-servers': server,
     operations: operation.id,
+    'legal-entities': entity.id,
+    'billing-accounts': payer.id,
+    products: hour.id,
+    prices: price.id,
+    orders: order.id,
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
@@ -198,6 +214,21 @@ t.test('each operation refuses who may not', async (t) => {
     vm_move: 'operator',
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
+    quote_create: 'foreign',
+    ended_order_list: 'empty',
+    order_list: 'empty',
+    order_get: 'hidden',
+    ...Object.fromEntries(
+      ['legal_entity', 'billing_account', 'product', 'price', 'order'].flatMap((noun) =>
+        ['create', 'update', 'delete'].map((verb) => [`${noun}_${verb}`, 'operator'] as const),
+      ),
+    ),
+    ...Object.fromEntries(['product_list', 'product_get', 'price_list', 'price_get'].map((id) => [id, 'shared'])),
+    ...Object.fromEntries(
+      ['legal_entity', 'billing_account']
+        .flatMap((noun) => [`${noun}_list`, `${noun}_get`])
+        .map((id) => [id, 'operator']),
+    ),
     image_newest: 'separate',
     ...Object.fromEntries(
       ['read', 'write', 'delete', 'lock', 'unlock', 'version_list', 'version_read'].map((verb) => [

@@ -18,6 +18,12 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
   const interfaces = [{ network: network.id }];
   const vm = await operator.create('vms', { name: 'holder', project, image: image.id, interfaces, disk_size: '1GiB' });
   const volume = await operator.create('volumes', { name: 'held', project, size: '1GiB' });
+  const company = (name: string) => ({
+    ...{ name, legal_name: 'Example AG', email: 'a@example.com', number_series: name.toUpperCase() },
+    address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  });
+  const entity = await operator.create('legal-entities', company('first'));
+  const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
   await store.commit({
     write: [put(records.schedules, vm.id, { host: newId('host'), fence: 1, at: '2026-01-01T00:00:00Z' })],
   });
@@ -36,6 +42,11 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     'volume-attachments': { vm: vm.id, volume: volume.id },
     'security-groups': { project: prefix.project, name: 'group', rules: [] },
     'prefix-routes': { name: 'route', prefix: prefix.id, length: 64, vm: vm.id },
+    'legal-entities': company('second'),
+    'billing-accounts': { ...company('customer'), number_series: undefined, currency: 'CHF', legal_entity: entity.id },
+    products: { name: 'memory', meter: 'vm_memory' },
+    prices: { product: hour.id, currency: 'CHF', amount: '1', per: 'once' },
+    orders: { project, product: hour.id, quantity: 1 },
     snapshots: { name: 'snap', vm: vm.id },
     'snapshot-schedules': { name: 'daily', vm: vm.id, cron: '0 3 * * *', retain: 7 },
     vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },

@@ -255,14 +255,14 @@ export async function createVmPrerequisites({ operator }: TestApi, project: stri
   return { pool, prefix, network, image, sshKey };
 }
 
-/** Returns the content of the store without audit records and events. */
+/** Returns the content of the store without audit records, events, and the history of orders. */
 export async function contentOf(store: Store): Promise<Map<string, string>> {
   const content = new Map<string, string>();
   let after: string | undefined;
   for (;;) {
     const page = await store.list('', { limit: 1000, ...(after === undefined ? {} : { after }) });
     for (const { key, value } of page.entries) {
-      if (!/^(audit|events|idempotency)\//.test(key)) content.set(key, value);
+      if (!/^(audit|events|idempotency|ended-orders|usage)\//.test(key)) content.set(key, value);
     }
     after = page.entries.at(-1)?.key;
     if (!page.more) return content;

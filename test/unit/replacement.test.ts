@@ -22,6 +22,8 @@ t.test('an object that others refer to in place is replaced only by another proj
     const data = noun === 'volume' ? ['pool', 'image', 'snapshot', 'snapshot_disk', 'source_volume'] : [];
     // A VM is replaced together with a network of its interfaces (provider/resources/vm-interfaces.ts).
     const withVm = noun === 'network' ? ['prefix', 'cidr', 'kind', 'mtu'] : [];
-    t.strictSame(fixed, ['project', ...data, ...withVm], noun);
+    // A project keeps its account, whose currency and company are those of its bills.
+    const own = noun === 'billing_account' ? ['currency', 'legal_entity'] : ['project', ...data, ...withVm];
+    t.strictSame(fixed, own, noun);
   }
 });

@@ -1,5 +1,6 @@
 /**
- * The collector removes the records of deleted VMs, volumes, snapshots and attachments, and expired records.
+ * The collector removes the records of deleted VMs, volumes, snapshots and attachments, and expired records. It also repairs
+ * orders.
  *
  * A removal is due when its conditions hold in the mirror. Its transaction requires them again, so any number of
  * collectors may run: the conditions hold for one of them only.
@@ -9,6 +10,7 @@ import type { RecordChange } from '../../store/mirror.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { interfaceRelease } from './interface-release.ts';
 import { madeSnapshotRemoval } from './made-snapshot-removal.ts';
+import { orderRepair } from './order-repair.ts';
 import { poolReportRemoval } from './pool-report-removal.ts';
 import { expire } from './retention.ts';
 import { boundTrails } from './trails.ts';
@@ -36,7 +38,7 @@ export interface Removal {
 
 const removals: readonly Removal[] = [
   ...[vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval],
-  ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease],
+  ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease, orderRepair],
 ];
 
 /** Starts the collector. */

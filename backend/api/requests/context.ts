@@ -11,6 +11,8 @@ import type { Callers } from '../http/callers.ts';
 import type { HostPoolFeed } from '../read-model/host-pool-feed.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
 import type { ObjectRevisions } from '../read-model/object-revisions.ts';
+import type { PriceLists } from '../read-model/price-lists.ts';
+import type { ProjectUse } from '../read-model/project-use.ts';
 import type { QuotaUsage } from '../read-model/quota-usage.ts';
 import type { StateKeys } from '../terraform-state/keys.ts';
 import type { StateWorkerPool } from '../terraform-state/worker-pool.ts';
@@ -25,6 +27,8 @@ export interface ApiContext {
   readonly mirror: ApiMirror;
   readonly revisions: ObjectRevisions;
   readonly usage: Pick<QuotaUsage, 'of'>;
+  readonly prices: Pick<PriceLists, 'of' | 'currencies'>;
+  readonly projectUse: Pick<ProjectUse, 'of'>;
   readonly hostPool: HostPoolFeed;
   readonly mutexes: KeyedMutex;
   readonly turns: ProjectTurns;

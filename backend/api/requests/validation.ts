@@ -209,6 +209,7 @@ export const fieldError = (
     | 'name_taken'
     | 'address_taken'
     | 'no_capacity'
+    | 'billing_account_required'
     | 'unsupported_media_type',
   pointer: string,
   detail: string,

@@ -8,18 +8,24 @@ import type { ResourceDescriptor } from '../requests/descriptor.ts';
 import { getHandler, listHandler } from '../requests/get-and-list.ts';
 import { auditRecordHandlers } from './audit-records.ts';
 import { bgpPeers } from './bgp-peers.ts';
+import { billingAccounts } from './billing-accounts.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
 import { events } from './events.ts';
 import { fileServers } from './file-servers.ts';
 import { files } from './files.ts';
 import { hosts } from './hosts.ts';
 import { images } from './images.ts';
+import { legalEntities } from './legal-entities.ts';
 import { networks } from './networks.ts';
 import { operations } from './operations.ts';
+import { orders } from './orders.ts';
 import { prefixPools } from './prefix-pools.ts';
 import { prefixRoutes } from './prefix-routes.ts';
 import { prefixes } from './prefixes.ts';
+import { prices } from './prices.ts';
+import { products } from './products.ts';
 import { projects } from './projects.ts';
+import { quoteHandlers } from './quotes.ts';
 import { securityGroups } from './security-groups.ts';
 import { settingsHandlers } from './settings.ts';
 import { snapshotSchedules } from './snapshot-schedules.ts';
@@ -58,10 +64,15 @@ export const resources: readonly ResourceDescriptor[] = [
   operations,
   events,
   terraformStates,
+  legalEntities,
+  billingAccounts,
+  products,
+  prices,
+  orders,
 ];
 
 /** The handlers of operations that belong to no resource with records in the mirror. */
-const others: Handlers = { ...auditRecordHandlers, ...capacityCheckHandlers, ...settingsHandlers };
+const others: Handlers = { ...auditRecordHandlers, ...capacityCheckHandlers, ...quoteHandlers, ...settingsHandlers };
 
 /** Returns the handlers of all operations, by operation id. Get and list exist where the contract has them. */
 export function handlersFor(endpoints: readonly Endpoint[]): Handlers {

@@ -3,12 +3,13 @@ import type { Quota } from '../../contract/resources/quotas.ts';
 import { newId } from '../../model/ids.ts';
 import { limitsOf, showQuota, showUsed } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
-import { noneBelow, remove } from '../../store/collection.ts';
+import { noneBelow, present, put, remove } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find } from '../requests/objects.ts';
+import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { creation, inUse, readPatch, removal, replacement } from '../transaction/declarations.ts';
+import { creation, inUse, patched, removal, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 import { defaultQuota } from './settings.ts';
 
@@ -21,6 +22,7 @@ export const projects: ResourceDescriptor<records.ProjectRecord> = describe(proj
   scope: 'self',
   show: (_api, record) => ({ ...record, quota: showQuota(record.quota) }),
   alsoMirrored: [records.quotaGuards],
+  indexes: ['billing_account'],
   handlers: {
     project_usage: getUsage,
     project_create: createProject,
@@ -46,6 +48,32 @@ async function getUsage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   };
 }
 
+/**
+ * Returns the guards and writes for the billing account of a project. The account stays in use for ever once a project had it,
+ * because its bills come later.
+ */
+function accountTerm(api: ApiContext, { id, name, billing_account: account }: records.ProjectRecord, now: Date) {
+  if (account !== undefined && !api.mirror.get(records.billingAccounts, account)) {
+    const rule = `must be the id of an existing billing account: there is no ${account}`;
+    throw fieldError('invalid_reference', '/billing_account', rule);
+  }
+  const since = now.toISOString();
+  const term = { project: id, name, since, ...(account !== undefined && { account }) };
+  return {
+    guards: account === undefined ? [] : [{ condition: present(records.billingAccounts, account) }],
+    writes: [
+      put(records.accountTerms, `${id}/${since}`, term),
+      ...(account === undefined ? [] : [put(records.uses, `${account}/${id}`, {})]),
+    ],
+  };
+}
+
+/** Checks that the budget has a currency. @throws UcloudError `rule_violated` */
+function checkBudget({ billing_account, max_monthly_cost }: records.ProjectRecord): void {
+  if (max_monthly_cost === undefined || billing_account !== undefined) return;
+  throw fieldError('rule_violated', '/max_monthly_cost', 'needs a `billing_account`, which determines the currency');
+}
+
 async function createProject(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { quota: asked, ...body } = request.body as ProjectBody;
   const id = newId('project');
@@ -59,23 +87,33 @@ async function createProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       updated_at: at,
       ...(quota ? { quota } : {}),
     };
-    return creation(api, projects, record, { guards });
+    checkBudget(record);
+    const term = record.billing_account === undefined ? undefined : accountTerm(api, record, request.now);
+    return creation(api, projects, record, {
+      guards: [...guards, ...(term?.guards ?? [])],
+      writes: term?.writes ?? [],
+    });
   });
 }
 
 async function updateProject(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { quota: asked, ...body } = request.body as ProjectUpdate;
-  const patch = readPatch<Omit<ProjectUpdate, 'quota'>>(project, body);
   return changeObject(api, request, projects, (stored) => {
     const { quota: before, ...others } = stored.value;
     const { quota, guards } = asked === undefined ? { quota: before, guards: [] } : quotaOf(api, asked ?? undefined);
+    const changed: Omit<records.ProjectRecord, 'quota'> = patched(project, others, body);
     const next: records.ProjectRecord = {
-      ...others,
-      ...patch,
+      ...changed,
       updated_at: request.now.toISOString(),
       ...(quota ? { quota } : {}),
     };
-    return replacement(api, request, projects, stored, next, { guards });
+    checkBudget(next);
+    const moves = next.billing_account !== stored.value.billing_account;
+    const term = moves ? accountTerm(api, next, request.now) : undefined;
+    return replacement(api, request, projects, stored, next, {
+      guards: [...guards, ...(term?.guards ?? [])],
+      writes: term?.writes ?? [],
+    });
   });
 }
 
@@ -93,7 +131,7 @@ async function deleteProject(api: ApiContext, request: ApiRequest): Promise<ApiA
         left.map((one) => one.id),
       );
     return removal(api, request, projects, stored, {
-      writes: [remove(records.quotaGuards, id)],
+      writes: [remove(records.quotaGuards, id), remove(records.budgetGuards, id)],
       guards: [
         {
           // Every object of a project has a name in it.

@@ -38,24 +38,26 @@ export const selectableHostLabels = (api: ApiContext): { readonly keys: readonly
 
 function show(api: ApiContext) {
   const stored = api.mirror.get(records.settings, id);
-  const { default_quota, placement_strategy, selectable_host_labels, updated_at } = stored?.value ?? {};
+  const { default_quota, placement_strategy, selectable_host_labels, billing, updated_at } = stored?.value ?? {};
   return {
     default_quota: showQuota(default_quota),
     default_storage_pool: defaultPool(api),
     placement_strategy: placement_strategy ?? 'spread',
     selectable_host_labels: selectable_host_labels ?? [],
+    billing: billing ?? 'optional',
     ...(updated_at === undefined ? {} : { updated_at }),
     revision: stored?.revision ?? 0,
   };
 }
 
 /** The settings that a record contains as the request states them. */
-type PlainSettings = Pick<SettingsUpdate, 'placement_strategy' | 'selectable_host_labels'>;
+type PlainSettings = Pick<SettingsUpdate, 'placement_strategy' | 'selectable_host_labels' | 'billing'>;
 
 /** Returns the settings without those that a request sets to their default. */
-const withoutNull = ({ placement_strategy: strategy, selectable_host_labels: labels }: PlainSettings) => ({
+const withoutNull = ({ placement_strategy: strategy, selectable_host_labels: labels, billing }: PlainSettings) => ({
   ...(strategy != null && { placement_strategy: strategy }),
   ...(labels != null && { selectable_host_labels: labels }),
+  ...(billing != null && { billing }),
 });
 
 /** The handlers of settings. */

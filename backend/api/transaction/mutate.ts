@@ -20,6 +20,7 @@ import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
 import { put } from '../../store/collection.ts';
 import { raiseFormat as raiseStoreFormat } from '../../store/raise-format.ts';
 import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
+import { type CostGuard, costGuard } from '../billing/cost-guard.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
 import { mirrorTimeoutMs } from '../read-model/mirror.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
@@ -167,10 +168,12 @@ async function mutateInTurn(
   for (let attempt = 1; attempt <= attempts; attempt++) {
     let decision: Decision;
     let quota: QuotaGuard;
+    let cost: CostGuard;
     try {
       decision = await decide();
       if ('nothing' in decision) return decision.nothing;
       quota = quotaGuard(api, decision);
+      cost = costGuard(api, decision.writes, request.now);
     } catch (error) {
       if (!(error instanceof UcloudError)) throw error;
       // The error may come from our own first attempt, which took the name, or from an outdated mirror.
@@ -180,7 +183,9 @@ async function mutateInTurn(
       await mirror.refresh();
       continue;
     }
-    if (quota.queue !== undefined && (await turn.take(quota.queue))) {
+    // All projects with a budget of their account share a queue, which therefore replaces that of the quota.
+    const queue = cost.queue ?? quota.queue;
+    if (queue !== undefined && (await turn.take(queue))) {
       // Another request committed first. The handler decides again, and this attempt does not count.
       attempt--;
       continue;
@@ -195,12 +200,13 @@ async function mutateInTurn(
           require: [
             ...guards.map((guard) => guard.condition),
             ...quota.require,
-
+            ...cost.require,
             ...(slot ? [slot.free] : []),
           ],
           write: [
             ...writes,
             ...quota.write,
+            ...cost.write,
             ...auditAndEvent(request, decision),
             ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
           ],

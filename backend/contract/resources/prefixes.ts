@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud } from '../endpoint.ts';
+import { costErrors, crud } from '../endpoint.ts';
 import { common, DeleteProtection, exampleId, IdOf, Ipv6Prefix, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
@@ -50,7 +50,7 @@ export const prefixEndpoints = crud(prefix, {
   read: 'viewer',
   write: 'member',
   scoped: true,
-  createErrors: ['address_taken', 'no_capacity'],
+  createErrors: ['address_taken', 'no_capacity', ...costErrors],
   deleteErrors: ['delete_protected'],
   example: { create: { name: 'site-a', length: 56 }, item: example, update: { labels: { site: 'a' } } },
 });

@@ -1,5 +1,6 @@
+import { Type } from '@sinclair/typebox';
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
-import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } from '../fields.ts';
+import { Amount, common, DeleteProtection, Description, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { nothingUsed, ProjectUsage, Quota } from './quotas.ts';
 
@@ -15,10 +16,22 @@ export const project = resource({
     labels: Labels,
     delete_protection: DeleteProtection,
     quota: Quota,
+    billing_account: Type.Optional(
+      Reference('billing_account', {
+        description:
+          'Billing account that pays for the project from now on. A project without one costs nothing. Default: none.',
+      }),
+    ),
+    max_monthly_cost: Type.Optional(
+      Amount({
+        description:
+          'Budget: largest cost of the project in a month, before VAT, in the currency of its billing account. The API refuses creations and changes beyond it. Default: no limit.',
+      }),
+    ),
   },
   readonly: { id: IdOf('project'), ...common },
   defaulted: ['description', 'labels', 'delete_protection'],
-  optional: ['quota'],
+  optional: ['quota', 'billing_account', 'max_monthly_cost'],
 });
 export type Project = ItemType<typeof project>;
 export type ProjectCreate = CreateType<typeof project>;
@@ -64,6 +77,7 @@ export const projectEndpoints = {
     read: 'viewer',
     write: 'operator',
     scoped: false,
+    updateErrors: ['invalid_reference'],
     deleteErrors: ['delete_protected'],
     example: {
       create: { name: 'acme', description: 'ACME Ltd.', quota: example.quota },

@@ -24,6 +24,14 @@ const SelectableHostLabels = Type.Array(LabelKey, {
     'Keys of host labels that all users may name in `host_selector`. Users can find out the values of these labels, and how many hosts have them. Operators may name all labels. A change does not affect existing VMs. Default: none.',
 });
 
+/** The rules for projects without a billing account. */
+export const billingRules = ['optional', 'required'] as const;
+export type BillingRule = (typeof billingRules)[number];
+const BillingField = Enum(billingRules, {
+  description:
+    'Projects without a billing account. `optional`: they cost nothing. `required`: the API refuses the creation of VMs, volumes, snapshots and prefixes in them. A change does not affect existing objects. Default: `optional`.',
+});
+
 /** The schema of the settings. */
 export const Settings = Type.Object(
   {
@@ -31,6 +39,7 @@ export const Settings = Type.Object(
     default_storage_pool: Reference('storage_pool', { description: defaultPool }),
     placement_strategy: PlacementStrategyField,
     selectable_host_labels: SelectableHostLabels,
+    billing: BillingField,
     updated_at: Type.Optional(Timestamp({ description: 'Time of the last change; missing if there was none.' })),
     revision: Whole({ description: 'Revision of the last change; 0 if there was none.' }),
   },
@@ -49,6 +58,7 @@ export const SettingsUpdate = Type.Object(
     ),
     placement_strategy: Type.Optional(Type.Union([PlacementStrategyField, Type.Null()])),
     selectable_host_labels: Type.Optional(Type.Union([SelectableHostLabels, Type.Null()])),
+    billing: Type.Optional(Type.Union([BillingField, Type.Null()])),
   },
   {
     additionalProperties: false,
@@ -64,6 +74,7 @@ const example: Settings = {
   default_storage_pool: exampleId('storage_pool'),
   placement_strategy: 'spread',
   selectable_host_labels: ['zone'],
+  billing: 'optional',
   updated_at: '2026-01-01T00:00:00.000Z',
   revision: 9,
 };

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud } from '../endpoint.ts';
+import { costErrors, crud } from '../endpoint.ts';
 import {
   common,
   DeleteProtection,
@@ -150,7 +150,7 @@ export const snapshotEndpoints = crud(snapshot, {
   read: 'viewer',
   write: 'member',
   scoped: true,
-  createErrors: ['being_deleted', 'invalid_state'],
+  createErrors: ['being_deleted', 'invalid_state', ...costErrors],
   updateErrors: ['being_deleted', 'in_use'],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,

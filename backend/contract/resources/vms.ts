@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud, type Endpoint, idParams, mutationHeaders } from '../endpoint.ts';
+import { costErrors, crud, type Endpoint, idParams, mutationHeaders } from '../endpoint.ts';
 import {
   common,
   DeleteProtection,
@@ -278,7 +278,7 @@ export const vmEndpoints = {
     read: 'viewer',
     write: 'member',
     scoped: true,
-    createErrors: ['address_taken', 'being_deleted', 'in_use', 'invalid_state', 'no_capacity'],
+    createErrors: ['address_taken', 'being_deleted', 'in_use', 'invalid_state', 'no_capacity', ...costErrors],
     updateErrors: [
       'address_taken',
       'being_deleted',
@@ -287,6 +287,7 @@ export const vmEndpoints = {
       'invalid_state',
       'no_capacity',
       'quota_exceeded',
+      'budget_exceeded',
     ],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud } from '../endpoint.ts';
+import { costErrors, crud } from '../endpoint.ts';
 import {
   common,
   DeleteProtection,
@@ -155,8 +155,8 @@ export const volumeEndpoints = crud(volume, {
   read: 'viewer',
   write: 'member',
   scoped: true,
-  createErrors: ['being_deleted', 'invalid_state'],
-  updateErrors: ['being_deleted', 'quota_exceeded'],
+  createErrors: ['being_deleted', 'invalid_state', ...costErrors],
+  updateErrors: ['being_deleted', 'quota_exceeded', 'budget_exceeded'],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,
   example: {

@@ -2,7 +2,7 @@
 
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { architectures, firmwares, networkConfigs } from '../../contract/resources/images.ts';
-import { placementStrategies } from '../../contract/resources/settings.ts';
+import { billingRules, placementStrategies } from '../../contract/resources/settings.ts';
 import { consistencies } from '../../contract/resources/snapshots.ts';
 import { poolKinds } from '../../contract/resources/storage-pools.ts';
 import { LockInfo } from '../../contract/resources/terraform-states.ts';
@@ -18,6 +18,9 @@ export const projects = kind('projects/', {
   delete_protection: Type.Boolean(),
   ...declared,
   quota: Type.Optional(limits),
+  billing_account: Type.Optional(id('billing_account')),
+  /** A decimal text. */
+  max_monthly_cost: Type.Optional(Type.String()),
 });
 export type ProjectRecord = Static<typeof projects.schema>;
 
@@ -30,6 +33,8 @@ export const settings = kind('settings/', {
   placement_strategy: Type.Optional(oneOf(placementStrategies)),
   /** The keys of host labels that all users may name. Default: none. */
   selectable_host_labels: Type.Optional(Type.Array(Type.String())),
+  /** Default: `optional`. */
+  billing: Type.Optional(oneOf(billingRules)),
   updated_at: time,
 });
 

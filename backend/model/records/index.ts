@@ -8,6 +8,7 @@
  */
 export * from './address-space.ts';
 export * from './api.ts';
+export * from './billing.ts';
 export * from './events.ts';
 export * from './file-scanner.ts';
 export * from './host-agent.ts';

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox';
 import { derivedAddress } from '../network/interface-addresses.ts';
 import { networks } from './address-space.ts';
 import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
+import { billingAccounts } from './billing.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
@@ -13,7 +14,7 @@ import { securityGroups } from './security-groups.ts';
  * The format that this version understands. It must be raised with every change that older versions would misread: a
  * new value of an enumeration, another meaning, or a field that must not be ignored.
  */
-export const currentFormat = 7;
+export const currentFormat = 8;
 
 /**
  * `format/store`: the minimum format that a reader must support; 1 if it is missing. A version sets it before it writes
@@ -91,8 +92,14 @@ const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
   [networks.prefix]: ({ kind }) => kind === 'routed',
 };
 
+/** The same for format 8: accounts that pay. An older API creates, resizes and deletes objects without their orders. */
+const needsFormat8: Readonly<Record<string, (record: Fields) => boolean>> = {
+  [billingAccounts.prefix]: () => true,
+};
+
 /** The rules of all formats, the newest first. */
 const needs = [
+  { format: 8, rules: needsFormat8 },
   { format: 7, rules: needsFormat7 },
   { format: 6, rules: needsFormat6 },
   { format: 5, rules: needsFormat5 },

@@ -1,4 +1,7 @@
 /** The string formats of the API contract: the rule of each format and its error message. */
+import { isCountry } from '../billing/country-codes.ts';
+import { isCurrency } from '../billing/currencies.ts';
+import { parseVatNumber } from '../billing/vat-numbers.ts';
 import { isUsableMac, parseIpv6, parseMac } from '../network/addresses.ts';
 import { parsePeerAddress } from '../network/peer-address.ts';
 import { parsePrefix } from '../network/prefixes.ts';
@@ -33,6 +36,16 @@ export const formats: Readonly<Record<string, FormatRule>> = {
     const parsed = parseSelector(text);
     return typeof parsed === 'string' ? `must be a label selector: ${parsed}` : undefined;
   },
+  currency: (text) => (isCurrency(text) ? undefined : 'must be a currency of ISO 4217, such as EUR'),
+  country: (text) => (isCountry(text) ? undefined : 'must be a country of ISO 3166-1, such as CH'),
+  'vat-number': (text) => {
+    const parsed = parseVatNumber(text);
+    return parsed.ok ? undefined : parsed.problem;
+  },
+  email: (text) =>
+    /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$/.test(text)
+      ? undefined
+      : 'must be an e-mail address such as accounting@example.com',
   'ssh-public-key': sshPublicKeyProblem,
   // Every text is valid. The format only determines the comparison.
   'user-data': () => undefined,

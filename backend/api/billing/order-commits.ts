@@ -1,0 +1,78 @@
+/** The commits that keep orders together with their objects. */
+
+import { type Chargeable, chargeableOf, chargeablePrefixes } from '../../model/billing/meters.ts';
+import { type OrderChange, orderChange } from '../../model/billing/ordering.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
+import type { RecordKind, Stored } from '../../store/record-kind.ts';
+import type { Commit, Condition, Write } from '../../store/store.ts';
+
+type OpenOrder = Stored<records.OrderRecord>;
+
+/** Returns the open order of an object, at a revision that is not older than that of the object. */
+export type FindOrder = (object: string) => OpenOrder | undefined;
+
+/** Returns the key of a record of ended uses. Two records of an object never have the same key and different uses. */
+function usageKey({ project, order, resource, until, uses }: records.UsageRecord): string {
+  const [since = until] = uses.map((each) => each.since).toSorted();
+  return [project, until.slice(0, 7), resource, until, order, since].join('/');
+}
+
+/** Returns the conditions and writes of a change of an order. */
+export function orderCommit(before: OpenOrder | undefined, change: OrderChange): Required<Commit> {
+  const { open, ended, usage } = change;
+  const require: Condition[] = [before ? unchanged(before) : absent(records.orders, open?.id ?? '')];
+  const write: Write[] = [];
+  if (open && before?.id === open.id) write.push(rewrite(records.orders, before, open));
+  else {
+    if (open) write.push(put(records.orders, open.id, open));
+    if (before) write.push(remove(records.orders, before.id));
+  }
+  if (ended) write.push(put(records.endedOrders, `${ended.project}/${ended.ended_at}/${ended.id}`, ended));
+  if (usage) {
+    write.push(put(records.usage, usageKey(usage), usage));
+  }
+  return { require, write };
+}
+
+/** A change of an object that is charged. */
+export interface ChargeableChange {
+  readonly object: string;
+  readonly before: OpenOrder | undefined;
+  /** Undefined: the object is no longer charged. */
+  readonly after: Chargeable | undefined;
+}
+
+/** Returns the changes of objects that are charged, among the writes of a commit. */
+export function chargeableChanges(writes: readonly Write[], find: FindOrder): ChargeableChange[] {
+  return writes.flatMap((write): ChargeableChange[] => {
+    if ('deletePrefix' in write) return [];
+    const key = 'put' in write ? write.put : write.delete;
+    const prefix = chargeablePrefixes.find((each) => key.startsWith(each));
+    if (prefix === undefined) return [];
+    const object = key.slice(prefix.length);
+    const after = 'put' in write ? chargeableOf(prefix, JSON.parse(write.value)) : undefined;
+    return [{ object, before: find(object), after }];
+  });
+}
+
+/** Returns a commit with the changes of the orders of its objects. */
+export function withOrders(commit: Commit, find: FindOrder, now: Date): Commit {
+  const more = chargeableChanges(commit.write, find).flatMap(({ before, after }) => {
+    const change = orderChange(before?.value, after, now);
+    return change ? [orderCommit(before, change)] : [];
+  });
+  if (more.length === 0) return commit;
+  return {
+    require: [...(commit.require ?? []), ...more.flatMap(({ require }) => require)],
+    write: [...commit.write, ...more.flatMap(({ write }) => write)],
+  };
+}
+
+/** The kinds of records whose objects are charged. */
+export const chargeableKinds: readonly RecordKind[] = [
+  records.vms,
+  records.volumes,
+  records.snapshots,
+  records.prefixes,
+];

@@ -1,0 +1,63 @@
+/** Legal entities: the companies of the operator. */
+import { type LegalEntityBody, type LegalEntityUpdate, legalEntity } from '../../contract/resources/legal-entities.ts';
+import { newId } from '../../model/ids.ts';
+import * as records from '../../model/records/index.ts';
+import { absent, put } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import { creation, patched, removal, replacement } from '../transaction/declarations.ts';
+import { mutate } from '../transaction/mutate.ts';
+
+/** The descriptor of legal entities. */
+export const legalEntities: ResourceDescriptor<records.LegalEntityRecord> = describe(legalEntity, {
+  kind: records.legalEntities,
+  scope: 'operator',
+  show: (_api, record) => record,
+  handlers: {
+    legal_entity_create: createLegalEntity,
+    legal_entity_update: updateLegalEntity,
+    legal_entity_delete: deleteLegalEntity,
+  },
+});
+
+/**
+ * Returns the guard and the write that give a series of numbers to an entity. The series stays taken, so no number ever
+ * occurs twice.
+ */
+function takeSeries({ id, number_series }: records.LegalEntityRecord) {
+  return {
+    guards: [
+      {
+        condition: absent(records.numberSeries, number_series),
+        otherwise: () => fieldError('rule_violated', '/number_series', 'belongs or belonged to another legal entity'),
+      },
+    ],
+    writes: [put(records.numberSeries, number_series, { legal_entity: id })],
+  };
+}
+
+async function createLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const at = request.now.toISOString();
+  const body = request.body as LegalEntityBody;
+  const record: records.LegalEntityRecord = { id: newId('legal_entity'), ...body, created_at: at, updated_at: at };
+  return mutate(api, request, () => creation(api, legalEntities, record, takeSeries(record)));
+}
+
+async function updateLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, legalEntities, async (stored) => {
+    const changed: records.LegalEntityRecord = patched(legalEntity, stored.value, request.body as LegalEntityUpdate);
+    const next = { ...changed, updated_at: request.now.toISOString() };
+    const series = next.number_series;
+    if (series === stored.value.number_series) return replacement(api, request, legalEntities, stored, next);
+    // An entity may return to a series of its own.
+    const own = await api.store.get(records.numberSeries.prefix + series);
+    const isOwn = own !== undefined && JSON.parse(own.value).legal_entity === next.id;
+    return replacement(api, request, legalEntities, stored, next, isOwn ? {} : takeSeries(next));
+  });
+}
+
+async function deleteLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, legalEntities, (stored) => removal(api, request, legalEntities, stored));
+}

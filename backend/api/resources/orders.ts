@@ -1,0 +1,120 @@
+/** Orders. Those of objects follow their objects (billing/ordering-store.ts); operators book the others. */
+import { UcloudError } from '../../contract/errors.ts';
+import { type Order, type OrderBody, type OrderUpdate, order } from '../../contract/resources/orders.ts';
+import { endOrder } from '../../model/billing/ordering.ts';
+import { newId } from '../../model/ids.ts';
+import * as records from '../../model/records/index.ts';
+import { present, put } from '../../store/collection.ts';
+import { parseRecord } from '../../store/record-codec.ts';
+import { orderCommit } from '../billing/order-commits.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { projectInQuery } from '../requests/objects.ts';
+import { decodePageToken, encodePageToken } from '../requests/page-token.ts';
+import { fieldError } from '../requests/validation.ts';
+import { changeObject } from '../transaction/change-object.ts';
+import { creation, patched, projectOfCreation, removeReference, replacement } from '../transaction/declarations.ts';
+import { mutate } from '../transaction/mutate.ts';
+
+/** The descriptor of orders. */
+export const orders: ResourceDescriptor<records.OrderRecord> = describe(order, {
+  kind: records.orders,
+  scope: 'project',
+  show: (_api, { use: _use, items, ...record }): Omit<Order, 'revision'> => {
+    const [booked] = record.product === undefined ? [] : items;
+    return { ...record, items, ...(booked && { quantity: booked.quantity }) };
+  },
+  indexes: ['object'],
+  list: { selectedBy: 'object' },
+  handlers: {
+    order_create: bookProduct,
+    order_update: updateOrder,
+    order_delete: endBooking,
+    ended_order_list: listEndedOrders,
+  },
+});
+
+async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { project: asked, product, quantity, description, labels } = request.body as OrderBody;
+  const project = projectOfCreation(api, request.caller, asked);
+  const at = request.now.toISOString();
+  const id = newId('order');
+  return mutate(api, request, () => {
+    const booked = api.mirror.get(records.products, product);
+    if (booked?.value.meter !== 'booked') {
+      const rule = 'must be the id of an existing product with the meter booked';
+      throw fieldError('invalid_reference', '/product', rule);
+    }
+    const item = { meter: 'booked', product, quantity } as const;
+    const record: records.OrderRecord = {
+      ...{ id, project, product, description, labels, items: [item], opened_at: at },
+      title: booked.value.name,
+      use: [{ ...item, since: at }],
+      ...{ created_at: at, updated_at: at },
+    };
+    return creation(api, orders, record, {
+      guards: [{ condition: present(records.products, product) }, { condition: present(records.projects, project) }],
+      writes: [put(records.uses, `${project}/${id}`, {})],
+      message: `Booked ${quantity} of ${record.title}.`,
+    });
+  });
+}
+
+async function updateOrder(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, orders, (stored) => {
+    const changed: records.OrderRecord = patched(order, stored.value, request.body as OrderUpdate);
+    return replacement(api, request, orders, stored, { ...changed, updated_at: request.now.toISOString() });
+  });
+}
+
+async function endBooking(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, orders, (stored) => {
+    const { object, project, title } = stored.value;
+    if (object !== undefined) {
+      throw new UcloudError(
+        'invalid_state',
+        `the order ${stored.id} ends with ${object}; delete or resize that object`,
+      );
+    }
+    const { require, write } = orderCommit(stored, endOrder(stored.value, 'ended', request.now));
+    return {
+      guards: require.map((condition) => ({ condition })),
+      writes: [...write, removeReference(project, stored.id)],
+      target: stored.id,
+      project,
+      quotaDelta: undefined,
+      reason: 'deleted',
+      message: `Ended the booking of ${title}.`,
+      answer: (revision) => ({ status: 204, revision }),
+    };
+  });
+}
+
+interface Query {
+  readonly limit?: number;
+  readonly page_token?: string;
+  readonly project?: string;
+}
+
+/** Ended orders are many and rarely read, so they are read from the database and not kept in memory. */
+async function listEndedOrders(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { limit = 100, page_token, project: asked } = request.query as Query;
+  const { caller } = request;
+  projectInQuery(api, caller, asked as never);
+  const project = caller.project ?? asked;
+  const prefix = `${records.endedOrders.prefix}${project === undefined ? '' : `${project}/`}`;
+  const after = page_token === undefined ? undefined : prefix + decodePageToken(page_token);
+  const page = await api.store.list(prefix, { limit, ...(after === undefined ? {} : { after }) });
+  const items = page.entries.map((entry) => parseRecord(records.endedOrders, entry).value);
+  const last = page.entries.at(-1);
+  const { revision } = page;
+  return {
+    status: 200,
+    body: {
+      items,
+      ...(page.more && last && { next_page_token: encodePageToken(last.key.slice(prefix.length)) }),
+      revision,
+    },
+    revision,
+  };
+}

@@ -1,0 +1,61 @@
+import { Type } from '@sinclair/typebox';
+import { crud } from '../endpoint.ts';
+import { common, DeleteProtection, exampleId, IdOf, Labels, Name } from '../fields.ts';
+import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
+import { partyFields } from './party.ts';
+
+/** The resource of legal entities. */
+export const legalEntity = resource({
+  noun: 'legal_entity',
+  plural: 'legal-entities',
+  description:
+    'A company of the operator, which issues bills. Bills keep the fields that it has when they become final.',
+  immutable: {},
+  mutable: {
+    name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
+    labels: Labels,
+    ...partyFields,
+    number_series: Type.String({
+      pattern: '^[A-Z0-9][A-Z0-9-]{0,19}$',
+      'x-rule': '1 to 20 upper-case letters, digits and hyphens, beginning with a letter or digit',
+      description:
+        'Beginning of the numbers of bills, unique in the cloud, such as `UC-2026-`. Numbers have no gaps. A new series begins with 1.',
+    }),
+    delete_protection: DeleteProtection,
+  },
+  readonly: { id: IdOf('legal_entity'), ...common },
+  defaulted: ['labels', 'delete_protection'],
+  optional: ['vat_number'],
+});
+export type LegalEntity = ItemType<typeof legalEntity>;
+export type LegalEntityCreate = CreateType<typeof legalEntity>;
+export type LegalEntityBody = BodyType<typeof legalEntity>;
+export type LegalEntityUpdate = UpdateType<typeof legalEntity>;
+
+const declaration = {
+  name: 'switzerland',
+  legal_name: 'Example Cloud AG',
+  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  vat_number: 'CHE-107.787.577 MWST',
+  email: 'billing@example.com',
+  number_series: 'UC-',
+} as const;
+
+const example: LegalEntity = {
+  id: exampleId('legal_entity'),
+  ...declaration,
+  labels: {},
+  delete_protection: false,
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  revision: 3,
+};
+
+/** The endpoints of legal entities. */
+export const legalEntityEndpoints = crud(legalEntity, {
+  read: 'operator',
+  write: 'operator',
+  scoped: false,
+  deleteErrors: ['delete_protected'],
+  example: { create: declaration, item: example, update: { email: 'accounts@example.com' } },
+});

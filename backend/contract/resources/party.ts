@@ -1,0 +1,48 @@
+/** The fields of a legal person: a company of the operator, or a customer. */
+import { Type } from '@sinclair/typebox';
+
+/** The letters at the begin of VAT numbers: those of the EU, Northern Ireland, Switzerland, the United Kingdom and Norway. */
+const vatPrefixes = 'AT|BE|BG|CHE|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|NO|PL|PT|RO|SE|SI|SK|XI';
+
+/** The schema of one line of text. */
+const line = (maxLength: number, description: string) =>
+  Type.String({
+    minLength: 1,
+    maxLength,
+    pattern: '^[^\\x00-\\x1f\\x7f]*$',
+    'x-rule': 'one line of text without control characters',
+    description,
+  });
+
+/** The fields of a legal person. */
+export const partyFields = {
+  legal_name: line(200, 'Name of the person or company, as on bills.'),
+  address: Type.Object(
+    {
+      street: line(200, 'Street and number.'),
+      postcode: line(20, 'Postcode.'),
+      city: line(100, 'City.'),
+      country: Type.String({
+        format: 'country',
+        pattern: '^[A-Z]{2}$',
+        'x-rule': 'a country of ISO 3166-1 with two letters, such as `CH`',
+        description: 'Country (ISO 3166-1), such as `CH`.',
+      }),
+    },
+    { additionalProperties: false, description: 'Postal address, as on bills.' },
+  ),
+  vat_number: Type.Optional(
+    Type.String({
+      format: 'vat-number',
+      pattern: `^(${vatPrefixes})[-0-9A-Za-z .+*]{2,28}$`,
+      maxLength: 32,
+      'x-rule': 'a VAT number with the letters of its country, such as `ATU12011204` or `CHE-107.787.577 MWST`',
+      description: 'VAT number with the letters of its country, such as `CHE-107.787.577 MWST`. Default: none.',
+    }),
+  ),
+  email: Type.String({
+    format: 'email',
+    maxLength: 254,
+    description: 'E-mail address.',
+  }),
+};

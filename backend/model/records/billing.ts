@@ -1,0 +1,156 @@
+/**
+ * Records about money. The API writes all of them. Amounts are decimal texts, because JSON has no exact numbers.
+ *
+ * An order is open while its record is in `orders/`. The API's mirror contains open orders only. Ended orders and uses are
+ * read from the database when they are needed, by project and month.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import { meters } from '../../contract/resources/meters.ts';
+import { orderEnds } from '../../contract/resources/orders.ts';
+import { declared, id, kind, labels, oneOf, time } from './form.ts';
+
+const party = {
+  legal_name: Type.String(),
+  address: Type.Object({
+    street: Type.String(),
+    postcode: Type.String(),
+    city: Type.String(),
+    country: Type.String(),
+  }),
+  vat_number: Type.Optional(Type.String()),
+  email: Type.String(),
+};
+const named = { name: Type.String(), labels };
+/** An amount as a decimal text. */
+const amount = Type.String();
+
+/** `legal-entities/<id>`. */
+export const legalEntities = kind('legal-entities/', {
+  id: id('legal_entity'),
+  ...named,
+  ...party,
+  number_series: Type.String(),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type LegalEntityRecord = Static<typeof legalEntities.schema>;
+
+/** `number-series/<series>`: the legal entity with this series of numbers. Series of former entities stay taken. */
+export const numberSeries = kind('number-series/', { legal_entity: id('legal_entity') });
+
+/** `billing-accounts/<id>`. */
+export const billingAccounts = kind('billing-accounts/', {
+  id: id('billing_account'),
+  ...named,
+  ...party,
+  currency: Type.String(),
+  legal_entity: id('legal_entity'),
+  customer_kind: oneOf(['business', 'consumer']),
+  payment: oneOf(['bill', 'prepaid']),
+  payment_days: Type.Integer(),
+  max_monthly_cost: Type.Optional(amount),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type BillingAccountRecord = Static<typeof billingAccounts.schema>;
+
+/** `budget-guards/<project or account>`: each change that adds to the cost rewrites this record, if there is a budget. */
+export const budgetGuards = kind('budget-guards/', { count: Type.Integer() });
+
+/**
+ * `account-terms/<project>/<since>`: the billing account of a project from an instant on; missing `account`: none. It stays
+ * when the project is deleted, because its uses are billed later.
+ */
+export const accountTerms = kind('account-terms/', {
+  project: id('project'),
+  /** The name of the project at that time, for bills. */
+  name: Type.String(),
+  account: Type.Optional(id('billing_account')),
+  since: time,
+});
+
+const part = {
+  meter: oneOf(meters),
+  pool: Type.Optional(id('storage_pool')),
+  length: Type.Optional(Type.Integer()),
+  product: Type.Optional(id('product')),
+};
+
+/** `products/<id>`. */
+export const products = kind('products/', {
+  id: id('product'),
+  ...named,
+  meter: part.meter,
+  pool: part.pool,
+  length: part.length,
+  description: Type.String(),
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type ProductRecord = Static<typeof products.schema>;
+
+/** `meter-products/<part of a meter>`: the only product of this part. */
+export const meterProducts = kind('meter-products/', { product: id('product') });
+
+/** `prices/<id>`. A price never changes, but for its labels. */
+export const prices = kind('prices/', {
+  id: id('price'),
+  labels,
+  product: id('product'),
+  currency: Type.String(),
+  amount,
+  per: oneOf(['hour', 'month', 'once']),
+  valid_from: time,
+  minimum_seconds: Type.Integer({ minimum: 0 }),
+  monthly_cap: Type.Optional(amount),
+  ...declared,
+});
+export type PriceRecord = Static<typeof prices.schema>;
+
+/** `price-starts/<product>/<currency>/<recurring or once>/<valid_from>`: the only price from this instant on. */
+export const priceStarts = kind('price-starts/', { price: id('price') });
+
+const item = Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }) });
+const facts = {
+  id: id('order'),
+  project: id('project'),
+  /** The ordered object, or the booked product. */
+  object: Type.Optional(Type.String()),
+  product: Type.Optional(id('product')),
+  title: Type.String(),
+  description: Type.String(),
+  labels,
+  items: Type.Array(item),
+  opened_at: time,
+  replaces: Type.Optional(id('order')),
+};
+
+/**
+ * `orders/<order>`: an open order. The first order of an object has the same random characters as the object, so that
+ * it exists at most once. `use` contains the quantities that are in use, each since its own instant.
+ */
+export const orders = kind('orders/', {
+  ...facts,
+  use: Type.Array(Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }), since: time })),
+  ...declared,
+});
+export type OrderRecord = Static<typeof orders.schema>;
+
+/** `ended-orders/<project>/<ended_at>/<order>`. */
+export const endedOrders = kind('ended-orders/', { ...facts, ended_at: time, end: oneOf(orderEnds) });
+export type EndedOrderRecord = Static<typeof endedOrders.schema>;
+
+/**
+ * `usage/<project>/<month>/<object or order>/<until>/<order>/<since>`: quantities that were in use until an instant in this
+ * month (UTC), each since its own instant. `<since>` is the earliest of them.
+ */
+export const usage = kind('usage/', {
+  project: id('project'),
+  order: id('order'),
+  resource: Type.String(),
+  title: Type.String(),
+  labels,
+  until: time,
+  uses: Type.Array(Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }), since: time })),
+});
+export type UsageRecord = Static<typeof usage.schema>;

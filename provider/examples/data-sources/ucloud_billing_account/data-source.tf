@@ -1,0 +1,7 @@
+data "ucloud_billing_account" "this" {
+  name = "acme"
+}
+
+output "currency" {
+  value = data.ucloud_billing_account.this.currency
+}

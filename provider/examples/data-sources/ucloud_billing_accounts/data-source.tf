@@ -1,0 +1,5 @@
+data "ucloud_billing_accounts" "all" {}
+
+output "names" {
+  value = data.ucloud_billing_accounts.all.billing_accounts[*].name
+}

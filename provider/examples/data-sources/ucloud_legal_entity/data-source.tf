@@ -1,0 +1,7 @@
+data "ucloud_legal_entity" "this" {
+  name = "switzerland"
+}
+
+output "number_series" {
+  value = data.ucloud_legal_entity.this.number_series
+}

@@ -1,0 +1,7 @@
+data "ucloud_product" "this" {
+  name = "cpu"
+}
+
+output "meter" {
+  value = data.ucloud_product.this.meter
+}

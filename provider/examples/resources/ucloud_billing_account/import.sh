@@ -1,0 +1,1 @@
+terraform import ucloud_billing_account.acme acme

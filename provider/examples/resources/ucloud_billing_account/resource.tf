@@ -1,0 +1,19 @@
+# Needs a token of an operator.
+resource "ucloud_billing_account" "acme" {
+  name         = "acme"
+  currency     = "CHF"
+  legal_entity = data.ucloud_legal_entity.switzerland.id
+  legal_name   = "ACME AG"
+  address = {
+    street   = "Industriestrasse 7"
+    postcode = "8005"
+    city     = "Zürich"
+    country  = "CH"
+  }
+  email            = "accounting@acme.example"
+  max_monthly_cost = "500"
+}
+
+data "ucloud_legal_entity" "switzerland" {
+  name = "switzerland"
+}

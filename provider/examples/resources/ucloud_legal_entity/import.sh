@@ -1,0 +1,1 @@
+terraform import ucloud_legal_entity.switzerland switzerland

@@ -1,0 +1,1 @@
+terraform import ucloud_order.migration ord-0123456789abcdef

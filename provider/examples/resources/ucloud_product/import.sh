@@ -1,0 +1,1 @@
+terraform import ucloud_product.cpu cpu

@@ -1,0 +1,412 @@
+/** Orders: they open, change and end with their objects. Prices, quotes and budgets, and all that is refused. */
+import t from 'tap';
+import { startApi } from '../../backend/api/start.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { readAll } from '../../backend/store/collection.ts';
+import type { Store } from '../../backend/store/store.ts';
+import { ApiClient, type Body, createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
+import { until } from '../support/eventually.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+
+t.teardown(stopSharedEtcd);
+
+const GiB = 2 ** 30;
+const address = { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' };
+const entity = (name: string, more: object = {}) => ({
+  ...{
+    name,
+    legal_name: 'Example Cloud AG',
+    address,
+    email: 'billing@example.com',
+    number_series: `${name}-`.toUpperCase(),
+  },
+  ...more,
+});
+const account = (name: string, legal_entity: string, more: object = {}) => ({
+  ...{ name, legal_entity, currency: 'CHF', legal_name: 'ACME AG', address, email: 'accounting@acme.example' },
+  ...more,
+});
+
+/** Makes a product with a price from now on. Returns the product. */
+async function sell(operator: ApiClient, meter: string, price: object, product: object = {}): Promise<Body> {
+  const made = await operator.create('products', { name: meter.replaceAll('_', '-'), meter, ...product });
+  await operator.create('prices', { product: made.id, currency: 'CHF', ...price });
+  return made;
+}
+
+async function makeAccount(operator: ApiClient, name: string, more: object = {}): Promise<Body> {
+  const company = await operator.create('legal-entities', entity(`${name}-co`));
+  return operator.create('billing-accounts', account(name, company.id, more));
+}
+
+type Item = { readonly meter: string; readonly quantity: number };
+interface Order extends Body {
+  readonly object?: string;
+  readonly items: readonly (Body & Item)[];
+  readonly replaces?: string;
+  readonly opened_at: string;
+  readonly ended_at: string;
+  readonly end: string;
+}
+const quantities = ({ items }: Order) => Object.fromEntries(items.map(({ meter, quantity }) => [meter, quantity]));
+
+async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const each of source) all.push(each);
+  return all;
+}
+const usesOf = async (store: Store, resource: string) =>
+  (await collect(readAll(store, records.usage)))
+    .filter(({ value }) => value.resource === resource)
+    .flatMap(({ value: { until, uses } }) =>
+      uses.map(({ meter, since, quantity }) => ({ meter, since, until, quantity })),
+    );
+
+await onBothStores(t, 'an order opens, is replaced and ends with its object', async (t, fresh) => {
+  const store = await (await fresh()).connect();
+  const test = await startTestApi(t, { store });
+  const member = await test.member(test.project);
+  const shared = await createVmPrerequisites(test, test.project);
+  const orderOf = async (object: string) =>
+    (await member.list('orders', `?object=${object}`)).items[0] as Order | undefined;
+  const ended = async () => (await member.list('ended-orders')).items as readonly Order[];
+
+  const vm = await member.create('vms', {
+    ...{ name: 'web', image: shared.image.id, cpus: 2, memory: '1GiB', disk_size: '10GiB' },
+    interfaces: [{ network: shared.network.id }],
+    labels: { tier: 'web' },
+  });
+  const first = await orderOf(vm.id);
+  t.match(first, { project: test.project, object: vm.id, title: 'web', labels: { tier: 'web' } });
+  t.strictSame(first && quantities(first), { vm: 1, vm_cpu: 2, vm_memory: GiB, vm_disk: 10 * GiB });
+  t.strictSame(await ended(), []);
+
+  await member.update('vms', vm.id, { description: 'changed', labels: { tier: 'db' } });
+  t.strictSame(await orderOf(vm.id), first, 'a change that costs nothing is no order');
+
+  await member.update('vms', vm.id, { cpus: 4 });
+  const second = await orderOf(vm.id);
+  t.match(second, { object: vm.id, replaces: first?.id });
+  t.equal(second && quantities(second).vm_cpu, 4);
+  t.match(await ended(), [{ id: first?.id, object: vm.id, end: 'replaced', ended_at: second?.opened_at }]);
+
+  await member.update('vms', vm.id, { power_state: 'stopped' });
+  t.equal((await orderOf(vm.id))?.id, second?.id, 'a stop ends the use, but not the order');
+  const stopped = await usesOf(store, vm.id);
+  t.strictSame(stopped.map(({ meter }) => meter).toSorted(), [
+    'running_cpu',
+    'running_cpu',
+    'running_memory',
+    'running_vm',
+    'vm_cpu',
+  ]);
+  t.ok(stopped.every(({ since, until }) => since <= until));
+
+  await member.request('DELETE', `/v1/vms/${vm.id}`);
+  t.equal(await orderOf(vm.id), undefined, 'the order ends with the request, before the host has removed the VM');
+  t.match(
+    (await ended()).map(({ end }) => end),
+    ['replaced', 'deleted'],
+  );
+  const all = await usesOf(store, vm.id);
+  const cpu = all.filter(({ meter }) => meter === 'vm_cpu').toSorted((a, b) => (a.since < b.since ? -1 : 1));
+  t.strictSame(
+    cpu.map(({ quantity }) => quantity),
+    [2, 4],
+  );
+  t.equal(cpu[0]?.until, cpu[1]?.since, 'the intervals touch');
+
+  const volume = await member.create('volumes', { name: 'data', size: '5GiB' });
+  t.strictSame(quantities((await orderOf(volume.id)) as Order), { volume: 5 * GiB });
+  await member.update('volumes', volume.id, { size: '6GiB' });
+  t.strictSame(quantities((await orderOf(volume.id)) as Order), { volume: 6 * GiB });
+  await member.request('DELETE', `/v1/volumes/${volume.id}`);
+  const prefix = await member.create('prefixes', { name: 'mine', length: 56 });
+  t.match((await orderOf(prefix.id))?.items, [{ meter: 'prefix', length: 56, quantity: 1 }]);
+  await member.remove('prefixes', prefix.id);
+  t.equal(await orderOf(prefix.id), undefined);
+});
+
+await onBothStores(t, 'objects without an order get one, and orders without an object end', async (t, fresh) => {
+  const store = await (await fresh()).connect();
+  const test = await startTestApi(t, { store });
+  const prefixes = await createVmPrerequisites(test, test.project);
+  const { prefix } = prefixes;
+  const [order] = (await test.operator.list('orders', `?object=${prefix.id}`)).items;
+  // An older version created one prefix and deleted another, without orders.
+  await store.commit({ write: [{ delete: `${records.orders.prefix}${order?.id}` }] });
+  const copy = {
+    ...order,
+    id: 'ord-0000000000000000',
+    object: 'pfx-0000000000000000',
+    use: [{ meter: 'prefix', length: 56, quantity: 1, since: order?.created_at }],
+  };
+  const { revision: _revision, ...record } = copy as Record<string, unknown>;
+  await store.commit({
+    write: [{ put: `${records.orders.prefix}ord-0000000000000000`, value: JSON.stringify(record) }],
+  });
+  const second = await startApi({ store, listen: { host: '::1', port: 0 }, logger: silentLogger });
+  t.teardown(() => second.close());
+  await until('the order is there', async () => {
+    const { items } = await test.operator.list('orders', `?object=${prefix.id}`);
+    return items.length === 1;
+  });
+  await until('the other one has ended', async () => {
+    const { items } = await test.operator.list('ended-orders');
+    return items.some(({ id }) => id === 'ord-0000000000000000');
+  });
+});
+
+await t.test('prices and quotes', async (t) => {
+  const test = await startTestApi(t);
+  const { operator } = test;
+  const viewer = await test.member(test.project, 'viewer');
+  const quote = async (body: object) =>
+    (await viewer.expect(200, 'POST', '/v1/quotes', body)).body as unknown as {
+      currency?: string;
+      monthly: string;
+      once: string;
+      lines: object[];
+    };
+  t.match(
+    await quote({ vms: [{ cpus: 4 }] }),
+    { monthly: '0', once: '0', lines: [] },
+    'without prices everything is free',
+  );
+
+  await sell(operator, 'vm_cpu', { amount: '0.0125', per: 'hour', monthly_cap: '8' });
+  await sell(operator, 'vm_memory', { amount: '3.333', per: 'month' });
+  await sell(operator, 'vm', { amount: '10', per: 'once' });
+  const volume = await sell(operator, 'volume', { amount: '0.0002', per: 'hour' });
+  const three = await quote({
+    vms: [{ count: 3, cpus: 2, memory: '4GiB', disk_size: '20GiB' }],
+    volumes: [{ size: '100GiB' }],
+  });
+  t.match(three, { currency: 'CHF', once: '30.00' });
+  // 6 × 8 (the cap, because 730 × 0.0125 is more) + 12 × 3.333 + 100 × 0.0002 × 730
+  t.equal(three.monthly, '102.60');
+  t.match(three.lines, [
+    { name: 'vm', once: '30.00', quantity: '3' },
+    { name: 'vm-cpu', monthly: '48.00', quantity: '6', unit: 'CPU' },
+    { name: 'vm-memory', monthly: '40.00', quantity: '12', unit: 'GiB' },
+    { name: 'volume', monthly: '14.60' },
+  ]);
+
+  await t.test('a price of the future is visible, and does not apply yet', async (t) => {
+    const valid_from = new Date(Date.now() + 3_600_000).toISOString();
+    const next = await operator.create('prices', {
+      product: volume.id,
+      currency: 'CHF',
+      amount: '9',
+      per: 'hour',
+      valid_from,
+    });
+    t.match((await viewer.list('prices', `?product=${volume.id}`)).items.length, 2);
+    t.match(await quote({ volumes: [{ size: '100GiB' }] }), { monthly: '14.60' });
+    await operator.remove('prices', next.id);
+  });
+
+  await t.test('what is refused', async (t) => {
+    const product = volume.id;
+    const refused = async (code: string, pointer: string, plural: string, body: object, client = operator) => {
+      const answer = await client.request('POST', `/v1/${plural}`, body);
+      t.match(answer.body, { code, errors: [{ pointer }] }, `${plural} ${JSON.stringify(body)}`);
+    };
+    const price = { product, currency: 'CHF', amount: '1', per: 'hour' };
+    for (const amount of ['-1', '1e3', '01', '1.123456789', 'NaN', '', '1,5', ' 1', '9999999999999']) {
+      await refused('invalid_input', '/amount', 'prices', { ...price, amount });
+    }
+    await refused('invalid_input', '/amount', 'prices', { ...price, amount: 1 });
+    await refused('invalid_input', '/currency', 'prices', { ...price, currency: 'XXX' });
+    await refused('invalid_input', '/currency', 'prices', { ...price, currency: 'chf' });
+    await refused('rule_violated', '/valid_from', 'prices', { ...price, valid_from: '2020-02-29T00:00:00Z' });
+    await refused('invalid_input', '/valid_from', 'prices', { ...price, valid_from: '2030-02-29T00:00:00Z' });
+    await refused('rule_violated', '/minimum_seconds', 'prices', { ...price, per: 'once', minimum_seconds: 60 });
+    await refused('rule_violated', '/monthly_cap', 'prices', { ...price, per: 'month', monthly_cap: '5' });
+    await refused('invalid_reference', '/product', 'prices', { ...price, product: 'prod-0000000000000000' });
+    const valid_from = '2090-01-01T00:00:00.000Z';
+    await operator.create('prices', { ...price, valid_from });
+    await refused('price_exists', '/valid_from', 'prices', {
+      ...price,
+      amount: '2',
+      valid_from: '2090-01-01T01:00:00+01:00',
+    });
+    await operator.create('prices', { ...price, currency: 'EUR', valid_from });
+    await refused('meter_taken', '/meter', 'products', { name: 'again', meter: 'vm_cpu' });
+    await refused('rule_violated', '/pool', 'products', { name: 'again', meter: 'vm', pool: 'stp-0000000000000000' });
+    await refused('rule_violated', '/length', 'products', { name: 'again', meter: 'vm', length: 56 });
+    await refused('invalid_input', '/meter', 'products', { name: 'again', meter: 'electricity' });
+    await refused('rule_violated', '/currency', 'quotes', { vms: [{}] }, viewer);
+    await refused('rule_violated', '', 'quotes', { currency: 'CHF', vms: [{ count: 100_000 }, {}] }, viewer);
+    await refused('invalid_input', '/vms/0/count', 'quotes', { vms: [{ count: 1_000_000 }] }, viewer);
+    const applies = await operator.list('prices', `?product=${product}`);
+    const now = applies.items.find((each) => String(Object(each).valid_from) < new Date().toISOString());
+    t.match(await operator.request('DELETE', `/v1/prices/${now?.id}`), { body: { code: 'invalid_state' } });
+    t.match(await operator.request('DELETE', `/v1/products/${product}`), { body: { code: 'in_use' } });
+    for (const path of ['products', 'prices', 'legal-entities', 'billing-accounts', 'orders'])
+      t.equal((await viewer.request('POST', `/v1/${path}`, {})).status, 403, path);
+    for (const path of ['legal-entities', 'billing-accounts'])
+      t.equal((await viewer.request('GET', `/v1/${path}`)).status, 403, path);
+  });
+});
+
+await t.test('accounts and budgets', async (t) => {
+  const test = await startTestApi(t);
+  const { operator } = test;
+  const member = await test.member(test.project);
+  await createVmPrerequisites(test, test.project);
+  await sell(operator, 'volume', { amount: '1', per: 'month' });
+  const volume = (name: string, size: string) => member.request('POST', '/v1/volumes', { name, size });
+
+  await t.test('without an account, the operator decides', async (t) => {
+    t.equal((await volume('free', '10GiB')).status, 201);
+    await operator.expect(200, 'PATCH', '/v1/settings', { billing: 'required' });
+    t.match((await volume('refused', '10GiB')).body, {
+      code: 'billing_account_required',
+      errors: [{ pointer: '/project' }],
+    });
+    const [free] = (await member.list('volumes')).items;
+    t.equal(
+      (await member.request('PATCH', `/v1/volumes/${free?.id}`, { size: '11GiB' })).status,
+      200,
+      'an existing object may grow',
+    );
+    t.equal((await member.request('POST', '/v1/ssh-keys', { name: 'none', public_key: 'x' })).status, 400);
+  });
+
+  const payer = await makeAccount(operator, 'acme', { max_monthly_cost: '120' });
+  await operator.update('projects', test.project, { billing_account: payer.id });
+
+  await t.test('a budget refuses creations and changes beyond it', async (t) => {
+    await operator.update('projects', test.project, { max_monthly_cost: '100' });
+    const exceeded = { code: 'budget_exceeded', errors: [{ pointer: '/project' }] };
+    t.match((await volume('large', '90GiB')).body, exceeded);
+    t.match(
+      (await volume('large', '90GiB')).body.detail,
+      /100 CHF per month, 11\.00 CHF are in use, and 90\.00 CHF more/,
+    );
+    t.match(
+      (await member.request('POST', '/v1/volumes?dry_run=true', { name: 'large', size: '90GiB' })).body,
+      exceeded,
+    );
+    t.equal((await volume('fits', '89GiB')).status, 201);
+    const [fits] = (await member.list('volumes', '?name=fits')).items;
+    t.match((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '90GiB' })).body, exceeded);
+    await operator.update('projects', test.project, { max_monthly_cost: null });
+    t.match((await volume('more', '21GiB')).body.detail, /billing account/);
+    t.equal((await volume('more', '20GiB')).status, 201);
+  });
+
+  await t.test('what is refused', async (t) => {
+    const other = await operator.create('projects', { name: 'other' });
+    const refused = async (method: string, path: string, body: object | undefined, problem: object) =>
+      t.match((await operator.request(method, path, body)).body, problem, `${method} ${path} ${JSON.stringify(body)}`);
+    await refused(
+      'PATCH',
+      `/v1/projects/${other.id}`,
+      { max_monthly_cost: '5' },
+      { code: 'rule_violated', errors: [{ pointer: '/max_monthly_cost' }] },
+    );
+    await refused(
+      'PATCH',
+      `/v1/projects/${other.id}`,
+      { billing_account: 'acct-0000000000000000' },
+      { code: 'invalid_reference', errors: [{ pointer: '/billing_account' }] },
+    );
+    await refused('DELETE', `/v1/billing-accounts/${payer.id}`, undefined, { code: 'in_use' });
+    const {
+      items: [company],
+    } = await operator.list('legal-entities');
+    await refused('DELETE', `/v1/legal-entities/${company?.id}`, undefined, { code: 'in_use' });
+    await refused('POST', '/v1/legal-entities', entity('second', { number_series: 'ACME-CO-' }), {
+      code: 'rule_violated',
+      errors: [{ pointer: '/number_series' }],
+    });
+    const bad = account('bad', company?.id ?? '');
+    await refused(
+      'POST',
+      '/v1/billing-accounts',
+      { ...bad, currency: 'ZZZ' },
+      { code: 'invalid_input', errors: [{ pointer: '/currency' }] },
+    );
+    await refused(
+      'POST',
+      '/v1/billing-accounts',
+      { ...bad, email: 'a@b\nBcc: c@d.example' },
+      { code: 'invalid_input', errors: [{ pointer: '/email' }] },
+    );
+    await refused(
+      'POST',
+      '/v1/billing-accounts',
+      { ...bad, legal_name: 'A\r\nB' },
+      { code: 'invalid_input', errors: [{ pointer: '/legal_name' }] },
+    );
+    await refused(
+      'POST',
+      '/v1/billing-accounts',
+      { ...bad, address: { ...address, country: 'ZZ' } },
+      { code: 'invalid_input', errors: [{ pointer: '/address/country' }] },
+    );
+  });
+
+  await t.test('bookings are orders without an object', async (t) => {
+    const hour = await sell(operator, 'booked', { amount: '150', per: 'once' }, { name: 'hour' });
+    const booked = await operator.create('orders', {
+      project: test.project,
+      product: hour.id,
+      quantity: 3,
+      description: 'Migration',
+    });
+    t.match(booked, {
+      title: 'hour',
+      quantity: 3,
+      description: 'Migration',
+      items: [{ meter: 'booked', product: hour.id, quantity: 3 }],
+    });
+    t.equal((await member.request('DELETE', `/v1/orders/${booked.id}`)).status, 403);
+    t.match((await operator.request('DELETE', `/v1/projects/${test.project}`)).status, 409);
+    await operator.expect(204, 'DELETE', `/v1/orders/${booked.id}`);
+    t.match((await member.list('ended-orders')).items.at(-1), { id: booked.id, end: 'ended' });
+    const [own] = (await member.list('orders')).items;
+    t.match((await operator.request('DELETE', `/v1/orders/${own?.id}`)).body, { code: 'invalid_state' });
+    const wrong = {
+      project: test.project,
+      product: (await operator.list('products', '?name=volume')).items[0]?.id,
+      quantity: 1,
+    };
+    t.match((await operator.request('POST', '/v1/orders', wrong)).body, {
+      code: 'invalid_reference',
+      errors: [{ pointer: '/product' }],
+    });
+  });
+});
+
+await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => {
+  const database = await fresh();
+  const test = await startTestApi(t, { store: await database.connect() });
+  const { operator } = test;
+  const other = await startApi({
+    ...{ store: await database.connect(), listen: { host: '::1', port: 0 }, logger: silentLogger },
+    rateLimit: { requestsPerMinute: 1_000_000 },
+  });
+  t.teardown(() => other.close());
+  await sell(operator, 'volume', { amount: '1', per: 'month' });
+  const payer = await makeAccount(operator, 'acme', { max_monthly_cost: '10' });
+  const projects = await Promise.all(
+    ['a', 'b'].map((name) => operator.create('projects', { name, billing_account: payer.id })),
+  );
+  const servers = [operator, new ApiClient(other.url, test.operatorToken)];
+  const answers = await Promise.all(
+    Array.from({ length: 24 }, (_, index) =>
+      servers[index % 2]?.request('POST', '/v1/volumes', {
+        name: `v-${index}`,
+        size: '1GiB',
+        project: projects[(index >> 1) % 2]?.id,
+      }),
+    ),
+  );
+  const codes = answers.map((answer) => (answer?.status === 201 ? 'made' : answer?.body.code));
+  t.equal(codes.filter((code) => code === 'made').length, 10);
+  t.equal(codes.filter((code) => code === 'budget_exceeded').length, 14);
+});
