@@ -134,9 +134,10 @@ function send(reply: FastifyReply, endpoint: Endpoint, answer: ApiAnswer): Fasti
     : reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.body));
 }
 
-function sendContent(reply: FastifyReply, { size, md5, data }: NonNullable<ApiAnswer['content']>): FastifyReply {
+function sendContent(reply: FastifyReply, content: NonNullable<ApiAnswer['content']>): FastifyReply {
+  const { type = 'application/json; charset=utf-8', size, md5, data } = content;
   if (md5 !== undefined) reply.header('content-md5', md5);
-  reply.type('application/json; charset=utf-8').header('content-length', size);
+  reply.type(type).header('content-length', size);
   if (reply.request.method !== 'HEAD' || !(data instanceof Readable)) return reply.send(data);
   data.destroy();
   return sendHeadersOnly(reply);

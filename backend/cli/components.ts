@@ -103,6 +103,9 @@ export function addComponents(program: Command): void {
   component(program, 'scheduler', 'run the scheduler', (daemons, store, logger) =>
     daemons.startSchedulerFor(store, logger),
   );
+  component(program, 'billing', 'make the bills of months that have ended', (daemons, store, logger) =>
+    daemons.startBillingFor(store, logger),
+  );
   component(program, 'scanner', 'run the image scanner', (daemons, store, logger, { data, hypervisor, imageListen }) =>
     daemons.startScannerFor(store, logger, {
       data,

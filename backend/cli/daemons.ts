@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
+import { startBilling } from '../billing/start.ts';
 import { startFileScanner } from '../filescanner/start.ts';
 import { Bird } from '../host/bgp/bird.ts';
 import type { Hypervisor } from '../host/hypervisor/hypervisor.ts';
@@ -153,6 +154,10 @@ export const startFileScannerFor = (
 /** Starts the scheduler. */
 export const startSchedulerFor = (store: Store, logger: Logger): Promise<Component> =>
   startScheduler({ store, logger: logger.child({ component: 'scheduler' }) });
+
+/** Starts the billing component. */
+export const startBillingFor = (store: Store, logger: Logger): Promise<Component> =>
+  startBilling({ store, logger: logger.child({ component: 'billing' }) });
 
 /** The settings of an API server. */
 export interface ApiSettings {

@@ -100,6 +100,7 @@ async function up(options: UpOptions): Promise<void> {
       if (kept) console.log(`The credentials that were in ${credentials} are now in ${kept}`);
     }
     started(await daemons.startSchedulerFor(store, logger));
+    started(await daemons.startBillingFor(store, logger));
     const simulated = hypervisor.kind === 'simulated';
     started(await daemons.startScannerFor(store, logger, { data: options.data, simulated, listen: imageListen }));
     const { files } = layout(options.data);

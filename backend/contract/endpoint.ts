@@ -41,8 +41,10 @@ export interface Endpoint {
     readonly status: number;
     readonly description: string;
     readonly schema?: TSchema;
-    /** The body of the response is the bytes that a client once sent. */
+    /** The body of the response is bytes that the server does not check against the schema. */
     readonly opaque?: boolean;
+    /** The media types of further forms of the body, which are bytes. */
+    readonly media?: readonly string[];
     readonly example?: unknown;
     /** The headers of the response, beside those of every response. */
     readonly headers?: readonly HeaderName[];

@@ -4,6 +4,7 @@ import type { Endpoint } from './endpoint.ts';
 import { auditRecordEndpoints } from './resources/audit-records.ts';
 import { bgpPeerEndpoints } from './resources/bgp-peers.ts';
 import { billingAccountEndpoints } from './resources/billing-accounts.ts';
+import { billEndpoints } from './resources/bills.ts';
 import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
 import { eventEndpoints } from './resources/events.ts';
 import { fileServerEndpoints } from './resources/file-servers.ts';
@@ -62,6 +63,7 @@ export const endpoints: readonly Endpoint[] = [
   priceEndpoints,
   orderEndpoints,
   quoteEndpoints,
+  billEndpoints,
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,

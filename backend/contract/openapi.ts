@@ -90,6 +90,9 @@ const roleText = {
   operator: 'Requires a token of role `operator`.',
 } as const;
 
+/** The schema of a body of bytes. */
+const bytes = { type: 'string', format: 'binary' };
+
 const errorsWithField: readonly ErrorCode[] = [
   'invalid_input',
   'invalid_reference',
@@ -289,6 +292,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
           ? {
               content: {
                 'application/json': { schema: schema(success.schema), example: plain(success.example ?? null) },
+                ...Object.fromEntries((success.media ?? []).map((type) => [type, { schema: bytes }])),
               },
             }
           : {}),

@@ -163,6 +163,7 @@ t.test('each operation refuses who may not', async (t) => {
     products: hour.id,
     prices: price.id,
     orders: order.id,
+    bills: 'bill-0000000000000000',
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
@@ -215,6 +216,9 @@ t.test('each operation refuses who may not', async (t) => {
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
     quote_create: 'foreign',
+    cost_list: 'separate',
+    bill_document: 'operator',
+    billing_account_preview: 'operator',
     ended_order_list: 'empty',
     order_list: 'empty',
     order_get: 'hidden',
@@ -225,7 +229,7 @@ t.test('each operation refuses who may not', async (t) => {
     ),
     ...Object.fromEntries(['product_list', 'product_get', 'price_list', 'price_get'].map((id) => [id, 'shared'])),
     ...Object.fromEntries(
-      ['legal_entity', 'billing_account']
+      ['legal_entity', 'billing_account', 'bill']
         .flatMap((noun) => [`${noun}_list`, `${noun}_get`])
         .map((id) => [id, 'operator']),
     ),

@@ -125,6 +125,7 @@ export function violation(answer: Answer): string | undefined {
   const content = object(object(valueAt(response)).content);
   if (Object.keys(content).length === 0) return body === '' ? undefined : `${what}: a body where there should be none`;
   if (!(type in content)) return `${what}: content type ${type}, documented is ${Object.keys(content).join(', ')}`;
+  if (!type.endsWith('json')) return undefined;
   const wrong = check(schemaAt([...response, 'content', type, 'schema']));
   if (wrong !== undefined || type !== problem) return wrong;
   const { code } = JSON.parse(body) as { code: string };

@@ -19,6 +19,7 @@ export const followedBy: Readonly<Record<string, string>> = {
   'docs/guides/route-a-prefix.md': 'test/system/docs.test.ts',
   'docs/guides/change-interfaces.md': 'test/system/docs.test.ts',
   'docs/guides/filter-connections.md': 'test/system/docs.test.ts',
+  'docs/guides/set-prices.md': 'test/system/docs.test.ts',
   'docs/guides/move-a-vm.md': 'test/system/vm-move-guide.test.ts',
   'docs/guides/bring-your-own-image.md': 'test/system/own-image.test.ts',
   'docs/ceph.md': 'test/host/ceph-guide.test.ts',

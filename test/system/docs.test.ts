@@ -252,6 +252,10 @@ const followed: readonly Followed[] = [
     prepare: (t, _clone, home) => cloudWithImage(t, home),
   },
   {
+    page: 'docs/guides/set-prices.md',
+    prepare: (t, _clone, home) => cloudWithImage(t, home),
+  },
+  {
     page: 'docs/guides/choose-hosts.md',
     prepare: (t, _clone, home) => cloudWithImage(t, home, '--name', 'rack1-node1'),
   },

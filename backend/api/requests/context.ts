@@ -84,8 +84,10 @@ export interface ApiRequest {
 export interface ApiAnswer {
   readonly status: number;
   readonly body?: object;
-  /** JSON text that is sent in place of `body`. */
+  /** Bytes that are sent in place of `body`. */
   readonly content?: {
+    /** The media type. Default: that of JSON. */
+    readonly type?: string;
     readonly size: number;
     /** MD5 in base 64. */
     readonly md5?: string;

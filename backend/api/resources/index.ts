@@ -9,6 +9,7 @@ import { getHandler, listHandler } from '../requests/get-and-list.ts';
 import { auditRecordHandlers } from './audit-records.ts';
 import { bgpPeers } from './bgp-peers.ts';
 import { billingAccounts } from './billing-accounts.ts';
+import { bills } from './bills.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
 import { events } from './events.ts';
 import { fileServers } from './file-servers.ts';
@@ -69,6 +70,7 @@ export const resources: readonly ResourceDescriptor[] = [
   products,
   prices,
   orders,
+  bills,
 ];
 
 /** The handlers of operations that belong to no resource with records in the mirror. */

@@ -41,8 +41,9 @@ export const partyFields = {
     }),
   ),
   email: Type.String({
-    format: 'email',
+    pattern: "^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\\.[A-Za-z0-9-]{1,63})+$",
     maxLength: 254,
+    'x-rule': 'an e-mail address such as `accounting@example.com`',
     description: 'E-mail address.',
   }),
 };

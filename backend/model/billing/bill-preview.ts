@@ -1,7 +1,7 @@
 /** The bill of an account as a document, as far as its facts permit it. Pure. */
 import type { BillingAccountRecord, LegalEntityRecord } from '../records/index.ts';
 import type { BillBuyer, BillDocument, BillLine, BillSeller } from './bill-document.ts';
-import { totalsOf } from './bill-document.ts';
+import { billProblem, totalsOf } from './bill-document.ts';
 import type { NetLine } from './bills.ts';
 import { dayText } from './months.ts';
 import type { Month } from './rating.ts';
@@ -67,19 +67,19 @@ export function previewBill(facts: PreviewFacts): BillPreview {
     vat: { category, rate, ...(reason !== undefined && { reason }) },
   }));
   const issue_date = dayText(at);
-  return {
-    ok: true,
-    bill: {
-      kind: 'bill',
-      issue_date,
-      due_date: dayText(at + account.payment_days * 24 * 3_600_000),
-      period: { from: dayText(month.from), to: dayText(month.to - 1) },
-      currency: account.currency,
-      seller: partyOf(entity),
-      buyer: partyOf(account),
-      lines: taxed,
-      ...totalsOf(taxed, account.currency),
-      notes: reason === undefined ? [] : [reason],
-    },
+  const bill: Omit<BillDocument, 'number'> = {
+    kind: 'bill',
+    issue_date,
+    due_date: dayText(at + account.payment_days * 24 * 3_600_000),
+    period: { from: dayText(month.from), to: dayText(month.to - 1) },
+    currency: account.currency,
+    seller: partyOf(entity),
+    buyer: partyOf(account),
+    lines: taxed,
+    ...totalsOf(taxed, account.currency),
+    notes: reason === undefined ? [] : [reason],
   };
+  // The number comes with the commit of the bill. Any other text stands for it here.
+  const problem = lines.length === 0 ? undefined : billProblem({ number: '-', ...bill });
+  return problem === undefined ? { ok: true, bill } : { ok: false, waits: problem };
 }

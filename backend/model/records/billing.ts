@@ -154,3 +154,45 @@ export const usage = kind('usage/', {
   uses: Type.Array(Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }), since: time })),
 });
 export type UsageRecord = Static<typeof usage.schema>;
+
+/** `bills/<id>`. A bill never changes. Its document is in `bill-documents/<id>`, which no process keeps in memory. */
+export const bills = kind('bills/', {
+  id: id('bill'),
+  labels,
+  number: Type.String(),
+  billing_account: id('billing_account'),
+  legal_entity: id('legal_entity'),
+  month: Type.String(),
+  issue_date: Type.String(),
+  due_date: Type.String(),
+  currency: Type.String(),
+  net: amount,
+  vat: amount,
+  gross: amount,
+  /** The SHA-256 of the document, in hex. */
+  sha256: Type.String(),
+  ...declared,
+});
+export type BillRecord = Static<typeof bills.schema>;
+
+/** `bill-documents/<id>`: the document as JSON text (model/billing/bill-document.ts). */
+export const billDocuments = kind('bill-documents/', { json: Type.String() });
+
+/** `bill-numbers/<series>`: the last number of a series. It changes in the commit of the bill with this number. */
+export const billNumbers = kind('bill-numbers/', { last: Type.Integer({ minimum: 1 }) });
+
+/** `closed-months/<account>/<month>`: the month is billed. Without `bill`, it cost nothing. */
+export const closedMonths = kind('closed-months/', { bill: Type.Optional(id('bill')), at: time });
+
+/** `vat-checks/<VAT number>`: the last answer about a VAT number. */
+export const vatChecks = kind('vat-checks/', {
+  answer: oneOf(['valid', 'invalid', 'unknown']),
+  /** The reason why the answer is unknown. */
+  reason: Type.Optional(Type.String()),
+  name: Type.Optional(Type.String()),
+  consultation_number: Type.Optional(Type.String()),
+  /** The first request about this number. */
+  since: time,
+  at: time,
+});
+export type VatCheckRecord = Static<typeof vatChecks.schema>;

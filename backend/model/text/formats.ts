@@ -42,10 +42,6 @@ export const formats: Readonly<Record<string, FormatRule>> = {
     const parsed = parseVatNumber(text);
     return parsed.ok ? undefined : parsed.problem;
   },
-  email: (text) =>
-    /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$/.test(text)
-      ? undefined
-      : 'must be an e-mail address such as accounting@example.com',
   'ssh-public-key': sshPublicKeyProblem,
   // Every text is valid. The format only determines the comparison.
   'user-data': () => undefined,

@@ -1,0 +1,157 @@
+/** Bills, preliminary bills and costs. All of them come from the calculation of the billing component. */
+
+import { renderCii, renderPdf, renderUbl } from '../../billing/documents/index.ts';
+import { accountLines, type Ledger, priceFactsOf } from '../../billing/ledger/account-bill.ts';
+import { type DescribedUse, usesSince } from '../../billing/ledger/uses.ts';
+import { verificationOf } from '../../billing/ledger/vat-state.ts';
+import type { Id } from '../../contract/fields.ts';
+import { type BillFormat, type BillPreview, bill, type Costs } from '../../contract/resources/bills.ts';
+import type { BillDocument } from '../../model/billing/bill-document.ts';
+import { previewBill } from '../../model/billing/bill-preview.ts';
+import { amountOf, formatAmount, multiply, roundToMinor, sum } from '../../model/billing/money.ts';
+import { monthText, parseMonth } from '../../model/billing/months.ts';
+import { chargesUpTo, type Month } from '../../model/billing/rating.ts';
+import { knownVatRates } from '../../model/billing/vat-rates.ts';
+import * as records from '../../model/records/index.ts';
+import { read } from '../../store/collection.ts';
+import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
+import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
+import { find, notFound, projectInQuery } from '../requests/objects.ts';
+import { fieldError } from '../requests/validation.ts';
+import { billingAccounts } from './billing-accounts.ts';
+
+/** The maximum number of costs in a response. */
+const maxCosts = 10_000;
+
+/** The descriptor of bills. */
+export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
+  kind: records.bills,
+  scope: 'operator',
+  show: (_api, { labels: _labels, ...record }) => record,
+  indexes: ['billing_account'],
+  list: { selectedBy: 'billing_account' },
+  alsoMirrored: [records.accountTerms, records.vatChecks],
+  handlers: { bill_document: getDocument, billing_account_preview: getPreview, cost_list: getCosts },
+});
+
+const ledgerOf = ({ store, mirror }: ApiContext): Ledger => ({
+  store,
+  mirror,
+  ordersOf: (project) => mirror.by(records.orders, 'project').list(project),
+});
+
+const mediaTypes: Readonly<Record<BillFormat, string>> = {
+  json: 'application/json; charset=utf-8',
+  pdf: 'application/pdf',
+  xrechnung: 'application/xml',
+  cii: 'application/xml',
+};
+
+async function render(document: BillDocument, json: string, format: BillFormat): Promise<string | Uint8Array> {
+  if (format === 'pdf') return renderPdf(document);
+  if (format === 'xrechnung') return renderUbl(document);
+  return format === 'cii' ? renderCii(document) : json;
+}
+
+async function getDocument(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { id, value, revision } = find(api, bills, request.caller, request.params.id ?? '');
+  const { format = 'json' } = request.query as { readonly format?: BillFormat };
+  const stored = await read(api.store, records.billDocuments, id);
+  if (!stored) throw notFound('bill', id);
+  const { json } = stored.value;
+  const data = Buffer.from(await render(JSON.parse(json) as BillDocument, json, format));
+  const extension = format === 'json' || format === 'pdf' ? format : 'xml';
+  return {
+    status: 200,
+    content: { type: mediaTypes[format], size: data.length, data },
+    headers: { 'content-disposition': `attachment; filename="${value.number}.${extension}"` },
+    revision,
+  };
+}
+
+/** Returns the month of the request, and the instant up to which its uses are charged. */
+function periodOf(request: ApiRequest): { text: string; month: Month; until: number } {
+  const now = request.now.getTime();
+  const { month: text = monthText(now) } = request.query as { readonly month?: string };
+  const month = parseMonth(text);
+  if (!month) throw fieldError('invalid_input', '#query/month', 'must be a calendar month such as 2026-11');
+  return { text, month, until: Math.max(month.from, Math.min(now, month.to)) };
+}
+
+async function getPreview(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { value: account } = find(api, billingAccounts, request.caller, request.params.id ?? '');
+  const { text, month, until } = periodOf(request);
+  const { revision } = api.mirror;
+  const period = { from: month.from, to: until };
+  const lines = await accountLines(ledgerOf(api), account, month, period, request.now.getTime());
+  const entity = api.mirror.get(records.legalEntities, account.legal_entity)?.value;
+  const shown = lines.map(({ description, project, quantity, unit, unit_price, net }) => ({
+    ...{ description, quantity, unit: unit.label, unit_price, net },
+    ...(project !== undefined && { project }),
+  }));
+  const { currency } = account;
+  const preview =
+    entity &&
+    previewBill({
+      ...{ account, entity, lines, month, at: until, rates: knownVatRates },
+      verification: verificationOf(api.mirror, account),
+    });
+  const body: BillPreview = {
+    ...{ billing_account: account.id, month: text, until: new Date(until).toISOString(), currency, lines: shown },
+    net: formatAmount(sum(lines.map(({ net }) => amountOf(net))), currency),
+    ...(preview?.ok && { vat: preview.bill.totals.vat, gross: preview.bill.totals.gross }),
+    ...(preview?.ok === false && { waits: preview.waits }),
+    revision,
+  };
+  return { status: 200, body, revision };
+}
+
+type Item = Costs['items'][number];
+
+async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { project: asked } = request.query as { readonly project?: Id<'project'> };
+  const project = projectInQuery(api, request.caller, asked) ?? request.caller.project;
+  if (project === undefined) {
+    throw fieldError('invalid_input', '#query/project', 'is required with a token that belongs to no project');
+  }
+  const { text, month, until } = periodOf(request);
+  const { revision } = api.mirror;
+  const account = api.mirror.get(records.projects, project)?.value.billing_account;
+  const currency = account && api.mirror.get(records.billingAccounts, account)?.value.currency;
+  const costs: (Item & { readonly exact: bigint })[] = [];
+  if (currency !== undefined) {
+    const { prices } = priceFactsOf(api.mirror, currency);
+    const ledger = ledgerOf(api);
+    const orders = [...ledger.ordersOf(project)];
+    const open = { revision, of: () => orders };
+    const from = month.from - prices.longestMinimumMs;
+    const uses = await usesSince(api.store, open, project, from, request.now.getTime());
+    for (const own of Map.groupBy(uses, ({ resource }) => resource).values()) {
+      const last = own.reduce((a: DescribedUse, b) =>
+        (b.to ?? Number.MAX_VALUE) >= (a.to ?? Number.MAX_VALUE) ? b : a,
+      );
+      for (const { price, numerator, denominator } of chargesUpTo(prices, own, month, until)) {
+        const exact = multiply(1n, { numerator, denominator });
+        if (exact === 0n) continue;
+        const { resource, title, labels } = last;
+        costs.push({
+          resource,
+          title,
+          labels,
+          product: price.product as Id<'product'>,
+          cost: formatAmount(exact),
+          exact,
+        });
+      }
+    }
+  }
+  costs.sort((a, b) => (a.exact === b.exact ? (a.resource < b.resource ? -1 : 1) : a.exact > b.exact ? -1 : 1));
+  const total = sum(costs.map(({ exact }) => exact));
+  const body: Costs = {
+    ...{ project, month: text, until: new Date(until).toISOString(), revision },
+    ...(currency !== undefined && { currency }),
+    total: currency === undefined ? '0' : formatAmount(roundToMinor(total, currency), currency),
+    items: costs.slice(0, maxCosts).map(({ exact: _exact, ...item }) => item),
+  };
+  return { status: 200, body, revision };
+}

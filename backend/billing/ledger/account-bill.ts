@@ -1,0 +1,94 @@
+/** The lines of the bill of an account, from the database. The API and the billing component compute them in the same way. */
+import type { Id } from '../../contract/fields.ts';
+import { type AccountTerm, paidTimes } from '../../model/billing/account-terms.ts';
+import {
+  type BilledProduct,
+  type BilledProject,
+  billLines,
+  type NetLine,
+  type PaidTime,
+} from '../../model/billing/bills.ts';
+import { priceFacts, productFacts } from '../../model/billing/facts.ts';
+import { PriceList } from '../../model/billing/price-list.ts';
+import type { Month } from '../../model/billing/rating.ts';
+import * as records from '../../model/records/index.ts';
+import type { Mirror } from '../../store/mirror.ts';
+import type { Store } from '../../store/store.ts';
+import { type OpenOrders, usesSince } from './uses.ts';
+
+/** The kinds of records that a mirror must contain. */
+export const ledgerKinds = [
+  records.accountTerms,
+  records.orders,
+  records.products,
+  records.prices,
+  records.projects,
+  records.billingAccounts,
+  records.legalEntities,
+  records.vatChecks,
+] as const;
+
+/** A mirror with the kinds of `ledgerKinds`, and the open orders of projects. */
+export interface Ledger {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  readonly ordersOf: OpenOrders['of'];
+}
+
+/** Returns the price list of a currency, and the products by their ids. */
+export function priceFactsOf(mirror: Mirror, currency: string) {
+  const products = new Map<string, BilledProduct>();
+  for (const { value } of mirror.list(records.products)) {
+    products.set(value.id, { ...productFacts(value), description: value.description });
+  }
+  const prices = [...mirror.list(records.prices)]
+    .filter(({ value }) => value.currency === currency)
+    .map(({ value }) => priceFacts(value));
+  return { products, prices: new PriceList(currency, products.values(), prices) };
+}
+
+/** Returns the terms of each project, and its last name. */
+function termsByProject(mirror: Mirror): Map<Id<'project'>, { name: string; terms: AccountTerm[] }> {
+  const projects = new Map<Id<'project'>, { name: string; terms: AccountTerm[] }>();
+  for (const { value } of mirror.list(records.accountTerms)) {
+    const { project, account, since } = value;
+    const known = projects.get(project) ?? { name: value.name, terms: [] };
+    known.terms.push({ account, since: Date.parse(since) });
+    projects.set(project, { ...known, name: mirror.get(records.projects, project)?.value.name ?? value.name });
+  }
+  return projects;
+}
+
+/** Returns the times of the month in which the account pays for each project. */
+export function paidProjects(mirror: Mirror, account: string, { from, to }: Month) {
+  return [...termsByProject(mirror)].flatMap(([id, { name, terms }]) => {
+    const paid = paidTimes(terms, account).filter((time) => time.from < to && time.to > from);
+    return paid.length === 0 ? [] : [{ id, name, paid }];
+  });
+}
+
+/**
+ * Returns the lines of the bill of an account for a part of a month.
+ * @param now the present, in milliseconds since 1970
+ * @throws CompactedError if the revision of the mirror is compacted
+ */
+export async function accountLines(
+  { store, mirror, ordersOf }: Ledger,
+  account: records.BillingAccountRecord,
+  month: Month,
+  period: PaidTime,
+  now: number,
+): Promise<NetLine[]> {
+  const { products, prices } = priceFactsOf(mirror, account.currency);
+  // All parts of the calculation show one revision. No await separates them from the list of projects.
+  const open: OpenOrders = { revision: mirror.revision, of: ordersOf };
+  const paid = paidProjects(mirror, account.id, month);
+  const orders = new Map(paid.map(({ id }) => [id, [...ordersOf(id)]]));
+  const from = month.from - prices.longestMinimumMs;
+  const projects: BilledProject[] = [];
+  for (const project of paid) {
+    const known = { ...open, of: () => orders.get(project.id) ?? [] };
+    projects.push({ ...project, uses: await usesSince(store, known, project.id, from, now) });
+  }
+  return billLines({ prices, products, projects, month, period });
+}

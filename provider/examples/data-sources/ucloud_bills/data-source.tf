@@ -1,0 +1,5 @@
+data "ucloud_bills" "all" {}
+
+output "numbers" {
+  value = data.ucloud_bills.all.bills[*].number
+}
