@@ -12,11 +12,12 @@ type OpenOrder = Stored<records.OrderRecord>;
 /** Returns the open order of an object, at a revision that is not older than that of the object. */
 export type FindOrder = (object: string) => OpenOrder | undefined;
 
-/** Returns the key of a record of ended uses. Two records of an object never have the same key and different uses. */
-function usageKey({ project, order, resource, until, uses }: records.UsageRecord): string {
-  const [since = until] = uses.map((each) => each.since).toSorted();
-  return [project, until.slice(0, 7), resource, until, order, since].join('/');
-}
+/**
+ * Returns the key of a record of ended uses. An order can change several times in one millisecond, but each revision of it
+ * changes once.
+ */
+const usageKey = ({ project, order, resource, until }: records.UsageRecord, revision: number): string =>
+  [project, until.slice(0, 7), resource, until, order, revision].join('/');
 
 /** Returns the conditions and writes of a change of an order. */
 export function orderCommit(before: OpenOrder | undefined, change: OrderChange): Required<Commit> {
@@ -29,9 +30,7 @@ export function orderCommit(before: OpenOrder | undefined, change: OrderChange):
     if (before) write.push(remove(records.orders, before.id));
   }
   if (ended) write.push(put(records.endedOrders, `${ended.project}/${ended.ended_at}/${ended.id}`, ended));
-  if (usage) {
-    write.push(put(records.usage, usageKey(usage), usage));
-  }
+  if (before && usage) write.push(put(records.usage, usageKey(usage, before.revision), usage));
   return { require, write };
 }
 
@@ -43,10 +42,20 @@ export interface ChargeableChange {
   readonly after: Chargeable | undefined;
 }
 
-/** Returns the changes of objects that are charged, among the writes of a commit. */
+/**
+ * Returns the changes of objects that are charged, among the writes of a commit.
+ * @throws RangeError if the commit deletes all objects of a kind at once
+ */
 export function chargeableChanges(writes: readonly Write[], find: FindOrder): ChargeableChange[] {
   return writes.flatMap((write): ChargeableChange[] => {
-    if ('deletePrefix' in write) return [];
+    if ('deletePrefix' in write) {
+      const hit = chargeablePrefixes.find(
+        (each) => each.startsWith(write.deletePrefix) || write.deletePrefix.startsWith(each),
+      );
+      // The commit does not contain the objects, so their orders would stay.
+      if (hit !== undefined) throw new RangeError(`${hit} is charged: a commit must delete each object by its key`);
+      return [];
+    }
     const key = 'put' in write ? write.put : write.delete;
     const prefix = chargeablePrefixes.find((each) => key.startsWith(each));
     if (prefix === undefined) return [];

@@ -1,7 +1,7 @@
 /** Orders. Those of objects follow their objects (billing/ordering-store.ts); operators book the others. */
 import { UcloudError } from '../../contract/errors.ts';
 import { type Order, type OrderBody, type OrderUpdate, order } from '../../contract/resources/orders.ts';
-import { endOrder } from '../../model/billing/ordering.ts';
+import { changeTime, endOrder } from '../../model/billing/ordering.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { present, put } from '../../store/collection.ts';
@@ -63,7 +63,7 @@ async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAns
 async function updateOrder(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   return changeObject(api, request, orders, (stored) => {
     const changed: records.OrderRecord = patched(order, stored.value, request.body as OrderUpdate);
-    return replacement(api, request, orders, stored, { ...changed, updated_at: request.now.toISOString() });
+    return replacement(api, request, orders, stored, { ...changed, updated_at: changeTime(changed, request.now) });
   });
 }
 

@@ -54,15 +54,17 @@ function endedOrder(
 
 /** Returns the end of an order and of all its uses. */
 export function endOrder(order: OrderRecord, end: EndedOrderRecord['end'], now: Date): OrderChange {
-  const at = endTime(order, now);
+  const at = changeTime(order, now);
   return { ended: endedOrder(order, at, end), ...endedUse(order, order.use, order.labels, at) };
 }
 
-/** The clocks of servers differ. No interval ends before it begins. */
-function endTime({ opened_at, use }: OrderRecord, now: Date): string {
-  const latest = use.reduce((last, { since }) => (since > last ? since : last), opened_at);
-  const at = now.toISOString();
-  return at < latest ? latest : at;
+/**
+ * Returns the time of a change. The clocks of servers differ, but no change of an order precedes the last one. So no use ends
+ * before it begins, or begins before the end of the last use.
+ */
+export function changeTime({ opened_at, updated_at, use }: OrderRecord, now: Date): string {
+  const known = [opened_at, updated_at, ...use.map(({ since }) => since)];
+  return known.reduce((last, each) => (each > last ? each : last), now.toISOString());
 }
 
 function openOrder(object: Chargeable, before: OrderRecord | undefined, use: UseItem[], at: string): OrderRecord {
@@ -94,7 +96,7 @@ export function orderChange(
     return { open: openOrder(after, undefined, begin(after.quantities, at), at) };
   }
   if (haveEqualAmounts(before.use, after.quantities)) return undefined;
-  const at = endTime(before, now);
+  const at = changeTime(before, now);
   const next = amounts(after.quantities);
   const stays = ({ quantity, ...part }: UseItem) => next.get(partKey(part)) === quantity;
   const staying = before.use.filter(stays);

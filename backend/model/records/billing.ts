@@ -141,8 +141,8 @@ export const endedOrders = kind('ended-orders/', { ...facts, ended_at: time, end
 export type EndedOrderRecord = Static<typeof endedOrders.schema>;
 
 /**
- * `usage/<project>/<month>/<object or order>/<until>/<order>/<since>`: quantities that were in use until an instant in this
- * month (UTC), each since its own instant. `<since>` is the earliest of them.
+ * `usage/<project>/<month>/<object or order>/<until>/<order>/<revision>`: quantities that were in use until an instant in
+ * this month (UTC), each since its own instant. `<revision>` is that of the order whose change ended them.
  */
 export const usage = kind('usage/', {
   project: id('project'),
