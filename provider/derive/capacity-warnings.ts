@@ -18,7 +18,7 @@ const noHostActions: Readonly<Record<string, string>> = {
   host_selector: 'Change `host_selector`, or ask the operator for hosts with these labels.',
 };
 
-function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
+export function warningOf(noun: string, { reason, message, field }: Refusal): { summary: string; detail: string } {
   const object = nounWords(noun);
   const why = `${sentence(message)} The check counts all objects planned so far. Objects that Terraform plans to delete later make room.`;
   switch (reason) {
@@ -33,6 +33,17 @@ function warningOf(noun: string, { reason, message, field }: Refusal): { summary
       return {
         summary: `The host of this ${object} has no room for the change`,
         detail: `${why}\n\nMake a smaller change, or replace the ${object} (\`-replace\`): another host may have room.`,
+      };
+    case 'budget_exceeded':
+      return {
+        summary: 'The budget does not allow this plan',
+        detail:
+          `${sentence(message)}\n\nApply will fail unless the budget has room by then. ${actionFor(reason) ?? ''}`.trimEnd(),
+      };
+    case 'billing_account_required':
+      return {
+        summary: `This ${object} needs a billing account`,
+        detail: `${sentence(message)}\n\nApply will fail here. ${actionFor(reason) ?? ''}`.trimEnd(),
       };
     case 'quota_exceeded':
       return {

@@ -168,6 +168,7 @@ await t.test('prices and quotes', async (t) => {
       monthly: string;
       once: string;
       lines: object[];
+      items: object[];
     };
   t.match(
     await quote({ vms: [{ cpus: 4 }] }),
@@ -192,6 +193,15 @@ await t.test('prices and quotes', async (t) => {
     { name: 'vm-memory', monthly: '40.00', quantity: '12', unit: 'GiB' },
     { name: 'volume', monthly: '14.60' },
   ]);
+  t.strictSame(
+    three.items,
+    [
+      // 2 × 8 + 4 × 3.333
+      { pointer: '/vms/0', monthly: '29.33', once: '10.00' },
+      { pointer: '/volumes/0', monthly: '14.60', once: '0.00' },
+    ],
+    'and of a single object of each item',
+  );
 
   await t.test('a price of the future is visible, and does not apply yet', async (t) => {
     const valid_from = new Date(Date.now() + 3_600_000).toISOString();
@@ -275,6 +285,17 @@ await t.test('accounts and budgets', async (t) => {
     t.equal((await member.request('POST', '/v1/ssh-keys', { name: 'none', public_key: 'x' })).status, 400);
   });
 
+  const planned = async (plan: object) => {
+    const answer = await member.expect(200, 'POST', '/v1/capacity-checks', plan);
+    return Object(answer.body).refusals as readonly object[];
+  };
+  t.match(
+    await planned({ added: { volumes: [{ size: '1GiB', count: 2 }] } }),
+    [{ pointer: '/added', first: 0, count: 2, reason: 'billing_account_required', message: /no billing account/ }],
+    'a plan hears of it before',
+  );
+  t.strictSame(await planned({ removed: { volumes: [{ size: '1GiB' }] } }), []);
+
   const payer = await makeAccount(operator, 'acme', { max_monthly_cost: '120' });
   await operator.update('projects', test.project, { billing_account: payer.id });
 
@@ -290,6 +311,17 @@ await t.test('accounts and budgets', async (t) => {
       (await member.request('POST', '/v1/volumes?dry_run=true', { name: 'large', size: '90GiB' })).body,
       exceeded,
     );
+    const large = { volumes: [{ size: '90GiB' }] };
+    t.match(await planned({ added: large }), [
+      { pointer: '/added', count: 1, reason: 'budget_exceeded', message: /and 90\.00 CHF more are asked for/ },
+    ]);
+    t.strictSame(await planned({ added: large, removed: { volumes: [{ size: '1GiB' }] } }), []);
+    t.strictSame(await planned({ added: { volumes: [{ size: '45GiB' }, { size: '44GiB' }] } }), []);
+    const unknown = { volumes: [{ size: '1GiB', pool: 'stp-1111111111111111' }] };
+    t.match(await member.request('POST', '/v1/capacity-checks', { added: unknown }), {
+      status: 422,
+      body: { code: 'invalid_reference', errors: [{ pointer: '/added/volumes/0/pool' }] },
+    });
     t.equal((await volume('fits', '89GiB')).status, 201);
     const [fits] = (await member.list('volumes', '?name=fits')).items;
     t.match((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '90GiB' })).body, exceeded);

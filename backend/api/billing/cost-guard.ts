@@ -35,23 +35,73 @@ const free: CostGuard = { require: [], write: [] };
 export const monthlyCost = (api: ApiContext, currency: string, items: readonly Metered[], at: number): bigint =>
   sum(estimate(api.prices.of(currency), items, at).map(({ monthly }) => monthly));
 
+/** The limits of the cost of a project, and the records that contain them. */
+export interface CostLimits {
+  readonly id: string;
+  readonly name: string;
+  readonly stored: Stored<typeof records.projects.schema.static>;
+  /** The account of the project; undefined without one. */
+  readonly account: string | undefined;
+  /** The operator demands an account. */
+  readonly accountRequired: boolean;
+  readonly payer: Stored<typeof records.billingAccounts.schema.static> | undefined;
+}
+
+/** Returns the limits of the cost of a project; undefined if there is no such project. */
+export function costLimitsOf(api: ApiContext, project: string): CostLimits | undefined {
+  const stored = api.mirror.get(records.projects, project);
+  if (!stored) return undefined;
+  const { billing_account: account, name } = stored.value;
+  const accountRequired = api.mirror.get(records.settings, cloudSettings)?.value.billing === 'required';
+  const payer = account === undefined ? undefined : api.mirror.get(records.billingAccounts, account);
+  return { id: project, name, stored, account, accountRequired, payer };
+}
+
+/** Returns the budgets that a change would exceed, as sentences; none for a change that does not add to the cost. */
+export function budgetProblems(
+  api: ApiContext,
+  { id, name, stored, account, payer }: CostLimits,
+  { before, after }: { readonly before: readonly Metered[]; readonly after: readonly Metered[] },
+  at: number,
+): string[] {
+  if (!payer || account === undefined) return [];
+  const { currency, max_monthly_cost: total } = payer.value;
+  const { max_monthly_cost: budget } = stored.value;
+  if (budget === undefined && total === undefined) return [];
+  const cost = (items: readonly Metered[]) => monthlyCost(api, currency, items, at);
+  const more = cost(after) - cost(before);
+  if (more <= 0n) return [];
+  const problem = (whose: string, limit: string | undefined, used: () => bigint): string[] => {
+    if (limit === undefined) return [];
+    const inUse = used();
+    if (inUse + more <= amountOf(limit)) return [];
+    const [has, costs] = [inUse, more].map((each) => `${formatAmount(each, currency)} ${currency}`);
+    return [
+      `the budget of ${whose} is ${limit} ${currency} per month, ${has} are in use, and ${costs} more are asked for`,
+    ];
+  };
+  return [
+    ...problem(`the project ${name}`, budget, () => cost(api.projectUse.of(id))),
+    ...problem('the billing account', total, () => {
+      const projects = [...api.mirror.by(records.projects, 'billing_account').list(account)];
+      return sum(projects.map((each) => cost(api.projectUse.of(each.id))));
+    }),
+  ];
+}
+
 /** Returns the conditions and writes that a change must be committed with. @throws UcloudError `billing_account_required`, `budget_exceeded` */
 export function costGuard(api: ApiContext, writes: readonly Write[], now: Date): CostGuard {
   const changes = chargeableChanges(writes, (object) => openOrderOf(api.mirror, object)).filter(({ after }) => after);
   const [first] = changes;
-  if (!first?.after) return free;
-  const { project } = first.after;
-  const stored = api.mirror.get(records.projects, project);
-  if (!stored) return free;
-  const settings = api.mirror.get(records.settings, cloudSettings);
-  const { billing_account: account, max_monthly_cost: budget, name } = stored.value;
+  const limits = first?.after && costLimitsOf(api, first.after.project);
+  if (!limits) return free;
+  const { id, name, stored, account, payer } = limits;
   if (account === undefined) {
-    if (settings?.value.billing !== 'required' || changes.every(({ before }) => before)) return free;
+    if (!limits.accountRequired || changes.every(({ before }) => before)) return free;
     throw fieldError('billing_account_required', '/project', `names the project ${name}, which has no billing account`);
   }
-  const payer = api.mirror.get(records.billingAccounts, account);
   if (!payer) return { require: [unchanged(stored)], write: [] };
-  const { currency, max_monthly_cost: total } = payer.value;
+  const [budget, total] = [stored.value.max_monthly_cost, payer.value.max_monthly_cost];
   if (budget === undefined && total === undefined) return { require: [unchanged(stored), unchanged(payer)], write: [] };
 
   const at = now.getTime();
@@ -61,24 +111,16 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
     before.add(change.before?.value.use ?? []);
     after.add(change.after?.quantities ?? []);
   }
-  const cost = (items: readonly Metered[]) => monthlyCost(api, currency, items, at);
-  const more = cost(after.items) - cost(before.items);
-  if (more <= 0n) return free;
-  const check = (whose: string, limit: string | undefined, used: bigint) => {
-    if (limit === undefined || used + more <= amountOf(limit)) return;
-    const [has, costs] = [used, more].map((each) => `${formatAmount(each, currency)} ${currency}`);
-    const detail = `the budget of ${whose} is ${limit} ${currency} per month, ${has} are in use, and ${costs} more are asked for`;
+  const { currency } = payer.value;
+  if (monthlyCost(api, currency, after.items, at) <= monthlyCost(api, currency, before.items, at)) return free;
+  const [detail] = budgetProblems(api, limits, { before: before.items, after: after.items }, at);
+  if (detail !== undefined) {
     throw new UcloudError('budget_exceeded', detail, {
       errors: [{ pointer: '/project', detail: `exceeds the budget: ${detail}` }],
     });
-  };
-  check(`the project ${name}`, budget, cost(api.projectUse.of(project)));
-  if (total !== undefined) {
-    const projects = [...api.mirror.by(records.projects, 'billing_account').list(account)];
-    check('the billing account', total, sum(projects.map(({ id }) => cost(api.projectUse.of(id)))));
   }
-  const limited = [...(budget === undefined ? [] : [project]), ...(total === undefined ? [] : [account])];
-  const guards = limited.map((id) => rewritten(id, api.mirror.get(records.budgetGuards, id)));
+  const limited = [...(budget === undefined ? [] : [id]), ...(total === undefined ? [] : [account])];
+  const guards = limited.map((each) => rewritten(each, api.mirror.get(records.budgetGuards, each)));
   return {
     require: [unchanged(stored), unchanged(payer), ...guards.map(({ condition }) => condition)],
     write: guards.map(({ write }) => write),

@@ -1,9 +1,15 @@
 /** Capacity checks. They use the mirror alone and write nothing. */
 
 import type { Id } from '../../contract/fields.ts';
-import { type CapacityCheck, maxVms, type PlannedVm } from '../../contract/resources/capacity-checks.ts';
+import {
+  type CapacityCheck,
+  type CapacityCheckResult,
+  maxVms,
+  type PlannedVm,
+} from '../../contract/resources/capacity-checks.ts';
 import { architectures } from '../../contract/resources/images.ts';
 import { type QuotaKind, quotaKinds } from '../../contract/resources/quotas.ts';
+import type { QuotedObjects } from '../../contract/resources/quotes.ts';
 import { type Vm, vmDefaults } from '../../contract/resources/vms.ts';
 import { idFrom } from '../../model/ids.ts';
 import { antiAffinityOf } from '../../model/placement/anti-affinity.ts';
@@ -12,6 +18,8 @@ import { hostSelectorOf } from '../../model/placement/host-selector.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
+import { budgetProblems, costLimitsOf } from '../billing/cost-guard.ts';
+import { quotedItems, totalOf } from '../billing/quoted-objects.ts';
 import { type ApiContext, accountOf, type Handlers } from '../requests/context.ts';
 import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { refer } from '../requests/objects.ts';
@@ -88,10 +96,34 @@ const show = (pointer: string, { first, count, reason, message }: Omit<Refusal, 
   message,
 });
 
+const nothing: QuotedObjects = { vms: [], volumes: [], snapshots: [], prefixes: [] };
+
+/** Returns why the cost of a plan is refused. */
+function costRefusals(
+  api: ApiContext,
+  project: Id<'project'>,
+  plan: Pick<CapacityCheck, 'added' | 'removed'>,
+  at: number,
+): CapacityCheckResult['refusals'] {
+  const itemsOf = (name: 'added' | 'removed') => quotedItems(api, { ...nothing, ...plan[name] }, `/${name}`);
+  const [added, removed] = [itemsOf('added'), itemsOf('removed')];
+  const limits = costLimitsOf(api, project);
+  const count = added.reduce((sum, each) => sum + each.count, 0);
+  if (!limits || count === 0) return [];
+  const refusal = { pointer: '/added', first: 0, count };
+  if (limits.account === undefined) {
+    if (!limits.accountRequired) return [];
+    const message = `the project ${limits.name} has no billing account`;
+    return [{ ...refusal, reason: 'billing_account_required', message }];
+  }
+  const change = { before: totalOf(removed, '/removed'), after: totalOf(added, '/added') };
+  return budgetProblems(api, limits, change, at).map((message) => ({ ...refusal, reason: 'budget_exceeded', message }));
+}
+
 /** The handlers of capacity checks. */
 export const capacityCheckHandlers: Handlers = {
   async capacity_check(api, request) {
-    const { project: asked, vms: planned, leaving, ...others } = request.body as Body;
+    const { project: asked, vms: planned, leaving, added, removed, ...others } = request.body as Body;
     const project = projectOfCreation(api, request.caller, asked);
     if (planned.reduce((sum, { count = 1 }) => sum + count, 0) > maxVms) {
       throw fieldError('rule_violated', '/vms', `must contain at most ${maxVms} VMs in total`);
@@ -111,6 +143,7 @@ export const capacityCheckHandlers: Handlers = {
       const host = api.mirror.get(records.schedules, id)?.value.host;
       if (host !== undefined) released.push({ host, vm: idFrom('vm', id) });
     }
+    const overCost = costRefusals(api, project, { added, removed }, request.now.getTime());
     const { name, quota = {} } = api.mirror.get(records.projects, project)?.value ?? { name: project };
     const limited = { name, limits: quota, used };
     const growth = Object.fromEntries(
@@ -129,6 +162,7 @@ export const capacityCheckHandlers: Handlers = {
             show(`/vms/${refusal.index}${(refusal.kind && fields[refusal.kind]) ?? ''}`, refusal),
           ),
           ...refusedByQuota(limited, growth).map((refusal) => show(`/${refusal.kind}`, refusal)),
+          ...overCost,
         ],
         revision,
       },

@@ -7,6 +7,7 @@ import type { Endpoint } from '../endpoint.ts';
 import { Enum, exampleId, idPrefixes, Reference, Size, Whole } from '../fields.ts';
 import { architectures } from './images.ts';
 import { type PlannedObject, plannedObjects } from './quotas.ts';
+import { quotedObjects } from './quotes.ts';
 import { AntiAffinityCreate, HostSelector } from './vms.ts';
 
 /** The maximum number of VMs in one check. */
@@ -52,6 +53,14 @@ const others = Object.fromEntries(
   ]),
 ) as Record<PlannedObject, TOptional<TInteger>>;
 
+const costObjects = (description: string) =>
+  Type.Optional(
+    Type.Object(quotedObjects, {
+      additionalProperties: false,
+      description,
+    }),
+  );
+
 /** The schema of a capacity check. */
 export const CapacityCheck = Type.Object(
   {
@@ -64,6 +73,10 @@ export const CapacityCheck = Type.Object(
       }),
     ),
     ...others,
+    added: costObjects(
+      'Objects that the plan adds, with their sizes, for the budget. An object that the plan changes is in `added` with its new size, and in `removed` with its old one. `vms` and the numbers above do not count for the budget.',
+    ),
+    removed: costObjects('Objects that the plan removes, with their sizes, for the budget.'),
     leaving: Type.Optional(
       Type.Array(
         Type.String({
@@ -85,7 +98,13 @@ export type CapacityCheck = Static<typeof CapacityCheck>;
 export type PlannedVm = Static<typeof PlannedVm>;
 
 /** The reasons of a refusal. */
-export const refusalReasons = ['quota_exceeded', 'no_host', 'host_full'] as const;
+export const refusalReasons = [
+  'quota_exceeded',
+  'no_host',
+  'host_full',
+  'budget_exceeded',
+  'billing_account_required',
+] as const;
 
 const Refusal = Type.Object(
   {
@@ -96,7 +115,7 @@ const Refusal = Type.Object(
     count: Whole({ minimum: 1, description: 'Number of objects from there on that are refused for this reason.' }),
     reason: Enum(refusalReasons, {
       description:
-        'quota_exceeded: the API would refuse the creation or change. no_host: the VM would be created and wait for a host. host_full: the VM would keep its current size.',
+        'quota_exceeded: the API would refuse the creation or change. no_host: the VM would be created and wait for a host. host_full: the VM would keep its current size. budget_exceeded, billing_account_required: the API would refuse the last creations or changes, or all creations.',
     }),
     message: Type.String({ description: 'Text for people.' }),
   },
@@ -122,7 +141,7 @@ export const capacityCheckEndpoints = {
     tag: 'capacity-checks',
     summary: 'Check the capacity for a plan',
     description:
-      'Returns the parts of a plan that the quota of the project would refuse, and the VMs that would find no host. The check considers the whole plan. It changes nothing and reserves nothing.',
+      'Returns the parts of a plan that the quota or the budget of the project would refuse, and the VMs that would find no host. The check considers the whole plan. It changes nothing and reserves nothing.',
     access: 'viewer',
     body: CapacityCheck,
     bodyExample: {

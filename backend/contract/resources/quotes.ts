@@ -44,6 +44,16 @@ const QuotedPrefix = Type.Object(
 const list = <T extends Parameters<typeof Type.Array>[0]>(item: T, words: string) =>
   Type.Optional(Type.Array(item, { maxItems: 1000, default: [], description: `${words} of the quote.` }));
 
+/** The objects of a quote, by kind. */
+export const quotedObjects = {
+  vms: list(QuotedVm, 'VMs'),
+  volumes: list(sizedObject('volume'), 'Volumes'),
+  snapshots: list(sizedObject('snapshot'), 'Snapshots'),
+  prefixes: list(QuotedPrefix, 'Prefixes'),
+};
+const QuotedObjects = Type.Object(quotedObjects);
+export type QuotedObjects = Required<Static<typeof QuotedObjects>>;
+
 /** The schema of a quote. */
 export const Quote = Type.Object(
   {
@@ -51,10 +61,7 @@ export const Quote = Type.Object(
     currency: Type.Optional(
       Currency({ description: 'Currency. Default: that of the billing account, or the only currency with prices.' }),
     ),
-    vms: list(QuotedVm, 'VMs'),
-    volumes: list(sizedObject('volume'), 'Volumes'),
-    snapshots: list(sizedObject('snapshot'), 'Snapshots'),
-    prefixes: list(QuotedPrefix, 'Prefixes'),
+    ...quotedObjects,
   },
   { additionalProperties: false, title: 'Quote' },
 );
@@ -74,6 +81,15 @@ const QuoteLine = Type.Object(
   { additionalProperties: false },
 );
 
+const QuotedItem = Type.Object(
+  {
+    pointer: Type.String({ description: 'JSON pointer (RFC 6901) to the item of the request, such as `/vms/0`.' }),
+    monthly: Decimal({ description: 'Cost of one of its objects in a month.' }),
+    once: Decimal({ description: 'Cost of one of its objects at the begin.' }),
+  },
+  { additionalProperties: false },
+);
+
 /** The schema of the result of a quote. */
 export const QuoteResult = Type.Object(
   {
@@ -83,6 +99,10 @@ export const QuoteResult = Type.Object(
     }),
     once: Decimal({ description: 'Cost at the begin, before VAT.' }),
     lines: Type.Array(QuoteLine, { description: 'Cost by price.' }),
+    items: Type.Array(QuotedItem, {
+      description:
+        'Cost of a single object of each item of the request, in the order of the request. The sum may differ from the total by roundings.',
+    }),
     revision: Whole({ description: 'Revision of the database that the response shows.' }),
   },
   { additionalProperties: false, title: 'QuoteResult' },
@@ -122,6 +142,7 @@ export const quoteEndpoints = {
             once: '0.00',
           },
         ],
+        items: [{ pointer: '/vms/0', monthly: '16.00', once: '0.00' }],
         revision: 42,
       },
     },
