@@ -57,7 +57,7 @@ needs_qemu='qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mkfs.vfat:dos
 needs_image='mkfs.ext4:e2fsprogs'
 needs_test='etcd:etcd-server etcdctl:etcd-client unzip:unzip openssl:openssl curl:curl shellcheck:shellcheck busybox:busybox sysctl:procps
   rdisc6:ndisc6 mmdebstrap:mmdebstrap python3:python3-minimal gpg:gpg gpg-agent:gpg-agent gpgconf:gpgconf zsh:zsh fish:fish sshd:openssh-server
-  ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd ioping:ioping bird:bird2'
+  ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd ioping:ioping bird:bird2 pdftoppm:poppler-utils'
 case "$purpose" in
   demo) wanted="$needs_qemu $needs_image" ;;
   test) wanted="$needs_qemu $needs_image $needs_test" ;;

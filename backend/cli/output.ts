@@ -36,7 +36,8 @@ export async function print(answer: unknown, { json = false, wide = false }: Out
   if (answer === undefined) return;
   if (json || !isObject(answer)) return say(visibleJson(answer, 2));
   const { items } = answer as { items?: readonly Item[] };
-  if (!Array.isArray(items)) return writeOut(document(answer, await namesIn(answer)));
+  const isList = Object.keys(answer as object).every((key) => ['items', 'next_page_token', 'revision'].includes(key));
+  if (!Array.isArray(items) || !isList) return writeOut(document(answer, await namesIn(answer)));
   if (items.length === 0) return tell('(none)');
   const columns = columnsOf(items, wide);
   writeOut(table(columns, wide ? new Map() : await namesIn(columns)));

@@ -64,8 +64,9 @@ const targetOf = ({ params }: Endpoint): string =>
 
 /** Returns the schema of the items of a list endpoint; undefined for other endpoints. */
 function itemOf({ success }: Endpoint): JsonSchema | undefined {
-  const items = (success.schema as JsonSchema | undefined)?.properties?.items;
-  return items?.items;
+  const { items, next_page_token } = (success.schema as JsonSchema | undefined)?.properties ?? {};
+  // Sums with items, such as costs, are no lists.
+  return next_page_token && items?.items;
 }
 /** Tells whether the list is a log. A log shows its newest items, with the newest at the bottom. */
 const isLog = (endpoint: Endpoint): boolean => itemOf(endpoint)?.properties?.at !== undefined;

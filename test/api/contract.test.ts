@@ -215,7 +215,7 @@ t.test('each operation refuses who may not', async (t) => {
     vm_move: 'operator',
     terraform_state_list: 'empty',
     capacity_check: 'foreign',
-    quote_create: 'foreign',
+    quote_calculate: 'foreign',
     cost_list: 'separate',
     bill_document: 'operator',
     billing_account_preview: 'operator',

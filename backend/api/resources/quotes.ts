@@ -25,7 +25,7 @@ function currencyOf(api: ApiContext, project: string, asked: string | undefined)
 
 /** The handlers of quotes. */
 export const quoteHandlers: Handlers = {
-  async quote_create(api, request) {
+  async quote_calculate(api, request) {
     const body = request.body as Quote & QuotedObjects;
     const project = projectOfCreation(api, request.caller, body.project);
     const items = quotedItems(api, body);

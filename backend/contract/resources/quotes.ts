@@ -112,7 +112,7 @@ export type QuoteResult = Static<typeof QuoteResult>;
 /** The endpoints of quotes. */
 export const quoteEndpoints = {
   create: {
-    id: 'quote_create',
+    id: 'quote_calculate',
     method: 'POST',
     path: '/v1/quotes',
     tag: 'quotes',
