@@ -148,15 +148,16 @@ const reasonOf = ({ code, message }: NodeJS.ErrnoException): string =>
 export interface Exchanged {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;
+  readonly bytes: Buffer;
 }
 
 /**
- * Sends a request, and returns the body of the response. @param credentials default: those of the environment and the
+ * Sends a request, and returns the body of the response: bytes, if it is opaque. @param credentials default: those of the environment and the
  * file @throws ApiFailure
  */
 export async function call(request: Call, credentials?: Credentials): Promise<unknown> {
-  const { text } = await exchange(request, credentials);
-  return request.opaque ? text : text === '' ? undefined : JSON.parse(text);
+  const { text, bytes } = await exchange(request, credentials);
+  return request.opaque ? bytes : text === '' ? undefined : JSON.parse(text);
 }
 
 /** Sends a request, and returns the response. @param credentials as for `call` @throws ApiFailure */
@@ -184,8 +185,9 @@ export async function exchange(
       body: stream ?? sent,
       ...(stream && { headersTimeout: 0 }),
     });
-    const text = await answer.body.text();
-    if (answer.statusCode < 400) return { headers: answer.headers, text };
+    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    const text = bytes.toString();
+    if (answer.statusCode < 400) return { headers: answer.headers, text, bytes };
     let problem: Problem;
     try {
       problem = JSON.parse(text);

@@ -193,8 +193,12 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     if (byId) {
       const texts = args[0] as readonly string[];
       const idFor = (text: string) => idOf(target, text, project);
-      const show = (answers: readonly unknown[]) =>
-        texts.length === 1 ? print(answers[0], options) : printAll(answers, options);
+      const show = async (answers: readonly unknown[]) =>
+        endpoint.success.opaque
+          ? writeOut(Buffer.concat(answers.filter((each) => each instanceof Uint8Array)))
+          : texts.length === 1
+            ? print(answers[0], options)
+            : printAll(answers, options);
       return forEach(texts, idFor, (id) => perform([id], given, project, options), show);
     }
     const values = await Promise.all(
@@ -205,7 +209,7 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
     );
     const answer = await perform(values, given, project, options);
     if (isList) return;
-    return endpoint.success.opaque ? writeOut(String(answer)) : print(answer, options);
+    return endpoint.success.opaque ? writeOut(answer as Buffer) : print(answer, options);
   });
 }
 

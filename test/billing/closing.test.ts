@@ -1,5 +1,7 @@
 /** The closing of months: final bills with numbers without gaps, whichever process is killed when. */
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { type ClosingParts, closeMonth } from '../../backend/billing/closing.ts';
 import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
@@ -20,6 +22,7 @@ import { silentLogger } from '../support/silent-logger.ts';
 
 t.teardown(stopSharedEtcd);
 
+const exec = promisify(execFile);
 const hour = 3_600_000;
 const swiss = { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' };
 const party = {
@@ -123,6 +126,10 @@ t.test('a month becomes a bill with its documents', async (t) => {
   const pdf = await document('pdf');
   t.equal(pdf.type, 'application/pdf');
   t.equal(pdf.bytes.subarray(0, 6).toString(), '%PDF-1');
+  const environment = { ...process.env, UCLOUD_ENDPOINT: test.url, UCLOUD_TOKEN: test.operatorToken };
+  const words = ['backend/cli/main.ts', 'bill', 'document', bill.id, '--format', 'pdf'];
+  const { stdout } = await exec(process.execPath, words, { encoding: 'buffer', env: environment });
+  t.ok(stdout.equals(pdf.bytes), 'the command writes the same bytes');
   t.match((await document('xrechnung')).bytes.toString(), /<cbc:ID>UC-000001<\/cbc:ID>/);
   t.match((await document('cii')).bytes.toString(), /UC-000001/);
   for (const client of [member, test.client(undefined)]) {

@@ -34,11 +34,86 @@ export interface AcceptanceCase {
 
 /** The cases, in the order of their dependencies. Each may refer to `this` of the cases before it. */
 export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
+  legal_entity: {
+    create: `name = "swiss"
+      legal_name = "Example AG"
+      address = { street = "Weg 1", postcode = "8750", city = "Glarus", country = "CH" }
+      email = "billing@example.com"
+      number_series = "S-"`,
+    update: `name = "swiss-2"
+      legal_name = "Example Cloud AG"
+      address = { street = "Weg 2", postcode = "8750", city = "Glarus", country = "CH" }
+      email = "accounts@example.com"
+      vat_number = "CHE-107.787.577 MWST"
+      number_series = "S2-"
+      labels = { tier = "x" }
+      delete_protection = true`,
+  },
+  billing_account: {
+    create: `name = "acme"
+      currency = "CHF"
+      legal_entity = ucloud_legal_entity.this.id
+      legal_name = "ACME AG"
+      address = { street = "Weg 3", postcode = "8005", city = "Zürich", country = "CH" }
+      email = "a@acme.example"`,
+    update: `name = "acme-2"
+      currency = "CHF"
+      legal_entity = ucloud_legal_entity.this.id
+      legal_name = "ACME Holding AG"
+      address = { street = "Weg 4", postcode = "8005", city = "Zürich", country = "CH" }
+      email = "b@acme.example"
+      vat_number = "CHE-107.787.577 MWST"
+      customer_kind = "consumer"
+      payment = "prepaid"
+      payment_days = 10
+      max_monthly_cost = "500"
+      labels = { tier = "x" }
+      delete_protection = true`,
+  },
+  product: {
+    create: 'name = "hour"\n meter = "booked"',
+    update:
+      'name = "hour-2"\n meter = "booked"\n description = "Hour of work"\n labels = { tier = "x" }\n delete_protection = true',
+  },
+  price: {
+    create: `product = ucloud_product.this.id
+      currency = "CHF"
+      amount = "0.5"
+      per = "hour"
+      valid_from = "2099-01-01T00:00:00Z"`,
+    update: `product = ucloud_product.this.id
+      currency = "CHF"
+      amount = "0.5"
+      per = "hour"
+      valid_from = "2099-01-01T01:00:00+01:00"
+      labels = { list = "2099" }`,
+    replace: `product = ucloud_product.this.id
+      currency = "EUR"
+      amount = "0.25"
+      per = "hour"
+      valid_from = "2098-01-01T00:00:00Z"
+      minimum_seconds = 3600
+      monthly_cap = "100"`,
+    spelled: ['valid_from'],
+    unnamed: true,
+  },
   project: {
     create: 'name = "side"\n quota = { vms = 10, memory = "2048MiB" }',
-    update:
-      'name = "side-2"\n description = "another"\n labels = { tier = "x" }\n delete_protection = true\n quota = { vms = 20, disk = "1024GiB" }',
+    update: `name = "side-2"
+      description = "another"
+      labels = { tier = "x" }
+      delete_protection = true
+      quota = { vms = 20, disk = "1024GiB" }
+      billing_account = ucloud_billing_account.this.id
+      max_monthly_cost = "100"`,
     spelled: ['quota'],
+  },
+  order: {
+    create: 'product = ucloud_product.this.id\n quantity = 2',
+    update: 'product = ucloud_product.this.id\n quantity = 2\n labels = { ticket = "1" }',
+    replace:
+      'product = ucloud_product.this.id\n quantity = 3\n description = "more"\n project = ucloud_project.this.id',
+    unnamed: true,
   },
   token: {
     create: 'name = "ci"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',

@@ -112,6 +112,14 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   await operator.create('prefix-pools', { name: 'example', cidr: '2001:db8:e000::/36' });
   await operator.create('storage-pools', { name: 'example', kind: 'shared', path: '/srv/example' });
   await operator.create('bgp-peers', { name: 'example', address: '2001:db8::1', asn: 65001, local_asn: 65002 });
+  const party = {
+    ...{ name: 'example', legal_name: 'Example AG', email: 'a@example.com' },
+    address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  };
+  const entity = await operator.create('legal-entities', { ...party, number_series: 'E-' });
+  await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
+  const product = await operator.create('products', { name: 'example', meter: 'booked' });
+  await operator.create('prices', { product: product.id, currency: 'CHF', amount: '150', per: 'once' });
   const scope = { name: 'example', project: project.id };
   await operator.create('tokens', scope);
   await operator.create('ssh-keys', { ...scope, public_key: testPublicKey });

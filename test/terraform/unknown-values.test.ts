@@ -60,6 +60,15 @@ t.test('each attribute alone may be known only after apply', async (t) => {
   const { operator, project } = api;
   const { pool, prefix, network, image, sshKey } = await createVmPrerequisites(api, project);
   const other = (await operator.create('projects', { name: 'other' })).id;
+  const party = {
+    ...{ legal_name: 'Example AG', email: 'a@example.com', vat_number: 'CHE-107.787.577 MWST' },
+    address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  };
+  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'A-' });
+  const account = await operator.create('billing-accounts', {
+    ...{ ...party, name: 'payer', currency: 'CHF', legal_entity: entity.id },
+  });
+  const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
   const otherImage = await operator.create('images', { name: 'other', project, source: 'file:other.qcow2' });
   const [vm, otherVm] = await Promise.all(
     ['holder', 'other'].map((name) =>
@@ -98,8 +107,45 @@ t.test('each attribute alone may be known only after apply', async (t) => {
   /** Every configurable attribute, and its parts that require a replacement. */
   const cases: Readonly<Record<string, { config: Values; replace: Values }>> = {
     project: {
-      config: { name: 'p', description: 'd', labels, delete_protection: false, quota: { vms: 3, memory: '4GiB' } },
+      config: {
+        ...{ name: 'p', description: 'd', labels, delete_protection: false, quota: { vms: 3, memory: '4GiB' } },
+        ...{ billing_account: account.id, max_monthly_cost: '5' },
+      },
       replace: {},
+    },
+    legal_entity: {
+      config: { ...party, name: 'second', labels, number_series: 'B-', delete_protection: false },
+      replace: {},
+    },
+    billing_account: {
+      config: {
+        ...{ ...party, name: 'second', labels, delete_protection: false, currency: 'CHF', legal_entity: entity.id },
+        ...{ customer_kind: 'business', payment: 'bill', payment_days: 30, max_monthly_cost: '5' },
+      },
+      replace: { currency: 'EUR' },
+    },
+    product: {
+      config: {
+        name: 'f',
+        description: 'd',
+        labels,
+        delete_protection: false,
+        meter: 'volume',
+        pool: builtInPool,
+        length: null,
+      },
+      replace: { meter: 'snapshot' },
+    },
+    price: {
+      config: {
+        ...{ product: hour.id, currency: 'CHF', amount: '1', per: 'hour', valid_from: '2099-01-01T00:00:00Z' },
+        ...{ minimum_seconds: 60, monthly_cap: '5', labels },
+      },
+      replace: { amount: '2' },
+    },
+    order: {
+      config: { project, product: hour.id, quantity: 2, description: 'd', labels },
+      replace: { quantity: 3 },
     },
     token: {
       config: { name: 't', role: 'viewer', expires_at: '2099-01-01T00:00:00Z', labels, project },

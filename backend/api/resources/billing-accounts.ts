@@ -1,12 +1,17 @@
 /** Billing accounts: the customers who pay for projects. */
+
+import { accountLines, paidProjects } from '../../billing/ledger/account-bill.ts';
+import { UcloudError } from '../../contract/errors.ts';
 import {
   type BillingAccountBody,
   type BillingAccountUpdate,
   billingAccount,
 } from '../../contract/resources/billing-accounts.ts';
+import { monthsBetween, parseMonth } from '../../model/billing/months.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { present, put, remove } from '../../store/collection.ts';
+import { present, put, read, remove } from '../../store/collection.ts';
+import { ledgerOf } from '../billing/ledger.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
@@ -61,10 +66,27 @@ async function updateBillingAccount(api: ApiContext, request: ApiRequest): Promi
   });
 }
 
+/** Checks that all charges of the account are on bills. @throws UcloudError `invalid_state` */
+async function checkCharges(api: ApiContext, account: records.BillingAccountRecord, now: Date): Promise<void> {
+  const present = now.getTime();
+  const ledger = ledgerOf(api);
+  const [first] = paidProjects(api.mirror, account.id, { from: 0, to: present })
+    .flatMap(({ paid }) => paid.map(({ from }) => from))
+    .toSorted((a, b) => a - b);
+  for (const text of first === undefined ? [] : monthsBetween(first, present)) {
+    const month = parseMonth(text);
+    if (!month || (await read(api.store, records.closedMonths, `${account.id}/${text}`))) continue;
+    const period = { from: month.from, to: Math.min(month.to, present) };
+    if ((await accountLines(ledger, account, month, period, present)).length === 0) continue;
+    throw new UcloudError('invalid_state', `${account.id} has charges of ${text} that are on no bill yet`);
+  }
+}
+
 async function deleteBillingAccount(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  return changeObject(api, request, billingAccounts, (stored) =>
-    removal(api, request, billingAccounts, stored, {
+  return changeObject(api, request, billingAccounts, async (stored) => {
+    await checkCharges(api, stored.value, request.now);
+    return removal(api, request, billingAccounts, stored, {
       writes: [removeReference(stored.value.legal_entity, stored.id), remove(records.budgetGuards, stored.id)],
-    }),
-  );
+    });
+  });
 }

@@ -1,7 +1,7 @@
 /** Bills, preliminary bills and costs. All of them come from the calculation of the billing component. */
 
 import { renderCii, renderPdf, renderUbl } from '../../billing/documents/index.ts';
-import { accountLines, type Ledger, priceFactsOf } from '../../billing/ledger/account-bill.ts';
+import { accountLines, priceFactsOf } from '../../billing/ledger/account-bill.ts';
 import { type DescribedUse, usesSince } from '../../billing/ledger/uses.ts';
 import { verificationOf } from '../../billing/ledger/vat-state.ts';
 import type { Id } from '../../contract/fields.ts';
@@ -14,6 +14,7 @@ import { chargesUpTo, type Month } from '../../model/billing/rating.ts';
 import { knownVatRates } from '../../model/billing/vat-rates.ts';
 import * as records from '../../model/records/index.ts';
 import { read } from '../../store/collection.ts';
+import { ledgerOf } from '../billing/ledger.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find, notFound, projectInQuery } from '../requests/objects.ts';
@@ -32,12 +33,6 @@ export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
   list: { selectedBy: 'billing_account' },
   alsoMirrored: [records.accountTerms, records.vatChecks],
   handlers: { bill_document: getDocument, billing_account_preview: getPreview, cost_list: getCosts },
-});
-
-const ledgerOf = ({ store, mirror }: ApiContext): Ledger => ({
-  store,
-  mirror,
-  ordersOf: (project) => mirror.by(records.orders, 'project').list(project),
 });
 
 const mediaTypes: Readonly<Record<BillFormat, string>> = {

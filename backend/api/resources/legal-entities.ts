@@ -34,7 +34,7 @@ function takeSeries({ id, number_series }: records.LegalEntityRecord) {
         otherwise: () => fieldError('rule_violated', '/number_series', 'belongs or belonged to another legal entity'),
       },
     ],
-    writes: [put(records.numberSeries, number_series, { legal_entity: id })],
+    writes: [put(records.numberSeries, number_series, { id })],
   };
 }
 
@@ -53,7 +53,7 @@ async function updateLegalEntity(api: ApiContext, request: ApiRequest): Promise<
     if (series === stored.value.number_series) return replacement(api, request, legalEntities, stored, next);
     // An entity may return to a series of its own.
     const own = await api.store.get(records.numberSeries.prefix + series);
-    const isOwn = own !== undefined && JSON.parse(own.value).legal_entity === next.id;
+    const isOwn = own !== undefined && JSON.parse(own.value).id === next.id;
     return replacement(api, request, legalEntities, stored, next, isOwn ? {} : takeSeries(next));
   });
 }

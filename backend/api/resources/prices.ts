@@ -53,7 +53,7 @@ const startKey = ({ product, currency, per, valid_from }: records.PriceRecord): 
 const startIsFree = (record: records.PriceRecord): Guard => ({
   condition: absent(records.priceStarts, startKey(record)),
   otherwise: ([entry]) => {
-    const holder: unknown = entry && JSON.parse(entry.value).price;
+    const holder: unknown = entry && JSON.parse(entry.value).id;
     const detail = `the price ${String(holder)} applies from ${record.valid_from} on, too`;
     return new UcloudError('price_exists', detail, { errors: [{ pointer: '/valid_from', detail }] });
   },
@@ -78,7 +78,7 @@ async function createPrice(api: ApiContext, request: ApiRequest): Promise<ApiAns
     return creation(api, prices, record, {
       guards: [startIsFree(record), { condition: present(records.products, record.product) }],
       writes: [
-        put(records.priceStarts, startKey(record), { price: record.id }),
+        put(records.priceStarts, startKey(record), { id: record.id }),
         put(records.uses, `${record.product}/${record.id}`, {}),
       ],
     });

@@ -38,7 +38,7 @@ function checkPart(api: ApiContext, { meter, pool, length }: ProductBody): void 
 const partIsFree = (part: string): Guard => ({
   condition: absent(records.meterProducts, part),
   otherwise: ([entry]) => {
-    const holder: unknown = entry && JSON.parse(entry.value).product;
+    const holder: unknown = entry && JSON.parse(entry.value).id;
     const detail = `the product ${String(holder)} charges ${part} already`;
     return new UcloudError('meter_taken', detail, { errors: [{ pointer: '/meter', detail: `is taken: ${detail}` }] });
   },
@@ -57,7 +57,7 @@ async function createProduct(api: ApiContext, request: ApiRequest): Promise<ApiA
         ...(isBooked ? [] : [partIsFree(part)]),
         ...(body.pool === undefined ? [] : [{ condition: present(records.storagePools, body.pool) }]),
       ],
-      writes: isBooked ? [] : [put(records.meterProducts, part, { product: record.id })],
+      writes: isBooked ? [] : [put(records.meterProducts, part, { id: record.id })],
     });
   });
 }

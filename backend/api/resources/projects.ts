@@ -1,3 +1,4 @@
+import type { Id } from '../../contract/fields.ts';
 import { type ProjectBody, type ProjectUpdate, project } from '../../contract/resources/projects.ts';
 import type { Quota } from '../../contract/resources/quotas.ts';
 import { newId } from '../../model/ids.ts';
@@ -9,7 +10,7 @@ import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
-import { creation, inUse, patched, removal, replacement } from '../transaction/declarations.ts';
+import { creation, inUse, patched, removal, removeReference, replacement } from '../transaction/declarations.ts';
 import { mutate } from '../transaction/mutate.ts';
 import { defaultQuota } from './settings.ts';
 
@@ -48,11 +49,13 @@ async function getUsage(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
   };
 }
 
-/**
- * Returns the guards and writes for the billing account of a project. The account stays in use for ever once a project had it,
- * because its bills come later.
- */
-function accountTerm(api: ApiContext, { id, name, billing_account: account }: records.ProjectRecord, now: Date) {
+/** Returns the guards and writes for another billing account of a project. */
+function accountTerm(
+  api: ApiContext,
+  { id, name, billing_account: account }: records.ProjectRecord,
+  before: Id<'billing_account'> | undefined,
+  now: Date,
+) {
   if (account !== undefined && !api.mirror.get(records.billingAccounts, account)) {
     const rule = `must be the id of an existing billing account: there is no ${account}`;
     throw fieldError('invalid_reference', '/billing_account', rule);
@@ -64,6 +67,7 @@ function accountTerm(api: ApiContext, { id, name, billing_account: account }: re
     writes: [
       put(records.accountTerms, `${id}/${since}`, term),
       ...(account === undefined ? [] : [put(records.uses, `${account}/${id}`, {})]),
+      ...(before === undefined ? [] : [removeReference(before, id)]),
     ],
   };
 }
@@ -88,7 +92,7 @@ async function createProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       ...(quota ? { quota } : {}),
     };
     checkBudget(record);
-    const term = record.billing_account === undefined ? undefined : accountTerm(api, record, request.now);
+    const term = record.billing_account === undefined ? undefined : accountTerm(api, record, undefined, request.now);
     return creation(api, projects, record, {
       guards: [...guards, ...(term?.guards ?? [])],
       writes: term?.writes ?? [],
@@ -109,7 +113,7 @@ async function updateProject(api: ApiContext, request: ApiRequest): Promise<ApiA
     };
     checkBudget(next);
     const moves = next.billing_account !== stored.value.billing_account;
-    const term = moves ? accountTerm(api, next, request.now) : undefined;
+    const term = moves ? accountTerm(api, next, stored.value.billing_account, request.now) : undefined;
     return replacement(api, request, projects, stored, next, {
       guards: [...guards, ...(term?.guards ?? [])],
       writes: term?.writes ?? [],
@@ -131,7 +135,10 @@ async function deleteProject(api: ApiContext, request: ApiRequest): Promise<ApiA
         left.map((one) => one.id),
       );
     return removal(api, request, projects, stored, {
-      writes: [remove(records.quotaGuards, id), remove(records.budgetGuards, id)],
+      writes: [
+        ...[remove(records.quotaGuards, id), remove(records.budgetGuards, id)],
+        ...(stored.value.billing_account === undefined ? [] : [removeReference(stored.value.billing_account, id)]),
+      ],
       guards: [
         {
           // Every object of a project has a name in it.

@@ -88,6 +88,6 @@ export const billingAccountEndpoints = crud(billingAccount, {
   write: 'operator',
   scoped: false,
   createErrors: ['invalid_reference'],
-  deleteErrors: ['delete_protected'],
+  deleteErrors: ['delete_protected', 'invalid_state'],
   example: { create: declaration, item: example, update: { max_monthly_cost: '800' } },
 });

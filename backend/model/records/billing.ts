@@ -36,7 +36,7 @@ export const legalEntities = kind('legal-entities/', {
 export type LegalEntityRecord = Static<typeof legalEntities.schema>;
 
 /** `number-series/<series>`: the legal entity with this series of numbers. Series of former entities stay taken. */
-export const numberSeries = kind('number-series/', { legal_entity: id('legal_entity') });
+export const numberSeries = kind('number-series/', { id: id('legal_entity') });
 
 /** `billing-accounts/<id>`. */
 export const billingAccounts = kind('billing-accounts/', {
@@ -90,7 +90,7 @@ export const products = kind('products/', {
 export type ProductRecord = Static<typeof products.schema>;
 
 /** `meter-products/<part of a meter>`: the only product of this part. */
-export const meterProducts = kind('meter-products/', { product: id('product') });
+export const meterProducts = kind('meter-products/', { id: id('product') });
 
 /** `prices/<id>`. A price never changes, but for its labels. */
 export const prices = kind('prices/', {
@@ -108,7 +108,7 @@ export const prices = kind('prices/', {
 export type PriceRecord = Static<typeof prices.schema>;
 
 /** `price-starts/<product>/<currency>/<recurring or once>/<valid_from>`: the only price from this instant on. */
-export const priceStarts = kind('price-starts/', { price: id('price') });
+export const priceStarts = kind('price-starts/', { id: id('price') });
 
 const item = Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }) });
 const facts = {

@@ -1,5 +1,5 @@
 data "ucloud_billing_account" "this" {
-  name = "acme"
+  name = "example"
 }
 
 output "currency" {

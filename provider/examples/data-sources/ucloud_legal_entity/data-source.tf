@@ -1,5 +1,5 @@
 data "ucloud_legal_entity" "this" {
-  name = "switzerland"
+  name = "example"
 }
 
 output "number_series" {

@@ -1,5 +1,5 @@
 data "ucloud_product" "this" {
-  name = "cpu"
+  name = "example"
 }
 
 output "meter" {

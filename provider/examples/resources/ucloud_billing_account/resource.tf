@@ -2,7 +2,7 @@
 resource "ucloud_billing_account" "acme" {
   name         = "acme"
   currency     = "CHF"
-  legal_entity = data.ucloud_legal_entity.switzerland.id
+  legal_entity = data.ucloud_legal_entity.example.id
   legal_name   = "ACME AG"
   address = {
     street   = "Industriestrasse 7"
@@ -14,6 +14,6 @@ resource "ucloud_billing_account" "acme" {
   max_monthly_cost = "500"
 }
 
-data "ucloud_legal_entity" "switzerland" {
-  name = "switzerland"
+data "ucloud_legal_entity" "example" {
+  name = "example"
 }

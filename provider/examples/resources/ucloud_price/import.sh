@@ -1,1 +1,1 @@
-terraform import ucloud_price.cpu price-0123456789abcdef
+terraform import ucloud_price.memory price-0123456789abcdef

@@ -1,5 +1,0 @@
-data "ucloud_bills" "all" {}
-
-output "numbers" {
-  value = data.ucloud_bills.all.bills[*].number
-}
