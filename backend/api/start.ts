@@ -2,8 +2,10 @@
 import type { AddressInfo } from 'node:net';
 import { endpoints } from '../contract/index.ts';
 import type { Component, Logger } from '../model/component.ts';
+import type { Allowances } from '../model/quota/order-allowance.ts';
 import type { Store } from '../store/store.ts';
 import { buildApp, type SentResponse } from './app.ts';
+import { OrderTurnover } from './billing/order-turnover.ts';
 import { orderingStore } from './billing/ordering-store.ts';
 import { KeyedMutex } from './concurrency/keyed-mutex.ts';
 import { ProjectTurns } from './concurrency/project-turns.ts';
@@ -56,6 +58,8 @@ export interface ApiOptions {
   readonly filesDir?: string;
   /** The clock of snapshot schedules, for tests. */
   readonly scheduleClock?: ScheduleClock;
+  /** The bytes of orders that a project may leave, for tests. */
+  readonly orderAllowances?: Allowances;
   /** Receives every response, for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -87,6 +91,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const usage = new QuotaUsage(mirror, resources);
   const prices = new PriceLists(mirror);
   const projectUse = new ProjectUse(mirror);
+  const turnover = new OrderTurnover(mirror, options.orderAllowances);
   const hostPool = new HostPoolFeed(mirror);
   const callers = new Callers(mirror);
   const stateWorkers = new StateWorkerPool();
@@ -99,6 +104,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     usage,
     prices,
     projectUse,
+    turnover,
     hostPool,
     mutexes: new KeyedMutex(),
     turns: new ProjectTurns(),
@@ -122,6 +128,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     usage.close();
     prices.close();
     projectUse.close();
+    turnover.close();
     hostPool.close();
     callers.close();
     await stateWorkers.close();

@@ -243,7 +243,7 @@ export const errorTable = define({
     status: 429,
     title: 'Too many requests',
     meaning:
-      'The tokens of the project, or the network address, have used all requests of this period. Or the project has too many open connections, unfinished requests or unread responses.',
+      'The tokens of the project, or the network address, have used all requests of this period. Or the project has too many open connections, unfinished requests or unread responses. Or it has changed what is ordered too often.',
     user: 'Wait for the time in Retry-After, and read responses as they arrive.',
     operator: 'Raise the limit if the use is legitimate.',
     retry: true,

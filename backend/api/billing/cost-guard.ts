@@ -10,6 +10,7 @@ import { UcloudError } from '../../contract/errors.ts';
 import { estimate } from '../../model/billing/estimate.ts';
 import type { Metered } from '../../model/billing/meters.ts';
 import { amountOf, formatAmount, sum } from '../../model/billing/money.ts';
+import { isOrderChange } from '../../model/billing/ordering.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
@@ -89,15 +90,22 @@ export function budgetProblems(
   ];
 }
 
-/** Returns the conditions and writes that a change must be committed with. @throws UcloudError `billing_account_required`, `budget_exceeded` */
+/**
+ * Returns the conditions and writes that a change must be committed with.
+ * @throws UcloudError `billing_account_required`, `budget_exceeded`, `rate_limited`
+ */
 export function costGuard(api: ApiContext, writes: readonly Write[], now: Date): CostGuard {
   const changes = chargeableChanges(writes, (object) => openOrderOf(api.mirror, object)).filter(({ after }) => after);
   const [first] = changes;
   const limits = first?.after && costLimitsOf(api, first.after.project);
-  if (!limits) return free;
+  if (!limits || !changes.some(({ before, after }) => isOrderChange(before?.value, after))) return free;
   const { id, name, stored, account, payer } = limits;
+  api.turnover.check(id);
   if (account === undefined) {
-    if (!limits.accountRequired || changes.every(({ before }) => before)) return free;
+    if (!limits.accountRequired || changes.every(({ before }) => before)) {
+      // A budget that comes meanwhile must know this change.
+      return { require: [unchanged(stored)], write: [] };
+    }
     throw fieldError('billing_account_required', '/project', `names the project ${name}, which has no billing account`);
   }
   if (!payer) return { require: [unchanged(stored)], write: [] };

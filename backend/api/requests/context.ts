@@ -5,6 +5,7 @@ import type { Id } from '../../contract/fields.ts';
 import type { Role } from '../../contract/resources/tokens.ts';
 import type { Logger } from '../../model/component.ts';
 import type { Revision, Store } from '../../store/store.ts';
+import type { OrderTurnover } from '../billing/order-turnover.ts';
 import type { KeyedMutex } from '../concurrency/keyed-mutex.ts';
 import type { ProjectTurns } from '../concurrency/project-turns.ts';
 import type { Callers } from '../http/callers.ts';
@@ -29,6 +30,7 @@ export interface ApiContext {
   readonly usage: Pick<QuotaUsage, 'of'>;
   readonly prices: Pick<PriceLists, 'of' | 'currencies'>;
   readonly projectUse: Pick<ProjectUse, 'of'>;
+  readonly turnover: Pick<OrderTurnover, 'check'>;
   readonly hostPool: HostPoolFeed;
   readonly mutexes: KeyedMutex;
   readonly turns: ProjectTurns;

@@ -4,7 +4,7 @@
  *
  * Every record that an object holds contains its id: its own record, its name, its MAC addresses, its addresses, its
  * /64 and its number. So one rule hides them all: a record whose `id` is leaving does not exist. The rule applies to
- * the mirror of the handler, to the quota usage, and to the conditions in `mutate` (mutate.ts).
+ * the mirror of the handler, to the usage of quota and budget, and to the conditions in `mutate` (mutate.ts).
  */
 import type { TSchema } from '@sinclair/typebox';
 import { plus } from '../../model/quota/amounts.ts';
@@ -12,7 +12,9 @@ import { volumeAttachments } from '../../model/records/index.ts';
 import type { MirrorIndex } from '../../store/mirror.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Entry } from '../../store/store.ts';
+import { openOrderOf } from '../billing/ordering-store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
+import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext, Caller } from '../requests/context.ts';
 import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
@@ -101,8 +103,16 @@ export function dryRunOf(
         api.usage.of(project),
       ),
   };
+  const orders = gone.flatMap(({ id }) => openOrderOf(api.mirror, id)?.value ?? []);
+  const projectUse = {
+    of: (project: string) => {
+      const sums = new QuantitySums().add(api.projectUse.of(project));
+      for (const order of orders) if (order.project === project) sums.add(order.use, -1);
+      return sums.items;
+    },
+  };
   return {
-    api: { ...api, mirror: mirrorWithout(api.mirror, leaving), usage },
+    api: { ...api, mirror: mirrorWithout(api.mirror, leaving), usage, projectUse },
     dryRun: { hides: ({ value }) => leaving.size > 0 && leaving.has(holderOf(JSON.parse(value))) },
   };
 }

@@ -79,6 +79,12 @@ function openOrder(object: Chargeable, before: OrderRecord | undefined, use: Use
   };
 }
 
+/** Tells whether the order of an object changes. */
+export function isOrderChange(before: OrderRecord | undefined, after: Chargeable | undefined): boolean {
+  if (before === undefined || after === undefined) return before !== after;
+  return !haveEqualAmounts(before.use, after.quantities);
+}
+
 /**
  * Returns the change of the order of an object. Undefined if nothing changes.
  * @param before the open order of the object
@@ -89,13 +95,12 @@ export function orderChange(
   after: Chargeable | undefined,
   now: Date,
 ): OrderChange | undefined {
-  if (before === undefined && after === undefined) return undefined;
+  if (!isOrderChange(before, after)) return undefined;
   if (after === undefined) return before && endOrder(before, 'deleted', now);
   if (before === undefined) {
     const at = now.toISOString();
     return { open: openOrder(after, undefined, begin(after.quantities, at), at) };
   }
-  if (haveEqualAmounts(before.use, after.quantities)) return undefined;
   const at = changeTime(before, now);
   const next = amounts(after.quantities);
   const stays = ({ quantity, ...part }: UseItem) => next.get(partKey(part)) === quantity;
