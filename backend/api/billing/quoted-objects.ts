@@ -1,6 +1,7 @@
 /** The quantities of objects that do not exist yet, from a request that describes them: for quotes and for plans. */
 import { maxQuotedObjects, type QuotedObjects } from '../../contract/resources/quotes.ts';
 import { type Metered, prefixQuantities, vmQuantities, volumeQuantities } from '../../model/billing/meters.ts';
+import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool } from '../../model/storage/pool.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
@@ -30,12 +31,13 @@ export function quotedItems(
   if (all.reduce((total, { count = 1 }) => total + count, 0) > maxQuotedObjects) {
     throw fieldError('rule_violated', at, `must contain at most ${maxQuotedObjects} objects in total`);
   }
-  const poolOf = (pool: string | undefined, pointer: string) => {
+  const defaultPool = api.mirror.get(records.settings, cloudSettings)?.value.default_storage_pool ?? builtInPool;
+  const poolOf = (pool: string | undefined, standard: string, pointer: string) => {
     if (pool !== undefined && !api.mirror.get(records.storagePools, pool)) {
       const detail = `must be the id of an existing storage pool: there is no ${pool}`;
       throw fieldError('invalid_reference', `${pointer}/pool`, detail);
     }
-    return pool ?? builtInPool;
+    return pool ?? standard;
   };
   const itemsOf = <T extends { readonly count?: number }>(
     kind: keyof QuotedObjects,
@@ -52,10 +54,10 @@ export function quotedItems(
       return vmQuantities({ cpus, memory: sizeInBytes(memory), disk_size: disk, power_state });
     }),
     ...itemsOf('volumes', volumes, ({ size, pool }, pointer) =>
-      volumeQuantities({ size: sizeInBytes(size), pool: poolOf(pool, pointer) }),
+      volumeQuantities({ size: sizeInBytes(size), pool: poolOf(pool, defaultPool, pointer) }),
     ),
     ...itemsOf('snapshots', snapshots, ({ size, pool }, pointer) => [
-      { meter: 'snapshot', pool: poolOf(pool, pointer), quantity: sizeInBytes(size) },
+      { meter: 'snapshot', pool: poolOf(pool, builtInPool, pointer), quantity: sizeInBytes(size) },
     ]),
     ...itemsOf('prefixes', prefixes, ({ length }) => prefixQuantities({ length })),
   ];

@@ -26,12 +26,12 @@ const QuotedVm = Type.Object(
   { additionalProperties: false },
 );
 
-const sizedObject = (words: string) =>
+const sizedObject = (words: string, pool: string) =>
   Type.Object(
     {
       count,
       size: Size({ description: `Size of the ${words}.` }),
-      pool: Type.Optional(Reference('storage_pool', { description: 'Storage pool. Default: the built-in pool.' })),
+      pool: Type.Optional(Reference('storage_pool', { description: `Storage pool. Default: ${pool}.` })),
     },
     { additionalProperties: false },
   );
@@ -47,8 +47,8 @@ const list = <T extends Parameters<typeof Type.Array>[0]>(item: T, words: string
 /** The objects of a quote, by kind. */
 export const quotedObjects = {
   vms: list(QuotedVm, 'VMs'),
-  volumes: list(sizedObject('volume'), 'Volumes'),
-  snapshots: list(sizedObject('snapshot'), 'Snapshots'),
+  volumes: list(sizedObject('volume', 'the default pool of the cloud'), 'Volumes'),
+  snapshots: list(sizedObject('snapshot', 'the built-in pool'), 'Snapshots'),
   prefixes: list(QuotedPrefix, 'Prefixes'),
 };
 const QuotedObjects = Type.Object(quotedObjects);
