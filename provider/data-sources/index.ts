@@ -1,4 +1,4 @@
-/** Two data sources for each kind of object with names: the first finds one object, the second lists objects. */
+/** Two data sources for each kind of object with names: the first finds one object, the second lists objects. And quotes. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
@@ -11,9 +11,10 @@ const special: Readonly<Record<string, Definition>> = {
   image: () => import('./image.ts').then((module) => module.image),
 };
 
-export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries(
-  findable.flatMap((noun): [string, Definition][] => [
+export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries([
+  ...findable.flatMap((noun): [string, Definition][] => [
     [noun, special[noun] ?? (async () => (await import('../derive/data-source.ts')).deriveDataSource(schemaOf(noun)))],
     [plurals[noun], async () => (await import('../derive/list-data-source.ts')).deriveListDataSource(schemaOf(noun))],
   ]),
-);
+  ['quote', () => import('./quote.ts').then((module) => module.quote)],
+]);
