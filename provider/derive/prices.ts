@@ -2,7 +2,7 @@
  * The attribute `price`, and the cost of the plan. The attribute informs only: it keeps its value until a quantity changes
  * that costs money. A new price, a new account or a project without prices therefore never changes a plan.
  */
-import { actionFor, isNotFound, sentence } from '../client/problem.ts';
+import { isNotFound } from '../client/problem.ts';
 import { type Attributes, attribute, type CallContext, UNKNOWN, type Value, type Values } from '../framework/index.ts';
 import { amountOf, decimalsOf, textOf } from '../plan-session/amounts.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
@@ -145,9 +145,9 @@ async function warnOfMissingAccount(
 export async function tellPlanCosts(ctx: Pick<PlanContext, 'session' | 'diagnostics' | 'log'>): Promise<void> {
   if (ctx.diagnostics.hasErrors) return;
   try {
-    const summary = await ctx.session?.costs.summary();
-    if (!summary) return;
-    const { text, unknown, last, refusals } = summary;
+    const costs = await ctx.session?.costs.summary();
+    if (!costs) return;
+    const { text, unknown, last, refusals } = costs;
     const notes = [
       'The cost of all planned changes at the current prices, before VAT. A month has 730 hours.',
       ...(unknown === 0
@@ -158,12 +158,9 @@ export async function tellPlanCosts(ctx: Pick<PlanContext, 'session' | 'diagnost
       ...(last ? ['Terraform plans the objects one after the other. No further sum follows for later objects.'] : []),
     ];
     if (text !== undefined) ctx.diagnostics.warning(`Cost of this plan: ${text}`, notes.join(' '));
-    for (const { message } of refusals) {
-      const advice = actionFor('budget_exceeded') ?? '';
-      ctx.diagnostics.warning(
-        'The budget does not allow this plan',
-        `${sentence(message)}\n\nApply will fail unless the budget has room by then. ${advice}`.trimEnd(),
-      );
+    for (const refusal of refusals) {
+      const { summary, detail } = warningOf('plan', refusal);
+      ctx.diagnostics.warning(summary, detail);
     }
   } catch (error) {
     ctx.log.warn('the cost of the plan is unknown', { error: String(error) });

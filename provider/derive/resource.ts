@@ -20,6 +20,7 @@ import {
   type ValidateContext,
   type Values,
 } from '../framework/index.ts';
+import { notePricedObject, noteVmBlock } from '../plan-session/earlier-phases.ts';
 import type { ManagedObject } from '../plan-session/managed-objects.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
 import { requestBody, requestValue, resourceAttributes, stateOf } from './attributes.ts';
@@ -29,6 +30,7 @@ import { dryRunReplacement } from './dry-run.ts';
 import type { ResourceSchema } from './fields.ts';
 import { findToImport } from './find.ts';
 import { nounInSentence, pluralOf } from './nouns.ts';
+import { isPriced, notePrice, planPrice, priceAttribute, priceOfItem, tellPlanCosts } from './prices.ts';
 import { refuseDestroy, refuseReplacement } from './protection.ts';
 import { checkReferences } from './references.ts';
 import { deleteWhenUnused, whenNameIsFree } from './retry-while-blocked.ts';
@@ -79,7 +81,12 @@ export function deriveResource(
     name,
     { ...attr, ...extras.override?.[name] },
   ]);
-  const attributes: Attributes = { ...Object.fromEntries(derived), ...extras.attributes };
+  const priced = isPriced(schema);
+  const attributes: Attributes = {
+    ...Object.fromEntries(derived),
+    ...extras.attributes,
+    ...(priced && priceAttribute),
+  };
   const names = new Set(Object.keys(attributes));
   const kind = pluralOf(schema);
   const updatable = Object.entries(fields).filter(([, field]) => field.update);
@@ -132,7 +139,10 @@ export function deriveResource(
   /** Returns the state, after the wait of the resource if it has one. */
   const stateWhenReached = async (item: Item, ctx: CreateContext, changes?: string[]): Promise<Values> => {
     const waiting = { ...ctx, created: changes === undefined, changes: changes ?? [] };
-    return state(extras.waitForState ? await extras.waitForState(item, waiting) : item, ctx.planned);
+    const reached = state(extras.waitForState ? await extras.waitForState(item, waiting) : item, ctx.planned);
+    return priced && ctx.planned.price === UNKNOWN
+      ? { ...reached, price: await priceOfItem(schema, reached, ctx) }
+      : reached;
   };
 
   const replacing = derived.flatMap(([name, { requiresReplace }]) => (requiresReplace ? [name] : []));
@@ -162,12 +172,16 @@ export function deriveResource(
     await dryRunReplacement(schema, ctx, old, extras.request?.(ctx.config as Values) ?? {}, names);
   };
 
-  const checkCreationOrChange = async (ctx: PlanContext): Promise<void> => {
-    const { session, action, planned, diagnostics } = ctx;
+  /** Returns the object that the new one replaces, as far as the plan knows it. */
+  const replacedBy = ({ session, action, planned }: PlanContext): ManagedObject | undefined => {
     const old = action === 'create' ? session?.managed.named(kind, planned.project, planned.name) : undefined;
-    const keeps = old && session?.names.keeps(old.id, String(planned.name));
     // An object that gets another name is not replaced: its name becomes free for the new object.
-    const replaced = keeps === false ? undefined : old;
+    return old && session?.names.keeps(old.id, String(planned.name)) === false ? undefined : old;
+  };
+
+  const checkCreationOrChange = async (ctx: PlanContext, replaced: ManagedObject | undefined): Promise<void> => {
+    const { session, planned, diagnostics } = ctx;
+    const keeps = replaced && session?.names.keeps(replaced.id, String(planned.name));
     if (replaced) session?.deletions.add(replaced.id);
     await warnOfCapacity(schema, ctx);
     if (!replaced) return;
@@ -175,17 +189,41 @@ export function deriveResource(
     if (!replaced.tried) await dryRun(ctx, replaced.id);
   };
 
+  const read = async (ctx: ReadContext, id: string): Promise<Values | undefined> => {
+    const what = `${called(ctx.state.name ?? id)} cannot be read`;
+    let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
+    if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
+    item &&= await failing(what, () => shownWhole(ctx, item as Item));
+    if (!item) return undefined;
+    ctx.session.managed.note(kind, item.project, item.name, managed(item));
+    const own: { [name: string]: Values[string] } = {};
+    for (const name of Object.keys(extras.attributes ?? {})) {
+      if (attributes[name]?.writeOnly) continue;
+      own[name] = ctx.state[name] ?? extras.imported?.[name] ?? null;
+    }
+    const found = { ...state(item, ctx.state, false), ...own };
+    if (priced) notePricedObject();
+    await notePrice(schema, found, ctx);
+    // An import has only the id. The price of any other object stays, also that of states without the attribute.
+    const imported = priced && (ctx.state.name ?? null) === null;
+    return imported ? { ...found, price: await priceOfItem(schema, found, ctx) } : found;
+  };
+
   return defineResource<Values, Client, PlanSession>({
     description: schema.description,
     attributes,
     timeouts: { ...defaultTimeouts, ...extras.timeouts },
-    ...(extras.validate && { validate: extras.validate }),
+    validate(ctx) {
+      if (schema.noun === 'vm' && !ctx.configured) noteVmBlock();
+      extras.validate?.(ctx);
+    },
 
     async modifyPlan(ctx) {
-      await failing(`${called(ctx.planned.name)} cannot be planned`, async () => {
+      const what = `${called(ctx.planned.name)} cannot be planned`;
+      await failing(what, () => planProject(schema, ctx));
+      const plan = async () => {
         const { id } = ctx.prior ?? {};
         if (typeof id === 'string') ctx.session?.names.note(id, ctx.planned.name);
-        await planProject(schema, ctx);
         planSecrets(schema, ctx);
         const [replaced] = await Promise.all([modifyPlan(ctx), checkReferences(fields, ctx)]);
         const replacing = replaced && ctx.prior !== null;
@@ -194,18 +232,38 @@ export function deriveResource(
         }
         if (typeof id === 'string') noteManaged(ctx, id, replacing);
         if (replacing || ctx.action === 'create') await extras.checkCreation?.(ctx);
-        if (!replacing) await checkCreationOrChange(ctx);
-        else if (typeof id === 'string') await dryRun(ctx, id);
-      });
+        const old = replacedBy(ctx);
+        await Promise.all([
+          planPrice(schema, ctx, { replacing, replaced: old?.id }),
+          replacing ? typeof id === 'string' && dryRun(ctx, id) : checkCreationOrChange(ctx, old),
+        ]);
+      };
+      const planned = () => failing(what, plan);
+      // Terraform drops the warnings of the second plan of a replacement.
+      if (!ctx.session || replacedBy(ctx)?.tried) return planned();
+      await ctx.session.costs.during(planned);
+      await tellPlanCosts(ctx);
     },
 
-    planDestroy({ session, state, diagnostics }) {
-      if (state.delete_protection === true) refuseDestroy({ noun, name: state.name, diagnostics });
-      else if (typeof state.id === 'string') session?.deletions.add(state.id);
+    async planDestroy(ctx) {
+      const { session, state, diagnostics } = ctx;
+      if (state.delete_protection === true) {
+        refuseDestroy({ noun, name: state.name, diagnostics });
+        return;
+      }
+      if (typeof state.id !== 'string' || !session) return;
+      const id = state.id;
+      session.deletions.add(id);
+      await session.costs.during(async () => {
+        await notePrice(schema, state, ctx);
+        session.costs.remove(id);
+      });
+      if (priced) session.costs.planDestroy();
+      await tellPlanCosts(ctx);
     },
 
     async create(ctx) {
-      ctx.session.capacity.end();
+      ctx.session.beginApply();
       const what = `${called(ctx.planned.name)} was not created`;
       const post = () => {
         const body = { ...requestBody(fields, ctx.planned), ...extras.request?.(ctx.config as Values) };
@@ -224,22 +282,12 @@ export function deriveResource(
     async read(ctx) {
       const { id } = ctx.state;
       if (typeof id !== 'string') return undefined;
-      const what = `${called(ctx.state.name ?? id)} cannot be read`;
-      let item = await failing(what, () => ctx.client.read(path, id, ctx.signal));
-      if (item && schema.deletesLater && isBeingDeleted(item)) item = await untilGone(ctx, path, item);
-      item &&= await failing(what, () => shownWhole(ctx, item as Item));
-      if (!item) return undefined;
-      ctx.session.managed.note(kind, item.project, item.name, managed(item));
-      const own: { [name: string]: Values[string] } = {};
-      for (const name of Object.keys(extras.attributes ?? {})) {
-        if (attributes[name]?.writeOnly) continue;
-        own[name] = ctx.state[name] ?? extras.imported?.[name] ?? null;
-      }
-      return { ...state(item, ctx.state, false), ...own };
+      ctx.session.costs.planOrRead();
+      return ctx.session.costs.during(() => read(ctx, id));
     },
 
     async update(ctx) {
-      ctx.session.capacity.end();
+      ctx.session.beginApply();
       const id = String(ctx.prior.id);
       const what = `${called(ctx.planned.name)} was not changed`;
       const derived: Record<string, unknown> = {};
@@ -262,7 +310,7 @@ export function deriveResource(
     },
 
     async delete(ctx) {
-      ctx.session.capacity.end();
+      ctx.session.beginApply();
       const id = String(ctx.state.id);
       ctx.session.noteDeletion(path, id);
       await failing(`${called(ctx.state.name)} was not deleted`, async () => {

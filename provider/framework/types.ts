@@ -52,6 +52,11 @@ export type Lazy<T> = T | (() => Promise<T>);
 export interface ValidateContext<State> extends CallContext {
   /** The configuration. It may contain unknown values, which cannot be checked. */
   readonly config: Planned<State>;
+  /**
+   * True while Terraform plans or applies, when each instance of a block is validated again. False for the validation of
+   * whole blocks, before the plan.
+   */
+  readonly configured: boolean;
 }
 
 export interface PlanContext<State, Client, Session = unknown> extends CallContext {

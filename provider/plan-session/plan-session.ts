@@ -7,8 +7,11 @@
 import type { Client } from '../client/client.ts';
 import type { Item } from '../client/item.ts';
 import { CapacityChecks } from './capacity-checks.ts';
+import { takeEarlierPhase } from './earlier-phases.ts';
 import { ManagedObjects } from './managed-objects.ts';
+import { PlanCosts } from './plan-costs.ts';
 import { PlannedNames } from './planned-names.ts';
+import { Quotes } from './quotes.ts';
 
 /** The bookkeeping of one run. */
 export class PlanSession {
@@ -19,10 +22,14 @@ export class PlanSession {
   /** The ids of the objects that the plan deletes or replaces. */
   readonly deletions = new Set<string>();
   readonly capacity: CapacityChecks;
+  readonly quotes: Quotes;
+  readonly costs: PlanCosts;
 
   constructor(client: Client) {
     this.#client = client;
     this.capacity = new CapacityChecks(client, this.deletions);
+    this.quotes = new Quotes(client);
+    this.costs = new PlanCosts(client, this.quotes, takeEarlierPhase());
   }
 
   /** Loads a value at most once in this run. After an error, or if nothing was found, the next call loads it again. */
@@ -42,6 +49,12 @@ export class PlanSession {
    */
   find(path: string, id: string, signal?: AbortSignal): Promise<Item | undefined> {
     return this.once(`${path}/${id}`, () => this.#client.read(path, id, signal));
+  }
+
+  /** Tells the session that an apply has begun: planned objects exist from then on. */
+  beginApply(): void {
+    this.capacity.end();
+    this.costs.end();
   }
 
   /** Notes that an object is being deleted: it is read again when it is needed. */

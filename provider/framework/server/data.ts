@@ -18,8 +18,10 @@ import {
   writeValue,
 } from './handler.ts';
 import type { AnyDataSource, AnyEphemeral, AnyResource, Entry } from './registry.ts';
+import type { Session } from './session.ts';
 
 async function validate(
+  { configured }: Session,
   entry: Entry<AnyResource | AnyDataSource | AnyEphemeral>,
   request: {
     config: Parameters<typeof requireObject>[1];
@@ -34,34 +36,33 @@ async function validate(
     call.diagnostics.warning(`${entry.typeName} is deprecated`, entry.definition.deprecated);
   }
   validateObject(entry.attributes, config, call.diagnostics, { writeOnlyAllowed });
-  if (!call.diagnostics.hasErrors) await entry.definition.validate?.({ ...call.context(), config });
+  if (!call.diagnostics.hasErrors) {
+    const context = { ...call.context(), config, configured: configured.state !== 'unconfigured' };
+    await entry.definition.validate?.(context);
+  }
   return { diagnostics: call.messages() };
 }
 
-export const validateResourceConfig: Handler<'ValidateResourceConfig'> = async ({ registry }, request, call) => {
-  const entry = await registry.resources.find(request.type_name);
+export const validateResourceConfig: Handler<'ValidateResourceConfig'> = async (session, request, call) => {
+  const entry = await session.registry.resources.find(request.type_name);
   if (!entry) throw unknownType('resource type', request.type_name);
-  return validate(entry, request, call);
+  return validate(session, entry, request, call);
 };
 
-export const validateDataResourceConfig: Handler<'ValidateDataResourceConfig'> = async (
-  { registry },
-  request,
-  call,
-) => {
-  const entry = await registry.dataSources.find(request.type_name);
+export const validateDataResourceConfig: Handler<'ValidateDataResourceConfig'> = async (session, request, call) => {
+  const entry = await session.registry.dataSources.find(request.type_name);
   if (!entry) throw unknownType('data source', request.type_name);
-  return validate(entry, request, call);
+  return validate(session, entry, request, call);
 };
 
 export const validateEphemeralResourceConfig: Handler<'ValidateEphemeralResourceConfig'> = async (
-  { registry },
+  session,
   request,
   call,
 ) => {
-  const entry = await registry.ephemeral.find(request.type_name);
+  const entry = await session.registry.ephemeral.find(request.type_name);
   if (!entry) throw unknownType('ephemeral resource type', request.type_name);
-  return validate(entry, request, call);
+  return validate(session, entry, request, call);
 };
 
 export const readDataSource: Handler<'ReadDataSource'> = async (session, request, call) => {

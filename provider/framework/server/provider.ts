@@ -108,7 +108,9 @@ export const validateProviderConfig: Handler<'ValidateProviderConfig'> = async (
   call.attributes = attributes;
   const config = requireObject(type, request.config, 'configuration');
   validateObject(attributes, config, call.diagnostics, { writeOnlyAllowed: false });
-  if (!call.diagnostics.hasErrors) await definition.validate?.({ ...call.context(), config });
+  if (!call.diagnostics.hasErrors) {
+    await definition.validate?.({ ...call.context(), config, configured: false });
+  }
   return { diagnostics: call.messages() };
 };
 
