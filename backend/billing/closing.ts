@@ -3,7 +3,7 @@
  * are one commit, so a closing may be interrupted and repeated at any point: numbers have neither gaps nor duplicates.
  */
 import { createHash } from 'node:crypto';
-import { condensed } from '../model/billing/bill-document.ts';
+import { type BillDocument, condensed } from '../model/billing/bill-document.ts';
 import { previewBill } from '../model/billing/bill-preview.ts';
 import { monthsBetween, monthText, parseMonth } from '../model/billing/months.ts';
 import type { Month } from '../model/billing/rating.ts';
@@ -25,7 +25,21 @@ export const billNumber = (series: string, last: number): string =>
   `${series}${String(last).padStart(numberDigits, '0')}`;
 
 /** The outcome for one month of an account. */
-export type Closing = 'closed' | 'already' | 'waits' | 'conflict';
+export type ClosingResult =
+  | { readonly outcome: 'closed' | 'already' | 'conflict' }
+  | { readonly outcome: 'waits'; readonly why: string };
+
+/** The maximum length of a document as JSON text, which the database stores as one value. */
+const maxDocumentBytes = 900_000;
+
+/** Returns the document with as many lines as fit into the database. */
+function fitting(document: BillDocument): { document: BillDocument; json: string } {
+  for (let lines = 2_000; ; lines = Math.floor(lines / 2)) {
+    const short = condensed(document, lines);
+    const json = JSON.stringify(short);
+    if (Buffer.byteLength(json) <= maxDocumentBytes || lines <= 1) return { document: short, json };
+  }
+}
 
 /** The parts of a closing. */
 export interface ClosingParts extends Ledger {
@@ -54,20 +68,20 @@ export async function closeMonth(
   parts: ClosingParts,
   stored: Stored<records.BillingAccountRecord>,
   month: Month,
-): Promise<Closing> {
+): Promise<ClosingResult> {
   const { store, mirror, logger, holds, now } = parts;
   const account = stored.value;
   const entity = mirror.get(records.legalEntities, account.legal_entity);
-  if (!entity) return 'waits';
+  if (!entity) return { outcome: 'waits', why: 'its legal entity is missing' };
   const text = monthText(month.from);
   const closedKey = `${account.id}/${text}`;
-  if (await read(store, records.closedMonths, closedKey)) return 'already';
+  if (await read(store, records.closedMonths, closedKey)) return { outcome: 'already' };
   const lines = await accountLines(parts, account, month, month, now().getTime());
   const at = now();
   const common = [...holds, absent(records.closedMonths, closedKey), unchanged(stored)];
   if (lines.length === 0) {
     const write = [put(records.closedMonths, closedKey, { at: at.toISOString() })];
-    return (await store.commit({ require: common, write })).ok ? 'closed' : 'conflict';
+    return { outcome: (await store.commit({ require: common, write })).ok ? 'closed' : 'conflict' };
   }
   const preview = previewBill({
     ...{ account, entity: entity.value, lines, month, at: at.getTime(), rates: knownVatRates },
@@ -75,14 +89,13 @@ export async function closeMonth(
   });
   if (!preview.ok) {
     logger.warn({ account: account.id, month: text, why: preview.waits }, 'a bill waits');
-    return 'waits';
+    return { outcome: 'waits', why: preview.waits };
   }
   const { number_series: series } = entity.value;
   const before = await read(store, records.billNumbers, series);
   const last = (before?.value.last ?? 0) + 1;
   const number = billNumber(series, last);
-  const document = condensed({ number, ...preview.bill });
-  const json = JSON.stringify(document);
+  const { document, json } = fitting({ number, ...preview.bill });
   const id = newId('bill');
   const { issue_date, due_date, currency, totals } = document;
   const record: records.BillRecord = {
@@ -103,5 +116,5 @@ export async function closeMonth(
       put(records.uses, `${entity.value.id}/${id}`, {}),
     ],
   });
-  return ok ? 'closed' : 'conflict';
+  return { outcome: ok ? 'closed' : 'conflict' };
 }

@@ -1,11 +1,15 @@
 /** The billing component: it verifies VAT numbers, and closes months. Any number of processes may run; one of them leads. */
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
+import { UcloudError } from '../contract/errors.ts';
+import { monthText } from '../model/billing/months.ts';
 import type { Component, Logger } from '../model/component.ts';
+import { newEvent } from '../model/events.ts';
 import * as records from '../model/records/index.ts';
+import { put } from '../store/collection.ts';
 import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
-import { type ClosingParts, closeMonth, openMonths } from './closing.ts';
+import { type ClosingParts, type ClosingResult, closeMonth, openMonths } from './closing.ts';
 import { ledgerKinds } from './ledger/account-bill.ts';
 import { NumberVerification } from './verification.ts';
 import type { VatVerifier } from './vies/verifier.ts';
@@ -16,6 +20,8 @@ export const billingTask = 'billing';
 const pollMs = 60_000;
 /** Milliseconds after the end of a month. Servers whose clocks are behind may still write uses of the month. */
 const graceMs = 3_600_000;
+/** Milliseconds in which the mirror must show the database. */
+const catchUpMs = 10_000;
 
 /** Options of `startBilling`. */
 export interface BillingOptions {
@@ -55,12 +61,16 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
         ...{ store, mirror, logger, now, holds: [holds] },
         ordersOf: (project) => byProject.list(project),
       };
+      const rounds = async (round: () => Promise<void>) => {
+        while (!over.aborted) {
+          await round();
+          await delay(options.pollMs ?? pollMs, undefined, { signal: over, ref: false }).catch(() => undefined);
+        }
+      };
       const verification = new NumberVerification(verifier);
-      while (!over.aborted) {
-        await verification.run(parts, over);
-        await closeAll(parts, over);
-        await delay(options.pollMs ?? pollMs, undefined, { signal: over, ref: false }).catch(() => undefined);
-      }
+      const waiting = new Set<string>();
+      // VIES may take hours for all numbers. Other bills do not wait for it.
+      await Promise.all([rounds(() => verification.run(parts, over)), rounds(() => closeAll(parts, waiting, over))]);
     },
   });
   return {
@@ -72,14 +82,35 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
   };
 }
 
-/** Closes all months that have ended. A month that waits does not hold up other accounts, and precedes the next of its account. */
-async function closeAll(parts: ClosingParts, over: AbortSignal): Promise<void> {
-  for (const stored of [...parts.mirror.list(records.billingAccounts)]) {
+/**
+ * Closes all months that have ended. A month that waits or fails does not hold up other accounts, and precedes the next of its
+ * account. @param waiting the months about which an event has been written
+ */
+async function closeAll(parts: ClosingParts, waiting: Set<string>, over: AbortSignal): Promise<void> {
+  const { store, mirror, logger, holds, now } = parts;
+  // A mirror that is behind may lack the last uses.
+  if (!(await mirror.catchUp({ timeoutMs: catchUpMs, signal: over }))) return;
+  for (const stored of [...mirror.list(records.billingAccounts)]) {
     for (const month of openMonths(parts, stored.id, graceMs)) {
       if (over.aborted) return;
-      const outcome = await closeMonth(parts, stored, month);
+      const text = monthText(month.from);
+      const result = await closeMonth(parts, stored, month).catch((err: unknown): ClosingResult => {
+        if (err instanceof UcloudError) throw err;
+        logger.error({ err, account: stored.id, month: text }, 'a bill failed; the other accounts go on');
+        return { outcome: 'waits', why: 'of a fault of the billing component, which its log shows' };
+      });
       // A later round decides again, with a mirror that shows the change.
-      if (outcome === 'waits' || outcome === 'conflict') break;
+      if (result.outcome === 'closed' || result.outcome === 'already') continue;
+      const key = `${stored.id}/${text}`;
+      if (result.outcome === 'waits' && !waiting.has(key)) {
+        waiting.add(key);
+        const message = `The bill of ${text} waits because ${result.why}.`;
+        const event = newEvent(now(), { id: stored.id }, { severity: 'warning', reason: 'bill_waits', message });
+        await store.commit({ require: [...holds], write: [put(records.events, ...event)] });
+      }
+      break;
     }
+    // Other work of the process goes on between two accounts.
+    await setImmediate();
   }
 }

@@ -37,9 +37,14 @@ export class NumberVerification {
       if (present - (this.#asked.get(text) ?? 0) < unknownMs) continue;
       this.#asked.set(text, present);
       const answer = await this.#verifier.verify(number, requester, over);
+      // Further questions would time out as well. The next round goes on with other numbers.
+      const isOutage = answer.answer === 'unknown' && answer.retry_after !== undefined;
       const at = now().toISOString();
       // A number that was valid stays so while VIES does not answer.
-      if (answer.answer === 'unknown' && before && before.value.answer !== 'unknown') continue;
+      if (answer.answer === 'unknown' && before && before.value.answer !== 'unknown') {
+        if (isOutage) return;
+        continue;
+      }
       if (answer.answer === 'unknown')
         logger.warn({ number: text, why: answer.reason }, 'a VAT number is not verified yet');
       const next: records.VatCheckRecord = {
@@ -57,6 +62,7 @@ export class NumberVerification {
         require: [...holds, before ? unchanged(before) : absent(records.vatChecks, text)],
         write: [before ? rewrite(records.vatChecks, before, next) : put(records.vatChecks, text, next)],
       });
+      if (isOutage) return;
     }
   }
 }

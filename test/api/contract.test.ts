@@ -133,6 +133,7 @@ t.test('each operation refuses who may not', async (t) => {
   });
   const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
   const price = await operator.create('prices', { product: hour.id, currency: 'CHF', amount: '1', per: 'once' });
+  await operator.update('projects', mine.id, { billing_account: payer.id });
   const order = await operator.create('orders', { project: mine.id, product: hour.id, quantity: 1 });
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
 

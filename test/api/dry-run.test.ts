@@ -24,6 +24,9 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
   });
   const entity = await operator.create('legal-entities', company('first'));
   const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
+  const { number_series: _series, ...customer } = company('payer');
+  const payer = await operator.create('billing-accounts', { ...customer, currency: 'CHF', legal_entity: entity.id });
+  await operator.update('projects', project, { billing_account: payer.id });
   await store.commit({
     write: [put(records.schedules, vm.id, { host: newId('host'), fence: 1, at: '2026-01-01T00:00:00Z' })],
   });

@@ -277,11 +277,12 @@ await t.test('accounts and budgets', async (t) => {
       errors: [{ pointer: '/project' }],
     });
     const [free] = (await member.list('volumes')).items;
-    t.equal(
-      (await member.request('PATCH', `/v1/volumes/${free?.id}`, { size: '11GiB' })).status,
-      200,
-      'an existing object may grow',
+    t.match(
+      (await member.request('PATCH', `/v1/volumes/${free?.id}`, { size: '11GiB' })).body,
+      { code: 'billing_account_required' },
+      'an existing object may not grow',
     );
+    t.equal((await member.request('PATCH', `/v1/volumes/${free?.id}`, { description: 'x' })).status, 200);
     t.equal((await member.request('POST', '/v1/ssh-keys', { name: 'none', public_key: 'x' })).status, 400);
   });
 
@@ -302,18 +303,18 @@ await t.test('accounts and budgets', async (t) => {
   await t.test('a budget refuses creations and changes beyond it', async (t) => {
     await operator.update('projects', test.project, { max_monthly_cost: '100' });
     const exceeded = { code: 'budget_exceeded', errors: [{ pointer: '/project' }] };
-    t.match((await volume('large', '90GiB')).body, exceeded);
+    t.match((await volume('large', '91GiB')).body, exceeded);
     t.match(
-      (await volume('large', '90GiB')).body.detail,
-      /100 CHF per month, 11\.00 CHF are in use, and 90\.00 CHF more/,
+      (await volume('large', '91GiB')).body.detail,
+      /100 CHF per month, 10\.00 CHF are in use, and 91\.00 CHF more/,
     );
     t.match(
-      (await member.request('POST', '/v1/volumes?dry_run=true', { name: 'large', size: '90GiB' })).body,
+      (await member.request('POST', '/v1/volumes?dry_run=true', { name: 'large', size: '91GiB' })).body,
       exceeded,
     );
-    const large = { volumes: [{ size: '90GiB' }] };
+    const large = { volumes: [{ size: '91GiB' }] };
     t.match(await planned({ added: large }), [
-      { pointer: '/added', count: 1, reason: 'budget_exceeded', message: /and 90\.00 CHF more are asked for/ },
+      { pointer: '/added', count: 1, reason: 'budget_exceeded', message: /and 91\.00 CHF more are asked for/ },
     ]);
     t.strictSame(await planned({ added: large, removed: { volumes: [{ size: '1GiB' }] } }), []);
     t.strictSame(await planned({ added: { volumes: [{ size: '45GiB' }, { size: '44GiB' }] } }), []);
@@ -322,9 +323,9 @@ await t.test('accounts and budgets', async (t) => {
       status: 422,
       body: { code: 'invalid_reference', errors: [{ pointer: '/added/volumes/0/pool' }] },
     });
-    t.equal((await volume('fits', '89GiB')).status, 201);
+    t.equal((await volume('fits', '90GiB')).status, 201);
     const [fits] = (await member.list('volumes', '?name=fits')).items;
-    t.match((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '90GiB' })).body, exceeded);
+    t.match((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '91GiB' })).body, exceeded);
     await operator.update('projects', test.project, { max_monthly_cost: null });
     t.match((await volume('more', '21GiB')).body.detail, /billing account/);
     t.equal((await volume('more', '20GiB')).status, 201);

@@ -79,15 +79,15 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     create: `product = ucloud_product.this.id
       currency = "CHF"
       amount = "0.5"
-      per = "hour"
+      per = "month"
       valid_from = "2099-01-01T00:00:00Z"`,
     update: `product = ucloud_product.this.id
       currency = "CHF"
       amount = "0.5"
-      per = "hour"
+      per = "month"
       valid_from = "2099-01-01T01:00:00+01:00"
       labels = { list = "2099" }`,
-    replace: `product = ucloud_product.this.id
+    replace: `product = data.ucloud_product.spare.id
       currency = "EUR"
       amount = "0.25"
       per = "hour"
@@ -112,7 +112,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     create: 'product = ucloud_product.this.id\n quantity = 2',
     update: 'product = ucloud_product.this.id\n quantity = 2\n labels = { ticket = "1" }',
     replace:
-      'product = ucloud_product.this.id\n quantity = 3\n description = "more"\n project = ucloud_project.this.id',
+      'product = data.ucloud_product.spare.id\n quantity = 3\n description = "more"\n project = ucloud_project.this.id',
     unnamed: true,
   },
   token: {

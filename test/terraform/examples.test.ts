@@ -117,7 +117,8 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
     address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
   };
   const entity = await operator.create('legal-entities', { ...party, number_series: 'E-' });
-  await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
+  const payer = await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
+  await operator.update('projects', project.id, { billing_account: payer.id });
   const product = await operator.create('products', { name: 'example', meter: 'booked' });
   await operator.create('prices', { product: product.id, currency: 'CHF', amount: '150', per: 'once' });
   const scope = { name: 'example', project: project.id };

@@ -28,7 +28,7 @@ const slowCases = cases.flatMap(([noun, { slow }]) => (slow ? [{ noun, slow }] :
 
 const block = (noun: string, name: string, body: string) => `resource "ucloud_${noun}" "${name}" {\n ${body}\n}\n`;
 const demo =
-  'data "ucloud_image" "demo" {\n name = "demo"\n}\ndata "ucloud_volume" "spare" {\n name = "spare"\n}\ndata "ucloud_snapshot" "spare" {\n name = "spare"\n}\ndata "ucloud_vm" "spare" {\n name = "spare"\n}\n';
+  'data "ucloud_image" "demo" {\n name = "demo"\n}\ndata "ucloud_volume" "spare" {\n name = "spare"\n}\ndata "ucloud_snapshot" "spare" {\n name = "spare"\n}\ndata "ucloud_vm" "spare" {\n name = "spare"\n}\ndata "ucloud_product" "spare" {\n name = "spare"\n}\n';
 const configuration = (of: (life: AcceptanceCase) => string) =>
   demo + cases.map(([noun, life]) => block(noun, 'this', of(life))).join('');
 
@@ -105,6 +105,15 @@ t.test('each resource, through its life', { skip }, async (t) => {
   cloud.file(cloud.project, 'own.raw');
   await cloud.member.create('volumes', { name: 'spare', size: '1GiB' });
   await createSnapshot(cloud, 'spare');
+  const { operator } = cloud.api;
+  await operator.create('products', { name: 'spare', meter: 'booked' });
+  const party = {
+    ...{ name: 'payer', legal_name: 'Payer AG', email: 'a@example.com' },
+    address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+  };
+  const entity = await operator.create('legal-entities', { ...party, number_series: 'P-' });
+  const payer = await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
+  await operator.update('projects', cloud.project, { billing_account: payer.id });
   const provider = operatorBlock(cloud);
   const start = (main: string) => cloud.terraform(t, { 'provider.tf': provider, 'main.tf': main });
   const directory = start(configuration(({ create }) => create));

@@ -69,6 +69,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     ...{ ...party, name: 'payer', currency: 'CHF', legal_entity: entity.id },
   });
   const hour = await operator.create('products', { name: 'hour', meter: 'booked' });
+  await operator.update('projects', project, { billing_account: account.id });
   const otherImage = await operator.create('images', { name: 'other', project, source: 'file:other.qcow2' });
   const [vm, otherVm] = await Promise.all(
     ['holder', 'other'].map((name) =>

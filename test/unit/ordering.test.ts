@@ -333,12 +333,16 @@ t.test('a clock that is behind begins no use before the end of the last one', as
 
 t.test('other records and other writes have no order', async (t) => {
   const commit = { write: [{ put: 'networks/net-0000000000000001', value: '{}' }, { delete: 'names/x' }] };
-  t.equal(
-    withOrders(commit, () => undefined, at(0)),
-    commit,
+  t.equal(withOrders(commit, { order: () => undefined, running: () => undefined }, at(0)), commit);
+  t.throws(
+    () =>
+      withOrders({ write: [{ deletePrefix: 'vms/' }] }, { order: () => undefined, running: () => undefined }, at(0)),
+    RangeError,
   );
-  t.throws(() => withOrders({ write: [{ deletePrefix: 'vms/' }] }, () => undefined, at(0)), RangeError);
-  t.throws(() => withOrders({ write: [{ deletePrefix: '' }] }, () => undefined, at(0)), RangeError);
+  t.throws(
+    () => withOrders({ write: [{ deletePrefix: '' }] }, { order: () => undefined, running: () => undefined }, at(0)),
+    RangeError,
+  );
   t.equal(chargeableOf('networks/', { id: 'net-1' }), undefined);
   t.equal(chargeableOf(records.snapshots.prefix, { id: 'snap-1', disks: [] }), undefined, 'no size, no order');
   t.strictSame(objectsIn(new MemoryDatabase()), []);

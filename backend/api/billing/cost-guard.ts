@@ -8,7 +8,7 @@
  */
 import { UcloudError } from '../../contract/errors.ts';
 import { estimate } from '../../model/billing/estimate.ts';
-import type { Metered } from '../../model/billing/meters.ts';
+import { type Metered, partKey } from '../../model/billing/meters.ts';
 import { amountOf, formatAmount, sum } from '../../model/billing/money.ts';
 import { isOrderChange } from '../../model/billing/ordering.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
@@ -20,7 +20,7 @@ import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { fieldError } from '../requests/validation.ts';
 import { chargeableChanges } from './order-commits.ts';
-import { openOrderOf } from './ordering-store.ts';
+import { orderFacts } from './ordering-store.ts';
 
 /** The conditions and writes of a change that adds to the cost. */
 export interface CostGuard {
@@ -95,16 +95,21 @@ export function budgetProblems(
  * @throws UcloudError `billing_account_required`, `budget_exceeded`, `rate_limited`
  */
 export function costGuard(api: ApiContext, writes: readonly Write[], now: Date): CostGuard {
-  const changes = chargeableChanges(writes, (object) => openOrderOf(api.mirror, object)).filter(({ after }) => after);
+  const changes = chargeableChanges(writes, orderFacts(api.mirror)).filter(({ after }) => after);
   const [first] = changes;
   const limits = first?.after && costLimitsOf(api, first.after.project);
   if (!limits || !changes.some(({ before, after }) => isOrderChange(before?.value, after))) return free;
   const { id, name, stored, account, payer } = limits;
   api.turnover.check(id);
   if (account === undefined) {
-    if (!limits.accountRequired || changes.every(({ before }) => before)) {
-      // A budget that comes meanwhile must know this change.
-      return { require: [unchanged(stored)], write: [] };
+    const grows = changes.some(({ before, after }) => addsQuantity(before?.value.use ?? [], after?.quantities ?? []));
+    if (!limits.accountRequired || !grows) {
+      const settings = api.mirror.get(records.settings, cloudSettings);
+      // A budget, or a demand for an account, that comes meanwhile must know this change.
+      return {
+        require: [unchanged(stored), settings ? unchanged(settings) : absent(records.settings, cloudSettings)],
+        write: [],
+      };
     }
     throw fieldError('billing_account_required', '/project', `names the project ${name}, which has no billing account`);
   }
@@ -134,6 +139,12 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
     write: guards.map(({ write }) => write),
     queue: `cost/${account}`,
   };
+}
+
+/** Tells whether some quantity is larger afterwards. */
+function addsQuantity(before: readonly Metered[], after: readonly Metered[]): boolean {
+  const known = new Map(before.map((item) => [partKey(item), item.quantity]));
+  return after.some((item) => item.quantity > (known.get(partKey(item)) ?? 0));
 }
 
 /** Returns the write that counts a guard up, on the condition that nobody else has. */

@@ -1,6 +1,6 @@
 /** The commits that keep orders together with their objects. */
 
-import { type Chargeable, chargeableOf, chargeablePrefixes } from '../../model/billing/meters.ts';
+import { type Chargeable, chargeableOf, chargeablePrefixes, type RunningShape } from '../../model/billing/meters.ts';
 import { type OrderChange, orderChange } from '../../model/billing/ordering.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
@@ -9,8 +9,13 @@ import type { Commit, Condition, Write } from '../../store/store.ts';
 
 type OpenOrder = Stored<records.OrderRecord>;
 
-/** Returns the open order of an object, at a revision that is not older than that of the object. */
-export type FindOrder = (object: string) => OpenOrder | undefined;
+/** The facts about objects that their records do not contain, at a revision that is not older than that of the object. */
+export interface OrderFacts {
+  /** Returns the open order of an object. */
+  order(object: string): OpenOrder | undefined;
+  /** Returns the shape of the running guest of a VM. */
+  running(vm: string): RunningShape | undefined;
+}
 
 /**
  * Returns the key of a record of ended uses. An order can change several times in one millisecond, but each revision of it
@@ -46,7 +51,7 @@ export interface ChargeableChange {
  * Returns the changes of objects that are charged, among the writes of a commit.
  * @throws RangeError if the commit deletes all objects of a kind at once
  */
-export function chargeableChanges(writes: readonly Write[], find: FindOrder): ChargeableChange[] {
+export function chargeableChanges(writes: readonly Write[], facts: OrderFacts): ChargeableChange[] {
   return writes.flatMap((write): ChargeableChange[] => {
     if ('deletePrefix' in write) {
       const hit = chargeablePrefixes.find(
@@ -60,14 +65,14 @@ export function chargeableChanges(writes: readonly Write[], find: FindOrder): Ch
     const prefix = chargeablePrefixes.find((each) => key.startsWith(each));
     if (prefix === undefined) return [];
     const object = key.slice(prefix.length);
-    const after = 'put' in write ? chargeableOf(prefix, JSON.parse(write.value)) : undefined;
-    return [{ object, before: find(object), after }];
+    const after = 'put' in write ? chargeableOf(prefix, JSON.parse(write.value), facts.running(object)) : undefined;
+    return [{ object, before: facts.order(object), after }];
   });
 }
 
 /** Returns a commit with the changes of the orders of its objects. */
-export function withOrders(commit: Commit, find: FindOrder, now: Date): Commit {
-  const more = chargeableChanges(commit.write, find).flatMap(({ before, after }) => {
+export function withOrders(commit: Commit, facts: OrderFacts, now: Date): Commit {
+  const more = chargeableChanges(commit.write, facts).flatMap(({ before, after }) => {
     const change = orderChange(before?.value, after, now);
     return change ? [orderCommit(before, change)] : [];
   });

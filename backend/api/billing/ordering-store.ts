@@ -6,22 +6,32 @@
  * on the object hold therefore finds the order as in the mirror, or fails and is decided again.
  */
 
+import { isIdOf } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import type { Store } from '../../store/store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
-import { withOrders } from './order-commits.ts';
+import { type OrderFacts, withOrders } from './order-commits.ts';
 
 /** Returns the open order of an object in the mirror. */
 export const openOrderOf = (mirror: Pick<ApiMirror, 'by'>, object: string) =>
   mirror.by(records.orders, 'object').get(object);
 
+/** Returns the facts about orders in the mirror. */
+export const orderFacts = (mirror: Pick<ApiMirror, 'by' | 'get'>): OrderFacts => ({
+  order: (object) => openOrderOf(mirror, object),
+  running(vm) {
+    const report = isIdOf('vm', vm) ? mirror.get(records.reports, vm)?.value : undefined;
+    return report?.phase === 'running' ? report.resources : undefined;
+  },
+});
+
 /** Returns the store with orders. */
-export function orderingStore(store: Store, mirror: Pick<ApiMirror, 'by'>): Store {
+export function orderingStore(store: Store, mirror: Pick<ApiMirror, 'by' | 'get'>): Store {
   const { watchRanges } = store;
   return {
     get: (key) => store.get(key),
     list: (prefix, options) => store.list(prefix, options),
-    commit: (commit) => store.commit(withOrders(commit, (object) => openOrderOf(mirror, object), new Date())),
+    commit: (commit) => store.commit(withOrders(commit, orderFacts(mirror), new Date())),
     watch: (prefix, from, signal) => store.watch(prefix, from, signal),
     ...(watchRanges && { watchRanges: (listener) => watchRanges.call(store, listener) }),
     lease: (ttl) => store.lease(ttl),

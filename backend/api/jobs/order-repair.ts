@@ -9,7 +9,7 @@ import { absent, unchanged } from '../../store/collection.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Condition } from '../../store/store.ts';
 import { chargeableKinds, orderCommit } from '../billing/order-commits.ts';
-import { openOrderOf } from '../billing/ordering-store.ts';
+import { openOrderOf, orderFacts } from '../billing/ordering-store.ts';
 import type { ApiContext } from '../requests/context.ts';
 import type { Removal } from './collector.ts';
 
@@ -26,7 +26,10 @@ function findObject({ mirror, resources }: ApiContext, id: string): Found | unde
   if (!kind) return undefined;
   const stored: Stored<unknown> | undefined = mirror.get(kind, id);
   if (!stored) return { condition: absent(kind, id), after: undefined };
-  return { condition: unchanged(stored), after: chargeableOf(kind.prefix, stored.value) };
+  return {
+    condition: unchanged(stored),
+    after: chargeableOf(kind.prefix, stored.value, orderFacts(mirror).running(id)),
+  };
 }
 
 function changeFor(api: ApiContext, id: string) {
@@ -45,7 +48,8 @@ export const orderRepair: Removal = {
     for (const { value } of mirror.list(records.orders)) if (value.object !== undefined) yield value.object;
   },
   *affected({ kind, id, previous }) {
-    if (kinds.has(kind.prefix)) yield id;
+    // A restart changes the shape of a guest.
+    if (kinds.has(kind.prefix) || kind.prefix === records.reports.prefix) yield id;
     if (kind.prefix !== records.orders.prefix) return;
     const object = (previous as Stored<records.OrderRecord> | undefined)?.value.object;
     if (object !== undefined) yield object;

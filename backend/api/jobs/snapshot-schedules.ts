@@ -15,6 +15,7 @@ import { expiredSnapshots, isUnfinished, type ScheduledSnapshot } from '../../mo
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
 import { isChangeOf, type RecordChange } from '../../store/mirror.ts';
 import type { Stored } from '../../store/record-kind.ts';
+import { costGuard } from '../billing/cost-guard.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { hasSource } from '../resources/snapshot-schedules.ts';
 import { diskSource, snapshotCreation } from '../resources/snapshots.ts';
@@ -86,13 +87,13 @@ async function makeSnapshot(api: ApiContext, schedule: Schedule, due: Date, now:
       ...{ created_at: at, updated_at: at },
     };
     const made = snapshotCreation(api, fields, source);
-    const quota = quotaGuard(api, made);
+    const [quota, cost] = [quotaGuard(api, made), costGuard(api, made.writes, now)];
     const message = `Created ${name} by the schedule ${schedule.value.name}.`;
     const event = newEvent(now, { id, project }, { severity: 'info', reason: 'created', message });
     await raiseFormat(api, made.writes);
     const { ok } = await store.commit({
-      require: [...guards, ...made.guards.map(({ condition }) => condition), ...quota.require],
-      write: [...made.writes, ...quota.write, handled({ snapshot: id }), put(records.events, ...event)],
+      require: [...guards, ...made.guards.map(({ condition }) => condition), ...quota.require, ...cost.require],
+      write: [...made.writes, ...quota.write, ...cost.write, handled({ snapshot: id }), put(records.events, ...event)],
     });
     return ok;
   } catch (error) {

@@ -1,17 +1,20 @@
 /** Bills, preliminary bills and costs. All of them come from the calculation of the billing component. */
 
 import { renderCii, renderPdf, renderUbl } from '../../billing/documents/index.ts';
-import { accountLines, priceFactsOf } from '../../billing/ledger/account-bill.ts';
+import { accountLines, paidProjects, priceFactsOf } from '../../billing/ledger/account-bill.ts';
 import { type DescribedUse, usesSince } from '../../billing/ledger/uses.ts';
 import { verificationOf } from '../../billing/ledger/vat-state.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type BillFormat, type BillPreview, bill, type Costs } from '../../contract/resources/bills.ts';
 import type { BillDocument } from '../../model/billing/bill-document.ts';
 import { previewBill } from '../../model/billing/bill-preview.ts';
+import type { PaidTime } from '../../model/billing/bills.ts';
 import { amountOf, formatAmount, multiply, roundToMinor, sum } from '../../model/billing/money.ts';
 import { monthText, parseMonth } from '../../model/billing/months.ts';
+import type { PriceList } from '../../model/billing/price-list.ts';
 import { chargesUpTo, type Month } from '../../model/billing/rating.ts';
 import { knownVatRates } from '../../model/billing/vat-rates.ts';
+import { idFrom } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { read } from '../../store/collection.ts';
 import { ledgerOf } from '../billing/ledger.ts';
@@ -23,6 +26,8 @@ import { billingAccounts } from './billing-accounts.ts';
 
 /** The maximum number of costs in a response. */
 const maxCosts = 10_000;
+/** The number of months of which costs and preliminary bills are computed. Each costs reads of the database. */
+const keptMonths = 24;
 
 /** The descriptor of bills. */
 export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
@@ -69,7 +74,10 @@ function periodOf(request: ApiRequest): { text: string; month: Month; until: num
   const now = request.now.getTime();
   const { month: text = monthText(now) } = request.query as { readonly month?: string };
   const month = parseMonth(text);
-  if (!month) throw fieldError('invalid_input', '#query/month', 'must be a calendar month such as 2026-11');
+  const oldest = now - keptMonths * 31 * 24 * 3_600_000;
+  if (!month || month.to <= oldest || month.from > now) {
+    throw fieldError('invalid_input', '#query/month', `must be the present month or one of the last ${keptMonths}`);
+  }
   return { text, month, until: Math.max(month.from, Math.min(now, month.to)) };
 }
 
@@ -103,6 +111,30 @@ async function getPreview(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
 
 type Item = Costs['items'][number];
 
+/** Returns the charges of the uses of an object in the times that are paid, by product. */
+function paidCharges(
+  prices: PriceList,
+  uses: readonly DescribedUse[],
+  month: Month,
+  paid: readonly PaidTime[],
+  until: number,
+): Map<Id<'product'>, bigint> {
+  const sums = new Map<Id<'product'>, bigint>();
+  const add = (at: number, sign: bigint) => {
+    for (const { price, numerator, denominator } of chargesUpTo(prices, uses, month, at)) {
+      const product = idFrom('product', price.product);
+      sums.set(product, (sums.get(product) ?? 0n) + sign * multiply(1n, { numerator, denominator }));
+    }
+  };
+  for (const { from, to } of paid) {
+    const [begin, end] = [Math.max(from, month.from), Math.min(to, until)];
+    if (begin >= end) continue;
+    add(end, 1n);
+    add(begin, -1n);
+  }
+  return sums;
+}
+
 async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { project: asked } = request.query as { readonly project?: Id<'project'> };
   const project = projectInQuery(api, request.caller, asked) ?? request.caller.project;
@@ -121,22 +153,15 @@ async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     const open = { revision, of: () => orders };
     const from = month.from - prices.longestMinimumMs;
     const uses = await usesSince(api.store, open, project, from, request.now.getTime());
+    const paid = paidProjects(api.mirror, account ?? '', month).find(({ id }) => id === project)?.paid ?? [];
     for (const own of Map.groupBy(uses, ({ resource }) => resource).values()) {
       const last = own.reduce((a: DescribedUse, b) =>
         (b.to ?? Number.MAX_VALUE) >= (a.to ?? Number.MAX_VALUE) ? b : a,
       );
-      for (const { price, numerator, denominator } of chargesUpTo(prices, own, month, until)) {
-        const exact = multiply(1n, { numerator, denominator });
+      for (const [product, exact] of paidCharges(prices, own, month, paid, until)) {
         if (exact === 0n) continue;
         const { resource, title, labels } = last;
-        costs.push({
-          resource,
-          title,
-          labels,
-          product: price.product as Id<'product'>,
-          cost: formatAmount(exact),
-          exact,
-        });
+        costs.push({ resource, title, labels, product, cost: formatAmount(exact), exact });
       }
     }
   }

@@ -1,5 +1,6 @@
 /** Orders. Those of objects follow their objects (billing/ordering-store.ts); operators book the others. */
 import { UcloudError } from '../../contract/errors.ts';
+import type { Id } from '../../contract/fields.ts';
 import { type Order, type OrderBody, type OrderUpdate, order } from '../../contract/resources/orders.ts';
 import { changeTime, endOrder } from '../../model/billing/ordering.ts';
 import { newId } from '../../model/ids.ts';
@@ -45,6 +46,7 @@ async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAns
       const rule = 'must be the id of an existing product with the meter booked';
       throw fieldError('invalid_reference', '/product', rule);
     }
+    checkPayer(api, project);
     const item = { meter: 'booked', product, quantity } as const;
     const record: records.OrderRecord = {
       ...{ id, project, product, description, labels, items: [item], opened_at: at },
@@ -58,6 +60,12 @@ async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAns
       message: `Booked ${quantity} of ${record.title}.`,
     });
   });
+}
+
+/** Checks that somebody pays for a booking. @throws UcloudError `billing_account_required` */
+function checkPayer({ mirror }: ApiContext, project: Id<'project'>): void {
+  if (mirror.get(records.projects, project)?.value.billing_account !== undefined) return;
+  throw fieldError('billing_account_required', '/project', 'must name a project with a billing account');
 }
 
 async function updateOrder(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {

@@ -4,7 +4,7 @@ import type { Quota } from '../../contract/resources/quotas.ts';
 import { newId } from '../../model/ids.ts';
 import { limitsOf, showQuota, showUsed } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
-import { noneBelow, present, put, remove } from '../../store/collection.ts';
+import { absent, noneBelow, present, put, remove } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find } from '../requests/objects.ts';
@@ -60,10 +60,16 @@ function accountTerm(
     const rule = `must be the id of an existing billing account: there is no ${account}`;
     throw fieldError('invalid_reference', '/billing_account', rule);
   }
-  const since = now.toISOString();
+  // Clocks of servers differ, but no term precedes the last one.
+  const last = [...api.mirror.list(records.accountTerms, `${id}/`)].at(-1);
+  const after = last === undefined ? 0 : Date.parse(last.value.since) + 1;
+  const since = new Date(Math.max(now.getTime(), after)).toISOString();
   const term = { project: id, name, since, ...(account !== undefined && { account }) };
   return {
-    guards: account === undefined ? [] : [{ condition: present(records.billingAccounts, account) }],
+    guards: [
+      { condition: absent(records.accountTerms, `${id}/${since}`) },
+      ...(account === undefined ? [] : [{ condition: present(records.billingAccounts, account) }]),
+    ],
     writes: [
       put(records.accountTerms, `${id}/${since}`, term),
       ...(account === undefined ? [] : [put(records.uses, `${account}/${id}`, {})]),

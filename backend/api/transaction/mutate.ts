@@ -127,6 +127,11 @@ export async function raiseFormat({ store, mirror }: ApiContext, writes: readonl
   if (needed > 1) await raiseStoreFormat(store, { kind: records.formats, id: records.storeFormat }, needed);
 }
 
+/** Returns the conditions without repetitions. A commit has a limited number of them. */
+const distinct = (conditions: readonly Condition[]): Condition[] => [
+  ...new Map(conditions.map((condition) => [JSON.stringify(condition), condition])).values(),
+];
+
 /** Tells whether a commit would succeed now. */
 async function wouldCommit(store: Store, guards: readonly Guard[], dryRun: DryRun): Promise<boolean> {
   const found = await Promise.all(guards.map(({ condition }) => failedCondition(store, condition, dryRun)));
@@ -197,12 +202,12 @@ async function mutateInTurn(
     const result = dryRun
       ? { ok: false as const }
       : await store.commit({
-          require: [
+          require: distinct([
             ...guards.map((guard) => guard.condition),
             ...quota.require,
             ...cost.require,
             ...(slot ? [slot.free] : []),
-          ],
+          ]),
           write: [
             ...writes,
             ...quota.write,

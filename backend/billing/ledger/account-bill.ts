@@ -47,21 +47,41 @@ export function priceFactsOf(mirror: Mirror, currency: string) {
   return { products, prices: new PriceList(currency, products.values(), prices) };
 }
 
-/** Returns the terms of each project, and its last name. */
-function termsByProject(mirror: Mirror): Map<Id<'project'>, { name: string; terms: AccountTerm[] }> {
+interface ProjectTerms {
+  readonly id: Id<'project'>;
+  readonly name: string;
+  readonly terms: readonly AccountTerm[];
+}
+
+/** The terms of projects by account, at a revision of a mirror. All accounts of a round need them. */
+const known = new WeakMap<Mirror, { readonly revision: number; readonly byAccount: Map<string, ProjectTerms[]> }>();
+
+function termsByAccount(mirror: Mirror): Map<string, ProjectTerms[]> {
+  const last = known.get(mirror);
+  if (last?.revision === mirror.revision) return last.byAccount;
   const projects = new Map<Id<'project'>, { name: string; terms: AccountTerm[] }>();
   for (const { value } of mirror.list(records.accountTerms)) {
     const { project, account, since } = value;
-    const known = projects.get(project) ?? { name: value.name, terms: [] };
-    known.terms.push({ account, since: Date.parse(since) });
-    projects.set(project, { ...known, name: mirror.get(records.projects, project)?.value.name ?? value.name });
+    const before = projects.get(project) ?? { name: value.name, terms: [] };
+    before.terms.push({ account, since: Date.parse(since) });
+    projects.set(project, { ...before, name: mirror.get(records.projects, project)?.value.name ?? value.name });
   }
-  return projects;
+  const byAccount = new Map<string, ProjectTerms[]>();
+  for (const [id, { name, terms }] of projects) {
+    for (const account of new Set(terms.map((term) => term.account))) {
+      if (account === undefined) continue;
+      const own = byAccount.get(account);
+      if (own) own.push({ id, name, terms });
+      else byAccount.set(account, [{ id, name, terms }]);
+    }
+  }
+  known.set(mirror, { revision: mirror.revision, byAccount });
+  return byAccount;
 }
 
 /** Returns the times of the month in which the account pays for each project. */
 export function paidProjects(mirror: Mirror, account: string, { from, to }: Month) {
-  return [...termsByProject(mirror)].flatMap(([id, { name, terms }]) => {
+  return (termsByAccount(mirror).get(account) ?? []).flatMap(({ id, name, terms }) => {
     const paid = paidTimes(terms, account).filter((time) => time.from < to && time.to > from);
     return paid.length === 0 ? [] : [{ id, name, paid }];
   });
@@ -87,8 +107,8 @@ export async function accountLines(
   const from = month.from - prices.longestMinimumMs;
   const projects: BilledProject[] = [];
   for (const project of paid) {
-    const known = { ...open, of: () => orders.get(project.id) ?? [] };
-    projects.push({ ...project, uses: await usesSince(store, known, project.id, from, now) });
+    const own = { ...open, of: () => orders.get(project.id) ?? [] };
+    projects.push({ ...project, uses: await usesSince(store, own, project.id, from, now) });
   }
   return billLines({ prices, products, projects, month, period });
 }

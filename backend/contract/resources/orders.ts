@@ -106,7 +106,7 @@ export const orderEndpoints = {
     read: 'viewer',
     write: 'operator',
     scoped: true,
-    createErrors: ['invalid_reference'],
+    createErrors: ['invalid_reference', 'billing_account_required'],
     deleteErrors: ['invalid_state'],
     extraListQuery: {
       object: Type.Optional(Type.String({ maxLength: 64, description: 'Only the order of this object.' })),

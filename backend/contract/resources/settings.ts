@@ -29,7 +29,7 @@ export const billingRules = ['optional', 'required'] as const;
 export type BillingRule = (typeof billingRules)[number];
 const BillingField = Enum(billingRules, {
   description:
-    'Projects without a billing account. `optional`: they cost nothing. `required`: the API refuses the creation of VMs, volumes, snapshots and prefixes in them. A change does not affect existing objects. Default: `optional`.',
+    'Projects without a billing account. `optional`: they cost nothing. `required`: the API refuses new VMs, volumes, snapshots and prefixes in them, and larger ones. Existing objects stay. Default: `optional`.',
 });
 
 /** The schema of the settings. */

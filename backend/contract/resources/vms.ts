@@ -287,7 +287,7 @@ export const vmEndpoints = {
       'invalid_state',
       'no_capacity',
       'quota_exceeded',
-      'budget_exceeded',
+      ...costErrors,
     ],
     deleteErrors: ['delete_protected'],
     asyncDelete: true,

@@ -156,7 +156,7 @@ export const volumeEndpoints = crud(volume, {
   write: 'member',
   scoped: true,
   createErrors: ['being_deleted', 'invalid_state', ...costErrors],
-  updateErrors: ['being_deleted', 'quota_exceeded', 'budget_exceeded'],
+  updateErrors: ['being_deleted', 'quota_exceeded', ...costErrors],
   deleteErrors: ['delete_protected'],
   asyncDelete: true,
   example: {

@@ -251,7 +251,7 @@ export function condensed(bill: BillDocument, maxLines: number = maxDocumentLine
   if (bill.lines.length <= maxLines) return bill;
   const byProject = summed(bill, ({ project }) => project);
   const lines = byProject.length <= maxLines ? byProject : summed(bill, () => undefined);
-  const note = `The ${bill.lines.length} lines of this document are summed up. The JSON document contains all of them.`;
+  const note = `The ${bill.lines.length} lines of this document are summed up.`;
   return { ...bill, lines, notes: [...bill.notes, note] };
 }
 

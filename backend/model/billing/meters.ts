@@ -27,6 +27,18 @@ export interface MeteredVm {
   readonly power_state: 'running' | 'stopped';
 }
 
+/** The processors and the memory of a running guest. */
+export interface RunningShape {
+  readonly cpus: number;
+  readonly memory: number;
+}
+
+/** Returns the VM as it is charged: a guest that runs keeps the larger shape until its next start. */
+function chargedVm<T extends MeteredVm>(vm: T, running: RunningShape | undefined): T {
+  if (running === undefined || vm.power_state === 'stopped') return vm;
+  return { ...vm, cpus: Math.max(vm.cpus, running.cpus), memory: Math.max(vm.memory, running.memory) };
+}
+
 /** Returns the quantities of a VM. */
 export const vmQuantities = ({ cpus, memory, disk_size, power_state }: MeteredVm): Metered[] => [
   { meter: 'vm', quantity: 1 },
@@ -80,8 +92,10 @@ const quantitiesByKind: Readonly<Record<string, (value: never) => readonly Meter
 /** The prefixes of the keys of objects that are charged. */
 export const chargeablePrefixes: readonly string[] = Object.keys(quantitiesByKind);
 
-/** Returns the object of a record. Undefined if nothing is charged for it: its deletion has begun, or it has no size. */
-export function chargeableOf(prefix: string, value: unknown): Chargeable | undefined {
+/**
+ * Returns the object of a record. `running` is the shape of the running guest of a VM. Undefined if nothing is charged for it: its deletion has begun, or it has no size.
+ */
+export function chargeableOf(prefix: string, value: unknown, running?: RunningShape): Chargeable | undefined {
   const record = value as {
     readonly id: string;
     readonly project: string;
@@ -90,7 +104,8 @@ export function chargeableOf(prefix: string, value: unknown): Chargeable | undef
     readonly deleted_at?: string;
   };
   if (record.deleted_at !== undefined) return undefined;
-  const quantities = quantitiesByKind[prefix]?.(value as never) ?? [];
+  const charged = prefix === records.vms.prefix ? chargedVm(value as records.VmRecord, running) : value;
+  const quantities = quantitiesByKind[prefix]?.(charged as never) ?? [];
   if (quantities.length === 0) return undefined;
   const { id, project, name, labels } = record;
   return { id, project, name, labels, quantities };
