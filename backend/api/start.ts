@@ -60,6 +60,8 @@ export interface ApiOptions {
   readonly scheduleClock?: ScheduleClock;
   /** The bytes of orders that a project may leave, for tests. */
   readonly orderAllowances?: Allowances;
+  /** True for objects without orders, to measure the cost of orders. Only for benches. */
+  readonly withoutOrders?: boolean;
   /** Receives every response, for tests. */
   readonly onResponse?: (response: SentResponse) => void;
 }
@@ -98,7 +100,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const closing = new AbortController();
   const context: ApiContext = {
     resources: new Resources(resources),
-    store: orderingStore(store, mirror),
+    store: options.withoutOrders ? store : orderingStore(store, mirror),
     mirror,
     revisions,
     usage,
@@ -115,7 +117,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     ...(filesDir === undefined ? {} : { uploads: new UploadServer(store, mirror, filesDir, closing.signal) }),
     closing: closing.signal,
   };
-  const collector = startCollector(context);
+  const collector = startCollector(context, { repairsOrders: !options.withoutOrders });
   const trails = startTrails(context);
   const sweeper = startUploadSweeper(context);
   const schedules = startSnapshotSchedules(context, options.scheduleClock);

@@ -32,6 +32,7 @@ const benches: Readonly<Record<string, Bench>> = {
   'hostile-tenant': { args: ['--requests', '10', '--unread', '2', '--megabytes', '1', '--seconds', '20'] },
   network: { args: ['--rounds', '1', '--pings', '20', '--mebibytes', '1', '--commits', '2'], skip: noLab() || qemu },
   offloads: { args: ['--megabytes', '2', '--rounds', '1'], skip: qemu, long: true },
+  ordering: { args: ['--creates', '20', '--rounds', '1', '--vms', '100', '--intervals', '10', '--accounts', '2'] },
   provider: { args: ['--vms', '1', '--starts', '1', '--rounds', '1'], skip: terraform },
   'provider-scale': { args: ['--vms', '4', '--parallelism', '4'], skip: terraform },
   scheduler: { args: ['--vms', '20', '--hosts', '5'] },

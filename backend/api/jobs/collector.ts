@@ -36,13 +36,14 @@ export interface Removal {
   remove(api: ApiContext, id: string): Promise<boolean>;
 }
 
-const removals: readonly Removal[] = [
+const all: readonly Removal[] = [
   ...[vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval],
   ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease, orderRepair],
 ];
 
 /** Starts the collector. */
-export function startCollector(api: ApiContext): Component {
+export function startCollector(api: ApiContext, { repairsOrders = true } = {}): Component {
+  const removals = repairsOrders ? all : all.filter((each) => each !== orderRepair);
   const { mirror, logger } = api;
   const waiting = new Map<string, Removal>();
   const timers = new Set<NodeJS.Timeout>();
