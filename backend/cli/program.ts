@@ -8,6 +8,8 @@ import { addImageImport } from './image-import.ts';
 import { addLab } from './lab.ts';
 import { addLogin } from './login.ts';
 import { addOperatorToken } from './operator-token.ts';
+import { addPriceExport } from './price-export.ts';
+import { addQuote } from './quote.ts';
 import { addResourceCommands } from './resources.ts';
 import { tell, writeOut } from './standard-output.ts';
 import { addStaticRoutes } from './static-routes.ts';
@@ -27,6 +29,8 @@ export function ucloudProgram(): Command {
   addLogin(program);
   addOperatorToken(program);
   addResourceCommands(program);
+  addQuote(program);
+  addPriceExport(program);
   addHostClean(program);
   addStaticRoutes(program);
   addFileUpload(program);

@@ -6,6 +6,7 @@ import { type Command, Option } from 'commander';
 import { aboutOf, type Endpoint } from '../contract/endpoint.ts';
 import { endpoints } from '../contract/index.ts';
 import { call } from './client.ts';
+import { tellCost } from './creation-cost.ts';
 import { readCredentials } from './credentials.ts';
 import { warnOfDeprecatedImage } from './deprecated-images.ts';
 import { idOf } from './names.ts';
@@ -175,7 +176,10 @@ function addEndpoint(noun: Command, endpoint: Endpoint, { verb, summary = endpoi
         opaque: endpoint.success.opaque,
         ...(options.body === undefined && { fieldName: optionOf }),
       });
-      if (given.query.dry_run) tell('The creation would succeed. Nothing was created.');
+      if (given.query.dry_run) {
+        tell('The creation would succeed. Nothing was created.');
+        await tellCost(endpoint.id, sent.body);
+      }
       if (!wait || !options.wait || answer === undefined) return answer;
       return waitFor(wait.path, answer as Waited, wait.wish, options.waitTimeout);
     };
