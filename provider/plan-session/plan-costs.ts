@@ -161,7 +161,8 @@ export class PlanCosts {
     if (this.#ended || this.#summaries >= maxSummaries) return false;
     if (this.#plansMore ? this.#plannedVms < this.#vmBlocks : this.#destroyed < this.#pricedObjects) return false;
     return [...this.#changes.values()].some(
-      ({ before, after, replaced }) => replaced || JSON.stringify(before) !== JSON.stringify(after),
+      ({ project, before, after, replaced }) =>
+        !this.#quotes.isFree(project) && (replaced || JSON.stringify(before) !== JSON.stringify(after)),
     );
   }
 

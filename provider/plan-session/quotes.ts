@@ -75,6 +75,11 @@ export class Quotes {
     this.#client = client;
   }
 
+  /** Tells whether the project is known to have no prices. */
+  isFree(project: string): boolean {
+    return this.#free.has(project);
+  }
+
   /** Returns the cost of an object; undefined if there are no prices. @throws ApiError, ConnectionError */
   of(project: string, part: PricedPart): Promise<Cost | undefined> {
     if (this.#free.has(project)) return Promise.resolve(undefined);

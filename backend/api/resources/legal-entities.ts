@@ -2,13 +2,14 @@
 import { type LegalEntityBody, type LegalEntityUpdate, legalEntity } from '../../contract/resources/legal-entities.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
-import { absent, put } from '../../store/collection.ts';
+import { absent, put, read, remove } from '../../store/collection.ts';
+import type { Write } from '../../store/store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { creation, patched, removal, replacement } from '../transaction/declarations.ts';
-import { mutate } from '../transaction/mutate.ts';
+import { type Guard, mutate } from '../transaction/mutate.ts';
 
 /** The descriptor of legal entities. */
 export const legalEntities: ResourceDescriptor<records.LegalEntityRecord> = describe(legalEntity, {
@@ -23,8 +24,8 @@ export const legalEntities: ResourceDescriptor<records.LegalEntityRecord> = desc
 });
 
 /**
- * Returns the guard and the write that give a series of numbers to an entity. The series stays taken, so no number ever
- * occurs twice.
+ * Returns the guard and the write that give a series of numbers to an entity. A series with numbers stays taken, so no number
+ * ever occurs twice.
  */
 function takeSeries({ id, number_series }: records.LegalEntityRecord) {
   return {
@@ -58,6 +59,17 @@ async function updateLegalEntity(api: ApiContext, request: ApiRequest): Promise<
   });
 }
 
+/** Returns the guards and writes that free a series without numbers. A series with numbers stays taken. */
+async function freeSeries(api: ApiContext, series: string): Promise<{ guards: Guard[]; writes: Write[] }> {
+  if (await read(api.store, records.billNumbers, series)) return { guards: [], writes: [] };
+  return {
+    guards: [{ condition: absent(records.billNumbers, series) }],
+    writes: [remove(records.numberSeries, series)],
+  };
+}
+
 async function deleteLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  return changeObject(api, request, legalEntities, (stored) => removal(api, request, legalEntities, stored));
+  return changeObject(api, request, legalEntities, async (stored) =>
+    removal(api, request, legalEntities, stored, await freeSeries(api, stored.value.number_series)),
+  );
 }

@@ -29,7 +29,10 @@ export const quoteHandlers: Handlers = {
     const body = request.body as Quote & QuotedObjects;
     const project = projectOfCreation(api, request.caller, body.project);
     const items = quotedItems(api, body);
-    const currency = currencyOf(api, project, body.currency);
+    const asked = currencyOf(api, project, body.currency);
+    // A currency whose prices all begin later has none.
+    const hasPrices = asked !== undefined && !api.prices.of(asked).asOf(request.now.getTime()).isEmpty;
+    const currency = hasPrices ? asked : undefined;
     const linesOf = (quantities: readonly Metered[]) =>
       currency === undefined ? [] : estimate(api.prices.of(currency), quantities, request.now.getTime());
     const lines = linesOf(totalOf(items));

@@ -93,7 +93,7 @@ const QuotedItem = Type.Object(
 /** The schema of the result of a quote. */
 export const QuoteResult = Type.Object(
   {
-    currency: Type.Optional(Currency({ description: 'Currency. Missing if there are no prices.' })),
+    currency: Type.Optional(Currency({ description: 'Currency. Missing if no price applies.' })),
     monthly: Decimal({
       description: `Cost in a month of ${quotedMonthHours} hours, before VAT. Each line is rounded half up.`,
     }),

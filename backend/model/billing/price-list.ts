@@ -117,6 +117,11 @@ export class PriceList {
     return list;
   }
 
+  /** Tells whether the list has no price. */
+  get isEmpty(): boolean {
+    return this.#prices.length === 0;
+  }
+
   /** Returns the longest minimum duration of all prices, in milliseconds. */
   get longestMinimumMs(): number {
     const all = [...this.#recurring.values()].flat();
