@@ -145,6 +145,11 @@ export class VirtualMachine extends Construct {
     return this.vm.status.host;
   }
 
+  /** The cost of the VM in a month, before VAT, in `vm.price.currency`. Null in Terraform if there are no prices. */
+  get monthlyCost(): string {
+    return this.vm.price.monthly;
+  }
+
   /** The address of the VM in Terraform, so that `dependsOn` accepts the construct. */
   get fqn(): string {
     return this.vm.fqn;

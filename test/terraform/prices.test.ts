@@ -1,8 +1,11 @@
 /** The cost of a plan in the plan: attributes, the sum of the plan, budgets, and the data source of quotes. */
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { startTestCloud, type TestCloud } from '../support/cloud.ts';
+import { buildProvider } from '../../provider/build.ts';
+import { providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { demoImage } from '../support/hcl.ts';
-import { type TerraformDirectory, terraformMissing } from '../support/terraform.ts';
+import { temporaryDirectory } from '../support/stores.ts';
+import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
 const skip = terraformMissing() ?? false;
 
@@ -124,6 +127,27 @@ t.test('the life of priced objects', { skip }, async (t) => {
     t.match(await priceOf('ucloud_vm.web[0]'), { monthly: '65.00' }, 'a change has a price again');
     t.strictSame(await directory.pending(), []);
   });
+  await directory.destroy();
+});
+
+t.test('each phase with a process of its own, as Terraform starts the provider', { skip }, async (t) => {
+  const cloud = await pricedCloud(t);
+  const dist = temporaryDirectory(t);
+  const { mirror } = await buildProvider(dist);
+  const environment = {
+    UCLOUD_ENDPOINT: cloud.api.url,
+    UCLOUD_TOKEN: String(cloud.member.token),
+    UCLOUD_CREDENTIALS: join(dist, 'none.json'),
+    TMPDIR: dist,
+  };
+  const files = { 'provider.tf': providerBlock, 'main.tf': configuration() };
+  const directory = new TerraformDirectory(files, { mirror, environment });
+  t.teardown(() => directory.remove());
+  await directory.run('init', '-no-color');
+  t.strictSame(await sums(directory), ['Cost of this plan: +111.00 CHF per month, 15.00 CHF once']);
+  await directory.apply();
+  t.strictSame(await directory.pending(), []);
+  t.strictSame(await sums(directory, 'plan', '-destroy'), ['Cost of this plan: -111.00 CHF per month']);
   await directory.destroy();
 });
 
