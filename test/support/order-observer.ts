@@ -6,6 +6,7 @@ import {
   isOrdered,
   type Metered,
   partKey,
+  type RunningShape,
 } from '../../backend/model/billing/meters.ts';
 import * as records from '../../backend/model/records/index.ts';
 import type { Batch, Change, Store } from '../../backend/store/store.ts';
@@ -75,6 +76,10 @@ export class OrderObserver {
     await this.#working;
   }
 
+  /** The declarations of VMs, and the shapes that their guests have had. */
+  readonly #declared = new Map<string, unknown>();
+  readonly #shapes = new Map<string, RunningShape[]>();
+
   #fault(revision: number, text: string): void {
     this.violations.push(`revision ${revision}: ${text}`);
   }
@@ -93,9 +98,13 @@ export class OrderObserver {
         this.#fault(revision, `a dry run has written ${key}`);
       if (chargeablePrefixes.includes(prefix)) {
         touched.add(id);
+        if (prefix === records.vms.prefix) this.#declared.set(id, value);
         const object = value === undefined ? undefined : chargeableOf(prefix, value);
         if (object) this.#known.charged.set(id, object);
         else this.#known.charged.delete(id);
+      } else if (prefix === records.reports.prefix) {
+        const { phase, resources } = (value ?? {}) as Partial<records.ReportRecord>;
+        if (phase === 'running' && resources) this.#shapes.set(id, [...(this.#shapes.get(id) ?? []), resources]);
       } else if (prefix === records.orders.prefix)
         this.#order(id, value as records.OrderRecord | undefined, touched, before);
       else if (prefix === records.usage.prefix || prefix === records.endedOrders.prefix) {
@@ -138,9 +147,17 @@ export class OrderObserver {
     if (open.length !== (quantities ? 1 : 0)) this.#fault(revision, `${object} has ${open.length} orders`);
     const [order] = open;
     if (!order || !quantities) return;
-    if (shown(order.use) !== shown(quantities)) this.#fault(revision, `the use of ${object} is ${shown(order.use)}`);
-    if (shown(order.items) !== shown(quantities.filter(isOrdered)))
-      this.#fault(revision, `the order of ${object} is ${shown(order.items)}`);
+    // A guest that runs keeps the larger shape. The server knows one of the reports so far.
+    const declared = this.#declared.get(object);
+    const shapes = declared === undefined ? [] : (this.#shapes.get(object) ?? []);
+    const candidates = [
+      quantities,
+      ...shapes.map((shape) => chargeableOf(records.vms.prefix, declared, shape)?.quantities ?? []),
+    ];
+    const isRight = candidates.some(
+      (each) => shown(order.use) === shown(each) && shown(order.items) === shown(each.filter(isOrdered)),
+    );
+    if (!isRight) this.#fault(revision, `the order of ${object} is ${shown(order.items)}, its use ${shown(order.use)}`);
     for (const { since, ...part } of order.use) {
       const end = this.#ends.get(`${object} ${partKey(part)}`);
       if (end !== undefined && since < end) this.#fault(revision, `${partKey(part)} of ${object} begins twice`);
