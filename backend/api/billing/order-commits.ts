@@ -47,6 +47,15 @@ export interface ChargeableChange {
   readonly after: Chargeable | undefined;
 }
 
+/** The records of writes. The guard of budgets and the commit read the same write. */
+const parsed = new WeakMap<Write, object>();
+
+function recordIn(write: Write & { readonly value: string }): object {
+  const record = parsed.get(write) ?? (JSON.parse(write.value) as object);
+  parsed.set(write, record);
+  return record;
+}
+
 /**
  * Returns the changes of objects that are charged, among the writes of a commit.
  * @throws RangeError if the commit deletes all objects of a kind at once
@@ -65,7 +74,7 @@ export function chargeableChanges(writes: readonly Write[], facts: OrderFacts): 
     const prefix = chargeablePrefixes.find((each) => key.startsWith(each));
     if (prefix === undefined) return [];
     const object = key.slice(prefix.length);
-    const after = 'put' in write ? chargeableOf(prefix, JSON.parse(write.value), facts.running(object)) : undefined;
+    const after = 'put' in write ? chargeableOf(prefix, recordIn(write), facts.running(object)) : undefined;
     return [{ object, before: facts.order(object), after }];
   });
 }

@@ -163,10 +163,11 @@ function addRecurring(
  */
 export function chargesUpTo(prices: PriceList, uses: Iterable<Use>, month: Month, until: number): Charge[] {
   const sums = new Sums();
-  const groups = Map.groupBy(uses, (use) => `${use.resource} ${partKey(use)}`);
-  for (const group of groups.values()) {
-    const begun = ordered(group.filter(({ from }) => from < until));
-    addCharges(sums, prices, begun, month, until);
+  if (until <= month.from) return [];
+  // Two steps need far less memory than one map of all parts of all objects.
+  for (const own of Map.groupBy(uses, ({ resource }) => resource).values()) {
+    const begun = own.filter(({ from }) => from < until);
+    for (const group of Map.groupBy(begun, partKey).values()) addCharges(sums, prices, ordered(group), month, until);
   }
   return sums.charges();
 }
