@@ -3,7 +3,7 @@
  * they are billed. Every server sees the orders of all servers in its mirror, so all count the same bytes without a record.
  * After a start, a server counts from zero.
  *
- * A deletion is never refused, nor is a change by a job.
+ * A deletion is never refused. A schedule that exceeds the allowance makes no snapshot.
  */
 import { UcloudError } from '../../contract/errors.ts';
 import { Allowances } from '../../model/quota/order-allowance.ts';

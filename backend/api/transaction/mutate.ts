@@ -18,8 +18,9 @@ import type { SomeAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { type Backoff, randomBackoffMs } from '../../store/backoff.ts';
 import { put } from '../../store/collection.ts';
+import { maxOperations } from '../../store/limits.ts';
 import { raiseFormat as raiseStoreFormat } from '../../store/raise-format.ts';
-import type { Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
+import type { Commit, Condition, Entry, Revision, Store, Write } from '../../store/store.ts';
 import { type CostGuard, costGuard } from '../billing/cost-guard.ts';
 import { Turn } from '../concurrency/keyed-mutex.ts';
 import { mirrorTimeoutMs } from '../read-model/mirror.ts';
@@ -132,6 +133,16 @@ const distinct = (conditions: readonly Condition[]): Condition[] => [
   ...new Map(conditions.map((condition) => [JSON.stringify(condition), condition])).values(),
 ];
 
+/** The conditions and writes that the store adds to a commit for an order. */
+const ofOrder = 4;
+
+/** Checks that the database can carry out the change in one transaction. @throws UcloudError `rule_violated` */
+function checkSize({ require = [], write }: Commit): void {
+  if (Math.max(require.length, write.length) <= maxOperations - ofOrder) return;
+  const rule = 'must refer to fewer objects: the change is too large for one transaction of the database';
+  throw new UcloudError('rule_violated', `the body ${rule}`, { errors: [{ pointer: '', detail: rule }] });
+}
+
 /** Tells whether a commit would succeed now. */
 async function wouldCommit(store: Store, guards: readonly Guard[], dryRun: DryRun): Promise<boolean> {
   const found = await Promise.all(guards.map(({ condition }) => failedCondition(store, condition, dryRun)));
@@ -199,23 +210,23 @@ async function mutateInTurn(
     const { dryRun } = request;
     if (dryRun && (await wouldCommit(store, guards, dryRun))) return { status: 204, revision: mirror.revision };
     if (!dryRun) await raiseFormat(api, writes);
-    const result = dryRun
-      ? { ok: false as const }
-      : await store.commit({
-          require: distinct([
-            ...guards.map((guard) => guard.condition),
-            ...quota.require,
-            ...cost.require,
-            ...(slot ? [slot.free] : []),
-          ]),
-          write: [
-            ...writes,
-            ...quota.write,
-            ...cost.write,
-            ...auditAndEvent(request, decision),
-            ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
-          ],
-        });
+    const commit: Commit = {
+      require: distinct([
+        ...guards.map((guard) => guard.condition),
+        ...quota.require,
+        ...cost.require,
+        ...(slot ? [slot.free] : []),
+      ]),
+      write: [
+        ...writes,
+        ...quota.write,
+        ...cost.write,
+        ...auditAndEvent(request, decision),
+        ...(slot && typeof answer !== 'function' ? [slot.write(answer)] : []),
+      ],
+    };
+    checkSize(commit);
+    const result = dryRun ? { ok: false as const } : await store.commit(commit);
     if (result.ok) {
       await mirror.waitFor(result.revision, { timeoutMs: mirrorTimeoutMs });
       return typeof answer === 'function' ? answer(result.revision) : answerAt(answer, result.revision);
