@@ -1,8 +1,9 @@
 /** Orders: they open, change and end with their objects. Prices, quotes and budgets, and all that is refused. */
 import t from 'tap';
 import { startApi } from '../../backend/api/start.ts';
+import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
-import { readAll } from '../../backend/store/collection.ts';
+import { put, readAll } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { ApiClient, type Body, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
@@ -126,6 +127,36 @@ await onBothStores(t, 'an order opens, is replaced and ends with its object', as
   t.match((await orderOf(prefix.id))?.items, [{ meter: 'prefix', length: 56, quantity: 1 }]);
   await member.remove('prefixes', prefix.id);
   t.equal(await orderOf(prefix.id), undefined);
+});
+
+t.test('a guest that runs is charged for its shape until its next start', async (t) => {
+  const test = await startTestApi(t);
+  const { store, operator, project } = test;
+  const { image, network } = await createVmPrerequisites(test, project);
+  const interfaces = [{ network: network.id }];
+  const vm = await operator.create('vms', {
+    ...{ name: 'web', project, image: image.id, interfaces, disk_size: '1GiB', cpus: 4, memory: '2GiB' },
+  });
+  const ordered = async () => {
+    const [order] = (await operator.list('orders', `?object=${vm.id}`)).items;
+    const { vm_cpu, vm_memory } = quantities(order as Order);
+    return [vm_cpu, vm_memory];
+  };
+  const report = async (cpus: number, memory: number) => {
+    const resources = { cpus, memory, disk: GiB };
+    const at = new Date().toISOString();
+    const value = { host: newId('host'), fence: 1, phase: 'running', resources, at } as const;
+    const result = await store.commit({ write: [put(records.reports, vm.id, value)] });
+    if (!result.ok) throw new Error('the report was not written');
+  };
+  await report(4, 2 * GiB);
+  await operator.update('vms', vm.id, { cpus: 1, memory: '512MiB' });
+  t.strictSame(await ordered(), [4, 2 * GiB], 'a smaller size takes effect at the next start');
+  await operator.update('vms', vm.id, { cpus: 8 });
+  t.strictSame(await ordered(), [8, 2 * GiB], 'a larger one is ordered at once');
+  await operator.update('vms', vm.id, { cpus: 1 });
+  await report(1, GiB / 2);
+  await until('the order has the shape of the new start', async () => (await ordered()).join() === `1,${GiB / 2}`);
 });
 
 await onBothStores(t, 'objects without an order get one, and orders without an object end', async (t, fresh) => {
