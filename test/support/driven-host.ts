@@ -81,6 +81,9 @@ interface IpAddressed {
   readonly addr_info: readonly { readonly local: string }[];
 }
 
+/** The flags by which the kernel tells of a carrier, some time after the change of a device. */
+const carrierFlags: ReadonlySet<string> = new Set(['NO-CARRIER', 'LOWER_UP']);
+
 export class DrivenHost {
   readonly namespace: NetNamespace;
   readonly dataDir: string;
@@ -138,7 +141,11 @@ export class DrivenHost {
     ];
     return JSON.stringify(
       {
-        links: links.map(({ ifname, flags, addr_info }) => [ifname, flags, addr_info.map(({ local }) => local).sort()]),
+        links: links.map(({ ifname, flags, addr_info }) => [
+          ifname,
+          flags.filter((flag) => !carrierFlags.has(flag)),
+          addr_info.map(({ local }) => local).sort(),
+        ]),
         // Advertisements and the like change the counts at any time.
         filters: this.namespace.run('nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0'),
         // Ways to guests, as the driver has made them.
