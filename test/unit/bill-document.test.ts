@@ -138,7 +138,7 @@ t.test('a long bill is summed up, and stays correct', async (t) => {
     short.lines.map(({ description }) => description),
     ['1001 lines of the project shop', '1000 lines of the project intranet'],
   );
-  t.match(short.notes.at(-1), /The 2001 lines .* JSON/);
+  t.match(short.notes.at(-1), /The 2001 lines .* are summed up/);
   const manyProjects = sampleBill(sampleLines(2001).map((line) => ({ ...line, project: `p${line.id}` })));
   t.same(
     condensed(manyProjects).lines.map(({ description }) => description),

@@ -5,5 +5,5 @@ export { renderCii } from './cii.ts';
 export { renderPdf } from './pdf.ts';
 export { renderUbl } from './ubl.ts';
 
-/** Returns the document itself. It is the only form that always has all lines. */
+/** Returns the document itself. */
 export const renderJson = (bill: BillDocument): string => `${JSON.stringify(bill, null, 2)}\n`;

@@ -245,7 +245,7 @@ export const maxDocumentLines = 2000;
 
 /**
  * Returns a document with at most `maxDocumentLines` lines. A longer one gets one line for each project and VAT, or for each
- * VAT if there are too many projects. Sums stay the same. The JSON document always has all lines.
+ * VAT if there are too many projects. Sums stay the same.
  */
 export function condensed(bill: BillDocument, maxLines: number = maxDocumentLines): BillDocument {
   if (bill.lines.length <= maxLines) return bill;
