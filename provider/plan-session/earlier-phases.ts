@@ -1,5 +1,5 @@
 /**
- * What earlier phases of the same Terraform have seen. Terraform validates all blocks before it plans, and reads all
+ * The numbers that earlier phases of the same Terraform leave. Terraform validates all blocks before it plans, and reads all
  * objects before it plans to destroy them. Each phase has a process of the provider. So a process leaves two numbers to
  * the next one, in a file that is named after the process of Terraform: a byte for each block with VMs, and one for each
  * object with a price.
@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { COOKIE_NAME } from '../protocol/plugin.ts';
 
-/** What the earlier phase has seen. */
+/** The numbers of the earlier phase. */
 export interface EarlierPhase {
   /** The number of blocks with VMs in the configuration. */
   readonly vmBlocks: number;
@@ -74,7 +74,7 @@ function take(): string {
   }, '');
 }
 
-/** Returns what the earlier phase has seen, once. */
+/** Returns the numbers of the earlier phase, once. */
 export function takeEarlierPhase(): EarlierPhase {
   const all = take();
   const count = (seen: Seen) => all.split(seen).length - 1;

@@ -11,7 +11,7 @@ export interface ViesQuestion {
   readonly requesterNumber?: string;
 }
 
-/** What the server does with a question: an error of VIES, or a fault of the network or the service. */
+/** The behaviour of the server: an answer, an error of VIES, or a fault of the network or the service. */
 export type ViesWeather =
   | { readonly kind: 'good' }
   | { readonly kind: 'error'; readonly code: string; readonly status?: number; readonly retryAfter?: string }

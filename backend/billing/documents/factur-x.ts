@@ -3,7 +3,7 @@ import { escaped } from './xml.ts';
 
 const fileName = 'factur-x.xml';
 
-/** What pdfkit can do, and its types do not know. */
+/** The functions of pdfkit that its types lack. */
 interface Hybrid {
   file(
     content: Buffer,

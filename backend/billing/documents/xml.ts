@@ -7,7 +7,7 @@ export interface XmlElement {
   readonly content: string | readonly XmlElement[];
 }
 
-/** What may stand among the children of an element. */
+/** A child of an element, some children, or none. */
 export type XmlChild = XmlElement | readonly XmlElement[] | undefined;
 
 /** Returns an element with children. */

@@ -28,7 +28,7 @@ interface Rules {
   readonly country?: string;
   /** Default: true. */
   readonly inVies?: false;
-  /** What the validator demands and people leave out. */
+  /** Adds the end that the validator demands and people leave out. */
   readonly complete?: (rest: string) => string;
 }
 
