@@ -140,7 +140,7 @@ async function checkNothingLeft(cloud: Cloud, marks: readonly string[], before: 
   }
   await cloud.stop();
   await removeAll();
-  const left = addedLines(before, await footprint(marks));
+  const left = addedLines(before, await footprint(marks, join(data, 'lab')));
   if (left.length > 0)
     throw new Error(`the demo has left this on the machine:\n${left.map((line) => `  ${line}`).join('\n')}`);
   console.log('    no VM, network, prefix or key in the API; no interface, route, filter or process on the machine');
@@ -155,7 +155,7 @@ async function main(): Promise<void> {
     });
   }
   const marks = processMarks(data);
-  const before = await footprint(marks);
+  const before = await footprint(marks, join(data, 'lab'));
   mkdirSync(cache, { recursive: true });
   mkdirSync(data, { recursive: true, mode: 0o700 });
 

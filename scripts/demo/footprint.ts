@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { instanceOf, interfaceAlias, runDirectory } from '../../backend/host/system/instance.ts';
+import { controlDevice, labId } from '../../backend/lab/plan.ts';
 import { exec } from './steps.ts';
 
 const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
@@ -15,13 +16,27 @@ export function processMarks(data: string): readonly string[] {
   return [data, runDirectory(instance), interfaceAlias(instance, '')];
 }
 
-/** Lists the footprint. It includes a process if its command line contains one of the marks. */
-export async function footprint(marks: readonly string[]): Promise<string[]> {
+const labDevice = /\bulab[0-9a-f]{6}\b/;
+
+/** Tells whether a line of `ip` names the device of a lab in another directory, which may start and stop meanwhile. */
+const ofAnotherLab = (line: string, lab: string): boolean => {
+  const device = labDevice.exec(line)?.[0];
+  return device !== undefined && device !== controlDevice(labId(lab));
+};
+
+/** Lists the footprint, without the devices of labs in other directories than `lab`. It includes a process if its command line contains one of the marks. */
+export async function footprint(marks: readonly string[], lab: string): Promise<string[]> {
   const [links, routes, processes] = await Promise.all([
     exec('ip', ['-br', 'link', 'show']).then(({ stdout }) =>
-      lines(stdout).map((line) => `interface ${line.split(/[ @]/)[0]}`),
+      lines(stdout)
+        .filter((line) => !ofAnotherLab(line, lab))
+        .map((line) => `interface ${line.split(/[ @]/)[0]}`),
     ),
-    exec('ip', ['-6', 'route', 'show']).then(({ stdout }) => lines(stdout).map((line) => `route ${line.trim()}`)),
+    exec('ip', ['-6', 'route', 'show']).then(({ stdout }) =>
+      lines(stdout)
+        .filter((line) => !ofAnotherLab(line, lab))
+        .map((line) => `route ${line.trim()}`),
+    ),
     exec('ps', ['-eo', 'args'], { maxBuffer: 16 * 1024 * 1024 }).then(({ stdout }) =>
       lines(stdout)
         .filter((args) => /^\S*(qemu-system|radvd)/.test(args) && marks.some((mark) => args.includes(mark)))

@@ -5,6 +5,7 @@
  *     node test/support/ten-vms.ts <data directory> <image> qemu|simulated <number of VMs>
  */
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { type Cloud, cleanUp, setUpCloud, startCloud } from '../../scripts/demo/cloud.ts';
 import { addedLines, footprint, processMarks } from '../../scripts/demo/footprint.ts';
 import { eventually, exec } from '../../scripts/demo/steps.ts';
@@ -38,7 +39,8 @@ const runningIn = (vms: readonly Vm[]) => vms.filter(({ status }) => status.phas
 
 const start = () => startCloud(data, ['--hypervisor', hypervisor]);
 const marks = processMarks(data);
-const before = await footprint(marks);
+const lab = join(data, 'lab');
+const before = await footprint(marks, lab);
 let cloud = await start();
 async function story(): Promise<TenVms> {
   const { token } = await setUpCloud(cloud, data, image);
@@ -115,7 +117,7 @@ async function story(): Promise<TenVms> {
   const leftInApi = ((await cloud.ucloud('network', 'list')) as { items: unknown[] }).items.length;
   // This is the footprint that ucloud leaves after the removal of the last VM and network, before the cleanup.
   const leftByItself = await eventually('bridges and taps gone', 30_000, async () => {
-    const left = addedLines(before, await footprint(marks)).filter((line) => /interface|route|qemu/.test(line));
+    const left = addedLines(before, await footprint(marks, lab)).filter((line) => /interface|route|qemu/.test(line));
     if (left.length > 0) throw new Error(left.join('\n'));
     return left;
   });
@@ -127,7 +129,7 @@ async function story(): Promise<TenVms> {
     macs: vms.flatMap(({ interfaces }) => interfaces.map(({ mac }) => mac)),
     running: runningIn(vms),
     processes,
-    left: [...leftByItself, ...addedLines(before, await footprint(marks))],
+    left: [...leftByItself, ...addedLines(before, await footprint(marks, lab))],
     leftInApi,
   };
 }
