@@ -2,44 +2,23 @@
  * The closing of months. The leader makes the final bills of months that have ended. A bill, its number and the mark of the month
  * are one commit, so a closing may be interrupted and repeated at any point: numbers have neither gaps nor duplicates.
  */
-import { createHash } from 'node:crypto';
-import { type BillDocument, condensed } from '../model/billing/bill-document.ts';
 import { previewBill } from '../model/billing/bill-preview.ts';
 import { monthsBetween, monthText, parseMonth } from '../model/billing/months.ts';
 import type { Month } from '../model/billing/rating.ts';
 import { knownVatRates } from '../model/billing/vat-rates.ts';
 import type { Logger } from '../model/component.ts';
-import { newId } from '../model/ids.ts';
 import * as records from '../model/records/index.ts';
-import { absent, put, read, rewrite, unchanged } from '../store/collection.ts';
+import { absent, put, read, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Condition } from '../store/store.ts';
 import { accountLines, type Ledger, paidProjects } from './ledger/account-bill.ts';
+import { finalBill } from './ledger/final-bill.ts';
 import { verificationOf } from './ledger/vat-state.ts';
-
-/** The digits of the number of a bill, after its series. */
-const numberDigits = 6;
-
-/** Returns the number of a bill. */
-export const billNumber = (series: string, last: number): string =>
-  `${series}${String(last).padStart(numberDigits, '0')}`;
 
 /** The outcome for one month of an account. */
 export type ClosingResult =
   | { readonly outcome: 'closed' | 'already' | 'conflict' }
   | { readonly outcome: 'waits'; readonly why: string };
-
-/** The maximum length of a document as JSON text, which the database stores as one value. */
-const maxDocumentBytes = 900_000;
-
-/** Returns the document with as many lines as fit into the database. */
-function fitting(document: BillDocument): { document: BillDocument; json: string } {
-  for (let lines = 2_000; ; lines = Math.floor(lines / 2)) {
-    const short = condensed(document, lines);
-    const json = JSON.stringify(short);
-    if (Buffer.byteLength(json) <= maxDocumentBytes || lines <= 1) return { document: short, json };
-  }
-}
 
 /** The parts of a closing. */
 export interface ClosingParts extends Ledger {
@@ -91,30 +70,10 @@ export async function closeMonth(
     logger.warn({ account: account.id, month: text, why: preview.waits }, 'a bill waits');
     return { outcome: 'waits', why: preview.waits };
   }
-  const { number_series: series } = entity.value;
-  const before = await read(store, records.billNumbers, series);
-  const last = (before?.value.last ?? 0) + 1;
-  const number = billNumber(series, last);
-  const { document, json } = fitting({ number, ...preview.bill });
-  const id = newId('bill');
-  const { issue_date, due_date, currency, totals } = document;
-  const record: records.BillRecord = {
-    ...{ id, labels: {}, number, billing_account: account.id, legal_entity: entity.value.id, month: text },
-    ...{ issue_date, due_date, currency, net: totals.net, vat: totals.vat, gross: totals.gross },
-    sha256: createHash('sha256').update(json).digest('hex'),
-    ...{ created_at: at.toISOString(), updated_at: at.toISOString() },
-  };
+  const final = await finalBill(store, { bill: preview.bill, account, entity, month: text, at });
   const { ok } = await store.commit({
-    require: [...common, unchanged(entity), before ? unchanged(before) : absent(records.billNumbers, series)],
-    write: [
-      before ? rewrite(records.billNumbers, before, { last }) : put(records.billNumbers, series, { last }),
-      put(records.bills, id, record),
-      put(records.billDocuments, id, { json }),
-      put(records.closedMonths, closedKey, { bill: id, at: at.toISOString() }),
-      // The account stays, because the bill names it.
-      put(records.uses, `${account.id}/${id}`, {}),
-      put(records.uses, `${entity.value.id}/${id}`, {}),
-    ],
+    require: [...common, ...final.require],
+    write: [...final.write, put(records.closedMonths, closedKey, { bill: final.record.id, at: at.toISOString() })],
   });
   return { outcome: ok ? 'closed' : 'conflict' };
 }

@@ -219,6 +219,7 @@ t.test('each operation refuses who may not', async (t) => {
     quote_calculate: 'foreign',
     cost_list: 'separate',
     bill_document: 'operator',
+    bill_credit: 'operator',
     billing_account_preview: 'operator',
     ended_order_list: 'empty',
     order_list: 'empty',

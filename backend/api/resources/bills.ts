@@ -22,6 +22,7 @@ import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find, notFound, projectInQuery } from '../requests/objects.ts';
 import { fieldError } from '../requests/validation.ts';
+import { creditBill } from './bill-credit.ts';
 import { billingAccounts } from './billing-accounts.ts';
 
 /** The maximum number of costs in a response. */
@@ -33,11 +34,16 @@ const keptMonths = 24;
 export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
   kind: records.bills,
   scope: 'operator',
-  show: (_api, { labels: _labels, ...record }) => record,
+  show: (_api, { labels: _labels, kind = 'bill', ...record }) => ({ ...record, kind }),
   indexes: ['billing_account'],
   list: { selectedBy: 'billing_account' },
   alsoMirrored: [records.accountTerms, records.vatChecks],
-  handlers: { bill_document: getDocument, billing_account_preview: getPreview, cost_list: getCosts },
+  handlers: {
+    bill_document: getDocument,
+    bill_credit: (api, request) => creditBill(api, request, bills),
+    billing_account_preview: getPreview,
+    cost_list: getCosts,
+  },
 });
 
 const mediaTypes: Readonly<Record<BillFormat, string>> = {

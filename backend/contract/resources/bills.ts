@@ -1,6 +1,18 @@
 import { type Static, Type } from '@sinclair/typebox';
-import { crud, type Endpoint, idParams, projectQuery } from '../endpoint.ts';
-import { Currency, common, Decimal, Enum, exampleId, IdOf, Labels, Reference, Timestamp, Whole } from '../fields.ts';
+import { crud, type Endpoint, idParams, mutationHeaders, projectQuery } from '../endpoint.ts';
+import {
+  Amount,
+  Currency,
+  common,
+  Decimal,
+  Enum,
+  exampleId,
+  IdOf,
+  Labels,
+  Reference,
+  Timestamp,
+  Whole,
+} from '../fields.ts';
 import { type ItemType, resource } from '../resource.ts';
 
 /** Returns the schema of a calendar month. */
@@ -14,17 +26,22 @@ export const MonthText = (description: string) =>
 const Day = (description: string) =>
   Type.String({ pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', 'x-rule': 'a day such as `2026-11-30`', description });
 
+/** The kinds of bills. */
+export const billKinds = ['bill', 'credit_note'] as const;
+
 /** The resource of bills. */
 export const bill = resource({
   noun: 'bill',
   plural: 'bills',
   description:
-    'A final bill of a billing account for a calendar month (UTC). It gets its number when it becomes final, and never changes. The billing component makes it after the end of the month.',
+    'A final bill of a billing account for a calendar month (UTC), or a credit note. It gets its number when it becomes final, and never changes. The billing component makes bills after the end of the month.',
   immutable: {},
   mutable: {},
   readonly: {
     id: IdOf('bill'),
     number: Type.String({ description: 'Number of the bill. The numbers of a series have no gaps.' }),
+    kind: Enum(billKinds, { description: '`bill`, or `credit_note`: its amounts go back to the customer.' }),
+    corrects: Type.Optional(Reference('bill', { description: 'Bill that the credit note corrects.' })),
     billing_account: Reference('billing_account', { description: 'Account that pays.' }),
     legal_entity: Reference('legal_entity', { description: 'Company that issues the bill.' }),
     month: MonthText('Calendar month of the bill (UTC).'),
@@ -33,7 +50,7 @@ export const bill = resource({
     currency: Currency({ description: 'Currency.' }),
     net: Decimal({ description: 'Amount before VAT.' }),
     vat: Decimal({ description: 'VAT.' }),
-    gross: Decimal({ description: 'Amount to be paid.' }),
+    gross: Decimal({ description: 'Amount with VAT: to be paid, or what a credit note gives back.' }),
     sha256: Type.String({ description: 'SHA-256 of the document as JSON, in hex.' }),
     ...common,
   },
@@ -43,6 +60,7 @@ export type Bill = ItemType<typeof bill>;
 const example: Bill = {
   id: exampleId('bill'),
   number: 'UC-000017',
+  kind: 'bill',
   billing_account: exampleId('billing_account'),
   legal_entity: exampleId('legal_entity'),
   month: '2026-01',
@@ -170,6 +188,72 @@ export const billEndpoints = {
       example: { number: example.number },
     },
     errors: ['not_found'],
+  },
+  credit: {
+    id: 'bill_credit',
+    method: 'POST',
+    path: '/v1/bills/{id}/credit',
+    tag: 'bills',
+    summary: 'Create a credit note for a bill',
+    description:
+      'Gives back a bill, or amounts of its lines. The credit note gets the next number of the series. All credit notes of a bill together give back at most its lines.',
+    access: 'operator',
+    params: idParams('bill'),
+    headers: mutationHeaders,
+    body: Type.Object(
+      {
+        reason: Type.String({
+          minLength: 1,
+          maxLength: 500,
+          pattern: '^[^\\x00-\\x1f\\x7f]*$',
+          'x-rule': 'one line of text without control characters',
+          description: 'Reason, which the credit note shows.',
+        }),
+        lines: Type.Optional(
+          Type.Array(
+            Type.Object(
+              {
+                line: Type.String({ maxLength: 16, description: 'Id of the line in the document of the bill.' }),
+                net: Amount({ description: 'Amount before VAT that goes back.' }),
+              },
+              { additionalProperties: false },
+            ),
+            {
+              minItems: 1,
+              maxItems: 1000,
+              description: 'Amounts that go back. Default: all that is left of the bill.',
+            },
+          ),
+        ),
+      },
+      { additionalProperties: false, title: 'BillCredit' },
+    ),
+    bodyExample: { reason: 'The migration was booked twice.', lines: [{ line: '2', net: '120.00' }] },
+    success: {
+      status: 201,
+      description: 'Created.',
+      schema: bill.Item,
+      example: {
+        ...example,
+        ...{
+          number: 'UC-000018',
+          kind: 'credit_note',
+          corrects: example.id,
+          net: '120.00',
+          vat: '9.72',
+          gross: '129.72',
+        },
+      },
+    },
+    errors: [
+      'not_found',
+      'invalid_state',
+      'rule_violated',
+      'idempotency_key_reused',
+      'conflict',
+      'payload_too_large',
+      'unsupported_media_type',
+    ],
   },
   preview: {
     id: 'billing_account_preview',

@@ -155,11 +155,15 @@ export const usage = kind('usage/', {
 });
 export type UsageRecord = Static<typeof usage.schema>;
 
-/** `bills/<id>`. A bill never changes. Its document is in `bill-documents/<id>`, which no process keeps in memory. */
+/** `bills/<id>`: a bill or a credit note. It never changes. Its document is in `bill-documents/<id>`, which no process keeps in memory. */
 export const bills = kind('bills/', {
   id: id('bill'),
   labels,
   number: Type.String(),
+  /** Missing: `bill`. */
+  kind: Type.Optional(oneOf(['bill', 'credit_note'])),
+  /** The bill that a credit note corrects. */
+  corrects: Type.Optional(id('bill')),
   billing_account: id('billing_account'),
   legal_entity: id('legal_entity'),
   month: Type.String(),
@@ -177,6 +181,9 @@ export type BillRecord = Static<typeof bills.schema>;
 
 /** `bill-documents/<id>`: the document as JSON text (model/billing/bill-document.ts). */
 export const billDocuments = kind('bill-documents/', { json: Type.String() });
+
+/** `bill-credits/<bill>`: the amounts that credit notes have given back, by the id of the line of the bill. */
+export const billCredits = kind('bill-credits/', { lines: Type.Record(Type.String(), amount) });
 
 /** `bill-numbers/<series>`: the last number of a series. It changes in the commit of the bill with this number. */
 export const billNumbers = kind('bill-numbers/', { last: Type.Integer({ minimum: 1 }) });
