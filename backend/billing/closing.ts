@@ -55,9 +55,16 @@ export async function closeMonth(
   const text = monthText(month.from);
   const closedKey = `${account.id}/${text}`;
   if (await read(store, records.closedMonths, closedKey)) return { outcome: 'already' };
+  // The guard is that of the revision at which the lines are read.
+  const guard = mirror.get(records.billGuards, account.id);
   const lines = await accountLines(parts, account, month, month, now().getTime());
   const at = now();
-  const common = [...holds, absent(records.closedMonths, closedKey), unchanged(stored)];
+  const common = [
+    ...holds,
+    absent(records.closedMonths, closedKey),
+    unchanged(stored),
+    guard ? unchanged(guard) : absent(records.billGuards, account.id),
+  ];
   if (lines.length === 0) {
     const write = [put(records.closedMonths, closedKey, { at: at.toISOString() })];
     return { outcome: (await store.commit({ require: common, write })).ok ? 'closed' : 'conflict' };

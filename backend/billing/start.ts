@@ -45,7 +45,7 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
   const closing = new AbortController();
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, records.closedMonths, records.leaders],
+    kinds: [...ledgerKinds, records.closedMonths, records.billGuards, records.leaders],
     logger,
   });
   const byProject = mirror.index(records.orders, ({ value }) => value.project);

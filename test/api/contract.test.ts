@@ -224,6 +224,7 @@ t.test('each operation refuses who may not', async (t) => {
     ended_order_list: 'empty',
     order_list: 'empty',
     order_get: 'hidden',
+    order_cancel: 'operator',
     ...Object.fromEntries(
       ['legal_entity', 'billing_account', 'product', 'price', 'order'].flatMap((noun) =>
         ['create', 'update', 'delete'].map((verb) => [`${noun}_${verb}`, 'operator'] as const),

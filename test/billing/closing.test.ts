@@ -241,7 +241,7 @@ const march = monthOf(Date.parse('2026-03-15T00:00:00Z'));
 async function closing(t: Test, store: Store, at = '2026-04-02T00:00:00Z'): Promise<ClosingParts> {
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, records.closedMonths],
+    kinds: [...ledgerKinds, records.closedMonths, records.billGuards],
     logger: silentLogger,
   });
   t.teardown(() => mirror.close());

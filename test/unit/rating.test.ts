@@ -57,6 +57,31 @@ t.test('time is charged to the millisecond, in the calendar month', async (t) =>
   close(t, total(list(price(cpu, '29', { per: 'month' })), [leapDay], leap), 1, 'a day of 29');
 });
 
+t.test('a price that has ended leaves its time as it was, and no earlier price returns', async (t) => {
+  const month = [use('vm_cpu', 1, from)];
+  const [first, next] = [
+    price(cpu, '1', { validTo: from + 5 * hour }),
+    price(cpu, '2', { validFrom: from + 2 * hour, validTo: from + 4 * hour }),
+  ];
+  close(t, total(list(first), month), 5, 'five hours');
+  close(t, total(list(first, next), month), 2 + 4, 'two hours, and two at the next price');
+  close(t, total(list(first, next, price(cpu, '10', { validFrom: march.to - hour })), month), 16, 'a later one');
+  const minimum = price(cpu, '1', { minimumMs: 100 * hour, validTo: from + 5 * hour });
+  close(t, total(list(minimum), [use('vm_cpu', 1, from, from + hour)]), 5, 'the rest of the minimum duration is free');
+  const once = list(price(cpu, '7', { per: 'once', validTo: from + hour }));
+  close(t, total(once, [use('vm_cpu', 1, from + hour)]), 0, 'an order after the end');
+  close(t, total(once, [use('vm_cpu', 1, from + hour - 1)]), 7, 'an order before the end');
+  const [general, fast] = [product('volume'), product('volume', { pool: 'stp-fast' })];
+  const again = product('volume', { pool: 'stp-fast' });
+  const rows = [
+    price(general, '1'),
+    price(fast, '3', { validTo: from + hour }),
+    price(again, '5', { validFrom: from + 2 * hour }),
+  ];
+  const stored = [use('volume', 2 ** 30, from, from + 3 * hour, { pool: 'stp-fast' })];
+  close(t, total(new PriceList('CHF', [general, fast, again], rows), stored), 3 + 1 + 5, 'the general price returns');
+});
+
 t.test('bytes are charged by the GiB, by pool', async (t) => {
   const [general, fast] = [product('volume'), product('volume', { pool: 'stp-fast' })];
   const prices = new PriceList(
@@ -174,17 +199,19 @@ const prices = fc
       minimum: fc.integer({ min: 0, max: 300 }),
       cap: fc.option(fc.integer({ min: 0, max: 60_000 }), { nil: undefined }),
       offset: fc.integer({ min: -100, max: 600 }),
+      life: fc.option(fc.integer({ min: 1, max: 3_000 }), { nil: undefined }),
       per: fc.constantFrom('hour', 'month', 'once' as const),
     }),
     { minLength: 1, maxLength: 4 },
   )
   .map((rows) =>
-    rows.map(({ amount, minimum, cap, offset, per }, index) =>
+    rows.map(({ amount, minimum, cap, offset, life, per }, index) =>
       price(cpu, '0', {
         amount: BigInt(amount) * (per === 'month' ? 1000n : 1n),
         minimumMs: minimum * second,
         ...(cap !== undefined && { monthlyCap: BigInt(cap) }),
         validFrom: from + (offset * 10 + index) * second,
+        ...(life !== undefined && { validTo: from + (offset * 10 + index + life) * second }),
         per: per as 'hour',
       }),
     ),
@@ -239,7 +266,8 @@ t.test('without minimum and cap, charged seconds are used seconds, at each price
           .filter(({ validFrom }) => validFrom <= now)
           .toSorted((a, b) => a.validFrom - b.validFrom)
           .at(-1);
-        if (valid && quantity > 0) wanted.set(valid.id, (wanted.get(valid.id) ?? 0n) + BigInt(quantity * second));
+        const applies = valid !== undefined && (valid.validTo === undefined || valid.validTo > now);
+        if (applies && quantity > 0) wanted.set(valid.id, (wanted.get(valid.id) ?? 0n) + BigInt(quantity * second));
       }
       const got = new Map(
         chargesUpTo(list(...plain), uses, march, until).map(({ price: { id }, amount }) => [id, amount]),

@@ -1,10 +1,10 @@
 /** The price lists of all currencies, from the mirror. They are made when they are needed, and again after a change. */
-import { priceFacts, productFacts } from '../../model/billing/facts.ts';
-import { PriceList } from '../../model/billing/price-list.ts';
+import { priceFactsOf, priceKinds } from '../../billing/ledger/price-facts.ts';
+import type { PriceList } from '../../model/billing/price-list.ts';
 import * as records from '../../model/records/index.ts';
 import type { Mirror } from '../../store/mirror.ts';
 
-const changing: ReadonlySet<string> = new Set([records.products.prefix, records.prices.prefix]);
+const changing: ReadonlySet<string> = new Set(priceKinds.map(({ prefix }) => prefix));
 
 /** The price lists. */
 export class PriceLists {
@@ -23,11 +23,7 @@ export class PriceLists {
   of(currency: string): PriceList {
     const known = this.#lists.get(currency);
     if (known) return known;
-    const products = [...this.#mirror.list(records.products)].map(({ value }) => productFacts(value));
-    const prices = [...this.#mirror.list(records.prices)].flatMap(({ value }) =>
-      value.currency === currency ? [priceFacts(value)] : [],
-    );
-    const list = new PriceList(currency, products, prices);
+    const list = priceFactsOf(this.#mirror, currency).prices;
     this.#lists.set(currency, list);
     return list;
   }

@@ -86,7 +86,11 @@ async function deleteBillingAccount(api: ApiContext, request: ApiRequest): Promi
   return changeObject(api, request, billingAccounts, async (stored) => {
     await checkCharges(api, stored.value, request.now);
     return removal(api, request, billingAccounts, stored, {
-      writes: [removeReference(stored.value.legal_entity, stored.id), remove(records.budgetGuards, stored.id)],
+      writes: [
+        removeReference(stored.value.legal_entity, stored.id),
+        remove(records.budgetGuards, stored.id),
+        remove(records.billGuards, stored.id),
+      ],
     });
   });
 }

@@ -1,7 +1,8 @@
 /** Bills, preliminary bills and costs. All of them come from the calculation of the billing component. */
 
 import { renderCii, renderPdf, renderUbl } from '../../billing/documents/index.ts';
-import { accountLines, paidProjects, priceFactsOf } from '../../billing/ledger/account-bill.ts';
+import { accountLines, paidProjects } from '../../billing/ledger/account-bill.ts';
+import { priceFactsOf } from '../../billing/ledger/price-facts.ts';
 import { type DescribedUse, usesSince } from '../../billing/ledger/uses.ts';
 import { verificationOf } from '../../billing/ledger/vat-state.ts';
 import type { Id } from '../../contract/fields.ts';

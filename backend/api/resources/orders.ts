@@ -8,6 +8,7 @@ import * as records from '../../model/records/index.ts';
 import { present, put } from '../../store/collection.ts';
 import { parseRecord } from '../../store/record-codec.ts';
 import { orderCommit } from '../billing/order-commits.ts';
+import { unbilledSince } from '../billing/unbilled.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { projectInQuery } from '../requests/objects.ts';
@@ -31,6 +32,7 @@ export const orders: ResourceDescriptor<records.OrderRecord> = describe(order, {
     order_create: bookProduct,
     order_update: updateOrder,
     order_delete: endBooking,
+    order_cancel: cancelBooking,
     ended_order_list: listEndedOrders,
   },
 });
@@ -59,6 +61,32 @@ async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAns
       writes: [put(records.uses, `${project}/${id}`, {})],
       message: `Booked ${quantity} of ${record.title}.`,
     });
+  });
+}
+
+/** Takes back a booking of months that are on no bill. Its uses are written nowhere, so they cost nothing. */
+async function cancelBooking(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  return changeObject(api, request, orders, async (stored) => {
+    const { object, project, title, opened_at } = stored.value;
+    if (object !== undefined) {
+      throw new UcloudError(
+        'invalid_state',
+        `the order ${stored.id} belongs to ${object}; only a booking can be cancelled`,
+      );
+    }
+    const { ended } = endOrder(stored.value, 'cancelled', request.now);
+    const { require, write } = orderCommit(stored, ended ? { ended } : {});
+    const unbilled = await unbilledSince(api, project, Date.parse(opened_at), request.now);
+    return {
+      guards: [...require.map((condition) => ({ condition })), ...unbilled.guards],
+      writes: [...write, ...unbilled.writes, removeReference(project, stored.id)],
+      target: stored.id,
+      project,
+      quotaDelta: undefined,
+      reason: 'deleted',
+      message: `Cancelled the booking of ${title}.`,
+      answer: (revision) => ({ status: 204, revision }),
+    };
   });
 }
 

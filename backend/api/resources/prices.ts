@@ -1,4 +1,4 @@
-/** Prices. They never change, so that the past has the prices that users saw. */
+/** Prices. They never change, so that the past has the prices that users saw. A deletion ends a price that applies. */
 import { UcloudError } from '../../contract/errors.ts';
 import { meterTable } from '../../contract/resources/meters.ts';
 import { type PriceBody, type PriceUpdate, price } from '../../contract/resources/prices.ts';
@@ -23,6 +23,7 @@ export const prices: ResourceDescriptor<records.PriceRecord> = describe(price, {
   },
   indexes: ['product'],
   list: { selectedBy: 'product' },
+  alsoMirrored: [records.endedPrices],
   handlers: { price_create: createPrice, price_update: updatePrice, price_delete: deletePrice },
 });
 
@@ -92,14 +93,19 @@ async function updatePrice(api: ApiContext, request: ApiRequest): Promise<ApiAns
   });
 }
 
+/** A price that applies ends now. A price of the future goes without a trace. */
 async function deletePrice(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   return changeObject(api, request, prices, (stored) => {
     const { valid_from, product } = stored.value;
-    if (Date.parse(valid_from) <= request.now.getTime()) {
-      throw new UcloudError('invalid_state', `${stored.id} applies since ${valid_from}; add a later price instead`);
-    }
+    const ended_at = request.now.toISOString();
+    const applies = Date.parse(valid_from) <= request.now.getTime();
     return removal(api, request, prices, stored, {
-      writes: [remove(records.priceStarts, startKey(stored.value)), removeReference(product, stored.id)],
+      writes: [
+        removeReference(product, stored.id),
+        applies
+          ? put(records.endedPrices, stored.id, { ...stored.value, ended_at })
+          : remove(records.priceStarts, startKey(stored.value)),
+      ],
     });
   });
 }

@@ -18,6 +18,7 @@ export const products: ResourceDescriptor<records.ProductRecord> = describe(prod
   kind: records.products,
   scope: 'cloud',
   show: (_api, record) => record,
+  alsoMirrored: [records.endedProducts],
   handlers: { product_create: createProduct, product_update: updateProduct, product_delete: deleteProduct },
 });
 
@@ -69,11 +70,15 @@ async function updateProduct(api: ApiContext, request: ApiRequest): Promise<ApiA
   });
 }
 
-/** A product with prices stays, because bills of the past need it. */
+/** A product whose prices have all ended goes. Bills of the past need it, so its record stays among the ended ones. */
 async function deleteProduct(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  return changeObject(api, request, products, (stored) =>
-    removal(api, request, products, stored, {
-      writes: stored.value.meter === 'booked' ? [] : [remove(records.meterProducts, partKey(stored.value))],
-    }),
-  );
+  return changeObject(api, request, products, (stored) => {
+    const { value } = stored;
+    return removal(api, request, products, stored, {
+      writes: [
+        ...(value.meter === 'booked' ? [] : [remove(records.meterProducts, partKey(value))]),
+        put(records.endedProducts, stored.id, { ...value, ended_at: request.now.toISOString() }),
+      ],
+    });
+  });
 }

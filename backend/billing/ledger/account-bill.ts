@@ -1,27 +1,19 @@
 /** The lines of the bill of an account, from the database. The API and the billing component compute them in the same way. */
 import type { Id } from '../../contract/fields.ts';
 import { type AccountTerm, paidTimes } from '../../model/billing/account-terms.ts';
-import {
-  type BilledProduct,
-  type BilledProject,
-  billLines,
-  type NetLine,
-  type PaidTime,
-} from '../../model/billing/bills.ts';
-import { priceFacts, productFacts } from '../../model/billing/facts.ts';
-import { PriceList } from '../../model/billing/price-list.ts';
+import { type BilledProject, billLines, type NetLine, type PaidTime } from '../../model/billing/bills.ts';
 import type { Month } from '../../model/billing/rating.ts';
 import * as records from '../../model/records/index.ts';
 import type { Mirror } from '../../store/mirror.ts';
 import type { Store } from '../../store/store.ts';
+import { priceFactsOf, priceKinds } from './price-facts.ts';
 import { type OpenOrders, usesSince } from './uses.ts';
 
 /** The kinds of records that a mirror must contain. */
 export const ledgerKinds = [
   records.accountTerms,
   records.orders,
-  records.products,
-  records.prices,
+  ...priceKinds,
   records.projects,
   records.billingAccounts,
   records.legalEntities,
@@ -33,18 +25,6 @@ export interface Ledger {
   readonly store: Store;
   readonly mirror: Mirror;
   readonly ordersOf: OpenOrders['of'];
-}
-
-/** Returns the price list of a currency, and the products by their ids. */
-export function priceFactsOf(mirror: Mirror, currency: string) {
-  const products = new Map<string, BilledProduct>();
-  for (const { value } of mirror.list(records.products)) {
-    products.set(value.id, { ...productFacts(value), description: value.description });
-  }
-  const prices = [...mirror.list(records.prices)]
-    .filter(({ value }) => value.currency === currency)
-    .map(({ value }) => priceFacts(value));
-  return { products, prices: new PriceList(currency, products.values(), prices) };
 }
 
 interface ProjectTerms {

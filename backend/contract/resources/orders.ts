@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { crud, type Endpoint, ListOf, listQuery, projectQuery } from '../endpoint.ts';
+import { crud, type Endpoint, idParams, ListOf, listQuery, projectQuery } from '../endpoint.ts';
 import { common, Description, Enum, exampleId, IdOf, Labels, Reference, Timestamp, Whole } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { meterFields } from './meters.ts';
@@ -72,7 +72,7 @@ const example: Order = {
 };
 
 /** The reasons of the end of an order. */
-export const orderEnds = ['replaced', 'deleted', 'ended'] as const;
+export const orderEnds = ['replaced', 'deleted', 'ended', 'cancelled'] as const;
 
 /** The schema of an order that has ended. */
 export const EndedOrder = Type.Object(
@@ -90,7 +90,7 @@ export const EndedOrder = Type.Object(
     replaces: Type.Optional(Reference('order', { description: 'Order of the object before its last resize.' })),
     end: Enum(orderEnds, {
       description:
-        'Reason of the end. `replaced`: a resize opened the next order. `deleted`: the object was deleted. `ended`: an operator ended the booking.',
+        'Reason of the end. `replaced`: a resize opened the next order. `deleted`: the object was deleted. `ended`: an operator ended the booking. `cancelled`: an operator took back the booking, which costs nothing.',
     }),
   },
   {
@@ -117,6 +117,19 @@ export const orderEndpoints = {
       update: { labels: { ticket: '1234' } },
     },
   }),
+  cancel: {
+    id: 'order_cancel',
+    method: 'POST',
+    path: '/v1/orders/{id}/cancel',
+    tag: 'orders',
+    summary: 'Take back a booking',
+    description:
+      'Takes back an open booking as if it had never been made: it costs nothing. This works until a month of the booking is on a final bill; a credit note gives back the rest. A deletion ends a booking instead, and its charges stay.',
+    access: 'operator',
+    params: idParams('order'),
+    success: { status: 204, description: 'Cancelled.' },
+    errors: ['not_found', 'invalid_state', 'conflict'],
+  },
   ended: {
     id: 'ended_order_list',
     method: 'GET',

@@ -74,7 +74,6 @@ const endpoints = crud(price, {
   write: 'operator',
   scoped: false,
   createErrors: ['invalid_reference', 'price_exists'],
-  deleteErrors: ['invalid_state'],
   extraListQuery: { product: Type.Optional(Reference('product', { description: 'Only prices of this product.' })) },
   example: { create: declaration, item: example, update: { labels: { list: '2026' } } },
 });
@@ -82,5 +81,9 @@ const endpoints = crud(price, {
 /** The endpoints of prices. */
 export const priceEndpoints = {
   ...endpoints,
-  delete: { ...endpoints.delete, description: 'Only a price of the future can be deleted.' },
+  delete: {
+    ...endpoints.delete,
+    description:
+      'A price that applies ends now: from now on the product has no price until a later one applies. The past keeps the price.',
+  },
 } as const;

@@ -1,5 +1,5 @@
 /** Products and prices in the form that calculations need, from their records. Pure. */
-import type { PriceRecord, ProductRecord } from '../records/index.ts';
+import type { EndedPriceRecord, PriceRecord, ProductRecord } from '../records/index.ts';
 import { amountOf } from './money.ts';
 import type { PriceFacts, ProductFacts } from './price-list.ts';
 
@@ -10,7 +10,7 @@ export const productFacts = ({ id, name, meter, pool, length }: ProductRecord): 
 });
 
 /** Returns a price for the price list. */
-export const priceFacts = (price: PriceRecord): PriceFacts => ({
+export const priceFacts = (price: PriceRecord | EndedPriceRecord): PriceFacts => ({
   id: price.id,
   product: price.product,
   currency: price.currency,
@@ -18,5 +18,6 @@ export const priceFacts = (price: PriceRecord): PriceFacts => ({
   per: price.per,
   minimumMs: price.minimum_seconds * 1_000,
   validFrom: Date.parse(price.valid_from),
+  ...('ended_at' in price && { validTo: Date.parse(price.ended_at) }),
   ...(price.monthly_cap !== undefined && { monthlyCap: amountOf(price.monthly_cap) }),
 });

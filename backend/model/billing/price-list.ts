@@ -26,6 +26,8 @@ export interface PriceFacts {
   readonly monthlyCap?: bigint | undefined;
   /** The instant from which the price applies, in milliseconds since 1970. */
   readonly validFrom: number;
+  /** The instant from which the price applies no longer. No earlier price takes its place. */
+  readonly validTo?: number | undefined;
 }
 
 /** The time in which one price applies: `[from, to)` in milliseconds. */
@@ -41,9 +43,11 @@ function candidates(part: MeterPart): string[] {
   return special === part.meter ? [special] : [special, part.meter];
 }
 
-/** Returns the latest price of a list in the order of `validFrom`. */
-const priceAt = (prices: readonly PriceFacts[], at: number): PriceFacts | undefined =>
-  prices.findLast(({ validFrom }) => validFrom <= at);
+/** Returns the latest price of a list in the order of `validFrom`, unless it has ended. */
+function priceAt(prices: readonly PriceFacts[], at: number): PriceFacts | undefined {
+  const latest = prices.findLast(({ validFrom }) => validFrom <= at);
+  return latest?.validTo !== undefined && latest.validTo <= at ? undefined : latest;
+}
 
 /** All prices of a currency. */
 export class PriceList {
@@ -76,8 +80,8 @@ export class PriceList {
   }
 
   /**
-   * Returns the price at an instant. A product of the pool or the length precedes a general one from its first price on.
-   * A later product therefore never changes the price of an earlier time.
+   * Returns the price at an instant. A product of the pool or the length precedes a general one from its first price on,
+   * until that has ended. A later product therefore never changes the price of an earlier time.
    */
   at(part: MeterPart, kind: 'recurring' | 'once', at: number): PriceFacts | undefined {
     const lists = kind === 'once' ? this.#once : this.#recurring;
@@ -95,7 +99,11 @@ export class PriceList {
     if (known) return known;
     const starts = [
       ...new Set(
-        candidates(part).flatMap((name) => (this.#recurring.get(name) ?? []).map(({ validFrom }) => validFrom)),
+        candidates(part).flatMap((name) =>
+          (this.#recurring.get(name) ?? []).flatMap(({ validFrom, validTo }) =>
+            validTo === undefined ? [validFrom] : [validFrom, validTo],
+          ),
+        ),
       ),
     ].toSorted((a, b) => a - b);
     const timeline = starts.flatMap((from, index): PricedTime[] => {

@@ -76,8 +76,7 @@ const part = {
   product: Type.Optional(id('product')),
 };
 
-/** `products/<id>`. */
-export const products = kind('products/', {
+const product = {
   id: id('product'),
   ...named,
   meter: part.meter,
@@ -86,14 +85,19 @@ export const products = kind('products/', {
   description: Type.String(),
   delete_protection: Type.Boolean(),
   ...declared,
-});
+};
+
+/** `products/<id>`. */
+export const products = kind('products/', product);
 export type ProductRecord = Static<typeof products.schema>;
+
+/** `ended-products/<id>`: a deleted product that had prices, which bills of the past need. */
+export const endedProducts = kind('ended-products/', { ...product, ended_at: time });
 
 /** `meter-products/<part of a meter>`: the only product of this part. */
 export const meterProducts = kind('meter-products/', { id: id('product') });
 
-/** `prices/<id>`. A price never changes, but for its labels. */
-export const prices = kind('prices/', {
+const price = {
   id: id('price'),
   labels,
   product: id('product'),
@@ -104,10 +108,20 @@ export const prices = kind('prices/', {
   minimum_seconds: Type.Integer({ minimum: 0 }),
   monthly_cap: Type.Optional(amount),
   ...declared,
-});
+};
+
+/** `prices/<id>`. A price never changes, but for its labels. */
+export const prices = kind('prices/', price);
 export type PriceRecord = Static<typeof prices.schema>;
 
-/** `price-starts/<product>/<currency>/<recurring or once>/<valid_from>`: the only price from this instant on. */
+/** `ended-prices/<id>`: a deleted price that had applied, which bills of the past need. */
+export const endedPrices = kind('ended-prices/', { ...price, ended_at: time });
+export type EndedPriceRecord = Static<typeof endedPrices.schema>;
+
+/**
+ * `price-starts/<product>/<currency>/<recurring or once>/<valid_from>`: the only price from this instant on. It stays when the
+ * price has ended.
+ */
 export const priceStarts = kind('price-starts/', { id: id('price') });
 
 const item = Type.Object({ ...part, quantity: Type.Integer({ minimum: 0 }) });
@@ -190,6 +204,11 @@ export const billNumbers = kind('bill-numbers/', { last: Type.Integer({ minimum:
 
 /** `closed-months/<account>/<month>`: the month is billed. Without `bill`, it cost nothing. */
 export const closedMonths = kind('closed-months/', { bill: Type.Optional(id('bill')), at: time });
+
+/**
+ * `bill-guards/<account>`: each change that takes uses back rewrites this record. A closing that has read the uses before fails.
+ */
+export const billGuards = kind('bill-guards/', { count: Type.Integer() });
 
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {

@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox';
 import { derivedAddress } from '../network/interface-addresses.ts';
 import { networks } from './address-space.ts';
 import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
-import { billingAccounts } from './billing.ts';
+import { billingAccounts, endedOrders, endedPrices, endedProducts } from './billing.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
@@ -92,9 +92,15 @@ const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
   [networks.prefix]: ({ kind }) => kind === 'routed',
 };
 
-/** The same for format 8: accounts that pay. An older API creates, resizes and deletes objects without their orders. */
+/**
+ * The same for format 8. Accounts that pay: an older API creates, resizes and deletes objects without their orders. Ended prices
+ * and cancelled orders: an older version would bill the past without them.
+ */
 const needsFormat8: Readonly<Record<string, (record: Fields) => boolean>> = {
   [billingAccounts.prefix]: () => true,
+  [endedProducts.prefix]: () => true,
+  [endedPrices.prefix]: () => true,
+  [endedOrders.prefix]: ({ end }) => end === 'cancelled',
 };
 
 /** The rules of all formats, the newest first. */
