@@ -22,6 +22,8 @@ export interface Endpoint {
   readonly summary: string;
   readonly description?: string;
   readonly access: Access;
+  /** Tokens of role `billing` may call the operation, for their account. */
+  readonly billing?: boolean;
   /** The token may also be the password of HTTP Basic authentication, for clients that support nothing else. */
   readonly basic?: boolean;
   readonly params?: TObject;
@@ -188,6 +190,8 @@ export const idParams = (noun: Parameters<typeof Reference>[0]) => Type.Object({
 export interface CrudOptions {
   readonly read: Access;
   readonly write: Access;
+  /** Tokens of role `billing` may read the objects of their account, and those of the cloud. */
+  readonly billing?: boolean;
   /** The objects belong to a project (true) or to the cloud (false). */
   readonly scoped: boolean;
   readonly createErrors?: readonly ErrorCode[];
@@ -211,6 +215,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
   const params = idParams(noun);
   const shared = { tag, resource: resource as Resource<unknown, unknown, unknown> };
   const project = options.scoped ? projectQuery : {};
+  const billing = options.billing ? ({ billing: true } as const) : {};
   return {
     create: {
       ...shared,
@@ -244,6 +249,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
       path: base,
       summary: `List ${words(plural.replaceAll('-', ' '))}`,
       access: options.read,
+      ...billing,
       query: Type.Object(
         { ...listQuery, ...selectQuery, ...project, ...waitQuery, ...(options.extraListQuery ?? {}) },
         { additionalProperties: false },
@@ -263,6 +269,7 @@ export function crud<Item, Create, Update>(resource: Resource<Item, Create, Upda
       path: `${base}/{id}`,
       summary: `Get ${a}`,
       access: options.read,
+      ...billing,
       params,
       query: Type.Object(waitQuery, { additionalProperties: false }),
       success: { status: 200, description: 'The object.', schema: resource.Item, example: options.example.item },

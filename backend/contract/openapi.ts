@@ -85,10 +85,14 @@ const problemSchemas: Partial<Record<ErrorCode, TObject>> = { state_locked: Stat
 
 const roleText = {
   public: 'Requires no token.',
-  viewer: 'Requires a token of any role.',
+  viewer: 'Requires a token of role `viewer`, `member` or `operator`.',
   member: 'Requires a token of role `member` or `operator`.',
   operator: 'Requires a token of role `operator`.',
 } as const;
+
+/** The text about tokens of billing accounts. */
+const billingText =
+  'A token of role `billing` may call it, too, and gets only objects of its account and of the cloud.';
 
 /** The schema of a body of bytes. */
 const bytes = { type: 'string', format: 'binary' };
@@ -256,8 +260,11 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
     operationId: endpoint.id,
     tags: [endpoint.tag],
     summary: endpoint.summary,
-    description: [endpoint.description, roleText[endpoint.access]].filter(Boolean).join('\n\n'),
+    description: [endpoint.description, roleText[endpoint.access], endpoint.billing ? billingText : '']
+      .filter(Boolean)
+      .join('\n\n'),
     'x-access': endpoint.access,
+    ...(endpoint.billing ? { 'x-billing': true } : {}),
     ...(endpoint.access === 'public' ? { security: [] } : {}),
     ...(endpoint.basic ? { security: [{ token: [] }, { password: [] }] } : {}),
     parameters: [
@@ -313,8 +320,8 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
 const introduction = `\
 Declarative virtual machines, IPv6 networks and prefixes.
 
-**Tokens.** Every request has the header \`Authorization: Bearer <token>\`. A token gives access to one project, an
-operator's token to the whole cloud. Objects outside that access are answered with 404.
+**Tokens.** Every request has the header \`Authorization: Bearer <token>\`. A token gives access to one project, that of
+role \`billing\` to one billing account, and an operator's token to the whole cloud. Objects outside that access are answered with 404.
 
 **Errors** are problem details (RFC 9457) with a constant \`code\` and a JSON pointer for each field at fault.
 

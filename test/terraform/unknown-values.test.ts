@@ -149,7 +149,11 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       replace: { quantity: 3 },
     },
     token: {
-      config: { name: 't', role: 'viewer', expires_at: '2099-01-01T00:00:00Z', labels, project },
+      config: {
+        ...{ name: 't', role: 'viewer', expires_at: '2099-01-01T00:00:00Z', labels, project },
+        // A token of role billing has an account in place of the project.
+        billing_account: null,
+      },
       replace: { role: 'member', expires_at: '2098-01-01T00:00:00Z' },
     },
     ssh_key: {

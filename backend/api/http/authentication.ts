@@ -1,7 +1,8 @@
 /** Authentication: checks the bearer token of every request to an operation. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Access, Endpoint } from '../../contract/endpoint.ts';
 import { UcloudError } from '../../contract/errors.ts';
-import { roles } from '../../contract/resources/tokens.ts';
+import type { Role } from '../../contract/resources/tokens.ts';
 import { sourceNetwork } from '../../model/network/addresses.ts';
 import * as records from '../../model/records/index.ts';
 import { read } from '../../store/collection.ts';
@@ -36,17 +37,30 @@ async function identify(
     api.mirror.get(records.tokens, parsed.id) ??
     ((await mayAskStore()) ? await read(api.store, records.tokens, parsed.id) : undefined);
   if (!stored || !isSecret(parsed.secret, stored.value.hash)) return undefined;
-  const { id, role, project, expires_at } = stored.value;
+  const { id, role, project, billing_account, expires_at } = stored.value;
   if (expires_at !== undefined && Date.parse(expires_at) <= Date.now()) return undefined;
   return {
     token: id,
     role,
     ...(project === undefined ? {} : { project }),
+    ...(billing_account === undefined ? {} : { billing_account }),
     secret: text,
     source: request.ip,
     since: stored.revision,
   };
 }
+
+/** The rank of the roles that apply to projects and to the cloud. */
+const ranks: Readonly<Record<Exclude<Role, 'billing'> | Access, number>> = {
+  public: 0,
+  viewer: 1,
+  member: 2,
+  operator: 3,
+};
+
+/** Tells whether tokens of a role may call an operation. */
+const mayCall = (role: Role, { access, billing = false }: Endpoint): boolean =>
+  role === 'billing' ? billing : ranks[role] >= ranks[access];
 
 /**
  * Refuses a request before its body is read: without a valid token (401), too often (429), or with too low a role
@@ -83,7 +97,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   app.addHook('preParsing', async ({ caller, routeOptions }) => {
     const { endpoint } = routeOptions.config;
     if (!caller || !endpoint || endpoint.access === 'public') return;
-    if (roles.indexOf(caller.role) < roles.indexOf(endpoint.access)) {
+    if (!mayCall(caller.role, endpoint)) {
       throw new UcloudError('forbidden', `${endpoint.id} needs a token of role ${endpoint.access}, not ${caller.role}`);
     }
   });

@@ -4,9 +4,9 @@
  */
 import { UcloudError } from '../../contract/errors.ts';
 import * as records from '../../model/records/index.ts';
-import { isChangeOf, type MirrorBatch } from '../../store/mirror.ts';
+import { isChangeOf, type MirrorBatch, type RecordChange } from '../../store/mirror.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
-import type { Caller } from '../requests/context.ts';
+import { accountOf, type Caller } from '../requests/context.ts';
 
 /** The longest time of a timer in Node, in milliseconds. */
 const maxTimerMs = 2 ** 31 - 1;
@@ -28,6 +28,10 @@ export interface Watch {
   end(): void;
 }
 
+/** Tells whether a change concerns a project or an account, whose tokens end with it. */
+const isOwner = (change: RecordChange): boolean =>
+  isChangeOf(records.projects, change) || isChangeOf(records.billingAccounts, change);
+
 /** Checks and watches callers with the tokens and projects of the mirror. */
 export class Callers {
   readonly #mirror: ApiMirror;
@@ -47,14 +51,16 @@ export class Callers {
   }
 
   /**
-   * Tells whether the token exists, has not expired, and has the same role and project as at the start of the request.
+   * Tells whether the token exists, has not expired, and has the same role, project and account as at the start of the request.
    */
-  isValid({ token, role, project, since }: Caller): boolean {
+  isValid({ token, role, project, billing_account, since }: Caller): boolean {
     const record = this.#mirror.get(records.tokens, token)?.value;
     // Another server may just have created the token, so the mirror may lack it.
     if (!record) return since > this.#mirror.revision;
-    if (record.role !== role || record.project !== project) return false;
+    const same = record.role === role && record.project === project && record.billing_account === billing_account;
+    if (!same) return false;
     if (project !== undefined && !this.#mirror.get(records.projects, project)) return false;
+    if (billing_account !== undefined && !this.#mirror.get(records.billingAccounts, billing_account)) return false;
     return record.expires_at === undefined || Date.parse(record.expires_at) > Date.now();
   }
 
@@ -97,9 +103,9 @@ export class Callers {
     for (const change of changes) {
       if (isChangeOf(records.tokens, change)) {
         for (const watched of this.#watched.get(change.id) ?? []) this.#examine(watched);
-      } else if (isChangeOf(records.projects, change) && change.stored === undefined) {
+      } else if (isOwner(change) && change.stored === undefined) {
         for (const group of this.#watched.values()) {
-          for (const watched of group) if (watched.caller.project === change.id) this.#examine(watched);
+          for (const watched of group) if (accountOf(watched.caller) === change.id) this.#examine(watched);
         }
       }
     }

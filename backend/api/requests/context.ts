@@ -51,6 +51,8 @@ export interface Caller {
   readonly role: Role;
   /** The project of the token; undefined for operators. */
   readonly project?: Id<'project'>;
+  /** The account of a token of role `billing`. */
+  readonly billing_account?: Id<'billing_account'>;
   /** The bearer token, only for the derivation of keys. */
   readonly secret: string;
   /** The network address of the client. */
@@ -105,8 +107,8 @@ export interface ApiAnswer {
   readonly replayed?: boolean;
 }
 
-/** Returns the owner of the resources that the caller's requests use: the project, or an operator's token. */
-export const accountOf = ({ project, token }: Caller): string => project ?? token;
+/** Returns the owner of the resources that the caller's requests use: the project, the billing account, or an operator's token. */
+export const accountOf = ({ project, billing_account, token }: Caller): string => project ?? billing_account ?? token;
 
 /** Carries out one operation. @throws UcloudError every refusal */
 export type Handler = (api: ApiContext, request: ApiRequest) => Promise<ApiAnswer>;

@@ -39,6 +39,8 @@ export interface ResourceDescriptor<R extends DeclaredRecord = DeclaredRecord> {
    * operator that everyone may read; `operator` for objects that only operators see.
    */
   readonly scope: 'project' | 'self' | 'cloud' | 'operator';
+  /** Returns the billing account whose tokens may read the object. Default: none. */
+  payer?(record: R): string | undefined;
   /** Tells whether all projects may read an object of one project. */
   isPublic?(record: R): boolean;
   /** Returns the other projects that may read and use an object of one project. */

@@ -25,6 +25,10 @@ export function isVisible<R extends DeclaredRecord>(
   record: R,
 ): boolean {
   if (caller.role === 'operator') return true;
+  if (caller.role === 'billing') {
+    const payer = descriptor.payer?.(record);
+    return descriptor.scope === 'cloud' || (payer !== undefined && payer === caller.billing_account);
+  }
   switch (descriptor.scope) {
     case 'cloud':
       return true;

@@ -23,6 +23,7 @@ import { mutate } from '../transaction/mutate.ts';
 export const billingAccounts: ResourceDescriptor<records.BillingAccountRecord> = describe(billingAccount, {
   kind: records.billingAccounts,
   scope: 'operator',
+  payer: (record) => record.id,
   show: (_api, record) => record,
   alsoMirrored: [records.budgetGuards],
   handlers: {

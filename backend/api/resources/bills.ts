@@ -35,6 +35,7 @@ const keptMonths = 24;
 export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
   kind: records.bills,
   scope: 'operator',
+  payer: (record) => record.billing_account,
   show: (_api, { labels: _labels, kind = 'bill', ...record }) => ({ ...record, kind }),
   indexes: ['billing_account'],
   list: { selectedBy: 'billing_account' },
@@ -142,15 +143,29 @@ function paidCharges(
   return sums;
 }
 
-async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const { project: asked } = request.query as { readonly project?: Id<'project'> };
-  const project = projectInQuery(api, request.caller, asked) ?? request.caller.project;
+/**
+ * Returns the project of a request for costs, and the account that pays: a token of an account sees the costs of the projects
+ * that it pays for in this month. @throws UcloudError `invalid_input`, `not_found`
+ */
+function payingIn(api: ApiContext, { caller }: ApiRequest, asked: Id<'project'> | undefined, month: Month) {
+  const project = asked ?? caller.project;
   if (project === undefined) {
     throw fieldError('invalid_input', '#query/project', 'is required with a token that belongs to no project');
   }
+  const own = caller.billing_account;
+  if (own === undefined) {
+    projectInQuery(api, caller, asked);
+    return { project, account: api.mirror.get(records.projects, project)?.value.billing_account };
+  }
+  if (!paidProjects(api.mirror, own, month).some(({ id }) => id === project)) throw notFound('project', project);
+  return { project, account: own };
+}
+
+async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const { project: asked } = request.query as { readonly project?: Id<'project'> };
   const { text, month, until } = periodOf(request);
   const { revision } = api.mirror;
-  const account = api.mirror.get(records.projects, project)?.value.billing_account;
+  const { project, account } = payingIn(api, request, asked, month);
   const currency = account && api.mirror.get(records.billingAccounts, account)?.value.currency;
   const costs: (Item & { readonly exact: bigint })[] = [];
   if (currency !== undefined) {

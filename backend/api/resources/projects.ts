@@ -21,6 +21,7 @@ const maxShown = 10;
 export const projects: ResourceDescriptor<records.ProjectRecord> = describe(project, {
   kind: records.projects,
   scope: 'self',
+  payer: (record) => record.billing_account,
   show: (_api, record) => ({ ...record, quota: showQuota(record.quota) }),
   alsoMirrored: [records.quotaGuards],
   indexes: ['billing_account'],

@@ -19,7 +19,8 @@ import { partyFields } from './party.ts';
 export const billingAccount = resource({
   noun: 'billing_account',
   plural: 'billing-accounts',
-  description: 'A customer who pays for projects. Only operators see accounts, because they contain addresses.',
+  description:
+    'A customer who pays for projects. Accounts contain addresses, so only operators and tokens of role `billing` see them.',
   immutable: {
     currency: Currency({ description: 'Currency of the prices and bills (ISO 4217).' }),
     legal_entity: Reference('legal_entity', { description: 'Company of the operator that issues the bills.' }),
@@ -86,6 +87,7 @@ const example: BillingAccount = {
 export const billingAccountEndpoints = crud(billingAccount, {
   read: 'operator',
   write: 'operator',
+  billing: true,
   scoped: false,
   createErrors: ['invalid_reference'],
   deleteErrors: ['delete_protected', 'invalid_state'],

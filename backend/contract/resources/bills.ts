@@ -141,6 +141,7 @@ export type Costs = Static<typeof Costs>;
 const { list, get } = crud(bill, {
   read: 'operator',
   write: 'operator',
+  billing: true,
   scoped: false,
   extraListQuery: {
     billing_account: Type.Optional(Reference('billing_account', { description: 'Only bills of this account.' })),
@@ -166,6 +167,7 @@ export const billEndpoints = {
     description:
       'Returns the bill as JSON, as PDF/A-3 with the EN 16931 XML inside, as XRechnung (UBL), or as CII. The same bill always has the same document.',
     access: 'operator',
+    billing: true,
     params: idParams('bill'),
     query: Type.Object(
       { format: Type.Optional(Enum(billFormats, { default: 'json', description: 'Form of the document.' })) },
@@ -263,6 +265,7 @@ export const billEndpoints = {
     summary: 'Get the preliminary bill of an account',
     description: 'Returns the bill of a month as it would be now. It is computed as the final bill, and has no number.',
     access: 'operator',
+    billing: true,
     params: idParams('billing_account'),
     query: monthQuery,
     success: {
@@ -293,6 +296,7 @@ export const billEndpoints = {
     summary: 'Get the costs of a project',
     description: 'Returns the costs of the objects of a project in a month, with the calculation of bills.',
     access: 'viewer',
+    billing: true,
     query: Type.Object({ ...projectQuery, ...monthQuery.properties }, { additionalProperties: false }),
     success: {
       status: 200,

@@ -72,6 +72,7 @@ const example: Price = {
 const endpoints = crud(price, {
   read: 'viewer',
   write: 'operator',
+  billing: true,
   scoped: false,
   createErrors: ['invalid_reference', 'price_exists'],
   extraListQuery: { product: Type.Optional(Reference('product', { description: 'Only prices of this product.' })) },

@@ -41,6 +41,7 @@ const example: Product = {
 export const productEndpoints = crud(product, {
   read: 'viewer',
   write: 'operator',
+  billing: true,
   scoped: false,
   createErrors: ['invalid_reference', 'meter_taken'],
   deleteErrors: ['delete_protected'],

@@ -76,6 +76,7 @@ export const projectEndpoints = {
   ...crud(project, {
     read: 'viewer',
     write: 'operator',
+    billing: true,
     scoped: false,
     updateErrors: ['invalid_reference'],
     deleteErrors: ['delete_protected'],

@@ -3,9 +3,17 @@ import { crud, type Endpoint } from '../endpoint.ts';
 import { common, Enum, exampleId, IdOf, Labels, Name, Reference, Timestamp } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 
-/** The roles of tokens, in the order of their rights. */
-export const roles = ['viewer', 'member', 'operator'] as const;
+/** The roles of tokens. */
+export const roles = ['viewer', 'member', 'billing', 'operator'] as const;
 export type Role = (typeof roles)[number];
+
+/** The roles of the tokens that a token of each role can create. */
+export const creatable: Readonly<Record<Role, readonly Role[]>> = {
+  viewer: [],
+  member: ['viewer', 'member'],
+  billing: [],
+  operator: roles,
+};
 
 /** The resource of tokens. */
 export const token = resource({
@@ -17,13 +25,19 @@ export const token = resource({
     project: Type.Optional(
       Reference('project', {
         description:
-          'The project of the token. Default: the project of the token that creates it. Operators have none.',
+          'The project of the token. Default: the project of the token that creates it. Tokens of the roles `operator` and `billing` have none.',
         'x-server-chosen': true,
+      }),
+    ),
+    billing_account: Type.Optional(
+      Reference('billing_account', {
+        description: 'The billing account of a token of role `billing`. Other tokens have none.',
       }),
     ),
     role: Enum(roles, {
       default: 'member',
-      description: 'viewer: read the project. member: read and write it. operator: everything in the cloud.',
+      description:
+        'viewer: read the project. member: read and write it. billing: read a billing account with its bills and costs. operator: everything in the cloud.',
     }),
     expires_at: Type.Optional(
       Timestamp({
@@ -44,7 +58,7 @@ export const token = resource({
     ...common,
   },
   defaulted: ['role', 'labels'],
-  optional: ['project', 'expires_at'],
+  optional: ['project', 'billing_account', 'expires_at'],
 });
 export type Token = ItemType<typeof token>;
 export type TokenCreate = CreateType<typeof token>;
@@ -78,6 +92,7 @@ export const tokenEndpoints = {
     tag: 'tokens',
     summary: 'Get the token of the request',
     access: 'viewer',
+    billing: true,
     success: { status: 200, description: 'The token.', schema: token.Item, example },
     errors: [],
   },

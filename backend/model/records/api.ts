@@ -51,6 +51,8 @@ export const tokens = kind('tokens/', {
   name: Type.String(),
   labels,
   role: oneOf(roles),
+  /** The account of a token of role `billing`. */
+  billing_account: Type.Optional(id('billing_account')),
   /** The SHA-256 of the secret in hex. The secret has 256 random bits, so it needs no slow hash. */
   hash: Type.String(),
   expires_at: Type.Optional(time),
