@@ -225,6 +225,8 @@ export class Lab {
         ];
       case 'scheduler':
         return [ucloud, 'scheduler', ...store];
+      case 'billing':
+        return [ucloud, 'billing', ...store];
       case 'scanner':
         return [
           ucloud,

@@ -35,7 +35,7 @@ export const describeOptions = ({ hosts, etcd, hypervisor }: LabOptions): string
   `--hosts ${hosts} --etcd ${etcd} --hypervisor ${hypervisor}`;
 
 /** The kinds of daemons. All but etcd and bird are commands of ucloud. */
-export const daemonKinds = ['etcd', 'api', 'scheduler', 'scanner', 'file-scanner', 'agent', 'bird'] as const;
+export const daemonKinds = ['etcd', 'api', 'scheduler', 'billing', 'scanner', 'file-scanner', 'agent', 'bird'] as const;
 export type DaemonKind = (typeof daemonKinds)[number];
 
 /** A node. */
@@ -87,7 +87,7 @@ export function labPlan(directory: string, { hosts, etcd }: LabOptions): LabPlan
   const link = (number: number) => ({ gateway: addressIn(number, 1n), address: addressIn(number, 2n) });
   const nodes = [
     ...numbered('etcd', etcd, ['etcd']),
-    ...numbered('api', 1, ['api', 'file-scanner']),
+    ...numbered('api', 1, ['api', 'file-scanner', 'billing']),
     ...numbered('scheduler', 2, ['scheduler']),
     ...numbered('scanner', 1, ['scanner']),
     ...numbered('host', hosts, ['agent']),
