@@ -32,8 +32,9 @@ const attributes = {
     optional: true,
     computed: true,
     description:
-      'Id of the project that the token gives access to. Default: `project` of the provider, else the project of its token. Tokens of operators have none.',
+      'Id of the project that the token gives access to. Default: `project` of the provider, else the project of its token. Tokens of the roles `operator` and `billing` have none.',
   }),
+  billing_account: attribute.string({ ...checked('billing_account'), optional: true, computed: true }),
   lifetime: attribute.string({
     optional: true,
     description: `Time after which the token expires if Terraform could not revoke it: \`30m\`, \`2h\`. It must be longer than the run. Default: \`${defaultLifetime}\`.`,
@@ -52,8 +53,8 @@ export const token = defineEphemeral<Values, Client>({
     const lifetime = typeof config.lifetime === 'string' ? config.lifetime : defaultLifetime;
     const milliseconds = parseDuration(lifetime) ?? 0;
     try {
-      const operator = config.role === 'operator';
-      const project = config.project ?? (operator ? null : ((await client.project(signal)) ?? null));
+      const hasProject = config.role !== 'operator' && config.role !== 'billing';
+      const project = config.project ?? (!hasProject ? null : ((await client.project(signal)) ?? null));
       const made = await client.create(
         path,
         {
@@ -61,13 +62,15 @@ export const token = defineEphemeral<Values, Client>({
           expires_at: new Date(Date.now() + milliseconds).toISOString(),
           ...(config.role !== null && { role: config.role }),
           ...(project !== null && { project }),
+          ...(config.billing_account !== null && { billing_account: config.billing_account }),
         },
         signal,
       );
-      const { id, name, role, secret, expires_at, project: own = null } = made as unknown as Record<string, string>;
+      const fields = made as unknown as Record<string, string>;
+      const { id, name, role, secret, expires_at, project: own = null, billing_account = null } = fields;
       if (!id || !secret) throw new Error('the API answered without id or secret');
       return {
-        result: { id, name, role, secret, expires_at, project: own } as Values,
+        result: { id, name, role, secret, expires_at, project: own, billing_account } as Values,
         private: { id },
       };
     } catch (error) {

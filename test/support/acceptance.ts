@@ -46,6 +46,10 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       email = "accounts@example.com"
       vat_number = "CHE-107.787.577 MWST"
       number_series = "S2-"
+      phone = "+41 55 505 62 65"
+      iban = "CH93 0076 2011 6238 5295 7"
+      bic = "POFICHBEXXX"
+      registration = "CH-170.3.000.000-1"
       labels = { tier = "x" }
       delete_protection = true`,
   },
@@ -62,6 +66,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       legal_name = "ACME Holding AG"
       address = { street = "Weg 4", postcode = "8005", city = "Zürich", country = "CH" }
       email = "b@acme.example"
+      reference = "4711"
       vat_number = "CHE-107.787.577 MWST"
       customer_kind = "consumer"
       payment = "prepaid"
@@ -119,7 +124,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
     create: 'name = "ci"\n role = "viewer"\n expires_at = "2099-01-01T00:00:00Z"',
     update: 'name = "ci-main"\n role = "viewer"\n expires_at = "2099-01-01T01:00:00+01:00"\n labels = { stage = "ci" }',
     replace:
-      'name = "ci-main"\n role = "member"\n expires_at = "2098-01-01T00:00:00Z"\n project = ucloud_project.this.id',
+      'name = "ci-main"\n role = "billing"\n expires_at = "2098-01-01T00:00:00Z"\n billing_account = ucloud_billing_account.this.id',
     spelled: ['expires_at'],
   },
   prefix_pool: {

@@ -48,6 +48,7 @@ const party = {
   email: 'billing@example.com',
   vat_number: 'CHE-107.787.577 MWST',
 };
+const bank = { phone: '+41 55 505 62 65', iban: 'CH93 0076 2011 6238 5295 7', registration: 'CHE-107.787.577' };
 /** The price of a CPU: 10 CHF for each second. */
 const [perHour, centsPerSecond] = ['36000', 1000n];
 
@@ -64,9 +65,16 @@ t.test('three VMs, from the plan to the bill', { skip: terraformMissing() ?? pop
   const cloud = await startTestCloud(t);
   const { operator, url, operatorToken, store } = cloud.api;
   const { project } = cloud;
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-' });
+  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-', ...bank });
   const account = await operator.create('billing-accounts', {
-    ...{ ...party, name: 'acme', legal_name: 'ACME AG', currency: 'CHF', legal_entity: entity.id },
+    ...{
+      ...party,
+      name: 'acme',
+      legal_name: 'ACME AG',
+      reference: 'Cost centre 7',
+      currency: 'CHF',
+      legal_entity: entity.id,
+    },
   });
   await operator.update('projects', project, { billing_account: account.id });
   const cpu = await operator.create('products', { name: 'cpu', meter: 'vm_cpu', description: 'Virtual processor' });
@@ -122,11 +130,21 @@ t.test('three VMs, from the plan to the bill', { skip: terraformMissing() ?? pop
   const [cii, ubl] = [String(await document('cii')), String(await document('xrechnung'))];
   t.equal(schemaProblem(cii), undefined, 'the XML has the form of CII');
   t.strictSame([brokenRules(cii, 'cii'), brokenRules(ubl, 'ubl')], [[], []], 'and keeps the rules of EN 16931');
+  t.match(ubl, /xrechnung_3\.0/, 'the seller has a telephone, so the UBL is an XRechnung');
   const files = temporaryDirectory(t);
   const pdf = join(files, 'bill.pdf');
   writeFileSync(pdf, await document('pdf'));
   const { stdout: text } = await run('pdftotext', ['-layout', pdf, '-']);
-  for (const word of ['UC-000001', 'ACME AG', 'Virtual processor', 'Set-up of a VM', '8.1'])
-    t.ok(text.includes(word), `the page shows ${word}`);
+  const words = [
+    'UC-000001',
+    'ACME AG',
+    'Virtual processor',
+    'Set-up of a VM',
+    '8.1',
+    'Cost centre 7',
+    bank.iban,
+    bank.phone,
+  ];
+  for (const word of words) t.ok(text.replaceAll('\u00a0', ' ').includes(word), `the page shows ${word}`);
   await run('pdftoppm', ['-r', '100', '-png', '-singlefile', pdf, process.env.UCLOUD_PICTURE ?? join(files, 'page')]);
 });

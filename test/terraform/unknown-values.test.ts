@@ -115,13 +115,16 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       replace: {},
     },
     legal_entity: {
-      config: { ...party, name: 'second', labels, number_series: 'B-', delete_protection: false },
+      config: {
+        ...{ ...party, name: 'second', labels, number_series: 'B-', delete_protection: false },
+        ...{ phone: '+41 55 505 62 65', iban: 'CH9300762011623852957', bic: 'POFICHBEXXX', registration: 'CHE-1' },
+      },
       replace: {},
     },
     billing_account: {
       config: {
         ...{ ...party, name: 'second', labels, delete_protection: false, currency: 'CHF', legal_entity: entity.id },
-        ...{ customer_kind: 'business', payment: 'bill', payment_days: 30, max_monthly_cost: '5' },
+        ...{ reference: 'R-1', customer_kind: 'business', payment: 'bill', payment_days: 30, max_monthly_cost: '5' },
       },
       replace: { currency: 'EUR' },
     },

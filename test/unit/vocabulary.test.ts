@@ -57,6 +57,22 @@ t.test('times', async (t) => {
   }
 });
 
+t.test('bank accounts', async (t) => {
+  for (const [format, text, valid] of [
+    ['iban', 'CH93 0076 2011 6238 5295 7', true],
+    ['iban', 'CH9300762011623852957', true],
+    ['iban', 'DE89370400440532013000', true],
+    ['iban', 'CH93 0076 2011 6238 5295 8', false],
+    ['iban', 'CH93007620116238529', false],
+    ['iban', 'XX93 0076 2011 6238 5295 7', false],
+    ['bic', 'POFICHBEXXX', true],
+    ['bic', 'POFICHBE', true],
+    ['bic', '12345678', false],
+  ] as const) {
+    t.equal(formats[format]?.(text) === undefined, valid, text);
+  }
+});
+
 t.test('label selectors', async (t) => {
   const labels = { env: 'prod', tier: 'db', 'example.net/team': 'a', empty: '' };
   for (const [text, expected] of [

@@ -13,7 +13,7 @@ import {
   Reference,
 } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
-import { partyFields } from './party.ts';
+import { Line, partyFields } from './party.ts';
 
 /** The resource of billing accounts. */
 export const billingAccount = resource({
@@ -29,6 +29,9 @@ export const billingAccount = resource({
     name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
     labels: Labels,
     ...partyFields,
+    reference: Type.Optional(
+      Line(100, 'Reference that bills show for the customer, such as a cost centre or a Leitweg-ID. Default: none.'),
+    ),
     customer_kind: Enum(['business', 'consumer'], {
       default: 'business',
       description: 'Kind of the customer, for VAT.',
@@ -53,7 +56,7 @@ export const billingAccount = resource({
   },
   readonly: { id: IdOf('billing_account'), ...common },
   defaulted: ['labels', 'customer_kind', 'payment', 'payment_days', 'delete_protection'],
-  optional: ['vat_number', 'max_monthly_cost'],
+  optional: ['vat_number', 'reference', 'max_monthly_cost'],
 });
 export type BillingAccount = ItemType<typeof billingAccount>;
 export type BillingAccountCreate = CreateType<typeof billingAccount>;

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
 import { common, DeleteProtection, exampleId, IdOf, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
-import { partyFields } from './party.ts';
+import { Line, partyFields } from './party.ts';
 
 /** The resource of legal entities. */
 export const legalEntity = resource({
@@ -21,11 +21,35 @@ export const legalEntity = resource({
       description:
         'Beginning of the numbers of bills, unique in the cloud, such as `UC-2026-`. Numbers have no gaps. A new series begins with 1.',
     }),
+    phone: Type.Optional(
+      Type.String({
+        pattern: '^\\+[0-9][0-9 ]{5,24}$',
+        'x-rule': 'a telephone number such as `+41 55 505 62 65`',
+        description: 'Telephone number on bills. XRechnung demands one. Default: none.',
+      }),
+    ),
+    iban: Type.Optional(
+      Type.String({
+        format: 'iban',
+        pattern: '^[A-Z]{2}[0-9]{2}[0-9A-Z ]{11,40}$',
+        'x-rule': 'an IBAN such as `CH93 0076 2011 6238 5295 7`',
+        description: 'Bank account to which customers pay (IBAN). Default: none.',
+      }),
+    ),
+    bic: Type.Optional(
+      Type.String({
+        format: 'bic',
+        pattern: '^[A-Z0-9]{8}([A-Z0-9]{3})?$',
+        'x-rule': 'a BIC such as `POFICHBEXXX`',
+        description: 'Bank of the account (BIC). Default: none.',
+      }),
+    ),
+    registration: Type.Optional(Line(100, 'Number in the register of companies, as on bills. Default: none.')),
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('legal_entity'), ...common },
   defaulted: ['labels', 'delete_protection'],
-  optional: ['vat_number'],
+  optional: ['vat_number', 'phone', 'iban', 'bic', 'registration'],
 });
 export type LegalEntity = ItemType<typeof legalEntity>;
 export type LegalEntityCreate = CreateType<typeof legalEntity>;
@@ -39,6 +63,8 @@ const declaration = {
   vat_number: 'CHE-107.787.577 MWST',
   email: 'billing@example.com',
   number_series: 'UC-',
+  phone: '+41 55 505 62 65',
+  iban: 'CH93 0076 2011 6238 5295 7',
 } as const;
 
 const example: LegalEntity = {

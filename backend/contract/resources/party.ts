@@ -5,7 +5,7 @@ import { Type } from '@sinclair/typebox';
 const vatPrefixes = 'AT|BE|BG|CHE|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|NO|PL|PT|RO|SE|SI|SK|XI';
 
 /** The schema of one line of text. */
-const line = (maxLength: number, description: string) =>
+export const Line = (maxLength: number, description: string) =>
   Type.String({
     minLength: 1,
     maxLength,
@@ -16,12 +16,12 @@ const line = (maxLength: number, description: string) =>
 
 /** The fields of a legal person. */
 export const partyFields = {
-  legal_name: line(200, 'Name of the person or company, as on bills.'),
+  legal_name: Line(200, 'Name of the person or company, as on bills.'),
   address: Type.Object(
     {
-      street: line(200, 'Street and number.'),
-      postcode: line(20, 'Postcode.'),
-      city: line(100, 'City.'),
+      street: Line(200, 'Street and number.'),
+      postcode: Line(20, 'Postcode.'),
+      city: Line(100, 'City.'),
       country: Type.String({
         format: 'country',
         pattern: '^[A-Z]{2}$',

@@ -1,6 +1,6 @@
 /** The bill of an account as a document, as far as its facts permit it. Pure. */
 import type { BillingAccountRecord, LegalEntityRecord } from '../records/index.ts';
-import type { BillBuyer, BillDocument, BillLine, BillSeller } from './bill-document.ts';
+import type { BillDocument, BillLine, BillParty, BillSeller } from './bill-document.ts';
 import { billProblem, totalsOf } from './bill-document.ts';
 import type { NetLine } from './bills.ts';
 import { dayText } from './months.ts';
@@ -16,11 +16,22 @@ const vatNumberOf = ({ vat_number }: Party) => {
   return parsed?.ok ? parsed.number : undefined;
 };
 
-function partyOf(record: Party): BillSeller & BillBuyer {
+function partyOf(record: Party): BillParty {
   const { legal_name, address, email } = record;
   const { street, city, postcode, country } = address;
   const number = vatNumberOf(record);
   return { legal_name, street, city, postcode, country, email, ...(number && { vat_number: number.text }) };
+}
+
+function sellerOf(entity: LegalEntityRecord): BillSeller {
+  const { phone, iban, bic, registration } = entity;
+  return {
+    ...partyOf(entity),
+    ...(phone !== undefined && { phone }),
+    ...(iban !== undefined && { iban: iban.replaceAll(' ', '') }),
+    ...(bic !== undefined && { bic }),
+    ...(registration !== undefined && { registration }),
+  };
 }
 
 /** The facts of a bill beside its lines. */
@@ -73,8 +84,8 @@ export function previewBill(facts: PreviewFacts): BillPreview {
     due_date: dayText(at + account.payment_days * 24 * 3_600_000),
     period: { from: dayText(month.from), to: dayText(month.to - 1) },
     currency: account.currency,
-    seller: partyOf(entity),
-    buyer: partyOf(account),
+    seller: sellerOf(entity),
+    buyer: { ...partyOf(account), ...(account.reference !== undefined && { reference: account.reference }) },
     lines: taxed,
     ...totalsOf(taxed, account.currency),
     notes: reason === undefined ? [] : [reason],

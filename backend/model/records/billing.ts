@@ -30,6 +30,10 @@ export const legalEntities = kind('legal-entities/', {
   ...named,
   ...party,
   number_series: Type.String(),
+  phone: Type.Optional(Type.String()),
+  iban: Type.Optional(Type.String()),
+  bic: Type.Optional(Type.String()),
+  registration: Type.Optional(Type.String()),
   delete_protection: Type.Boolean(),
   ...declared,
 });
@@ -45,6 +49,7 @@ export const billingAccounts = kind('billing-accounts/', {
   ...party,
   currency: Type.String(),
   legal_entity: id('legal_entity'),
+  reference: Type.Optional(Type.String()),
   customer_kind: oneOf(['business', 'consumer']),
   payment: oneOf(['bill', 'prepaid']),
   payment_days: Type.Integer(),

@@ -1,4 +1,5 @@
 /** The string formats of the API contract: the rule of each format and its error message. */
+import { electronicFormatIBAN, isValidBIC, isValidIBAN } from 'ibantools';
 import { isCountry } from '../billing/country-codes.ts';
 import { isCurrency } from '../billing/currencies.ts';
 import { parseVatNumber } from '../billing/vat-numbers.ts';
@@ -42,6 +43,11 @@ export const formats: Readonly<Record<string, FormatRule>> = {
     const parsed = parseVatNumber(text);
     return parsed.ok ? undefined : parsed.problem;
   },
+  iban: (text) =>
+    isValidIBAN(electronicFormatIBAN(text) ?? '')
+      ? undefined
+      : 'must be an IBAN with right check digits, such as CH93 0076 2011 6238 5295 7',
+  bic: (text) => (isValidBIC(text) ? undefined : 'must be a BIC of 8 or 11 characters, such as POFICHBEXXX'),
   'ssh-public-key': sshPublicKeyProblem,
   // Every text is valid. The format only determines the comparison.
   'user-data': () => undefined,

@@ -11,4 +11,6 @@ resource "ucloud_legal_entity" "switzerland" {
   vat_number    = "CHE-107.787.577 MWST"
   email         = "billing@example.com"
   number_series = "UC-"
+  phone         = "+41 55 505 62 65"
+  iban          = "CH93 0076 2011 6238 5295 7"
 }
