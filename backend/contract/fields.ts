@@ -38,6 +38,7 @@ export const idPrefixes = {
   price: 'price',
   order: 'ord',
   bill: 'bill',
+  payment: 'pay',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

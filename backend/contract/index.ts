@@ -15,6 +15,7 @@ import { legalEntityEndpoints } from './resources/legal-entities.ts';
 import { networkEndpoints } from './resources/networks.ts';
 import { operationEndpoints } from './resources/operations.ts';
 import { orderEndpoints } from './resources/orders.ts';
+import { paymentEndpoints } from './resources/payments.ts';
 import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixRouteEndpoints } from './resources/prefix-routes.ts';
 import { prefixEndpoints } from './resources/prefixes.ts';
@@ -64,6 +65,7 @@ export const endpoints: readonly Endpoint[] = [
   orderEndpoints,
   quoteEndpoints,
   billEndpoints,
+  paymentEndpoints,
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,

@@ -18,6 +18,8 @@ export interface ResourceDeclaration<
   /** The noun in paths, with hyphens: `ssh-keys`. */
   readonly plural: string;
   readonly description: string;
+  /** A record of an event, or a secret, which Terraform does not declare. */
+  readonly apiOnly?: boolean;
   /** Fields that only the creation sets. To change such a field, a client replaces the object. */
   readonly immutable: I;
   readonly mutable: M;
@@ -103,12 +105,15 @@ export function resource<
     ]),
   );
   const strict = { additionalProperties: false };
+  const itemOptions = { ...strict, title, description: declaration.description };
   return {
     noun: declaration.noun,
     plural: declaration.plural,
     description: declaration.description,
     title,
-    Item: Type.Unsafe(Type.Object(fields, { ...strict, title, description: declaration.description })),
+    Item: Type.Unsafe(
+      Type.Object(fields, { ...itemOptions, ...(declaration.apiOnly === true && { 'x-api-only': true }) }),
+    ),
     Create: Type.Unsafe(Type.Object(creatable, { ...strict, title: `${title}Create` })),
     Update: Type.Unsafe(
       Type.Object(updatable, {

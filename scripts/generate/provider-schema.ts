@@ -153,6 +153,7 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
     if (!noun || !list) continue;
     const item = json(get.responses['200']);
     if (!item) throw new Error(`${id} has no JSON response`);
+    if (item['x-api-only'] === true) continue;
     const create = operations.get(`${noun}_create`)?.operation;
     const update = operations.get(`${noun}_update`)?.operation;
     const remove = operations.get(`${noun}_delete`)?.operation;

@@ -165,6 +165,7 @@ t.test('each operation refuses who may not', async (t) => {
     prices: price.id,
     orders: order.id,
     bills: 'bill-0000000000000000',
+    payments: 'pay-0000000000000000',
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
@@ -221,6 +222,8 @@ t.test('each operation refuses who may not', async (t) => {
     bill_document: 'operator',
     bill_credit: 'operator',
     billing_account_preview: 'operator',
+    billing_account_balance: 'operator',
+    payment_create: 'operator',
     ended_order_list: 'empty',
     order_list: 'empty',
     order_get: 'hidden',
@@ -232,7 +235,7 @@ t.test('each operation refuses who may not', async (t) => {
     ),
     ...Object.fromEntries(['product_list', 'product_get', 'price_list', 'price_get'].map((id) => [id, 'shared'])),
     ...Object.fromEntries(
-      ['legal_entity', 'billing_account', 'bill']
+      ['legal_entity', 'billing_account', 'bill', 'payment']
         .flatMap((noun) => [`${noun}_list`, `${noun}_get`])
         .map((id) => [id, 'operator']),
     ),

@@ -20,6 +20,7 @@ import { legalEntities } from './legal-entities.ts';
 import { networks } from './networks.ts';
 import { operations } from './operations.ts';
 import { orders } from './orders.ts';
+import { payments } from './payments.ts';
 import { prefixPools } from './prefix-pools.ts';
 import { prefixRoutes } from './prefix-routes.ts';
 import { prefixes } from './prefixes.ts';
@@ -71,6 +72,7 @@ export const resources: readonly ResourceDescriptor[] = [
   prices,
   orders,
   bills,
+  payments,
 ];
 
 /** The handlers of operations that belong to no resource with records in the mirror. */

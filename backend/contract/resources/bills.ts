@@ -23,7 +23,8 @@ export const MonthText = (description: string) =>
     description,
   });
 
-const Day = (description: string) =>
+/** Returns the schema of a day. */
+export const Day = (description: string) =>
   Type.String({ pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', 'x-rule': 'a day such as `2026-11-30`', description });
 
 /** The kinds of bills. */

@@ -7,6 +7,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { meters } from '../../contract/resources/meters.ts';
 import { orderEnds } from '../../contract/resources/orders.ts';
+import { paymentKinds } from '../../contract/resources/payments.ts';
 import { declared, id, kind, labels, oneOf, time } from './form.ts';
 
 const party = {
@@ -214,6 +215,19 @@ export const closedMonths = kind('closed-months/', { bill: Type.Optional(id('bil
  * `bill-guards/<account>`: each change that takes uses back rewrites this record. A closing that has read the uses before fails.
  */
 export const billGuards = kind('bill-guards/', { count: Type.Integer() });
+/** `payments/<id>`. A payment never changes. */
+export const payments = kind('payments/', {
+  id: id('payment'),
+  billing_account: id('billing_account'),
+  kind: oneOf(paymentKinds),
+  amount,
+  currency: Type.String(),
+  received_on: Type.String(),
+  reference: Type.String(),
+  bill: Type.Optional(id('bill')),
+  ...declared,
+});
+export type PaymentRecord = Static<typeof payments.schema>;
 
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {

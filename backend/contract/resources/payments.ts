@@ -1,0 +1,151 @@
+import { type Static, Type } from '@sinclair/typebox';
+import { crud, type Endpoint, idParams } from '../endpoint.ts';
+import { Amount, Currency, common, Decimal, Enum, exampleId, IdOf, Reference, Whole } from '../fields.ts';
+import { type BodyType, type CreateType, type ItemType, resource } from '../resource.ts';
+import { Day } from './bills.ts';
+
+/** The kinds of payments: to the operator, and back to the customer. */
+export const paymentKinds = ['received', 'refunded'] as const;
+export type PaymentKind = (typeof paymentKinds)[number];
+
+const received_on = Day('Day of the payment. At most one day in the future. Default: today (UTC).');
+
+/** The resource of payments. */
+export const payment = resource({
+  noun: 'payment',
+  plural: 'payments',
+  description:
+    'Money that an operator has received from a customer, or paid back. A payment never changes and is never deleted: a payment of the other kind corrects a wrong one. It pays the bill that it names first, then the oldest ones.',
+  apiOnly: true,
+  immutable: {
+    billing_account: Reference('billing_account', { description: 'Account of the customer.' }),
+    kind: Enum(paymentKinds, {
+      default: 'received',
+      description: '`received`: from the customer. `refunded`: back to the customer.',
+    }),
+    amount: Amount({
+      description: 'Amount in the currency of the account, more than 0, with at most the decimals of the currency.',
+    }),
+    received_on,
+    reference: Type.String({
+      maxLength: 200,
+      pattern: '^[^\\x00-\\x1f\\x7f]*$',
+      'x-rule': 'one line of text without control characters',
+      default: '',
+      description: 'Text of the transfer. Default: empty.',
+    }),
+    bill: Type.Optional(Reference('bill', { description: 'Bill that is paid first. Default: the oldest open one.' })),
+  },
+  mutable: {},
+  readonly: {
+    id: IdOf('payment'),
+    currency: Currency({ description: 'Currency of the account.' }),
+    ...common,
+  },
+  create: { received_on: Type.Optional(received_on) },
+  defaulted: ['kind', 'reference'],
+  optional: ['bill', 'received_on'],
+});
+export type Payment = ItemType<typeof payment>;
+export type PaymentCreate = CreateType<typeof payment>;
+export type PaymentBody = BodyType<typeof payment>;
+
+const declaration = {
+  billing_account: exampleId('billing_account'),
+  amount: '51.89',
+  received_on: '2026-02-20',
+  reference: 'UC-000017',
+} as const;
+
+const example: Payment = {
+  id: exampleId('payment'),
+  ...declaration,
+  kind: 'received',
+  currency: 'CHF',
+  created_at: '2026-02-20T09:00:00.000Z',
+  updated_at: '2026-02-20T09:00:00.000Z',
+  revision: 120,
+};
+
+const OpenBill = Type.Object(
+  {
+    bill: Reference('bill', { description: 'Bill.' }),
+    number: Type.String({ description: 'Number of the bill.' }),
+    due_date: Day('Day until which the bill must be paid.'),
+    gross: Decimal({ description: 'Amount of the bill.' }),
+    open: Decimal({ description: 'Part of the amount that is not paid.' }),
+    overdue: Type.Boolean({ description: 'The due date is over.' }),
+  },
+  { additionalProperties: false },
+);
+
+/** The schema of a balance. */
+export const AccountBalance = Type.Object(
+  {
+    billing_account: Reference('billing_account', { description: 'Account.' }),
+    currency: Currency({ description: 'Currency.' }),
+    received: Decimal({ description: 'Sum of the payments from the customer.' }),
+    refunded: Decimal({ description: 'Sum of the payments back to the customer.' }),
+    billed: Decimal({ description: 'Sum of the final bills minus credit notes, with VAT.' }),
+    balance: Decimal({
+      description: '`received` − `refunded` − `billed`. Negative if the customer owes money.',
+    }),
+    credit: Decimal({
+      description:
+        'Payments that pay no bill yet. Negative if more was refunded than received. `balance` is `credit` minus the open amounts.',
+    }),
+    overdue: Decimal({ description: 'Sum of the open amounts of bills whose due date is over.' }),
+    open_bills: Type.Array(OpenBill, { description: 'Bills with an open amount, the oldest first. At most 1,000.' }),
+    revision: Whole({ description: 'Revision of the database that the response shows.' }),
+  },
+  { additionalProperties: false, title: 'AccountBalance' },
+);
+export type AccountBalance = Static<typeof AccountBalance>;
+
+const { create, list, get } = crud(payment, {
+  read: 'operator',
+  write: 'operator',
+  billing: true,
+  scoped: false,
+  createErrors: ['invalid_reference'],
+  extraListQuery: {
+    billing_account: Type.Optional(Reference('billing_account', { description: 'Only payments of this account.' })),
+  },
+  example: { create: declaration, item: example, update: {} },
+});
+
+/** The endpoints of payments. */
+export const paymentEndpoints = {
+  create,
+  list,
+  get,
+  balance: {
+    id: 'billing_account_balance',
+    method: 'GET',
+    path: '/v1/billing-accounts/{id}/balance',
+    tag: 'billing-accounts',
+    summary: 'Get the balance of an account',
+    description: 'Returns payments minus final bills, and the bills that are not paid.',
+    access: 'operator',
+    billing: true,
+    params: idParams('billing_account'),
+    success: {
+      status: 200,
+      description: 'The balance.',
+      schema: AccountBalance,
+      example: {
+        billing_account: exampleId('billing_account'),
+        currency: 'CHF',
+        ...{ received: '51.89', refunded: '0.00', billed: '95.13', balance: '-43.24', credit: '0.00', overdue: '0.00' },
+        open_bills: [
+          {
+            ...{ bill: exampleId('bill'), number: 'UC-000018', due_date: '2026-03-31', gross: '43.24', open: '43.24' },
+            overdue: false,
+          },
+        ],
+        revision: 121,
+      },
+    },
+    errors: ['not_found'],
+  },
+} as const satisfies Record<string, Endpoint>;
