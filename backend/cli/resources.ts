@@ -237,6 +237,8 @@ export function addResourceCommands(program: Command): void {
   for (const endpoint of endpoints) {
     // The command `file upload` speaks the protocol of uploads.
     if (endpoint.tag === 'uploads') continue;
+    // Only payment services sign requests.
+    if (endpoint.access === 'signed') continue;
     const verb = endpoint.id.split('_').at(-1) ?? endpoint.id;
     const name = endpoint.id.slice(0, -verb.length - 1).replaceAll('_', '-');
     let noun = nouns.get(name);

@@ -8,8 +8,11 @@ import { Name, Reference, Whole } from './fields.ts';
 import type { HeaderName } from './openapi.ts';
 import type { Resource } from './resource.ts';
 
-/** The minimum role of the caller: everybody, read in the project, read and write in the project, the operator. */
-export type Access = 'public' | 'viewer' | 'member' | 'operator';
+/**
+ * The minimum role of the caller: everybody, read in the project, read and write in the project, the operator. `signed`: no
+ * token, but a signature of the body.
+ */
+export type Access = 'public' | 'signed' | 'viewer' | 'member' | 'operator';
 
 /** The definition of one operation. */
 export interface Endpoint {

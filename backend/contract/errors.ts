@@ -116,6 +116,14 @@ export const errorTable = define({
     operator: 'Choose another instant. A price of the future can be deleted first.',
     retry: false,
   },
+  payment_exists: {
+    status: 409,
+    title: 'Another payment has this id',
+    meaning: 'The payment source has reported a payment with the same `external_id` and another content.',
+    user: 'Nothing.',
+    operator: 'Compare the payment in `detail` with the payment service. Record a correction by hand if it is wrong.',
+    retry: false,
+  },
   in_use: {
     status: 409,
     title: 'Something still uses this',

@@ -39,6 +39,7 @@ export const idPrefixes = {
   order: 'ord',
   bill: 'bill',
   payment: 'pay',
+  payment_source: 'psrc',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

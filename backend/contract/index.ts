@@ -15,6 +15,7 @@ import { legalEntityEndpoints } from './resources/legal-entities.ts';
 import { networkEndpoints } from './resources/networks.ts';
 import { operationEndpoints } from './resources/operations.ts';
 import { orderEndpoints } from './resources/orders.ts';
+import { paymentSourceEndpoints } from './resources/payment-sources.ts';
 import { paymentEndpoints } from './resources/payments.ts';
 import { prefixPoolEndpoints } from './resources/prefix-pools.ts';
 import { prefixRouteEndpoints } from './resources/prefix-routes.ts';
@@ -66,6 +67,7 @@ export const endpoints: readonly Endpoint[] = [
   quoteEndpoints,
   billEndpoints,
   paymentEndpoints,
+  paymentSourceEndpoints,
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,

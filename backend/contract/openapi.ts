@@ -85,6 +85,7 @@ const problemSchemas: Partial<Record<ErrorCode, TObject>> = { state_locked: Stat
 
 const roleText = {
   public: 'Requires no token.',
+  signed: 'Requires a signature of the body in place of a token.',
   viewer: 'Requires a token of role `viewer`, `member` or `operator`.',
   member: 'Requires a token of role `member` or `operator`.',
   operator: 'Requires a token of role `operator`.',
@@ -217,6 +218,7 @@ function errorResponses(endpoint: Endpoint, shared: JsonObject): JsonObject {
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of new Set([...commonErrors, ...endpoint.errors])) {
     if (endpoint.access === 'public' && (code === 'unauthenticated' || code === 'forbidden')) continue;
+    if (endpoint.access === 'signed' && code === 'forbidden') continue;
     const { status } = errorTable[code];
     byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
   }
@@ -265,7 +267,7 @@ function operation(endpoint: Endpoint, schemas: JsonObject, shared: JsonObject):
       .join('\n\n'),
     'x-access': endpoint.access,
     ...(endpoint.billing ? { 'x-billing': true } : {}),
-    ...(endpoint.access === 'public' ? { security: [] } : {}),
+    ...(endpoint.access === 'public' || endpoint.access === 'signed' ? { security: [] } : {}),
     ...(endpoint.basic ? { security: [{ token: [] }, { password: [] }] } : {}),
     parameters: [
       ...parameters('path', endpoint.params),

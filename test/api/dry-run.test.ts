@@ -50,6 +50,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     products: { name: 'memory', meter: 'vm_memory' },
     prices: { product: hour.id, currency: 'CHF', amount: '1', per: 'once', valid_from: '2090-01-01T00:00:00Z' },
     orders: { project, product: hour.id, quantity: 1 },
+    'payment-sources': { name: 'bank' },
     payments: { billing_account: payer.id, amount: '1' },
     snapshots: { name: 'snap', vm: vm.id },
     'snapshot-schedules': { name: 'daily', vm: vm.id, cron: '0 3 * * *', retain: 7 },

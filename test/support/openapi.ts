@@ -15,7 +15,7 @@ export interface Operation {
   readonly operationId: string;
   readonly method: string;
   readonly path: string;
-  readonly access: 'public' | 'viewer' | 'member' | 'operator';
+  readonly access: 'public' | 'signed' | 'viewer' | 'member' | 'operator';
   readonly body: Readonly<Record<string, unknown>> | undefined;
   readonly responses: Readonly<Record<string, unknown>>;
 }

@@ -1,5 +1,5 @@
 /** Authentication: checks the bearer token of every request to an operation. */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Access, Endpoint } from '../../contract/endpoint.ts';
 import { UcloudError } from '../../contract/errors.ts';
 import type { Role } from '../../contract/resources/tokens.ts';
@@ -8,6 +8,7 @@ import * as records from '../../model/records/index.ts';
 import { read } from '../../store/collection.ts';
 import type { ApiContext, Caller } from '../requests/context.ts';
 import { isSecret, parseSecret } from '../tokens/secret.ts';
+import { signer } from './signatures.ts';
 
 /** The requests without a valid token per minute from one network (a /64), until the API refuses them. */
 export const defaultFailuresPerMinute = 120;
@@ -53,6 +54,7 @@ async function identify(
 /** The rank of the roles that apply to projects and to the cloud. */
 const ranks: Readonly<Record<Exclude<Role, 'billing'> | Access, number>> = {
   public: 0,
+  signed: 0,
   viewer: 1,
   member: 2,
   operator: 3,
@@ -67,6 +69,13 @@ const mayCall = (role: Role, { access, billing = false }: Endpoint): boolean =>
  * (403).
  */
 export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerMinute: number): void {
+  /** Counts a failure, or only checks the count. @throws UcloudError `rate_limited` after too many */
+  const refuseMany = async (request: FastifyRequest, reply: FastifyReply, increment: boolean): Promise<void> => {
+    const failures = await countFailure(request, { increment });
+    if (failures.isAllowed || (increment ? !failures.isExceeded : failures.remaining > 0)) return;
+    reply.header('retry-after', failures.ttlInSeconds);
+    throw new UcloudError('rate_limited', 'too many requests without a valid token or signature from this address');
+  };
   const countFailure = app.createRateLimit({
     max: failuresPerMinute,
     timeWindow: 60_000,
@@ -77,17 +86,15 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   app.addHook('onRequest', async (request, reply) => {
     const { endpoint } = request.routeOptions.config;
     if (!endpoint || endpoint.access === 'public') return;
+    // The signature covers the body, so a client that guesses is refused before the body is read.
+    if (endpoint.access === 'signed') return refuseMany(request, reply, false);
     // A client that guesses tokens must not cause a read of the database with each guess.
     const caller = await identify(api, request, async () => {
       const failures = await countFailure(request, { increment: false });
       return failures.isAllowed || failures.remaining > 0;
     });
     if (!caller) {
-      const failures = await countFailure(request);
-      if (!failures.isAllowed && failures.isExceeded) {
-        reply.header('retry-after', failures.ttlInSeconds);
-        throw new UcloudError('rate_limited', 'too many requests without a valid token from this address');
-      }
+      await refuseMany(request, reply, true);
       reply.header('www-authenticate', endpoint.basic ? 'Bearer, Basic realm="ucloud"' : 'Bearer');
       throw new UcloudError('unauthenticated', 'the Authorization header must carry a valid token');
     }
@@ -96,9 +103,18 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   // The rate limit has counted the request before, so refused requests count too.
   app.addHook('preParsing', async ({ caller, routeOptions }) => {
     const { endpoint } = routeOptions.config;
-    if (!caller || !endpoint || endpoint.access === 'public') return;
+    if (!caller || !endpoint || endpoint.access === 'public' || endpoint.access === 'signed') return;
     if (!mayCall(caller.role, endpoint)) {
       throw new UcloudError('forbidden', `${endpoint.id} needs a token of role ${endpoint.access}, not ${caller.role}`);
     }
+  });
+  app.addHook('preValidation', async (request, reply) => {
+    if (request.routeOptions.config.endpoint?.access !== 'signed') return;
+    const caller = signer(api, request);
+    if (!caller) {
+      await refuseMany(request, reply, true);
+      throw new UcloudError('unauthenticated', 'the request must carry a valid and fresh signature of a known source');
+    }
+    request.caller = caller;
   });
 }

@@ -37,7 +37,7 @@ export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
   scope: 'operator',
   payer: (record) => record.billing_account,
   show: (_api, { labels: _labels, kind = 'bill', ...record }) => ({ ...record, kind }),
-  indexes: ['billing_account'],
+  indexes: ['billing_account', 'number'],
   list: { selectedBy: 'billing_account' },
   alsoMirrored: [records.accountTerms, records.vatChecks],
   handlers: {

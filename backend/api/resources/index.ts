@@ -20,6 +20,7 @@ import { legalEntities } from './legal-entities.ts';
 import { networks } from './networks.ts';
 import { operations } from './operations.ts';
 import { orders } from './orders.ts';
+import { paymentSources } from './payment-sources.ts';
 import { payments } from './payments.ts';
 import { prefixPools } from './prefix-pools.ts';
 import { prefixRoutes } from './prefix-routes.ts';
@@ -73,6 +74,7 @@ export const resources: readonly ResourceDescriptor[] = [
   orders,
   bills,
   payments,
+  paymentSources,
 ];
 
 /** The handlers of operations that belong to no resource with records in the mirror. */

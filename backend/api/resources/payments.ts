@@ -46,16 +46,16 @@ function checkAmount(text: string, currency: string, pointer: string): void {
   throw fieldError('rule_violated', pointer, `must have at most ${minorUnits(currency)} decimals, as ${currency} has`);
 }
 
-/** A payment before it is recorded. Pointers name the fields of the request. */
+/** A payment before it is recorded, with the pointer to the object with its fields. */
 export interface NewPayment {
   readonly body: PaymentBody;
-  readonly pointers: { readonly amount: string; readonly received_on: string };
+  readonly at: string;
 }
 
 /** Returns the record of a payment, and the account must exist. @throws UcloudError every refusal */
 export function paymentRecord(
   api: ApiContext,
-  { body, pointers }: NewPayment,
+  { body, at: pointer }: NewPayment,
   now: Date,
   id = newId('payment'),
 ): records.PaymentRecord {
@@ -63,17 +63,17 @@ export function paymentRecord(
   const account = api.mirror.get(records.billingAccounts, billing_account);
   if (!account) {
     const rule = `must be the id of an existing billing account: there is no ${billing_account}`;
-    throw fieldError('invalid_reference', '/billing_account', rule);
+    throw fieldError('invalid_reference', `${pointer}/billing_account`, rule);
   }
   if (bill !== undefined && api.mirror.get(records.bills, bill)?.value.billing_account !== billing_account) {
-    throw fieldError('invalid_reference', '/bill', `must be the id of a bill of ${billing_account}`);
+    throw fieldError('invalid_reference', `${pointer}/bill`, `must be the id of a bill of ${billing_account}`);
   }
   const { currency } = account.value;
-  checkAmount(amount, currency, pointers.amount);
+  checkAmount(amount, currency, `${pointer}/amount`);
   const at = now.toISOString();
   return {
     ...{ id, billing_account, kind, amount: formatAmount(amountOf(amount), currency), currency },
-    received_on: dayOf(received_on, now, pointers.received_on),
+    received_on: dayOf(received_on, now, `${pointer}/received_on`),
     ...{ reference, ...(bill !== undefined && { bill }), created_at: at, updated_at: at },
   };
 }
@@ -89,8 +89,7 @@ export const recording = (api: ApiContext, record: records.PaymentRecord) =>
 async function createPayment(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const body = request.body as PaymentBody;
   const id = newId('payment');
-  const pointers = { amount: '/amount', received_on: '/received_on' };
-  return mutate(api, request, () => recording(api, paymentRecord(api, { body, pointers }, request.now, id)));
+  return mutate(api, request, () => recording(api, paymentRecord(api, { body, at: '' }, request.now, id)));
 }
 
 async function getBalance(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {

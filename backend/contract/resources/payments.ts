@@ -10,6 +10,15 @@ export type PaymentKind = (typeof paymentKinds)[number];
 
 const received_on = Day('Day of the payment. At most one day in the future. Default: today (UTC).');
 
+/** The schema of the text of a transfer. */
+export const referenceText = Type.String({
+  maxLength: 200,
+  pattern: '^[^\\x00-\\x1f\\x7f]*$',
+  'x-rule': 'one line of text without control characters',
+  default: '',
+  description: 'Text of the transfer. Default: empty.',
+});
+
 /** The resource of payments. */
 export const payment = resource({
   noun: 'payment',
@@ -27,19 +36,17 @@ export const payment = resource({
       description: 'Amount in the currency of the account, more than 0, with at most the decimals of the currency.',
     }),
     received_on,
-    reference: Type.String({
-      maxLength: 200,
-      pattern: '^[^\\x00-\\x1f\\x7f]*$',
-      'x-rule': 'one line of text without control characters',
-      default: '',
-      description: 'Text of the transfer. Default: empty.',
-    }),
+    reference: referenceText,
     bill: Type.Optional(Reference('bill', { description: 'Bill that is paid first. Default: the oldest open one.' })),
   },
   mutable: {},
   readonly: {
     id: IdOf('payment'),
     currency: Currency({ description: 'Currency of the account.' }),
+    source: Type.Optional(
+      Reference('payment_source', { description: 'Source that has reported the payment. Missing if a person did.' }),
+    ),
+    external_id: Type.Optional(Type.String({ description: 'Id of the payment at the source.' })),
     ...common,
   },
   create: { received_on: Type.Optional(received_on) },
@@ -57,7 +64,8 @@ const declaration = {
   reference: 'UC-000017',
 } as const;
 
-const example: Payment = {
+/** The payment in examples. */
+export const paymentExample: Payment = {
   id: exampleId('payment'),
   ...declaration,
   kind: 'received',
@@ -111,7 +119,7 @@ const { create, list, get } = crud(payment, {
   extraListQuery: {
     billing_account: Type.Optional(Reference('billing_account', { description: 'Only payments of this account.' })),
   },
-  example: { create: declaration, item: example, update: {} },
+  example: { create: declaration, item: paymentExample, update: {} },
 });
 
 /** The endpoints of payments. */

@@ -225,9 +225,32 @@ export const payments = kind('payments/', {
   received_on: Type.String(),
   reference: Type.String(),
   bill: Type.Optional(id('bill')),
+  source: Type.Optional(id('payment_source')),
+  external_id: Type.Optional(Type.String()),
   ...declared,
 });
 export type PaymentRecord = Static<typeof payments.schema>;
+
+/** `payment-sources/<id>`. Signatures need the key itself, so the database contains it. */
+export const paymentSources = kind('payment-sources/', {
+  id: id('payment_source'),
+  ...named,
+  /** The key of the signatures, in base 64. */
+  key: Type.String(),
+  created_by: id('token'),
+  replaces: Type.Optional(id('payment_source')),
+  /** The source whose id stands in the keys of events: that of the first one of a chain of replacements. */
+  events: id('payment_source'),
+  ...declared,
+});
+export type PaymentSourceRecord = Static<typeof paymentSources.schema>;
+
+/** `payment-events/<first source>/<SHA-256 of the id at the service>`: the payment of an event, written only if absent. */
+export const paymentEvents = kind('payment-events/', {
+  payment: id('payment'),
+  /** The SHA-256 of the content. */
+  content: Type.String(),
+});
 
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {
