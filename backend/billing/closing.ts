@@ -3,6 +3,7 @@
  * are one commit, so a closing may be interrupted and repeated at any point: numbers have neither gaps nor duplicates.
  */
 import { previewBill } from '../model/billing/bill-preview.ts';
+import { billText, mailRecord } from '../model/billing/mail-texts.ts';
 import { monthsBetween, monthText, parseMonth } from '../model/billing/months.ts';
 import type { Month } from '../model/billing/rating.ts';
 import { knownVatRates } from '../model/billing/vat-rates.ts';
@@ -14,6 +15,7 @@ import type { Condition } from '../store/store.ts';
 import { accountLines, type Ledger, paidProjects } from './ledger/account-bill.ts';
 import { finalBill } from './ledger/final-bill.ts';
 import { verificationOf } from './ledger/vat-state.ts';
+import { queued } from './mail/outbox.ts';
 
 /** The outcome for one month of an account. */
 export type ClosingResult =
@@ -26,6 +28,8 @@ export interface ClosingParts extends Ledger {
   /** The conditions of each commit of the leader. */
   readonly holds: readonly Condition[];
   readonly now: () => Date;
+  /** A mail server is set. */
+  readonly sendsMails?: boolean;
 }
 
 /** Returns the ended months of an account that are not closed yet, the oldest first. */
@@ -78,9 +82,15 @@ export async function closeMonth(
     return { outcome: 'waits', why: preview.waits };
   }
   const final = await finalBill(store, { bill: preview.bill, account, entity, month: text, at });
+  const { id } = final.record;
+  const mail = await queued(
+    parts,
+    `bill/${id}`,
+    mailRecord({ account, entity: entity.value }, billText(final.record), at.toISOString(), id),
+  );
   const { ok } = await store.commit({
-    require: [...common, ...final.require],
-    write: [...final.write, put(records.closedMonths, closedKey, { bill: final.record.id, at: at.toISOString() })],
+    require: [...common, ...final.require, ...mail.require],
+    write: [...final.write, put(records.closedMonths, closedKey, { bill: id, at: at.toISOString() }), ...mail.write],
   });
   return { outcome: ok ? 'closed' : 'conflict' };
 }

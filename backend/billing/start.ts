@@ -10,7 +10,10 @@ import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
 import type { Store } from '../store/store.ts';
 import { type ClosingParts, type ClosingResult, closeMonth, openMonths } from './closing.ts';
+import { type DunningParts, dunAll, dunningKinds } from './dunning.ts';
 import { ledgerKinds } from './ledger/account-bill.ts';
+import { MailDelivery } from './mail/outbox.ts';
+import type { MailSender } from './mail/smtp.ts';
 import { NumberVerification } from './verification.ts';
 import type { VatVerifier } from './vies/verifier.ts';
 import { createVies } from './vies/vies.ts';
@@ -29,6 +32,10 @@ export interface BillingOptions {
   readonly logger: Logger;
   /** Default: VIES. */
   readonly verifier?: VatVerifier;
+  /** The mail server. Default: no e-mails. */
+  readonly mails?: MailSender;
+  /** Milliseconds until the second attempt to send an e-mail, for tests. */
+  readonly mailPauseMs?: number;
   readonly leaseSeconds?: number;
   /** The clock, for tests. */
   readonly now?: () => Date;
@@ -45,9 +52,11 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
   const closing = new AbortController();
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, records.closedMonths, records.billGuards, records.leaders],
+    kinds: [...ledgerKinds, ...dunningKinds, records.closedMonths, records.billGuards, records.mails, records.leaders],
     logger,
   });
+  const bills = mirror.index(records.bills, ({ value }) => value.billing_account);
+  const payments = mirror.index(records.payments, ({ value }) => value.billing_account);
   const byProject = mirror.index(records.orders, ({ value }) => value.project);
 
   const working = lead(store, mirror, {
@@ -57,8 +66,8 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
     signal: closing.signal,
     logger,
     work: async ({ holds }, over) => {
-      const parts: ClosingParts = {
-        ...{ store, mirror, logger, now, holds: [holds] },
+      const parts: DunningParts = {
+        ...{ store, mirror, logger, now, bills, payments, holds: [holds], sendsMails: options.mails !== undefined },
         ordersOf: (project) => byProject.list(project),
       };
       const rounds = async (round: () => Promise<void>) => {
@@ -69,8 +78,14 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
       };
       const verification = new NumberVerification(verifier);
       const waiting = new Set<string>();
-      // VIES may take hours for all numbers. Other bills do not wait for it.
-      await Promise.all([rounds(() => verification.run(parts, over)), rounds(() => closeAll(parts, waiting, over))]);
+      const delivery = options.mails && new MailDelivery(options.mails, options.mailPauseMs);
+      // VIES may take hours for all numbers, and so may a mail server. Bills do not wait for them.
+      await Promise.all([
+        rounds(() => verification.run(parts, over)),
+        rounds(() => closeAll(parts, waiting, over)),
+        rounds(() => dunAll(parts, over)),
+        ...(delivery ? [rounds(() => delivery.run(parts, over))] : []),
+      ]);
     },
   });
   return {

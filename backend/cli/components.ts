@@ -15,11 +15,12 @@ import {
   underlayAddressDescription,
 } from './listen.ts';
 import { logLevelOption } from './log-level.ts';
+import { addMailOptions, type MailOptions, readMail } from './mail.ts';
 import { runUntilStopped } from './run.ts';
 import { warnOfReaders } from './secret-files.ts';
 import { readStateKeys } from './state-key.ts';
 
-interface ComponentOptions {
+interface ComponentOptions extends MailOptions {
   readonly store: string;
   readonly logLevel: string;
   readonly data: string;
@@ -103,8 +104,10 @@ export function addComponents(program: Command): void {
   component(program, 'scheduler', 'run the scheduler', (daemons, store, logger) =>
     daemons.startSchedulerFor(store, logger),
   );
-  component(program, 'billing', 'make the bills of months that have ended', (daemons, store, logger) =>
-    daemons.startBillingFor(store, logger),
+  addMailOptions(
+    component(program, 'billing', 'make the bills of months that have ended', (daemons, store, logger, options) =>
+      daemons.startBillingFor(store, logger, readMail(options)),
+    ),
   );
   component(program, 'scanner', 'run the image scanner', (daemons, store, logger, { data, hypervisor, imageListen }) =>
     daemons.startScannerFor(store, logger, {

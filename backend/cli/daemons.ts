@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { startApi } from '../api/start.ts';
 import type { StateKeys } from '../api/terraform-state/keys.ts';
+import { createSmtpSender, type SmtpSettings } from '../billing/mail/smtp.ts';
 import { startBilling } from '../billing/start.ts';
 import { startFileScanner } from '../filescanner/start.ts';
 import { Bird } from '../host/bgp/bird.ts';
@@ -156,8 +157,11 @@ export const startSchedulerFor = (store: Store, logger: Logger): Promise<Compone
   startScheduler({ store, logger: logger.child({ component: 'scheduler' }) });
 
 /** Starts the billing component. */
-export const startBillingFor = (store: Store, logger: Logger): Promise<Component> =>
-  startBilling({ store, logger: logger.child({ component: 'billing' }) });
+export const startBillingFor = (store: Store, logger: Logger, smtp: SmtpSettings | undefined): Promise<Component> =>
+  startBilling({
+    ...{ store, logger: logger.child({ component: 'billing' }) },
+    ...(smtp && { mails: createSmtpSender(smtp) }),
+  });
 
 /** The settings of an API server. */
 export interface ApiSettings {

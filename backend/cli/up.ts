@@ -19,12 +19,13 @@ import {
   underlayAddressDescription,
 } from './listen.ts';
 import { logLevelOption } from './log-level.ts';
+import { addMailOptions, type MailOptions, readMail } from './mail.ts';
 import { makeDirectory } from './make-directory.ts';
 import { runUntilStopped } from './run.ts';
 import { warnOfReaders } from './secret-files.ts';
 import { ensureStateKeys, readStateKeys } from './state-key.ts';
 
-interface UpOptions {
+interface UpOptions extends MailOptions {
   readonly data: string;
   readonly store?: string;
   readonly listen?: string;
@@ -65,6 +66,7 @@ async function up(options: UpOptions): Promise<void> {
   const address = options.listen ?? defaultListen(tls !== undefined);
   const listen = parseListen(address);
   const imageListen = imageAddress(options);
+  const smtp = readMail(options);
   const credentials = options.credentials ?? credentialsPath();
   openDataDirectory(options.data, logger);
   makeDirectory(dirname(credentials), 0o700);
@@ -100,7 +102,7 @@ async function up(options: UpOptions): Promise<void> {
       if (kept) console.log(`The credentials that were in ${credentials} are now in ${kept}`);
     }
     started(await daemons.startSchedulerFor(store, logger));
-    started(await daemons.startBillingFor(store, logger));
+    started(await daemons.startBillingFor(store, logger, smtp));
     const simulated = hypervisor.kind === 'simulated';
     started(await daemons.startScannerFor(store, logger, { data: options.data, simulated, listen: imageListen }));
     const { files } = layout(options.data);
@@ -115,9 +117,8 @@ async function up(options: UpOptions): Promise<void> {
 
 /** Adds `ucloud up`. */
 export function addUp(program: Command): void {
-  program
-    .command('up')
-    .description('run every component in this process')
+  const command = program.command('up').description('run every component in this process');
+  addMailOptions(command)
     .option('--data <directory>', 'directory of all files', defaultDataDirectory())
     .option(
       '--store <url>',

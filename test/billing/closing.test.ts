@@ -252,6 +252,7 @@ async function closing(t: Test, store: Store, at = '2026-04-02T00:00:00Z'): Prom
     logger: silentLogger,
     holds: [],
     now: () => new Date(at),
+    sendsMails: false,
     ordersOf: (project) => orders.list(project),
   };
 }

@@ -1,5 +1,6 @@
 /** Legal entities: the companies of the operator. */
 import { type LegalEntityBody, type LegalEntityUpdate, legalEntity } from '../../contract/resources/legal-entities.ts';
+import { levelsProblem } from '../../model/billing/dunning.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, read, remove } from '../../store/collection.ts';
@@ -15,7 +16,7 @@ import { type Guard, mutate } from '../transaction/mutate.ts';
 export const legalEntities: ResourceDescriptor<records.LegalEntityRecord> = describe(legalEntity, {
   kind: records.legalEntities,
   scope: 'operator',
-  show: (_api, record) => record,
+  show: (_api, { dunning_levels = [], ...record }) => ({ ...record, dunning_levels }),
   handlers: {
     legal_entity_create: createLegalEntity,
     legal_entity_update: updateLegalEntity,
@@ -39,9 +40,16 @@ function takeSeries({ id, number_series }: records.LegalEntityRecord) {
   };
 }
 
+/** Checks the reminders. @throws UcloudError `rule_violated` */
+function checkLevels({ dunning_levels = [] }: Pick<records.LegalEntityRecord, 'dunning_levels'>): void {
+  const problem = levelsProblem(dunning_levels);
+  if (problem) throw fieldError('rule_violated', `/dunning_levels${problem.pointer}`, problem.rule);
+}
+
 async function createLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const at = request.now.toISOString();
   const body = request.body as LegalEntityBody;
+  checkLevels(body);
   const record: records.LegalEntityRecord = { id: newId('legal_entity'), ...body, created_at: at, updated_at: at };
   return mutate(api, request, () => creation(api, legalEntities, record, takeSeries(record)));
 }
@@ -49,6 +57,7 @@ async function createLegalEntity(api: ApiContext, request: ApiRequest): Promise<
 async function updateLegalEntity(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   return changeObject(api, request, legalEntities, async (stored) => {
     const changed: records.LegalEntityRecord = patched(legalEntity, stored.value, request.body as LegalEntityUpdate);
+    checkLevels(changed);
     const next = { ...changed, updated_at: request.now.toISOString() };
     const series = next.number_series;
     if (series === stored.value.number_series) return replacement(api, request, legalEntities, stored, next);

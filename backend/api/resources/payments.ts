@@ -23,6 +23,7 @@ export const payments: ResourceDescriptor<records.PaymentRecord> = describe(paym
   show: (_api, record) => record,
   indexes: ['billing_account'],
   list: { selectedBy: 'billing_account' },
+  alsoMirrored: [records.dunning],
   handlers: { payment_create: createPayment, billing_account_balance: getBalance },
 });
 
@@ -92,6 +93,11 @@ async function createPayment(api: ApiContext, request: ApiRequest): Promise<ApiA
   return mutate(api, request, () => recording(api, paymentRecord(api, { body, at: '' }, request.now, id)));
 }
 
+const dunnedLevel = ({ mirror }: ApiContext, bill: string) => {
+  const level = mirror.get(records.dunning, bill)?.value.level;
+  return level === undefined ? {} : { dunning_level: level };
+};
+
 async function getBalance(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { value: account } = find(api, billingAccounts, request.caller, request.params.id ?? '');
   const { revision } = api.mirror;
@@ -107,6 +113,7 @@ async function getBalance(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
     ...{ billed: text(sums.billed), balance: text(sums.balance), credit: text(sums.credit) },
     overdue: text(sums.overdue),
     open_bills: sums.open.slice(0, maxOpenBills).map(({ bill, open, isOverdue }) => ({
+      ...dunnedLevel(api, bill.id),
       ...{ bill: idFrom('bill', bill.id), number: bill.number, due_date: bill.due_date, gross: text(bill.gross) },
       ...{ open: text(open), overdue: isOverdue },
     })),

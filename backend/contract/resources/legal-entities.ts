@@ -1,8 +1,28 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, exampleId, IdOf, Labels, Name } from '../fields.ts';
+import { Amount, common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { Line, partyFields } from './party.ts';
+
+const DunningLevel = Type.Object(
+  {
+    days_after_due: Type.Integer({
+      minimum: 1,
+      maximum: 3650,
+      description: 'Days after the due date of the bill.',
+    }),
+    title: Type.String({
+      minLength: 1,
+      maxLength: 100,
+      pattern: '^[^\\x00-\\x1f\\x7f]*$',
+      'x-rule': 'one line of text without control characters',
+      description: 'Beginning of the subject of the e-mail, such as `Reminder`.',
+    }),
+    text: { ...Description, maxLength: 4000, description: 'Text of the e-mail. The facts of the bill follow it.' },
+    fee: Type.Optional(Amount({ description: 'Fee that the e-mail names. No bill contains it. Default: none.' })),
+  },
+  { additionalProperties: false, description: 'A reminder.' },
+);
 
 /** The resource of legal entities. */
 export const legalEntity = resource({
@@ -45,10 +65,16 @@ export const legalEntity = resource({
       }),
     ),
     registration: Type.Optional(Line(100, 'Number in the register of companies, as on bills. Default: none.')),
+    dunning_levels: Type.Array(DunningLevel, {
+      maxItems: 10,
+      default: [],
+      description:
+        'Reminders of overdue bills, each later than the one before. Default: none. They need a mail server; without one there are only events.',
+    }),
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('legal_entity'), ...common },
-  defaulted: ['labels', 'delete_protection'],
+  defaulted: ['labels', 'dunning_levels', 'delete_protection'],
   optional: ['vat_number', 'phone', 'iban', 'bic', 'registration'],
 });
 export type LegalEntity = ItemType<typeof legalEntity>;
@@ -71,6 +97,7 @@ const example: LegalEntity = {
   id: exampleId('legal_entity'),
   ...declaration,
   labels: {},
+  dunning_levels: [{ days_after_due: 10, title: 'Reminder', text: 'Please pay this bill.' }],
   delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',

@@ -83,6 +83,7 @@ const OpenBill = Type.Object(
     gross: Decimal({ description: 'Amount of the bill.' }),
     open: Decimal({ description: 'Part of the amount that is not paid.' }),
     overdue: Type.Boolean({ description: 'The due date is over.' }),
+    dunning_level: Type.Optional(Whole({ description: 'Number of the last reminder. Missing without one.' })),
   },
   { additionalProperties: false },
 );

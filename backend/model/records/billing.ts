@@ -35,6 +35,16 @@ export const legalEntities = kind('legal-entities/', {
   iban: Type.Optional(Type.String()),
   bic: Type.Optional(Type.String()),
   registration: Type.Optional(Type.String()),
+  dunning_levels: Type.Optional(
+    Type.Array(
+      Type.Object({
+        days_after_due: Type.Integer(),
+        title: Type.String(),
+        text: Type.String(),
+        fee: Type.Optional(amount),
+      }),
+    ),
+  ),
   delete_protection: Type.Boolean(),
   ...declared,
 });
@@ -251,6 +261,14 @@ export const paymentEvents = kind('payment-events/', {
   /** The SHA-256 of the content. */
   content: Type.String(),
 });
+
+/** `dunning/<bill>`: the last reminder of a bill, by the billing component. A payment leaves it, so that no level comes again. */
+export const dunning = kind('dunning/', {
+  account: id('billing_account'),
+  level: Type.Integer({ minimum: 1 }),
+  at: time,
+});
+export type DunningRecord = Static<typeof dunning.schema>;
 
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {

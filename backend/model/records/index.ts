@@ -13,6 +13,7 @@ export * from './events.ts';
 export * from './file-scanner.ts';
 export * from './host-agent.ts';
 export * from './image-scanner.ts';
+export * from './mails.ts';
 export * from './metadata-server.ts';
 export * from './operations.ts';
 export * from './routing.ts';

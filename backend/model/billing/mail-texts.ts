@@ -1,0 +1,62 @@
+/** The texts of e-mails to customers. Pure. Names come from users, so each is one line wherever it stands in a header. */
+
+import type { BillingAccountRecord, BillRecord, LegalEntityRecord, MailRecord } from '../records/index.ts';
+import type { DunningLevel } from './dunning.ts';
+
+/** Returns the text as one line without control characters. Line breaks would begin new headers. */
+export const oneLine = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this removes
+  text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
+
+type Parties = {
+  readonly account: Pick<BillingAccountRecord, 'id' | 'legal_name' | 'email'>;
+  readonly entity: Pick<LegalEntityRecord, 'legal_name' | 'email'>;
+};
+
+/** The parts of an e-mail that its cause determines. */
+export interface MailText {
+  readonly subject: string;
+  /** Paragraphs. */
+  readonly body: readonly string[];
+}
+
+/** Returns the record of an e-mail from a company to a customer. */
+export const mailRecord = (
+  { account, entity }: Parties,
+  { subject, body }: MailText,
+  at: string,
+  bill?: MailRecord['bill'],
+): MailRecord => ({
+  account: account.id,
+  from: { name: oneLine(entity.legal_name), email: entity.email },
+  to: { name: oneLine(account.legal_name), email: account.email },
+  subject: oneLine(subject),
+  text: [`Dear ${oneLine(account.legal_name)},`, ...body, `Kind regards,\n${oneLine(entity.legal_name)}`].join('\n\n'),
+  ...(bill !== undefined && { bill }),
+  at,
+});
+
+type Facts = Pick<BillRecord, 'number' | 'month' | 'currency' | 'gross' | 'due_date'>;
+
+/** Returns the text about a new bill. */
+export const billText = ({ number, month, currency, gross, due_date }: Facts): MailText => ({
+  subject: `Bill ${number}`,
+  body: [
+    `The bill ${number} for ${month} is attached. It amounts to ${currency} ${gross}.`,
+    `Please pay it until ${due_date}.`,
+  ],
+});
+
+/** Returns the text of a reminder. @param open the amount that is not paid */
+export const dunningText = (
+  { number, currency, gross, due_date }: Facts,
+  { title, text, fee }: DunningLevel,
+  open: string,
+): MailText => ({
+  subject: `${title}: bill ${number}`,
+  body: [
+    ...(text === '' ? [] : [text]),
+    `Bill: ${number}\nDue on: ${due_date}\nAmount: ${currency} ${gross}\nOpen: ${currency} ${open}`,
+    ...(fee === undefined ? [] : [`Fee for this reminder: ${currency} ${fee}`]),
+  ],
+});
