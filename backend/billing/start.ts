@@ -14,6 +14,7 @@ import { type DunningParts, dunAll, dunningKinds } from './dunning.ts';
 import { ledgerKinds } from './ledger/account-bill.ts';
 import { MailDelivery } from './mail/outbox.ts';
 import type { MailSender } from './mail/smtp.ts';
+import { prepaidKinds, watchPrepaid } from './prepaid.ts';
 import { NumberVerification } from './verification.ts';
 import type { VatVerifier } from './vies/verifier.ts';
 import { createVies } from './vies/vies.ts';
@@ -52,7 +53,10 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
   const closing = new AbortController();
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, ...dunningKinds, records.closedMonths, records.billGuards, records.mails, records.leaders],
+    kinds: [
+      ...[...ledgerKinds, ...dunningKinds, ...prepaidKinds, records.closedMonths, records.billGuards],
+      ...[records.mails, records.leaders],
+    ],
     logger,
   });
   const bills = mirror.index(records.bills, ({ value }) => value.billing_account);
@@ -84,6 +88,7 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
         rounds(() => verification.run(parts, over)),
         rounds(() => closeAll(parts, waiting, over)),
         rounds(() => dunAll(parts, over)),
+        rounds(() => watchPrepaid(parts, over)),
         ...(delivery ? [rounds(() => delivery.run(parts, over))] : []),
       ]);
     },

@@ -73,7 +73,11 @@ export const commonErrors: readonly ErrorCode[] = [
 ];
 
 /** The errors of the creation of an object that costs money. */
-export const costErrors = ['billing_account_required', 'budget_exceeded'] as const satisfies readonly ErrorCode[];
+export const costErrors = [
+  'account_empty',
+  'billing_account_required',
+  'budget_exceeded',
+] as const satisfies readonly ErrorCode[];
 
 /**
  * The parameters of a long poll. The API answers when a change after revision `after` exists, or after `timeout`

@@ -68,6 +68,14 @@ export const errorTable = define({
     operator: 'Raise `max_monthly_cost` of the project or of the billing account if the cost is intended.',
     retry: false,
   },
+  account_empty: {
+    status: 402,
+    title: 'The prepaid account is empty',
+    meaning: 'The billing account of the project pays in advance, and its money is used up. Nothing may begin or grow.',
+    user: 'Transfer money to the account, or delete unneeded objects.',
+    operator: 'Record the payment if the money has arrived; `ucloud billing-account balance` shows the account.',
+    retry: false,
+  },
   not_found: {
     status: 404,
     title: 'The object does not exist',

@@ -40,6 +40,12 @@ export function warningOf(noun: string, { reason, message, field }: Refusal): { 
         detail:
           `${sentence(message)}\n\nApply will fail unless the budget has room by then. ${actionFor(reason) ?? ''}`.trimEnd(),
       };
+    case 'account_empty':
+      return {
+        summary: 'The prepaid account is empty',
+        detail:
+          `${sentence(message)}\n\nApply will fail unless the account has money by then. ${actionFor(reason) ?? ''}`.trimEnd(),
+      };
     case 'billing_account_required':
       return {
         summary: `This ${object} needs a billing account`,

@@ -11,6 +11,7 @@ import { estimate } from '../../model/billing/estimate.ts';
 import { type Metered, partKey } from '../../model/billing/meters.ts';
 import { amountOf, formatAmount, sum } from '../../model/billing/money.ts';
 import { isOrderChange } from '../../model/billing/ordering.ts';
+import { isOutOfMoney } from '../../model/billing/prepaid.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
@@ -114,8 +115,11 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
     throw fieldError('billing_account_required', '/project', `names the project ${name}, which has no billing account`);
   }
   if (!payer) return { require: [unchanged(stored)], write: [] };
+  const grows = changes.some(({ before, after }) => addsQuantity(before?.value.use ?? [], after?.quantities ?? []));
+  const money = grows ? moneyGuard(api, limits) : [];
   const [budget, total] = [stored.value.max_monthly_cost, payer.value.max_monthly_cost];
-  if (budget === undefined && total === undefined) return { require: [unchanged(stored), unchanged(payer)], write: [] };
+  if (budget === undefined && total === undefined)
+    return { require: [unchanged(stored), unchanged(payer), ...money], write: [] };
 
   const at = now.getTime();
   const before = new QuantitySums();
@@ -125,7 +129,9 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
     after.add(change.after?.quantities ?? []);
   }
   const { currency } = payer.value;
-  if (monthlyCost(api, currency, after.items, at) <= monthlyCost(api, currency, before.items, at)) return free;
+  if (monthlyCost(api, currency, after.items, at) <= monthlyCost(api, currency, before.items, at)) {
+    return { require: money, write: [] };
+  }
   const [detail] = budgetProblems(api, limits, { before: before.items, after: after.items }, at);
   if (detail !== undefined) {
     throw new UcloudError('budget_exceeded', detail, {
@@ -135,10 +141,28 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
   const limited = [...(budget === undefined ? [] : [id]), ...(total === undefined ? [] : [account])];
   const guards = limited.map((each) => rewritten(each, api.mirror.get(records.budgetGuards, each)));
   return {
-    require: [unchanged(stored), unchanged(payer), ...guards.map(({ condition }) => condition)],
+    require: [unchanged(stored), unchanged(payer), ...money, ...guards.map(({ condition }) => condition)],
     write: guards.map(({ write }) => write),
     queue: `cost/${account}`,
   };
+}
+
+/** Returns why a prepaid account admits no growth; undefined if it does. */
+export function moneyProblem(api: ApiContext, { name, account, payer }: CostLimits): string | undefined {
+  const state = account === undefined ? undefined : api.mirror.get(records.prepaid, account)?.value.state;
+  if (payer?.value.payment !== 'prepaid' || state === undefined || !isOutOfMoney(state)) return undefined;
+  return `the prepaid account of the project ${name} is empty`;
+}
+
+/** Returns the condition that the account still has money. @throws UcloudError `account_empty` */
+function moneyGuard(api: ApiContext, limits: CostLimits): Condition[] {
+  const { account, payer } = limits;
+  if (account === undefined || payer?.value.payment !== 'prepaid') return [];
+  const detail = moneyProblem(api, limits);
+  if (detail !== undefined)
+    throw new UcloudError('account_empty', detail, { errors: [{ pointer: '/project', detail }] });
+  const state = api.mirror.get(records.prepaid, account);
+  return [unchanged(payer), state ? unchanged(state) : absent(records.prepaid, account)];
 }
 
 /** Tells whether some quantity is larger afterwards. */

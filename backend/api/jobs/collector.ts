@@ -12,6 +12,7 @@ import { interfaceRelease } from './interface-release.ts';
 import { madeSnapshotRemoval } from './made-snapshot-removal.ts';
 import { orderRepair } from './order-repair.ts';
 import { poolReportRemoval } from './pool-report-removal.ts';
+import { prepaidStops } from './prepaid-stops.ts';
 import { expire } from './retention.ts';
 import { boundTrails } from './trails.ts';
 import { vmRemoval } from './vm-removal.ts';
@@ -38,7 +39,7 @@ export interface Removal {
 
 const all: readonly Removal[] = [
   ...[vmRemoval, attachmentRemoval, volumeRemoval, snapshotRemoval],
-  ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease, orderRepair],
+  ...[madeSnapshotRemoval, poolReportRemoval, interfaceRelease, orderRepair, prepaidStops],
 ];
 
 /** Starts the collector. */

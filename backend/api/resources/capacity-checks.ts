@@ -18,7 +18,7 @@ import { hostSelectorOf } from '../../model/placement/host-selector.ts';
 import { growthFrom, plus, vmAmounts } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
-import { budgetProblems, costLimitsOf } from '../billing/cost-guard.ts';
+import { budgetProblems, costLimitsOf, moneyProblem } from '../billing/cost-guard.ts';
 import { quotedItems, totalOf } from '../billing/quoted-objects.ts';
 import { type ApiContext, accountOf, type Handlers } from '../requests/context.ts';
 import { amountsIn, projectOf } from '../requests/descriptor.ts';
@@ -116,6 +116,8 @@ function costRefusals(
     const message = `the project ${limits.name} has no billing account`;
     return [{ ...refusal, reason: 'billing_account_required', message }];
   }
+  const money = moneyProblem(api, limits);
+  if (money !== undefined) return [{ ...refusal, reason: 'account_empty', message: money }];
   const change = { before: totalOf(removed, '/removed'), after: totalOf(added, '/added') };
   return budgetProblems(api, limits, change, at).map((message) => ({ ...refusal, reason: 'budget_exceeded', message }));
 }

@@ -1,5 +1,6 @@
 /** Payments, and the balance of accounts. Payments are records of events, so they never change. */
 import { accountBalance } from '../../billing/ledger/account-balance.ts';
+import { prepaidFunds } from '../../billing/ledger/prepaid-funds.ts';
 import { type AccountBalance, type PaymentBody, payment } from '../../contract/resources/payments.ts';
 import { amountOf, formatAmount, minorUnits, roundToMinor } from '../../model/billing/money.ts';
 import { dayText } from '../../model/billing/months.ts';
@@ -7,6 +8,7 @@ import { isDay } from '../../model/billing/vat-rates.ts';
 import { idFrom, newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { present, put } from '../../store/collection.ts';
+import { ledgerOf } from '../billing/ledger.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find } from '../requests/objects.ts';
@@ -23,7 +25,7 @@ export const payments: ResourceDescriptor<records.PaymentRecord> = describe(paym
   show: (_api, record) => record,
   indexes: ['billing_account'],
   list: { selectedBy: 'billing_account' },
-  alsoMirrored: [records.dunning],
+  alsoMirrored: [records.dunning, records.prepaid, records.closedMonths],
   handlers: { payment_create: createPayment, billing_account_balance: getBalance },
 });
 
@@ -108,10 +110,16 @@ async function getBalance(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
     request.now,
   );
   const text = (amount: bigint) => formatAmount(amount, currency);
+  const isPrepaid = account.payment === 'prepaid';
+  const funds = isPrepaid ? await prepaidFunds(ledgerOf(api), account, sums, request.now.getTime()) : undefined;
+  const state = api.mirror.get(records.prepaid, id)?.value;
   const body: AccountBalance = {
     ...{ billing_account: id, currency, received: text(sums.received), refunded: text(sums.refunded) },
     ...{ billed: text(sums.billed), balance: text(sums.balance), credit: text(sums.credit) },
     overdue: text(sums.overdue),
+    ...(funds && {
+      prepaid: { ...(state && { state: state.state, since: state.since }), available: text(funds.available) },
+    }),
     open_bills: sums.open.slice(0, maxOpenBills).map(({ bill, open, isOverdue }) => ({
       ...dunnedLevel(api, bill.id),
       ...{ bill: idFrom('bill', bill.id), number: bill.number, due_date: bill.due_date, gross: text(bill.gross) },

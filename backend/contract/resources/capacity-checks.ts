@@ -104,6 +104,7 @@ export const refusalReasons = [
   'host_full',
   'budget_exceeded',
   'billing_account_required',
+  'account_empty',
 ] as const;
 
 const Refusal = Type.Object(
@@ -115,7 +116,7 @@ const Refusal = Type.Object(
     count: Whole({ minimum: 1, description: 'Number of objects from there on that are refused for this reason.' }),
     reason: Enum(refusalReasons, {
       description:
-        'quota_exceeded: the API would refuse the creation or change. no_host: the VM would be created and wait for a host. host_full: the VM would keep its current size. budget_exceeded, billing_account_required: the API would refuse the last creations or changes, or all creations.',
+        'quota_exceeded: the API would refuse the creation or change. no_host: the VM would be created and wait for a host. host_full: the VM would keep its current size. budget_exceeded, billing_account_required, account_empty: the API would refuse the last creations or changes, or all creations.',
     }),
     message: Type.String({ description: 'Text for people.' }),
   },

@@ -65,6 +65,12 @@ export const legalEntity = resource({
       }),
     ),
     registration: Type.Optional(Line(100, 'Number in the register of companies, as on bills. Default: none.')),
+    prepaid_grace_days: Type.Integer({
+      minimum: 0,
+      maximum: 3650,
+      default: 14,
+      description: 'Days from the end of the money of a prepaid account until an event tells that it has lapsed.',
+    }),
     dunning_levels: Type.Array(DunningLevel, {
       maxItems: 10,
       default: [],
@@ -74,7 +80,7 @@ export const legalEntity = resource({
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('legal_entity'), ...common },
-  defaulted: ['labels', 'dunning_levels', 'delete_protection'],
+  defaulted: ['labels', 'prepaid_grace_days', 'dunning_levels', 'delete_protection'],
   optional: ['vat_number', 'phone', 'iban', 'bic', 'registration'],
 });
 export type LegalEntity = ItemType<typeof legalEntity>;
@@ -97,6 +103,7 @@ const example: LegalEntity = {
   id: exampleId('legal_entity'),
   ...declaration,
   labels: {},
+  prepaid_grace_days: 14,
   dunning_levels: [{ days_after_due: 10, title: 'Reminder', text: 'Please pay this bill.' }],
   delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',

@@ -1,12 +1,16 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
-import { Amount, Currency, common, Decimal, Enum, exampleId, IdOf, Reference, Whole } from '../fields.ts';
+import { Amount, Currency, common, Decimal, Enum, exampleId, IdOf, Reference, Timestamp, Whole } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource } from '../resource.ts';
 import { Day } from './bills.ts';
 
 /** The kinds of payments: to the operator, and back to the customer. */
 export const paymentKinds = ['received', 'refunded'] as const;
 export type PaymentKind = (typeof paymentKinds)[number];
+
+/** The states of prepaid accounts. */
+export const prepaidStates = ['ok', 'low', 'empty', 'lapsed'] as const;
+export type PrepaidState = (typeof prepaidStates)[number];
 
 const received_on = Day('Day of the payment. At most one day in the future. Default: today (UTC).');
 
@@ -88,6 +92,20 @@ const OpenBill = Type.Object(
   { additionalProperties: false },
 );
 
+const PrepaidStatus = Type.Object(
+  {
+    state: Type.Optional(
+      Enum(prepaidStates, {
+        description:
+          'State of the account. `low`: the money lasts for 7 days at most. `empty`: none is left; VMs are stopped, and nothing can be created. `lapsed`: empty for longer than the grace period. Missing until the billing component has seen the account.',
+      }),
+    ),
+    since: Type.Optional(Timestamp({ description: 'Begin of the state; of `empty` for `lapsed`.' })),
+    available: Decimal({ description: '`balance` minus the preliminary bills of all open months.' }),
+  },
+  { additionalProperties: false, description: 'Only for accounts that pay in advance.' },
+);
+
 /** The schema of a balance. */
 export const AccountBalance = Type.Object(
   {
@@ -104,6 +122,7 @@ export const AccountBalance = Type.Object(
         'Payments that pay no bill yet. Negative if more was refunded than received. `balance` is `credit` minus the open amounts.',
     }),
     overdue: Decimal({ description: 'Sum of the open amounts of bills whose due date is over.' }),
+    prepaid: Type.Optional(PrepaidStatus),
     open_bills: Type.Array(OpenBill, { description: 'Bills with an open amount, the oldest first. At most 1,000.' }),
     revision: Whole({ description: 'Revision of the database that the response shows.' }),
   },

@@ -1,6 +1,12 @@
 /** The texts of e-mails to customers. Pure. Names come from users, so each is one line wherever it stands in a header. */
 
-import type { BillingAccountRecord, BillRecord, LegalEntityRecord, MailRecord } from '../records/index.ts';
+import type {
+  BillingAccountRecord,
+  BillRecord,
+  LegalEntityRecord,
+  MailRecord,
+  PrepaidRecord,
+} from '../records/index.ts';
 import type { DunningLevel } from './dunning.ts';
 
 /** Returns the text as one line without control characters. Line breaks would begin new headers. */
@@ -60,3 +66,25 @@ export const dunningText = (
     ...(fee === undefined ? [] : [`Fee for this reminder: ${currency} ${fee}`]),
   ],
 });
+
+/** Returns the event and the e-mail about the state of a prepaid account. @param available the money that is left */
+export function prepaidText(
+  { currency }: Pick<BillingAccountRecord, 'currency'>,
+  { state, warned }: PrepaidRecord,
+  available: string,
+): { readonly event: string; readonly mail: MailText } {
+  const money = `${currency} ${available}`;
+  const days = warned === 1 ? '1 day' : `${warned} days`;
+  const told = {
+    ok: ['Your account has money again', `The account has ${money}. Start your VMs yourself if they were stopped.`],
+    low: [
+      `Your account lasts for ${days}`,
+      `The account has ${money}, which lasts for ${days} at most at the present cost.`,
+    ],
+    empty: ['Your account is empty', `The account has ${money}. Its VMs are stopped, and nothing new can be created.`],
+    lapsed: ['Your account is empty for too long', `The account has ${money}, and its grace period is over.`],
+  } as const;
+  const [subject, event] = told[state];
+  const rest = state === 'ok' ? [] : ['Please transfer money to continue.'];
+  return { event, mail: { subject, body: [event, ...rest] } };
+}

@@ -7,7 +7,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { meters } from '../../contract/resources/meters.ts';
 import { orderEnds } from '../../contract/resources/orders.ts';
-import { paymentKinds } from '../../contract/resources/payments.ts';
+import { paymentKinds, prepaidStates } from '../../contract/resources/payments.ts';
 import { declared, id, kind, labels, oneOf, time } from './form.ts';
 
 const party = {
@@ -35,6 +35,7 @@ export const legalEntities = kind('legal-entities/', {
   iban: Type.Optional(Type.String()),
   bic: Type.Optional(Type.String()),
   registration: Type.Optional(Type.String()),
+  prepaid_grace_days: Type.Optional(Type.Integer()),
   dunning_levels: Type.Optional(
     Type.Array(
       Type.Object({
@@ -269,6 +270,19 @@ export const dunning = kind('dunning/', {
   at: time,
 });
 export type DunningRecord = Static<typeof dunning.schema>;
+
+/**
+ * `prepaid/<account>`: the state of a prepaid account, by the billing component. It changes rarely, because each change of the API
+ * that adds to the cost requires it unchanged.
+ */
+export const prepaid = kind('prepaid/', {
+  state: oneOf(prepaidStates),
+  /** The begin of the state; of `empty` for `lapsed`. */
+  since: time,
+  /** The days of the last warning. */
+  warned: Type.Optional(Type.Integer()),
+});
+export type PrepaidRecord = Static<typeof prepaid.schema>;
 
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {

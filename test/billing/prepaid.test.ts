@@ -1,0 +1,240 @@
+/** Prepaid accounts that run empty: warnings, the stop of VMs, and refusals, whoever is killed or races. */
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { type DunningParts, dunningKinds } from '../../backend/billing/dunning.ts';
+import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
+import { prepaidKinds, watchPrepaid } from '../../backend/billing/prepaid.ts';
+import { startBilling } from '../../backend/billing/start.ts';
+import type { Id } from '../../backend/contract/fields.ts';
+import { nextPrepaid, type Prepaid, recoveredDays, warningDays } from '../../backend/model/billing/prepaid.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { put, readAll } from '../../backend/store/collection.ts';
+import { openMirror } from '../../backend/store/mirror.ts';
+import type { Store } from '../../backend/store/store.ts';
+import { createVmPrerequisites, startTestApi } from '../support/api.ts';
+import { bound } from '../support/bound-store.ts';
+import { until } from '../support/eventually.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+import { withStore } from '../support/stores.ts';
+
+const never = new AbortController().signal;
+const dayMs = 24 * 3_600_000;
+const facts = (available: bigint, daily = 10n, day = 0) => ({ available, daily, graceDays: 14, now: day * dayMs });
+
+t.test('states by hand', async (t) => {
+  const rows: readonly (readonly [before: Prepaid | undefined, given: ReturnType<typeof facts>, after: Prepaid])[] = [
+    [undefined, facts(1_000n), { state: 'ok', since: 0 }],
+    [undefined, facts(0n), { state: 'empty', since: 0 }],
+    [undefined, facts(1n, 0n), { state: 'ok', since: 0 }],
+    [{ state: 'ok', since: 0 }, facts(71n), { state: 'ok', since: 0 }],
+    [{ state: 'ok', since: 0 }, facts(70n, 10n, 1), { state: 'low', since: dayMs, warned: 7 }],
+    [{ state: 'ok', since: 0 }, facts(5n), { state: 'low', since: 0, warned: 1 }],
+    [{ state: 'low', since: 0, warned: 7 }, facts(31n), { state: 'low', since: 0, warned: 7 }],
+    [{ state: 'low', since: 0, warned: 7 }, facts(30n), { state: 'low', since: 0, warned: 3 }],
+    [{ state: 'low', since: 0, warned: 3 }, facts(89n), { state: 'low', since: 0, warned: 3 }],
+    [{ state: 'low', since: 0, warned: 3 }, facts(91n, 10n, 2), { state: 'ok', since: 2 * dayMs }],
+    [{ state: 'low', since: 0, warned: 1 }, facts(-1n, 10n, 3), { state: 'empty', since: 3 * dayMs }],
+    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 13), { state: 'empty', since: 0 }],
+    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 14), { state: 'lapsed', since: 0 }],
+    [{ state: 'lapsed', since: 0 }, facts(0n, 10n, 99), { state: 'lapsed', since: 0 }],
+    [{ state: 'lapsed', since: 0 }, facts(1_000n, 10n, 99), { state: 'ok', since: 99 * dayMs }],
+    [{ state: 'empty', since: 0 }, facts(20n, 10n, 1), { state: 'low', since: dayMs, warned: 3 }],
+  ];
+  for (const [before, given, after] of rows) {
+    const result = nextPrepaid(before, given);
+    t.strictSame(result, after, JSON.stringify(after));
+    if (before && JSON.stringify(before) === JSON.stringify(after)) t.equal(result, before, 'nothing is told');
+  }
+});
+
+t.test('each warning comes once until the account has recovered', async () => {
+  fc.assert(
+    fc.property(fc.array(fc.bigInt({ min: -20n, max: 120n }), { maxLength: 80 }), (amounts) => {
+      let state: Prepaid | undefined;
+      let told = new Set<number>();
+      for (const [day, available] of amounts.entries()) {
+        const next = nextPrepaid(state, facts(available, 10n, day));
+        if (available > BigInt(recoveredDays) * 10n || available <= 0n) told = new Set();
+        if (next !== state && next.state === 'low' && next.warned !== undefined) {
+          if (told.has(next.warned) || !warningDays.some((days) => days === next.warned)) return false;
+          told.add(next.warned);
+        }
+        if (available <= 0n !== (next.state === 'empty' || next.state === 'lapsed')) return false;
+        state = next;
+      }
+      return true;
+    }),
+  );
+});
+
+const party = {
+  ...{ legal_name: 'Example AG', email: 'billing@example.com' },
+  address: { street: 'Weg 1', postcode: '8750', city: 'Glarus', country: 'CH' },
+};
+
+async function prepaidProject(test: Awaited<ReturnType<typeof startTestApi>>) {
+  const { operator } = test;
+  const entity = await operator.create('legal-entities', { ...party, name: 'co', number_series: 'P-' });
+  const account = await operator.create('billing-accounts', {
+    ...{ ...party, name: 'acme', currency: 'CHF', legal_entity: entity.id, payment: 'prepaid' },
+  });
+  const { id: product } = await operator.create('products', { name: 'vm', meter: 'running_vm' });
+  await operator.create('prices', { product, currency: 'CHF', amount: '1', per: 'hour' });
+  await operator.update('projects', test.project, { billing_account: account.id });
+  const member = await test.member(test.project);
+  const { image, network } = await createVmPrerequisites(test, test.project);
+  const vm = (name: string) => ({
+    ...{ name, image: image.id, disk_size: '1GiB', interfaces: [{ network: network.id }] },
+  });
+  const pay = (amount: string, kind = 'received') =>
+    operator.create('payments', { billing_account: account.id, amount, kind });
+  const state = async () =>
+    (
+      (await operator.expect(200, 'GET', `/v1/billing-accounts/${account.id}/balance`)).body as unknown as {
+        prepaid: { state?: string; available: string };
+      }
+    ).prepaid;
+  const events = async () =>
+    (await operator.list('events', '?limit=1000')).items
+      .filter(({ reason }) => reason.startsWith('prepaid_'))
+      .map(({ reason }) => reason)
+      .toSorted();
+  return { operator, member, account: account.id as Id<'billing_account'>, vm, pay, state, events };
+}
+const powerOf = (vm: unknown): string => (vm as { power_state: string }).power_state;
+
+t.test('an account runs empty, and goes on after a payment', async (t) => {
+  const test = await startTestApi(t);
+  const { member, vm, pay, state, events, operator } = await prepaidProject(test);
+  await pay('1000');
+  const billing = await startBilling({ store: test.store, logger: silentLogger, pollMs: 20 });
+  t.teardown(() => billing.close());
+  await until('the state', async () => (await state()).state === 'ok');
+  const made = await member.create('vms', vm('web'));
+  const volume = await member.create('volumes', { name: 'data', size: '1GiB' });
+  await pay('850', 'refunded');
+  await until('the warning', async () => (await state()).state === 'low');
+  await pay('150', 'refunded');
+  await until('the stop', async () => powerOf(await member.get('vms', made.id)) === 'stopped');
+  t.match(await state(), { state: 'empty' });
+  const [order] = (await member.list('orders', `?object=${made.id}`)).items as unknown as { id: string }[];
+  const stored = await test.store.get(`${records.orders.prefix}${order?.id}`);
+  t.notMatch(stored?.value, /running_vm/, 'the order follows: the VM does not count as running');
+
+  const empty = { status: 402, body: { code: 'account_empty' } };
+  t.match(await member.request('POST', '/v1/vms', vm('second')), empty);
+  t.match(await member.request('POST', '/v1/vms?dry_run=true', vm('second')), empty);
+  t.match(await member.request('PATCH', `/v1/vms/${made.id}`, { power_state: 'running' }), empty);
+  t.match(await member.request('PATCH', `/v1/vms/${made.id}`, { cpus: 4 }), empty);
+  t.match(await member.request('PATCH', `/v1/volumes/${volume.id}`, { size: '2GiB' }), empty);
+  t.match(await member.request('POST', '/v1/volumes', { name: 'x', size: '1GiB' }), empty);
+  t.match(await operator.request('POST', '/v1/volumes', { name: 'x', size: '1GiB', project: test.project }), empty);
+  t.equal((await member.request('PATCH', `/v1/vms/${made.id}`, { description: 'x' })).status, 200);
+  t.equal((await member.request('DELETE', `/v1/volumes/${volume.id}`)).status, 202, 'a deletion is never refused');
+
+  await pay('1000');
+  await until('the money', async () => (await state()).state === 'ok');
+  t.equal(powerOf(await member.get('vms', made.id)), 'stopped', 'users start their VMs themselves');
+  t.equal((await member.request('PATCH', `/v1/vms/${made.id}`, { power_state: 'running' })).status, 200);
+  t.strictSame(await events(), ['prepaid_empty', 'prepaid_low', 'prepaid_ok']);
+
+  await operator.update('billing-accounts', (await operator.list('billing-accounts')).items[0]?.id ?? '', {
+    payment: 'bill',
+  });
+  await until('the end of the state', async () => {
+    const { entries } = await test.store.list(records.prepaid.prefix, { limit: 1 });
+    return entries.length === 0;
+  });
+});
+
+t.test('a start in the instant in which the account becomes empty does not survive', async (t) => {
+  const inner = await withStore(t);
+  let beforeStart: (() => Promise<unknown>) | undefined;
+  const store: Store = {
+    ...bound(inner),
+    commit: async (commit) => {
+      const starts = commit.write.some((write) => 'put' in write && write.put.startsWith(records.vms.prefix));
+      const first = starts ? beforeStart : undefined;
+      if (first) beforeStart = undefined;
+      await first?.();
+      return inner.commit(commit);
+    },
+  };
+  const test = await startTestApi(t, { store });
+  const { member, account, vm } = await prepaidProject(test);
+  const become = (state: 'ok' | 'empty') =>
+    inner.commit({ write: [put(records.prepaid, account, { state, since: new Date().toISOString() })] });
+  const made = await member.create('vms', { ...vm('web'), power_state: 'stopped' });
+  beforeStart = () => become('empty');
+  const answer = await member.request('PATCH', `/v1/vms/${made.id}`, { power_state: 'running' });
+  t.match(answer, { status: 402, body: { code: 'account_empty' } }, 'from no state');
+  await become('ok');
+  beforeStart = () => become('empty');
+  t.match(await member.request('PATCH', `/v1/vms/${made.id}`, { power_state: 'running' }), { status: 402 });
+  await become('ok');
+  beforeStart = () => become('empty');
+  t.match(await member.request('POST', '/v1/vms', vm('second')), { status: 402 }, 'nor does a creation');
+  t.equal(powerOf(await member.get('vms', made.id)), 'stopped');
+
+  await become('ok');
+  const all = await Promise.all(Array.from({ length: 6 }, (_, n) => member.create('vms', vm(`many-${n}`))));
+  const starts = all.map(({ id }) => member.request('PATCH', `/v1/vms/${id}`, { labels: { a: 'b' } }));
+  await become('empty');
+  await Promise.all(starts);
+  for (const { id } of all) {
+    await until('every VM is stopped', async () => powerOf(await member.get('vms', id)) === 'stopped');
+  }
+});
+
+t.test('kills before and after each commit tell each state once', async (t) => {
+  const test = await startTestApi(t);
+  const { store } = test;
+  const { account, pay, events } = await prepaidProject(test);
+  const clock = { now: Date.now() };
+  const component = async (t: Test): Promise<DunningParts> => {
+    const kinds = [...ledgerKinds, ...dunningKinds, ...prepaidKinds, records.closedMonths];
+    const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
+    t.teardown(() => mirror.close());
+    const orders = mirror.index(records.orders, ({ value }) => value.project);
+    return {
+      ...{ store, mirror, logger: silentLogger, holds: [], now: () => new Date(clock.now), sendsMails: true },
+      bills: mirror.index(records.bills, ({ value }) => value.billing_account),
+      payments: mirror.index(records.payments, ({ value }) => value.billing_account),
+      ordersOf: (project) => orders.list(project),
+    };
+  };
+  const parts = [await component(t), await component(t)];
+  let number = 0;
+  const dying: Store = Object.assign(Object.create(store), {
+    get: store.get.bind(store),
+    list: store.list.bind(store),
+    async commit(commit: Parameters<Store['commit']>[0]) {
+      number = (number * 1103515245 + 12345) % 2 ** 31;
+      if (number % 3 === 0) throw new Error('killed before the commit');
+      const result = await store.commit(commit);
+      if (number % 3 === 1) throw new Error('killed after the commit');
+      return result;
+    },
+  });
+  const rounds = async () => {
+    for (let round = 0; round < 8; round++) {
+      await Promise.all(parts.map((each) => watchPrepaid({ ...each, store: dying }, never)));
+    }
+  };
+  await rounds();
+  t.strictSame(await events(), ['prepaid_empty'], 'an account without a payment is empty');
+  clock.now += 13 * dayMs;
+  await rounds();
+  clock.now += dayMs;
+  await rounds();
+  t.strictSame(await events(), ['prepaid_empty', 'prepaid_lapsed']);
+  await pay('10');
+  await rounds();
+  t.strictSame(await events(), ['prepaid_empty', 'prepaid_lapsed', 'prepaid_ok']);
+  const mails: string[] = [];
+  for await (const { id } of readAll(store, records.mails)) mails.push(id.split('/').slice(0, 3).join('/'));
+  t.strictSame(
+    mails.toSorted(),
+    ['empty', 'lapsed', 'ok'].map((state) => `prepaid/${account}/${state}`),
+  );
+});
