@@ -25,7 +25,12 @@ async function customer(operator: ApiClient, name: string, currency = 'CHF') {
 async function billed(
   store: Store,
   { account, entity }: Awaited<ReturnType<typeof customer>>,
-  fields: { readonly number: string; readonly gross: string; readonly issue_date: string; readonly due_date: string },
+  fields: {
+    readonly number: string;
+    readonly gross: string;
+    readonly issue_date: string;
+    readonly due_date: string;
+  } & Pick<records.BillRecord, 'kind' | 'corrects'>,
 ): Promise<Id<'bill'>> {
   const id = newId('bill');
   const at = new Date().toISOString();
@@ -74,6 +79,20 @@ t.test('an operator records payments, which pay bills', async (t) => {
   const other = await customer(operator, 'other');
   t.equal((await operator.list('payments', `?billing_account=${other.account}`)).items.length, 0);
 
+  await t.test('the accounting of the customer reads its payments and balance, and records none', async (t) => {
+    const { secret } = await operator.create('tokens', {
+      ...{ name: 'accounting', role: 'billing', billing_account: acme.account },
+    });
+    const books = test.client(secret);
+    await operator.create('payments', { billing_account: other.account, amount: '3' });
+    t.match((await books.expect(200, 'GET', `/v1/billing-accounts/${acme.account}/balance`)).body, { balance: '6.00' });
+    t.equal((await books.list('payments')).items.length, 4);
+    t.equal((await books.list('payments', `?billing_account=${other.account}`)).items.length, 0);
+    t.equal((await books.request('GET', `/v1/billing-accounts/${other.account}/balance`)).status, 404);
+    t.equal((await books.request('POST', '/v1/payments', { billing_account: acme.account, amount: '9' })).status, 403);
+    t.equal((await books.request('GET', '/v1/payment-sources')).status, 403);
+  });
+
   await t.test('a payment never changes, and keeps its account', async (t) => {
     t.equal((await operator.request('PATCH', `/v1/payments/${last.id}`, { amount: '1' })).status, 405);
     t.equal((await operator.request('DELETE', `/v1/payments/${last.id}`)).status, 405);
@@ -89,7 +108,13 @@ t.test('an operator records payments, which pay bills', async (t) => {
       Array.from({ length: 8 }, () => operator.request('POST', '/v1/payments', body, key)),
     );
     t.equal(new Set(answers.map((each) => each.body.id)).size, 1);
-    t.equal((await operator.list('payments', `?billing_account=${other.account}`)).items.length, 2);
+    t.equal((await operator.list('payments', `?billing_account=${other.account}`)).items.length, 3);
+  });
+
+  await t.test('a credit note counts the other way', async (t) => {
+    const issued = { issue_date: '2026-03-01', due_date: '2026-03-01' };
+    await billed(store, acme, { ...issued, number: 'A-000003', gross: '50.05', kind: 'credit_note', corrects: second });
+    t.match(await balance(), { billed: '100.00', balance: '56.05', credit: '56.05', open_bills: [] });
   });
 
   await t.test('bad input changes nothing', async (t) => {
