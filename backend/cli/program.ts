@@ -1,7 +1,9 @@
 /** The `ucloud` command: daemons, operator commands, and commands for each resource of the API. */
 import { Command } from 'commander';
+import { addBillCommands } from './bill.ts';
 import { addCompletion } from './completion.ts';
 import { addComponents } from './components.ts';
+import { addCost } from './cost.ts';
 import { addFileUpload } from './file-upload.ts';
 import { addHostClean } from './host-clean.ts';
 import { addImageImport } from './image-import.ts';
@@ -23,6 +25,8 @@ export function ucloudProgram(): Command {
     .description('IPv6-first virtual machine cloud')
     .configureOutput({ writeOut, writeErr: (text) => tell(text.replace(/\n$/, '')) })
     .version(version)
+    // So options of `ucloud cost` are not those of `ucloud cost list`.
+    .enablePositionalOptions()
     .showHelpAfterError('(--help shows all commands and options)');
   addUp(program);
   addComponents(program);
@@ -31,6 +35,8 @@ export function ucloudProgram(): Command {
   addResourceCommands(program);
   addQuote(program);
   addPriceExport(program);
+  addCost(program);
+  addBillCommands(program);
   addHostClean(program);
   addStaticRoutes(program);
   addFileUpload(program);

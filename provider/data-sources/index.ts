@@ -1,4 +1,4 @@
-/** Two data sources for each kind of object with names: the first finds one object, the second lists objects. And quotes. */
+/** Two data sources for each kind of object: the first finds one object, the second lists objects. And quotes and costs. */
 import type { Client } from '../client/client.ts';
 import type { DataSourceDefinition, Lazy, Values } from '../framework/index.ts';
 import type { PlanSession } from '../plan-session/plan-session.ts';
@@ -9,6 +9,7 @@ type Definition = Lazy<DataSourceDefinition<Values, Client, PlanSession>>;
 /** The data sources of one object that have behaviour of their own. */
 const special: Readonly<Record<string, Definition>> = {
   image: () => import('./image.ts').then((module) => module.image),
+  bill: () => import('./bill.ts').then((module) => module.bill),
 };
 
 export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntries([
@@ -17,4 +18,5 @@ export const dataSources: Readonly<Record<string, Definition>> = Object.fromEntr
     [plurals[noun], async () => (await import('../derive/list-data-source.ts')).deriveListDataSource(schemaOf(noun))],
   ]),
   ['quote', () => import('./quote.ts').then((module) => module.quote)],
+  ['costs', () => import('./costs.ts').then((module) => module.costs)],
 ]);

@@ -16,7 +16,7 @@
 import { type Attribute, type Attributes, attribute, type Type, UNKNOWN } from '../framework/index.ts';
 import { describe } from './describe.ts';
 import { type Field, type Fields, isSet, type ResourceSchema } from './fields.ts';
-import { nouns, pluralOf } from './nouns.ts';
+import { nouns, nounWords, pluralOf } from './nouns.ts';
 import { flawsOf, problemWith } from './rules.ts';
 import { formats, sameMeaning } from './semantics.ts';
 
@@ -105,25 +105,28 @@ export function resourceAttributes(schema: ResourceSchema): Attributes {
 export function dataSourceAttributes(schema: ResourceSchema, more: readonly string[] = []): Attributes {
   const given = new Set(['id', 'name', 'project', ...more]);
   return attributesOf(fieldsForTerraform(schema, true), (_field, name) => {
-    if (name === 'id' && schema.fields.name === undefined) return { required: true };
+    if (name === 'id' && schema.fields.name === undefined && more.length === 0) return { required: true };
     return given.has(name) ? { optional: true, computed: true } : { computed: true };
   });
 }
 
 /** Returns the attributes of the data source that lists objects: the filters, and the objects with all their attributes. */
 export function listDataSourceAttributes(schema: ResourceSchema): Attributes {
-  const { name, project, family } = schema.fields;
+  const { fields, filters } = schema;
   const what = nouns(schema.noun);
-  const filter = (field: Field, description: string) =>
-    attribute.string({ optional: true, description, validate: (value) => problemWith(field, value) });
+  const filter = (name: string, field: Field | undefined) => {
+    const of = field?.reference === undefined ? `of this ${nounWords(name)}` : `of the ${nounWords(name)} with this id`;
+    const validate = (value: unknown) => field && problemWith(field, value);
+    return attribute.string({ optional: true, description: `Only ${what} ${of}.`, validate });
+  };
   return {
-    selector: attribute.string({
-      optional: true,
-      description: `Only ${what} whose labels match, in the syntax of Kubernetes: \`env=prod,tier!=db,app in (a,b),!legacy\`.`,
+    ...(fields.labels && {
+      selector: attribute.string({
+        optional: true,
+        description: `Only ${what} whose labels match, in the syntax of Kubernetes: \`env=prod,tier!=db,app in (a,b),!legacy\`.`,
+      }),
     }),
-    ...(name && { name: filter(name, `Only ${what} of this name.`) }),
-    ...(project && { project: filter(project, `Only ${what} of the project with this id.`) }),
-    ...(family && { family: filter(family, `Only ${what} of this family.`) }),
+    ...Object.fromEntries(filters.map((name) => [name, filter(name, fields[name])])),
     ids: attribute.list('string', { computed: true, description: 'Their ids, in the same order.' }),
     [pluralOf(schema)]: attribute.nestedList(
       attributesOf(schema.fields, () => ({ computed: true })),

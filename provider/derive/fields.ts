@@ -66,4 +66,6 @@ export interface ResourceSchema {
   readonly deletesLater: boolean;
   /** The list has a filter for names, so the resource has a data source and import by name. */
   readonly findable: boolean;
+  /** The fields that the list has filters for. */
+  readonly filters: readonly string[];
 }

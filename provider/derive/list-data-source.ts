@@ -14,12 +14,15 @@ const byNameAndId = (a: Item, b: Item): number => {
   return left < right ? -1 : left > right ? 1 : 0;
 };
 
-/** The attributes that restrict a list, if the resource has the field. */
-const filters = ['name', 'project', 'family'];
+/** Returns the attributes that restrict a list. */
+const filtersOf = ({ fields, filters }: ResourceSchema): string[] => [
+  ...(fields.labels ? ['selector'] : []),
+  ...filters,
+];
 
-function filtersOf({ fields }: ResourceSchema): string {
-  const present = ['selector', ...filters.filter((name) => fields[name])].map((name) => `\`${name}\``);
-  return `${present.slice(0, -1).join(', ')} and ${present.at(-1)}`;
+function filtersInWords(schema: ResourceSchema): string {
+  const words = filtersOf(schema).map((name) => `\`${name}\``);
+  return [words.slice(0, -1).join(', '), words.at(-1)].filter(Boolean).join(' and ');
 }
 
 /** Returns the data source that lists the objects of the resource. */
@@ -28,11 +31,11 @@ export function deriveListDataSource(schema: ResourceSchema): DataSourceDefiniti
   const names = new Set(Object.keys(attributes));
   const plural = pluralOf(schema);
   return defineDataSource<Values, Client>({
-    description: `All ${nouns(schema.noun)} that the token of the provider may see and that match ${filtersOf(schema)}, ordered by name. An empty list is no error.`,
+    description: `All ${nouns(schema.noun)} that the token of the provider may see and that match ${filtersInWords(schema)}, ordered by ${schema.fields.name ? 'name' : 'id'}. An empty list is no error.`,
     attributes,
     async read({ client, config, signal }) {
       const query: Record<string, string> = {};
-      for (const filter of ['selector', ...filters]) {
+      for (const filter of filtersOf(schema)) {
         const value = config[filter];
         if (typeof value === 'string') query[filter] = value;
       }

@@ -134,6 +134,9 @@ function fieldsOf(item: Schema, create: Schema | undefined, update: Schema | und
   return fields;
 }
 
+/** Objects that the API removes after some days, so no configuration can refer to them. */
+const shortLived: ReadonlySet<string> = new Set(['operation']);
+
 /**
  * Returns the schemas of all objects that the provider offers.
  * @throws Error if the response of a `get` operation is not JSON
@@ -157,11 +160,11 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
     const create = operations.get(`${noun}_create`)?.operation;
     const update = operations.get(`${noun}_update`)?.operation;
     const remove = operations.get(`${noun}_delete`)?.operation;
-    const findable = (list.operation.parameters ?? []).some(
-      ({ name, in: place }) => name === 'name' && place === 'query',
+    if (shortLived.has(noun)) continue;
+    const parameters = (list.operation.parameters ?? []).flatMap(({ name, in: place }) =>
+      place === 'query' && name !== undefined ? [name] : [],
     );
-    // An object without a name and without a create operation is a record, which users cannot declare.
-    if (!create && !item.properties?.name) continue;
+    const fields = fieldsOf(item, json(create?.requestBody), json(update?.requestBody), noun);
     schemas.push({
       noun,
       path: list.path,
@@ -169,8 +172,9 @@ export function resourceSchemas(document: Document): ResourceSchema[] {
       creatable: create !== undefined,
       updatable: update !== undefined,
       deletesLater: remove?.responses['202'] !== undefined,
-      findable,
-      fields: fieldsOf(item, json(create?.requestBody), json(update?.requestBody), noun),
+      findable: parameters.includes('name'),
+      filters: parameters.filter((name) => fields[name]?.type === 'string'),
+      fields,
     });
   }
   return schemas;

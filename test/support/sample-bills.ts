@@ -1,4 +1,6 @@
 /** Bills for tests of documents: of a Swiss and of a German issuer, for customers of all kinds. */
+import { createHash } from 'node:crypto';
+import type { Id } from '../../backend/contract/fields.ts';
 import {
   type BillBuyer,
   type BillDocument,
@@ -8,6 +10,10 @@ import {
   totalsOf,
 } from '../../backend/model/billing/bill-document.ts';
 import { reverseChargeText } from '../../backend/model/billing/vat.ts';
+import { newId } from '../../backend/model/ids.ts';
+import * as records from '../../backend/model/records/index.ts';
+import { put } from '../../backend/store/collection.ts';
+import type { Store } from '../../backend/store/store.ts';
 
 const swissSeller: BillSeller = {
   legal_name: 'Beispiel Cloud AG',
@@ -140,3 +146,25 @@ export const sampleBills: Readonly<Record<string, BillDocument>> = {
     corrects: { number: 'CH-2026-000123', issue_date: '2026-04-01' },
   }),
 };
+
+/** Writes a bill as the billing component does, and returns its id. */
+export async function storeBill(
+  store: Store,
+  document: BillDocument,
+  payer: { readonly billing_account: string; readonly legal_entity: string },
+): Promise<string> {
+  const id = newId('bill');
+  const at = `${document.issue_date}T01:00:00.000Z`;
+  const json = JSON.stringify(document);
+  const { number, issue_date, due_date, currency, period, totals } = document;
+  const record: records.BillRecord = {
+    ...{ id, labels: {}, number, issue_date, due_date, currency, month: period.from.slice(0, 7) },
+    billing_account: payer.billing_account as Id<'billing_account'>,
+    legal_entity: payer.legal_entity as Id<'legal_entity'>,
+    ...{ net: totals.net, vat: totals.vat, gross: totals.gross },
+    sha256: createHash('sha256').update(json).digest('hex'),
+    ...{ created_at: at, updated_at: at },
+  };
+  await store.commit({ write: [put(records.bills, id, record), put(records.billDocuments, id, { json })] });
+  return id;
+}

@@ -22,6 +22,7 @@ import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { rawDisk } from '../support/disk-images.ts';
 import { until } from '../support/eventually.ts';
 import { fileRecord, fileServerRecord } from '../support/file-records.ts';
+import { sampleBill, sampleLines, storeBill } from '../support/sample-bills.ts';
 import { testPublicKey } from '../support/ssh-keys.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
@@ -119,6 +120,8 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const entity = await operator.create('legal-entities', { ...party, number_series: 'E-' });
   const payer = await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
   await operator.update('projects', project.id, { billing_account: payer.id });
+  const sample = sampleBill(sampleLines(2), { number: 'EX-000001' });
+  await storeBill(cloud.api.store, sample, { billing_account: payer.id, legal_entity: entity.id });
   const product = await operator.create('products', { name: 'example', meter: 'booked' });
   await operator.create('prices', { product: product.id, currency: 'CHF', amount: '150', per: 'once' });
   const scope = { name: 'example', project: project.id };

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { buildProvider } from '../../provider/build.ts';
 import { providerBlock, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { demoImage } from '../support/hcl.ts';
+import { sampleBill, sampleLines, storeBill } from '../support/sample-bills.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { TerraformDirectory, terraformMissing } from '../support/terraform.ts';
 
@@ -262,4 +263,83 @@ output "quote" {
   t.match(quote.lines[0], { name: 'vm', quantity: '4', unit: 'VM', once: '20.00' });
   directory.write({ 'main.tf': check(200).replace('length = 48', 'length = 99').replace('cpus = 1,', 'cpus = 0,') });
   t.match(await directory.diagnostics('plan'), [{ severity: 'error', detail: /between 1 and 256/ }]);
+});
+
+t.test('costs and bills as data sources', { skip }, async (t) => {
+  const cloud = await startTestCloud(t);
+  const { operator, store } = cloud.api;
+  const address = { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' };
+  const company = { legal_name: 'Example AG', address, email: 'billing@example.com' };
+  const issuer = await operator.create('legal-entities', { name: 'issuer', number_series: 'A-', ...company });
+  const payer = async (name: string) =>
+    (await operator.create('billing-accounts', { name, legal_entity: issuer.id, currency: 'CHF', ...company })).id;
+  const [acme, other] = [await payer('acme'), await payer('other')];
+  await operator.update('projects', cloud.project, { billing_account: acme });
+  const product = await operator.create('products', { name: 'volume', meter: 'volume' });
+  await operator.create('prices', { product: product.id, currency: 'CHF', amount: '0.5', per: 'once' });
+  await cloud.member.create('volumes', { name: 'data', size: '3GiB', labels: { team: 'red' } });
+  const bill = (number: string, billing_account: string) =>
+    storeBill(store, sampleBill(sampleLines(2), { number }), { billing_account, legal_entity: issuer.id });
+  const first = await bill('A-000001', acme);
+  await bill('A-000002', other);
+
+  const check = (limit: number) => `
+data "ucloud_costs" "this" {}
+check "costs" {
+  assert {
+    condition     = tonumber(data.ucloud_costs.this.total) <= ${limit}
+    error_message = "The month costs \${data.ucloud_costs.this.total} \${data.ucloud_costs.this.currency}."
+  }
+}
+output "costs" {
+  value = data.ucloud_costs.this
+}`;
+  const directory = cloud.configuration(t, check(1));
+  t.match(await directory.diagnostics('plan'), [{ severity: 'warning', detail: /The month costs 1\.50 CHF/ }]);
+  directory.write({ 'main.tf': check(2) });
+  t.strictSame(await directory.diagnostics('plan'), []);
+  await directory.apply();
+  t.match(await directory.outputs(), {
+    costs: {
+      ...{ project: cloud.project, month: /^\d{4}-\d\d$/, currency: 'CHF', total: '1.50' },
+      items: [{ title: 'data', product: product.id, labels: { team: 'red' }, cost: '1.5' }],
+    },
+  });
+  for (const [month, detail] of [
+    ['2026-13', /Must be a calendar month/],
+    ['1999-01', /`month` must be the present month/],
+  ] as const) {
+    directory.write({ 'main.tf': `data "ucloud_costs" "this" {\n  month = "${month}"\n}\n` });
+    t.match(await directory.diagnostics('plan'), [{ severity: 'error', detail }]);
+  }
+
+  directory.write({ 'main.tf': 'data "ucloud_bills" "all" {}\n' });
+  t.match(await directory.diagnostics('plan'), [{ severity: 'error' }], 'a member does not see bills');
+  const bills = `
+provider "ucloud" {
+  alias = "operator"
+  endpoint = "${cloud.api.url}"
+  token    = "${cloud.api.operatorToken}"
+}
+data "ucloud_bills" "acme" {
+  provider = ucloud.operator
+  billing_account = "${acme}"
+}
+data "ucloud_bill" "first" {
+  provider = ucloud.operator
+  number = "A-000001"
+}
+data "ucloud_bill" "same" {
+  provider = ucloud.operator
+  id = data.ucloud_bill.first.id
+}
+output "bills" {
+  value = { listed = data.ucloud_bills.acme.bills[*].number, id = data.ucloud_bill.first.id, gross = data.ucloud_bill.same.gross }
+}`;
+  directory.write({ 'main.tf': bills });
+  await directory.apply();
+  const { gross } = Object(await operator.get('bills', first));
+  t.strictSame(await directory.outputs(), { bills: { listed: ['A-000001'], id: first, gross } });
+  directory.write({ 'main.tf': bills.replace('"A-000001"', '"A-9"') });
+  t.match(await directory.diagnostics('plan'), [{ severity: 'error', summary: /no bill for the number "A-9"/ }]);
 });

@@ -38,7 +38,7 @@ export const bills: ResourceDescriptor<records.BillRecord> = describe(bill, {
   payer: (record) => record.billing_account,
   show: (_api, { labels: _labels, kind = 'bill', ...record }) => ({ ...record, kind }),
   indexes: ['billing_account', 'number'],
-  list: { selectedBy: 'billing_account' },
+  list: { selectedBy: 'billing_account', filters: ['number'] },
   alsoMirrored: [records.accountTerms, records.vatChecks],
   handlers: {
     bill_document: getDocument,

@@ -146,6 +146,7 @@ const { list, get } = crud(bill, {
   scoped: false,
   extraListQuery: {
     billing_account: Type.Optional(Reference('billing_account', { description: 'Only bills of this account.' })),
+    number: Type.Optional(Type.String({ maxLength: 64, description: 'Only the bill with this number.' })),
   },
   example: { create: {}, item: example, update: {} },
 });
