@@ -26,6 +26,7 @@ import { ProjectUse } from './read-model/project-use.ts';
 import { QuotaUsage } from './read-model/quota-usage.ts';
 import type { ApiContext } from './requests/context.ts';
 import { Resources } from './requests/descriptor.ts';
+import { convertOldBudgets } from './resources/budgets.ts';
 import { handlersFor, resources } from './resources/index.ts';
 import { createBuiltInPool } from './resources/storage-pools.ts';
 import type { StateKeys } from './terraform-state/keys.ts';
@@ -117,6 +118,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     ...(filesDir === undefined ? {} : { uploads: new UploadServer(store, mirror, filesDir, closing.signal) }),
     closing: closing.signal,
   };
+  await convertOldBudgets(context);
   const collector = startCollector(context, { repairsOrders: !options.withoutOrders });
   const trails = startTrails(context);
   const sweeper = startUploadSweeper(context);

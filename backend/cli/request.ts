@@ -120,10 +120,11 @@ export async function resolved(endpoint: Endpoint, given: Given, project: string
   const { project: _asked, ...asked } = given.query;
   const query = (await resolveNames(queryOf(endpoint), asked, project)) as Record<string, unknown>;
   const body = schema && ((await resolveNames(schema, given.body, project)) as Record<string, unknown>);
-  // An operator's token belongs to no project, so the creation uses the project of the credentials. Tokens of these roles have none.
-  const hasNone = endpoint.id === 'token_create' && (body?.role === 'operator' || body?.role === 'billing');
-  const homeless =
-    body && !hasNone && schema.properties?.project && body.project === undefined && project !== undefined;
+  // An operator's token belongs to no project, so the creation uses the project of the credentials. Some objects need none.
+  const item = endpoint.resource?.Item as JsonSchema | undefined;
+  const isToken = endpoint.id === 'token_create' && body?.role !== 'operator' && body?.role !== 'billing';
+  const needsProject = schema?.properties?.project && (isToken || item?.required?.includes('project') !== false);
+  const homeless = body && needsProject && body.project === undefined && project !== undefined;
   return {
     query: Object.fromEntries(
       Object.entries(query).map(([name, value]) => [name, value === undefined ? undefined : String(value)]),

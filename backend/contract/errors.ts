@@ -63,9 +63,9 @@ export const errorTable = define({
   budget_exceeded: {
     status: 403,
     title: 'The budget is used up',
-    meaning: 'The monthly cost of the project or of its billing account would exceed its `max_monthly_cost`.',
+    meaning: 'The monthly cost of the project or of its billing account would exceed its budget.',
     user: 'Delete unneeded objects, reduce the request, or ask the operator for a higher budget.',
-    operator: 'Raise `max_monthly_cost` of the project or of the billing account if the cost is intended.',
+    operator: 'Raise `max_monthly_cost` of the budget if the cost is intended.',
     retry: false,
   },
   account_empty: {
@@ -130,6 +130,14 @@ export const errorTable = define({
     meaning: 'The payment source has reported a payment with the same `external_id` and another content.',
     user: 'Nothing.',
     operator: 'Compare the payment in `detail` with the payment service. Record a correction by hand if it is wrong.',
+    retry: false,
+  },
+  budget_exists: {
+    status: 409,
+    title: 'There is a budget already',
+    meaning: 'The project or the billing account has a budget. It has at most one.',
+    user: 'Nothing.',
+    operator: 'Change the existing budget (its id is in `detail`).',
     retry: false,
   },
   in_use: {

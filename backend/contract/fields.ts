@@ -40,6 +40,7 @@ export const idPrefixes = {
   bill: 'bill',
   payment: 'pay',
   payment_source: 'psrc',
+  budget: 'bdg',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

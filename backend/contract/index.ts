@@ -5,6 +5,7 @@ import { auditRecordEndpoints } from './resources/audit-records.ts';
 import { bgpPeerEndpoints } from './resources/bgp-peers.ts';
 import { billingAccountEndpoints } from './resources/billing-accounts.ts';
 import { billEndpoints } from './resources/bills.ts';
+import { budgetEndpoints } from './resources/budgets.ts';
 import { capacityCheckEndpoints } from './resources/capacity-checks.ts';
 import { eventEndpoints } from './resources/events.ts';
 import { fileServerEndpoints } from './resources/file-servers.ts';
@@ -61,6 +62,7 @@ export const endpoints: readonly Endpoint[] = [
   hostEndpoints,
   legalEntityEndpoints,
   billingAccountEndpoints,
+  budgetEndpoints,
   productEndpoints,
   priceEndpoints,
   orderEndpoints,

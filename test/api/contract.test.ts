@@ -135,6 +135,7 @@ t.test('each operation refuses who may not', async (t) => {
   const price = await operator.create('prices', { product: hour.id, currency: 'CHF', amount: '1', per: 'once' });
   await operator.update('projects', mine.id, { billing_account: payer.id });
   const order = await operator.create('orders', { project: mine.id, product: hour.id, quantity: 1 });
+  const budget = await operator.create('budgets', { project: mine.id, max_monthly_cost: '500' });
   const operation = (await operator.expect(202, 'POST', `/v1/vms/${vm.id}/reboot`, {})).body;
 
   /** The object of project `mine` that each path is tried with. */
@@ -164,6 +165,7 @@ t.test('each operation refuses who may not', async (t) => {
     products: hour.id,
     prices: price.id,
     orders: order.id,
+    budgets: budget.id,
     bills: 'bill-0000000000000000',
     payments: 'pay-0000000000000000',
     'payment-sources': 'psrc-0000000000000000',
@@ -229,8 +231,10 @@ t.test('each operation refuses who may not', async (t) => {
     order_list: 'empty',
     order_get: 'hidden',
     order_cancel: 'operator',
+    budget_list: 'empty',
+    budget_get: 'hidden',
     ...Object.fromEntries(
-      ['legal_entity', 'billing_account', 'product', 'price', 'order', 'payment_source'].flatMap((noun) =>
+      ['legal_entity', 'billing_account', 'product', 'price', 'order', 'payment_source', 'budget'].flatMap((noun) =>
         ['create', 'update', 'delete'].map((verb) => [`${noun}_${verb}`, 'operator'] as const),
       ),
     ),

@@ -52,6 +52,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     orders: { project, product: hour.id, quantity: 1 },
     'payment-sources': { name: 'bank' },
     payments: { billing_account: payer.id, amount: '1' },
+    budgets: { project, max_monthly_cost: '5' },
     snapshots: { name: 'snap', vm: vm.id },
     'snapshot-schedules': { name: 'daily', vm: vm.id, cron: '0 3 * * *', retain: 7 },
     vms: { name: 'vm', project, image: image.id, interfaces: [{ network: network.id }], disk_size: '1GiB' },

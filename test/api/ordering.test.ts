@@ -325,11 +325,12 @@ await t.test('accounts and budgets', async (t) => {
   );
   t.strictSame(await planned({ removed: { volumes: [{ size: '1GiB' }] } }), []);
 
-  const payer = await makeAccount(operator, 'acme', { max_monthly_cost: '120' });
+  const payer = await makeAccount(operator, 'acme');
+  await operator.create('budgets', { billing_account: payer.id, max_monthly_cost: '120' });
   await operator.update('projects', test.project, { billing_account: payer.id });
 
   await t.test('a budget refuses creations and changes beyond it', async (t) => {
-    await operator.update('projects', test.project, { max_monthly_cost: '100' });
+    const budget = await operator.create('budgets', { project: test.project, max_monthly_cost: '100' });
     const exceeded = { code: 'budget_exceeded', errors: [{ pointer: '/project' }] };
     t.match((await volume('large', '91GiB')).body, exceeded);
     t.match(
@@ -354,21 +355,55 @@ await t.test('accounts and budgets', async (t) => {
     t.equal((await volume('fits', '90GiB')).status, 201);
     const [fits] = (await member.list('volumes', '?name=fits')).items;
     t.match((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '91GiB' })).body, exceeded);
-    await operator.update('projects', test.project, { max_monthly_cost: null });
-    t.match((await volume('more', '21GiB')).body.detail, /billing account/);
-    t.equal((await volume('more', '20GiB')).status, 201);
+    await operator.update('budgets', budget.id, { max_monthly_cost: '101' });
+    const [same] = (await member.list('budgets')).items;
+    t.match(same, { id: budget.id, max_monthly_cost: '101' });
+    t.equal((await member.request('PATCH', `/v1/volumes/${fits?.id}`, { size: '91GiB' })).status, 200);
+    t.equal((await member.request('PATCH', `/v1/budgets/${budget.id}`, { max_monthly_cost: '999' })).status, 403);
+    t.equal((await member.request('DELETE', `/v1/budgets/${budget.id}`)).status, 403);
+    await operator.update('volumes', fits?.id ?? '', { size: '92GiB' }).then(
+      () => t.fail('an operator is bound, too'),
+      (error: Error) => t.match(error.message, /budget_exceeded/),
+    );
+    const without = `/v1/volumes?dry_run=true&leaving=${budget.id}`;
+    const small = { name: 'more', size: '1GiB' };
+    t.match((await member.request('POST', without, small)).body, exceeded, 'a member cannot delete it');
+    t.equal((await operator.request('POST', without, { ...small, project: test.project })).status, 204);
+    await operator.remove('budgets', budget.id);
+    t.match((await volume('more', '20GiB')).body.detail, /billing account/);
+    t.equal((await volume('more', '19GiB')).status, 201);
   });
 
   await t.test('what is refused', async (t) => {
     const other = await operator.create('projects', { name: 'other' });
     const refused = async (method: string, path: string, body: object | undefined, problem: object) =>
       t.match((await operator.request(method, path, body)).body, problem, `${method} ${path} ${JSON.stringify(body)}`);
-    await refused(
-      'PATCH',
-      `/v1/projects/${other.id}`,
-      { max_monthly_cost: '5' },
-      { code: 'rule_violated', errors: [{ pointer: '/max_monthly_cost' }] },
-    );
+    const [project, billing_account] = [other.id, payer.id];
+    const budget = (body: object, code: string, pointer: string) =>
+      refused('POST', '/v1/budgets', { max_monthly_cost: '5', ...body }, { code, errors: [{ pointer }] });
+    await budget({}, 'rule_violated', '/project');
+    await budget({ project, billing_account }, 'rule_violated', '/billing_account');
+    await budget({ project: 'prj-0000000000000000' }, 'invalid_reference', '/project');
+    await budget({ billing_account: 'acct-0000000000000000' }, 'invalid_reference', '/billing_account');
+    await budget({ billing_account }, 'budget_exists', '/billing_account');
+    for (const amount of ['-1', '1e3', '', 'NaN', '0.123456789', '9999999999999'])
+      await budget({ project, max_monthly_cost: amount }, 'invalid_input', '/max_monthly_cost');
+    const made = await operator.create('budgets', { project, max_monthly_cost: '0' });
+    await budget({ project }, 'budget_exists', '/project');
+    const path = `/v1/budgets/${made.id}`;
+    await refused('PATCH', path, { max_monthly_cost: null }, { code: 'invalid_input' });
+    await refused('PATCH', path, { project: test.project }, { code: 'invalid_input' });
+    await refused('DELETE', `/v1/projects/${project}`, undefined, { code: 'in_use', users: [{ id: made.id }] });
+    await operator.update('budgets', made.id, { delete_protection: true });
+    await refused('DELETE', path, undefined, { code: 'delete_protected' });
+    await operator.update('budgets', made.id, { delete_protection: false });
+    t.equal((await member.request('GET', path)).status, 404, 'the budget of another project is hidden');
+    t.strictSame((await member.list('budgets')).items, [], 'and so is that of an account');
+    t.equal((await operator.list('budgets', `?billing_account=${payer.id}`)).items.length, 1);
+    t.equal((await member.request('GET', `/v1/budgets?project=${project}`)).status, 404);
+    t.strictSame((await member.list('budgets', `?billing_account=${payer.id}`)).items, []);
+    await operator.remove('budgets', made.id);
+    await operator.remove('budgets', (await operator.create('budgets', { project, max_monthly_cost: '1' })).id);
     await refused(
       'PATCH',
       `/v1/projects/${other.id}`,
@@ -453,7 +488,8 @@ await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => 
   });
   t.teardown(() => other.close());
   await sell(operator, 'volume', { amount: '1', per: 'month' });
-  const payer = await makeAccount(operator, 'acme', { max_monthly_cost: '10' });
+  const payer = await makeAccount(operator, 'acme');
+  await operator.create('budgets', { billing_account: payer.id, max_monthly_cost: '10' });
   const projects = await Promise.all(
     ['a', 'b'].map((name) => operator.create('projects', { name, billing_account: payer.id })),
   );
@@ -470,4 +506,90 @@ await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => 
   const codes = answers.map((answer) => (answer?.status === 201 ? 'made' : answer?.body.code));
   t.equal(codes.filter((code) => code === 'made').length, 10);
   t.equal(codes.filter((code) => code === 'budget_exceeded').length, 14);
+});
+
+await onBothStores(t, 'a budget that comes or falls meanwhile is kept, too', async (t, fresh) => {
+  const database = await fresh();
+  const test = await startTestApi(t, { store: await database.connect() });
+  const { operator } = test;
+  const other = await startApi({
+    ...{ store: await database.connect(), listen: { host: '::1', port: 0 }, logger: silentLogger },
+    rateLimit: { requestsPerMinute: 1_000_000 },
+  });
+  t.teardown(() => other.close());
+  await sell(operator, 'volume', { amount: '1', per: 'month' });
+  const payer = await makeAccount(operator, 'acme');
+  const { id: project } = await operator.create('projects', { name: 'a', billing_account: payer.id });
+  const servers = [operator, new ApiClient(other.url, test.operatorToken)] as const;
+  let made = 0;
+  const volumes = (round: string, count: number) =>
+    Array.from({ length: count }, async (_, index) => {
+      const body = { name: `${round}-${index}`, size: '1GiB', project };
+      const answer = await servers[index % 2 === 0 ? 0 : 1].request('POST', '/v1/volumes', body);
+      if (answer.status === 201) made++;
+      else t.match(answer.body, { code: 'budget_exceeded' });
+    });
+  // Both servers want to make the budget, while others create objects.
+  const twice = servers.map((server) => server.request('POST', '/v1/budgets', { project, max_monthly_cost: '8' }));
+  const answers = await Promise.all([...twice, ...volumes('a', 20)]);
+  const [first, second] = await Promise.all(twice);
+  t.strictSame([first?.status, second?.status].toSorted(), [201, 409]);
+  t.equal([first, second].find((each) => each?.status === 409)?.body.code, 'budget_exists');
+  t.ok(answers.length === 22 && made <= 20);
+  const [budget] = (await operator.list('budgets', `?project=${project}`)).items;
+  // After the answer about a lower amount, no creation passes it, on any server.
+  await operator.update('budgets', budget?.id ?? '', { max_monthly_cost: String(made + 6) });
+  await Promise.all([
+    ...volumes('b', 3),
+    operator.update('budgets', budget?.id ?? '', { max_monthly_cost: String(made + 3) }),
+  ]);
+  await Promise.all(volumes('c', 12));
+  const used = (await operator.list('volumes', `?project=${project}`)).items.length;
+  const { max_monthly_cost } = Object(await operator.get('budgets', budget?.id ?? ''));
+  t.equal(used, Number(max_monthly_cost), 'all of the budget is used, and no more');
+});
+
+await onBothStores(t, 'fields of an earlier version become budgets', async (t, fresh) => {
+  const database = await fresh();
+  const store = await database.connect();
+  const test = await startTestApi(t, { store });
+  const { operator } = test;
+  await sell(operator, 'volume', { amount: '1', per: 'month' });
+  const payer = await makeAccount(operator, 'acme');
+  const { id: project } = await operator.create('projects', { name: 'a', billing_account: payer.id });
+  for (const [key, max_monthly_cost] of [
+    [`${records.projects.prefix}${project}`, '3'],
+    [`${records.billingAccounts.prefix}${payer.id}`, '5.5'],
+  ] as const) {
+    const entry = await store.get(key);
+    await store.commit({
+      write: [{ put: key, value: JSON.stringify({ ...JSON.parse(entry?.value ?? ''), max_monthly_cost }) }],
+    });
+  }
+  await store.commit({ write: [put(records.budgetGuards, project, { count: 7 })] });
+  const starts = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const options = { store: await database.connect(), listen: { host: '::1', port: 0 }, logger: silentLogger };
+      return startApi(options);
+    }),
+  );
+  t.teardown(() => Promise.all(starts.map((each) => each.close())));
+  const client = new ApiClient(starts[2]?.url ?? '', test.operatorToken);
+  const { items } = await client.list('budgets');
+  t.equal(items.length, 2, 'once, although three servers start at once');
+  t.match(
+    items.toSorted((a, b) => (Object(a).max_monthly_cost < Object(b).max_monthly_cost ? -1 : 1)),
+    [
+      { project, max_monthly_cost: '3' },
+      { billing_account: payer.id, max_monthly_cost: '5.5' },
+    ],
+  );
+  t.notOk('max_monthly_cost' in (await client.get('projects', project)));
+  t.notOk('max_monthly_cost' in (await client.get('billing-accounts', payer.id)));
+  const large = await client.request('POST', '/v1/volumes', { project, name: 'large', size: '4GiB' });
+  t.match(large.body, { code: 'budget_exceeded' });
+  t.equal((await client.request('POST', '/v1/volumes', { project, name: 'fits', size: '3GiB' })).status, 201);
+  t.match((await client.request('POST', '/v1/budgets', { project, max_monthly_cost: '9' })).body, {
+    code: 'budget_exists',
+  });
 });

@@ -195,8 +195,9 @@ async function story(t: Test, database: TestDatabase): Promise<void> {
   const address = { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' };
   const company = { legal_name: 'Example AG', address, email: 'billing@example.com' };
   const entity = await operator.create('legal-entities', { name: 'co', number_series: 'A-', ...company });
-  const payer = { name: 'acme', legal_entity: entity.id, currency: 'CHF', ...company, max_monthly_cost: '60' };
+  const payer = { name: 'acme', legal_entity: entity.id, currency: 'CHF', ...company };
   const { id: billing_account } = await operator.create('billing-accounts', payer);
+  await operator.create('budgets', { billing_account, max_monthly_cost: '60' });
   await operator.update('projects', cloud.project, { billing_account });
 
   const prefix = await ready.create('prefixes', { name: 'site', length: 60 });

@@ -25,6 +25,9 @@ t.test('a token of a billing account', async (t) => {
   const [mine, theirs] = [await account('mine'), await account('theirs')];
   await operator.update('projects', project, { billing_account: mine.id });
   await operator.update('projects', other, { billing_account: theirs.id });
+  const budget = (of: object) => operator.create('budgets', { ...of, max_monthly_cost: '1000' });
+  const own = await budget({ billing_account: mine.id });
+  const foreign = [await budget({ billing_account: theirs.id }), await budget({ project: other })];
   const product = await operator.create('products', { name: 'work', meter: 'booked' });
   await operator.create('prices', { product: product.id, currency: 'CHF', amount: '100', per: 'once' });
   for (const each of [project, other])
@@ -45,7 +48,8 @@ t.test('a token of a billing account', async (t) => {
 
   await t.test('reads its account, bills, documents, costs and the prices', async (t) => {
     t.match((await books.expect(200, 'GET', '/v1/token')).body, { role: 'billing', billing_account: mine.id });
-    for (const [plural, id] of Object.entries({ 'billing-accounts': mine.id, bills: of(mine.id), projects: project })) {
+    const objects = { 'billing-accounts': mine.id, bills: of(mine.id), projects: project, budgets: own.id };
+    for (const [plural, id] of Object.entries(objects)) {
       t.strictSame(
         (await books.list(plural)).items.map((each) => each.id),
         [id],
@@ -67,6 +71,7 @@ t.test('a token of a billing account', async (t) => {
       `billing-accounts/${theirs.id}`,
       `billing-accounts/${theirs.id}/preview`,
       `projects/${other}`,
+      ...foreign.map(({ id }) => `budgets/${id}`),
       `costs?project=${other}`,
     ];
     for (const path of hidden) t.equal((await books.request('GET', `/v1/${path}`)).status, 404, path);

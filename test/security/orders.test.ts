@@ -118,13 +118,15 @@ t.test('the largest requests fit into one commit with their orders', async (t) =
   const company = { legal_name: 'Example AG', address, email: 'billing@example.com' };
   const entity = await operator.create('legal-entities', { name: 'co', number_series: 'A-', ...company });
   const { id: billing_account } = await operator.create('billing-accounts', {
-    ...{ name: 'acme', legal_entity: entity.id, currency: 'CHF', ...company, max_monthly_cost: '1000000' },
+    ...{ name: 'acme', legal_entity: entity.id, currency: 'CHF', ...company },
   });
+  await operator.create('budgets', { billing_account, max_monthly_cost: '1000000' });
   const product = await operator.create('products', { name: 'cpu', meter: 'vm_cpu' });
   await operator.create('prices', { product: product.id, currency: 'CHF', amount: '1', per: 'month' });
   const project = await operator.create('projects', {
-    ...{ name: 'large', billing_account, max_monthly_cost: '1000000', quota: { vms: 100, volumes: 100 } },
+    ...{ name: 'large', billing_account, quota: { vms: 100, volumes: 100 } },
   });
+  await operator.create('budgets', { project: project.id, max_monthly_cost: '1000000' });
   const member = await test.member(project.id);
   const shared = await createVmPrerequisites(test, project.id);
   const numbers = (count: number) => Array.from({ length: count }, (_, index) => index);

@@ -73,7 +73,6 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       customer_kind = "consumer"
       payment = "prepaid"
       payment_days = 10
-      max_monthly_cost = "500"
       labels = { tier = "x" }
       delete_protection = true`,
   },
@@ -111,9 +110,15 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       labels = { tier = "x" }
       delete_protection = true
       quota = { vms = 20, disk = "1024GiB" }
-      billing_account = ucloud_billing_account.this.id
-      max_monthly_cost = "100"`,
+      billing_account = ucloud_billing_account.this.id`,
     spelled: ['quota'],
+  },
+  budget: {
+    create: 'project = ucloud_project.this.id\n max_monthly_cost = "100"',
+    update:
+      'project = ucloud_project.this.id\n max_monthly_cost = "200.50"\n labels = { tier = "x" }\n delete_protection = true',
+    replace: 'billing_account = ucloud_billing_account.this.id\n max_monthly_cost = "300"',
+    unnamed: true,
   },
   order: {
     create: 'product = ucloud_product.this.id\n quantity = 2',

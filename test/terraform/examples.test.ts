@@ -120,6 +120,7 @@ t.test('every example of a resource, a data source, an ephemeral resource and a 
   const entity = await operator.create('legal-entities', { ...party, number_series: 'E-' });
   const payer = await operator.create('billing-accounts', { ...party, currency: 'CHF', legal_entity: entity.id });
   await operator.update('projects', project.id, { billing_account: payer.id });
+  await operator.create('budgets', { project: project.id, max_monthly_cost: '1000' });
   const sample = sampleBill(sampleLines(2), { number: 'EX-000001' });
   await storeBill(cloud.api.store, sample, { billing_account: payer.id, legal_entity: entity.id });
   const product = await operator.create('products', { name: 'example', meter: 'booked' });

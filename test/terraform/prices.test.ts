@@ -213,7 +213,8 @@ t.test('budgets and accounts', { skip }, async (t) => {
   const account = await operator.create('billing-accounts', {
     ...{ name: 'acme', legal_entity: issuer.id, currency: 'CHF', ...company },
   });
-  await operator.update('projects', cloud.project, { billing_account: account.id, max_monthly_cost: '110' });
+  await operator.update('projects', cloud.project, { billing_account: account.id });
+  const budget = await operator.create('budgets', { project: cloud.project, max_monthly_cost: '110' });
   t.match(await warnings(), [
     [
       /The budget does not allow this plan/,
@@ -222,7 +223,7 @@ t.test('budgets and accounts', { skip }, async (t) => {
     [/Cost of this plan: \+111\.00 CHF per month/, /before VAT/],
   ]);
   await t.rejects(directory.apply(), /budget/);
-  await operator.update('projects', cloud.project, { max_monthly_cost: '111' });
+  await operator.update('budgets', budget.id, { max_monthly_cost: '111' });
   t.match(await warnings(), [[/Cost of this plan/, /VAT/]]);
   await directory.apply();
   directory.write({ 'main.tf': configuration({ volume: '101GiB' }) });

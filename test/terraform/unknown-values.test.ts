@@ -110,9 +110,13 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     project: {
       config: {
         ...{ name: 'p', description: 'd', labels, delete_protection: false, quota: { vms: 3, memory: '4GiB' } },
-        ...{ billing_account: account.id, max_monthly_cost: '5' },
+        billing_account: account.id,
       },
       replace: {},
+    },
+    budget: {
+      config: { project, billing_account: null, max_monthly_cost: '5', labels, delete_protection: false },
+      replace: { project: other },
     },
     legal_entity: {
       config: {
@@ -126,7 +130,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
     billing_account: {
       config: {
         ...{ ...party, name: 'second', labels, delete_protection: false, currency: 'CHF', legal_entity: entity.id },
-        ...{ reference: 'R-1', customer_kind: 'business', payment: 'bill', payment_days: 30, max_monthly_cost: '5' },
+        ...{ reference: 'R-1', customer_kind: 'business', payment: 'bill', payment_days: 30 },
       },
       replace: { currency: 'EUR' },
     },

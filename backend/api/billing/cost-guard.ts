@@ -14,7 +14,7 @@ import { isOrderChange } from '../../model/billing/ordering.ts';
 import { isOutOfMoney } from '../../model/billing/prepaid.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
-import { absent, put, rewrite, unchanged } from '../../store/collection.ts';
+import { absent, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Condition, Write } from '../../store/store.ts';
 import { QuantitySums } from '../read-model/project-use.ts';
@@ -37,6 +37,12 @@ const free: CostGuard = { require: [], write: [] };
 export const monthlyCost = (api: ApiContext, currency: string, items: readonly Metered[], at: number): bigint =>
   sum(estimate(api.prices.of(currency), items, at).map(({ monthly }) => monthly));
 
+/** The budgets of a project and of its account. */
+interface Budgets {
+  readonly project: records.BudgetRecord | undefined;
+  readonly account: records.BudgetRecord | undefined;
+}
+
 /** The limits of the cost of a project, and the records that contain them. */
 export interface CostLimits {
   readonly id: string;
@@ -47,6 +53,7 @@ export interface CostLimits {
   /** The operator demands an account. */
   readonly accountRequired: boolean;
   readonly payer: Stored<typeof records.billingAccounts.schema.static> | undefined;
+  readonly budgets: Budgets;
 }
 
 /** Returns the limits of the cost of a project; undefined if there is no such project. */
@@ -56,25 +63,29 @@ export function costLimitsOf(api: ApiContext, project: string): CostLimits | und
   const { billing_account: account, name } = stored.value;
   const accountRequired = api.mirror.get(records.settings, cloudSettings)?.value.billing === 'required';
   const payer = account === undefined ? undefined : api.mirror.get(records.billingAccounts, account);
-  return { id: project, name, stored, account, accountRequired, payer };
+  const budgets: Budgets = {
+    project: api.mirror.by(records.budgets, 'project').get(project)?.value,
+    account: account === undefined ? undefined : api.mirror.by(records.budgets, 'billing_account').get(account)?.value,
+  };
+  return { id: project, name, stored, account, accountRequired, payer, budgets };
 }
 
 /** Returns the budgets that a change would exceed, as sentences; none for a change that does not add to the cost. */
 export function budgetProblems(
   api: ApiContext,
-  { id, name, stored, account, payer }: CostLimits,
+  { id, name, account, payer, budgets }: CostLimits,
   { before, after }: { readonly before: readonly Metered[]; readonly after: readonly Metered[] },
   at: number,
 ): string[] {
   if (!payer || account === undefined) return [];
-  const { currency, max_monthly_cost: total } = payer.value;
-  const { max_monthly_cost: budget } = stored.value;
-  if (budget === undefined && total === undefined) return [];
+  const { currency } = payer.value;
+  if (budgets.project === undefined && budgets.account === undefined) return [];
   const cost = (items: readonly Metered[]) => monthlyCost(api, currency, items, at);
   const more = cost(after) - cost(before);
   if (more <= 0n) return [];
-  const problem = (whose: string, limit: string | undefined, used: () => bigint): string[] => {
-    if (limit === undefined) return [];
+  const problem = (whose: string, budget: records.BudgetRecord | undefined, used: () => bigint): string[] => {
+    if (budget === undefined) return [];
+    const limit = budget.max_monthly_cost;
     const inUse = used();
     if (inUse + more <= amountOf(limit)) return [];
     const [has, costs] = [inUse, more].map((each) => `${formatAmount(each, currency)} ${currency}`);
@@ -83,8 +94,8 @@ export function budgetProblems(
     ];
   };
   return [
-    ...problem(`the project ${name}`, budget, () => cost(api.projectUse.of(id))),
-    ...problem('the billing account', total, () => {
+    ...problem(`the project ${name}`, budgets.project, () => cost(api.projectUse.of(id))),
+    ...problem('the billing account', budgets.account, () => {
       const projects = [...api.mirror.by(records.projects, 'billing_account').list(account)];
       return sum(projects.map((each) => cost(api.projectUse.of(each.id))));
     }),
@@ -100,7 +111,7 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
   const [first] = changes;
   const limits = first?.after && costLimitsOf(api, first.after.project);
   if (!limits || !changes.some(({ before, after }) => isOrderChange(before?.value, after))) return free;
-  const { id, name, stored, account, payer } = limits;
+  const { id, name, stored, account, payer, budgets } = limits;
   api.turnover.check(id);
   if (account === undefined) {
     const grows = changes.some(({ before, after }) => addsQuantity(before?.value.use ?? [], after?.quantities ?? []));
@@ -117,9 +128,10 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
   if (!payer) return { require: [unchanged(stored)], write: [] };
   const grows = changes.some(({ before, after }) => addsQuantity(before?.value.use ?? [], after?.quantities ?? []));
   const money = grows ? moneyGuard(api, limits) : [];
-  const [budget, total] = [stored.value.max_monthly_cost, payer.value.max_monthly_cost];
-  if (budget === undefined && total === undefined)
-    return { require: [unchanged(stored), unchanged(payer), ...money], write: [] };
+  // No budget may come meanwhile, either.
+  const without = [budgets.project ? [] : [id], budgets.account ? [] : [account]].flat();
+  const unchangedLimits = [unchanged(stored), unchanged(payer), ...money, ...without.map((each) => noBudget(api, each))];
+  if (without.length === 2) return { require: unchangedLimits, write: [] };
 
   const at = now.getTime();
   const before = new QuantitySums();
@@ -138,10 +150,9 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
       errors: [{ pointer: '/project', detail: `exceeds the budget: ${detail}` }],
     });
   }
-  const limited = [...(budget === undefined ? [] : [id]), ...(total === undefined ? [] : [account])];
-  const guards = limited.map((each) => rewritten(each, api.mirror.get(records.budgetGuards, each)));
+  const guards = [id, account].flatMap((each) => rewritten(api.mirror.get(records.budgetGuards, each)));
   return {
-    require: [unchanged(stored), unchanged(payer), ...money, ...guards.map(({ condition }) => condition)],
+    require: [...unchangedLimits, ...guards.map(({ condition }) => condition)],
     write: guards.map(({ write }) => write),
     queue: `cost/${account}`,
   };
@@ -171,12 +182,17 @@ function addsQuantity(before: readonly Metered[], after: readonly Metered[]): bo
   return after.some((item) => item.quantity > (known.get(partKey(item)) ?? 0));
 }
 
-/** Returns the write that counts a guard up, on the condition that nobody else has. */
+/** Returns the condition that an owner still has no budget. */
+function noBudget({ mirror }: ApiContext, owner: string): Condition {
+  const stored = mirror.get(records.budgetGuards, owner);
+  return stored ? unchanged(stored) : absent(records.budgetGuards, owner);
+}
+
+/** Returns the write that counts the guard of a budget up, on the condition that nobody else has. */
 function rewritten(
-  id: string,
   stored: Stored<typeof records.budgetGuards.schema.static> | undefined,
-): { condition: Condition; write: Write } {
-  const kind = records.budgetGuards;
-  if (!stored) return { condition: absent(kind, id), write: put(kind, id, { count: 1 }) };
-  return { condition: unchanged(stored), write: rewrite(kind, stored, { count: stored.value.count + 1 }) };
+): { condition: Condition; write: Write }[] {
+  if (stored?.value.id === undefined) return [];
+  const next = { ...stored.value, count: stored.value.count + 1 };
+  return [{ condition: unchanged(stored), write: rewrite(records.budgetGuards, stored, next) }];
 }

@@ -24,8 +24,7 @@ export const billingAccounts: ResourceDescriptor<records.BillingAccountRecord> =
   kind: records.billingAccounts,
   scope: 'operator',
   payer: (record) => record.id,
-  show: (_api, record) => record,
-  alsoMirrored: [records.budgetGuards],
+  show: (_api, { max_monthly_cost: _old, ...record }) => record,
   handlers: {
     billing_account_create: createBillingAccount,
     billing_account_update: updateBillingAccount,
@@ -87,11 +86,7 @@ async function deleteBillingAccount(api: ApiContext, request: ApiRequest): Promi
   return changeObject(api, request, billingAccounts, async (stored) => {
     await checkCharges(api, stored.value, request.now);
     return removal(api, request, billingAccounts, stored, {
-      writes: [
-        removeReference(stored.value.legal_entity, stored.id),
-        remove(records.budgetGuards, stored.id),
-        remove(records.billGuards, stored.id),
-      ],
+      writes: [removeReference(stored.value.legal_entity, stored.id), remove(records.billGuards, stored.id)],
     });
   });
 }

@@ -10,6 +10,7 @@ import { auditRecordHandlers } from './audit-records.ts';
 import { bgpPeers } from './bgp-peers.ts';
 import { billingAccounts } from './billing-accounts.ts';
 import { bills } from './bills.ts';
+import { budgets } from './budgets.ts';
 import { capacityCheckHandlers } from './capacity-checks.ts';
 import { events } from './events.ts';
 import { fileServers } from './file-servers.ts';
@@ -69,6 +70,7 @@ export const resources: readonly ResourceDescriptor[] = [
   terraformStates,
   legalEntities,
   billingAccounts,
+  budgets,
   products,
   prices,
   orders,

@@ -22,7 +22,7 @@ export const projects: ResourceDescriptor<records.ProjectRecord> = describe(proj
   kind: records.projects,
   scope: 'self',
   payer: (record) => record.billing_account,
-  show: (_api, record) => ({ ...record, quota: showQuota(record.quota) }),
+  show: (_api, { max_monthly_cost: _old, ...record }) => ({ ...record, quota: showQuota(record.quota) }),
   alsoMirrored: [records.quotaGuards],
   indexes: ['billing_account'],
   handlers: {
@@ -79,12 +79,6 @@ function accountTerm(
   };
 }
 
-/** Checks that the budget has a currency. @throws UcloudError `rule_violated` */
-function checkBudget({ billing_account, max_monthly_cost }: records.ProjectRecord): void {
-  if (max_monthly_cost === undefined || billing_account !== undefined) return;
-  throw fieldError('rule_violated', '/max_monthly_cost', 'needs a `billing_account`, which determines the currency');
-}
-
 async function createProject(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { quota: asked, ...body } = request.body as ProjectBody;
   const id = newId('project');
@@ -98,7 +92,6 @@ async function createProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       updated_at: at,
       ...(quota ? { quota } : {}),
     };
-    checkBudget(record);
     const term = record.billing_account === undefined ? undefined : accountTerm(api, record, undefined, request.now);
     return creation(api, projects, record, {
       guards: [...guards, ...(term?.guards ?? [])],
@@ -118,7 +111,6 @@ async function updateProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       updated_at: request.now.toISOString(),
       ...(quota ? { quota } : {}),
     };
-    checkBudget(next);
     const moves = next.billing_account !== stored.value.billing_account;
     const term = moves ? accountTerm(api, next, stored.value.billing_account, request.now) : undefined;
     return replacement(api, request, projects, stored, next, {
@@ -143,7 +135,7 @@ async function deleteProject(api: ApiContext, request: ApiRequest): Promise<ApiA
       );
     return removal(api, request, projects, stored, {
       writes: [
-        ...[remove(records.quotaGuards, id), remove(records.budgetGuards, id)],
+        remove(records.quotaGuards, id),
         ...(stored.value.billing_account === undefined ? [] : [removeReference(stored.value.billing_account, id)]),
       ],
       guards: [

@@ -7,6 +7,7 @@
  * the mirror of the handler, to the usage of quota and budget, and to the conditions in `mutate` (mutate.ts).
  */
 import type { TSchema } from '@sinclair/typebox';
+import { endpoints } from '../../contract/index.ts';
 import { plus } from '../../model/quota/amounts.ts';
 import { volumeAttachments } from '../../model/records/index.ts';
 import type { MirrorIndex } from '../../store/mirror.ts';
@@ -68,6 +69,11 @@ function mirrorWithout(mirror: ApiMirror, leaving: ReadonlySet<unknown>): ApiMir
   };
 }
 
+/** The kinds of objects that only operators delete. */
+const ofOperators: ReadonlySet<string> = new Set(
+  endpoints.flatMap(({ id, access }) => (access === 'operator' && id.endsWith('_delete') ? [id.slice(0, -7)] : [])),
+);
+
 /**
  * Returns the objects among the ids that the caller may delete. For others the response would reveal objects that the
  * caller may not see.
@@ -77,7 +83,8 @@ function deletable({ mirror, resources }: ApiContext, caller: Caller, ids: reado
     const descriptor = resources.ofId(id);
     const stored = descriptor && mirror.get(descriptor.kind, id);
     if (!descriptor || !stored) return [];
-    const own = descriptor.scope === 'project' && projectOf(stored.value) === caller.project;
+    const mayDelete = descriptor.scope === 'project' && !ofOperators.has(descriptor.noun);
+    const own = mayDelete && projectOf(stored.value) === caller.project;
     return caller.role === 'operator' || own ? [{ descriptor, id, value: stored.value }] : [];
   });
 }

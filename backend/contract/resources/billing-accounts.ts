@@ -1,17 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import {
-  Amount,
-  Currency,
-  common,
-  DeleteProtection,
-  Enum,
-  exampleId,
-  IdOf,
-  Labels,
-  Name,
-  Reference,
-} from '../fields.ts';
+import { Currency, common, DeleteProtection, Enum, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { Line, partyFields } from './party.ts';
 
@@ -46,17 +35,11 @@ export const billingAccount = resource({
       default: 30,
       description: 'Days from the date of a bill until it is due.',
     }),
-    max_monthly_cost: Type.Optional(
-      Amount({
-        description:
-          'Budget: largest cost of all projects of the account in a month, before VAT. The API refuses creations and changes beyond it. Default: no limit.',
-      }),
-    ),
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('billing_account'), ...common },
   defaulted: ['labels', 'customer_kind', 'payment', 'payment_days', 'delete_protection'],
-  optional: ['vat_number', 'reference', 'max_monthly_cost'],
+  optional: ['vat_number', 'reference'],
 });
 export type BillingAccount = ItemType<typeof billingAccount>;
 export type BillingAccountCreate = CreateType<typeof billingAccount>;
@@ -79,7 +62,6 @@ const example: BillingAccount = {
   customer_kind: 'business',
   payment: 'bill',
   payment_days: 30,
-  max_monthly_cost: '500.00',
   delete_protection: false,
   created_at: '2026-01-01T00:00:00.000Z',
   updated_at: '2026-01-01T00:00:00.000Z',
@@ -94,5 +76,5 @@ export const billingAccountEndpoints = crud(billingAccount, {
   scoped: false,
   createErrors: ['invalid_reference'],
   deleteErrors: ['delete_protected', 'invalid_state'],
-  example: { create: declaration, item: example, update: { max_monthly_cost: '800' } },
+  example: { create: declaration, item: example, update: { payment_days: 14 } },
 });

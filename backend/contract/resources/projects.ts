@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { crud, type Endpoint, idParams } from '../endpoint.ts';
-import { Amount, common, DeleteProtection, Description, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
+import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { nothingUsed, ProjectUsage, Quota } from './quotas.ts';
 
@@ -22,16 +22,10 @@ export const project = resource({
           'Billing account that pays for the project from now on. A project without one costs nothing. Default: none.',
       }),
     ),
-    max_monthly_cost: Type.Optional(
-      Amount({
-        description:
-          'Budget: largest cost of the project in a month, before VAT, in the currency of its billing account. The API refuses creations and changes beyond it. Default: no limit.',
-      }),
-    ),
   },
   readonly: { id: IdOf('project'), ...common },
   defaulted: ['description', 'labels', 'delete_protection'],
-  optional: ['quota', 'billing_account', 'max_monthly_cost'],
+  optional: ['quota', 'billing_account'],
 });
 export type Project = ItemType<typeof project>;
 export type ProjectCreate = CreateType<typeof project>;

@@ -19,7 +19,7 @@ export const projects = kind('projects/', {
   ...declared,
   quota: Type.Optional(limits),
   billing_account: Type.Optional(id('billing_account')),
-  /** A decimal text. */
+  /** Only in records of versions without `budgets/`. A server converts it at its start. */
   max_monthly_cost: Type.Optional(Type.String()),
 });
 export type ProjectRecord = Static<typeof projects.schema>;

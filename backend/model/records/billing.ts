@@ -65,14 +65,34 @@ export const billingAccounts = kind('billing-accounts/', {
   customer_kind: oneOf(['business', 'consumer']),
   payment: oneOf(['bill', 'prepaid']),
   payment_days: Type.Integer(),
+  /** Only in records of versions without `budgets/`. A server converts it at its start. */
   max_monthly_cost: Type.Optional(amount),
   delete_protection: Type.Boolean(),
   ...declared,
 });
 export type BillingAccountRecord = Static<typeof billingAccounts.schema>;
 
-/** `budget-guards/<project or account>`: each change that adds to the cost rewrites this record, if there is a budget. */
-export const budgetGuards = kind('budget-guards/', { count: Type.Integer() });
+/** `budgets/<id>`: the largest monthly cost of a project or of an account. */
+export const budgets = kind('budgets/', {
+  id: id('budget'),
+  labels,
+  project: Type.Optional(id('project')),
+  billing_account: Type.Optional(id('billing_account')),
+  max_monthly_cost: amount,
+  delete_protection: Type.Boolean(),
+  ...declared,
+});
+export type BudgetRecord = Static<typeof budgets.schema>;
+
+/**
+ * `budget-guards/<project or account>`: the only budget of the owner. Each change that adds to the cost rewrites this record, and so
+ * does each change of the budget.
+ */
+export const budgetGuards = kind('budget-guards/', {
+  count: Type.Integer(),
+  /** Missing only in records of versions without `budgets/`. */
+  id: Type.Optional(id('budget')),
+});
 
 /**
  * `account-terms/<project>/<since>`: the billing account of a project from an instant on; missing `account`: none. It stays

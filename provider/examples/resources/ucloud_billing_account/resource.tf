@@ -10,8 +10,7 @@ resource "ucloud_billing_account" "acme" {
     city     = "Zürich"
     country  = "CH"
   }
-  email            = "accounting@acme.example"
-  max_monthly_cost = "500"
+  email = "accounting@acme.example"
 }
 
 data "ucloud_legal_entity" "example" {
