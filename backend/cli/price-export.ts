@@ -152,7 +152,8 @@ async function exportPrices({ project: payer, currency, usage }: Options): Promi
   const pools = (products as { readonly meter: Meter; readonly pool?: string }[]).flatMap(({ meter, pool }) =>
     meter === 'volume' && pool !== undefined ? [pool] : [],
   );
-  const vms = await quote({ vms: [{ count: quoted, cpus: 1, memory: '1GiB', disk_size: '1GiB' }] });
+  // Large VMs, so that composed products do not include all of a quantity.
+  const vms = await quote({ vms: [{ count: quoted, cpus: 256, memory: '512GiB', disk_size: '512GiB' }] });
   if (vms.currency === undefined) return tell('There are no prices.');
   const volumes = await Promise.all(
     [undefined, ...pools].map(async (pool): Promise<Row[]> => {

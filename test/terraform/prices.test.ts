@@ -344,3 +344,39 @@ output "bills" {
   directory.write({ 'main.tf': bills.replace('"A-000001"', '"A-9"') });
   t.match(await directory.diagnostics('plan'), [{ severity: 'error', summary: /no bill for the number "A-9"/ }]);
 });
+
+t.test('composed products', { skip }, async (t) => {
+  const cloud = await startTestCloud(t);
+  const { operator } = cloud.api;
+  const disk = await operator.create('products', { name: 'disk', meter: 'vm_disk' });
+  await operator.create('prices', { product: disk.id, currency: 'CHF', amount: '1', per: 'month' });
+  const product = (gib: number) => `
+provider "ucloud" {
+  alias    = "operator"
+  endpoint = "${cloud.api.url}"
+  token    = "${cloud.api.operatorToken}"
+}
+resource "ucloud_product" "vm" {
+  provider = ucloud.operator
+  name     = "vm"
+  meter    = "vm"
+  includes = [{ meter = "vm_disk", quantity = ${gib} * 1024 * 1024 * 1024 }]
+}`;
+  const directory = cloud.configuration(t, product(10));
+  await directory.apply();
+  t.strictSame(await directory.pending(), []);
+  const { includes } = (await directory.resource('ucloud_product.vm')).values as { includes: object[] };
+  t.strictSame(includes, [{ meter: 'vm_disk', quantity: 10 * 2 ** 30 }]);
+  directory.write({ 'main.tf': product(12) });
+  t.match(
+    await directory.pending(),
+    [/ucloud_product\.vm: .*(delete|replace|create)/],
+    'another inclusion is another product',
+  );
+  await directory.apply();
+  const [vm] = (await operator.list('products', '?name=vm')).items;
+  await operator.create('prices', { product: vm?.id, currency: 'CHF', amount: '5', per: 'month' });
+  directory.write({ 'main.tf': product(12) + configuration({ vms: 2 }) });
+  // 2 × (5 + 20 - 12)
+  t.match(await sums(directory), ['Cost of this plan: +26.00 CHF per month']);
+});

@@ -143,6 +143,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
         meter: 'volume',
         pool: builtInPool,
         length: null,
+        includes: null,
       },
       replace: { meter: 'snapshot' },
     },

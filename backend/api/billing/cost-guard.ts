@@ -34,8 +34,10 @@ export interface CostGuard {
 const free: CostGuard = { require: [], write: [] };
 
 /** Returns the cost of quantities in a month, in 10⁻⁸ units. */
-export const monthlyCost = (api: ApiContext, currency: string, items: readonly Metered[], at: number): bigint =>
-  sum(estimate(api.prices.of(currency), items, at).map(({ monthly }) => monthly));
+export function monthlyCost(api: ApiContext, currency: string, sums: QuantitySums, at: number): bigint {
+  const prices = api.prices.of(currency);
+  return sum(estimate(prices, sums.charged(prices, at), at).map(({ monthly }) => monthly));
+}
 
 /** The budgets of a project and of its account. */
 interface Budgets {
@@ -74,13 +76,13 @@ export function costLimitsOf(api: ApiContext, project: string): CostLimits | und
 export function budgetProblems(
   api: ApiContext,
   { id, name, account, payer, budgets }: CostLimits,
-  { before, after }: { readonly before: readonly Metered[]; readonly after: readonly Metered[] },
+  { before, after }: { readonly before: QuantitySums; readonly after: QuantitySums },
   at: number,
 ): string[] {
   if (!payer || account === undefined) return [];
   const { currency } = payer.value;
   if (budgets.project === undefined && budgets.account === undefined) return [];
-  const cost = (items: readonly Metered[]) => monthlyCost(api, currency, items, at);
+  const cost = (sums: QuantitySums) => monthlyCost(api, currency, sums, at);
   const more = cost(after) - cost(before);
   if (more <= 0n) return [];
   const problem = (whose: string, budget: records.BudgetRecord | undefined, used: () => bigint): string[] => {
@@ -141,10 +143,10 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
     after.add(change.after?.quantities ?? []);
   }
   const { currency } = payer.value;
-  if (monthlyCost(api, currency, after.items, at) <= monthlyCost(api, currency, before.items, at)) {
+  if (monthlyCost(api, currency, after, at) <= monthlyCost(api, currency, before, at)) {
     return { require: money, write: [] };
   }
-  const [detail] = budgetProblems(api, limits, { before: before.items, after: after.items }, at);
+  const [detail] = budgetProblems(api, limits, { before, after }, at);
   if (detail !== undefined) {
     throw new UcloudError('budget_exceeded', detail, {
       errors: [{ pointer: '/project', detail: `exceeds the budget: ${detail}` }],

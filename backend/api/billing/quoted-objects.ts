@@ -64,13 +64,11 @@ export function quotedItems(
 }
 
 /** Returns the quantities of all objects. @throws UcloudError `rule_violated` */
-export function totalOf(items: readonly QuotedItem[], at = ''): readonly Metered[] {
+export function totalOf(items: readonly QuotedItem[], at = ''): QuantitySums {
   const sums = new QuantitySums();
-  for (const { count, quantities } of items) {
-    sums.add(quantities.map((each) => ({ ...each, quantity: each.quantity * count })));
-  }
+  for (const { count, quantities } of items) sums.add(quantities, count);
   if (sums.items.some(({ quantity }) => !Number.isSafeInteger(quantity))) {
     throw fieldError('rule_violated', at, 'must contain at most 8388607 TiB in total');
   }
-  return sums.items;
+  return sums;
 }

@@ -2,10 +2,10 @@
 import { meterTable } from '../../contract/resources/meters.ts';
 import type { Quote, QuotedObjects, QuoteResult } from '../../contract/resources/quotes.ts';
 import { type EstimateLine, estimate, quantityInUnits } from '../../model/billing/estimate.ts';
-import type { Metered } from '../../model/billing/meters.ts';
 import { formatAmount, sum } from '../../model/billing/money.ts';
 import * as records from '../../model/records/index.ts';
 import { quotedItems, totalOf } from '../billing/quoted-objects.ts';
+import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext, Handlers } from '../requests/context.ts';
 import { fieldError } from '../requests/validation.ts';
 import { projectOfCreation } from '../transaction/declarations.ts';
@@ -33,8 +33,11 @@ export const quoteHandlers: Handlers = {
     // A currency whose prices all begin later has none.
     const hasPrices = asked !== undefined && !api.prices.of(asked).asOf(request.now.getTime()).isEmpty;
     const currency = hasPrices ? asked : undefined;
-    const linesOf = (quantities: readonly Metered[]) =>
-      currency === undefined ? [] : estimate(api.prices.of(currency), quantities, request.now.getTime());
+    const linesOf = (sums: QuantitySums) => {
+      if (currency === undefined) return [];
+      const [prices, at] = [api.prices.of(currency), request.now.getTime()];
+      return estimate(prices, sums.charged(prices, at), at);
+    };
     const lines = linesOf(totalOf(items));
     const { revision } = api.mirror;
     const text = (amount: bigint) => formatAmount(amount, currency);
@@ -61,7 +64,10 @@ export const quoteHandlers: Handlers = {
           },
         ];
       }),
-      items: items.map(({ pointer, quantities }) => ({ pointer, ...sums(linesOf(quantities)) })),
+      items: items.map(({ pointer, quantities }) => ({
+        pointer,
+        ...sums(linesOf(new QuantitySums().add(quantities))),
+      })),
       revision,
     };
     return { status: 200, body: result, revision };

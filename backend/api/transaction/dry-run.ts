@@ -113,9 +113,9 @@ export function dryRunOf(
   const orders = gone.flatMap(({ id }) => openOrderOf(api.mirror, id)?.value ?? []);
   const projectUse = {
     of: (project: string) => {
-      const sums = new QuantitySums().add(api.projectUse.of(project));
+      const sums = new QuantitySums().addAll(api.projectUse.of(project));
       for (const order of orders) if (order.project === project) sums.add(order.use, -1);
-      return sums.items;
+      return sums;
     },
   };
   return {

@@ -26,6 +26,18 @@ export const meterTable = {
 export type Meter = keyof typeof meterTable;
 export const meters = Object.keys(meterTable) as [Meter, ...Meter[]];
 
+/** The meters of VMs. A product of one of them can include quantities of others. */
+export const includedMeters = [
+  'vm',
+  'vm_cpu',
+  'vm_memory',
+  'vm_disk',
+  'running_vm',
+  'running_cpu',
+  'running_memory',
+] as const satisfies readonly Meter[];
+export type IncludedMeter = (typeof includedMeters)[number];
+
 /** The fields that select a part of a meter. */
 export const meterFields = {
   meter: Enum(meters, {

@@ -1,7 +1,21 @@
+import { Type } from '@sinclair/typebox';
 import { crud } from '../endpoint.ts';
-import { common, DeleteProtection, Description, exampleId, IdOf, Labels, Name } from '../fields.ts';
+import { common, DeleteProtection, Description, Enum, exampleId, IdOf, Labels, Name, Whole } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
-import { meterFields } from './meters.ts';
+import { includedMeters, meterFields } from './meters.ts';
+
+const Inclusion = Type.Object(
+  {
+    meter: Enum(includedMeters, { description: 'The included meter, of the same VM.' }),
+    quantity: Whole({
+      minimum: 1,
+      // 256 CPUs with the largest quantity of each meter stay an exact number.
+      maximum: 2 ** 40,
+      description: 'Quantity for each unit of the product: a number, or bytes for meters whose unit is GiB.',
+    }),
+  },
+  { additionalProperties: false },
+);
 
 /** The resource of products. */
 export const product = resource({
@@ -9,7 +23,17 @@ export const product = resource({
   plural: 'products',
   description:
     'A quantity that costs money: the meter, and the name on bills. There is at most one product for each part of a meter, except for `booked`. A quantity without a product is free.',
-  immutable: meterFields,
+  immutable: {
+    ...meterFields,
+    includes: Type.Optional(
+      Type.Array(Inclusion, {
+        minItems: 1,
+        maxItems: includedMeters.length,
+        description:
+          'Quantities of other meters of the same VM that each unit of the product includes while the product has a price. The products of these meters charge only the rest. Only with the meters of VMs. A composed product cannot include the meter of another one. Default: nothing.',
+      }),
+    ),
+  },
   mutable: {
     name: Name({ description: 'Name, unique in the cloud: an RFC 1123 label.' }),
     description: { ...Description, description: 'Text for people, which bills show. Default: empty.' },
@@ -18,7 +42,7 @@ export const product = resource({
   },
   readonly: { id: IdOf('product'), ...common },
   defaulted: ['description', 'labels', 'delete_protection'],
-  optional: ['pool', 'length'],
+  optional: ['pool', 'length', 'includes'],
 });
 export type Product = ItemType<typeof product>;
 export type ProductCreate = CreateType<typeof product>;

@@ -4,8 +4,8 @@ import { amountOf } from './money.ts';
 import type { PriceFacts, ProductFacts } from './price-list.ts';
 
 /** Returns a product for the price list. Each booked product is a part of the meter of its own. */
-export const productFacts = ({ id, name, meter, pool, length }: ProductRecord): ProductFacts => ({
-  ...{ id, name, meter, pool, length },
+export const productFacts = ({ id, name, meter, pool, length, includes }: ProductRecord): ProductFacts => ({
+  ...{ id, name, meter, pool, length, includes },
   ...(meter === 'booked' && { product: id }),
 });
 

@@ -1,11 +1,14 @@
 /** The price list: the price of a part of a meter at an instant. Pure. */
-import type { MeterPart } from '../../contract/resources/meters.ts';
+import type { IncludedMeter, Meter, MeterPart } from '../../contract/resources/meters.ts';
+import { type Inclusion, unionOf } from './inclusions.ts';
 import { partKey } from './meters.ts';
 
 /** A product, as far as prices need it. `product` is its own id if it is booked. */
 export interface ProductFacts extends MeterPart {
   readonly id: string;
   readonly name: string;
+  /** The quantities of other meters of the same object that each unit includes. */
+  readonly includes?: readonly { readonly meter: IncludedMeter; readonly quantity: number }[] | undefined;
 }
 
 /** The periods of prices. `once`: at the beginning of an order. */
@@ -49,6 +52,13 @@ function priceAt(prices: readonly PriceFacts[], at: number): PriceFacts | undefi
   return latest?.validTo !== undefined && latest.validTo <= at ? undefined : latest;
 }
 
+/** Returns the times in which the prices of a list in the order of `validFrom` apply. */
+const appliedTimes = (prices: readonly PriceFacts[]) =>
+  prices.map(({ validFrom: from, validTo = Number.POSITIVE_INFINITY }, index) => ({
+    from,
+    to: Math.min(validTo, prices[index + 1]?.validFrom ?? Number.POSITIVE_INFINITY),
+  }));
+
 /** All prices of a currency. */
 export class PriceList {
   readonly currency: string;
@@ -57,6 +67,8 @@ export class PriceList {
   readonly #once = new Map<string, PriceFacts[]>();
   /** The timelines of the parts of meters, which many uses need. */
   readonly #timelines = new Map<string, readonly PricedTime[]>();
+  /** What composed products include, by the included meter. */
+  readonly inclusions: ReadonlyMap<Meter, readonly Inclusion[]>;
   readonly #products: readonly ProductFacts[];
   readonly #prices: readonly PriceFacts[];
   #current: { readonly from: number; readonly to: number; readonly list: PriceList } | undefined;
@@ -77,6 +89,15 @@ export class PriceList {
     for (const lists of [this.#recurring, this.#once]) {
       for (const list of lists.values()) list.sort((a, b) => a.validFrom - b.validFrom);
     }
+    const composed = this.#products.flatMap(({ id, meter: of, includes = [] }) => {
+      if (includes.length === 0) return [];
+      const own = [this.#recurring, this.#once].map((lists) =>
+        (lists.get(of) ?? []).filter(({ product }) => product === id),
+      );
+      const times = unionOf(own.flatMap(appliedTimes));
+      return times.length === 0 ? [] : includes.map((each): Inclusion => ({ ...each, of, times }));
+    });
+    this.inclusions = Map.groupBy(composed, ({ meter }) => meter);
   }
 
   /**

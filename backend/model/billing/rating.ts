@@ -6,9 +6,11 @@
  * add up to that of the month, also after rounding.
  *
  * The rules hold for each unit of a quantity. A unit is charged from its order to its end, and at least for the minimum
- * duration. A unit that stays during a resize keeps its beginning. A unit costs at most the cap in a calendar month.
+ * duration. A unit that stays during a resize keeps its beginning. A unit costs at most the cap in a calendar month. What
+ * composed products include is not charged (inclusions.ts).
  */
 import { meterTable } from '../../contract/resources/meters.ts';
+import { withoutIncluded } from './inclusions.ts';
 import { type Metered, partKey } from './meters.ts';
 import type { PricedTime, PriceFacts, PriceList } from './price-list.ts';
 
@@ -166,7 +168,7 @@ export function chargesUpTo(prices: PriceList, uses: Iterable<Use>, month: Month
   if (until <= month.from) return [];
   // Two steps need far less memory than one map of all parts of all objects.
   for (const own of Map.groupBy(uses, ({ resource }) => resource).values()) {
-    const begun = own.filter(({ from }) => from < until);
+    const begun = withoutIncluded(own, prices.inclusions).filter(({ from }) => from < until);
     for (const group of Map.groupBy(begun, partKey).values()) addCharges(sums, prices, ordered(group), month, until);
   }
   return sums.charges();

@@ -5,7 +5,7 @@
  * read from the database when they are needed, by project and month.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { meters } from '../../contract/resources/meters.ts';
+import { includedMeters, meters } from '../../contract/resources/meters.ts';
 import { orderEnds } from '../../contract/resources/orders.ts';
 import { paymentKinds, prepaidStates } from '../../contract/resources/payments.ts';
 import { declared, id, kind, labels, oneOf, time } from './form.ts';
@@ -119,6 +119,9 @@ const product = {
   meter: part.meter,
   pool: part.pool,
   length: part.length,
+  includes: Type.Optional(
+    Type.Array(Type.Object({ meter: oneOf(includedMeters), quantity: Type.Integer({ minimum: 1 }) })),
+  ),
   description: Type.String(),
   delete_protection: Type.Boolean(),
   ...declared,
@@ -133,6 +136,12 @@ export const endedProducts = kind('ended-products/', { ...product, ended_at: tim
 
 /** `meter-products/<part of a meter>`: the only product of this part. */
 export const meterProducts = kind('meter-products/', { id: id('product') });
+
+/**
+ * `meter-roles/<meter>/whole/<product>`: the meter of a composed product. `meter-roles/<meter>/part/<product>`: a meter that
+ * the product includes. No meter has both roles.
+ */
+export const meterRoles = kind('meter-roles/', {});
 
 const price = {
   id: id('price'),
