@@ -68,7 +68,7 @@ export function totalOf(items: readonly QuotedItem[], at = ''): QuantitySums {
   const sums = new QuantitySums();
   for (const { count, quantities } of items) sums.add(quantities, count);
   if (sums.items.some(({ quantity }) => !Number.isSafeInteger(quantity))) {
-    throw fieldError('rule_violated', at, 'must contain at most 8388607 TiB in total');
+    throw fieldError('rule_violated', at, 'must contain at most 8191 TiB in total');
   }
   return sums;
 }
