@@ -132,7 +132,12 @@ export function costGuard(api: ApiContext, writes: readonly Write[], now: Date):
   const money = grows ? moneyGuard(api, limits) : [];
   // No budget may come meanwhile, either.
   const without = [budgets.project ? [] : [id], budgets.account ? [] : [account]].flat();
-  const unchangedLimits = [unchanged(stored), unchanged(payer), ...money, ...without.map((each) => noBudget(api, each))];
+  const unchangedLimits = [
+    unchanged(stored),
+    unchanged(payer),
+    ...money,
+    ...without.map((each) => noBudget(api, each)),
+  ];
   if (without.length === 2) return { require: unchangedLimits, write: [] };
 
   const at = now.getTime();
