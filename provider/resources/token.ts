@@ -15,7 +15,7 @@ export const token = deriveResource(schemaOf('token'), {
       const detail = 'The token of a billing account is valid for the account. Remove `project`.';
       diagnostics.error('The token of a billing account has no project', detail, ['project']);
     }
-    if (typeof config.role === 'string' && config.role !== 'billing' && config.billing_account !== null) {
+    if (typeof config.role === 'string' && config.role !== 'billing' && typeof config.billing_account === 'string') {
       const detail =
         'Only tokens of role `billing` belong to a billing account. Remove `billing_account`, or change the role.';
       diagnostics.error('The token has no billing account', detail, ['billing_account']);
