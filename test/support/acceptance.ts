@@ -122,9 +122,8 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
   },
   order: {
     create: 'product = ucloud_product.this.id\n quantity = 2',
-    update: 'product = ucloud_product.this.id\n quantity = 2\n labels = { ticket = "1" }',
-    replace:
-      'product = data.ucloud_product.spare.id\n quantity = 3\n description = "more"\n project = ucloud_project.this.id',
+    update: 'product = ucloud_product.this.id\n quantity = 2\n description = "more"\n labels = { ticket = "1" }',
+    replace: 'product = data.ucloud_product.spare.id\n quantity = 3\n project = ucloud_project.this.id',
     unnamed: true,
   },
   token: {

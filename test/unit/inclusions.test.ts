@@ -82,6 +82,22 @@ t.test('nothing is included after the last price of the product has ended', asyn
   t.equal(disk(first, price('vm', { per: 'once', validFrom: from + 50 })), 3_000n, 'a price of the other kind stays');
 });
 
+t.test('units that are no longer included were ordered before, and begin nothing', async (t) => {
+  const products = [product('vm', [{ meter: 'vm_disk', quantity: 20 }]), product('vm_disk')];
+  const first = price('vm', { validTo: from + 1_000 });
+  const once = price('vm_disk', { per: 'once', amount: 5n });
+  const minimum = price('vm_disk', { minimumMs: 30 * 24 * 3_600_000 });
+  const uses = [use('vm', 1, 0), use('vm_disk', 30, 0, 5_000)];
+  const [ended, again] = [[first], [first, price('vm', { validFrom: from + 2_000 })]];
+  for (const vm of [ended, again]) {
+    const orders = quantityOf(new PriceList('CHF', products, [...vm, once]), uses, 'vm_disk');
+    t.equal(orders, 10n, 'only the units of the order are charged once');
+  }
+  // 10 units for the whole minimum duration, and 20 units from the end of the inclusion to the end of the use.
+  const time = quantityOf(new PriceList('CHF', products, [first, minimum]), uses, 'vm_disk');
+  t.equal(time, 10n * 30n * 24n * 3_600_000n + 20n * 4_000n);
+});
+
 t.test('what a product can include', async (t) => {
   t.equal(inclusionProblem('vm', 'vm_disk'), undefined);
   t.equal(inclusionProblem('vm', 'running_cpu'), undefined);

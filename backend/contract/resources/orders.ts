@@ -18,7 +18,7 @@ export const order = resource({
   noun: 'order',
   plural: 'orders',
   description:
-    'An order that is open. The creation of a VM, a volume, a snapshot or a prefix is the order: it opens in the same transaction. A resize ends the order and opens the next. A deletion ends it. Orders never change. Operators also book products for projects, such as hours of work.',
+    'An order that is open. The creation of a VM, a volume, a snapshot or a prefix is the order: it opens in the same transaction. A resize ends the order and opens the next. A deletion ends it. The quantities of an order never change. Operators also book products for projects, such as hours of work.',
   immutable: {
     project: Reference('project', { description: 'Project that pays.' }),
     product: Type.Optional(
@@ -27,9 +27,11 @@ export const order = resource({
     quantity: Type.Optional(
       Whole({ minimum: 1, maximum: 1_000_000, description: 'Number of booked units. Only for bookings.' }),
     ),
-    description: { ...Description, description: 'Text of a booking for the bill. Default: empty.' },
   },
-  mutable: { labels: Labels },
+  mutable: {
+    labels: Labels,
+    description: { ...Description, description: 'Text of a booking for people. Default: empty.' },
+  },
   readonly: {
     id: IdOf('order'),
     object: Type.Optional(Type.String({ description: 'Id of the ordered object. Bookings have none.' })),

@@ -2,8 +2,8 @@
  * Composed products: one unit of a product includes a quantity of another meter of the same object, such as a VM its first
  * 20 GiB of disk. The included part is not charged by the product of the other meter; the rest is. Pure.
  *
- * What is included at an instant depends only on the uses of the object at that instant. So the uses without it are uses again,
- * and rating needs no further rule.
+ * What is included at an instant depends only on the uses of the object at that instant. So the uses without it are uses again.
+ * Units that are no longer included were ordered before: they begin no minimum duration, and cost nothing that applies once.
  */
 import type { IncludedMeter, Meter } from '../../contract/resources/meters.ts';
 import type { Metered } from './meters.ts';
@@ -39,6 +39,8 @@ export function unionOf(spans: readonly Span[]): Span[] {
 interface Timed extends Metered {
   readonly from: number;
   readonly to?: number | undefined;
+  /** The units were ordered before, and are no longer included. */
+  readonly continues?: boolean | undefined;
 }
 
 const running = (meter: Meter): boolean => meter.startsWith('running_');
@@ -113,7 +115,8 @@ class Included {
       const next = Math.min(to, this.#times[index + 1] ?? Number.POSITIVE_INFINITY);
       const left = quantity - (this.#quantities[index] ?? 0);
       if (left > 0 && at < next) {
-        yield { ...use, from: at, to: next === Number.POSITIVE_INFINITY ? undefined : next, quantity: left };
+        const to = next === Number.POSITIVE_INFINITY ? undefined : next;
+        yield { ...use, from: at, to, quantity: left, ...(at > from && { continues: true }) };
       }
       at = next;
     }

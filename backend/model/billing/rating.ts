@@ -19,6 +19,8 @@ export interface Use extends Metered {
   readonly resource: string;
   readonly from: number;
   readonly to?: number | undefined;
+  /** The units were ordered before `from`. */
+  readonly continues?: boolean | undefined;
 }
 
 /** A calendar month (UTC): `[from, to)` in milliseconds since 1970. */
@@ -49,16 +51,18 @@ const bytesPerUnit = 2n ** 30n;
 interface Run {
   readonly from: number;
   readonly to: number;
+  /** The units were ordered before `from`. */
+  readonly continues?: boolean | undefined;
 }
 
 /** Returns the times in which the quantity is more than `level`, as runs without a gap inside. */
 function runsAbove(uses: readonly Use[], level: number, until: number): Run[] {
   const runs: Run[] = [];
-  for (const { from, to = until, quantity } of uses) {
+  for (const { from, to = until, quantity, continues } of uses) {
     if (quantity <= level) continue;
     const last = runs.at(-1);
-    if (last && last.to === from) runs[runs.length - 1] = { from: last.from, to };
-    else runs.push({ from, to });
+    if (last && last.to === from) runs[runs.length - 1] = { ...last, to };
+    else runs.push({ from, to, continues });
   }
   return runs;
 }
@@ -66,8 +70,8 @@ function runsAbove(uses: readonly Use[], level: number, until: number): Run[] {
 /** Returns the runs with their minimum durations, without overlaps. */
 function chargedRuns(runs: readonly Run[], minimumAt: (from: number) => number): Run[] {
   const charged: Run[] = [];
-  for (const { from, to } of runs) {
-    const end = Math.max(to, from + minimumAt(from));
+  for (const { from, to, continues } of runs) {
+    const end = continues ? to : Math.max(to, from + minimumAt(from));
     const last = charged.at(-1);
     if (last && last.to >= from) charged[charged.length - 1] = { from: last.from, to: Math.max(last.to, end) };
     else charged.push({ from, to: end });
@@ -117,8 +121,8 @@ function addCharges(sums: Sums, prices: PriceList, uses: readonly Use[], month: 
     const runs = runsAbove(uses, below, until);
     const charged = chargedRuns(runs, minimumAt);
     addRecurring(sums, timeline, charged, { month, end, monthMs, height, perUnit });
-    for (const { from } of runs) {
-      if (from < month.from || from >= end) continue;
+    for (const { from, continues } of runs) {
+      if (continues || from < month.from || from >= end) continue;
       const once = prices.at(first, 'once', from);
       if (once) sums.add(once, perUnit, once.amount * height, height);
     }
