@@ -8,10 +8,12 @@ import * as records from '../model/records/index.ts';
 import { put } from '../store/collection.ts';
 import { lead } from '../store/leadership.ts';
 import { openMirror } from '../store/mirror.ts';
+import type { Stored } from '../store/record-kind.ts';
 import type { Store } from '../store/store.ts';
 import { type ClosingParts, type ClosingResult, closeMonth, openMonths } from './closing.ts';
 import { type DunningParts, dunAll, dunningKinds } from './dunning.ts';
 import { ledgerKinds } from './ledger/account-bill.ts';
+import { viesNumber } from './ledger/vat-state.ts';
 import { MailDelivery } from './mail/outbox.ts';
 import type { MailSender } from './mail/smtp.ts';
 import { prepaidKinds, watchPrepaid } from './prepaid.ts';
@@ -24,6 +26,8 @@ export const billingTask = 'billing';
 const pollMs = 60_000;
 /** Milliseconds after the end of a month. Servers whose clocks are behind may still write uses of the month. */
 const graceMs = 3_600_000;
+/** Milliseconds until a month that waits is tried again, although no fact has changed. */
+const waitMs = 15 * 60_000;
 /** Milliseconds in which the mirror must show the database. */
 const catchUpMs = 10_000;
 
@@ -81,7 +85,7 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
         }
       };
       const verification = new NumberVerification(verifier);
-      const waiting = new Set<string>();
+      const waiting = new Map<string, Waiting>();
       const delivery = options.mails && new MailDelivery(options.mails, options.mailPauseMs);
       // VIES may take hours for all numbers, and so may a mail server. Bills do not wait for them.
       await Promise.all([
@@ -102,11 +106,27 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
   };
 }
 
+/** A month that waits: the facts that it waits for, and the instant of the next try, in milliseconds since 1970. */
+interface Waiting {
+  readonly facts: string;
+  readonly until: number;
+}
+
+/** Returns the revisions of the records that a bill may wait for. */
+const factsOf = ({ mirror }: ClosingParts, { value, revision }: Stored<records.BillingAccountRecord>): string => {
+  const number = viesNumber(value)?.text;
+  const [entity, check] = [
+    mirror.get(records.legalEntities, value.legal_entity),
+    number === undefined ? undefined : mirror.get(records.vatChecks, number),
+  ];
+  return [revision, entity?.revision, check?.revision].join(' ');
+};
+
 /**
  * Closes all months that have ended. A month that waits or fails does not hold up other accounts, and precedes the next of its
- * account. @param waiting the months about which an event has been written
+ * account. @param waiting the months that wait, about which an event has been written
  */
-async function closeAll(parts: ClosingParts, waiting: Set<string>, over: AbortSignal): Promise<void> {
+async function closeAll(parts: ClosingParts, waiting: Map<string, Waiting>, over: AbortSignal): Promise<void> {
   const { store, mirror, logger, holds, now } = parts;
   // A mirror that is behind may lack the last uses.
   if (!(await mirror.catchUp({ timeoutMs: catchUpMs, signal: over }))) return;
@@ -114,6 +134,11 @@ async function closeAll(parts: ClosingParts, waiting: Set<string>, over: AbortSi
     for (const month of openMonths(parts, stored.id, graceMs)) {
       if (over.aborted) return;
       const text = monthText(month.from);
+      const key = `${stored.id}/${text}`;
+      const facts = factsOf(parts, stored);
+      const known = waiting.get(key);
+      // The rating of a large month takes time, and gives the same result until a fact changes.
+      if (known?.facts === facts && now().getTime() < known.until) break;
       const result = await closeMonth(parts, stored, month).catch((err: unknown): ClosingResult => {
         if (err instanceof UcloudError) throw err;
         logger.error({ err, account: stored.id, month: text }, 'a bill failed; the other accounts go on');
@@ -121,9 +146,8 @@ async function closeAll(parts: ClosingParts, waiting: Set<string>, over: AbortSi
       });
       // A later round decides again, with a mirror that shows the change.
       if (result.outcome === 'closed' || result.outcome === 'already') continue;
-      const key = `${stored.id}/${text}`;
-      if (result.outcome === 'waits' && !waiting.has(key)) {
-        waiting.add(key);
+      if (result.outcome === 'waits') waiting.set(key, { facts, until: now().getTime() + waitMs });
+      if (result.outcome === 'waits' && !known) {
         const message = `The bill of ${text} waits because ${result.why}.`;
         const event = newEvent(now(), { id: stored.id }, { severity: 'warning', reason: 'bill_waits', message });
         await store.commit({ require: [...holds], write: [put(records.events, ...event)] });

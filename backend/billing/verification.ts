@@ -7,9 +7,12 @@ import type { ClosingParts } from './closing.ts';
 import { viesNumber } from './ledger/vat-state.ts';
 import type { VatVerifier } from './vies/verifier.ts';
 
-/** Milliseconds until an answer is asked for again: one that is not known, and one that is. */
+/** Milliseconds until an answer is asked for again. */
 const unknownMs = 15 * 60_000;
-const knownMs = 30 * 24 * 3_600_000;
+const validMs = 30 * 24 * 3_600_000;
+/** A new number becomes valid some days after its registration. */
+const invalidMs = 24 * 3_600_000;
+const freshMs = { unknown: unknownMs, valid: validMs, invalid: invalidMs } as const;
 
 /** Verifies VAT numbers. It remembers when it asked, so that a number without an answer is not asked for in each round. */
 export class NumberVerification {
@@ -33,7 +36,7 @@ export class NumberVerification {
       const before = mirror.get(records.vatChecks, text);
       const present = now().getTime();
       const age = before ? present - Date.parse(before.value.at) : Number.POSITIVE_INFINITY;
-      if (age < (before?.value.answer === 'unknown' ? unknownMs : knownMs)) continue;
+      if (before && age < freshMs[before.value.answer]) continue;
       if (present - (this.#asked.get(text) ?? 0) < unknownMs) continue;
       this.#asked.set(text, present);
       const answer = await this.#verifier.verify(number, requester, over);

@@ -97,6 +97,24 @@ t.test('a token of a billing account', async (t) => {
     t.ok(refused > 50);
   });
 
+  await t.test('sees nothing of the time after its project has moved to another account', async (t) => {
+    const member = await test.member(project);
+    const volumes = await operator.create('products', { name: 'disk', meter: 'volume' });
+    await operator.create('prices', { product: volumes.id, currency: 'CHF', amount: '1000', per: 'once' });
+    const volume = await member.create('volumes', { name: 'data', size: '1GiB', labels: { of: 'mine' } });
+    const before = (await member.expect(200, 'GET', '/v1/costs')).body;
+    t.match(before, { total: '1200.00' });
+    await operator.update('projects', project, { billing_account: theirs.id });
+    await member.update('volumes', volume.id, { name: 'secret', labels: { of: 'theirs' } });
+    await member.update('volumes', volume.id, { size: '2GiB' });
+    const seen = JSON.stringify((await books.expect(200, 'GET', `/v1/costs?project=${project}`)).body);
+    t.match(seen, /"total":"1200\.00"/);
+    t.match(seen, /"title":"data"/);
+    t.notMatch(seen, /secret|theirs/);
+    t.match((await member.expect(200, 'GET', '/v1/costs')).body, { total: '2200.00' }, 'a member sees both accounts');
+    await operator.update('projects', project, { billing_account: mine.id });
+  });
+
   await t.test('comes only from an operator, and only with an account', async (t) => {
     const member = await test.member(project);
     const body = { name: 'mine', role: 'billing', billing_account: mine.id };

@@ -213,7 +213,11 @@ export function play(
       require: [before ? { key, revision: before.revision } : { key, exists: false }],
       write: [record ? { put: key, value: JSON.stringify(record) } : { delete: key }],
     };
-    if (!database.commit(withOrders(commit, { order: find, running: () => undefined }, new Date(clock))))
+    if (
+      !database.commit(
+        withOrders(commit, { order: find, running: () => undefined, termOf: () => undefined }, new Date(clock)),
+      )
+    )
       throw new Error('the commit failed');
   };
 

@@ -9,7 +9,7 @@ import { orderCommit, withOrders } from '../../backend/api/billing/order-commits
 import { type Meter, type MeterPart, meterTable } from '../../backend/contract/resources/meters.ts';
 import { chargeableOf, isOrdered, partKey, vmQuantities } from '../../backend/model/billing/meters.ts';
 import { multiplyToMinor } from '../../backend/model/billing/money.ts';
-import { orderChange } from '../../backend/model/billing/ordering.ts';
+import { notBefore, orderChange } from '../../backend/model/billing/ordering.ts';
 import { type PriceFacts, PriceList, type ProductFacts } from '../../backend/model/billing/price-list.ts';
 import { type Charge, chargesUpTo, monthOf, type Use } from '../../backend/model/billing/rating.ts';
 import * as records from '../../backend/model/records/index.ts';
@@ -331,18 +331,33 @@ t.test('a clock that is behind begins no use before the end of the last one', as
   t.equal(orderChange(stopped, undefined, at(30_000))?.ended?.ended_at, at(90_000).toISOString());
 });
 
+const nothing = { order: () => undefined, running: () => undefined, termOf: () => undefined };
+
+t.test('an order begins no earlier than the account that pays, whatever clocks say', async (t) => {
+  const term = at(120_000).toISOString();
+  const value = JSON.stringify({
+    id: 'vol-0000000000000001',
+    project: 'prj-0000000000000001',
+    name: 'data',
+    labels: {},
+    size: 2 ** 30,
+  });
+  const { write } = withOrders(
+    { write: [{ put: 'volumes/vol-0000000000000001', value }] },
+    { ...nothing, termOf: () => term },
+    at(0),
+  );
+  const order = write.find((each) => 'put' in each && each.put.startsWith('orders/'));
+  t.match(JSON.parse((order as { value: string }).value), { opened_at: term, use: [{ since: term }] });
+  t.equal(notBefore(at(0), undefined).getTime(), at(0).getTime());
+  t.equal(notBefore(at(200_000), term).getTime(), at(200_000).getTime());
+});
+
 t.test('other records and other writes have no order', async (t) => {
   const commit = { write: [{ put: 'networks/net-0000000000000001', value: '{}' }, { delete: 'names/x' }] };
-  t.equal(withOrders(commit, { order: () => undefined, running: () => undefined }, at(0)), commit);
-  t.throws(
-    () =>
-      withOrders({ write: [{ deletePrefix: 'vms/' }] }, { order: () => undefined, running: () => undefined }, at(0)),
-    RangeError,
-  );
-  t.throws(
-    () => withOrders({ write: [{ deletePrefix: '' }] }, { order: () => undefined, running: () => undefined }, at(0)),
-    RangeError,
-  );
+  t.equal(withOrders(commit, nothing, at(0)), commit);
+  t.throws(() => withOrders({ write: [{ deletePrefix: 'vms/' }] }, nothing, at(0)), RangeError);
+  t.throws(() => withOrders({ write: [{ deletePrefix: '' }] }, nothing, at(0)), RangeError);
   t.equal(chargeableOf('networks/', { id: 'net-1' }), undefined);
   t.equal(chargeableOf(records.snapshots.prefix, { id: 'snap-1', disks: [] }), undefined, 'no size, no order');
   t.strictSame(objectsIn(new MemoryDatabase()), []);

@@ -1,7 +1,7 @@
 /** The commits that keep orders together with their objects. */
 
 import { type Chargeable, chargeableOf, chargeablePrefixes, type RunningShape } from '../../model/billing/meters.ts';
-import { type OrderChange, orderChange } from '../../model/billing/ordering.ts';
+import { notBefore, type OrderChange, orderChange } from '../../model/billing/ordering.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../../store/collection.ts';
 import type { RecordKind, Stored } from '../../store/record-kind.ts';
@@ -13,6 +13,8 @@ type OpenOrder = Stored<records.OrderRecord>;
 export interface OrderFacts {
   /** Returns the open order of an object. */
   order(object: string): OpenOrder | undefined;
+  /** Returns the instant from which the present account pays for a project, or from which none does. */
+  termOf(project: string): string | undefined;
   /** Returns the shape of the running guest of a VM. */
   running(vm: string): RunningShape | undefined;
 }
@@ -82,7 +84,7 @@ export function chargeableChanges(writes: readonly Write[], facts: OrderFacts): 
 /** Returns a commit with the changes of the orders of its objects. */
 export function withOrders(commit: Commit, facts: OrderFacts, now: Date): Commit {
   const more = chargeableChanges(commit.write, facts).flatMap(({ before, after }) => {
-    const change = orderChange(before?.value, after, now);
+    const change = orderChange(before?.value, after, after ? notBefore(now, facts.termOf(after.project)) : now);
     return change ? [orderCommit(before, change)] : [];
   });
   if (more.length === 0) return commit;

@@ -16,9 +16,14 @@ import { type OrderFacts, withOrders } from './order-commits.ts';
 export const openOrderOf = (mirror: Pick<ApiMirror, 'by'>, object: string) =>
   mirror.by(records.orders, 'object').get(object);
 
+/** Returns the last term of a project. The keys are in the order of time. */
+export const lastTerm = (mirror: Pick<ApiMirror, 'list'>, project: string) =>
+  [...mirror.list(records.accountTerms, `${project}/`)].at(-1)?.value;
+
 /** Returns the facts about orders in the mirror. */
-export const orderFacts = (mirror: Pick<ApiMirror, 'by' | 'get'>): OrderFacts => ({
+export const orderFacts = (mirror: Pick<ApiMirror, 'by' | 'get' | 'list'>): OrderFacts => ({
   order: (object) => openOrderOf(mirror, object),
+  termOf: (project) => lastTerm(mirror, project)?.since,
   running(vm) {
     const report = isIdOf('vm', vm) ? mirror.get(records.reports, vm)?.value : undefined;
     return report?.phase === 'running' ? report.resources : undefined;
@@ -26,7 +31,7 @@ export const orderFacts = (mirror: Pick<ApiMirror, 'by' | 'get'>): OrderFacts =>
 });
 
 /** Returns the store with orders. */
-export function orderingStore(store: Store, mirror: Pick<ApiMirror, 'by' | 'get'>): Store {
+export function orderingStore(store: Store, mirror: Pick<ApiMirror, 'by' | 'get' | 'list'>): Store {
   const { watchRanges } = store;
   return {
     get: (key) => store.get(key),

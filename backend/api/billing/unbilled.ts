@@ -43,7 +43,9 @@ export async function unbilledSince(
     if (texts.size === 0) continue;
     months += texts.size;
     for (const text of texts) {
-      if (months > maxMonths || (await read(store, records.closedMonths, `${account}/${text}`))) throw billed(text);
+      if (months > maxMonths)
+        throw new UcloudError('invalid_state', `the order has run for more than ${maxMonths} months`);
+      if (await read(store, records.closedMonths, `${account}/${text}`)) throw billed(text);
       guards.push({
         condition: absent(records.closedMonths, `${account}/${text}`),
         otherwise: () => billed(text),

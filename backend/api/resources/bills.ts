@@ -144,29 +144,51 @@ function paidCharges(
 }
 
 /**
- * Returns the project of a request for costs, and the account that pays: a token of an account sees the costs of the projects
- * that it pays for in this month. @throws UcloudError `invalid_input`, `not_found`
+ * Returns the project of a request for costs, and the accounts that pay in this month: for a token of an account only its own. The
+ * costs of a project have the currency of its last account. @throws UcloudError `invalid_input`, `not_found`
  */
-function payingIn(api: ApiContext, { caller }: ApiRequest, asked: Id<'project'> | undefined, month: Month) {
+function payersIn(api: ApiContext, { caller }: ApiRequest, asked: Id<'project'> | undefined, month: Month) {
   const project = asked ?? caller.project;
   if (project === undefined) {
     throw fieldError('invalid_input', '#query/project', 'is required with a token that belongs to no project');
   }
-  const own = caller.billing_account;
-  if (own === undefined) {
-    projectInQuery(api, caller, asked);
-    return { project, account: api.mirror.get(records.projects, project)?.value.billing_account };
-  }
-  if (!paidProjects(api.mirror, own, month).some(({ id }) => id === project)) throw notFound('project', project);
-  return { project, account: own };
+  const { billing_account: own } = caller;
+  if (own === undefined) projectInQuery(api, caller, asked);
+  const terms = [...api.mirror.list(records.accountTerms, `${project}/`)].map(({ value }) => value);
+  const accounts = own === undefined ? [...new Set(terms.flatMap(({ account }) => account ?? []))] : [own];
+  const payers = accounts.flatMap((account) => {
+    const currency = api.mirror.get(records.billingAccounts, account)?.value.currency;
+    const paid = paidProjects(api.mirror, account, month).find(({ id }) => id === project)?.paid ?? [];
+    return currency === undefined || paid.length === 0 ? [] : [{ currency, paid }];
+  });
+  if (own !== undefined && payers.length === 0) throw notFound('project', project);
+  const last = payers.reduce<(typeof payers)[number] | undefined>(
+    (latest, each) => ((latest?.paid.at(-1)?.to ?? 0) >= (each.paid.at(-1)?.to ?? 0) ? latest : each),
+    undefined,
+  );
+  const paid = payers.filter(({ currency }) => currency === last?.currency).flatMap((each) => each.paid);
+  return { project, currency: last?.currency, paid };
+}
+
+/**
+ * Returns the last use that begins in the time that is paid. A use that goes on afterwards shows no labels, because these may be
+ * of the time of another account.
+ */
+function lastUse(
+  uses: readonly DescribedUse[],
+  paidUntil: number,
+): Pick<DescribedUse, 'resource' | 'title' | 'labels'> {
+  const end = ({ to }: DescribedUse) => to ?? Number.MAX_VALUE;
+  const own = uses.filter(({ from }) => from < paidUntil);
+  const last = (own.length > 0 ? own : uses).reduce((a, b) => (end(b) >= end(a) ? b : a));
+  return end(last) > paidUntil ? { ...last, labels: {} } : last;
 }
 
 async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { project: asked } = request.query as { readonly project?: Id<'project'> };
   const { text, month, until } = periodOf(request);
   const { revision } = api.mirror;
-  const { project, account } = payingIn(api, request, asked, month);
-  const currency = account && api.mirror.get(records.billingAccounts, account)?.value.currency;
+  const { project, currency, paid } = payersIn(api, request, asked, month);
   const costs: (Item & { readonly exact: bigint })[] = [];
   if (currency !== undefined) {
     const { prices } = priceFactsOf(api.mirror, currency);
@@ -175,11 +197,9 @@ async function getCosts(api: ApiContext, request: ApiRequest): Promise<ApiAnswer
     const open = { revision, of: () => orders };
     const from = month.from - prices.longestMinimumMs;
     const uses = await usesSince(api.store, open, project, from, request.now.getTime());
-    const paid = paidProjects(api.mirror, account ?? '', month).find(({ id }) => id === project)?.paid ?? [];
+    const paidUntil = Math.max(...paid.map(({ to }) => to));
     for (const own of Map.groupBy(uses, ({ resource }) => resource).values()) {
-      const last = own.reduce((a: DescribedUse, b) =>
-        (b.to ?? Number.MAX_VALUE) >= (a.to ?? Number.MAX_VALUE) ? b : a,
-      );
+      const last = lastUse(own, paidUntil);
       for (const [product, exact] of paidCharges(prices, own, month, paid, until)) {
         if (exact === 0n) continue;
         const { resource, title, labels } = last;

@@ -2,12 +2,13 @@
 import { UcloudError } from '../../contract/errors.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type Order, type OrderBody, type OrderUpdate, order } from '../../contract/resources/orders.ts';
-import { changeTime, endOrder } from '../../model/billing/ordering.ts';
+import { changeTime, endOrder, notBefore } from '../../model/billing/ordering.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { present, put } from '../../store/collection.ts';
 import { parseRecord } from '../../store/record-codec.ts';
 import { orderCommit } from '../billing/order-commits.ts';
+import { lastTerm } from '../billing/ordering-store.ts';
 import { unbilledSince } from '../billing/unbilled.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
@@ -40,9 +41,9 @@ export const orders: ResourceDescriptor<records.OrderRecord> = describe(order, {
 async function bookProduct(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const { project: asked, product, quantity, description, labels } = request.body as OrderBody;
   const project = projectOfCreation(api, request.caller, asked);
-  const at = request.now.toISOString();
   const id = newId('order');
   return mutate(api, request, () => {
+    const at = notBefore(request.now, lastTerm(api.mirror, project)?.since).toISOString();
     const booked = api.mirror.get(records.products, product);
     if (booked?.value.meter !== 'booked') {
       const rule = 'must be the id of an existing product with the meter booked';

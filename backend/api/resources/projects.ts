@@ -5,6 +5,7 @@ import { newId } from '../../model/ids.ts';
 import { limitsOf, showQuota, showUsed } from '../../model/quota/amounts.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, noneBelow, present, put, remove } from '../../store/collection.ts';
+import { lastTerm } from '../billing/ordering-store.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { find } from '../requests/objects.ts';
@@ -62,8 +63,8 @@ function accountTerm(
     throw fieldError('invalid_reference', '/billing_account', rule);
   }
   // Clocks of servers differ, but no term precedes the last one.
-  const last = [...api.mirror.list(records.accountTerms, `${id}/`)].at(-1);
-  const after = last === undefined ? 0 : Date.parse(last.value.since) + 1;
+  const last = lastTerm(api.mirror, id);
+  const after = last === undefined ? 0 : Date.parse(last.since) + 1;
   const since = new Date(Math.max(now.getTime(), after)).toISOString();
   const term = { project: id, name, since, ...(account !== undefined && { account }) };
   return {

@@ -67,6 +67,13 @@ export function changeTime({ opened_at, updated_at, use }: OrderRecord, now: Dat
   return known.reduce((last, each) => (each > last ? each : last), now.toISOString());
 }
 
+/**
+ * Returns the time of an order. The clocks of servers differ, but no order begins before the account that pays for it: the order
+ * would be on the bill of the account before, or on none.
+ */
+export const notBefore = (now: Date, term: string | undefined): Date =>
+  term !== undefined && term > now.toISOString() ? new Date(term) : now;
+
 function openOrder(object: Chargeable, before: OrderRecord | undefined, use: UseItem[], at: string): OrderRecord {
   const { id, project, name, labels, quantities } = object;
   return {
