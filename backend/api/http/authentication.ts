@@ -69,10 +69,10 @@ const mayCall = (role: Role, { access, billing = false }: Endpoint): boolean =>
  * (403).
  */
 export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerMinute: number): void {
-  /** Counts a failure, or only checks the count. @throws UcloudError `rate_limited` after too many */
-  const refuseMany = async (request: FastifyRequest, reply: FastifyReply, increment: boolean): Promise<void> => {
-    const failures = await countFailure(request, { increment });
-    if (failures.isAllowed || (increment ? !failures.isExceeded : failures.remaining > 0)) return;
+  /** Counts a failure. @throws UcloudError `rate_limited` after too many */
+  const refuseMany = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const failures = await countFailure(request);
+    if (failures.isAllowed || !failures.isExceeded) return;
     reply.header('retry-after', failures.ttlInSeconds);
     throw new UcloudError('rate_limited', 'too many requests without a valid token or signature from this address');
   };
@@ -85,16 +85,15 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
   app.decorateRequest('caller', null);
   app.addHook('onRequest', async (request, reply) => {
     const { endpoint } = request.routeOptions.config;
-    if (!endpoint || endpoint.access === 'public') return;
-    // The signature covers the body, so a client that guesses is refused before the body is read.
-    if (endpoint.access === 'signed') return refuseMany(request, reply, false);
+    // The signature covers the body. A right one passes, however many wrong ones come from the same network.
+    if (!endpoint || endpoint.access === 'public' || endpoint.access === 'signed') return;
     // A client that guesses tokens must not cause a read of the database with each guess.
     const caller = await identify(api, request, async () => {
       const failures = await countFailure(request, { increment: false });
       return failures.isAllowed || failures.remaining > 0;
     });
     if (!caller) {
-      await refuseMany(request, reply, true);
+      await refuseMany(request, reply);
       reply.header('www-authenticate', endpoint.basic ? 'Bearer, Basic realm="ucloud"' : 'Bearer');
       throw new UcloudError('unauthenticated', 'the Authorization header must carry a valid token');
     }
@@ -112,7 +111,7 @@ export function authenticate(app: FastifyInstance, api: ApiContext, failuresPerM
     if (request.routeOptions.config.endpoint?.access !== 'signed') return;
     const caller = signer(api, request);
     if (!caller) {
-      await refuseMany(request, reply, true);
+      await refuseMany(request, reply);
       throw new UcloudError('unauthenticated', 'the request must carry a valid and fresh signature of a known source');
     }
     request.caller = caller;
