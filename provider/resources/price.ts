@@ -4,7 +4,9 @@ import { schemaOf } from '../schema/resources.gen.ts';
 
 export const price = deriveResource(schemaOf('price'), {
   async modifyPlan({ action, changed, prior, diagnostics }) {
-    const replaced = ['product', 'currency', 'amount', 'per', 'minimum_seconds', 'monthly_cap'].some((name) => changed(name));
+    const replaced = ['product', 'currency', 'amount', 'per', 'minimum_seconds', 'monthly_cap'].some((name) =>
+      changed(name),
+    );
     if (action !== 'update' || !replaced || Date.parse(String(prior?.valid_from)) > Date.now()) return;
     const detail =
       'The old price ends with its deletion. If Terraform deletes it before it creates the new one, the product is free in between. Set `lifecycle { create_before_destroy = true }`, or add a second `ucloud_price` with a later `valid_from`.';
