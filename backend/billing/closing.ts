@@ -10,8 +10,10 @@ import { knownVatRates } from '../model/billing/vat-rates.ts';
 import type { Logger } from '../model/component.ts';
 import * as records from '../model/records/index.ts';
 import { absent, put, read, unchanged } from '../store/collection.ts';
+import type { MirrorIndex } from '../store/mirror.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Condition } from '../store/store.ts';
+import { accountBalance } from './ledger/account-balance.ts';
 import { accountLines, type Ledger, paidProjects } from './ledger/account-bill.ts';
 import { finalBill } from './ledger/final-bill.ts';
 import { verificationOf } from './ledger/vat-state.ts';
@@ -28,6 +30,9 @@ export interface ClosingParts extends Ledger {
   /** The conditions of each commit of the leader. */
   readonly holds: readonly Condition[];
   readonly now: () => Date;
+  /** The bills and the payments by their account. */
+  readonly bills: MirrorIndex<records.BillRecord>;
+  readonly payments: MirrorIndex<records.PaymentRecord>;
   /** A mail server is set. */
   readonly sendsMails?: boolean;
 }
@@ -46,6 +51,9 @@ export function openMonths({ mirror, now }: ClosingParts, account: string, grace
   });
 }
 
+/** Milliseconds in which the mirror must show the database. */
+const catchUpMs = 10_000;
+
 /** Closes a month of an account. @throws CompactedError, UcloudError `store_unavailable` */
 export async function closeMonth(
   parts: ClosingParts,
@@ -54,6 +62,9 @@ export async function closeMonth(
 ): Promise<ClosingResult> {
   const { store, mirror, logger, holds, now } = parts;
   const account = stored.value;
+  const isPrepaid = account.payment === 'prepaid';
+  // The bill of the month before has spent money, and the mirror may lack it.
+  if (isPrepaid && !(await mirror.catchUp({ timeoutMs: catchUpMs }))) return { outcome: 'conflict' };
   const entity = mirror.get(records.legalEntities, account.legal_entity);
   if (!entity) return { outcome: 'waits', why: 'its legal entity is missing' };
   const text = monthText(month.from);
@@ -76,6 +87,9 @@ export async function closeMonth(
   const preview = previewBill({
     ...{ account, entity: entity.value, lines, month, at: at.getTime(), rates: knownVatRates },
     verification: verificationOf(mirror, account),
+    ...(isPrepaid && {
+      money: accountBalance(parts.bills.list(account.id), parts.payments.list(account.id), at).balance,
+    }),
   });
   if (!preview.ok) {
     logger.warn({ account: account.id, month: text, why: preview.waits }, 'a bill waits');
@@ -86,7 +100,7 @@ export async function closeMonth(
   const mail = await queued(
     parts,
     `bill/${id}`,
-    mailRecord({ account, entity: entity.value }, billText(final.record), at.toISOString(), id),
+    mailRecord({ account, entity: entity.value }, billText(final.record, preview.bill.totals), at.toISOString(), id),
   );
   const { ok } = await store.commit({
     require: [...common, ...final.require, ...mail.require],

@@ -11,17 +11,9 @@ import { dayText } from '../model/billing/months.ts';
 import { newEvent } from '../model/events.ts';
 import * as records from '../model/records/index.ts';
 import { absent, put, rewrite, unchanged } from '../store/collection.ts';
-import type { MirrorIndex } from '../store/mirror.ts';
 import type { ClosingParts } from './closing.ts';
 import { accountBalance } from './ledger/account-balance.ts';
 import { queued } from './mail/outbox.ts';
-
-/** The parts of the dunning. */
-export interface DunningParts extends ClosingParts {
-  /** The bills and the payments by their account. */
-  readonly bills: MirrorIndex<records.BillRecord>;
-  readonly payments: MirrorIndex<records.PaymentRecord>;
-}
 
 /** The kinds of records that the mirror must contain, beside those of the ledger. */
 export const dunningKinds = [records.bills, records.payments, records.dunning] as const;
@@ -30,7 +22,7 @@ export const dunningKinds = [records.bills, records.payments, records.dunning] a
 const catchUpMs = 10_000;
 
 /** Moves each overdue bill to its level. */
-export async function dunAll(parts: DunningParts, over: AbortSignal): Promise<void> {
+export async function dunAll(parts: ClosingParts, over: AbortSignal): Promise<void> {
   // A mirror that is behind may lack the last payments.
   if (!(await parts.mirror.catchUp({ timeoutMs: catchUpMs, signal: over }))) return;
   for (const { id, value: account } of [...parts.mirror.list(records.billingAccounts)]) {
@@ -43,7 +35,7 @@ export async function dunAll(parts: DunningParts, over: AbortSignal): Promise<vo
 }
 
 async function dun(
-  parts: DunningParts,
+  parts: ClosingParts,
   account: records.BillingAccountRecord,
   { bill: { id }, open }: OpenBill<BilledSum>,
 ): Promise<void> {

@@ -11,7 +11,7 @@ import { newEvent } from '../model/events.ts';
 import * as records from '../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
 import type { Stored } from '../store/record-kind.ts';
-import type { DunningParts } from './dunning.ts';
+import type { ClosingParts } from './closing.ts';
 import { accountBalance } from './ledger/account-balance.ts';
 import { type PrepaidFunds, prepaidFunds } from './ledger/prepaid-funds.ts';
 import { priceFactsOf } from './ledger/price-facts.ts';
@@ -28,7 +28,7 @@ const monthsPerYear = 12n;
 const catchUpMs = 10_000;
 
 /** Brings the state of each account up to date. */
-export async function watchPrepaid(parts: DunningParts, over: AbortSignal): Promise<void> {
+export async function watchPrepaid(parts: ClosingParts, over: AbortSignal): Promise<void> {
   const { mirror, store, holds, logger } = parts;
   // A mirror that is behind may lack the last payments.
   if (!(await mirror.catchUp({ timeoutMs: catchUpMs, signal: over }))) return;
@@ -60,7 +60,7 @@ export async function watchPrepaid(parts: DunningParts, over: AbortSignal): Prom
 
 /** Returns the cost of a day at the present rate, with VAT as in the preliminary bills. */
 function dailyCost(
-  parts: DunningParts,
+  parts: ClosingParts,
   account: records.BillingAccountRecord,
   projects: readonly Pick<records.ProjectRecord, 'id'>[],
   { net, gross }: PrepaidFunds,
@@ -78,7 +78,7 @@ function dailyCost(
 }
 
 async function watch(
-  parts: DunningParts,
+  parts: ClosingParts,
   stored: Stored<records.BillingAccountRecord>,
   projects: readonly Pick<records.ProjectRecord, 'id'>[],
 ): Promise<void> {

@@ -11,7 +11,7 @@ import { openMirror } from '../store/mirror.ts';
 import type { Stored } from '../store/record-kind.ts';
 import type { Store } from '../store/store.ts';
 import { type ClosingParts, type ClosingResult, closeMonth, openMonths } from './closing.ts';
-import { type DunningParts, dunAll, dunningKinds } from './dunning.ts';
+import { dunAll, dunningKinds } from './dunning.ts';
 import { ledgerKinds } from './ledger/account-bill.ts';
 import { viesNumber } from './ledger/vat-state.ts';
 import { MailDelivery } from './mail/outbox.ts';
@@ -74,7 +74,7 @@ export async function startBilling(options: BillingOptions): Promise<Component> 
     signal: closing.signal,
     logger,
     work: async ({ holds }, over) => {
-      const parts: DunningParts = {
+      const parts: ClosingParts = {
         ...{ store, mirror, logger, now, bills, payments, holds: [holds], sendsMails: options.mails !== undefined },
         ordersOf: (project) => byProject.list(project),
       };

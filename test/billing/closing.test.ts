@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { type ClosingParts, closeMonth } from '../../backend/billing/closing.ts';
+import { renderCii, renderUbl } from '../../backend/billing/documents/index.ts';
 import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
 import { startBilling } from '../../backend/billing/start.ts';
 import type { VatAnswer, VatVerifier } from '../../backend/billing/vies/verifier.ts';
@@ -17,6 +18,7 @@ import { openMirror } from '../../backend/store/mirror.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { type ApiClient, createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
+import { brokenRules, schemaProblem } from '../support/en16931.ts';
 import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
@@ -241,7 +243,7 @@ const march = monthOf(Date.parse('2026-03-15T00:00:00Z'));
 async function closing(t: Test, store: Store, at = '2026-04-02T00:00:00Z'): Promise<ClosingParts> {
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, records.closedMonths, records.billGuards],
+    kinds: [...ledgerKinds, records.closedMonths, records.billGuards, records.bills, records.payments],
     logger: silentLogger,
   });
   t.teardown(() => mirror.close());
@@ -254,6 +256,8 @@ async function closing(t: Test, store: Store, at = '2026-04-02T00:00:00Z'): Prom
     now: () => new Date(at),
     sendsMails: false,
     ordersOf: (project) => orders.list(project),
+    bills: mirror.index(records.bills, ({ value }) => value.billing_account),
+    payments: mirror.index(records.payments, ({ value }) => value.billing_account),
   };
 }
 const allBills = async (store: Store) => {
@@ -351,6 +355,63 @@ await onBothStores(
     for (const bill of bills) t.equal((await documentOf(store, bill)).number, bill.number);
   },
 );
+
+await onBothStores(t, 'the money of a prepaid account pays its bills, the oldest first', async (t, fresh) => {
+  const store = await (await fresh()).connect();
+  const entity = await company(store, 'P-');
+  const account = await past(store, 'ahead', entity, { payment: 'prepaid' });
+  const project = newId('project');
+  await price(store, '1', '2026-01-01T00:00:00.000Z');
+  await pays(store, project, account, '2026-01-01T00:00:00.000Z');
+  for (const month of ['01', '02', '03'])
+    await used(store, project, `vol-${month}`, `2026-${month}-01T00:00:00.000Z`, `2026-${month}-02T00:00:00.000Z`);
+  // Each month costs 24.00 and 1.94 VAT. The last is not paid, and the one before in part.
+  const id = newId('payment');
+  await store.commit({
+    write: [
+      put(records.payments, id, {
+        ...{ id, billing_account: account, kind: 'received', amount: '40.00', currency: 'CHF', reference: '' },
+        ...{
+          received_on: '2026-01-01',
+          created_at: '2026-01-01T00:00:00.000Z',
+          updated_at: '2026-01-01T00:00:00.000Z',
+        },
+      }),
+    ],
+  });
+  const parts = { ...(await closing(t, store)), sendsMails: true };
+  const stored = parts.mirror.get(records.billingAccounts, account);
+  if (!stored) throw new Error('no account');
+  // No pause between two closings: the second knows the money that the first has spent.
+  for (const month of ['2026-01', '2026-02', '2026-03']) {
+    const { outcome } = await closeMonth(parts, stored, monthOf(Date.parse(`${month}-15T00:00:00Z`)));
+    t.equal(outcome, 'closed', month);
+  }
+  const expected = [
+    [{ gross: '25.94', prepaid: '25.94', due: '0.00' }, /Nothing is to be paid\./],
+    [{ gross: '25.94', prepaid: '14.06', due: '11.88' }, /Please pay the rest of CHF 11\.88 until 2026-05-02\./],
+    [{ gross: '25.94', prepaid: undefined, due: '25.94' }, /Please pay it until 2026-05-02\./],
+  ] as const;
+  const bills = await allBills(store);
+  t.equal(bills.length, expected.length);
+  for (const [index, [totals, words]] of expected.entries()) {
+    const bill = bills[index];
+    if (!bill) throw new Error('no bill');
+    const document = await documentOf(store, bill);
+    t.match(document.totals, totals, bill.number);
+    for (const [syntax, render] of [
+      ['ubl', renderUbl],
+      ['cii', renderCii],
+    ] as const) {
+      t.same(brokenRules(render(document), syntax), [], `${bill.number}: ${syntax}`);
+      t.equal(/Nothing is to be paid/.test(render(document)), totals.due === '0.00');
+    }
+    t.equal(schemaProblem(renderCii(document)), undefined);
+    const mail = JSON.parse((await store.get(`${records.mails.prefix}bill/${bill.id}`))?.value ?? '{}');
+    t.match(mail.text, words);
+    if (totals.due === '0.00') t.notMatch(mail.text, /[Pp]lease pay/);
+  }
+});
 
 t.test('a bill waits for the verification of a VAT number, and is never without VAT by mistake', async (t) => {
   const test = await startTestApi(t);

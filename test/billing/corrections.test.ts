@@ -38,7 +38,7 @@ async function paidCloud(t: Test) {
 async function closing(t: Test, store: Store): Promise<ClosingParts> {
   const mirror = await openMirror(store, {
     prefixes: [''],
-    kinds: [...ledgerKinds, records.closedMonths, records.billGuards],
+    kinds: [...ledgerKinds, records.closedMonths, records.billGuards, records.bills, records.payments],
     logger: silentLogger,
   });
   t.teardown(() => mirror.close());
@@ -47,6 +47,8 @@ async function closing(t: Test, store: Store): Promise<ClosingParts> {
   return {
     ...{ store, mirror, logger: silentLogger, holds: [], now: () => new Date(after) },
     ordersOf: (id) => orders.list(id),
+    bills: mirror.index(records.bills, ({ value }) => value.billing_account),
+    payments: mirror.index(records.payments, ({ value }) => value.billing_account),
   };
 }
 

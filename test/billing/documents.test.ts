@@ -177,6 +177,9 @@ t.test('PDF: people see the bill, programs find its XML', { skip: poppler }, asy
     const words = [sample.number, seller.legal_name, buyer.legal_name, totals.net, totals.gross, totals.due];
     for (const word of [...words, 'page 1 of 1']) t.ok(text.includes(word), `${name}: ${word}`);
     t.equal(pages, 1, name);
+    const isPaid = totals.due === '0.00';
+    t.equal(text.includes('Nothing is to be paid.'), isPaid, `${name}: terms`);
+    if (isPaid) t.notMatch(text, /Please give the number|Account:/, `${name}: nothing asks for money`);
     for (const { reason } of vat_groups)
       if (reason !== undefined) t.ok(text.replaceAll(/\s+/g, ' ').includes(reason), `${name}: legal text`);
     const xml = join(directory, 'attached.xml');

@@ -1,7 +1,8 @@
 /** Dunning: each level of an overdue bill happens once, in its order, whichever process is killed when. */
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { type DunningParts, dunAll, dunningKinds } from '../../backend/billing/dunning.ts';
+import type { ClosingParts } from '../../backend/billing/closing.ts';
+import { dunAll, dunningKinds } from '../../backend/billing/dunning.ts';
 import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import { daysBetween, nextLevel } from '../../backend/model/billing/dunning.ts';
@@ -105,7 +106,7 @@ async function pay(store: Store, account: Id<'billing_account'>, kind: 'received
     ],
   });
 }
-async function component(t: Test, store: Store, clock: { now: number }): Promise<DunningParts> {
+async function component(t: Test, store: Store, clock: { now: number }): Promise<ClosingParts> {
   const kinds = [...ledgerKinds, ...dunningKinds, records.mails];
   const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
   t.teardown(() => mirror.close());

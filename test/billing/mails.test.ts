@@ -38,13 +38,22 @@ const settings = (smtp: TestSmtp, more: Partial<SmtpSettings> = {}): SmtpSetting
 });
 
 async function partsOf(t: Test, store: Store, clock: { now: number }): Promise<ClosingParts> {
-  const kinds = [...ledgerKinds, records.closedMonths, records.billGuards, records.mails];
+  const kinds = [
+    ...ledgerKinds,
+    records.closedMonths,
+    records.billGuards,
+    records.bills,
+    records.payments,
+    records.mails,
+  ];
   const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
   t.teardown(() => mirror.close());
   const orders = mirror.index(records.orders, ({ value }) => value.project);
   return {
     ...{ store, mirror, logger: silentLogger, holds: [], now: () => new Date(clock.now), sendsMails: true },
     ordersOf: (project) => orders.list(project),
+    bills: mirror.index(records.bills, ({ value }) => value.billing_account),
+    payments: mirror.index(records.payments, ({ value }) => value.billing_account),
   };
 }
 async function begin(t: Test) {

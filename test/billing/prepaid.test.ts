@@ -1,7 +1,8 @@
 /** Prepaid accounts that run empty: warnings, the stop of VMs, and refusals, whoever is killed or races. */
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { type DunningParts, dunningKinds } from '../../backend/billing/dunning.ts';
+import type { ClosingParts } from '../../backend/billing/closing.ts';
+import { dunningKinds } from '../../backend/billing/dunning.ts';
 import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
 import { prepaidKinds, watchPrepaid } from '../../backend/billing/prepaid.ts';
 import { startBilling } from '../../backend/billing/start.ts';
@@ -191,7 +192,7 @@ t.test('kills before and after each commit tell each state once', async (t) => {
   const { store } = test;
   const { account, pay, events } = await prepaidProject(test);
   const clock = { now: Date.now() };
-  const component = async (t: Test): Promise<DunningParts> => {
+  const component = async (t: Test): Promise<ClosingParts> => {
     const kinds = [...ledgerKinds, ...dunningKinds, ...prepaidKinds, records.closedMonths];
     const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
     t.teardown(() => mirror.close());

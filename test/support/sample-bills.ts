@@ -109,6 +109,7 @@ export const sampleBills: Readonly<Record<string, BillDocument>> = {
     { notes: ['Thank you.'] },
     '10.00',
   ),
+  'paid in advance': sampleBill(sampleLines(3), { number: 'CH-2026-000125' }, '30.13'),
   'reverse charge': sampleBill(sampleLines(3, reverse), {
     number: 'DE-2026-7',
     currency: 'EUR',

@@ -8,7 +8,7 @@ import { displayVatNumber, parseVatNumber } from '../../model/billing/vat-number
 import { renderCii } from './cii.ts';
 import { facturX } from './factur-x.ts';
 import { accent, bottomEdge, finished, grey, margin, newDocument, Pen, pageHeight, pale, rightEdge } from './page.ts';
-import { isOutsideScope, paymentTerms, renderable } from './semantics.ts';
+import { isOutsideScope, isPaid, paymentTerms, renderable } from './semantics.ts';
 
 const width = rightEdge - margin;
 const columns = {
@@ -190,7 +190,7 @@ function texts(pen: Pen, bill: BillDocument): void {
   };
   for (const { reason } of bill.vat_groups) if (reason !== undefined) paragraph(reason, true);
   paragraph(paymentTerms(bill));
-  if (bill.kind === 'bill' && seller.iban !== undefined) {
+  if (bill.kind === 'bill' && !isPaid(bill) && seller.iban !== undefined) {
     const iban = seller.iban.replaceAll(/(.{4})(?=.)/g, '$1\u00a0');
     paragraph(`Account: ${[iban, seller.bic && `BIC ${seller.bic}`, seller.legal_name].filter(Boolean).join(' · ')}`);
     paragraph(`Please give the number ${bill.number} with your payment.`);

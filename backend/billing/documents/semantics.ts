@@ -49,10 +49,14 @@ export const referenceOf = ({ buyer, number }: BillDocument): string => buyer.re
 /** Says whether the bill has the facts that XRechnung demands beyond EN 16931. */
 export const isXrechnung = ({ seller }: BillDocument): boolean => seller.phone !== undefined;
 
+/** Tells whether the customer has nothing to pay. */
+export const isPaid = ({ totals }: BillDocument): boolean => /^-|^0+(\.0+)?$/.test(totals.due);
+
 /** The line in which people read when and how to pay. */
-export const paymentTerms = ({ kind, due_date, totals }: BillDocument): string => {
+export const paymentTerms = (bill: BillDocument): string => {
+  const { kind, due_date } = bill;
   if (kind === 'credit_note') return 'The amount is credited to your account.';
-  return /^-|^0+(\.0+)?$/.test(totals.due) ? 'Nothing is to be paid.' : `Payable without deduction until ${due_date}.`;
+  return isPaid(bill) ? 'Nothing is to be paid.' : `Payable without deduction until ${due_date}.`;
 };
 
 /** The name and the details of a line. A project is part of the details. */

@@ -1,8 +1,9 @@
 /** The bill of an account as a document, as far as its facts permit it. Pure. */
 import type { BillingAccountRecord, LegalEntityRecord } from '../records/index.ts';
-import type { BillDocument, BillLine, BillParty, BillSeller } from './bill-document.ts';
+import type { BillDocument, BillLine, BillParty, BillSeller, ComputedTotals } from './bill-document.ts';
 import { billProblem, totalsOf } from './bill-document.ts';
 import type { NetLine } from './bills.ts';
+import { type Amount, amountOf, formatAmount } from './money.ts';
 import { dayText } from './months.ts';
 import type { Month } from './rating.ts';
 import { type VatTreatment, type VatVerification, vatTreatment } from './vat.ts';
@@ -45,6 +46,8 @@ export interface PreviewFacts {
   readonly rates: readonly VatRate[];
   /** The state of the verification of the customer's VAT number. */
   readonly verification: VatVerification;
+  /** The money of a prepaid account that can pay the bill. Default: none. */
+  readonly money?: Amount;
 }
 
 /** Returns the VAT of the bill, or why it is not known yet. */
@@ -62,6 +65,14 @@ export function vatOfBill({ account, entity, month, rates, verification }: Previ
   });
 }
 
+/** Returns the totals. The money pays the bill as far as it lasts. */
+function paidTotals(lines: readonly BillLine[], currency: string, money: Amount): ComputedTotals {
+  const unpaid = totalsOf(lines, currency);
+  const gross = amountOf(unpaid.totals.gross);
+  const paid = money < gross ? money : gross;
+  return paid > 0n ? totalsOf(lines, currency, formatAmount(paid, currency)) : unpaid;
+}
+
 /** A bill without its number, or the reason why it waits. */
 export type BillPreview =
   | { readonly ok: true; readonly bill: Omit<BillDocument, 'number'> }
@@ -69,7 +80,7 @@ export type BillPreview =
 
 /** Returns the bill. It needs at least one line. */
 export function previewBill(facts: PreviewFacts): BillPreview {
-  const { account, entity, lines, month, at } = facts;
+  const { account, entity, lines, month, at, money = 0n } = facts;
   const vat = vatOfBill(facts);
   if ('waits' in vat) return { ok: false, waits: vat.waits };
   const { category, rate, reason } = vat;
@@ -87,7 +98,7 @@ export function previewBill(facts: PreviewFacts): BillPreview {
     seller: sellerOf(entity),
     buyer: { ...partyOf(account), ...(account.reference !== undefined && { reference: account.reference }) },
     lines: taxed,
-    ...totalsOf(taxed, account.currency),
+    ...paidTotals(taxed, account.currency, money),
     notes: reason === undefined ? [] : [reason],
   };
   // The number comes with the commit of the bill. Any other text stands for it here.

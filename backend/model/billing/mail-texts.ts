@@ -7,7 +7,9 @@ import type {
   MailRecord,
   PrepaidRecord,
 } from '../records/index.ts';
+import type { BillTotals } from './bill-document.ts';
 import type { DunningLevel } from './dunning.ts';
+import { amountOf } from './money.ts';
 
 /** Returns the text as one line without control characters. Line breaks would begin new headers. */
 export const oneLine = (text: string): string =>
@@ -42,16 +44,24 @@ export const mailRecord = (
   at,
 });
 
+type Totals = Pick<BillTotals, 'prepaid' | 'due'>;
+
 type Facts = Pick<BillRecord, 'number' | 'month' | 'currency' | 'gross' | 'due_date'>;
 
-/** Returns the text about a new bill. */
-export const billText = ({ number, month, currency, gross, due_date }: Facts): MailText => ({
-  subject: `Bill ${number}`,
-  body: [
-    `The bill ${number} for ${month} is attached. It amounts to ${currency} ${gross}.`,
-    `Please pay it until ${due_date}.`,
-  ],
-});
+/** Returns the text about a new bill. It asks only for what the money of a prepaid account does not pay. */
+export function billText({ number, month, currency, gross, due_date }: Facts, { prepaid, due }: Totals): MailText {
+  const amount = `The bill ${number} for ${month} is attached. It amounts to ${currency} ${gross}.`;
+  const rest =
+    prepaid === undefined
+      ? [`Please pay it until ${due_date}.`]
+      : amountOf(due) > 0n
+        ? [
+            `${currency} ${prepaid} of it are paid from the money of your account.`,
+            `Please pay the rest of ${currency} ${due} until ${due_date}.`,
+          ]
+        : ['It is paid from the money of your account. Nothing is to be paid.'];
+  return { subject: `Bill ${number}`, body: [amount, ...rest] };
+}
 
 /** Returns the text of a reminder. @param open the amount that is not paid */
 export const dunningText = (
