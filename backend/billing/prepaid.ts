@@ -3,10 +3,10 @@
  * accounts, because it alone writes declarations.
  */
 import { setImmediate } from 'node:timers/promises';
-import { estimate } from '../model/billing/estimate.ts';
 import { mailRecord, prepaidText } from '../model/billing/mail-texts.ts';
-import { formatAmount, sum } from '../model/billing/money.ts';
+import { formatAmount } from '../model/billing/money.ts';
 import { nextPrepaid, type Prepaid } from '../model/billing/prepaid.ts';
+import { monthlyCostOf, QuantitySums } from '../model/billing/quantity-sums.ts';
 import { newEvent } from '../model/events.ts';
 import * as records from '../model/records/index.ts';
 import { absent, put, remove, rewrite, unchanged } from '../store/collection.ts';
@@ -58,8 +58,8 @@ export async function watchPrepaid(parts: ClosingParts, over: AbortSignal): Prom
   }
 }
 
-/** Returns the cost of a day at the present rate, with VAT as in the preliminary bills. */
-function dailyCost(
+/** Returns the cost of a day at the rate of budgets and quotes, with VAT as in the preliminary bills. */
+export function dailyCost(
   parts: ClosingParts,
   account: records.BillingAccountRecord,
   projects: readonly Pick<records.ProjectRecord, 'id'>[],
@@ -69,9 +69,9 @@ function dailyCost(
   const at = parts.now().getTime();
   let monthly = 0n;
   for (const { id } of projects) {
-    for (const { value: order } of parts.ordersOf(id)) {
-      monthly += sum(estimate(prices, order.use, at).map((line) => line.monthly));
-    }
+    const sums = new QuantitySums();
+    for (const { value: order } of parts.ordersOf(id)) sums.add(order.use);
+    monthly += monthlyCostOf(prices, sums, at);
   }
   const daily = (monthly * monthsPerYear) / daysPerMonth;
   return net > 0n ? (daily * gross) / net : daily;

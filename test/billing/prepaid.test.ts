@@ -4,9 +4,10 @@ import t, { type Test } from 'tap';
 import type { ClosingParts } from '../../backend/billing/closing.ts';
 import { dunningKinds } from '../../backend/billing/dunning.ts';
 import { ledgerKinds } from '../../backend/billing/ledger/account-bill.ts';
-import { prepaidKinds, watchPrepaid } from '../../backend/billing/prepaid.ts';
+import { dailyCost, prepaidKinds, watchPrepaid } from '../../backend/billing/prepaid.ts';
 import { startBilling } from '../../backend/billing/start.ts';
 import type { Id } from '../../backend/contract/fields.ts';
+import { formatAmount } from '../../backend/model/billing/money.ts';
 import { nextPrepaid, type Prepaid, recoveredDays, warningDays } from '../../backend/model/billing/prepaid.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, readAll } from '../../backend/store/collection.ts';
@@ -187,24 +188,50 @@ t.test('a start in the instant in which the account becomes empty does not survi
   }
 });
 
+/** Returns the parts of a billing component, with a clock of its own. */
+async function component(t: Test, store: Store, clock: { readonly now: number }): Promise<ClosingParts> {
+  const kinds = [...ledgerKinds, ...dunningKinds, ...prepaidKinds, records.closedMonths];
+  const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
+  t.teardown(() => mirror.close());
+  const orders = mirror.index(records.orders, ({ value }) => value.project);
+  return {
+    ...{ store, mirror, logger: silentLogger, holds: [], now: () => new Date(clock.now), sendsMails: true },
+    bills: mirror.index(records.bills, ({ value }) => value.billing_account),
+    payments: mirror.index(records.payments, ({ value }) => value.billing_account),
+    ordersOf: (project) => orders.list(project),
+  };
+}
+
+t.test('the rate of cost is that of quotes, also with composed products', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, store } = test;
+  const { member, account, vm } = await prepaidProject(test);
+  const sell = async (meter: string, more: object = {}) => {
+    const { id: product } = await operator.create('products', { name: `of-${meter.replace('_', '-')}`, meter, ...more });
+    await operator.create('prices', { product, currency: 'CHF', amount: '1', per: 'hour' });
+  };
+  await sell('vm', { includes: [{ meter: 'vm_disk', quantity: 20 * 2 ** 30 }] });
+  await sell('vm_disk');
+  await member.create('vms', vm('small'));
+  const { id: last } = await member.create('vms', { ...vm('large'), disk_size: '23GiB' });
+  const parts = await component(t, store, { now: Date.now() });
+  const stored = parts.mirror.get(records.billingAccounts, account);
+  if (!stored) throw new Error('no account');
+  const rate = () =>
+    dailyCost(parts, stored.value, [{ id: test.project as Id<'project'> }], { available: 0n, net: 0n, gross: 0n });
+  // Each hour: 1 for each VM, 1 for each running VM, and 3 for the disk that the second VM does not include.
+  t.equal(formatAmount(rate(), 'CHF'), '168.00');
+  await member.expect(202, 'DELETE', `/v1/vms/${last}`);
+  await parts.mirror.catchUp({ timeoutMs: 5_000 });
+  t.equal(formatAmount(rate(), 'CHF'), '48.00', 'the disk of the first VM does not count');
+});
+
 t.test('kills before and after each commit tell each state once', async (t) => {
   const test = await startTestApi(t);
   const { store } = test;
   const { account, pay, events } = await prepaidProject(test);
   const clock = { now: Date.now() };
-  const component = async (t: Test): Promise<ClosingParts> => {
-    const kinds = [...ledgerKinds, ...dunningKinds, ...prepaidKinds, records.closedMonths];
-    const mirror = await openMirror(store, { prefixes: [''], kinds, logger: silentLogger });
-    t.teardown(() => mirror.close());
-    const orders = mirror.index(records.orders, ({ value }) => value.project);
-    return {
-      ...{ store, mirror, logger: silentLogger, holds: [], now: () => new Date(clock.now), sendsMails: true },
-      bills: mirror.index(records.bills, ({ value }) => value.billing_account),
-      payments: mirror.index(records.payments, ({ value }) => value.billing_account),
-      ordersOf: (project) => orders.list(project),
-    };
-  };
-  const parts = [await component(t), await component(t)];
+  const parts = [await component(t, store, clock), await component(t, store, clock)];
   let number = 0;
   const dying: Store = Object.assign(Object.create(store), {
     get: store.get.bind(store),

@@ -1,9 +1,9 @@
 /** A hostile tenant against orders: loops, large labels, the largest commits, and the largest sums. */
 import t from 'tap';
-import { QuantitySums } from '../../backend/api/read-model/project-use.ts';
 import { startApi } from '../../backend/api/start.ts';
 import { estimate } from '../../backend/model/billing/estimate.ts';
 import { PriceList } from '../../backend/model/billing/price-list.ts';
+import { QuantitySums } from '../../backend/model/billing/quantity-sums.ts';
 import { Allowances } from '../../backend/model/quota/order-allowance.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { maxOperations } from '../../backend/store/limits.ts';

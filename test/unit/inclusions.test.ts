@@ -1,12 +1,12 @@
 /** Composed products: what they include is not charged, the rest is, and parts of a month still add up. */
 import fc from 'fast-check';
 import t from 'tap';
-import { QuantitySums } from '../../backend/api/read-model/project-use.ts';
 import { type IncludedMeter, includedMeters } from '../../backend/contract/resources/meters.ts';
 import { estimate } from '../../backend/model/billing/estimate.ts';
 import { inclusionProblem, withoutIncluded } from '../../backend/model/billing/inclusions.ts';
 import { type Metered, partKey, vmQuantities } from '../../backend/model/billing/meters.ts';
 import { type PriceFacts, PriceList, type ProductFacts } from '../../backend/model/billing/price-list.ts';
+import { QuantitySums } from '../../backend/model/billing/quantity-sums.ts';
 import { chargesUpTo, monthOf, type Use } from '../../backend/model/billing/rating.ts';
 
 const march = monthOf(Date.parse('2026-03-05T00:00:00Z'));

@@ -7,17 +7,16 @@
  * rewritten the guard, so the sum at the decision is still complete at the commit.
  */
 import { UcloudError } from '../../contract/errors.ts';
-import { estimate } from '../../model/billing/estimate.ts';
 import { type Metered, partKey } from '../../model/billing/meters.ts';
 import { amountOf, formatAmount, sum } from '../../model/billing/money.ts';
 import { isOrderChange } from '../../model/billing/ordering.ts';
 import { isOutOfMoney } from '../../model/billing/prepaid.ts';
+import { monthlyCostOf, QuantitySums } from '../../model/billing/quantity-sums.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { absent, rewrite, unchanged } from '../../store/collection.ts';
 import type { Stored } from '../../store/record-kind.ts';
 import type { Condition, Write } from '../../store/store.ts';
-import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { fieldError } from '../requests/validation.ts';
 import { chargeableChanges } from './order-commits.ts';
@@ -34,10 +33,8 @@ export interface CostGuard {
 const free: CostGuard = { require: [], write: [] };
 
 /** Returns the cost of quantities in a month, in 10⁻⁸ units. */
-export function monthlyCost(api: ApiContext, currency: string, sums: QuantitySums, at: number): bigint {
-  const prices = api.prices.of(currency);
-  return sum(estimate(prices, sums.charged(prices, at), at).map(({ monthly }) => monthly));
-}
+export const monthlyCost = (api: ApiContext, currency: string, sums: QuantitySums, at: number): bigint =>
+  monthlyCostOf(api.prices.of(currency), sums, at);
 
 /** The budgets of a project and of its account. */
 interface Budgets {

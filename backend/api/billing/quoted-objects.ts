@@ -1,11 +1,11 @@
 /** The quantities of objects that do not exist yet, from a request that describes them: for quotes and for plans. */
 import { maxQuotedObjects, type QuotedObjects } from '../../contract/resources/quotes.ts';
 import { type Metered, prefixQuantities, vmQuantities, volumeQuantities } from '../../model/billing/meters.ts';
+import { QuantitySums } from '../../model/billing/quantity-sums.ts';
 import { cloudSettings } from '../../model/placement/pool-records.ts';
 import * as records from '../../model/records/index.ts';
 import { builtInPool } from '../../model/storage/pool.ts';
 import { sizeInBytes } from '../../model/text/sizes.ts';
-import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext } from '../requests/context.ts';
 import { fieldError } from '../requests/validation.ts';
 

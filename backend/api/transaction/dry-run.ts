@@ -8,6 +8,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import { endpoints } from '../../contract/index.ts';
+import { QuantitySums } from '../../model/billing/quantity-sums.ts';
 import { plus } from '../../model/quota/amounts.ts';
 import { volumeAttachments } from '../../model/records/index.ts';
 import type { MirrorIndex } from '../../store/mirror.ts';
@@ -15,7 +16,6 @@ import type { RecordKind, Stored } from '../../store/record-kind.ts';
 import type { Entry } from '../../store/store.ts';
 import { openOrderOf } from '../billing/ordering-store.ts';
 import type { ApiMirror } from '../read-model/mirror.ts';
-import { QuantitySums } from '../read-model/project-use.ts';
 import type { ApiContext, Caller } from '../requests/context.ts';
 import { amountsIn, projectOf } from '../requests/descriptor.ts';
 import { fieldError } from '../requests/validation.ts';
