@@ -202,12 +202,48 @@ async function component(t: Test, store: Store, clock: { readonly now: number })
   };
 }
 
+t.test('an old state ends with the payment in advance', async (t) => {
+  const test = await startTestApi(t);
+  const { operator, store } = test;
+  const { member, account, vm, pay } = await prepaidProject(test);
+  const state = () => store.get(`${records.prepaid.prefix}${account}`);
+  const become = () =>
+    store.commit({ write: [put(records.prepaid, account, { state: 'empty', since: '2026-01-01T00:00:00.000Z' })] });
+  await become();
+  await operator.update('billing-accounts', account, { name: 'renamed' });
+  t.ok(await state(), 'another change leaves it');
+  await operator.update('billing-accounts', account, { payment: 'bill' });
+  t.equal(await state(), undefined, 'no component has to run');
+  const made = await member.create('vms', vm('web'));
+  await pay('1000');
+  await operator.update('billing-accounts', account, { payment: 'prepaid' });
+  await member.create('vms', vm('second'));
+  const billing = await startBilling({ store, logger: silentLogger, pollMs: 20 });
+  t.teardown(() => billing.close());
+  await until('the new state', async () => JSON.parse((await state())?.value ?? '{}').state === 'ok');
+  t.equal(powerOf(await member.get('vms', made.id)), 'running', 'nothing was stopped');
+
+  const entity = (await operator.list('legal-entities')).items[0]?.id;
+  const idle = await operator.create('billing-accounts', {
+    ...{ ...party, name: 'idle', currency: 'CHF', legal_entity: entity, payment: 'prepaid' },
+  });
+  const idleState = () => store.get(`${records.prepaid.prefix}${idle.id}`);
+  await until('the state of an account without money', async () => (await idleState()) !== undefined);
+  await billing.close();
+  await operator.remove('billing-accounts', idle.id);
+  t.equal(await idleState(), undefined, 'it goes with its account');
+});
+
 t.test('the rate of cost is that of quotes, also with composed products', async (t) => {
   const test = await startTestApi(t);
   const { operator, store } = test;
   const { member, account, vm } = await prepaidProject(test);
   const sell = async (meter: string, more: object = {}) => {
-    const { id: product } = await operator.create('products', { name: `of-${meter.replace('_', '-')}`, meter, ...more });
+    const { id: product } = await operator.create('products', {
+      name: `of-${meter.replace('_', '-')}`,
+      meter,
+      ...more,
+    });
     await operator.create('prices', { product, currency: 'CHF', amount: '1', per: 'hour' });
   };
   await sell('vm', { includes: [{ meter: 'vm_disk', quantity: 20 * 2 ** 30 }] });

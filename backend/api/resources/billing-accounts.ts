@@ -62,7 +62,10 @@ async function updateBillingAccount(api: ApiContext, request: ApiRequest): Promi
       request.body as BillingAccountUpdate,
     );
     const next = { ...changed, updated_at: request.now.toISOString() };
-    return replacement(api, request, billingAccounts, stored, next);
+    // The state of an earlier time must not stop VMs when the account pays in advance again.
+    const isStale = next.payment !== stored.value.payment;
+    const writes = isStale ? [remove(records.prepaid, stored.id)] : [];
+    return replacement(api, request, billingAccounts, stored, next, { writes });
   });
 }
 
@@ -86,7 +89,11 @@ async function deleteBillingAccount(api: ApiContext, request: ApiRequest): Promi
   return changeObject(api, request, billingAccounts, async (stored) => {
     await checkCharges(api, stored.value, request.now);
     return removal(api, request, billingAccounts, stored, {
-      writes: [removeReference(stored.value.legal_entity, stored.id), remove(records.billGuards, stored.id)],
+      writes: [
+        removeReference(stored.value.legal_entity, stored.id),
+        remove(records.billGuards, stored.id),
+        remove(records.prepaid, stored.id),
+      ],
     });
   });
 }

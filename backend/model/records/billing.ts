@@ -302,7 +302,7 @@ export type DunningRecord = Static<typeof dunning.schema>;
 
 /**
  * `prepaid/<account>`: the state of a prepaid account, by the billing component. It changes rarely, because each change of the API
- * that adds to the cost requires it unchanged.
+ * that adds to the cost requires it unchanged. The API removes it with the account, and when `payment` of the account changes.
  */
 export const prepaid = kind('prepaid/', {
   state: oneOf(prepaidStates),
