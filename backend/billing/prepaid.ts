@@ -77,6 +77,21 @@ export function dailyCost(
   return net > 0n ? (daily * gross) / net : daily;
 }
 
+const timeText = (at: number): string => new Date(at).toISOString();
+
+function fromRecord({ state, since, warned, warnings = {} }: records.PrepaidRecord): Prepaid {
+  const sent = Object.entries(warnings).map(([days, last]) => [days, { ...last, at: Date.parse(last.at) }] as const);
+  return { state, since: Date.parse(since), warned, warnings: Object.fromEntries(sent) };
+}
+
+function toRecord({ state, since, warned, warnings = {} }: Prepaid): records.PrepaidRecord {
+  const sent = Object.entries(warnings).map(([days, last]) => [days, { ...last, at: timeText(last.at) }] as const);
+  return {
+    ...{ state, since: timeText(since), ...(warned !== undefined && { warned }) },
+    ...(sent.length > 0 && { warnings: Object.fromEntries(sent) }),
+  };
+}
+
 async function watch(
   parts: ClosingParts,
   stored: Stored<records.BillingAccountRecord>,
@@ -89,28 +104,20 @@ async function watch(
   const before = mirror.get(records.prepaid, id);
   const at = now();
   const balance = accountBalance(bills.list(id), payments.list(id), at);
+  const received = [...payments.list(id)].filter(({ value }) => value.kind === 'received').length;
   const funds = await prepaidFunds(parts, account, balance, at.getTime());
-  const known: Prepaid | undefined = before && {
-    ...{ state: before.value.state, since: Date.parse(before.value.since), warned: before.value.warned },
-  };
-  const next = nextPrepaid(known, {
+  const known = before && fromRecord(before.value);
+  const { next, isTold } = nextPrepaid(known, {
     available: funds.available,
     daily: dailyCost(parts, account, projects, funds),
     graceDays: entity.prepaid_grace_days ?? defaultGraceDays,
+    payments: received,
     now: at.getTime(),
   });
   if (next === known) return;
-  const since = new Date(next.since).toISOString();
-  const record: records.PrepaidRecord = {
-    ...{ state: next.state, since },
-    ...(next.warned !== undefined && { warned: next.warned }),
-  };
-  // The first state of an account with money is no news.
-  const text =
-    !before && next.state === 'ok'
-      ? undefined
-      : prepaidText(account, record, formatAmount(funds.available, account.currency));
-  const key = `prepaid/${id}/${next.state}${next.warned ?? ''}/${since}`;
+  const record = toRecord(next);
+  const text = isTold ? prepaidText(account, record, formatAmount(funds.available, account.currency)) : undefined;
+  const key = `prepaid/${id}/${next.state}${next.warned ?? ''}/${timeText(at.getTime())}`;
   const mail = text && (await queued(parts, key, mailRecord({ account, entity }, text.mail, at.toISOString())));
   const details = text && {
     ...{ severity: next.state === 'ok' ? ('info' as const) : ('warning' as const), reason: `prepaid_${next.state}` },

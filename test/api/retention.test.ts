@@ -36,6 +36,8 @@ t.test('records with a time limit are removed after it', async (t) => {
         request_id: 'x',
         source: 'x',
       }),
+      put(records.sentMails, `prepaid/acct-1/low7/${time}`, { outcome: 'sent', at: time }),
+      put(records.sentMails, `bill/${days}`, { outcome: 'sent', at: time }),
       put(records.idempotency, `tok/${days}`, { request: 'x', status: 201, answer: 'x', at: time }),
       put(records.operations, operation, {
         id: operation,
@@ -98,8 +100,10 @@ t.test('records with a time limit are removed after it', async (t) => {
       keys: await count('idempotency/'),
       operations: await count('operations/'),
       tokens: await count('tokens/'),
+      prepaidMails: await count('sent-mails/prepaid/'),
+      billMails: await count('sent-mails/bill/'),
     },
-    { events: 5, audit: 4, keys: 2, operations: 3, tokens: 3 },
+    { events: 5, audit: 4, keys: 2, operations: 3, tokens: 3, prepaidMails: 4, billMails: 5 },
     'what is old has gone; what cannot be read stays, and has kept nothing else',
   );
   t.strictSame(

@@ -8,7 +8,7 @@ import { dailyCost, prepaidKinds, watchPrepaid } from '../../backend/billing/pre
 import { startBilling } from '../../backend/billing/start.ts';
 import type { Id } from '../../backend/contract/fields.ts';
 import { formatAmount } from '../../backend/model/billing/money.ts';
-import { nextPrepaid, type Prepaid, recoveredDays, warningDays } from '../../backend/model/billing/prepaid.ts';
+import { nextPrepaid, type Prepaid, type PrepaidFacts, warningDays } from '../../backend/model/billing/prepaid.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, readAll } from '../../backend/store/collection.ts';
 import { openMirror } from '../../backend/store/mirror.ts';
@@ -21,51 +21,113 @@ import { withStore } from '../support/stores.ts';
 
 const never = new AbortController().signal;
 const dayMs = 24 * 3_600_000;
-const facts = (available: bigint, daily = 10n, day = 0) => ({ available, daily, graceDays: 14, now: day * dayMs });
+const facts = (available: bigint, daily = 10n, day = 0, payments = 0): PrepaidFacts => ({
+  ...{ available, daily, graceDays: 14, payments, now: day * dayMs },
+});
+const sent = (days: number, day = 0, payments = 0) => ({ [days]: { at: day * dayMs, payments } });
 
 t.test('states by hand', async (t) => {
-  const rows: readonly (readonly [before: Prepaid | undefined, given: ReturnType<typeof facts>, after: Prepaid])[] = [
-    [undefined, facts(1_000n), { state: 'ok', since: 0 }],
-    [undefined, facts(0n), { state: 'empty', since: 0 }],
-    [undefined, facts(1n, 0n), { state: 'ok', since: 0 }],
-    [{ state: 'ok', since: 0 }, facts(71n), { state: 'ok', since: 0 }],
-    [{ state: 'ok', since: 0 }, facts(70n, 10n, 1), { state: 'low', since: dayMs, warned: 7 }],
-    [{ state: 'ok', since: 0 }, facts(5n), { state: 'low', since: 0, warned: 1 }],
-    [{ state: 'low', since: 0, warned: 7 }, facts(31n), { state: 'low', since: 0, warned: 7 }],
-    [{ state: 'low', since: 0, warned: 7 }, facts(30n), { state: 'low', since: 0, warned: 3 }],
-    [{ state: 'low', since: 0, warned: 3 }, facts(89n), { state: 'low', since: 0, warned: 3 }],
-    [{ state: 'low', since: 0, warned: 3 }, facts(91n, 10n, 2), { state: 'ok', since: 2 * dayMs }],
-    [{ state: 'low', since: 0, warned: 1 }, facts(-1n, 10n, 3), { state: 'empty', since: 3 * dayMs }],
-    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 13), { state: 'empty', since: 0 }],
-    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 14), { state: 'lapsed', since: 0 }],
-    [{ state: 'lapsed', since: 0 }, facts(0n, 10n, 99), { state: 'lapsed', since: 0 }],
-    [{ state: 'lapsed', since: 0 }, facts(1_000n, 10n, 99), { state: 'ok', since: 99 * dayMs }],
-    [{ state: 'empty', since: 0 }, facts(20n, 10n, 1), { state: 'low', since: dayMs, warned: 3 }],
+  const ok: Prepaid = { state: 'ok', since: 0 };
+  const low = (warned: number): Prepaid => ({ state: 'low', since: 0, warned, warnings: sent(warned) });
+  const rows: readonly (readonly [
+    before: Prepaid | undefined,
+    given: PrepaidFacts,
+    after: Prepaid,
+    tells: 'told' | 'silent',
+  ])[] = [
+    [undefined, facts(1_000n), { state: 'ok', since: 0 }, 'silent'],
+    [undefined, facts(0n), { state: 'empty', since: 0 }, 'told'],
+    [undefined, facts(1n, 0n), { state: 'ok', since: 0 }, 'silent'],
+    [ok, facts(71n), ok, 'silent'],
+    [ok, facts(70n, 10n, 1), { state: 'low', since: dayMs, warned: 7, warnings: sent(7, 1) }, 'told'],
+    [ok, facts(5n), { state: 'low', since: 0, warned: 1, warnings: sent(1) }, 'told'],
+    [low(7), facts(31n), low(7), 'silent'],
+    [low(7), facts(30n), { ...low(3), warnings: { ...sent(7), ...sent(3) } }, 'told'],
+    [low(3), facts(89n), low(3), 'silent'],
+    [low(3), facts(91n, 10n, 2), { state: 'ok', since: 2 * dayMs, warnings: sent(3) }, 'silent'],
+    [low(3), facts(91n, 10n, 2, 1), { state: 'ok', since: 2 * dayMs, warnings: sent(3) }, 'told'],
+    [{ state: 'low', since: 0, warned: 3 }, facts(91n, 10n, 2), { state: 'ok', since: 2 * dayMs }, 'told'],
+    [
+      { ...ok, warnings: sent(7, 1) },
+      facts(70n, 10n, 1.9),
+      { ...low(7), since: 1.9 * dayMs, warned: undefined, warnings: sent(7, 1) },
+      'silent',
+    ],
+    [
+      { ...ok, warnings: sent(7, 1) },
+      facts(70n, 10n, 1.9, 1),
+      { ...low(7), since: 1.9 * dayMs, warnings: sent(7, 1.9, 1) },
+      'told',
+    ],
+    [
+      { ...ok, warnings: sent(7, 1) },
+      facts(70n, 10n, 2),
+      { ...low(7), since: 2 * dayMs, warnings: sent(7, 2) },
+      'told',
+    ],
+    [{ state: 'low', since: 0, warnings: sent(7, 1) }, facts(70n, 10n, 2), { ...low(7), warnings: sent(7, 2) }, 'told'],
+    [low(1), facts(-1n, 10n, 3), { state: 'empty', since: 3 * dayMs, warnings: sent(1) }, 'told'],
+    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 13), { state: 'empty', since: 0 }, 'silent'],
+    [{ state: 'empty', since: 0 }, facts(-1n, 10n, 14), { state: 'lapsed', since: 0 }, 'told'],
+    [{ state: 'lapsed', since: 0 }, facts(0n, 10n, 99), { state: 'lapsed', since: 0 }, 'silent'],
+    [{ state: 'lapsed', since: 0 }, facts(1_000n, 10n, 99), { state: 'ok', since: 99 * dayMs }, 'told'],
+    [
+      { state: 'empty', since: 0 },
+      facts(20n, 10n, 1),
+      { state: 'low', since: dayMs, warned: 3, warnings: sent(3, 1) },
+      'told',
+    ],
   ];
-  for (const [before, given, after] of rows) {
-    const result = nextPrepaid(before, given);
-    t.strictSame(result, after, JSON.stringify(after));
-    if (before && JSON.stringify(before) === JSON.stringify(after)) t.equal(result, before, 'nothing is told');
+  const plain = (state: Prepaid | undefined) => JSON.parse(JSON.stringify(state ?? null));
+  for (const [index, [before, given, after, tells]] of rows.entries()) {
+    const { next, isTold } = nextPrepaid(before, given);
+    t.same(plain(next), plain(after), `row ${index}`);
+    t.equal(isTold, tells === 'told', `row ${index}: ${tells}`);
+    if (JSON.stringify(before) === JSON.stringify(after)) t.equal(next, before, 'nothing changes');
   }
 });
 
-t.test('each warning comes once until the account has recovered', async () => {
+t.test('whatever the cost does, a warning comes again only after a payment or a day', async () => {
+  const step = fc.record({
+    available: fc.bigInt({ min: -20n, max: 120n }),
+    daily: fc.bigInt({ min: 0n, max: 30n }),
+    pays: fc.boolean(),
+    hours: fc.integer({ min: 0, max: 30 }),
+  });
   fc.assert(
-    fc.property(fc.array(fc.bigInt({ min: -20n, max: 120n }), { maxLength: 80 }), (amounts) => {
+    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       let state: Prepaid | undefined;
-      let told = new Set<number>();
-      for (const [day, available] of amounts.entries()) {
-        const next = nextPrepaid(state, facts(available, 10n, day));
-        if (available > BigInt(recoveredDays) * 10n || available <= 0n) told = new Set();
-        if (next !== state && next.state === 'low' && next.warned !== undefined) {
-          if (told.has(next.warned) || !warningDays.some((days) => days === next.warned)) return false;
-          told.add(next.warned);
+      let [hours, payments] = [0, 0];
+      let paidBefore = -1;
+      const told = new Map<number, { readonly hours: number; readonly payments: number }>();
+      const isFree = (days: number) => {
+        const last = told.get(days);
+        return !last || payments > last.payments || hours - last.hours >= 24;
+      };
+      for (const each of steps) {
+        hours += each.hours;
+        if (each.pays) payments++;
+        const given = facts(each.available, each.daily, hours / 24, payments);
+        const { next, isTold } = nextPrepaid(state, given);
+        const due = warningDays.findLast((days) => each.available <= each.daily * BigInt(days));
+        if (each.available <= 0n !== (next.state === 'empty' || next.state === 'lapsed')) return false;
+        if (isTold && next === state) return false;
+        if (isTold && next.state === 'low') {
+          if (next.warned === undefined || next.warned !== due || !isFree(due)) return false;
+          told.set(due, { hours, payments });
         }
-        if (available <= 0n !== (next.state === 'empty' || next.state === 'lapsed')) return false;
+        // None is forgotten: a warning that may come has come, or a more urgent one before it.
+        if (next.state === 'low' && due !== undefined && isFree(due) && (next.warned ?? 99) > due) return false;
+        // Good news needs a payment, or an account that was empty.
+        if (isTold && next.state === 'ok' && state?.state === 'low') {
+          if (payments === paidBefore) return false;
+          paidBefore = payments;
+        }
         state = next;
       }
       return true;
     }),
+    { numRuns: 1_000 },
   );
 });
 
@@ -201,6 +263,44 @@ async function component(t: Test, store: Store, clock: { readonly now: number })
     ordersOf: (project) => orders.list(project),
   };
 }
+
+t.test('a member who moves the cost up and down sends no flood of e-mails', async (t) => {
+  const test = await startTestApi(t);
+  const { member, vm, pay, account } = await prepaidProject(test);
+  const clock = { now: Date.now() };
+  const parts = await component(t, test.store, clock);
+  const look = async () => {
+    clock.now += 1_000;
+    await watchPrepaid(parts, never);
+    await parts.mirror.catchUp({ timeoutMs: 5_000 });
+  };
+  const mails = async () => {
+    const causes: string[] = [];
+    for await (const { id } of readAll(test.store, records.mails)) causes.push(id.split('/')[2] ?? '');
+    return causes.toSorted();
+  };
+  await pay('100');
+  const made = await member.create('vms', vm('web'));
+  await look();
+  const toggle = async (times: number) => {
+    for (let i = 0; i < times; i++) {
+      for (const power_state of ['stopped', 'running']) {
+        await member.update('vms', made.id, { power_state });
+        await look();
+      }
+    }
+  };
+  await toggle(6);
+  t.strictSame(await mails(), ['low7']);
+  clock.now += 25 * 3_600_000;
+  await look();
+  t.strictSame(await mails(), ['low7', 'low7'], 'a warning that was held back comes a day later');
+  await pay('1');
+  await toggle(3);
+  t.strictSame(await mails(), ['low7', 'low7', 'low7', 'ok'], 'a payment is answered once');
+  const stored = await test.store.get(`${records.prepaid.prefix}${account}`);
+  t.match(JSON.parse(stored?.value ?? '{}'), { state: 'low', warnings: { 7: { payments: 2 } } });
+});
 
 t.test('an old state ends with the payment in advance', async (t) => {
   const test = await startTestApi(t);

@@ -54,11 +54,15 @@ function afterToken(token: records.TokenRecord, now: Date): Write[] {
   ];
 }
 
+/** The e-mails about states of prepaid accounts, which come again and again. Each key has a time of its own. */
+const sentPrepaidMails = { ...records.sentMails, prefix: `${records.sentMails.prefix}prepaid/` };
+
 const rules: readonly Rule[] = [
   rule(records.idempotency, 24 * hours, false, ({ at }) => at),
   rule(records.events, 7 * 24 * hours, true, ({ at }) => at),
   rule(records.auditRecords, 90 * 24 * hours, true, ({ at }) => at),
   rule(records.operations, 7 * 24 * hours, false, ({ finished_at }) => finished_at),
+  rule(sentPrepaidMails, 90 * 24 * hours, false, ({ at }) => at),
   rule(records.tokens, 30 * 24 * hours, false, ({ expires_at }) => expires_at, afterToken),
 ];
 

@@ -12,8 +12,25 @@ export interface Prepaid {
   readonly state: PrepaidState;
   /** The begin of the state; of `empty` for `lapsed`. In milliseconds since 1970. */
   readonly since: number;
-  /** The days of the last warning, for `low`. */
+  /** The days of the last warning of this state, for `low`. */
   readonly warned?: number | undefined;
+  /** The last warning for each number of days, in all states. */
+  readonly warnings?: Readonly<Record<string, PrepaidWarning>> | undefined;
+}
+
+/** A warning that was sent. */
+export interface PrepaidWarning {
+  /** In milliseconds since 1970. */
+  readonly at: number;
+  /** The number of payments that the account had received. */
+  readonly payments: number;
+}
+
+/** The state of an account after a look. */
+export interface PrepaidStep {
+  readonly next: Prepaid;
+  /** The customer gets an event and an e-mail. */
+  readonly isTold: boolean;
 }
 
 /** The facts about an account. */
@@ -23,6 +40,8 @@ export interface PrepaidFacts {
   /** The cost of a day at the present rate. */
   readonly daily: Amount;
   readonly graceDays: number;
+  /** The number of payments that the account has received. No payment is ever removed. */
+  readonly payments: number;
   /** In milliseconds since 1970. */
   readonly now: number;
 }
@@ -32,21 +51,43 @@ const dayMs = 24 * 3_600_000;
 /** Tells whether the money lasts for a number of days at most. */
 const lastsAtMost = ({ available, daily }: PrepaidFacts, days: number): boolean => available <= daily * BigInt(days);
 
-/** Returns the state of an account after the state before. It is the same object while nothing has to be told. */
-export function nextPrepaid(before: Prepaid | undefined, facts: PrepaidFacts): Prepaid {
-  const { available, graceDays, now } = facts;
+/**
+ * Tells whether a warning may be sent. Members of projects move the present cost up and down, so a warning comes again only after
+ * a payment, and otherwise at most once a day.
+ */
+function mayWarn(before: Prepaid | undefined, days: number, { payments, now }: PrepaidFacts): boolean {
+  const last = before?.warnings?.[days];
+  return last === undefined || payments > last.payments || now - last.at >= dayMs;
+}
+
+/** Tells whether a payment was recorded after all warnings. */
+const isPaidSince = ({ warnings = {} }: Prepaid, { payments }: PrepaidFacts): boolean =>
+  Object.values(warnings).every((last) => payments > last.payments);
+
+/** Returns the state of an account after the state before. It is the same object while nothing changes. */
+export function nextPrepaid(before: Prepaid | undefined, facts: PrepaidFacts): PrepaidStep {
+  const { available, graceDays, now, payments } = facts;
+  const warnings = before?.warnings && { warnings: before.warnings };
+  const same = (next: Prepaid): PrepaidStep => ({ next, isTold: false });
   if (available <= 0n) {
-    if (before?.state === 'lapsed') return before;
-    if (before?.state !== 'empty') return { state: 'empty', since: now };
-    return now - before.since >= graceDays * dayMs ? { state: 'lapsed', since: before.since } : before;
+    if (before?.state === 'lapsed') return same(before);
+    if (before?.state !== 'empty') return { next: { state: 'empty', since: now, ...warnings }, isTold: true };
+    if (now - before.since < graceDays * dayMs) return same(before);
+    return { next: { ...before, state: 'lapsed' }, isTold: true };
   }
   const due = warningDays.findLast((days) => lastsAtMost(facts, days));
-  if (before?.state === 'low') {
-    if (!lastsAtMost(facts, recoveredDays)) return { state: 'ok', since: now };
-    return due !== undefined && due < (before.warned ?? Number.POSITIVE_INFINITY) ? { ...before, warned: due } : before;
+  const isLow = before?.state === 'low' ? lastsAtMost(facts, recoveredDays) : due !== undefined;
+  if (isLow) {
+    const low: Prepaid = before?.state === 'low' ? before : { state: 'low', since: now, ...warnings };
+    const isNew = due !== undefined && due < (low.warned ?? Number.POSITIVE_INFINITY);
+    if (!isNew || !mayWarn(before, due, facts)) return same(low);
+    const told = { ...low.warnings, [due]: { at: now, payments } };
+    return { next: { ...low, warned: due, warnings: told }, isTold: true };
   }
-  if (due !== undefined) return { state: 'low', since: now, warned: due };
-  return before?.state === 'ok' ? before : { state: 'ok', since: now };
+  if (before?.state === 'ok') return same(before);
+  // The first state of an account with money is no news. Neither is a lower cost.
+  const isTold = before !== undefined && (before.state !== 'low' || isPaidSince(before, facts));
+  return { next: { state: 'ok', since: now, ...warnings }, isTold };
 }
 
 /** Tells whether VMs must stop, and nothing may begin or grow. */

@@ -308,8 +308,12 @@ export const prepaid = kind('prepaid/', {
   state: oneOf(prepaidStates),
   /** The begin of the state; of `empty` for `lapsed`. */
   since: time,
-  /** The days of the last warning. */
+  /** The days of the last warning of this state. */
   warned: Type.Optional(Type.Integer()),
+  /** The last warning for each number of days, with the number of payments that the account had received. */
+  warnings: Type.Optional(
+    Type.Record(Type.String(), Type.Object({ at: time, payments: Type.Integer({ minimum: 0 }) })),
+  ),
 });
 export type PrepaidRecord = Static<typeof prepaid.schema>;
 

@@ -4,7 +4,7 @@ import { id, kind, oneOf, time } from './form.ts';
 
 /**
  * `mails/<cause>`: an e-mail that waits to be sent, written in the commit of its cause. The key names the cause: `bill/<bill>`,
- * `dunning/<bill>/<level>`, `prepaid/<account>/<state>/<since>`.
+ * `dunning/<bill>/<level>`, `prepaid/<account>/<state>/<time>`.
  */
 export const mails = kind('mails/', {
   account: id('billing_account'),
@@ -19,7 +19,10 @@ export const mails = kind('mails/', {
 });
 export type MailRecord = Static<typeof mails.schema>;
 
-/** `sent-mails/<cause>`: the e-mail has ended. It stays, so that a cause that repeats sends nothing again. */
+/**
+ * `sent-mails/<cause>`: the e-mail has ended. It stays, so that a cause that repeats sends nothing again. The API removes those of
+ * `prepaid/` after 90 days, because each has a time of its own.
+ */
 export const sentMails = kind('sent-mails/', {
   outcome: oneOf(['sent', 'failed']),
   at: time,
