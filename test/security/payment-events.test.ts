@@ -149,7 +149,9 @@ t.test('a forged, old or altered event changes nothing, and tells nothing', asyn
 
 t.test('a signed event of bad content gets an error that names the field', async (t) => {
   const { store, stranger, headersFor, path, event, send } = await begin(t);
-  const before = await contentOf(store);
+  const content = async () =>
+    [...(await contentOf(store))].filter(([key]) => !key.startsWith(records.paymentRefusals.prefix));
+  const before = await content();
   const rows: readonly (readonly [data: object, status: number, pointer: string])[] = [
     [{ amount: '0' }, 422, '/data/amount'],
     [{ amount: '-5' }, 400, '/data/amount'],
@@ -182,7 +184,47 @@ t.test('a signed event of bad content gets an error that names the field', async
   t.match(await raw('{}', { 'content-encoding': 'gzip' }), { status: 415 });
   const large = JSON.stringify(event({ reference: 'x'.repeat(70_000) }));
   t.match(await raw(large), { status: 413, body: { code: 'payload_too_large' } });
-  t.same(await contentOf(store), before);
+  t.same(await content(), before, 'nothing but the traces of refused payments');
+});
+
+t.test('operators learn once of each payment that is refused', async (t) => {
+  const { operator, store, source, account, send, event, balance } = await begin(t);
+  const told = async () =>
+    (await operator.list('events', `?target=${source.id}&limit=1000`)).items
+      .filter(({ reason }) => reason === 'payment_refused')
+      .map(({ message }) => message as string);
+  const rows: readonly (readonly [data: object, words: RegExp])[] = [
+    [{ bill_number: 'A-999999', reference: 'Rechnung März' }, /20\.00 CHF, reference "Rechnung März", bill A-999999/],
+    [{ billing_account: 'acct-0000000000000000' }, /account acct-0000000000000000\. Reason: \/data\/billing_account/],
+    [{ billing_account: undefined }, /Reason: \/data\/billing_account is required/],
+    [{ currency: 'EUR' }, /20\.00 EUR.*must be CHF/],
+    [{ amount: '0.001' }, /0\.001 CHF.*\/data\/amount/],
+  ];
+  for (const [index, [data, words]] of rows.entries()) {
+    const refused = event({ external_id: `wrong-${index}`, ...data });
+    const answers = await Promise.all(Array.from({ length: 4 }, () => send(refused)));
+    for (const { status } of answers) t.ok(status === 422 || status === 400, `${status}`);
+    const own = (await told()).filter((message) => message.includes(`wrong-${index}:`));
+    t.equal(own.length, 1, 'however often it comes');
+    t.match(own[0], words);
+  }
+  const next = await operator.create('payment-sources', { name: 'bank-2', replaces: source.id });
+  const again = event({ external_id: 'wrong-0', bill_number: 'A-999999' });
+  t.equal((await send(again, { secret: next.secret, id: next.id })).status, 422);
+  t.equal((await operator.list('events', `?target=${next.id}`)).items.filter((e) => e.reason !== 'created').length, 0);
+
+  t.equal((await send(event({ external_id: 'wrong-0' }))).status, 200, 'a refused payment can come right');
+  t.equal((await send(event({ external_id: 'wrong-0', amount: '21' }))).status, 409);
+  t.equal((await send(event({ external_id: 'right' }))).status, 200);
+  t.equal((await send(event({ external_id: 'right', amount: '21' }))).status, 409);
+  const all = await told();
+  t.equal(all.length, rows.length + 1);
+  t.match(
+    all.find((message) => message.includes('right:')),
+    /21 CHF.*another content/,
+  );
+  t.match(await balance(), { billing_account: account, received: '40.00' });
+  t.equal((await store.list(records.paymentRefusals.prefix, { limit: 100 })).entries.length, rows.length + 1);
 });
 
 t.test('wrong signatures are throttled as wrong tokens are, and right ones go on', async (t) => {

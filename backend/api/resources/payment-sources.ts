@@ -9,10 +9,11 @@ import {
 } from '../../contract/resources/payment-sources.ts';
 import type { PaymentBody } from '../../contract/resources/payments.ts';
 import { secretPrefix } from '../../model/billing/webhook-signature.ts';
+import { newEvent } from '../../model/events.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { excess } from '../../model/text/json-scan.ts';
-import { absent, present, put, read } from '../../store/collection.ts';
+import { absent, present, put, read, unchanged } from '../../store/collection.ts';
 import type { ApiAnswer, ApiContext, ApiRequest } from '../requests/context.ts';
 import { describe, type ResourceDescriptor } from '../requests/descriptor.ts';
 import { bodyChecker, fieldError, invalidInput } from '../requests/validation.ts';
@@ -30,7 +31,7 @@ export const paymentSources: ResourceDescriptor<records.PaymentSourceRecord> = d
     payment_source_create: createSource,
     payment_source_update: updateSource,
     payment_source_delete: deleteSource,
-    payment_source_event: recordEvent,
+    payment_source_event: handleEvent,
   },
 });
 
@@ -115,9 +116,60 @@ function bodyOf(api: ApiContext, { type, data }: PaymentEvent): PaymentBody {
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 
+/** The keys of the records about the event of a payment. The service chooses the id, so its hash is in the key. */
+const eventKey = ({ events }: records.PaymentSourceRecord, { external_id }: PaymentEvent['data']): string =>
+  `${events}/${digest(external_id)}`;
+
+/** The errors that a repetition of the event does not end. */
+const refusals: ReadonlySet<string> = new Set([
+  'invalid_input',
+  'invalid_reference',
+  'rule_violated',
+  'payment_exists',
+]);
+const maxMessageLength = 1000;
+
+/** Tells operators once that money has come which is not recorded. The service alone knows of the error otherwise. */
+async function tellRefusal(api: ApiContext, request: ApiRequest, event: PaymentEvent, error: UcloudError) {
+  const stored = api.mirror.get(records.paymentSources, request.params.id ?? '');
+  if (!stored) return;
+  const { type, data } = event;
+  const key = eventKey(stored.value, data);
+  const [why] = error.errors;
+  const facts = [
+    `${type} ${data.external_id}: ${data.amount} ${data.currency}`,
+    `reference "${data.reference ?? ''}"`,
+    ...(data.bill_number === undefined ? [] : [`bill ${data.bill_number}`]),
+    ...(data.billing_account === undefined ? [] : [`account ${data.billing_account}`]),
+  ].join(', ');
+  const message = `Refused a payment. ${facts}. Reason: ${why ? `${why.pointer} ${why.detail}` : error.message}.`;
+  await api.store.commit({
+    require: [unchanged(stored), absent(records.paymentRefusals, key)],
+    write: [
+      put(records.paymentRefusals, key, { at: request.now.toISOString() }),
+      put(
+        records.events,
+        ...newEvent(request.now, stored, {
+          ...{ severity: 'warning', reason: 'payment_refused', message: message.slice(0, maxMessageLength) },
+        }),
+      ),
+    ],
+  });
+}
+
+/** Records the payment that an event reports. Operators learn of one that is refused. */
+async function handleEvent(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
+  const event = eventIn(request.body as Buffer);
+  try {
+    return await recordEvent(api, request, event);
+  } catch (error) {
+    if (error instanceof UcloudError && refusals.has(error.code)) await tellRefusal(api, request, event, error);
+    throw error;
+  }
+}
+
 /** Records a payment once, however often and in whichever order its event comes. */
-async function recordEvent(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
-  const { type, data } = eventIn(request.body as Buffer);
+async function recordEvent(api: ApiContext, request: ApiRequest, { type, data }: PaymentEvent): Promise<ApiAnswer> {
   const id = newId('payment');
   const source = request.params.id ?? '';
   return mutate(api, request, async (): Promise<Decision> => {
@@ -135,8 +187,7 @@ async function recordEvent(api: ApiContext, request: ApiRequest): Promise<ApiAns
     const content = digest(
       JSON.stringify([billing_account, kind, amount, currency, bill ?? '', reference, data.received_on ?? '']),
     );
-    // The service chooses the id, so its hash is the key.
-    const key = `${stored.value.events}/${digest(data.external_id)}`;
+    const key = eventKey(stored.value, data);
     const known = await read(api.store, records.paymentEvents, key);
     if (known && known.value.content === content) {
       const payment = await read(api.store, records.payments, known.value.payment);

@@ -292,6 +292,12 @@ export const paymentEvents = kind('payment-events/', {
   content: Type.String(),
 });
 
+/**
+ * `payment-refusals/<first source>/<SHA-256 of the id at the service>`: operators have got an event about a refused payment.
+ * It stays, so that they get no other.
+ */
+export const paymentRefusals = kind('payment-refusals/', { at: time });
+
 /** `dunning/<bill>`: the last reminder of a bill, by the billing component. A payment leaves it, so that no level comes again. */
 export const dunning = kind('dunning/', {
   account: id('billing_account'),
