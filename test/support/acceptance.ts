@@ -50,6 +50,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       iban = "CH93 0076 2011 6238 5295 7"
       bic = "POFICHBEXXX"
       registration = "CH-170.3.000.000-1"
+      oss = true
       prepaid_grace_days = 30
       dunning_levels = [{ days_after_due = 10, title = "Reminder", text = "Please pay.", fee = "5" }]
       labels = { tier = "x" }

@@ -122,6 +122,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: {
         ...{ ...party, name: 'second', labels, number_series: 'B-', delete_protection: false },
         ...{ phone: '+41 55 505 62 65', iban: 'CH9300762011623852957', bic: 'POFICHBEXXX', registration: 'CHE-1' },
+        oss: true,
         prepaid_grace_days: 20,
         dunning_levels: [{ days_after_due: 10, title: 'Reminder', text: 'Please pay.', fee: '5' }],
       },

@@ -16,8 +16,8 @@ import { type Guard, mutate } from '../transaction/mutate.ts';
 export const legalEntities: ResourceDescriptor<records.LegalEntityRecord> = describe(legalEntity, {
   kind: records.legalEntities,
   scope: 'operator',
-  show: (_api, { dunning_levels = [], prepaid_grace_days = 14, ...record }) => ({
-    ...{ ...record, prepaid_grace_days, dunning_levels },
+  show: (_api, { oss = false, dunning_levels = [], prepaid_grace_days = 14, ...record }) => ({
+    ...{ ...record, oss, prepaid_grace_days, dunning_levels },
   }),
   handlers: {
     legal_entity_create: createLegalEntity,

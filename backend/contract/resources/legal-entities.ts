@@ -65,6 +65,11 @@ export const legalEntity = resource({
       }),
     ),
     registration: Type.Optional(Line(100, 'Number in the register of companies, as on bills. Default: none.')),
+    oss: Type.Boolean({
+      default: false,
+      description:
+        'The company is registered for the one-stop shop of the EU: consumers in other EU countries pay the VAT of their country. Without it, a company in the EU charges the VAT of its own country, and bills of a company elsewhere to consumers in the EU wait.',
+    }),
     prepaid_grace_days: Type.Integer({
       minimum: 0,
       maximum: 3650,
@@ -80,7 +85,7 @@ export const legalEntity = resource({
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('legal_entity'), ...common },
-  defaulted: ['labels', 'prepaid_grace_days', 'dunning_levels', 'delete_protection'],
+  defaulted: ['labels', 'oss', 'prepaid_grace_days', 'dunning_levels', 'delete_protection'],
   optional: ['vat_number', 'phone', 'iban', 'bic', 'registration'],
 });
 export type LegalEntity = ItemType<typeof legalEntity>;
@@ -103,6 +108,7 @@ const example: LegalEntity = {
   id: exampleId('legal_entity'),
   ...declaration,
   labels: {},
+  oss: false,
   prepaid_grace_days: 14,
   dunning_levels: [{ days_after_due: 10, title: 'Reminder', text: 'Please pay this bill.' }],
   delete_protection: false,

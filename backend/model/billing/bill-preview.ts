@@ -55,7 +55,7 @@ export function vatOfBill({ account, entity, month, rates, verification }: Previ
   const number = vatNumberOf(account);
   const { country, postcode } = account.address;
   return vatTreatment({
-    issuer: { country: entity.address.country },
+    issuer: { country: entity.address.country, oss: entity.oss ?? false },
     customer: {
       ...{ country, postcode, kind: account.customer_kind },
       ...(number && { vat_number: { country: number.country, verification: verification } }),

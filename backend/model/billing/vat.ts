@@ -8,10 +8,15 @@
  * | EU         | business, other EU country, number verified    | none: reverse charge                               |
  * | EU         | the same, verification without answer yet      | the bill waits                                     |
  * | EU         | the same, number refused, or none, or given up | as a consumer                                      |
- * | EU         | consumer, other EU country                     | rate of the customer's country (one-stop shop)     |
+ * | EU         | consumer, other EU country, one-stop shop      | rate of the customer's country                     |
+ * | EU         | the same, without a one-stop shop              | rate of the issuer's country                       |
  * | EU         | outside the EU                                 | none: outside the scope                            |
- * | outside EU | in another country                             | none: outside the scope                            |
- * | outside EU | consumer in the EU, issuer in a one-stop shop  | rate of the customer's country                     |
+ * | outside EU | another country, not in the EU                 | none: outside the scope                            |
+ * | outside EU | business in the EU, number verified            | none: outside the scope                            |
+ * | outside EU | the same, verification without answer yet      | the bill waits                                     |
+ * | outside EU | the same, number refused, or none, or given up | as a consumer                                      |
+ * | outside EU | consumer in the EU, one-stop shop              | rate of the customer's country                     |
+ * | outside EU | the same, without a one-stop shop              | the bill waits: the customer's country may tax it  |
  *
  * Switzerland and Liechtenstein are one country here, as are the United Kingdom with Northern Ireland: numbers with XI concern goods,
  * and no services. In areas with rules of their own, and wherever a fact or a rate is unknown, the bill waits. No VAT is
@@ -41,10 +46,10 @@ export type VatTreatment = Vat | { readonly waits: string };
 export interface VatIssuer {
   readonly country: string;
   /**
-   * Whether the issuer charges consumers in other EU countries the rates of these countries. Default: true in the EU, false
-   * outside. An issuer in the EU below the threshold of 10,000 EUR says false, and charges its own rate.
+   * Whether the issuer is registered for the one-stop shop. It then charges consumers in other EU countries the rates of these
+   * countries. Without it, an issuer in the EU charges its own rate, as below the threshold of 10,000 EUR a year.
    */
-  readonly oss?: boolean;
+  readonly oss: boolean;
 }
 
 /**
@@ -100,14 +105,18 @@ export function vatTreatment(facts: VatFacts): VatTreatment {
   const [from, to] = [vatCountry(issuer.country), vatCountry(customer.country)];
   if (domestic(from) === domestic(to)) return taxed(facts, from);
   const inUnion = euCountries.has(to);
-  if (!euCountries.has(from)) {
-    if (!inUnion || issuer.oss !== true) return outside(from);
-  } else if (!inUnion) return outside('EU');
+  if (!inUnion) return outside(euCountries.has(from) ? 'EU' : from);
   const business = businessOf(customer, to);
   if (typeof business === 'string') return { waits: business };
   // Only an issuer in the EU uses its reverse charge.
   if (business) return euCountries.has(from) ? { category: 'AE', rate: '0', reason: reverseChargeText } : outside(from);
-  return taxed(facts, issuer.oss === false ? from : to);
+  if (issuer.oss) return taxed(facts, to);
+  if (euCountries.has(from)) return taxed(facts, from);
+  return {
+    waits:
+      `the customer in ${to} counts as a consumer, the issuer in ${from} is in no one-stop shop (oss), ` +
+      `and VAT of ${to} may be due`,
+  };
 }
 
 /** Says whether a customer in the EU is a business by its VAT number; a text says why that is not known. */

@@ -35,6 +35,7 @@ export const legalEntities = kind('legal-entities/', {
   iban: Type.Optional(Type.String()),
   bic: Type.Optional(Type.String()),
   registration: Type.Optional(Type.String()),
+  oss: Type.Optional(Type.Boolean()),
   prepaid_grace_days: Type.Optional(Type.Integer()),
   dunning_levels: Type.Optional(
     Type.Array(
