@@ -73,3 +73,55 @@ t.test(
     t.match(await document(String(bill.id)), { vat_groups: [{ category: 'S', rate: '19' }] });
   },
 );
+
+t.test('VIES never answers: the decision of the operator ends the wait', async (t) => {
+  const { operator, store, payer, preview, bills, waits, document } = await cloudWith(t, { vat_number: 'DE136695976' });
+  await billAfterwards(t, store);
+  t.match(await waits(), { message: /not verified yet/ });
+  const path = `/v1/billing-accounts/${payer.id}`;
+  const reason = 'Not subject to Swiss VAT: the place of supply is abroad.';
+  for (const [status, vat_decision, pointer, detail] of [
+    [400, 'O', '/vat_decision', /object/],
+    [400, { rate: '19' }, '/vat_decision/category', /./],
+    [400, { category: 'Z' }, '/vat_decision/category', /./],
+    [400, { category: 'S', rate: 19 }, '/vat_decision/rate', /string/],
+    [400, { category: 'S', rate: '0' }, '/vat_decision/rate', /percent above 0/],
+    [400, { category: 'S', rate: '100.5' }, '/vat_decision/rate', /percent above 0/],
+    [400, { category: 'S', rate: '8.10' }, '/vat_decision/rate', /percent above 0/],
+    [400, { category: 'O', reason: '' }, '/vat_decision/reason', /./],
+    [400, { category: 'O', reason: 'two\nlines' }, '/vat_decision/reason', /one line of text/],
+    [400, { category: 'O', reason, note: 'x' }, '/vat_decision/note', /./],
+    [422, { category: 'S' }, '/vat_decision/rate', /must be set with the category S/],
+    [422, { category: 'S', rate: '19', reason }, '/vat_decision/reason', /must be missing with the category S/],
+    [422, { category: 'G' }, '/vat_decision/reason', /must be set with the category G/],
+    [422, { category: 'O', rate: '19', reason }, '/vat_decision/rate', /must be missing with the category O/],
+  ] as const) {
+    const refused = await operator.request('PATCH', path, { vat_decision });
+    t.equal(refused.status, status, JSON.stringify(vat_decision));
+    t.match(refused.body, { errors: [{ pointer, detail }] }, JSON.stringify(vat_decision));
+  }
+  const reverse = await operator.request('PATCH', path, { vat_number: null, vat_decision: { category: 'AE', reason } });
+  t.match([reverse.status, reverse.body], [422, { errors: [{ pointer: '/vat_decision/category' }] }]);
+  t.match(await preview(), { waits: /not verified yet/ }, 'refused changes changed nothing');
+  t.match(await operator.get('billing-accounts', payer.id), { vat_decision: undefined });
+
+  await operator.update('billing-accounts', payer.id, { vat_decision: { category: 'O', reason } });
+  const bill = await until('the bill', async () => (await bills())[0]);
+  t.match(bill, { net: '5.00', vat: '0.00', gross: '5.00' });
+  t.match(await document(String(bill.id)), { vat_groups: [{ category: 'O', rate: '0', reason }], notes: [reason] });
+  const taken = await operator.update('billing-accounts', payer.id, { vat_decision: null });
+  t.equal(Object.hasOwn(taken, 'vat_decision'), false, 'null takes the decision back');
+});
+
+t.test('a customer in Büsingen: the decision precedes the rules of areas', async (t) => {
+  const { operator, payer, preview, bills, store, document } = await cloudWith(t, {
+    address: { street: 'Weg 1', postcode: '78266', city: 'Büsingen', country: 'DE' },
+    customer_kind: 'consumer',
+  });
+  t.match(await preview(), { waits: /Büsingen/ });
+  await operator.update('billing-accounts', payer.id, { vat_decision: { category: 'S', rate: '8.1' } });
+  t.match(await preview(), { net: '5.00', vat: '0.41', gross: '5.41', waits: undefined });
+  await billAfterwards(t, store);
+  const bill = await until('the bill', async () => (await bills())[0]);
+  t.match(await document(String(bill.id)), { vat_groups: [{ category: 'S', rate: '8.1', amount: '0.41' }] });
+});

@@ -72,6 +72,7 @@ export const acceptanceCases: Readonly<Record<string, AcceptanceCase>> = {
       reference = "4711"
       vat_number = "CHE-107.787.577 MWST"
       customer_kind = "consumer"
+      vat_decision = { category = "O", reason = "The place of supply is abroad." }
       payment = "prepaid"
       payment_days = 10
       labels = { tier = "x" }

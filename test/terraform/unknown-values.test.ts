@@ -132,6 +132,7 @@ t.test('each attribute alone may be known only after apply', async (t) => {
       config: {
         ...{ ...party, name: 'second', labels, delete_protection: false, currency: 'CHF', legal_entity: entity.id },
         ...{ reference: 'R-1', customer_kind: 'business', payment: 'bill', payment_days: 30 },
+        vat_decision: { category: 'S', rate: '8.1' },
       },
       replace: { currency: 'EUR' },
     },

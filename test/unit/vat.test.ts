@@ -10,6 +10,7 @@ import {
   type VatVerification,
   vatTreatment,
 } from '../../backend/model/billing/vat.ts';
+import { decidedVat, decisionProblem } from '../../backend/model/billing/vat-decision.ts';
 import { knownVatRates, vatRateOn, vatRateProblem } from '../../backend/model/billing/vat-rates.ts';
 
 const day = '2026-03-31';
@@ -37,7 +38,6 @@ t.test('the table', async (t) => {
     ['EU business, verified', { country: 'DE' }, business('FR', 'valid'), reverse],
     ['EU business, no answer yet', { country: 'DE' }, business('FR', 'pending'), waits(/not verified yet/)],
     ['EU business, refused', { country: 'DE', oss: true }, business('FR', 'invalid'), standard('FR', '20')],
-    ['EU business, never answered', { country: 'DE', oss: true }, business('FR', 'given_up'), standard('FR', '20')],
     ['EU business without a number', { country: 'DE', oss: true }, business('FR'), standard('FR', '20')],
     ['EU business, number of another country', { country: 'DE' }, business('FR', 'valid', 'BE'), waits(/is of BE/)],
     [
@@ -107,12 +107,35 @@ t.test('the table', async (t) => {
 t.test('the decision of an operator wins, and the rates are data', async (t) => {
   const decision = { category: 'O', rate: '0', reason: 'IGIC: outside of the VAT area of the EU' } as const;
   t.same(at({ country: 'DE' }, { ...consumer('ES', '35001'), decision }), decision);
+  t.same(at({ country: 'CH' }, { ...business('DE', 'pending'), decision }), decision, 'a number without an answer');
+  t.same(at({ country: 'CH' }, { ...consumer('DE'), decision }), decision, 'an issuer in no one-stop shop');
   const rates = [...knownVatRates, { country: 'US', rate: '7.25', valid_from: '2026-01-01' }];
   t.same(at({ country: 'US' }, consumer('US'), day, rates), standard('US', '7.25'));
   t.match(at({ country: 'US' }, consumer('US'), '2025-12-31', rates), waits(/rate of US on 2025-12-31 is unknown/));
   for (const wrong of ['2026-02-30', '2026-2-1', '', 'today']) {
     t.match(at({ country: 'DE' }, consumer('DE'), wrong), waits(/day of the supply is unknown/), wrong);
   }
+});
+
+t.test('decisions', async (t) => {
+  const reason = 'A legal text.';
+  const number = 'DE136695976';
+  for (const [decision, vatNumber, pointer] of [
+    [{ category: 'S', rate: '20' }, undefined, undefined],
+    [{ category: 'AE', reason }, number, undefined],
+    [{ category: 'O', reason }, undefined, undefined],
+    [{ category: 'G', reason }, undefined, undefined],
+    [{ category: 'S' }, number, '/rate'],
+    [{ category: 'S', rate: '20', reason }, number, '/reason'],
+    [{ category: 'AE', reason }, undefined, '/category'],
+    [{ category: 'AE' }, number, '/reason'],
+    [{ category: 'O' }, number, '/reason'],
+    [{ category: 'O', rate: '20' }, number, '/rate'],
+    [{ category: 'G', rate: '20', reason }, number, '/rate'],
+  ] as const)
+    t.equal(decisionProblem(decision, vatNumber)?.pointer, pointer, JSON.stringify([decision, vatNumber]));
+  t.same(decidedVat({ category: 'S', rate: '20' }), { category: 'S', rate: '20' });
+  t.same(decidedVat({ category: 'G', reason }), { category: 'G', rate: '0', reason });
 });
 
 t.test('rates', async (t) => {
@@ -151,7 +174,7 @@ t.test('rates', async (t) => {
 
 t.test('no VAT is zero because something is unknown', async () => {
   const country = fc.oneof(fc.constantFrom('DE', 'FR', 'CH', 'GR', 'US', 'AX', 'ES'), fc.constantFrom(...countries));
-  const verification = fc.constantFrom<VatVerification>('valid', 'invalid', 'pending', 'given_up');
+  const verification = fc.constantFrom<VatVerification>('valid', 'invalid', 'pending');
   const customer = fc.record(
     {
       country,

@@ -8,6 +8,7 @@ import {
   billingAccount,
 } from '../../contract/resources/billing-accounts.ts';
 import { monthsBetween, parseMonth } from '../../model/billing/months.ts';
+import { decisionProblem } from '../../model/billing/vat-decision.ts';
 import { newId } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { present, put, read, remove } from '../../store/collection.ts';
@@ -32,9 +33,19 @@ export const billingAccounts: ResourceDescriptor<records.BillingAccountRecord> =
   },
 });
 
+/** Checks the decision about the VAT. @throws UcloudError `rule_violated` */
+function checkDecision({
+  vat_decision,
+  vat_number,
+}: Pick<records.BillingAccountRecord, 'vat_decision' | 'vat_number'>): void {
+  const problem = vat_decision && decisionProblem(vat_decision, vat_number);
+  if (problem) throw fieldError('rule_violated', `/vat_decision${problem.pointer}`, problem.rule);
+}
+
 async function createBillingAccount(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   const at = request.now.toISOString();
   const body = request.body as BillingAccountBody;
+  checkDecision(body);
   const record: records.BillingAccountRecord = {
     id: newId('billing_account'),
     ...body,
@@ -61,6 +72,7 @@ async function updateBillingAccount(api: ApiContext, request: ApiRequest): Promi
       stored.value,
       request.body as BillingAccountUpdate,
     );
+    checkDecision(changed);
     const next = { ...changed, updated_at: request.now.toISOString() };
     // The state of an earlier time must not stop VMs when the account pays in advance again.
     const isStale = next.payment !== stored.value.payment;

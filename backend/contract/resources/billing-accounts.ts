@@ -3,6 +3,7 @@ import { crud } from '../endpoint.ts';
 import { Currency, common, DeleteProtection, Enum, exampleId, IdOf, Labels, Name, Reference } from '../fields.ts';
 import { type BodyType, type CreateType, type ItemType, resource, type UpdateType } from '../resource.ts';
 import { Line, partyFields } from './party.ts';
+import { VatDecision } from './vat.ts';
 
 /** The resource of billing accounts. */
 export const billingAccount = resource({
@@ -35,11 +36,12 @@ export const billingAccount = resource({
       default: 30,
       description: 'Days from the date of a bill until it is due.',
     }),
+    vat_decision: Type.Optional(VatDecision),
     delete_protection: DeleteProtection,
   },
   readonly: { id: IdOf('billing_account'), ...common },
   defaulted: ['labels', 'customer_kind', 'payment', 'payment_days', 'delete_protection'],
-  optional: ['vat_number', 'reference'],
+  optional: ['vat_number', 'reference', 'vat_decision'],
 });
 export type BillingAccount = ItemType<typeof billingAccount>;
 export type BillingAccountCreate = CreateType<typeof billingAccount>;

@@ -7,6 +7,7 @@ import { type Amount, amountOf, formatAmount } from './money.ts';
 import { dayText } from './months.ts';
 import type { Month } from './rating.ts';
 import { type VatTreatment, type VatVerification, vatTreatment } from './vat.ts';
+import { decidedVat } from './vat-decision.ts';
 import { parseVatNumber } from './vat-numbers.ts';
 import type { VatRate } from './vat-rates.ts';
 
@@ -59,6 +60,7 @@ export function vatOfBill({ account, entity, month, rates, verification }: Previ
     customer: {
       ...{ country, postcode, kind: account.customer_kind },
       ...(number && { vat_number: { country: number.country, verification: verification } }),
+      ...(account.vat_decision && { decision: decidedVat(account.vat_decision) }),
     },
     day: dayText(month.to - 1),
     rates,

@@ -7,20 +7,20 @@
  * | any        | in the country of the issuer                   | rate of that country, also for businesses          |
  * | EU         | business, other EU country, number verified    | none: reverse charge                               |
  * | EU         | the same, verification without answer yet      | the bill waits                                     |
- * | EU         | the same, number refused, or none, or given up | as a consumer                                      |
+ * | EU         | the same, number refused, or none              | as a consumer                                      |
  * | EU         | consumer, other EU country, one-stop shop      | rate of the customer's country                     |
  * | EU         | the same, without a one-stop shop              | rate of the issuer's country                       |
  * | EU         | outside the EU                                 | none: outside the scope                            |
  * | outside EU | another country, not in the EU                 | none: outside the scope                            |
  * | outside EU | business in the EU, number verified            | none: outside the scope                            |
  * | outside EU | the same, verification without answer yet      | the bill waits                                     |
- * | outside EU | the same, number refused, or none, or given up | as a consumer                                      |
+ * | outside EU | the same, number refused, or none              | as a consumer                                      |
  * | outside EU | consumer in the EU, one-stop shop              | rate of the customer's country                     |
  * | outside EU | the same, without a one-stop shop              | the bill waits: the customer's country may tax it  |
  *
  * Switzerland and Liechtenstein are one country here, as are the United Kingdom with Northern Ireland: numbers with XI concern goods,
  * and no services. In areas with rules of their own, and wherever a fact or a rate is unknown, the bill waits. No VAT is
- * ever zero because something is unknown.
+ * ever zero because something is unknown. The decision of an operator (vat-decision.ts) precedes the table.
  */
 import { euCountries, isCountry, specialArea, vatCountry } from './country-codes.ts';
 import { isDay, type VatRate, vatRateOn } from './vat-rates.ts';
@@ -33,7 +33,7 @@ export interface Vat {
   readonly category: VatCategory;
   /** In percent, as a decimal text such as `8.1`; `0` without VAT. */
   readonly rate: string;
-  /** The country whose VAT it is; absent without VAT. */
+  /** The country whose VAT it is; absent without VAT, and in the decision of an operator. */
   readonly country?: string;
   /** The legal text why no VAT is charged. Bills must contain it. */
   readonly reason?: string;
@@ -52,11 +52,8 @@ export interface VatIssuer {
   readonly oss: boolean;
 }
 
-/**
- * The state of a VAT number. `pending` has no answer yet. `given_up` had no answer for so long that the operator charges VAT; a
- * credit note follows when the answer comes.
- */
-export type VatVerification = 'valid' | 'invalid' | 'pending' | 'given_up';
+/** The state of a VAT number. `pending` has no answer yet. */
+export type VatVerification = 'valid' | 'invalid' | 'pending';
 
 /** The customer of the bill. */
 export interface VatCustomer {
@@ -65,7 +62,7 @@ export interface VatCustomer {
   readonly kind: 'business' | 'consumer';
   /** The VAT number: its country by ISO 3166-1, and the state of its verification. */
   readonly vat_number?: { readonly country: string; readonly verification: VatVerification };
-  /** The decision of an operator, for areas and cases that the table does not know. It wins over the table. */
+  /** The decision of an operator, for areas and cases that the table does not know, or a number without an answer. */
   readonly decision?: Vat;
 }
 
@@ -122,7 +119,7 @@ export function vatTreatment(facts: VatFacts): VatTreatment {
 /** Says whether a customer in the EU is a business by its VAT number; a text says why that is not known. */
 function businessOf({ kind, vat_number: number }: VatCustomer, country: string): boolean | string {
   if (kind !== 'business' || number === undefined) return false;
-  if (number.verification === 'invalid' || number.verification === 'given_up') return false;
+  if (number.verification === 'invalid') return false;
   if (vatCountry(number.country) !== country)
     return `the VAT number is of ${number.country}, and the address in ${country}`;
   return number.verification === 'valid' || 'the VAT number is not verified yet';

@@ -8,6 +8,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { includedMeters, meters } from '../../contract/resources/meters.ts';
 import { orderEnds } from '../../contract/resources/orders.ts';
 import { paymentKinds, prepaidStates } from '../../contract/resources/payments.ts';
+import { vatCategories } from '../../contract/resources/vat.ts';
 import { declared, id, kind, labels, oneOf, time } from './form.ts';
 
 const party = {
@@ -65,6 +66,13 @@ export const billingAccounts = kind('billing-accounts/', {
   reference: Type.Optional(Type.String()),
   customer_kind: oneOf(['business', 'consumer']),
   payment: oneOf(['bill', 'prepaid']),
+  vat_decision: Type.Optional(
+    Type.Object({
+      category: oneOf(vatCategories),
+      rate: Type.Optional(Type.String()),
+      reason: Type.Optional(Type.String()),
+    }),
+  ),
   payment_days: Type.Integer(),
   /** Only in records of versions without `budgets/`. A server converts it at its start. */
   max_monthly_cost: Type.Optional(amount),
