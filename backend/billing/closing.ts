@@ -6,7 +6,6 @@ import { previewBill } from '../model/billing/bill-preview.ts';
 import { billText, mailRecord } from '../model/billing/mail-texts.ts';
 import { monthsBetween, monthText, parseMonth } from '../model/billing/months.ts';
 import type { Month } from '../model/billing/rating.ts';
-import { knownVatRates } from '../model/billing/vat-rates.ts';
 import type { Logger } from '../model/component.ts';
 import * as records from '../model/records/index.ts';
 import { absent, put, read, unchanged } from '../store/collection.ts';
@@ -16,7 +15,7 @@ import type { Condition } from '../store/store.ts';
 import { accountBalance } from './ledger/account-balance.ts';
 import { accountLines, type Ledger, paidProjects } from './ledger/account-bill.ts';
 import { finalBill } from './ledger/final-bill.ts';
-import { verificationOf } from './ledger/vat-state.ts';
+import { vatRatesOf, verificationOf } from './ledger/vat-state.ts';
 import { queued } from './mail/outbox.ts';
 
 /** The outcome for one month of an account. */
@@ -85,7 +84,7 @@ export async function closeMonth(
     return { outcome: (await store.commit({ require: common, write })).ok ? 'closed' : 'conflict' };
   }
   const preview = previewBill({
-    ...{ account, entity: entity.value, lines, month, at: at.getTime(), rates: knownVatRates },
+    ...{ account, entity: entity.value, lines, month, at: at.getTime(), rates: vatRatesOf(mirror) },
     verification: verificationOf(mirror, account),
     ...(isPrepaid && {
       money: accountBalance(parts.bills.list(account.id), parts.payments.list(account.id), at).balance,

@@ -124,6 +124,14 @@ export const errorTable = define({
     operator: 'Choose another instant. A price of the future can be deleted first.',
     retry: false,
   },
+  vat_rate_exists: {
+    status: 409,
+    title: 'The country has a rate from this day',
+    meaning: 'An operator has already set a rate of VAT of this country from the same day on.',
+    user: 'Nothing.',
+    operator: 'Choose another day. A rate of the future can be deleted first.',
+    retry: false,
+  },
   payment_exists: {
     status: 409,
     title: 'Another payment has this id',

@@ -41,6 +41,7 @@ export const idPrefixes = {
   payment: 'pay',
   payment_source: 'psrc',
   budget: 'bdg',
+  vat_rate: 'vatr',
 } as const;
 /** A kind of object. */
 export type Noun = keyof typeof idPrefixes;

@@ -34,6 +34,7 @@ import { storagePoolEndpoints } from './resources/storage-pools.ts';
 import { terraformStateEndpoints } from './resources/terraform-states.ts';
 import { tokenEndpoints } from './resources/tokens.ts';
 import { uploadEndpoints } from './resources/uploads.ts';
+import { vatRateEndpoints } from './resources/vat-rates.ts';
 import { vmEndpoints } from './resources/vms.ts';
 import { volumeAttachmentEndpoints } from './resources/volume-attachments.ts';
 import { volumeEndpoints } from './resources/volumes.ts';
@@ -70,6 +71,7 @@ export const endpoints: readonly Endpoint[] = [
   billEndpoints,
   paymentEndpoints,
   paymentSourceEndpoints,
+  vatRateEndpoints,
   operationEndpoints,
   eventEndpoints,
   auditRecordEndpoints,

@@ -169,6 +169,7 @@ t.test('each operation refuses who may not', async (t) => {
     bills: 'bill-0000000000000000',
     payments: 'pay-0000000000000000',
     'payment-sources': 'psrc-0000000000000000',
+    'vat-rates': 'vatr-0000000000000000',
     'terraform-states': (await operator.list('terraform-states', `?project=${mine.id}`)).items[0]?.id ?? 'none',
   };
   /**
@@ -227,6 +228,8 @@ t.test('each operation refuses who may not', async (t) => {
     billing_account_preview: 'operator',
     billing_account_balance: 'operator',
     payment_create: 'operator',
+    vat_rate_create: 'operator',
+    vat_rate_delete: 'operator',
     ended_order_list: 'empty',
     order_list: 'empty',
     order_get: 'hidden',
@@ -240,7 +243,7 @@ t.test('each operation refuses who may not', async (t) => {
     ),
     ...Object.fromEntries(['product_list', 'product_get', 'price_list', 'price_get'].map((id) => [id, 'shared'])),
     ...Object.fromEntries(
-      ['legal_entity', 'billing_account', 'bill', 'payment', 'payment_source']
+      ['legal_entity', 'billing_account', 'bill', 'payment', 'payment_source', 'vat_rate']
         .flatMap((noun) => [`${noun}_list`, `${noun}_get`])
         .map((id) => [id, 'operator']),
     ),

@@ -51,6 +51,7 @@ t.test('every creation can be tried, and nothing is written', async (t) => {
     prices: { product: hour.id, currency: 'CHF', amount: '1', per: 'once', valid_from: '2090-01-01T00:00:00Z' },
     orders: { project, product: hour.id, quantity: 1 },
     'payment-sources': { name: 'bank' },
+    'vat-rates': { country: 'CH', rate: '8.8', valid_from: '2028-01-01' },
     payments: { billing_account: payer.id, amount: '1' },
     budgets: { project, max_monthly_cost: '5' },
     snapshots: { name: 'snap', vm: vm.id },

@@ -1,6 +1,7 @@
 /** The facts of the VAT that operators declare, from the API to the final bill. */
 import t, { type Test } from 'tap';
 import { startBilling } from '../../backend/billing/start.ts';
+import { dayText, monthText } from '../../backend/model/billing/months.ts';
 import { monthOf } from '../../backend/model/billing/rating.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
@@ -8,6 +9,7 @@ import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
 const hour = 3_600_000;
+const monthEnd = () => dayText(monthOf(Date.now()).to - 1);
 const party = {
   legal_name: 'Example AG',
   address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
@@ -124,4 +126,51 @@ t.test('a customer in Büsingen: the decision precedes the rules of areas', asyn
   await billAfterwards(t, store);
   const bill = await until('the bill', async () => (await bills())[0]);
   t.match(await document(String(bill.id)), { vat_groups: [{ category: 'S', rate: '8.1', amount: '0.41' }] });
+});
+
+t.test('rates of the operator precede those that ucloud knows', async (t) => {
+  const { operator, store, preview, bills, document } = await cloudWith(t, { address: party.address });
+  t.match(await preview(), { vat: '0.41' });
+  const first = `${monthText(Date.now())}-01`;
+  const good = { country: 'CH', rate: '8.5', valid_from: first };
+  for (const [status, change, pointer, detail] of [
+    [400, { country: 'EL' }, '/country', /./],
+    [400, { country: undefined }, '/country', /./],
+    [400, { rate: '0' }, '/rate', /percent above 0/],
+    [400, { rate: '8.50' }, '/rate', /percent above 0/],
+    [400, { rate: 8.5 }, '/rate', /string/],
+    [400, { valid_from: '2026-1-1' }, '/valid_from', /a day/],
+    [400, { note: 'x' }, '/note', /./],
+    [422, { country: 'MC' }, '/country', /must be FR/],
+    [422, { country: 'AX' }, '/country', /vat_decision/],
+    [422, { valid_from: '2026-02-30' }, '/valid_from', /a day that exists/],
+  ] as const) {
+    const refused = await operator.request('POST', '/v1/vat-rates', { ...good, ...change });
+    t.equal(refused.status, status, JSON.stringify(change));
+    t.match(refused.body, { errors: [{ pointer, detail }] }, JSON.stringify(change));
+  }
+  t.strictSame((await operator.list('vat-rates')).items, []);
+  t.match(await preview(), { vat: '0.41' });
+
+  const attempts = await Promise.all([1, 2].map(() => operator.request('POST', '/v1/vat-rates', good)));
+  t.strictSame(attempts.map(({ status }) => status).toSorted(), [201, 409], 'a country has one rate from a day on');
+  t.match(
+    attempts.find(({ status }) => status === 409),
+    { body: { code: 'vat_rate_exists', errors: [{ pointer: '/valid_from' }] } },
+  );
+  const future = await operator.create('vat-rates', { ...good, rate: '50', valid_from: '2099-01-01' });
+  t.match(await preview(), { net: '5.00', vat: '0.43', gross: '5.43' });
+  const [present] = (await operator.list('vat-rates')).items.filter(({ id }) => id !== future.id);
+  const kept = await operator.request('DELETE', `/v1/vat-rates/${present?.id}`);
+  t.match([kept.status, kept.body], [409, { code: 'invalid_state' }], 'a rate that applies stays');
+  await operator.expect(204, 'DELETE', `/v1/vat-rates/${future.id}`);
+  await operator.create('vat-rates', { ...good, rate: '51', valid_from: '2099-01-01' });
+  t.equal((await operator.request('PATCH', `/v1/vat-rates/${present?.id}`, { rate: '1' })).status, 405);
+
+  await billAfterwards(t, store);
+  const bill = await until('the bill', async () => (await bills())[0]);
+  t.match(bill, { vat: '0.43', gross: '5.43' });
+  t.match(await document(String(bill.id)), { vat_groups: [{ category: 'S', rate: '8.5' }] });
+  await operator.create('vat-rates', { ...good, rate: '20', valid_from: monthEnd() });
+  t.match(await document(String(bill.id)), { vat_groups: [{ rate: '8.5' }] }, 'a final bill keeps its VAT');
 });

@@ -112,6 +112,11 @@ t.test('the decision of an operator wins, and the rates are data', async (t) => 
   const rates = [...knownVatRates, { country: 'US', rate: '7.25', valid_from: '2026-01-01' }];
   t.same(at({ country: 'US' }, consumer('US'), day, rates), standard('US', '7.25'));
   t.match(at({ country: 'US' }, consumer('US'), '2025-12-31', rates), waits(/rate of US on 2025-12-31 is unknown/));
+  const replaced = [...knownVatRates, { country: 'CH', rate: '8.2', valid_from: '2024-01-01' }];
+  t.equal(vatRateOn(replaced, 'CH', day), '8.2', 'a row of the same day precedes');
+  const later = [...knownVatRates, { country: 'CH', rate: '8.5', valid_from: day }];
+  t.equal(vatRateOn(later, 'CH', day), '8.5');
+  t.equal(vatRateOn(later, 'CH', '2026-03-30'), '8.1');
   for (const wrong of ['2026-02-30', '2026-2-1', '', 'today']) {
     t.match(at({ country: 'DE' }, consumer('DE'), wrong), waits(/day of the supply is unknown/), wrong);
   }
@@ -162,12 +167,15 @@ t.test('rates', async (t) => {
   for (const row of knownVatRates) t.equal(vatRateProblem(row), undefined, JSON.stringify(row));
   const good = { country: 'CH', rate: '8.1', valid_from: '2024-01-01' };
   for (const [change, problem] of [
-    [{ country: 'EL' }, /country must be .* Greece is GR/],
-    [{ rate: '8.10' }, /rate must be percent/],
-    [{ rate: '-1' }, /rate must be percent/],
-    [{ rate: '101' }, /rate must be percent/],
-    [{ rate: '1e1' }, /rate must be percent/],
-    [{ valid_from: '2024-02-30' }, /valid_from must be a day/],
+    [{ country: 'EL' }, { field: 'country', rule: /Greece is GR/ }],
+    [{ country: 'MC' }, { field: 'country', rule: /must be FR/ }],
+    [{ country: 'AX' }, { field: 'country', rule: /the Åland Islands has VAT rules of its own/ }],
+    [{ rate: '0' }, { field: 'rate', rule: /must be percent above 0/ }],
+    [{ rate: '8.10' }, { field: 'rate' }],
+    [{ rate: '-1' }, { field: 'rate' }],
+    [{ rate: '101' }, { field: 'rate' }],
+    [{ rate: '1e1' }, { field: 'rate' }],
+    [{ valid_from: '2024-02-30' }, { field: 'valid_from', rule: /must be a day that exists/ }],
   ] as const)
     t.match(vatRateProblem({ ...good, ...change }), problem, JSON.stringify(change));
 });

@@ -4,7 +4,7 @@ import { renderCii, renderPdf, renderUbl } from '../../billing/documents/index.t
 import { accountLines, paidProjects } from '../../billing/ledger/account-bill.ts';
 import { priceFactsOf } from '../../billing/ledger/price-facts.ts';
 import { type DescribedUse, usesSince } from '../../billing/ledger/uses.ts';
-import { verificationOf } from '../../billing/ledger/vat-state.ts';
+import { vatRatesOf, verificationOf } from '../../billing/ledger/vat-state.ts';
 import type { Id } from '../../contract/fields.ts';
 import { type BillFormat, type BillPreview, bill, type Costs } from '../../contract/resources/bills.ts';
 import type { BillDocument } from '../../model/billing/bill-document.ts';
@@ -14,7 +14,6 @@ import { amountOf, formatAmount, multiply, roundToMinor, sum } from '../../model
 import { monthText, parseMonth } from '../../model/billing/months.ts';
 import type { PriceList } from '../../model/billing/price-list.ts';
 import { chargesUpTo, type Month } from '../../model/billing/rating.ts';
-import { knownVatRates } from '../../model/billing/vat-rates.ts';
 import { idFrom } from '../../model/ids.ts';
 import * as records from '../../model/records/index.ts';
 import { read } from '../../store/collection.ts';
@@ -104,7 +103,7 @@ async function getPreview(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
   const preview =
     entity &&
     previewBill({
-      ...{ account, entity, lines, month, at: until, rates: knownVatRates },
+      ...{ account, entity, lines, month, at: until, rates: vatRatesOf(api.mirror) },
       verification: verificationOf(api.mirror, account),
     });
   const body: BillPreview = {

@@ -39,6 +39,7 @@ import { storagePools } from './storage-pools.ts';
 import { terraformStates } from './terraform-states/descriptor.ts';
 import { tokens } from './tokens.ts';
 import { uploads } from './uploads.ts';
+import { vatRates } from './vat-rates.ts';
 import { vms } from './vms.ts';
 import { volumeAttachments } from './volume-attachments.ts';
 import { volumes } from './volumes.ts';
@@ -77,6 +78,7 @@ export const resources: readonly ResourceDescriptor[] = [
   bills,
   payments,
   paymentSources,
+  vatRates,
 ];
 
 /** The handlers of operations that belong to no resource with records in the mirror. */

@@ -18,6 +18,7 @@ export const ledgerKinds = [
   records.billingAccounts,
   records.legalEntities,
   records.vatChecks,
+  records.vatRates,
 ] as const;
 
 /** A mirror with the kinds of `ledgerKinds`, and the open orders of projects. */

@@ -3,10 +3,9 @@ import type { Balance } from '../../model/billing/balance.ts';
 import { previewBill } from '../../model/billing/bill-preview.ts';
 import { amountOf, sum } from '../../model/billing/money.ts';
 import { monthsBetween, parseMonth } from '../../model/billing/months.ts';
-import { knownVatRates } from '../../model/billing/vat-rates.ts';
 import * as records from '../../model/records/index.ts';
 import { accountLines, type Ledger, paidProjects } from './account-bill.ts';
-import { verificationOf } from './vat-state.ts';
+import { vatRatesOf, verificationOf } from './vat-state.ts';
 
 /** The money of an account. */
 export interface PrepaidFunds {
@@ -45,7 +44,7 @@ export async function prepaidFunds(
     const preview =
       entity &&
       previewBill({
-        ...{ account, entity, lines, month, at: period.to, rates: knownVatRates },
+        ...{ account, entity, lines, month, at: period.to, rates: vatRatesOf(mirror) },
         verification: verificationOf(mirror, account),
       });
     net += before;

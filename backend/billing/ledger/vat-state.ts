@@ -1,8 +1,15 @@
-/** The state of the verification of VAT numbers, from the answers in the database. */
+/** The facts of VAT in the database: the rates of operators, and the answers about VAT numbers. */
 import type { VatVerification } from '../../model/billing/vat.ts';
 import { parseVatNumber, type VatNumber } from '../../model/billing/vat-numbers.ts';
+import { knownVatRates, type VatRate } from '../../model/billing/vat-rates.ts';
 import * as records from '../../model/records/index.ts';
 import type { Mirror } from '../../store/mirror.ts';
+
+/** Returns the rates of VAT: those that ucloud knows, then those of operators, which precede known ones of the same day. */
+export const vatRatesOf = (mirror: Mirror): readonly VatRate[] => [
+  ...knownVatRates,
+  ...[...mirror.list(records.vatRates)].map(({ value }) => value),
+];
 
 /** Returns the number of an account that VIES knows; undefined if it has none. */
 export function viesNumber({ vat_number }: Pick<records.BillingAccountRecord, 'vat_number'>): VatNumber | undefined {

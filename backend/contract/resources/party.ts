@@ -14,6 +14,15 @@ export const Line = (maxLength: number, description: string) =>
     description,
   });
 
+/** The schema of a country. */
+export const Country = (description: string) =>
+  Type.String({
+    format: 'country',
+    pattern: '^[A-Z]{2}$',
+    'x-rule': 'a country of ISO 3166-1 with two letters, such as `CH`',
+    description,
+  });
+
 /** The fields of a legal person. */
 export const partyFields = {
   legal_name: Line(200, 'Name of the person or company, as on bills.'),
@@ -22,12 +31,7 @@ export const partyFields = {
       street: Line(200, 'Street and number.'),
       postcode: Line(20, 'Postcode.'),
       city: Line(100, 'City.'),
-      country: Type.String({
-        format: 'country',
-        pattern: '^[A-Z]{2}$',
-        'x-rule': 'a country of ISO 3166-1 with two letters, such as `CH`',
-        description: 'Country (ISO 3166-1), such as `CH`.',
-      }),
+      country: Country('Country (ISO 3166-1), such as `CH`.'),
     },
     { additionalProperties: false, description: 'Postal address, as on bills.' },
   ),

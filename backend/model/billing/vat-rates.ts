@@ -2,7 +2,7 @@
  * Standard rates of VAT by country and date. An operator extends the list by rows of his own. The list begins in 2024: before, and for
  * countries without a row, the rate is unknown, and a bill waits.
  */
-import { isCountry } from './country-codes.ts';
+import { isCountry, specialArea, vatCountry } from './country-codes.ts';
 
 /** The standard rate of a country from a day on, until a later row of the country. */
 export interface VatRate {
@@ -12,6 +12,12 @@ export interface VatRate {
   readonly rate: string;
   /** The first day of the rate, such as `2024-01-01`. */
   readonly valid_from: string;
+}
+
+/** A field of a row and the rule that it violates. */
+export interface VatRateProblem {
+  readonly field: keyof VatRate;
+  readonly rule: string;
 }
 
 const start = '2024-01-01';
@@ -80,10 +86,19 @@ export function isDay(text: string): boolean {
 /** Says whether the text is a rate in percent: at most 100, at most two decimals, without needless zeros. */
 export const isRate = (text: string): boolean => /^(100|[1-9]?[0-9](\.[0-9]?[1-9])?)$/.test(text);
 
-/** Returns the problem of a row of an operator, with the name of its field; undefined for a valid row. */
-export function vatRateProblem(row: VatRate): string | undefined {
-  if (!isCountry(row.country)) return 'country must be a code of ISO 3166-1 such as CH; Greece is GR';
-  if (!isRate(row.rate)) return 'rate must be percent from 0 to 100 such as 8.1, with at most two decimals';
-  if (!isDay(row.valid_from)) return 'valid_from must be a day such as 2026-01-01';
+/** Returns the field of a row that violates a rule, and the rule; undefined for a valid row. */
+export function vatRateProblem({ country, rate, valid_from }: VatRate): VatRateProblem | undefined {
+  if (!isCountry(country)) return { field: 'country', rule: 'must be a code of ISO 3166-1 such as CH; Greece is GR' };
+  // The VAT of such a country never looks for a row of it.
+  const of = vatCountry(country);
+  if (of !== country) return { field: 'country', rule: `must be ${of}: ${country} has the VAT of ${of}` };
+  const area = specialArea(country, '');
+  if (area !== undefined) {
+    const rule = `must not be ${country}: ${area} has VAT rules of its own. Set \`vat_decision\` of its customers`;
+    return { field: 'country', rule };
+  }
+  if (!isRate(rate) || rate === '0')
+    return { field: 'rate', rule: 'must be percent above 0 and up to 100 such as 8.1, with at most two decimals' };
+  if (!isDay(valid_from)) return { field: 'valid_from', rule: 'must be a day that exists, such as 2026-01-01' };
   return undefined;
 }

@@ -332,6 +332,19 @@ export const prepaid = kind('prepaid/', {
 });
 export type PrepaidRecord = Static<typeof prepaid.schema>;
 
+/** `vat-rates/<id>`: a rate of VAT that an operator has added. It never changes. */
+export const vatRates = kind('vat-rates/', {
+  id: id('vat_rate'),
+  country: Type.String(),
+  rate: Type.String(),
+  valid_from: Type.String(),
+  ...declared,
+});
+export type VatRateRecord = Static<typeof vatRates.schema>;
+
+/** `vat-rate-starts/<country>/<valid_from>`: the only rate of an operator from this day on. */
+export const vatRateStarts = kind('vat-rate-starts/', { id: id('vat_rate') });
+
 /** `vat-checks/<VAT number>`: the last answer about a VAT number. */
 export const vatChecks = kind('vat-checks/', {
   answer: oneOf(['valid', 'invalid', 'unknown']),

@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox';
 import { derivedAddress } from '../network/interface-addresses.ts';
 import { networks } from './address-space.ts';
 import { hostPolicies, images, snapshotSchedules, snapshots, vms, volumes } from './api.ts';
-import { billingAccounts, budgets, endedOrders, endedPrices, endedProducts, products } from './billing.ts';
+import { billingAccounts, budgets, endedOrders, endedPrices, endedProducts, products, vatRates } from './billing.ts';
 import { kind } from './form.ts';
 import { hosts } from './host-agent.ts';
 import { operations } from './operations.ts';
@@ -94,12 +94,13 @@ const needsFormat7: Readonly<Record<string, (record: Fields) => boolean>> = {
 
 /**
  * The same for format 8. Accounts that pay, and budgets: an older API creates, resizes and deletes objects without their orders.
- * Ended prices and cancelled orders: an older version would bill the past without them. Composed products: it
+ * Ended prices, cancelled orders and VAT rates: an older version would bill without them. Composed products: it
  * would charge what they include.
  */
 const needsFormat8: Readonly<Record<string, (record: Fields) => boolean>> = {
   [billingAccounts.prefix]: () => true,
   [budgets.prefix]: () => true,
+  [vatRates.prefix]: () => true,
   [products.prefix]: ({ includes }) => includes !== undefined,
   [endedProducts.prefix]: () => true,
   [endedPrices.prefix]: () => true,
