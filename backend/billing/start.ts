@@ -119,7 +119,8 @@ const factsOf = ({ mirror }: ClosingParts, { value, revision }: Stored<records.B
     mirror.get(records.legalEntities, value.legal_entity),
     number === undefined ? undefined : mirror.get(records.vatChecks, number),
   ];
-  return [revision, entity?.revision, check?.revision].join(' ');
+  const rates = [...mirror.list(records.vatRates)].map((each) => each.id);
+  return [revision, entity?.revision, check?.revision, ...rates].join(' ');
 };
 
 /**
