@@ -15,7 +15,7 @@ import type { Condition } from '../store/store.ts';
 import { accountBalance } from './ledger/account-balance.ts';
 import { accountLines, type Ledger, paidProjects } from './ledger/account-bill.ts';
 import { finalBill } from './ledger/final-bill.ts';
-import { vatRatesOf, verificationOf } from './ledger/vat-state.ts';
+import { vatCheckOf, vatRatesOf, verificationOf } from './ledger/vat-state.ts';
 import { queued } from './mail/outbox.ts';
 
 /** The outcome for one month of an account. */
@@ -83,6 +83,7 @@ export async function closeMonth(
     const write = [put(records.closedMonths, closedKey, { at: at.toISOString() })];
     return { outcome: (await store.commit({ require: common, write })).ok ? 'closed' : 'conflict' };
   }
+  const vatCheck = vatCheckOf(mirror, account);
   const preview = previewBill({
     ...{ account, entity: entity.value, lines, month, at: at.getTime(), rates: vatRatesOf(mirror) },
     verification: verificationOf(mirror, account),
@@ -94,7 +95,10 @@ export async function closeMonth(
     logger.warn({ account: account.id, month: text, why: preview.waits }, 'a bill waits');
     return { outcome: 'waits', why: preview.waits };
   }
-  const final = await finalBill(store, { bill: preview.bill, account, entity, month: text, at });
+  const final = await finalBill(store, {
+    ...{ bill: preview.bill, account, entity, month: text, at },
+    ...(vatCheck && { vatCheck }),
+  });
   const { id } = final.record;
   const mail = await queued(
     parts,

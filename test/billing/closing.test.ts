@@ -455,10 +455,13 @@ t.test('a bill waits for the verification of a VAT number, and is never without 
     async () => (await store.get(`${records.vatChecks.prefix}DE136695976`)) !== undefined,
   );
   t.strictSame(await billsOf(operator), []);
-  answer = { answer: 'valid', at: new Date().toISOString() } as VatAnswer;
+  answer = { answer: 'valid', at: new Date().toISOString(), consultation_number: 'WAPI1' } as VatAnswer;
   clock += hour;
   const bill = await until('the bill', async () => (await billsOf(operator))[0]);
-  t.match(bill, { net: '5.00', vat: '0.00', gross: '5.00' });
+  t.match(bill, {
+    ...{ net: '5.00', vat: '0.00', gross: '5.00' },
+    vat_check: { vat_number: 'DE136695976', answer: 'valid', at: String, consultation_number: 'WAPI1' },
+  });
   t.equal(asked.length, 2, 'an unknown answer is not asked for in each round');
   const document = await documentOf(store, bill);
   t.match(document.vat_groups, [{ category: 'AE', reason: /Reverse charge/ }]);

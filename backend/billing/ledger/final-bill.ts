@@ -33,6 +33,8 @@ export interface FinalFacts {
   readonly entity: Stored<records.LegalEntityRecord>;
   readonly month: string;
   readonly at: Date;
+  /** The answer about the VAT number of the customer. */
+  readonly vatCheck?: records.BillRecord['vat_check'];
   /** The bill that a credit note corrects. */
   readonly corrects?: records.BillRecord['corrects'];
 }
@@ -46,7 +48,7 @@ export interface FinalBill {
 
 /** Returns the bill with the next number of the series. The commit fails if another bill took this number meanwhile. */
 export async function finalBill(store: Store, facts: FinalFacts): Promise<FinalBill> {
-  const { bill, account, entity, month, at, corrects } = facts;
+  const { bill, account, entity, month, at, corrects, vatCheck } = facts;
   const { number_series: series } = entity.value;
   const before = await read(store, records.billNumbers, series);
   const last = (before?.value.last ?? 0) + 1;
@@ -56,6 +58,7 @@ export async function finalBill(store: Store, facts: FinalFacts): Promise<FinalB
   const { issue_date, due_date, currency, totals } = document;
   const record: records.BillRecord = {
     ...{ id, labels: {}, number, billing_account: account.id, legal_entity: entity.value.id, month },
+    ...(vatCheck !== undefined && { vat_check: vatCheck }),
     ...(corrects !== undefined && { kind: 'credit_note' as const, corrects }),
     ...{ issue_date, due_date, currency, net: totals.net, vat: totals.vat, gross: totals.gross },
     sha256: createHash('sha256').update(json).digest('hex'),

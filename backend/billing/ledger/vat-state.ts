@@ -23,3 +23,15 @@ export function verificationOf(mirror: Mirror, account: records.BillingAccountRe
   const answer = number === undefined ? undefined : mirror.get(records.vatChecks, number.text)?.value.answer;
   return answer === 'valid' || answer === 'invalid' ? answer : 'pending';
 }
+
+/** Returns the last answer about the number of an account, as bills keep it. */
+export function vatCheckOf(
+  mirror: Mirror,
+  account: records.BillingAccountRecord,
+): records.BillRecord['vat_check'] | undefined {
+  const number = viesNumber(account);
+  const check = number === undefined ? undefined : mirror.get(records.vatChecks, number.text)?.value;
+  if (number === undefined || check === undefined) return undefined;
+  const { answer, at, consultation_number } = check;
+  return { vat_number: number.text, answer, at, ...(consultation_number !== undefined && { consultation_number }) };
+}

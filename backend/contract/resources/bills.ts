@@ -52,6 +52,20 @@ export const bill = resource({
     net: Decimal({ description: 'Amount before VAT.' }),
     vat: Decimal({ description: 'VAT.' }),
     gross: Decimal({ description: 'Amount with VAT: to be paid, or what a credit note gives back.' }),
+    vat_check: Type.Optional(
+      Type.Object(
+        {
+          vat_number: Type.String({ description: 'VAT number of the customer.' }),
+          answer: Enum(['valid', 'invalid', 'unknown'], { description: 'Answer of VIES.' }),
+          at: Timestamp({ description: 'Time of the answer.' }),
+          consultation_number: Type.Optional(Type.String({ description: 'Consultation number of VIES.' })),
+        },
+        {
+          additionalProperties: false,
+          description: 'Last answer about the VAT number of the customer before the bill. Missing without a number.',
+        },
+      ),
+    ),
     sha256: Type.String({ description: 'SHA-256 of the document as JSON, in hex.' }),
     ...common,
   },

@@ -242,6 +242,15 @@ export const bills = kind('bills/', {
   net: amount,
   vat: amount,
   gross: amount,
+  /** The answer about the VAT number of the customer that decided on the VAT: the evidence for reverse charge. */
+  vat_check: Type.Optional(
+    Type.Object({
+      vat_number: Type.String(),
+      answer: oneOf(['valid', 'invalid', 'unknown']),
+      at: time,
+      consultation_number: Type.Optional(Type.String()),
+    }),
+  ),
   /** The SHA-256 of the document, in hex. */
   sha256: Type.String(),
   ...declared,
