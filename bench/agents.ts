@@ -13,6 +13,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { Id } from '../backend/contract/fields.ts';
 import { createSimulatedHypervisor } from '../backend/host/hypervisor/simulated.ts';
@@ -45,6 +46,8 @@ const { values, positionals } = parseArgs({
   },
 });
 const GiB = 2 ** 30;
+/** Milliseconds in which the traffic of agents without changes is measured. */
+const idleMs = 5_000;
 const at = new Date().toISOString();
 const declared = { created_at: at, updated_at: at };
 const size = { cpus: 1, memory: GiB, disk: GiB };
@@ -260,6 +263,8 @@ interface Result {
   /** The changes that an agent gets for each placement and change of VM in the cloud. */
   readonly changes: number;
   readonly unrelated: number;
+  /** Bytes from etcd. */
+  readonly traffic: number;
   readonly p50: number;
   readonly p99: number;
 }
@@ -346,13 +351,23 @@ async function measure(vmCount: number): Promise<Result> {
     let quiet = await ask();
 
     // Changes of VMs elsewhere.
-    const unrelated = await (async () => {
+    const sent = async (): Promise<number> => {
+      const text = await (await fetch(`http://${etcd.endpoint}/metrics`)).text();
+      return Number(/^etcd_network_client_grpc_sent_bytes_total (\S+)$/m.exec(text)?.[1]);
+    };
+    const { unrelated, traffic } = await (async () => {
+      // Agents report that they are alive, and etcd answers. This traffic does not depend on changes.
+      const [idleFrom, idleSent] = [clock(), await sent()];
+      await delay(idleMs);
+      const [from, before] = [clock(), await sent()];
+      const idle = (before - idleSent) / (from - idleFrom);
       for (let n = 0; n < placements; n++)
         await store.commit({ write: cloud.vm(foreign.network, others[0] ?? host(0)).write });
       const after = await ask();
       const changes = (changesOf(after) - changesOf(quiet)) / placements;
       quiet = after;
-      return changes;
+      const more = (await sent()) - before - idle * (clock() - from);
+      return { unrelated: changes, traffic: Math.max(0, more) / placements / agents };
     })();
 
     // A placement at a time: the entries come to all other hosts of the network.
@@ -377,6 +392,7 @@ async function measure(vmCount: number): Promise<Result> {
       keys: end.reduce((sum, { keys }) => sum + keys, 0) / end.length,
       changes: (changesOf(end) - changesOf(quiet)) / placements,
       unrelated,
+      traffic,
       p50: quantile(times, 0.5),
       p99: quantile(times, 0.99),
     };
@@ -414,6 +430,7 @@ if (positionals[0] === 'agents') {
       ...rows('memory of an agent', ({ bytes }) => bytes / 2 ** 20, 'MiB', 2),
       ...rows('watched keys and prefixes of an agent', ({ keys }) => keys, ''),
       ...rows('changes at an agent for a VM elsewhere', ({ unrelated }) => unrelated, '', 3),
+      ...rows('bytes from etcd to an agent for a VM elsewhere', ({ traffic }) => traffic, 'B'),
       ...rows('changes at an agent for a placement', ({ changes }) => changes, '', 3),
       ...rows('placement to entries on all hosts, p50', ({ p50 }) => p50, 'ms'),
       ...rows('placement to entries on all hosts, p99', ({ p99 }) => p99, 'ms'),
