@@ -21,7 +21,7 @@ import { SnapshotFiles } from '../../backend/host/storage/snapshot-files.ts';
 import { run } from '../../backend/host/system/command.ts';
 import { idFrom } from '../../backend/model/ids.ts';
 import { leftFreeBytes } from '../../backend/model/image/eviction.ts';
-import { until } from '../support/eventually.ts';
+import { eventually, until } from '../support/eventually.ts';
 import { noContents, noPool } from '../support/no-pool.ts';
 import { noQemu } from '../support/qemu.ts';
 import { temporaryDirectory } from '../support/stores.ts';
@@ -225,7 +225,8 @@ function lossyDirectory(t: Test): string {
   const [disk, files] = [join(directory, 'disk'), join(directory, 'files')];
   for (const path of [disk, files]) mkdirSync(path);
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', disk]);
-  t.teardown(() => execFileSync('umount', [disk]));
+  // The kernel releases the loop device, which has the image open, some time after its file system.
+  t.teardown(() => eventually(() => execFileSync('umount', [disk], { stdio: 'pipe' })));
   const image = join(disk, 'image');
   writeFileSync(image, '');
   truncateSync(image, 64 * MiB);
