@@ -1,12 +1,12 @@
 /** Orders: they open, change and end with their objects. Prices, quotes and budgets, and all that is refused. */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { startApi } from '../../backend/api/start.ts';
 import { newId } from '../../backend/model/ids.ts';
 import * as records from '../../backend/model/records/index.ts';
 import { put, readAll } from '../../backend/store/collection.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { ApiClient, type Body, createVmPrerequisites, startTestApi } from '../support/api.ts';
-import { onBothStores, stopSharedEtcd } from '../support/both-stores.ts';
+import { onBothStores, stopSharedEtcd, type TestDatabase } from '../support/both-stores.ts';
 import { until } from '../support/eventually.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
@@ -478,8 +478,8 @@ await t.test('accounts and budgets', async (t) => {
   });
 });
 
-await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => {
-  const database = await fresh();
+/** Starts two servers on one database, with a price for volumes and an account. */
+async function twoServers(t: Test, database: TestDatabase) {
   const test = await startTestApi(t, { store: await database.connect() });
   const { operator } = test;
   const other = await startApi({
@@ -489,11 +489,16 @@ await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => 
   t.teardown(() => other.close());
   await sell(operator, 'volume', { amount: '1', per: 'month' });
   const payer = await makeAccount(operator, 'acme');
+  const servers = [operator, new ApiClient(other.url, test.operatorToken)] as const;
+  return { operator, servers, payer };
+}
+
+await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => {
+  const { operator, servers, payer } = await twoServers(t, await fresh());
   await operator.create('budgets', { billing_account: payer.id, max_monthly_cost: '10' });
   const projects = await Promise.all(
     ['a', 'b'].map((name) => operator.create('projects', { name, billing_account: payer.id })),
   );
-  const servers = [operator, new ApiClient(other.url, test.operatorToken)];
   const answers = await Promise.all(
     Array.from({ length: 24 }, (_, index) =>
       servers[index % 2]?.request('POST', '/v1/volumes', {
@@ -509,18 +514,8 @@ await onBothStores(t, 'two servers keep a budget together', async (t, fresh) => 
 });
 
 await onBothStores(t, 'a budget that comes or falls meanwhile is kept, too', async (t, fresh) => {
-  const database = await fresh();
-  const test = await startTestApi(t, { store: await database.connect() });
-  const { operator } = test;
-  const other = await startApi({
-    ...{ store: await database.connect(), listen: { host: '::1', port: 0 }, logger: silentLogger },
-    rateLimit: { requestsPerMinute: 1_000_000 },
-  });
-  t.teardown(() => other.close());
-  await sell(operator, 'volume', { amount: '1', per: 'month' });
-  const payer = await makeAccount(operator, 'acme');
+  const { operator, servers, payer } = await twoServers(t, await fresh());
   const { id: project } = await operator.create('projects', { name: 'a', billing_account: payer.id });
-  const servers = [operator, new ApiClient(other.url, test.operatorToken)] as const;
   let made = 0;
   const volumes = (round: string, count: number) =>
     Array.from({ length: count }, async (_, index) => {

@@ -8,21 +8,15 @@ import { openMirror } from '../../backend/store/mirror.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { startTestApi } from '../support/api.ts';
 import { eventually } from '../support/eventually.ts';
+import { swissCompany } from '../support/legal-person.ts';
 import { silentLogger } from '../support/silent-logger.ts';
-
-const party = {
-  legal_name: 'Example AG',
-  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
-  email: 'billing@example.com',
-  vat_number: 'CHE-107.787.577 MWST',
-};
 
 async function paidCloud(t: Test) {
   const test = await startTestApi(t);
   const { operator, project } = test;
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-' });
+  const entity = await operator.create('legal-entities', { ...swissCompany, name: 'swiss', number_series: 'UC-' });
   const account = await operator.create('billing-accounts', {
-    ...{ ...party, name: 'acme', currency: 'CHF', legal_entity: entity.id },
+    ...{ ...swissCompany, name: 'acme', currency: 'CHF', legal_entity: entity.id },
   });
   await operator.update('projects', project, { billing_account: account.id });
   const product = await operator.create('products', { name: 'work', meter: 'booked' });

@@ -7,23 +7,17 @@ import { monthOf } from '../../backend/model/billing/rating.ts';
 import { startTestApi } from '../support/api.ts';
 import { brokenRules, schemaProblem } from '../support/en16931.ts';
 import { until } from '../support/eventually.ts';
+import { swissCompany } from '../support/legal-person.ts';
 import { silentLogger } from '../support/silent-logger.ts';
-
-const party = {
-  legal_name: 'Example AG',
-  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
-  email: 'billing@example.com',
-  vat_number: 'CHE-107.787.577 MWST',
-};
 
 t.test('an operator gives back a part of a bill, and then the rest', async (t) => {
   const test = await startTestApi(t);
   const { operator, store, project } = test;
   const product = await operator.create('products', { name: 'work', meter: 'booked', description: 'Work' });
   await operator.create('prices', { product: product.id, currency: 'CHF', amount: '100', per: 'once' });
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-' });
+  const entity = await operator.create('legal-entities', { ...swissCompany, name: 'swiss', number_series: 'UC-' });
   const account = await operator.create('billing-accounts', {
-    ...{ ...party, name: 'acme', currency: 'CHF', legal_entity: entity.id },
+    ...{ ...swissCompany, name: 'acme', currency: 'CHF', legal_entity: entity.id },
   });
   await operator.update('projects', project, { billing_account: account.id });
   await operator.create('orders', { project, product: product.id, quantity: 3 });

@@ -9,13 +9,11 @@ import { printable, printFonts } from '../../backend/billing/documents/fonts.ts'
 import { renderCii, renderJson, renderPdf, renderUbl } from '../../backend/billing/documents/index.ts';
 import { type BillDocument, type BillLine, maxDocumentLines } from '../../backend/model/billing/bill-document.ts';
 import { brokenRules, officialProblems, officialRules, type Syntax, schemaProblem } from '../support/en16931.ts';
+import { noPoppler } from '../support/poppler.ts';
 import { sampleBill, sampleBills, sampleLines } from '../support/sample-bills.ts';
 
 const run = promisify(execFile);
-const poppler = await run('pdftoppm', ['-v']).then(
-  () => false as const,
-  () => 'pdftoppm is missing: install the Debian package poppler-utils',
-);
+const poppler = await noPoppler();
 
 const bill = (name: string): BillDocument => {
   const found = sampleBills[name];

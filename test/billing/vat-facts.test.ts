@@ -6,16 +6,11 @@ import { monthOf } from '../../backend/model/billing/rating.ts';
 import type { Store } from '../../backend/store/store.ts';
 import { createVmPrerequisites, startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { swissCompany } from '../support/legal-person.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
 const hour = 3_600_000;
 const monthEnd = () => dayText(monthOf(Date.now()).to - 1);
-const party = {
-  legal_name: 'Example AG',
-  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
-  email: 'billing@example.com',
-  vat_number: 'CHE-107.787.577 MWST',
-};
 const customer = {
   ...{ name: 'customer', currency: 'CHF', legal_name: 'A Customer', email: 'customer@example.com' },
   address: { street: 'Weg 1', postcode: '10115', city: 'Berlin', country: 'DE' },
@@ -37,7 +32,7 @@ async function cloudWith(t: Test, account: object) {
   const { operator, store, project } = test;
   const { id: product } = await operator.create('products', { name: 'prefix', meter: 'prefix' });
   await operator.create('prices', { product, currency: 'CHF', amount: '5', per: 'once' });
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-' });
+  const entity = await operator.create('legal-entities', { ...swissCompany, name: 'swiss', number_series: 'UC-' });
   const payer = await operator.create('billing-accounts', { ...customer, ...account, legal_entity: entity.id });
   await operator.update('projects', project, { billing_account: payer.id });
   await createVmPrerequisites(test, project);
@@ -129,7 +124,7 @@ t.test('a customer in Büsingen: the decision precedes the rules of areas', asyn
 });
 
 t.test('rates of the operator precede those that ucloud knows', async (t) => {
-  const { operator, store, preview, bills, document } = await cloudWith(t, { address: party.address });
+  const { operator, store, preview, bills, document } = await cloudWith(t, { address: swissCompany.address });
   t.match(await preview(), { vat: '0.41' });
   const first = `${monthText(Date.now())}-01`;
   const good = { country: 'CH', rate: '8.5', valid_from: first };

@@ -5,23 +5,17 @@ import { endpoints } from '../../backend/contract/index.ts';
 import { monthOf } from '../../backend/model/billing/rating.ts';
 import { startTestApi } from '../support/api.ts';
 import { until } from '../support/eventually.ts';
+import { swissCompany } from '../support/legal-person.ts';
 import { operations } from '../support/openapi.ts';
 import { silentLogger } from '../support/silent-logger.ts';
-
-const party = {
-  legal_name: 'Example AG',
-  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
-  email: 'billing@example.com',
-  vat_number: 'CHE-107.787.577 MWST',
-};
 
 t.test('a token of a billing account', async (t) => {
   const test = await startTestApi(t);
   const { operator, project, store } = test;
   const other = (await operator.create('projects', { name: 'other' })).id;
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-' });
+  const entity = await operator.create('legal-entities', { ...swissCompany, name: 'swiss', number_series: 'UC-' });
   const account = (name: string) =>
-    operator.create('billing-accounts', { ...{ ...party, name, currency: 'CHF', legal_entity: entity.id } });
+    operator.create('billing-accounts', { ...{ ...swissCompany, name, currency: 'CHF', legal_entity: entity.id } });
   const [mine, theirs] = [await account('mine'), await account('theirs')];
   await operator.update('projects', project, { billing_account: mine.id });
   await operator.update('projects', other, { billing_account: theirs.id });

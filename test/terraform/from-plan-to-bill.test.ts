@@ -13,15 +13,14 @@ import { startTestCloud } from '../support/cloud.ts';
 import { brokenRules, schemaProblem } from '../support/en16931.ts';
 import { until } from '../support/eventually.ts';
 import { demoImage } from '../support/hcl.ts';
+import { swissCompany } from '../support/legal-person.ts';
+import { noPoppler } from '../support/poppler.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { temporaryDirectory } from '../support/stores.ts';
 import { terraformMissing } from '../support/terraform.ts';
 
 const run = promisify(execFile);
-const poppler = await run('pdftoppm', ['-v']).then(
-  () => false,
-  () => 'pdftoppm is missing: install the Debian package poppler-utils',
-);
+const poppler = await noPoppler();
 
 const configuration = `${demoImage}
 resource "ucloud_prefix" "this" {
@@ -42,12 +41,6 @@ resource "ucloud_vm" "web" {
   interfaces = [{ network = ucloud_network.this.id }]
 }
 `;
-const party = {
-  legal_name: 'Example AG',
-  address: { street: 'Bahnhofstrasse 1', postcode: '8750', city: 'Glarus', country: 'CH' },
-  email: 'billing@example.com',
-  vat_number: 'CHE-107.787.577 MWST',
-};
 const bank = { phone: '+41 55 505 62 65', iban: 'CH93 0076 2011 6238 5295 7', registration: 'CHE-107.787.577' };
 /** The price of a CPU: 10 CHF for each second. */
 const [perHour, centsPerSecond] = ['36000', 1000n];
@@ -65,10 +58,15 @@ t.test('three VMs, from the plan to the bill', { skip: terraformMissing() ?? pop
   const cloud = await startTestCloud(t);
   const { operator, url, operatorToken, store } = cloud.api;
   const { project } = cloud;
-  const entity = await operator.create('legal-entities', { ...party, name: 'swiss', number_series: 'UC-', ...bank });
+  const entity = await operator.create('legal-entities', {
+    ...swissCompany,
+    name: 'swiss',
+    number_series: 'UC-',
+    ...bank,
+  });
   const account = await operator.create('billing-accounts', {
     ...{
-      ...party,
+      ...swissCompany,
       name: 'acme',
       legal_name: 'ACME AG',
       reference: 'Cost centre 7',

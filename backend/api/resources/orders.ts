@@ -17,7 +17,7 @@ import { decodePageToken, encodePageToken } from '../requests/page-token.ts';
 import { fieldError } from '../requests/validation.ts';
 import { changeObject } from '../transaction/change-object.ts';
 import { creation, patched, projectOfCreation, removeReference, replacement } from '../transaction/declarations.ts';
-import { mutate } from '../transaction/mutate.ts';
+import { type Mutation, mutate } from '../transaction/mutate.ts';
 
 /** The descriptor of orders. */
 export const orders: ResourceDescriptor<records.OrderRecord> = describe(order, {
@@ -78,16 +78,10 @@ async function cancelBooking(api: ApiContext, request: ApiRequest): Promise<ApiA
     const { ended } = endOrder(stored.value, 'cancelled', request.now);
     const { require, write } = orderCommit(stored, ended ? { ended } : {});
     const unbilled = await unbilledSince(api, project, Date.parse(opened_at), request.now);
-    return {
+    return endOf(stored.value, `Cancelled the booking of ${title}.`, {
       guards: [...require.map((condition) => ({ condition })), ...unbilled.guards],
-      writes: [...write, ...unbilled.writes, removeReference(project, stored.id)],
-      target: stored.id,
-      project,
-      quotaDelta: undefined,
-      reason: 'deleted',
-      message: `Cancelled the booking of ${title}.`,
-      answer: (revision) => ({ status: 204, revision }),
-    };
+      writes: [...write, ...unbilled.writes],
+    });
   });
 }
 
@@ -104,9 +98,25 @@ async function updateOrder(api: ApiContext, request: ApiRequest): Promise<ApiAns
   });
 }
 
+/** Returns the change that ends a booking. */
+const endOf = (
+  { id, project }: records.OrderRecord,
+  message: string,
+  { guards, writes }: Pick<Mutation, 'guards' | 'writes'>,
+): Mutation => ({
+  guards,
+  writes: [...writes, removeReference(project, id)],
+  target: id,
+  project,
+  quotaDelta: undefined,
+  reason: 'deleted',
+  message,
+  answer: (revision) => ({ status: 204, revision }),
+});
+
 async function endBooking(api: ApiContext, request: ApiRequest): Promise<ApiAnswer> {
   return changeObject(api, request, orders, (stored) => {
-    const { object, project, title } = stored.value;
+    const { object, title } = stored.value;
     if (object !== undefined) {
       throw new UcloudError(
         'invalid_state',
@@ -114,16 +124,10 @@ async function endBooking(api: ApiContext, request: ApiRequest): Promise<ApiAnsw
       );
     }
     const { require, write } = orderCommit(stored, endOrder(stored.value, 'ended', request.now));
-    return {
+    return endOf(stored.value, `Ended the booking of ${title}.`, {
       guards: require.map((condition) => ({ condition })),
-      writes: [...write, removeReference(project, stored.id)],
-      target: stored.id,
-      project,
-      quotaDelta: undefined,
-      reason: 'deleted',
-      message: `Ended the booking of ${title}.`,
-      answer: (revision) => ({ status: 204, revision }),
-    };
+      writes: write,
+    });
   });
 }
 

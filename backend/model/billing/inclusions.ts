@@ -2,7 +2,7 @@
  * Composed products: one unit of a product includes a quantity of another meter of the same object, such as a VM its first
  * 20 GiB of disk. The included part is not charged by the product of the other meter; the rest is. Pure.
  *
- * What is included at an instant depends only on the uses of the object at that instant. So the uses without it are uses again.
+ * The included part at an instant depends only on the uses of the object at that instant. So the uses without it are uses again.
  * Units that are no longer included were ordered before: they begin no minimum duration, and cost nothing that applies once.
  */
 import type { IncludedMeter, Meter } from '../../contract/resources/meters.ts';

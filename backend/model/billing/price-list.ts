@@ -67,7 +67,7 @@ export class PriceList {
   readonly #once = new Map<string, PriceFacts[]>();
   /** The timelines of the parts of meters, which many uses need. */
   readonly #timelines = new Map<string, readonly PricedTime[]>();
-  /** What composed products include, by the included meter. */
+  /** The inclusions of composed products, by the included meter. */
   readonly inclusions: ReadonlyMap<Meter, readonly Inclusion[]>;
   readonly #products: readonly ProductFacts[];
   readonly #prices: readonly PriceFacts[];
